@@ -1,0 +1,34 @@
+"""Fast random access to small windows of large images and videos."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ndzarr.errors import NdzarrError
+from ndzarr.plan.plan import ReadPlan
+from ndzarr.pyramid.open import open_pyramid as open
+from ndzarr.pyramid.pyramid import Pyramid
+
+if TYPE_CHECKING:
+    from ndzarr.transcoding import transcode
+
+__all__ = ["NdzarrError", "Pyramid", "ReadPlan", "open", "transcode"]
+
+_LAZY = {"transcode": "ndzarr.transcoding"}
+"""Names that need heavier packages, imported when first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ndzarr")
+    if name in _LAZY:
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value
+    raise AttributeError(f"module 'ndzarr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

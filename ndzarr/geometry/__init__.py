@@ -1,0 +1,1 @@
+"""Where is what?  Index arithmetic on named axes: selections, windows, levels, padding, resampling (numpy only)."""

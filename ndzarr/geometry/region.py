@@ -1,0 +1,137 @@
+"""A window at a scale: which level is read, which of its pixels, and how do they become the output?
+
+1. The output has round(h*s) x round(w*s) pixels, each covering p = h / round(h*s) native ones.
+2. The coarsest level whose pixels are no larger than p is read (`levels.finest_needed`); never a finer one.
+3. Where its pixels are the output's own (same size, same borders), they are copied; else they are resampled, once.
+4. Output pixels that lie wholly outside the image are padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+
+from ndzarr.errors import WindowError
+from ndzarr.geometry.levels import finest_needed
+from ndzarr.geometry.resample import Grid
+
+_EPS = 1e-6
+"""Of an output pixel: less than this is not covered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A region along one axis."""
+
+    read: slice
+    """Pixels of the level to read, within the level; may be empty."""
+    target: slice
+    """Pixels of the output that they make; all others are padding."""
+    grid: Grid
+    """The output pixels of `target` in coordinates of what is read."""
+    n: int
+    """Number of output pixels."""
+    origin: float
+    """Where the first output pixel begins, in native pixels."""
+    pitch: float
+    """Native pixels per output pixel."""
+
+    @property
+    def padded(self) -> bool:
+        """True where some output pixels are padding."""
+        return self.target.stop - self.target.start < self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A window at a scale, cut out of a level."""
+
+    level: int
+    y: Span
+    x: Span
+
+    @property
+    def exact(self) -> bool:
+        """True where output pixels are pixels of the level."""
+        return self.y.grid.exact and self.x.grid.exact
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Output pixels along y and x."""
+        return self.y.n, self.x.n
+
+    @property
+    def padded(self) -> bool:
+        """True where some output pixels are padding."""
+        return self.y.padded or self.x.padded
+
+
+def region(
+    y: tuple[int, int],
+    x: tuple[int, int],
+    scale: tuple[float, float],
+    shapes: Sequence[tuple[int, int]],
+    factors: Sequence[tuple[float, float]],
+) -> Region:
+    """
+    Plan a window.
+
+    Parameters
+    ----------
+    y, x
+        Half-open native interval, which may lie outside the image.
+    scale
+        Output pixels per native pixel along (x, y).
+    shapes, factors
+        Per level, pixels along (y, x) and native pixels per pixel along (y, x).
+
+    Raises
+    ------
+    WindowError
+        The window is empty, or nothing is left of it at this scale.
+
+    Examples
+    --------
+    >>> cut = region((0, 64), (32, 96), (0.5, 0.5), [(64, 64), (32, 32)], [(1, 1), (2, 2)])
+    >>> cut.level, cut.exact, cut.x.read, cut.x.target, cut.x.n
+    (1, True, slice(16, 32, 1), slice(0, 16, 1), 32)
+    """
+    sx, sy = scale
+    if not (sx > 0 and sy > 0):
+        raise WindowError(f"scale={scale!r}: expected numbers above 0")
+    out_y, out_x = _output("y", y, sy), _output("x", x, sx)
+    step_y, step_x = (y[1] - y[0]) / out_y, (x[1] - x[0]) / out_x
+    level = finest_needed(1 / min(step_y, step_x), [max(f) for f in factors])
+    (fy, fx), (hy, hx) = factors[level], shapes[level]
+    return Region(
+        level,
+        _span(y[0], step_y, out_y, fy, hy, shapes[0][0]),
+        _span(x[0], step_x, out_x, fx, hx, shapes[0][1]),
+    )
+
+
+def _output(name: str, interval: tuple[int, int], scale: float) -> int:
+    n = interval[1] - interval[0]
+    if n <= 0:
+        raise WindowError(f"{name}={interval[0]}:{interval[1]} is empty; windows are half-open, start < stop")
+    out = round(n * scale)
+    if out == 0:
+        raise WindowError(f"{name}={interval[0]}:{interval[1]} at scale {scale:g} leaves no pixel; use a larger scale or window")
+    return out
+
+
+def _span(start: float, step: float, n: int, factor: float, length: int, native: int) -> Span:
+    """One axis: `start` and `step` in native pixels, `length` of the level, `native` length of the image."""
+    first = min(n, max(0, floor(-start / step + _EPS)))
+    last = max(first, min(n, ceil((native - start) / step - _EPS)))
+    begin, end = (start + first * step) / factor, (start + last * step) / factor
+    unit = step / factor
+    if abs(unit - 1) < 1e-9 and abs(begin - round(begin)) < 1e-9:
+        low = round(begin)
+        read = slice(low, max(low, min(length, low + last - first)), 1)
+        return Span(read, slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step)
+    margin = 1 if unit < 1 else 0  # linear interpolation looks half a pixel further
+    low = max(0, floor(begin + 1e-9) - margin)
+    high = max(low, min(length, ceil(end - 1e-9) + margin))
+    return Span(slice(low, high, 1), slice(first, last, 1), Grid(begin - low, unit, last - first), n, start, step)

@@ -1,0 +1,138 @@
+"""How do pixels on one grid become pixels on another, along y and x, when the grids differ by scale and shift only?
+
+Each output pixel is a weighted sum of a few input pixels per axis (its *taps*):
+
+- 'area', reducing: the mean over the interval that the output pixel covers, pixels at its ends counting in part.  This is
+  the anti-aliasing of a box filter, and at equal scale with a fractional shift it is linear interpolation.
+- 'area', enlarging: linear interpolation between pixel centres, the border repeated.
+- 'nearest': the pixel that holds the centre of the output pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+INTERPOLATIONS = ("area", "nearest")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Output pixels along one axis, in coordinates of the input: pixel j covers [start + j*step, start + (j+1)*step)."""
+
+    start: float
+    """Where the first output pixel begins."""
+    step: float
+    """Input pixels per output pixel."""
+    n: int
+    """Number of output pixels."""
+
+    @property
+    def exact(self) -> bool:
+        """True where output pixels are input pixels."""
+        return self.step == 1 and float(self.start).is_integer()
+
+
+def taps(grid: Grid, length: int, interpolation: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """
+    Which input pixels make each output pixel, and with which weights.
+
+    Parameters
+    ----------
+    length
+        Number of input pixels; taps beyond them have weight 0 ('area' reducing) or fall on the border.
+
+    Returns
+    -------
+    indices, weights
+        Both of shape (taps, n); weights of an output pixel add up to 1.
+    """
+    begin = grid.start + np.arange(grid.n) * grid.step
+    centre = begin + grid.step / 2
+    if interpolation == "nearest":
+        return np.clip(np.floor(centre), 0, length - 1).astype(np.intp)[None], np.ones((1, grid.n))
+    if grid.step < 1:
+        low = np.floor(centre - 0.5)
+        part = centre - 0.5 - low
+        indices = np.clip(np.stack([low, low + 1]), 0, length - 1).astype(np.intp)
+        return indices, np.stack([1 - part, part])
+    first = np.floor(begin + 1e-9)
+    index = first + np.arange(ceil(grid.step) + 1)[:, None]
+    weights = np.minimum(begin + grid.step, index + 1) - np.maximum(begin, index)
+    weights[(weights < 1e-9) | (index < 0) | (index >= length)] = 0
+    keep = weights.any(axis=1)
+    weights, index = weights[keep], index[keep]
+    return np.clip(index, 0, length - 1).astype(np.intp), weights / weights.sum(axis=0)
+
+
+def resample(
+    image: np.ndarray[Any, Any],
+    y: Grid,
+    x: Grid,
+    interpolation: str = "area",
+    valid: np.ndarray[Any, Any] | None = None,
+) -> np.ndarray[Any, Any]:
+    """
+    Resample along the last two axes.
+
+    Parameters
+    ----------
+    image
+        Axes (..., y, x).
+    valid
+        True where pixels count, broadcastable to the image; the mean is over valid pixels only, and where there is none the
+        result is that of all of them.
+
+    Returns
+    -------
+    Axes (..., y.n, x.n), of the same dtype; integers are rounded, not truncated.
+    """
+    down, across = taps(y, image.shape[-2], interpolation), taps(x, image.shape[-1], interpolation)
+    if interpolation == "nearest":
+        return image[..., down[0][0], :][..., across[0][0]]
+    real = _working_type(image.dtype)
+    if valid is None:
+        return _rounded(_weighted(image.astype(real), down, across), image.dtype)
+    part = np.broadcast_to(valid, image.shape).astype(real)
+    share = _weighted(part, down, across)
+    kept = _weighted(np.where(part, image, 0).astype(real), down, across)
+    every = _weighted(np.nan_to_num(image).astype(real), down, across)
+    return _rounded(np.where(share > 0, kept / np.where(share > 0, share, 1), every), image.dtype)
+
+
+def _weighted(image: np.ndarray[Any, Any], down: Any, across: Any) -> np.ndarray[Any, Any]:
+    """Sum of taps along y, then along x; rows are gathered whole, columns as rows of the transpose."""
+    image = _along_rows(image, *down)
+    turned = np.ascontiguousarray(np.swapaxes(image, -1, -2))
+    return np.swapaxes(_along_rows(turned, *across), -1, -2)
+
+
+def _along_rows(
+    image: np.ndarray[Any, Any], indices: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    weights = weights.astype(image.real.dtype)[..., None]
+    out = image.take(indices[0], axis=-2)
+    out *= weights[0]
+    for index, weight in zip(indices[1:], weights[1:], strict=True):
+        row = image.take(index, axis=-2)
+        row *= weight
+        out += row
+    return out
+
+
+def _working_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind == "c":
+        return dtype
+    return np.dtype("f4") if dtype.itemsize <= 2 or dtype == np.dtype("f4") else np.dtype("f8")
+
+
+def _rounded(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind not in "iu":
+        return values.astype(dtype, copy=False)
+    # Weights add up to 1, so values stay within the range of the input but for rounding errors of 64-bit extremes.
+    return np.rint(values).astype(dtype)

@@ -1,0 +1,1 @@
+"""Pixels with names: how arrays become labelled xarray objects, cheaply."""

@@ -1,0 +1,92 @@
+"""What does a person want to see of a pyramid at a prompt, and in a notebook?"""
+
+from __future__ import annotations
+
+import base64
+import html as escaping
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ndzarr.pyramid.pyramid import Pyramid
+
+THUMBNAIL = 192
+"""Longest side of the picture in a notebook, in pixels."""
+
+
+def text(pyramid: Pyramid) -> str:
+    """One line on the whole, one per level."""
+    size = ", ".join(f"{d}: {n}" for d, n in pyramid.sizes.items())
+    lines = [f"<ndzarr.Pyramid {os.path.basename(pyramid.path)!r} ({size}) {pyramid.dtype}>"]
+    lines.append(f"  {'channels':<9}{_shortened(pyramid.channels)}")
+    if pyramid.kind != "intensity":
+        lines.append(f"  {'kind':<9}{pyramid.kind}")
+    if pyramid.nodata is not None:
+        lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
+    for k, level in enumerate(pyramid.levels):
+        lines.append(f"  {f'level {k}':<9}{' x '.join(map(str, level.shape))}, in chunks of {' x '.join(map(str, level.chunks))}")
+    lines.append(f"  {'path':<9}{pyramid.path}")
+    return "\n".join(lines)
+
+
+def html(pyramid: Pyramid) -> str:
+    """The same as a table, beside a picture of the coarsest level."""
+    rows = [line.strip().split(None, 2) for line in text(pyramid).splitlines()[1:]]
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{escaping.escape(' '.join(r[:-1]))}</th><td>{escaping.escape(r[-1])}</td></tr>"
+        for r in ([f"{a} {b}", c[0]] if a == "level" and c else [a, " ".join([b, *c])] for a, b, *c in rows)
+    )
+    picture = base64.b64encode(_png(thumbnail(pyramid))).decode()
+    title = escaping.escape(text(pyramid).splitlines()[0])
+    return (
+        f"<div><b>{title}</b><div style='display:flex;gap:1em'>"
+        f"<img style='image-rendering:pixelated' src='data:image/png;base64,{picture}'><table>{cells}</table></div></div>"
+    )
+
+
+def thumbnail(pyramid: Pyramid) -> np.ndarray[Any, Any]:
+    """The coarsest level, first frame and plane, as uint8 (y, x, 3)."""
+    level = len(pyramid.levels) - 1
+    shape = pyramid.levels[level].shape
+    step = max(1, -(-max(shape[-2:]) // THUMBNAIL))
+    window: dict[str, Any] = {d: slice(0, 1) for d in pyramid.dims[:-2] if d != "c"}
+    if "c" in pyramid.dims:
+        window["c"] = slice(0, 3 if len(pyramid.channels) >= 3 else 1)
+    pixels = pyramid.read(level, **window, y=slice(0, shape[-2], step), x=slice(0, shape[-1], step))
+    return displayable(pixels.reshape(-1, *pixels.shape[-2:]), pyramid.kind)
+
+
+def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.ndarray[Any, Any]:
+    """
+    An image to look at.
+
+    Parameters
+    ----------
+    pixels
+        (c, y, x): the first three channels are shown, or the first in grey.
+
+    Returns
+    -------
+    uint8 (y, x, 3).  uint8 is shown as it is; other types are stretched between their 1st and 99th percentile.
+    """
+    shown = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
+    if shown.dtype != np.uint8 or kind == "labels":
+        real = np.nan_to_num(np.abs(shown) if shown.dtype.kind == "c" else shown.astype(np.float64))
+        low, high = (real.min(), real.max()) if kind == "labels" else np.percentile(real, (1, 99))
+        shown = np.rint(np.clip((real - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(shown, 0, -1))
+
+
+def _png(image: np.ndarray[Any, Any]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return " ".join(names) if len(names) <= 12 else f"{' '.join(names[:10])} ... {names[-1]} ({len(names)})"

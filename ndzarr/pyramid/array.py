@@ -1,0 +1,201 @@
+"""How are the chunks of one array found and decoded?
+
+`ChunkArray` is the hot path: a local Zarr v3 array, regular chunk grid, sharded or not, with a codec chain that
+`codec.parse` knows.  `ZarrArray` is every other array: zarr-python reads it, with the same result.
+`open_array` decides, and the `engine` of each says which it is and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ndzarr.errors import StoreError
+from ndzarr.geometry.selection import Selection
+from ndzarr.pyramid.cache import SHARDS
+from ndzarr.pyramid.codec import ChunkCodec, parse
+
+
+class ChunkArray:
+    """A local array whose chunks are decoded without zarr-python."""
+
+    __slots__ = ("_key", "_per_shard", "_separator", "chunks", "codec", "dtype", "fill", "name", "shape", "sharded")
+
+    engine = "memory map"
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        codec: ChunkCodec,
+        per_shard: tuple[int, ...] | None,
+        fill: Any,
+        separator: str = "/",
+        version: int = 0,
+    ) -> None:
+        """
+        Parameters
+        ----------
+        name
+            Absolute path of the array's directory.
+        per_shard
+            Chunks of a shard along each axis, None if chunks are files of their own.
+        separator
+            Between the indices in a chunk's key.
+        version
+            Changes when the store is replaced, so that nothing cached outlives it.
+        """
+        self.name = name
+        self.shape = shape
+        self.codec = codec
+        self.chunks = codec.shape
+        self.dtype = codec.dtype
+        self.fill = fill
+        self.sharded = per_shard is not None
+        self._per_shard = per_shard or (1,) * len(shape)
+        self._separator = separator
+        self._key = (name, version)
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of what lies in one file."""
+        return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
+
+    def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
+        """What identifies a chunk in caches."""
+        return (self._key, chunk)
+
+    def encoded(self, chunk: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
+        """Bytes of a chunk; None if it is missing, which means that it is all fill value."""
+        if not self.sharded:
+            try:
+                return np.fromfile(self._path(chunk), np.uint8)
+            except FileNotFoundError:
+                return None
+        shard, k = [], 0
+        for i, n in zip(chunk, self._per_shard, strict=True):
+            q, r = divmod(i, n)
+            shard.append(q)
+            k = k * n + r
+        where = tuple(shard)
+        found = SHARDS.get((self._key, where), lambda: self._path(where), prod(self._per_shard))
+        return None if found is None else found.encoded(k)
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> int:
+        """Bytes that a chunk takes in its file, 0 if it is missing."""
+        found = self.encoded(chunk)
+        return 0 if found is None else found.size
+
+    def decode(self, chunk: tuple[int, ...], out: np.ndarray[Any, Any]) -> bool:
+        """
+        Decode a chunk into a buffer with the codec's stored shape.
+
+        Returns
+        -------
+        False where the chunk is missing: nothing was written, its pixels are the fill value.
+        """
+        found = self.encoded(chunk)
+        if found is None:
+            return False
+        self.codec.decode(found, out, f"{self.name} chunk {chunk}")
+        return True
+
+    def _path(self, position: tuple[int, ...]) -> str:
+        return f"{self.name}/c{self._separator}{self._separator.join(map(str, position))}"
+
+
+class ZarrArray:
+    """Any array that zarr-python can open; reads whole windows through it."""
+
+    __slots__ = ("_zarr", "chunks", "dtype", "engine", "fill", "name", "shape")
+
+    def __init__(self, array: Any, name: str, reason: str) -> None:
+        self._zarr = array
+        self.name = name
+        self.shape = tuple(array.shape)
+        self.chunks = _uniform_chunks(array)
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.fill = array.fill_value
+        self.engine = f"zarr-python ({reason})"
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> None:
+        """zarr-python does not tell beforehand."""
+        return
+
+    def read(self, selection: Selection) -> np.ndarray[Any, Any]:
+        """The pixels of a selection."""
+        if all(isinstance(s, slice) for s in selection):
+            return np.asarray(self._zarr[selection])
+        return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
+
+
+def _uniform_chunks(array: Any) -> tuple[int, ...]:
+    """Chunk lengths for counting; an array whose chunks vary counts as one chunk per axis."""
+    try:
+        return tuple(max(1, int(n)) for n in array.chunks)
+    except (NotImplementedError, TypeError, AttributeError):  # rectilinear grids (zarr >= 3.2) have no single length
+        return tuple(max(1, n) for n in array.shape)
+
+
+def open_array(path: str, metadata: Mapping[str, Any], version: int = 0) -> ChunkArray | str:
+    """
+    The hot-path array that Zarr v3 array metadata describe, or, as a string, the reason why it has to be zarr-python's.
+
+    Raises
+    ------
+    StoreError
+        The metadata are not those of an array.
+    """
+    if metadata.get("node_type") != "array":
+        raise StoreError(f"{path}: expected the metadata of a Zarr array, found {metadata.get('node_type')!r}")
+    grid = metadata["chunk_grid"]
+    if grid["name"] != "regular":
+        return f"chunk grid {grid['name']!r}"
+    dtype = _dtype(metadata["data_type"])
+    if dtype is None:
+        return f"data type {metadata['data_type']!r}"
+    if metadata.get("storage_transformers"):
+        return "storage transformers"
+    key = metadata.get("chunk_key_encoding", {"name": "default"})
+    if key["name"] != "default":
+        return f"chunk keys {key['name']!r}"
+    shape = tuple(metadata["shape"])
+    outer, codecs = tuple(grid["configuration"]["chunk_shape"]), metadata["codecs"]
+    per_shard: tuple[int, ...] | None = None
+    chunks = outer
+    if [c["name"] for c in codecs] == ["sharding_indexed"]:
+        config = codecs[0]["configuration"]
+        if config.get("index_location", "end") != "end" or [c["name"] for c in config["index_codecs"]] != ["bytes", "crc32c"]:
+            return "shard index"
+        chunks, codecs = tuple(config["chunk_shape"]), config["codecs"]
+        per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
+    codec = parse(codecs, chunks, dtype)
+    if codec is None:
+        return f"codecs {' '.join(c['name'] for c in codecs)}"
+    separator = (key.get("configuration") or {}).get("separator", "/")
+    return ChunkArray(path, shape, codec, per_shard, _fill(metadata["fill_value"], dtype), separator, version)
+
+
+_DTYPES = {
+    "bool": "?",
+    **{f"{kind}{bits}": f"{kind[0]}{bits // 8}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"f{bits // 8}" for bits in (16, 32, 64)},
+    **{f"complex{bits}": f"c{bits // 8}" for bits in (64, 128)},
+}
+
+
+def _dtype(name: Any) -> np.dtype[Any] | None:
+    code = _DTYPES.get(name) if isinstance(name, str) else None
+    return None if code is None else np.dtype(code)
+
+
+def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A fill value from its JSON form (https://zarr-specs.readthedocs.io/en/latest/v3/data-types/)."""
+    if isinstance(value, list):
+        return dtype.type(complex(_fill(value[0], np.dtype("f8")), _fill(value[1], np.dtype("f8"))))
+    if isinstance(value, str) and value.startswith("0x"):
+        return np.frombuffer(int(value, 16).to_bytes(dtype.itemsize, "little"), dtype)[0]
+    return dtype.type(float(value) if isinstance(value, str) else value)

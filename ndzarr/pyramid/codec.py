@@ -1,0 +1,198 @@
+"""How does a chunk of pixels become bytes, and back, as fast as the libraries allow?
+
+A `ChunkCodec` is one of the short codec chains that the hot path knows, parsed from (and printed to) the `codecs`
+of Zarr v3 metadata (https://zarr-specs.readthedocs.io/en/latest/v3/core/):
+
+    [transpose] -> [numcodecs.delta] -> bytes -> [blosc | zstd] -> [crc32c]       or       imagecodecs_jpeg -> [crc32c]
+
+Decoding goes straight into the caller's buffer.  `parse` returns None for any other chain: zarr-python reads those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+import numcodecs.blosc
+import numcodecs.zstd
+import numpy as np
+
+from ndzarr.errors import DamagedError
+
+# Blosc's own threads are not fork-safe and slower than ours on chunks of this size; zarr-python sets the same.
+numcodecs.blosc.use_threads = False
+
+_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+_COMPRESSORS = ("blosc", "zstd")
+_CRC_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCodec:
+    """A codec chain for chunks of one shape and dtype."""
+
+    shape: tuple[int, ...]
+    """Shape of a chunk, in the order of the array's axes."""
+    dtype: np.dtype[Any]
+    """Native dtype of the pixels."""
+    compressor: str | None = None
+    """'blosc', 'zstd' or None."""
+    cname: str = "lz4"
+    """Blosc's inner compressor."""
+    level: int = 5
+    """Compression level of blosc or zstd."""
+    shuffle: str = "bitshuffle"
+    """Blosc's filter: 'noshuffle', 'shuffle' or 'bitshuffle'."""
+    delta: bool = False
+    """Differences between neighbours along the flattened chunk (`numcodecs.delta`), integers only."""
+    order: tuple[int, ...] | None = None
+    """Axis order in which pixels are stored (the `transpose` codec), None for the array's own."""
+    crc: bool = True
+    """A crc32c behind the compressed bytes, checked at every decode."""
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of a chunk in the order in which its pixels are stored."""
+        return self.shape if self.order is None else tuple(self.shape[i] for i in self.order)
+
+    def scratch(self) -> np.ndarray[Any, Any]:
+        """A new buffer to decode into, with axes in the stored order."""
+        return np.empty(self.stored_shape, self.dtype)
+
+    def view(self, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A decoded buffer with axes in the array's order."""
+        return stored if self.order is None else stored.transpose(np.argsort(self.order))
+
+    def decode(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any], where: str) -> None:
+        """
+        Decode the uint8 bytes of a chunk into a C-contiguous buffer of `stored_shape`.
+
+        Parameters
+        ----------
+        where
+            What the error calls the chunk.
+
+        Raises
+        ------
+        DamagedError
+            The checksum does not match, or the bytes do not decode to a chunk of this size.
+        """
+        if self.crc:
+            body = encoded[:-_CRC_BYTES]
+            if google_crc32c.value(body) != int.from_bytes(encoded[-_CRC_BYTES:].tobytes(), "little"):
+                raise DamagedError(
+                    f"{where}: the checksum of a chunk does not match its bytes; transcode the source again"
+                )
+            encoded = body
+        try:
+            self._decompress(encoded, out)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise DamagedError(f"{where}: a chunk does not decode ({error}); transcode the source again") from error
+
+    def _decompress(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+        target = np.empty(out.shape, out.dtype) if self.delta else out
+        if self.compressor == "blosc":
+            numcodecs.blosc.decompress(encoded, target)
+        elif self.compressor == "zstd":
+            numcodecs.zstd.decompress(encoded, target)
+        else:
+            target.reshape(-1)[:] = encoded.view(self.dtype)
+        if self.delta:
+            _undo_delta(target.reshape(-1), out.reshape(-1))
+
+    def encode(self, chunk: np.ndarray[Any, Any]) -> bytes:
+        """Encode a chunk of `shape`; any strides."""
+        stored = np.ascontiguousarray(chunk if self.order is None else chunk.transpose(self.order))
+        if self.delta:
+            stored = _delta(stored.reshape(-1))
+        if self.compressor == "blosc":
+            body = numcodecs.blosc.compress(stored, self.cname.encode(), self.level, _SHUFFLES[self.shuffle], 0)
+        elif self.compressor == "zstd":
+            body = numcodecs.zstd.compress(stored, self.level)
+        else:
+            body = stored.tobytes()
+        if self.crc:
+            return bytes(body) + google_crc32c.value(body).to_bytes(_CRC_BYTES, "little")
+        return bytes(body)
+
+    def metadata(self) -> list[dict[str, Any]]:
+        """The `codecs` of Zarr v3 metadata that mean this chain."""
+        chain: list[dict[str, Any]] = []
+        if self.order is not None:
+            chain.append({"name": "transpose", "configuration": {"order": list(self.order)}})
+        if self.delta:
+            chain.append({"name": "numcodecs.delta", "configuration": {"dtype": self.dtype.str}})
+        chain.append(BYTES if self.dtype.itemsize == 1 else LITTLE_ENDIAN)
+        if self.compressor == "blosc":
+            chain.append(
+                {
+                    "name": "blosc",
+                    "configuration": {
+                        "typesize": self.dtype.itemsize,
+                        "cname": self.cname,
+                        "clevel": self.level,
+                        "shuffle": self.shuffle,
+                        "blocksize": 0,
+                    },
+                }
+            )
+        elif self.compressor == "zstd":
+            chain.append({"name": "zstd", "configuration": {"level": self.level, "checksum": False}})
+        if self.crc:
+            chain.append({"name": "crc32c"})
+        return chain
+
+
+BYTES: dict[str, Any] = {"name": "bytes"}
+LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def parse(codecs: Sequence[Mapping[str, Any]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> ChunkCodec | None:
+    """The `ChunkCodec` that a Zarr v3 codec chain means, or None if the hot path does not know it."""
+    chain = list(codecs)
+    options: dict[str, Any] = {"crc": False}
+    if chain and chain[-1]["name"] == "crc32c":
+        chain.pop()
+        options["crc"] = True
+    if chain and chain[-1]["name"] in _COMPRESSORS:
+        options |= _compressor(chain.pop())
+    if not chain or not _is_native_bytes(chain.pop(), dtype):
+        return None
+    if chain and chain[-1]["name"] == "numcodecs.delta":
+        config = chain.pop().get("configuration", {})
+        if dtype.kind not in "iu" or np.dtype(config["dtype"]) != dtype or config.get("astype", dtype.str) != dtype.str:
+            return None
+        options["delta"] = True
+    if chain and chain[-1]["name"] == "transpose":
+        options["order"] = tuple(chain.pop()["configuration"]["order"])
+    return None if chain else ChunkCodec(shape, dtype, **options)
+
+
+def _compressor(codec: Mapping[str, Any]) -> dict[str, Any]:
+    config = codec.get("configuration", {})
+    if codec["name"] == "zstd":
+        return {"compressor": "zstd", "level": config.get("level", 0)}
+    return {"compressor": "blosc", "cname": config["cname"], "level": config["clevel"], "shuffle": config["shuffle"]}
+
+
+def _is_native_bytes(codec: Mapping[str, Any], dtype: np.dtype[Any]) -> bool:
+    if codec["name"] != "bytes":
+        return False
+    endian = (codec.get("configuration") or {}).get("endian", "little")
+    return dtype.itemsize == 1 or np.dtype(dtype).newbyteorder("<" if endian == "little" else ">") == dtype
+
+
+def _delta(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    out = np.empty_like(flat)
+    out[:1] = flat[:1]
+    np.subtract(flat[1:], flat[:-1], out=out[1:])
+    return out
+
+
+def _undo_delta(flat: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+    # imagecodecs' running sum is several times faster than numpy's; imported here because it takes long.
+    import imagecodecs
+
+    imagecodecs.delta_decode(flat, axis=0, out=out)

@@ -1,0 +1,155 @@
+"""How is a `ReadPlan` carried out?
+
+1. Every chunk of the plan is decoded once: into the output, where the output is exactly that chunk, else into a scratch
+   buffer from which its parts are copied.
+2. Large plans are cut into runs of neighbouring chunks, one per thread; small ones are decoded where they are asked for,
+   since starting a thread costs as much as decoding a few hundred kilobytes.
+3. Windows of arrays that only zarr-python can read go through it, window by window.
+
+No event loop; no thread exists before the first large plan, and none survives a fork.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ndzarr.pyramid.array import ChunkArray, ZarrArray
+from ndzarr.pyramid.cache import ChunkCache
+from ndzarr.plan.plan import ChunkRead, ReadPlan
+
+THREADED_BYTES = 4 << 20
+"""Decoded bytes per thread below which another thread does not pay for itself."""
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def execute(
+    plan: ReadPlan,
+    out: Sequence[np.ndarray[Any, Any]] | None = None,
+    cache: ChunkCache | None = None,
+    threads: int | None = None,
+) -> list[np.ndarray[Any, Any]]:
+    """
+    Read all windows of a plan.
+
+    Parameters
+    ----------
+    out
+        Where each window goes: arrays (or views) of the plan's shapes.  New ones are made if left out.
+    cache
+        Holds decoded chunks between calls.
+    threads
+        Decode in at most so many threads; the number of processors if left out.
+
+    Raises
+    ------
+    DamagedError
+        Stored bytes do not match their checksum.  Nothing of `out` should be used then.
+    """
+    arrays: Any = plan.arrays
+    if out is None:
+        out = [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
+    for i, (a, selection) in enumerate(plan.windows):
+        if isinstance(arrays[a], ZarrArray):
+            out[i][...] = arrays[a].read(selection)
+    runs = _runs(plan, threads)
+    if len(runs) == 1:
+        _decode(runs[0], arrays, out, cache)
+    else:
+        jobs = [_threads().submit(_decode, run, arrays, out, cache) for run in runs[1:]]
+        try:
+            _decode(runs[0], arrays, out, cache)
+        finally:
+            for job in jobs:
+                job.exception()
+        for job in jobs:
+            job.result()
+    return list(out)
+
+
+def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
+    """The reads, cut into one run per thread that pays for itself."""
+    reads = plan.reads
+    if not reads:
+        return [reads]
+    array = plan.arrays[reads[0].array]
+    decoded = len(reads) * prod(array.chunks) * array.dtype.itemsize
+    n = min(threads or os.cpu_count() or 1, len(reads), 1 + decoded // THREADED_BYTES)
+    cuts = [len(reads) * i // n for i in range(n + 1)]
+    return [reads[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+def _decode(
+    reads: Sequence[ChunkRead],
+    arrays: Sequence[ChunkArray | ZarrArray],
+    out: Sequence[np.ndarray[Any, Any]],
+    cache: ChunkCache | None,
+) -> None:
+    current, scratch, view = -1, None, None
+    for number, chunk, parts in reads:
+        array = arrays[number]
+        if isinstance(array, ZarrArray):
+            continue
+        if cache is not None:
+            decoded = _through_cache(array, chunk, cache)
+        elif (direct := _exact_target(array, parts, out)) is not None:
+            if not array.decode(chunk, direct):
+                direct[...] = array.fill
+            continue
+        else:
+            if number != current:
+                current, scratch = number, array.codec.scratch()
+                view = array.codec.view(scratch)
+            decoded = view if array.decode(chunk, scratch) else None
+        for window, source, target in parts:
+            out[window][target] = array.fill if decoded is None else decoded[source]
+
+
+def _exact_target(
+    array: ChunkArray, parts: tuple[Any, ...], out: Sequence[np.ndarray[Any, Any]]
+) -> np.ndarray[Any, Any] | None:
+    """The part of the output that is exactly one decoded chunk, if it is contiguous there."""
+    if len(parts) != 1 or array.codec.order is not None:
+        return None
+    window, _, target = parts[0]
+    whole = out[window]
+    # Cheap test first: along the last axis the output must be as long as the chunk.
+    if not whole.ndim or whole.shape[-1] != array.chunks[-1] or whole.dtype != array.dtype:
+        return None
+    view = whole[target]
+    return view if view.shape == array.chunks and view.flags.c_contiguous else None
+
+
+def _through_cache(array: ChunkArray, chunk: tuple[int, ...], cache: ChunkCache) -> np.ndarray[Any, Any] | None:
+    key = array.key(chunk)
+    held = cache.get(key)
+    if held is None:
+        scratch = array.codec.scratch()
+        if not array.decode(chunk, scratch):
+            return None
+        held = array.codec.view(scratch)
+        cache.put(key, held)
+    return held
+
+
+def _threads() -> ThreadPoolExecutor:
+    """The pool, made when it is first needed."""
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="ndzarr")
+    return _pool
+
+
+def _forget_threads() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

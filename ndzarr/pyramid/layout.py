@@ -1,0 +1,105 @@
+"""How are pixels cut into chunks and shards, and with which codec?
+
+A preset is a named point on the line between speed and size, chosen by `python -m benchmarks.layouts`
+(its tables are in docs/layouts.md).  `layout` turns a preset into the chunk shape, shard shape and codec of each level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from ndzarr.errors import OptionError, did_you_mean
+from ndzarr.pyramid.codec import ChunkCodec
+
+PRESETS = ("fast", "compact", "jpeg")
+KINDS = ("intensity", "labels")
+
+CHUNK = 128
+"""Pixels along y and x of a chunk."""
+SHARD = 2048
+"""Pixels along y and x of a shard, at most."""
+SHARD_BYTES = 64 << 20
+"""Decoded bytes of a shard beyond which it does not take in more channels."""
+TOGETHER = 4
+"""Images of so many channels (RGBA) keep them in one chunk; others give each its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Chunks, shards and codec of one level."""
+
+    chunks: tuple[int, ...]
+    """Shape of a chunk."""
+    per_shard: tuple[int, ...]
+    """Chunks of a shard along each axis."""
+    codec: ChunkCodec
+    """How a chunk becomes bytes."""
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of a shard."""
+        return tuple(c * n for c, n in zip(self.chunks, self.per_shard, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What a person chooses; the same encoding of the same source gives the same store."""
+
+    preset: str = "fast"
+    """One of `PRESETS`."""
+    kind: str = "intensity"
+    """'intensity' (levels are means) or 'labels' (levels are modes)."""
+    chunks: tuple[tuple[str, int], ...] = ()
+    """(axis, length) of chunks, where not the preset's."""
+    shard: int = SHARD
+    """Longest side of a shard along y and x, in pixels."""
+
+    def __post_init__(self) -> None:
+        for option, value, known in (("preset", self.preset, PRESETS), ("kind", self.kind, KINDS)):
+            if value not in known:
+                raise OptionError(f"{option}={value!r} is not known{did_you_mean(value, known)}")
+        for axis, n in self.chunks:
+            if axis not in "tczyx" or n < 1:
+                raise OptionError(f"chunks={dict(self.chunks)!r}: expected lengths of at least 1 for axes among t c z y x")
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which a store records it."""
+        return {"preset": self.preset, "kind": self.kind, "chunks": dict(self.chunks), "shard": self.shard}
+
+
+def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], encoding: Encoding) -> Layout:
+    """The layout of a level of this shape."""
+    asked = dict(encoding.chunks)
+    length = dict(zip(dims, shape, strict=True))
+    default = {"t": 1, "z": 1, "c": length.get("c", 1) if length.get("c", 1) <= TOGETHER else 1, "y": CHUNK, "x": CHUNK}
+    chunk = {d: min(asked.get(d, default[d]), max(1, length[d])) for d in dims}
+    number = {d: 1 for d in dims}
+    for d in ("y", "x"):
+        number[d] = max(1, min(encoding.shard // chunk[d], ceil(length[d] / chunk[d])))
+    plane = dtype.itemsize * np.prod([chunk[d] * number[d] for d in dims])
+    if "c" in number:
+        number["c"] = max(1, min(ceil(length["c"] / chunk["c"]), int(SHARD_BYTES // plane)))
+    chunks = tuple(chunk[d] for d in dims)
+    return Layout(chunks, tuple(number[d] for d in dims), codec(chunks, dtype, encoding))
+
+
+def codec(chunks: tuple[int, ...], dtype: np.dtype[Any], encoding: Encoding) -> ChunkCodec:
+    """The codec of a preset for pixels of a dtype."""
+    base = ChunkCodec(chunks, dtype, "blosc")
+    if encoding.preset == "fast":
+        return base
+    if encoding.preset == "compact":
+        if encoding.kind == "intensity" and dtype.kind in "iu":
+            return replace(base, compressor="zstd", level=1, delta=True)
+        return replace(base, cname="zstd", level=5)
+    raise OptionError("preset='jpeg' is not there yet; use 'compact'")
+
+
+def chunks_option(chunks: Mapping[str, int] | None) -> tuple[tuple[str, int], ...]:
+    """The `chunks` of an `Encoding` from a mapping axis -> length."""
+    return tuple(sorted((chunks or {}).items()))

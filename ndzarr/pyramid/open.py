@@ -1,0 +1,175 @@
+"""What is at this path, and how is it read?
+
+`open_pyramid` reads one JSON file of a local Zarr v3 store (its consolidated metadata) and makes the arrays of the hot
+path; everything else that holds a pyramid or a single array (Zarr v2, OME-Zarr 0.4, remote stores, other codecs) is
+opened through zarr-python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ndzarr.errors import MissingError, StoreError
+from ndzarr.pyramid.array import ChunkArray, ZarrArray, open_array
+from ndzarr.pyramid.metadata import SCHEMA
+from ndzarr.pyramid.pyramid import Level, Pyramid
+
+
+def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
+    """
+    Open a pyramid for reading.
+
+    Parameters
+    ----------
+    path
+        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a single
+        array.  URLs (s3://, https://) need the extra `remote` and are read by zarr-python.
+    cache_bytes
+        Keep so many bytes of decoded chunks between reads; 0 keeps none.
+
+    Raises
+    ------
+    MissingError
+        There is nothing at `path`.
+    StoreError
+        There is something else than a pyramid.
+
+    Examples
+    --------
+    >>> import ndzarr, numpy as np, tempfile
+    >>> path = tempfile.mkdtemp() + "/a.zarr"
+    >>> _ = ndzarr.transcode(np.zeros((300, 400), "u1"), path)
+    >>> ndzarr.open(path).levels
+    (<Level 1/1: 1 x 300 x 400, chunks 1 x 128 x 128>, <Level 1/2: 1 x 150 x 200, chunks 1 x 128 x 128>)
+    """
+    name = os.fspath(path)
+    if "://" in name:
+        return _through_zarr(name, name, cache_bytes)
+    folder = os.path.abspath(name)
+    try:
+        with open(os.path.join(folder, "zarr.json"), "rb") as file:
+            version = os.fstat(file.fileno())
+            root = json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return _not_zarr3(folder, cache_bytes)
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{folder}: zarr.json is not valid JSON ({error}); the store is damaged, transcode again") from error
+    nodes = (root.get("consolidated_metadata") or {}).get("metadata")
+    paths = _level_paths(folder, root)
+    if any(p and (nodes is None or p not in nodes) for p, _ in paths):
+        nodes = {p: _node(folder, p) for p, _ in paths}
+    arrays = [_array(folder, p, nodes[p] if p else root, version.st_mtime_ns ^ version.st_ino) for p, _ in paths]
+    first = nodes[paths[0][0]] if paths[0][0] else root
+    return _pyramid(folder, root.get("attributes", {}), paths, arrays, first.get("dimension_names"), cache_bytes)
+
+
+def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
+    if not os.path.lexists(folder):
+        raise MissingError(f"{folder}: no such file or directory")
+    if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
+        return _through_zarr(folder, folder, cache_bytes)
+    if os.path.isdir(folder):
+        raise StoreError(f"{folder}: a directory without zarr.json is not a Zarr store; ndzarr.transcode makes one from images")
+    raise StoreError(f"{folder}: a file, not a Zarr store; make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)")
+
+
+def _through_zarr(name: str, url: str, cache_bytes: int) -> Pyramid:
+    import zarr
+
+    try:
+        node = zarr.open(url, mode="r")
+    except ImportError as error:
+        raise StoreError(f"{name}: reading it needs another package ({error}); pip install 'ndzarr[remote]'") from error
+    except (FileNotFoundError, KeyError) as error:
+        raise MissingError(f"{name}: no Zarr store there ({error})") from error
+    attrs = dict(node.attrs)
+    root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
+    paths = _level_paths(name, root)
+    arrays = [node[p] if p else node for p, _ in paths]
+    metadata = arrays[0].metadata
+    dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
+    reason = "remote store" if "://" in name else f"Zarr v{metadata.zarr_format} store"
+    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, (p, _) in zip(arrays, paths, strict=True)]
+    return _pyramid(name, attrs, paths, wrapped, dims, cache_bytes)
+
+
+def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[float] | None]]:
+    """(path of the array, its scale relative to nothing in particular) of each level; '' is the root itself."""
+    if root["node_type"] == "array":
+        return [("", None)]
+    attrs = root.get("attributes", {})
+    schema = attrs.get("ndzarr", {}).get("schema", SCHEMA)
+    if schema > SCHEMA:
+        raise StoreError(f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA}); upgrade ndzarr")
+    ome = attrs.get("ome", attrs)
+    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    if isinstance(multiscales, list) and multiscales:
+        return [(d["path"], _scale(d.get("coordinateTransformations", []))) for d in multiscales[0]["datasets"]]
+    raise StoreError(
+        f"{name}: a Zarr group without OME-Zarr `multiscales`; open one of its arrays by its path, or transcode that to a pyramid"
+    )
+
+
+def _scale(transformations: Sequence[Mapping[str, Any]]) -> list[float] | None:
+    return next((list(t["scale"]) for t in transformations if t.get("type") == "scale"), None)
+
+
+def _node(folder: str, path: str) -> Any:
+    file = Path(folder, path, "zarr.json")
+    try:
+        return json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise StoreError(f"{folder}: level {path!r} is named in the metadata but missing; the store is damaged") from error
+
+
+def _array(folder: str, path: str, metadata: Mapping[str, Any], version: int) -> ChunkArray | ZarrArray:
+    where = os.path.join(folder, path) if path else folder
+    array = open_array(where, metadata, version)
+    if isinstance(array, ChunkArray):
+        return array
+    import zarr
+
+    return ZarrArray(zarr.open_array(where, mode="r"), where, array)
+
+
+def _pyramid(
+    name: str,
+    attrs: Mapping[str, Any],
+    paths: Sequence[tuple[str, list[float] | None]],
+    arrays: Sequence[ChunkArray | ZarrArray],
+    dimension_names: Sequence[str | None] | None,
+    cache_bytes: int,
+) -> Pyramid:
+    dims = _dims(attrs, dimension_names, len(arrays[0].shape))
+    base = paths[0][1]
+    levels = []
+    for array, (_, scale) in zip(arrays, paths, strict=True):
+        factors = tuple(s / b for s, b in zip(scale, base, strict=True)) if scale and base else (1.0,) * len(dims)
+        levels.append(Level(array, factors))
+    return Pyramid(name, dims, tuple(levels), _channels(attrs, dims, arrays[0].shape), attrs, cache_bytes)
+
+
+def _dims(attrs: Mapping[str, Any], names: Sequence[str | None] | None, ndim: int) -> tuple[str, ...]:
+    ome = attrs.get("ome", attrs)
+    axes = ome["multiscales"][0].get("axes") if isinstance(ome.get("multiscales"), list) else None
+    if axes:
+        return tuple(a if isinstance(a, str) else a["name"] for a in axes)
+    if names and None not in names:
+        return tuple(str(n) for n in names)
+    return tuple("tczyx"[-ndim:]) if ndim <= 5 else tuple(f"d{i}" for i in range(ndim))
+
+
+def _channels(attrs: Mapping[str, Any], dims: Sequence[str], shape: Sequence[int]) -> tuple[str, ...]:
+    if "c" not in dims:
+        return ()
+    n = shape[list(dims).index("c")]
+    own = attrs.get("ndzarr", {}).get("channels")
+    omero = attrs.get("ome", attrs).get("omero", {}).get("channels", [])
+    names = own or [c.get("label") for c in omero]
+    if len(names) != n or None in names or len(set(names)) != n:
+        return tuple(f"c{i}" for i in range(n))
+    return tuple(names)

@@ -1,0 +1,157 @@
+"""How are windows at any scale read, many at a time?
+
+1. Each `Crop` says which level, which pixels and where they land (`geometry.region`).
+2. All of them make one `ReadPlan`; exact ones are decoded straight into their output.
+3. The others are resampled from what was read.  What lies outside the image is filled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndzarr.errors import OptionError, did_you_mean
+from ndzarr.geometry.region import Region, region
+from ndzarr.geometry.resample import INTERPOLATIONS, resample
+from ndzarr.geometry.selection import Selection, lengths, select
+from ndzarr.plan.plan import ReadPlan, plan_reads
+from ndzarr.pyramid.execute import execute
+
+if TYPE_CHECKING:
+    from ndzarr.pyramid.pyramid import Pyramid
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """One window of one pyramid, ready to be planned."""
+
+    pyramid: Pyramid
+    region: Region
+    """Along y and x."""
+    lead: Selection
+    """Along the axes before y."""
+    interpolation: str
+    """'area' or 'nearest'."""
+    fill: float
+    """Value of pixels outside the image."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the output, along the pyramid's axes."""
+        return (*lengths(self.lead), *self.region.shape)
+
+    @property
+    def request(self) -> tuple[Any, Selection]:
+        """What a `ReadPlan` is made from."""
+        return self.pyramid.levels[self.region.level].array, (*self.lead, self.region.y.read, self.region.x.read)
+
+
+def crop(
+    pyramid: Pyramid,
+    window: Mapping[str, Any],
+    scale: float | tuple[float, float] = 1.0,
+    interpolation: str = "auto",
+    fill: float = 0,
+) -> Crop:
+    """
+    A window with named axes as a `Crop`.
+
+    Raises
+    ------
+    WindowError
+        An axis or channel is unknown, or the window is empty.
+    OptionError
+        The interpolation is unknown.
+    """
+    if interpolation == "auto":
+        interpolation = "nearest" if pyramid.kind == "labels" or pyramid.dtype.kind == "b" else "area"
+    if interpolation not in INTERPOLATIONS:
+        raise OptionError(
+            f"interpolation={interpolation!r} is not known{did_you_mean(interpolation, (*INTERPOLATIONS, 'auto'))}"
+        )
+    lead: dict[str, Any] = {d: s for d, s in window.items() if d not in ("y", "x")}
+    if lead.get("c") is not None and not isinstance(lead["c"], slice):
+        lead["c"] = pyramid.channel_indices(lead["c"])
+    dims, shape = pyramid.dims, pyramid.shape
+    sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
+    cut = region(
+        _interval(window.get("y"), shape[-2]),
+        _interval(window.get("x"), shape[-1]),
+        (sx, sy),
+        [level.shape[-2:] for level in pyramid.levels],  # type: ignore[misc]
+        [level.factors[-2:] for level in pyramid.levels],  # type: ignore[misc]
+    )
+    return Crop(pyramid, cut, select(dims[:-2], shape[:-2], lead), interpolation, fill)
+
+
+def _interval(want: slice | None, n: int) -> tuple[int, int]:
+    if want is None:
+        return 0, n
+    if not isinstance(want, slice) or want.step not in (None, 1):
+        raise OptionError(f"{want!r}: expected a slice with step 1 along y and x; use scale= to reduce")
+    return 0 if want.start is None else int(want.start), n if want.stop is None else int(want.stop)
+
+
+def plan_crops(crops: Sequence[Crop]) -> ReadPlan:
+    """The chunk reads of many crops, each chunk once."""
+    return plan_reads([c.request for c in crops])
+
+
+def read_crops(
+    crops: Sequence[Crop], out: Sequence[np.ndarray[Any, Any]] | None = None
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
+    """
+    Read crops, planned together.
+
+    Parameters
+    ----------
+    out
+        Where the pixels of each go, of the crop's shape; made if left out.
+
+    Returns
+    -------
+    (image, valid) per crop: axes of the pyramid, and without c a mask that is True where pixels are real, or None where all
+    of them are.
+    """
+    plan = plan_crops(crops)
+    images = [_blank(c) for c in crops] if out is None else list(out)
+    landing = [
+        image[..., c.region.y.target, c.region.x.target] if c.region.exact else np.empty(shape, image.dtype)
+        for c, image, shape in zip(crops, images, plan.shapes, strict=True)
+    ]
+    cache = crops[0].pyramid.cache if crops else None
+    execute(plan, landing, cache)
+    return [(image, _finish(c, image, pixels)) for c, image, pixels in zip(crops, images, landing, strict=True)]
+
+
+def _blank(c: Crop) -> np.ndarray[Any, Any]:
+    dtype = c.pyramid.dtype
+    return np.full(c.shape, c.fill, dtype) if c.region.padded else np.empty(c.shape, dtype)
+
+
+def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """Resample where that is needed, and say which pixels are real."""
+    cut, nodata = c.region, c.pyramid.nodata
+    inside = (..., cut.y.target, cut.x.target)
+    present = None if nodata is None else _holds_data(pixels, nodata)
+    if not cut.exact and cut.y.grid.n and cut.x.grid.n:
+        image[inside] = resample(pixels, cut.y.grid, cut.x.grid, c.interpolation, present)
+        present = None if nodata is None else _holds_data(image[inside], nodata)
+    if present is None and not cut.padded:
+        return None
+    axis = c.pyramid.dims.index("c") if "c" in c.pyramid.dims else None
+    if present is not None and axis is not None:
+        present = present.any(axis=axis)
+    shape = cut.shape if present is None else (*present.shape[:-2], *cut.shape)
+    valid = np.zeros(shape, bool)
+    valid[inside] = True if present is None else present
+    return valid
+
+
+def _holds_data(pixels: np.ndarray[Any, Any], nodata: float) -> np.ndarray[Any, Any]:
+    return ~np.isnan(pixels) if np.isnan(nodata) else pixels != pixels.dtype.type(nodata)
+
+

@@ -1,0 +1,174 @@
+"""How does one pass over a source become all levels of a pyramid, in little memory?
+
+1. Bands of rows come in, top to bottom.  Each level gathers them until they make a row of chunks.
+2. A row of chunks is encoded by threads (codecs run outside Python's lock) and, meanwhile, halved; the halves go to the
+   next level.  So a level's row of chunks is made as soon as its pixels exist, and the source is read once.
+3. Encoded chunks are appended to their shard files in order; a shard gets its index when its last chunk has come.
+
+At any time a few rows of chunks per level are in memory, whatever the height of the image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from ndzarr.pyramid.metadata import LevelShape
+from ndzarr.pyramid.reduce import Reducer
+from ndzarr.pyramid.shard import ShardWriter
+
+Position: TypeAlias = tuple[int, ...]
+Encoded: TypeAlias = list[tuple[Position, bytes | None]]
+
+CHUNKS_PER_TASK = 16
+"""Enough work for a task to be worth its overhead, few enough to keep all threads busy."""
+
+
+class PyramidWriter:
+    """Takes bands of native rows, writes every level."""
+
+    def __init__(self, root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None) -> None:
+        self._workers = workers or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="ndzarr-encode")
+        self._queue: deque[tuple[LevelWriter, Future[Encoded]]] = deque()
+        self._first = _chain(root, levels, reduce, self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        level: LevelWriter | None = self._first
+        while level is not None:
+            level.close()
+            level = level.next
+
+    def write(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
+        """
+        Take the next rows of one block of frames, channels and planes.
+
+        Parameters
+        ----------
+        block
+            First index of the block along each axis before y, a multiple of the chunk length.
+        rows
+            Axes (..., rows, x), the whole width; blocks may come in any order, their rows top to bottom.  Not written to.
+        """
+        self._first.push(block, rows)
+
+    def finish(self) -> None:
+        """Write what is still under way; raises what an encoder raised."""
+        while self._queue:
+            self._settle()
+
+    def submit(self, level: LevelWriter, chunks: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
+        """Queue chunks of a level for encoding, waiting for earlier ones if too much is under way."""
+        self._queue.append((level, self._pool.submit(level.encode, chunks, start, rows)))
+        while len(self._queue) > 4 * self._workers or (self._queue and self._queue[0][1].done()):
+            self._settle()
+
+    def _settle(self) -> None:
+        level, job = self._queue.popleft()
+        for position, encoded in job.result():
+            level.store(position, encoded)
+
+
+class LevelWriter:
+    """One level in the making."""
+
+    def __init__(self, folder: Path, level: LevelShape, number: int, reduce: Reducer, writer: PyramidWriter) -> None:
+        self.next: LevelWriter | None = None
+        self._folder = folder
+        self._level = level
+        self._number = number
+        self._reduce = reduce
+        self._writer = writer
+        self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]]]] = {}
+        self._shards: dict[Position, ShardWriter] = {}
+
+    def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
+        """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the halves."""
+        height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
+        done, waiting = self._rows.pop(block, (0, []))
+        waiting.append(rows)
+        have = sum(w.shape[-2] for w in waiting)
+        if have < step and done + have < height:
+            self._rows[block] = done, waiting
+            return
+        band = waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=-2)
+        take = have if done + have == height else have - have % step
+        self._write_rows(block, done, band[..., :take, :])
+        if done + take < height:
+            rest = band[..., take:, :]
+            self._rows[block] = done + take, [rest] if rest.shape[-2] else []
+
+    def _write_rows(self, block: Position, top: int, band: np.ndarray[Any, Any]) -> None:
+        chunks = self._level.layout.chunks
+        start = (*block, top, 0)
+        grid = [range(a // c, -(-(a + n) // c)) for a, n, c in zip(start, band.shape, chunks, strict=True)]
+        positions = list(product(*grid))
+        for i in range(0, len(positions), CHUNKS_PER_TASK):
+            self._writer.submit(self, positions[i : i + CHUNKS_PER_TASK], start, band)
+        if self.next is not None:
+            self.next.push(block, self._reduce(band, self._number + 1))
+
+    def encode(self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]) -> Encoded:
+        """Encode the chunks at `positions` out of a band that begins at pixel `start`; None for chunks of zeros."""
+        codec = self._level.layout.codec
+        out: Encoded = []
+        for position in positions:
+            cut = tuple(
+                slice(k * c - s, k * c - s + c) for k, c, s in zip(position, codec.shape, start, strict=True)
+            )
+            chunk = band[cut]
+            if chunk.shape != codec.shape:
+                whole = np.zeros(codec.shape, codec.dtype)
+                whole[tuple(slice(0, n) for n in chunk.shape)] = chunk
+                chunk = whole
+            out.append((position, codec.encode(chunk) if chunk.any() else None))
+        return out
+
+    def store(self, position: Position, encoded: bytes | None) -> None:
+        """Append an encoded chunk to its shard."""
+        per_shard = self._level.layout.per_shard
+        shard = tuple(k // n for k, n in zip(position, per_shard, strict=True))
+        file = self._shards.get(shard)
+        if file is None:
+            path = self._folder.joinpath("c", *map(str, shard))
+            file = self._shards[shard] = ShardWriter(path, per_shard, self._expected(shard))
+        if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), encoded):
+            file.finish()
+            del self._shards[shard]
+
+    def _expected(self, shard: Position) -> int:
+        """Chunks of the array that lie in a shard."""
+        layout, number = self._level.layout, 1
+        for k, n, c, length in zip(shard, layout.per_shard, layout.chunks, self._level.shape, strict=True):
+            number *= min(n, -(-length // c) - k * n)
+        return number
+
+    def close(self) -> None:
+        """Close files that were not finished, after an error."""
+        for file in self._shards.values():
+            file.__exit__(None, None, None)
+
+
+def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: PyramidWriter) -> LevelWriter:
+    made = [LevelWriter(root / str(k) / "image", level, k, reduce, writer) for k, level in enumerate(levels)]
+    for finer, coarser in zip(made, made[1:], strict=False):
+        finer.next = coarser
+    return made[0]
+
+
+def _even(n: int) -> int:
+    return n if n % 2 == 0 else 2 * n

@@ -1,0 +1,188 @@
+"""How does a source of pixels become a pyramid?
+
+1. The source is opened and described (`sources`).
+2. Its bands of rows go, top to bottom and each once, to a `PyramidWriter`, which makes all levels on the way.
+3. Metadata follow; then the store is published by a rename.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndzarr.geometry import levels as geometry
+from ndzarr.pyramid import metadata
+from ndzarr.pyramid.layout import Encoding, chunks_option, layout
+from ndzarr.pyramid.metadata import Description, LevelShape
+from ndzarr.pyramid.open import open_pyramid
+from ndzarr.pyramid.publish import publishing, refuse_existing
+from ndzarr.pyramid.pyramid import Pyramid
+from ndzarr.pyramid.reduce import reducer
+from ndzarr.pyramid.writer import PyramidWriter
+from ndzarr.sources.source import Source
+
+BAND_BYTES = 16 << 20
+"""Pixels read at a time, at least one band of the source."""
+
+
+def transcode(
+    source: Any,
+    dest: str | os.PathLike[str],
+    *,
+    preset: str = "fast",
+    kind: str = "intensity",
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    nodata: float | None = None,
+    orient: bool | tuple[int, int] = True,
+    chunks: Mapping[str, int] | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+) -> Pyramid:
+    """
+    Write a source as a pyramid.
+
+    Parameters
+    ----------
+    source
+        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a Zarr array, or a numpy,
+        dask, xarray or Zarr array.
+    dest
+        Directory of the store to make; conventionally ends in .zarr.
+    preset
+        'fast' (lossless), 'compact' (lossless, smaller, slower); see docs/layouts.md.
+    kind
+        'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
+    axes
+        Meaning of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
+    channels
+        Names of the channels, where the source's own are not wanted.
+    nodata
+        Value of pixels that hold no data; the source's own if it states one.
+    orient
+        Turn photographs upright by their EXIF orientation; (width, height) takes whichever orientation has that size.
+    chunks
+        Lengths of chunks by axis, where the preset's do not suit.
+    overwrite
+        Replace `dest` if it exists, once the new store is complete.
+    progress
+        Show a progress bar.
+    workers
+        Threads that encode; the number of processors if left out.
+    max_pixels
+        Refuse larger images; the default depends on whether they can be read in pieces.
+
+    Returns
+    -------
+    The pyramid, open for reading.
+
+    Raises
+    ------
+    SourceError, MissingError
+        The source cannot be used; nothing was written.
+    ExistsError
+        `dest` exists.
+    WriteError
+        `dest` cannot be written, or the disk is full; nothing is left of it.
+    """
+    from ndzarr.sources.open import open_source
+
+    encoding = Encoding(preset, kind, chunks_option(chunks))
+    target = Path(os.path.abspath(dest))
+    refuse_existing(target, overwrite)
+    with open_source(
+        source, axes=axes, channels=channels, nodata=nodata, orient=orient, max_pixels=max_pixels
+    ) as opened:
+        write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
+    return open_pyramid(target)
+
+
+def write_pyramid(
+    source: Source,
+    dest: Path,
+    encoding: Encoding,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Write an open source as a store; see `transcode`."""
+    about = _describe(source, encoding)
+    levels = _levels(source, encoding)
+    reduce = reducer(source.dtype, encoding.kind, source.nodata)
+    with publishing(dest, overwrite) as work:
+        with PyramidWriter(work, levels, reduce, workers) as writer, _bar(source, progress) as bar:
+            for block, window in _bands(source, levels[0]):
+                rows = source.read(window)
+                writer.write(block, rows)
+                bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
+            writer.finish()
+        metadata.write(work, about, levels, [_display(source.dtype)] * len(source.channels))
+
+
+def _describe(source: Source, encoding: Encoding) -> Description:
+    return Description(
+        dims=source.dims,
+        channels=source.channels,
+        dtype=source.dtype,
+        encoding=encoding,
+        nodata=source.nodata,
+        times=None if source.times is None else tuple(float(t) for t in source.times),
+        source={"name": source.name, **identity(source.name), **source.metadata},
+    )
+
+
+def identity(name: str) -> dict[str, Any]:
+    """What tells whether a file has changed: its size and time of modification; nothing for what is not a file."""
+    try:
+        stat = os.stat(name)
+    except OSError:
+        return {}
+    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _levels(source: Source, encoding: Encoding) -> list[LevelShape]:
+    height, width = source.shape[-2:]
+    out = []
+    for k in range(geometry.count(height, width)):
+        shape = geometry.shape_at(k, source.dims, source.shape)
+        factors = tuple(2**k if d in ("y", "x") else 1 for d in source.dims)
+        out.append(LevelShape(shape, layout(source.dims, shape, source.dtype, encoding), factors))
+    return out
+
+
+def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
+    """(first index of the block before y, window to read), blocks of whole chunks, rows top to bottom."""
+    lengths = dict(zip(source.dims, source.shape, strict=True))
+    block = dict(zip(source.dims, level.layout.shards, strict=True))
+    step = dict(zip(source.dims, level.layout.chunks, strict=True))
+    step["c"] = lengths["c"] if source.interleaved else block["c"]
+    lead = source.dims[:-2]
+    row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in lead)
+    unit = max(1, source.band)
+    rows = min(lengths["y"], unit * max(1, BAND_BYTES // max(1, unit * row_bytes)))
+    for start in product(*(range(0, lengths[d], step[d]) for d in lead)):
+        window = {d: slice(i, min(i + step[d], lengths[d])) for d, i in zip(lead, start, strict=True)}
+        for y in range(0, lengths["y"], rows):
+            yield start, {**window, "y": slice(y, min(y + rows, lengths["y"]))}
+
+
+def _display(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind in "iu":
+        return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    return 0.0, 1.0
+
+
+def _bar(source: Source, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    total = prod(source.shape) // max(1, source.shape[-1])
+    return tqdm(total=total, unit="row", unit_scale=True, desc=os.path.basename(source.name), disable=not progress, leave=False)
