@@ -21,28 +21,32 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
-_BANK = 1 << 22
-"""Normal deviates drawn once for a seed; every band of rows reads them from another offset."""
+_TILE = 1024
+"""Edge of a tile of noise in pixels; the bank it is cut from has twice this edge."""
 _BAND = 256
 """Rows composed at a time, so that the temporaries stay near the cache."""
 
 
 class _Noise:
-    """Normal deviates at the cost of a copy: windows at random offsets into one bank of them."""
+    """Normal deviates at the cost of a copy: tiles at random places of one bank of them."""
 
-    def __init__(self, rng: np.random.Generator, size: int = _BANK) -> None:
+    def __init__(self, rng: np.random.Generator, blur: float = 0.0) -> None:
+        """Draw the bank; ``blur`` (pixels) correlates neighbours as demosaicing does, the variance stays one."""
         self._rng = rng
-        self._bank = rng.standard_normal(size, dtype=np.float32)
+        self._bank = rng.standard_normal((2 * _TILE, 2 * _TILE), dtype=np.float32)
+        if blur:
+            self._bank = cv2.GaussianBlur(self._bank, (5, 5), blur)
+            self._bank /= self._bank.std()
 
     def field(self, height: int, width: int) -> Float:
-        """Return (height, width) deviates; two fields never start at the same deviate, so no compressor sees a repeat within a chunk."""
-        out = np.empty(height * width, np.float32)
-        step = self._bank.size // 4
-        for first in range(0, out.size, step):
-            piece = out[first : first + step]
-            start = int(self._rng.integers(self._bank.size - piece.size))
-            piece[:] = self._bank[start : start + piece.size]
-        return out.reshape(height, width)
+        """Return (height, width) deviates; tiles begin at different places, so that nothing repeats in a chunk."""
+        out = np.empty((height, width), np.float32)
+        for y in range(0, height, _TILE):
+            for x in range(0, width, _TILE):
+                tile = out[y : y + _TILE, x : x + _TILE]
+                top, left = self._rng.integers(_TILE, size=2)
+                tile[:] = self._bank[top : top + tile.shape[0], left : left + tile.shape[1]]
+        return out
 
 
 def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
@@ -52,6 +56,7 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> NDA
     """
     rng = np.random.default_rng(seed)
     noise = _Noise(rng)
+    grain = _Noise(rng, blur=0.6)
     leaves = _leaves(rng, height, width, channels)
     detail = _fractal(noise, height, width, persistence=0.75)
     tint = [_fractal(noise, -(-height // 16), -(-width // 16)) for _ in range(channels)]
@@ -60,11 +65,13 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> NDA
         patch = cv2.GaussianBlur(leaves[rows.start : rows.stop], (3, 3), 0.8).astype(np.float32)
         rough = patch[..., channels] * (1 / 255)
         texture = detail[rows.start : rows.stop] * (1.0 + 20.0 * rough**5)
+        # demosaicing and colour correction leave part of the noise in common to the channels
+        common = 0.5 * grain.field(len(rows), width)
         for c in range(channels):
-            colour = _rows(tint[c], rows, height, width) * 9.0
-            signal = patch[..., c] + colour + texture * (1.0 - 0.12 * c)
-            sigma = np.sqrt(np.clip(signal, 1, 255) * 0.012 + 0.15)
-            cv2.add(signal, noise.field(len(rows), width) * sigma, out[c, rows.start : rows.stop], dtype=cv2.CV_8U)
+            signal = patch[..., c] + _rows(tint[c], rows, height, width) * 6.0 + texture * (1.0 - 0.12 * c)
+            sigma = np.sqrt(np.clip(signal, 1, 255) * 0.022 + 0.15)
+            noisy = (common + 0.87 * grain.field(len(rows), width)) * sigma
+            cv2.add(signal, noisy, out[c, rows.start : rows.stop], dtype=cv2.CV_8U)
     return out
 
 
@@ -72,18 +79,21 @@ def multispectral(height: int, width: int, channels: int = 8, seed: int = 0) -> 
     """Return a uint16 (c, y, x) array of reflectances times 10000 as in Sentinel-2: mostly 200 to 4000, noise of
     some 15 levels, bands correlated through the land cover they share but each with its own contrast."""
     rng = np.random.default_rng(seed)
-    noise = _Noise(rng)
-    cover = _leaves(rng, height, width, 2, largest=600)
-    detail = _fractal(noise, height, width, persistence=0.75)
-    gains = rng.uniform(0.4, 1.6, (channels, 2)) * (7.0, 5.0)
+    noise, grain = _Noise(rng), _Noise(rng, blur=0.5)
+    cover = _leaves(rng, height, width, 3, largest=400)
+    detail = _fractal(noise, height, width, persistence=0.7)
+    gains = rng.uniform(0.3, 1.0, (channels, 3)) * (6.0, 5.0, 4.0)
+    gains[::3, 2] *= -0.8  # as vegetation is dark in red and bright in the near infrared
     out = np.empty((channels, height, width), np.uint16)
     for rows in _bands(height):
-        patch = cv2.GaussianBlur(cover[rows.start : rows.stop], (3, 3), 0.7).astype(np.float32)
-        texture = detail[rows.start : rows.stop] * (20.0 + patch[..., 2] * 0.4)
+        patch = cv2.GaussianBlur(cover[rows.start : rows.stop], (5, 5), 0.9).astype(np.float32)
+        texture = detail[rows.start : rows.stop] * (16.0 + 0.3 * patch[..., 3])
         for c in range(channels):
-            signal = 150.0 + gains[c, 0] * patch[..., 0] + gains[c, 1] * patch[..., 1] + texture * gains[c, 0] / 9
-            sigma = 2.0 + 0.25 * np.sqrt(np.clip(signal, 1, None))
-            cv2.add(signal, noise.field(len(rows), width) * sigma, out[c, rows.start : rows.stop], dtype=cv2.CV_16U)
+            a, b, d = (float(gain) for gain in gains[c])
+            signal = a * (patch[..., 0] + texture) + b * (patch[..., 1] + texture) + d * patch[..., 2] + 500.0
+            sigma = 3.0 + 0.2 * np.sqrt(np.clip(signal, 1, None))
+            noisy = grain.field(len(rows), width) * sigma
+            cv2.add(signal, noisy, out[c, rows.start : rows.stop], dtype=cv2.CV_16U)
     return out
 
 
@@ -151,21 +161,20 @@ def _rows(coarse: Float, rows: range, height: int, width: int) -> Float:
 def _shapes(
     rng: np.random.Generator, height: int, width: int, smallest: int, largest: int
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int], float]]:
-    """Yield (centre, half axes, angle) of leaves that cover the image about three times, the largest first."""
+    """Yield (centre, half axes, angle) of leaves, the largest first; they cover the image about twice."""
     largest = max(smallest + 1, min(largest, min(height, width) // 2))
-    # radii with density r^-3 between the bounds: equal area per octave, hence scale invariance
-    mean_area = np.pi * 2 * np.log(largest / smallest) / (smallest**-2 - largest**-2)
-    count = int(3 * height * width / mean_area) + 16
-    u = rng.random(count)
-    radii = (largest**-2 + u * (smallest**-2 - largest**-2)) ** -0.5
+    # radii with density r^-3 between the bounds: equal area per octave, hence the same picture at every scale
+    mean_square = 2 * np.log(largest / smallest) / (smallest**-2 - largest**-2)
+    count = int(6 * height * width / (np.pi * mean_square)) + 16
+    radii = np.sort((largest**-2 + rng.random(count) * (smallest**-2 - largest**-2)) ** -0.5)[::-1]
     ys, xs = rng.integers(0, height, count), rng.integers(0, width, count)
-    aspects, angles = rng.uniform(0.4, 1.0, count), rng.uniform(0, 180, count)
-    busy = rng.standard_normal((8, 8))[ys * 8 // height, xs * 8 // width] > 0.3
-    for y, x, r, aspect, angle, crowded in zip(ys, xs, np.sort(radii)[::-1], aspects, angles, busy, strict=True):
-        # small things come in crowds: towns and woods beside fields, water and sky
-        if r < 60 and not crowded:
-            continue
-        yield (int(x), int(y)), (int(r), max(1, int(r * aspect))), float(angle)
+    # small things come in crowds: towns and woods between fields, water and sky
+    crowds = cv2.resize(rng.standard_normal((12, 12)), (48, 48), interpolation=cv2.INTER_CUBIC)
+    drawn = (radii >= 12 * smallest) | (crowds[ys * 48 // height, xs * 48 // width] > 0.8)
+    minor = np.maximum(1, radii * rng.uniform(0.4, 1.0, count))
+    columns = (xs, ys, radii.astype(int), minor.astype(int), rng.uniform(0, 180, count))
+    for x, y, a, b, angle in zip(*(column[drawn].tolist() for column in columns), strict=True):
+        yield (x, y), (a, b), angle
 
 
 def _leaves(
@@ -174,7 +183,7 @@ def _leaves(
     """Return a uint8 (y, x, channels + 1) picture of opaque leaves; the last channel says how rough each is."""
     out = np.full((height, width, channels + 1), 110, np.uint8)
     for number, (centre, axes, angle) in enumerate(_shapes(rng, height, width, smallest, largest)):
-        grey = rng.normal(110, 36)
+        grey = rng.normal(105, 40)
         colour = [*(grey + rng.normal(0, 14, channels)).clip(5, 245).tolist(), float(rng.integers(256))]
         if number % 3:
             cv2.ellipse(out, centre, axes, angle, 0, 360, colour, cv2.FILLED)

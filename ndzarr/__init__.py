@@ -11,11 +11,19 @@ from ndzarr.pyramid.open import open_pyramid as open
 from ndzarr.pyramid.pyramid import Pyramid
 
 if TYPE_CHECKING:
+    from ndzarr.pyramid.verify import verify
+    from ndzarr.sampler.coco import CocoSampler
+    from ndzarr.sampler.named import Sampler
     from ndzarr.transcoding import transcode
 
-__all__ = ["NdzarrError", "Pyramid", "ReadPlan", "open", "transcode"]
+__all__ = ["CocoSampler", "NdzarrError", "Pyramid", "ReadPlan", "Sampler", "open", "transcode", "verify"]
 
-_LAZY = {"transcode": "ndzarr.transcoding"}
+_LAZY = {
+    "CocoSampler": "ndzarr.sampler.coco",
+    "Sampler": "ndzarr.sampler.named",
+    "transcode": "ndzarr.transcoding",
+    "verify": "ndzarr.pyramid.verify",
+}
 """Names that need heavier packages, imported when first used."""
 
 

@@ -98,20 +98,51 @@ def region(
     (1, True, slice(16, 32, 1), slice(0, 16, 1), 32)
     """
     sx, sy = scale
-    if not (sx > 0 and sy > 0):
-        raise WindowError(f"scale={scale!r}: expected numbers above 0")
-    out_y, out_x = _output("y", y, sy), _output("x", x, sx)
-    step_y, step_x = (y[1] - y[0]) / out_y, (x[1] - x[0]) / out_x
-    level = finest_needed(1 / min(step_y, step_x), [max(f) for f in factors])
+    n = output_length("y", y, sy), output_length("x", x, sx)
+    return region_at((y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors)
+
+
+def region_at(
+    origin: tuple[float, float],
+    pitch: tuple[float, float],
+    n: tuple[int, int],
+    shapes: Sequence[tuple[int, int]],
+    factors: Sequence[tuple[float, float]],
+) -> Region:
+    """
+    Plan a window whose borders need not fall on pixels.
+
+    Parameters
+    ----------
+    origin
+        Where the first output pixel begins along (y, x), in native pixels.
+    pitch
+        Native pixels per output pixel along (y, x).
+    n
+        Output pixels along (y, x).
+    shapes, factors
+        As for `region`.
+    """
+    level = finest_needed(1 / min(pitch), [max(f) for f in factors])
     (fy, fx), (hy, hx) = factors[level], shapes[level]
     return Region(
         level,
-        _span(y[0], step_y, out_y, fy, hy, shapes[0][0]),
-        _span(x[0], step_x, out_x, fx, hx, shapes[0][1]),
+        _span(origin[0], pitch[0], n[0], fy, hy, shapes[0][0]),
+        _span(origin[1], pitch[1], n[1], fx, hx, shapes[0][1]),
     )
 
 
-def _output(name: str, interval: tuple[int, int], scale: float) -> int:
+def output_length(name: str, interval: tuple[int, int], scale: float) -> int:
+    """
+    Number of output pixels of a half-open interval at a scale: exactly round(n * scale).
+
+    Raises
+    ------
+    WindowError
+        The interval is empty, the scale is not above 0, or no pixel is left.
+    """
+    if not scale > 0:
+        raise WindowError(f"scale={scale!r}: expected a number above 0")
     n = interval[1] - interval[0]
     if n <= 0:
         raise WindowError(f"{name}={interval[0]}:{interval[1]} is empty; windows are half-open, start < stop")

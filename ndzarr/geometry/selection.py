@@ -7,7 +7,7 @@ A *selection* has one entry per axis of an array: a slice with a step of at leas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import index
 from typing import TypeAlias
 
@@ -21,6 +21,9 @@ Selection: TypeAlias = tuple[AxisSelection, ...]
 
 Segment: TypeAlias = tuple[int, slice, slice]
 """(chunk index along the axis, slice within that chunk, slice of the output)."""
+
+
+_EXPECTED = "expected a half-open slice of integers, or a sequence of indices"
 
 
 def select(
@@ -62,19 +65,30 @@ def _whole(n: int) -> slice:
 def _axis(name: str, n: int, want: slice | Sequence[int] | int) -> AxisSelection:
     if isinstance(want, slice):
         return _clip(name, n, want)
-    if isinstance(want, int) or hasattr(want, "__index__"):
-        raise WindowError(f"{name}={want!r}: an integer would drop the axis; ask for slice({want}, {want} + 1)")
-    picks = tuple(index(i) for i in want)
+    if not isinstance(want, Iterable):
+        hint = f"an integer would drop the axis; ask for slice({want}, {want} + 1)" if _is_integer(want) else _EXPECTED
+        raise WindowError(f"{name}={want!r}: {hint}")
+    try:
+        picks = tuple([index(i) for i in want])
+    except TypeError as error:
+        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})") from error
     for i in picks:
         if not 0 <= i < n:
             raise WindowError(f"{name}={list(picks)!r}: index {i} lies outside [0, {n})")
     return picks
 
 
+def _is_integer(value: object) -> bool:
+    return hasattr(value, "__index__")
+
+
 def _clip(name: str, n: int, want: slice) -> slice:
-    start = 0 if want.start is None else index(want.start)
-    stop = n if want.stop is None else index(want.stop)
-    step = 1 if want.step is None else index(want.step)
+    try:
+        start = 0 if want.start is None else index(want.start)
+        stop = n if want.stop is None else index(want.stop)
+        step = 1 if want.step is None else index(want.step)
+    except TypeError as error:
+        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})") from error
     if start < 0 or stop < 0:
         raise WindowError(
             f"{name}={start}:{stop} has a negative index; the raw layer counts from the start of the axis "

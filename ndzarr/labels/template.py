@@ -59,8 +59,9 @@ def label(crop: Crop, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] |
     """
     pyramid, cut = crop.pyramid, crop.region
     dims = pyramid.dims
-    indexers: dict[str, AxisSelection] = dict(zip(dims[:-2], crop.lead, strict=True))
-    picked = indexers.pop("c", None)
+    lead: dict[str, AxisSelection] = dict(zip(dims[:-2], crop.lead, strict=True))
+    picked = lead.pop("c", None)
+    indexers = {d: list(s) if isinstance(s, tuple) else s for d, s in lead.items()}  # tuples mean something else to xarray
     channels = picked if isinstance(picked, tuple) else None
     if isinstance(picked, slice) and picked != slice(0, len(pyramid.channels), 1):
         channels = tuple(range(picked.start, picked.stop, picked.step))

@@ -26,6 +26,9 @@ from ndzarr.plan.plan import ChunkRead, ReadPlan
 THREADED_BYTES = 4 << 20
 """Decoded bytes per thread below which another thread does not pay for itself."""
 
+PROCESSORS = os.cpu_count() or 1
+"""Asked once: the answer costs as much as decoding a chunk."""
+
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -80,7 +83,7 @@ def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
         return [reads]
     array = plan.arrays[reads[0].array]
     decoded = len(reads) * prod(array.chunks) * array.dtype.itemsize
-    n = min(threads or os.cpu_count() or 1, len(reads), 1 + decoded // THREADED_BYTES)
+    n = min(threads or PROCESSORS, len(reads), 1 + decoded // THREADED_BYTES)
     cuts = [len(reads) * i // n for i in range(n + 1)]
     return [reads[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
 
@@ -142,7 +145,7 @@ def _threads() -> ThreadPoolExecutor:
     """The pool, made when it is first needed."""
     global _pool
     if _pool is None:
-        _pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="ndzarr")
+        _pool = ThreadPoolExecutor(max(1, PROCESSORS - 1), thread_name_prefix="ndzarr")
     return _pool
 
 

@@ -182,6 +182,8 @@ class Pyramid:
         WindowError
             A name is unknown.
         """
+        if not isinstance(channels, Iterable):
+            raise WindowError(f"c={channels!r}: a single channel would drop the axis; ask for c=[{channels!r}]")
         out: list[int] = []
         for name in [channels] if isinstance(channels, str) else channels:
             if isinstance(name, str) and name not in self.channels:

@@ -66,12 +66,6 @@ def crop(
     OptionError
         The interpolation is unknown.
     """
-    if interpolation == "auto":
-        interpolation = "nearest" if pyramid.kind == "labels" or pyramid.dtype.kind == "b" else "area"
-    if interpolation not in INTERPOLATIONS:
-        raise OptionError(
-            f"interpolation={interpolation!r} is not known{did_you_mean(interpolation, (*INTERPOLATIONS, 'auto'))}"
-        )
     lead: dict[str, Any] = {d: s for d, s in window.items() if d not in ("y", "x")}
     if lead.get("c") is not None and not isinstance(lead["c"], slice):
         lead["c"] = pyramid.channel_indices(lead["c"])
@@ -84,7 +78,23 @@ def crop(
         [level.shape[-2:] for level in pyramid.levels],  # type: ignore[misc]
         [level.factors[-2:] for level in pyramid.levels],  # type: ignore[misc]
     )
-    return Crop(pyramid, cut, select(dims[:-2], shape[:-2], lead), interpolation, fill)
+    return Crop(pyramid, cut, select(dims[:-2], shape[:-2], lead), interpolation_for(pyramid, interpolation), fill)
+
+
+def interpolation_for(pyramid: Pyramid, wanted: str) -> str:
+    """
+    The interpolation that 'auto' stands for: nearest for labels, which must not mix, area for all else.
+
+    Raises
+    ------
+    OptionError
+        The interpolation is unknown.
+    """
+    if wanted == "auto":
+        return "nearest" if pyramid.kind == "labels" or pyramid.dtype.kind == "b" else "area"
+    if wanted not in INTERPOLATIONS:
+        raise OptionError(f"interpolation={wanted!r} is not known{did_you_mean(wanted, (*INTERPOLATIONS, 'auto'))}")
+    return wanted
 
 
 def _interval(want: slice | None, n: int) -> tuple[int, int]:

@@ -1,0 +1,52 @@
+"""How do coordinates of one space become those of another?
+
+A 2-D affine transform is the 3x3 matrix that maps continuous (x, y, 1), where pixel i covers [i, i+1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+IDENTITY = np.eye(3)
+"""Maps every point to itself."""
+
+
+def scale_offset(scale: tuple[float, float], offset: tuple[float, float]) -> np.ndarray[Any, Any]:
+    """
+    First scale, then shift, both along (x, y).
+
+    Examples
+    --------
+    >>> scale_offset((2, 2), (10, 0)) @ [1, 1, 1]
+    array([12.,  2.,  1.])
+    """
+    return np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]], [0, 0, 1]], float)
+
+
+def is_scale_offset(matrix: np.ndarray[Any, Any]) -> bool:
+    """True where a transform neither rotates, shears nor flips: it maps upright windows to upright windows."""
+    off = max(abs(matrix[0, 1]), abs(matrix[1, 0]))
+    return bool(off < 1e-9 * max(abs(matrix[0, 0]), abs(matrix[1, 1])) and matrix[0, 0] > 0 and matrix[1, 1] > 0)
+
+
+def warp_boxes(matrix: np.ndarray[Any, Any], boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """
+    The upright boxes that hold the images of boxes.
+
+    Parameters
+    ----------
+    boxes
+        Shape (n, 4): x, y, width, height.
+
+    Examples
+    --------
+    >>> warp_boxes(scale_offset((2, 1), (1, 0)), np.array([[0, 0, 10, 5]]))
+    array([[ 1.,  0., 20.,  5.]])
+    """
+    x, y, w, h = np.moveaxis(np.asarray(boxes, float).reshape(-1, 4), -1, 0)
+    (a, b, c), (d, e, f) = matrix[0], matrix[1]
+    left = a * x + b * y + c + np.minimum(a * w, 0) + np.minimum(b * h, 0)
+    top = d * x + e * y + f + np.minimum(d * w, 0) + np.minimum(e * h, 0)
+    return np.stack([left, top, abs(a) * w + abs(b) * h, abs(d) * w + abs(e) * h], axis=-1)

@@ -1,0 +1,63 @@
+"""What else can be asked of a sample?  `sample.ndzarr`: annotations as kwimage objects, transforms, a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray
+
+from ndzarr.errors import TargetError
+from ndzarr.sampler.sample import Context
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@xarray.register_dataset_accessor("ndzarr")
+class SampleAccessor:
+    """What a sample knows about where it came from."""
+
+    def __init__(self, sample: xarray.Dataset) -> None:
+        self._sample = sample
+
+    @property
+    def _context(self) -> Context:
+        context = self._sample.encoding.get("ndzarr")
+        if context is None:
+            raise TargetError("this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin")
+        return context  # type: ignore[no-any-return]
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """The target, with the window that it was resolved to."""
+        return self._context.target
+
+    @property
+    def transform(self) -> np.ndarray[Any, Any]:
+        """3x3, maps continuous sample pixels (x, y, 1) to native pixels of the sampled space."""
+        return self._context.scene.transform
+
+    @property
+    def detections(self) -> list[Any]:
+        """
+        One `kwimage.Detections` per frame, in sample pixels: boxes, class indices, segmentations and keypoints.
+
+        They are not clipped to the window.  `data['aids']` holds the annotation ids.
+        """
+        from ndzarr.sampler.detections import detections
+
+        return detections(self._context)
+
+    def draw(self, scale: float | None = None) -> Image:
+        """
+        A picture of the sample and its annotations, frames side by side.
+
+        Parameters
+        ----------
+        scale
+            Enlargement; chosen so that small samples can be seen if left out.
+        """
+        from ndzarr.sampler.draw import draw
+
+        return draw(self._sample, self._context, scale)

@@ -1,0 +1,154 @@
+"""How are images sampled without kwcoco?
+
+Sources are named; a target gives the name as `key` and a window by named axes or by centre and size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.geometry.affine import IDENTITY
+from ndzarr.plan.plan import ReadPlan
+from ndzarr.pyramid.layout import Encoding
+from ndzarr.pyramid.open import open_pyramid
+from ndzarr.pyramid.pyramid import Pyramid
+from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
+from ndzarr.sampler.sample import Context
+from ndzarr.sampler.scene import Frame, Scene
+from ndzarr.sampler.target import Target, interval, parse
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class Sampler:
+    """
+    Windows of named images and pyramids.
+
+    Parameters
+    ----------
+    sources
+        Name to pyramid, path of a pyramid, or path of an image file, which is transcoded when it is first touched; or a
+        sequence of them, whose names are then 0, 1, 2, ...
+    workdir
+        Where pyramids of image files are kept; by default the user's cache directory.
+    preset
+        How image files are encoded; see `ndzarr.transcode`.
+
+    Examples
+    --------
+    >>> import ndzarr, numpy as np, tempfile
+    >>> pyr = ndzarr.transcode(np.arange(4096, dtype="u1").reshape(64, 64), tempfile.mkdtemp() + "/a.zarr")
+    >>> sampler = ndzarr.Sampler({"a": pyr})
+    >>> sampler.load_sample({"key": "a", "y": slice(0, 8), "x": slice(-2, 6)}).image.shape
+    (1, 8, 8)
+    """
+
+    def __init__(
+        self, sources: Mapping[Any, Any] | Iterable[Any], workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast"
+    ) -> None:
+        from ndzarr.library import Library, default_root
+
+        self.sources = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
+        """Name to what was given for it."""
+        self.library = Library(Path(workdir) if workdir is not None else default_root(), Encoding(preset))
+        self._opened: dict[Any, Pyramid] = {}
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __repr__(self) -> str:
+        return f"<ndzarr.Sampler: {len(self)} sources>\n  workdir  {self.library.root}"
+
+    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+        """Transcode every image file that is not transcoded yet; raises at the end, naming the files that failed."""
+        files = [os.fspath(s) for s in self.sources.values() if not isinstance(s, Pyramid) and not _is_store(s)]
+        self.library.prepare([(f, True) for f in dict.fromkeys(files)], workers=workers, progress=progress)
+
+    def pyramid(self, key: Any) -> Pyramid:
+        """
+        The pyramid of a source.
+
+        Raises
+        ------
+        TargetError
+            There is no such source.
+        """
+        if key not in self.sources:
+            raise TargetError(f"key={key!r}: no such source{did_you_mean(key, list(self.sources)[:20])}")
+        source = self.sources[key]
+        if isinstance(source, Pyramid):
+            return source
+        if not _is_store(source):
+            return self.library.pyramid(os.fspath(source))
+        if key not in self._opened:
+            self._opened[key] = open_pyramid(source)
+        return self._opened[key]
+
+    def load_sample(self, target: Mapping[str, Any] | None = None, **keys: Any) -> xarray.Dataset:
+        """
+        Load one window.
+
+        Parameters
+        ----------
+        target
+            `key`, and a window: `y`, `x`, `t`, `z` as slices, or `cx cy width height`; `channels`, `scale`,
+            `interpolation`, `fill`.  Keys may also be given as keyword arguments.
+
+        Returns
+        -------
+        Dataset with `image`, with the axes of the pyramid, and `valid` where something is padded or holds no data.
+
+        Raises
+        ------
+        TargetError
+            The target is not understood.
+        """
+        from ndzarr.labels.template import label
+
+        given = {**(target or {}), **keys}
+        wanted = parse(given)
+        cut = self._crop(wanted)
+        [(image, valid)] = read_crops([cut])
+        array = label(cut, image, valid)
+        sample = array.to_dataset(name="image")
+        if "valid" in sample.coords:
+            sample = sample.reset_coords("valid")
+        sample.encoding["ndzarr"] = Context(dict(given), _scene(wanted, cut), None, ())
+        return sample
+
+    def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
+        """What loading targets would read: `plan(targets).explain()`."""
+        many = [targets] if isinstance(targets, Mapping) else targets
+        return plan_crops([self._crop(parse(t)) for t in many])
+
+    def _crop(self, target: Target) -> Crop:
+        if target.gids or target.vidid is not None or target.aid is not None:
+            raise TargetError("gid, gids, vidid and aid need a kwcoco dataset: use ndzarr.CocoSampler, or give key")
+        if target.key is None and len(self.sources) != 1:
+            raise TargetError(f"a target needs key, one of {', '.join(map(repr, list(self.sources)[:5]))}")
+        pyramid = self.pyramid(next(iter(self.sources)) if target.key is None else target.key)
+        window: dict[str, Any] = dict(target.lead)
+        for i, axis in enumerate(("y", "x")):
+            given = (target.y, target.x)[i]
+            window[axis] = slice(*interval(given, target.centre[i], target.size[i], pyramid.sizes[axis]))
+        if target.channels is not None:
+            names = target.channels
+            window["c"] = names.split("|") if isinstance(names, str) else names
+        return crop(pyramid, window, target.scale, target.interpolation, target.fill)
+
+
+def _is_store(source: Any) -> bool:
+    name = os.fspath(source)
+    return "://" in name or os.path.isdir(name)
+
+
+def _scene(target: Target, cut: Crop) -> Scene:
+    """The window as the accessor knows it."""
+    y, x = ((round(s.origin), round(s.origin + s.n * s.pitch)) for s in (cut.region.y, cut.region.x))
+    frame = Frame(target.key, (), None, IDENTITY, 0)
+    return Scene((frame,), "t" in cut.pyramid.dims, y, x, cut.region.shape, None, cut.interpolation, cut.fill)

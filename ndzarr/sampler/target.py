@@ -1,0 +1,224 @@
+"""What does a target ask for?
+
+A target is a dictionary that people write.  `parse` turns it, once, into a frozen `Target`: aliases resolved, keys and their
+combinations checked, the caller's dictionary untouched.  What depends on the dataset (the size of an image, where an
+annotation lies) is left open here and filled in by the sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import Any
+
+from ndzarr.errors import TargetError, did_you_mean
+
+ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_id": "aid"}
+"""Other names of keys."""
+
+KEYS = (
+    "gid", "gids", "vidid", "aid", "key",
+    "cx", "cy", "width", "height", "slices", "space_slice", "time_slice", "window_dims", "x", "y", "z", "t",
+    "channels", "scale", "interpolation", "fill",
+)  # fmt: skip
+"""All keys that mean something to a sampler."""
+
+NOTES = ("category_id", "label", "weight", "tag", "as_xarray")
+"""Keys that tables of targets carry along; they do not change what is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A window asked for, as far as it can be known without the dataset."""
+
+    gids: tuple[Any, ...] | None = None
+    """Images, or frames of one video."""
+    video: bool = False
+    """True for a video target: the sample has an axis t, and windows are in video space."""
+    vidid: Any = None
+    """The video."""
+    aid: Any = None
+    """The annotation that fills in what is not given."""
+    key: Any = None
+    """Name of a pyramid, for a sampler without kwcoco."""
+    centre: tuple[float | None, float | None] = (None, None)
+    """Centre of the window along (y, x)."""
+    size: tuple[float | None, float | None] = (None, None)
+    """Pixels along (y, x)."""
+    y: tuple[int, int] | None = None
+    """Half-open interval."""
+    x: tuple[int, int] | None = None
+    """Half-open interval."""
+    time: slice | None = None
+    """Frames of the video."""
+    lead: tuple[tuple[str, Any], ...] = ()
+    """(axis, slice or indices) for t and z of named pyramids."""
+    window_dims: Any = None
+    """'extent', 'square' or (height, width)."""
+    channels: str | tuple[str, ...] | None = None
+    """Channels asked for, in order; None for all."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Output pixels per native pixel along (x, y)."""
+    interpolation: str = "auto"
+    fill: float = 0
+    """Value of pixels that are not there."""
+
+
+def parse(target: Mapping[str, Any]) -> Target:
+    """
+    Check a target.
+
+    Raises
+    ------
+    TargetError
+        A key is unknown, two keys contradict each other, or a value has the wrong form.
+
+    Examples
+    --------
+    >>> parse({"image_id": 3, "cx": 50, "cy": 40, "width": 20, "height": 10}).centre
+    (40, 50)
+    >>> parse({"gid": 3, "windowdims": (64, 64)})
+    Traceback (most recent call last):
+    ...
+    ndzarr.errors.TargetError: unknown key 'windowdims' in a target; did you mean 'window_dims'? ...
+    """
+    given = _without_aliases(target)
+    _refuse_contradictions(given)
+    gids = _ids(given.get("gids")) if "gids" in given else ((given["gid"],) if given.get("gid") is not None else None)
+    y, x, time = _intervals(given)
+    return Target(
+        gids=gids,
+        video="gids" in given or given.get("vidid") is not None,
+        vidid=given.get("vidid"),
+        aid=given.get("aid"),
+        key=given.get("key"),
+        centre=(given.get("cy"), given.get("cx")),
+        size=(given.get("height"), given.get("width")),
+        y=y,
+        x=x,
+        time=time,
+        lead=tuple((d, given[d]) for d in ("t", "z") if given.get(d) is not None),
+        window_dims=_window_dims(given.get("window_dims")),
+        channels=_channels(given.get("channels")),
+        scale=_scale(given.get("scale")),
+        interpolation=given.get("interpolation") or "auto",
+        fill=given.get("fill", 0),
+    )
+
+
+def _without_aliases(target: Mapping[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, value in target.items():
+        key = ALIASES.get(name, name)
+        if key in NOTES:
+            continue
+        if key not in KEYS:
+            raise TargetError(f"unknown key {name!r} in a target{did_you_mean(name, (*KEYS, *ALIASES))}")
+        if key in given and given[key] != value:
+            raise TargetError(f"a target gives {key} twice: {given[key]!r} and {value!r}")
+        given[key] = value
+    return given
+
+
+_CONFLICTS = (
+    ("gid", "gids"), ("gid", "vidid"), ("gids", "time_slice"),
+    ("space_slice", "cx"), ("space_slice", "width"), ("slices", "cx"), ("slices", "space_slice"), ("slices", "time_slice"),
+    ("y", "cy"), ("x", "cx"), ("space_slice", "y"), ("slices", "y"), ("window_dims", "width"), ("window_dims", "space_slice"),
+    ("key", "gid"), ("key", "gids"), ("key", "vidid"), ("key", "aid"),
+)  # fmt: skip
+
+
+def _refuse_contradictions(given: Mapping[str, Any]) -> None:
+    for a, b in _CONFLICTS:
+        if given.get(a) is not None and given.get(b) is not None:
+            raise TargetError(f"a target has both {a}={given[a]!r} and {b}={given[b]!r}; give only one of them")
+    for a, b in (("cx", "cy"), ("width", "height")):
+        if (given.get(a) is None) != (given.get(b) is None):
+            raise TargetError(f"a target has one of {a} and {b}; give both")
+
+
+def _ids(value: Any) -> tuple[Any, ...]:
+    ids = tuple(value) if isinstance(value, (Sequence, set)) or hasattr(value, "__iter__") else (value,)
+    if not ids:
+        raise TargetError("gids=[]: a target needs at least one image")
+    return ids
+
+
+def _intervals(given: Mapping[str, Any]) -> tuple[tuple[int, int] | None, tuple[int, int] | None, slice | None]:
+    """Intervals along y and x, and the slice along time, however they were given."""
+    slices = given.get("slices") or given.get("space_slice") or ()
+    time = given.get("time_slice")
+    if len(slices) == 3:
+        time, *slices = slices
+    if slices and len(slices) != 2:
+        raise TargetError(f"space_slice={slices!r}: expected (slice along y, slice along x)")
+    y, x = slices or (given.get("y"), given.get("x"))
+    if isinstance(time, int) and not isinstance(time, bool):
+        time = slice(time, time + 1)
+    return _interval("y", y), _interval("x", x), time
+
+
+def _interval(name: str, want: Any) -> tuple[int, int] | None:
+    if want is None or want == slice(None):
+        return None
+    if not isinstance(want, slice) or want.start is None or want.stop is None or want.step not in (None, 1):
+        raise TargetError(f"{name}={want!r}: expected slice(start, stop) with step 1")
+    return int(want.start), int(want.stop)
+
+
+def _window_dims(value: Any) -> Any:
+    if value is None or value in ("extent", "square"):
+        return value
+    if isinstance(value, str) or len(value) != 2:
+        raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)")
+    return tuple(value)
+
+
+def _channels(value: Any) -> str | tuple[str, ...] | None:
+    if value is None or value == "<all>":
+        return None
+    return value if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def _scale(value: Any) -> tuple[float, float]:
+    if value is None:
+        return 1.0, 1.0
+    pair = tuple(value) if isinstance(value, (Sequence, Mapping)) or hasattr(value, "__len__") else (value, value)
+    try:
+        sx, sy = (float(v) for v in pair)
+    except (TypeError, ValueError):
+        raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)") from None
+    if not (sx > 0 and sy > 0):
+        raise TargetError(f"scale={value!r}: expected numbers above 0")
+    return sx, sy
+
+
+def centred(centre: float, size: float) -> tuple[int, int]:
+    """
+    The half-open interval of exactly `round(size)` pixels (at least 1) around a continuous centre.
+
+    Examples
+    --------
+    >>> centred(50, 20), centred(50.5, 3)
+    ((40, 60), (49, 52))
+    """
+    n = max(1, round(size))
+    start = floor(centre - n / 2 + 0.5)
+    return start, start + n
+
+
+def interval(given: tuple[int, int] | None, centre: float | None, size: float | None, length: int) -> tuple[int, int]:
+    """
+    A half-open interval along one axis from what a target gives; what is not given is the whole axis.
+
+    Examples
+    --------
+    >>> interval(None, 50, 20, 100), interval(None, None, None, 100)
+    ((40, 60), (0, 100))
+    """
+    if given is not None:
+        return given
+    if centre is None:
+        return (0, length) if size is None else centred(length / 2, size)
+    return centred(centre, length if size is None else size)

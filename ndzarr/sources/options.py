@@ -1,0 +1,132 @@
+"""What may the caller say about a source, and does it make sense?
+
+`Options` is what `open_source` was given, checked once, and handed to the adapter of the format.  Contradictions
+with the file (five names for three channels) are found by the adapter, which asks the methods here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ndzarr.errors import OptionError, SourceError, did_you_mean
+from ndzarr.sources.source import AXES
+
+WHOLE_PIXELS = 2**30
+"""Most pixels an image may have, unless said otherwise, if its format has to be decoded whole."""
+PIECE_PIXELS = 2**36
+"""The same for formats that are read in pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of `open_source`."""
+
+    axes: str | None = None
+    """One letter of 't c z y x' per axis of the data, in the order in which the data has them."""
+    channels: tuple[str, ...] | None = None
+    """Names of the channels, in order."""
+    nodata: float | None = None
+    """The value that marks pixels that hold no data."""
+    orient: bool | tuple[int, int] = True
+    """True: upright; False: as stored; (width, height): whichever of the two has this size."""
+    max_pixels: int | None = None
+    """Most pixels (height times width) that are believed."""
+
+    def check_pixels(self, name: str, height: int, width: int, *, whole: bool) -> None:
+        """
+        Refuse images without pixels, and those with more than are plausible.
+
+        Parameters
+        ----------
+        whole
+            True if the format has to be decoded as a whole.
+        """
+        if height < 1 or width < 1:
+            raise SourceError(f"{name}: the image is {width} x {height} pixels, so there is nothing to read")
+        limit = self.max_pixels or (WHOLE_PIXELS if whole else PIECE_PIXELS)
+        if height * width > limit:
+            raise SourceError(
+                f"{name}: the header says {width} x {height} pixels, more than the limit of {limit}; if that is true, "
+                f"pass max_pixels={height * width} or more"
+            )
+
+    def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
+        """The names asked for if there are any, else those found; either way unique."""
+        if self.channels is None:
+            return unique(found)
+        if len(self.channels) != len(found):
+            raise OptionError(
+                f"{name}: channels={list(self.channels)} names {len(self.channels)} channels, but there are "
+                f"{len(found)}: {', '.join(found)}"
+            )
+        return self.channels
+
+
+def make_options(
+    axes: str | None,
+    channels: Sequence[str] | None,
+    nodata: float | None,
+    orient: bool | tuple[int, int],
+    max_pixels: int | None,
+) -> Options:
+    """
+    Check each option on its own.
+
+    Raises
+    ------
+    OptionError
+        An option is not understood.
+    """
+    if max_pixels is not None and max_pixels < 1:
+        raise OptionError(f"max_pixels is {max_pixels}; it has to be at least 1, or None for the default")
+    return Options(
+        axes=None if axes is None else _axes(axes),
+        channels=None if channels is None else _channels(channels),
+        nodata=None if nodata is None else float(nodata),
+        orient=_orient(orient),
+        max_pixels=max_pixels,
+    )
+
+
+def unique(names: Sequence[str]) -> tuple[str, ...]:
+    """The names if no two are alike, else c0, c1, …"""
+    return tuple(names) if len(set(names)) == len(names) else numbered(len(names))
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """c0, c1, …"""
+    return tuple(f"c{i}" for i in range(count))
+
+
+def _axes(axes: str) -> str:
+    if not isinstance(axes, str):
+        raise OptionError(f"axes is {axes!r}; it has to be a string of axis letters such as 'tyxc'")
+    for letter in axes:
+        if letter not in AXES:
+            raise OptionError(f"axes={axes!r} holds {letter!r}{did_you_mean(letter.lower(), AXES)}")
+    if len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
+        raise OptionError(f"axes={axes!r} has to name y and x, and every axis once")
+    return axes
+
+
+def _channels(channels: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(channels, str):
+        raise OptionError(f"channels is the string {channels!r}; pass a list of names such as {list(channels)!r}")
+    names = tuple(channels)
+    if not all(isinstance(name, str) and name for name in names):
+        raise OptionError(f"channels={list(names)!r} has to hold names that are strings and not empty")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OptionError(f"channels={list(names)!r} names {', '.join(map(repr, twice))} more than once")
+    return names
+
+
+def _orient(orient: bool | tuple[int, int]) -> bool | tuple[int, int]:
+    if isinstance(orient, bool):
+        return orient
+    try:
+        width, height = (int(n) for n in orient)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"orient is {orient!r}; it has to be True, False or a (width, height) in pixels") from error
+    return width, height
