@@ -52,7 +52,12 @@ class _Noise:
 def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
     """Return a uint8 (c, y, x) array that compresses like a photograph of a natural or aerial scene.
 
-    STATS
+    Compared with the photographs that scikit-image and scikit-learn ship, at their own resolution and cut into
+    128 x 128 x 3 chunks (``python -m benchmarks.layouts`` prints the table): between ``astronaut``, ``coffee``,
+    ``chelsea`` and ``china``, which are sharper or noisier and compress less, and ``rocket`` and ``retina``, which are
+    blurred by JPEG and compress more; nearest to ``flower``.
+    Their power spectra fall as f^-2 to f^-3, this one as f^-2.8; the correlations between channels (0.86) and between
+    horizontal gradients of channels (0.83) and the gradients' kurtosis (about 38) lie in their range too.
     """
     rng = np.random.default_rng(seed)
     noise = _Noise(rng)
@@ -62,13 +67,14 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> NDA
     tint = [_fractal(noise, -(-height // 16), -(-width // 16)) for _ in range(channels)]
     out = np.empty((channels, height, width), np.uint8)
     for rows in _bands(height):
-        patch = cv2.GaussianBlur(leaves[rows.start : rows.stop], (3, 3), 0.8).astype(np.float32)
-        rough = patch[..., channels] * (1 / 255)
-        texture = detail[rows.start : rows.stop] * (1.0 + 20.0 * rough**5)
+        patch = _optics(leaves, rows, 0.8)
+        # most surfaces are smooth and a few very rough
+        rough = np.square(np.square(patch[channels] * (1 / 255)))
+        texture = detail[rows.start : rows.stop] * (1.0 + 20.0 * rough * (patch[channels] * (1 / 255)))
         # demosaicing and colour correction leave part of the noise in common to the channels
         common = 0.5 * grain.field(len(rows), width)
         for c in range(channels):
-            signal = patch[..., c] + _rows(tint[c], rows, height, width) * 6.0 + texture * (1.0 - 0.12 * c)
+            signal = patch[c] + _rows(tint[c], rows, height, width) * 6.0 + texture * (1.0 - 0.12 * c)
             sigma = np.sqrt(np.clip(signal, 1, 255) * 0.022 + 0.15)
             noisy = (common + 0.87 * grain.field(len(rows), width)) * sigma
             cv2.add(signal, noisy, out[c, rows.start : rows.stop], dtype=cv2.CV_8U)
@@ -86,11 +92,11 @@ def multispectral(height: int, width: int, channels: int = 8, seed: int = 0) -> 
     gains[::3, 2] *= -0.8  # as vegetation is dark in red and bright in the near infrared
     out = np.empty((channels, height, width), np.uint16)
     for rows in _bands(height):
-        patch = cv2.GaussianBlur(cover[rows.start : rows.stop], (5, 5), 0.9).astype(np.float32)
-        texture = detail[rows.start : rows.stop] * (16.0 + 0.3 * patch[..., 3])
+        patch = _optics(cover, rows, 0.9)
+        texture = detail[rows.start : rows.stop] * (16.0 + 0.3 * patch[3])
         for c in range(channels):
             a, b, d = (float(gain) for gain in gains[c])
-            signal = a * (patch[..., 0] + texture) + b * (patch[..., 1] + texture) + d * patch[..., 2] + 500.0
+            signal = a * (patch[0] + texture) + b * (patch[1] + texture) + d * patch[2] + 500.0
             sigma = 3.0 + 0.2 * np.sqrt(np.clip(signal, 1, None))
             noisy = grain.field(len(rows), width) * sigma
             cv2.add(signal, noisy, out[c, rows.start : rows.stop], dtype=cv2.CV_16U)
@@ -150,6 +156,13 @@ def _fractal(noise: _Noise, height: int, width: int, persistence: float = 1.0) -
     return out
 
 
+def _optics(leaves: NDArray[np.uint8], rows: range, blur: float) -> list[Float]:
+    """Return ``rows`` of each channel of ``leaves`` (y, x, c) with edges as soft as a lens leaves them."""
+    halo = slice(max(0, rows.start - 4), rows.stop + 4)
+    soft = cv2.GaussianBlur(leaves[halo], (5, 5), blur)
+    return [plane.astype(np.float32) for plane in cv2.split(soft[rows.start - halo.start :][: len(rows)])]
+
+
 def _rows(coarse: Float, rows: range, height: int, width: int) -> Float:
     """Return ``rows`` of the (height, width) enlargement of ``coarse``."""
     scale = (coarse.shape[0] - 1) / height
@@ -181,10 +194,13 @@ def _leaves(
     rng: np.random.Generator, height: int, width: int, channels: int, smallest: int = 5, largest: int = 900
 ) -> NDArray[np.uint8]:
     """Return a uint8 (y, x, channels + 1) picture of opaque leaves; the last channel says how rough each is."""
+    shapes = list(_shapes(rng, height, width, smallest, largest))
+    greys = rng.normal(105, 40, (len(shapes), 1))
+    colours = np.empty((len(shapes), channels + 1))
+    colours[:, :channels] = (greys + rng.normal(0, 14, (len(shapes), channels))).clip(5, 245)
+    colours[:, channels] = rng.integers(0, 256, len(shapes))
     out = np.full((height, width, channels + 1), 110, np.uint8)
-    for number, (centre, axes, angle) in enumerate(_shapes(rng, height, width, smallest, largest)):
-        grey = rng.normal(105, 40)
-        colour = [*(grey + rng.normal(0, 14, channels)).clip(5, 245).tolist(), float(rng.integers(256))]
+    for number, ((centre, axes, angle), colour) in enumerate(zip(shapes, colours.tolist(), strict=True)):
         if number % 3:
             cv2.ellipse(out, centre, axes, angle, 0, 360, colour, cv2.FILLED)
         else:

@@ -38,6 +38,11 @@ class Span:
     """Native pixels per output pixel."""
 
     @property
+    def exact(self) -> bool:
+        """True where output pixels are pixels of the level."""
+        return self.grid.exact and self.read.stop - self.read.start == self.grid.n
+
+    @property
     def padded(self) -> bool:
         """True where some output pixels are padding."""
         return self.target.stop - self.target.start < self.n
@@ -54,7 +59,7 @@ class Region:
     @property
     def exact(self) -> bool:
         """True where output pixels are pixels of the level."""
-        return self.y.grid.exact and self.x.grid.exact
+        return self.y.exact and self.x.exact
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,7 +128,7 @@ def region_at(
     shapes, factors
         As for `region`.
     """
-    level = finest_needed(1 / min(pitch), [max(f) for f in factors])
+    level = finest_needed(1.0, [max(f / p for f, p in zip(pair, pitch, strict=True)) for pair in factors])
     (fy, fx), (hy, hx) = factors[level], shapes[level]
     return Region(
         level,
@@ -158,11 +163,12 @@ def _span(start: float, step: float, n: int, factor: float, length: int, native:
     last = max(first, min(n, ceil((native - start) / step - _EPS)))
     begin, end = (start + first * step) / factor, (start + last * step) / factor
     unit = step / factor
-    if abs(unit - 1) < 1e-9 and abs(begin - round(begin)) < 1e-9:
-        low = round(begin)
-        read = slice(low, max(low, min(length, low + last - first)), 1)
-        return Span(read, slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step)
+    low = round(begin)
+    if first == last:
+        return Span(slice(0, 0, 1), slice(first, last, 1), Grid(0.0, 1.0, 0), n, start, step)
+    if abs(unit - 1) < 1e-9 and abs(begin - low) < 1e-9 and low + last - first <= length:
+        return Span(slice(low, low + last - first, 1), slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step)
     margin = 1 if unit < 1 else 0  # linear interpolation looks half a pixel further
-    low = max(0, floor(begin + 1e-9) - margin)
-    high = max(low, min(length, ceil(end - 1e-9) + margin))
+    low = min(length - 1, max(0, floor(begin + 1e-9) - margin))  # other writers round lengths of levels down
+    high = max(low + 1, min(length, ceil(end - 1e-9) + margin))
     return Span(slice(low, high, 1), slice(first, last, 1), Grid(begin - low, unit, last - first), n, start, step)

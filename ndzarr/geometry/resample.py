@@ -57,15 +57,24 @@ def taps(grid: Grid, length: int, interpolation: str) -> tuple[np.ndarray[Any, A
     if grid.step < 1:
         low = np.floor(centre - 0.5)
         part = centre - 0.5 - low
-        indices = np.clip(np.stack([low, low + 1]), 0, length - 1).astype(np.intp)
-        return indices, np.stack([1 - part, part])
+        return _settled(np.stack([low, low + 1]), np.stack([1 - part, part]), length)
     first = np.floor(begin + 1e-9)
     index = first + np.arange(ceil(grid.step) + 1)[:, None]
     weights = np.minimum(begin + grid.step, index + 1) - np.maximum(begin, index)
     weights[(weights < 1e-9) | (index < 0) | (index >= length)] = 0
+    weights[0, ~weights.any(axis=0)] = 1  # wholly beyond the input: the border repeated
     keep = weights.any(axis=1)
     weights, index = weights[keep], index[keep]
-    return np.clip(index, 0, length - 1).astype(np.intp), weights / weights.sum(axis=0)
+    return _settled(index, weights / weights.sum(axis=0), length)
+
+
+def _settled(
+    index: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], length: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Taps within the input; those of weight 0 fall on a pixel that counts, as 0 times NaN or infinity is not 0."""
+    index = np.clip(index, 0, length - 1).astype(np.intp)
+    heaviest = np.take_along_axis(index, weights.argmax(axis=0)[None], axis=0)
+    return np.where(weights > 0, index, heaviest), weights
 
 
 def resample(
@@ -83,8 +92,8 @@ def resample(
     image
         Axes (..., y, x).
     valid
-        True where pixels count, broadcastable to the image; the mean is over valid pixels only, and where there is none the
-        result is that of all of them.
+        True where pixels count, broadcastable to the image; NaN never does.  The mean is over valid pixels only; where there
+        is none the result is the nearest pixel, so that what marks missing data stays exactly that.
 
     Returns
     -------
@@ -94,13 +103,24 @@ def resample(
     if interpolation == "nearest":
         return image[..., down[0][0], :][..., across[0][0]]
     real = _working_type(image.dtype)
+    valid = _and_not_nan(image, valid)
     if valid is None:
-        return _rounded(_weighted(image.astype(real), down, across), image.dtype)
-    part = np.broadcast_to(valid, image.shape).astype(real)
-    share = _weighted(part, down, across)
+        return rounded(_weighted(image.astype(real), down, across), image.dtype)
+    part = np.broadcast_to(valid, image.shape)
+    share = _weighted(part.astype(real), down, across)
+    some = share > 0
     kept = _weighted(np.where(part, image, 0).astype(real), down, across)
-    every = _weighted(np.nan_to_num(image).astype(real), down, across)
-    return _rounded(np.where(share > 0, kept / np.where(share > 0, share, 1), every), image.dtype)
+    means = rounded(kept / np.where(some, share, 1), image.dtype)
+    return np.where(some, means, resample(image, y, x, "nearest"))
+
+
+def _and_not_nan(
+    image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
+) -> np.ndarray[Any, Any] | None:
+    """Pixels that count: NaN never does, or it would spread to every pixel near it."""
+    if image.dtype.kind not in "fc" or not image.size or not np.isnan(image.min()):  # min propagates NaN
+        return valid
+    return ~np.isnan(image) if valid is None else valid & ~np.isnan(image)
 
 
 def _weighted(image: np.ndarray[Any, Any], down: Any, across: Any) -> np.ndarray[Any, Any]:
@@ -129,10 +149,25 @@ def _working_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype("f4") if dtype.itemsize <= 2 or dtype == np.dtype("f4") else np.dtype("f8")
 
 
-def _rounded(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def rounded(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """
+    Means as pixels: integers are rounded, not truncated; bool is what more than half of the pixel is.
+
+    Examples
+    --------
+    >>> rounded(np.array([0.4, 1.5, 2.5, 254.9]), np.dtype("u1"))
+    array([  0,   2,   2, 255], dtype=uint8)
+    """
     if dtype.kind == "b":
         return values >= 0.5
     if dtype.kind not in "iu":
         return values.astype(dtype, copy=False)
-    # Weights add up to 1, so values stay within the range of the input but for rounding errors of 64-bit extremes.
-    return np.rint(values).astype(dtype)
+    values = np.rint(values)
+    if dtype.itemsize < 8:
+        return values.astype(dtype)
+    # float64 has no number for the largest 64-bit integers: what is rounded up to 2**63 or 2**64 would wrap.
+    limits = np.iinfo(dtype)
+    above = values >= float(limits.max)
+    out = np.where(above, 0, np.maximum(values, float(limits.min))).astype(dtype)
+    out[above] = limits.max
+    return out

@@ -15,7 +15,7 @@ import xarray
 from dask.base import tokenize
 
 from ndzarr.errors import OptionError
-from ndzarr.labels.template import coordinates
+from ndzarr.labels.window import level_coordinates
 from ndzarr.pyramid.array import ChunkArray
 from ndzarr.pyramid.pyramid import Pyramid
 
@@ -43,7 +43,7 @@ def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) ->
         fancy=False,
         meta=np.empty((0,) * len(pyramid.dims), pyramid.dtype),
     )
-    return xarray.DataArray(data, coordinates(pyramid, level), pyramid.dims, name="image", attrs=_attrs(pyramid))
+    return xarray.DataArray(data, level_coordinates(pyramid, level), pyramid.dims, name="image", attrs=_attrs(pyramid))
 
 
 def lazy_tree(pyramid: Pyramid) -> xarray.DataTree:

@@ -21,7 +21,8 @@ def text(pyramid: Pyramid) -> str:
     """One line on the whole, one per level."""
     size = ", ".join(f"{d}: {n}" for d, n in pyramid.sizes.items())
     lines = [f"<ndzarr.Pyramid {os.path.basename(pyramid.path)!r} ({size}) {pyramid.dtype}>"]
-    lines.append(f"  {'channels':<9}{_shortened(pyramid.channels)}")
+    if pyramid.channels:
+        lines.append(f"  {'channels':<9}{_shortened(pyramid.channels)}")
     if pyramid.kind != "intensity":
         lines.append(f"  {'kind':<9}{pyramid.kind}")
     if pyramid.nodata is not None:
@@ -39,12 +40,15 @@ def html(pyramid: Pyramid) -> str:
         f"<tr><th style='text-align:left'>{escaping.escape(' '.join(r[:-1]))}</th><td>{escaping.escape(r[-1])}</td></tr>"
         for r in ([f"{a} {b}", c[0]] if a == "level" and c else [a, " ".join([b, *c])] for a, b, *c in rows)
     )
-    picture = base64.b64encode(_png(thumbnail(pyramid))).decode()
     title = escaping.escape(text(pyramid).splitlines()[0])
-    return (
-        f"<div><b>{title}</b><div style='display:flex;gap:1em'>"
-        f"<img style='image-rendering:pixelated' src='data:image/png;base64,{picture}'><table>{cells}</table></div></div>"
-    )
+    return f"<div><b>{title}</b><div style='display:flex;gap:1em'>{_picture(pyramid)}<table>{cells}</table></div></div>"
+
+
+def _picture(pyramid: Pyramid) -> str:
+    if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
+        return ""
+    png = base64.b64encode(_png(thumbnail(pyramid))).decode()
+    return f"<img style='image-rendering:pixelated' src='data:image/png;base64,{png}'>"
 
 
 def thumbnail(pyramid: Pyramid) -> np.ndarray[Any, Any]:

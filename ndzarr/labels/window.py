@@ -1,15 +1,17 @@
-"""What does `Pyramid.window` return?"""
+"""What does `Pyramid.window` return, and which coordinates has a level?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xarray
 
-from ndzarr.labels.template import label
+from ndzarr.geometry.selection import AxisSelection
+from ndzarr.labels.construct import Axis, axis, centres, dataset, names
 from ndzarr.pyramid.pyramid import Pyramid
-from ndzarr.pyramid.region import crop, read_crops
+from ndzarr.pyramid.region import Crop, crop, read_crops
 
 
 def labelled_window(
@@ -22,4 +24,60 @@ def labelled_window(
     """A window, read and labelled; see `Pyramid.window`."""
     wanted = crop(pyramid, window, scale, interpolation, fill)
     [(image, valid)] = read_crops([wanted])
-    return label(wanted, image, valid)
+    return label(wanted, image, valid, ("valid",))["image"]
+
+
+def label(
+    crop: Crop,
+    image: np.ndarray[Any, Any],
+    valid: np.ndarray[Any, Any] | None,
+    coordinates: tuple[str, ...] = (),
+) -> xarray.Dataset:
+    """
+    Name the axes of what was read.
+
+    Parameters
+    ----------
+    image, valid
+        As `read_crops` returns them.
+    coordinates
+        ('valid',) makes the mask a coordinate rather than a variable.
+    """
+    pyramid, cut, dims = crop.pyramid, crop.region, crop.pyramid.dims
+    axes = {d: _picked(pyramid, d, want) for d, want in zip(dims[:-2], crop.lead, strict=True)}
+    axes[dims[-2]] = centres(dims[-2], cut.y.origin, cut.y.pitch, cut.y.n)
+    axes[dims[-1]] = centres(dims[-1], cut.x.origin, cut.x.pitch, cut.x.n)
+    variables = {"image": (dims, image)}
+    if valid is not None:
+        variables["valid"] = (tuple(d for d in dims if d != "c")[-valid.ndim :], valid)
+    return dataset(variables, axes, coordinates if valid is not None else ())
+
+
+def _picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
+    """The coordinate of a selection along an axis before y."""
+    if dim == "c":
+        if want == slice(0, len(pyramid.channels), 1):
+            return names("c", pyramid.channels)
+        picks = range(want.start, want.stop, want.step) if isinstance(want, slice) else want
+        return names("c", tuple(pyramid.channels[i] for i in picks))
+    values = _positions(pyramid, dim, pyramid.sizes[dim])
+    return axis(dim, values[want if isinstance(want, slice) else list(want)])
+
+
+def _positions(pyramid: Pyramid, dim: str, n: int) -> np.ndarray[Any, Any]:
+    """Seconds along t where they are known, else indices."""
+    if dim == "t" and pyramid.times is not None:
+        return np.asarray(pyramid.times)
+    return np.arange(n)
+
+
+def level_coordinates(pyramid: Pyramid, level: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Coordinates of a whole level: pixel centres in native pixels, channel names, seconds or indices along t."""
+    found = pyramid.levels[level]
+    out: dict[str, np.ndarray[Any, Any]] = {}
+    for d, n, f in zip(pyramid.dims, found.shape, found.factors, strict=True):
+        if d == "c":
+            out[d] = np.array(pyramid.channels)
+        else:
+            out[d] = (np.arange(n) + 0.5) * f if d in pyramid.dims[-2:] else _positions(pyramid, d, n)
+    return out

@@ -7,22 +7,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from ndzarr.errors import StoreError
-from ndzarr.geometry.selection import Selection
+from ndzarr.errors import DamagedError, StoreError
+from ndzarr.geometry.selection import Selection, lengths
 from ndzarr.pyramid.cache import SHARDS
 from ndzarr.pyramid.codec import ChunkCodec, parse
+
+
+COMPLETE = "ndzarr_complete"
+"""Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
 
 
 class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
-    __slots__ = ("_key", "_per_shard", "_separator", "chunks", "codec", "dtype", "fill", "name", "shape", "sharded")
+    __slots__ = ("_complete", "_key", "_per_shard", "_separator", "chunks", "codec", "dtype", "fill", "name", "shape", "sharded")
 
     engine = "memory map"
 
@@ -34,7 +38,8 @@ class ChunkArray:
         per_shard: tuple[int, ...] | None,
         fill: Any,
         separator: str = "/",
-        version: int = 0,
+        version: Hashable = 0,
+        complete: bool = False,
     ) -> None:
         """
         Parameters
@@ -47,6 +52,8 @@ class ChunkArray:
             Between the indices in a chunk's key.
         version
             Changes when the store is replaced, so that nothing cached outlives it.
+        complete
+            Every shard has a file; one that is missing was lost.
         """
         self.name = name
         self.shape = shape
@@ -57,6 +64,7 @@ class ChunkArray:
         self.sharded = per_shard is not None
         self._per_shard = per_shard or (1,) * len(shape)
         self._separator = separator
+        self._complete = complete
         self._key = (name, version)
 
     @property
@@ -82,7 +90,11 @@ class ChunkArray:
             k = k * n + r
         where = tuple(shard)
         found = SHARDS.get((self._key, where), lambda: self._path(where), prod(self._per_shard))
-        return None if found is None else found.encoded(k)
+        if found is None:
+            if self._complete:
+                raise DamagedError(f"{self._path(where)}: this shard is missing; transcode the source again")
+            return None
+        return found.encoded(k)
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
         """Bytes that a chunk takes in its file, 0 if it is missing."""
@@ -100,8 +112,12 @@ class ChunkArray:
         found = self.encoded(chunk)
         if found is None:
             return False
-        self.codec.decode(found, out, f"{self.name} chunk {chunk}")
+        self.codec.decode(found, out, lambda: f"{self._file(chunk)}: chunk {chunk}")
         return True
+
+    def _file(self, chunk: tuple[int, ...]) -> str:
+        """Path of the file that holds a chunk."""
+        return self._path(tuple(i // n for i, n in zip(chunk, self._per_shard, strict=True)))
 
     def _path(self, position: tuple[int, ...]) -> str:
         return f"{self.name}/c{self._separator}{self._separator.join(map(str, position))}"
@@ -127,6 +143,8 @@ class ZarrArray:
 
     def read(self, selection: Selection) -> np.ndarray[Any, Any]:
         """The pixels of a selection."""
+        if not all(lengths(selection)):  # zarr-python takes no empty sequence of indices
+            return np.empty(lengths(selection), self.dtype)
         if all(isinstance(s, slice) for s in selection):
             return np.asarray(self._zarr[selection])
         return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
@@ -140,7 +158,7 @@ def _uniform_chunks(array: Any) -> tuple[int, ...]:
         return tuple(max(1, n) for n in array.shape)
 
 
-def open_array(path: str, metadata: Mapping[str, Any], version: int = 0) -> ChunkArray | str:
+def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) -> ChunkArray | str:
     """
     The hot-path array that Zarr v3 array metadata describe, or, as a string, the reason why it has to be zarr-python's.
 
@@ -159,24 +177,36 @@ def open_array(path: str, metadata: Mapping[str, Any], version: int = 0) -> Chun
         return f"data type {metadata['data_type']!r}"
     if metadata.get("storage_transformers"):
         return "storage transformers"
-    key = metadata.get("chunk_key_encoding", {"name": "default"})
+    key = _named(metadata.get("chunk_key_encoding", "default"))
     if key["name"] != "default":
         return f"chunk keys {key['name']!r}"
     shape = tuple(metadata["shape"])
-    outer, codecs = tuple(grid["configuration"]["chunk_shape"]), metadata["codecs"]
+    outer, codecs = tuple(grid["configuration"]["chunk_shape"]), [_named(c) for c in metadata["codecs"]]
     per_shard: tuple[int, ...] | None = None
     chunks = outer
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
         config = codecs[0]["configuration"]
-        if config.get("index_location", "end") != "end" or [c["name"] for c in config["index_codecs"]] != ["bytes", "crc32c"]:
+        if config.get("index_location", "end") != "end" or not _is_usual_index(list(map(_named, config["index_codecs"]))):
             return "shard index"
-        chunks, codecs = tuple(config["chunk_shape"]), config["codecs"]
+        chunks, codecs = tuple(config["chunk_shape"]), [_named(c) for c in config["codecs"]]
         per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
     codec = parse(codecs, chunks, dtype)
     if codec is None:
         return f"codecs {' '.join(c['name'] for c in codecs)}"
     separator = (key.get("configuration") or {}).get("separator", "/")
-    return ChunkArray(path, shape, codec, per_shard, _fill(metadata["fill_value"], dtype), separator, version)
+    complete = bool((metadata.get("attributes") or {}).get(COMPLETE)) and per_shard is not None
+    return ChunkArray(path, shape, codec, per_shard, _fill(metadata["fill_value"], dtype), separator, version, complete)
+
+
+def _named(codec: Any) -> Mapping[str, Any]:
+    """Zarr v3.1 lets a codec without options be just its name."""
+    return {"name": codec} if isinstance(codec, str) else codec
+
+
+def _is_usual_index(codecs: Sequence[Mapping[str, Any]]) -> bool:
+    if [c["name"] for c in codecs] != ["bytes", "crc32c"]:
+        return False
+    return bool((codecs[0].get("configuration") or {}).get("endian") == "little")
 
 
 _DTYPES = {

@@ -104,6 +104,8 @@ class ChunkCache:
                 self._bytes -= self._chunks.pop(next(iter(self._chunks))).nbytes
             except (StopIteration, KeyError, RuntimeError):  # another thread was faster
                 break
+        if not self._chunks:
+            self._bytes = 0  # threads that race may count a chunk twice; this is where that ends
         if self._chunks.setdefault(key, chunk) is chunk:
             self._bytes += chunk.nbytes
 

@@ -10,7 +10,8 @@ Decoding goes straight into the caller's buffer.  `parse` returns None for any o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +66,14 @@ class ChunkCodec:
         """A decoded buffer with axes in the array's order."""
         return stored if self.order is None else stored.transpose(np.argsort(self.order))
 
-    def decode(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any], where: str) -> None:
+    def decode(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any], where: Callable[[], str]) -> None:
         """
         Decode the uint8 bytes of a chunk into a C-contiguous buffer of `stored_shape`.
 
         Parameters
         ----------
         where
-            What the error calls the chunk.
+            What the error calls the chunk; asked only when there is one.
 
         Raises
         ------
@@ -82,22 +83,31 @@ class ChunkCodec:
         if self.crc:
             body = encoded[:-_CRC_BYTES]
             if google_crc32c.value(body) != int.from_bytes(encoded[-_CRC_BYTES:].tobytes(), "little"):
-                raise DamagedError(
-                    f"{where}: the checksum of a chunk does not match its bytes; transcode the source again"
-                )
+                raise DamagedError(f"{where()}: the checksum does not match the bytes; transcode the source again")
             encoded = body
         try:
             self._decompress(encoded, out)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise DamagedError(f"{where}: a chunk does not decode ({error}); transcode the source again") from error
+        except (RuntimeError, ValueError, TypeError, IndexError, struct.error) as error:
+            raise DamagedError(f"{where()} does not decode ({error}); transcode the source again") from error
 
     def _decompress(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
         target = np.empty(out.shape, out.dtype) if self.delta else out
+        # The decompressors trust their input: a cut one is read beyond its end, a short one leaves `out` as it was.
         if self.compressor == "blosc":
+            nbytes, _, stored = _BLOSC_HEADER.unpack_from(encoded, 4)
+            _expect(nbytes, out.nbytes)
+            if stored > encoded.size:
+                raise ValueError(f"{stored} bytes of blosc are cut off at {encoded.size}")
             numcodecs.blosc.decompress(encoded, target)
         elif self.compressor == "zstd":
-            numcodecs.zstd.decompress(encoded, target)
+            if _zstd_size(encoded) == out.nbytes:
+                numcodecs.zstd.decompress(encoded, target)
+            else:  # the frame does not say its size, or a wrong one
+                body = numcodecs.zstd.decompress(encoded)
+                _expect(len(body), out.nbytes)
+                target.reshape(-1)[:] = np.frombuffer(body, self.dtype)
         else:
+            _expect(encoded.size, out.nbytes)
             target.reshape(-1)[:] = encoded.view(self.dtype)
         if self.delta:
             _undo_delta(target.reshape(-1), out.reshape(-1))
@@ -182,6 +192,25 @@ def _is_native_bytes(codec: Mapping[str, Any], dtype: np.dtype[Any]) -> bool:
         return False
     endian = (codec.get("configuration") or {}).get("endian", "little")
     return dtype.itemsize == 1 or np.dtype(dtype).newbyteorder("<" if endian == "little" else ">") == dtype
+
+
+_BLOSC_HEADER = struct.Struct("<III")
+"""Decoded size, block size, encoded size: at byte 4 of what blosc makes."""
+
+
+def _zstd_size(encoded: np.ndarray[Any, Any]) -> int:
+    """Decoded size of a zstd frame, -1 if it does not say (RFC 8878, section 3.1.1.1)."""
+    head = encoded[:18].tobytes()
+    flags = head[4]
+    whole = flags >> 5 & 1
+    n = (whole, 2, 4, 8)[flags >> 6]
+    start = 6 - whole + (0, 1, 2, 4)[flags & 3]
+    return int.from_bytes(head[start : start + n], "little") + 256 * (n == 2) if n else -1
+
+
+def _expect(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise ValueError(f"{found} bytes instead of {wanted}")
 
 
 def _delta(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

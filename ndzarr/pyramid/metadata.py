@@ -17,6 +17,7 @@ from typing import Any
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr.pyramid.array import COMPLETE
 from ndzarr.pyramid.layout import Encoding, Layout
 from ndzarr.pyramid.shard import INDEX_CODECS
 
@@ -173,7 +174,8 @@ def _image(about: Description, level: LevelShape) -> dict[str, Any]:
     layout = level.layout
     sharding = {"chunk_shape": list(layout.chunks), "codecs": layout.codec.metadata(), "index_codecs": INDEX_CODECS, "index_location": "end"}
     codecs = [{"name": "sharding_indexed", "configuration": sharding}]
-    return _array(level.shape, about.dims, about.dtype, layout.shards, codecs, _fill(about.dtype))
+    node = _array(level.shape, about.dims, about.dtype, layout.shards, codecs, _fill(about.dtype))
+    return {**node, "attributes": {COMPLETE: True}}
 
 
 def _array(
@@ -213,6 +215,6 @@ def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | li
 
 
 def _json_number(value: float) -> float | int | str:
-    if np.isnan(value):
-        return "NaN"
+    if not np.isfinite(value):  # JSON has no numbers for these
+        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return int(value) if float(value).is_integer() else float(value)

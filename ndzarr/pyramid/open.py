@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,27 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     folder = os.path.abspath(name)
     try:
         with open(os.path.join(folder, "zarr.json"), "rb") as file:
-            version = os.fstat(file.fileno())
+            stat = os.fstat(file.fileno())
             root = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return _not_zarr3(folder, cache_bytes)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise StoreError(f"{folder}: zarr.json is not valid JSON ({error}); the store is damaged, transcode again") from error
+    try:
+        return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder}: its metadata are not those of a Zarr v3 image ({error!r})") from error
+
+
+def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...], cache_bytes: int) -> Pyramid:
+    if "ndzarr" not in root.get("attributes", {}):
+        # Other writers change chunks in place and leave the metadata as they are: trust no shard mapped earlier.
+        version = (*version, time.monotonic_ns())
     nodes = (root.get("consolidated_metadata") or {}).get("metadata")
     paths = _level_paths(folder, root)
     if any(p and (nodes is None or p not in nodes) for p, _ in paths):
         nodes = {p: _node(folder, p) for p, _ in paths}
-    arrays = [_array(folder, p, nodes[p] if p else root, version.st_mtime_ns ^ version.st_ino) for p, _ in paths]
+    arrays = [_array(folder, p, nodes[p] if p else root, version) for p, _ in paths]
     first = nodes[paths[0][0]] if paths[0][0] else root
     return _pyramid(folder, root.get("attributes", {}), paths, arrays, first.get("dimension_names"), cache_bytes)
 
@@ -126,7 +137,7 @@ def _node(folder: str, path: str) -> Any:
         raise StoreError(f"{folder}: level {path!r} is named in the metadata but missing; the store is damaged") from error
 
 
-def _array(folder: str, path: str, metadata: Mapping[str, Any], version: int) -> ChunkArray | ZarrArray:
+def _array(folder: str, path: str, metadata: Mapping[str, Any], version: tuple[int, ...]) -> ChunkArray | ZarrArray:
     where = os.path.join(folder, path) if path else folder
     array = open_array(where, metadata, version)
     if isinstance(array, ChunkArray):
@@ -144,13 +155,25 @@ def _pyramid(
     dimension_names: Sequence[str | None] | None,
     cache_bytes: int,
 ) -> Pyramid:
+    if not arrays[0].shape:
+        raise StoreError(f"{name}: an array without axes is no image")
     dims = _dims(attrs, dimension_names, len(arrays[0].shape))
     base = paths[0][1]
     levels = []
     for array, (_, scale) in zip(arrays, paths, strict=True):
-        factors = tuple(s / b for s, b in zip(scale, base, strict=True)) if scale and base else (1.0,) * len(dims)
+        if scale and base:
+            factors = tuple(s / b for s, b in zip(scale, base, strict=True))
+        else:
+            factors = tuple(_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
         levels.append(Level(array, factors))
     return Pyramid(name, dims, tuple(levels), _channels(attrs, dims, arrays[0].shape), attrs, cache_bytes)
+
+
+def _factor(native: int, length: int) -> float:
+    """How much longer the native axis is, where the store does not say: a whole number if the lengths allow for one."""
+    ratio = native / max(1, length)
+    whole = max(1, round(ratio))
+    return float(whole) if length in (native // whole, -(-native // whole)) else ratio
 
 
 def _dims(attrs: Mapping[str, Any], names: Sequence[str | None] | None, ndim: int) -> tuple[str, ...]:

@@ -62,7 +62,11 @@ def _move(work: Path, dest: Path, overwrite: bool) -> None:
     old = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=PARTIAL, dir=dest.parent))
     try:
         os.rename(dest, old / "old")
-        os.rename(work, dest)
+        try:
+            os.rename(work, dest)
+        except BaseException:
+            os.rename(old / "old", dest)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -77,6 +81,8 @@ def _explained(dest: Path) -> Iterator[None]:
             raise WriteError(f"{dest}: the disk is full; nothing was kept. Free some space or choose another disk") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise WriteError(f"{dest}: may not be written ({error.strerror}); check the permissions of {dest.parent}") from error
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise ExistsError(f"{dest}: another process made it meanwhile; use that one, or overwrite it") from error
         if error.errno == errno.EMFILE:
             raise WriteError(f"{dest}: too many open files; raise the limit (ulimit -n) or use larger shards") from error
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -73,6 +74,8 @@ class Pyramid:
         """Axis names, in order."""
         self.levels = levels
         """From native to coarsest."""
+        self.planar_levels = tuple(takewhile(lambda level: level.shape[:-2] == levels[0].shape[:-2], levels))
+        """Those that differ from the native one along y and x only, which windows are read from: all that ndzarr writes."""
         self.channels = channels
         """One name per channel; empty where there is no axis c."""
         self.attrs = attrs

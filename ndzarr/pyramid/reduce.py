@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ndzarr.geometry.resample import rounded
+
 Reducer: TypeAlias = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]
 """Axes (..., y, x) and the level being made, to (..., ceil(y/2), ceil(x/2)) of the same dtype."""
 
@@ -34,13 +36,37 @@ def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None) -> Red
     """
     if kind == "labels" or dtype.kind == "b":
         return _mode
-    if nodata is not None and not np.isnan(nodata):
-        return lambda image, level: _masked_mean(image, image != dtype.type(nodata), dtype.type(nodata), level)
-    if dtype.kind == "f":
-        return _float_mean
-    if dtype.kind == "c":
-        return lambda image, level: (_float_mean(image.real, level) + 1j * _float_mean(image.imag, level)).astype(dtype)
-    return _integer_mean
+    marker = as_pixel(nodata, dtype)
+    if marker is not None and marker == marker:
+        return lambda image, level: _masked_mean(image, holds_data(image, marker), marker, level)
+    return {"f": _float_mean, "c": _complex_mean}.get(dtype.kind, _integer_mean)
+
+
+def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
+    """The nodata value as pixels of a dtype have it; None where there is none that they could have (-9999 in uint8)."""
+    if nodata is None:
+        return None
+    if dtype.kind not in "iub":
+        return dtype.type(nodata)
+    if not (np.isfinite(nodata) and float(nodata).is_integer()):
+        return None
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return dtype.type(int(nodata)) if low <= int(nodata) <= high else None
+
+
+def holds_data(image: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any]:
+    """
+    True where pixels are real: neither NaN nor the nodata value.
+
+    Parameters
+    ----------
+    marker
+        As `as_pixel` returns it.
+    """
+    if image.dtype.kind not in "fc":
+        return np.ones(image.shape, bool) if marker is None else image != marker
+    real = ~np.isnan(image)
+    return real if marker is None else real & (image != marker)
 
 
 def _even(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -89,6 +115,13 @@ def _float_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]
     return ((parts[0] + parts[1] + parts[2] + parts[3]) / 4).astype(image.dtype)
 
 
+def _complex_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
+    real = _float_mean(image.real, level)
+    out = np.empty(real.shape, image.dtype)
+    out.real, out.imag = real, _float_mean(image.imag, level)
+    return out
+
+
 def _masked_mean(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missing: Any, level: int) -> np.ndarray[Any, Any]:
     total = np.zeros((), np.float64)
     number = np.zeros((), np.uint8)
@@ -98,7 +131,7 @@ def _masked_mean(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missi
     mean = total / np.maximum(number, 1)
     if image.dtype.kind in "iu":
         mean = np.floor(mean + 0.5) if level % 2 else np.ceil(mean - 0.5)
-    return np.where(number > 0, mean, missing).astype(image.dtype)
+    return np.where(number > 0, rounded(mean, image.dtype), missing)
 
 
 def _mode(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:

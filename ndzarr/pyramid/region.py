@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr.errors import OptionError, did_you_mean
+from ndzarr.errors import OptionError, WindowError, did_you_mean
 from ndzarr.geometry.region import Region, region
 from ndzarr.geometry.resample import INTERPOLATIONS, resample
 from ndzarr.geometry.selection import Selection, lengths, select
 from ndzarr.plan.plan import ReadPlan, plan_reads
 from ndzarr.pyramid.execute import execute
+from ndzarr.pyramid.reduce import as_pixel, holds_data
 
 if TYPE_CHECKING:
     from ndzarr.pyramid.pyramid import Pyramid
@@ -70,13 +72,20 @@ def crop(
     if lead.get("c") is not None and not isinstance(lead["c"], slice):
         lead["c"] = pyramid.channel_indices(lead["c"])
     dims, shape = pyramid.dims, pyramid.shape
+    if dims[-2:] != ("y", "x"):
+        raise WindowError(f"{pyramid.path} has axes {' '.join(dims)}; a window needs y x as the last two, read() does not")
+    for name in window:
+        if name not in dims:
+            raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}")
+    if as_pixel(fill, pyramid.dtype) is None:
+        raise OptionError(f"fill={fill!r} is no value of {pyramid.dtype}; choose one that is")
     sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
     cut = region(
-        _interval(window.get("y"), shape[-2]),
-        _interval(window.get("x"), shape[-1]),
+        _interval("y", window.get("y"), shape[-2]),
+        _interval("x", window.get("x"), shape[-1]),
         (sx, sy),
-        [level.shape[-2:] for level in pyramid.levels],  # type: ignore[misc]
-        [level.factors[-2:] for level in pyramid.levels],  # type: ignore[misc]
+        [level.shape[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
+        [level.factors[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
     )
     return Crop(pyramid, cut, select(dims[:-2], shape[:-2], lead), interpolation_for(pyramid, interpolation), fill)
 
@@ -97,12 +106,15 @@ def interpolation_for(pyramid: Pyramid, wanted: str) -> str:
     return wanted
 
 
-def _interval(want: slice | None, n: int) -> tuple[int, int]:
+def _interval(name: str, want: slice | None, n: int) -> tuple[int, int]:
     if want is None:
         return 0, n
     if not isinstance(want, slice) or want.step not in (None, 1):
-        raise OptionError(f"{want!r}: expected a slice with step 1 along y and x; use scale= to reduce")
-    return 0 if want.start is None else int(want.start), n if want.stop is None else int(want.stop)
+        raise WindowError(f"{name}={want!r}: expected a slice with step 1 along y and x; use scale= to reduce")
+    try:
+        return 0 if want.start is None else index(want.start), n if want.stop is None else index(want.stop)
+    except TypeError as error:
+        raise WindowError(f"{name}={want!r}: expected integers; windows begin and end between pixels ({error})") from error
 
 
 def plan_crops(crops: Sequence[Crop]) -> ReadPlan:
@@ -146,10 +158,11 @@ def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) 
     """Resample where that is needed, and say which pixels are real."""
     cut, nodata = c.region, c.pyramid.nodata
     inside = (..., cut.y.target, cut.x.target)
-    present = None if nodata is None else _holds_data(pixels, nodata)
+    marker = as_pixel(nodata, c.pyramid.dtype)
+    present = None if nodata is None else holds_data(pixels, marker)
     if not cut.exact and cut.y.grid.n and cut.x.grid.n:
         image[inside] = resample(pixels, cut.y.grid, cut.x.grid, c.interpolation, present)
-        present = None if nodata is None else _holds_data(image[inside], nodata)
+        present = None if nodata is None else holds_data(image[inside], marker)
     if present is None and not cut.padded:
         return None
     axis = c.pyramid.dims.index("c") if "c" in c.pyramid.dims else None
@@ -159,9 +172,5 @@ def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) 
     valid = np.zeros(shape, bool)
     valid[inside] = True if present is None else present
     return valid
-
-
-def _holds_data(pixels: np.ndarray[Any, Any], nodata: float) -> np.ndarray[Any, Any]:
-    return ~np.isnan(pixels) if np.isnan(nodata) else pixels != pixels.dtype.type(nodata)
 
 

@@ -13,8 +13,7 @@ import sys
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -93,10 +92,10 @@ class ShardWriter:
     """
     A shard file in the making: chunks are appended in any order, the index follows when the last one has come.
 
-    Used as a context manager, or closed by `finish`; a shard without any stored chunk leaves no file.
+    A shard of which no chunk is stored is written too, as an index: so a file that is missing later is damage, not zeros.
     """
 
-    __slots__ = ("_file", "_index", "_left", "_offset", "_path", "_shape")
+    __slots__ = ("_file", "_index", "_left", "_offset", "_shape")
 
     def __init__(self, path: Path, shape: Sequence[int], expected: int) -> None:
         """
@@ -107,28 +106,20 @@ class ShardWriter:
         expected
             Number of chunks that will come: fewer than prod(shape) at the far border of an array.
         """
-        self._path = path
         self._shape = tuple(shape)
         self._index = np.full((prod(shape), 2), MISSING, "<u8")
         self._left = expected
         self._offset = 0
-        self._file: BinaryIO | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 - closed by finish or close
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
+    def close(self) -> None:
+        """Close the file as it is."""
+        self._file.close()
 
     def add(self, chunk: Sequence[int], encoded: bytes | None) -> bool:
         """Append a chunk by its position within the shard, None if it is all fill value; True once it is complete."""
         if encoded is not None:
-            if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._path, "wb")  # noqa: SIM115 - closed by finish
             self._file.write(encoded)
             self._index[np.ravel_multi_index(tuple(chunk), self._shape)] = self._offset, len(encoded)
             self._offset += len(encoded)
@@ -137,9 +128,6 @@ class ShardWriter:
 
     def finish(self) -> None:
         """Append the index and close the file."""
-        if self._file is None:
-            return
         index = self._index.tobytes()
         with self._file as file:
             file.write(index + google_crc32c.value(index).to_bytes(4, "little"))
-        self._file = None

@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from ndzarr.errors import SourceError
 from ndzarr.pyramid.metadata import LevelShape
 from ndzarr.pyramid.reduce import Reducer
 from ndzarr.pyramid.shard import ShardWriter
@@ -63,13 +65,20 @@ class PyramidWriter:
             First index of the block along each axis before y, a multiple of the chunk length.
         rows
             Axes (..., rows, x), the whole width; blocks may come in any order, their rows top to bottom.  Not written to.
+
+        Raises
+        ------
+        SourceError
+            The rows are not of the type or the width of the image, or there are more of them.
         """
+        self._first.check(rows)
         self._first.push(block, rows)
 
     def finish(self) -> None:
-        """Write what is still under way; raises what an encoder raised."""
+        """Write what is still under way; raises what an encoder raised, and `SourceError` if rows are missing."""
         while self._queue:
             self._settle()
+        self._first.check_complete()
 
     def submit(self, level: LevelWriter, chunks: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
         """Queue chunks of a level for encoding, waiting for earlier ones if too much is under way."""
@@ -95,6 +104,21 @@ class LevelWriter:
         self._writer = writer
         self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]]]] = {}
         self._shards: dict[Position, ShardWriter] = {}
+        self._left = prod(-(-n // c) for n, c in zip(level.shape, level.layout.chunks, strict=True))
+
+    def check(self, rows: np.ndarray[Any, Any]) -> None:
+        """Raise `SourceError` for rows that cannot be part of the level."""
+        level = self._level
+        if (rows.dtype, rows.shape[-1]) != (level.layout.codec.dtype, level.shape[-1]):
+            raise SourceError(
+                f"the source gave rows of {rows.shape[-1]} x {rows.dtype} where it had promised "
+                f"{level.shape[-1]} x {level.layout.codec.dtype}"
+            )
+
+    def check_complete(self) -> None:
+        """Raise `SourceError` unless every chunk has come."""
+        if self._left:
+            raise SourceError(f"the source ended too soon: {self._left} chunks of level {self._number} have no pixels")
 
     def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
         """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the halves."""
@@ -102,6 +126,8 @@ class LevelWriter:
         done, waiting = self._rows.pop(block, (0, []))
         waiting.append(rows)
         have = sum(w.shape[-2] for w in waiting)
+        if done + have > height:
+            raise SourceError(f"the source gave {done + have} rows where it had promised {height}")
         if have < step and done + have < height:
             self._rows[block] = done, waiting
             return
@@ -135,7 +161,7 @@ class LevelWriter:
                 whole = np.zeros(codec.shape, codec.dtype)
                 whole[tuple(slice(0, n) for n in chunk.shape)] = chunk
                 chunk = whole
-            out.append((position, codec.encode(chunk) if chunk.any() else None))
+            out.append((position, None if _is_blank(chunk) else codec.encode(chunk)))
         return out
 
     def store(self, position: Position, encoded: bytes | None) -> None:
@@ -146,6 +172,7 @@ class LevelWriter:
         if file is None:
             path = self._folder.joinpath("c", *map(str, shard))
             file = self._shards[shard] = ShardWriter(path, per_shard, self._expected(shard))
+        self._left -= 1
         if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), encoded):
             file.finish()
             del self._shards[shard]
@@ -160,7 +187,7 @@ class LevelWriter:
     def close(self) -> None:
         """Close files that were not finished, after an error."""
         for file in self._shards.values():
-            file.__exit__(None, None, None)
+            file.close()
 
 
 def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: PyramidWriter) -> LevelWriter:
@@ -168,6 +195,14 @@ def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: Py
     for finer, coarser in zip(made, made[1:], strict=False):
         finer.next = coarser
     return made[0]
+
+
+def _is_blank(chunk: np.ndarray[Any, Any]) -> bool:
+    """True where all pixels are the fill value, to the bit: -0.0 is not."""
+    if chunk.any():
+        return False
+    parts = (chunk.real, chunk.imag) if chunk.dtype.kind == "c" else (chunk,)
+    return chunk.dtype.kind not in "fc" or not any(np.signbit(part).any() for part in parts)
 
 
 def _even(n: int) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.errors import TargetError
-from ndzarr.geometry.affine import warp_boxes
+from ndzarr.geometry.affine import scale_offset, warp_boxes
 from ndzarr.geometry.region import output_length
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.layout import Encoding
@@ -26,7 +26,7 @@ from ndzarr.pyramid.region import plan_crops
 from ndzarr.sampler import dataset as coco
 from ndzarr.sampler.annotations import AnnotationTable, tabulate
 from ndzarr.sampler.assembly import Composition, compose, read
-from ndzarr.sampler.sample import Context, Found, SampleTemplates
+from ndzarr.sampler.sample import Context, Found, label
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.target import Target, interval, parse
 
@@ -64,7 +64,6 @@ class CocoSampler:
         """The `kwcoco.CocoDataset`."""
         self.library = Library(Path(workdir) if workdir is not None else default_root(), Encoding(preset))
         """Where the pyramids are."""
-        self._templates = SampleTemplates()
         self._frames: dict[Any, Frame] = {}
 
     def __repr__(self) -> str:
@@ -222,8 +221,7 @@ class CocoSampler:
         resolved = {**given, "space_slice": (slice(*scene.y), slice(*scene.x))}
         classes = self.dset.dataset.get("categories", [])
         context = Context(resolved, scene, found, classes, self.dset.dataset.get("keypoint_categories", []))
-        space = self.space_size(scene.frames, scene.video)
-        return self._templates.build(context, space, composition.channels, image, valid)
+        return label(context, composition.channels, image, valid)
 
     def _found(self, scene: Scene) -> Found:
         """The annotations that touch the window, in sample pixels."""
@@ -242,7 +240,7 @@ class CocoSampler:
             "frame": np.repeat(np.arange(len(hits)), [len(r) for r, _ in hits]),
             "bbox": boxes,
         }
-        inverse = np.linalg.inv(scene.transform)
+        inverse = scale_offset((1 / px, 1 / py), (-scene.x[0] / px, -scene.y[0] / py))
         to_sample = tuple(inverse @ f.to_video if scene.video else inverse for f in scene.frames)
         return Found(columns, tuple([anns[i] for i in ids.tolist()]), to_sample)
 

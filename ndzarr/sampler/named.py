@@ -108,16 +108,13 @@ class Sampler:
         TargetError
             The target is not understood.
         """
-        from ndzarr.labels.template import label
+        from ndzarr.labels.window import label
 
         given = {**(target or {}), **keys}
         wanted = parse(given)
         cut = self._crop(wanted)
         [(image, valid)] = read_crops([cut])
-        array = label(cut, image, valid)
-        sample = array.to_dataset(name="image")
-        if "valid" in sample.coords:
-            sample = sample.reset_coords("valid")
+        sample = label(cut, image, valid)
         sample.encoding["ndzarr"] = Context(dict(given), _scene(wanted, cut), None, ())
         return sample
 

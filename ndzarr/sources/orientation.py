@@ -8,7 +8,6 @@ so an upright window is read as one stored window and turned without a copy.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,8 +133,3 @@ def exif_tag(exif: bytes | None) -> int:
     except struct.error:
         return 1
     return 1
-
-
-def as_ints(values: Sequence[Any]) -> tuple[int, ...]:
-    """Python integers of what a library returned."""
-    return tuple(int(v) for v in values)
