@@ -1,7 +1,7 @@
 """What does ndzarr do, on one page?  `ndzarr demo` makes data, runs the main job on it and shows the result.
 
-1. A small annotated dataset of image files is written: a large JPEG, a tiled 16-bit TIFF of four bands, a PNG, and a phone's
-   photograph that lies on its side (EXIF).
+1. A small annotated dataset of image files is written: a large JPEG, a tiled 16-bit TIFF of four bands, a PNG, and a
+   phone's photograph that lies on its side (EXIF).
 2. Its images are transcoded to pyramids, samples are loaded at several scales, and a picture of them is drawn.
 3. Random windows are timed, against decoding the files each time.
 """
@@ -51,7 +51,8 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     Parameters
     ----------
     directory
-        Where to put everything; `ndzarr-demo` in the current directory if left out.  Existing data there are used again.
+        Where to put everything; `ndzarr-demo` in the current directory if left out.  Existing data there are used
+        again.
     quiet
         Print only where the results are.
     """
@@ -69,14 +70,16 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     samples = list(_samples(sampler))
     say(samples[0][1])
     sheet = root / "samples.png"
-    contact_sheet([(caption, sample.ndzarr.draw(256 / max(sample.image.shape[-2:]))) for caption, sample in samples]).save(sheet)
+    contact_sheet(
+        [(caption, sample.ndzarr.draw(256 / max(sample.image.shape[-2:]))) for caption, sample in samples]
+    ).save(sheet)
     say("4. Timing random 256x256 windows of the JPEG (median, this machine)")
     for line in _timings(sampler, root):
         say("  ", line)
     print(f"Dataset   {dataset}\nPyramids  {root / 'pyramids'}\nPicture   {sheet}")
     say(
         f"\nNext:\n  ndzarr info {root / 'images' / PICTURES[0].file}\n"
-        f"  python -c \"import ndzarr; s = ndzarr.CocoSampler('{dataset}', '{root / 'pyramids'}'); print(s.load_sample(aid=1))\""
+        f"  python -c \"import ndzarr; print(ndzarr.CocoSampler('{dataset}', '{root / 'pyramids'}').load_sample(aid=1))\""
     )
 
 
@@ -144,7 +147,7 @@ def _paint(rng: np.random.Generator, picture: Picture, objects: list[dict[str, A
         outline = np.array(annotation["segmentation"][0]["exterior"])
         color = [float(v) for v in rng.uniform(0.1, 1.0, bands)]
         cv2.fillPoly(image, [np.rint(outline * 16).astype(np.int32)], color, lineType=cv2.LINE_AA, shift=4)
-    return np.clip(image, 0, 1)
+    return np.asarray(np.clip(image, 0, 1))
 
 
 def _write(file: Path, image: np.ndarray[Any, Any], picture: Picture) -> None:
@@ -175,7 +178,10 @@ def _samples(sampler: CocoSampler) -> Any:
     yield "1024x1024 at 1/4", sampler.load_sample({**centre, "width": 1024, "height": 1024, "scale": 0.25})
     yield "whole image at 1/16", sampler.load_sample({"gid": 1, "scale": 1 / 16})
     yield "over the border (hatched)", sampler.load_sample({"gid": 3, "cx": 0, "cy": 60, "width": 256, "height": 256})
-    yield "16-bit, nir|r|g", sampler.load_sample({"gid": 2, "cx": 1500, "cy": 1500, "width": 300, "height": 300, "channels": "nir|r|g"})
+    yield (
+        "16-bit, nir|r|g",
+        sampler.load_sample({"gid": 2, "cx": 1500, "cy": 1500, "width": 300, "height": 300, "channels": "nir|r|g"}),
+    )
     yield "EXIF: upright", sampler.load_sample({"gid": 4, "scale": 0.16})
 
 
@@ -203,7 +209,7 @@ def _timings(sampler: CocoSampler, root: Path) -> list[str]:
     corners = [(int(rng.integers(picture.width - 256)), int(rng.integers(picture.height - 256))) for _ in range(300)]
     pyramid = sampler.pyramid(sampler.frame(1).assets[0])
 
-    def window(x: int, y: int) -> dict[str, slice]:
+    def window(x: int, y: int) -> dict[str, Any]:
         return {"y": slice(y, y + 256), "x": slice(x, x + 256)}
 
     def file(x: int, y: int) -> np.ndarray[Any, Any]:

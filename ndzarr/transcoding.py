@@ -53,8 +53,8 @@ def transcode(
     Parameters
     ----------
     source
-        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a Zarr array, or a numpy,
-        dask, xarray or Zarr array.
+        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a Zarr array, or a
+        numpy, dask, xarray or Zarr array.
     dest
         Directory of the store to make; conventionally ends in .zarr.
     preset
@@ -185,4 +185,6 @@ def _bar(source: Source, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
     total = prod(source.shape) // max(1, source.shape[-1])
-    return tqdm(total=total, unit="row", unit_scale=True, desc=os.path.basename(source.name), disable=not progress, leave=False)
+    return tqdm(
+        total=total, unit="row", unit_scale=True, desc=os.path.basename(source.name), disable=not progress, leave=False
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, inf
 
 from ndzarr.errors import WindowError
 from ndzarr.geometry.levels import finest_needed
@@ -146,7 +146,7 @@ def output_length(name: str, interval: tuple[int, int], scale: float) -> int:
     WindowError
         The interval is empty, the scale is not above 0, or no pixel is left.
     """
-    if not scale > 0:
+    if not 0 < scale < inf:
         raise WindowError(f"scale={scale!r}: expected a number above 0")
     n = interval[1] - interval[0]
     if n <= 0:

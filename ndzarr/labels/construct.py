@@ -1,9 +1,9 @@
 """How is an xarray object made from parts that are known to fit, in tens of microseconds?
 
-xarray's public constructors check and align what they are given, which takes several hundred microseconds for a sample of an
-image and a few columns.  Here names, shapes and indexes are right by construction, so the object is put together directly.
-`Dataset._construct_direct` is what xarray itself uses for that in nearly every operation; tests hold the result against the
-public constructors on the oldest and the newest xarray.
+xarray's public constructors check and align what they are given, which takes several hundred microseconds for a
+sample of an image and a few columns.  Here names, shapes and indexes are right by construction, so the object is put
+together directly. `Dataset._construct_direct` is what xarray itself uses for that in nearly every operation; tests
+hold the result against the public constructors on the oldest and the newest xarray.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from xarray.indexes import PandasIndex
 
 
 class Axis(NamedTuple):
-    """A dimension coordinate: its index and the variable that shows it."""
+    """A dimension coordinate."""
 
-    index: PandasIndex
+    labels: PandasIndex
+    """Its index."""
     variable: xarray.IndexVariable
+    """What shows it."""
 
 
 def axis(name: str, values: np.ndarray[Any, Any]) -> Axis:
@@ -46,6 +48,7 @@ def centres(name: str, origin: float, pitch: float, n: int) -> Axis:
     if pitch == int(pitch) and origin == first * pitch and 0 <= first <= LONGEST_GRID - n:
         # Slicing an index that exists costs a fifth of making one.
         index = _grid(name, pitch, 1 << (first + n).bit_length()).isel({name: slice(first, first + n)})
+        assert index is not None  # only a scalar would drop it
         return Axis(index, xarray.IndexVariable((name,), index.index, fastpath=True))
     return axis(name, (np.arange(n) + 0.5) * pitch + origin)
 
@@ -56,14 +59,14 @@ LONGEST_GRID = 1 << 18
 
 @lru_cache(maxsize=16)
 def _grid(name: str, pitch: float, n: int) -> PandasIndex:
-    return axis(name, (np.arange(n) + 0.5) * pitch).index
+    return axis(name, (np.arange(n) + 0.5) * pitch).labels
 
 
 @lru_cache(maxsize=256)
 def names(name: str, labels: tuple[str, ...]) -> Axis:
     """A coordinate of names, such as channels; shared by all objects that have it."""
-    index = PandasIndex(np.array(labels), name, coord_dtype=np.array(labels).dtype)
-    return Axis(index, index.create_variables()[name])
+    values = np.array(labels)
+    return Axis(PandasIndex(values, name, coord_dtype=values.dtype), xarray.IndexVariable((name,), values))
 
 
 def dataset(
@@ -88,9 +91,8 @@ def dataset(
     sizes: dict[Any, int] = {d: a.variable.size for d, a in axes.items()}
     for name, (dims, values) in variables.items():
         parts[name] = xarray.Variable(dims, values, fastpath=True)
-        for d, n in zip(dims, values.shape, strict=True):
-            sizes[d] = n
-    indexes = {d: a.index for d, a in axes.items()}
+        sizes.update(zip(dims, values.shape, strict=True))
+    indexes: dict[Any, Any] = {d: a.labels for d, a in axes.items()}
     return xarray.Dataset._construct_direct(
         parts, {*axes, *coordinates}, dims=sizes, indexes=indexes, encoding=encoding or {}
     )

@@ -1,7 +1,7 @@
 """How does a level become a lazy dask array whose tasks are worth their overhead?
 
-One task per shard (or per block that the caller chooses): each reads its block through the hot path.  The graph holds the
-pyramid's path, not its pixels, and its names are derived from the store's identity.
+One task per shard (or per block that the caller chooses): each reads its block through the hot path.  The graph
+holds the pyramid's path, not its pixels, and its names are derived from the store's identity.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ def text(pyramid: Pyramid) -> str:
     if pyramid.nodata is not None:
         lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
     for k, level in enumerate(pyramid.levels):
-        lines.append(f"  {f'level {k}':<9}{' x '.join(map(str, level.shape))}, in chunks of {' x '.join(map(str, level.chunks))}")
+        lines.append(
+            f"  {f'level {k}':<9}{' x '.join(map(str, level.shape))}, in chunks of {' x '.join(map(str, level.chunks))}"
+        )
     lines.append(f"  {'path':<9}{pyramid.path}")
     return "\n".join(lines)
 
@@ -37,7 +39,7 @@ def html(pyramid: Pyramid) -> str:
     """The same as a table, beside a picture of the coarsest level."""
     rows = [line.strip().split(None, 2) for line in text(pyramid).splitlines()[1:]]
     cells = "".join(
-        f"<tr><th style='text-align:left'>{escaping.escape(' '.join(r[:-1]))}</th><td>{escaping.escape(r[-1])}</td></tr>"
+        f"<tr><th align='left'>{escaping.escape(' '.join(r[:-1]))}</th><td>{escaping.escape(r[-1])}</td></tr>"
         for r in ([f"{a} {b}", c[0]] if a == "level" and c else [a, " ".join([b, *c])] for a, b, *c in rows)
     )
     title = escaping.escape(text(pyramid).splitlines()[0])

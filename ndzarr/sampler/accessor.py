@@ -25,7 +25,9 @@ class SampleAccessor:
     def _context(self) -> Context:
         context = self._sample.encoding.get("ndzarr")
         if context is None:
-            raise TargetError("this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin")
+            raise TargetError(
+                "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin"
+            )
         return context  # type: ignore[no-any-return]
 
     @property

@@ -1,7 +1,7 @@
 """Which annotations touch a window?
 
-The annotations of a dataset as columns, sorted by image, so that a look-up is a few vector operations on one image's rows.
-Boxes are x, y, width, height in image space; what is asked in another space is warped first.
+The annotations of a dataset as columns, sorted by image, so that a look-up is a few vector operations on one image's
+rows. Boxes are x, y, width, height in image space; what is asked in another space is warped first.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
     order = np.argsort(gids, kind="stable") if len(gids) else np.empty(0, np.intp)
     sorted_gids = gids[order]
     starts = np.flatnonzero(np.r_[True, sorted_gids[1:] != sorted_gids[:-1]]) if len(gids) else np.empty(0, np.intp)
-    stops = np.r_[starts[1:], len(gids)]
+    stops = [*starts[1:].tolist(), len(gids)] if len(gids) else []
     missing = [float("nan")] * 4
     return AnnotationTable(
         gids=sorted_gids,
@@ -82,9 +82,7 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
         category_id=_ids([a.get("category_id") for a in annotations])[order],
         track_id=_ids([a.get("track_id") for a in annotations])[order],
         bbox=np.array([a.get("bbox") or missing for a in annotations], float).reshape(-1, 4)[order],
-        rows={
-            sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)
-        },
+        rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
     )
 
 

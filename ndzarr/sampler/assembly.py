@@ -1,8 +1,9 @@
 """How do the assets of several frames become one array?
 
-1. For every frame, the channels asked for are looked up in its assets; neighbours in the output that come from one asset
-   make a run, and a run is one `Crop`.
-2. All crops of all frames make one `ReadPlan`; pixels are decoded straight into the sample where they need no resampling.
+1. For every frame, the channels asked for are looked up in its assets; neighbours in the output that come from one
+   asset make a run, and a run is one `Crop`.
+2. All crops of all frames make one `ReadPlan`; pixels are decoded straight into the sample where they need no
+   resampling.
 3. Channels that a frame lacks are filled, and `valid` says so.
 """
 
@@ -87,7 +88,7 @@ def compose(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Composition
         for first, indices in _runs(wanted, table)
     ]
     dtypes = [pyramid.dtype for assets in opened for _, pyramid in assets]
-    dtype = np.result_type(*[piece.crop.pyramid.dtype for piece in pieces] or dtypes or [np.uint8])
+    dtype = np.result_type(*[piece.crop.pyramid.dtype for piece in pieces] or dtypes or [np.dtype(np.uint8)])
     return Composition(scene, wanted, dtype, tuple(pieces))
 
 
@@ -97,8 +98,8 @@ def read(compositions: Sequence[Composition]) -> list[tuple[np.ndarray[Any, Any]
 
     Returns
     -------
-    (image, valid) each: image (t, c, y, x); valid (t, y, x), or (t, c, y, x) where it differs between channels, or None where
-    all pixels are real.
+    (image, valid) each: image (t, c, y, x); valid (t, y, x), or (t, c, y, x) where it differs between channels, or
+    None where all pixels are real.
     """
     images = [_canvas(c) for c in compositions]
     crops = [crop for c in compositions for crop in c.crops]
@@ -129,9 +130,7 @@ def _valid(c: Composition, masks: Sequence[np.ndarray[Any, Any] | None]) -> np.n
     return valid[:, 0] if same else valid
 
 
-def _channel_table(
-    frame: Frame, assets: Sequence[tuple[Asset, Pyramid]]
-) -> dict[str, tuple[Asset, Pyramid, int]]:
+def _channel_table(frame: Frame, assets: Sequence[tuple[Asset, Pyramid]]) -> dict[str, tuple[Asset, Pyramid, int]]:
     """Channel name to the asset that has it, and its position there; the first asset wins."""
     table: dict[str, tuple[Asset, Pyramid, int]] = {}
     for asset, pyramid in assets:
@@ -173,7 +172,9 @@ def _runs(wanted: Sequence[str], table: dict[str, tuple[Asset, Pyramid, int]]) -
 def _crop(scene: Scene, frame: Frame, asset: Asset, pyramid: Pyramid, indices: tuple[int, ...]) -> Crop:
     to_space = frame.to_video @ asset.to_image if scene.video else asset.to_image
     if not is_scale_offset(to_space):
-        raise TargetError(f"{frame.name}: {asset.path} is rotated or sheared against the sampled space; that is not supported")
+        raise TargetError(
+            f"{frame.name}: {asset.path} is rotated or sheared against the sampled space; that is not supported"
+        )
     (sx, tx), (sy, ty) = (to_space[0, 0], to_space[0, 2]), (to_space[1, 1], to_space[1, 2])
     py, px = scene.pitch
     cut = region_at(

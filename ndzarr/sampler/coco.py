@@ -1,8 +1,10 @@
 """How does a kwcoco dataset answer targets?
 
-1. `target.parse` says what is asked; `_scene` fills in what only the dataset knows: frames, sizes, an annotation's window.
+1. `target.parse` says what is asked; `_scene` fills in what only the dataset knows: frames, sizes, an annotation's
+   window.
 2. `assembly.compose` finds the assets' pyramids (transcoded on first touch) and the crops; `assembly.read` reads them.
-3. The table of annotations gives those that touch the window, moved to sample pixels; `sample` puts names on everything.
+3. The table of annotations gives those that touch the window, moved to sample pixels; `sample` puts names on
+   everything.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ class CocoSampler:
     dset
         A `kwcoco.CocoDataset`, the path of one, or its dictionary.
     workdir
-        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path, size and time
-        of modification, so datasets may share a directory.
+        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path,
+        size and time of modification, so datasets may share a directory.
     preset
         How sources are encoded; see `ndzarr.transcode`.
 
@@ -90,23 +92,25 @@ class CocoSampler:
         wanted = [(a.path, _orientation(a)) for gid in self.dset.images() for a in self.frame(gid).assets]
         self.library.prepare(list(dict.fromkeys(wanted)), workers=workers, progress=progress)
 
-    def load_sample(self, target: Mapping[str, Any] | None = None, *, with_annots: bool = True, **keys: Any) -> xarray.Dataset:
+    def load_sample(
+        self, target: Mapping[str, Any] | None = None, *, with_annots: bool = True, **keys: Any
+    ) -> xarray.Dataset:
         """
         Load one window.
 
         Parameters
         ----------
         target
-            What to load; see the targets page of the documentation.  Image targets: `gid`, with `cx cy width height`, or
-            `space_slice=(slice_y, slice_x)`, or `aid`.  Keys may also be given as keyword arguments.
+            What to load; see the targets page of the documentation.  Image targets: `gid`, with `cx cy width
+            height`, or `space_slice=(slice_y, slice_x)`, or `aid`.  Keys may also be given as keyword arguments.
         with_annots
             Look up the annotations that touch the window.
 
         Returns
         -------
-        Dataset with `image` (c, y, x), for video targets (t, c, y, x); `valid` where something is padded or missing; and,
-        along `annot`, annot_id, category_id, track_id, frame and bbox (x, y, width, height in sample pixels).  More under
-        the accessor `sample.ndzarr`.
+        Dataset with `image` (c, y, x), for video targets (t, c, y, x); `valid` where something is padded or missing;
+        and, along `annot`, annot_id, category_id, track_id, frame and bbox (x, y, width, height in sample pixels).
+        More under the accessor `sample.ndzarr`.
 
         Raises
         ------
@@ -162,7 +166,9 @@ class CocoSampler:
         if annotation.get("bbox") is None:
             raise TargetError(f"aid={target.aid!r} has no bbox; give the window with cx, cy, width and height")
         frame = self.frame(gid)
-        box = warp_boxes(frame.to_video, annotation["bbox"])[0] if target.video else np.asarray(annotation["bbox"], float)
+        box = (
+            warp_boxes(frame.to_video, annotation["bbox"])[0] if target.video else np.asarray(annotation["bbox"], float)
+        )
         height, width = _annotation_window(target, box)
         if target.y is not None or target.x is not None or target.centre != (None, None):
             return replace(target, gids=gids, size=target.size if target.size != (None, None) else (height, width))
@@ -197,7 +203,9 @@ class CocoSampler:
             start, stop, step = target.time.start or 0, target.time.stop, target.time.step or 1
             stop = len(gids) if stop is None else stop
             if start < 0 or stop > len(gids) or step < 1 or start >= stop:
-                raise TargetError(f"time_slice={target.time!r}: expected frames between 0 and {len(gids)}, step at least 1")
+                raise TargetError(
+                    f"time_slice={target.time!r}: expected frames between 0 and {len(gids)}, step at least 1"
+                )
             gids = gids[start:stop:step]
         return tuple(self.frame(gid) for gid in gids)
 
@@ -266,5 +274,3 @@ def _some(ids: Iterable[Any]) -> str:
     if not known:
         return "none"
     return ", ".join(map(repr, known[:5])) + (f" ... {known[-1]!r} ({len(known)})" if len(known) > 5 else "")
-
-

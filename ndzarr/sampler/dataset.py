@@ -1,7 +1,7 @@
 """What does a kwcoco dataset say about its images, in our own terms?
 
-All knowledge of kwcoco's dictionaries is here: where the assets of an image are, how they are aligned, what their channels are
-called, which frames make a video.
+All knowledge of kwcoco's dictionaries is here: where the assets of an image are, how they are aligned, what their
+channels are called, which frames make a video.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ def _time(image: Mapping[str, Any]) -> np.datetime64 | None:
     if value is None or value == "":
         return None
     try:
-        moment = datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else datetime.fromisoformat(value)
+        moment = (
+            datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else datetime.fromisoformat(value)
+        )
     except (ValueError, TypeError, OverflowError, OSError):
         return None
     if moment.tzinfo is not None:

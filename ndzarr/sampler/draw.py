@@ -35,8 +35,8 @@ def draw(sample: xarray.Dataset, context: Context, scale: float | None = None) -
 def _mask(valid: np.ndarray[Any, Any] | None, t: int, video: bool) -> np.ndarray[Any, Any] | None:
     if valid is None:
         return None
-    mask = valid[t] if video else valid
-    return mask if mask.ndim == 2 else mask.any(axis=0)
+    mask: np.ndarray[Any, Any] = valid[t] if video else valid
+    return mask if mask.ndim == 2 else np.asarray(mask.any(axis=0))
 
 
 def _panel(

@@ -49,7 +49,11 @@ class Sampler:
     """
 
     def __init__(
-        self, sources: Mapping[Any, Any] | Iterable[Any], workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast"
+        self,
+        sources: Mapping[Any, Any] | Iterable[Any],
+        workdir: str | os.PathLike[str] | None = None,
+        *,
+        preset: str = "fast",
     ) -> None:
         from ndzarr.library import Library, default_root
 

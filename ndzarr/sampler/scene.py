@@ -1,7 +1,7 @@
 """Of what is a sample composed, and how do its spaces fit together?
 
-A `Frame` is one image: assets (files with some channels each) that `to_image` maps into image space, which `to_video` maps
-into the space of its video.  An image target samples image space, a video target video space.
+A `Frame` is one image: assets (files with some channels each) that `to_image` maps into image space, which
+`to_video` maps into the space of its video.  An image target samples image space, a video target video space.
 """
 
 from __future__ import annotations

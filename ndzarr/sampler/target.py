@@ -1,8 +1,8 @@
 """What does a target ask for?
 
-A target is a dictionary that people write.  `parse` turns it, once, into a frozen `Target`: aliases resolved, keys and their
-combinations checked, the caller's dictionary untouched.  What depends on the dataset (the size of an image, where an
-annotation lies) is left open here and filled in by the sampler.
+A target is a dictionary that people write.  `parse` turns it, once, into a frozen `Target`: aliases resolved, keys
+and their combinations checked, the caller's dictionary untouched.  What depends on the dataset (the size of an
+image, where an annotation lies) is left open here and filled in by the sampler.
 """
 
 from __future__ import annotations
@@ -123,8 +123,9 @@ def _without_aliases(target: Mapping[str, Any]) -> dict[str, Any]:
 
 _CONFLICTS = (
     ("gid", "gids"), ("gid", "vidid"), ("gids", "time_slice"),
-    ("space_slice", "cx"), ("space_slice", "width"), ("slices", "cx"), ("slices", "space_slice"), ("slices", "time_slice"),
-    ("y", "cy"), ("x", "cx"), ("space_slice", "y"), ("slices", "y"), ("window_dims", "width"), ("window_dims", "space_slice"),
+    ("space_slice", "cx"), ("space_slice", "width"), ("space_slice", "y"),
+    ("slices", "cx"), ("slices", "space_slice"), ("slices", "time_slice"), ("slices", "y"),
+    ("y", "cy"), ("x", "cx"), ("window_dims", "width"), ("window_dims", "space_slice"),
     ("key", "gid"), ("key", "gids"), ("key", "vidid"), ("key", "aid"),
 )  # fmt: skip
 
@@ -147,15 +148,13 @@ def _ids(value: Any) -> tuple[Any, ...]:
 
 def _intervals(given: Mapping[str, Any]) -> tuple[tuple[int, int] | None, tuple[int, int] | None, slice | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
-    slices = given.get("slices") or given.get("space_slice") or ()
-    time = given.get("time_slice")
+    slices = tuple(given.get("slices") or given.get("space_slice") or ())
+    time: slice | None = given.get("time_slice")
     if len(slices) == 3:
-        time, *slices = slices
+        time, slices = slices[0], slices[1:]
     if slices and len(slices) != 2:
         raise TargetError(f"space_slice={slices!r}: expected (slice along y, slice along x)")
     y, x = slices or (given.get("y"), given.get("x"))
-    if isinstance(time, int) and not isinstance(time, bool):
-        time = slice(time, time + 1)
     return _interval("y", y), _interval("x", x), time
 
 

@@ -17,7 +17,7 @@ from ndzarr.sources.base import BaseSource, Facts, Pixels, Region
 from ndzarr.sources.colour import plain_names
 from ndzarr.sources.options import Options
 
-_SUPPORTED = frozenset(np.dtype(c) for c in ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d", "F", "D"))
+_SUPPORTED = frozenset(np.dtype(c) for c in "?bBhHiIlLqQefdFD")
 
 Fetch = Callable[[Region], Any]
 """Index an array, in its own axis order."""
@@ -126,7 +126,9 @@ def open_npy(path: str, options: Options) -> ArraySource:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise SourceError(f"{path}: it begins like a NPY file but cannot be mapped ({error}); write it again") from error
+        raise SourceError(
+            f"{path}: it begins like a NPY file but cannot be mapped ({error}); write it again"
+        ) from error
     lengths = dict(zip(*_dims_and_shape(path, array, options), strict=True))
     options.check_pixels(path, lengths["y"], lengths["x"], whole=False)
     return open_numpy(array, options, path, "NPY")

@@ -22,7 +22,7 @@ GRAY = ("gray",)
 RGB = ("r", "g", "b")
 ALPHA = "a"
 
-_SRGB_RED, _ROWS_OF_PIXELS = 3, 1 << 20
+_PIXELS_AT_ONCE = 1 << 20
 
 
 def plain_names(count: int) -> tuple[str, ...]:
@@ -98,18 +98,16 @@ class InkMixer:
             return _leave_of_white(inks)
         flat = np.moveaxis(inks, 0, -1).reshape(1, -1, 4)
         mixed = np.empty((1, flat.shape[1], 3), inks.dtype)
-        for i in range(0, flat.shape[1], _ROWS_OF_PIXELS):
-            part = np.ascontiguousarray(flat[:, i : i + _ROWS_OF_PIXELS])
-            mixed[:, i : i + _ROWS_OF_PIXELS] = self._transform(part)
+        for i in range(0, flat.shape[1], _PIXELS_AT_ONCE):
+            part = np.ascontiguousarray(flat[:, i : i + _PIXELS_AT_ONCE])
+            mixed[:, i : i + _PIXELS_AT_ONCE] = self._transform(part)
         return np.moveaxis(mixed.reshape(*inks.shape[1:], 3), -1, 0)
 
     def _transform(self, part: Pixels) -> Pixels:
         import imagecodecs
 
         srgb = imagecodecs.cms_profile("srgb")
-        mixed: Pixels = imagecodecs.cms_transform(
-            part, self._profile, srgb, colorspace="cmyk", outcolorspace="rgb"
-        )
+        mixed: Pixels = imagecodecs.cms_transform(part, self._profile, srgb, colorspace="cmyk", outcolorspace="rgb")
         return mixed
 
 
@@ -131,12 +129,10 @@ def describe_profile(profile: bytes | None) -> dict[str, str]:
 def _leave_of_white(inks: Pixels) -> Pixels:
     if inks.dtype.kind == "f":
         return (1 - inks[:3]) * (1 - inks[3])
+    if inks.dtype == np.uint8:  # Pillow's product of bytes, within 16 bits
+        rest = 255 - inks[3]
+        product = inks[:3].astype(np.uint16) * rest + np.uint16(128)
+        return rest - (((product >> 8) + product) >> 8).astype(np.uint8)
     top = np.iinfo(inks.dtype).max
-    white = top - inks
-    if top == 255:  # Pillow's rounding of a product of bytes, within 16 bits
-        product = (255 - white[3]).astype(np.uint16) * 0 + inks[:3].astype(np.uint16) * white[3]
-        product += 128
-        share = (((product >> 8) + product) >> 8).astype(np.uint8)
-        return np.asarray(np.where(share > white[3], 0, white[3] - share), np.uint8)
-    wide = white.astype(np.float64)
-    return np.asarray(np.rint(wide[:3] * wide[3] / top), inks.dtype)
+    white = (top - inks).astype(np.float64)
+    return np.asarray(np.rint(white[:3] * white[3] / top), inks.dtype)

@@ -66,7 +66,7 @@ def _coordinate(array: Any, arrangement: Arrangement, axis: str) -> Any:
     if axis not in arrangement.axes:
         return None
     dim = array.dims[arrangement.axes.index(axis)]
-    return array.coords[dim] if dim in array.coords else None
+    return array.coords.get(dim)
 
 
 def _channels(array: Any, arrangement: Arrangement) -> tuple[str, ...] | None:

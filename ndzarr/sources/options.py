@@ -90,12 +90,12 @@ def make_options(
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names if no two are alike, else c0, c1, …"""
+    """The names if no two are alike, else numbers with a c before them."""
     return tuple(names) if len(set(names)) == len(names) else numbered(len(names))
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """c0, c1, …"""
+    """As many names: c0, c1 and so on."""
     return tuple(f"c{i}" for i in range(count))
 
 

@@ -27,12 +27,14 @@ class WholeSource(BaseSource):
             Returns all pixels, axes `facts.dims`, as stored; raises SourceError.
         """
         super().__init__(facts, orientation)
-        self._decode = decode
+        self._decode: Callable[[], Pixels] | None = decode
         self._lock = threading.Lock()
         self._decoded: Pixels | None = None
 
     def _pixels(self, region: Region) -> Pixels:
         with self._lock:
+            if self._decode is None:
+                raise SourceError(f"{self.name}: the source is closed; open it again to read")
             if self._decoded is None:
                 self._decoded = self._checked(self._decode())
             return self._decoded[region]
@@ -48,4 +50,4 @@ class WholeSource(BaseSource):
 
     def _release(self) -> None:
         with self._lock:
-            self._decoded = None
+            self._decode = self._decoded = None

@@ -1,0 +1,118 @@
+"""What kind of file is this, going by its first bytes?
+
+`sniff` names a format that can be read, or raises an error that says what the file is instead and what to do about
+it.  The suffix is never looked at: a JPEG called .png opens, a text file called .png is called a text file.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ndzarr.errors import SourceError
+
+HEAD = 4096
+"""Bytes at the beginning of a file that are looked at."""
+
+_READABLE: tuple[tuple[bytes, str], ...] = (
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08", "TIFF"),
+    (rb"RIFF.{4}WEBP", "WebP"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (rb"\x93NUMPY", "NPY"),
+)
+
+_CONVERT = "convert it to TIFF or PNG first"
+_VIDEO = "video is not supported as of now; extract its frames as images first"
+_UNPACK = "unpack it first"
+
+_OTHERS: tuple[tuple[bytes, str, str], ...] = (
+    (rb".{4}ftyp(?:avif|avis)", "an AVIF image", _CONVERT),
+    (rb".{4}ftyp(?:hei|hev|mif1|msf1)", "a HEIF image", _CONVERT),
+    (rb".{4}ftyp|.{4}moov|.{4}mdat", "an MP4 or QuickTime video", _VIDEO),
+    (rb"\x1a\x45\xdf\xa3", "a Matroska or WebM video", _VIDEO),
+    (rb"RIFF.{4}AVI ", "an AVI video", _VIDEO),
+    (rb"FLV\x01", "a Flash video", _VIDEO),
+    (rb"OggS", "an Ogg video or sound", _VIDEO),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media video", _VIDEO),
+    (rb"\0\0\x01[\xba\xb3]|\x47.{187}\x47.{187}\x47", "an MPEG video", _VIDEO),
+    (rb"\x89HDF\r\n\x1a\n", "a HDF5 or NetCDF-4 file", "open a variable of it with xarray and pass that"),
+    (rb"CDF[\x01\x02\x05]", "a NetCDF file", "open a variable of it with xarray and pass that"),
+    (rb"GRIB", "a GRIB file", "open a variable of it with xarray and pass that"),
+    (rb"%PDF-", "a PDF document", "render its pages as PNG first"),
+    (rb"%!PS", "a PostScript document", "render its pages as PNG first"),
+    (rb"8BPS", "a Photoshop document", _CONVERT),
+    (rb"\x76\x2f\x31\x01", "an OpenEXR image", _CONVERT),
+    (rb"II\xbc", "a JPEG XR image", _CONVERT),
+    (rb"SIMPLE  =", "a FITS image", "read it with astropy and pass the array"),
+    (rb".{128}DICM", "a DICOM image", "read it with pydicom and pass the array"),
+    (rb"NITF", "a NITF image", _CONVERT),
+    (rb"\0\0\x01\0[^\0]\0", "a Windows icon", _CONVERT),
+    (rb"P[1-7]\s", "a netpbm image", _CONVERT),
+    (rb"qoif", "a QOI image", _CONVERT),
+    (rb"DDS ", "a DDS texture", _CONVERT),
+    (rb"PK\x03\x04\x14\0\0\0.{22}[\w.-]+\.npy", "a NPZ archive", "load it with numpy and pass one of its arrays"),
+    (rb"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (rb"\x1f\x8b", "a gzip archive", _UNPACK),
+    (rb"BZh|\xfd7zXZ\0|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", _UNPACK),
+    (rb"\x80[\x02-\x05].{0,20}[c}\](\x8c\x95]", "a Python pickle", "load it and pass the array"),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`"),
+)
+
+
+def sniff(name: str, head: bytes) -> str:
+    """
+    Name the format of a file.
+
+    Parameters
+    ----------
+    name
+        What the error calls the file.
+    head
+        Its first `HEAD` bytes, or all of them if it has fewer.
+
+    Returns
+    -------
+    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY.
+
+    Raises
+    ------
+    SourceError
+        It is none of these.
+
+    Examples
+    --------
+    >>> sniff("a.dat", b"GIF89a")
+    'GIF'
+    """
+    if not head:
+        raise SourceError(f"{name}: the file is empty; fetch or write it again")
+    for pattern, form in _READABLE:
+        if re.match(pattern, head, re.DOTALL):
+            return form
+    for pattern, what, advice in _OTHERS:
+        if re.match(pattern, head, re.DOTALL):
+            raise SourceError(f"{name}: it is {what}, not an image that can be read; {advice}")
+    raise SourceError(
+        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL or NPY"
+    )
+
+
+def _impression(head: bytes) -> str:
+    """What a file that is no known format looks like."""
+    if not head.strip(b"\0"):
+        return "it begins with zero bytes only, as an interrupted download leaves it"
+    text = head.decode("latin-1")
+    try:
+        text = head[: max(1, len(head) - 4)].decode()  # 4: the last character may be cut
+    except UnicodeDecodeError:
+        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
+    if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
+        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
+    if re.search(r"<svg[\s>]", text):
+        return "it is a SVG drawing, which has no pixels; render it as PNG first"
+    kind = "HTML" if re.match(r"\s*<(?:!doctype html|html)", text, re.IGNORECASE) else "text"
+    return f"it looks like {kind}, not an image: it begins with {' '.join(text.split())[:40]!r}"

@@ -1,0 +1,12 @@
+"""How is a TIFF file of any size read in pieces?
+
+tifffile parses the file: directories, series, metadata of OME, ImageJ and GDAL.  Pixels are not read through it as
+arrays, which would be whole pages, but segment by segment.
+
+- `layout`: which frame, and which part of it, holds a window of t, c and z.
+- `frame`: where the segments of a frame are in the file, and how they decode.
+- `segments`: read the segments that a window touches, in threads, into the output.
+- `colour`: what samples mean, and how palettes, inks and inverted grays become channels.
+- `about`: names, sizes of pixels, times and places from metadata.
+- `open`: puts them together.
+"""
