@@ -20,6 +20,7 @@ from ndzarr.geometry.affine import is_scale_offset
 from ndzarr.geometry.region import region_at
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.pyramid import Pyramid
+from ndzarr.pyramid.reduce import as_pixel
 from ndzarr.pyramid.region import Crop, interpolation_for, plan_crops, read_crops
 from ndzarr.sampler.scene import Asset, Frame, Scene
 
@@ -89,6 +90,8 @@ def compose(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Composition
     ]
     dtypes = [pyramid.dtype for assets in opened for _, pyramid in assets]
     dtype = np.result_type(*[piece.crop.pyramid.dtype for piece in pieces] or dtypes or [np.dtype(np.uint8)])
+    if as_pixel(scene.fill, dtype) is None:
+        raise TargetError(f"fill={scene.fill!r} is no value of {dtype}; choose one that is")
     return Composition(scene, wanted, dtype, tuple(pieces))
 
 
@@ -181,8 +184,8 @@ def _crop(scene: Scene, frame: Frame, asset: Asset, pyramid: Pyramid, indices: t
         ((scene.y[0] - ty) / sy, (scene.x[0] - tx) / sx),
         (py / sy, px / sx),
         scene.n,
-        [level.shape[-2:] for level in pyramid.levels],  # type: ignore[misc]
-        [level.factors[-2:] for level in pyramid.levels],  # type: ignore[misc]
+        [level.shape[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
+        [level.factors[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
     )
     start = indices[0]
     along_c = slice(start, start + len(indices), 1) if indices == tuple(range(start, start + len(indices))) else indices

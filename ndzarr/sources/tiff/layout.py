@@ -102,12 +102,11 @@ def make_layout(
     keep
         Letters of axes that are kept though they have length 1; y and x always are.
     """
-    roles = _asked(path, axes, shape, asked) if asked is not None else [_ROLES.get(a, "t") for a in axes]
-    kept = [
-        (role, int(n))
-        for role, n, a in zip(roles, shape, axes, strict=True)
-        if n > 1 or (a in keep and role in _OUTER) or asked is not None
-    ]
+    if asked is None:
+        roles = [_ROLES.get(a, "t") if n > 1 or a in keep or a in "YX" else None for a, n in zip(axes, shape, strict=True)]
+    else:
+        roles = _asked(path, axes, shape, asked)
+    kept = [(role, int(n)) for role, n in zip(roles, shape, strict=True) if role is not None]
     apart, depth, height, width, together = frame
     rest = [(role, n) for role, n in kept if n > 1]
     inside: dict[str, tuple[str, int]] = {}
@@ -132,13 +131,13 @@ def _frames(axes: list[tuple[str, int]]) -> Pixels:
     return numbers.transpose(order).reshape([prod(n for r, n in axes if r == role) for role in _OUTER])
 
 
-def _asked(path: str, axes: str, shape: Sequence[int], asked: str) -> list[str]:
-    """A role for each axis of the series, from the option; it may leave out axes of length 1, and samples."""
+def _asked(path: str, axes: str, shape: Sequence[int], asked: str) -> list[str | None]:
+    """A role for each axis of the series, from the option; it may leave out axes of length 1 (no role), and samples."""
     long = [a for a, n in zip(axes, shape, strict=True) if n > 1 or a in "YX"]
     for left_out in ([], [a for a in axes if a not in long], [a for a in axes if a not in long or a == "S"]):
         if len(axes) - len(left_out) == len(asked) and not ("S" in left_out and "S" in long and "c" in asked):
             given = iter(asked)
-            return [_ROLES.get(a, "t") if a in left_out else next(given) for a in axes]
+            return [next(given) if a not in left_out else "c" if a == "S" else None for a in axes]
     found = ", ".join(f"{a} {n}" for a, n in zip(axes, shape, strict=True) if a in long)
     raise OptionError(f"{path}: axes={asked!r} names {len(asked)} axes, but the file has {len(long)}: {found}")
 
