@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 import ndzarr
 import numpy as np
+from hypothesis import HealthCheck, settings
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.transcoding import write_pyramid
 
@@ -138,3 +140,12 @@ def run_async(awaitable: Any) -> Any:
 def same(a: Array, b: Array) -> bool:
     """True where shape, type and every bit of meaning agree; NaN equals NaN."""
     return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+
+
+def examples(n: int) -> settings:
+    """So many hypothesis examples, times the environment's NDZARR_EXAMPLES for a longer search; no deadline."""
+    return settings(
+        max_examples=n * int(os.environ.get("NDZARR_EXAMPLES", "1")),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    )

@@ -1,6 +1,7 @@
 """How large is each level of a pyramid, and which one answers a window at a scale?
 
-Level k has ceil(n / 2^k) pixels along each reduced axis; its pixel i covers native [i*2^k, (i+1)*2^k), cut at the border.
+Level k has ceil(n / 2^k) pixels along each reduced axis; its pixel i covers native [i*2^k, (i+1)*2^k), cut at the
+border.
 """
 
 from __future__ import annotations

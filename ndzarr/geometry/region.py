@@ -78,6 +78,7 @@ def region(
     scale: tuple[float, float],
     shapes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
+    support: float = 0.5,
 ) -> Region:
     """
     Plan a window.
@@ -90,6 +91,8 @@ def region(
         Output pixels per native pixel along (x, y).
     shapes, factors
         Per level, pixels along (y, x) and native pixels per pixel along (y, x).
+    support
+        How many pixels around a point the interpolation looks at; see `resample.SUPPORT`.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def region(
     """
     sx, sy = scale
     n = output_length("y", y, sy), output_length("x", x, sx)
-    return region_at((y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors)
+    return region_at((y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors, support)
 
 
 def region_at(
@@ -113,6 +116,7 @@ def region_at(
     n: tuple[int, int],
     shapes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
+    support: float = 0.5,
 ) -> Region:
     """
     Plan a window whose borders need not fall on pixels.
@@ -125,15 +129,15 @@ def region_at(
         Native pixels per output pixel along (y, x).
     n
         Output pixels along (y, x).
-    shapes, factors
+    shapes, factors, support
         As for `region`.
     """
     level = finest_needed(1.0, [max(f / p for f, p in zip(pair, pitch, strict=True)) for pair in factors])
     (fy, fx), (hy, hx) = factors[level], shapes[level]
     return Region(
         level,
-        _span(origin[0], pitch[0], n[0], fy, hy, shapes[0][0]),
-        _span(origin[1], pitch[1], n[1], fx, hx, shapes[0][1]),
+        _span(origin[0], pitch[0], n[0], fy, hy, shapes[0][0], support),
+        _span(origin[1], pitch[1], n[1], fx, hx, shapes[0][1], support),
     )
 
 
@@ -157,7 +161,7 @@ def output_length(name: str, interval: tuple[int, int], scale: float) -> int:
     return out
 
 
-def _span(start: float, step: float, n: int, factor: float, length: int, native: int) -> Span:
+def _span(start: float, step: float, n: int, factor: float, length: int, native: int, support: float) -> Span:
     """One axis: `start` and `step` in native pixels, `length` of the level, `native` length of the image."""
     first = min(n, max(0, floor(-start / step + _EPS)))
     last = max(first, min(n, ceil((native - start) / step - _EPS)))
@@ -168,7 +172,7 @@ def _span(start: float, step: float, n: int, factor: float, length: int, native:
         return Span(slice(0, 0, 1), slice(first, last, 1), Grid(0.0, 1.0, 0), n, start, step)
     if abs(unit - 1) < 1e-9 and abs(begin - low) < 1e-9 and low + last - first <= length:
         return Span(slice(low, low + last - first, 1), slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step)
-    margin = 1 if unit < 1 else 0  # linear interpolation looks half a pixel further
+    margin = ceil(support * max(1.0, unit) - unit / 2)  # how far it looks beyond the border of an output pixel
     low = min(length - 1, max(0, floor(begin + 1e-9) - margin))  # other writers round lengths of levels down
     high = max(low + 1, min(length, ceil(end - 1e-9) + margin))
     return Span(slice(low, high, 1), slice(first, last, 1), Grid(begin - low, unit, last - first), n, start, step)

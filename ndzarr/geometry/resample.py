@@ -2,10 +2,12 @@
 
 Each output pixel is a weighted sum of a few input pixels per axis (its *taps*):
 
-- 'area', reducing: the mean over the interval that the output pixel covers, pixels at its ends counting in part.  This is
-  the anti-aliasing of a box filter, and at equal scale with a fractional shift it is linear interpolation.
+- 'area', reducing: the mean over the interval that the output pixel covers, pixels at its ends counting in part. 
+  This is the anti-aliasing of a box filter, and at equal scale with a fractional shift it is linear interpolation.
 - 'area', enlarging: linear interpolation between pixel centres, the border repeated.
 - 'nearest': the pixel that holds the centre of the output pixel.
+- 'linear', 'cubic' (Keys 1981, a = -1/2), 'lanczos' (3 lobes): the named kernel around the centre of the output
+  pixel, stretched by the reduction factor where anti-aliasing is wanted, as Pillow does.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
-INTERPOLATIONS = ("area", "nearest")
+SUPPORT = {"area": 0.5, "nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lanczos": 3.0}
+"""Interpolation to the distance, in pixels, at which its kernel ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Output pixels along one axis, in coordinates of the input: pixel j covers [start + j*step, start + (j+1)*step)."""
+    """Output pixels along one axis, in coordinates of the input: pixel j covers [start + j*step, start +
+    (j+1)*step)."""
 
     start: float
     """Where the first output pixel begins."""
@@ -36,7 +40,9 @@ class Grid:
         return self.step == 1 and float(self.start).is_integer()
 
 
-def taps(grid: Grid, length: int, interpolation: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def taps(
+    grid: Grid, length: int, interpolation: str, antialias: bool = True
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """
     Which input pixels make each output pixel, and with which weights.
 
@@ -44,6 +50,10 @@ def taps(grid: Grid, length: int, interpolation: str) -> tuple[np.ndarray[Any, A
     ----------
     length
         Number of input pixels; taps beyond them have weight 0 ('area' reducing) or fall on the border.
+    interpolation
+        One of `SUPPORT`.
+    antialias
+        Where reducing, stretch the kernel so that every input pixel counts.
 
     Returns
     -------
@@ -54,10 +64,9 @@ def taps(grid: Grid, length: int, interpolation: str) -> tuple[np.ndarray[Any, A
     centre = begin + grid.step / 2
     if interpolation == "nearest":
         return np.clip(np.floor(centre), 0, length - 1).astype(np.intp)[None], np.ones((1, grid.n))
-    if grid.step < 1:
-        low = np.floor(centre - 0.5)
-        part = centre - 0.5 - low
-        return _settled(np.stack([low, low + 1]), np.stack([1 - part, part]), length)
+    if interpolation != "area" or grid.step < 1 or not antialias:
+        kernel = "linear" if interpolation == "area" else interpolation
+        return _kernel_taps(centre, grid.step if antialias else 1.0, length, kernel)
     first = np.floor(begin + 1e-9)
     index = first + np.arange(ceil(grid.step) + 1)[:, None]
     weights = np.minimum(begin + grid.step, index + 1) - np.maximum(begin, index)
@@ -68,13 +77,46 @@ def taps(grid: Grid, length: int, interpolation: str) -> tuple[np.ndarray[Any, A
     return _settled(index, weights / weights.sum(axis=0), length)
 
 
+def _kernel_taps(
+    centre: np.ndarray[Any, Any], step: float, length: int, interpolation: str
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Taps of a kernel around centres; beyond the input the border is repeated."""
+    stretch = max(1.0, step)
+    reach = SUPPORT[interpolation] * stretch
+    first = np.ceil(centre - 0.5 - reach + 1e-9)
+    index = first + np.arange(ceil(2 * reach))[:, None]
+    weights = _KERNELS[interpolation]((index + 0.5 - centre) / stretch)
+    weights[np.abs(weights) < 1e-12] = 0
+    keep = weights.any(axis=1)
+    weights, index = weights[keep], index[keep]
+    return _settled(index, weights / weights.sum(axis=0), length)
+
+
+def _linear(d: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.maximum(1 - np.abs(d), 0)
+
+
+def _cubic(d: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    d = np.abs(d)
+    near = (1.5 * d - 2.5) * d * d + 1
+    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+    return np.where(d < 1, near, np.where(d < 2, far, 0))
+
+
+def _lanczos(d: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.where(np.abs(d) < 3, np.sinc(d) * np.sinc(d / 3), 0)
+
+
+_KERNELS = {"linear": _linear, "cubic": _cubic, "lanczos": _lanczos}
+
+
 def _settled(
     index: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], length: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Taps within the input; those of weight 0 fall on a pixel that counts, as 0 times NaN or infinity is not 0."""
     index = np.clip(index, 0, length - 1).astype(np.intp)
     heaviest = np.take_along_axis(index, weights.argmax(axis=0)[None], axis=0)
-    return np.where(weights > 0, index, heaviest), weights
+    return np.where(weights != 0, index, heaviest), weights
 
 
 def resample(
@@ -83,6 +125,7 @@ def resample(
     x: Grid,
     interpolation: str = "area",
     valid: np.ndarray[Any, Any] | None = None,
+    antialias: bool = True,
 ) -> np.ndarray[Any, Any]:
     """
     Resample along the last two axes.
@@ -92,14 +135,15 @@ def resample(
     image
         Axes (..., y, x).
     valid
-        True where pixels count, broadcastable to the image; NaN never does.  The mean is over valid pixels only; where there
-        is none the result is the nearest pixel, so that what marks missing data stays exactly that.
+        True where pixels count, broadcastable to the image; NaN never does.  The mean is over valid pixels only;
+        where there is none the result is the nearest pixel, so that what marks missing data stays exactly that.
 
     Returns
     -------
     Axes (..., y.n, x.n), of the same dtype; integers are rounded, not truncated.
     """
-    down, across = taps(y, image.shape[-2], interpolation), taps(x, image.shape[-1], interpolation)
+    down = taps(y, image.shape[-2], interpolation, antialias)
+    across = taps(x, image.shape[-1], interpolation, antialias)
     if interpolation == "nearest":
         return image[..., down[0][0], :][..., across[0][0]]
     real = _working_type(image.dtype)
@@ -108,7 +152,7 @@ def resample(
         return rounded(_weighted(image.astype(real), down, across), image.dtype)
     part = np.broadcast_to(valid, image.shape)
     share = _weighted(part.astype(real), down, across)
-    some = share > 0
+    some = share > (1e-3 if interpolation in ("cubic", "lanczos") else 0)  # negative lobes leave shares near 0
     kept = _weighted(np.where(part, image, 0).astype(real), down, across)
     means = rounded(kept / np.where(some, share, 1), image.dtype)
     return np.where(some, means, resample(image, y, x, "nearest"))
@@ -164,7 +208,8 @@ def rounded(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
         return values.astype(dtype, copy=False)
     values = np.rint(values)
     if dtype.itemsize < 8:
-        return values.astype(dtype)
+        limits = np.iinfo(dtype)
+        return np.clip(values, limits.min, limits.max).astype(dtype)  # cubic and lanczos overshoot at edges
     # float64 has no number for the largest 64-bit integers: what is rounded up to 2**63 or 2**64 would wrap.
     limits = np.iinfo(dtype)
     above = values >= float(limits.max)

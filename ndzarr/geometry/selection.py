@@ -125,7 +125,8 @@ def segments(want: AxisSelection, chunk: int) -> list[Segment]:
     Examples
     --------
     >>> segments(slice(100, 300, 1), 128)
-    [(0, slice(100, 128, 1), slice(0, 28, 1)), (1, slice(0, 128, 1), slice(28, 156, 1)), (2, slice(0, 44, 1), slice(156, 200, 1))]
+    [(0, slice(100, 128, 1), slice(0, 28, 1)), (1, slice(0, 128, 1), slice(28, 156, 1)), (2, slice(0, 44, 1),
+    slice(156, 200, 1))]
     """
     if not isinstance(want, slice):
         return [(i // chunk, slice(i % chunk, i % chunk + 1, 1), slice(k, k + 1, 1)) for k, i in enumerate(want)]

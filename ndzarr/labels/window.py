@@ -11,18 +11,18 @@ import xarray
 from ndzarr.geometry.selection import AxisSelection
 from ndzarr.labels.construct import Axis, axis, centres, dataset, names
 from ndzarr.pyramid.pyramid import Pyramid
-from ndzarr.pyramid.region import Crop, crop, read_crops
+from ndzarr.pyramid.region import Crop, Sampling, crop, read_crops
 
 
 def labelled_window(
     pyramid: Pyramid,
     window: Mapping[str, Any],
     scale: float | tuple[float, float],
-    interpolation: str,
+    sampling: Sampling,
     fill: float,
 ) -> xarray.DataArray:
     """A window, read and labelled; see `Pyramid.window`."""
-    wanted = crop(pyramid, window, scale, interpolation, fill)
+    wanted = crop(pyramid, window, scale, sampling, fill)
     [(image, valid)] = read_crops([wanted])
     return label(wanted, image, valid, ("valid",))["image"]
 

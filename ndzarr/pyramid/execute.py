@@ -2,8 +2,8 @@
 
 1. Every chunk of the plan is decoded once: into the output, where the output is exactly that chunk, else into a scratch
    buffer from which its parts are copied.
-2. Large plans are cut into runs of neighbouring chunks, one per thread; small ones are decoded where they are asked for,
-   since starting a thread costs as much as decoding a few hundred kilobytes.
+2. Large plans are cut into runs of neighbouring chunks, one per thread; small ones are decoded where they are asked
+   for, since starting a thread costs as much as decoding a few hundred kilobytes.
 3. Windows of arrays that only zarr-python can read go through it, window by window.
 
 No event loop; no thread exists before the first large plan, and none survives a fork.

@@ -27,8 +27,8 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     Parameters
     ----------
     path
-        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a single
-        array.  URLs (s3://, https://) need the extra `remote` and are read by zarr-python.
+        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
+        single array.  URLs (s3://, https://) need the extra `remote` and are read by zarr-python.
     cache_bytes
         Keep so many bytes of decoded chunks between reads; 0 keeps none.
 

@@ -1,7 +1,7 @@
 """How does a store appear whole or not at all?
 
-It is written to a hidden directory beside its destination, then renamed: a rename within one directory is atomic.  What a
-killed process leaves behind is a hidden `.NAME.*.partial`, which nothing reads and `ndzarr cache prune` removes.
+It is written to a hidden directory beside its destination, then renamed: a rename within one directory is atomic. 
+What a killed process leaves behind is a hidden `.NAME.*.partial`, which nothing reads and `ndzarr cache prune` removes.
 """
 
 from __future__ import annotations

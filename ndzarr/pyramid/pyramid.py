@@ -1,7 +1,7 @@
 """What can be asked of a pyramid?
 
-`Pyramid` holds the arrays of all levels and answers windows: raw (`read`, `read_many`: exactly numpy's slicing), labelled
-and padded (`window`), lazy (`to_xarray`, `to_datatree`).  It pickles to the path it was opened from.
+`Pyramid` holds the arrays of all levels and answers windows: raw (`read`, `read_many`: exactly numpy's slicing),
+labelled and padded (`window`), lazy (`to_xarray`, `to_datatree`).  It pickles to the path it was opened from.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Pyramid:
         self.levels = levels
         """From native to coarsest."""
         self.planar_levels = tuple(takewhile(lambda level: level.shape[:-2] == levels[0].shape[:-2], levels))
-        """Those that differ from the native one along y and x only, which windows are read from: all that ndzarr writes."""
-        self.channels = channels
+        """Those that differ from the native one along y and x only, which windows are read from: all that ndzarr
+        writes.""" self.channels = channels
         """One name per channel; empty where there is no axis c."""
         self.attrs = attrs
         """The attributes of the store's root."""
@@ -199,6 +199,7 @@ class Pyramid:
         *,
         scale: float | tuple[float, float] = 1.0,
         interpolation: str = "auto",
+        antialias: bool | None = None,
         fill: float = 0,
         **window: Axis,
     ) -> xarray.DataArray:
@@ -208,15 +209,19 @@ class Pyramid:
         Parameters
         ----------
         scale
-            Output pixels per native pixel; (along x, along y) where they differ.  The coarsest level that is fine enough
-            is read, and what remains is resampled with anti-aliasing.
+            Output pixels per native pixel; (along x, along y) where they differ.  The coarsest level that is fine
+            enough is read, and what remains is resampled with anti-aliasing.
         interpolation
-            'area' (means, linear where enlarging), 'nearest', or 'auto': nearest for labels, area for all else.
+            'area' (means, linear where enlarging), 'nearest', 'linear', 'cubic', 'lanczos', or 'auto': nearest for
+            labels, area for all else.
+        antialias
+            Where reducing, let every native pixel count; unless given, all but 'nearest' do.  Without it native
+            pixels are read, since coarser levels are means.
         fill
             Value of pixels outside the image.
         **window
-            Per axis a half-open slice in native pixels, which may begin before 0 and end behind the image, a sequence of
-            indices, or along c channel names.
+            Per axis a half-open slice in native pixels, which may begin before 0 and end behind the image, a
+            sequence of indices, or along c channel names.
 
         Returns
         -------
@@ -229,8 +234,9 @@ class Pyramid:
             As `read`; also an empty window, or a scale that leaves no pixel.
         """
         from ndzarr.labels.window import labelled_window
+        from ndzarr.pyramid.region import Sampling
 
-        return labelled_window(self, window, scale=scale, interpolation=interpolation, fill=fill)
+        return labelled_window(self, window, scale, Sampling(interpolation, antialias), fill)
 
     def to_xarray(self, level: int = 0, chunks: str | Mapping[str, int] = "shards") -> xarray.DataArray:
         """

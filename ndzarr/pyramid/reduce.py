@@ -3,8 +3,9 @@
 Each output pixel is made from the 2x2 pixels it covers; at an odd border from the one or two that exist.
 
 Intensities: the mean of the valid ones, rounded.  Halves are rounded up on odd levels and down on even ones: always
-rounding up would make the 8th level of a photograph one grey level too bright.  NaN and nodata are left out of the mean;
-where all are missing the result is too.  Labels: the most frequent one, the first in reading order where they tie.
+rounding up would make the 8th level of a photograph one grey level too bright.  NaN and nodata are left out of the
+mean; where all are missing the result is too.  Labels: the most frequent one, the first in reading order where they
+tie.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from ndzarr.geometry.resample import rounded
 
 Reducer: TypeAlias = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]
 """Axes (..., y, x) and the level being made, to (..., ceil(y/2), ceil(x/2)) of the same dtype."""
@@ -110,9 +109,13 @@ def _float_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]
     if np.isnan(image.min()):  # min propagates NaN, and costs less than a mask
         return _masked_mean(image, ~np.isnan(image), image.dtype.type(np.nan), level)
     if image.dtype.str[1:] in _OPENCV:
-        return _opencv_mean(image)
-    parts = [p.astype(np.float32 if image.dtype.itemsize < 4 else image.dtype) for p in _quarters(image)]
-    return ((parts[0] + parts[1] + parts[2] + parts[3]) / 4).astype(image.dtype)
+        mean = _opencv_mean(image)
+        if np.isfinite(mean).all():
+            return mean
+    # A sum of four may overflow where their mean does not: -3.4e38 is a common mark of missing data.
+    a, b, c, d = (p.astype(np.promote_types(image.dtype, "f4")) * 0.25 for p in _quarters(image))
+    with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
+        return (a + b + c + d).astype(image.dtype)
 
 
 def _complex_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
@@ -123,15 +126,20 @@ def _complex_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, An
 
 
 def _masked_mean(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missing: Any, level: int) -> np.ndarray[Any, Any]:
-    total = np.zeros((), np.float64)
-    number = np.zeros((), np.uint8)
-    for part, ok in zip(_quarters(image), _quarters(valid), strict=True):
-        total = total + np.where(ok, part, 0).astype(np.float64)
-        number = number + ok.astype(np.uint8)
-    mean = total / np.maximum(number, 1)
-    if image.dtype.kind in "iu":
-        mean = np.floor(mean + 0.5) if level % 2 else np.ceil(mean - 0.5)
-    return np.where(number > 0, rounded(mean, image.dtype), missing)
+    masks = _quarters(valid)
+    parts = [np.where(ok, part, image.dtype.type(0)) for part, ok in zip(_quarters(image), masks, strict=True)]
+    number = sum(ok.astype(np.uint8) for ok in masks)
+    divisor = np.maximum(number, 1)
+    if image.dtype.kind in "iu" and image.dtype.itemsize == 8:  # too large for float64
+        whole = sum(p // divisor.astype(image.dtype) for p in parts)
+        rest = sum((p % divisor.astype(image.dtype)).astype(np.uint8) for p in parts)
+        mean = whole + ((2 * rest + divisor - (level + 1) % 2) // (2 * divisor)).astype(image.dtype)
+    else:
+        with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
+            mean = sum(p.astype(np.promote_types(image.dtype, "f8")) for p in parts) / divisor
+        if image.dtype.kind in "iu":
+            mean = np.floor(mean + 0.5) if level % 2 else np.ceil(mean - 0.5)
+    return np.where(number > 0, mean.astype(image.dtype), missing)
 
 
 def _mode(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:

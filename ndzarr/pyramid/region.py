@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.errors import OptionError, WindowError, did_you_mean
-from ndzarr.geometry.region import Region, region
-from ndzarr.geometry.resample import INTERPOLATIONS, resample
+from ndzarr.geometry.region import Region, output_length, region_at
+from ndzarr.geometry.resample import SUPPORT, resample
 from ndzarr.geometry.selection import Selection, lengths, select
 from ndzarr.plan.plan import ReadPlan, plan_reads
 from ndzarr.pyramid.execute import execute
@@ -24,6 +24,39 @@ from ndzarr.pyramid.reduce import as_pixel, holds_data
 
 if TYPE_CHECKING:
     from ndzarr.pyramid.pyramid import Pyramid
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How output pixels are made from those of a pyramid."""
+
+    interpolation: str = "auto"
+    """'area', 'nearest', 'linear', 'cubic', 'lanczos'; 'auto' is nearest for labels, which must not mix, area for
+    all else.""" antialias: bool | None = None
+    """Where reducing, let every native pixel count: None means unless interpolation is nearest.  Without it, native
+    pixels are read, since coarser levels are means."""
+
+    def settled(self, pyramid: Pyramid) -> Sampling:
+        """
+        What 'auto' and None stand for.
+
+        Raises
+        ------
+        OptionError
+            The interpolation is unknown.
+        """
+        name = self.interpolation
+        labels = pyramid.kind == "labels" or pyramid.dtype.kind == "b"
+        if name == "auto":
+            name = "nearest" if labels else "area"
+        if name not in SUPPORT:
+            raise OptionError(f"interpolation={name!r} is not known{did_you_mean(name, (*SUPPORT, 'auto'))}")
+        antialias = self.antialias if self.antialias is not None else labels or name != "nearest"
+        return Sampling(name, antialias)
+
+
+AUTO = Sampling()
+"""Nearest for labels, anti-aliased means for all else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +68,8 @@ class Crop:
     """Along y and x."""
     lead: Selection
     """Along the axes before y."""
-    interpolation: str
-    """'area' or 'nearest'."""
+    sampling: Sampling
+    """How pixels are made where they are not copied."""
     fill: float
     """Value of pixels outside the image."""
 
@@ -55,7 +88,7 @@ def crop(
     pyramid: Pyramid,
     window: Mapping[str, Any],
     scale: float | tuple[float, float] = 1.0,
-    interpolation: str = "auto",
+    sampling: Sampling = AUTO,
     fill: float = 0,
 ) -> Crop:
     """
@@ -80,30 +113,46 @@ def crop(
     if as_pixel(fill, pyramid.dtype) is None:
         raise OptionError(f"fill={fill!r} is no value of {pyramid.dtype}; choose one that is")
     sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
-    cut = region(
-        _interval("y", window.get("y"), shape[-2]),
-        _interval("x", window.get("x"), shape[-1]),
-        (sx, sy),
-        [level.shape[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
-        [level.factors[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
+    y, x = _interval("y", window.get("y"), shape[-2]), _interval("x", window.get("x"), shape[-1])
+    n = output_length("y", y, sy), output_length("x", x, sx)
+    pitch = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
+    return crop_at(pyramid, (y[0], x[0]), pitch, n, select(dims[:-2], shape[:-2], lead), sampling, fill)
+
+
+def crop_at(
+    pyramid: Pyramid,
+    origin: tuple[float, float],
+    pitch: tuple[float, float],
+    n: tuple[int, int],
+    lead: Selection,
+    sampling: Sampling = AUTO,
+    fill: float = 0,
+) -> Crop:
+    """
+    A window whose borders need not fall on pixels.
+
+    Parameters
+    ----------
+    origin
+        Where the first output pixel begins along (y, x), in native pixels.
+    pitch
+        Native pixels per output pixel along (y, x).
+    n
+        Output pixels along (y, x).
+    lead
+        Selection along the axes before y.
+    """
+    settled = sampling.settled(pyramid)
+    levels = pyramid.planar_levels if settled.antialias else pyramid.planar_levels[:1]
+    cut = region_at(
+        origin,
+        pitch,
+        n,
+        [(level.shape[-2], level.shape[-1]) for level in levels],
+        [(level.factors[-2], level.factors[-1]) for level in levels],
+        SUPPORT[settled.interpolation],
     )
-    return Crop(pyramid, cut, select(dims[:-2], shape[:-2], lead), interpolation_for(pyramid, interpolation), fill)
-
-
-def interpolation_for(pyramid: Pyramid, wanted: str) -> str:
-    """
-    The interpolation that 'auto' stands for: nearest for labels, which must not mix, area for all else.
-
-    Raises
-    ------
-    OptionError
-        The interpolation is unknown.
-    """
-    if wanted == "auto":
-        return "nearest" if pyramid.kind == "labels" or pyramid.dtype.kind == "b" else "area"
-    if wanted not in INTERPOLATIONS:
-        raise OptionError(f"interpolation={wanted!r} is not known{did_you_mean(wanted, (*INTERPOLATIONS, 'auto'))}")
-    return wanted
+    return Crop(pyramid, cut, lead, settled, fill)
 
 
 def _interval(name: str, want: slice | None, n: int) -> tuple[int, int]:
@@ -135,8 +184,8 @@ def read_crops(
 
     Returns
     -------
-    (image, valid) per crop: axes of the pyramid, and without c a mask that is True where pixels are real, or None where all
-    of them are.
+    (image, valid) per crop: axes of the pyramid, and without c a mask that is True where pixels are real, or None
+    where all of them are.
     """
     plan = plan_crops(crops)
     images = [_blank(c) for c in crops] if out is None else list(out)
@@ -161,7 +210,9 @@ def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) 
     marker = as_pixel(nodata, c.pyramid.dtype)
     present = None if nodata is None else holds_data(pixels, marker)
     if not cut.exact and cut.y.grid.n and cut.x.grid.n:
-        image[inside] = resample(pixels, cut.y.grid, cut.x.grid, c.interpolation, present)
+        image[inside] = resample(
+            pixels, cut.y.grid, cut.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
+        )
         present = None if nodata is None else holds_data(image[inside], marker)
     if present is None and not cut.padded:
         return None

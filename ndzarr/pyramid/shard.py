@@ -92,7 +92,8 @@ class ShardWriter:
     """
     A shard file in the making: chunks are appended in any order, the index follows when the last one has come.
 
-    A shard of which no chunk is stored is written too, as an index: so a file that is missing later is damage, not zeros.
+    A shard of which no chunk is stored is written too, as an index: so a file that is missing later is damage, not
+    zeros.
     """
 
     __slots__ = ("_file", "_index", "_left", "_offset", "_shape")

@@ -64,7 +64,8 @@ class PyramidWriter:
         block
             First index of the block along each axis before y, a multiple of the chunk length.
         rows
-            Axes (..., rows, x), the whole width; blocks may come in any order, their rows top to bottom.  Not written to.
+            Axes (..., rows, x), the whole width; blocks may come in any order, their rows top to bottom.  Not
+            written to.
 
         Raises
         ------
@@ -121,8 +122,8 @@ class LevelWriter:
             raise SourceError(f"the source ended too soon: {self._left} chunks of level {self._number} have no pixels")
 
     def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
-        """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the halves."""
-        height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
+        """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the
+        halves.""" height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
         done, waiting = self._rows.pop(block, (0, []))
         waiting.append(rows)
         have = sum(w.shape[-2] for w in waiting)

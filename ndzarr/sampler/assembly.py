@@ -17,11 +17,10 @@ import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.geometry.affine import is_scale_offset
-from ndzarr.geometry.region import region_at
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import as_pixel
-from ndzarr.pyramid.region import Crop, interpolation_for, plan_crops, read_crops
+from ndzarr.pyramid.region import Crop, crop_at, plan_crops, read_crops
 from ndzarr.sampler.scene import Asset, Frame, Scene
 
 
@@ -180,17 +179,11 @@ def _crop(scene: Scene, frame: Frame, asset: Asset, pyramid: Pyramid, indices: t
         )
     (sx, tx), (sy, ty) = (to_space[0, 0], to_space[0, 2]), (to_space[1, 1], to_space[1, 2])
     py, px = scene.pitch
-    cut = region_at(
-        ((scene.y[0] - ty) / sy, (scene.x[0] - tx) / sx),
-        (py / sy, px / sx),
-        scene.n,
-        [level.shape[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
-        [level.factors[-2:] for level in pyramid.planar_levels],  # type: ignore[misc]
-    )
     start = indices[0]
     along_c = slice(start, start + len(indices), 1) if indices == tuple(range(start, start + len(indices))) else indices
     lead = tuple(along_c if d == "c" else slice(0, 1, 1) for d in pyramid.dims[:-2])
-    return Crop(pyramid, cut, lead, interpolation_for(pyramid, scene.interpolation), scene.fill)
+    origin = (scene.y[0] - ty) / sy, (scene.x[0] - tx) / sx
+    return crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling, scene.fill)
 
 
 def _names(frames: Sequence[Frame]) -> str:

@@ -191,7 +191,7 @@ class CocoSampler:
             x=x,
             n=(output_length("y", y, sy), output_length("x", x, sx)),
             channels=coco.channel_names(target.channels),
-            interpolation=target.interpolation,
+            sampling=target.sampling,
             fill=target.fill,
         )
 

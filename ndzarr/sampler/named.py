@@ -140,7 +140,7 @@ class Sampler:
         if target.channels is not None:
             names = target.channels
             window["c"] = names.split("|") if isinstance(names, str) else names
-        return crop(pyramid, window, target.scale, target.interpolation, target.fill)
+        return crop(pyramid, window, target.scale, target.sampling, target.fill)
 
 
 def _is_store(source: Any) -> bool:
@@ -152,4 +152,4 @@ def _scene(target: Target, cut: Crop) -> Scene:
     """The window as the accessor knows it."""
     y, x = ((round(s.origin), round(s.origin + s.n * s.pitch)) for s in (cut.region.y, cut.region.x))
     frame = Frame(target.key, (), None, IDENTITY, 0)
-    return Scene((frame,), "t" in cut.pyramid.dims, y, x, cut.region.shape, None, cut.interpolation, cut.fill)
+    return Scene((frame,), "t" in cut.pyramid.dims, y, x, cut.region.shape, None, cut.sampling, cut.fill)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr.pyramid.region import Sampling
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asset:
@@ -62,8 +64,10 @@ class Scene:
     """Output pixels along (y, x)."""
     channels: tuple[str, ...] | None
     """Channels asked for; None for all that the frames have."""
-    interpolation: str
+    sampling: Sampling
+    """How pixels are made where they are not copied."""
     fill: float
+    """Value of pixels that are not there."""
 
     @property
     def pitch(self) -> tuple[float, float]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 from typing import Any
 
 from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.pyramid.region import AUTO, Sampling
 
 ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_id": "aid"}
 """Other names of keys."""
@@ -20,7 +21,7 @@ ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_i
 KEYS = (
     "gid", "gids", "vidid", "aid", "key",
     "cx", "cy", "width", "height", "slices", "space_slice", "time_slice", "window_dims", "x", "y", "z", "t",
-    "channels", "scale", "interpolation", "fill",
+    "channels", "scale", "interpolation", "antialias", "fill",
 )  # fmt: skip
 """All keys that mean something to a sampler."""
 
@@ -60,7 +61,8 @@ class Target:
     """Channels asked for, in order; None for all."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Output pixels per native pixel along (x, y)."""
-    interpolation: str = "auto"
+    sampling: Sampling = AUTO
+    """Interpolation and anti-aliasing."""
     fill: float = 0
     """Value of pixels that are not there."""
 
@@ -102,7 +104,7 @@ def parse(target: Mapping[str, Any]) -> Target:
         window_dims=_window_dims(given.get("window_dims")),
         channels=_channels(given.get("channels")),
         scale=_scale(given.get("scale")),
-        interpolation=given.get("interpolation") or "auto",
+        sampling=_sampling(given),
         fill=given.get("fill", 0),
     )
 
@@ -180,6 +182,11 @@ def _channels(value: Any) -> str | tuple[str, ...] | None:
     return value if isinstance(value, str) else tuple(str(v) for v in value)
 
 
+def _sampling(given: Mapping[str, Any]) -> Sampling:
+    antialias = given.get("antialias")
+    return Sampling(given.get("interpolation") or "auto", None if antialias in (None, "auto") else bool(antialias))
+
+
 def _scale(value: Any) -> tuple[float, float]:
     if value is None:
         return 1.0, 1.0
@@ -195,15 +202,15 @@ def _scale(value: Any) -> tuple[float, float]:
 
 def centred(centre: float, size: float) -> tuple[int, int]:
     """
-    The half-open interval of exactly `round(size)` pixels (at least 1) around a continuous centre.
+    The half-open interval of exactly `ceil(size)` pixels (at least 1) around a continuous centre, as ndsampler has it.
 
     Examples
     --------
-    >>> centred(50, 20), centred(50.5, 3)
-    ((40, 60), (49, 52))
+    >>> centred(50, 20), centred(50.5, 3), centred(50, 19.5)
+    ((40, 60), (49, 52), (40, 60))
     """
-    n = max(1, round(size))
-    start = floor(centre - n / 2 + 0.5)
+    n = max(1, ceil(size - 1e-6))
+    start = floor(centre - n / 2 + 1e-9)
     return start, start + n
 
 

@@ -19,12 +19,14 @@ class ByteFile:
     """A file of which ranges are read."""
 
     def __init__(self, path: str) -> None:
+        """Look at a file; it is opened at the first read, so that many may be known at once."""
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            self.size = os.stat(path).st_size
         except OSError as error:
-            raise SourceError(f"{path}: it cannot be read ({error.strerror}); check that it is still there") from error
-        self.size = os.fstat(self._fd).st_size
+            raise self._unreadable(error) from error
+        self._fd: int | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def read(self, offset: int, count: int) -> bytes:
@@ -51,7 +53,10 @@ class ByteFile:
         """
         rest = memoryview(out.reshape(-1).view(np.uint8))
         while rest:
-            got = self._read_some(offset, rest)
+            try:
+                got = self._read_some(offset, rest)
+            except OSError as error:
+                raise self._unreadable(error) from error
             if not got:
                 raise SourceError(
                     f"{self.path}: the file is truncated: bytes {offset} to {offset + len(rest)} are missing from it; "
@@ -62,15 +67,31 @@ class ByteFile:
 
     def close(self) -> None:
         """Release the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        with self._lock:
+            self._closed = True
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+    def _descriptor(self) -> int:
+        if self._fd is not None:
+            return self._fd
+        with self._lock:
+            if self._closed:
+                raise SourceError(f"{self.path}: the source is closed; open it again to read")
+            if self._fd is None:
+                self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            return self._fd
 
     def _read_some(self, offset: int, out: memoryview) -> int:
+        fd = self._descriptor()
         if hasattr(os, "preadv"):
-            return os.preadv(self._fd, [out], offset)
+            return os.preadv(fd, [out], offset)
         with self._lock:  # Windows
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            data = os.read(self._fd, len(out))
+            os.lseek(fd, offset, os.SEEK_SET)
+            data = os.read(fd, len(out))
             out[: len(data)] = data
             return len(data)
+
+    def _unreadable(self, error: OSError) -> SourceError:
+        return SourceError(f"{self.path}: it cannot be read ({error.strerror}); check that it is still there")

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from arrays import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from ndzarr.geometry.levels import count, finest_needed, shape_at
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.sampled_from((1, 64, 255, 256)))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_last_level_is_the_first_that_is_small_enough(height, width, longest):
     shapes = [shape_at(k, "yx", (height, width)) for k in range(count(height, width, longest))]
     assert max(shapes[-1]) <= longest
@@ -16,7 +17,7 @@ def test_the_last_level_is_the_first_that_is_small_enough(height, width, longest
 
 
 @given(st.integers(1, 10**6), st.integers(0, 20))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_level_has_the_pixels_that_halving_again_and_again_gives(n, level):
     halved = n
     for _ in range(level):
@@ -32,7 +33,7 @@ def test_levels_at_the_borders(side, levels):
 
 
 @given(st.floats(1e-4, 100), st.lists(st.floats(1.01, 4), max_size=8))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_level_is_the_coarsest_that_is_fine_enough(scale, ratios):
     factors = np.cumprod([1.0, *ratios])
     level = finest_needed(scale, factors)

@@ -3,7 +3,8 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given, settings
+from arrays import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from ndzarr.errors import WindowError
 from ndzarr.geometry.levels import count, shape_at
@@ -36,14 +37,14 @@ def spans(case):
 
 
 @given(cases)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_window_has_exactly_its_rounded_size(case):
     cut, both = spans(case)
     assert cut.shape == tuple(round((stop - start) * s) for _, (start, stop), s, _, _ in both)
 
 
 @given(cases)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_padding_is_what_lies_outside_and_nothing_else(case):
     _, both = spans(case)
     for span, (start, stop), _, length, _ in both:
@@ -59,7 +60,7 @@ def test_padding_is_what_lies_outside_and_nothing_else(case):
 
 
 @given(cases)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_the_level_is_the_coarsest_that_is_fine_enough_for_both_axes(case):
     cut, both = spans(case)
     pitch = min(Fraction(stop - start, span.n) for span, (start, stop), *_ in both)
@@ -70,7 +71,7 @@ def test_the_level_is_the_coarsest_that_is_fine_enough_for_both_axes(case):
 
 
 @given(cases)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_what_is_read_is_what_the_output_covers_and_at_most_a_pixel_more(case):
     cut, both = spans(case)
     shapes, factors = pyramid(case[4], case[5])
@@ -162,7 +163,7 @@ def test_a_scale_that_is_no_number_is_refused(scale):
 
 
 @given(st.floats(-50, 150), st.floats(0.3, 9), st.integers(1, 40))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_origins_between_pixels_land_where_they_should(origin, pitch, n):
     cut = region_at((origin, origin), (pitch, pitch), (n, n), *pyramid(100, 100))
     factor = 2**cut.level

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from arrays import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from ndzarr.geometry.resample import Grid, resample, taps
 
@@ -32,7 +33,7 @@ grids = st.builds(
 
 
 @given(grids, st.sampled_from(("area", "nearest")))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_weights_of_every_output_pixel_add_up_to_one(case, interpolation):
     length, grid = case
     indices, weights = taps(grid, length, interpolation)
@@ -54,7 +55,7 @@ def test_area_by_an_integer_factor_is_the_exact_mean(factor):
 
 
 @given(st.integers(1, 60), st.floats(1, 9), st.floats(0, 0.99), st.integers(0, 2**32 - 1))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_area_is_the_mean_over_the_interval_with_its_ends_in_part(length, step, shift, seed):
     row = np.random.default_rng(seed).normal(size=length)
     grid = Grid(shift, step, max(1, int((length - shift) / step)))
@@ -77,7 +78,7 @@ def test_a_shift_at_equal_scale_is_linear_interpolation(shift):
 
 
 @given(st.floats(0.05, 0.99), st.floats(0, 3), st.floats(-5, 5), st.floats(-100, 100))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_enlarging_keeps_straight_lines_straight(step, start, slope, offset):
     row = slope * (np.arange(12) + 0.5) + offset
     grid = Grid(1 + start, step, 8)
@@ -91,7 +92,7 @@ def test_enlarging_repeats_the_border():
 
 
 @given(grids, st.integers(0, 2**32 - 1))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_nearest_picks_the_pixel_that_holds_the_centre(case, seed):
     length, grid = case
     row = np.random.default_rng(seed).integers(0, 2**40, length)
@@ -101,7 +102,7 @@ def test_nearest_picks_the_pixel_that_holds_the_centre(case, seed):
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8", "c8"])
 @given(case=grids, case_y=grids)
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_constants_stay_constant_up_to_the_extremes(dtype, case, case_y):
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
@@ -147,7 +148,7 @@ def test_negative_integers_are_rounded_to_the_nearest_too():
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1, 5), st.sampled_from(("u1", "f4", "f8", "i2")))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_invalid_pixels_do_not_count(seed, step, dtype):
     rng = np.random.default_rng(seed)
     row = rng.integers(0, 200, 30).astype(dtype)

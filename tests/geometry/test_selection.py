@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from arrays import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from ndzarr.errors import WindowError
 from ndzarr.geometry.selection import lengths, segments, select
@@ -46,7 +47,7 @@ def numpy_read(array, dims, window):
 
 
 @given(selections())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_select_selects_what_numpy_slices(case):
     shape, window, _ = case
     dims = [f"d{i}" for i in range(len(shape))]
@@ -61,7 +62,7 @@ def test_select_selects_what_numpy_slices(case):
 
 
 @given(selections())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_segments_put_every_index_in_its_place_once(case):
     shape, window, chunks = case
     dims = [f"d{i}" for i in range(len(shape))]

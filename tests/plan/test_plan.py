@@ -7,7 +7,8 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from arrays import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from ndzarr.geometry.selection import lengths, select
 from ndzarr.plan.plan import plan_reads
@@ -75,7 +76,7 @@ def chunks_wanted(array, selection):
 
 
 @given(requests())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_every_wanted_pixel_lands_exactly_once_in_its_place(wanted):
     plan = plan_reads(wanted)
     assert plan.shapes == tuple(lengths(selection) for _, selection in wanted)
@@ -97,7 +98,7 @@ def test_every_wanted_pixel_lands_exactly_once_in_its_place(wanted):
 
 
 @given(requests())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_plan_reads_the_wanted_chunks_and_each_once(wanted):
     plan = plan_reads(wanted)
     found = [(id(plan.arrays[read.array]), read.chunk) for read in plan.reads]
@@ -108,7 +109,7 @@ def test_a_plan_reads_the_wanted_chunks_and_each_once(wanted):
 
 
 @given(requests())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_explain_counts_what_a_brute_force_counts(wanted):
     cost = plan_reads(wanted).explain()
     users = {}

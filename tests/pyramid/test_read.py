@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import DTYPES, make, random_array, same, through_tensorstore, through_zarr
-from hypothesis import HealthCheck, given, settings
+from arrays import DTYPES, examples, make, random_array, same, through_tensorstore, through_zarr
+from hypothesis import given
 from hypothesis import strategies as st
 from ndzarr.errors import WindowError
 from ndzarr.pyramid.layout import Encoding
@@ -56,7 +56,7 @@ def stores(draw):
 
 
 @given(stores(), st.data())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@examples(60)
 def test_any_window_of_any_store_is_numpys_slice_of_it(case, data):
     array, dims, options = case
     with tempfile.TemporaryDirectory() as folder:

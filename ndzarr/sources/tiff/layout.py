@@ -103,7 +103,9 @@ def make_layout(
         Letters of axes that are kept though they have length 1; y and x always are.
     """
     if asked is None:
-        roles = [_ROLES.get(a, "t") if n > 1 or a in keep or a in "YX" else None for a, n in zip(axes, shape, strict=True)]
+        roles = [
+            _ROLES.get(a, "t") if n > 1 or a in keep or a in "YX" else None for a, n in zip(axes, shape, strict=True)
+        ]
     else:
         roles = _asked(path, axes, shape, asked)
     kept = [(role, int(n)) for role, n in zip(roles, shape, strict=True) if role is not None]
@@ -145,6 +147,6 @@ def _asked(path: str, axes: str, shape: Sequence[int], asked: str) -> list[str |
 def _mismatch(path: str, axes: str, shape: Sequence[int], frame: tuple[int, ...]) -> SourceError:
     found = ", ".join(f"{a} {n}" for a, n in zip(axes, shape, strict=True))
     return SourceError(
-        f"{path}: its axes are {found}, but its pages hold {frame[3]} x {frame[2]} pixels, so it is not clear which axes "
-        f"are y and x; pass axes= with y and x for the last two axes of a page"
+        f"{path}: its axes are {found}, but its pages hold {frame[3]} x {frame[2]} pixels, so it is not clear which "
+        f"axes are y and x; pass axes= with y and x for the last two axes of a page"
     )

@@ -48,6 +48,4 @@ def refuse_missing(path: str, messages: list[str]) -> None:
     """Raise an error if a message means that pages are missing."""
     for message in messages:
         if _FATAL.search(message):
-            raise SourceError(
-                f"{path}: this TIFF is truncated or damaged ({message}); fetch or write it again"
-            )
+            raise SourceError(f"{path}: this TIFF is truncated or damaged ({message}); fetch or write it again")

@@ -1,0 +1,173 @@
+"""What do the metadata of a TIFF say about names, sizes, times and places?
+
+OME-XML, ImageJ's description and GDAL's tags are read for what a source can hold: names of channels, times of frames,
+the value of missing data, the size of a pixel, and where on earth the image lies.  Metadata that are damaged are left
+out, as pixels can be read without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ndzarr.sources.base import Pixels
+
+_GDAL_METADATA, _GDAL_NODATA = 42112, 42113
+_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
+_PROJECTED, _GEOGRAPHIC, _RASTER_TYPE, _IS_POINT = 3072, 2048, 1025, 2
+_USER_DEFINED = 32767
+_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def nodata_of(page: Any, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]:
+    """The value that GDAL's tag says marks missing data, and a note if it cannot be one."""
+    text = _text(page, _GDAL_NODATA)
+    if text is None or dtype.kind not in "iufb":
+        return None, []
+    try:
+        value = float(text.replace(",", "."))
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                return float(dtype.type(value)), []
+        if dtype.kind in "iu" and np.iinfo(dtype).min <= int(value) <= np.iinfo(dtype).max and value == int(value):
+            return value, []
+    except (ValueError, OverflowError):
+        pass
+    return None, [f"nodata value {text!r} is no {dtype} and was left out"]
+
+
+def gdal_names(page: Any, names: Sequence[str]) -> tuple[str, ...] | None:
+    """Descriptions of bands from GDAL's metadata, the given names where there is none, if that makes unique names."""
+    root = _xml(_text(page, _GDAL_METADATA))
+    if root is None:
+        return None
+    found = list(names)
+    for item in root.iter("Item"):
+        sample, text = item.get("sample", ""), (item.text or "").strip()
+        if item.get("role") == "description" and sample.isdigit() and int(sample) < len(found) and text:
+            found[int(sample)] = text
+    return tuple(found) if tuple(found) != tuple(names) and len(set(found)) == len(found) else None
+
+
+class OmeImage:
+    """What OME-XML says about one image of the file."""
+
+    def __init__(self, xml: str | None, index: int) -> None:
+        root = _xml(xml)
+        images = [] if root is None else root.findall("{*}Image")
+        image = images[min(index, len(images) - 1)] if images else None
+        self._pixels = None if image is None else image.find("{*}Pixels")
+
+    def names(self, count: int) -> tuple[str, ...] | None:
+        """Names of `count` channels, if all have one and no two are alike."""
+        if self._pixels is None:
+            return None
+        names = tuple((c.get("Name") or "").strip() for c in self._pixels.findall("{*}Channel"))
+        return names if len(names) == count and all(names) and len(set(names)) == count else None
+
+    def pixel_size(self) -> dict[str, Any]:
+        """Size and unit along each axis for which both are known."""
+        out: dict[str, Any] = {}
+        for axis in "xyz":
+            size = self._number(f"PhysicalSize{axis.upper()}")
+            if size is not None:
+                out[axis] = {"size": size, "unit": self._get(f"PhysicalSize{axis.upper()}Unit") or "µm"}
+        return out
+
+    def interval(self) -> float | None:
+        """Seconds between frames."""
+        step = self._number("TimeIncrement")
+        unit = _SECONDS.get(self._get("TimeIncrementUnit") or "s")
+        return None if step is None or unit is None or step <= 0 else step * unit
+
+    def _get(self, key: str) -> str | None:
+        return None if self._pixels is None else self._pixels.get(key)
+
+    def _number(self, key: str) -> float | None:
+        try:
+            return float(self._get(key) or "")
+        except ValueError:
+            return None
+
+
+def imagej_pixel_size(metadata: dict[str, Any], page: Any) -> dict[str, Any]:
+    """Size of a pixel from ImageJ's metadata and the resolution tags, which hold pixels per unit."""
+    unit = str(metadata.get("unit") or "").replace("\\u00B5", "µ")
+    if unit in ("", "pixel", "pixels", "inch"):
+        return {}
+    sizes = {"x": _reciprocal(page, 282), "y": _reciprocal(page, 283), "z": metadata.get("spacing")}
+    return {axis: {"size": float(size), "unit": unit} for axis, size in sizes.items() if size}
+
+
+def imagej_interval(metadata: dict[str, Any]) -> float | None:
+    """Seconds between frames."""
+    step = metadata.get("finterval")
+    return float(step) if isinstance(step, int | float) and step > 0 else None
+
+
+def times(interval: float | None, frames: int) -> Pixels | None:
+    """Seconds of each frame."""
+    return None if interval is None else np.arange(frames) * interval
+
+
+def georeference(page: Any) -> dict[str, Any]:
+    """
+    Where a GeoTIFF lies: `transform` and `epsg`.
+
+    `transform` is (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, for corners of pixels
+    as stored.
+    """
+    keys = _geo_keys(page)
+    transform = _transform(page)
+    if transform is None:
+        return {}
+    if keys.get(_RASTER_TYPE) == _IS_POINT:  # coordinates are of centres; move to corners
+        a, b, c, d, e, f = transform
+        transform = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+    epsg = keys.get(_PROJECTED, keys.get(_GEOGRAPHIC))
+    return {"transform": list(transform), "epsg": None if epsg in (None, 0, _USER_DEFINED) else epsg}
+
+
+def _transform(page: Any) -> tuple[float, ...] | None:
+    matrix, scale, ties = (_floats(page, code) for code in (_TRANSFORMATION, _PIXEL_SCALE, _TIEPOINTS))
+    if len(matrix) == 16:
+        return matrix[0], matrix[1], matrix[3], matrix[4], matrix[5], matrix[7]
+    if len(scale) >= 2 and len(ties) >= 6:
+        return scale[0], 0.0, ties[3] - ties[0] * scale[0], 0.0, -scale[1], ties[4] + ties[1] * scale[1]
+    return None
+
+
+def _geo_keys(page: Any) -> dict[int, int]:
+    """Keys of the directory whose values are stored in it."""
+    tag = page.tags.get(_GEO_KEYS)
+    values = [] if tag is None else [int(v) for v in tag.value]
+    entries = zip(values[4::4], values[5::4], values[7::4], strict=False)
+    return {key: value for key, place, value in entries if place == 0}
+
+
+def _floats(page: Any, code: int) -> tuple[float, ...]:
+    tag = page.tags.get(code)
+    return () if tag is None else tuple(float(v) for v in np.atleast_1d(tag.value))
+
+
+def _reciprocal(page: Any, code: int) -> float | None:
+    tag = page.tags.get(code)
+    if tag is None:
+        return None
+    over, under = tag.value
+    return under / over if over else None
+
+
+def _text(page: Any, code: int) -> str | None:
+    tag = page.tags.get(code)
+    return None if tag is None else str(tag.value).strip().rstrip("\0").strip()
+
+
+def _xml(text: str | None) -> ElementTree.Element | None:
+    try:
+        return ElementTree.fromstring(text) if text else None
+    except ElementTree.ParseError:
+        return None

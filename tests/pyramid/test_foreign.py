@@ -1,0 +1,338 @@
+"""Arrays of other writers: whichever way ndzarr takes, the pixels are those that zarr-python and tensorstore read."""
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorstore as ts
+import zarr
+import zarr.codecs as zc
+from arrays import DTYPES, examples, random_array, same, through_tensorstore, through_zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from ndzarr.errors import DamagedError, MissingError, StoreError
+
+import ndzarr
+
+HOT, SLOW = "memory map", "zarr-python"
+
+COMPRESSORS = {
+    "none": ((), HOT),
+    "crc32c": ((zc.Crc32cCodec(),), HOT),
+    "blosc": ((zc.BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"),), HOT),
+    "blosc zstd": ((zc.BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),), HOT),
+    "blosc noshuffle crc32c": ((zc.BloscCodec(cname="lz4hc", shuffle="noshuffle"), zc.Crc32cCodec()), HOT),
+    "zstd": ((zc.ZstdCodec(level=1),), HOT),
+    "zstd checksum": ((zc.ZstdCodec(level=3, checksum=True),), HOT),
+    "zstd crc32c": ((zc.ZstdCodec(level=-1), zc.Crc32cCodec()), HOT),
+    "gzip": ((zc.GzipCodec(level=1),), SLOW),
+    "gzip crc32c": ((zc.GzipCodec(level=1), zc.Crc32cCodec()), SLOW),
+}
+
+
+def fill_values(dtype):
+    if dtype.kind == "b":
+        return st.booleans()
+    if dtype.kind in "iu":
+        return st.sampled_from((0, 1, int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)))
+    special = [0.0, -0.0, 1.5, float("nan"), float("inf"), -float("inf")]
+    if dtype.kind == "c":
+        return st.sampled_from([complex(a, b) for a in special for b in (0.0, 2.0, float("nan"), float("inf"))])
+    return st.sampled_from(special)
+
+
+@st.composite
+def layouts(draw):
+    """(shape, chunks, shards or None)."""
+    shape = tuple(draw(st.lists(st.integers(1, 14), min_size=1, max_size=5)))
+    chunks = tuple(draw(st.integers(1, n + 2)) for n in shape)
+    shards = tuple(c * draw(st.integers(1, 3)) for c in chunks) if draw(st.booleans()) else None
+    return shape, chunks, shards
+
+
+def windows(shape):
+    def axis(n):
+        slices = st.builds(lambda a, k, s: slice(a, a + k, s), st.integers(0, n), st.integers(0, n), st.integers(1, 3))
+        return st.one_of(slices, slices, st.lists(st.integers(0, n - 1), max_size=3))
+
+    return st.tuples(*map(axis, shape))
+
+
+def cut(array, window):
+    for axis, want in enumerate(window):
+        whole = (slice(None),) * axis
+        array = array[(*whole, want)] if isinstance(want, slice) else np.take(array, np.asarray(want, int), axis=axis)
+    return array
+
+
+def check(data, path, array, engine):
+    """Open, compare whole and in windows, and see which way it was read."""
+    pyramid = ndzarr.open(path)
+    assert pyramid.levels[0].array.engine.startswith(engine)
+    assert same(pyramid.read(), array)
+    named = [dict(zip(pyramid.dims, data.draw(windows(array.shape)), strict=True)) for _ in range(4)]
+    for window, pixels in zip(named, pyramid.read_many(named), strict=True):
+        assert same(pixels, cut(array, window.values()))
+        assert same(pyramid.read(**window), pixels)
+    plan = pyramid.plan(named)
+    assert all(name.startswith(engine) for name, _ in plan.explain().engines)
+    return pyramid
+
+
+@given(st.data(), layouts(), st.sampled_from(DTYPES), st.sampled_from(sorted(COMPRESSORS)), st.integers(0, 3))
+@examples(100)
+def test_arrays_written_by_zarr_python(data, layout, dtype, codec, variant):
+    shape, chunks, shards = layout
+    compressors, engine = COMPRESSORS[codec]
+    big = variant == 1 and dtype.itemsize > 1
+    order = data.draw(st.permutations(range(len(shape)))) if variant == 2 else None
+    fill = data.draw(fill_values(dtype))
+    part = tuple(slice(data.draw(st.integers(0, n)), data.draw(st.integers(0, n))) for n in shape)
+    with tempfile.TemporaryDirectory() as folder:
+        written = zarr.create_array(
+            folder, shape=shape, chunks=chunks, shards=shards, dtype=dtype, fill_value=fill, compressors=compressors,
+            serializer=zc.BytesCodec(endian="big") if big else "auto",
+            filters=[zc.TransposeCodec(order=tuple(order))] if order else "auto",
+            chunk_key_encoding={"name": "default", "separator": data.draw(st.sampled_from("/."))},
+            overwrite=True,
+        )  # fmt: skip
+        written[part] = random_array(shape, dtype, len(codec))[part]
+        array = through_zarr(folder)
+        check(data, folder, array, SLOW if big else engine)
+
+
+TS_TYPES = {"bool": "?", "uint8": "u1", "int16": "i2", "uint32": "u4", "int64": "i8", "float16": "f2", "float32": "f4",
+            "float64": "f8", "complex64": "c8"}  # fmt: skip
+TS_CODECS = {
+    "none": ([], HOT),
+    "blosc": ([{"name": "blosc", "configuration": {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"}}], HOT),
+    "zstd": ([{"name": "zstd", "configuration": {"level": 1}}], HOT),
+    "zstd crc32c": ([{"name": "zstd", "configuration": {"level": 1}}, {"name": "crc32c"}], HOT),
+    "gzip": ([{"name": "gzip", "configuration": {"level": 1}}], SLOW),
+}
+
+
+@given(
+    st.data(), layouts(), st.sampled_from(sorted(TS_TYPES)), st.sampled_from(sorted(TS_CODECS)), st.booleans(),
+    st.sampled_from(("start", "end")), st.sampled_from(("little", "big")),
+)  # fmt: skip
+@examples(80)
+def test_arrays_written_by_tensorstore(data, layout, dtype, codec, transposed, location, index_endian):
+    shape, chunks, shards = layout
+    codecs, engine = TS_CODECS[codec]
+    codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, *codecs]
+    if transposed:
+        order = list(data.draw(st.permutations(range(len(shape)))))
+        codecs = [{"name": "transpose", "configuration": {"order": order}}, *codecs]
+    if shards:
+        if location == "start" or index_endian == "big":
+            engine = SLOW
+        index = [{"name": "bytes", "configuration": {"endian": index_endian}}, {"name": "crc32c"}]
+        sharding = {"chunk_shape": chunks, "codecs": codecs, "index_codecs": index, "index_location": location}
+        codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    metadata = {
+        "shape": shape, "data_type": dtype, "codecs": codecs,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shards or chunks}},
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": folder}, "metadata": metadata}
+        written = ts.open(store, create=True).result()
+        part = tuple(slice(a := data.draw(st.integers(0, n - 1)), data.draw(st.integers(a + 1, n))) for n in shape)
+        written[part] = random_array(shape, TS_TYPES[dtype], 3)[part]
+        check(data, folder, through_tensorstore(folder), engine)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("separator", ["/", "."])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_zarr_v2_arrays_are_read_through_zarr_python_and_explain_says_so(tmp_path, sharded, separator, order):
+    array = random_array((30, 41), ">u2" if sharded else "f4", 2)
+    path = tmp_path / "v2.zarr"
+    written = zarr.create_array(
+        path, shape=array.shape, chunks=(16, 7), dtype=array.dtype, zarr_format=2, order=order,
+        chunk_key_encoding={"name": "v2", "separator": separator}, compressors=None if sharded else "auto",
+    )  # fmt: skip
+    written[...] = array
+    pyramid = ndzarr.open(path)
+    assert pyramid.dtype.isnative
+    assert np.array_equal(pyramid.read(), array)
+    assert np.array_equal(pyramid.read(y=[5, 5, 1], x=slice(3, 99, 4)), array[[5, 5, 1], 3::4])
+    assert pyramid.read(y=[], x=[1]).shape == (0, 1)
+    assert pyramid.plan([{}]).explain().engines == (("zarr-python (Zarr v2 store)", 12),)
+    assert np.array_equal(through_tensorstore(path, driver="zarr"), array)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"compressors": zc.GzipCodec()}, "codecs bytes gzip"),
+        ({"serializer": zc.BytesCodec(endian="big"), "compressors": None}, "codecs bytes"),
+        ({"chunk_key_encoding": {"name": "v2"}}, "chunk keys 'v2'"),
+    ],
+)
+def test_explain_says_why_the_hot_path_does_not_read_an_array(tmp_path, options, reason):
+    array = random_array((20, 20), "u2")
+    written = zarr.create_array(tmp_path / "a", shape=(20, 20), chunks=(8, 8), dtype="u2", **options)
+    written[...] = array
+    pyramid = ndzarr.open(tmp_path / "a")
+    assert same(pyramid.read(), array)
+    assert pyramid.plan([{}]).explain().engines == ((f"zarr-python ({reason})", 9),)
+
+
+def test_plans_mix_arrays_of_both_engines(tmp_path):
+    from ndzarr.plan.plan import plan_reads
+    from ndzarr.pyramid.execute import execute
+
+    arrays, requests = [], []
+    for k, compressor in enumerate((zc.GzipCodec(), zc.ZstdCodec(), zc.GzipCodec())):
+        array = random_array((20, 20), "i4", k)
+        written = zarr.create_array(tmp_path / str(k), shape=(20, 20), chunks=(8, 8), dtype="i4", compressors=compressor)
+        written[...] = array
+        arrays.append(array)
+        requests.append((ndzarr.open(tmp_path / str(k)).levels[0].array, (slice(3, 17, 2), (1, 19))))
+    for array, pixels in zip(arrays, execute(plan_reads(requests)), strict=True):
+        assert same(pixels, array[3:17:2, [1, 19]])
+
+
+def pyramid_of(folder, arrays, dims, scales, zarr_format=3):
+    """An OME-Zarr image with any levels; None among the scales leaves out the transformation."""
+    group = zarr.open_group(folder, mode="w", zarr_format=zarr_format)
+    datasets = []
+    for k, (array, scale) in enumerate(zip(arrays, scales, strict=True)):
+        group.create_array(str(k), data=array, chunks=tuple(min(n, 16) for n in array.shape))
+        transform = {} if scale is None else {"coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}
+        datasets.append({"path": str(k), **transform})
+    image = {"axes": [{"name": d} for d in dims], "datasets": datasets}
+    multiscales = {"multiscales": [image | ({"version": "0.4"} if zarr_format == 2 else {})]}
+    group.attrs.update(multiscales if zarr_format == 2 else {"ome": {"version": "0.5", **multiscales}})
+    return ndzarr.open(folder)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_ome_zarr_images_of_other_writers_open_with_their_levels(tmp_path, zarr_format):
+    arrays = [random_array((2, n, n + 5), "u2", n) for n in (64, 32, 16)]
+    pyramid = pyramid_of(tmp_path / "a", arrays, "cyx", [(1, 0.25 * f, 0.5 * f) for f in (1, 2, 4)], zarr_format)
+    assert [level.factors for level in pyramid.levels] == [(1, 1, 1), (1, 2, 2), (1, 4, 4)]
+    assert pyramid.dims == ("c", "y", "x")
+    for k, array in enumerate(arrays):
+        assert same(pyramid.read(level=k), array)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("scales", [[(1, 1), (2, 2)], [None, None]], ids=["scales", "no scales"])
+def test_levels_that_were_rounded_down_are_read_to_the_border(tmp_path, zarr_format, scales):
+    full = random_array((101, 101), "u1")
+    half = full[:100, :100].reshape(50, 2, 50, 2).mean(axis=(1, 3)).astype("u1")
+    pyramid = pyramid_of(tmp_path / "a", [full, half], "yx", scales, zarr_format)
+    assert pyramid.levels[1].factors == (2, 2)
+    window = pyramid.window(y=slice(0, 102), x=slice(0, 102), scale=0.5)
+    assert np.array_equal(window.values[:50, :50], half)
+    assert np.array_equal(window.values[50], np.append(half[49], half[49, 49])), "the border is repeated, not made up"
+    assert same(pyramid.window().values, full)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_windows_are_not_read_from_levels_that_also_shrink_another_axis(tmp_path, zarr_format):
+    volume = random_array((20, 64, 64), "u2")
+    pyramid = pyramid_of(tmp_path / "a", [volume, volume[::2, ::2, ::2]], "zyx", [(1, 1, 1), (2, 2, 2)], zarr_format)
+    window = pyramid.window(scale=0.5)
+    assert window.shape == (20, 32, 32)
+    wanted = volume.reshape(20, 32, 2, 32, 2).mean(axis=(2, 4))
+    assert np.abs(window.values - wanted).max() <= 0.5
+    assert pyramid.to_xarray(1).shape == (10, 32, 32)
+
+
+def test_arrays_without_names_get_them_from_the_end_of_t_c_z_y_x(tmp_path):
+    for ndim, dims in ((1, "x"), (2, "yx"), (3, "zyx"), (4, "czyx"), (5, "tczyx")):
+        zarr.create_array(tmp_path / str(ndim), shape=(2,) * ndim, dtype="u1")
+        assert ndzarr.open(tmp_path / str(ndim)).dims == tuple(dims)
+    named = zarr.create_array(tmp_path / "named", shape=(2, 3), dtype="u1", dimension_names=("lat", "lon"))
+    assert ndzarr.open(tmp_path / "named").dims == ("lat", "lon")
+    assert same(ndzarr.open(tmp_path / "named").read(lon=slice(1, 3)), named[:, 1:])
+
+
+def test_chunks_that_another_writer_changed_in_place_are_seen_when_opened_again(tmp_path):
+    written = zarr.create_array(tmp_path / "a", shape=(64, 64), chunks=(16, 16), shards=(32, 32), dtype="u1")
+    written[:32, :32] = 1
+    assert ndzarr.open(tmp_path / "a").read().sum() == 32 * 32
+    written[...] = 2
+    assert same(ndzarr.open(tmp_path / "a").read(), np.full((64, 64), 2, "u1"))
+
+
+CUTS = {
+    "none": (), "zstd": (zc.ZstdCodec(level=1),), "blosc": (zc.BloscCodec(cname="lz4", shuffle="bitshuffle"),),
+    "crc32c": (zc.Crc32cCodec(),),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", sorted(CUTS))
+@pytest.mark.parametrize("keep", [0, 1, 3, 7, 15, 16, 17, 100, -1])
+def test_a_truncated_chunk_without_checksum_is_damage_not_pixels(tmp_path, codec, keep):
+    array = random_array((32, 32), "u1")
+    written = zarr.create_array(tmp_path / "a", shape=(32, 32), chunks=(32, 32), dtype="u1", compressors=CUTS[codec])
+    written[...] = array
+    file = tmp_path / "a" / "c" / "0" / "0"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(DamagedError, match=r"a/c/0/0"):
+        ndzarr.open(tmp_path / "a").read()
+
+
+@pytest.mark.parametrize("codec", sorted(CUTS))
+@pytest.mark.parametrize("other", [(1, 1), (16, 32), (33, 32)])
+def test_a_chunk_of_another_size_is_damage_not_pixels(tmp_path, codec, other):
+    for name, shape in (("a", (32, 32)), ("b", other)):
+        written = zarr.create_array(tmp_path / name, shape=shape, chunks=shape, dtype="u1", compressors=CUTS[codec])
+        written[...] = random_array(shape, "u1")
+    (tmp_path / "b" / "c" / "0" / "0").rename(tmp_path / "a" / "c" / "0" / "0")
+    with pytest.raises(DamagedError, match=r"a/c/0/0"):
+        ndzarr.open(tmp_path / "a").read()
+
+
+def test_zstd_frames_that_do_not_say_their_size_are_read(tmp_path):
+    array = random_array((32, 32), "u2")
+    written = zarr.create_array(tmp_path / "a", shape=(32, 32), chunks=(32, 32), dtype="u2", compressors=zc.ZstdCodec())
+    written[...] = array
+    raw = array.tobytes()  # as one raw block that is the last, in a frame without flags and with a window of 2 MiB
+    frame = b"\x28\xb5\x2f\xfd\x00\x58" + (len(raw) << 3 | 1).to_bytes(3, "little") + raw
+    (tmp_path / "a" / "c" / "0" / "0").write_bytes(frame)
+    assert same(through_zarr(tmp_path / "a"), array)
+    assert same(ndzarr.open(tmp_path / "a").read(), array)
+    (tmp_path / "a" / "c" / "0" / "0").write_bytes(frame[:6] + (8 << 3 | 1).to_bytes(3, "little") + raw[:8])
+    with pytest.raises(DamagedError, match="8 bytes instead of 2048"):
+        ndzarr.open(tmp_path / "a").read()
+
+
+def test_a_group_of_a_later_schema_is_refused(tmp_path):
+    group = zarr.open_group(tmp_path / "a", mode="w")
+    group.attrs["ndzarr"] = {"schema": 99}
+    with pytest.raises(StoreError, match="written by a later ndzarr"):
+        ndzarr.open(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"node_type": "array"}', b'{"node_type": "group"}']
+)
+def test_metadata_that_are_none_are_said_to_be(tmp_path, content):
+    (tmp_path / "zarr.json").write_bytes(content)
+    with pytest.raises(StoreError, match=str(tmp_path)):
+        ndzarr.open(tmp_path)
+
+
+def test_what_is_no_store_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(MissingError, match="no such file"):
+        ndzarr.open(tmp_path / "nothing")
+    with pytest.raises(StoreError, match="without zarr.json"):
+        ndzarr.open(tmp_path)
+    (tmp_path / "photo.png").write_bytes(b"x")
+    with pytest.raises(StoreError, match="a file, not a Zarr store"):
+        ndzarr.open(tmp_path / "photo.png")
+    zarr.create_array(tmp_path / "scalar", shape=(), dtype="u1")
+    with pytest.raises(StoreError, match="without axes"):
+        ndzarr.open(tmp_path / "scalar")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        zarr.open_group(tmp_path / "group", mode="w").create_array("a", shape=(2,), dtype="u1")
+    with pytest.raises(StoreError, match="without OME-Zarr"):
+        ndzarr.open(tmp_path / "group")
