@@ -35,7 +35,7 @@ class _Noise:
         self._rng = rng
         self._bank = rng.standard_normal((2 * _TILE, 2 * _TILE), dtype=np.float32)
         if blur:
-            self._bank = cv2.GaussianBlur(self._bank, (5, 5), blur)
+            self._bank = cv2.GaussianBlur(self._bank, (5, 5), blur).astype(np.float32, copy=False)
             self._bank /= self._bank.std()
 
     def field(self, height: int, width: int) -> Float:
@@ -83,7 +83,8 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> NDA
 
 def multispectral(height: int, width: int, channels: int = 8, seed: int = 0) -> NDArray[np.uint16]:
     """Return a uint16 (c, y, x) array of reflectances times 10000 as in Sentinel-2: mostly 200 to 4000, noise of
-    some 15 levels, bands correlated through the land cover they share but each with its own contrast."""
+    some 15 levels, bands correlated through the land cover they share but each with its own contrast.
+    """
     rng = np.random.default_rng(seed)
     noise, grain = _Noise(rng), _Noise(rng, blur=0.5)
     cover = _leaves(rng, height, width, 3, largest=400)
@@ -105,7 +106,8 @@ def multispectral(height: int, width: int, channels: int = 8, seed: int = 0) -> 
 
 def elevation(height: int, width: int, seed: int = 0) -> Float:
     """Return float32 (1, y, x) heights in metres: 1/f^3.5 terrain over 2 km of relief with 5 cm of noise, so that
-    about ten mantissa bits are as random as those of a lidar or stereo elevation model."""
+    about ten mantissa bits are as random as those of a lidar or stereo elevation model.
+    """
     noise = _Noise(np.random.default_rng(seed))
     terrain = _fractal(noise, height, width, persistence=0.52)
     out = np.empty((1, height, width), np.float32)
@@ -140,7 +142,8 @@ def _bands(height: int) -> Iterator[range]:
 
 def _fractal(noise: _Noise, height: int, width: int, persistence: float = 1.0) -> Float:
     """Return a (height, width) field of unit variance; ``persistence`` is how strong each octave is relative to the
-    coarser one before it (1 gives a 1/f^2 power spectrum, 0.5 gives 1/f^4)."""
+    coarser one before it (1 gives a 1/f^2 power spectrum, 0.5 gives 1/f^4).
+    """
     sizes = [(height, width)]
     while min(sizes[-1]) > 8:
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -150,7 +153,7 @@ def _fractal(noise: _Noise, height: int, width: int, persistence: float = 1.0) -
         h, w = sizes.pop()
         strength *= persistence
         variance += strength**2
-        out = cv2.resize(out, (w, h), interpolation=cv2.INTER_LINEAR)
+        out = cv2.resize(out, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
         cv2.scaleAdd(noise.field(h, w), strength, out, dst=out)
     out /= np.float32(variance**0.5)
     return out
@@ -168,7 +171,7 @@ def _rows(coarse: Float, rows: range, height: int, width: int) -> Float:
     scale = (coarse.shape[0] - 1) / height
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] * scale + np.zeros((1, width), np.float32)
     x = np.arange(width, dtype=np.float32)[None] * ((coarse.shape[1] - 1) / width) + np.zeros_like(y)
-    return cv2.remap(coarse, x, y, cv2.INTER_LINEAR)
+    return cv2.remap(coarse, x, y, cv2.INTER_LINEAR).astype(np.float32, copy=False)
 
 
 def _shapes(

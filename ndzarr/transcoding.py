@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from ndzarr.errors import SourceError
 from ndzarr.geometry import levels as geometry
 from ndzarr.pyramid import metadata
 from ndzarr.pyramid.layout import Encoding, chunks_option, layout
@@ -113,9 +114,24 @@ def write_pyramid(
     overwrite: bool = False,
     progress: bool = False,
     workers: int | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an open source as a store; see `transcode`."""
-    about = _describe(source, encoding)
+    """
+    Write an open source as a store; see `transcode`.
+
+    Parameters
+    ----------
+    origin
+        The `identity` of the source's file before it was opened, and whatever else the store is to record of it; its
+        identity now if left out.
+
+    Raises
+    ------
+    SourceError
+        The source cannot be read, or its file was changed meanwhile; nothing was written.
+    """
+    origin = identity(source.name) if origin is None else origin
+    about = _describe(source, encoding, origin)
     levels = _levels(source, encoding)
     reduce = reducer(source.dtype, encoding.kind, source.nodata)
     with publishing(dest, overwrite) as work:
@@ -126,9 +142,10 @@ def write_pyramid(
                 bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
             writer.finish()
         metadata.write(work, about, levels, [_display(source.dtype)] * len(source.channels))
+        _refuse_changed(origin)
 
 
-def _describe(source: Source, encoding: Encoding) -> Description:
+def _describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
     return Description(
         dims=source.dims,
         channels=source.channels,
@@ -136,7 +153,7 @@ def _describe(source: Source, encoding: Encoding) -> Description:
         encoding=encoding,
         nodata=source.nodata,
         times=None if source.times is None else tuple(float(t) for t in source.times),
-        source={"name": source.name, **identity(source.name), **source.metadata},
+        source={"name": source.name, **source.metadata, **origin},
     )
 
 
@@ -147,6 +164,13 @@ def identity(name: str) -> dict[str, Any]:
     except OSError:
         return {}
     return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _refuse_changed(origin: Mapping[str, Any]) -> None:
+    """Raise `SourceError` if a file is there whose identity is another by now."""
+    now = identity(origin["path"]) if origin else {}
+    if any(now[key] != origin[key] for key in now):
+        raise SourceError(f"{origin['path']}: was changed while it was read; transcode it once it is complete")
 
 
 def _levels(source: Source, encoding: Encoding) -> list[LevelShape]:
@@ -181,10 +205,24 @@ def _display(dtype: np.dtype[Any]) -> tuple[float, float]:
     return 0.0, 1.0
 
 
+class _NoBar:
+    """Stands in for tqdm, which starts a thread and makes locks even when it is told to show nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, rows: int) -> None:
+        """Show nothing."""
+
+
 def _bar(source: Source, progress: bool) -> Any:
+    if not progress:
+        return _NoBar()
     from tqdm.auto import tqdm
 
     total = prod(source.shape) // max(1, source.shape[-1])
-    return tqdm(
-        total=total, unit="row", unit_scale=True, desc=os.path.basename(source.name), disable=not progress, leave=False
-    )
+    name = os.path.basename(source.name)
+    return tqdm(total=total, unit="row", unit_scale=True, desc=name, leave=False, delay=1)

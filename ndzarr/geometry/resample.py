@@ -2,7 +2,7 @@
 
 Each output pixel is a weighted sum of a few input pixels per axis (its *taps*):
 
-- 'area', reducing: the mean over the interval that the output pixel covers, pixels at its ends counting in part. 
+- 'area', reducing: the mean over the interval that the output pixel covers, pixels at its ends counting in part.
   This is the anti-aliasing of a box filter, and at equal scale with a fractional shift it is linear interpolation.
 - 'area', enlarging: linear interpolation between pixel centres, the border repeated.
 - 'nearest': the pixel that holds the centre of the output pixel.

@@ -49,8 +49,20 @@ def label(
     axes[dims[-1]] = centres(dims[-1], cut.x.origin, cut.x.pitch, cut.x.n)
     variables = {"image": (dims, image)}
     if valid is not None:
-        variables["valid"] = (tuple(d for d in dims if d != "c")[-valid.ndim :], valid)
+        variables["valid"] = _mask(dims, valid)
     return dataset(variables, axes, coordinates if valid is not None else ())
+
+
+def _mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
+    """The mask with its axes, without c where all channels agree."""
+    dims = dims[len(dims) - valid.ndim :]
+    if "c" not in dims:
+        return dims, valid
+    axis = dims.index("c")
+    first: np.ndarray[Any, Any] = np.asarray(valid.take(0, axis=axis) if valid.shape[axis] else valid.any(axis=axis))
+    if (valid == np.expand_dims(first, axis)).all():
+        return tuple(d for d in dims if d != "c"), first
+    return dims, valid
 
 
 def _picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:

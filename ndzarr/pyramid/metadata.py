@@ -25,8 +25,8 @@ SCHEMA = 1
 """Version of the `ndzarr` attribute; stores of a later one are refused."""
 
 _MULTISCALES = {
-    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v1/schema.json",
-    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v1/README.md",
+    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v0.1/schema.json",
+    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v0.1/README.md",
     "uuid": "d35379db-88df-4056-af3a-620245f8e347",
     "name": "multiscales",
     "description": "Multiscale layout of zarr datasets",
@@ -130,7 +130,9 @@ def _multiscales(levels: Sequence[LevelShape], method: str) -> list[dict[str, An
         item: dict[str, Any] = {"asset": str(k)}
         if k:
             item["derived_from"] = str(k - 1)
-        item["transform"] = {"scale": [float(f) for f in level.factors], "translation": [0.0] * len(level.factors)}
+        base = levels[max(0, k - 1)].factors  # the transform is relative to what the level is derived from
+        scale = [f / b for f, b in zip(level.factors, base, strict=True)]
+        item["transform"] = {"scale": scale, "translation": [0.0] * len(scale)}
         if k:
             item["resampling_method"] = "mode" if method == "mode" else "average"
         layout.append(item)

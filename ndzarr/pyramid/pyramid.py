@@ -76,7 +76,8 @@ class Pyramid:
         """From native to coarsest."""
         self.planar_levels = tuple(takewhile(lambda level: level.shape[:-2] == levels[0].shape[:-2], levels))
         """Those that differ from the native one along y and x only, which windows are read from: all that ndzarr
-        writes.""" self.channels = channels
+        writes."""
+        self.channels = channels
         """One name per channel; empty where there is no axis c."""
         self.attrs = attrs
         """The attributes of the store's root."""

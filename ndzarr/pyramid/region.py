@@ -32,7 +32,8 @@ class Sampling:
 
     interpolation: str = "auto"
     """'area', 'nearest', 'linear', 'cubic', 'lanczos'; 'auto' is nearest for labels, which must not mix, area for
-    all else.""" antialias: bool | None = None
+    all else."""
+    antialias: bool | None = None
     """Where reducing, let every native pixel count: None means unless interpolation is nearest.  Without it, native
     pixels are read, since coarser levels are means."""
 
@@ -184,8 +185,8 @@ def read_crops(
 
     Returns
     -------
-    (image, valid) per crop: axes of the pyramid, and without c a mask that is True where pixels are real, or None
-    where all of them are.
+    (image, valid) per crop: axes of the pyramid; a mask that is True where pixels are real, with the same axes where a
+    value marks missing data, else (y, x), or None where all pixels are real.
     """
     plan = plan_crops(crops)
     images = [_blank(c) for c in crops] if out is None else list(out)
@@ -216,9 +217,6 @@ def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) 
         present = None if nodata is None else holds_data(image[inside], marker)
     if present is None and not cut.padded:
         return None
-    axis = c.pyramid.dims.index("c") if "c" in c.pyramid.dims else None
-    if present is not None and axis is not None:
-        present = present.any(axis=axis)
     shape = cut.shape if present is None else (*present.shape[:-2], *cut.shape)
     valid = np.zeros(shape, bool)
     valid[inside] = True if present is None else present

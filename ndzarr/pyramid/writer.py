@@ -72,7 +72,7 @@ class PyramidWriter:
         SourceError
             The rows are not of the type or the width of the image, or there are more of them.
         """
-        self._first.check(rows)
+        self._first.check(block, rows)
         self._first.push(block, rows)
 
     def finish(self) -> None:
@@ -107,9 +107,12 @@ class LevelWriter:
         self._shards: dict[Position, ShardWriter] = {}
         self._left = prod(-(-n // c) for n, c in zip(level.shape, level.layout.chunks, strict=True))
 
-    def check(self, rows: np.ndarray[Any, Any]) -> None:
+    def check(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
         """Raise `SourceError` for rows that cannot be part of the level."""
         level = self._level
+        for start, n, chunk, length in zip(block, rows.shape, level.layout.chunks, level.shape, strict=False):
+            if (start + n) % chunk and start + n != length:
+                raise SourceError(f"the source gave a block of {rows.shape} where it had promised {level.shape}")
         if (rows.dtype, rows.shape[-1]) != (level.layout.codec.dtype, level.shape[-1]):
             raise SourceError(
                 f"the source gave rows of {rows.shape[-1]} x {rows.dtype} where it had promised "
@@ -123,7 +126,8 @@ class LevelWriter:
 
     def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
         """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the
-        halves.""" height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
+        halves."""
+        height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
         done, waiting = self._rows.pop(block, (0, []))
         waiting.append(rows)
         have = sum(w.shape[-2] for w in waiting)

@@ -6,13 +6,15 @@ rows. Boxes are x, y, width, height in image space; what is asked in another spa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ndzarr.geometry.affine import warp_boxes
+from ndzarr.errors import TargetError
+from ndzarr.geometry.affine import scale_offset, warp_boxes
+from ndzarr.sampler.scene import Frame, Scene
 
 NO_ID = -1
 """Stands for a category or track that an annotation does not have."""
@@ -91,3 +93,116 @@ def _ids(values: list[Any]) -> np.ndarray[Any, Any]:
     if any(isinstance(v, str) for v in values):
         return np.array(["" if v is None else str(v) for v in values])
     return np.array([NO_ID if v is None else v for v in values], np.int64)
+
+
+GEOMETRY = ("boxes", "segmentation", "keypoints")
+"""What `with_annots` may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Which annotations are wanted with a sample."""
+
+    with_annots: bool | str | Sequence[str] = True
+    """False for none; text or a sequence restricts the geometry to some of `GEOMETRY`."""
+    annot_ids: Sequence[Any] | None = None
+    """Exactly these; None for those that touch the window."""
+    visible_thresh: float = 0.0
+    """Least fraction of the area of a box that lies in the window."""
+    clip: bool = False
+    """Clip boxes to the window."""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.geometry) - set(GEOMETRY)
+        if unknown:
+            raise TargetError(
+                f"with_annots={self.with_annots!r}: expected True, False or some of {', '.join(GEOMETRY)}"
+            )
+
+    @property
+    def wanted(self) -> bool:
+        """False where no annotations are looked up."""
+        return self.with_annots is not False
+
+    @property
+    def geometry(self) -> tuple[str, ...]:
+        """Which of `GEOMETRY` are wanted."""
+        if isinstance(self.with_annots, bool):
+            return GEOMETRY
+        return tuple(self.with_annots.split("+") if isinstance(self.with_annots, str) else self.with_annots)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Annotations of a sample."""
+
+    columns: dict[str, np.ndarray[Any, Any]]
+    """annot_id, category_id, track_id, frame (position along t), each (annot,); bbox (annot, 4): x, y, width, height in
+    sample pixels."""
+    records: tuple[dict[str, Any], ...]
+    """kwcoco's dictionaries, in the same order."""
+    to_sample: tuple[np.ndarray[Any, Any], ...]
+    """3x3 from image space to sample pixels, per frame."""
+
+
+def find(table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, lookup: Lookup) -> Found:
+    """
+    The annotations of a scene, moved to sample pixels.
+
+    Parameters
+    ----------
+    records
+        Annotation id to kwcoco's dictionary.
+    """
+    hits = [_in_frame(table, scene, frame, lookup) for frame in scene.frames]
+    rows = hits[0][0] if len(hits) == 1 else np.concatenate([r for r, _ in hits])
+    boxes = hits[0][1] if len(hits) == 1 else np.concatenate([b for _, b in hits])
+    py, px = scene.pitch
+    boxes = (boxes - (scene.x[0], scene.y[0], 0, 0)) / (px, py, px, py)
+    if lookup.clip:
+        boxes = _clipped(boxes, scene.n)
+    ids = table.annot_id[rows]
+    columns = {
+        "annot_id": ids,
+        "category_id": table.category_id[rows],
+        "track_id": table.track_id[rows],
+        "frame": np.repeat(np.arange(len(hits)), [len(r) for r, _ in hits]),
+        "bbox": boxes,
+    }
+    inverse = scale_offset((1 / px, 1 / py), (-scene.x[0] / px, -scene.y[0] / py))
+    to_sample = tuple(inverse @ f.to_video if scene.video else inverse for f in scene.frames)
+    return Found(columns, tuple([records[i] for i in ids.tolist()]), to_sample)
+
+
+def _in_frame(
+    table: AnnotationTable, scene: Scene, frame: Frame, lookup: Lookup
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Rows and boxes, in the sampled space, of the annotations of a frame that are wanted."""
+    window = (*scene.y, *scene.x)
+    if lookup.annot_ids is None:
+        rows, boxes = table.touching(frame.gid, window, scene.to_space(frame))
+    else:
+        whole = table.rows.get(frame.gid, slice(0, 0))
+        rows = np.flatnonzero(np.isin(table.annot_id[whole], list(lookup.annot_ids))) + whole.start
+        boxes = table.bbox[rows] if not scene.video else warp_boxes(frame.to_video, table.bbox[rows])
+    if lookup.visible_thresh > 0:
+        seen = _visible(boxes, window) >= lookup.visible_thresh
+        rows, boxes = rows[seen], boxes[seen]
+    return rows, boxes
+
+
+def _visible(boxes: np.ndarray[Any, Any], window: tuple[float, float, float, float]) -> np.ndarray[Any, Any]:
+    """Fraction of the area of each box that lies in the window; boxes without area count as visible."""
+    y0, y1, x0, x1 = window
+    x, y, w, h = boxes.T
+    common = np.maximum(np.minimum(x + w, x1) - np.maximum(x, x0), 0) * np.maximum(
+        np.minimum(y + h, y1) - np.maximum(y, y0), 0
+    )
+    return np.where(w * h > 0, common / np.where(w * h > 0, w * h, 1), 1.0)
+
+
+def _clipped(boxes: np.ndarray[Any, Any], n: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Boxes in sample pixels, cut at the borders of the sample."""
+    low = np.clip(boxes[:, :2], 0, (n[1], n[0]))
+    high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, (n[1], n[0]))
+    return np.concatenate([low, high - low], axis=1)

@@ -7,7 +7,7 @@ channels are called, which frames make a video.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from ndzarr.errors import MissingError, TargetError
 from ndzarr.geometry.affine import IDENTITY
-from ndzarr.sampler.scene import Asset, Frame
+from ndzarr.sampler.scene import Asset, Channel, Frame
 
 
 def coerce(dset: Any) -> Any:
@@ -48,19 +48,137 @@ def coerce(dset: Any) -> Any:
     return dset
 
 
-def frame(dset: Any, gid: Any) -> Frame:
-    """The `Frame` of an image."""
-    image = dset.index.imgs[gid]
-    name = f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else "")
-    assets = tuple(_asset(dset, obj, image) for obj in _asset_dicts(image))
+class Dataset:
+    """A kwcoco dataset, as far as sampling needs to know it; frames are looked at once."""
+
+    def __init__(self, coco: Any) -> None:
+        self.coco = coco
+        """The `kwcoco.CocoDataset`."""
+        self._frames: dict[Any, Frame] = {}
+
+    def frame(self, gid: Any) -> Frame:
+        """
+        An image with its assets.
+
+        Raises
+        ------
+        TargetError
+            There is no such image.
+        """
+        found = self._frames.get(gid)
+        if found is None:
+            image = self.coco.index.imgs.get(gid)
+            if image is None:
+                raise TargetError(f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}")
+            found = self._frames[gid] = _frame(image, self.coco.bundle_dpath)
+        return found
+
+    def annotation(self, aid: Any) -> Mapping[str, Any]:
+        """
+        The dictionary of an annotation.
+
+        Raises
+        ------
+        TargetError
+            There is no such annotation.
+        """
+        found: Mapping[str, Any] | None = self.coco.index.anns.get(aid)
+        if found is None:
+            raise TargetError(f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}")
+        return found
+
+    def video_frames(self, vidid: Any) -> tuple[Any, ...]:
+        """
+        Image ids of a video, in the order of its frames.
+
+        Raises
+        ------
+        TargetError
+            There is no such video, or it has no frames.
+        """
+        if vidid not in self.coco.index.videos:
+            raise TargetError(f"vidid={vidid!r}: no such video; the dataset has {some(self.coco.index.videos)}")
+        gids = tuple(self.coco.index.vidid_to_gids[vidid])
+        if not gids:
+            raise TargetError(f"vidid={vidid!r}: the video has no frames")
+        return gids
+
+    def video_size(self, gid: Any) -> tuple[int, int] | None:
+        """(height, width) of the space of an image's video; None if it is in none or that states no size."""
+        video = self.coco.index.videos.get(self.coco.index.imgs[gid].get("video_id"))
+        size = None if video is None else _size(video)
+        return None if size is None else (size[1], size[0])
+
+    def resolution(self, gid: Any, video: bool) -> tuple[float, float]:
+        """
+        Metres per pixel of the sampled space, along (x, y).
+
+        Raises
+        ------
+        TargetError
+            The dataset does not say.
+        """
+        try:
+            found = self.coco.coco_image(gid).resolution("video" if video else "image")
+            x, y = (float(v) for v in found["mag"])
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise TargetError(
+                f"gid={gid!r}: the dataset states no resolution (`resolution` or `target_gsd`); use scale"
+            ) from error
+        return x, y
+
+    def channels(self, spec: Any) -> tuple[Channel, ...] | None:
+        """
+        (sensor, name) of the channels that a code (`r|g|b`, `S2:red,L8:B.0:3`) or a list of names means; None for all.
+
+        Raises
+        ------
+        TargetError
+            The code cannot be parsed.
+        """
+        if spec is None:
+            return None
+        if isinstance(spec, str):
+            return _sensor_channels(spec)
+        return tuple(dict.fromkeys(pair for name in spec for pair in _sensor_channels(name)))
+
+
+@cache
+def _sensor_channels(spec: str) -> tuple[Channel, ...]:
+    if spec.replace("_", "").isalnum() and spec not in ("rgb", "rgba"):  # a plain name needs no parser
+        return (("*", spec),)
+    import delayed_image
+
+    try:
+        streams = delayed_image.SensorChanSpec.coerce(spec).normalize().streams()
+        pairs = [(stream.sensor.spec or "*", name) for stream in streams for name in stream.chans.normalize().as_list()]
+    except Exception as error:  # its parser raises whatever its grammar library does
+        raise TargetError(
+            f"channels={spec!r} is no channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
+        ) from error
+    return tuple(dict.fromkeys(pairs))
+
+
+@cache
+def _channel_names(spec: str) -> tuple[str, ...]:
+    """Names of the channels of one file."""
+    import delayed_image
+
+    return tuple(delayed_image.FusedChannelSpec.coerce(spec).normalize().as_list())
+
+
+def _frame(image: Mapping[str, Any], folder: str) -> Frame:
+    gid = image["id"]
+    index = image.get("frame_index")
     return Frame(
         gid=gid,
-        assets=assets,
+        assets=tuple(_asset(obj, image, folder) for obj in _asset_dicts(image)),
         size=_size(image),
         to_video=_affine(image.get("warp_img_to_vid")),
-        index=image.get("frame_index", gid) if image.get("frame_index") is not None else gid,
+        index=gid if index is None else index,
         time=_time(image),
-        name=name,
+        name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
+        sensor=image.get("sensor_coarse") or image.get("sensor") or "*",
     )
 
 
@@ -73,12 +191,18 @@ def _asset_dicts(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return own
 
 
-def _asset(dset: Any, obj: Mapping[str, Any], image: Mapping[str, Any]) -> Asset:
+def _asset(obj: Mapping[str, Any], image: Mapping[str, Any], folder: str) -> Asset:
+    if not obj.get("file_name"):
+        raise TargetError(
+            f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
+        )
+    channels = obj.get("channels")
     return Asset(
-        path=os.path.abspath(os.path.join(dset.bundle_dpath, obj["file_name"])),
-        channels=channel_names(obj.get("channels")),
+        path=os.path.abspath(os.path.join(folder, obj["file_name"])),
+        channels=None if not channels else _channel_names(str(channels)),
         to_image=IDENTITY if obj is image else _affine(obj.get("warp_aux_to_img")),
         size=_size(obj),
+        nodata=obj.get("nodata"),
     )
 
 
@@ -97,51 +221,6 @@ def _affine(warp: Any) -> np.ndarray[Any, Any]:
     return matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
 
 
-def channel_names(spec: Any) -> tuple[str, ...] | None:
-    """
-    Channel names that a kwcoco channel code (`r|g|b`, `rgb`, `B.0:3`) or a list of names means; None for None.
-
-    Examples
-    --------
-    >>> channel_names("r|g|b"), channel_names(["nir"]), channel_names("rgb")
-    (('r', 'g', 'b'), ('nir',), ('r', 'g', 'b'))
-    """
-    if not spec:
-        return None
-    return _parsed(spec) if isinstance(spec, str) else tuple(str(s) for s in spec)
-
-
-@cache
-def _parsed(spec: str) -> tuple[str, ...]:
-    import delayed_image
-
-    return tuple(delayed_image.FusedChannelSpec.coerce(spec).normalize().as_list())
-
-
-def video_frames(dset: Any, vidid: Any) -> tuple[Any, ...]:
-    """
-    Image ids of a video, in the order of its frames.
-
-    Raises
-    ------
-    TargetError
-        There is no such video, or it has no frames.
-    """
-    if vidid not in dset.index.videos:
-        raise TargetError(f"vidid={vidid!r}: no such video; the dataset has {list(dset.index.videos)[:5]}")
-    gids = tuple(dset.index.vidid_to_gids[vidid])
-    if not gids:
-        raise TargetError(f"vidid={vidid!r}: the video has no frames")
-    return gids
-
-
-def video_size(dset: Any, gid: Any) -> tuple[int, int] | None:
-    """(height, width) of the video space that an image belongs to; None if it is in no video or that states none."""
-    video = dset.index.videos.get(dset.index.imgs[gid].get("video_id"))
-    size = None if video is None else _size(video)
-    return None if size is None else (size[1], size[0])
-
-
 def _time(image: Mapping[str, Any]) -> np.datetime64 | None:
     """When an image was taken, in UTC; None if it does not say, or not in a form that is a date."""
     value = image.get("date_captured") or image.get("timestamp")
@@ -156,3 +235,11 @@ def _time(image: Mapping[str, Any]) -> np.datetime64 | None:
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC).replace(tzinfo=None)
     return np.datetime64(moment, "ns")
+
+
+def some(ids: Iterable[Any]) -> str:
+    """A few ids of many, as messages name them."""
+    known = list(ids)
+    if not known:
+        return "none"
+    return ", ".join(map(repr, known[:5])) + (f" ... {known[-1]!r} ({len(known)})" if len(known) > 5 else "")

@@ -6,30 +6,86 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr.sampler.annotations import NO_ID
 from ndzarr.sampler.sample import Context
 
 
 def detections(context: Context) -> list[Any]:
-    """One `kwimage.Detections` per frame, in sample pixels."""
-    import kwcoco
+    """
+    One `kwimage.Detections` per frame, in sample pixels.
+
+    The boxes are those of the column `bbox`.  Segmentations and keypoints are kwimage's lists, with None where an
+    annotation has none; `data['aids']` and `data['cids']` hold ids.
+    """
+    frames = range(len(context.scene.frames))
+    return [_frame_detections(context, t) for t in frames]
+
+
+def _frame_detections(context: Context, t: int) -> Any:
     import kwimage
 
-    if context.found is None:
-        return [kwimage.Detections.from_coco_annots([], cats=list(context.classes)) for _ in context.scene.frames]
-    classes = kwcoco.CategoryTree.from_coco(list(context.classes)) if context.classes else None
-    frames = context.found.columns["frame"]
-    out = []
-    for t, to_sample in enumerate(context.found.to_sample):
-        rows = np.flatnonzero(frames == t)
-        records = [context.found.records[i] for i in rows]
-        found = kwimage.Detections.from_coco_annots(
-            records, cats=list(context.classes), classes=classes, kp_classes=_keypoint_classes(context)
-        )
-        out.append(found.warp(to_sample))
-    return out
+    found = context.found
+    rows = [] if found is None else np.flatnonzero(found.columns["frame"] == t).tolist()
+    records = [found.records[i] for i in rows] if found is not None else []
+    boxes = found.columns["bbox"][rows] if found is not None and rows else np.empty((0, 4))
+    ids = found.columns["annot_id"][rows] if found is not None and rows else np.empty(0, int)
+    categories = [NO_ID if r.get("category_id") is None else r["category_id"] for r in records]
+    classes = _category_tree(context.classes)
+    data: dict[str, Any] = {
+        "aids": ids,
+        "cids": np.array(categories, int),
+        "boxes": kwimage.Boxes(np.asarray(boxes, float), "xywh"),
+    }
+    if classes is not None and all(c in classes.id_to_idx for c in categories):
+        data["class_idxs"] = np.array([classes.id_to_idx[c] for c in categories], int)
+    if found is not None and "segmentation" in context.geometry:
+        data["segmentations"] = _segmentations(context, records, found.to_sample[t])
+    if found is not None and "keypoints" in context.geometry:
+        data["keypoints"] = _keypoints(context, records, found.to_sample[t])
+    return kwimage.Detections(
+        **data, classes=classes, rel_frame_index=t, gid=context.scene.frames[t].gid,
+        datakeys=["aids", "cids"], metakeys=["gid", "rel_frame_index"],
+    )  # fmt: skip
 
 
-def _keypoint_classes(context: Context) -> Any:
+def _segmentations(context: Context, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
+    import kwimage
+
+    parts = []
+    for record in records:
+        outline = record.get("segmentation")
+        polygon = None if not outline else kwimage.MultiPolygon.coerce(outline, dims=context.scene.space)
+        parts.append(None if polygon is None else polygon.warp(to_sample))
+    return kwimage.PolygonList(parts)
+
+
+def _keypoints(context: Context, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
+    import kwimage
+
+    names = _category_tree(context.keypoint_classes)
+    parts = [_points(context, record, names) for record in records]
+    points = kwimage.PointsList([None if p is None else p.warp(to_sample) for p in parts])
+    points.meta["classes"] = names
+    return points
+
+
+def _points(context: Context, record: dict[str, Any], names: Any) -> Any:
+    """Keypoints in either of COCO's forms: dictionaries, or flat x, y, visibility triples named by the category."""
+    import kwimage
+
+    given = record.get("keypoints")
+    if not given:
+        return None
+    if isinstance(given[0], dict):
+        return kwimage.Points.from_coco(given, classes=names)
+    category: dict[str, Any] = next((c for c in context.classes if c["id"] == record.get("category_id")), {})
+    labels = category.get("keypoints")
+    if names is None or labels is None:
+        return kwimage.Points.from_coco(given)
+    return kwimage.Points.from_coco(given, np.array([names.index(name) for name in labels]), names)
+
+
+def _category_tree(categories: Any) -> Any:
     import kwcoco
 
-    return kwcoco.CategoryTree.from_coco(list(context.keypoint_classes)) if context.keypoint_classes else None
+    return kwcoco.CategoryTree.from_coco(list(categories)) if categories else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
+from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.open import open_pyramid
@@ -19,7 +20,8 @@ from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Frame, Scene
-from ndzarr.sampler.target import Target, interval, parse
+from ndzarr.sampler.target import Target, parse
+from ndzarr.sampler.values import interval
 
 if TYPE_CHECKING:
     import xarray
@@ -55,8 +57,6 @@ class Sampler:
         *,
         preset: str = "fast",
     ) -> None:
-        from ndzarr.library import Library, default_root
-
         self.sources = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
         """Name to what was given for it."""
         self.library = Library(Path(workdir) if workdir is not None else default_root(), Encoding(preset))
@@ -140,7 +140,7 @@ class Sampler:
         if target.channels is not None:
             names = target.channels
             window["c"] = names.split("|") if isinstance(names, str) else names
-        return crop(pyramid, window, target.scale, target.sampling, target.fill)
+        return crop(pyramid, window, target.scale, target.sampling, target.padding.fill or 0)
 
 
 def _is_store(source: Any) -> bool:
@@ -152,4 +152,5 @@ def _scene(target: Target, cut: Crop) -> Scene:
     """The window as the accessor knows it."""
     y, x = ((round(s.origin), round(s.origin + s.n * s.pitch)) for s in (cut.region.y, cut.region.x))
     frame = Frame(target.key, (), None, IDENTITY, 0)
-    return Scene((frame,), "t" in cut.pyramid.dims, y, x, cut.region.shape, None, cut.sampling, cut.fill)
+    space = cut.pyramid.shape[-2], cut.pyramid.shape[-1]
+    return Scene((frame,), "t" in cut.pyramid.dims, space, y, x, cut.region.shape, None, cut.sampling, target.padding)

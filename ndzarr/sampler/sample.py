@@ -9,20 +9,8 @@ import numpy as np
 import xarray
 
 from ndzarr.labels.construct import axis, centres, dataset, names
+from ndzarr.sampler.annotations import GEOMETRY, Found
 from ndzarr.sampler.scene import Scene
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """Annotations of a sample."""
-
-    columns: dict[str, np.ndarray[Any, Any]]
-    """annot_id, category_id, track_id, frame (position along t), each (annot,); bbox (annot, 4): x, y, width, height in
-    sample pixels."""
-    records: tuple[dict[str, Any], ...]
-    """kwcoco's dictionaries, in the same order."""
-    to_sample: tuple[np.ndarray[Any, Any], ...]
-    """3x3 from image space to sample pixels, per frame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +24,9 @@ class Context:
     classes: Any
     """Category dictionaries of the dataset."""
     keypoint_classes: Any = ()
+    """Keypoint category dictionaries of the dataset."""
+    geometry: tuple[str, ...] = GEOMETRY
+    """Which geometry `detections` holds."""
 
 
 def label(
@@ -75,6 +66,7 @@ def label(
 
 def _times(scene: Scene) -> np.ndarray[Any, Any]:
     """Dates where every frame has one, else frame indices."""
-    if all(f.time is not None for f in scene.frames):
-        return np.array([f.time for f in scene.frames], "datetime64[ns]")
+    real = [f for f in scene.frames if f.gid is not None]
+    if all(f.time is not None for f in real):
+        return np.array([np.datetime64("NaT") if f.time is None else f.time for f in scene.frames], "datetime64[ns]")
     return np.array([f.index for f in scene.frames])

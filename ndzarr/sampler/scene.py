@@ -1,17 +1,21 @@
 """Of what is a sample composed, and how do its spaces fit together?
 
-A `Frame` is one image: assets (files with some channels each) that `to_image` maps into image space, which
-`to_video` maps into the space of its video.  An image target samples image space, a video target video space.
+A `Frame` is one image: assets (files with some channels each) that `to_image` maps into image space, which `to_video`
+maps into the space of its video.  An image target samples image space, a video target video space.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ndzarr.pyramid.region import Sampling
+from ndzarr.sampler.values import Padding
+
+Channel: TypeAlias = tuple[str, str]
+"""(sensor, name) of a channel asked for; the sensor '*' stands for any."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +30,8 @@ class Asset:
     """3x3, from pixels of the asset to image space."""
     size: tuple[int, int] | None
     """(width, height) as the dataset states it."""
+    nodata: float | None = None
+    """Value of missing pixels as the dataset states it; the file's own holds if it does not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +39,9 @@ class Frame:
     """One image of a dataset, alone or in a video."""
 
     gid: Any
-    """Its id."""
+    """Its id; None for a frame that pads a window in time."""
     assets: tuple[Asset, ...]
-    """Its files; empty for a frame that only pads a time window."""
+    """Its files."""
     size: tuple[int, int] | None
     """(width, height) of image space."""
     to_video: np.ndarray[Any, Any]
@@ -46,6 +52,8 @@ class Frame:
     """When it was taken (numpy datetime64), if the dataset says so."""
     name: str = ""
     """What messages call it."""
+    sensor: str = "*"
+    """What took it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +64,24 @@ class Scene:
     """In the order of t; exactly one for an image target."""
     video: bool
     """True where the sample has an axis t."""
+    space: tuple[int, int]
+    """(height, width) of the sampled space."""
     y: tuple[int, int]
     """Half-open interval in the sampled space."""
     x: tuple[int, int]
     """Half-open interval in the sampled space."""
     n: tuple[int, int]
     """Output pixels along (y, x)."""
-    channels: tuple[str, ...] | None
+    channels: tuple[Channel, ...] | None
     """Channels asked for; None for all that the frames have."""
     sampling: Sampling
     """How pixels are made where they are not copied."""
-    fill: float
-    """Value of pixels that are not there."""
+    padding: Padding
+    """What is put where there are no pixels."""
+    nodata: str | None = None
+    """How missing pixels are returned; see `values.NODATA`."""
+    dtype: np.dtype[Any] | None = None
+    """Of the sample; None for that of the data."""
 
     @property
     def pitch(self) -> tuple[float, float]:
@@ -79,3 +93,12 @@ class Scene:
         """3x3, from sample pixels to the sampled space."""
         py, px = self.pitch
         return np.array([[px, 0, self.x[0]], [0, py, self.y[0]], [0, 0, 1.0]])
+
+    def to_space(self, frame: Frame) -> np.ndarray[Any, Any] | None:
+        """3x3 from the image space of a frame to the sampled space; None where they are the same."""
+        return frame.to_video if self.video else None
+
+    def of_asset(self, frame: Frame, asset: Asset, n: tuple[int, int]) -> Scene:
+        """The same window of one asset of one frame alone, at another size."""
+        alone = replace(frame, assets=(asset,))
+        return replace(self, frames=(alone,), n=n)

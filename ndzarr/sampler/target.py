@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
 from typing import Any
+
+import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.pyramid.region import AUTO, Sampling
+from ndzarr.sampler import values
 
 ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_id": "aid"}
 """Other names of keys."""
@@ -21,7 +23,8 @@ ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_i
 KEYS = (
     "gid", "gids", "vidid", "aid", "key",
     "cx", "cy", "width", "height", "slices", "space_slice", "time_slice", "window_dims", "x", "y", "z", "t",
-    "channels", "scale", "interpolation", "antialias", "fill",
+    "channels", "scale", "resolution", "output_dims", "interpolation", "antialias",
+    "pad", "padkw", "fill", "nodata", "dtype", "use_native_scale", "realign_native", "lazy", "finalize",
 )  # fmt: skip
 """All keys that mean something to a sampler."""
 
@@ -61,10 +64,24 @@ class Target:
     """Channels asked for, in order; None for all."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Output pixels per native pixel along (x, y)."""
+    resolution: Any = None
+    """Ground sampling distance wanted, such as '10GSD'; together with `scale`, the scale is relative to it."""
+    output_dims: tuple[int, int] | None = None
+    """Exactly so many output pixels along (y, x)."""
+    pad: tuple[tuple[int, int], ...] = ((0, 0), (0, 0), (0, 0))
+    """Context added to the window, (before, after) along (t, y, x)."""
+    padding: values.Padding = values.NO_PADDING
+    """What is put where there are no pixels."""
+    nodata: str | None = None
+    """One of `values.NODATA`; None leaves missing pixels as they are stored."""
+    dtype: np.dtype[Any] | None = None
+    """Of the sample; None for that of the data."""
+    native: str | None = None
+    """'ragged': every asset at its own resolution; 'largest': all at that of the finest; None: one common grid."""
+    lazy: bool = False
+    """Return a dask-backed sample."""
     sampling: Sampling = AUTO
     """Interpolation and anti-aliasing."""
-    fill: float = 0
-    """Value of pixels that are not there."""
 
 
 def parse(target: Mapping[str, Any]) -> Target:
@@ -101,11 +118,18 @@ def parse(target: Mapping[str, Any]) -> Target:
         x=x,
         time=time,
         lead=tuple((d, given[d]) for d in ("t", "z") if given.get(d) is not None),
-        window_dims=_window_dims(given.get("window_dims")),
-        channels=_channels(given.get("channels")),
-        scale=_scale(given.get("scale")),
-        sampling=_sampling(given),
-        fill=given.get("fill", 0),
+        window_dims=values.window_dims(given.get("window_dims")),
+        channels=values.channels(given.get("channels")),
+        scale=values.scale(given.get("scale")),
+        resolution=given.get("resolution"),
+        output_dims=values.pair("output_dims", given.get("output_dims")),
+        sampling=values.sampling(given),
+        pad=values.pad(given.get("pad"), video="gids" in given or given.get("vidid") is not None),
+        padding=values.padding(given),
+        nodata=values.one_of("nodata", given.get("nodata"), values.NODATA),
+        dtype=values.dtype(given.get("dtype")),
+        native=values.native(given),
+        lazy=bool(given.get("lazy")) or given.get("finalize") is False,
     )
 
 
@@ -127,7 +151,7 @@ _CONFLICTS = (
     ("gid", "gids"), ("gid", "vidid"), ("gids", "time_slice"),
     ("space_slice", "cx"), ("space_slice", "width"), ("space_slice", "y"),
     ("slices", "cx"), ("slices", "space_slice"), ("slices", "time_slice"), ("slices", "y"),
-    ("y", "cy"), ("x", "cx"), ("window_dims", "width"), ("window_dims", "space_slice"),
+    ("y", "cy"), ("x", "cx"), ("window_dims", "space_slice"), ("output_dims", "scale"), ("output_dims", "resolution"),
     ("key", "gid"), ("key", "gids"), ("key", "vidid"), ("key", "aid"),
 )  # fmt: skip
 
@@ -157,74 +181,4 @@ def _intervals(given: Mapping[str, Any]) -> tuple[tuple[int, int] | None, tuple[
     if slices and len(slices) != 2:
         raise TargetError(f"space_slice={slices!r}: expected (slice along y, slice along x)")
     y, x = slices or (given.get("y"), given.get("x"))
-    return _interval("y", y), _interval("x", x), time
-
-
-def _interval(name: str, want: Any) -> tuple[int, int] | None:
-    if want is None or want == slice(None):
-        return None
-    if not isinstance(want, slice) or want.start is None or want.stop is None or want.step not in (None, 1):
-        raise TargetError(f"{name}={want!r}: expected slice(start, stop) with step 1")
-    return int(want.start), int(want.stop)
-
-
-def _window_dims(value: Any) -> Any:
-    if value is None or value in ("extent", "square"):
-        return value
-    if isinstance(value, str) or len(value) != 2:
-        raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)")
-    return tuple(value)
-
-
-def _channels(value: Any) -> str | tuple[str, ...] | None:
-    if value is None or value == "<all>":
-        return None
-    return value if isinstance(value, str) else tuple(str(v) for v in value)
-
-
-def _sampling(given: Mapping[str, Any]) -> Sampling:
-    antialias = given.get("antialias")
-    return Sampling(given.get("interpolation") or "auto", None if antialias in (None, "auto") else bool(antialias))
-
-
-def _scale(value: Any) -> tuple[float, float]:
-    if value is None:
-        return 1.0, 1.0
-    pair = tuple(value) if isinstance(value, (Sequence, Mapping)) or hasattr(value, "__len__") else (value, value)
-    try:
-        sx, sy = (float(v) for v in pair)
-    except (TypeError, ValueError):
-        raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)") from None
-    if not (sx > 0 and sy > 0):
-        raise TargetError(f"scale={value!r}: expected numbers above 0")
-    return sx, sy
-
-
-def centred(centre: float, size: float) -> tuple[int, int]:
-    """
-    The half-open interval of exactly `ceil(size)` pixels (at least 1) around a continuous centre, as ndsampler has it.
-
-    Examples
-    --------
-    >>> centred(50, 20), centred(50.5, 3), centred(50, 19.5)
-    ((40, 60), (49, 52), (40, 60))
-    """
-    n = max(1, ceil(size - 1e-6))
-    start = floor(centre - n / 2 + 1e-9)
-    return start, start + n
-
-
-def interval(given: tuple[int, int] | None, centre: float | None, size: float | None, length: int) -> tuple[int, int]:
-    """
-    A half-open interval along one axis from what a target gives; what is not given is the whole axis.
-
-    Examples
-    --------
-    >>> interval(None, 50, 20, 100), interval(None, None, None, 100)
-    ((40, 60), (0, 100))
-    """
-    if given is not None:
-        return given
-    if centre is None:
-        return (0, length) if size is None else centred(length / 2, size)
-    return centred(centre, length if size is None else size)
+    return values.bounds("y", y), values.bounds("x", x), time

@@ -59,7 +59,7 @@ def native(name: str, dtype: Any) -> np.dtype[Any]:
         It is not one of booleans, integers, floats up to 64 bits or complex numbers up to 128.
     """
     try:
-        found = np.dtype(dtype).newbyteorder("=")
+        found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     except TypeError:
         found = np.dtype(object)
     if found not in _SUPPORTED:

@@ -124,7 +124,7 @@ class BaseSource(ABC):
         lengths = tuple(s.stop - s.start for s in region)
         if 0 in lengths:
             return np.empty(lengths, self.dtype)
-        y, x = self.orientation.stored(*region[-2:], *self.shape[-2:])
+        y, x = self.orientation.stored(region[-2], region[-1], self.shape[-2], self.shape[-1])
         return self.orientation.turn(self._pixels((*region[:-2], y, x)))
 
     def close(self) -> None:

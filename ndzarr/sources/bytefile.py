@@ -51,7 +51,7 @@ class ByteFile:
         SourceError
             The file ends before the array is full.
         """
-        rest = memoryview(out.reshape(-1).view(np.uint8))
+        rest = out.reshape(-1).view(np.uint8).data
         while rest:
             try:
                 got = self._read_some(offset, rest)

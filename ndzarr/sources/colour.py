@@ -75,7 +75,7 @@ class InkMixer:
         self.said = "CMYK converted to RGB without a profile"
         if self._profile is not None:
             try:
-                self._transform(np.zeros((1, 1, 4), dtype))
+                _transform(np.zeros((1, 1, 4), dtype), self._profile)
                 self.said = f"CMYK converted to sRGB by the ICC profile {profile_name(self._profile)!r}"
             except RuntimeError as error:
                 self.said += f" (the embedded one cannot be used: {error})"
@@ -94,21 +94,15 @@ class InkMixer:
         -------
         Shape (3, ...), same dtype.
         """
-        if self._profile is None:
+        profile = self._profile
+        if profile is None:
             return _leave_of_white(inks)
         flat = np.moveaxis(inks, 0, -1).reshape(1, -1, 4)
         mixed = np.empty((1, flat.shape[1], 3), inks.dtype)
         for i in range(0, flat.shape[1], _PIXELS_AT_ONCE):
             part = np.ascontiguousarray(flat[:, i : i + _PIXELS_AT_ONCE])
-            mixed[:, i : i + _PIXELS_AT_ONCE] = self._transform(part)
+            mixed[:, i : i + _PIXELS_AT_ONCE] = _transform(part, profile)
         return np.moveaxis(mixed.reshape(*inks.shape[1:], 3), -1, 0)
-
-    def _transform(self, part: Pixels) -> Pixels:
-        import imagecodecs
-
-        srgb = imagecodecs.cms_profile("srgb")
-        mixed: Pixels = imagecodecs.cms_transform(part, self._profile, srgb, colorspace="cmyk", outcolorspace="rgb")
-        return mixed
 
 
 def profile_name(profile: bytes) -> str:
@@ -126,13 +120,21 @@ def describe_profile(profile: bytes | None) -> dict[str, str]:
     return {"icc_profile": profile_name(profile)} if profile else {}
 
 
+def _transform(part: Pixels, profile: bytes) -> Pixels:
+    import imagecodecs
+
+    srgb = imagecodecs.cms_profile("srgb")
+    mixed: Pixels = imagecodecs.cms_transform(part, profile, srgb, colorspace="cmyk", outcolorspace="rgb")
+    return mixed
+
+
 def _leave_of_white(inks: Pixels) -> Pixels:
     if inks.dtype.kind == "f":
-        return (1 - inks[:3]) * (1 - inks[3])
+        return np.asarray((1 - inks[:3]) * (1 - inks[3]))
     if inks.dtype == np.uint8:  # Pillow's product of bytes, within 16 bits
         rest = 255 - inks[3]
         product = inks[:3].astype(np.uint16) * rest + np.uint16(128)
-        return rest - (((product >> 8) + product) >> 8).astype(np.uint8)
+        return np.asarray(rest - (((product >> 8) + product) >> 8).astype(np.uint8))
     top = np.iinfo(inks.dtype).max
     white = (top - inks).astype(np.float64)
     return np.asarray(np.rint(white[:3] * white[3] / top), inks.dtype)

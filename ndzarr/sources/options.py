@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ndzarr.errors import OptionError, SourceError, did_you_mean
 from ndzarr.sources.source import AXES
@@ -113,7 +114,7 @@ def _axes(axes: str) -> str:
 def _channels(channels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(channels, str):
         raise OptionError(f"channels is the string {channels!r}; pass a list of names such as {list(channels)!r}")
-    names = tuple(channels)
+    names: tuple[Any, ...] = tuple(channels)
     if not all(isinstance(name, str) and name for name in names):
         raise OptionError(f"channels={list(names)!r} has to hold names that are strings and not empty")
     twice = sorted({name for name in names if names.count(name) > 1})

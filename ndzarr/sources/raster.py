@@ -183,15 +183,18 @@ def _mode_of(image: ImageFile) -> str:
 
 def _survey(path: str, form: str, image: ImageFile, frames: range) -> tuple[str, Pixels | None]:
     """The one mode that holds every frame, and the second at which each begins, if all say how long they last."""
-    modes, durations = set(), []
+    gray, opaque, durations = True, True, []
     for i in frames:
         with _decoding(path, form), _strictly():
             image.seek(i)
             image.load()
-        modes.add(_mode_of(image))
+        mode = _mode_of(image)
+        gray = gray and mode in ("L", "LA")
+        # Encoders use transparency for what does not change, so alpha is only kept where it can be seen.
+        opaque = opaque and (mode in ("L", "RGB") or image.convert("RGBA").getchannel("A").getextrema()[0] == 255)
         durations.append(float(image.info.get("duration") or 0))
-    mode = modes.pop() if len(modes) == 1 else "RGBA" if modes & {"RGBA", "LA"} else "RGB"
     times = np.cumsum([0.0, *durations[:-1]]) / 1000
+    mode = ("L" if gray else "RGB") + ("" if opaque else "A")
     return mode, times if all(d > 0 for d in durations[:-1]) else None
 
 

@@ -8,7 +8,8 @@ from math import ceil
 import pytest
 
 from ndzarr.errors import TargetError
-from ndzarr.sampler.target import centred, parse
+from ndzarr.sampler.target import parse
+from ndzarr.sampler.values import centred
 
 
 def test_unknown_keys_are_refused_with_the_nearest_known_one():  # ndsampler's defect 11

@@ -40,7 +40,7 @@ class FrameFormat:
     """True for tiles, which are whole at the border; the last strip may be shorter."""
     dtype: np.dtype[Any]
     """Of decoded pixels."""
-    plain: np.dtype[Any] | None
+    stored: np.dtype[Any] | None
     """The dtype in the file, byte order included, if pixels are stored as they are; else None."""
     decode: Callable[..., tuple[Pixels | None, Any, Any]]
     """tifffile's decoder of this kind of segment."""
@@ -54,6 +54,16 @@ class FrameFormat:
         """Number of segments along samples stored apart, depth, rows, columns."""
         n = [-(-length // step) for length, step in zip(self.shape[1:4], self.segment, strict=True)]
         return self.shape[0], n[0], n[1], n[2]
+
+    @property
+    def is_plain(self) -> bool:
+        """True if pixels are stored as they are."""
+        return self.stored is not None
+
+    @property
+    def swapped(self) -> bool:
+        """True if plain pixels have the other byte order."""
+        return self.stored is not None and not self.stored.isnative
 
     @property
     def pixel_bytes(self) -> int:
@@ -103,14 +113,14 @@ def frame_format(path: str, keyframe: Any) -> FrameFormat:
         segment=segment,
         tiled=keyframe.is_tiled,
         dtype=np.dtype(keyframe.dtype).newbyteorder("="),
-        plain=_plain(keyframe),
+        stored=_stored(keyframe),
         decode=keyframe.decode,
         jpegheader=getattr(keyframe, "jpegheader", None),
         jpeg=keyframe.compression in _JPEG,
     )
 
 
-def _plain(page: Any) -> np.dtype[Any] | None:
+def _stored(page: Any) -> np.dtype[Any] | None:
     stored_as_is = (
         page.compression == 1
         and page.predictor == 1
@@ -170,7 +180,7 @@ class Frames:
         if count <= len(self._series):
             return None
         start = self._series.dataoffset
-        if start is None or self.form.plain is None:
+        if start is None or not self.form.is_plain:
             raise SourceError(
                 f"{self._path}: it announces {count} frames but has {len(self._series)} pages; it is truncated or "
                 f"damaged, fetch or write it again"
@@ -193,7 +203,7 @@ class Frames:
         if len(offsets) < number or len(counts) < number:
             raise self._damaged(frame, f"has {len(offsets)} offsets and {len(counts)} sizes for {number} segments")
         offsets, counts = offsets.reshape(form.grid), np.where(offsets > 0, counts, 0).reshape(form.grid)
-        if form.plain is not None:
+        if form.is_plain:
             stored = counts > 0
             if number > 1 and (counts[stored] < needed[stored]).any():
                 raise self._damaged(frame, "has segments that are smaller than their pixels")
@@ -209,7 +219,7 @@ class Frames:
             raise self._damaged(frame, f"has pixels up to byte {end}, but the file ends at {file.size}")
         flat, sizes = offsets.reshape(-1), counts.reshape(-1)
         together = (
-            self.form.plain is not None
+            self.form.is_plain
             and not self.form.tiled
             and bool((sizes > 0).all())
             and bool((flat[:-1] + sizes[:-1] == flat[1:]).all())

@@ -105,10 +105,11 @@ def open_tiff(path: str, options: Options) -> TiffSource:
 
 def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSource:
     series, others = _main_series(path, tif, messages)
+    ome = about.OmeImage(tif.ome_metadata if tif.is_ome else None, list(tif.series).index(series))
     page = series.keyframe
     options.check_pixels(path, int(page.imagelength), int(page.imagewidth), whole=False)
     form = frame_format(path, page)
-    if form.plain is None:  # then a segment has to be decoded as a whole
+    if not form.is_plain:  # then a segment has to be decoded as a whole
         options.check_pixels(path, form.segment[0] * form.segment[1], form.segment[2], whole=True)
     # tifffile writes axes of length 1 for OME and ImageJ whether or not they mean anything.
     keep = "TZ" if series.kind == "shaped" else ""
@@ -124,13 +125,13 @@ def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSou
         dims=layout.dims,
         shape=_shape(layout, colour, orientation, form),
         dtype=colour.dtype,
-        channels=_names(tif, page, layout, colour),
+        channels=_names(ome, page, layout, colour),
         band=_band(form, orientation),
         interleaved=colour.whole or (form.shape[4] > 1 and layout.samples[0] == "c"),
         nodata=colour.nodata,
-        times=_times(tif, layout),
+        times=_times(tif, ome, layout),
         metadata={
-            **_metadata(tif, page, form, colour),
+            **_metadata(tif, ome, page, form, colour),
             **describe(tag, orientation),
             **({"notes": notes} if notes else {}),
         },
@@ -164,29 +165,29 @@ def _shape(layout: Layout, colour: Conversion, orientation: Orientation, form: F
 def _band(form: FrameFormat, orientation: Orientation) -> int:
     height = orientation.size(form.shape[2], form.shape[3])[0]
     if orientation.transposes:
-        step = form.segment[2] if form.tiled else _COLUMNS if form.plain is not None else height
+        step = form.segment[2] if form.tiled else _COLUMNS if form.is_plain else height
     else:
-        step = 1 if form.plain is not None and not form.tiled else form.segment[1]
+        step = 1 if form.is_plain and not form.tiled else form.segment[1]
     return min(step, height)
 
 
-def _names(tif: Any, page: Any, layout: Layout, colour: Conversion) -> tuple[str, ...]:
+def _names(ome: about.OmeImage, page: Any, layout: Layout, colour: Conversion) -> tuple[str, ...]:
     count = len(colour.channels)
-    if tif.is_ome and (found := _ome(tif).names(count)):
+    if found := ome.names(count):
         return found
     if layout.inner("c") == layout.lengths[1] and (found := about.gdal_names(page, colour.channels)):
         return found
     return colour.channels
 
 
-def _times(tif: Any, layout: Layout) -> Pixels | None:
+def _times(tif: Any, ome: about.OmeImage, layout: Layout) -> Pixels | None:
     if "t" not in layout.dims:
         return None
-    interval = _ome(tif).interval() if tif.is_ome else about.imagej_interval(tif.imagej_metadata or {})
+    interval = ome.interval() if tif.is_ome else about.imagej_interval(tif.imagej_metadata or {})
     return about.times(interval, layout.lengths[0])
 
 
-def _metadata(tif: Any, page: Any, form: FrameFormat, colour: Conversion) -> dict[str, Any]:
+def _metadata(tif: Any, ome: about.OmeImage, page: Any, form: FrameFormat, colour: Conversion) -> dict[str, Any]:
     kind = "BigTIFF" if tif.is_bigtiff else "TIFF"
     out: dict[str, Any] = {
         "format": f"OME-{kind}" if tif.is_ome else kind,
@@ -198,12 +199,8 @@ def _metadata(tif: Any, page: Any, form: FrameFormat, colour: Conversion) -> dic
     }
     if colour.about_alpha:
         out["alpha"] = colour.about_alpha
-    size = _ome(tif).pixel_size() if tif.is_ome else about.imagej_pixel_size(tif.imagej_metadata or {}, page)
+    size = ome.pixel_size() if tif.is_ome else about.imagej_pixel_size(tif.imagej_metadata or {}, page)
     return {**out, **({"pixel_size": size} if size else {})}
-
-
-def _ome(tif: Any) -> about.OmeImage:
-    return about.OmeImage(tif.ome_metadata, 0)
 
 
 def _stored(nodata: float | None, dtype: np.dtype[Any], colour: Conversion) -> float:
@@ -223,5 +220,6 @@ def _tag(page: Any, code: int) -> Any:
 def _unparsed(path: str, messages: list[str], error: Exception) -> SourceError:
     found = "; ".join([*messages, f"{type(error).__name__}: {error}"])
     return SourceError(
-        f"{path}: this TIFF cannot be parsed ({' '.join(found.split())}); it is truncated or damaged, fetch or write it again"
+        f"{path}: this TIFF cannot be parsed ({' '.join(found.split())}); it is truncated or "
+        f"damaged, fetch or write it again"
     )

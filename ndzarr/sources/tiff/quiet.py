@@ -37,7 +37,8 @@ logging.getLogger("tifffile").addFilter(_keep)
 def listening() -> Iterator[list[str]]:
     """Collect what tifffile logs in this thread."""
     before = getattr(_HEARD, "messages", None)
-    _HEARD.messages = messages = []
+    messages: list[str] = []
+    _HEARD.messages = messages
     try:
         yield messages
     finally:

@@ -2,8 +2,7 @@
 
 1. Each segment that overlaps the window is a task; tasks run in a few threads, as decoders and file reads release
    Python's lock.
-2. Plain pixels are not decoded: only the rows wanted are read, straight into the output where it has the same layout,
-   else through a buffer that fits the processor's cache.
+2. Plain pixels are not decoded: only the rows wanted are read (`plain`).
 3. Other segments are decoded by tifffile and the part wanted is copied.  A large strip that is only used in part is
    kept, as the next window will want the rest.
 """
@@ -15,21 +14,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ndzarr.errors import SourceError
 from ndzarr.sources.base import Pixels
 from ndzarr.sources.tiff.frame import FrameFormat, SegmentTable
+from ndzarr.sources.tiff.plain import BUFFER, DIRECT, fits, read_rows, read_run
 
-_BUFFER = 1 << 20
-"""Bytes read at a time where they cannot go straight into the output."""
-_DIRECT = 4 << 20
-"""Bytes read at a time where they can."""
-_FAR = 1 << 14
-"""Bytes between rows from which it is cheaper to read the part wanted of each than all of them."""
 _KEEP = 4 << 20
 """Decoded bytes from which a strip is kept."""
 _ALONE = 1 << 20
@@ -37,12 +30,18 @@ _ALONE = 1 << 20
 _MOST_THREADS = 8
 
 
+Window: TypeAlias = tuple[slice, slice, slice, slice]
+"""Samples, depth, rows, columns of a frame or a segment."""
+Cut: TypeAlias = tuple[int, slice, slice]
+"""A segment along one axis, the part of it that is wanted, and where that is in the window."""
+
+
 class Request(NamedTuple):
     """A window of one frame."""
 
     table: SegmentTable
     """Where the segments of the frame are."""
-    window: tuple[slice, slice, slice, slice]
+    window: Window
     """Samples, depth, rows, columns."""
     out: Pixels
     """Where pixels go: axes samples, depth, rows, columns; any strides."""
@@ -72,7 +71,7 @@ class SegmentReader:
         tasks = [task for request in requests for task in self._tasks(request)]
         size = sum(request.out.nbytes for request in requests)
         threads = min(self._threads, len(tasks))
-        if threads < 2 or (self._form.plain is not None and size <= _ALONE):
+        if threads < 2 or (self._form.is_plain and size <= _ALONE):
             for task in tasks:
                 task()
             return
@@ -90,32 +89,54 @@ class SegmentReader:
 
     def _tasks(self, request: Request) -> Iterator[Callable[[], None]]:
         table, window, out = request
-        for s in _range(window[0]) if self._form.shape[0] > 1 else (0,):
-            here, samples = out, window[0]
-            if self._form.shape[0] > 1:  # a plane per sample
-                here, samples = out[s - window[0].start : s - window[0].start + 1], slice(0, 1)
-            if table.together:
-                yield from self._rows_of_strips(table, s, (samples, *window[1:]), here)
-            else:
-                yield from self._segments(table, s, (samples, *window[1:]), here)
+        if self._form.shape[0] == 1:
+            yield from self._plane(table, 0, window, out)
+            return
+        for i, s in enumerate(_range(window[0])):  # a plane per sample
+            yield from self._plane(table, s, (slice(0, 1), *window[1:]), out[i : i + 1])
 
-    def _rows_of_strips(
-        self, table: SegmentTable, s: int, window: tuple[slice, ...], out: Pixels
-    ) -> Iterator[Callable[[], None]]:
+    def _plane(self, table: SegmentTable, s: int, window: Window, out: Pixels) -> Iterator[Callable[[], None]]:
+        if table.together:
+            return self._rows_of_strips(table, s, window, out)
+        if self._form.is_plain and self._form.tiled and self._form.segment[0] == 1:
+            return self._runs_of_tiles(table, s, window, out)
+        return self._segments(table, s, window, out)
+
+    def _rows_of_strips(self, table: SegmentTable, s: int, window: Window, out: Pixels) -> Iterator[Callable[[], None]]:
         """Tasks for rows of plain strips that lie one after the other."""
+        assert table.file is not None
         samples, depths, y, x = window
-        row = self._form.shape[3] * self._form.pixel_bytes
-        step = max(1, (_DIRECT if _whole(out[:, 0], self._form) else _BUFFER) // row)
-        for d in _range(depths):
+        columns = self._form.shape[3]
+        step = max(1, (DIRECT if fits(out[:, 0], self._form) else BUFFER) // (columns * self._form.pixel_bytes))
+        for i, d in enumerate(_range(depths)):
             start = int(table.offsets[s, d, 0, 0])
             for top in range(y.start, y.stop, step):
                 part = slice(top, min(top + step, y.stop))
-                target = out[:, d - depths.start, part.start - y.start : part.stop - y.start]
-                yield partial(self._plain, table, start, part, self._form.shape[3], samples, x, target)
+                target = out[:, i, part.start - y.start : part.stop - y.start]
+                yield partial(read_rows, table.file, self._form, start, columns, (samples, part, x), target)
 
-    def _segments(
-        self, table: SegmentTable, s: int, window: tuple[slice, ...], out: Pixels
-    ) -> Iterator[Callable[[], None]]:
+    def _runs_of_tiles(self, table: SegmentTable, s: int, window: Window, out: Pixels) -> Iterator[Callable[[], None]]:
+        """Tasks for plain tiles that are neighbours in the file, and for others one by one."""
+        samples, depths, y, x = window
+        size = self._form.segment[1] * self._form.segment[2] * self._form.pixel_bytes
+        columns = list(_overlaps(x, self._form.segment[2]))
+        for i, d in enumerate(_range(depths)):
+            for yi, y_in, y_out in _overlaps(y, self._form.segment[1]):
+                most = BUFFER // size if 2 * (y_in.stop - y_in.start) >= self._form.segment[1] else 1
+                offsets, counts = table.offsets[s, d, yi], table.counts[s, d, yi]
+                for run in _runs(columns, offsets, counts, size, most, self._form.segment[2]):
+                    xi, x_in, x_out = run[0]
+                    target = out[:, i, y_out, slice(x_out.start, run[-1][2].stop)]
+                    start = int(offsets[xi])
+                    if not counts[xi] or table.file is None:
+                        target[...] = self._fill
+                    elif len(run) > 1:
+                        yield partial(read_run, table.file, self._form, start, samples, y_in, target)
+                    else:
+                        cut = (samples, y_in, x_in)
+                        yield partial(read_rows, table.file, self._form, start, self._form.segment[2], cut, target)
+
+    def _segments(self, table: SegmentTable, s: int, window: Window, out: Pixels) -> Iterator[Callable[[], None]]:
         """Tasks for one segment each."""
         samples, *box = window
         cuts = [list(_overlaps(w, n)) for w, n in zip(box, self._form.segment, strict=True)]
@@ -126,47 +147,18 @@ class SegmentReader:
                     target = out[:, d_out, y_out, x_out]
                     if table.file is None or not table.counts[at]:
                         target[...] = self._fill
-                    elif self._form.plain is None:
-                        yield partial(self._decode, table, at, (d_in, y_in, x_in, samples), target)
+                    elif self._form.is_plain:
+                        yield partial(self._plain, table, at, (samples, d_in, y_in, x_in), target)
                     else:
-                        yield partial(self._plain_segment, table, at, (samples, d_in, y_in, x_in), target)
+                        yield partial(self._decode, table, at, (d_in, y_in, x_in, samples), target)
 
-    def _plain_segment(
-        self, table: SegmentTable, at: tuple[int, ...], window: tuple[slice, slice, slice, slice], out: Pixels
-    ) -> None:
+    def _plain(self, table: SegmentTable, at: tuple[int, ...], window: Window, out: Pixels) -> None:
+        assert table.file is not None
         samples, depths, y, x = window
         _, rows, columns = self._form.segment
-        for d in _range(depths):
+        for i, d in enumerate(_range(depths)):
             start = int(table.offsets[at]) + d * rows * columns * self._form.pixel_bytes
-            self._plain(table, start, y, columns, samples, x, out[:, d - depths.start])
-
-    def _plain(
-        self, table: SegmentTable, start: int, y: slice, columns: int, samples: slice, x: slice, out: Pixels
-    ) -> None:
-        """Read rows `y` of `columns` pixels that begin at byte `start`; `out` has axes samples, rows, columns."""
-        assert table.file is not None
-        assert self._form.plain is not None
-        pixel = self._form.pixel_bytes
-        row = columns * pixel
-        first = start + y.start * row
-        target = out.transpose(1, 2, 0)  # (rows, columns, samples)
-        if x.stop - x.start == columns and _whole(out, self._form):
-            table.file.read_into(first, target)
-            if not self._form.plain.isnative:
-                target.byteswap(inplace=True)
-            return
-        if row >= _FAR and (x.stop - x.start) * 4 < columns:
-            buffer = np.empty((x.stop - x.start, self._form.shape[4]), self._form.plain)
-            for i, line in enumerate(target):
-                table.file.read_into(first + i * row + x.start * pixel, buffer)
-                line[...] = buffer[:, samples]
-            return
-        step = max(1, _BUFFER // row)
-        lines = np.empty((min(step, len(target)), columns, self._form.shape[4]), self._form.plain)
-        for i in range(0, len(target), step):
-            part = target[i : i + step]
-            table.file.read_into(first + i * row, lines[: len(part)])
-            part[...] = lines[: len(part), x, samples]
+            read_rows(table.file, self._form, start, columns, (samples, y, x), out[:, i])
 
     def _decode(self, table: SegmentTable, at: tuple[int, ...], window: tuple[slice, ...], out: Pixels) -> None:
         pixels = self._decoded(table, at, window)[window]
@@ -212,13 +204,22 @@ def _range(part: slice) -> range:
     return range(part.start, part.stop)
 
 
-def _whole(out: Pixels, form: FrameFormat) -> bool:
-    """True if pixels in the file's order fill `out`, axes samples, rows, columns, without gaps."""
-    return out.shape[0] == form.shape[4] and out.transpose(1, 2, 0).flags.c_contiguous and prod(out.shape) > 0
-
-
-def _overlaps(window: slice, step: int) -> Iterator[tuple[int, slice, slice]]:
+def _overlaps(window: slice, step: int) -> Iterator[Cut]:
     """(segment, part of it, part of the window) for the segments of length `step` that a window touches."""
     for i in range(window.start // step, -(-window.stop // step)):
         start, stop = max(window.start, i * step), min(window.stop, (i + 1) * step)
         yield i, slice(start - i * step, stop - i * step), slice(start - window.start, stop - window.start)
+
+
+def _runs(cuts: list[Cut], offsets: Pixels, counts: Pixels, size: int, most: int, columns: int) -> Iterator[list[Cut]]:
+    """Group cuts along x: whole tiles, stored one right after the other, at most so many."""
+    run: list[Cut] = []
+    next_to_run = -1
+    for cut in cuts:
+        stored, whole = counts[cut[0]] > 0, cut[1].stop - cut[1].start == columns
+        if run and not (stored and whole and len(run) < most and offsets[cut[0]] == next_to_run):
+            yield run
+            run = []
+        run.append(cut)
+        next_to_run = int(offsets[cut[0]]) + size if stored and whole else -1
+    yield run

@@ -1,0 +1,332 @@
+"""Which source is already transcoded, and who makes it?
+
+A `Library` is a directory of pyramids, one per source and way of reading it.
+
+1. All that the pixels of a store depend on makes its *key*: the file's absolute path with symlinks resolved, its size
+   and time of modification, the `Request`, the encoding.  Resolved, because a link may come to point to another file of
+   the same size and age, and because two links to one file need only one store.
+2. The store is `STEM-KEY.zarr`.  Files of the same name have other keys; so has a file that was changed, whose old
+   store is never met again, until `prune` removes it.
+3. What is not there is made by whoever gets the lock of its key; all others wait for it.  The system takes locks from
+   processes that die.  Until it is complete a store is hidden (`pyramid.publish`); a damaged one is made again.
+
+A Zarr store, or a URL, that is given as a source is opened where it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ndzarr import batch, inventory
+from ndzarr.errors import MissingError, OptionError, SourceError
+from ndzarr.inventory import MALFORMED, Entry
+from ndzarr.locks import holding, lock_of
+from ndzarr.pyramid.layout import Encoding
+from ndzarr.pyramid.metadata import SCHEMA
+from ndzarr.pyramid.open import open_pyramid
+from ndzarr.pyramid.publish import discard, explained
+from ndzarr.pyramid.pyramid import Pyramid
+
+MAX_OPEN = 512
+"""Pyramids that a library keeps open."""
+_TICK = 0.02
+"""Seconds; file systems note times of modification a little more often than this."""
+
+
+class Request(NamedTuple):
+    """A source, and how it is to be read; see `ndzarr.transcode`."""
+
+    path: str
+    orient: bool | tuple[int, int] = True
+    axes: str | None = None
+    channels: tuple[str, ...] | None = None
+    nodata: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where the store of a request is, or will be."""
+
+    store: Path
+    origin: dict[str, Any]
+    """What the store must say of its source: path, size, mtime_ns and key."""
+
+
+def default_root() -> Path:
+    """`$NDZARR_CACHE`, else `ndzarr` in the user's cache directory (`$XDG_CACHE_HOME`, else ~/.cache)."""
+    if own := os.environ.get("NDZARR_CACHE"):
+        return Path(own).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(cache if os.path.isabs(cache) else Path.home() / ".cache") / "ndzarr"
+
+
+class Library:
+    """
+    A directory of pyramids, made when they are first asked for.
+
+    Any number of processes and threads may share one.  It pickles to its parameters.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        encoding: Encoding | None = None,
+        max_pixels: int | None = None,
+        max_open: int = MAX_OPEN,
+    ) -> None:
+        """
+        Take a directory, which is made when something is written to it.
+
+        Parameters
+        ----------
+        root
+            The directory; `default_root()` if left out.
+        encoding
+            How sources are encoded.
+        max_pixels
+            Refuse larger images; see `ndzarr.transcode`.
+        max_open
+            Keep so many pyramids open.
+        """
+        self.root = Path(os.path.abspath(default_root() if root is None else root))
+        """Where the stores are."""
+        self.encoding = encoding or Encoding()
+        """How they are encoded."""
+        self.max_pixels = max_pixels
+        self.max_open = max_open
+        self._open: OrderedDict[Request, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
+        self._begun = False
+
+    def __repr__(self) -> str:
+        return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open)
+
+    def pyramid(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        orient: bool | tuple[int, int] = True,
+        axes: str | None = None,
+        channels: Sequence[str] | None = None,
+        nodata: float | None = None,
+    ) -> Pyramid:
+        """
+        The pyramid of a source, transcoded now if it is not there or was made from another version of the file.
+
+        Where it is open already, that costs one look at the file's time of modification.
+
+        Parameters
+        ----------
+        source
+            Path of an image file; or of a Zarr store, or its URL, which is opened in place.
+        orient, axes, channels, nodata
+            How the file is to be read; see `ndzarr.transcode`.
+
+        Raises
+        ------
+        SourceError, MissingError
+            The file cannot be used.
+        WriteError
+            The library's directory cannot be written, or the disk is full.
+        """
+        request = as_request(source, orient, axes, channels, nodata)
+        try:
+            seen = _signature(request.path)
+        except OSError:
+            return self._resolve(request)  # says what is wrong
+        held = self._open.get(request)
+        if held is not None and held[0] == seen:
+            with suppress(KeyError):  # another thread dropped it
+                self._open.move_to_end(request)
+            return held[1]
+        pyramid = self._resolve(request)
+        self._open[request] = seen, pyramid
+        while len(self._open) > self.max_open:
+            with suppress(KeyError):
+                self._open.popitem(last=False)
+        return pyramid
+
+    def prepare(
+        self,
+        sources: Iterable[str | os.PathLike[str] | tuple[Any, ...]],
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        """
+        Make the pyramids of many sources, several at a time.
+
+        Parameters
+        ----------
+        sources
+            Paths, or `Request`s (any tuples of their fields).  Those that are there already cost a look at the file.
+        workers
+            Number of threads; the number of processors if left out.
+        progress
+            Show a bar of sources.
+
+        Raises
+        ------
+        BatchError
+            Some could not be used: its `failures` say which, and why.  All others are done.
+        WriteError
+            The library's directory cannot be written, or the disk is full.
+        """
+        tasks: dict[Path, batch.Task] = {}
+        failures = []
+        for item in sources:
+            request = as_request(*item) if isinstance(item, tuple) else as_request(item)
+            try:
+                slot = None if _in_place(request.path) else self._slot(request)
+            except (SourceError, MissingError) as error:
+                failures.append(batch.Failure(request.path, error))
+                continue
+            if slot is not None and not os.path.exists(f"{slot.store}/zarr.json"):
+                tasks[slot.store] = batch.Task(request.path, partial(self._make, slot, request))
+        failures += batch.run(list(tasks.values()), workers, progress)
+        if failures:
+            raise batch.BatchError(failures)
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything in the library, by name; files and stores that it did not make are left out."""
+        return inventory.entries(self.root)
+
+    def prune(self, dry_run: bool = False) -> list[Entry]:
+        """
+        Remove what is never read again: stale, orphaned, damaged and unfinished stores, and locks of dead processes.
+
+        A source on a disk that is not mounted counts as gone.
+
+        Parameters
+        ----------
+        dry_run
+            Only say what would be removed.
+
+        Returns
+        -------
+        What was removed.
+        """
+        return inventory.prune(self.root, dry_run)
+
+    def _resolve(self, request: Request) -> Pyramid:
+        if _in_place(request.path):
+            if request[2:] != Request("")[2:]:
+                raise OptionError(
+                    f"{request.path}: axes, channels and nodata of a Zarr store are what it says they are"
+                )
+            return open_pyramid(request.path)
+        slot = self._slot(request)
+        return self._find(slot) or self._make(slot, request)
+
+    def _slot(self, request: Request) -> _Slot:
+        real = os.path.realpath(request.path)
+        try:
+            found = os.stat(real)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingError(f"{os.path.abspath(request.path)}: there is no such file; check its name") from error
+        except OSError as error:
+            raise SourceError(
+                f"{request.path}: it cannot be looked at ({error.strerror}); check its permissions"
+            ) from error
+        origin = {"path": real, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+        told = [SCHEMA, origin, request[1:], self.encoding.as_json()]
+        key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        stem = re.sub(r"[^\w.-]", "_", Path(real).stem, flags=re.ASCII)[:64]
+        return _Slot(self.root / f"{stem}-{key}.zarr", {**origin, "key": key})
+
+    def _find(self, slot: _Slot) -> Pyramid | None:
+        """The pyramid, if it is there and undamaged."""
+        try:
+            pyramid = open_pyramid(slot.store)
+            source = pyramid.attrs["ndzarr"]["source"]
+            return pyramid if all(source[name] == value for name, value in slot.origin.items()) else None
+        except (MissingError, *MALFORMED):
+            return None
+
+    def _make(self, slot: _Slot, request: Request, turn: batch.Turn | None = None) -> Pyramid:
+        self._begin()
+        with holding(lock_of(slot.store), None if turn is None else turn.check):
+            pyramid = self._find(slot)  # made by another meanwhile?
+            if pyramid is None:
+                if os.path.lexists(slot.store):
+                    discard(slot.store)
+                self._write(slot, request, turn)
+                pyramid = open_pyramid(slot.store)
+        return pyramid
+
+    def _begin(self) -> None:
+        """Make the directory; remove what killed processes left in it."""
+        if not self._begun:
+            with explained(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+                inventory.sweep(self.root)
+            self._begun = True
+
+    def _write(self, slot: _Slot, request: Request, turn: batch.Turn | None) -> None:
+        from ndzarr.sources.open import open_source
+        from ndzarr.transcoding import write_pyramid
+
+        _settle(slot.origin["mtime_ns"])
+        options = request._asdict()
+        with open_source(options.pop("path"), **options, max_pixels=self.max_pixels) as source:
+            if os.path.realpath(request.path) != slot.origin["path"]:
+                raise SourceError(f"{request.path}: came to be a link to another file just now; try again")
+            guarded = source if turn is None else turn.guard(source)
+            threads = None if turn is None else turn.threads
+            write_pyramid(guarded, slot.store, self.encoding, origin=slot.origin, workers=threads)
+
+
+def as_request(
+    source: str | os.PathLike[str],
+    orient: bool | tuple[int, int] = True,
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    nodata: float | None = None,
+) -> Request:
+    """A `Request` in its one form, so that equal ones are equal."""
+    path = os.fsdecode(source)
+    if path[:1] == "~":
+        path = os.path.expanduser(path)
+    if nodata is not None and nodata != nodata:
+        nodata = _NAN
+    return Request(path, orient, axes, None if channels is None else tuple(channels), nodata)
+
+
+_NAN = float("nan")
+"""The one that stands for all of them: tuples that hold the same object are equal."""
+
+
+def _in_place(path: str) -> bool:
+    """True for stores and URLs, which are not transcoded."""
+    return "://" in path or os.path.isdir(path)
+
+
+def _signature(path: str) -> tuple[int, ...]:
+    """What changes when a file, or the metadata of a store, is replaced or written to."""
+    if "://" in path:
+        return ()
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        with suppress(FileNotFoundError):
+            found = os.stat(os.path.join(path, "zarr.json"))
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _settle(mtime_ns: int) -> None:
+    """Wait until another change of the file would show in its time of modification."""
+    age = time.time() - mtime_ns / 1e9
+    if 0 <= age < _TICK:
+        time.sleep(_TICK - age)

@@ -1,0 +1,67 @@
+"""How is every asset returned at its own resolution?
+
+A sample is then ragged: a DataTree with one child per frame and asset, named `frame/channels`, each a Dataset of the
+same window.  `realign_native='largest'` gives them all the size of the finest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray
+
+from ndzarr.sampler.annotations import Lookup
+from ndzarr.sampler.assembly import compose, read
+from ndzarr.sampler.sample import label
+from ndzarr.sampler.scene import Asset, Frame, Scene
+from ndzarr.sampler.target import Target
+
+if TYPE_CHECKING:
+    from ndzarr.sampler.coco import CocoSampler
+
+
+def load_native(
+    sampler: CocoSampler, given: Mapping[str, Any], target: Target, scene: Scene, lookup: Lookup
+) -> xarray.DataTree:
+    """One child per frame and asset; all are read by one plan."""
+    wanted = None if scene.channels is None else {name for _, name in scene.channels}
+    parts = [
+        (frame, asset, names)
+        for frame in scene.frames
+        for asset in frame.assets
+        if (names := _names(sampler, asset, wanted))
+    ]
+    sizes = [_native_size(scene, frame, asset, target.scale) for frame, asset, _ in parts]
+    if target.native == "largest" and sizes:
+        sizes = [(max(h for h, _ in sizes), max(w for _, w in sizes))] * len(sizes)
+    compositions = [
+        compose(_alone(scene, frame, asset, n, names), sampler.pyramid)
+        for (frame, asset, names), n in zip(parts, sizes, strict=True)
+    ]
+    children: dict[str, Any] = {}
+    for (frame, _, names), made, (image, valid) in zip(parts, compositions, read(compositions), strict=True):
+        context = sampler.context(given, made.scene, lookup)
+        name = f"{scene.frames.index(frame)}/{'|'.join(names).replace('/', '_')}"
+        children[name] = label(context, made.channels, image, valid)
+    return xarray.DataTree.from_dict(children)
+
+
+def _names(sampler: CocoSampler, asset: Asset, wanted: set[str] | None) -> tuple[str, ...]:
+    have = asset.channels or sampler.pyramid(asset).channels
+    return have if wanted is None else tuple(name for name in have if name in wanted)
+
+
+def _alone(scene: Scene, frame: Frame, asset: Asset, n: tuple[int, int], names: tuple[str, ...]) -> Scene:
+    from dataclasses import replace
+
+    return replace(scene.of_asset(frame, asset, n), channels=tuple(("*", name) for name in names))
+
+
+def _native_size(scene: Scene, frame: Frame, asset: Asset, scale: tuple[float, float]) -> tuple[int, int]:
+    """Output pixels along (y, x) so that one is one pixel of the asset, times the scale."""
+    to_space = frame.to_video @ asset.to_image if scene.video else asset.to_image
+    sx, sy = np.linalg.norm(to_space[:2, 0]), np.linalg.norm(to_space[:2, 1])
+    height, width = scene.y[1] - scene.y[0], scene.x[1] - scene.x[0]
+    return max(1, round(height / sy * scale[1])), max(1, round(width / sx * scale[0]))

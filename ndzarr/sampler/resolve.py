@@ -1,0 +1,184 @@
+"""What does a target mean for a given dataset?
+
+`resolve` fills in what only the dataset knows: which frames there are, how large the sampled space is, where an
+annotation lies, how many metres a pixel covers.  The result is a `Scene`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ndzarr.errors import TargetError
+from ndzarr.geometry.affine import IDENTITY, warp_boxes
+from ndzarr.geometry.region import output_length
+from ndzarr.sampler.dataset import Dataset
+from ndzarr.sampler.scene import Frame, Scene
+from ndzarr.sampler.target import Target
+from ndzarr.sampler.values import interval
+
+
+def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tuple[int, int]]) -> Scene:
+    """
+    The scene of a target.
+
+    Parameters
+    ----------
+    pixel_size
+        (height, width) of a frame whose size the dataset does not state, from its file.
+
+    Raises
+    ------
+    TargetError
+        The target names something that the dataset does not have, or leaves open what it must say.
+    """
+    if target.key is not None or target.lead:
+        raise TargetError("key, t and z name pyramids and their axes; a CocoSampler takes gid, gids, vidid or aid")
+    target = _with_annotation(target, dataset)
+    if target.gids is None and target.vidid is None:
+        raise TargetError("a target needs one of gid, gids, vidid and aid")
+    frames = _frames(target, dataset)
+    space = _space(frames, target, dataset, pixel_size)
+    height, width = _window_size(target, target.size)
+    y = _padded(interval(target.y, target.centre[0], height, space[0]), target.pad[1])
+    x = _padded(interval(target.x, target.centre[1], width, space[1]), target.pad[2])
+    sx, sy = _scale(target, dataset, frames)
+    n = target.output_dims or (output_length("y", y, sy), output_length("x", x, sx))
+    return Scene(
+        frames=frames,
+        video=target.video,
+        space=space,
+        y=y,
+        x=x,
+        n=n,
+        channels=dataset.channels(target.channels),
+        sampling=target.sampling,
+        padding=target.padding,
+        nodata=target.nodata,
+        dtype=target.dtype,
+    )
+
+
+def _with_annotation(target: Target, dataset: Dataset) -> Target:
+    """Fill in what `aid` says: the image, the centre and the size of the window."""
+    if target.aid is None:
+        return target
+    annotation = dataset.annotation(target.aid)
+    gid = annotation["image_id"]
+    gids = target.gids or (dataset.video_frames(target.vidid) if target.vidid is not None else (gid,))
+    if gid not in gids:
+        raise TargetError(f"aid={target.aid!r} is an annotation of image {gid!r}, not of {list(gids)!r}")
+    target = target if target.vidid is not None else replace(target, gids=gids)
+    if target.y is not None or target.x is not None:
+        return target
+    if annotation.get("bbox") is None:
+        raise TargetError(f"aid={target.aid!r} has no bbox; give the window with cx, cy, width and height")
+    box = np.asarray(annotation["bbox"], float)
+    if target.video:
+        box = warp_boxes(dataset.frame(gid).to_video, box)[0]
+    x, y, width, height = box.tolist()
+    return replace(
+        target,
+        centre=(y + height / 2, x + width / 2) if target.centre == (None, None) else target.centre,
+        size=(height, width) if target.size == (None, None) else target.size,
+    )
+
+
+def _window_size(target: Target, size: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    """(height, width) after `window_dims` has had its say."""
+    if isinstance(target.window_dims, tuple):
+        return target.window_dims
+    if target.window_dims == "square":
+        if size[0] is None or size[1] is None:
+            raise TargetError("window_dims='square' needs width and height, or aid")
+        return max(size[0], size[1]), max(size[0], size[1])
+    return size
+
+
+def _padded(window: tuple[int, int], pad: tuple[int, int]) -> tuple[int, int]:
+    return window[0] - pad[0], window[1] + pad[1]
+
+
+def _frames(target: Target, dataset: Dataset) -> tuple[Frame, ...]:
+    gids = target.gids if target.gids is not None else dataset.video_frames(target.vidid)
+    if target.vidid is not None and target.gids is not None:
+        strangers = set(gids) - set(dataset.video_frames(target.vidid))
+        if strangers:
+            raise TargetError(f"gids={list(gids)!r}: {sorted(strangers)!r} are no frames of vidid={target.vidid!r}")
+    if target.time is None:
+        wanted: Sequence[int] = range(len(gids))
+    elif not target.video:
+        raise TargetError("time_slice needs a video target: give vidid")
+    else:
+        wanted = _time_range(target.time, len(gids))
+    before, after = target.pad[0]
+    step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
+    head = [wanted[0] - step * k for k in range(before, 0, -1)]
+    tail = [wanted[-1] + step * k for k in range(1, after + 1)]
+    return tuple(_frame_at(i, gids, dataset) for i in (*head, *wanted, *tail))
+
+
+def _time_range(time: Any, length: int) -> range:
+    """Positions of frames; those outside [0, length) are padding."""
+    if not isinstance(time, slice):
+        time = slice(time, time + 1)
+    start, step = 0 if time.start is None else int(time.start), 1 if time.step is None else int(time.step)
+    stop = length if time.stop is None else int(time.stop)
+    if step < 1 or start >= stop:
+        raise TargetError(f"time_slice={time!r}: expected start < stop and a step of at least 1")
+    return range(start, stop, step)
+
+
+def _frame_at(position: int, gids: Sequence[Any], dataset: Dataset) -> Frame:
+    if 0 <= position < len(gids):
+        return dataset.frame(gids[position])
+    edge = dataset.frame(gids[0 if position < 0 else -1])
+    beyond = position if position < 0 else position - len(gids) + 1
+    return Frame(None, (), edge.size, IDENTITY, edge.index + beyond, None, "padding")
+
+
+def _space(
+    frames: Sequence[Frame], target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tuple[int, int]]
+) -> tuple[int, int]:
+    """(height, width) of the sampled space: the video's, or the image's."""
+    real = [f for f in frames if f.gid is not None]
+    if not real:
+        raise TargetError(f"time_slice={target.time!r} lies wholly outside the video")
+    if target.video and (size := dataset.video_size(real[0].gid)) is not None:
+        return size
+    if target.video and len({f.size for f in real}) > 1:
+        sizes = sorted({str(f.size) for f in real})
+        raise TargetError(
+            f"frames have different sizes, {', '.join(sizes)}, and their video states none; give it width and height"
+        )
+    if real[0].size is not None:
+        return real[0].size[1], real[0].size[0]
+    if not real[0].assets:
+        raise TargetError(f"{real[0].name} has neither a file nor width and height")
+    return pixel_size(real[0])
+
+
+def _scale(target: Target, dataset: Dataset, frames: Sequence[Frame]) -> tuple[float, float]:
+    """(along x, along y), from `scale` and `resolution`."""
+    if target.resolution is None:
+        return target.scale
+    wanted = _metres(target.resolution)
+    gid = next(f.gid for f in frames if f.gid is not None)
+    have = dataset.resolution(gid, target.video)
+    return have[0] / wanted * target.scale[0], have[1] / wanted * target.scale[1]
+
+
+def _metres(resolution: Any) -> float:
+    """Metres per pixel from a number or from text such as '10GSD' or '0.5 m'."""
+    found = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(GSD|mGSD|m|meters?|metres?)?\s*", str(resolution), re.IGNORECASE)
+    try:
+        value = float(found.group(1)) if found else 0.0
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise TargetError(f"resolution={resolution!r}: expected metres per pixel, such as 10 or '10GSD'")
+    return value

@@ -1,0 +1,180 @@
+"""What does one value of a target mean?
+
+Each function takes what a person wrote under a key, and returns it in one form, or says what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+
+from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.pyramid.region import Sampling
+
+PAD_MODES = (
+    "constant", "edge", "linear_ramp", "maximum", "mean", "median", "minimum", "reflect", "symmetric", "wrap", "empty",
+)  # fmt: skip
+"""The modes of numpy.pad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What is put where a window lies outside the data."""
+
+    mode: str = "constant"
+    """One of `PAD_MODES`."""
+    fill: float | None = None
+    """Value for 'constant', missing channels and, where asked, nodata; None means 0, or NaN for nodata='float'."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Other arguments of numpy.pad."""
+
+
+NO_PADDING = Padding()
+"""Constant, with the fill value that suits the type."""
+
+NODATA = ("float", "ma", "auto", "fill")
+"""'float': NaN, in a floating type; 'ma': kept, `valid` says where; 'fill': replaced by the fill value; 'auto':
+'float' for floating types, else 'ma'."""
+
+
+def bounds(name: str, want: Any) -> tuple[int, int] | None:
+    """Start and stop of a slice along an axis; None for the whole axis."""
+    if want is None or want == slice(None):
+        return None
+    if not isinstance(want, slice) or want.start is None or want.stop is None or want.step not in (None, 1):
+        raise TargetError(f"{name}={want!r}: expected slice(start, stop) with step 1")
+    return int(want.start), int(want.stop)
+
+
+def window_dims(value: Any) -> Any:
+    """'extent', 'square', (height, width) or None."""
+    if value is None or value in ("extent", "square"):
+        return value
+    if isinstance(value, str) or len(value) != 2:
+        raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)")
+    return tuple(value)
+
+
+def channels(value: Any) -> str | tuple[str, ...] | None:
+    """A channel code, or names; None for all."""
+    if value is None or value == "<all>":
+        return None
+    return value if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def padding(given: Mapping[str, Any]) -> Padding:
+    """What `padkw` and `fill` mean together."""
+    options = dict(given.get("padkw") or {})
+    mode = one_of("padkw mode", options.pop("mode", "constant"), PAD_MODES) or "constant"
+    fill = options.pop("constant_values", given.get("fill"))
+    if fill is not None and not np.isscalar(fill):
+        raise TargetError(f"padkw constant_values={fill!r}: expected one number for all sides")
+    return Padding(mode, fill, tuple(sorted(options.items())))  # type: ignore[arg-type]
+
+
+def pad(value: Any, video: bool) -> tuple[tuple[int, int], ...]:
+    """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis."""
+    if value is None:
+        return ((0, 0), (0, 0), (0, 0))
+    axes = [value, value] if isinstance(value, int) else list(value)
+    if len(axes) == 2:
+        axes = [0, *axes]
+    if len(axes) != 3 or (axes[0] not in (0, (0, 0)) and not video):
+        raise TargetError(f"pad={value!r}: expected a number, (y, x), or for videos (t, y, x)")
+    pairs = [(a, a) if isinstance(a, int) else tuple(a) for a in axes]
+    if any(len(p) != 2 or not all(isinstance(n, int) for n in p) for p in pairs):
+        raise TargetError(f"pad={value!r}: expected integers, or (before, after) per axis")
+    return tuple((int(p[0]), int(p[1])) for p in pairs)
+
+
+def pair(name: str, value: Any) -> tuple[int, int] | None:
+    """(height, width), or None."""
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2 or min(value) < 1:
+        raise TargetError(f"{name}={value!r}: expected (height, width), each at least 1")
+    return int(value[0]), int(value[1])
+
+
+def one_of(name: str, value: Any, known: Sequence[str]) -> str | None:
+    """A value that must be one of a few words; None if not given."""
+    if value is None:
+        return None
+    if value not in known:
+        raise TargetError(f"{name}={value!r} is not known{did_you_mean(value, known)}")
+    return str(value)
+
+
+def dtype(value: Any) -> np.dtype[Any] | None:
+    """A numpy type, or None."""
+    if value is None:
+        return None
+    try:
+        wanted: np.dtype[Any] = np.dtype(value)
+        return wanted
+    except TypeError:
+        raise TargetError(f"dtype={value!r} is no numpy type") from None
+
+
+def native(given: Mapping[str, Any]) -> str | None:
+    """What `use_native_scale` and `realign_native` mean together."""
+    realign = given.get("realign_native")
+    if realign not in (None, False, "largest"):
+        raise TargetError(f"realign_native={realign!r}: expected 'largest'")
+    if not given.get("use_native_scale"):
+        return None
+    return "largest" if realign else "ragged"
+
+
+def sampling(given: Mapping[str, Any]) -> Sampling:
+    """What `interpolation` and `antialias` mean together."""
+    antialias = given.get("antialias")
+    return Sampling(given.get("interpolation") or "auto", None if antialias in (None, "auto") else bool(antialias))
+
+
+def scale(value: Any) -> tuple[float, float]:
+    """(along x, along y) from a number or a pair."""
+    if value is None:
+        return 1.0, 1.0
+    pair = tuple(value) if isinstance(value, (Sequence, Mapping)) or hasattr(value, "__len__") else (value, value)
+    try:
+        sx, sy = (float(v) for v in pair)
+    except (TypeError, ValueError):
+        raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)") from None
+    if not (sx > 0 and sy > 0):
+        raise TargetError(f"scale={value!r}: expected numbers above 0")
+    return sx, sy
+
+
+def centred(centre: float, size: float) -> tuple[int, int]:
+    """
+    The half-open interval of exactly `ceil(size)` pixels (at least 1) around a continuous centre, as ndsampler has it.
+
+    Examples
+    --------
+    >>> centred(50, 20), centred(50.5, 3), centred(50, 19.5)
+    ((40, 60), (49, 52), (40, 60))
+    """
+    n = max(1, ceil(size - 1e-6))
+    start = floor(centre - n / 2 + 1e-9)
+    return start, start + n
+
+
+def interval(given: tuple[int, int] | None, centre: float | None, size: float | None, length: int) -> tuple[int, int]:
+    """
+    A half-open interval along one axis from what a target gives; what is not given is the whole axis.
+
+    Examples
+    --------
+    >>> interval(None, 50, 20, 100), interval(None, None, None, 100)
+    ((40, 60), (0, 100))
+    """
+    if given is not None:
+        return given
+    if centre is None:
+        return (0, length) if size is None else centred(length / 2, size)
+    return centred(centre, length if size is None else size)

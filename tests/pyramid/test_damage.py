@@ -1,0 +1,169 @@
+"""Damaged files are named, and never come back as pixels."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arrays import examples, make, random_array, same
+from hypothesis import given
+from hypothesis import strategies as st
+from ndzarr.errors import DamagedError, StoreError
+from ndzarr.pyramid.cache import SHARDS
+from ndzarr.pyramid.layout import Encoding
+
+import ndzarr
+
+ENCODINGS = {
+    "fast": Encoding(chunks=(("y", 32), ("x", 32)), shard=64),
+    "compact": Encoding("compact", chunks=(("y", 32), ("x", 32)), shard=64),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(ENCODINGS))
+def store(request, tmp_path_factory):
+    """(array, pyramid): 2 x 2 shards of 2 x 2 chunks, one shard without any pixel but zeros."""
+    array = random_array((1, 120, 128), "u2")
+    array[:, 64:, 64:] = 0
+    array[:, :32, 96:] = 0
+    return array, make(tmp_path_factory.mktemp("damage"), array, encoding=ENCODINGS[request.param])
+
+
+def shards(pyramid):
+    return sorted(p for p in Path(pyramid.path, "0", "image", "c").rglob("*") if p.is_file())
+
+
+class Damaged:
+    """A file with other bytes, for a while; nothing mapped of it before or after."""
+
+    def __init__(self, file, content):
+        self.file, self.content, self.kept = file, content, file.read_bytes()
+
+    def __enter__(self):
+        self.replace(self.content)
+
+    def __exit__(self, *_):
+        self.replace(self.kept)
+
+    def replace(self, content):
+        SHARDS.clear()
+        self.file.unlink(missing_ok=True)
+        if content is not None:
+            self.file.write_bytes(content)
+
+
+def test_every_shard_of_a_store_is_a_file_so_that_a_lost_one_is_noticed(store):
+    assert [p.relative_to(Path(store[1].path, "0/image/c")).as_posix() for p in shards(store[1])] == [
+        "0/0/0", "0/0/1", "0/1/0", "0/1/1",
+    ]  # fmt: skip
+
+
+@given(st.data(), st.integers(0, 3), st.integers(1, 255))
+@examples(100)
+def test_any_flipped_byte_is_damage_that_names_the_file(store, data, number, flip):
+    array, pyramid = store
+    file = shards(pyramid)[number]
+    content = bytearray(file.read_bytes())
+    # half of the examples in the index, which is a small part of the file
+    index = 4 * 16 + 4
+    low = data.draw(st.sampled_from((0, len(content) - index)))
+    content[data.draw(st.integers(low, len(content) - 1))] ^= flip
+    with Damaged(file, bytes(content)):
+        with pytest.raises(DamagedError, match=str(file)):
+            pyramid.read()
+        with pytest.raises(DamagedError, match=str(file)):
+            ndzarr.open(pyramid.path).window(scale=0.7)
+    assert same(pyramid.read(), array)
+
+
+@given(st.data(), st.integers(0, 3))
+@examples(60)
+def test_a_truncated_shard_is_damage_that_names_the_file(store, data, number):
+    array, pyramid = store
+    file = shards(pyramid)[number]
+    content = file.read_bytes()
+    with Damaged(file, content[: data.draw(st.integers(0, len(content) - 1))]), pytest.raises(
+        DamagedError, match=str(file)
+    ):
+        pyramid.read()
+    assert same(pyramid.read(), array)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: b + b"\0", lambda b: b[1:], lambda b: bytes(len(b)), lambda b: b"\xff" * len(b), lambda b: b[:-1],
+        lambda b: b"", lambda b: None,
+    ],
+    ids=["a byte more", "first byte lost", "zeros", "ones", "last byte lost", "empty", "deleted"],
+)  # fmt: skip
+def test_a_shard_of_other_bytes_is_damage_that_names_the_file(store, number, change):
+    array, pyramid = store
+    file = shards(pyramid)[number]
+    content = file.read_bytes()
+    with Damaged(file, change(content)), pytest.raises(DamagedError, match=str(file)):
+        pyramid.read()
+    assert same(pyramid.read(), array)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_bytes_that_no_index_speaks_of_change_nothing(store, number):
+    array, pyramid = store
+    file = shards(pyramid)[number]
+    content = file.read_bytes()
+    index = content[-(4 * 16 + 4) :]
+    with Damaged(file, content + b"whatever" + index):
+        assert same(pyramid.read(), array)
+
+
+def test_damage_elsewhere_does_not_keep_windows_from_being_read(store):
+    array, pyramid = store
+    file = shards(pyramid)[0]
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1  # of the first chunk
+    with Damaged(file, bytes(content)):
+        assert same(pyramid.read(y=slice(32, 120)), array[:, 32:])
+        assert same(pyramid.read(x=slice(32, 128)), array[:, :, 32:])
+        with pytest.raises(DamagedError, match="checksum"):
+            pyramid.read(y=slice(31, 33), x=slice(31, 33))
+
+
+def test_damage_in_a_thread_is_raised_where_the_window_was_asked_for(tmp_path):
+    array = random_array((1, 3000, 3000), "u2")
+    pyramid = make(tmp_path, array)
+    file = max(shards(pyramid))
+    content = bytearray(file.read_bytes())
+    content[100] ^= 255
+    with Damaged(file, bytes(content)), pytest.raises(DamagedError, match=str(file)):
+        pyramid.read()
+    assert same(pyramid.read(), array), "the threads are still of use"
+
+
+def test_a_lost_level_is_damage_too(tmp_path):
+    pyramid = make(tmp_path, random_array((1, 300, 300), "u1"))
+    shutil.rmtree(Path(pyramid.path, "1"))
+    again = ndzarr.open(pyramid.path)
+    with pytest.raises(StoreError, match="1/image"):
+        again.read(level=1)
+    with pytest.raises(StoreError, match="1/image"):
+        again.window(scale=0.5)
+
+
+def test_a_shard_that_is_no_file_is_an_error_not_zeros(tmp_path):
+    pyramid = make(tmp_path, random_array((1, 30, 30), "u1"))
+    file = shards(pyramid)[0]
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        pyramid.read()
+
+
+def test_lazy_arrays_raise_damage_as_well(tmp_path):
+    array = random_array((1, 30, 30), "u1")
+    pyramid = make(tmp_path, array)
+    lazy = pyramid.to_xarray()
+    assert np.array_equal(lazy.values, array)
+    file = shards(pyramid)[0]
+    with Damaged(file, file.read_bytes()[::-1]), pytest.raises(DamagedError, match=str(file)):
+        lazy.compute(scheduler="synchronous")

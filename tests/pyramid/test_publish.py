@@ -1,0 +1,259 @@
+"""A store is there whole or not at all, whatever happens while it is written."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arrays import ArraySource, make, random_array, same
+from ndzarr.errors import ExistsError, MissingError, NdzarrError, SourceError, WriteError
+from ndzarr.pyramid import publish, writer
+from ndzarr.pyramid.layout import Encoding
+from ndzarr.transcoding import write_pyramid
+
+import ndzarr
+
+ROOT = Path(ndzarr.__file__).parents[1]
+
+
+def fail_at(number, error):
+    """A `before_read` that raises at that read."""
+
+    def check(done):
+        if done == number:
+            raise error
+
+    return check
+
+
+def banded(array, monkeypatch, **options):
+    """A source that is read in many small bands."""
+    monkeypatch.setattr("ndzarr.transcoding.BAND_BYTES", 1)
+    return ArraySource(array, band=16, **options)
+
+
+@pytest.mark.parametrize("number", [0, 1, 7])
+@pytest.mark.parametrize("error", [SourceError("torn"), RuntimeError("bug"), KeyboardInterrupt(), MemoryError()])
+def test_a_source_that_fails_leaves_nothing(tmp_path, monkeypatch, number, error):
+    source = banded(random_array((1, 300, 300), "u1"), monkeypatch, before_read=fail_at(number, error))
+    with pytest.raises(type(error)):
+        write_pyramid(source, tmp_path / "a.zarr", Encoding(chunks=(("y", 32), ("x", 32))))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fail(self, chunk):
+        raise RuntimeError("no codec today")
+
+    monkeypatch.setattr("ndzarr.pyramid.codec.ChunkCodec.encode", fail)
+    with pytest.raises(RuntimeError, match="no codec today"):
+        make(tmp_path, random_array((1, 300, 300), "u1"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "words"), [(28, "disk is full"), (13, "may not be written"), (24, "too many open files")])
+def test_a_disk_that_fails_is_said_to_and_leaves_nothing(tmp_path, monkeypatch, number, words):
+    def fail(self, *args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("ndzarr.pyramid.shard.ShardWriter.add", fail)
+    with pytest.raises(WriteError, match=words):
+        make(tmp_path, random_array((1, 300, 300), "u1"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [SourceError("torn"), KeyboardInterrupt()])
+def test_a_failed_overwrite_keeps_the_old_store(tmp_path, monkeypatch, error):
+    old = random_array((1, 300, 300), "u1", 1)
+    make(tmp_path, old)
+    source = banded(random_array((1, 300, 300), "u1", 2), monkeypatch, before_read=fail_at(5, error))
+    with pytest.raises(type(error)):
+        write_pyramid(source, tmp_path / "a.zarr", Encoding(), overwrite=True)
+    assert same(ndzarr.open(tmp_path / "a.zarr").read(), old)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_rename_that_fails_brings_the_old_store_back(tmp_path, monkeypatch, error):
+    old = random_array((1, 30, 30), "u1", 1)
+    make(tmp_path, old)
+    rename, calls = os.rename, []
+
+    def second_fails(a, b):
+        calls.append((a, b))
+        if len(calls) == 2:
+            raise error
+        rename(a, b)
+
+    monkeypatch.setattr(publish.os, "rename", second_fails)
+    with pytest.raises(type(error)):
+        make(tmp_path, random_array((1, 30, 30), "u1", 2), overwrite=True)
+    assert same(ndzarr.open(tmp_path / "a.zarr").read(), old)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_store_overwritten_in_place_gives_the_new_pixels(tmp_path):
+    for seed in range(4):
+        array = random_array((2, 300, 300), "u1", seed)
+        pyramid = make(tmp_path, array, overwrite=True)
+        assert same(pyramid.read(), array)
+        assert same(ndzarr.open(tmp_path / "a.zarr").read(), array)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_store_open_while_it_is_overwritten_gives_old_pixels_new_ones_or_an_error_but_no_mixture(tmp_path):
+    old, new = (np.full((1, 300, 300), value, "u1") for value in (1, 2))
+    pyramid = make(tmp_path, old)
+    assert (pyramid.read(y=slice(0, 10)) == 1).all()
+    make(tmp_path, new, overwrite=True)
+    assert (pyramid.read() == 1).all(), "the shard was mapped, so it is still there"
+    assert (ndzarr.open(pyramid.path).read() == 2).all()
+
+
+def test_a_destination_that_exists_is_refused_before_anything_is_read(tmp_path):
+    make(tmp_path, random_array((1, 30, 30), "u1"))
+    for other in ("file", "folder", "link"):
+        path = tmp_path / other
+        {"file": path.touch, "folder": path.mkdir, "link": lambda p=path: p.symlink_to("nowhere")}[other]()
+        source = ArraySource(random_array((1, 30, 30), "u1"))
+        with pytest.raises(ExistsError, match=other):
+            write_pyramid(source, path, Encoding())
+        assert not source.windows
+        assert os.path.lexists(path)
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(MissingError, match="the directory .*nowhere does not exist"):
+        make(tmp_path / "nowhere", random_array((1, 30, 30), "u1"))
+
+
+def test_of_two_writers_of_one_destination_one_wins_and_the_other_says_so(tmp_path):
+    arrays = [random_array((1, 300, 300), "u1", seed) for seed in range(2)]
+    meet = threading.Barrier(2)
+    errors = []
+
+    def write(array):
+        source = ArraySource(array, before_read=lambda done: meet.wait(10) if done == 0 else None)
+        try:
+            write_pyramid(source, tmp_path / "a.zarr", Encoding())
+        except NdzarrError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(a,)) for a in arrays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [type(e) for e in errors] == [ExistsError]
+    pixels = ndzarr.open(tmp_path / "a.zarr").read()
+    assert any(same(pixels, array) for array in arrays)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_destination_that_appears_at_the_last_moment_is_not_replaced(tmp_path, monkeypatch):
+    rename = os.rename
+
+    def too_late(a, b):
+        Path(b).mkdir()
+        Path(b, "theirs").touch()
+        rename(a, b)
+
+    monkeypatch.setattr(publish.os, "rename", too_late)
+    with pytest.raises(ExistsError, match="another process"):
+        make(tmp_path, random_array((1, 30, 30), "u1"))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    assert [p.name for p in (tmp_path / "a.zarr").iterdir()] == ["theirs"]
+
+
+KILLED = """
+import sys, time
+import numpy as np
+sys.path[:0] = sys.argv[2:]
+import ndzarr.transcoding
+from arrays import ArraySource
+from ndzarr.pyramid.layout import Encoding
+from pathlib import Path
+ndzarr.transcoding.BAND_BYTES = 1
+
+def wait(done):
+    if done == 12:
+        print("half way", flush=True)
+        time.sleep(60)
+
+source = ArraySource(np.ones((1, 600, 600), "u1"), band=32, before_read=wait)
+ndzarr.transcoding.write_pyramid(source, Path(sys.argv[1]), Encoding(chunks=(("y", 32), ("x", 32))), overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old):
+    array = random_array((1, 30, 30), "u1")
+    if old:
+        make(tmp_path, array)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), str(ROOT), str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half way\n"
+        process.send_signal(signal.SIGKILL)
+    left = {p.name for p in tmp_path.iterdir()} - ({"a.zarr"} if old else set())
+    assert len(left) == 1
+    name = left.pop()
+    assert name.startswith(".a.zarr.")
+    assert name.endswith(".partial")
+    if old:
+        assert same(ndzarr.open(tmp_path / "a.zarr").read(), array)
+    else:  # and the next attempt is not in its way
+        assert same(make(tmp_path, array).read(), array)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_interrupted_writer_leaves_nothing(tmp_path, old):
+    array = random_array((1, 30, 30), "u1")
+    if old:
+        make(tmp_path, array)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), str(ROOT), str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half way\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in errors
+    assert {p.name for p in tmp_path.iterdir()} == ({"a.zarr"} if old else set())
+
+
+class Short(ArraySource):
+    """Gives other rows than it promises."""
+
+    def __init__(self, change, array):
+        super().__init__(array)
+        self.change = change
+
+    def read(self, window):
+        return self.change(super().read(window))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows[:, :-1], lambda rows: rows[:, :, :-1], lambda rows: rows[:, :0], lambda rows: rows.astype("u2"),
+        lambda rows: np.repeat(rows, 2, axis=1), lambda rows: rows[:1],
+    ],
+    ids=["a row short", "a column short", "no rows", "another type", "too many rows", "a channel short"],
+)  # fmt: skip
+def test_a_source_that_gives_other_rows_than_it_promised_is_refused(tmp_path, change):
+    with pytest.raises(SourceError, match="the source"):
+        write_pyramid(Short(change, random_array((3, 300, 300), "u1")), tmp_path / "a.zarr", Encoding())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_permissions_of_a_store_are_those_of_any_new_folder(tmp_path):
+    (tmp_path / "plain").mkdir()
+    pyramid = make(tmp_path, random_array((1, 30, 30), "u1"))
+    assert Path(pyramid.path).stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert writer.CHUNKS_PER_TASK > 0

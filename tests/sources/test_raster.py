@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageFile
+
+from ndzarr.errors import SourceError
+from ndzarr.sources import open_source
+
+
+def planes(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
+    return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("form", "mode", "options", "names"),
+    [
+        ("JPEG", "L", {}, ("gray",)),
+        ("JPEG", "RGB", {}, ("r", "g", "b")),
+        ("JPEG", "RGB", {"progressive": True, "subsampling": 0}, ("r", "g", "b")),
+        ("WebP", "RGB", {}, ("r", "g", "b")),
+        ("WebP", "RGBA", {"lossless": True}, ("r", "g", "b", "a")),
+        ("BMP", "L", {}, ("gray",)),
+        ("BMP", "RGB", {}, ("r", "g", "b")),
+    ],
+)
+def test_still_images_are_as_pillow_reads_them(form, mode, options, names, photo, tmp_path, read_all):
+    path = tmp_path / "image"
+    image = Image.fromarray(photo).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(photo[..., 0]))
+    image.save(path, form, **options)
+    with Image.open(path) as want:
+        assert np.array_equal(read_all(path), planes(want))
+    with open_source(path) as source:
+        assert source.channels == names
+        assert source.metadata["format"] == form
+        assert source.band == photo.shape[0]
+        assert source.times is None
+        assert source.nodata is None
+
+
+@pytest.mark.parametrize("name", ["rocket.jpg", "retina.jpg", "hubble_deep_field.jpg", "coffee.png", "logo.png"])
+def test_photographs_are_as_pillow_reads_them(name, read_all):
+    folder = pytest.importorskip("skimage.data")
+    path = f"{next(iter(folder.__path__))}/{name}"
+    with Image.open(path) as want:
+        assert np.array_equal(read_all(path), planes(want))
+
+
+@pytest.mark.parametrize("form", ["BMP", "GIF"])
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_palettes_and_bits_are_expanded_to_bytes(form, mode, photo, tmp_path, read_all):
+    path = tmp_path / "image"
+    image = Image.fromarray(photo).convert(mode)
+    image.save(path, form)
+    got = read_all(path)
+    assert np.array_equal(got, planes(image.convert("L" if mode == "1" else "RGB")))
+
+
+def test_a_transparent_gif_has_alpha(photo, tmp_path, read_all):
+    path = tmp_path / "a.gif"
+    Image.fromarray(photo).convert("P").save(path, transparency=3)
+    with Image.open(path) as image:
+        want = planes(image.convert("RGBA"))
+    assert (want[3] == 0).any()
+    assert np.array_equal(read_all(path), want)
+
+
+class TestCmyk:
+    @pytest.fixture
+    def inks(self, photo):
+        return Image.fromarray(photo).convert("CMYK")
+
+    def test_adobe_inverted_inks_become_rgb(self, inks, tmp_path, read_all):
+        path = tmp_path / "a.jpg"
+        inks.save(path, quality=95)
+        with Image.open(path) as image:
+            assert image.mode == "CMYK"
+            want = planes(image.convert("RGB"))
+        assert np.array_equal(read_all(path), want)
+        with open_source(path) as source:
+            assert source.channels == ("r", "g", "b")
+            assert source.metadata["colour"] == "CMYK converted to RGB without a profile"
+
+    def test_inks_without_adobes_marker_are_not_inverted(self, inks, save, read_all):
+        buffer = io.BytesIO()
+        inks.save(buffer, "JPEG", quality=95)
+        data = buffer.getvalue()
+        at = data.index(b"\xff\xee")  # APP14, 14 bytes
+        path = save("a.jpg", data[:at] + data[at + 16 :])
+        with Image.open(io.BytesIO(data)) as image:
+            stored = 255 - np.asarray(image)
+        want = planes(Image.fromarray(stored, "CMYK").convert("RGB") if False else _rgb(stored))
+        assert np.array_equal(read_all(path), want)
+
+    def test_an_embedded_profile_is_used(self, inks, tmp_path, read_all, cmyk_profile):
+        path = tmp_path / "a.jpg"
+        inks.save(path, quality=95, icc_profile=cmyk_profile)
+        with Image.open(path) as image:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(cmyk_profile))
+            want = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        assert np.abs(read_all(path).astype(int) - planes(want)).max() <= 1
+        with open_source(path) as source:
+            assert source.metadata["icc_profile"] == "test inks"
+            assert "test inks" in source.metadata["colour"]
+
+    def test_a_useless_profile_is_said_and_left_out(self, inks, tmp_path, read_all):
+        plain, odd = tmp_path / "plain.jpg", tmp_path / "odd.jpg"
+        inks.save(plain, quality=95)
+        inks.save(odd, quality=95, icc_profile=b"this is no profile")
+        assert np.array_equal(read_all(odd), read_all(plain))
+        with open_source(odd) as source:
+            assert "cannot be used" in source.metadata["colour"]
+
+
+def _rgb(inks: np.ndarray) -> Image.Image:
+    bands = [Image.fromarray(np.ascontiguousarray(inks[..., i])) for i in range(4)]
+    return Image.merge("CMYK", bands).convert("RGB")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WebP", "BMP", "GIF"])
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.97])
+def test_a_truncated_file_is_an_error(form, kept, photo, tmp_path):
+    path = tmp_path / "image"
+    Image.fromarray(photo).save(path, form)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(SourceError, match=rf"^{path}: .*truncated or damaged"), open_source(path) as source:
+        source.read({})
+
+
+def test_a_truncated_jpeg_is_an_error_though_the_program_told_pillow_to_accept_it(photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(photo).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(SourceError, match="truncated"), open_source(path) as source:
+        source.read({})
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_images_beyond_pillows_limit_are_read_without_a_warning(photo, tmp_path, monkeypatch, read_all):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for form in ("JPEG", "PNG", "BMP"):
+        Image.fromarray(photo).save(tmp_path / "image", form)
+        assert read_all(tmp_path / "image").shape == (3, *photo.shape[:2])
+
+
+def test_thousands_of_images_can_be_open_at_once(photo, tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(photo).save(path)
+    sources = [open_source(path) for _ in range(2000)]
+    assert sources[-1].read({}).shape == (3, *photo.shape[:2])
+    for source in sources:
+        source.close()
