@@ -17,8 +17,9 @@ SEEN = 384
 
 
 def draw(sample: xarray.Dataset, context: Context, scale: float | None = None) -> Image.Image:
-    """Frames side by side, with boxes, outlines and category names; padding is hatched in grey."""
-    image = sample["image"].values
+    """Frames side by side, of volumes the first plane, with boxes, outlines and names; padding is hatched in grey."""
+    array = sample["image"]
+    image = (array.isel(z=0) if "z" in array.dims else array).values
     frames = image if context.scene.video else image[None]
     valid = sample["valid"].values if "valid" in sample else None
     factor = scale or max(1, SEEN // max(frames.shape[-2:]))
@@ -35,8 +36,8 @@ def draw(sample: xarray.Dataset, context: Context, scale: float | None = None) -
 def _mask(valid: np.ndarray[Any, Any] | None, t: int, video: bool) -> np.ndarray[Any, Any] | None:
     if valid is None:
         return None
-    mask: np.ndarray[Any, Any] = valid[t] if video else valid
-    return mask if mask.ndim == 2 else np.asarray(mask.any(axis=0))
+    mask: np.ndarray[Any, Any] = valid[t] if video and valid.ndim > 2 else valid
+    return mask if mask.ndim == 2 else np.asarray(mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
 
 
 def _panel(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ class AnimatedSource(BaseSource):
         super().__init__(facts, orientation)
         self._form, self._mode, self._first = form, mode, first
         self._lock = threading.Lock()
-        self._file: Any = None
+        self._exit = ExitStack()
         self._last: tuple[int, Pixels] | None = None
 
     def _pixels(self, region: Region) -> Pixels:
@@ -108,20 +108,21 @@ class AnimatedSource(BaseSource):
 
     def _frame(self, t: int) -> Pixels:
         if self._last is None or self._last[0] != t:
-            if self._file is None:
-                self._file = _opened(self.name, self._form)
-                self._image = self._file.__enter__()
+            if self._last is None or self._last[0] > t:  # not every plugin can go back
+                self._rewind()
             with _decoding(self.name, self._form), _strictly():
                 self._image.seek(self._first + t)
                 self._last = t, _planes(self._image, self._mode)
         return self._last[1]
 
+    def _rewind(self) -> None:
+        self._exit.close()
+        self._image = self._exit.enter_context(_opened(self.name, self._form))
+
     def _release(self) -> None:
         with self._lock:
             self._last = None
-            if self._file is not None:
-                self._file.__exit__(None, None, None)
-                self._file = None
+            self._exit.close()
 
 
 @contextmanager
