@@ -139,7 +139,8 @@ def _paint(rng: np.random.Generator, picture: Picture, objects: list[dict[str, A
     size, cells = (picture.width, picture.height), 3
     image = np.zeros((picture.height, picture.width, bands), np.float32)
     while cells < max(size):
-        layer = rng.standard_normal((cells, cells, bands)).astype(np.float32)
+        layer = rng.standard_normal((cells, cells, 1)) + 0.25 * rng.standard_normal((cells, cells, bands))
+        layer = layer.astype(np.float32)
         image += cv2.resize(layer, size, interpolation=cv2.INTER_CUBIC).reshape(image.shape) / cells**0.75
         cells *= 3
     image = 0.45 + 0.2 * image / image.std() + rng.normal(0, 0.008, image.shape).astype(np.float32)

@@ -28,6 +28,8 @@ numcodecs.blosc.use_threads = False
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 _COMPRESSORS = ("blosc", "zstd")
 _CRC_BYTES = 4
+_CRC_RESIDUE = 0x48674BC7
+"""The crc32c of any bytes followed by their own crc32c."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,9 @@ class ChunkCodec:
             The checksum does not match, or the bytes do not decode to a chunk of this size.
         """
         if self.crc:
-            body = encoded[:-_CRC_BYTES]
-            if google_crc32c.value(body) != int.from_bytes(encoded[-_CRC_BYTES:].tobytes(), "little"):
+            if google_crc32c.value(encoded) != _CRC_RESIDUE:
                 raise DamagedError(f"{where()}: the checksum does not match the bytes; transcode the source again")
-            encoded = body
+            encoded = encoded[:-_CRC_BYTES]
         try:
             self._decompress(encoded, out)
         except (RuntimeError, ValueError, TypeError, IndexError, struct.error) as error:

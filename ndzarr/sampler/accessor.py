@@ -51,6 +51,12 @@ class SampleAccessor:
 
         return detections(self._context)
 
+    def to_ndsampler(self) -> dict[str, Any]:
+        """The dictionary that ndsampler's `load_sample` returned, for code that was written for it."""
+        from ndzarr.sampler.legacy import to_ndsampler
+
+        return to_ndsampler(self._sample, self._context)
+
     def draw(self, scale: float | None = None) -> Image:
         """
         A picture of the sample and its annotations, frames side by side.

@@ -30,7 +30,7 @@ def _frame_detections(context: Context, t: int) -> Any:
     boxes = found.columns["bbox"][rows] if found is not None and rows else np.empty((0, 4))
     ids = found.columns["annot_id"][rows] if found is not None and rows else np.empty(0, int)
     categories = [NO_ID if r.get("category_id") is None else r["category_id"] for r in records]
-    classes = _category_tree(context.classes)
+    classes = category_tree(context.classes)
     data: dict[str, Any] = {
         "aids": ids,
         "cids": np.array(categories, int),
@@ -62,7 +62,7 @@ def _segmentations(context: Context, records: list[dict[str, Any]], to_sample: n
 def _keypoints(context: Context, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
     import kwimage
 
-    names = _category_tree(context.keypoint_classes)
+    names = category_tree(context.keypoint_classes)
     parts = [_points(context, record, names) for record in records]
     points = kwimage.PointsList([None if p is None else p.warp(to_sample) for p in parts])
     points.meta["classes"] = names
@@ -85,7 +85,8 @@ def _points(context: Context, record: dict[str, Any], names: Any) -> Any:
     return kwimage.Points.from_coco(given, np.array([names.index(name) for name in labels]), names)
 
 
-def _category_tree(categories: Any) -> Any:
+def category_tree(categories: Any) -> Any:
+    """The `kwcoco.CategoryTree` of category dictionaries; None where there are none."""
     import kwcoco
 
     return kwcoco.CategoryTree.from_coco(list(categories)) if categories else None

@@ -137,11 +137,9 @@ def _warped(plane: np.ndarray[Any, Any], warp: Warp, interpolation: str) -> np.n
     """One plane on the grid of the output; the border of what was read is repeated."""
     import cv2
 
-    flags = {
-        "nearest": cv2.INTER_NEAREST,
-        "cubic": cv2.INTER_CUBIC,
-        "lanczos": cv2.INTER_LANCZOS4,
-    }.get(interpolation, cv2.INTER_LINEAR)
+    if interpolation == "nearest":
+        return _nearest(plane, warp)
+    flags = {"cubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}.get(interpolation, cv2.INTER_LINEAR)
     finer = 2 if warp.reducing else 1
     # OpenCV counts from pixel centres, we from their borders.
     to_crop = (
@@ -161,3 +159,10 @@ def _warped(plane: np.ndarray[Any, Any], warp: Warp, interpolation: str) -> np.n
         borderMode=cv2.BORDER_REPLICATE,
     )
     return done if finer == 1 else cv2.resize(done, (warp.n[1], warp.n[0]), interpolation=cv2.INTER_AREA)
+
+
+def _nearest(plane: np.ndarray[Any, Any], warp: Warp) -> np.ndarray[Any, Any]:
+    """The pixel that holds the centre of each output pixel; OpenCV rounds coordinates to fractions of a pixel before."""
+    rows, columns = np.arange(warp.n[0])[:, None] + 0.5, np.arange(warp.n[1]) + 0.5
+    x, y = (np.floor(m[0] * columns + m[1] * rows + m[2]).astype(np.intp) for m in warp.matrix[:2])
+    return np.asarray(plane[np.clip(y, 0, plane.shape[0] - 1), np.clip(x, 0, plane.shape[1] - 1)])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -107,13 +108,15 @@ class AnimatedSource(BaseSource):
         return parts[0][None] if len(parts) == 1 else np.stack(parts)
 
     def _frame(self, t: int) -> Pixels:
-        if self._last is None or self._last[0] != t:
-            if self._last is None or self._last[0] > t:  # not every plugin can go back
-                self._rewind()
+        last, self._last = self._last, None
+        if last is None or last[0] > t:  # not every plugin can go back
+            self._rewind()
+        if last is None or last[0] != t:
             with _decoding(self.name, self._form), _strictly():
                 self._image.seek(self._first + t)
-                self._last = t, _planes(self._image, self._mode)
-        return self._last[1]
+                last = t, _planes(self._image, self._mode)
+        self._last = last
+        return last[1]
 
     def _rewind(self) -> None:
         self._exit.close()
@@ -128,14 +131,22 @@ class AnimatedSource(BaseSource):
 @contextmanager
 def _opened(path: str, form: str) -> Iterator[ImageFile]:
     """The header of an image, as Pillow parses it."""
-    module, name = _PLUGINS[form]
     with open(path, "rb") as file:
         with _decoding(path, form):
-            image: ImageFile = getattr(import_module(module), name)(file, path)
+            image: ImageFile = _plugin(form)(file, path)
         try:
             yield image
         finally:
             image.close()
+
+
+@cache
+def _plugin(form: str) -> Any:
+    """Pillow's reader of a format, without its look at EXIF: it warns of damage there, and is not needed."""
+    from PIL import Image
+
+    module, name = _PLUGINS[form]
+    return type(name, (getattr(import_module(module), name),), {"getexif": lambda self: Image.Exif()})
 
 
 @contextmanager

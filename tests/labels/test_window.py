@@ -198,17 +198,16 @@ def test_windows_at_the_scale_of_a_level_are_its_pixels(rgb, k):
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.37, 1.6])
 def test_pixels_without_data_are_not_valid_and_stay_what_marks_them(tmp_path, dtype, scale):
-    nodata = 7 if dtype != "f4" else float("nan")
-    array = random_array((2, 300, 300), dtype) // 3 * 3
-    array[array == 7] = 8
+    nodata = {"u1": 255, "i2": -(2**15), "f4": float("nan")}[dtype]
+    array = random_array((2, 300, 300), dtype) // 2
     array[:, 100:180, 60:220] = nodata
     array[0, 200:, 200:] = nodata  # in one channel only
     pyramid = make(tmp_path, array, nodata=float(nodata))
     out = pyramid.window(y=slice(-40, 300), x=slice(0, 320), scale=scale)
     valid = out.coords["valid"]
-    missing = np.isnan(out.values) if dtype == "f4" else out.values == 7
+    missing = np.isnan(out.values) if dtype == "f4" else out.values == nodata
     y, x = out.y.values, out.x.values
-    outside = (y < 0)[:, None] | (x > 300)[None]
+    outside = (y < -0.49 / scale)[:, None] | (x > 300 + 0.49 / scale)[None]
     wanted = ~missing & ~outside
     assert valid.dims == ("c", "y", "x"), "channels differ, so the mask has them"
     assert np.array_equal(valid, wanted)
@@ -289,13 +288,11 @@ def test_whatever_the_interpolation_a_flat_image_stays_flat_and_sizes_are_kept(t
 def test_a_window_is_the_same_cut_out_of_a_larger_one(rgb, interpolation, scale):
     """What lies beside a window counts at its border; nothing is repeated there but the border of the image."""
     _, pyramid = rgb
-    step = 5 if scale != 1.6 else 5
     large = pyramid.window(y=slice(0, 200), x=slice(0, 200), scale=scale, interpolation=interpolation)
     small = pyramid.window(y=slice(50, 150), x=slice(100, 200), scale=scale, interpolation=interpolation)
     y, x = round(50 * scale), round(100 * scale)
     part = large.values[:, y : y + small.shape[1], x : x + small.shape[2]]
     assert np.abs(part.astype(int) - small.values).max() <= 1
-    assert step == 5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Which of several functions is faster on a machine where other programs run too?
+
+1. They take turns, A B C A B C ..., so that whatever disturbs one disturbs the others.
+2. At step i, function k of K does job i + k*n/K (of n): all do the same jobs, but none does the job that another has just
+   done, whose bytes would still lie in the processor's cache. Readers of one file would otherwise profit from each other.
+3. A job's time is its median over the rounds; ratios and differences are taken job by job, and their median is reported.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Race:
+    """The times of all jobs."""
+
+    names: tuple[str, ...]
+    """Contestants."""
+    seconds: np.ndarray[Any, Any]
+    """(contestant, round, job)."""
+
+    def jobs(self, name: str) -> np.ndarray[Any, Any]:
+        """Seconds of each job, the median over rounds."""
+        return np.median(self.seconds[self.names.index(name)], axis=0)  # type: ignore[no-any-return]
+
+    def median(self, name: str) -> float:
+        """Seconds of the typical job."""
+        return float(np.median(self.jobs(name)))
+
+    def slow(self, name: str) -> float:
+        """Seconds that 95 of 100 runs stay below."""
+        return float(np.percentile(self.seconds[self.names.index(name)], 95))
+
+    def ratio(self, name: str, base: str) -> float:
+        """How many times as long as `base` it takes."""
+        return float(np.median(self.jobs(name) / self.jobs(base)))
+
+    def difference(self, name: str, base: str) -> float:
+        """Seconds longer than `base`."""
+        return float(np.median(self.jobs(name) - self.jobs(base)))
+
+
+def race(contestants: Mapping[str, Callable[[int], Any]], jobs: int, rounds: int = 3, warm: bool = True) -> Race:
+    """
+    Let functions of a job's number take turns.
+
+    Parameters
+    ----------
+    warm
+        Do every job once before, untimed.
+    """
+    runners = list(contestants.values())
+    if warm:
+        for runner in runners:
+            for i in range(jobs):
+                runner(i)
+    seconds = np.empty((len(runners), rounds, jobs))
+    shift = max(1, jobs // len(runners))
+    clock = time.perf_counter
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(rounds):
+            for i in range(jobs):
+                for k, runner in enumerate(runners):
+                    job = (i + k * shift) % jobs
+                    start = clock()
+                    runner(job)
+                    seconds[k, turn, job] = clock() - start
+            gc.collect()
+    finally:
+        if enabled:
+            gc.enable()
+    return Race(tuple(contestants), seconds)

@@ -1,0 +1,97 @@
+"""What did ndsampler return?
+
+`to_ndsampler` turns a sample into ndsampler's dictionary, so that code written for it runs unchanged: `im` with channels last,
+`target`, `params`, `annots` with sample-relative kwimage objects, `classes` and `kp_classes`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray
+
+from ndzarr.sampler.annotations import NO_ID
+from ndzarr.sampler.detections import category_tree, detections
+from ndzarr.sampler.sample import Context
+
+
+def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
+    """
+    The dictionary that ndsampler's `load_sample` returned.
+
+    `im` is (y, x, c), for videos (t, y, x, c).  `annots` is there if annotations were looked up.
+    """
+    scene = context.scene
+    out = {
+        "im": np.ascontiguousarray(np.moveaxis(sample["image"].values, -3, -1)),
+        "target": _target(context),
+        "params": _params(context),
+        "classes": category_tree(context.classes),
+        "kp_classes": category_tree(context.keypoint_classes),
+    }
+    if context.found is not None:
+        out["annots"] = _annots(context)
+        ids = out["annots"]["aids"].tolist()
+        main = context.target.get("aid", context.target.get("annot_id"))
+        out["target"]["annot_idx"] = ids.index(main) if main in ids else -1
+    if not scene.video:
+        out["target"]["gid"] = scene.frames[0].gid
+    return out
+
+
+def _target(context: Context) -> dict[str, Any]:
+    scene = context.scene
+    space = slice(*scene.y), slice(*scene.x)
+    target = {**context.target, "space_slice": space, "space_dims": scene.space}
+    if not scene.video:
+        return {**target, "slices": space, "data_dims": scene.space}
+    time = slice(0, len(scene.frames))
+    return {
+        **target,
+        "gids": [f.gid for f in scene.frames if f.gid is not None],
+        "time_slice": time,
+        "slices": (time, *space),
+        "data_dims": (len(scene.frames), *scene.space),
+    }
+
+
+def _params(context: Context) -> dict[str, Any]:
+    import kwimage
+
+    scene = context.scene
+    st_dims = [tuple(scene.y), tuple(scene.x)]
+    if scene.video:
+        st_dims = [(0, len(scene.frames)), *st_dims]
+    return {
+        "offset": np.array([-scene.x[0], -scene.y[0]]),
+        "tf_rel_to_abs": scene.transform,
+        "sample_tlbr": kwimage.Boxes([scene.x[0], scene.y[0], scene.x[1], scene.y[1]], "ltrb"),
+        "st_dims": st_dims,
+        "data_dims": _target(context)["data_dims"],
+        "pad": (0, 0),
+    }
+
+
+def _annots(context: Context) -> dict[str, Any]:
+    import kwimage
+
+    found = context.found
+    assert found is not None
+    frames = detections(context)
+    for dets in frames:
+        dets.data.setdefault("segmentations", kwimage.PolygonList([None] * len(dets)))
+        dets.data.setdefault("keypoints", kwimage.PointsList([None] * len(dets)))
+    points = kwimage.PointsList([p for d in frames for p in d.data["keypoints"].data])
+    points.meta["classes"] = category_tree(context.keypoint_classes)
+    return {
+        "aids": found.columns["annot_id"],
+        "cids": np.array([None if c == NO_ID else c for c in found.columns["category_id"].tolist()])
+        if NO_ID in found.columns["category_id"]
+        else found.columns["category_id"],
+        "rel_frame_index": found.columns["frame"],
+        "rel_boxes": kwimage.Boxes(found.columns["bbox"], "xywh"),
+        "rel_ssegs": kwimage.PolygonList([s for d in frames for s in d.data["segmentations"].data]),
+        "rel_kpts": points,
+        "frame_dets": frames,
+    }
