@@ -33,7 +33,7 @@ class _Level:
 
 def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) -> xarray.DataArray:
     """A level as a labelled dask array; see `Pyramid.to_xarray`."""
-    array = pyramid.levels[level].array
+    array = pyramid.level(level).array
     blocks = _blocks(pyramid, array, chunks)
     data = dask.array.from_array(
         _Level(pyramid, level),
@@ -61,5 +61,10 @@ def _blocks(pyramid: Pyramid, array: Any, chunks: str | Mapping[str, int]) -> tu
     if chunks == "shards":
         return tuple(min(n, max(1, length)) for n, length in zip(shard, array.shape, strict=True))
     if isinstance(chunks, Mapping):
+        for d, n in chunks.items():
+            if d not in pyramid.dims or n < 1:
+                raise OptionError(
+                    f"chunks={dict(chunks)!r}: expected lengths of at least 1 for axes among {' '.join(pyramid.dims)}"
+                )
         return tuple(chunks.get(d, n) for d, n in zip(pyramid.dims, shard, strict=True))
     raise OptionError(f"chunks={chunks!r}: expected 'shards' or a mapping axis -> length")

@@ -80,9 +80,14 @@ def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.nda
     """
     shown = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
     if shown.dtype != np.uint8 or kind == "labels":
-        real = np.nan_to_num(np.abs(shown) if shown.dtype.kind == "c" else shown.astype(np.float64))
-        low, high = (real.min(), real.max()) if kind == "labels" else np.percentile(real, (1, 99))
-        shown = np.rint(np.clip((real - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+        real = (np.abs(shown) if shown.dtype.kind == "c" else shown).astype(np.float64)
+        finite = real[np.isfinite(real)]
+        if not finite.size:
+            finite = np.zeros(1)
+        low, high = (finite.min(), finite.max()) if kind == "labels" else np.percentile(finite, (1, 99))
+        with np.errstate(over="ignore"):  # from the least to the greatest float64
+            part = (np.clip(np.nan_to_num(real, nan=low), low, high) - low) / max(high - low, 1e-300)
+        shown = np.rint(part * 255).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(shown, 0, -1))
 
 

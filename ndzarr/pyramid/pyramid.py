@@ -169,13 +169,24 @@ class Pyramid:
         return plan_reads([self._request(level, window) for window in windows])
 
     def _request(self, level: int, window: Mapping[str, Axis]) -> tuple[ChunkArray | ZarrArray, Selection]:
-        if not 0 <= level < len(self.levels):
-            raise WindowError(f"level {level} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
         channels = window.get("c")
         if channels is not None and not isinstance(channels, slice):
             window = {**window, "c": self.channel_indices(channels)}
-        array = self.levels[level].array
+        array = self.level(level).array
         return array, select(self.dims, array.shape, window)  # type: ignore[arg-type]
+
+    def level(self, level: int) -> Level:
+        """
+        One of `levels`, counted from 0.
+
+        Raises
+        ------
+        WindowError
+            There is no such level.
+        """
+        if not 0 <= level < len(self.levels):
+            raise WindowError(f"level {level} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
+        return self.levels[level]
 
     def channel_indices(self, channels: Sequence[int] | Sequence[str]) -> list[int]:
         """

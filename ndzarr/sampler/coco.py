@@ -28,7 +28,7 @@ from ndzarr.sampler.annotations import AnnotationTable, Lookup, find, tabulate
 from ndzarr.sampler.assembly import Composition, compose, read
 from ndzarr.sampler.dataset import Dataset, coerce
 from ndzarr.sampler.pool import Pool
-from ndzarr.sampler.resolve import resolve
+from ndzarr.sampler.resolve import resolve, resolved
 from ndzarr.sampler.sample import Context, label
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.target import parse
@@ -173,7 +173,7 @@ class CocoSampler:
         found = None
         if lookup.wanted:
             found = find(self.annotations, self.dset.index.anns, scene, lookup)
-        target = {**given, "space_slice": (slice(*scene.y), slice(*scene.x))}
+        target = {**given, **resolved(given, scene, self._dataset)}
         content = self.dset.dataset
         classes, points = content.get("categories", []), content.get("keypoint_categories", [])
         return Context(target, scene, found, classes, points, lookup.geometry)

@@ -103,9 +103,13 @@ class Dataset:
             raise TargetError(f"vidid={vidid!r}: the video has no frames")
         return gids
 
+    def video_of(self, gid: Any) -> Any:
+        """The id of an image's video; None if it is in none."""
+        return self.coco.index.imgs[gid].get("video_id")
+
     def video_size(self, gid: Any) -> tuple[int, int] | None:
         """(height, width) of the space of an image's video; None if it is in none or that states no size."""
-        video = self.coco.index.videos.get(self.coco.index.imgs[gid].get("video_id"))
+        video = self.coco.index.videos.get(self.video_of(gid))
         size = None if video is None else _size(video)
         return None if size is None else (size[1], size[0])
 

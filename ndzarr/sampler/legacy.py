@@ -1,7 +1,7 @@
 """What did ndsampler return?
 
-`to_ndsampler` turns a sample into ndsampler's dictionary, so that code written for it runs unchanged: `im` with channels last,
-`target`, `params`, `annots` with sample-relative kwimage objects, `classes` and `kp_classes`.
+`to_ndsampler` turns a sample into ndsampler's dictionary, so that code written for it runs unchanged: `im` with
+channels last, `target`, `params`, `annots` with sample-relative kwimage objects, `classes` and `kp_classes`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import xarray
 from ndzarr.sampler.annotations import NO_ID
 from ndzarr.sampler.detections import category_tree, detections
 from ndzarr.sampler.sample import Context
+from ndzarr.sampler.scene import Scene
 
 
 def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
@@ -22,11 +23,10 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
 
     `im` is (y, x, c), for videos (t, y, x, c).  `annots` is there if annotations were looked up.
     """
-    scene = context.scene
     out = {
         "im": np.ascontiguousarray(np.moveaxis(sample["image"].values, -3, -1)),
         "target": _target(context),
-        "params": _params(context),
+        "params": _params(context, sample["c"].values.tolist()),
         "classes": category_tree(context.classes),
         "kp_classes": category_tree(context.keypoint_classes),
     }
@@ -35,41 +35,49 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
         ids = out["annots"]["aids"].tolist()
         main = context.target.get("aid", context.target.get("annot_id"))
         out["target"]["annot_idx"] = ids.index(main) if main in ids else -1
-    if not scene.video:
-        out["target"]["gid"] = scene.frames[0].gid
+    out["tr"] = out["target"]  # its older name
     return out
 
 
 def _target(context: Context) -> dict[str, Any]:
     scene = context.scene
     space = slice(*scene.y), slice(*scene.x)
-    target = {**context.target, "space_slice": space, "space_dims": scene.space}
-    if not scene.video:
-        return {**target, "slices": space, "data_dims": scene.space}
-    time = slice(0, len(scene.frames))
-    return {
-        **target,
-        "gids": [f.gid for f in scene.frames if f.gid is not None],
-        "time_slice": time,
-        "slices": (time, *space),
-        "data_dims": (len(scene.frames), *scene.space),
-    }
+    target = {**context.target, "data_dims": _data_dims(scene), "slices": space}
+    if "cx" in target:
+        target["window_dims"] = scene.y[1] - scene.y[0], scene.x[1] - scene.x[0]
+    if scene.video:
+        time = slice(0, len(scene.frames))
+        target |= {"time_slice": time, "slices": (time, *space)}
+    return target
 
 
-def _params(context: Context) -> dict[str, Any]:
+def _data_dims(scene: Scene) -> tuple[int, ...]:
+    return (len(scene.frames), *scene.space) if scene.video else scene.space
+
+
+def _params(context: Context, channels: list[str]) -> dict[str, Any]:
+    import delayed_image
     import kwimage
 
     scene = context.scene
     st_dims = [tuple(scene.y), tuple(scene.x)]
-    if scene.video:
-        st_dims = [(0, len(scene.frames)), *st_dims]
-    return {
+    params = {
         "offset": np.array([-scene.x[0], -scene.y[0]]),
         "tf_rel_to_abs": scene.transform,
         "sample_tlbr": kwimage.Boxes([scene.x[0], scene.y[0], scene.x[1], scene.y[1]], "ltrb"),
         "st_dims": st_dims,
-        "data_dims": _target(context)["data_dims"],
+        "data_dims": _data_dims(scene),
         "pad": (0, 0),
+    }
+    if not scene.video:
+        return params
+    to_sample = kwimage.Affine(np.linalg.inv(scene.transform))
+    return {
+        **params,
+        "st_dims": [(0, len(scene.frames)), *st_dims],
+        "pad": (0, 0, 0),
+        "request_chanspec": delayed_image.FusedChannelSpec.coerce(channels),
+        "frame_sample_from_grid_warps": [to_sample] * len(scene.frames),
     }
 
 

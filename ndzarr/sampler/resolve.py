@@ -7,7 +7,7 @@ annotation lies, how many metres a pixel covers.  The result is a `Scene`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +61,25 @@ def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tupl
         nodata=target.nodata,
         dtype=target.dtype,
     )
+
+
+def resolved(given: Mapping[str, Any], scene: Scene, dataset: Dataset) -> dict[str, Any]:
+    """What a target came to mean, under the keys of targets: the rest of what `sample.ndzarr.target` says."""
+    out: dict[str, Any] = {"space_slice": (slice(*scene.y), slice(*scene.x)), "space_dims": scene.space}
+    aid = given.get("aid", given.get("annot_id"))
+    if aid is not None:
+        annotation = dataset.annotation(aid)
+        out["category_id"] = annotation.get("category_id")
+        if annotation.get("bbox") is not None:
+            frame = dataset.frame(annotation["image_id"])
+            box = warp_boxes(frame.to_video if scene.video else IDENTITY, np.asarray(annotation["bbox"], float))[0]
+            x, y, width, height = box.tolist()
+            around = {"cx": x + width / 2, "cy": y + height / 2, "width": width, "height": height}
+            out |= {key: value for key, value in around.items() if key not in given}
+    if not scene.video:
+        return {**out, "gid": scene.frames[0].gid}
+    gids = [f.gid for f in scene.frames if f.gid is not None]
+    return {**out, "gids": gids, "vidid": dataset.video_of(gids[0])}
 
 
 def _with_annotation(target: Target, dataset: Dataset) -> Target:

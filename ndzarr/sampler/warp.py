@@ -162,7 +162,9 @@ def _warped(plane: np.ndarray[Any, Any], warp: Warp, interpolation: str) -> np.n
 
 
 def _nearest(plane: np.ndarray[Any, Any], warp: Warp) -> np.ndarray[Any, Any]:
-    """The pixel that holds the centre of each output pixel; OpenCV rounds coordinates to fractions of a pixel before."""
+    """The pixel that holds the centre of each output pixel; OpenCV rounds coordinates to fractions of a pixel
+    before.
+    """
     rows, columns = np.arange(warp.n[0])[:, None] + 0.5, np.arange(warp.n[1]) + 0.5
     x, y = (np.floor(m[0] * columns + m[1] * rows + m[2]).astype(np.intp) for m in warp.matrix[:2])
     return np.asarray(plane[np.clip(y, 0, plane.shape[0] - 1), np.clip(x, 0, plane.shape[1] - 1)])

@@ -162,7 +162,9 @@ class SegmentReader:
 
     def _decode(self, table: SegmentTable, at: tuple[int, ...], window: tuple[slice, ...], out: Pixels) -> None:
         pixels = self._decoded(table, at, window)[window]
-        if pixels.shape != (*out.shape[1:], out.shape[0]) or not np.can_cast(pixels.dtype, self._form.dtype):
+        # Fax decoders return bits as bytes.
+        castable = self._form.dtype == bool or np.can_cast(pixels.dtype, self._form.dtype)
+        if pixels.shape != (*out.shape[1:], out.shape[0]) or not castable:
             raise self._damaged(at, f"decodes to {pixels.dtype} pixels of shape {pixels.shape}")
         out[...] = pixels.transpose(3, 0, 1, 2)
 

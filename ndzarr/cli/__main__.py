@@ -1,0 +1,6 @@
+"""What does `python -m ndzarr.cli` run?  The command line."""
+
+from ndzarr.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="ndzarr")

@@ -1,0 +1,125 @@
+"""What can be said of a pyramid, or of an image before it is transcoded?"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from math import prod
+from typing import Any
+
+import click
+
+from ndzarr.errors import NdzarrError
+from ndzarr.geometry import levels as geometry
+from ndzarr.inventory import size_on_disk
+from ndzarr.plan.explain import human_bytes
+from ndzarr.pyramid.array import ChunkArray
+from ndzarr.pyramid.codec import ChunkCodec
+from ndzarr.pyramid.open import open_pyramid
+from ndzarr.pyramid.publish import is_store
+from ndzarr.pyramid.pyramid import Pyramid
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  ndzarr info huge.zarr
+  ndzarr info photo.jpg
+  ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
+"""
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one per path.")
+def command(paths: tuple[str, ...], as_json: bool) -> None:
+    """Say what a pyramid holds and how it is stored, or what an image file holds and what its pyramid would be like."""
+    found, failed = [], False
+    for path in paths:
+        try:
+            facts, title = _pyramid(path) if "://" in path or is_store(path) else _image(path)
+        except NdzarrError as error:
+            click.echo(f"Error: {error}", err=True)
+            failed = True
+            continue
+        found.append(facts)
+        if not as_json:
+            click.echo(title)
+            click.echo(_text(facts))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    if failed:
+        sys.exit(1)
+
+
+def _pyramid(path: str) -> tuple[dict[str, Any], str]:
+    """What a pyramid is, and its title."""
+    pyramid = open_pyramid(path)
+    array = pyramid.levels[0].array
+    disk = size_on_disk(pyramid.path) if os.path.isdir(pyramid.path) else None
+    raw = prod(pyramid.shape) * pyramid.dtype.itemsize
+    facts = {
+        "path": pyramid.path,
+        **_what(pyramid.sizes, pyramid.dtype, pyramid.channels),
+        "kind": pyramid.kind,
+        "nodata": _json_number(pyramid.nodata),
+        "levels": [list(level.shape) for level in pyramid.levels],
+        "chunks": list(array.chunks),
+        "shards": list(array.shards) if isinstance(array, ChunkArray) else None,
+        "codec": _codec(array.codec) if isinstance(array, ChunkArray) else None,
+        "engine": array.engine,
+        "raw_bytes": raw,
+        "disk_bytes": disk,
+        "ratio": None if not disk else round(raw / disk, 3),
+        "source": _source(pyramid),
+    }
+    return facts, f"Pyramid {path}"
+
+
+def _source(pyramid: Pyramid) -> dict[str, Any] | None:
+    """Where the pixels came from, and whether that is still there as it was."""
+    source = pyramid.attrs.get("ndzarr", {}).get("source")
+    if not source or "path" not in source:
+        return source or None
+    try:
+        now = os.stat(source["path"])
+    except OSError:
+        return {**source, "state": "gone"}
+    same = (now.st_size, now.st_mtime_ns) == (source.get("size"), source.get("mtime_ns"))
+    return {**source, "state": "unchanged" if same else "changed since"}
+
+
+def _image(path: str) -> tuple[dict[str, Any], str]:
+    """What transcoding an image would see, and its title."""
+    from ndzarr.sources.open import open_source
+
+    with open_source(path) as source:
+        sizes = dict(zip(source.dims, source.shape, strict=True))
+        height, width = source.shape[-2:]
+        shapes = [
+            list(geometry.shape_at(k, source.dims, source.shape)) for k in range(geometry.count(height, width))
+        ]
+        facts = {
+            "path": source.name,
+            **_what(sizes, source.dtype, source.channels),
+            "nodata": _json_number(source.nodata),
+            "levels": shapes,
+            "band": source.band,
+            "raw_bytes": prod(source.shape) * source.dtype.itemsize,
+            "disk_bytes": os.stat(path).st_size if os.path.isfile(path) else None,
+            "source": dict(source.metadata),
+        }
+    return facts, f"Image {path}"
+
+
+def _what(sizes: dict[str, int], dtype: Any, channels: tuple[str, ...]) -> dict[str, Any]:
+    return {"sizes": sizes, "dtype": str(dtype), "channels": list(channels)}
+
+
+def _codec(codec: ChunkCodec) -> str:
+    """The chain of codecs in a few words."""
+    parts = ["delta"] if codec.delta else []
+    if codec.compressor == "blosc":
+        parts.append(f"blosc {codec.cname} level {codec.level} {codec.shuffle}")
+    elif codec.compressor:
+        parts.append(f"{codec.compressor} level {codec.level}")
+    return " + ".join([*parts, *(["crc32c"] if codec.crc else [])]) or "none"

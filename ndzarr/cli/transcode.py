@@ -1,0 +1,121 @@
+"""How are images transcoded from a shell?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ndzarr import batch
+from ndzarr.cli.options import Lengths, Names
+from ndzarr.cli.sources import Job, jobs
+from ndzarr.pyramid.layout import KINDS, PRESETS, Encoding, chunks_option
+from ndzarr.pyramid.publish import explained, refuse_existing
+from ndzarr.sources.source import Source
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  One image:
+    ndzarr transcode huge.tif -o huge.zarr
+  All images in a directory and its subdirectories, as pyramids/SUBDIRECTORY/NAME.zarr:
+    ndzarr transcode photos --recursive -o pyramids/
+  A class map, whose levels must not mix values:
+    ndzarr transcode landcover.tif -o landcover.zarr --kind labels --nodata 255
+"""
+)
+@click.argument("src", nargs=-1, required=True)
+@click.option("-o", "--output", "dest", required=True, metavar="DEST", help="Store to make; for several images, a directory.")
+@click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="How pixels are encoded.")
+@click.option("--kind", type=click.Choice(KINDS), default="intensity", show_default=True, help="What pixels mean.")
+@click.option("--axes", metavar="LETTERS", help="Meaning of the source's axes, such as tyxc.")
+@click.option("--channels", type=Names(), help="Names of the channels, such as r,g,b,nir.")
+@click.option("--nodata", type=float, help="Value of pixels that hold no data.")
+@click.option("--orient/--no-orient", default=True, help="Turn photographs upright by their EXIF orientation (default).")
+@click.option("--chunks", type=Lengths(), help="Lengths of chunks, such as y=256,x=256.")
+@click.option("--recursive", is_flag=True, help="Look into the subdirectories of directories.")
+@click.option("--overwrite", is_flag=True, help="Replace stores that exist, once the new ones are complete.")
+@click.option("--skip-existing", is_flag=True, help="Leave stores that exist as they are: go on after an interrupt.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads; default: one per processor.")
+@click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(
+    src: tuple[str, ...],
+    dest: str,
+    recursive: bool,
+    overwrite: bool,
+    skip_existing: bool,
+    workers: int | None,
+    quiet: bool,
+    preset: str,
+    kind: str,
+    chunks: dict[str, int] | None,
+    **reading: Any,
+) -> None:
+    """
+    Write images as pyramids.
+
+    SRC are image files, directories of them, or patterns such as 'scans/*.tif'.  One file becomes the store DEST, unless
+    DEST is a directory or ends in a slash; several become DEST/NAME.zarr.  In a batch the good ones are done, the bad
+    ones are listed at the end, and the exit code is 1.
+    """
+    encoding = Encoding(preset, kind, chunks_option(chunks))
+    wanted = jobs(src, dest, recursive)
+    todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
+    write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite)
+    progress = not quiet and sys.stderr.isatty()
+    failures: list[batch.Failure] = []
+    if len(wanted) == 1:
+        for job in todo:
+            write(job, workers=workers, progress=progress)
+    else:
+        failures = batch.run([batch.Task(job.source, partial(_in_turn, write, job)) for job in todo], workers, progress)
+    if not quiet:
+        click.echo(_summary(wanted, len(todo), len(failures)))
+    for failure in failures:
+        click.echo(f"Error: {failure}", err=True)
+    if failures:
+        sys.exit(1)
+
+
+def _in_turn(write: Callable[..., None], job: Job, turn: batch.Turn) -> None:
+    write(job, workers=turn.threads, guard=turn.guard)
+
+
+def _write(
+    job: Job,
+    *,
+    encoding: Encoding,
+    reading: dict[str, Any],
+    overwrite: bool,
+    workers: int | None,
+    progress: bool = False,
+    guard: Callable[[Source], Source] = lambda source: source,
+) -> None:
+    """Transcode one image; the directory of its store is made if it is one of ours, and only once the image is open."""
+    from ndzarr.sources.open import open_source
+    from ndzarr.transcoding import identity, write_pyramid
+
+    dest = Path(os.path.abspath(job.dest))
+    refuse_existing(dest, overwrite)
+    origin = identity(os.path.abspath(job.source))
+    with open_source(job.source, **reading) as source:
+        if job.within:
+            with explained(dest):
+                dest.parent.mkdir(parents=True, exist_ok=True)
+        write_pyramid(
+            guard(source), dest, encoding, overwrite=overwrite, progress=progress, workers=workers, origin=origin
+        )
+
+
+def _summary(wanted: Sequence[Job], tried: int, failed: int) -> str:
+    if len(wanted) == 1:
+        return f"wrote {wanted[0].dest}" if tried else f"left {wanted[0].dest} as it was"
+    skipped = f", left {len(wanted) - tried} as they were" if tried < len(wanted) else ""
+    return f"wrote {tried - failed} of {len(wanted)} stores{skipped}"
