@@ -83,7 +83,9 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> NDA
 
 def multispectral(height: int, width: int, channels: int = 8, seed: int = 0) -> NDArray[np.uint16]:
     """Return a uint16 (c, y, x) array of reflectances times 10000 as in Sentinel-2: mostly 200 to 4000, noise of
-    some 15 levels, bands correlated through the land cover they share but each with its own contrast.
+    some 10 levels, bands correlated through the land cover they share but each with its own contrast.
+
+    No real scene was at hand to compare with.
     """
     rng = np.random.default_rng(seed)
     noise, grain = _Noise(rng), _Noise(rng, blur=0.5)
@@ -105,7 +107,7 @@ def multispectral(height: int, width: int, channels: int = 8, seed: int = 0) -> 
 
 
 def elevation(height: int, width: int, seed: int = 0) -> Float:
-    """Return float32 (1, y, x) heights in metres: 1/f^3.5 terrain over 2 km of relief with 5 cm of noise, so that
+    """Return float32 (1, y, x) heights in metres: 1/f^4 terrain over 2 km of relief with 5 cm of noise, so that
     about ten mantissa bits are as random as those of a lidar or stereo elevation model.
     """
     noise = _Noise(np.random.default_rng(seed))

@@ -1,14 +1,17 @@
 """Which of several functions is faster on a machine where other programs run too?
 
-1. They take turns, A B C A B C ..., so that whatever disturbs one disturbs the others.
-2. At step i, function k of K does job i + k*n/K (of n): all do the same jobs, but none does the job that another has just
-   done, whose bytes would still lie in the processor's cache. Readers of one file would otherwise profit from each other.
-3. A job's time is its median over the rounds; ratios and differences are taken job by job, and their median is reported.
+1. They take turns, each once per step, so that whatever disturbs one disturbs the others; in random order, so that none
+   always follows one that leaves the processor's caches in a bad state.
+2. At step i, function k of K does job i + k*n/K (of n): all do the same jobs, but none does the job that another has
+   just done, whose bytes would still lie in the cache. Readers of one file would otherwise profit from each other.
+3. A job's time is its median over the rounds; ratios and differences are taken job by job, and their median is what
+   counts.
 """
 
 from __future__ import annotations
 
 import gc
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,6 +66,7 @@ def race(contestants: Mapping[str, Callable[[int], Any]], jobs: int, rounds: int
                 runner(i)
     seconds = np.empty((len(runners), rounds, jobs))
     shift = max(1, jobs // len(runners))
+    order, rng = list(range(len(runners))), random.Random(0)
     clock = time.perf_counter
     enabled = gc.isenabled()
     gc.collect()
@@ -70,8 +74,9 @@ def race(contestants: Mapping[str, Callable[[int], Any]], jobs: int, rounds: int
     try:
         for turn in range(rounds):
             for i in range(jobs):
-                for k, runner in enumerate(runners):
-                    job = (i + k * shift) % jobs
+                rng.shuffle(order)
+                for k in order:
+                    runner, job = runners[k], (i + k * shift) % jobs
                     start = clock()
                     runner(job)
                     seconds[k, turn, job] = clock() - start

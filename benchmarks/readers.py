@@ -243,7 +243,7 @@ def _read_npy(mapped: Pixels, y: slice, x: slice) -> Pixels:
 
 
 def _ndsampler(data: Data) -> Any:
-    """ndsampler itself, its cache filled."""
+    """The sampler of ndsampler, its cache filled."""
     import kwcoco
     import ndsampler
 

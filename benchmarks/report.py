@@ -114,10 +114,7 @@ class Report:
             "settings": self.settings,
             "before": self.before,
             "lines": [{**asdict(line), "met": line.met} for line in self.lines],
-            "sections": [
-                {"title": s.title, "notes": list(s.notes), "header": s.table.header, "rows": [list(r) for r in s.table.rows]}
-                for s in self.sections
-            ],
+            "sections": [asdict(section) for section in self.sections],
         }
 
 

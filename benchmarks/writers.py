@@ -80,7 +80,7 @@ def _ndzarr(preset: str) -> Callable[[Path, Path], Job]:
     def prepare(source: Path, dest: Path) -> Job:
         import ndzarr
         import ndzarr.sources.tiff.open
-        import ndzarr.transcoding  # noqa: F401
+        import ndzarr.transcoding
 
         return lambda: ndzarr.transcode(source, dest, preset=preset)
 
@@ -145,7 +145,7 @@ def _lazy(source: Path) -> Any:
 
 
 def _ngff_zarr(source: Path, dest: Path) -> Job:
-    """Its writer through tensorstore, chunks of 512 x 512: faster than the same through zarr-python, and than shards."""
+    """Its writer through tensorstore, chunks of 512 x 512: faster than through zarr-python, and than shards."""
     import ngff_zarr
 
     lazy = _lazy(source)

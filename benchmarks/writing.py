@@ -59,10 +59,10 @@ def transcode(data: Data, settings: Settings) -> Section:
         Table(("writer", "seconds", "/ ndzarr fast", "MB", "peak MiB"), rows),
         _lines(times, sizes, peaks, slower),
         [
-            f"{edge} x {edge} x 3 uint8 from an uncompressed TIFF of tiles of 256 x 256, all levels included, each in a "
-            f"process of its own, the median of {settings.rounds} in turn. Imports are not counted, neither in time nor in "
-            "memory; files are in the system's cache and are not flushed to disk. `Encoding alone` encodes the same "
-            "chunks of all levels from memory in as many threads, and writes nothing. GDAL's driver has all "
+            f"{edge} x {edge} x 3 uint8 from an uncompressed TIFF of tiles of 256 x 256, all levels included, each in "
+            f"a process of its own, the median of {settings.rounds} in turn. Imports are not counted, neither in time "
+            "nor in memory; files are in the system's cache and are not flushed to disk. `Encoding alone` encodes the "
+            "same chunks of all levels from memory in as many threads, and writes nothing. GDAL's driver has all "
             "processors, average overviews and blocks of 512; ngff-zarr writes chunks of 512 x 512 through tensorstore "
             "and ome-zarr chunks of 128 x 128 in shards of 1024 x 1024, with their default codecs.",
             f"Crops of {EDGE} x {EDGE} take {number(slower)} times as long from `compact` as from `fast`.",
@@ -84,9 +84,7 @@ def _compact_crops(stores: dict[str, Path], size: int, settings: Settings) -> fl
     return race(contestants, len(wanted), settings.rounds).ratio("compact", "fast")
 
 
-def _lines(
-    times: dict[str, float], sizes: dict[str, float], peaks: dict[str, float], slower: float
-) -> Sequence[Line]:
+def _lines(times: dict[str, float], sizes: dict[str, float], peaks: dict[str, float], slower: float) -> Sequence[Line]:
     cogs = [name for name in writers.COGS if name in times]
     lines = [
         Line("6", f"transcode: {name} / ndzarr fast", times[name] / times["ndzarr fast"], limit, at_least=True)

@@ -72,7 +72,7 @@ def entries(root: Path) -> Iterator[Entry]:
         judged = _judge(path, free)
         if judged is not None:
             state, source = judged
-            yield Entry(path, source, state, _size(path))
+            yield Entry(path, source, state, size_on_disk(path))
 
 
 def prune(root: Path, dry_run: bool = False) -> list[Entry]:
@@ -155,7 +155,7 @@ def _remove_locks(root: Path) -> None:
                 pass  # releasing it removes it
 
 
-def _size(path: Path) -> int:
+def size_on_disk(path: str | os.PathLike[str]) -> int:
     """Bytes of all files below a directory; those that vanish meanwhile count for nothing."""
     total = 0
     for folder, _, files in os.walk(path):

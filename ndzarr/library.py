@@ -19,18 +19,16 @@ import hashlib
 import json
 import os
 import re
-import stat
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ndzarr import batch, inventory
-from ndzarr.errors import MissingError, OptionError, SourceError
+from ndzarr.errors import MissingError, OptionError, SourceError, WriteError
 from ndzarr.inventory import MALFORMED, Entry
 from ndzarr.locks import holding, lock_of
 from ndzarr.pyramid.layout import Encoding
@@ -38,21 +36,12 @@ from ndzarr.pyramid.metadata import SCHEMA
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.publish import discard, explained
 from ndzarr.pyramid.pyramid import Pyramid
+from ndzarr.request import Request, as_request, in_place, settle, signature
+
+__all__ = ["Entry", "Library", "Request", "default_root"]
 
 MAX_OPEN = 512
 """Pyramids that a library keeps open."""
-_TICK = 0.02
-"""Seconds; file systems note times of modification a little more often than this."""
-
-
-class Request(NamedTuple):
-    """A source, and how it is to be read; see `ndzarr.transcode`."""
-
-    path: str
-    orient: bool | tuple[int, int] = True
-    axes: str | None = None
-    channels: tuple[str, ...] | None = None
-    nodata: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +134,7 @@ class Library:
         """
         request = as_request(source, orient, axes, channels, nodata)
         try:
-            seen = _signature(request.path)
+            seen = signature(request.path)
         except OSError:
             return self._resolve(request)  # says what is wrong
         held = self._open.get(request)
@@ -190,7 +179,7 @@ class Library:
         for item in sources:
             request = as_request(*item) if isinstance(item, tuple) else as_request(item)
             try:
-                slot = None if _in_place(request.path) else self._slot(request)
+                slot = None if in_place(request.path) else self._slot(request)
             except (SourceError, MissingError) as error:
                 failures.append(batch.Failure(request.path, error))
                 continue
@@ -222,7 +211,7 @@ class Library:
         return inventory.prune(self.root, dry_run)
 
     def _resolve(self, request: Request) -> Pyramid:
-        if _in_place(request.path):
+        if in_place(request.path):
             if request[2:] != Request("")[2:]:
                 raise OptionError(
                     f"{request.path}: axes, channels and nodata of a Zarr store are what it says they are"
@@ -270,16 +259,21 @@ class Library:
     def _begin(self) -> None:
         """Make the directory; remove what killed processes left in it."""
         if not self._begun:
-            with explained(self.root):
-                self.root.mkdir(parents=True, exist_ok=True)
-                inventory.sweep(self.root)
+            try:
+                with explained(self.root):
+                    self.root.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise WriteError(
+                    f"{self.root}: it, or a part of its path, is a file; choose another workdir"
+                ) from error
+            inventory.sweep(self.root)
             self._begun = True
 
     def _write(self, slot: _Slot, request: Request, turn: batch.Turn | None) -> None:
         from ndzarr.sources.open import open_source
         from ndzarr.transcoding import write_pyramid
 
-        _settle(slot.origin["mtime_ns"])
+        settle(slot.origin["mtime_ns"])
         options = request._asdict()
         with open_source(options.pop("path"), **options, max_pixels=self.max_pixels) as source:
             if os.path.realpath(request.path) != slot.origin["path"]:
@@ -287,46 +281,3 @@ class Library:
             guarded = source if turn is None else turn.guard(source)
             threads = None if turn is None else turn.threads
             write_pyramid(guarded, slot.store, self.encoding, origin=slot.origin, workers=threads)
-
-
-def as_request(
-    source: str | os.PathLike[str],
-    orient: bool | tuple[int, int] = True,
-    axes: str | None = None,
-    channels: Sequence[str] | None = None,
-    nodata: float | None = None,
-) -> Request:
-    """A `Request` in its one form, so that equal ones are equal."""
-    path = os.fsdecode(source)
-    if path[:1] == "~":
-        path = os.path.expanduser(path)
-    if nodata is not None and nodata != nodata:
-        nodata = _NAN
-    return Request(path, orient, axes, None if channels is None else tuple(channels), nodata)
-
-
-_NAN = float("nan")
-"""The one that stands for all of them: tuples that hold the same object are equal."""
-
-
-def _in_place(path: str) -> bool:
-    """True for stores and URLs, which are not transcoded."""
-    return "://" in path or os.path.isdir(path)
-
-
-def _signature(path: str) -> tuple[int, ...]:
-    """What changes when a file, or the metadata of a store, is replaced or written to."""
-    if "://" in path:
-        return ()
-    found = os.stat(path)
-    if stat.S_ISDIR(found.st_mode):
-        with suppress(FileNotFoundError):
-            found = os.stat(os.path.join(path, "zarr.json"))
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _settle(mtime_ns: int) -> None:
-    """Wait until another change of the file would show in its time of modification."""
-    age = time.time() - mtime_ns / 1e9
-    if 0 <= age < _TICK:
-        time.sleep(_TICK - age)

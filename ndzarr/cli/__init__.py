@@ -1,8 +1,8 @@
 """What can be done from a shell, and how do errors get there?
 
 Commands are imported when they are run or explained, each from the module of its name, so that `ndzarr --help` is
-quick.  An `NdzarrError` is one line on stderr and exit code 1, wrong usage 2, an interrupt 130; any other exception is a
-defect and shows its traceback.
+quick.  An `NdzarrError` is one line on stderr and exit code 1, wrong usage 2, an interrupt 130; any other exception is
+a defect and shows its traceback.
 """
 
 from __future__ import annotations

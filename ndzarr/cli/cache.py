@@ -34,7 +34,7 @@ def command() -> None:
 @command.command("list", epilog="\b\nExample:\n  ndzarr cache list --workdir /data/pyramids")
 @_WORKDIR
 def list_entries(workdir: str | None) -> None:
-    """
+    r"""
     List all pyramids: their state, their size and the file that they were made from.
 
     \b

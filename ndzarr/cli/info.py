@@ -95,9 +95,7 @@ def _image(path: str) -> tuple[dict[str, Any], str]:
     with open_source(path) as source:
         sizes = dict(zip(source.dims, source.shape, strict=True))
         height, width = source.shape[-2:]
-        shapes = [
-            list(geometry.shape_at(k, source.dims, source.shape)) for k in range(geometry.count(height, width))
-        ]
+        shapes = [list(geometry.shape_at(k, source.dims, source.shape)) for k in range(geometry.count(height, width))]
         facts = {
             "path": source.name,
             **_what(sizes, source.dtype, source.channels),
@@ -116,10 +114,52 @@ def _what(sizes: dict[str, int], dtype: Any, channels: tuple[str, ...]) -> dict[
 
 
 def _codec(codec: ChunkCodec) -> str:
-    """The chain of codecs in a few words."""
-    parts = ["delta"] if codec.delta else []
-    if codec.compressor == "blosc":
-        parts.append(f"blosc {codec.cname} level {codec.level} {codec.shuffle}")
-    elif codec.compressor:
-        parts.append(f"{codec.compressor} level {codec.level}")
-    return " + ".join([*parts, *(["crc32c"] if codec.crc else [])]) or "none"
+    """The chain of codecs in a few words, such as 'blosc lz4 5 bitshuffle + crc32c'."""
+    words = []
+    for step in codec.metadata():
+        options = step.get("configuration", {})
+        words.append(" ".join([step["name"], *(str(options[key]) for key in _TOLD if key in options)]))
+    return " + ".join(word for word in words if word != "bytes") or "none"
+
+
+_TOLD = ("cname", "clevel", "level", "shuffle", "quality", "dtype", "order")
+"""Options of codecs that are worth telling."""
+
+
+def _json_number(value: float | None) -> float | str | None:
+    return "NaN" if value is not None and value != value else value
+
+
+def _text(facts: dict[str, Any]) -> str:
+    """The facts as lines for a person."""
+    rows = [
+        ("size", ", ".join(f"{d}: {n}" for d, n in facts["sizes"].items()) + f"  {facts['dtype']}"),
+        ("channels", " ".join(facts["channels"])),
+        ("kind", facts.get("kind")),
+        ("nodata", facts["nodata"]),
+        ("levels", ", ".join(" x ".join(map(str, shape[-2:])) for shape in facts["levels"])),
+        ("chunks", " x ".join(map(str, facts["chunks"])) if "chunks" in facts else None),
+        ("shards", " x ".join(map(str, facts["shards"])) if facts.get("shards") else None),
+        ("codec", facts.get("codec")),
+        ("engine", facts.get("engine")),
+        ("pixels", human_bytes(facts["raw_bytes"])),
+        ("on disk", _on_disk(facts)),
+    ]
+    rows += [(key, value) for key, value in _told(facts["source"] or {})]
+    return "\n".join(f"  {key:<12}{value}" for key, value in rows if value not in (None, ""))
+
+
+def _on_disk(facts: dict[str, Any]) -> str | None:
+    size = facts["disk_bytes"]
+    if size is None:
+        return None
+    ratio = f", all levels; ratio {facts['ratio']:.2f}" if facts.get("ratio") else ""
+    return f"{human_bytes(size)}{ratio}"
+
+
+def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What is known of the source: the file first, then what its format said, nested values left to --json."""
+    state = f" ({source['state']})" if "state" in source else ""
+    rows: list[tuple[str, Any]] = [("source", f"{source['path']}{state}")] if "path" in source else []
+    skip = {"name", "path", "size", "mtime_ns", "key", "state"}
+    return rows + [(k, v) for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)]

@@ -2,64 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 
-class Lengths(click.ParamType):
-    """`y=256,x=256` as a dictionary."""
+def lengths(text: str) -> dict[str, int]:
+    """
+    `y=256,x=256` as a dictionary.
 
-    name = "axis=n,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int]:
-        if isinstance(value, dict):
-            return value
-        try:
-            return {axis.strip(): int(n) for axis, n in (item.split("=") for item in value.split(","))}
-        except ValueError:
-            self.fail(f"{value!r}: expected lengths by axis, such as y=256,x=256", param, ctx)
-
-
-class Names(click.ParamType):
-    """`r,g,b` as a tuple of names."""
-
-    name = "name,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        names = value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(","))
-        if not all(names):
-            self.fail(f"{value!r}: expected names with commas between them, such as r,g,b", param, ctx)
-        return names
+    Examples
+    --------
+    >>> lengths("y=256,x=128")
+    {'y': 256, 'x': 128}
+    """
+    try:
+        return {axis.strip(): int(n) for axis, n in (item.split("=") for item in text.split(","))}
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: expected lengths by axis, such as y=256,x=256") from error
 
 
-class Interval(click.ParamType):
-    """`0:512` as a slice; either end may be left out."""
+def names(text: str) -> tuple[str, ...]:
+    """
+    `r,g,b` as a tuple of names.
 
-    name = "start:stop"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> slice:
-        if isinstance(value, slice):
-            return value
-        parts = value.split(":")
-        try:
-            start, stop = (int(part) if part.strip() else None for part in parts)
-        except ValueError:
-            self.fail(f"{value!r}: expected a half-open interval of pixels, such as 0:512", param, ctx)
-        return slice(start, stop)
+    Examples
+    --------
+    >>> names("r,g, b")
+    ('r', 'g', 'b')
+    """
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found):
+        raise click.BadParameter(f"{text!r}: expected names with commas between them, such as r,g,b")
+    return found
 
 
-class Indices(click.ParamType):
-    """`3` or `0,2,5` as a list of indices, `0:10` or `0:10:2` as a slice."""
+def interval(text: str) -> slice:
+    """
+    `0:512` as a slice; either end may be left out.
 
-    name = "index|start:stop"
+    Examples
+    --------
+    >>> interval("-8:512"), interval(":512")
+    (slice(-8, 512, None), slice(None, 512, None))
+    """
+    try:
+        start, stop = (int(part) if part.strip() else None for part in text.split(":"))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: expected a half-open interval of pixels, such as 0:512") from error
+    return slice(start, stop)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> slice | list[int]:
-        if not isinstance(value, str):
-            return value  # type: ignore[no-any-return]
-        try:
-            if ":" in value:
-                return slice(*(int(part) if part.strip() else None for part in value.split(":")))
-            return [int(part) for part in value.split(",")]
-        except (ValueError, TypeError):
-            self.fail(f"{value!r}: expected an index, several (0,2,5), or a half-open interval (0:10)", param, ctx)
+
+def indices(text: str) -> slice | list[int]:
+    """
+    `3` or `0,2,5` as a list of indices, `0:10` or `0:10:2` as a slice.
+
+    Examples
+    --------
+    >>> indices("3"), indices("0:10:2")
+    ([3], slice(0, 10, 2))
+    """
+    try:
+        if ":" in text:
+            return slice(*(int(part) if part.strip() else None for part in text.split(":")))
+        return [int(part) for part in text.split(",")]
+    except (ValueError, TypeError) as error:
+        raise click.BadParameter(
+            f"{text!r}: expected an index, several (0,2,5), or a half-open interval (0:10)"
+        ) from error

@@ -20,9 +20,9 @@ import click
 from ndzarr.errors import MissingError, SourceError
 from ndzarr.pyramid.publish import is_store
 
-SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .tif .tiff .svs .scn .ndpi .bif .webp .bmp .gif "
-    ".jp2 .j2k .j2c .jpc .jpf .jpx .jxl .npy".split()
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),
+    *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl", ".npy"),
 )
 """What the images in a directory are called; a file that is named is taken whatever it is called."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ndzarr import batch
-from ndzarr.cli.options import Lengths, Names
+from ndzarr.cli.options import lengths, names
 from ndzarr.cli.sources import Job, jobs
 from ndzarr.pyramid.layout import KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.pyramid.publish import explained, refuse_existing
@@ -31,14 +31,18 @@ Examples:
 """
 )
 @click.argument("src", nargs=-1, required=True)
-@click.option("-o", "--output", "dest", required=True, metavar="DEST", help="Store to make; for several images, a directory.")
+@click.option(
+    "-o", "--output", "dest", required=True, metavar="DEST", help="Store to make; for several images, a directory."
+)
 @click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="How pixels are encoded.")
 @click.option("--kind", type=click.Choice(KINDS), default="intensity", show_default=True, help="What pixels mean.")
 @click.option("--axes", metavar="LETTERS", help="Meaning of the source's axes, such as tyxc.")
-@click.option("--channels", type=Names(), help="Names of the channels, such as r,g,b,nir.")
+@click.option("--channels", type=names, metavar="NAME,...", help="Names of the channels, such as r,g,b,nir.")
 @click.option("--nodata", type=float, help="Value of pixels that hold no data.")
-@click.option("--orient/--no-orient", default=True, help="Turn photographs upright by their EXIF orientation (default).")
-@click.option("--chunks", type=Lengths(), help="Lengths of chunks, such as y=256,x=256.")
+@click.option(
+    "--orient/--no-orient", default=True, help="Turn photographs upright by their EXIF orientation (default)."
+)
+@click.option("--chunks", type=lengths, metavar="AXIS=N,...", help="Lengths of chunks, such as y=256,x=256.")
 @click.option("--recursive", is_flag=True, help="Look into the subdirectories of directories.")
 @click.option("--overwrite", is_flag=True, help="Replace stores that exist, once the new ones are complete.")
 @click.option("--skip-existing", is_flag=True, help="Leave stores that exist as they are: go on after an interrupt.")
@@ -61,9 +65,9 @@ def command(
     """
     Write images as pyramids.
 
-    SRC are image files, directories of them, or patterns such as 'scans/*.tif'.  One file becomes the store DEST, unless
-    DEST is a directory or ends in a slash; several become DEST/NAME.zarr.  In a batch the good ones are done, the bad
-    ones are listed at the end, and the exit code is 1.
+    SRC are image files, directories of them, or patterns such as 'scans/*.tif'.  One file becomes the store DEST,
+    unless DEST is a directory or ends in a slash; several become DEST/NAME.zarr.  In a batch the good ones are done,
+    the bad ones are listed at the end, and the exit code is 1.
     """
     encoding = Encoding(preset, kind, chunks_option(chunks))
     wanted = jobs(src, dest, recursive)

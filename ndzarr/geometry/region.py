@@ -1,7 +1,8 @@
 """A window at a scale: which level is read, which of its pixels, and how do they become the output?
 
 1. The output has round(h*s) x round(w*s) pixels, each covering p = h / round(h*s) native ones.
-2. The coarsest level whose pixels are no larger than p is read (`levels.finest_needed`); never a finer one.
+2. Where the borders of output pixels are borders of a level's pixels, the coarsest such level is read: means of its
+   pixels are exact.  Else the coarsest one with `OVERSAMPLING` pixels in an output pixel; never a finer one.
 3. Where its pixels are the output's own (same size, same borders), they are copied; else they are resampled, once.
 4. Output pixels that lie wholly outside the image are padding.
 """
@@ -15,6 +16,10 @@ from math import ceil, floor, inf
 from ndzarr.errors import WindowError
 from ndzarr.geometry.levels import finest_needed
 from ndzarr.geometry.resample import Grid
+
+OVERSAMPLING = 2.0
+"""Pixels of a level along each axis of an output pixel, at least, where their borders differ.  With one, parts of two
+pixels are mixed, which blurs photographs by 1 to 4 grey levels on average; with two it is less than 1."""
 
 _EPS = 1e-6
 """Of an output pixel: less than this is not covered."""
@@ -79,6 +84,7 @@ def region(
     shapes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
     support: float = 0.5,
+    oversampling: float = OVERSAMPLING,
 ) -> Region:
     """
     Plan a window.
@@ -93,6 +99,8 @@ def region(
         Per level, pixels along (y, x) and native pixels per pixel along (y, x).
     support
         How many pixels around a point the interpolation looks at; see `resample.SUPPORT`.
+    oversampling
+        Pixels of the level in an output pixel where their borders differ; 1 suits interpolations that do not mix.
 
     Raises
     ------
@@ -107,7 +115,7 @@ def region(
     """
     sx, sy = scale
     n = output_length("y", y, sy), output_length("x", x, sx)
-    return region_at((y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors, support)
+    return region_at((y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors, support, oversampling)
 
 
 def region_at(
@@ -117,6 +125,7 @@ def region_at(
     shapes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
     support: float = 0.5,
+    oversampling: float = OVERSAMPLING,
 ) -> Region:
     """
     Plan a window whose borders need not fall on pixels.
@@ -129,16 +138,31 @@ def region_at(
         Native pixels per output pixel along (y, x).
     n
         Output pixels along (y, x).
-    shapes, factors, support
+    shapes, factors, support, oversampling
         As for `region`.
     """
-    level = finest_needed(1.0, [max(f / p for f, p in zip(pair, pitch, strict=True)) for pair in factors])
+    level = _level(origin, pitch, factors, oversampling)
     (fy, fx), (hy, hx) = factors[level], shapes[level]
     return Region(
         level,
         _span(origin[0], pitch[0], n[0], fy, hy, shapes[0][0], support),
         _span(origin[1], pitch[1], n[1], fx, hx, shapes[0][1], support),
     )
+
+
+def _level(
+    origin: tuple[float, float], pitch: tuple[float, float], factors: Sequence[tuple[float, float]], oversampling: float
+) -> int:
+    sizes = [max(f / p for f, p in zip(pair, pitch, strict=True)) for pair in factors]
+    enough = finest_needed(1.0, [oversampling * size for size in sizes])
+    for k in range(finest_needed(1.0, sizes), enough, -1):
+        if all(_is_whole(o / f) and _is_whole(p / f) for o, p, f in zip(origin, pitch, factors[k], strict=True)):
+            return k
+    return enough
+
+
+def _is_whole(number: float) -> bool:
+    return abs(number - round(number)) < 1e-9
 
 
 def output_length(name: str, interval: tuple[int, int], scale: float) -> int:
@@ -170,7 +194,7 @@ def _span(start: float, step: float, n: int, factor: float, length: int, native:
     low = round(begin)
     if first == last:
         return Span(slice(0, 0, 1), slice(first, last, 1), Grid(0.0, 1.0, 0), n, start, step)
-    if abs(unit - 1) < 1e-9 and abs(begin - low) < 1e-9 and low + last - first <= length:
+    if abs(unit - 1) < 1e-9 and _is_whole(begin) and low + last - first <= length:
         return Span(slice(low, low + last - first, 1), slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step)
     margin = ceil(support * max(1.0, unit) - unit / 2)  # how far it looks beyond the border of an output pixel
     low = min(length - 1, max(0, floor(begin + 1e-9) - margin))  # other writers round lengths of levels down

@@ -3,7 +3,8 @@
 A `ChunkCodec` is one of the short codec chains that the hot path knows, parsed from (and printed to) the `codecs`
 of Zarr v3 metadata (https://zarr-specs.readthedocs.io/en/latest/v3/core/):
 
-    [transpose] -> [numcodecs.delta] -> bytes -> [blosc | zstd] -> [crc32c]       or       imagecodecs_jpeg -> [crc32c]
+    [transpose] -> [numcodecs.delta] -> bytes -> [blosc | zstd] -> [crc32c]
+    [transpose] -> imagecodecs_jpeg -> [crc32c]
 
 Decoding goes straight into the caller's buffer.  `parse` returns None for any other chain: zarr-python reads those.
 """
@@ -11,8 +12,10 @@ Decoding goes straight into the caller's buffer.  `parse` returns None for any o
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import google_crc32c
@@ -41,11 +44,11 @@ class ChunkCodec:
     dtype: np.dtype[Any]
     """Native dtype of the pixels."""
     compressor: str | None = None
-    """'blosc', 'zstd' or None."""
+    """'blosc', 'zstd', 'jpeg' or None."""
     cname: str = "lz4"
     """Blosc's inner compressor."""
     level: int = 5
-    """Compression level of blosc or zstd."""
+    """Compression level of blosc or zstd, quality of JPEG."""
     shuffle: str = "bitshuffle"
     """Blosc's filter: 'noshuffle', 'shuffle' or 'bitshuffle'."""
     delta: bool = False
@@ -62,7 +65,13 @@ class ChunkCodec:
 
     def scratch(self) -> np.ndarray[Any, Any]:
         """A new buffer to decode into, with axes in the stored order."""
-        return np.empty(self.stored_shape, self.dtype)
+        if self.compressor != "jpeg":
+            return np.empty(self.stored_shape, self.dtype)
+        # libjpeg-turbo writes past the caches to buffers that begin on 32 bytes: the copy that follows then takes
+        # as long as decoding did.
+        room = np.empty(prod(self.shape) + 80, np.uint8)
+        start = (16 - room.ctypes.data) % 64
+        return room[start : start + prod(self.shape)].reshape(self.stored_shape)
 
     def view(self, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """A decoded buffer with axes in the array's order."""
@@ -107,6 +116,10 @@ class ChunkCodec:
                 body = numcodecs.zstd.decompress(encoded)
                 _expect(len(body), out.nbytes)
                 target.reshape(-1)[:] = np.frombuffer(body, self.dtype)
+        elif self.compressor == "jpeg":
+            import imagecodecs
+
+            imagecodecs.jpeg8_decode(encoded, out=_as_picture(out))
         else:
             _expect(encoded.size, out.nbytes)
             target.reshape(-1)[:] = encoded.view(self.dtype)
@@ -121,7 +134,11 @@ class ChunkCodec:
         if self.compressor == "blosc":
             body = numcodecs.blosc.compress(stored, self.cname.encode(), self.level, _SHUFFLES[self.shuffle], 0)
         elif self.compressor == "zstd":
-            body = numcodecs.zstd.compress(stored, self.level)
+            body = _zstd(stored, self.level)
+        elif self.compressor == "jpeg":
+            import imagecodecs
+
+            body = imagecodecs.jpeg8_encode(np.squeeze(stored), level=self.level)
         else:
             body = stored.tobytes()
         if self.crc:
@@ -135,7 +152,10 @@ class ChunkCodec:
             chain.append({"name": "transpose", "configuration": {"order": list(self.order)}})
         if self.delta:
             chain.append({"name": "numcodecs.delta", "configuration": {"dtype": self.dtype.str}})
-        chain.append(BYTES if self.dtype.itemsize == 1 else LITTLE_ENDIAN)
+        if self.compressor == "jpeg":
+            chain.append({"name": JPEG, "configuration": {"level": self.level}})
+        else:
+            chain.append(BYTES if self.dtype.itemsize == 1 else LITTLE_ENDIAN)
         if self.compressor == "blosc":
             chain.append(
                 {
@@ -156,6 +176,8 @@ class ChunkCodec:
         return chain
 
 
+JPEG = "imagecodecs_jpeg"
+"""Name of the codec in `imagecodecs.zarr`, and of ours in `pyramid.jpeg`."""
 BYTES: dict[str, Any] = {"name": "bytes"}
 LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -169,7 +191,12 @@ def parse(codecs: Sequence[Mapping[str, Any]], shape: tuple[int, ...], dtype: np
         options["crc"] = True
     if chain and chain[-1]["name"] in _COMPRESSORS:
         options |= _compressor(chain.pop())
-    if not chain or not _is_native_bytes(chain.pop(), dtype):
+    if chain and chain[-1]["name"] == JPEG:
+        config = chain.pop().get("configuration") or {}
+        if dtype != np.uint8 or set(config) - {"level"}:
+            return None
+        options |= {"compressor": "jpeg", "level": config.get("level", 90)}
+    elif not chain or not _is_native_bytes(chain.pop(), dtype):
         return None
     if chain and chain[-1]["name"] == "numcodecs.delta":
         config = chain.pop().get("configuration", {})
@@ -212,6 +239,27 @@ def _zstd_size(encoded: np.ndarray[Any, Any]) -> int:
 def _expect(found: int, wanted: int) -> None:
     if found != wanted:
         raise ValueError(f"{found} bytes instead of {wanted}")
+
+
+_local = threading.local()
+"""A zstd compressor per thread, as they must not be shared."""
+
+
+def _zstd(stored: np.ndarray[Any, Any], level: int) -> bytes:
+    """A plain zstd frame; matches of at least 7 bytes make photographs smaller, and faster in both directions."""
+    import zstandard
+
+    key = (level, stored.nbytes)
+    if getattr(_local, "key", None) != key:
+        settings = zstandard.ZstdCompressionParameters.from_level(level, source_size=stored.nbytes, min_match=7)
+        _local.key, _local.compressor = key, zstandard.ZstdCompressor(compression_params=settings)
+    body: bytes = _local.compressor.compress(stored)
+    return body
+
+
+def _as_picture(out: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A chunk (..., y, x, 3) or (..., y, x) as JPEG has it."""
+    return out.reshape(out.shape[-3:] if out.shape[-1] == 3 else out.shape[-2:])
 
 
 def _delta(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

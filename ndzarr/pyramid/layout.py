@@ -25,6 +25,8 @@ SHARD = 2048
 """Pixels along y and x of a shard, at most."""
 SHARD_BYTES = 64 << 20
 """Decoded bytes of a shard beyond which it does not take in more channels."""
+JPEG_QUALITY = 90
+"""Of the preset 'jpeg', on libjpeg's scale from 1 to 100."""
 TOGETHER = 4
 """Images of so many channels (RGBA) keep them in one chunk; others give each its own."""
 
@@ -65,7 +67,9 @@ class Encoding:
                 raise OptionError(f"{option}={value!r} is not known{did_you_mean(value, known)}")
         for axis, n in self.chunks:
             if axis not in "tczyx" or n < 1:
-                raise OptionError(f"chunks={dict(self.chunks)!r}: expected lengths of at least 1 for axes among t c z y x")
+                raise OptionError(
+                    f"chunks={dict(self.chunks)!r}: expected lengths of at least 1 for axes among t c z y x"
+                )
 
     def as_json(self) -> dict[str, Any]:
         """The form in which a store records it."""
@@ -76,7 +80,9 @@ def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], enco
     """The layout of a level of this shape."""
     asked = dict(encoding.chunks)
     length = dict(zip(dims, shape, strict=True))
-    default = {"t": 1, "z": 1, "c": length.get("c", 1) if length.get("c", 1) <= TOGETHER else 1, "y": CHUNK, "x": CHUNK}
+    together = (1, 3) if encoding.preset == "jpeg" else range(1, TOGETHER + 1)
+    channels = length.get("c", 1)
+    default = {"t": 1, "z": 1, "c": channels if channels in together else 1, "y": CHUNK, "x": CHUNK}
     chunk = {d: min(asked.get(d, default[d]), max(1, length[d])) for d in dims}
     number = {d: 1 for d in dims}
     for d in ("y", "x"):
@@ -85,19 +91,48 @@ def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], enco
     if "c" in number:
         number["c"] = max(1, min(ceil(length["c"] / chunk["c"]), int(SHARD_BYTES // plane)))
     chunks = tuple(chunk[d] for d in dims)
-    return Layout(chunks, tuple(number[d] for d in dims), codec(chunks, dtype, encoding))
+    return Layout(chunks, tuple(number[d] for d in dims), codec(dims, chunks, dtype, encoding))
 
 
-def codec(chunks: tuple[int, ...], dtype: np.dtype[Any], encoding: Encoding) -> ChunkCodec:
-    """The codec of a preset for pixels of a dtype."""
-    base = ChunkCodec(chunks, dtype, "blosc")
+def codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[Any], encoding: Encoding) -> ChunkCodec:
+    """
+    The codec of a preset for pixels of a dtype.
+
+    Raises
+    ------
+    OptionError
+        The preset cannot store such pixels.
+    """
+    classes = encoding.kind == "labels" or dtype.kind == "b"
+    bytewise = dtype.itemsize == 1
+    blosc = ChunkCodec(chunks, dtype, "blosc")
     if encoding.preset == "fast":
-        return base
+        if classes:
+            return replace(blosc, cname="lz4hc", level=6, shuffle="noshuffle")
+        if bytewise:
+            return replace(blosc, cname="lz4hc", level=3, shuffle="bitshuffle")
+        return replace(blosc, cname="lz4hc", level=4, shuffle="shuffle")
     if encoding.preset == "compact":
-        if encoding.kind == "intensity" and dtype.kind in "iu":
-            return replace(base, compressor="zstd", level=1, delta=True)
-        return replace(base, cname="zstd", level=5)
-    raise OptionError("preset='jpeg' is not there yet; use 'compact'")
+        if classes:
+            return replace(blosc, cname="zstd", level=5, shuffle="noshuffle")
+        if bytewise:
+            return replace(blosc, compressor="zstd", level=1, delta=True)
+        return replace(blosc, cname="zstd", level=3, shuffle="shuffle")
+    if classes or dtype != np.uint8:
+        raise OptionError(
+            f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}; use 'compact', which is lossless"
+        )
+    return _jpeg(dims, chunks)
+
+
+def _jpeg(dims: Sequence[str], chunks: tuple[int, ...]) -> ChunkCodec:
+    """JPEG with the three channels of a pixel together, or of one channel."""
+    length = dict(zip(dims, chunks, strict=True))
+    if length["c"] not in (1, 3) or any(length.get(d, 1) > 1 for d in "tz"):
+        raise OptionError(f"chunks={length!r}: preset='jpeg' needs 1 or 3 channels, 1 frame and 1 plane per chunk")
+    c = list(dims).index("c")
+    order = tuple(i for i in range(len(dims)) if i != c) + (c,) if length["c"] == 3 else None
+    return ChunkCodec(chunks, np.dtype("u1"), "jpeg", level=JPEG_QUALITY, order=order)
 
 
 def chunks_option(chunks: Mapping[str, int] | None) -> tuple[tuple[str, int], ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.errors import OptionError, WindowError, did_you_mean
-from ndzarr.geometry.region import Region, output_length, region_at
+from ndzarr.geometry.region import OVERSAMPLING, Region, output_length, region_at
 from ndzarr.geometry.resample import SUPPORT, resample
 from ndzarr.geometry.selection import Selection, lengths, select
 from ndzarr.plan.plan import ReadPlan, plan_reads
@@ -152,6 +152,7 @@ def crop_at(
         [(level.shape[-2], level.shape[-1]) for level in levels],
         [(level.factors[-2], level.factors[-1]) for level in levels],
         SUPPORT[settled.interpolation],
+        1.0 if settled.interpolation == "nearest" else OVERSAMPLING,
     )
     return Crop(pyramid, cut, lead, settled, fill)
 

@@ -163,9 +163,9 @@ class LevelWriter:
             )
             chunk = band[cut]
             if chunk.shape != codec.shape:
-                whole = np.zeros(codec.shape, codec.dtype)
-                whole[tuple(slice(0, n) for n in chunk.shape)] = chunk
-                chunk = whole
+                # Beyond the border anything may stand; repeated pixels cost least, and leave no edge in a JPEG.
+                beyond = [(0, n - have) for n, have in zip(codec.shape, chunk.shape, strict=True)]
+                chunk = np.pad(chunk, beyond, mode="edge")
             out.append((position, None if _is_blank(chunk) else codec.encode(chunk)))
         return out
 

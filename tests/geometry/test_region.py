@@ -61,13 +61,24 @@ def test_padding_is_what_lies_outside_and_nothing_else(case):
 
 @given(cases)
 @examples(300)
-def test_the_level_is_the_coarsest_that_is_fine_enough_for_both_axes(case):
+def test_the_level_is_the_coarsest_whose_borders_agree_or_of_which_two_pixels_fit_an_output_pixel(case):
     cut, both = spans(case)
-    pitch = min(Fraction(stop - start, span.n) for span, (start, stop), *_ in both)
     _, factors = pyramid(case[4], case[5])
-    assert factors[cut.level][0] <= max(1, pitch * (1 + EPS))
-    if cut.level + 1 < len(factors):
-        assert factors[cut.level + 1][0] > pitch * (1 - EPS)
+    axes = [(Fraction(start), Fraction(stop - start, span.n)) for span, (start, stop), *_ in both]
+    exact = [k for k, (f, _) in enumerate(factors) if all(o % f == 0 and p % f == 0 for o, p in axes)]
+    small = [k for k, (f, _) in enumerate(factors) if all(2 * f <= p for _, p in axes)]
+    assert cut.level == max([0, *exact, *small])
+
+
+@given(cases)
+@examples(100)
+def test_without_oversampling_the_level_is_the_coarsest_that_is_fine_enough(case):
+    y, x, sx, sy, height, width = case
+    assume(round((y[1] - y[0]) * sy) and round((x[1] - x[0]) * sx))
+    shapes, factors = pyramid(height, width)
+    cut = region(y, x, (sx, sy), shapes, factors, oversampling=1)
+    pitches = Fraction(y[1] - y[0], cut.y.n), Fraction(x[1] - x[0], cut.x.n)
+    assert cut.level == max([0, *(k for k, (f, _) in enumerate(factors) if f <= min(pitches))])
 
 
 @given(cases)

@@ -32,7 +32,8 @@ def nodata_of(page: Any, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]
         if dtype.kind == "f":
             with np.errstate(over="ignore"):
                 return float(dtype.type(value)), []
-        if dtype.kind in "iu" and np.iinfo(dtype).min <= int(value) <= np.iinfo(dtype).max and value == int(value):
+        lowest, highest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        if lowest <= int(value) <= highest and value == int(value):
             return value, []
     except (ValueError, OverflowError):
         pass

@@ -153,10 +153,9 @@ class Frames:
         self._files: dict[str, ByteFile] = {}
         self._tables: dict[int, SegmentTable] = {}
         self._start = self._stack_start(count)
+        self._count = count
         for frame in {0, count - 1}:
             self.table(frame)
-        if count <= 2:
-            tif.close()
 
     def table(self, frame: int) -> SegmentTable:
         """Where the segments of a frame are; from any thread."""
@@ -167,6 +166,11 @@ class Frames:
                     self._tables.clear()
                 found = self._tables[frame] = self._make(frame)
             return found
+
+    def settle(self) -> None:
+        """Close tifffile's handle if it is not needed any more."""
+        if self._count <= 2:
+            self._tif.close()
 
     def close(self) -> None:
         """Release files."""

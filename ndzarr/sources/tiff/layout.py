@@ -117,11 +117,12 @@ def make_layout(
             inside[name] = rest.pop() if rest else ("", 0)
             if inside[name][1] != length or (name in "xy" and inside[name][0] != name):
                 raise _mismatch(path, axes, shape, frame)
-    samples = inside.get("together") or inside.get("apart") or ("c", 1)
-    depths = inside.get("depth", ("z", 1))
+    depth_axis = inside.get("depth")
+    samples = inside.get("together") or inside.get("apart") or ("c" if depth_axis != ("c", depth) else "t", 1)
+    depths = depth_axis or ("z" if samples[0] != "z" else "t", 1)
     if {samples[0], depths[0]} & {"x", "y"} or any(role in "xy" for role, _ in rest):
         raise _mismatch(path, axes, shape, frame)
-    if samples[0] == depths[0] and min(samples[1], depths[1]) > 1:
+    if samples[0] == depths[0]:
         raise SourceError(f"{path}: samples and depth of its pages cannot both be {samples[0]}; pass other axes=")
     return Layout(in_order("".join(role for role, _ in kept) + "yx"), _frames(rest), samples, depths)
 

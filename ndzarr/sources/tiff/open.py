@@ -136,6 +136,7 @@ def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSou
             **({"notes": notes} if notes else {}),
         },
     )
+    frames.settle()
     fill = nodata if nodata is not None else _stored(options.nodata, form.dtype, colour)
     return TiffSource(facts.settle(options), orientation, layout, frames, colour, fill)
 

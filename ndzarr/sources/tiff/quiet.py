@@ -25,7 +25,7 @@ def _keep(record: logging.LogRecord) -> bool:
     heard: list[str] | None = getattr(_HEARD, "messages", None)
     if heard is None:
         return True
-    if record.levelno >= logging.WARNING:
+    if record.levelno >= logging.WARNING and "GDAL_NODATA" not in record.getMessage():  # read here, not there
         heard.append(re.sub(r"<tifffile\.\S+ [^>]*> ?", "", record.getMessage()))
     return False
 

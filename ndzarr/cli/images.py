@@ -1,0 +1,128 @@
+"""How does an array with named axes become an image file that other programs understand?
+
+NPY is the array.  TIFF has one page per frame and plane, colour interleaved, other channels as separate planes of a
+page (or pages, where there are frames), axes and channel names in its metadata.  PNG and JPEG hold one frame of one,
+three or four channels; what they cannot hold is an error, never a conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndzarr.errors import OptionError, did_you_mean
+
+Pixels = np.ndarray[Any, Any]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+
+_RGB = (("r", "g", "b"), ("red", "green", "blue"))
+_ALPHA = ("a", "alpha")
+_GDAL_NODATA = 42113
+_BIG = 0xF000_0000
+"""Bytes of pixels beyond which a TIFF needs 64-bit offsets."""
+_QUALITY = 95
+
+
+def check_suffix(path: Path) -> None:
+    """
+    Raise `OptionError` for a file that `save` could not write.
+
+    Examples
+    --------
+    >>> check_suffix(Path("crop.pnq"))
+    Traceback (most recent call last):
+    ndzarr.errors.OptionError: crop.pnq: its suffix does not say which format; did you mean '.png'? Known: ...
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        hint = did_you_mean(path.suffix.lower(), SUFFIXES)
+        raise OptionError(f"{path.name}: its suffix does not say which format{hint}")
+
+
+def save(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None) -> None:
+    """
+    Write an image file, in the format that its suffix says.
+
+    Parameters
+    ----------
+    image
+        Axes `dims`, in the order t c z y x.
+    channels
+        One name per position along c.
+
+    Raises
+    ------
+    OptionError
+        The format cannot hold this image.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        with open(path, "wb") as file:
+            np.save(file, image, allow_pickle=False)
+    elif suffix in (".tif", ".tiff"):
+        _save_tiff(path, image, dims, channels, nodata)
+    else:
+        path.write_bytes(_encoded(path, image, dims, channels, suffix == ".png"))
+
+
+def _encoded(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
+    """The bytes of a PNG or JPEG."""
+    import imagecodecs
+
+    types = ("uint8", "uint16") if png else ("uint8",)
+    form = "PNG" if png else "JPEG"
+    other = f"write {path.stem}.tif or {path.stem}.npy instead"
+    if image.dtype.name not in types:
+        raise OptionError(f"{path.name}: {form} holds {' and '.join(types)}, not {image.dtype}; {other}")
+    for d, n in zip(dims, image.shape, strict=True):
+        if d in ("t", "z") and n > 1:
+            raise OptionError(
+                f"{path.name}: {form} holds one image, not {n} along {d}; choose one with --{d}, or {other}"
+            )
+    pixels = np.moveaxis(image.reshape(-1, *image.shape[-2:]), 0, -1)
+    if not _fits(pixels.shape[-1], channels, png):
+        raise OptionError(
+            f"{path.name}: {form} holds grey or colour, not the {pixels.shape[-1]} channels {' '.join(channels)}; "
+            f"choose one or three with --c, or {other}"
+        )
+    pixels = np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    encoded = imagecodecs.png_encode(pixels) if png else imagecodecs.jpeg8_encode(pixels, level=_QUALITY)
+    return bytes(encoded)
+
+
+def _fits(n: int, channels: Sequence[str], png: bool) -> bool:
+    """True if a PNG or JPEG can hold so many channels: the last of 2 or 4 has to be alpha, in PNG."""
+    return n in (1, 3) or (png and n in (2, 4) and channels[-1].lower() in _ALPHA)
+
+
+def _save_tiff(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None) -> None:
+    import tifffile
+
+    names = tuple(name.lower() for name in channels)
+    options: dict[str, Any] = {"photometric": "minisblack"}
+    axes = "".join(dims).upper()
+    metadata: dict[str, Any] = {"Channel": {"Name": list(channels)}}
+    if "c" in dims:
+        c = list(dims).index("c")
+        if names[:3] in _RGB and (len(names) == 3 or (len(names) == 4 and names[3] in _ALPHA)):
+            image, axes = np.moveaxis(image, c, -1), axes.replace("C", "") + "S"
+            options = {"photometric": "rgb", "extrasamples": ["unassalpha"] if len(names) == 4 else None}
+        elif len(names) == 1:
+            image, axes = image.take(0, axis=c), axes.replace("C", "")
+        elif len(axes) == 3:
+            options |= {"planarconfig": "separate", "extrasamples": ["unspecified"] * (len(names) - 1)}
+    if nodata is not None:
+        text = "nan" if np.isnan(nodata) else f"{nodata:g}"
+        options["extratags"] = [(_GDAL_NODATA, 2, len(text) + 1, text, True)]
+    if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+        metadata = {"channels": list(channels)}
+    tifffile.imwrite(
+        path,
+        np.ascontiguousarray(image),
+        bigtiff=image.nbytes > _BIG,
+        metadata={"axes": axes, **metadata},
+        **options,
+    )
