@@ -79,7 +79,7 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     print(f"Dataset   {dataset}\nPyramids  {root / 'pyramids'}\nPicture   {sheet}")
     say(
         f"\nNext:\n  ndzarr info {root / 'images' / PICTURES[0].file}\n"
-        f"  python -c \"import ndzarr; print(ndzarr.CocoSampler('{dataset}', '{root / 'pyramids'}').load_sample(aid=1))\""
+        f"  ndzarr crop {root / 'pyramids'}/harbour-*.zarr -o crop.png --x 0:512 --y 0:512 --scale 0.5"
     )
 
 

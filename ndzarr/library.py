@@ -273,11 +273,16 @@ class Library:
         from ndzarr.sources.open import open_source
         from ndzarr.transcoding import write_pyramid
 
+        real = slot.origin["path"]
         settle(slot.origin["mtime_ns"])
         options = request._asdict()
-        with open_source(options.pop("path"), **options, max_pixels=self.max_pixels) as source:
-            if os.path.realpath(request.path) != slot.origin["path"]:
-                raise SourceError(f"{request.path}: came to be a link to another file just now; try again")
-            guarded = source if turn is None else turn.guard(source)
-            threads = None if turn is None else turn.threads
-            write_pyramid(guarded, slot.store, self.encoding, origin=slot.origin, workers=threads)
+        del options["path"]
+        try:
+            with open_source(real, **options, max_pixels=self.max_pixels) as source:
+                guarded = source if turn is None else turn.guard(source)
+                threads = None if turn is None else turn.threads
+                write_pyramid(guarded, slot.store, self.encoding, origin=slot.origin, workers=threads)
+        except SourceError as error:
+            if os.path.abspath(request.path) == real:
+                raise
+            raise SourceError(f"{request.path}, which is {error}") from error

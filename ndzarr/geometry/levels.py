@@ -27,7 +27,9 @@ def count(height: int, width: int, longest: int = LONGEST_SIDE) -> int:
     return levels
 
 
-def shape_at(level: int, dims: Sequence[str], shape: Sequence[int], reduced: Sequence[str] = ("y", "x")) -> tuple[int, ...]:
+def shape_at(
+    level: int, dims: Sequence[str], shape: Sequence[int], reduced: Sequence[str] = ("y", "x")
+) -> tuple[int, ...]:
     """
     Shape of a level.
 

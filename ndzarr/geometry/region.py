@@ -45,12 +45,12 @@ class Span:
     @property
     def exact(self) -> bool:
         """True where output pixels are pixels of the level."""
-        return self.grid.exact and self.read.stop - self.read.start == self.grid.n
+        return self.grid.exact and bool(self.read.stop - self.read.start == self.grid.n)
 
     @property
     def padded(self) -> bool:
         """True where some output pixels are padding."""
-        return self.target.stop - self.target.start < self.n
+        return bool(self.target.stop - self.target.start < self.n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,9 @@ def region(
     """
     sx, sy = scale
     n = output_length("y", y, sy), output_length("x", x, sx)
-    return region_at((y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors, support, oversampling)
+    return region_at(
+        (y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors, support, oversampling
+    )
 
 
 def region_at(
@@ -181,7 +183,9 @@ def output_length(name: str, interval: tuple[int, int], scale: float) -> int:
         raise WindowError(f"{name}={interval[0]}:{interval[1]} is empty; windows are half-open, start < stop")
     out = round(n * scale)
     if out == 0:
-        raise WindowError(f"{name}={interval[0]}:{interval[1]} at scale {scale:g} leaves no pixel; use a larger scale or window")
+        raise WindowError(
+            f"{name}={interval[0]}:{interval[1]} at scale {scale:g} leaves no pixel; use a larger scale or window"
+        )
     return out
 
 
@@ -195,7 +199,9 @@ def _span(start: float, step: float, n: int, factor: float, length: int, native:
     if first == last:
         return Span(slice(0, 0, 1), slice(first, last, 1), Grid(0.0, 1.0, 0), n, start, step)
     if abs(unit - 1) < 1e-9 and _is_whole(begin) and low + last - first <= length:
-        return Span(slice(low, low + last - first, 1), slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step)
+        return Span(
+            slice(low, low + last - first, 1), slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step
+        )
     margin = ceil(support * max(1.0, unit) - unit / 2)  # how far it looks beyond the border of an output pixel
     low = min(length - 1, max(0, floor(begin + 1e-9) - margin))  # other writers round lengths of levels down
     high = max(low + 1, min(length, ceil(end - 1e-9) + margin))

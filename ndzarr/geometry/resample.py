@@ -13,6 +13,7 @@ Each output pixel is a weighted sum of a few input pixels per axis (its *taps*):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -25,7 +26,8 @@ SUPPORT = {"area": 0.5, "nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lanczos": 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Output pixels along one axis, in coordinates of the input: pixel j covers [start + j*step, start +
-    (j+1)*step)."""
+    (j+1)*step).
+    """
 
     start: float
     """Where the first output pixel begins."""
@@ -40,6 +42,7 @@ class Grid:
         return self.step == 1 and float(self.start).is_integer()
 
 
+@lru_cache(maxsize=512)
 def taps(
     grid: Grid, length: int, interpolation: str, antialias: bool = True
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -58,7 +61,8 @@ def taps(
     Returns
     -------
     indices, weights
-        Both of shape (taps, n); weights of an output pixel add up to 1.
+        Both of shape (taps, n); weights of an output pixel add up to 1.  They are remembered: the frames and assets
+        of a sample have few different grids, so callers must not write to them.
     """
     begin = grid.start + np.arange(grid.n) * grid.step
     centre = begin + grid.step / 2
@@ -93,7 +97,7 @@ def _kernel_taps(
 
 
 def _linear(d: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.maximum(1 - np.abs(d), 0)
+    return np.asarray(np.maximum(1 - np.abs(d), 0))
 
 
 def _cubic(d: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -158,13 +162,11 @@ def resample(
     return np.where(some, means, resample(image, y, x, "nearest"))
 
 
-def _and_not_nan(
-    image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
-) -> np.ndarray[Any, Any] | None:
+def _and_not_nan(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
     """Pixels that count: NaN never does, or it would spread to every pixel near it."""
     if image.dtype.kind not in "fc" or not image.size or not np.isnan(image.min()):  # min propagates NaN
         return valid
-    return ~np.isnan(image) if valid is None else valid & ~np.isnan(image)
+    return np.asarray(~np.isnan(image) if valid is None else valid & ~np.isnan(image))
 
 
 def _weighted(image: np.ndarray[Any, Any], down: Any, across: Any) -> np.ndarray[Any, Any]:
@@ -178,7 +180,7 @@ def _along_rows(
     image: np.ndarray[Any, Any], indices: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
     weights = weights.astype(image.real.dtype)[..., None]
-    out = image.take(indices[0], axis=-2)
+    out: np.ndarray[Any, Any] = image.take(indices[0], axis=-2)
     out *= weights[0]
     for index, weight in zip(indices[1:], weights[1:], strict=True):
         row = image.take(index, axis=-2)
@@ -203,13 +205,14 @@ def rounded(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
     array([  0,   2,   2, 255], dtype=uint8)
     """
     if dtype.kind == "b":
-        return values >= 0.5
+        return np.asarray(values >= 0.5)
     if dtype.kind not in "iu":
         return values.astype(dtype, copy=False)
     values = np.rint(values)
     if dtype.itemsize < 8:
         limits = np.iinfo(dtype)
-        return np.clip(values, limits.min, limits.max).astype(dtype)  # cubic and lanczos overshoot at edges
+        clipped: np.ndarray[Any, Any] = np.clip(values, limits.min, limits.max)
+        return clipped.astype(dtype)  # cubic and lanczos overshoot at edges
     # float64 has no number for the largest 64-bit integers: what is rounded up to 2**63 or 2**64 would wrap.
     limits = np.iinfo(dtype)
     above = values >= float(limits.max)

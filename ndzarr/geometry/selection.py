@@ -109,9 +109,7 @@ def lengths(selection: Selection) -> tuple[int, ...]:
     >>> lengths((slice(2, 9, 3), (5, 5)))
     (3, 2)
     """
-    return tuple(
-        max(0, -((s.start - s.stop) // s.step)) if isinstance(s, slice) else len(s) for s in selection
-    )
+    return tuple(max(0, -((s.start - s.stop) // s.step)) if isinstance(s, slice) else len(s) for s in selection)
 
 
 def segments(want: AxisSelection, chunk: int) -> list[Segment]:
@@ -140,7 +138,9 @@ def segments(want: AxisSelection, chunk: int) -> list[Segment]:
         base = first * chunk
         return [(first, slice(start - base, stop - base, 1), slice(0, stop - start, 1))]
     cuts = [(first, slice(start - first * chunk, chunk, 1), slice(0, (first + 1) * chunk - start, 1))]
-    cuts += [(k, slice(0, chunk, 1), slice(k * chunk - start, (k + 1) * chunk - start, 1)) for k in range(first + 1, last)]
+    cuts += [
+        (k, slice(0, chunk, 1), slice(k * chunk - start, (k + 1) * chunk - start, 1)) for k in range(first + 1, last)
+    ]
     cuts.append((last, slice(0, stop - last * chunk, 1), slice(last * chunk - start, stop - start, 1)))
     return cuts
 

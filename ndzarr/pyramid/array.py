@@ -18,7 +18,6 @@ from ndzarr.geometry.selection import Selection, lengths
 from ndzarr.pyramid.cache import SHARDS
 from ndzarr.pyramid.codec import ChunkCodec, parse
 
-
 COMPLETE = "ndzarr_complete"
 """Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
 
@@ -26,7 +25,19 @@ COMPLETE = "ndzarr_complete"
 class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
-    __slots__ = ("_complete", "_key", "_per_shard", "_separator", "chunks", "codec", "dtype", "fill", "name", "shape", "sharded")
+    __slots__ = (
+        "_complete",
+        "_key",
+        "_per_shard",
+        "_separator",
+        "chunks",
+        "codec",
+        "dtype",
+        "fill",
+        "name",
+        "shape",
+        "sharded",
+    )
 
     engine = "memory map"
 
@@ -186,7 +197,9 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
     chunks = outer
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
         config = codecs[0]["configuration"]
-        if config.get("index_location", "end") != "end" or not _is_usual_index(list(map(_named, config["index_codecs"]))):
+        if config.get("index_location", "end") != "end" or not _is_usual_index(
+            list(map(_named, config["index_codecs"]))
+        ):
             return "shard index"
         chunks, codecs = tuple(config["chunk_shape"]), [_named(c) for c in config["codecs"]]
         per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))

@@ -104,7 +104,7 @@ class ChunkCodec:
         target = np.empty(out.shape, out.dtype) if self.delta else out
         # The decompressors trust their input: a cut one is read beyond its end, a short one leaves `out` as it was.
         if self.compressor == "blosc":
-            nbytes, _, stored = _BLOSC_HEADER.unpack_from(encoded, 4)
+            nbytes, _, stored = _BLOSC_HEADER.unpack_from(encoded.data, 4)
             _expect(nbytes, out.nbytes)
             if stored > encoded.size:
                 raise ValueError(f"{stored} bytes of blosc are cut off at {encoded.size}")
@@ -119,7 +119,7 @@ class ChunkCodec:
         elif self.compressor == "jpeg":
             import imagecodecs
 
-            imagecodecs.jpeg8_decode(encoded, out=_as_picture(out))
+            imagecodecs.jpeg8_decode(encoded, out=_as_picture(out))  # type: ignore[arg-type]
         else:
             _expect(encoded.size, out.nbytes)
             target.reshape(-1)[:] = encoded.view(self.dtype)
@@ -141,9 +141,8 @@ class ChunkCodec:
             body = imagecodecs.jpeg8_encode(np.squeeze(stored), level=self.level)
         else:
             body = stored.tobytes()
-        if self.crc:
-            return bytes(body) + google_crc32c.value(body).to_bytes(_CRC_BYTES, "little")
-        return bytes(body)
+        encoded: bytes = body
+        return encoded + google_crc32c.value(encoded).to_bytes(_CRC_BYTES, "little") if self.crc else encoded
 
     def metadata(self) -> list[dict[str, Any]]:
         """The `codecs` of Zarr v3 metadata that mean this chain."""

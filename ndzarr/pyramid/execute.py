@@ -14,14 +14,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from ndzarr.plan.plan import ChunkRead, ReadPlan
 from ndzarr.pyramid.array import ChunkArray, ZarrArray
 from ndzarr.pyramid.cache import ChunkCache
-from ndzarr.plan.plan import ChunkRead, ReadPlan
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes per thread below which another thread does not pay for itself."""
@@ -85,7 +86,7 @@ def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
     decoded = len(reads) * prod(array.chunks) * array.dtype.itemsize
     n = min(threads or PROCESSORS, len(reads), 1 + decoded // THREADED_BYTES)
     cuts = [len(reads) * i // n for i in range(n + 1)]
-    return [reads[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [reads[a:b] for a, b in pairwise(cuts)]
 
 
 def _decode(
@@ -94,11 +95,13 @@ def _decode(
     out: Sequence[np.ndarray[Any, Any]],
     cache: ChunkCache | None,
 ) -> None:
-    current, scratch, view = -1, None, None
+    current = -1
+    scratch = view = np.empty(0)
     for number, chunk, parts in reads:
         array = arrays[number]
         if isinstance(array, ZarrArray):
             continue
+        decoded: np.ndarray[Any, Any] | None
         if cache is not None:
             decoded = _through_cache(array, chunk, cache)
         elif (direct := _exact_target(array, parts, out)) is not None:

@@ -1,8 +1,8 @@
 """How does zarr-python read a store of the preset 'jpeg'?
 
-Through this codec, which it finds by its entry point wherever ndzarr is installed.  Name, configuration and bytes are those of
-`imagecodecs.zarr.Jpeg` (imagecodecs >= 2026.10): where ndzarr is not installed, `imagecodecs.zarr.register_codecs()` does the
-same.  ndzarr's own reads do not come here, see `codec`.
+Through this codec, which it finds by its entry point wherever ndzarr is installed.  Name, configuration and bytes
+are those of `imagecodecs.zarr.Jpeg` (imagecodecs >= 2026.10): where ndzarr is not installed,
+`imagecodecs.zarr.register_codecs()` does the same.  ndzarr's own reads do not come here, see `codec`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Jpeg(ArrayBytesCodec):
     """Quality from 1 to 100."""
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:  # type: ignore[override]
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The codec that its metadata describe."""
         return cls(**(data.get("configuration") or {}))
 
@@ -46,7 +46,7 @@ class Jpeg(ArrayBytesCodec):
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         import imagecodecs
 
-        pixels = imagecodecs.jpeg8_decode(np.ascontiguousarray(chunk_bytes.as_numpy_array()))
+        pixels = imagecodecs.jpeg8_decode(chunk_bytes.to_bytes())
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels.reshape(chunk_spec.shape))
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:

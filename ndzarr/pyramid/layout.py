@@ -84,7 +84,7 @@ def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], enco
     channels = length.get("c", 1)
     default = {"t": 1, "z": 1, "c": channels if channels in together else 1, "y": CHUNK, "x": CHUNK}
     chunk = {d: min(asked.get(d, default[d]), max(1, length[d])) for d in dims}
-    number = {d: 1 for d in dims}
+    number = dict.fromkeys(dims, 1)
     for d in ("y", "x"):
         number[d] = max(1, min(encoding.shard // chunk[d], ceil(length[d] / chunk[d])))
     plane = dtype.itemsize * np.prod([chunk[d] * number[d] for d in dims])
@@ -120,7 +120,7 @@ def codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[Any], en
         return replace(blosc, cname="zstd", level=3, shuffle="shuffle")
     if classes or dtype != np.uint8:
         raise OptionError(
-            f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}; use 'compact', which is lossless"
+            f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}; use 'compact' (lossless)"
         )
     return _jpeg(dims, chunks)
 
@@ -131,7 +131,7 @@ def _jpeg(dims: Sequence[str], chunks: tuple[int, ...]) -> ChunkCodec:
     if length["c"] not in (1, 3) or any(length.get(d, 1) > 1 for d in "tz"):
         raise OptionError(f"chunks={length!r}: preset='jpeg' needs 1 or 3 channels, 1 frame and 1 plane per chunk")
     c = list(dims).index("c")
-    order = tuple(i for i in range(len(dims)) if i != c) + (c,) if length["c"] == 3 else None
+    order = (*[i for i in range(len(dims)) if i != c], c) if length["c"] == 3 else None
     return ChunkCodec(chunks, np.dtype("u1"), "jpeg", level=JPEG_QUALITY, order=order)
 
 

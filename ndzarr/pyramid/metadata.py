@@ -63,14 +63,19 @@ class LevelShape:
     """Native pixels per pixel of this level, along each axis."""
 
 
-def attributes(about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
+def attributes(
+    about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]]
+) -> dict[str, Any]:
     """The attributes of the root group; `windows` are the display ranges of the channels."""
     kind = about.encoding.kind
     method = "mode" if kind == "labels" else "mean"
     return {
         "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method)], "omero": _omero(about, windows)},
         "zarr_conventions": [_MULTISCALES],
-        "multiscales": {"layout": _multiscales(levels, method), "resampling_method": "mode" if kind == "labels" else "average"},
+        "multiscales": {
+            "layout": _multiscales(levels, method),
+            "resampling_method": "mode" if kind == "labels" else "average",
+        },
         "ndzarr": {
             "schema": SCHEMA,
             "dims": list(about.dims),
@@ -91,7 +96,10 @@ def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[
             "coordinateTransformations": [
                 {"type": "scale", "scale": [p * f for p, f in zip(pixel, level.factors, strict=True)]},
                 # Pixel centres: a mean over f pixels lies (f - 1) / 2 native pixels further.
-                {"type": "translation", "translation": [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)]},
+                {
+                    "type": "translation",
+                    "translation": [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)],
+                },
             ],
         }
         for k, level in enumerate(levels)
@@ -174,14 +182,24 @@ def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[A
 
 def _image(about: Description, level: LevelShape) -> dict[str, Any]:
     layout = level.layout
-    sharding = {"chunk_shape": list(layout.chunks), "codecs": layout.codec.metadata(), "index_codecs": INDEX_CODECS, "index_location": "end"}
+    sharding = {
+        "chunk_shape": list(layout.chunks),
+        "codecs": layout.codec.metadata(),
+        "index_codecs": INDEX_CODECS,
+        "index_location": "end",
+    }
     codecs = [{"name": "sharding_indexed", "configuration": sharding}]
     node = _array(level.shape, about.dims, about.dtype, layout.shards, codecs, _fill(about.dtype))
     return {**node, "attributes": {COMPLETE: True}}
 
 
 def _array(
-    shape: Sequence[int], dims: Sequence[str], dtype: np.dtype[Any] | str, chunks: Sequence[int], codecs: list[dict[str, Any]], fill: Any
+    shape: Sequence[int],
+    dims: Sequence[str],
+    dtype: np.dtype[Any] | str,
+    chunks: Sequence[int],
+    codecs: list[dict[str, Any]],
+    fill: Any,
 ) -> dict[str, Any]:
     return {
         "zarr_format": 3,
@@ -204,8 +222,12 @@ def _fill(dtype: np.dtype[Any]) -> Any:
 
 def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | list[str]) -> dict[str, Any]:
     """Write a coordinate as one zstd chunk; strings as numcodecs' vlen-utf8."""
+    fill: Any
+    first: dict[str, Any]
     if isinstance(values, list):
-        raw = len(values).to_bytes(4, "little") + b"".join(len(v).to_bytes(4, "little") + v for v in map(str.encode, values))
+        raw = len(values).to_bytes(4, "little") + b"".join(
+            len(v).to_bytes(4, "little") + v for v in map(str.encode, values)
+        )
         dtype, fill, first = "string", "", {"name": "vlen-utf8"}
     else:
         raw, dtype, fill = values.astype("<f8").tobytes(), "float64", 0.0

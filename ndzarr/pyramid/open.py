@@ -58,7 +58,9 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     except (FileNotFoundError, NotADirectoryError):
         return _not_zarr3(folder, cache_bytes)
     except ValueError as error:
-        raise StoreError(f"{folder}: zarr.json is not valid JSON ({error}); the store is damaged, transcode again") from error
+        raise StoreError(
+            f"{folder}: zarr.json is not valid JSON ({error}); the store is damaged, transcode again"
+        ) from error
     try:
         return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
     except (KeyError, TypeError, AttributeError) as error:
@@ -69,9 +71,9 @@ def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...
     if "ndzarr" not in root.get("attributes", {}):
         # Other writers change chunks in place and leave the metadata as they are: trust no shard mapped earlier.
         version = (*version, time.monotonic_ns())
-    nodes = (root.get("consolidated_metadata") or {}).get("metadata")
+    nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
     paths = _level_paths(folder, root)
-    if any(p and (nodes is None or p not in nodes) for p, _ in paths):
+    if any(p and p not in nodes for p, _ in paths):
         nodes = {p: _node(folder, p) for p, _ in paths}
     arrays = [_array(folder, p, nodes[p] if p else root, version) for p, _ in paths]
     first = nodes[paths[0][0]] if paths[0][0] else root
@@ -84,15 +86,19 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
         return _through_zarr(folder, folder, cache_bytes)
     if os.path.isdir(folder):
-        raise StoreError(f"{folder}: a directory without zarr.json is not a Zarr store; ndzarr.transcode makes one from images")
-    raise StoreError(f"{folder}: a file, not a Zarr store; make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)")
+        raise StoreError(
+            f"{folder}: a directory without zarr.json is not a Zarr store; ndzarr.transcode makes one from images"
+        )
+    raise StoreError(
+        f"{folder}: a file, not a Zarr store; make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)"
+    )
 
 
 def _through_zarr(name: str, url: str, cache_bytes: int) -> Pyramid:
     import zarr
 
     try:
-        node = zarr.open(url, mode="r")
+        node: Any = zarr.open(url, mode="r")
     except ImportError as error:
         raise StoreError(f"{name}: reading it needs another package ({error}); pip install 'ndzarr[remote]'") from error
     except (FileNotFoundError, KeyError) as error:
@@ -115,13 +121,15 @@ def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[flo
     attrs = root.get("attributes", {})
     schema = attrs.get("ndzarr", {}).get("schema", SCHEMA)
     if schema > SCHEMA:
-        raise StoreError(f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA}); upgrade ndzarr")
+        raise StoreError(
+            f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA}); upgrade ndzarr"
+        )
     ome = attrs.get("ome", attrs)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if isinstance(multiscales, list) and multiscales:
         return [(d["path"], _scale(d.get("coordinateTransformations", []))) for d in multiscales[0]["datasets"]]
     raise StoreError(
-        f"{name}: a Zarr group without OME-Zarr `multiscales`; open one of its arrays by its path, or transcode that to a pyramid"
+        f"{name}: a Zarr group without OME-Zarr `multiscales`; open one of its arrays by its path, or transcode that"
     )
 
 
@@ -134,7 +142,9 @@ def _node(folder: str, path: str) -> Any:
     try:
         return json.loads(file.read_bytes())
     except FileNotFoundError as error:
-        raise StoreError(f"{folder}: level {path!r} is named in the metadata but missing; the store is damaged") from error
+        raise StoreError(
+            f"{folder}: level {path!r} is named in the metadata but missing; the store is damaged"
+        ) from error
 
 
 def _array(folder: str, path: str, metadata: Mapping[str, Any], version: tuple[int, ...]) -> ChunkArray | ZarrArray:

@@ -18,7 +18,7 @@ import numpy as np
 Reducer: TypeAlias = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]
 """Axes (..., y, x) and the level being made, to (..., ceil(y/2), ceil(x/2)) of the same dtype."""
 
-_OPENCV = frozenset("u1 u2 i2 f4 f8".split())
+_OPENCV = frozenset(["u1", "u2", "i2", "f4", "f8"])
 """Types for which OpenCV's area resize is the exact mean of 2x2."""
 
 
@@ -63,9 +63,9 @@ def holds_data(image: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any]
         As `as_pixel` returns it.
     """
     if image.dtype.kind not in "fc":
-        return np.ones(image.shape, bool) if marker is None else image != marker
+        return np.ones(image.shape, bool) if marker is None else np.asarray(image != marker)
     real = ~np.isnan(image)
-    return real if marker is None else real & (image != marker)
+    return np.asarray(real if marker is None else real & (image != marker))
 
 
 def _even(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -100,9 +100,9 @@ def _integer_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, An
         # Rounding down is rounding up of the complement: ~mean_up(~x).
         return _opencv_mean(image) if up else ~_opencv_mean(~image)
     parts = _quarters(image)
-    whole = sum(p >> 2 for p in parts[1:]) + (parts[0] >> 2)
-    rest = sum((p & 3).astype(np.uint8) for p in parts)
-    return (whole + ((rest + (2 if up else 1)) >> 2).astype(image.dtype)).astype(image.dtype)
+    whole = sum((p >> 2 for p in parts[1:]), parts[0] >> 2)
+    rest = sum(((p & 3).astype(np.uint8) for p in parts), np.uint8(2 if up else 1))
+    return np.asarray(whole + (rest >> 2).astype(image.dtype)).astype(image.dtype)
 
 
 def _float_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
@@ -125,7 +125,9 @@ def _complex_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, An
     return out
 
 
-def _masked_mean(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missing: Any, level: int) -> np.ndarray[Any, Any]:
+def _masked_mean(
+    image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missing: Any, level: int
+) -> np.ndarray[Any, Any]:
     masks = _quarters(valid)
     parts = [np.where(ok, part, image.dtype.type(0)) for part, ok in zip(_quarters(image), masks, strict=True)]
     number = sum(ok.astype(np.uint8) for ok in masks)
@@ -139,7 +141,7 @@ def _masked_mean(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missi
             mean = sum(p.astype(np.promote_types(image.dtype, "f8")) for p in parts) / divisor
         if image.dtype.kind in "iu":
             mean = np.floor(mean + 0.5) if level % 2 else np.ceil(mean - 0.5)
-    return np.where(number > 0, mean.astype(image.dtype), missing)
+    return np.asarray(np.where(number > 0, mean.astype(image.dtype), missing))
 
 
 def _mode(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:

@@ -107,7 +107,9 @@ def crop(
         lead["c"] = pyramid.channel_indices(lead["c"])
     dims, shape = pyramid.dims, pyramid.shape
     if dims[-2:] != ("y", "x"):
-        raise WindowError(f"{pyramid.path} has axes {' '.join(dims)}; a window needs y x as the last two, read() does not")
+        raise WindowError(
+            f"{pyramid.path} has axes {' '.join(dims)}; a window needs y x as the last two, read() does not"
+        )
     for name in window:
         if name not in dims:
             raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}")
@@ -157,7 +159,7 @@ def crop_at(
     return Crop(pyramid, cut, lead, settled, fill)
 
 
-def _interval(name: str, want: slice | None, n: int) -> tuple[int, int]:
+def _interval(name: str, want: Any, n: int) -> tuple[int, int]:
     if want is None:
         return 0, n
     if not isinstance(want, slice) or want.step not in (None, 1):
@@ -165,7 +167,9 @@ def _interval(name: str, want: slice | None, n: int) -> tuple[int, int]:
     try:
         return 0 if want.start is None else index(want.start), n if want.stop is None else index(want.stop)
     except TypeError as error:
-        raise WindowError(f"{name}={want!r}: expected integers; windows begin and end between pixels ({error})") from error
+        raise WindowError(
+            f"{name}={want!r}: expected integers; windows begin and end between pixels ({error})"
+        ) from error
 
 
 def plan_crops(crops: Sequence[Crop]) -> ReadPlan:
@@ -222,5 +226,3 @@ def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) 
     valid = np.zeros(shape, bool)
     valid[inside] = True if present is None else present
     return valid
-
-

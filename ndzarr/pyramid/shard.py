@@ -64,7 +64,7 @@ class Shard:
         stored = table[table[:, 0] != MISSING]
         if np.any(stored[:, 0] + stored[:, 1] > size):
             raise DamagedError(f"{path}: the shard index points behind the end of the file; transcode the source again")
-        self._index = memoryview(table.reshape(-1))  # plain ints on lookup, no numpy scalars
+        self._index = memoryview(table.reshape(-1))  # type: ignore[arg-type]  # plain ints on lookup, no numpy scalars
 
     def encoded(self, k: int) -> np.ndarray[Any, Any] | None:
         """The bytes of chunk k (C order within the shard), without copying them; None if it is missing."""

@@ -14,7 +14,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -126,7 +126,8 @@ class LevelWriter:
 
     def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
         """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the
-        halves."""
+        halves.
+        """
         height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
         done, waiting = self._rows.pop(block, (0, []))
         waiting.append(rows)
@@ -158,9 +159,7 @@ class LevelWriter:
         codec = self._level.layout.codec
         out: Encoded = []
         for position in positions:
-            cut = tuple(
-                slice(k * c - s, k * c - s + c) for k, c, s in zip(position, codec.shape, start, strict=True)
-            )
+            cut = tuple(slice(k * c - s, k * c - s + c) for k, c, s in zip(position, codec.shape, start, strict=True))
             chunk = band[cut]
             if chunk.shape != codec.shape:
                 # Beyond the border anything may stand; repeated pixels cost least, and leave no edge in a JPEG.
@@ -197,7 +196,7 @@ class LevelWriter:
 
 def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: PyramidWriter) -> LevelWriter:
     made = [LevelWriter(root / str(k) / "image", level, k, reduce, writer) for k, level in enumerate(levels)]
-    for finer, coarser in zip(made, made[1:], strict=False):
+    for finer, coarser in pairwise(made):
         finer.next = coarser
     return made[0]
 

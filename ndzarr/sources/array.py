@@ -13,7 +13,7 @@ import numpy as np
 
 from ndzarr.errors import SourceError
 from ndzarr.sources.axes import Arrangement, from_shape
-from ndzarr.sources.base import BaseSource, Facts, Pixels, Region
+from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, reason
 from ndzarr.sources.colour import plain_names
 from ndzarr.sources.options import Options
 
@@ -38,8 +38,10 @@ class ArraySource(BaseSource):
         try:
             block = np.asarray(fetch(self._arrangement.index(region)))
         except Exception as error:  # a damaged chunk, a failed dask task: anything the array's owner may raise
-            found = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise SourceError(f"{self.name}: reading {self._say(region)} failed ({found})") from error
+            what = self._say(region)
+            raise SourceError(
+                f"{self.name}: reading {what} failed ({reason(error)}); check where it comes from"
+            ) from error
         return self._arrangement.arrange(block.astype(self.dtype, copy=False))
 
     def _release(self) -> None:
@@ -127,7 +129,7 @@ def open_npy(path: str, options: Options) -> ArraySource:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         raise SourceError(
-            f"{path}: it begins like a NPY file but cannot be mapped ({error}); write it again"
+            f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)}); write it again"
         ) from error
     lengths = dict(zip(*_dims_and_shape(path, array, options), strict=True))
     options.check_pixels(path, lengths["y"], lengths["x"], whole=False)

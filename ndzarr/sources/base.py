@@ -22,6 +22,8 @@ from ndzarr.sources.source import AXES
 Pixels = np.ndarray[Any, Any]
 Region = tuple[slice, ...]
 """One half-open slice per axis, within the array and with step 1."""
+_REASON = 200
+"""Most letters of what a library says that go into a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,13 @@ class BaseSource(ABC):
             )
         start = min(int(start), length)
         return slice(start, max(start, min(int(stop), length)))
+
+
+def reason(error: BaseException) -> str:
+    """What a library says went wrong, short and on one line."""
+    found = " ".join(str(error).split())
+    named = f"{type(error).__name__}: {found}" if found else type(error).__name__
+    return named if len(named) <= _REASON else f"{named[: _REASON - 1]}…"
 
 
 def in_order(axes: str) -> tuple[str, ...]:

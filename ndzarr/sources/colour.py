@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.sources.base import Pixels
+from ndzarr.sources.base import Pixels, reason
 from ndzarr.sources.options import numbered
 
 GRAY = ("gray",)
@@ -78,7 +78,7 @@ class InkMixer:
                 _transform(np.zeros((1, 1, 4), dtype), self._profile)
                 self.said = f"CMYK converted to sRGB by the ICC profile {profile_name(self._profile)!r}"
             except RuntimeError as error:
-                self.said += f" (the embedded one cannot be used: {error})"
+                self.said += f" (the embedded one cannot be used: {reason(error)})"
                 self._profile = None
 
     def __call__(self, inks: Pixels) -> Pixels:

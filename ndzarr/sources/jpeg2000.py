@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.errors import SourceError
-from ndzarr.sources.base import Facts, Pixels
+from ndzarr.sources.base import Facts, Pixels, reason
 from ndzarr.sources.colour import GRAY, RGB, with_extras
 from ndzarr.sources.options import Options, numbered
 from ndzarr.sources.orientation import choose
@@ -137,6 +137,6 @@ def _decode(path: str) -> Pixels:
         pixels: Pixels = imagecodecs.jpeg2k_decode(data)
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file does not decode ({error}); it is damaged, fetch or write it again"
+            f"{path}: this JPEG 2000 file does not decode ({reason(error)}); it is damaged, fetch or write it again"
         ) from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)

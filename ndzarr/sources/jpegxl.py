@@ -11,7 +11,7 @@ import struct
 import numpy as np
 
 from ndzarr.errors import SourceError
-from ndzarr.sources.base import Facts, Pixels
+from ndzarr.sources.base import Facts, Pixels, reason
 from ndzarr.sources.colour import ALPHA, GRAY, RGB
 from ndzarr.sources.options import Options, numbered
 from ndzarr.sources.orientation import choose, describe
@@ -102,5 +102,5 @@ def _decode(path: str, data: bytes, height: int, width: int) -> Pixels:
         return np.moveaxis(pixels.reshape(*frames, height, width, -1), -1, -3)
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG XL file does not decode ({error}); it is damaged, fetch or write it again"
+            f"{path}: this JPEG XL file does not decode ({reason(error)}); it is damaged, fetch or write it again"
         ) from error

@@ -22,22 +22,23 @@ _NODATA = ("_FillValue", "missing_value", "nodata")
 
 def open_labelled(array: Any, options: Options) -> ArraySource:
     """Read an `xarray.DataArray`; what it loads lazily stays lazy."""
+    if type(array).__name__ != "DataArray" and not {"dims", "coords", "name"} <= set(dir(array)):
+        raise SourceError(f"a xarray {type(array).__name__} is not a source of pixels; pass one of its variables")
     name = f"<xarray DataArray {array.name}>" if array.name is not None else "<xarray DataArray>"
-    if not hasattr(array, "dims") or not hasattr(array, "coords") or hasattr(array, "data_vars"):
-        raise SourceError(f"{name}: it is a {type(array).__name__}; pass one of its variables, a DataArray")
     arrangement = from_names(name, array.dims, array.shape, options)
     times, about = _times(array, arrangement)
 
     def fetch(index: Region) -> Any:
         return array[index].to_numpy()
 
+    in_memory = isinstance(getattr(array.variable, "_data", None), np.ndarray)  # `.data` would load the file
     return open_array(
         name,
-        array,
+        array.data if in_memory else array,
         arrangement,
         options,
-        fetch=fetch,
-        blocks=_blocks(array),
+        fetch=None if in_memory else fetch,
+        blocks=None if in_memory else _blocks(array),
         nodata=nodata_of(array.attrs),
         channels=_channels(array, arrangement),
         times=times,
@@ -55,11 +56,11 @@ def nodata_of(attributes: Any) -> float | None:
     return None
 
 
-def _blocks(array: Any) -> tuple[int, ...] | None:
+def _blocks(array: Any) -> tuple[int, ...]:
     if array.chunks is not None:
         return tuple(chunks[0] for chunks in array.chunks)
-    # Strides are only known of what is in memory; else reading a row may cost a whole block, however large.
-    return None if isinstance(array.variable._data, np.ndarray) else tuple(array.shape)
+    # Of what is read from a file, xarray may know the blocks; if not, a row may cost all there is.
+    return tuple(array.encoding.get("preferred_chunks", {}).get(d, n) for d, n in array.sizes.items())
 
 
 def _coordinate(array: Any, arrangement: Arrangement, axis: str) -> Any:

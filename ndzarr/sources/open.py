@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.errors import MissingError, SourceError
+from ndzarr.sources.base import reason
 from ndzarr.sources.options import Options, make_options
 from ndzarr.sources.sniff import HEAD, sniff
 from ndzarr.sources.source import Source
@@ -121,7 +122,9 @@ def _open_path(given: str | bytes, options: Options) -> Source:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"{path}: there is no such file{_nearest_parent(path)}") from error
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: it cannot be looked at ({error}); check the path and its permissions") from error
+        raise SourceError(
+            f"{path}: it cannot be looked at ({reason(error)}); check the path and its permissions"
+        ) from error
     if stat.S_ISDIR(mode):
         from ndzarr.sources.zarr_array import open_zarr_directory
 

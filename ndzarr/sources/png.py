@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ndzarr.errors import SourceError
-from ndzarr.sources.base import BaseSource, Facts, Pixels
+from ndzarr.sources.base import BaseSource, Facts, Pixels, reason
 from ndzarr.sources.colour import ALPHA, GRAY, RGB, describe_profile
 from ndzarr.sources.options import Options
 from ndzarr.sources.orientation import choose, describe, exif_tag
@@ -176,6 +176,6 @@ def _decode(path: str) -> Pixels:
         pixels: Pixels = imagecodecs.png_decode(_only_pixels(path, data))
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this PNG does not decode ({str(error).strip()}); it is damaged, fetch or write it again"
+            f"{path}: this PNG does not decode ({reason(error)}); it is damaged, fetch or write it again"
         ) from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)

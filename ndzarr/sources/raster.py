@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.errors import SourceError
-from ndzarr.sources.base import BaseSource, Facts, Pixels, Region
+from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, reason
 from ndzarr.sources.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile
 from ndzarr.sources.options import Options
 from ndzarr.sources.orientation import Orientation, choose, describe, exif_tag
@@ -157,9 +157,9 @@ def _decoding(path: str, form: str) -> Iterator[None]:
     except SourceError:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, …
-        found = str(error).split("\n")[0] or type(error).__name__
         raise SourceError(
-            f"{path}: this {form} file does not decode ({found}); it is truncated or damaged, fetch or write it again"
+            f"{path}: this {form} file does not decode ({reason(error)}); it is truncated or damaged, fetch or write it "
+            f"again"
         ) from error
 
 

@@ -43,7 +43,7 @@ class Source(Protocol):
 
     @property
     def band(self) -> int:
-        """Number of rows that are cheapest to read together (tile height, rows per strip); the height if decoded whole."""
+        """Rows that are cheapest to read together (tile height, rows per strip); the height if decoded whole."""
 
     @property
     def interleaved(self) -> bool:

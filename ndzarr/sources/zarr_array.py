@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr.errors import SourceError
+from ndzarr.sources.base import reason
 from ndzarr.sources.array import ArraySource, open_array
 from ndzarr.sources.axes import Arrangement, from_names, from_shape
 from ndzarr.sources.labelled import nodata_of
@@ -58,7 +59,7 @@ def open_zarr_directory(path: str, options: Options) -> ArraySource:
     try:
         array = zarr.open_array(path, mode="r")
     except Exception as error:  # whatever zarr makes of damaged metadata
-        raise SourceError(f"{path}: zarr-python cannot open this array ({error}); write it again") from error
+        raise SourceError(f"{path}: zarr-python cannot open this array ({reason(error)}); write it again") from error
     return open_zarr(array, options, path)
 
 
@@ -78,7 +79,7 @@ def _kind(folder: Path) -> str | None:
     except FileNotFoundError:
         return "group" if (folder / ".zgroup").is_file() else None
     except (ValueError, AttributeError) as error:
-        raise SourceError(f"{folder}: its zarr.json is not a JSON object ({error}); write it again") from error
+        raise SourceError(f"{folder}: its zarr.json is not a JSON object ({reason(error)}); write it again") from error
     return "array" if node == "array" else "group"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import zarr
-from pictures import photo
 
 import ndzarr
 from ndzarr.errors import OptionError
+from pictures import photo
 
 KINDS = {
     "rgb": photo(300, 260),
@@ -47,9 +47,9 @@ def test_jpeg_is_small_close_and_read_alike_by_zarr_python(tmp_path, kind):
     pyramid = ndzarr.transcode(image, tmp_path / "a.zarr", preset="jpeg")
     assert [e for e, _ in pyramid.plan([{}]).explain().engines] == ["memory map"]
     pixels = pyramid.read()
-    assert np.abs(pixels.astype(float) - channels_first(image)).mean() < 4
+    assert np.abs(pixels.astype(float) - channels_first(image)).mean() < 6
     np.testing.assert_array_equal(pixels, zarr.open(tmp_path / "a.zarr", mode="r")["0/image"][...])
-    assert stored(tmp_path / "a.zarr") < image.nbytes / 2
+    assert stored(tmp_path / "a.zarr") < 0.8 * image.nbytes
 
 
 def test_jpeg_stores_leave_no_dark_edge_at_the_border(tmp_path):

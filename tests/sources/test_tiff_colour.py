@@ -76,7 +76,9 @@ class TestGdal:
     @staticmethod
     def bands(*names: str) -> tuple:
         items = "".join(
-            f'<Item name="DESCRIPTION" sample="{i}" role="description">{name}</Item>' for i, name in enumerate(names) if name
+            f'<Item name="DESCRIPTION" sample="{i}" role="description">{name}</Item>'
+            for i, name in enumerate(names)
+            if name
         )
         return (42112, "s", 0, f'<GDALMetadata><Item name="AREA_OR_POINT">Area</Item>{items}</GDALMetadata>', True)
 
@@ -118,7 +120,11 @@ class TestGdal:
         path = tmp_path / "a.tif"
         write(path, SHAPE, rng, dtype, photometric="minisblack", extratags=[(42113, "s", 0, text, True)])
         with open_source(path) as source:
-            assert source.nodata == pytest.approx(nodata, nan_ok=True, rel=0) if nodata is not None else source.nodata is None
+            assert (
+                source.nodata == pytest.approx(nodata, nan_ok=True, rel=0)
+                if nodata is not None
+                else source.nodata is None
+            )
             assert ("notes" in source.metadata) == (nodata is None)
         with open_source(path, nodata=7) as source:
             assert source.nodata == 7

@@ -95,7 +95,9 @@ def test_any_tile_strip_and_window_size_equals_a_slice(data, tmp_path):
     samples = data.draw(st.integers(1, 5))
     planar = data.draw(st.booleans()) and samples > 1
     shape = (samples, height, width) if planar else (height, width, samples)
-    pixels = np.random.default_rng(height).integers(0, 255, shape).astype(data.draw(st.sampled_from(["u1", "u2", "f4"])))
+    pixels = (
+        np.random.default_rng(height).integers(0, 255, shape).astype(data.draw(st.sampled_from(["u1", "u2", "f4"])))
+    )
     how = data.draw(
         st.one_of(
             st.builds(lambda r: {"rowsperstrip": r}, st.integers(1, height)),

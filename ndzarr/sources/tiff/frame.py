@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.errors import SourceError
-from ndzarr.sources.base import Pixels
+from ndzarr.sources.base import Pixels, reason
 from ndzarr.sources.bytefile import ByteFile
 from ndzarr.sources.tiff.quiet import listening, refuse_missing
 
@@ -237,7 +237,7 @@ class Frames:
                 if page is not None:
                     page.dataoffsets  # noqa: B018  # read now, as this may need the file
             except Exception as error:  # whatever tifffile makes of a damaged directory
-                raise self._damaged(frame, f"cannot be found ({error})") from error
+                raise self._damaged(frame, f"cannot be found ({reason(error)})") from error
         refuse_missing(self._path, messages)
         return page
 

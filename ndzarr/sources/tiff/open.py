@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 
 from ndzarr.errors import NdzarrError, SourceError
-from ndzarr.sources.base import BaseSource, Facts, Pixels, Region
+from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, reason
 from ndzarr.sources.colour import describe_profile
 from ndzarr.sources.options import Options
 from ndzarr.sources.orientation import TAG, Orientation, choose, describe
@@ -219,7 +219,7 @@ def _tag(page: Any, code: int) -> Any:
 
 
 def _unparsed(path: str, messages: list[str], error: Exception) -> SourceError:
-    found = "; ".join([*messages, f"{type(error).__name__}: {error}"])
+    found = "; ".join([*messages, reason(error)])
     return SourceError(
         f"{path}: this TIFF cannot be parsed ({' '.join(found.split())}); it is truncated or "
         f"damaged, fetch or write it again"

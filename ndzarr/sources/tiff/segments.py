@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ndzarr.errors import SourceError
-from ndzarr.sources.base import Pixels
+from ndzarr.sources.base import Pixels, reason
 from ndzarr.sources.tiff.frame import FrameFormat, SegmentTable
 from ndzarr.sources.tiff.plain import BUFFER, DIRECT, fits, read_rows, read_run
 
@@ -183,7 +183,7 @@ class SegmentReader:
         try:
             pixels = self._form.decode(data, number, **extra)[0]
         except Exception as error:  # each codec has errors of its own
-            raise self._damaged(at, f"does not decode ({error})") from error
+            raise self._damaged(at, f"does not decode ({reason(error)})") from error
         if pixels is None:
             raise self._damaged(at, "decodes to nothing")
         in_part = window[1].stop - window[1].start < pixels.shape[1]
