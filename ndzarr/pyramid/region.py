@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -147,16 +148,20 @@ def crop_at(
     """
     settled = sampling.settled(pyramid)
     levels = pyramid.planar_levels if settled.antialias else pyramid.planar_levels[:1]
-    cut = region_at(
+    cut = _region_at(
         origin,
         pitch,
         n,
-        [(level.shape[-2], level.shape[-1]) for level in levels],
-        [(level.factors[-2], level.factors[-1]) for level in levels],
+        tuple([level.shape[-2:] for level in levels]),
+        tuple([level.factors[-2:] for level in levels]),
         SUPPORT[settled.interpolation],
         1.0 if settled.interpolation == "nearest" else OVERSAMPLING,
     )
     return Crop(pyramid, cut, lead, settled, fill)
+
+
+_region_at = lru_cache(maxsize=512)(region_at)
+"""The frames and assets of a sample have few different ones."""
 
 
 def _interval(name: str, want: Any, n: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,19 @@ class AnnotationTable:
     """Shape (n,); `NO_ID` where there is none."""
     track_id: np.ndarray[Any, Any]
     """Shape (n,); integers, or strings where a dataset names its tracks."""
-    bbox: np.ndarray[Any, Any]
-    """Shape (n, 4): x, y, width, height in image space; NaN where an annotation has no box."""
+    columns: np.ndarray[Any, Any]
+    """Shape (4, n): x, y, width, height in image space, each contiguous, so that a look-up streams through them; NaN
+    where an annotation has no box."""
     rows: dict[Any, slice]
     """The rows of each image that has any."""
 
     def __len__(self) -> int:
         return len(self.annot_id)
+
+    @property
+    def bbox(self) -> np.ndarray[Any, Any]:
+        """Shape (n, 4): x, y, width, height in image space; NaN where an annotation has no box."""
+        return self.columns.T
 
     def touching(
         self, gid: Any, window: tuple[float, float, float, float], to_space: np.ndarray[Any, Any] | None = None
@@ -61,37 +68,79 @@ class AnnotationTable:
         rows = self.rows.get(gid)
         if rows is None:
             return np.empty(0, np.intp), np.empty((0, 4))
-        boxes = self.bbox[rows] if to_space is None else warp_boxes(to_space, self.bbox[rows])
-        x, y = boxes[:, 0], boxes[:, 1]
+        x, y, w, h = self.columns[:, rows]
+        if to_space is not None:
+            x, y, w, h = _warped(to_space, x, y, w, h)
         y0, y1, x0, x1 = window
         # Points and lines (boxes without area) touch the window that holds them.
-        hit = (x < x1) & (y < y1) & (x + np.maximum(boxes[:, 2], 1e-9) > x0) & (y + np.maximum(boxes[:, 3], 1e-9) > y0)
+        hit = x < x1
+        hit &= y < y1
+        hit &= x + np.maximum(w, 1e-9) > x0
+        hit &= y + np.maximum(h, 1e-9) > y0
         found = np.flatnonzero(hit)
-        return found + rows.start, boxes[found]
+        boxes = np.empty((len(found), 4))
+        for k, column in enumerate((x, y, w, h)):
+            boxes[:, k] = column[found]
+        return found + rows.start, boxes
+
+
+def _warped(matrix: np.ndarray[Any, Any], x: Any, y: Any, w: Any, h: Any) -> Sequence[np.ndarray[Any, Any]]:
+    """Columns of the upright boxes that hold the images of boxes; `warp_boxes`, shorter where nothing is rotated."""
+    (a, b, c), (d, e, f) = matrix[:2].tolist()
+    if b == 0 == d and a > 0 and e > 0:
+        return a * x + c, e * y + f, a * w, e * h
+    left, top = a * x + b * y + c, d * x + e * y + f
+    for coefficient, edge, length in ((a, left, w), (b, left, h), (d, top, w), (e, top, h)):
+        if coefficient < 0:
+            edge += coefficient * length
+    return left, top, abs(a) * w + abs(b) * h, abs(d) * w + abs(e) * h
 
 
 def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
     """The table of kwcoco's annotation dictionaries."""
     gids = np.array([a["image_id"] for a in annotations])
+    boxes = _boxes(annotations)
     order = np.argsort(gids, kind="stable") if len(gids) else np.empty(0, np.intp)
     sorted_gids = gids[order]
     starts = np.flatnonzero(np.r_[True, sorted_gids[1:] != sorted_gids[:-1]]) if len(gids) else np.empty(0, np.intp)
     stops = [*starts[1:].tolist(), len(gids)] if len(gids) else []
-    missing = [float("nan")] * 4
     return AnnotationTable(
         gids=sorted_gids,
         annot_id=np.array([a["id"] for a in annotations])[order] if len(gids) else np.empty(0, np.int64),
         category_id=_ids([a.get("category_id") for a in annotations])[order],
         track_id=_ids([a.get("track_id") for a in annotations])[order],
-        bbox=np.array([a.get("bbox") or missing for a in annotations], float).reshape(-1, 4)[order],
+        columns=np.ascontiguousarray(boxes[order].T),
         rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
     )
 
 
+def _boxes(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
+    missing = (float("nan"),) * 4
+    boxes = [a.get("bbox") or missing for a in annotations]
+    try:
+        flat = np.fromiter(chain.from_iterable(boxes), float, 4 * len(boxes))
+        if any(len(box) != 4 for box in boxes):
+            raise ValueError
+    except (TypeError, ValueError):
+        wrong = next(a for a in annotations if not _is_box(a.get("bbox") or missing))
+        raise TargetError(f"annotation {wrong.get('id')!r}: bbox={wrong['bbox']!r} is not x, y, width, height") from None
+    return flat.reshape(-1, 4)
+
+
+def _is_box(box: Any) -> bool:
+    try:
+        return len(box) == 4 and all(float(v) is not None for v in box)
+    except (TypeError, ValueError):
+        return False
+
+
 def _ids(values: list[Any]) -> np.ndarray[Any, Any]:
     """Integers with `NO_ID` for none; strings with '' for none as soon as one of them is a string."""
-    if any(isinstance(v, str) for v in values):
+    kinds = set(map(type, values))
+    if str in kinds:
         return np.array(["" if v is None else str(v) for v in values])
+    if kinds <= {int}:
+        return np.array(values, np.int64)
     return np.array([NO_ID if v is None else v for v in values], np.int64)
 
 
@@ -154,6 +203,9 @@ def find(table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: S
     records
         Annotation id to kwcoco's dictionary.
     """
+    strangers = [aid for aid in lookup.annot_ids or () if aid not in records]
+    if strangers:
+        raise TargetError(f"annot_ids: the dataset has no annotation {strangers[0]!r}")
     hits = [_in_frame(table, scene, frame, lookup) for frame in scene.frames]
     rows = hits[0][0] if len(hits) == 1 else np.concatenate([r for r, _ in hits])
     boxes = hits[0][1] if len(hits) == 1 else np.concatenate([b for _, b in hits])
@@ -182,13 +234,19 @@ def _in_frame(
     if lookup.annot_ids is None:
         rows, boxes = table.touching(frame.gid, window, scene.to_space(frame))
     else:
-        whole = table.rows.get(frame.gid, slice(0, 0))
-        rows = np.flatnonzero(np.isin(table.annot_id[whole], list(lookup.annot_ids))) + whole.start
+        rows = np.array([row for aid in lookup.annot_ids if (row := _row(table, frame.gid, aid)) is not None], np.intp)
         boxes = table.bbox[rows] if not scene.video else warp_boxes(frame.to_video, table.bbox[rows])
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, window) >= lookup.visible_thresh
         rows, boxes = rows[seen], boxes[seen]
     return rows, boxes
+
+
+def _row(table: AnnotationTable, gid: Any, aid: Any) -> int | None:
+    """The row of an annotation, if it is one of that image."""
+    whole = table.rows.get(gid, slice(0, 0))
+    found = np.flatnonzero(table.annot_id[whole] == aid)
+    return whole.start + int(found[0]) if len(found) else None
 
 
 def _visible(boxes: np.ndarray[Any, Any], window: tuple[float, float, float, float]) -> np.ndarray[Any, Any]:

@@ -9,20 +9,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.geometry.affine import is_scale_offset
+from ndzarr.geometry.affine import IDENTITY, is_scale_offset
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import as_pixel
 from ndzarr.pyramid.region import Crop, crop_at, read_crops
-from ndzarr.sampler.finish import finish
+from ndzarr.sampler.finish import compact, finish
 from ndzarr.sampler.scene import Asset, Frame, Scene
-from ndzarr.sampler.warp import Warp, warp_crop
+from ndzarr.sampler.warp import Warp, inside, warp_crop
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class Composition:
         return self.dtype
 
 
-def compose(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Composition:
+def compose(
+    scene: Scene, open_asset: Callable[[Asset], Pyramid], known: Callable[[], Iterable[str]] = tuple
+) -> Composition:
     """
     Find what to read.
 
@@ -87,19 +90,21 @@ def compose(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Composition
     ----------
     open_asset
         Gives the pyramid of an asset.
+    known
+        Gives channels that other images have: frames may lack them all the same.
 
     Raises
     ------
     TargetError
-        No frame has a channel that was asked for.
+        Neither a frame nor another image has a channel that was asked for.
     """
     opened = [[(asset, open_asset(asset)) for asset in frame.assets] for frame in scene.frames]
     tables = [_channel_table(frame, assets) for frame, assets in zip(scene.frames, opened, strict=True)]
     available = tuple(dict.fromkeys(name for table in tables for name in table))
     wanted = available if scene.channels is None else tuple(dict.fromkeys(name for _, name in scene.channels))
-    for name in wanted:
-        if name not in available:
-            raise TargetError(f"channel {name!r} is in none of {_names(scene.frames)}{did_you_mean(name, available)}")
+    if strange := set(wanted) - set(available) - set(known() if set(wanted) - set(available) else ()):
+        name = next(name for name in wanted if name in strange)
+        raise TargetError(f"channel {name!r} is in none of {_names(scene.frames)}{did_you_mean(name, available)}")
     pieces = [
         _piece(scene, t, first, indices, *table[wanted[first]][:2])
         for t, (frame, table) in enumerate(zip(scene.frames, tables, strict=True))
@@ -140,14 +145,37 @@ def read(compositions: Sequence[Composition]) -> list[tuple[np.ndarray[Any, Any]
     ]
 
 
+def uncertain(c: Composition) -> bool:
+    """True where a value marks missing data, so that only reading tells which pixels are real."""
+    floating = c.scene.nodata is not None and c.dtype.kind in "fc"
+    return floating or any(p.crop.pyramid.nodata is not None for p in c.pieces)
+
+
+def valid_by_geometry(c: Composition) -> np.ndarray[Any, Any] | None:
+    """The mask of a sample that is not `uncertain`, as `read` returns it, without reading."""
+    masks = [None if p.warp is None and not p.crop.region.padded else _covered(p) for p in c.pieces]
+    valid = _valid(c, masks)
+    if valid is None and c.scene.nodata == "ma":
+        valid = np.ones((len(c.scene.frames), 1, *c.scene.n), bool)
+    return compact(valid)
+
+
+def _covered(piece: Piece) -> np.ndarray[Any, Any]:
+    if piece.warp is not None:
+        return inside(piece.warp, piece.crop)
+    cut = piece.crop.region
+    mask = np.zeros(cut.shape, bool)
+    mask[cut.y.target, cut.x.target] = True
+    return mask
+
+
 def _canvas(c: Composition) -> np.ndarray[Any, Any]:
-    if c.complete:
-        return np.empty(c.shape, c.dtype)
     fill = 0 if c.scene.padding.fill is None else c.scene.padding.fill
-    value = as_pixel(fill, c.dtype)
-    if value is None and as_pixel(fill, c.result_dtype) is None:
+    if as_pixel(fill, c.result_dtype) is None:
         raise TargetError(f"fill={fill!r} is no value of {c.result_dtype}; choose one that is, or a dtype that has it")
-    return np.full(c.shape, 0 if value is None else value, c.dtype)
+    able = as_pixel(fill, c.dtype) is not None
+    dtype = c.dtype if able else np.result_type(c.dtype, c.result_dtype)
+    return np.empty(c.shape, dtype) if c.complete else np.full(c.shape, fill, dtype)
 
 
 def _valid(c: Composition, masks: Sequence[np.ndarray[Any, Any] | None]) -> np.ndarray[Any, Any] | None:
@@ -181,11 +209,21 @@ def _channel_table(frame: Frame, assets: Sequence[tuple[Asset, Pyramid]]) -> dic
     return table
 
 
+def asked_of(scene: Scene, frame: Frame) -> tuple[str, ...] | None:
+    """The channels that were asked of the sensor of a frame, in order; None for all."""
+    if scene.channels is None:
+        return None
+    any_sensor = frame.sensor == "*"
+    return tuple(
+        dict.fromkeys(name for sensor, name in scene.channels if any_sensor or sensor in ("*", frame.sensor))
+    )
+
+
 def _offered(scene: Scene, frame: Frame, wanted: Sequence[str]) -> list[str | None]:
     """The channels wanted, None for those that were not asked of the sensor of this frame."""
-    if scene.channels is None:
+    asked = asked_of(scene, frame)
+    if asked is None:
         return list(wanted)
-    asked = {name for sensor, name in scene.channels if "*" in (sensor, frame.sensor) or sensor == frame.sensor}
     return [name if name in asked else None for name in wanted]
 
 
@@ -213,17 +251,39 @@ def _piece(scene: Scene, t: int, first: int, indices: tuple[int, ...], asset: As
     frame, start = scene.frames[t], indices[0]
     consecutive = indices == tuple(range(start, start + len(indices)))
     along_c = slice(start, start + len(indices), 1) if consecutive else indices
-    lead = tuple(along_c if d == "c" else slice(0, 1, 1) for d in pyramid.dims[:-2])
-    to_space = frame.to_video @ asset.to_image if scene.video else asset.to_image
-    if not is_scale_offset(to_space):
-        warp = Warp.between(to_space, scene, pyramid)
+    lead = tuple(along_c if d == "c" else _ONE for d in pyramid.dims[:-2])
+    placed = _placement((frame.to_video if scene.video else IDENTITY).tobytes(), asset.to_image.tobytes())
+    if placed.upright is None:
+        warp = Warp.between(placed.matrix, scene, pyramid)
         return Piece(t, first, len(indices), warp.crop(pyramid, lead, scene.sampling), warp)
-    (sx, tx), (sy, ty) = (to_space[0, 0], to_space[0, 2]), (to_space[1, 1], to_space[1, 2])
+    sx, sy, tx, ty = placed.upright
     py, px = scene.pitch
     origin = (scene.y[0] - ty) / sy, (scene.x[0] - tx) / sx
-    fill = as_pixel(scene.padding.fill or 0, pyramid.dtype)
-    cut = crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling, 0 if fill is None else fill)
-    return Piece(t, first, len(indices), cut)
+    return Piece(
+        t, first, len(indices), crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling)
+    )
+
+
+_ONE = slice(0, 1, 1)
+"""Along an axis that has one plane."""
+
+
+class Placement(NamedTuple):
+    """How an asset lies in the sampled space."""
+
+    matrix: np.ndarray[Any, Any]
+    """3x3, from its pixels to the space."""
+    upright: tuple[float, float, float, float] | None
+    """Scale along x and y, offset along x and y; None where it is rotated, sheared or flipped."""
+
+
+@lru_cache(maxsize=4096)
+def _placement(to_video: bytes, to_image: bytes) -> Placement:
+    """From the matrices' bytes: a dataset has few different ones, and numpy is slow with nine numbers."""
+    matrix = np.frombuffer(to_video).reshape(3, 3) @ np.frombuffer(to_image).reshape(3, 3)
+    if not is_scale_offset(matrix):
+        return Placement(matrix, None)
+    return Placement(matrix, (float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])))
 
 
 def _names(frames: Sequence[Frame]) -> str:

@@ -31,7 +31,7 @@ from ndzarr.sampler.pool import Pool
 from ndzarr.sampler.resolve import resolve, resolved
 from ndzarr.sampler.sample import Context, label
 from ndzarr.sampler.scene import Asset, Frame, Scene
-from ndzarr.sampler.target import parse
+from ndzarr.sampler.target import Target, parse
 
 if TYPE_CHECKING:
     import xarray
@@ -150,14 +150,14 @@ class CocoSampler:
             from ndzarr.sampler.native import load_native
 
             return load_native(self, given, parsed, scene, lookup)  # type: ignore[return-value]
-        composition = compose(scene, self.pyramid)
+        composition = self.compose(scene)
         if parsed.lazy:
             from ndzarr.sampler.lazy import read_lazily
 
             image, valid = read_lazily(composition)
         else:
             [(image, valid)] = read([composition])
-        return label(self.context(given, scene, lookup), composition.channels, image, valid)
+        return label(self.context(given, parsed, scene, lookup), composition.channels, image, valid)
 
     def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
@@ -166,14 +166,19 @@ class CocoSampler:
 
     def composition(self, target: Mapping[str, Any]) -> Composition:
         """Everything that is read for a target."""
-        return compose(resolve(parse(target), self._dataset, self._pixel_size), self.pyramid)
+        parsed = parse(target)
+        return self.compose(resolve(parsed, self._dataset, self._pixel_size))
 
-    def context(self, given: Mapping[str, Any], scene: Scene, lookup: Lookup) -> Context:
+    def compose(self, scene: Scene) -> Composition:
+        """Everything that is read for a scene."""
+        return compose(scene, self.pyramid, lambda: self._dataset.known()[0])
+
+    def context(self, given: Mapping[str, Any], parsed: Target, scene: Scene, lookup: Lookup) -> Context:
         """What the accessor of a sample knows: where it came from, and its annotations."""
         found = None
         if lookup.wanted:
             found = find(self.annotations, self.dset.index.anns, scene, lookup)
-        target = {**given, **resolved(given, scene, self._dataset)}
+        target = resolved(given, parsed, scene, self._dataset)
         content = self.dset.dataset
         classes, points = content.get("categories", []), content.get("keypoint_categories", [])
         return Context(target, scene, found, classes, points, lookup.geometry)
@@ -191,18 +196,28 @@ class CocoSampler:
         pyramid = self.pyramid(frame.assets[0])
         return pyramid.shape[-2], pyramid.shape[-1]
 
-    # What ndsampler's users know by these names.
+    # What ndsampler's users know by these names, with its order of arguments.
 
     def load_item(
-        self, index: int, target: Mapping[str, Any] | None = None, rng: Any = None, **options: Any
+        self,
+        index: int,
+        with_annots: bool | str | Sequence[str] = True,
+        target: Mapping[str, Any] | None = None,
+        rng: Any = None,
+        **options: Any,
     ) -> xarray.Dataset:
         """Positives first, by their index, then negatives; see `load_positive` and `load_negative`."""
         if index < self.n_positives:
-            return self.load_positive(index, target, rng, **options)
-        return self.load_negative(index - self.n_positives, target, rng, **options)
+            return self.load_positive(index, with_annots, target, rng, **options)
+        return self.load_negative(index - self.n_positives, with_annots, target, rng, **options)
 
     def load_positive(
-        self, index: int | None = None, target: Mapping[str, Any] | None = None, rng: Any = None, **options: Any
+        self,
+        index: int | None = None,
+        with_annots: bool | str | Sequence[str] = True,
+        target: Mapping[str, Any] | None = None,
+        rng: Any = None,
+        **options: Any,
     ) -> xarray.Dataset:
         """
         A window around an annotation.
@@ -211,15 +226,23 @@ class CocoSampler:
         ----------
         index
             Which one, in the order of the dataset; drawn by `rng` if left out.
+        with_annots
+            As for `load_sample`.
         target
             Further keys, such as window_dims.
         rng
             Seed or `numpy.random.Generator`.
         """
-        return self.load_sample({**self.pool.positive(index, rng), **(target or {})}, **options)
+        window = {**self.pool.positive(index, rng), **(target or {})}
+        return self.load_sample(window, with_annots=with_annots, **options)
 
     def load_negative(
-        self, index: int | None = None, target: Mapping[str, Any] | None = None, rng: Any = None, **options: Any
+        self,
+        index: int | None = None,
+        with_annots: bool | str | Sequence[str] = True,
+        target: Mapping[str, Any] | None = None,
+        rng: Any = None,
+        **options: Any,
     ) -> xarray.Dataset:
         """
         A window that touches no annotation.
@@ -228,8 +251,11 @@ class CocoSampler:
         ----------
         index
             Seeds the draw, where there is no `rng`: the same index gives the same window.
+        with_annots
+            As for `load_sample`.
         target
-            Further keys; `window_dims=(height, width)` gives the size, else it is that of a random annotation.
+            Further keys; `window_dims=(height, width)` gives the size, else it is that of a random annotation, and
+            `gid` the image.
         rng
             Seed or `numpy.random.Generator`.
 
@@ -239,8 +265,9 @@ class CocoSampler:
             The dataset has no room for such a window.
         """
         further = dict(target or {})
-        window = self.pool.negative(index, further.pop("window_dims", None), rng)
-        return self.load_sample({**window, **further}, **options)
+        gid = further.pop("gid", further.pop("image_id", None))
+        window = self.pool.negative(index, further.pop("window_dims", None), rng, gid)
+        return self.load_sample({**window, **further}, with_annots=with_annots, **options)
 
     def load_image(self, gid: Any, **keys: Any) -> xarray.Dataset:
         """A whole image, in image space."""
@@ -268,10 +295,15 @@ class CocoSampler:
         """The `kwcoco.CategoryTree` of the dataset."""
         return self.dset.object_categories()
 
-    @property
+    @cached_property
     def n_positives(self) -> int:
         """Annotations with a box."""
-        return int(np.isfinite(self.annotations.bbox).all(axis=1).sum())
+        return int(np.isfinite(self.annotations.columns).all(axis=0).sum())
+
+    @property
+    def n_samples(self) -> int:
+        """Number of items; see `load_item`."""
+        return len(self)
 
     @property
     def n_annots(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.errors import MissingError, TargetError
+from ndzarr.errors import MissingError, TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.sampler.scene import Asset, Channel, Frame
 
@@ -55,6 +55,7 @@ class Dataset:
         self.coco = coco
         """The `kwcoco.CocoDataset`."""
         self._frames: dict[Any, Frame] = {}
+        self._known: tuple[dict[str, None], set[str]] | None = None
 
     def frame(self, gid: Any) -> Frame:
         """
@@ -72,6 +73,19 @@ class Dataset:
                 raise TargetError(f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}")
             found = self._frames[gid] = _frame(image, self.coco.bundle_dpath)
         return found
+
+    def known(self) -> tuple[Mapping[str, None], set[str]]:
+        """Channels that the dataset states for any image, in their order, and its sensors; found when first needed."""
+        if self._known is None:
+            names: dict[str, None] = {}
+            sensors = set()
+            for image in self.coco.index.imgs.values():
+                sensors.add(_sensor(image))
+                for obj in _asset_dicts(image):
+                    if obj.get("channels"):
+                        names |= dict.fromkeys(_channel_names(str(obj["channels"])))
+            self._known = names, sensors
+        return self._known
 
     def annotation(self, aid: Any) -> Mapping[str, Any]:
         """
@@ -142,14 +156,22 @@ class Dataset:
         """
         if spec is None:
             return None
-        if isinstance(spec, str):
-            return _sensor_channels(spec)
-        return tuple(dict.fromkeys(pair for name in spec for pair in _sensor_channels(name)))
+        codes = (spec,) if isinstance(spec, str) else spec
+        wanted = tuple(dict.fromkeys(pair for code in codes for pair in _sensor_channels(code)))
+        for sensor in dict.fromkeys(sensor for sensor, _ in wanted):
+            sensors = self.known()[1] if sensor != "*" else {sensor}
+            if sensor not in sensors and "*" not in sensors:
+                raise TargetError(f"channels={spec!r}: no image has sensor {sensor!r}{did_you_mean(sensor, sensors)}")
+        return wanted
+
+
+FUSED = ("rgb", "rgba", "dxdy", "fxfy")
+"""Names that stand for several channels."""
 
 
 @cache
 def _sensor_channels(spec: str) -> tuple[Channel, ...]:
-    if spec.replace("_", "").isalnum() and spec not in ("rgb", "rgba"):  # a plain name needs no parser
+    if spec.replace("_", "").isalnum() and spec not in FUSED:  # a plain name needs no parser
         return (("*", spec),)
     import delayed_image
 
@@ -182,8 +204,12 @@ def _frame(image: Mapping[str, Any], folder: str) -> Frame:
         index=gid if index is None else index,
         time=_time(image),
         name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
-        sensor=image.get("sensor_coarse") or image.get("sensor") or "*",
+        sensor=_sensor(image),
     )
+
+
+def _sensor(image: Mapping[str, Any]) -> str:
+    return str(image.get("sensor_coarse") or image.get("sensor") or "*")
 
 
 def _asset_dicts(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -206,8 +232,16 @@ def _asset(obj: Mapping[str, Any], image: Mapping[str, Any], folder: str) -> Ass
         channels=None if not channels else _channel_names(str(channels)),
         to_image=IDENTITY if obj is image else _affine(obj.get("warp_aux_to_img")),
         size=_size(obj),
-        nodata=obj.get("nodata"),
+        nodata=_nodata(obj, image),
     )
+
+
+def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
+    value = obj.get("nodata")
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise TargetError(f"image {image['id']!r}: nodata={value!r} of {obj['file_name']} is no number") from None
 
 
 def _size(obj: Mapping[str, Any]) -> tuple[int, int] | None:

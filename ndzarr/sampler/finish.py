@@ -1,7 +1,8 @@
 """What becomes of pixels that are not real: outside the data, of channels that a frame lacks, without data?
 
-1. A padding mode of numpy.pad other than 'constant' continues what lies inside the sampled space, in y, x and t.
-2. `nodata='float'` makes everything that is not valid NaN, 'fill' the fill value; otherwise stored values stay.
+1. `nodata='float'` makes what is missing in the data NaN, 'fill' the fill value; otherwise stored values stay.
+2. What lies outside the sampled space holds the fill value; a padding mode of numpy.pad other than 'constant'
+   continues what lies inside, in y, x and t.
 3. The dtype asked for is applied last.  `valid` says where pixels are real, whatever was put in their place.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.errors import TargetError
+from ndzarr.geometry.resample import rounded
 from ndzarr.sampler.scene import Scene
 
 
@@ -33,39 +35,67 @@ def finish(
     -------
     (image, valid), valid without c where all channels agree.
     """
+    if scene.nodata is not None:
+        valid = _without_nan(scene, image, valid)
+    if valid is not None and not valid.all():
+        if scene.nodata is not None:
+            image = _filled(scene, image, valid, dtype)
+        if scene.padding.mode != "constant":
+            image = _continued(scene, image)
+    return _as_type(image, dtype), compact(valid)
+
+
+def compact(valid: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
+    """A mask (t, c, y, x) without c where all channels agree."""
     if valid is None:
-        if scene.nodata == "ma":
-            valid = np.ones((len(image), *scene.n), bool)
-        return image.astype(dtype, copy=False), valid
-    if scene.padding.mode != "constant":
-        image = _continued(scene, image)
-    image = _without_nodata(scene, image, valid, dtype)
-    if image.dtype != dtype:
-        image = image.astype(dtype)
+        return None
     agree = valid.shape[1] == 1 or bool((valid == valid[:, :1]).all())
-    return image, valid[:, 0] if agree else valid
+    return valid[:, 0] if agree else valid
 
 
-def _without_nodata(
+def _without_nan(
+    scene: Scene, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
+) -> np.ndarray[Any, Any] | None:
+    """Where pixels hold data, once the target asks for that: NaN never does."""
+    if image.dtype.kind in "fc" and image.size and np.isnan(image.min()):  # min propagates NaN
+        return ~np.isnan(image) if valid is None else valid & ~np.isnan(image)
+    return np.ones((len(image), 1, *scene.n), bool) if valid is None and scene.nodata == "ma" else valid
+
+
+def _filled(
     scene: Scene, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], dtype: np.dtype[Any]
 ) -> np.ndarray[Any, Any]:
-    nodata = scene.nodata
+    nodata, fill = scene.nodata, scene.padding.fill
     if nodata == "auto":
-        nodata = "float" if image.dtype.kind == "f" else "ma"
-    fill = scene.padding.fill
+        nodata = "float" if image.dtype.kind in "fc" else "ma"
+    missing = np.broadcast_to(~valid, image.shape)
     if nodata == "float":
-        kind = dtype if dtype.kind in "fc" else np.dtype("f8")
-        image = image.astype(kind)
-        kept = valid | ~_in_space(scene, valid.shape) if scene.padding.mode != "constant" else valid
-        image[~kept] = np.nan if fill is None else fill
-    elif nodata == "fill" or (fill is not None and np.isnan(fill)):
-        image = image.astype(np.result_type(image.dtype, dtype), copy=False)
-        image[~valid] = 0 if fill is None else fill
+        image = image.astype(dtype if dtype.kind in "fc" else np.dtype("f8"), copy=False)
+        image[missing] = np.nan
+        if fill is not None:
+            image[missing & ~_in_space(scene, image.shape)] = fill
+    elif nodata == "fill":
+        image[missing] = 0 if fill is None else fill
     return image
 
 
+def _as_type(image: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The image in the type asked for: rounded, and limited to what that can hold."""
+    if image.dtype == dtype:
+        return image
+    if dtype.kind not in "iu" or np.can_cast(image.dtype, dtype):
+        return image.astype(dtype)
+    if image.dtype.kind == "f" and np.isnan(image.min(initial=0)):
+        raise TargetError(f"dtype={dtype} has no NaN, and there is some; give padkw constant_values, or another dtype")
+    limits = np.iinfo(dtype)
+    if image.dtype.kind in "iu":
+        low, high = max(limits.min, np.iinfo(image.dtype).min), min(limits.max, np.iinfo(image.dtype).max)
+        return np.clip(image, low, high).astype(dtype)
+    return rounded(image, dtype)
+
+
 def _in_space(scene: Scene, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """True within the sampled space, where padding modes put nothing; shape (t, c, y, x)."""
+    """True within the sampled space, whether or not there is data; shape (t, c, y, x)."""
     inside = np.zeros(shape, bool)
     t, y, x = _interior(scene)
     inside[t, :, y, x] = True
@@ -91,6 +121,8 @@ def _continued(scene: Scene, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
         )
     t, y, x = inside
     widths = [(s.start, n - s.stop) for s, n in zip(inside, (image.shape[0], *scene.n), strict=True)]
+    if not any(map(any, widths)):
+        return image
     options = dict(scene.padding.options)
     try:
         return np.pad(image[t, :, y, x], [widths[0], (0, 0), *widths[1:]], mode=scene.padding.mode, **options)  # type: ignore[call-overload,no-any-return]

@@ -8,21 +8,20 @@ import dask.array
 import numpy as np
 from dask.delayed import delayed
 
-from ndzarr.sampler.assembly import Composition, read
+from ndzarr.sampler.assembly import Composition, read, uncertain, valid_by_geometry
 
 
 def read_lazily(composition: Composition) -> tuple[Any, Any]:
     """
     What `assembly.read` returns for one composition, as dask arrays.
 
-    `valid` is None only where no pixel can be missing; where a value marks missing data, that is not known before
-    reading, and `valid` is an array with all axes.
+    Where pixels are real follows from the geometry alone, and `valid` is that, in memory.  Only where a value marks
+    missing data it is not known before reading, and `valid` is a dask array with all axes.
     """
     task = delayed(_read, pure=False)(composition)
     image = dask.array.from_delayed(task[0], composition.shape, composition.result_dtype)
-    certain = composition.complete and all(p.crop.pyramid.nodata is None for p in composition.pieces)
-    if certain and composition.scene.nodata != "ma":
-        return image, None
+    if not uncertain(composition):
+        return image, valid_by_geometry(composition)
     return image, dask.array.from_delayed(task[1], composition.shape, bool)
 
 

@@ -41,10 +41,10 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
 
 def _target(context: Context) -> dict[str, Any]:
     scene = context.scene
-    space = slice(*scene.y), slice(*scene.x)
+    space = context.target.get("space_slice", (slice(*scene.y), slice(*scene.x)))
     target = {**context.target, "data_dims": _data_dims(scene), "slices": space}
     if "cx" in target:
-        target["window_dims"] = scene.y[1] - scene.y[0], scene.x[1] - scene.x[0]
+        target["window_dims"] = tuple(s.stop - s.start for s in space)
     if scene.video:
         time = slice(0, len(scene.frames))
         target |= {"time_slice": time, "slices": (time, *space)}

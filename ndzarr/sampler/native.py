@@ -7,13 +7,16 @@ same window.  `realign_native='largest'` gives them all the size of the finest.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray
 
+from ndzarr.errors import TargetError
 from ndzarr.sampler.annotations import Lookup
-from ndzarr.sampler.assembly import compose, read
+from ndzarr.sampler.assembly import asked_of, compose, read
+from ndzarr.sampler.lazy import read_lazily
 from ndzarr.sampler.sample import label
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.target import Target
@@ -25,37 +28,45 @@ if TYPE_CHECKING:
 def load_native(
     sampler: CocoSampler, given: Mapping[str, Any], target: Target, scene: Scene, lookup: Lookup
 ) -> xarray.DataTree:
-    """One child per frame and asset; all are read by one plan."""
-    wanted = None if scene.channels is None else {name for _, name in scene.channels}
+    """
+    One child per frame and asset; all are read by one plan.
+
+    Raises
+    ------
+    TargetError
+        No asset has a channel that was asked for.
+    """
     parts = [
-        (frame, asset, names)
-        for frame in scene.frames
+        (t, frame, asset, names)
+        for t, frame in enumerate(scene.frames)
         for asset in frame.assets
-        if (names := _names(sampler, asset, wanted))
+        if (names := _names(sampler, asset, asked_of(scene, frame)))
     ]
-    sizes = [_native_size(scene, frame, asset, target.scale) for frame, asset, _ in parts]
+    if not parts:
+        sampler.compose(scene)  # says what is unknown, if something is
+        raise TargetError("none of the frames has any of the channels asked for, so there is nothing to return")
+    sizes = [_native_size(scene, frame, asset, target.scale) for _, frame, asset, _ in parts]
     if target.native == "largest" and sizes:
         sizes = [(max(h for h, _ in sizes), max(w for _, w in sizes))] * len(sizes)
     compositions = [
         compose(_alone(scene, frame, asset, n, names), sampler.pyramid)
-        for (frame, asset, names), n in zip(parts, sizes, strict=True)
+        for (_, frame, asset, names), n in zip(parts, sizes, strict=True)
     ]
     children: dict[str, Any] = {}
-    for (frame, _, names), made, (image, valid) in zip(parts, compositions, read(compositions), strict=True):
-        context = sampler.context(given, made.scene, lookup)
-        name = f"{scene.frames.index(frame)}/{'|'.join(names).replace('/', '_')}"
+    pixels = [read_lazily(c) for c in compositions] if target.lazy else read(compositions)
+    for (t, _, _, names), made, (image, valid) in zip(parts, compositions, pixels, strict=True):
+        context = sampler.context(given, target, made.scene, lookup)
+        name = f"{t}/{'|'.join(names).replace('/', '_')}"
         children[name] = label(context, made.channels, image, valid)
     return xarray.DataTree.from_dict(children)
 
 
-def _names(sampler: CocoSampler, asset: Asset, wanted: set[str] | None) -> tuple[str, ...]:
+def _names(sampler: CocoSampler, asset: Asset, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
     have = asset.channels or sampler.pyramid(asset).channels
-    return have if wanted is None else tuple(name for name in have if name in wanted)
+    return have if wanted is None else tuple(name for name in wanted if name in have)
 
 
 def _alone(scene: Scene, frame: Frame, asset: Asset, n: tuple[int, int], names: tuple[str, ...]) -> Scene:
-    from dataclasses import replace
-
     return replace(scene.of_asset(frame, asset, n), channels=tuple(("*", name) for name in names))
 
 

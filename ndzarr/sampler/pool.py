@@ -7,11 +7,13 @@ know.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ndzarr.errors import TargetError
+from ndzarr.sampler import values
 from ndzarr.sampler.annotations import AnnotationTable
 from ndzarr.sampler.dataset import Dataset
 
@@ -25,7 +27,7 @@ class Pool:
     def __init__(self, dataset: Dataset, table: AnnotationTable) -> None:
         self._dataset = dataset
         self._table = table
-        boxed = np.isfinite(table.bbox).all(axis=1)
+        boxed = np.isfinite(table.columns).all(axis=0)
         order = {aid: k for k, aid in enumerate(dataset.coco.index.anns)}
         self._rows = sorted(np.flatnonzero(boxed).tolist(), key=lambda r: order[table.annot_id[r].item()])
 
@@ -46,9 +48,15 @@ class Pool:
             raise TargetError(f"positive {index} does not exist; there are {len(self._rows)}")
         return {"aid": self._table.annot_id[self._rows[index]].item()}
 
-    def negative(self, index: int | None, window_dims: Any, rng: Any = None) -> dict[str, Any]:
+    @cached_property
+    def _sizes(self) -> dict[Any, tuple[int, int]]:
+        """Image to (width, height), of those that state it."""
+        known = ((gid, self._dataset.frame(gid).size) for gid in self._dataset.coco.index.imgs)
+        return {gid: size for gid, size in known if size is not None}
+
+    def negative(self, index: int | None, window_dims: Any, rng: Any = None, gid: Any = None) -> dict[str, Any]:
         """
-        A target that touches no annotation and lies wholly in its image.
+        A target that touches no annotation and lies wholly in its image, which may be given.
 
         Raises
         ------
@@ -56,30 +64,31 @@ class Pool:
             No such window was found.
         """
         draw = np.random.default_rng(rng if rng is not None else index)
-        sizes = {
-            gid: size for gid in self._dataset.coco.index.imgs if (size := self._dataset.frame(gid).size) is not None
-        }
-        if not sizes:
+        sizes = self._sizes
+        if gid is not None:
+            self._dataset.frame(gid)  # an unknown image is an error here as everywhere
+        gids = [g for g in sizes if gid is None or g == gid]
+        if not gids:
             raise TargetError("the dataset has no images with width and height, so there are no negatives")
-        gids = list(sizes)
         for _ in range(TRIES):
-            gid = gids[int(draw.integers(len(gids)))]
+            chosen = gids[int(draw.integers(len(gids)))]
             height, width = self._window(window_dims, draw)
-            room_x, room_y = sizes[gid][0] - width, sizes[gid][1] - height
+            room_x, room_y = sizes[chosen][0] - width, sizes[chosen][1] - height
             if room_x < 0 or room_y < 0:
                 continue
             x, y = int(draw.integers(room_x + 1)), int(draw.integers(room_y + 1))
-            if not len(self._table.touching(gid, (y, y + height, x, x + width))[0]):
-                return {"gid": gid, "y": slice(y, y + height), "x": slice(x, x + width)}
+            if not len(self._table.touching(chosen, (y, y + height, x, x + width))[0]):
+                return {"gid": chosen, "y": slice(y, y + height), "x": slice(x, x + width)}
         raise TargetError(f"no window free of annotations was found in {TRIES} draws; ask for smaller window_dims")
 
     def _window(self, window_dims: Any, draw: np.random.Generator) -> tuple[int, int]:
-        if isinstance(window_dims, (tuple, list)):
+        window_dims = values.window_dims(window_dims)
+        if isinstance(window_dims, tuple):
             return int(window_dims[0]), int(window_dims[1])
         if not self._rows:
             raise TargetError(
                 "a negative needs window_dims=(height, width) where there are no annotations to take a size from"
             )
-        _, _, w, h = self._table.bbox[self._rows[int(draw.integers(len(self._rows)))]]
+        _, _, w, h = self._table.columns[:, self._rows[int(draw.integers(len(self._rows)))]]
         width, height = max(1, int(np.ceil(w))), max(1, int(np.ceil(h)))
         return (max(height, width),) * 2 if window_dims == "square" else (height, width)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ import numpy as np
 from ndzarr.errors import TargetError
 from ndzarr.geometry.affine import IDENTITY, warp_boxes
 from ndzarr.geometry.region import output_length
-from ndzarr.sampler.dataset import Dataset
+from ndzarr.sampler import values
+from ndzarr.sampler.dataset import Dataset, some
 from ndzarr.sampler.scene import Frame, Scene
 from ndzarr.sampler.target import Target
-from ndzarr.sampler.values import interval
 
 
 def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tuple[int, int]]) -> Scene:
@@ -43,9 +44,9 @@ def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tupl
         raise TargetError("a target needs one of gid, gids, vidid and aid")
     frames = _frames(target, dataset)
     space = _space(frames, target, dataset, pixel_size)
-    height, width = _window_size(target, target.size)
-    y = _padded(interval(target.y, target.centre[0], height, space[0]), target.pad[1])
-    x = _padded(interval(target.x, target.centre[1], width, space[1]), target.pad[2])
+    height, width = values.sized(target.window_dims, target.size)
+    y = _padded(values.interval(target.y, target.centre[0], height, space[0]), target.pad[1])
+    x = _padded(values.interval(target.x, target.centre[1], width, space[1]), target.pad[2])
     sx, sy = _scale(target, dataset, frames)
     n = target.output_dims or (output_length("y", y, sy), output_length("x", x, sx))
     return Scene(
@@ -63,23 +64,48 @@ def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tupl
     )
 
 
-def resolved(given: Mapping[str, Any], scene: Scene, dataset: Dataset) -> dict[str, Any]:
-    """What a target came to mean, under the keys of targets: the rest of what `sample.ndzarr.target` says."""
-    out: dict[str, Any] = {"space_slice": (slice(*scene.y), slice(*scene.x)), "space_dims": scene.space}
-    aid = given.get("aid", given.get("annot_id"))
-    if aid is not None:
-        annotation = dataset.annotation(aid)
+def resolved(given: Mapping[str, Any], target: Target, scene: Scene, dataset: Dataset) -> dict[str, Any]:
+    """
+    What a target came to mean, under the keys of targets: what `sample.ndzarr.target` says.
+
+    It is a target itself, of the same window.
+    """
+    out: dict[str, Any] = dict(given)
+    if target.aid is None and target.centre == (None, None):  # the size was that around the centre of the image
+        out = {key: value for key, value in out.items() if key not in ("window_dims", "width", "height")}
+    (y0, y1), (x0, x1) = (
+        (start + before, stop - after)
+        for (start, stop), (before, after) in zip((scene.y, scene.x), target.pad[1:], strict=True)
+    )
+    if not {"y", "x", "slices"} & out.keys():
+        out["space_slice"] = slice(y0, y1), slice(x0, x1)
+    out["space_dims"] = scene.space
+    return out | _around(target, scene, dataset, out) | _images(target, scene, dataset)
+
+
+def _around(target: Target, scene: Scene, dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `aid` says."""
+    out: dict[str, Any] = {}
+    if target.aid is not None:
+        annotation = dataset.annotation(target.aid)
         out["category_id"] = annotation.get("category_id")
         if annotation.get("bbox") is not None:
             frame = dataset.frame(annotation["image_id"])
             box = warp_boxes(frame.to_video if scene.video else IDENTITY, np.asarray(annotation["bbox"], float))[0]
             x, y, width, height = box.tolist()
             around = {"cx": x + width / 2, "cy": y + height / 2, "width": width, "height": height}
-            out |= {key: value for key, value in around.items() if key not in given}
+            out |= {key: value for key, value in around.items() if given.get(key) is None}
+    return out
+
+
+def _images(target: Target, scene: Scene, dataset: Dataset) -> dict[str, Any]:
+    """The image, or the frames and their video; without those that `pad` added."""
     if not scene.video:
-        return {**out, "gid": scene.frames[0].gid}
-    gids = [f.gid for f in scene.frames if f.gid is not None]
-    return {**out, "gids": gids, "vidid": dataset.video_of(gids[0])}
+        return {"gid": scene.frames[0].gid}
+    before, after = target.pad[0]
+    gids = [f.gid for f in scene.frames[before : len(scene.frames) - after] if f.gid is not None]
+    vidid = target.vidid if target.vidid is not None else dataset.video_of(gids[0]) if gids else None
+    return {"gids": gids, "vidid": vidid}
 
 
 def _with_annotation(target: Target, dataset: Dataset) -> Target:
@@ -107,44 +133,45 @@ def _with_annotation(target: Target, dataset: Dataset) -> Target:
     )
 
 
-def _window_size(target: Target, size: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
-    """(height, width) after `window_dims` has had its say."""
-    if isinstance(target.window_dims, tuple):
-        return target.window_dims
-    if target.window_dims == "square":
-        if size[0] is None or size[1] is None:
-            raise TargetError("window_dims='square' needs width and height, or aid")
-        return max(size[0], size[1]), max(size[0], size[1])
-    return size
-
-
 def _padded(window: tuple[int, int], pad: tuple[int, int]) -> tuple[int, int]:
     return window[0] - pad[0], window[1] + pad[1]
 
 
 def _frames(target: Target, dataset: Dataset) -> tuple[Frame, ...]:
-    gids = target.gids if target.gids is not None else dataset.video_frames(target.vidid)
-    if target.vidid is not None and target.gids is not None:
-        strangers = set(gids) - set(dataset.video_frames(target.vidid))
-        if strangers:
-            raise TargetError(f"gids={list(gids)!r}: {sorted(strangers)!r} are no frames of vidid={target.vidid!r}")
-    if target.time is None:
-        wanted: Sequence[int] = range(len(gids))
-    elif not target.video:
-        raise TargetError("time_slice needs a video target: give vidid")
-    else:
-        wanted = _time_range(target.time, len(gids))
+    wanted, gids = _positions(target, dataset)
     before, after = target.pad[0]
-    step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
+    step = wanted.step
     head = [wanted[0] - step * k for k in range(before, 0, -1)]
     tail = [wanted[-1] + step * k for k in range(1, after + 1)]
     return tuple(_frame_at(i, gids, dataset) for i in (*head, *wanted, *tail))
 
 
+def _positions(target: Target, dataset: Dataset) -> tuple[range, tuple[Any, ...]]:
+    """Which frames, by their position among images; positions outside are padding."""
+    whole = dataset.video_frames(target.vidid) if target.vidid is not None else ()
+    if target.vidid is not None and target.gids is not None and (strangers := set(target.gids) - set(whole)):
+        raise TargetError(f"gids={list(target.gids)!r}: {strangers!r} are no frames of vidid={target.vidid!r}")
+    if target.time is None:
+        gids = target.gids if target.gids is not None else whole
+        return range(len(gids)), gids
+    if target.vidid is None:
+        raise TargetError(f"time_slice={target.time!r} needs a video; give vidid, and not gid or gids")
+    wanted = _time_range(target.time, len(whole))
+    inside = tuple(whole[i] for i in wanted if 0 <= i < len(whole))
+    if target.gids is not None and target.gids != inside:  # a target that was resolved holds both
+        raise TargetError(
+            f"a target has both gids={list(target.gids)!r} and time_slice={target.time!r}, which is {list(inside)!r}; "
+            "give only one of them"
+        )
+    return wanted, whole
+
+
 def _time_range(time: Any, length: int) -> range:
     """Positions of frames; those outside [0, length) are padding."""
+    if isinstance(time, Integral):
+        time = slice(int(time), int(time) + 1)
     if not isinstance(time, slice):
-        time = slice(time, time + 1)
+        raise TargetError(f"time_slice={time!r}: expected slice(start, stop, step)")
     start, step = 0 if time.start is None else int(time.start), 1 if time.step is None else int(time.step)
     stop = length if time.stop is None else int(time.stop)
     if step < 1 or start >= stop:
@@ -167,6 +194,9 @@ def _space(
     real = [f for f in frames if f.gid is not None]
     if not real:
         raise TargetError(f"time_slice={target.time!r} lies wholly outside the video")
+    videos = {dataset.video_of(f.gid) for f in real}
+    if len(videos) > 1:
+        raise TargetError(f"gids={[f.gid for f in real]!r} are frames of different videos, {some(videos)}")
     if target.video and (size := dataset.video_size(real[0].gid)) is not None:
         return size
     if target.video and len({f.size for f in real}) > 1:

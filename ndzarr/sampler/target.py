@@ -7,8 +7,9 @@ image, where an annotation lies) is left open here and filled in by the sampler.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,12 @@ KEYS = (
 )  # fmt: skip
 """All keys that mean something to a sampler."""
 
-NOTES = ("category_id", "label", "weight", "tag", "as_xarray")
-"""Keys that tables of targets carry along; they do not change what is loaded."""
+NOTES = (
+    "category_id", "label", "weight", "tag", "space_dims", "data_dims", "annot_idx",
+    "as_xarray", "optimize", "legacy_target", "legacy_annots", "verbose_ndsample",
+)  # fmt: skip
+"""Keys that tables of targets, and targets that were resolved, carry along, and ndsampler's switches that mean nothing
+here; they do not change what is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,9 @@ class Target:
     """Centre of the window along (y, x)."""
     size: tuple[float | None, float | None] = (None, None)
     """Pixels along (y, x)."""
-    y: tuple[int, int] | None = None
+    y: values.Bounds | None = None
     """Half-open interval."""
-    x: tuple[int, int] | None = None
+    x: values.Bounds | None = None
     """Half-open interval."""
     time: slice | None = None
     """Frames of the video."""
@@ -104,16 +109,21 @@ def parse(target: Mapping[str, Any]) -> Target:
     """
     given = _without_aliases(target)
     _refuse_contradictions(given)
-    gids = _ids(given.get("gids")) if "gids" in given else ((given["gid"],) if given.get("gid") is not None else None)
+    given |= {key: _id(given[key]) for key in ("gid", "vidid", "aid") if key in given}
+    gids = _ids(given["gids"]) if given.get("gids") is not None else None
+    video = gids is not None or given.get("vidid") is not None
+    if gids is None and given.get("gid") is not None:
+        gids = (given["gid"],)
     y, x, time = _intervals(given)
+    centre, size = _centre_and_size(given, y, x)
     return Target(
         gids=gids,
-        video="gids" in given or given.get("vidid") is not None,
+        video=video,
         vidid=given.get("vidid"),
         aid=given.get("aid"),
         key=given.get("key"),
-        centre=(given.get("cy"), given.get("cx")),
-        size=(given.get("height"), given.get("width")),
+        centre=centre,
+        size=size,
         y=y,
         x=x,
         time=time,
@@ -124,7 +134,7 @@ def parse(target: Mapping[str, Any]) -> Target:
         resolution=given.get("resolution"),
         output_dims=values.pair("output_dims", given.get("output_dims")),
         sampling=values.sampling(given),
-        pad=values.pad(given.get("pad"), video="gids" in given or given.get("vidid") is not None),
+        pad=values.pad(given.get("pad"), video),
         padding=values.padding(given),
         nodata=values.one_of("nodata", given.get("nodata"), values.NODATA),
         dtype=values.dtype(given.get("dtype")),
@@ -141,17 +151,16 @@ def _without_aliases(target: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if key not in KEYS:
             raise TargetError(f"unknown key {name!r} in a target{did_you_mean(name, (*KEYS, *ALIASES))}")
-        if key in given and given[key] != value:
+        if given.get(key) is not None and value is not None and given[key] != value:
             raise TargetError(f"a target gives {key} twice: {given[key]!r} and {value!r}")
-        given[key] = value
+        given[key] = value if value is not None else given.get(key)
     return given
 
 
 _CONFLICTS = (
-    ("gid", "gids"), ("gid", "vidid"), ("gids", "time_slice"),
-    ("space_slice", "cx"), ("space_slice", "width"), ("space_slice", "y"),
-    ("slices", "cx"), ("slices", "space_slice"), ("slices", "time_slice"), ("slices", "y"),
-    ("y", "cy"), ("x", "cx"), ("window_dims", "space_slice"), ("output_dims", "scale"), ("output_dims", "resolution"),
+    ("gid", "gids"), ("gid", "vidid"), ("space_slice", "y"), ("space_slice", "x"),
+    ("slices", "y"), ("slices", "x"),
+    ("output_dims", "scale"), ("output_dims", "resolution"),
     ("key", "gid"), ("key", "gids"), ("key", "vidid"), ("key", "aid"),
 )  # fmt: skip
 
@@ -165,19 +174,67 @@ def _refuse_contradictions(given: Mapping[str, Any]) -> None:
             raise TargetError(f"a target has one of {a} and {b}; give both")
 
 
+def _centre_and_size(
+    given: Mapping[str, Any], y: values.Bounds | None, x: values.Bounds | None
+) -> tuple[tuple[float | None, float | None], tuple[float | None, float | None]]:
+    """
+    Centre and size along (y, x), where no interval gives the window already.
+
+    A target that was resolved holds both; they are allowed to agree.
+    """
+    centre = _number(given, "cy"), _number(given, "cx")
+    size = _number(given, "height"), _number(given, "width")
+    if y is None and x is None:
+        return centre, size
+    dims = values.window_dims(given.get("window_dims"))
+    if (centre, size, dims) == ((None, None), (None, None), None):
+        return (None, None), (None, None)
+    for name, interval, c, n in zip("yx", (y, x), centre, values.sized(dims, size), strict=True):
+        around = None if c is None or n is None else values.centred(c, n)
+        if around is None or around != interval:
+            raise TargetError(
+                f"a target gives {name} both as an interval, {interval}, and by its centre and size, {around}; "
+                "give only one of them"
+            )
+    return (None, None), (None, None)
+
+
+def _number(given: Mapping[str, Any], key: str) -> float | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not isfinite(number) or (key in ("width", "height") and number <= 0):
+        raise TargetError(f"{key}={value!r}: expected a number{' above 0' if key in ('width', 'height') else ''}")
+    return number
+
+
 def _ids(value: Any) -> tuple[Any, ...]:
-    ids = tuple(value) if isinstance(value, (Sequence, set)) or hasattr(value, "__iter__") else (value,)
+    ids = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not ids:
         raise TargetError("gids=[]: a target needs at least one image")
-    return ids
+    return tuple(_id(i) for i in ids)
+
+
+def _id(value: Any) -> Any:
+    """An id of a kwcoco dictionary: numbers from tables and arrays become Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _intervals(given: Mapping[str, Any]) -> tuple[tuple[int, int] | None, tuple[int, int] | None, slice | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
-    slices = tuple(given.get("slices") or given.get("space_slice") or ())
+    slices, space = (tuple(given.get(key) or ()) for key in ("slices", "space_slice"))
     time: slice | None = given.get("time_slice")
     if len(slices) == 3:
+        if time not in (None, slices[0]):
+            raise TargetError(f"a target has both slices={slices!r} and time_slice={time!r}; give only one of them")
         time, slices = slices[0], slices[1:]
+    if slices and space and slices != space:
+        raise TargetError(f"a target has both slices={slices!r} and space_slice={space!r}; give only one of them")
+    slices = slices or space
     if slices and len(slices) != 2:
         raise TargetError(f"space_slice={slices!r}: expected (slice along y, slice along x)")
     y, x = slices or (given.get("y"), given.get("x"))

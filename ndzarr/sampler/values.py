@@ -5,10 +5,11 @@ Each function takes what a person wrote under a key, and returns it in one form,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +22,10 @@ PAD_MODES = (
 """The modes of numpy.pad."""
 
 
+Bounds: TypeAlias = tuple[int | None, int | None]
+"""Start and stop of an interval; None where it is open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Padding:
     """What is put where a window lies outside the data."""
@@ -28,7 +33,8 @@ class Padding:
     mode: str = "constant"
     """One of `PAD_MODES`."""
     fill: float | None = None
-    """Value for 'constant', missing channels and, where asked, nodata; None means 0, or NaN for nodata='float'."""
+    """Value of what is padded, and of missing channels and nodata where those do not become NaN; None means 0, or NaN
+    for nodata='float'."""
     options: tuple[tuple[str, Any], ...] = ()
     """Other arguments of numpy.pad."""
 
@@ -41,29 +47,52 @@ NODATA = ("float", "ma", "auto", "fill")
 'float' for floating types, else 'ma'."""
 
 
-def bounds(name: str, want: Any) -> tuple[int, int] | None:
-    """Start and stop of a slice along an axis; None for the whole axis."""
+def bounds(name: str, want: Any) -> Bounds | None:
+    """Start and stop of a slice along an axis, None where it is open; None for the whole axis."""
     if want is None or want == slice(None):
         return None
-    if not isinstance(want, slice) or want.start is None or want.stop is None or want.step not in (None, 1):
+    if not isinstance(want, slice) or want.step not in (None, 1):
         raise TargetError(f"{name}={want!r}: expected slice(start, stop) with step 1")
-    return int(want.start), int(want.stop)
+    return _position(name, want, want.start), _position(name, want, want.stop)
+
+
+def _position(name: str, want: slice, value: Any) -> int | None:
+    if value is None:
+        return None
+    if int(value) != value:
+        raise TargetError(f"{name}={want!r}: expected whole pixels; use cx, cy, width and height for others")
+    return int(value)
 
 
 def window_dims(value: Any) -> Any:
     """'extent', 'square', (height, width) or None."""
-    if value is None or value in ("extent", "square"):
+    if value is None or (isinstance(value, str) and value in ("extent", "square")):
         return value
-    if isinstance(value, str) or len(value) != 2:
+    if isinstance(value, str) or not isinstance(value, Iterable) or len(dims := tuple(value)) != 2 or min(dims) <= 0:
         raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)")
-    return tuple(value)
+    return dims
+
+
+def sized(dims: Any, size: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    """(height, width) after `window_dims` has had its say."""
+    if isinstance(dims, tuple):
+        return dims
+    if dims == "square":
+        if size[0] is None or size[1] is None:
+            raise TargetError("window_dims='square' needs width and height, or aid")
+        return max(size[0], size[1]), max(size[0], size[1])
+    return size
 
 
 def channels(value: Any) -> str | tuple[str, ...] | None:
-    """A channel code, or names; None for all."""
-    if value is None or value == "<all>":
+    """A channel code (or an object of delayed_image or kwcoco that has one), or names; None for all."""
+    value = getattr(value, "spec", value)
+    if value is None or (isinstance(value, str) and value == "<all>"):
         return None
-    return value if isinstance(value, str) else tuple(str(v) for v in value)
+    named = value if isinstance(value, str) else tuple(str(v) for v in value)
+    if not named:
+        raise TargetError(f"channels={value!r}: a target needs at least one channel; leave the key out for all")
+    return named
 
 
 def padding(given: Mapping[str, Any]) -> Padding:
@@ -80,14 +109,14 @@ def pad(value: Any, video: bool) -> tuple[tuple[int, int], ...]:
     """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis."""
     if value is None:
         return ((0, 0), (0, 0), (0, 0))
-    axes = [value, value] if isinstance(value, int) else list(value)
-    if len(axes) == 2:
-        axes = [0, *axes]
-    if len(axes) != 3 or (axes[0] not in (0, (0, 0)) and not video):
+    axes = [value, value] if isinstance(value, Integral) else list(value) if isinstance(value, Iterable) else []
+    pairs = [(a, a) if isinstance(a, Integral) else tuple(a) if isinstance(a, Iterable) else () for a in axes]
+    if len(pairs) == 2:
+        pairs = [(0, 0), *pairs]
+    if len(pairs) != 3 or (any(pairs[0]) and not video):
         raise TargetError(f"pad={value!r}: expected a number, (y, x), or for videos (t, y, x)")
-    pairs = [(a, a) if isinstance(a, int) else tuple(a) for a in axes]
-    if any(len(p) != 2 or not all(isinstance(n, int) for n in p) for p in pairs):
-        raise TargetError(f"pad={value!r}: expected integers, or (before, after) per axis")
+    if any(len(p) != 2 or not all(isinstance(n, Integral) and n >= 0 for n in p) for p in pairs):
+        raise TargetError(f"pad={value!r}: expected integers of at least 0, or (before, after) per axis")
     return tuple((int(p[0]), int(p[1])) for p in pairs)
 
 
@@ -95,9 +124,10 @@ def pair(name: str, value: Any) -> tuple[int, int] | None:
     """(height, width), or None."""
     if value is None:
         return None
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2 or min(value) < 1:
+    numbers = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    if len(numbers) != 2 or min(numbers) < 1 or any(int(n) != n for n in numbers):
         raise TargetError(f"{name}={value!r}: expected (height, width), each at least 1")
-    return int(value[0]), int(value[1])
+    return int(numbers[0]), int(numbers[1])
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> str | None:
@@ -164,7 +194,7 @@ def centred(centre: float, size: float) -> tuple[int, int]:
     return start, start + n
 
 
-def interval(given: tuple[int, int] | None, centre: float | None, size: float | None, length: int) -> tuple[int, int]:
+def interval(given: Bounds | None, centre: float | None, size: float | None, length: int) -> tuple[int, int]:
     """
     A half-open interval along one axis from what a target gives; what is not given is the whole axis.
 
@@ -174,7 +204,7 @@ def interval(given: tuple[int, int] | None, centre: float | None, size: float | 
     ((40, 60), (0, 100))
     """
     if given is not None:
-        return given
+        return 0 if given[0] is None else given[0], length if given[1] is None else given[1]
     if centre is None:
         return (0, length) if size is None else centred(length / 2, size)
     return centred(centre, length if size is None else size)

@@ -108,7 +108,7 @@ def warp_crop(
     True where output pixels are real, shape (c, y, x) or (y, x).
     """
     planes = pixels.reshape(-1, *pixels.shape[-2:])
-    inside = _inside(warp, crop)
+    real = inside(warp, crop)
     name = crop.sampling.interpolation
     if present is not None:
         masks = np.broadcast_to(present.reshape(-1, *present.shape[-2:]), planes.shape)
@@ -116,16 +116,16 @@ def warp_crop(
         values = np.stack(
             [_warped(np.where(m, p, 0).astype(np.float64), warp, name) for m, p in zip(masks, planes, strict=True)]
         )
-        inside = inside & (weight > 0.5)
+        seen = real & (weight > 0.5)
         values = values / np.where(weight > 0.5, weight, 1)
-        out[inside] = rounded(values, out.dtype)[inside]
-        return inside
+        out[seen] = rounded(values, out.dtype)[seen]
+        return np.asarray(seen)
     for plane, target in zip(planes, out, strict=True):
-        target[inside] = rounded(_warped(plane, warp, name), out.dtype)[inside]
-    return inside
+        target[real] = rounded(_warped(plane, warp, name), out.dtype)[real]
+    return real
 
 
-def _inside(warp: Warp, crop: Crop) -> np.ndarray[Any, Any]:
+def inside(warp: Warp, crop: Crop) -> np.ndarray[Any, Any]:
     """True where the centre of an output pixel lies in the asset, shape (y, x)."""
     rows, columns = np.arange(warp.n[0])[:, None] + 0.5, np.arange(warp.n[1]) + 0.5
     height, width = crop.pyramid.shape[-2:]

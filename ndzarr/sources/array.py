@@ -127,7 +127,7 @@ def open_npy(path: str, options: Options) -> ArraySource:
     """Map a .npy file into memory."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except Exception as error:  # numpy parses the header as Python, and lets errors of its tokenizer through
         raise SourceError(
             f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)}); write it again"
         ) from error

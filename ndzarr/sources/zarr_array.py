@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr.errors import SourceError
-from ndzarr.sources.base import reason
 from ndzarr.sources.array import ArraySource, open_array
 from ndzarr.sources.axes import Arrangement, from_names, from_shape
+from ndzarr.sources.base import reason
 from ndzarr.sources.labelled import nodata_of
 from ndzarr.sources.options import Options
 

@@ -199,8 +199,7 @@ def test_a_truncated_stack_is_an_error(more, kept, rng, tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(SourceError, match=f"^{path}: "), open_source(path) as source:
-        assert source.shape == (9, 1, 64, 64)
-        source.read({})
+        source.read({"t": slice(8, 9)})
 
 
 def test_a_file_that_shrinks_while_it_is_open_is_an_error(photo, tmp_path):

@@ -25,7 +25,7 @@ _JPEG = (6, 7, 34892, 33007)
 """Compressions whose segments need tables that are stored apart."""
 _PLAIN_BITS = (8, 16, 32, 64, 128)
 _COMPLEX_INTEGER = 5
-_KEPT_TABLES = 64
+_KEPT_TABLES = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,20 +181,20 @@ class Frames:
 
     def _stack_start(self, count: int) -> int | None:
         """Where the pixels of a stack behind a single page begin; None if every frame has a page."""
-        if count <= len(self._series):
+        if count <= len(self._series) and self._series.kind != "imagej":
             return None
-        start = self._series.dataoffset
-        if start is None or not self.form.is_plain:
+        start = self._series.dataoffset if self.form.is_plain else None
+        if start is None and count > len(self._series):
             raise SourceError(
                 f"{self._path}: it announces {count} frames but has {len(self._series)} pages; it is truncated or "
                 f"damaged, fetch or write it again"
             )
-        return int(start)
+        return None if start is None else int(start)
 
     def _make(self, frame: int) -> SegmentTable:
         form = self.form
-        needed = form.needed()
         if self._start is not None:
+            needed = form.needed()
             before = np.cumsum(needed) - needed.reshape(-1)
             offsets = self._start + frame * int(needed.sum()) + before.reshape(needed.shape)
             return self._checked(frame, self._file(self._path), offsets, needed, None)
@@ -206,6 +206,7 @@ class Frames:
         offsets, counts = (np.asarray(a, np.int64)[:number] for a in (page.dataoffsets, page.databytecounts))
         if len(offsets) < number or len(counts) < number:
             raise self._damaged(frame, f"has {len(offsets)} offsets and {len(counts)} sizes for {number} segments")
+        needed = form.needed()
         offsets, counts = offsets.reshape(form.grid), np.where(offsets > 0, counts, 0).reshape(form.grid)
         if form.is_plain:
             stored = counts > 0

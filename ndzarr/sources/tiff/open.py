@@ -116,6 +116,11 @@ def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSou
     layout = make_layout(path, series.axes, series.shape, form.shape, options.axes, keep)
     nodata, notes = about.nodata_of(page, form.dtype)
     colour = conversion(path, page, layout.lengths[1], layout.inner("c"), nodata)
+    if layout.frames.size > tif.filehandle.size:
+        raise SourceError(
+            f"{path}: it announces {layout.frames.size} frames in {tif.filehandle.size} bytes; the TIFF is truncated or "
+            f"damaged, fetch or write it again"
+        )
     frames = Frames(path, tif, series, form, layout.frames.size)
     notes += others + messages
     tag = _tag(page, TAG) or 1

@@ -1,0 +1,92 @@
+"""`ndzarr info`: of pyramids, of images, of both at once."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ndzarr
+
+
+def test_a_pyramid_says_what_it_holds_how_it_is_stored_and_where_it_came_from(run, folder, picture):
+    picture("a.png")
+    run("transcode", "a.png", "-o", "a.zarr")
+    out = run("info", "a.zarr").out
+    for words in (
+        "Pyramid a.zarr",
+        "c: 3, y: 300, x: 400  uint8",
+        "r g b",
+        "300 x 400, 150 x 200",
+        "3 x 128 x 128",
+        "blosc",
+        "memory map",
+        "ratio",
+        f"{folder}/a.png (unchanged)",
+        "format      PNG",
+    ):
+        assert words in out, words
+
+
+def test_json_has_all_of_it(run, folder, picture):
+    picture("a.png")
+    run("transcode", "a.png", "-o", "a.zarr", "--nodata", "3")
+    pyramid, image = json.loads(run("info", "a.zarr", "a.png", "--json").out)
+    assert pyramid["sizes"] == image["sizes"] == {"c": 3, "y": 300, "x": 400}
+    assert pyramid["levels"] == image["levels"] == [[3, 300, 400], [3, 150, 200]]
+    assert pyramid["channels"] == image["channels"] == ["r", "g", "b"]
+    assert pyramid["raw_bytes"] == image["raw_bytes"] == 360_000
+    assert pyramid["disk_bytes"] == sum(p.stat().st_size for p in (folder / "a.zarr").rglob("*") if p.is_file())
+    assert pyramid["ratio"] == round(360_000 / pyramid["disk_bytes"], 3)
+    assert pyramid["nodata"] == 3
+    assert pyramid["source"]["state"] == "unchanged"
+    assert image["disk_bytes"] == (folder / "a.png").stat().st_size
+    assert image["source"]["format"] == "PNG"
+
+
+def test_a_source_that_was_changed_or_is_gone_is_told(run, folder, picture):
+    picture("a.png")
+    run("transcode", "a.png", "-o", "a.zarr")
+    picture("a.png", seed=1)
+    assert "a.png (changed since)" in run("info", "a.zarr").out
+    (folder / "a.png").unlink()
+    assert "a.png (gone)" in run("info", "a.zarr").out
+
+
+@pytest.mark.parametrize("nodata", [np.nan, -1.5])
+def test_nodata_is_told_even_if_it_is_not_a_number(run, store, nodata):
+    store(np.zeros((9, 9), "f4"), nodata=nodata)
+    [facts] = json.loads(run("info", "a.zarr", "--json").out)
+    assert facts["nodata"] == ("NaN" if np.isnan(nodata) else nodata)
+    assert "nodata" in run("info", "a.zarr").out
+
+
+def test_stores_that_others_made_are_understood(run, folder):
+    import zarr
+
+    zarr.create_array(folder / "two.zarr", data=np.zeros((20, 30), "u2"), chunks=(10, 10), zarr_format=2)
+    zarr.create_array(folder / "three.zarr", data=np.zeros((20, 30), "u2"), chunks=(10, 10), zarr_format=3)
+    facts = json.loads(run("info", "two.zarr", "three.zarr", "--json").out)
+    assert [f["sizes"] for f in facts] == [{"y": 20, "x": 30}] * 2
+    assert "zarr-python" in facts[0]["engine"]
+    assert "Pyramid two.zarr" in run("info", "two.zarr").out
+
+
+def test_bad_paths_are_listed_and_the_others_told(run, folder, store):
+    store(np.zeros((9, 9), "u1"))
+    (folder / "text").write_text("hello")
+    (folder / "empty").mkdir()
+    result = run("info", "gone", "a.zarr", "text", "empty", code=1)
+    assert result.out.startswith("Pyramid a.zarr")
+    assert [
+        str(folder / n) in line for n, line in zip(("gone", "text", "empty"), result.err.splitlines(), strict=True)
+    ] == [True] * 3
+    assert len(json.loads(run("info", "gone", "a.zarr", "--json", code=1).out)) == 1
+
+
+def test_the_whole_is_not_decoded_to_say_what_an_image_holds(run, folder):
+    array = np.lib.format.open_memmap(folder / "a.npy", "w+", "u1", (100_000, 100_000))
+    del array
+    [facts] = json.loads(run("info", "a.npy", "--json").out)
+    assert facts["raw_bytes"] == 10**10
+    assert len(facts["levels"]) == 10
+    assert ndzarr.__doc__

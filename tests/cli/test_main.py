@@ -1,0 +1,118 @@
+"""Help, versions, wrong usage and errors, in this process and from a shell."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ndzarr.cli import _COMMANDS
+
+HEAVY = ("xarray", "dask", "zarr", "kwcoco", "cv2", "pandas", "imagecodecs", "tifffile", "tqdm")
+
+
+def test_help_lists_every_command_and_shows_an_example(run):
+    out = run("--help").out
+    for name, summary in _COMMANDS.items():
+        assert name in out
+        assert summary in out
+    assert "ndzarr transcode huge.tif -o huge.zarr" in out
+    assert run("-h").out == out
+
+
+@pytest.mark.parametrize(
+    "words", [[name] for name in _COMMANDS] + [["cache", c] for c in ("list", "prune", "path")], ids=" ".join
+)
+def test_each_command_explains_itself_with_a_worked_example(run, words):
+    out = run(*words, "--help").out
+    assert out.startswith(f"Usage: ndzarr {' '.join(words)}")
+    assert "Example" in out
+    assert f"ndzarr {words[0]}" in out.partition("Example")[2]
+
+
+@pytest.mark.parametrize("module", ["ndzarr", "ndzarr.cli"])
+def test_help_is_quick_since_it_imports_nothing_heavy(module):
+    script = f"""
+import sys, runpy
+sys.argv = ["x", "--help"]
+try:
+    runpy.run_module({module!r}, run_name="__main__")
+except SystemExit as end:
+    assert end.code == 0
+print([m for m in {HEAVY} if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+    assert "Usage: ndzarr [OPTIONS] COMMAND" in done.stdout
+
+
+def test_an_unknown_command_is_wrong_usage_and_suggests_the_nearest(run):
+    assert "there is no command 'trnascode'; did you mean 'transcode'?" in run("trnascode", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["transcode"], "Missing argument 'SRC...'"),
+        (["transcode", "a.png"], "Missing option '-o'"),
+        (["transcode", "a.png", "-o", "a.zarr", "--preset", "quick"], "'quick' is not one of"),
+        (["transcode", "a.png", "-o", "a.zarr", "--chunks", "256"], "such as y=256,x=256"),
+        (["transcode", "a.png", "-o", "a.zarr", "--channels", "r,,b"], "such as r,g,b"),
+        (["transcode", "a.png", "-o", "a.zarr", "--presett", "fast"], "No such option"),
+        (["crop", "a.zarr", "--x", "5"], "such as 0:512"),
+        (["crop", "a.zarr", "--t", "1:2:3:4"], "an index, several (0,2,5), or a half-open interval"),
+        (["crop", "a.zarr"], "-o FILE"),
+        (["crop", "a.zarr", "-o", "a.png", "--scale", "1", "--level", "1"], "one of --scale and --level"),
+        (["verify"], "Missing argument"),
+        (["info"], "Missing argument"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_says_what_was_expected_and_exits_with_2(run, folder, words, message):
+    assert message in run(*words, code=2).err
+    assert list(folder.iterdir()) == []
+
+
+def test_errors_are_one_line_on_stderr(run, folder):
+    for words in (
+        ["info", "gone.zarr"],
+        ["crop", "gone.zarr", "-o", "a.png"],
+        ["verify", "gone"],
+        ["transcode", "gone", "-o", "a"],
+    ):
+        result = run(*words, code=1)
+        assert result.out == ""
+        assert result.err.startswith("Error: ")
+        assert result.err.count("\n") == 1
+        assert str(folder / "gone") in result.err
+
+
+def test_a_defect_shows_its_traceback(shell, folder):
+    (folder / "sitecustomize.py").write_text("import ndzarr.pyramid.open as o\no.open_pyramid = lambda path: 1 / 0\n")
+    (folder / "a.zarr").mkdir()
+    (folder / "a.zarr/zarr.json").write_text("{}")
+    process = shell("info", "a.zarr")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" in err
+    assert "ZeroDivisionError" in err
+
+
+def test_a_reader_that_goes_away_is_no_error(shell, folder, store):
+    store(np.zeros((8, 8), "u1"))
+    process = shell("info", *["a.zarr"] * 3000, "--json")
+    assert process.stdout.readline() == "[\n"
+    process.stdout.close()
+    assert process.wait(timeout=120) in (0, 1)
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_the_version_is_that_of_the_package(run):
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        expected = version("ndzarr")
+    except PackageNotFoundError:
+        pytest.skip("ndzarr is not installed")
+    assert run("--version").out == f"ndzarr {expected}\n"

@@ -1,0 +1,355 @@
+"""`ndzarr transcode`: one image, many, good ones and bad ones, whole or not at all."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ndzarr
+from ndzarr.cli.sources import jobs
+
+
+def stores(folder):
+    """All stores below a directory, as paths relative to it."""
+    return sorted(
+        str(p.parent.relative_to(folder)) for p in Path(folder).rglob("zarr.json") if (p.parent / "0").is_dir()
+    )
+
+
+def left(folder):
+    """Everything in a directory, hidden or not."""
+    return sorted(os.listdir(folder))
+
+
+def channels_first(picture):
+    return np.moveaxis(picture, -1, 0)
+
+
+# One
+
+
+def test_one_image_becomes_the_store_that_was_named(run, folder, picture):
+    pixels = picture("a.png")
+    result = run("transcode", "a.png", "-o", "out.zarr")
+    assert (result.out, result.err) == ("wrote out.zarr\n", "")
+    assert np.array_equal(ndzarr.open("out.zarr").read(), channels_first(pixels))
+    assert run("transcode", "a.png", "-o", "quiet.zarr", "--quiet").out == ""
+
+
+def test_options_reach_the_store(run, folder, picture):
+    picture("a.png")
+    run(
+        *("transcode", "a.png", "-o", "a.zarr", "--preset", "compact", "--kind", "labels", "--chunks", "y=64,x=32"),
+        *("--channels", "red, green,nir", "--nodata", "7", "--workers", "1"),
+    )
+    pyramid = ndzarr.open("a.zarr")
+    assert pyramid.channels == ("red", "green", "nir")
+    assert pyramid.kind == "labels"
+    assert pyramid.nodata == 7
+    assert pyramid.levels[0].chunks == (3, 64, 32)
+    assert pyramid.attrs["ndzarr"]["encoding"]["preset"] == "compact"
+
+
+def test_axes_say_what_an_array_is(run, folder):
+    array = np.random.default_rng(0).integers(0, 255, (3, 20, 30, 2), "u1")
+    np.save("a.npy", array)
+    run("transcode", "a.npy", "-o", "a.zarr", "--axes", "tyxc")
+    assert np.array_equal(ndzarr.open("a.zarr").read(), np.moveaxis(array, -1, 1))
+
+
+@pytest.mark.parametrize(
+    ("option", "shape"), [("--orient", (3, 40, 30)), ("--no-orient", (3, 30, 40)), (None, (3, 40, 30))]
+)
+def test_photographs_are_turned_upright_unless_told_not_to(run, folder, option, shape):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save("a.jpg", exif=exif)
+    run("transcode", "a.jpg", "-o", "a.zarr", *([option] if option else []))
+    assert ndzarr.open("a.zarr").shape == shape
+
+
+def test_an_image_with_more_pixels_than_allowed_is_refused(run, folder, picture):
+    picture("a.png")
+    assert (
+        "a.png: the header says 400 x 300 pixels"
+        in run("transcode", "a.png", "-o", "a.zarr", "--max-pixels", "1000", code=1).err
+    )
+    assert left(folder) == ["a.png"]
+
+
+def test_a_store_that_exists_is_kept_unless_told_to_overwrite(run, folder, picture):
+    picture("a.png", 0)
+    pixels = picture("b.png", 1)
+    run("transcode", "a.png", "-o", "out.zarr")
+    result = run("transcode", "b.png", "-o", "out.zarr", code=1)
+    assert result.err.startswith(f"Error: {folder}/out.zarr: exists already")
+    assert "--overwrite" in result.err
+    assert run("transcode", "b.png", "-o", "out.zarr", "--skip-existing").out == "left out.zarr as it was\n"
+    run("transcode", "b.png", "-o", "out.zarr", "--overwrite")
+    assert np.array_equal(ndzarr.open("out.zarr").read(), channels_first(pixels))
+    assert left(folder) == ["a.png", "b.png", "out.zarr"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_store_is_never_overwritten(run, folder, picture, kind):
+    picture("a.png")
+    other = folder / "precious"
+    if kind == "folder":
+        other.mkdir()
+        (other / "notes").write_text("keep me")
+        run("transcode", "a.png", "-o", "precious", "--overwrite")  # a directory: the store goes into it
+        assert stores(other) == ["a.zarr"]
+        assert (other / "notes").read_text() == "keep me"
+    else:
+        other.write_text("keep me")
+        assert "is no Zarr store" in run("transcode", "a.png", "-o", "precious", "--overwrite", code=1).err
+        assert other.read_text() == "keep me"
+
+
+@pytest.mark.parametrize("dest", ["out/", "there", "./out/"])
+def test_a_destination_that_is_a_directory_holds_the_store(run, folder, picture, dest):
+    picture("a.png")
+    (folder / "there").mkdir()
+    run("transcode", "a.png", "-o", dest)
+    assert stores(dest) == ["a.zarr"]
+
+
+def test_the_directory_of_a_store_has_to_exist(run, folder, picture):
+    picture("a.png")
+    assert (
+        f"the directory {folder}/nowhere does not exist"
+        in run("transcode", "a.png", "-o", "nowhere/a.zarr", code=1).err
+    )
+    assert left(folder) == ["a.png"]
+
+
+# Many
+
+
+def test_many_images_become_stores_of_their_names(run, folder, picture):
+    pixels = {name: picture(f"{name}.png", seed) for seed, name in enumerate("abc")}
+    assert run("transcode", "a.png", "b.png", "c.png", "-o", "out").out == "wrote 3 of 3 stores\n"
+    assert stores("out") == ["a.zarr", "b.zarr", "c.zarr"]
+    for name, expected in pixels.items():
+        assert np.array_equal(ndzarr.open(f"out/{name}.zarr").read(), channels_first(expected))
+
+
+def test_of_a_directory_the_images_are_taken_and_its_subdirectories_if_told_to(run, folder, picture):
+    for name in ("in/a.png", "in/B.JPG", "in/deep/er/c.tif", "in/.hidden/d.png", "in/.e.png"):
+        picture(name)
+    (folder / "in/notes.txt").write_text("hello")
+    run("transcode", "in", "-o", "flat")
+    assert stores("flat") == ["B.zarr", "a.zarr"]
+    run("transcode", "in", "-o", "all", "--recursive")
+    assert stores("all") == ["B.zarr", "a.zarr", "deep/er/c.zarr"]
+    run("transcode", "in", "-o", "in", "--recursive")
+    assert stores("in") == ["B.zarr", "a.zarr", "deep/er/c.zarr"]
+    run("transcode", "in", "-o", "in", "--recursive", "--skip-existing")
+    assert stores("in") == ["B.zarr", "a.zarr", "deep/er/c.zarr"]
+
+
+def test_patterns_that_the_shell_left_are_matched(run, folder, picture):
+    for name in ("a1.png", "a2.png", "b.png", "x/a3.png", "[odd].png"):
+        picture(name)
+    run("transcode", "a*.png", "-o", "out/")
+    assert stores("out") == ["a1.zarr", "a2.zarr"]
+    run("transcode", "**/a?.png", "-o", "deep/")
+    assert stores("deep") == ["a1.zarr", "a2.zarr", "a3.zarr"]
+    run("transcode", "[odd].png", "-o", "odd.zarr")
+    assert ndzarr.open("odd.zarr").shape == (3, 300, 400)
+    assert "no file matches this pattern" in run("transcode", "z*.png", "-o", "no/", code=1).err
+
+
+def test_a_directory_without_images_says_where_to_look(run, folder, picture):
+    picture("in/deep/a.png")
+    assert "--recursive looks into its subdirectories" in run("transcode", "in", "-o", "out", code=1).err
+    assert left(folder) == ["in"]
+
+
+def test_images_that_differ_in_their_suffix_keep_it(run, folder, picture):
+    for name in ("a.png", "a.jpg", "b.png"):
+        picture(name)
+    run("transcode", ".", "-o", "out")
+    assert stores("out") == ["a.jpg.zarr", "a.png.zarr", "b.zarr"]
+
+
+def test_names_that_clash_are_reported_before_anything_is_written(run, folder, picture):
+    for name in ("x/a.png", "y/a.png", "b.png"):
+        picture(name)
+    err = run("transcode", "b.png", "x/a.png", "y/a.png", "-o", "out", code=2).err
+    assert "x/a.png and y/a.png would both become out/a.png.zarr" in err
+    assert not (folder / "out").exists()
+
+
+def test_names_that_differ_in_case_clash_since_some_disks_do_not_tell_them_apart(folder, picture):
+    picture("a.png")
+    picture("A.jpg")
+    assert [str(job.dest) for job in jobs(["a.png", "A.jpg"], "out", False)] == ["out/a.png.zarr", "out/A.jpg.zarr"]
+
+
+def test_a_file_that_is_named_twice_is_transcoded_once(run, folder, picture):
+    picture("a.png")
+    picture("b.png")
+    assert run("transcode", "a.png", "*.png", "a.png", "-o", "out").out == "wrote 2 of 2 stores\n"
+
+
+def test_several_images_need_a_directory(run, folder, picture):
+    picture("a.png")
+    picture("b.png")
+    run("transcode", "a.png", "-o", "a.zarr")
+    for dest in ("a.zarr", "b.png"):
+        assert "is no directory for several stores" in run("transcode", "a.png", "b.png", "-o", dest, code=2).err
+
+
+def test_in_a_batch_the_good_ones_are_done_and_the_bad_ones_listed(run, folder, picture):
+    for k in range(4):
+        picture(f"in/{k}.png", k)
+    (folder / "in/text.png").write_text("hello")
+    (folder / "in/cut.png").write_bytes((folder / "in/0.png").read_bytes()[:2000])
+    (folder / "in/empty.tif").touch()
+    result = run("transcode", "in", "gone.png", "-o", "out", code=1)
+    assert result.out == "wrote 4 of 8 stores\n"
+    lines = result.err.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["Error"] * 4
+    for line, name in zip(lines, ("in/cut.png", "in/empty.tif", "in/text.png", "gone.png"), strict=True):
+        assert f"{folder}/{name}: " in line
+    assert stores("out") == ["0.zarr", "1.zarr", "2.zarr", "3.zarr"]
+    assert left("out") == stores("out")
+    again = run("transcode", "in", "-o", "out", "--skip-existing", code=1)
+    assert again.out == "wrote 0 of 7 stores, left 4 as they were\n"
+    exist = run("transcode", "in/0.png", "in/1.png", "-o", "out", code=1)
+    assert exist.err.count("exists already") == 2
+
+
+def test_a_batch_of_bad_ones_only_makes_no_directory(run, folder):
+    (folder / "a.png").write_text("hello")
+    (folder / "b.png").write_text("hello")
+    run("transcode", "a.png", "b.png", "-o", "out", code=1)
+    assert left(folder) == ["a.png", "b.png"]
+
+
+# Whole or not at all
+
+
+def test_a_damaged_image_leaves_nothing(run, folder, picture):
+    picture("whole.png")
+    (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:3000])
+    err = run("transcode", "cut.png", "-o", "a.zarr", code=1).err
+    assert err.startswith(f"Error: {folder}/cut.png: ")
+    assert left(folder) == ["cut.png", "whole.png"]
+
+
+def test_a_full_disk_leaves_nothing(run, folder):
+    np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        for dest in ("disk/a.zarr", "disk/"):
+            assert "the disk is full; nothing was kept" in run("transcode", "a.npy", "-o", dest, code=1).err
+            assert left(disk) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_limit_on_the_size_of_files_leaves_nothing(shell, folder):
+    np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    process = shell("transcode", "a.npy", "-o", "a.zarr", preexec_fn=limit)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "allows no file of this size" in err
+    assert "Traceback" not in err
+    assert left(folder) == ["a.npy"]
+
+
+def wait_until_it_writes(folder, process):
+    """Until shards lie in a hidden directory."""
+    end = time.monotonic() + 60
+    while not any(path.is_file() for hidden in Path(folder).rglob(".*.partial") for path in hidden.rglob("c/*/*/*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def large(folder):
+    """Two images that take seconds each."""
+    for name in ("in/a.npy", "in/b.npy"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        array = np.lib.format.open_memmap(folder / name, "w+", "f4", (9000, 6000))
+        array[:] = np.random.default_rng(0).random((1, 6000), "f4") * np.arange(9000, dtype="f4")[:, None]
+        array.flush()
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [(signal.SIGINT, 130, "Interrupted; what was not complete has been removed.\n"), (signal.SIGTERM, 143, "")],
+    ids=["SIGINT", "SIGTERM"],
+)
+@pytest.mark.parametrize("sources", [["in/a.npy"], ["in"]], ids=["one", "batch"])
+def test_an_interrupt_is_one_line_and_leaves_nothing(shell, large, number, code, words, sources):
+    dest = "a.zarr" if sources == ["in/a.npy"] else "out/"
+    process = shell("transcode", *sources, "-o", dest)
+    wait_until_it_writes(large, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", words)
+    assert left(large) == (["in"] if len(dest) > 5 else ["in", "out"])
+    assert not (large / "out").exists() or left(large / "out") == []
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_only_what_prune_removes(run, shell, large):
+    process = shell("transcode", "in/a.npy", "-o", "a.zarr")
+    wait_until_it_writes(large, process)
+    process.kill()
+    process.communicate()
+    [partial] = set(left(large)) - {"in"}
+    assert partial.startswith(".a.zarr.")
+    assert run("cache", "prune", "--workdir", ".").out == f"freed 0 B in {large}\n", "it may still be under way"
+    past = time.time() - 3 * 24 * 3600
+    for path in [large / partial, *(large / partial).rglob("*")]:
+        os.utime(path, (past, past))
+    assert "partial" in run("cache", "prune", "--workdir", ".").out
+    assert left(large) == ["in"]
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(shell, folder):
+    pty = pytest.importorskip("pty")
+    np.save("a.npy", np.random.default_rng(0).integers(0, 255, (6000, 6000), "u1"))
+    master, slave = pty.openpty()
+    process = shell(
+        "transcode", "a.npy", "-o", "a.zarr", stderr=slave, env={"TQDM_MININTERVAL": "0.01", "TQDM_DELAY": "0"}
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            read = os.read(master, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not read:
+            break
+        shown += read
+    os.close(master)
+    assert process.communicate(timeout=60)[0] == "wrote a.zarr\n"
+    assert process.returncode == 0
+    if shown:  # nothing if it took less than a second
+        assert b"a.npy" in shown
+    process = shell("transcode", "a.npy", "-o", "b.zarr")
+    assert process.communicate(timeout=60) == ("wrote b.zarr\n", "")

@@ -1,0 +1,204 @@
+"""`ndzarr verify`: any damage is found and named; a sound store is not blamed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ndzarr
+from ndzarr.errors import MissingError, StoreError
+from ndzarr.pyramid.layout import Encoding
+from ndzarr.pyramid.verify import Report, verify
+
+CHUNKS = {"y": 64, "x": 64}
+
+
+@pytest.fixture(params=["fast", "compact"])
+def sound(request, store):
+    """A store of two channels, in several chunks; a part is empty."""
+    array = np.random.default_rng(0).integers(0, 2**16, (2, 300, 400)).astype("u2")
+    array[:, :128, :128] = 0
+    return store(array, preset=request.param, chunks=CHUNKS)
+
+
+def shards(store, level=0):
+    return sorted(p for p in (store / str(level) / "image" / "c").rglob("*") if p.is_file())
+
+
+def edit(file, change):
+    """Replace a JSON file by a changed one."""
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_sound_store_is_sound(sound):
+    report = verify(sound)
+    assert report.ok
+    assert report.problems == ()
+    assert report.levels == 2
+    assert report.chunks + report.empty == 5 * 7 + 3 * 4
+    assert report.empty == 4 + 1
+    stored = sum(p.stat().st_size for level in (0, 1) for p in shards(sound, level))
+    assert 0 < stored - report.nbytes < 2000
+    assert str(report) == f"{sound}: sound (2 levels, {report.chunks} chunks, {report.nbytes / 1024:.1f} KiB)"
+
+
+@pytest.mark.parametrize("kind", ["intensity", "labels"])
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("tczyx", (2, 3, 2, 70, 300)), ("yx", (1, 1)), ("tyx", (3, 513, 257)), ("cyx", (7, 300, 300))]
+)
+def test_stores_of_any_shape_are_sound(store, kind, axes, shape):
+    array = np.random.default_rng(0).integers(0, 3, shape).astype("u1")
+    report = verify(store(array, axes=axes, kind=kind, chunks=CHUNKS), threads=1)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("position", [0.0, 0.3, 0.7, 0.9999])
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_flipped_byte_anywhere_is_found_and_its_file_named(sound, level, position):
+    shard = shards(sound, level)[-1]
+    content = bytearray(shard.read_bytes())
+    content[int(position * len(content))] ^= 1
+    shard.write_bytes(content)
+    report = verify(sound)
+    assert [p.file for p in report.problems] == [str(shard)]
+    assert str(shard) in str(report)
+    assert "1 problem (" in str(report)
+
+
+def test_every_damaged_chunk_is_named(sound):
+    shard = shards(sound)[0]
+    content = np.frombuffer(shard.read_bytes(), "u1").copy()
+    chunk = [p.chunk for p in _all_damaged(sound, shard, content).problems]
+    assert len(chunk) == len(set(chunk)) > 10
+    assert all(len(c) == 3 for c in chunk)
+
+
+def _all_damaged(store, shard, content):
+    index = content[: -(16 * 7 * 5 + 4)]
+    index[::50] ^= 255
+    shard.write_bytes(content.tobytes())
+    return verify(store)
+
+
+@pytest.mark.parametrize("cut", [1, 100, 10**9])
+def test_a_cut_shard_is_found(sound, cut):
+    shard = shards(sound)[0]
+    shard.write_bytes(shard.read_bytes()[:-cut])
+    assert [p.file for p in verify(sound).problems] == [str(shard)]
+
+
+def test_a_missing_shard_is_found(sound):
+    shard = shards(sound)[0]
+    shard.unlink()
+    [problem] = verify(sound).problems
+    assert (problem.file, problem.what) == (str(shard), "the file is missing; transcode the source again")
+
+
+def test_bytes_that_belong_to_no_chunk_and_files_that_belong_to_no_array_are_found(sound):
+    shard = shards(sound)[0]
+    content = shard.read_bytes()
+    size = 16 * 7 * 5 + 4
+    shard.write_bytes(content[:-size] + b"more" + content[-size:])
+    stray = shard.with_name("99")
+    stray.touch()
+    assert {p.file: p.what.partition(";")[0] for p in verify(sound).problems} == {
+        str(shard): f"{len(content) + 4} bytes, of which the index accounts for {len(content)}",
+        str(stray): "not a file of this array",
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null"], ids=str)
+def test_a_damaged_root_is_a_problem(sound, content):
+    (sound / "zarr.json").write_bytes(content)
+    report = verify(sound)
+    assert (report.levels, report.chunks) == (0, 0)
+    assert [p.file for p in report.problems] == [str(sound / "zarr.json")]
+
+
+@pytest.mark.parametrize("name", ["0", "0/image", "1/x"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed"])
+def test_the_metadata_of_every_node_are_compared_with_those_of_the_root(sound, name, damage):
+    file = sound / name / "zarr.json"
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        edit(file, lambda node: node.update(attributes={"a": 1}))
+    [problem] = verify(sound).problems
+    assert problem.file == str(file)
+
+
+@pytest.mark.parametrize("axis", ["c", "y"])
+def test_coordinates_are_counted(sound, axis):
+    data = sound / "1" / axis / "c/0"
+    shutil.copy(sound / "0" / ("x" if axis == "y" else "y") / "c/0", data)
+    [problem] = verify(sound).problems
+    assert problem.file == str(data)
+    data.write_bytes(b"garbage")
+    assert "do not decode" in verify(sound).problems[0].what
+    data.unlink()
+    assert "missing" in verify(sound).problems[0].what
+
+
+def test_a_level_that_is_not_half_of_the_one_before_is_found(sound):
+    def smaller(root):
+        image = root["consolidated_metadata"]["metadata"]["1/image"]
+        image["shape"][-1] -= 1
+
+    edit(sound / "zarr.json", smaller)
+    assert "level 1 has 199 pixels along x; 200 are 1/2 of 400" in str(verify(sound))
+
+
+@pytest.mark.parametrize(("key", "values"), [("channels", ["a"]), ("times", [0.0, 1.0])])
+def test_channels_and_times_are_counted(store, key, values):
+    path = store(np.ones((3, 20, 20), "u1"), axes="tyx")
+    edit(path / "zarr.json", lambda root: root["attributes"]["ndzarr"].update({key: values}))
+    assert verify(path).ok == (key == "channels")
+
+
+def test_stores_that_others_made_are_checked_too(folder):
+    import zarr
+
+    array = np.arange(600, dtype="u2").reshape(20, 30)
+    for version in (2, 3):
+        path = folder / f"{version}.zarr"
+        zarr.create_array(path, data=array, chunks=(10, 10), zarr_format=version)
+        report = verify(path)
+        assert report.ok, str(report)
+        assert report.chunks == 6
+        file = path / ("1.2" if version == 2 else "c/1/2")
+        file.write_bytes(b"garbage")
+        report = verify(path)
+        assert [p.chunk for p in report.problems] == [(1, 2)]
+
+
+def test_what_is_no_store_is_an_error(folder):
+    with pytest.raises(MissingError):
+        verify(folder / "gone")
+    with pytest.raises(StoreError):
+        verify(folder)
+
+
+def test_reports_and_problems_do_not_change(sound):
+    report = ndzarr.verify(sound)
+    assert isinstance(report, Report)
+    with pytest.raises(AttributeError):
+        report.chunks = 0
+    assert Encoding()
+
+
+def test_the_command_exits_with_1_if_anything_is_wrong(run, folder, sound):
+    assert run("verify", "a.zarr").out.startswith(f"{folder}/a.zarr: sound (2 levels, ")
+    assert run("verify", "a.zarr", "--quiet").out == ""
+    shutil.copytree("a.zarr", "b.zarr")
+    shard = shards(Path("b.zarr"))[0]
+    shard.unlink()
+    result = run("verify", "a.zarr", "gone.zarr", "b.zarr", "--quiet", "--workers", "1", code=1)
+    assert result.out.startswith(f"{folder}/b.zarr: 1 problem (")
+    assert str(shard) in result.out
+    assert result.err == f"Error: {folder}/gone.zarr: no such file or directory\n"
