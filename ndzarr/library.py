@@ -212,11 +212,7 @@ class Library:
 
     def _resolve(self, request: Request) -> Pyramid:
         if in_place(request.path):
-            if request[2:] != Request("")[2:]:
-                raise OptionError(
-                    f"{request.path}: axes, channels and nodata of a Zarr store are what it says they are"
-                )
-            return open_pyramid(request.path)
+            return _agreeing(open_pyramid(request.path), request)
         slot = self._slot(request)
         return self._find(slot) or self._make(slot, request)
 
@@ -286,3 +282,15 @@ class Library:
             if os.path.abspath(request.path) == real:
                 raise
             raise SourceError(f"{request.path}, which is {error}") from error
+
+
+def _agreeing(pyramid: Pyramid, request: Request) -> Pyramid:
+    """A pyramid that was not made for a request; an error if the request says something else than it does."""
+    for option, own in (("axes", "".join(pyramid.dims)), ("channels", pyramid.channels), ("nodata", pyramid.nodata)):
+        asked = getattr(request, option)
+        if asked is not None and asked != own and not (asked != asked and own != own):
+            raise OptionError(
+                f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}, and is taken as it "
+                f"is; leave it out, or transcode the store"
+            )
+    return pyramid

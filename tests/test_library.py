@@ -219,8 +219,10 @@ def test_a_zarr_store_is_opened_where_it_is_and_again_when_it_was_replaced(libra
         assert same(pyramid, pixels)
     library.prepare([store])
     assert names(library) == []
-    with pytest.raises(OptionError, match=r"own\.zarr: .*channels"):
-        library.pyramid(store, channels=["red"])
+    assert same(library.pyramid(store, axes="cyx", channels=["gray"]), pixels)
+    for option, value in {"channels": ["red"], "nodata": 3, "axes": "tyx"}.items():
+        with pytest.raises(OptionError, match=rf"own\.zarr: {option}=.* was asked for, but this Zarr store has"):
+            library.pyramid(store, **{option: value})
 
 
 def test_a_library_pickles_to_its_parameters(library, tmp_path):

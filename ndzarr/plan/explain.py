@@ -52,21 +52,21 @@ class Explanation:
 
 def explain(plan: ReadPlan) -> Explanation:
     """Count what executing a plan would read and decode; reads shard indexes, never chunks."""
-    sizes = [plan.arrays[read.array].encoded_size(read.chunk) for read in plan.reads]
+    sizes = [plan.arrays[a].encoded_size(chunk) for a, chunk, _ in plan.reads]
     decoded = sum(
-        plan.arrays[read.array].dtype.itemsize * prod(plan.arrays[read.array].chunks)
-        for read, size in zip(plan.reads, sizes, strict=True)
+        plan.arrays[a].dtype.itemsize * prod(plan.arrays[a].chunks)
+        for (a, _, _), size in zip(plan.reads, sizes, strict=True)
         if size != 0
     )
     wanted = sum(
         prod(shape) * plan.arrays[a].dtype.itemsize for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)
     )
-    engines = Counter(plan.arrays[read.array].engine for read in plan.reads)
+    engines = Counter(plan.arrays[a].engine for a, _, _ in plan.reads)
     return Explanation(
         windows=len(plan.windows),
         chunks=len(plan.reads),
         missing=sum(size == 0 for size in sizes),
-        shared=sum(len({part.window for part in read.parts}) > 1 for read in plan.reads),
+        shared=sum(len({window for window, _, _ in parts}) > 1 for _, _, parts in plan.reads),
         encoded_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         decoded_bytes=decoded,
         wanted_bytes=wanted,

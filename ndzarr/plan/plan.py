@@ -9,9 +9,10 @@ A `ReadPlan` knows neither files nor codecs.  The same plan serves one crop, a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from itertools import product
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -46,26 +47,11 @@ class Chunked(Protocol):
         """Bytes a chunk takes in its file; 0 if it is missing (all fill value), None if the engine cannot tell."""
 
 
-class Part(NamedTuple):
-    """One rectangle to copy from a decoded chunk to the output of a window."""
+Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
+"""One rectangle to copy: (index of the window in the plan, where it lies in the chunk, where it lands in the output)."""
 
-    window: int
-    """Index of the window in the plan."""
-    source: tuple[slice, ...]
-    """Where it lies in the chunk."""
-    target: tuple[slice, ...]
-    """Where it lands in the window's output."""
-
-
-class ChunkRead(NamedTuple):
-    """One chunk to decode, once."""
-
-    array: int
-    """Index of the array in the plan."""
-    chunk: tuple[int, ...]
-    """Position of the chunk in the array's chunk grid."""
-    parts: tuple[Part, ...]
-    """What is copied from it; at least one."""
+ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
+"""One chunk to decode, once: (index of the array in the plan, position in its chunk grid, its parts)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,34 +96,20 @@ def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
         if a < 0:
             a = number[id(array)] = len(arrays)
             arrays.append(array)
-        _cut(a, array.chunks, selection, len(windows), wanted)
+        w = len(windows)
         windows.append((a, selection))
+        cuts = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
+        for cut in product(*cuts):
+            position, source, target = zip(*cut, strict=True)
+            parts = wanted.get((a, position))
+            if parts is None:
+                wanted[a, position] = [(w, source, target)]
+            else:
+                parts.append((w, source, target))
     keys = sorted(wanted) if len(windows) > 1 else wanted
     return ReadPlan(
         arrays=tuple(arrays),
         windows=tuple(windows),
-        shapes=tuple(lengths(selection) for _, selection in windows),
-        reads=tuple([ChunkRead(key[0], key[1], tuple(wanted[key])) for key in keys]),
+        shapes=tuple([lengths(selection) for _, selection in windows]),
+        reads=tuple([(*key, tuple(wanted[key])) for key in keys]),
     )
-
-
-def _cut(
-    a: int,
-    chunks: Sequence[int],
-    selection: Selection,
-    window: int,
-    wanted: dict[tuple[int, tuple[int, ...]], list[Part]],
-) -> None:
-    """Add the parts of one window, axis by axis, to what is wanted of each chunk."""
-    found: list[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]] = [((), (), ())]
-    for want, chunk in zip(selection, chunks, strict=True):
-        cuts = segments(want, chunk)
-        if len(cuts) == 1:  # the common case along c, t and z: extend in place
-            k, source, target = cuts[0]
-            found = [((*f[0], k), (*f[1], source), (*f[2], target)) for f in found]
-        else:
-            found = [((*f[0], k), (*f[1], source), (*f[2], target)) for f in found for k, source, target in cuts]
-    for position, source_slices, target_slices in found:
-        part = Part(window, source_slices, target_slices)
-        parts = wanted.setdefault((a, position), [])
-        parts.append(part)

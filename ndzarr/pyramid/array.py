@@ -15,7 +15,7 @@ import numpy as np
 
 from ndzarr.errors import DamagedError, StoreError
 from ndzarr.geometry.selection import Selection, lengths
-from ndzarr.pyramid.cache import SHARDS
+from ndzarr.pyramid.cache import SHARDS, Folder
 from ndzarr.pyramid.codec import ChunkCodec, parse
 
 COMPLETE = "ndzarr_complete"
@@ -27,9 +27,8 @@ class ChunkArray:
 
     __slots__ = (
         "_complete",
-        "_key",
+        "_folder",
         "_per_shard",
-        "_separator",
         "chunks",
         "codec",
         "dtype",
@@ -74,9 +73,8 @@ class ChunkArray:
         self.fill = fill
         self.sharded = per_shard is not None
         self._per_shard = per_shard or (1,) * len(shape)
-        self._separator = separator
         self._complete = complete
-        self._key = (name, version)
+        self._folder = Folder(name, version, separator, prod(self._per_shard))
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -85,27 +83,25 @@ class ChunkArray:
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """What identifies a chunk in caches."""
-        return (self._key, chunk)
+        return (self._folder, chunk)
 
     def encoded(self, chunk: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
         """Bytes of a chunk; None if it is missing, which means that it is all fill value."""
         if not self.sharded:
             try:
-                return np.fromfile(self._path(chunk), np.uint8)
+                return np.fromfile(self._folder.file(chunk), np.uint8)
             except FileNotFoundError:
                 return None
-        shard, k = [], 0
+        k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
-            q, r = divmod(i, n)
-            shard.append(q)
-            k = k * n + r
-        where = tuple(shard)
-        found = SHARDS.get((self._key, where), lambda: self._path(where), prod(self._per_shard))
-        if found is None:
-            if self._complete:
-                raise DamagedError(f"{self._path(where)}: this shard is missing; transcode the source again")
-            return None
-        return found.encoded(k)
+            k = k * n + i % n
+            position.append(i // n)
+        shard = SHARDS[self._folder, tuple(position)]
+        if shard is not None:
+            return shard.encoded(k)
+        if self._complete:
+            raise DamagedError(f"{self._file(chunk)}: this shard is missing; transcode the source again")
+        return None
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
         """Bytes that a chunk takes in its file, 0 if it is missing."""
@@ -128,10 +124,11 @@ class ChunkArray:
 
     def _file(self, chunk: tuple[int, ...]) -> str:
         """Path of the file that holds a chunk."""
-        return self._path(tuple(i // n for i, n in zip(chunk, self._per_shard, strict=True)))
+        return self.shard_file(tuple(i // n for i, n in zip(chunk, self._per_shard, strict=True)))
 
-    def _path(self, position: tuple[int, ...]) -> str:
-        return f"{self.name}/c{self._separator}{self._separator.join(map(str, position))}"
+    def shard_file(self, position: tuple[int, ...]) -> str:
+        """Path of a shard, by its position in the grid of shards."""
+        return self._folder.file(position)
 
 
 class ZarrArray:

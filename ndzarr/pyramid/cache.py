@@ -7,8 +7,8 @@ Both caches are plain dictionaries under a byte budget.  Every operation on them
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,44 +18,58 @@ _ENTRY_BYTES = 512
 """What a mapped shard takes besides its index: the objects, not the pages, which belong to the system's cache."""
 
 
-class ShardCache:
-    """Mapped shards, the oldest dropped first."""
+class Folder(NamedTuple):
+    """Where the shards of an array are."""
+
+    path: str
+    """The array's directory."""
+    version: Hashable
+    """Changes when the store is replaced, so that nothing mapped outlives it."""
+    separator: str
+    """Between the indices in a shard's name."""
+    chunks: int
+    """Chunks of a shard."""
+
+    def file(self, position: tuple[int, ...]) -> str:
+        """Path of a shard."""
+        return f"{self.path}/c{self.separator}{self.separator.join(map(str, position))}"
+
+
+class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
+    """
+    Mapped shards by (folder, position), the oldest dropped first; None where there is no such file.
+
+    `cache[folder, position]` maps a shard that is not held: what is held costs one look into a dictionary.
+    """
 
     def __init__(self, max_bytes: int = 64 << 20, max_files: int | None = None) -> None:
-        self._shards: dict[Hashable, Shard | None] = {}
+        super().__init__()
         self._bytes = 0
         self.max_bytes = max_bytes
         self.max_files = _open_files() if max_files is None else max_files
 
-    def __len__(self) -> int:
-        return len(self._shards)
-
-    def get(self, key: Hashable, path: Callable[[], str], chunks: int) -> Shard | None:
-        """The shard at `path()`, mapped now if it was not; None if there is no such file."""
+    def __missing__(self, key: tuple[Folder, tuple[int, ...]]) -> Shard | None:
+        folder, position = key
         try:
-            return self._shards[key]
-        except KeyError:
-            pass
-        try:
-            shard = Shard(path(), chunks)
+            shard = Shard(folder.file(position), folder.chunks)
         except FileNotFoundError:
             shard = None
-        while len(self._shards) >= self.max_files or self._bytes > self.max_bytes:
+        while len(self) >= self.max_files or self._bytes > self.max_bytes:
             self._drop_oldest()
-        self._shards[key] = shard
+        self[key] = shard
         self._bytes += _cost(shard)
         return shard
 
     def clear(self) -> None:
         """Unmap everything that nobody is reading."""
-        self._shards.clear()
+        super().clear()
         self._bytes = 0
 
     def _drop_oldest(self) -> None:
         try:
-            self._bytes -= _cost(self._shards.pop(next(iter(self._shards))))
+            self._bytes -= _cost(self.pop(next(iter(self))))
         except (StopIteration, KeyError, RuntimeError):  # another thread was faster
-            self._bytes = max(self._bytes, 0) if self._shards else 0
+            self._bytes = max(self._bytes, 0) if self else 0
 
 
 def _cost(shard: Shard | None) -> int:

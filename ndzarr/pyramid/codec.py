@@ -19,6 +19,7 @@ from math import prod
 from typing import Any
 
 import google_crc32c
+import imagecodecs
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
@@ -94,7 +95,8 @@ class ChunkCodec:
         if self.crc:
             if google_crc32c.value(encoded) != _CRC_RESIDUE:
                 raise DamagedError(f"{where()}: the checksum does not match the bytes; transcode the source again")
-            encoded = encoded[:-_CRC_BYTES]
+            if self.compressor != "blosc":  # which knows its own length
+                encoded = encoded[:-_CRC_BYTES]
         try:
             self._decompress(encoded, out)
         except (RuntimeError, ValueError, TypeError, IndexError, struct.error) as error:
@@ -105,10 +107,10 @@ class ChunkCodec:
         # The decompressors trust their input: a cut one is read beyond its end, a short one leaves `out` as it was.
         if self.compressor == "blosc":
             nbytes, _, stored = _BLOSC_HEADER.unpack_from(encoded.data, 4)
-            _expect(nbytes, out.nbytes)
-            if stored > encoded.size:
-                raise ValueError(f"{stored} bytes of blosc are cut off at {encoded.size}")
-            numcodecs.blosc.decompress(encoded, target)
+            if nbytes != out.nbytes or stored > encoded.size:
+                raise ValueError(f"{nbytes} bytes in {stored}, expected {out.nbytes} in {encoded.size}")
+            # A tenth faster than numcodecs' binding to the same library.
+            imagecodecs.blosc_decode(encoded, numthreads=1, out=target.reshape(-1).view(np.uint8))
         elif self.compressor == "zstd":
             if _zstd_size(encoded) == out.nbytes:
                 numcodecs.zstd.decompress(encoded, target)
@@ -117,8 +119,6 @@ class ChunkCodec:
                 _expect(len(body), out.nbytes)
                 target.reshape(-1)[:] = np.frombuffer(body, self.dtype)
         elif self.compressor == "jpeg":
-            import imagecodecs
-
             imagecodecs.jpeg8_decode(encoded, out=_as_picture(out))  # type: ignore[arg-type]
         else:
             _expect(encoded.size, out.nbytes)
@@ -136,8 +136,6 @@ class ChunkCodec:
         elif self.compressor == "zstd":
             body = _zstd(stored, self.level)
         elif self.compressor == "jpeg":
-            import imagecodecs
-
             body = imagecodecs.jpeg8_encode(np.squeeze(stored), level=self.level)
         else:
             body = stored.tobytes()
@@ -269,7 +267,5 @@ def _delta(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _undo_delta(flat: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
-    # imagecodecs' running sum is several times faster than numpy's; imported here because it takes long.
-    import imagecodecs
-
+    # imagecodecs' running sum is several times faster than numpy's.
     imagecodecs.delta_decode(flat, axis=0, out=out)

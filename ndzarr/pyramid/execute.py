@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.plan.plan import ChunkRead, ReadPlan
+from ndzarr.plan.plan import ChunkRead, Part, ReadPlan
 from ndzarr.pyramid.array import ChunkArray, ZarrArray
 from ndzarr.pyramid.cache import ChunkCache
 
@@ -82,7 +82,7 @@ def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
     reads = plan.reads
     if not reads:
         return [reads]
-    array = plan.arrays[reads[0].array]
+    array = plan.arrays[reads[0][0]]
     decoded = len(reads) * prod(array.chunks) * array.dtype.itemsize
     n = min(threads or PROCESSORS, len(reads), 1 + decoded // THREADED_BYTES)
     cuts = [len(reads) * i // n for i in range(n + 1)]
@@ -104,7 +104,7 @@ def _decode(
         decoded: np.ndarray[Any, Any] | None
         if cache is not None:
             decoded = _through_cache(array, chunk, cache)
-        elif (direct := _exact_target(array, parts, out)) is not None:
+        elif len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
             if not array.decode(chunk, direct):
                 direct[...] = array.fill
             continue
@@ -117,16 +117,12 @@ def _decode(
             out[window][target] = array.fill if decoded is None else decoded[source]
 
 
-def _exact_target(
-    array: ChunkArray, parts: tuple[Any, ...], out: Sequence[np.ndarray[Any, Any]]
-) -> np.ndarray[Any, Any] | None:
+def _exact_target(array: ChunkArray, part: Part, out: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
     """The part of the output that is exactly one decoded chunk, if it is contiguous there."""
-    if len(parts) != 1 or array.codec.order is not None:
-        return None
-    window, _, target = parts[0]
+    window, _, target = part
     whole = out[window]
     # Cheap test first: along the last axis the output must be as long as the chunk.
-    if not whole.ndim or whole.shape[-1] != array.chunks[-1] or whole.dtype != array.dtype:
+    if whole.shape[-1] != array.chunks[-1] or whole.dtype != array.dtype or array.codec.order is not None:
         return None
     view = whole[target]
     return view if view.shape == array.chunks and view.flags.c_contiguous else None

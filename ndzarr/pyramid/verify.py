@@ -223,7 +223,7 @@ def _through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
 
 def _strays(array: ChunkArray) -> Iterator[Problem]:
     """Files among the chunks that are none."""
-    known = {array._path(where) for where in _grid(array.shape, array.shards)}
+    known = {array.shard_file(where) for where in _grid(array.shape, array.shards)}
     for folder, _, files in os.walk(os.path.join(array.name, "c")):
         for name in files:
             path = os.path.join(folder, name)

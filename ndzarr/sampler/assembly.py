@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -98,21 +98,29 @@ def compose(
     TargetError
         Neither a frame nor another image has a channel that was asked for.
     """
-    opened = [[(asset, open_asset(asset)) for asset in frame.assets] for frame in scene.frames]
-    tables = [_channel_table(frame, assets) for frame, assets in zip(scene.frames, opened, strict=True)]
+    tables = [_channel_table(frame, open_asset) for frame in scene.frames]
     available = tuple(dict.fromkeys(name for table in tables for name in table))
     wanted = available if scene.channels is None else tuple(dict.fromkeys(name for _, name in scene.channels))
-    if strange := set(wanted) - set(available) - set(known() if set(wanted) - set(available) else ()):
-        name = next(name for name in wanted if name in strange)
-        raise TargetError(f"channel {name!r} is in none of {_names(scene.frames)}{did_you_mean(name, available)}")
-    pieces = [
-        _piece(scene, t, first, indices, *table[wanted[first]][:2])
-        for t, (frame, table) in enumerate(zip(scene.frames, tables, strict=True))
-        for first, indices in _runs(_offered(scene, frame, wanted), table)
-    ]
-    dtypes = [pyramid.dtype for assets in opened for _, pyramid in assets]
-    dtype = np.result_type(*[piece.crop.pyramid.dtype for piece in pieces] or dtypes or [np.dtype(np.uint8)])
-    return Composition(scene, wanted, dtype, tuple(pieces))
+    absent = [name for name in wanted if name not in available]
+    elsewhere = set(known()) if absent else set()
+    for name in absent:
+        if name not in elsewhere:
+            raise TargetError(f"channel {name!r} is in none of {_names(scene.frames)}{did_you_mean(name, available)}")
+    pieces = []
+    for t, (frame, table) in enumerate(zip(scene.frames, tables, strict=True)):
+        for first, asset, indices in _runs(_offered(scene, frame, wanted), table):
+            pyramid = open_asset(asset)
+            _check(frame, asset, pyramid)
+            pieces.append(_piece(scene, t, first, indices, asset, pyramid))
+    return Composition(scene, wanted, _dtype(scene, pieces, open_asset), tuple(pieces))
+
+
+def _dtype(scene: Scene, pieces: Sequence[Piece], open_asset: Callable[[Asset], Pyramid]) -> np.dtype[Any]:
+    """The smallest type that holds every piece; where there is none, that of the frames' first file."""
+    dtypes = {piece.crop.pyramid.dtype for piece in pieces}
+    if not dtypes:
+        dtypes = {open_asset(frame.assets[0]).dtype for frame in scene.frames if frame.assets}
+    return np.result_type(*dtypes) if dtypes else np.dtype(np.uint8)
 
 
 def read(compositions: Sequence[Composition]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
@@ -188,25 +196,32 @@ def _valid(c: Composition, masks: Sequence[np.ndarray[Any, Any] | None]) -> np.n
     return valid
 
 
-def _channel_table(frame: Frame, assets: Sequence[tuple[Asset, Pyramid]]) -> dict[str, tuple[Asset, Pyramid, int]]:
-    """Channel name to the asset that has it, and its position there; the first asset wins."""
-    table: dict[str, tuple[Asset, Pyramid, int]] = {}
-    for asset, pyramid in assets:
-        names = asset.channels or pyramid.channels
-        if len(names) > len(pyramid.channels):
-            raise TargetError(
-                f"{frame.name}: the dataset names {len(names)} channels ({'|'.join(names)}) "
-                f"of {asset.path}, which has {len(pyramid.channels)}"
-            )
-        for extra in pyramid.dims[:-2]:
-            if extra != "c" and pyramid.sizes[extra] != 1:
-                raise TargetError(
-                    f"{frame.name}: {asset.path} has {pyramid.sizes[extra]} planes along {extra}; "
-                    "sample it by named axes with ndzarr.Sampler"
-                )
-        for i, name in enumerate(names):
-            table.setdefault(name, (asset, pyramid, i))
+Table: TypeAlias = dict[str, tuple[Asset, int]]
+"""Channel name to the asset that has it, and its position there."""
+
+
+def _channel_table(frame: Frame, open_asset: Callable[[Asset], Pyramid]) -> Table:
+    """The channels of a frame; the first asset wins.  Files are opened only where the dataset does not name theirs."""
+    table: Table = {}
+    for asset in frame.assets:
+        for i, name in enumerate(asset.channels or open_asset(asset).channels):
+            table.setdefault(name, (asset, i))
     return table
+
+
+def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
+    """Refuse a file that does not have what the dataset says, or more axes than an image."""
+    if asset.channels is not None and len(asset.channels) > len(pyramid.channels):
+        raise TargetError(
+            f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
+            f"of {asset.path}, which has {len(pyramid.channels)}"
+        )
+    for extra in pyramid.dims[:-2]:
+        if extra != "c" and pyramid.sizes[extra] != 1:
+            raise TargetError(
+                f"{frame.name}: {asset.path} has {pyramid.sizes[extra]} planes along {extra}; "
+                "sample it by named axes with ndzarr.Sampler"
+            )
 
 
 def asked_of(scene: Scene, frame: Frame) -> tuple[str, ...] | None:
@@ -227,22 +242,20 @@ def _offered(scene: Scene, frame: Frame, wanted: Sequence[str]) -> list[str | No
     return [name if name in asked else None for name in wanted]
 
 
-def _runs(
-    wanted: Sequence[str | None], table: dict[str, tuple[Asset, Pyramid, int]]
-) -> list[tuple[int, tuple[int, ...]]]:
-    """(position of the first channel in the output, positions in the asset) of neighbours that come from one asset."""
-    runs: list[tuple[int, tuple[int, ...]]] = []
+def _runs(wanted: Sequence[str | None], table: Table) -> list[tuple[int, Asset, tuple[int, ...]]]:
+    """(position of the first channel in the output, asset, positions there) of neighbours that come from one asset."""
+    runs: list[tuple[int, Asset, tuple[int, ...]]] = []
     previous: Asset | None = None
     for k, name in enumerate(wanted):
         if name is None or name not in table:
             previous = None
             continue
-        asset, _, i = table[name]
+        asset, i = table[name]
         if asset is previous:
-            first, indices = runs[-1]
-            runs[-1] = first, (*indices, i)
+            first, _, indices = runs[-1]
+            runs[-1] = first, asset, (*indices, i)
         else:
-            runs.append((k, (i,)))
+            runs.append((k, asset, (i,)))
         previous = asset
     return runs
 

@@ -7,7 +7,7 @@ channels are called, which frames make a video.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -200,7 +200,7 @@ def _frame(image: Mapping[str, Any], folder: str) -> Frame:
         gid=gid,
         assets=tuple(_asset(obj, image, folder) for obj in _asset_dicts(image)),
         size=_size(image),
-        to_video=_affine(image.get("warp_img_to_vid")),
+        to_video=_affine(image, image.get("warp_img_to_vid")),
         index=gid if index is None else index,
         time=_time(image),
         name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
@@ -230,7 +230,7 @@ def _asset(obj: Mapping[str, Any], image: Mapping[str, Any], folder: str) -> Ass
     return Asset(
         path=os.path.abspath(os.path.join(folder, obj["file_name"])),
         channels=None if not channels else _channel_names(str(channels)),
-        to_image=IDENTITY if obj is image else _affine(obj.get("warp_aux_to_img")),
+        to_image=IDENTITY if obj is image else _affine(image, obj.get("warp_aux_to_img")),
         size=_size(obj),
         nodata=_nodata(obj, image),
     )
@@ -249,14 +249,21 @@ def _size(obj: Mapping[str, Any]) -> tuple[int, int] | None:
     return None if width is None or height is None else (int(width), int(height))
 
 
-def _affine(warp: Any) -> np.ndarray[Any, Any]:
+def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
     """A transform in any form that kwcoco stores: a dictionary, a matrix, nothing."""
     if warp is None:
         return IDENTITY
     import kwimage
 
-    matrix = np.asarray(kwimage.Affine.coerce(warp).matrix, float)
-    return matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
+    try:
+        given = np.asarray(warp, float) if isinstance(warp, Sequence) else warp
+        matrix = np.asarray(kwimage.Affine.coerce(given).matrix, float)
+        matrix = matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
+    except (TypeError, ValueError, KeyError) as error:
+        raise TargetError(f"image {image['id']!r}: {warp!r} is no affine transform ({error})") from error
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+        raise TargetError(f"image {image['id']!r}: the transform {warp!r} has no inverse")
+    return matrix
 
 
 def _time(image: Mapping[str, Any]) -> np.datetime64 | None:

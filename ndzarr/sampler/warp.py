@@ -121,8 +121,13 @@ def warp_crop(
         out[seen] = rounded(values, out.dtype)[seen]
         return np.asarray(seen)
     for plane, target in zip(planes, out, strict=True):
-        target[real] = rounded(_warped(plane, warp, name), out.dtype)[real]
+        target[real] = _as_pixels(_warped(plane, warp, name), out.dtype)[real]
     return real
+
+
+def _as_pixels(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """OpenCV has rounded integers already."""
+    return values.astype(dtype, copy=False) if values.dtype.kind in "iu" else rounded(values, dtype)
 
 
 def inside(warp: Warp, crop: Crop) -> np.ndarray[Any, Any]:

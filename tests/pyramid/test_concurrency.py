@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from arrays import make, random_array, same
 from ndzarr.pyramid import cache
-from ndzarr.pyramid.cache import SHARDS, ChunkCache, ShardCache
+from ndzarr.pyramid.cache import SHARDS, ChunkCache, Folder, ShardCache
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.shard import Shard
 
@@ -92,33 +92,36 @@ def test_threads_decode_large_plans_into_the_right_places(tmp_path):
 def shard_file(folder, name, chunks=2):
     from ndzarr.pyramid.shard import ShardWriter
 
-    file = ShardWriter(folder / name, (chunks,), chunks)
+    file = ShardWriter(folder / "c" / name, (chunks,), chunks)
     for k in range(chunks):
         file.add((k,), bytes([k]) * 10)
     file.finish()
-    return str(folder / name)
+    return str(folder / "c" / name)
 
 
 def test_the_cache_of_shards_keeps_to_both_budgets_and_drops_the_oldest(tmp_path):
+    folder = Folder(str(tmp_path), 0, "/", 2)
     paths = [shard_file(tmp_path, str(k)) for k in range(6)]
     held = ShardCache(max_files=3)
-    for k, path in enumerate(paths):
-        shard = held.get(k, lambda path=path: path, 2)
+    for k in range(len(paths)):
+        shard = held[folder, (k,)]
         assert isinstance(shard, Shard)
         assert len(held) == min(3, k + 1)
-        assert held.get(k, pytest.fail, 2) is shard, "held, so nobody asks for its path"
+        assert held[folder, (k,)] is shard, "held, so it is not mapped again"
     small = ShardCache(max_bytes=1)
-    for k, path in enumerate(paths):
-        assert small.get(k, lambda path=path: path, 2).encoded(1).tobytes() == b"\1" * 10
+    for k in range(len(paths)):
+        assert small[folder, (k,)].encoded(1).tobytes() == b"\1" * 10
         assert len(small) == 1
 
 
 def test_a_shard_that_was_dropped_stays_readable_for_whoever_holds_it(tmp_path):
     held = ShardCache(max_files=1)
-    first = held.get(0, lambda: shard_file(tmp_path, "0"), 2)
+    folder = Folder(str(tmp_path), 0, "/", 2)
+    paths = [shard_file(tmp_path, name) for name in ("0", "1")]
+    first = held[folder, (0,)]
     encoded = first.encoded(1)
-    held.get(1, lambda: shard_file(tmp_path, "1"), 2)
-    os.unlink(tmp_path / "0")
+    assert held[folder, (1,)] is not None
+    os.unlink(paths[0])
     del first
     assert encoded.tobytes() == b"\1" * 10
 
