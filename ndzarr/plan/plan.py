@@ -48,10 +48,10 @@ class Chunked(Protocol):
 
 
 Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
-"""One rectangle to copy: (index of the window in the plan, where it lies in the chunk, where it lands in the output)."""
+"""One rectangle to copy: (index of the window in the plan, its place in the chunk, its place in the output)."""
 
 ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
-"""One chunk to decode, once: (index of the array in the plan, position in its chunk grid, its parts)."""
+"""One chunk to decode, once: (index of the array in the plan, position in its chunk grid, parts)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,13 +156,20 @@ def _profile(chunk: bytes | None) -> bytes | None:
         return None
 
 
+def _damaged(path: str, found: str) -> SourceError:
+    return SourceError(f"{path}: this PNG does not decode ({found}); it is damaged, fetch or write it again")
+
+
 def _only_pixels(path: str, data: bytes) -> bytes:
     """The file without the chunks that do not matter to pixels: libpng prints warnings about some of them."""
     parts = [data[:8]]
     at = 8
     for kind, _, size in _chunks(path, io.BytesIO(data)):
         if kind in _PIXELS:
-            parts.append(data[at : at + size])
+            part = data[at : at + size]
+            if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):  # libpng may only warn
+                raise _damaged(path, f"the checksum of a {kind.decode()} chunk does not match its bytes")
+            parts.append(part)
         at += size
     return b"".join(parts)
 
@@ -175,7 +182,5 @@ def _decode(path: str) -> Pixels:
     try:
         pixels: Pixels = imagecodecs.png_decode(_only_pixels(path, data))
     except (RuntimeError, ValueError) as error:
-        raise SourceError(
-            f"{path}: this PNG does not decode ({reason(error)}); it is damaged, fetch or write it again"
-        ) from error
+        raise _damaged(path, reason(error)) from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr.errors import SourceError
+from ndzarr.errors import NdzarrError, SourceError
 from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, reason
 from ndzarr.sources.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile
 from ndzarr.sources.options import Options
@@ -49,7 +49,7 @@ def open_raster(path: str, form: str, options: Options) -> BaseSource:
     form
         What `sniff` called it.
     """
-    with _opened(path, form) as image:
+    with _opened(path, form) as image, _decoding(path, form):
         width, height = image.size
         options.check_pixels(path, height, width, whole=True)
         first = 1 if getattr(image, "default_image", False) else 0  # an APNG's still, shown where animation is not
@@ -154,7 +154,7 @@ def _decoding(path: str, form: str) -> Iterator[None]:
     """Turn whatever Pillow makes of a damaged file into a SourceError."""
     try:
         yield
-    except SourceError:
+    except NdzarrError:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, …
         raise SourceError(

@@ -198,14 +198,16 @@ class Frames:
             before = np.cumsum(needed) - needed.reshape(-1)
             offsets = self._start + frame * int(needed.sum()) + before.reshape(needed.shape)
             return self._checked(frame, self._file(self._path), offsets, needed, None)
-        page = self._page(frame)
+        page, offsets, counts = self._page(frame)
         if page is None:
             nothing = np.zeros(form.grid, np.int64)
             return SegmentTable(None, nothing, nothing, None, False)
         number = prod(form.grid)
-        offsets, counts = (np.asarray(a, np.int64)[:number] for a in (page.dataoffsets, page.databytecounts))
+        offsets, counts = offsets[:number], counts[:number]
         if len(offsets) < number or len(counts) < number:
             raise self._damaged(frame, f"has {len(offsets)} offsets and {len(counts)} sizes for {number} segments")
+        if min(offsets.min(), counts.min()) < 0:
+            raise self._damaged(frame, "has segments of negative size or offset")
         needed = form.needed()
         offsets, counts = offsets.reshape(form.grid), np.where(offsets > 0, counts, 0).reshape(form.grid)
         if form.is_plain:
@@ -231,16 +233,18 @@ class Frames:
         )
         return SegmentTable(file, offsets, counts, tables, together)
 
-    def _page(self, frame: int) -> Any:
+    def _page(self, frame: int) -> tuple[Any, Pixels, Pixels]:
+        """A page of tifffile, None if it is missing, with offsets and sizes of its segments."""
+        offsets = counts = np.empty(0, np.int64)
         with listening() as messages:
             try:
                 page = self._series[frame]
                 if page is not None:
-                    page.dataoffsets  # noqa: B018  # read now, as this may need the file
+                    offsets, counts = (np.asarray(a, np.int64) for a in (page.dataoffsets, page.databytecounts))
             except Exception as error:  # whatever tifffile makes of a damaged directory
                 raise self._damaged(frame, f"cannot be found ({reason(error)})") from error
         refuse_missing(self._path, messages)
-        return page
+        return page, offsets, counts
 
     def _file(self, path: str) -> ByteFile:
         if path not in self._files:
