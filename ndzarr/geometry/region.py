@@ -155,6 +155,8 @@ def region_at(
 def _level(
     origin: tuple[float, float], pitch: tuple[float, float], factors: Sequence[tuple[float, float]], oversampling: float
 ) -> int:
+    if len(factors) == 1 or factors[1][0] > pitch[0] * (1 + 1e-9) or factors[1][1] > pitch[1] * (1 + 1e-9):
+        return 0  # nearly always, and worth not looking at the other levels
     sizes = [max(f / p for f, p in zip(pair, pitch, strict=True)) for pair in factors]
     enough = finest_needed(1.0, [oversampling * size for size in sizes])
     for k in range(finest_needed(1.0, sizes), enough, -1):

@@ -77,6 +77,10 @@ class Pyramid:
         self.planar_levels = tuple(takewhile(lambda level: level.shape[:-2] == levels[0].shape[:-2], levels))
         """Those that differ from the native one along y and x only, which windows are read from: all that ndzarr
         writes."""
+        self.planar_shapes = tuple((v.shape[-2], v.shape[-1]) for v in self.planar_levels if len(v.shape) > 1)
+        """(height, width) of each of them."""
+        self.planar_factors = tuple((v.factors[-2], v.factors[-1]) for v in self.planar_levels if len(v.shape) > 1)
+        """Native pixels per pixel along (y, x) of each of them."""
         self.channels = channels
         """One name per channel; empty where there is no axis c."""
         self.attrs = attrs

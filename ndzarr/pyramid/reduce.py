@@ -45,7 +45,7 @@ def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
     """The nodata value as pixels of a dtype have it; None where there is none that they could have (-9999 in uint8)."""
     if nodata is None:
         return None
-    if dtype.kind not in "iub":
+    if dtype.kind not in "iub" or nodata == 0:
         return dtype.type(nodata)
     if not (np.isfinite(nodata) and float(nodata).is_integer()):
         return None

@@ -147,7 +147,6 @@ def crop_at(
         Selection along the axes before y.
     """
     settled = sampling.settled(pyramid)
-    levels = pyramid.planar_levels if settled.antialias else pyramid.planar_levels[:1]
     cut = _region_at(
         origin,
         pitch,

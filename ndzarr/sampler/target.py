@@ -128,7 +128,7 @@ def parse(target: Mapping[str, Any]) -> Target:
         x=x,
         time=time,
         lead=tuple((d, given[d]) for d in ("t", "z") if given.get(d) is not None),
-        window_dims=values.window_dims(given.get("window_dims")),
+        window_dims=values.window_dims(given.get("window_dims")) if y is None and x is None else None,
         channels=values.channels(given.get("channels")),
         scale=values.scale(given.get("scale")),
         resolution=given.get("resolution"),
