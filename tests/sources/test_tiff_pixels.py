@@ -211,6 +211,20 @@ def test_a_file_that_shrinks_while_it_is_open_is_an_error(photo, tmp_path):
             source.read({})
 
 
+def test_pages_that_refer_back_to_an_earlier_one_are_an_error(rng, tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, some(rng, (4, 20, 20), "u1"), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        first, last = tif.pages[0].offset, tif.pages[3].offset
+        tags = len(tif.pages[3].aspage().tags)
+    data = bytearray(path.read_bytes())
+    assert data[last + 2 + 12 * tags :][:4] == bytes(4)
+    struct.pack_into("<I", data, last + 2 + 12 * tags, first)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"after 4 pages, this TIFF refers back"):
+        open_source(path)
+
+
 def test_damaged_segments_are_named(photo, tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, photo, photometric="rgb", compression="zlib", tile=(64, 64))

@@ -20,6 +20,7 @@ from ndzarr.sources.colour import describe_profile
 from ndzarr.sources.options import Options
 from ndzarr.sources.orientation import TAG, Orientation, choose, describe
 from ndzarr.sources.tiff import about
+from ndzarr.sources.tiff.chain import refuse_loop
 from ndzarr.sources.tiff.colour import Conversion, conversion
 from ndzarr.sources.tiff.frame import FrameFormat, Frames, frame_format
 from ndzarr.sources.tiff.layout import Layout, make_layout
@@ -104,6 +105,7 @@ def open_tiff(path: str, options: Options) -> TiffSource:
 
 
 def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSource:
+    refuse_loop(path, tif)
     series, others = _main_series(path, tif, messages)
     ome = about.OmeImage(tif.ome_metadata if tif.is_ome else None, list(tif.series).index(series))
     page = series.keyframe

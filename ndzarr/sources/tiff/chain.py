@@ -1,0 +1,40 @@
+"""Do the directories of a TIFF come to an end?
+
+Each directory of a TIFF holds the offset of the next.  In a damaged file the last may point back to an earlier one, which
+tifffile would follow for ever, so the chain is walked once before it is trusted.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from ndzarr.errors import SourceError
+
+
+def refuse_loop(path: str, tif: Any) -> None:
+    """
+    Raise an error if the chain of directories has no end.
+
+    Parameters
+    ----------
+    tif
+        An open `tifffile.TiffFile`.
+    """
+    file, layout = tif.filehandle, tif.tiff
+    seen: set[int] = set()
+    at = int(tif.pages.first.offset) if tif.pages else 0
+    while 0 < at < file.size:
+        if at in seen:
+            raise SourceError(
+                f"{path}: after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged, fetch or "
+                f"write it again"
+            )
+        seen.add(at)
+        try:
+            file.seek(at)
+            (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+            file.seek(at + layout.tagnosize + count * layout.tagsize)
+            (at,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+        except (struct.error, OSError):
+            return  # the file ends within a directory, which tifffile notices
