@@ -14,7 +14,7 @@ ANNOTATIONS = 2000
 class Samples(Prepared):
     """Windows of one photograph of a kwcoco dataset, `CROPS` of them per call."""
 
-    params = ((64, 256, 1024), (1.0, 0.5, 0.3), (0, ANNOTATIONS))
+    params = ((256, 1024), (1.0, 0.3), (0, ANNOTATIONS))
     param_names = ("edge", "scale", "annotations")
 
     def setup(self, paths: Paths, edge: int, scale: float, annotations: int) -> None:

@@ -151,8 +151,8 @@ def crop_at(
         origin,
         pitch,
         n,
-        tuple([level.shape[-2:] for level in levels]),
-        tuple([level.factors[-2:] for level in levels]),
+        pyramid.planar_shapes,
+        pyramid.planar_factors if settled.antialias else pyramid.planar_factors[:1],
         SUPPORT[settled.interpolation],
         1.0 if settled.interpolation == "nearest" else OVERSAMPLING,
     )
