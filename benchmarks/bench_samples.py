@@ -7,8 +7,8 @@ import random
 import ndzarr
 from benchmarks.stores import CROPS, EDGE, Paths, Prepared
 
-ANNOTATIONS = 2000
-"""Boxes of 40 x 40 spread over the image: about ten touch a window of 256 x 256 pixels in 700 x 700."""
+ANNOTATIONS = 500
+"""Boxes of 40 x 40 spread over the image: about ten touch a window of 256 x 256."""
 
 
 class Samples(Prepared):

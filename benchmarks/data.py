@@ -4,9 +4,9 @@ Everything is derived from one photograph-like image (:mod:`benchmarks.photograp
 
 - `image.npy`, pixels (y, x, c), which is what ndsampler's uncompressed backend maps;
 - `image.tif`, uncompressed, 256 x 256 tiles, interleaved: the source of everything below;
-- `fast.zarr`, `compact.zarr`: ndzarr's presets;
+- `stores-*/fast.zarr`, `compact.zarr`: ndzarr's presets;
 - `deflate.tif`, `zstd.tif`: COGs by GDAL's driver with the horizontal predictor;
-- `growth/N.zarr`: images of N x N that hold the same photograph at the same places (`Scattered`).
+- `stores-*/growth/N.zarr`: images of N x N that hold the same photograph at the same places (`Scattered`).
 
 A file is written under another name and renamed when it is complete, so that a run that was broken off leaves nothing
 half done.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,11 @@ def disk_bytes(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def version_of(*sources: Path) -> str:
+    """Changes when one of these files does."""
+    return f"{zlib.crc32(b''.join(source.read_bytes() for source in sources)):08x}"
 
 
 def made(path: Path, make: Callable[[Path], Any]) -> Path:
@@ -100,6 +106,15 @@ class Data:
 
         tifffile.imwrite(path, self.pixels, photometric="rgb", tile=(TILE, TILE))
 
+    @cached_property
+    def stores(self) -> Path:
+        """Where ndzarr's stores lie; another place when presets change, so that none is read that is out of date."""
+        import ndzarr.pyramid.codec
+        import ndzarr.pyramid.layout
+
+        modules = (ndzarr.pyramid.codec, ndzarr.pyramid.layout)
+        return self.folder / f"stores-{version_of(*(Path(str(m.__file__)) for m in modules))}"
+
     def pyramid(self, preset: str) -> Path:
         """Ndzarr's store."""
 
@@ -108,7 +123,7 @@ class Data:
 
             ndzarr.transcode(self.tif, path, preset=preset)
 
-        return made(self.folder / f"{preset}.zarr", make)
+        return made(self.stores / f"{preset}.zarr", make)
 
     def cog(self, compression: str) -> Path:
         """GDAL's, 'deflate' or 'zstd'."""
@@ -124,7 +139,7 @@ class Data:
             corner = np.ascontiguousarray(np.moveaxis(self.pixels[:SPOT, :SPOT], -1, 0))
             write_pyramid(Scattered(edge, corner), path, Encoding("fast"))
 
-        return made(self.folder / "growth" / f"{edge}.zarr", make)
+        return made(self.stores / "growth" / f"{edge}.zarr", make)
 
 
 SPOT = 2048

@@ -16,13 +16,12 @@ import json
 import sys
 import tempfile
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks import reading, starting, writing
-from benchmarks.data import Data
+from benchmarks.data import Data, version_of
 from benchmarks.reading import Settings
 from benchmarks.report import Report, Section, insert
 
@@ -35,6 +34,8 @@ ITEMS: dict[str, Callable[[Data, Settings], Section]] = {
     "transcode": writing.transcode,
     "import": starting.starting,
 }
+IMAGES = Path(__file__).with_name("photographs.py")
+"""What makes the image: --dir keeps the files of each version of it apart."""
 QUICK = {"size": 2048, "crops": 40, "rounds": 1}
 FULL = {"size": 8192, "crops": 300, "rounds": 3}
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(args.crops, args.rounds, args.seed)
     report = Report(f"{args.size} x {args.size} x 3 uint8, {args.crops} crops, {args.rounds} rounds, seed {args.seed}")
     with nullcontext(args.dir) if args.dir else tempfile.TemporaryDirectory(prefix="ndzarr-peers-") as folder:
-        data = Data(Path(folder) / f"{args.size}-{_version_of_images()}", args.size)
+        data = Data(Path(folder) / f"{args.size}-{version_of(IMAGES)}", args.size)
         for name in args.only:
             section = ITEMS[name](data, settings)
             report.sections.append(section)
@@ -84,11 +85,6 @@ def _items(text: str) -> list[str]:
         if name not in ITEMS:
             raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ITEMS)}")
     return names
-
-
-def _version_of_images() -> str:
-    """Changes when the image does, so that --dir holds no other."""
-    return f"{zlib.crc32(Path(__file__).with_name('photographs.py').read_bytes()):08x}"
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def labelled(data: Data, settings: Settings) -> Section:
     annotations = [{"id": k + 1, "image_id": 1, "category_id": 1, "bbox": box} for k, box in enumerate(boxes)]
     image = {"id": 1, "file_name": str(data.tif), "width": data.size, "height": data.size}
     dataset = {"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
-    sampler = ndzarr.CocoSampler(dataset, workdir=data.folder / "workdir")
+    sampler = ndzarr.CocoSampler(dataset, workdir=data.stores / "workdir")
     sampler.prepare()
     pyramid = sampler.pyramid(sampler.frame(1).assets[0])
     chosen = [rng.choice(cells) for _ in range(settings.crops)]

@@ -1,8 +1,8 @@
 """How are many sources transcoded together, so that a bad one costs nothing but itself?
 
 Sources are shared out among threads.  Decoders, encoders and the file system run outside Python's lock, so processes
-gain nothing (on 2 processors, 640x480 JPEGs: 18 ms each with threads, 21 ms with processes; 8192x8192 TIFFs: 1.1 and
-1.3 s), and threads need neither pickling nor a guarded `__main__`.
+were not faster where it was measured (2 processors; many small JPEGs, a few large TIFFs), and threads need neither
+pickling nor a guarded `__main__`.
 
 1. Each task takes its turn; as many run at once as there are processors, and what is left of those encode.
 2. A source that cannot be used becomes a `Failure`; the others go on.  A disk that cannot be written stops the batch.

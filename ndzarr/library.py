@@ -290,7 +290,7 @@ def _agreeing(pyramid: Pyramid, request: Request) -> Pyramid:
         asked = getattr(request, option)
         if asked is not None and asked != own and not (asked != asked and own != own):
             raise OptionError(
-                f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}, and is taken as it "
-                f"is; leave it out, or transcode the store"
+                f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}, and is taken as "
+                f"it is; leave it out, or transcode the store"
             )
     return pyramid

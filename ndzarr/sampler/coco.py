@@ -292,8 +292,10 @@ class CocoSampler:
 
     @property
     def classes(self) -> Any:
-        """The `kwcoco.CategoryTree` of the dataset."""
-        return self.dset.object_categories()
+        """The `kwcoco.CategoryTree` of the dataset; None if it has no categories."""
+        from ndzarr.sampler.detections import category_tree
+
+        return category_tree(self.dset.dataset.get("categories"))
 
     @cached_property
     def n_positives(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.errors import MissingError, TargetError, did_you_mean
+from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.sampler.scene import Asset, Channel, Frame
 
@@ -33,19 +33,29 @@ def coerce(dset: Any) -> Any:
     ------
     MissingError
         The path does not exist.
+    SourceError
+        kwcoco cannot read it.
     """
-    import kwcoco
-
     if isinstance(dset, (str, os.PathLike)):
         path = Path(dset)
         if not path.exists():
             raise MissingError(f"{path.absolute()}: no such kwcoco dataset")
-        return kwcoco.CocoDataset(os.fspath(path))
+        return _read(os.fspath(path), os.fspath(path))
     if isinstance(dset, Mapping):
-        return kwcoco.CocoDataset(dict(dset))
+        return _read(dict(dset), "the dictionary")
     if not hasattr(dset, "index"):
         raise TargetError(f"{type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary")
     return dset
+
+
+def _read(data: Any, name: str) -> Any:
+    import kwcoco
+
+    try:
+        return kwcoco.CocoDataset(data)
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{name} is no kwcoco dataset ({reason}); see `kwcoco validate`") from error
 
 
 class Dataset:

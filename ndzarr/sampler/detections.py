@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr.errors import TargetError
 from ndzarr.sampler.annotations import NO_ID
 from ndzarr.sampler.sample import Context
 
@@ -38,14 +39,15 @@ def _frame_detections(context: Context, t: int) -> Any:
     }
     if classes is not None and all(c in classes.id_to_idx for c in categories):
         data["class_idxs"] = np.array([classes.id_to_idx[c] for c in categories], int)
-    if found is not None and "segmentation" in context.geometry:
-        data["segmentations"] = _segmentations(context, records, found.to_sample[t])
     if found is not None and "keypoints" in context.geometry:
         data["keypoints"] = _keypoints(context, records, found.to_sample[t])
-    return kwimage.Detections(
+    dets = kwimage.Detections(
         **data, classes=classes, rel_frame_index=t, gid=context.scene.frames[t].gid,
         datakeys=["aids", "cids"], metakeys=["gid", "rel_frame_index"],
     )  # fmt: skip
+    if found is not None and "segmentation" in context.geometry:  # its constructor would wrap each polygon once more
+        dets.data["segmentations"] = _segmentations(context, records, found.to_sample[t])
+    return dets
 
 
 def _segmentations(context: Context, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
@@ -55,8 +57,8 @@ def _segmentations(context: Context, records: list[dict[str, Any]], to_sample: n
     for record in records:
         outline = record.get("segmentation")
         polygon = None if not outline else kwimage.MultiPolygon.coerce(outline, dims=context.scene.space)
-        parts.append(None if polygon is None else polygon.warp(to_sample))
-    return kwimage.PolygonList(parts)
+        parts.append(None if polygon is None else polygon.to_multi_polygon().warp(to_sample))
+    return kwimage.SegmentationList(parts)
 
 
 def _keypoints(context: Context, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
@@ -86,7 +88,20 @@ def _points(context: Context, record: dict[str, Any], names: Any) -> Any:
 
 
 def category_tree(categories: Any) -> Any:
-    """The `kwcoco.CategoryTree` of category dictionaries; None where there are none."""
+    """
+    The `kwcoco.CategoryTree` of category dictionaries; None where there are none.
+
+    Raises
+    ------
+    TargetError
+        Categories are each other's supercategories.
+    """
     import kwcoco
 
-    return kwcoco.CategoryTree.from_coco(list(categories)) if categories else None
+    if not categories:
+        return None
+    try:
+        return kwcoco.CategoryTree.from_coco(list(categories))
+    except ValueError as error:
+        links = ", ".join(f"{c['name']} in {c['supercategory']}" for c in categories if c.get("supercategory"))
+        raise TargetError(f"categories have to form a tree, and their supercategories do not: {links[:200]}") from error

@@ -14,7 +14,6 @@ import xarray
 from ndzarr.sampler.annotations import NO_ID
 from ndzarr.sampler.detections import category_tree, detections
 from ndzarr.sampler.sample import Context
-from ndzarr.sampler.scene import Scene
 
 
 def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
@@ -42,17 +41,13 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
 def _target(context: Context) -> dict[str, Any]:
     scene = context.scene
     space = context.target.get("space_slice", (slice(*scene.y), slice(*scene.x)))
-    target = {**context.target, "data_dims": _data_dims(scene), "slices": space}
+    target = {**context.target, "slices": space}
     if "cx" in target:
         target["window_dims"] = tuple(s.stop - s.start for s in space)
     if scene.video:
         time = slice(0, len(scene.frames))
         target |= {"time_slice": time, "slices": (time, *space)}
     return target
-
-
-def _data_dims(scene: Scene) -> tuple[int, ...]:
-    return (len(scene.frames), *scene.space) if scene.video else scene.space
 
 
 def _params(context: Context, channels: list[str]) -> dict[str, Any]:
@@ -66,7 +61,7 @@ def _params(context: Context, channels: list[str]) -> dict[str, Any]:
         "tf_rel_to_abs": scene.transform,
         "sample_tlbr": kwimage.Boxes([scene.x[0], scene.y[0], scene.x[1], scene.y[1]], "ltrb"),
         "st_dims": st_dims,
-        "data_dims": _data_dims(scene),
+        "data_dims": context.target["data_dims"],
         "pad": (0, 0),
     }
     if not scene.video:

@@ -77,7 +77,7 @@ def resolved(given: Mapping[str, Any], target: Target, scene: Scene, dataset: Da
         (start + before, stop - after)
         for (start, stop), (before, after) in zip((scene.y, scene.x), target.pad[1:], strict=True)
     )
-    if not {"y", "x", "slices"} & out.keys():
+    if not {"y", "x"} & out.keys():
         out["space_slice"] = slice(y0, y1), slice(x0, x1)
     out["space_dims"] = scene.space
     return out | _around(target, scene, dataset, out) | _images(target, scene, dataset)
@@ -89,7 +89,7 @@ def _around(target: Target, scene: Scene, dataset: Dataset, given: Mapping[str, 
     if target.aid is not None:
         annotation = dataset.annotation(target.aid)
         out["category_id"] = annotation.get("category_id")
-        if annotation.get("bbox") is not None:
+        if annotation.get("bbox"):
             frame = dataset.frame(annotation["image_id"])
             box = warp_boxes(frame.to_video if scene.video else IDENTITY, np.asarray(annotation["bbox"], float))[0]
             x, y, width, height = box.tolist()
@@ -101,11 +101,12 @@ def _around(target: Target, scene: Scene, dataset: Dataset, given: Mapping[str, 
 def _images(target: Target, scene: Scene, dataset: Dataset) -> dict[str, Any]:
     """The image, or the frames and their video; without those that `pad` added."""
     if not scene.video:
-        return {"gid": scene.frames[0].gid}
+        return {"gid": scene.frames[0].gid, "data_dims": scene.space}
     before, after = target.pad[0]
     gids = [f.gid for f in scene.frames[before : len(scene.frames) - after] if f.gid is not None]
     vidid = target.vidid if target.vidid is not None else dataset.video_of(gids[0]) if gids else None
-    return {"gids": gids, "vidid": vidid}
+    length = len(gids) if vidid is None else len(dataset.video_frames(vidid))
+    return {"gids": gids, "vidid": vidid, "data_dims": (length, *scene.space)}
 
 
 def _with_annotation(target: Target, dataset: Dataset) -> Target:
@@ -120,7 +121,10 @@ def _with_annotation(target: Target, dataset: Dataset) -> Target:
     target = target if target.vidid is not None else replace(target, gids=gids)
     if target.y is not None or target.x is not None:
         return target
-    if annotation.get("bbox") is None:
+    sized = isinstance(target.window_dims, tuple) or None not in target.size
+    if sized and None not in target.centre:
+        return target
+    if not annotation.get("bbox"):
         raise TargetError(f"aid={target.aid!r} has no bbox; give the window with cx, cy, width and height")
     box = np.asarray(annotation["bbox"], float)
     if target.video:
@@ -208,6 +212,8 @@ def _space(
         return real[0].size[1], real[0].size[0]
     if not real[0].assets:
         raise TargetError(f"{real[0].name} has neither a file nor width and height")
+    if not np.array_equal(real[0].assets[0].to_image, IDENTITY):
+        raise TargetError(f"{real[0].name} is made of warped assets; give it width and height")
     return pixel_size(real[0])
 
 

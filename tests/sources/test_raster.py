@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
@@ -86,6 +87,14 @@ class TestCmyk:
         with open_source(path) as source:
             assert source.channels == ("r", "g", "b")
             assert source.metadata["colour"] == "CMYK converted to RGB without a profile"
+
+    def test_inks_stored_as_luma_and_chroma_become_rgb(self, inks, save, read_all):
+        path = save("a.jpg", imagecodecs.jpeg8_encode(255 - np.asarray(inks), 95, colorspace="cmyk", outcolorspace="ycck"))
+        with Image.open(path) as image:
+            assert image.info["adobe_transform"] == 2
+            want = planes(image.convert("RGB"))
+        assert np.array_equal(read_all(path), want)
+        assert np.abs(want.astype(int) - planes(inks.convert("RGB"))).mean() < 4
 
     def test_inks_without_adobes_marker_are_not_inverted(self, inks, save, read_all):
         buffer = io.BytesIO()

@@ -9,5 +9,5 @@ arrays, which would be whole pages, but segment by segment.
 - `segments`: read the segments that a window touches, in threads, into the output.
 - `colour`: what samples mean, and how palettes, inks and inverted grays become channels.
 - `about`: names, sizes of pixels, times and places from metadata.
-- `open`: puts them together.
+- `parsed`: what the file says, put together; `open`: the source.
 """

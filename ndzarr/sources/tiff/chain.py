@@ -1,7 +1,7 @@
 """Do the directories of a TIFF come to an end?
 
-Each directory of a TIFF holds the offset of the next.  In a damaged file the last may point back to an earlier one, which
-tifffile would follow for ever, so the chain is walked once before it is trusted.
+Each directory of a TIFF holds the offset of the next.  In a damaged file the last may point back to an earlier one,
+which tifffile would follow for ever, so the chain is walked once before it is trusted.
 """
 
 from __future__ import annotations

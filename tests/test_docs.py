@@ -1,0 +1,39 @@
+"""The Python in the documentation runs: fenced blocks after `<!-- example -->`, those of a page in one namespace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = re.compile(r"^<!-- example -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if EXAMPLE.search(page.read_text())]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the packages that draw the demo data
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    namespace = {"__name__": "__main__"}
+    for found in EXAMPLE.finditer(text):
+        line = text[: found.start(1)].count("\n")
+        exec(compile("\n" * line + found.group(1), str(page), "exec"), namespace)  # numbered as in the page
+
+
+def test_every_marked_example_is_found():
+    for page in PAGES:
+        assert len(EXAMPLE.findall(page.read_text())) == page.read_text().count("<!-- example -->"), page.name
+
+
+def test_every_key_of_a_target_is_documented():
+    from ndzarr.sampler.target import ALIASES, KEYS, NOTES
+
+    text = (ROOT / "docs" / "targets.md").read_text()
+    of_pyramids = {"key", "t", "z"}
+    hidden = {"space_dims", "data_dims", "annot_idx", "verbose_ndsample"}
+    words = set(re.findall(r"`([^`]*)`", text)) | {w for code in re.findall(r"`([^`]*)`", text) for w in re.split(r"\W+", code)}
+    for key in {*KEYS, *ALIASES, *NOTES} - of_pyramids - hidden:
+        assert key in words, key
