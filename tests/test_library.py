@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError, W
 from ndzarr.library import Library, Request, default_root
 from ndzarr.locks import holding, lock_of
 from ndzarr.pyramid.layout import Encoding
+from ndzarr.request import settle
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -97,6 +99,14 @@ def test_a_file_rewritten_again_and_again_never_comes_back_old(library, tmp_path
     for seed in range(25):
         pixels = save(path, seed, (8, 8))
         assert same(library.pyramid(path), pixels)
+
+
+@pytest.mark.parametrize(("age", "waited"), [(0.0, [0.02]), (0.015, [0.005]), (0.02, []), (3600, []), (-3600, [])])
+def test_a_file_that_was_just_written_is_left_until_another_write_would_show(monkeypatch, age, waited):
+    naps = []
+    monkeypatch.setattr("ndzarr.request.time", SimpleNamespace(time=lambda: 1000.0, sleep=naps.append))
+    settle(round((1000 - age) * 1e9))
+    assert naps == pytest.approx(waited, abs=1e-6)
 
 
 def test_a_file_replaced_by_an_older_one_of_the_same_size_is_transcoded_anew(library, tmp_path):
@@ -253,6 +263,7 @@ def test_a_library_works_in_a_spawned_process(library, tmp_path):
 FORK = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from library_workers import save
 from ndzarr.library import Library
 folder = Path(sys.argv[1])

@@ -77,9 +77,7 @@ def test_a_level_is_read_as_it_is_stored(run, rgb):
     assert "level 9 does not exist" in run("crop", "a.zarr", "--level", "9", "-o", "b.npy", code=1).err
 
 
-@pytest.mark.parametrize(
-    ("asked", "index"), [("2", [2]), ("3,0", [3, 0]), ("1:3", [1, 2]), ("::2", [0, 2])]
-)
+@pytest.mark.parametrize(("asked", "index"), [("2", [2]), ("3,0", [3, 0]), ("1:3", [1, 2]), ("::2", [0, 2])])
 def test_frames_are_chosen_by_index_or_interval(run, folder, store, asked, index):
     array = noise((4, 20, 30))
     store(array, axes="tyx")

@@ -19,7 +19,7 @@ IMAGES = [
     {"image_id": 2, "space_slice": (slice(-10, 50), slice(20, 90))},
     {"gid": 2, "slices": (slice(5, 50), slice(590, 640))},
     {"aid": 5},
-    {"aid": 7, "window_dims": "square"},
+    {"aid": 6, "window_dims": "square"},
     {"aid": 3, "window_dims": (48, 80)},
 ]
 VIDEOS = [

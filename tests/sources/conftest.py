@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ndzarr.sources import open_source
 
 
 @pytest.fixture(scope="session")
-def photo() -> np.ndarray:
+def bundled() -> Callable[[str], Path]:
+    """Find photographs that scikit-image brings along, without importing it, which takes long."""
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        pytest.skip("scikit-image is not installed")
+    return lambda name: Path(spec.origin).parent / "data" / name
+
+
+@pytest.fixture(scope="session")
+def photo(bundled: Callable[[str], Path]) -> np.ndarray:
     """An RGB photograph, (y, x, c) uint8, of odd size."""
-    data = pytest.importorskip("skimage.data")
-    return np.ascontiguousarray(data.astronaut()[100:277, 120:321])
+    with Image.open(bundled("astronaut.png")) as image:
+        return np.ascontiguousarray(np.asarray(image)[100:277, 120:321])
 
 
 @pytest.fixture

@@ -45,9 +45,8 @@ def test_still_images_are_as_pillow_reads_them(form, mode, options, names, photo
 
 
 @pytest.mark.parametrize("name", ["rocket.jpg", "retina.jpg", "hubble_deep_field.jpg", "coffee.png", "logo.png"])
-def test_photographs_are_as_pillow_reads_them(name, read_all):
-    folder = pytest.importorskip("skimage.data")
-    path = f"{next(iter(folder.__path__))}/{name}"
+def test_photographs_are_as_pillow_reads_them(name, bundled, read_all):
+    path = bundled(name)
     with Image.open(path) as want:
         assert np.array_equal(read_all(path), planes(want))
 
@@ -89,7 +88,8 @@ class TestCmyk:
             assert source.metadata["colour"] == "CMYK converted to RGB without a profile"
 
     def test_inks_stored_as_luma_and_chroma_become_rgb(self, inks, save, read_all):
-        path = save("a.jpg", imagecodecs.jpeg8_encode(255 - np.asarray(inks), 95, colorspace="cmyk", outcolorspace="ycck"))
+        inverted = 255 - np.asarray(inks)
+        path = save("a.jpg", imagecodecs.jpeg8_encode(inverted, 95, colorspace="cmyk", outcolorspace="ycck"))
         with Image.open(path) as image:
             assert image.info["adobe_transform"] == 2
             want = planes(image.convert("RGB"))

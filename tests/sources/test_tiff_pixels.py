@@ -150,9 +150,8 @@ def test_big_and_small_tiff_are_read_alike(bigtiff, photo, tmp_path, read_all):
 
 
 @pytest.mark.parametrize("name", ["multipage.tif", "multipage_rgb.tif"])
-def test_bundled_stacks_are_as_tifffile_reads_them(name, read_all):
-    folder = pytest.importorskip("skimage.data")
-    path = f"{next(iter(folder.__path__))}/{name}"
+def test_bundled_stacks_are_as_tifffile_reads_them(name, bundled, read_all):
+    path = bundled(name)
     want = tifffile.imread(path)
     assert np.array_equal(read_all(path), want[:, None] if want.ndim == 3 else want)
 
