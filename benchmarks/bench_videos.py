@@ -15,7 +15,7 @@ WINDOWS = 20
 
 
 def multispectral(folder: Path) -> dict[str, Any]:
-    """kwcoco's demo video of 5 frames of 5 bands, of three resolutions."""
+    """Kwcoco's demo video of 5 frames of 5 bands, of three resolutions."""
     import kwcoco
 
     with warnings.catch_warnings():

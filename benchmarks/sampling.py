@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def small_windows(folder: Path) -> None:
     """Print the times of 5 frames x 5 channels of 64 x 64."""
     content = bench_videos.multispectral(folder / "demo")
-    _race("5 frames x 5 channels of 64 x 64", content, folder, bench_videos.small_windows(), rounds=3, wanted=10)
+    _race("5 frames x 5 channels of 64 x 64", content, folder, bench_videos.small_windows(), rounds=7, wanted=10)
 
 
 def overview(folder: Path, edge: int) -> None:
@@ -62,7 +62,8 @@ def annotations(folder: Path, n: int) -> None:
     table = ndzarr.CocoSampler(dset, folder / "pyramids").annotations
     took = time.perf_counter() - start
     assert len(table) == n
-    print(f"{n} annotations: kwcoco loads {load:.2f} s, the table {took:.2f} s; together {(load + took) / load:.2f} x kwcoco")
+    whole = (load + took) / load
+    print(f"{n} annotations: kwcoco loads {load:.2f} s, the table {took:.2f} s; together {whole:.2f} x kwcoco")
     crowd = bench_annotations.crowd()
     for space, warp in bench_annotations.WARPS.items():
         for edge in (64, 1000):
@@ -83,14 +84,15 @@ def _race(name: str, content: dict[str, Any], folder: Path, targets: list[Any], 
         "ndsampler": lambda target: theirs.load_sample(dict(target)),
         "ndzarr": ours.load_sample,
     }
-    times: dict[str, list[float]] = {who: [] for who in runs}
+    times = {who: np.full((rounds, len(targets)), np.inf) for who in runs}
     for who in runs:
         runs[who](targets[0])
-    for _ in range(rounds):
-        for target in targets:
+    for i in range(rounds):
+        for k, target in enumerate(targets):
             for who, run in runs.items():
-                times[who] += _times(lambda run=run, target=target: run(target), 1)
-    median = {who: float(np.median(t)) * 1e3 for who, t in times.items()}
+                times[who][i, k] = _times(lambda run=run, target=target: run(target), 1)[0]
+    # The best round of each window: others may use the machine.
+    median = {who: float(np.median(t.min(axis=0))) * 1e3 for who, t in times.items()}
     ratio = median["ndsampler"] / median["ndzarr"]
     verdict = "reached" if ratio >= wanted else "MISSED"
     print(

@@ -174,10 +174,10 @@ class Library:
         WriteError
             The library's directory cannot be written, or the disk is full.
         """
+        requests = [as_request(*item) if isinstance(item, tuple) else as_request(item) for item in sources]
         tasks: dict[Path, batch.Task] = {}
         failures = []
-        for item in sources:
-            request = as_request(*item) if isinstance(item, tuple) else as_request(item)
+        for request in dict.fromkeys(requests):
             try:
                 slot = None if in_place(request.path) else self._slot(request)
             except (SourceError, MissingError) as error:
@@ -187,7 +187,8 @@ class Library:
                 tasks[slot.store] = batch.Task(request.path, partial(self._make, slot, request))
         failures += batch.run(list(tasks.values()), workers, progress)
         if failures:
-            raise batch.BatchError(failures)
+            order = [request.path for request in requests]
+            raise batch.BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
 
     def entries(self) -> Iterator[Entry]:
         """Everything in the library, by name; files and stores that it did not make are left out."""

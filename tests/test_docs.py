@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.compile(r"^<!-- example -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if EXAMPLE.search(page.read_text())]
+PAGES = [
+    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if EXAMPLE.search(page.read_text())
+]
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that draw the demo data
@@ -34,6 +36,8 @@ def test_every_key_of_a_target_is_documented():
     text = (ROOT / "docs" / "targets.md").read_text()
     of_pyramids = {"key", "t", "z"}
     hidden = {"space_dims", "data_dims", "annot_idx", "verbose_ndsample"}
-    words = set(re.findall(r"`([^`]*)`", text)) | {w for code in re.findall(r"`([^`]*)`", text) for w in re.split(r"\W+", code)}
+    words = set(re.findall(r"`([^`]*)`", text)) | {
+        w for code in re.findall(r"`([^`]*)`", text) for w in re.split(r"\W+", code)
+    }
     for key in {*KEYS, *ALIASES, *NOTES} - of_pyramids - hidden:
         assert key in words, key

@@ -117,10 +117,8 @@ _KERNELS = {"linear": _linear, "cubic": _cubic, "lanczos": _lanczos}
 def _settled(
     index: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], length: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Taps within the input; those of weight 0 fall on a pixel that counts, as 0 times NaN or infinity is not 0."""
-    index = np.clip(index, 0, length - 1).astype(np.intp)
-    heaviest = np.take_along_axis(index, weights.argmax(axis=0)[None], axis=0)
-    return np.where(weights != 0, index, heaviest), weights
+    """Taps within the input."""
+    return np.clip(index, 0, length - 1).astype(np.intp), weights
 
 
 def resample(
@@ -153,13 +151,32 @@ def resample(
     real = _working_type(image.dtype)
     valid = _and_not_nan(image, valid)
     if valid is None:
-        return rounded(_weighted(image.astype(real), down, across), image.dtype)
+        height, width = image.shape[-2:]
+        if image.dtype.kind in "iu" and y.n * height + x.n * width <= DENSE:  # infinity times 0 is no 0
+            rows = _matrix(y, height, interpolation, antialias, real)
+            columns = _matrix(x, width, interpolation, antialias, real)
+            return rounded(rows @ image.astype(real) @ columns.T, image.dtype)
+        finite = image.dtype.kind not in "fc" or bool(np.isfinite(image).all())
+        return rounded(_weighted(image.astype(real), down, across, finite), image.dtype)
     part = np.broadcast_to(valid, image.shape)
     share = _weighted(part.astype(real), down, across)
     some = share > (1e-3 if interpolation in ("cubic", "lanczos") else 0)  # negative lobes leave shares near 0
-    kept = _weighted(np.where(part, image, 0).astype(real), down, across)
+    counted = np.where(part, image, 0).astype(real)
+    kept = _weighted(counted, down, across, image.dtype.kind not in "fc" or bool(np.isfinite(counted).all()))
     means = rounded(kept / np.where(some, share, 1), image.dtype)
     return np.where(some, means, resample(image, y, x, "nearest"))
+
+
+DENSE = 1 << 14
+"""Numbers in the two matrices up to which products with them cost less than gathering taps, one by one."""
+
+
+@lru_cache(maxsize=256)
+def _matrix(grid: Grid, length: int, interpolation: str, antialias: bool, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Taps as a matrix of shape (grid.n, length)."""
+    matrix = np.zeros((grid.n, length), dtype)
+    np.add.at(matrix, (np.arange(grid.n), (found := taps(grid, length, interpolation, antialias))[0]), found[1])
+    return matrix
 
 
 def _and_not_nan(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
@@ -169,23 +186,28 @@ def _and_not_nan(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
     return np.asarray(~np.isnan(image) if valid is None else valid & ~np.isnan(image))
 
 
-def _weighted(image: np.ndarray[Any, Any], down: Any, across: Any) -> np.ndarray[Any, Any]:
+def _weighted(image: np.ndarray[Any, Any], down: Any, across: Any, finite: bool = True) -> np.ndarray[Any, Any]:
     """Sum of taps along y, then along x; rows are gathered whole, columns as rows of the transpose."""
-    image = _along_rows(image, *down)
+    image = _along_rows(image, *down, finite)
     turned = np.ascontiguousarray(np.swapaxes(image, -1, -2))
-    return np.swapaxes(_along_rows(turned, *across), -1, -2)
+    return np.swapaxes(_along_rows(turned, *across, finite), -1, -2)
 
 
 def _along_rows(
-    image: np.ndarray[Any, Any], indices: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]
+    image: np.ndarray[Any, Any], indices: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], finite: bool
 ) -> np.ndarray[Any, Any]:
     weights = weights.astype(image.real.dtype)[..., None]
     out: np.ndarray[Any, Any] = image.take(indices[0], axis=-2)
-    out *= weights[0]
-    for index, weight in zip(indices[1:], weights[1:], strict=True):
-        row = image.take(index, axis=-2)
-        row *= weight
-        out += row
+    with np.errstate(invalid="ignore" if not finite else None):  # the mean of both infinities is NaN
+        if not finite:  # 0 times infinity is not 0
+            out[..., weights[0, :, 0] == 0, :] = 0
+        out *= weights[0]
+        for index, weight in zip(indices[1:], weights[1:], strict=True):
+            row = image.take(index, axis=-2)
+            if not finite:
+                row[..., weight[:, 0] == 0, :] = 0
+            row *= weight
+            out += row
     return out
 
 

@@ -110,7 +110,7 @@ class ChunkCodec:
             if nbytes != out.nbytes or stored > encoded.size:
                 raise ValueError(f"{nbytes} bytes in {stored}, expected {out.nbytes} in {encoded.size}")
             # A tenth faster than numcodecs' binding to the same library.
-            imagecodecs.blosc_decode(encoded, numthreads=1, out=target.reshape(-1).view(np.uint8))
+            imagecodecs.blosc_decode(encoded, numthreads=1, out=target.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         elif self.compressor == "zstd":
             if _zstd_size(encoded) == out.nbytes:
                 numcodecs.zstd.decompress(encoded, target)

@@ -167,7 +167,7 @@ def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Position]:
 def _file(array: ChunkArray, where: Position) -> _Tally:
     """Check one shard, or one chunk that is a file of its own."""
     tally = _Tally(0, 0, 0, [])
-    path = array._path(where)
+    path = array.shard_file(where)
     inside = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
     try:
         shard = Shard(path, prod(inside)) if array.sharded else None

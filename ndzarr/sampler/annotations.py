@@ -123,7 +123,9 @@ def _boxes(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
             raise ValueError
     except (TypeError, ValueError):
         wrong = next(a for a in annotations if not _is_box(a.get("bbox") or missing))
-        raise TargetError(f"annotation {wrong.get('id')!r}: bbox={wrong['bbox']!r} is not x, y, width, height") from None
+        raise TargetError(
+            f"annotation {wrong.get('id')!r}: bbox={wrong['bbox']!r} is not x, y, width, height"
+        ) from None
     return flat.reshape(-1, 4)
 
 

@@ -229,9 +229,7 @@ def asked_of(scene: Scene, frame: Frame) -> tuple[str, ...] | None:
     if scene.channels is None:
         return None
     any_sensor = frame.sensor == "*"
-    return tuple(
-        dict.fromkeys(name for sensor, name in scene.channels if any_sensor or sensor in ("*", frame.sensor))
-    )
+    return tuple(dict.fromkeys(name for sensor, name in scene.channels if any_sensor or sensor in ("*", frame.sensor)))
 
 
 def _offered(scene: Scene, frame: Frame, wanted: Sequence[str]) -> list[str | None]:
@@ -272,9 +270,7 @@ def _piece(scene: Scene, t: int, first: int, indices: tuple[int, ...], asset: As
     sx, sy, tx, ty = placed.upright
     py, px = scene.pitch
     origin = (scene.y[0] - ty) / sy, (scene.x[0] - tx) / sx
-    return Piece(
-        t, first, len(indices), crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling)
-    )
+    return Piece(t, first, len(indices), crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling))
 
 
 _ONE = slice(0, 1, 1)

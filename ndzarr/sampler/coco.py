@@ -53,9 +53,11 @@ class CocoSampler:
 
     Examples
     --------
-    >>> import ndzarr, kwcoco, tempfile
-    >>> dset = kwcoco.CocoDataset.demo("shapes2", verbose=0)
-    >>> sampler = ndzarr.CocoSampler(dset, workdir=tempfile.mkdtemp())
+    >>> import ndzarr, numpy as np, PIL.Image, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> PIL.Image.fromarray(np.zeros((300, 400, 3), "u1")).save(folder + "/a.png")
+    >>> dset = {"images": [{"id": 1, "file_name": folder + "/a.png", "width": 400, "height": 300}]}
+    >>> sampler = ndzarr.CocoSampler(dset, workdir=folder)
     >>> sample = sampler.load_sample({"gid": 1, "cx": 200, "cy": 200, "width": 100, "height": 100})
     >>> sample.image.shape
     (3, 100, 100)

@@ -58,7 +58,7 @@ def _without_nan(
 ) -> np.ndarray[Any, Any] | None:
     """Where pixels hold data, once the target asks for that: NaN never does."""
     if image.dtype.kind in "fc" and image.size and np.isnan(image.min()):  # min propagates NaN
-        return ~np.isnan(image) if valid is None else valid & ~np.isnan(image)
+        return np.asarray(~np.isnan(image) if valid is None else valid & ~np.isnan(image))
     return np.ones((len(image), 1, *scene.n), bool) if valid is None and scene.nodata == "ma" else valid
 
 
@@ -90,7 +90,7 @@ def _as_type(image: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
     limits = np.iinfo(dtype)
     if image.dtype.kind in "iu":
         low, high = max(limits.min, np.iinfo(image.dtype).min), min(limits.max, np.iinfo(image.dtype).max)
-        return np.clip(image, low, high).astype(dtype)
+        return np.asarray(np.clip(image, low, high), dtype)
     return rounded(image, dtype)
 
 

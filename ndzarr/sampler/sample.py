@@ -68,5 +68,7 @@ def _times(scene: Scene) -> np.ndarray[Any, Any]:
     """Dates where every frame has one, else frame indices."""
     real = [f for f in scene.frames if f.gid is not None]
     if all(f.time is not None for f in real):
-        return np.array([np.datetime64("NaT") if f.time is None else f.time for f in scene.frames], "datetime64[ns]")
+        return np.array(
+            [np.datetime64("NaT", "ns") if f.time is None else f.time for f in scene.frames], "datetime64[ns]"
+        )
     return np.array([f.index for f in scene.frames])

@@ -101,7 +101,7 @@ def parse(target: Mapping[str, Any]) -> Target:
     Examples
     --------
     >>> parse({"image_id": 3, "cx": 50, "cy": 40, "width": 20, "height": 10}).centre
-    (40, 50)
+    (40.0, 50.0)
     >>> parse({"gid": 3, "windowdims": (64, 64)})
     Traceback (most recent call last):
     ...
@@ -224,7 +224,7 @@ def _id(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _intervals(given: Mapping[str, Any]) -> tuple[tuple[int, int] | None, tuple[int, int] | None, slice | None]:
+def _intervals(given: Mapping[str, Any]) -> tuple[values.Bounds | None, values.Bounds | None, slice | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
     slices, space = (tuple(given.get(key) or ()) for key in ("slices", "space_slice"))
     time: slice | None = given.get("time_slice")

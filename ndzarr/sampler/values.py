@@ -115,7 +115,7 @@ def pad(value: Any, video: bool) -> tuple[tuple[int, int], ...]:
         pairs = [(0, 0), *pairs]
     if len(pairs) != 3 or (any(pairs[0]) and not video):
         raise TargetError(f"pad={value!r}: expected a number, (y, x), or for videos (t, y, x)")
-    if any(len(p) != 2 or not all(isinstance(n, Integral) and n >= 0 for n in p) for p in pairs):
+    if any(len(p) != 2 or not all(isinstance(n, Integral) and int(n) >= 0 for n in p) for p in pairs):
         raise TargetError(f"pad={value!r}: expected integers of at least 0, or (before, after) per axis")
     return tuple((int(p[0]), int(p[1])) for p in pairs)
 

@@ -24,6 +24,7 @@ from ndzarr.sources.whole import WholeSource
 _HEAD = 1 << 20
 """Bytes in which the codestream has to begin."""
 _SIZ = b"\xff\x4f\xff\x51"
+_END = b"\xff\xd9"
 _COLOURS = {16: RGB, 17: GRAY, 18: RGB}
 """Names of the first components per enumerated colour space: sRGB, grey, sYCC (which OpenJPEG converts)."""
 
@@ -133,6 +134,9 @@ def _decode(path: str) -> Pixels:
 
     with open(path, "rb") as file:
         data = file.read()
+    # Compressed bits never look like this marker.  Older decoders fill what is missing with gray.
+    if data.rfind(_END) < data.find(_SIZ):
+        raise SourceError(f"{path}: this JPEG 2000 file is truncated: its end is missing; fetch or write it again")
     try:
         pixels: Pixels = imagecodecs.jpeg2k_decode(data)
     except (RuntimeError, ValueError) as error:

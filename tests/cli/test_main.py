@@ -8,7 +8,7 @@ import pytest
 
 from ndzarr.cli import _COMMANDS
 
-HEAVY = ("xarray", "dask", "zarr", "kwcoco", "cv2", "pandas", "imagecodecs", "tifffile", "tqdm")
+HEAVY = ("xarray", "dask", "zarr", "kwcoco", "cv2", "pandas", "tifffile", "tqdm")
 
 
 def test_help_lists_every_command_and_shows_an_example(run):

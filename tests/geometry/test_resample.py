@@ -187,6 +187,9 @@ def test_infinity_reaches_only_pixels_that_see_it():
     row = np.array([0, np.inf, 0, 0, 0, 0], "f4")
     assert np.isinf(resample_row(row, Grid(0, 2.0, 3))).tolist() == [True, False, False]
     assert np.isinf(resample_row(row, Grid(0, 1.0, 6))).tolist() == [False, True, False, False, False, False]
+    assert np.isinf(resample_row(row[::-1], Grid(0, 1.5, 4))).tolist() == [False, False, True, True]
+    thirds = resample_row(row, Grid(0, 1 / 3, 18))
+    assert not np.isnan(thirds).any(), "the middle third sees one pixel only"
     up = resample_row(row, Grid(0, 0.5, 12))
     assert not np.isnan(up).any()
     assert np.isinf(up).tolist() == [False] + [True] * 4 + [False] * 7

@@ -250,7 +250,7 @@ def test_a_spawned_process_reads_what_it_was_sent(tmp_path):
         assert same(pool.apply(operator.methodcaller("read", y=slice(5, 9)), (pyramid,)), array[:, 5:9])
 
 
-HEAVY = "torch dask kwcoco kwimage av xarray zarr cv2 pandas PIL tifffile imagecodecs tqdm click scipy".split()
+HEAVY = "torch dask kwcoco kwimage av xarray zarr cv2 pandas PIL tifffile tqdm click scipy".split()
 
 
 def test_importing_ndzarr_starts_no_thread_and_loads_nothing_heavy():

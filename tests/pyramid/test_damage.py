@@ -117,6 +117,20 @@ def test_bytes_that_no_index_speaks_of_change_nothing(store, number):
         assert same(pyramid.read(), array)
 
 
+@pytest.mark.parametrize("entry", [(10**6, 10), (0, 10**6), (2**64 - 2, 5), (5, 2**64 - 2), (2**63, 2**63)])
+def test_an_index_that_points_outside_its_file_is_damage(store, entry):
+    import google_crc32c
+
+    _, pyramid = store
+    file = shards(pyramid)[0]
+    content = file.read_bytes()
+    index = np.frombuffer(content[-(4 * 16 + 4) : -4], "<u8").copy()
+    index[:2] = entry
+    crc = google_crc32c.value(index.tobytes()).to_bytes(4, "little")  # the index itself is whole
+    with Damaged(file, content[: -(4 * 16 + 4)] + index.tobytes() + crc), pytest.raises(DamagedError, match=str(file)):
+        pyramid.read()
+
+
 def test_damage_elsewhere_does_not_keep_windows_from_being_read(store):
     array, pyramid = store
     file = shards(pyramid)[0]

@@ -76,7 +76,9 @@ def film(tmp_path_factory):
     nir = np.stack([photo(48, 60, 9 + t)[..., 0] for t in range(4)]).astype(np.uint16) * 150
     images, annotations = [], []
     for t in range(4):
-        tifffile.imwrite(folder / f"rg{t}.tif", rg[t].transpose(1, 2, 0), photometric="minisblack", planarconfig="contig")
+        tifffile.imwrite(
+            folder / f"rg{t}.tif", rg[t].transpose(1, 2, 0), photometric="minisblack", planarconfig="contig"
+        )
         tifffile.imwrite(folder / f"nir{t}.tif", nir[t])
         assets = [{"file_name": str(folder / f"rg{t}.tif"), "channels": "r|g", "width": 120, "height": 96}]
         if t != 2:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import kwcoco
 import numpy as np
 import pytest
 import tifffile
@@ -92,16 +91,17 @@ def test_annotations_of_a_category_that_is_missing(build):
     sample.ndzarr.draw()
 
 
-def test_annotations_of_an_image_that_is_missing_are_left_out(dataset, tmp_path):
-    content = copy.deepcopy(dataset[0])
-    content["annotations"].append({"id": 99, "image_id": 88, "category_id": 5, "bbox": [0, 0, 5, 5]})
+@KWCOCO_WARNS
+def test_annotations_of_an_image_that_is_missing_are_an_error_or_left_out(build):
+    def change(content):
+        content["annotations"].append({"id": 99, "image_id": 88, "category_id": 5, "bbox": [0, 0, 5, 5]})
+
     try:
-        dset = kwcoco.CocoDataset(content)
-    except Exception:
-        pytest.skip("kwcoco refuses the dataset")
-    sampler = ndzarr.CocoSampler(dset, tmp_path / "work")
+        sampler = build(change)
+    except NdzarrError as error:  # some versions of kwcoco refuse it
+        pytest.skip(str(error))
     assert 99 not in sampler.load_sample(gid=1).annot_id.values
-    assert "image" in refusal(sampler.load_sample, aid=99)
+    assert "gid=88" in refusal(sampler.load_sample, aid=99)
 
 
 def test_images_without_width_and_height_take_the_size_of_their_file(build):
@@ -234,11 +234,7 @@ def test_two_images_of_one_name_keep_their_own_pixels(dataset, tmp_path):
     content = copy.deepcopy(dataset[0])
     for image in content["images"]:
         image["name"] = "same"
-    try:
-        sampler = ndzarr.CocoSampler(content, tmp_path / "work")
-    except NdzarrError as error:
-        assert "same" in str(error)
-        return
+    sampler = ndzarr.CocoSampler(content, tmp_path / "work")
     for gid in (1, 2):
         np.testing.assert_array_equal(sampler.load_sample(gid=gid).image.values, dataset[1][gid].transpose(2, 0, 1))
 

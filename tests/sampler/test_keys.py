@@ -98,7 +98,7 @@ def test_a_fill_that_the_type_does_not_have_is_refused_or_kept_in_a_wider_one(fi
     ],
 )
 def test_pad_adds_context_per_axis_and_side(film, pad, expected):
-    image, valid = both(film, channels="r", space_slice=(slice(10, 20), slice(90, 118)), pad=pad)
+    image, _ = both(film, channels="r", space_slice=(slice(10, 20), slice(90, 118)), pad=pad)
     (top, bottom), (left, right) = expected
     assert image.shape == (1, 10 + top + bottom, 28 + left + right)
     padded = np.pad(film.rg[1][:1], [(0, 0), (9, 9), (9, 9)])
@@ -259,7 +259,8 @@ def test_scaling_moves_coordinates_boxes_and_the_transform_together(film):
 
 
 @pytest.mark.parametrize(
-    ("resolution", "scale"), [("10GSD", 0.5), (10, 0.5), ("20 GSD", 0.25), ("5 meters", 1), ("2.5m", 2), ("1e1 GSD", 0.5)]
+    ("resolution", "scale"),
+    [("10GSD", 0.5), (10, 0.5), ("20 GSD", 0.25), ("5 meters", 1), ("2.5m", 2), ("1e1 GSD", 0.5)],
 )
 @pytest.mark.parametrize("form", ["image", "video"])
 def test_resolution_is_metres_per_pixel_from_the_datasets_metadata(film, resolution, scale, form):

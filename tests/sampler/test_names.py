@@ -76,9 +76,7 @@ def test_negatives_stay_in_the_image_asked_for(sampler):
 
 def test_no_room_for_a_negative_is_said(dataset, tmp_path):  # ndsampler's defect 6
     content = copy.deepcopy(dataset[0])
-    content["annotations"] = [
-        {"id": k, "image_id": k, "category_id": 5, "bbox": [0, 0, 400, 300]} for k in (1, 2)
-    ]
+    content["annotations"] = [{"id": k, "image_id": k, "category_id": 5, "bbox": [0, 0, 400, 300]} for k in (1, 2)]
     sampler = ndzarr.CocoSampler(content, tmp_path / "work")
     with pytest.raises(TargetError, match="no window free of annotations"):
         sampler.load_negative(0, target={"window_dims": (10, 10)})

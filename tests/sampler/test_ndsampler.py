@@ -123,7 +123,9 @@ def test_coarser_bands_are_within_a_grey_level_of_ndsampler(videos):
     assert np.abs(a["im"].astype(float) - b["im"])[:, 8:-8, 8:-8].mean() < 65535 / 255
 
 
-@pytest.mark.parametrize("options", [{"with_annots": ["boxes"]}, {"with_annots": "segmentation"}, {"visible_thresh": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"with_annots": ["boxes"]}, {"with_annots": "segmentation"}, {"visible_thresh": 0.5}]
+)
 def test_options_mean_what_they_mean_to_ndsampler(images, options):
     target = {"gid": 1, "space_slice": (slice(100, 400), slice(100, 400))}
     a, b = load(images, target, **options)

@@ -44,7 +44,9 @@ def test_dims_coordinates_dtype_and_channel_order_are_as_promised(film, variant,
     for name, window, size in (("y", y, n[0]), ("x", x, n[1])):
         pitch = (window.stop - window.start) / size
         np.testing.assert_allclose(sample[name].values, window.start + (np.arange(size) + 0.5) * pitch)
-    assert set(sample.coords) == {"c", "y", "x", "t", "gid", "frame_index"} - (set() if video else {"t", "gid", "frame_index"})
+    assert set(sample.coords) == {"c", "y", "x", "t", "gid", "frame_index"} - (
+        set() if video else {"t", "gid", "frame_index"}
+    )
     if "valid" in sample:
         assert sample.valid.dtype == bool
         assert sample.valid.dims in (dims, tuple(d for d in dims if d != "c"))
@@ -107,7 +109,12 @@ def test_direct_construction_equals_xarrays_public_constructor():
     times = np.array(["2024-01-01", "2024-01-02"], "datetime64[ns]")
     made = dataset(
         {"image": (("t", "c", "y", "x"), image), "valid": (("t", "y", "x"), mask), "gid": (("t",), np.array([3, 4]))},
-        {"t": axis("t", times), "c": names("c", ("r", "g", "b")), "y": centres("y", 8, 2.0, 4), "x": centres("x", -3, 1.5, 5)},
+        {
+            "t": axis("t", times),
+            "c": names("c", ("r", "g", "b")),
+            "y": centres("y", 8, 2.0, 4),
+            "x": centres("x", -3, 1.5, 5),
+        },
         ("gid",),
     )
     public = xarray.Dataset(

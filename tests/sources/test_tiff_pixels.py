@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import struct
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -94,7 +93,8 @@ def test_predictors_are_undone(dtype, kind, rng, tmp_path, read_all):
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 7, 10, 12, 14])
 def test_packed_integers_keep_their_values(bits, rng, tmp_path, read_all):
     pixels = rng.integers(0, 1 << bits, (HEIGHT, WIDTH)).astype(np.uint8 if bits <= 8 else np.uint16)
-    rows = [imagecodecs.packints_encode(row, bits) for row in pixels]
+    split = pixels[..., None] >> np.arange(bits - 1, -1, -1, dtype=pixels.dtype) & 1
+    rows = [np.packbits(row.reshape(-1)).tobytes() for row in split]
     path = tmp_path / "a.tif"
     write_strips(path, rows, WIDTH, bits)
     assert np.array_equal(read_all(path)[0], pixels)
@@ -105,7 +105,10 @@ def test_packed_integers_keep_their_values(bits, rng, tmp_path, read_all):
 def test_fax_compressions_are_as_tifffile_decodes_them(compression, photo, tmp_path, read_all):
     path = tmp_path / "a.tif"
     Image.fromarray(photo).convert("1").save(path, compression=compression)
-    want = tifffile.imread(path)
+    try:
+        want = tifffile.imread(path)
+    except ValueError:
+        pytest.skip("this tifffile does not decode fax")
     assert want.any()
     got = read_all(path)[0]
     assert got.dtype == bool
@@ -197,7 +200,7 @@ def test_a_truncated_stack_is_an_error(more, kept, rng, tmp_path):
     tifffile.imwrite(path, some(rng, (9, 64, 64), "u1"), photometric="minisblack", **more)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(SourceError, match=f"^{path}: "), open_source(path) as source:
+    with pytest.raises(SourceError, match=f"^{path}: .*(truncated|damaged)"), open_source(path) as source:
         source.read({"t": slice(8, 9)})
 
 

@@ -3,7 +3,7 @@
 tifffile parses the file: directories, series, metadata of OME, ImageJ and GDAL.  Pixels are not read through it as
 arrays, which would be whole pages, but segment by segment.
 
-- `chain`, `quiet`: refuse directories that do not end, and hear what tifffile complains about.
+- `chain`, `quiet`: refuse directories that do not end in the file, and hear what tifffile complains about.
 - `layout`: which frame, and which part of it, holds a window of t, c and z.
 - `frame`: where the segments of a frame are in the file, and how they decode.
 - `segments`: read the segments that a window touches, in threads, into the output.

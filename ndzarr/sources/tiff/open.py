@@ -17,7 +17,7 @@ from ndzarr.errors import NdzarrError, SourceError
 from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, reason
 from ndzarr.sources.options import Options
 from ndzarr.sources.orientation import Orientation
-from ndzarr.sources.tiff.chain import refuse_loop
+from ndzarr.sources.tiff.chain import refuse_broken_chain
 from ndzarr.sources.tiff.colour import Conversion
 from ndzarr.sources.tiff.frame import Frames
 from ndzarr.sources.tiff.layout import Layout
@@ -97,7 +97,7 @@ def open_tiff(path: str, options: Options) -> TiffSource:
 
 
 def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSource:
-    refuse_loop(path, tif)
+    refuse_broken_chain(path, tif)
     parsed = parse(path, tif, options, messages)
     frames = Frames(path, tif, parsed.series, parsed.form, parsed.layout.frames.size)
     facts = parsed.facts(messages).settle(options)

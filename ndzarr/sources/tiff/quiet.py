@@ -30,7 +30,8 @@ def _keep(record: logging.LogRecord) -> bool:
     return False
 
 
-logging.getLogger("tifffile").addFilter(_keep)
+for _name in ("tifffile", "tifffile.tifffile"):  # the second until 2023
+    logging.getLogger(_name).addFilter(_keep)
 
 
 @contextmanager
