@@ -15,15 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import ndzarr
 import numpy as np
 from hypothesis import HealthCheck, settings
+
+import ndzarr
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.transcoding import write_pyramid
 
 Array = np.ndarray[Any, Any]
 
-DTYPES = tuple(np.dtype(d) for d in "? u1 i1 u2 i2 u4 i4 u8 i8 f2 f4 f8 c8 c16".split())
+DTYPES = tuple(
+    np.dtype(d) for d in ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8", "c16"]
+)
 """Every type that the hot path reads."""
 
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from arrays import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from ndzarr.geometry.resample import SUPPORT, Grid, resample, taps
 from PIL import Image
+
+from arrays import examples
+from ndzarr.geometry.resample import SUPPORT, Grid, resample, taps
 
 PILLOW = {"linear": Image.Resampling.BILINEAR, "cubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 KERNELS = sorted(PILLOW)
@@ -70,3 +71,12 @@ def test_invalid_pixels_do_not_leak_through_kernels(interpolation, dtype):
     for step in (0.4, 1.0, 1.7, 3.0):
         out = row_of(row, Grid(0.3, step, int(39 / step)), interpolation, valid=valid[None])
         assert set(np.round(out, 3).tolist()) <= {0, 100}, "either all that counts, or what marks missing data"
+
+
+@pytest.mark.parametrize("interpolation", KERNELS)
+def test_infinity_stays_out_of_pixels_that_give_it_no_weight(interpolation):
+    row = np.zeros(20, "f4")
+    row[9] = np.inf
+    out = row_of(row, Grid(0, 1.0, 20), interpolation)
+    assert np.flatnonzero(np.isinf(out)).tolist() == [9]
+    assert not np.isnan(out).any()

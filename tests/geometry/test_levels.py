@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from arrays import examples
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import examples
 from ndzarr.geometry.levels import count, finest_needed, shape_at
 
 

@@ -3,9 +3,10 @@
 from fractions import Fraction
 
 import pytest
-from arrays import examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from arrays import examples
 from ndzarr.errors import WindowError
 from ndzarr.geometry.levels import count, shape_at
 from ndzarr.geometry.region import region, region_at

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from arrays import examples
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import examples
 from ndzarr.geometry.resample import Grid, resample, taps
 
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
@@ -97,7 +98,9 @@ def test_nearest_picks_the_pixel_that_holds_the_centre(case, seed):
     length, grid = case
     row = np.random.default_rng(seed).integers(0, 2**40, length)
     centres = grid.start + (np.arange(grid.n) + 0.5) * grid.step
-    assert np.array_equal(resample_row(row, grid, "nearest"), row[np.clip(np.floor(centres).astype(int), 0, length - 1)])
+    assert np.array_equal(
+        resample_row(row, grid, "nearest"), row[np.clip(np.floor(centres).astype(int), 0, length - 1)]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8", "c8"])

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from arrays import examples
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import examples
 from ndzarr.errors import WindowError
 from ndzarr.geometry.selection import lengths, segments, select
 
@@ -56,7 +57,9 @@ def test_select_selects_what_numpy_slices(case):
     wanted = numpy_read(array, dims, window)
     picked = array
     for axis, want in enumerate(selection):
-        picked = np.take(picked, range(want.start, want.stop, want.step) if isinstance(want, slice) else want, axis=axis)
+        picked = np.take(
+            picked, range(want.start, want.stop, want.step) if isinstance(want, slice) else want, axis=axis
+        )
     assert np.array_equal(picked, wanted)
     assert lengths(selection) == wanted.shape
 

@@ -7,11 +7,11 @@ import dask
 import numpy as np
 import pytest
 import xarray
+
+import ndzarr
 from arrays import make, random_array
 from ndzarr.errors import OptionError, WindowError
 from ndzarr.pyramid.layout import Encoding
-
-import ndzarr
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,12 @@ def test_stores_of_other_writers_are_lazy_too(tmp_path, sharded, zarr_format):
         sharded = False
     array = random_array((40, 50), "i2")
     written = zarr.create_array(
-        tmp_path / "a", shape=(40, 50), chunks=(8, 8), shards=(16, 16) if sharded else None, dtype="i2", zarr_format=zarr_format
+        tmp_path / "a",
+        shape=(40, 50),
+        chunks=(8, 8),
+        shards=(16, 16) if sharded else None,
+        dtype="i2",
+        zarr_format=zarr_format,
     )
     written[...] = array
     lazy = ndzarr.open(tmp_path / "a").to_xarray()

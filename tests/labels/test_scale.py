@@ -3,9 +3,10 @@
 import cv2
 import numpy as np
 import pytest
-from arrays import examples, make
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import examples, make
 
 SIDE = 900
 
@@ -116,7 +117,9 @@ def test_no_seams_at_the_borders_of_chunks(scene):
     whole = pyramid.window(scale=0.6).values
     error = np.abs(whole - mean((0, SIDE), (0, SIDE), whole.shape[-2:])).mean(axis=0)
     borders = [round(128 * k * 0.6) for k in range(1, 7)]
-    seams = np.concatenate([error[b - 1 : b + 1].ravel() for b in borders] + [error[:, b - 1 : b + 1].ravel() for b in borders])
+    seams = np.concatenate(
+        [error[b - 1 : b + 1].ravel() for b in borders] + [error[:, b - 1 : b + 1].ravel() for b in borders]
+    )
     assert seams.mean() < error.mean() + 0.1
 
 

@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 import zarr
-from arrays import DTYPES, make, random_array
-from ndzarr.labels.show import THUMBNAIL, displayable, thumbnail
-from ndzarr.pyramid.layout import Encoding
 from PIL import Image
 
 import ndzarr
+from arrays import DTYPES, make, random_array
+from ndzarr.labels.show import THUMBNAIL, displayable, thumbnail
+from ndzarr.pyramid.layout import Encoding
 
 
 def picture(pyramid):
@@ -96,10 +96,19 @@ def test_videos_and_volumes_show_their_first_frame_and_plane(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "names"),
-    [((20,), None), ((20, 30), None), ((20, 30), ("lat", "lon")), ((2, 3, 4, 20, 30), None), ((0, 5), None), ((2,) * 6, None)],
+    [
+        ((20,), None),
+        ((20, 30), None),
+        ((20, 30), ("lat", "lon")),
+        ((2, 3, 4, 20, 30), None),
+        ((0, 5), None),
+        ((2,) * 6, None),
+    ],
 )
 def test_arrays_of_any_number_of_axes_are_shown(tmp_path, shape, names):
-    zarr.create_array(tmp_path / "a", shape=shape, chunks=tuple(max(1, n) for n in shape), dtype="u1", dimension_names=names)
+    zarr.create_array(
+        tmp_path / "a", shape=shape, chunks=tuple(max(1, n) for n in shape), dtype="u1", dimension_names=names
+    )
     pyramid = ndzarr.open(tmp_path / "a")
     assert "uint8" in repr(pyramid)
     assert "uint8" in pyramid._repr_html_()

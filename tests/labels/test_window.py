@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import xarray
-from arrays import examples, make, random_array
 from hypothesis import given
 from hypothesis import strategies as st
-from ndzarr.errors import OptionError, WindowError
-from ndzarr.pyramid.layout import Encoding
 
 import ndzarr
+from arrays import examples, make, random_array
+from ndzarr.errors import OptionError, WindowError
+from ndzarr.pyramid.layout import Encoding
 
 SIZE = (3, 300, 410)
 

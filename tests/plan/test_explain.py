@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+
+import ndzarr
 from arrays import make, random_array
 from ndzarr.plan.plan import plan_reads
 from ndzarr.pyramid.layout import Encoding
-
-import ndzarr
 
 MISSING = 2**64 - 1
 
@@ -43,7 +43,9 @@ def brute_force(requests):
     known = {path: stored_chunks(path) for path, _, _ in requests}
     for w, (path, window, itemsize) in enumerate(requests):
         inner, _ = known[path]
-        per_axis = [sorted({i // c for i in range(s.start, s.stop, s.step or 1)}) for s, c in zip(window, inner, strict=True)]
+        per_axis = [
+            sorted({i // c for i in range(s.start, s.stop, s.step or 1)}) for s, c in zip(window, inner, strict=True)
+        ]
         for chunk in product(*per_axis):
             users.setdefault((path, chunk, itemsize), set()).add(w)
         wanted += itemsize * prod(len(range(s.start, s.stop, s.step or 1)) for s in window)
@@ -62,7 +64,9 @@ def counts(cost):
 def windows_of(rng, shape, n):
     for _ in range(n):
         starts = [int(rng.integers(0, m)) for m in shape]
-        yield tuple(slice(s, int(rng.integers(s, m)) + 1, int(rng.integers(1, 3))) for s, m in zip(starts, shape, strict=True))
+        yield tuple(
+            slice(s, int(rng.integers(s, m)) + 1, int(rng.integers(1, 3))) for s, m in zip(starts, shape, strict=True)
+        )
 
 
 @pytest.mark.parametrize("chunks", [(), (("y", 32), ("x", 48)), (("c", 1), ("y", 20), ("x", 20))])

@@ -7,9 +7,10 @@ from math import prod
 
 import numpy as np
 import pytest
-from arrays import examples
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import examples
 from ndzarr.geometry.selection import lengths, select
 from ndzarr.plan.plan import plan_reads
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import ndzarr
 from arrays import make, random_array, same
 from ndzarr.pyramid import cache
 from ndzarr.pyramid.cache import SHARDS, ChunkCache, Folder, ShardCache
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.shard import Shard
-
-import ndzarr
 
 ROOT = Path(ndzarr.__file__).parents[1]
 SMALL = Encoding(chunks=(("y", 32), ("x", 32)), shard=64)
@@ -147,7 +147,9 @@ for _ in range(2):
         assert (pyramid.read(y=slice(y, y + 16)) == 7).all()
 print("fine")
 """
-    pyramid = make(tmp_path, np.full((1, 300, 300), 7, "u1"), encoding=Encoding(chunks=(("y", 16), ("x", 16)), shard=16))
+    pyramid = make(
+        tmp_path, np.full((1, 300, 300), 7, "u1"), encoding=Encoding(chunks=(("y", 16), ("x", 16)), shard=16)
+    )
     assert run(script, pyramid.path) == "fine\n"
 
 
@@ -250,7 +252,22 @@ def test_a_spawned_process_reads_what_it_was_sent(tmp_path):
         assert same(pool.apply(operator.methodcaller("read", y=slice(5, 9)), (pyramid,)), array[:, 5:9])
 
 
-HEAVY = "torch dask kwcoco kwimage av xarray zarr cv2 pandas PIL tifffile tqdm click scipy".split()
+HEAVY = [
+    "torch",
+    "dask",
+    "kwcoco",
+    "kwimage",
+    "av",
+    "xarray",
+    "zarr",
+    "cv2",
+    "pandas",
+    "PIL",
+    "tifffile",
+    "tqdm",
+    "click",
+    "scipy",
+]
 
 
 def test_importing_ndzarr_starts_no_thread_and_loads_nothing_heavy():

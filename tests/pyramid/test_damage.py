@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import examples, make, random_array, same
 from hypothesis import given
 from hypothesis import strategies as st
+
+import ndzarr
+from arrays import examples, make, random_array, same
 from ndzarr.errors import DamagedError, StoreError
 from ndzarr.pyramid.cache import SHARDS
 from ndzarr.pyramid.layout import Encoding
-
-import ndzarr
 
 ENCODINGS = {
     "fast": Encoding(chunks=(("y", 32), ("x", 32)), shard=64),
@@ -82,8 +82,9 @@ def test_a_truncated_shard_is_damage_that_names_the_file(store, data, number):
     array, pyramid = store
     file = shards(pyramid)[number]
     content = file.read_bytes()
-    with Damaged(file, content[: data.draw(st.integers(0, len(content) - 1))]), pytest.raises(
-        DamagedError, match=str(file)
+    with (
+        Damaged(file, content[: data.draw(st.integers(0, len(content) - 1))]),
+        pytest.raises(DamagedError, match=str(file)),
     ):
         pyramid.read()
     assert same(pyramid.read(), array)

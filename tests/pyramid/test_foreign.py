@@ -2,19 +2,18 @@
 
 import tempfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorstore as ts
 import zarr
 import zarr.codecs as zc
-from arrays import DTYPES, examples, random_array, same, through_tensorstore, through_zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from ndzarr.errors import DamagedError, MissingError, StoreError
 
 import ndzarr
+from arrays import DTYPES, examples, random_array, same, through_tensorstore, through_zarr
+from ndzarr.errors import DamagedError, MissingError, StoreError
 
 HOT, SLOW = "memory map", "zarr-python"
 
@@ -188,7 +187,9 @@ def test_plans_mix_arrays_of_both_engines(tmp_path):
     arrays, requests = [], []
     for k, compressor in enumerate((zc.GzipCodec(), zc.ZstdCodec(), zc.GzipCodec())):
         array = random_array((20, 20), "i4", k)
-        written = zarr.create_array(tmp_path / str(k), shape=(20, 20), chunks=(8, 8), dtype="i4", compressors=compressor)
+        written = zarr.create_array(
+            tmp_path / str(k), shape=(20, 20), chunks=(8, 8), dtype="i4", compressors=compressor
+        )
         written[...] = array
         arrays.append(array)
         requests.append((ndzarr.open(tmp_path / str(k)).levels[0].array, (slice(3, 17, 2), (1, 19))))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
+
 from arrays import make, random_array, same, through_tensorstore, through_zarr
 from ndzarr.pyramid.layout import Encoding
 from validate import validate_multiscales, validate_ome

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import ndzarr
 from arrays import ArraySource, make, random_array, same
 from ndzarr.errors import ExistsError, MissingError, NdzarrError, SourceError, WriteError
 from ndzarr.pyramid import publish, writer
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.transcoding import write_pyramid
-
-import ndzarr
 
 ROOT = Path(ndzarr.__file__).parents[1]
 
@@ -56,7 +56,9 @@ def test_an_encoder_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "words"), [(28, "disk is full"), (13, "may not be written"), (24, "too many open files")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(28, "disk is full"), (13, "may not be written"), (24, "too many open files")]
+)
 def test_a_disk_that_fails_is_said_to_and_leaves_nothing(tmp_path, monkeypatch, number, words):
     def fail(self, *args):
         raise OSError(number, os.strerror(number))

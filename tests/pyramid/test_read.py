@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import DTYPES, examples, make, random_array, same, through_tensorstore, through_zarr
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import DTYPES, examples, make, random_array, same, through_tensorstore, through_zarr
 from ndzarr.errors import WindowError
 from ndzarr.pyramid.layout import Encoding
 
@@ -41,11 +42,16 @@ def cut(array, window):
 def stores(draw):
     """(array, dims, arguments of `make`); one long axis, so that there are levels."""
     dims = draw(st.sampled_from(AXES))
-    lengths = {d: draw(st.integers(1, 5)) for d in dims} | {"y": draw(st.integers(1, 70)), "x": draw(st.integers(1, 70))}
+    lengths = {d: draw(st.integers(1, 5)) for d in dims} | {
+        "y": draw(st.integers(1, 70)),
+        "x": draw(st.integers(1, 70)),
+    }
     if draw(st.booleans()):
         lengths[draw(st.sampled_from("yx"))] = draw(st.integers(257, 530))
     shape = tuple(lengths[d] for d in dims)
-    array = random_array(shape, draw(st.sampled_from(DTYPES)), draw(st.integers(0, 99)), draw(st.sampled_from((0, 0.7, 1))))
+    array = random_array(
+        shape, draw(st.sampled_from(DTYPES)), draw(st.integers(0, 99)), draw(st.sampled_from((0, 0.7, 1)))
+    )
     chunks = tuple((d, draw(st.integers(1, 64))) for d in dims if draw(st.integers(0, 2)) == 0)
     encoding = Encoding(
         draw(st.sampled_from(("fast", "compact"))), draw(st.sampled_from(("intensity", "labels"))), chunks,
@@ -76,7 +82,9 @@ def test_any_window_of_any_store_is_numpys_slice_of_it(case, data):
             assert same(pyramid.read(k, **named[0]), cut(whole, windows[0]))
 
 
-@pytest.fixture(scope="module", params=[("u1", ()), ("u2", (("y", 64), ("x", 65)))], ids=["chunks of 128", "of 64 x 65"])
+@pytest.fixture(
+    scope="module", params=[("u1", ()), ("u2", (("y", 64), ("x", 65)))], ids=["chunks of 128", "of 64 x 65"]
+)
 def edged(request, tmp_path_factory):
     dtype, chunks = request.param
     array = random_array((2, 200, 201), dtype)

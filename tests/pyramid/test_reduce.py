@@ -6,9 +6,10 @@ from math import ceil, floor, isnan
 
 import numpy as np
 import pytest
-from arrays import DTYPES, examples, make, random_array
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import DTYPES, examples, make, random_array
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.reduce import reducer
 

@@ -7,20 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import ArraySource, examples, make, random_array, same, through_zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.transcoding import write_pyramid
 
 import ndzarr
+from arrays import ArraySource, examples, make, random_array, same, through_zarr
+from ndzarr.pyramid.layout import Encoding
+from ndzarr.transcoding import write_pyramid
 
 ROOT = Path(ndzarr.__file__).parents[1]
 
 
 @st.composite
 def sources(draw):
-    dims = draw(st.sampled_from((("c", "y", "x"), ("t", "c", "y", "x"), ("c", "z", "y", "x"), ("t", "c", "z", "y", "x"))))
+    dims = draw(
+        st.sampled_from((("c", "y", "x"), ("t", "c", "y", "x"), ("c", "z", "y", "x"), ("t", "c", "z", "y", "x")))
+    )
     lengths = {"t": draw(st.integers(1, 7)), "z": draw(st.integers(1, 4)), "c": draw(st.integers(1, 9))}
     lengths |= {"y": draw(st.integers(1, 60)), "x": draw(st.integers(1, 40))}
     chunks = {d: draw(st.integers(1, 12)) for d in dims if draw(st.booleans())}
@@ -61,7 +63,9 @@ def test_the_number_of_workers_changes_no_byte(tmp_path, workers):
     assert stores[0] == stores[1]
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 600), (1, 600, 1), (9, 2, 2), (1, 256, 256), (1, 257, 257), (2, 255, 513)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 1, 600), (1, 600, 1), (9, 2, 2), (1, 256, 256), (1, 257, 257), (2, 255, 513)]
+)
 @pytest.mark.parametrize("preset", ["fast", "compact"])
 def test_shapes_at_the_borders(tmp_path, shape, preset):
     array = random_array(shape, "u2")

@@ -87,6 +87,7 @@ def test_a_truncated_file_is_an_error(form, kept, photo, save):
         if form == "jxl"
         else imagecodecs.jpeg2k_encode(photo, level=0, codecformat=form)
     )
+    data = data.rstrip(b"\0")  # older encoders leave zeros behind the end
     path = save("image", data[: int(len(data) * kept)])
     with pytest.raises(SourceError, match=f"^{path}: "), open_source(path) as source:
         source.read({})
