@@ -97,7 +97,7 @@ def make(
 
 
 def random_array(shape: Sequence[int], dtype: Any, seed: int = 0, zeros: float = 0.0) -> Array:
-    """Any bits of a dtype (floats finite and moderate); a fraction of large blocks is zero, as missing chunks are made of."""
+    """Any bits of a dtype (floats finite and moderate); a fraction of large blocks is zero, as missing chunks are."""
     rng = np.random.default_rng(seed)
     dtype = np.dtype(dtype)
     if dtype.kind == "b":

@@ -188,9 +188,9 @@ def _and_not_nan(image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
 
 def _weighted(image: np.ndarray[Any, Any], down: Any, across: Any, finite: bool = True) -> np.ndarray[Any, Any]:
     """Sum of taps along y, then along x; rows are gathered whole, columns as rows of the transpose."""
-    image = _along_rows(image, *down, finite)
+    image = _along_rows(image, down[0], down[1], finite)
     turned = np.ascontiguousarray(np.swapaxes(image, -1, -2))
-    return np.swapaxes(_along_rows(turned, *across, finite), -1, -2)
+    return np.swapaxes(_along_rows(turned, across[0], across[1], finite), -1, -2)
 
 
 def _along_rows(

@@ -134,7 +134,7 @@ def _decode(path: str) -> Pixels:
 
     with open(path, "rb") as file:
         data = file.read()
-    # Compressed bits never look like this marker.  Older decoders fill what is missing with gray.
+    # Compressed bits never look like this marker.  Older decoders fill with gray what is missing.
     if data.rfind(_END) < data.find(_SIZ):
         raise SourceError(f"{path}: this JPEG 2000 file is truncated: its end is missing; fetch or write it again")
     try:

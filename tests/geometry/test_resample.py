@@ -1,5 +1,7 @@
 """Resampling against sums written out."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -159,7 +161,7 @@ def test_invalid_pixels_do_not_count(seed, step, dtype):
     grid = Grid(0.0, step, int(30 / step))
     out = resample_row(row, grid, valid=valid)
     edges = np.arange(grid.n + 1) * step
-    for j, (a, b) in enumerate(zip(edges, edges[1:], strict=False)):
+    for j, (a, b) in enumerate(pairwise(edges)):
         weight = np.clip(np.minimum(b, np.arange(1, 31)) - np.maximum(a, np.arange(30)), 0, None) * valid
         weight[weight < 1e-9] = 0
         if not weight.any():

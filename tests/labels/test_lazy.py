@@ -66,9 +66,19 @@ def test_a_level_that_does_not_exist_is_refused(store):
 
 
 INDICES = [
-    np.s_[0], np.s_[..., 5], np.s_[1, 2, 3, 4], np.s_[:, ::-1], np.s_[..., ::-3], np.s_[:, :, 10:200:7, -50:],
-    np.s_[:, [2, 0]], np.s_[:, :, [5, 299, 7]], np.s_[..., 419:], np.s_[0, :, 5:5], np.s_[:, :, -1], np.s_[:, :, 290:9999],
-]  # fmt: skip
+    np.s_[0],
+    np.s_[..., 5],
+    np.s_[1, 2, 3, 4],
+    np.s_[:, ::-1],
+    np.s_[..., ::-3],
+    np.s_[:, :, 10:200:7, -50:],
+    np.s_[:, [2, 0]],
+    np.s_[:, :, [5, 299, 7]],
+    np.s_[..., 419:],
+    np.s_[0, :, 5:5],
+    np.s_[:, :, -1],
+    np.s_[:, :, 290:9999],
+]
 
 
 @pytest.mark.parametrize("index", INDICES, ids=str)

@@ -27,8 +27,16 @@ def picture(pyramid):
 def test_the_text_says_what_there_is(tmp_path):
     pyramid = make(tmp_path, random_array((3, 300, 301), "u2"), channels=("red", "green", "blue"), nodata=9.0)
     text = repr(pyramid)
-    for words in ("ndzarr.Pyramid 'a.zarr'", "c: 3, y: 300, x: 301", "uint16", "red green blue", "nodata   9", pyramid.path,
-                  "level 0  3 x 300 x 301, in chunks of 3 x 128 x 128", "level 1  3 x 150 x 151"):  # fmt: skip
+    for words in (
+        "ndzarr.Pyramid 'a.zarr'",
+        "c: 3, y: 300, x: 301",
+        "uint16",
+        "red green blue",
+        "nodata   9",
+        pyramid.path,
+        "level 0  3 x 300 x 301, in chunks of 3 x 128 x 128",
+        "level 1  3 x 150 x 151",
+    ):
         assert words in text
     assert "kind" not in text
     assert repr(pyramid.levels[1]) == "<Level 1/2: 3 x 150 x 151, chunks 3 x 128 x 128>"

@@ -90,9 +90,10 @@ def test_coordinates_are_pixel_centres_in_native_pixels_at_any_scale(rgb, window
     inside = [
         (out[d].values + pitch / 2 > 1e-4 * pitch) & (out[d].values - pitch / 2 < length - 1e-4 * pitch)
         for d, length, pitch in (
-            ("y", SIZE[1], (y.stop - y.start) / sizes[0]), ("x", SIZE[2], (x.stop - x.start) / sizes[1]),
+            ("y", SIZE[1], (y.stop - y.start) / sizes[0]),
+            ("x", SIZE[2], (x.stop - x.start) / sizes[1]),
         )
-    ]  # fmt: skip
+    ]
     wanted = inside[0][:, None] & inside[1]
     valid = out.coords["valid"].values if "valid" in out.coords else np.ones(wanted.shape, bool)
     assert np.array_equal(valid, wanted)
@@ -101,26 +102,32 @@ def test_coordinates_are_pixel_centres_in_native_pixels_at_any_scale(rgb, window
 def test_a_window_is_what_xarrays_own_constructor_makes(rgb, video):
     array, pyramid = rgb
     wanted = xarray.DataArray(
-        array[:, 10:20, 5:9], {"c": ["r", "g", "b"], "y": np.arange(10.5, 20), "x": np.arange(5.5, 9)}, ("c", "y", "x"),
+        array[:, 10:20, 5:9],
+        {"c": ["r", "g", "b"], "y": np.arange(10.5, 20), "x": np.arange(5.5, 9)},
+        ("c", "y", "x"),
         name="image",
-    )  # fmt: skip
+    )
     xarray.testing.assert_identical(pyramid.window(y=slice(10, 20), x=slice(5, 9)), wanted)
-    valid = (("y", "x"), np.array([[False] * 4] + [[True] * 4]))
+    valid = (("y", "x"), np.array([[False] * 4, [True] * 4]))
     wanted = xarray.DataArray(
         np.concatenate([np.zeros((3, 1, 4), "u1"), array[:, :1, 5:9]], axis=1),
-        {"c": ["r", "g", "b"], "y": [-0.5, 0.5], "x": np.arange(5.5, 9), "valid": valid}, ("c", "y", "x"), name="image",
-    )  # fmt: skip
+        {"c": ["r", "g", "b"], "y": [-0.5, 0.5], "x": np.arange(5.5, 9), "valid": valid},
+        ("c", "y", "x"),
+        name="image",
+    )
     xarray.testing.assert_identical(pyramid.window(y=slice(-1, 1), x=slice(5, 9)), wanted)
     array, pyramid = video
     wanted = xarray.DataArray(
-        array[1:3, :, :2, :3], {"t": [0.04, 0.08], "c": ["c0", "c1"], "y": [0.5, 1.5], "x": [0.5, 1.5, 2.5]},
-        ("t", "c", "y", "x"), name="image",
-    )  # fmt: skip
+        array[1:3, :, :2, :3],
+        {"t": [0.04, 0.08], "c": ["c0", "c1"], "y": [0.5, 1.5], "x": [0.5, 1.5, 2.5]},
+        ("t", "c", "y", "x"),
+        name="image",
+    )
     xarray.testing.assert_identical(pyramid.window(t=slice(1, 3), y=slice(0, 2), x=slice(0, 3)), wanted)
 
 
-def test_what_comes_back_behaves_as_any_dataarray(rgb, tmp_path):
-    array, pyramid = rgb
+def test_what_comes_back_behaves_as_any_dataarray(rgb):
+    _, pyramid = rgb
     out = pyramid.window(y=slice(10, 30), x=slice(5, 25), scale=0.5)
     assert out.sel(c="g").dims == ("y", "x")
     assert out.sel(y=15, method="nearest").y == 15
@@ -138,10 +145,17 @@ def test_what_comes_back_behaves_as_any_dataarray(rgb, tmp_path):
 @pytest.mark.parametrize(
     ("channels", "picked"),
     [
-        (["g"], [1]), (["b", "r"], [2, 0]), ("b", [2]), ([2, "r"], [2, 0]), (slice(1, 3), [1, 2]), (slice(None, None, 2), [0, 2]),
-        (["g", "g"], [1, 1]), (np.array([2, 1]), [2, 1]), (None, [0, 1, 2]),
+        (["g"], [1]),
+        (["b", "r"], [2, 0]),
+        ("b", [2]),
+        ([2, "r"], [2, 0]),
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, 2), [0, 2]),
+        (["g", "g"], [1, 1]),
+        (np.array([2, 1]), [2, 1]),
+        (None, [0, 1, 2]),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.3])
 def test_channels_come_by_name_in_the_order_asked_for(rgb, channels, picked, scale):
     _, pyramid = rgb

@@ -1,5 +1,6 @@
 """What `explain` says of real stores, against the files themselves."""
 
+import json
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -17,9 +18,7 @@ MISSING = 2**64 - 1
 
 
 def stored_chunks(path):
-    """The oracle: chunk position to its size, read from the shard files of a level by the letter of the specification."""
-    import json
-
+    """The oracle: chunk position to its size, read from the shard files by the letter of the specification."""
     meta = json.loads(Path(path, "zarr.json").read_text())
     outer = meta["chunk_grid"]["configuration"]["chunk_shape"]
     inner = meta["codecs"][0]["configuration"]["chunk_shape"]

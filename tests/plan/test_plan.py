@@ -21,7 +21,7 @@ class Chunks:
 
     shape: tuple
     chunks: tuple
-    dtype: np.dtype = np.dtype("u2")
+    dtype: np.dtype = field(default_factory=lambda: np.dtype("u2"))
     sizes: dict = field(default_factory=dict)
     engine: str = "fake"
     name: str = "fake"

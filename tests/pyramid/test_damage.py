@@ -54,8 +54,11 @@ class Damaged:
 
 def test_every_shard_of_a_store_is_a_file_so_that_a_lost_one_is_noticed(store):
     assert [p.relative_to(Path(store[1].path, "0/image/c")).as_posix() for p in shards(store[1])] == [
-        "0/0/0", "0/0/1", "0/1/0", "0/1/1",
-    ]  # fmt: skip
+        "0/0/0",
+        "0/0/1",
+        "0/1/0",
+        "0/1/1",
+    ]
 
 
 @given(st.data(), st.integers(0, 3), st.integers(1, 255))
@@ -94,11 +97,16 @@ def test_a_truncated_shard_is_damage_that_names_the_file(store, data, number):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda b: b + b"\0", lambda b: b[1:], lambda b: bytes(len(b)), lambda b: b"\xff" * len(b), lambda b: b[:-1],
-        lambda b: b"", lambda b: None,
+        lambda b: b + b"\0",
+        lambda b: b[1:],
+        lambda b: bytes(len(b)),
+        lambda b: b"\xff" * len(b),
+        lambda b: b[:-1],
+        lambda b: b"",
+        lambda b: None,
     ],
     ids=["a byte more", "first byte lost", "zeros", "ones", "last byte lost", "empty", "deleted"],
-)  # fmt: skip
+)
 def test_a_shard_of_other_bytes_is_damage_that_names_the_file(store, number, change):
     array, pyramid = store
     file = shards(pyramid)[number]

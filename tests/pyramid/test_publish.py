@@ -130,7 +130,7 @@ def test_a_destination_that_exists_is_refused_before_anything_is_read(tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(MissingError, match="the directory .*nowhere does not exist"):
+    with pytest.raises(MissingError, match=r"the directory .*nowhere does not exist"):
         make(tmp_path / "nowhere", random_array((1, 30, 30), "u1"))
 
 
@@ -243,11 +243,15 @@ class Short(ArraySource):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda rows: rows[:, :-1], lambda rows: rows[:, :, :-1], lambda rows: rows[:, :0], lambda rows: rows.astype("u2"),
-        lambda rows: np.repeat(rows, 2, axis=1), lambda rows: rows[:1],
+        lambda rows: rows[:, :-1],
+        lambda rows: rows[:, :, :-1],
+        lambda rows: rows[:, :0],
+        lambda rows: rows.astype("u2"),
+        lambda rows: np.repeat(rows, 2, axis=1),
+        lambda rows: rows[:1],
     ],
     ids=["a row short", "a column short", "no rows", "another type", "too many rows", "a channel short"],
-)  # fmt: skip
+)
 def test_a_source_that_gives_other_rows_than_it_promised_is_refused(tmp_path, change):
     with pytest.raises(SourceError, match="the source"):
         write_pyramid(Short(change, random_array((3, 300, 300), "u1")), tmp_path / "a.zarr", Encoding())

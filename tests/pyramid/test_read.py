@@ -54,9 +54,11 @@ def stores(draw):
     )
     chunks = tuple((d, draw(st.integers(1, 64))) for d in dims if draw(st.integers(0, 2)) == 0)
     encoding = Encoding(
-        draw(st.sampled_from(("fast", "compact"))), draw(st.sampled_from(("intensity", "labels"))), chunks,
+        draw(st.sampled_from(("fast", "compact"))),
+        draw(st.sampled_from(("intensity", "labels"))),
+        chunks,
         shard=draw(st.sampled_from((16, 64, 100, 2048))),
-    )  # fmt: skip
+    )
     options = {"band": draw(st.integers(1, 80)), "interleaved": draw(st.booleans()), "workers": draw(st.integers(1, 2))}
     return array, dims, {"encoding": encoding, **options}
 

@@ -161,9 +161,12 @@ def test_a_nodata_value_that_no_pixel_can_have_marks_nothing(nodata):
 
 
 @given(
-    seed=st.integers(0, 2**16), shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    dtype=st.sampled_from(("u1", "i4", "u8", "f4")), classes=st.integers(1, 5), level=st.integers(1, 2),
-)  # fmt: skip
+    seed=st.integers(0, 2**16),
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    dtype=st.sampled_from(("u1", "i4", "u8", "f4")),
+    classes=st.integers(1, 5),
+    level=st.integers(1, 2),
+)
 @examples(60)
 def test_labels_take_the_most_frequent_and_the_first_where_they_tie(seed, shape, dtype, classes, level):
     image = np.random.default_rng(seed).integers(0, classes, shape).astype(dtype)

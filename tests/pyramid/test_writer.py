@@ -114,9 +114,12 @@ def test_memory_does_not_grow_with_the_height_of_the_image(tmp_path, preset):
     peaks = []
     for height in (20_000, 80_000):
         done = subprocess.run(
-            [sys.executable, "-c", TALL, str(tmp_path), str(height), preset], text=True, capture_output=True, timeout=100,
+            [sys.executable, "-c", TALL, str(tmp_path), str(height), preset],
+            text=True,
+            capture_output=True,
+            timeout=100,
             env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": ""},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout) / 1024)
     short, tall = peaks

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 
 from ndzarr.errors import NdzarrError, SourceError
+from ndzarr.sources.array import ArraySource
 from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, reason
 from ndzarr.sources.options import Options
 from ndzarr.sources.orientation import Orientation
@@ -24,6 +25,7 @@ from ndzarr.sources.tiff.layout import Layout
 from ndzarr.sources.tiff.parsed import parse
 from ndzarr.sources.tiff.quiet import listening
 from ndzarr.sources.tiff.segments import Request, SegmentReader
+from ndzarr.sources.tiff.shaped import open_shaped
 
 
 class TiffSource(BaseSource):
@@ -79,7 +81,7 @@ class TiffSource(BaseSource):
         self._reader.forget()
 
 
-def open_tiff(path: str, options: Options) -> TiffSource:
+def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
     """Open a TIFF file of any flavour that tifffile knows."""
     with listening() as messages:
         try:
@@ -87,6 +89,10 @@ def open_tiff(path: str, options: Options) -> TiffSource:
         except Exception as error:  # damaged files raise whatever they provoke in the parser
             raise _unparsed(path, messages, error) from error
         try:
+            refuse_broken_chain(path, tif)  # before tifffile looks for series: it would follow a loop for ever
+            if (shaped := open_shaped(path, tif, options)) is not None:
+                tif.close()
+                return shaped
             return _open(path, tif, options, messages)
         except NdzarrError:
             tif.close()
@@ -97,7 +103,6 @@ def open_tiff(path: str, options: Options) -> TiffSource:
 
 
 def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSource:
-    refuse_broken_chain(path, tif)
     parsed = parse(path, tif, options, messages)
     frames = Frames(path, tif, parsed.series, parsed.form, parsed.layout.frames.size)
     facts = parsed.facts(messages).settle(options)
