@@ -132,7 +132,10 @@ class Library:
         WriteError
             The library's directory cannot be written, or the disk is full.
         """
-        request = as_request(source, orient, axes, channels, nodata)
+        return self.find(as_request(source, orient, axes, channels, nodata))
+
+    def find(self, request: Request) -> Pyramid:
+        """The pyramid of a request in the form that `as_request` gives it; see `pyramid`."""
         try:
             seen = signature(request.path)
         except OSError:

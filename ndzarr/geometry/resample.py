@@ -231,13 +231,19 @@ def rounded(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
     if dtype.kind not in "iu":
         return values.astype(dtype, copy=False)
     values = np.rint(values)
+    low, high = _limits(dtype)
     if dtype.itemsize < 8:
-        limits = np.iinfo(dtype)
-        clipped: np.ndarray[Any, Any] = np.clip(values, limits.min, limits.max)
-        return clipped.astype(dtype)  # cubic and lanczos overshoot at edges
+        np.clip(values, low, high, out=values)  # cubic and lanczos overshoot at edges
+        return values.astype(dtype)
     # float64 has no number for the largest 64-bit integers: what is rounded up to 2**63 or 2**64 would wrap.
-    limits = np.iinfo(dtype)
-    above = values >= float(limits.max)
-    out = np.where(above, 0, np.maximum(values, float(limits.min))).astype(dtype)
-    out[above] = limits.max
+    above = values >= float(high)
+    out = np.where(above, 0, np.maximum(values, float(low))).astype(dtype)
+    out[above] = high
     return out
+
+
+@lru_cache(maxsize=16)
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Smallest and largest integer; asking numpy costs as much as rounding a small crop."""
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)

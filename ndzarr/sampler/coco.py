@@ -12,18 +12,19 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.library import Library, Request, default_root
+from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import plan_crops
+from ndzarr.request import Request, as_request
 from ndzarr.sampler.annotations import AnnotationTable, Lookup, find, tabulate
 from ndzarr.sampler.assembly import Composition, compose, read
 from ndzarr.sampler.dataset import Dataset, coerce
@@ -187,8 +188,7 @@ class CocoSampler:
 
     def pyramid(self, asset: Asset) -> Pyramid:
         """The pyramid of an asset, transcoded now if need be."""
-        path, orient, _, _, nodata = _request(asset)
-        return self.library.pyramid(path, orient=orient, nodata=nodata)
+        return self.library.find(_request(asset))
 
     def frame(self, gid: Any) -> Frame:
         """An image with its assets."""
@@ -347,6 +347,7 @@ class CocoSampler:
         return self.dset.index.name_to_cat[name]["id"]
 
 
+@lru_cache(maxsize=1 << 16)
 def _request(asset: Asset) -> Request:
     """What the library is asked for: the orientation that fits the stated size, and the stated nodata."""
-    return Request(asset.path, True if asset.size is None else asset.size, nodata=asset.nodata)
+    return as_request(asset.path, True if asset.size is None else asset.size, nodata=asset.nodata)
