@@ -30,6 +30,7 @@ def open_shaped(path: str, tif: Any, options: Options) -> ArraySource | None:
     height, width, samples = series.shape
     if not _is_interleaved(height, width, samples, options):
         return None
+    options.check_pixels(path, height, width, whole=False)
     dtype = series.dtype.newbyteorder(tif.byteorder)
     pixels = np.memmap(path, dtype, "r", series.dataoffset, series.shape)
     orient: Any = True  # rows of pixels have no orientation, and their size is checked here
