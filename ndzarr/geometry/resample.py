@@ -42,7 +42,7 @@ class Grid:
         return self.step == 1 and float(self.start).is_integer()
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def taps(
     grid: Grid, length: int, interpolation: str, antialias: bool = True
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
