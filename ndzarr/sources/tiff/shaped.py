@@ -1,7 +1,7 @@
 """When are the pages of a TIFF not images, but the rows of one?
 
-`tifffile.imwrite(path, array)` of an array (y, x, c) takes c for x unless it is told otherwise, and writes each row as a
-page of x times c pixels; kwcoco's demo data are written so.  Such a file says the array's shape in its description, and
+`tifffile.imwrite(path, array)` of an array (y, x, c) takes c for x unless told otherwise, and writes each row as a
+page of x times c pixels; kwcoco's demo data are so.  Such a file says the array's shape in its description, and
 its pages lie one after the other.  It is read as the array, if nobody says that it is a stack, where
 
 - its last axis is no longer than RGBA's, as for arrays in memory, or
