@@ -205,7 +205,33 @@ def read_crops(
     ]
     cache = crops[0].pyramid.cache if crops else None
     execute(plan, landing, cache)
+    _resample_alike(crops, images, landing)
     return [(image, _finish(c, image, pixels)) for c, image, pixels in zip(crops, images, landing, strict=True)]
+
+
+SMALL = 1 << 20
+"""Bytes up to which crops are worth stacking: calls, not pixels, take the time to resample them."""
+
+
+def _resample_alike(
+    crops: Sequence[Crop], images: Sequence[np.ndarray[Any, Any]], landing: list[np.ndarray[Any, Any]]
+) -> None:
+    """
+    Resample together the small crops that lie alike on their levels, such as the frames of a video.
+
+    Where that was done, `landing` holds the image itself.
+    """
+    alike: dict[Any, list[int]] = {}
+    for k, (c, pixels) in enumerate(zip(crops, landing, strict=True)):
+        if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.nodata is None and 0 < pixels.nbytes <= SMALL:
+            alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
+    for (y, x, sampling, _, _), members in alike.items():
+        stack = np.stack([landing[k] for k in members])
+        done = resample(stack, y, x, sampling.interpolation, None, bool(sampling.antialias))
+        for k, part in zip(members, done, strict=True):
+            cut = crops[k].region
+            images[k][..., cut.y.target, cut.x.target] = part
+            landing[k] = images[k]
 
 
 def _blank(c: Crop) -> np.ndarray[Any, Any]:
@@ -214,12 +240,15 @@ def _blank(c: Crop) -> np.ndarray[Any, Any]:
 
 
 def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    """Resample where that is needed, and say which pixels are real."""
+    """Resample where that is still needed, and say which pixels are real."""
     cut, nodata = c.region, c.pyramid.nodata
+    ready = cut.exact or pixels is image
+    if ready and nodata is None and not cut.padded:
+        return None
     inside = (..., cut.y.target, cut.x.target)
     marker = as_pixel(nodata, c.pyramid.dtype)
     present = None if nodata is None else holds_data(pixels, marker)
-    if not cut.exact and cut.y.grid.n and cut.x.grid.n:
+    if not ready and cut.y.grid.n and cut.x.grid.n:
         image[inside] = resample(
             pixels, cut.y.grid, cut.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
         )
