@@ -4,7 +4,9 @@
    always follows one that leaves the processor's caches in a bad state.
 2. At step i, function k of K does job i + k*n/K (of n): all do the same jobs, but none does the job that another has
    just done, whose bytes would still lie in the cache. Readers of one file would otherwise profit from each other.
-3. A job's time is its median over the rounds; ratios and differences are taken job by job, and their median is what
+3. Where a step is a *burst* of several jobs, each function does them in one go: all but the first of them find its own
+   code and data in the caches, as in a loop that does nothing else.
+4. A job's time is its median over the rounds; ratios and differences are taken job by job, and their median is what
    counts.
 """
 
@@ -50,20 +52,19 @@ class Race:
         return float(np.median(self.jobs(name) - self.jobs(base)))
 
 
-def race(contestants: Mapping[str, Callable[[int], Any]], jobs: int, rounds: int = 3, warm: bool = True) -> Race:
+def race(contestants: Mapping[str, Callable[[int], Any]], jobs: int, rounds: int = 3, burst: int = 1) -> Race:
     """
-    Let functions of a job's number take turns.
+    Let functions of a job's number take turns, after doing every job once, untimed.
 
     Parameters
     ----------
-    warm
-        Do every job once before, untimed.
+    burst
+        Jobs that a function does in a row.
     """
     runners = list(contestants.values())
-    if warm:
-        for runner in runners:
-            for i in range(jobs):
-                runner(i)
+    for runner in runners:
+        for i in range(jobs):
+            runner(i)
     seconds = np.empty((len(runners), rounds, jobs))
     shift = max(1, jobs // len(runners))
     order, rng = list(range(len(runners))), random.Random(0)
@@ -73,13 +74,15 @@ def race(contestants: Mapping[str, Callable[[int], Any]], jobs: int, rounds: int
     gc.disable()
     try:
         for turn in range(rounds):
-            for i in range(jobs):
+            for i in range(0, jobs, burst):
                 rng.shuffle(order)
                 for k in order:
-                    runner, job = runners[k], (i + k * shift) % jobs
-                    start = clock()
-                    runner(job)
-                    seconds[k, turn, job] = clock() - start
+                    runner = runners[k]
+                    for j in range(i, min(i + burst, jobs)):
+                        job = (j + k * shift) % jobs
+                        start = clock()
+                        runner(job)
+                        seconds[k, turn, job] = clock() - start
             gc.collect()
     finally:
         if enabled:

@@ -9,8 +9,9 @@ A `ReadPlan` knows neither files nor codecs.  The same plan serves one crop, a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any, Protocol, TypeAlias
 
@@ -54,7 +55,7 @@ ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
 """One chunk to decode, once: (index of the array in the plan, position in its chunk grid, parts)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadPlan:
     """Deduplicated chunk reads for a sequence of windows."""
 
@@ -64,8 +65,20 @@ class ReadPlan:
     """(index of the array, selection) of each window, in the order asked for."""
     shapes: tuple[tuple[int, ...], ...]
     """Shape of the output of each window, along the axes of its array."""
-    reads: tuple[ChunkRead, ...]
-    """Every chunk that holds a pixel of a window, each exactly once."""
+
+    @cached_property
+    def reads(self) -> tuple[ChunkRead, ...]:
+        """Every chunk that holds a pixel of a window, each exactly once; found when first asked for."""
+        wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
+        for w, (a, selection) in enumerate(self.windows):
+            for position, source, target in cuts(self.arrays[a], selection):
+                parts = wanted.get((a, position))
+                if parts is None:
+                    wanted[a, position] = [(w, source, target)]
+                else:
+                    parts.append((w, source, target))
+        keys = sorted(wanted) if len(self.windows) > 1 else wanted
+        return tuple([(*key, tuple(wanted[key])) for key in keys])
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -90,26 +103,18 @@ def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
     arrays: list[Chunked] = []
     number: dict[int, int] = {}
     windows: list[tuple[int, Selection]] = []
-    wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
     for array, selection in requests:
         a = number.get(id(array), -1)
         if a < 0:
             a = number[id(array)] = len(arrays)
             arrays.append(array)
-        w = len(windows)
         windows.append((a, selection))
-        cuts = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
-        for cut in product(*cuts):
-            position, source, target = zip(*cut, strict=True)
-            parts = wanted.get((a, position))
-            if parts is None:
-                wanted[a, position] = [(w, source, target)]
-            else:
-                parts.append((w, source, target))
-    keys = sorted(wanted) if len(windows) > 1 else wanted
-    return ReadPlan(
-        arrays=tuple(arrays),
-        windows=tuple(windows),
-        shapes=tuple([lengths(selection) for _, selection in windows]),
-        reads=tuple([(*key, tuple(wanted[key])) for key in keys]),
-    )
+    return ReadPlan(tuple(arrays), tuple(windows), tuple([lengths(selection) for _, selection in windows]))
+
+
+def cuts(
+    array: Chunked, selection: Selection
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
+    """(position of the chunk, place in the chunk, place in the output) of each part of a window, in C order."""
+    for cut in product(*[segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]):
+        yield zip(*cut, strict=True)  # type: ignore[misc]

@@ -64,6 +64,12 @@ class ChunkCodec:
         """Shape of a chunk in the order in which its pixels are stored."""
         return self.shape if self.order is None else tuple(self.shape[i] for i in self.order)
 
+    @property
+    def threaded_bytes(self) -> int:
+        """Size of a chunk from which on decoding outside Python's lock is long enough for two threads to gain by it."""
+        slow = self.compressor in ("zstd", "jpeg") or self.cname == "zstd" or self.delta
+        return 128 << 10 if slow else 512 << 10
+
     def scratch(self) -> np.ndarray[Any, Any]:
         """A new buffer to decode into, with axes in the stored order."""
         if self.compressor != "jpeg":
