@@ -80,7 +80,7 @@ def test_a_tiny_cache_of_shards_is_slower_but_right(tmp_path, tiny_shard_cache, 
 
 def test_threads_decode_large_plans_into_the_right_places(tmp_path):
     array = random_array((3, 2500, 2500), "u2")
-    pyramid = make(tmp_path, array)
+    pyramid = make(tmp_path, array, encoding=LARGE_CHUNKS)
     windows = [{"y": slice(i, i + 700), "x": slice(2 * i, 2 * i + 900)} for i in range(0, 900, 130)]
     for window, pixels in zip(windows, pyramid.read_many(windows), strict=True):
         assert same(pixels, array[:, window["y"], window["x"]])
@@ -208,6 +208,9 @@ def test_a_pyramid_pickled_by_a_relative_path_is_found_from_elsewhere(tmp_path, 
     assert pickle.loads(content).shape == (1, 20, 20)
 
 
+LARGE_CHUNKS = Encoding(chunks=(("x", 512), ("y", 512)))
+"""Threads decode only chunks that take long."""
+
 FORKING = """
 import multiprocessing, os, sys, threading, warnings
 import numpy as np, ndzarr
@@ -240,8 +243,8 @@ print("fine")
 
 
 def test_a_fork_after_threads_were_used_reads_on_its_own(tmp_path):
-    array = random_array((3, 2000, 2000), "u1")
-    assert run(FORKING, make(tmp_path, array).path) == "fine\n"
+    array = random_array((3, 2600, 2600), "u1")
+    assert run(FORKING, make(tmp_path, array, encoding=LARGE_CHUNKS).path) == "fine\n"
 
 
 def test_a_spawned_process_reads_what_it_was_sent(tmp_path):
