@@ -6,3 +6,8 @@ from hypothesis import settings
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # kwcoco writes its demo data into the user's cache, and two processes that make the same ones spoil each other's files.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ["XDG_CACHE_HOME"] = os.path.join(cache, "ndzarr-tests", worker)
