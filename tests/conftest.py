@@ -1,4 +1,4 @@
-"""How hard does hypothesis try? In CI the same examples every time, and no deadline on a shared machine."""
+"""How hard does hypothesis try (in CI the same examples every time, and no deadline), and where do demo data go?"""
 
 import os
 
@@ -8,6 +8,6 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    # kwcoco writes its demo data into the user's cache, and two processes that make the same ones spoil each other's files.
+    # kwcoco writes its demo data into the user's cache; two processes that make the same ones spoil each other's.
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     os.environ["XDG_CACHE_HOME"] = os.path.join(cache, "ndzarr-tests", worker)
