@@ -203,7 +203,7 @@ def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: Py
 
 def _is_blank(chunk: np.ndarray[Any, Any]) -> bool:
     """True where all pixels are the fill value, to the bit: -0.0 is not."""
-    if chunk.any():
+    if chunk[(0,) * chunk.ndim] or chunk.any():  # one pixel nearly always tells, and costs a hundredth of them all
         return False
     parts = (chunk.real, chunk.imag) if chunk.dtype.kind == "c" else (chunk,)
     return chunk.dtype.kind not in "fc" or not any(np.signbit(part).any() for part in parts)
