@@ -94,7 +94,7 @@ class Data:
     @cached_property
     def pixels(self) -> Pixels:
         """The image itself, (y, x, c), mapped."""
-        return np.load(self.npy, mmap_mode="r")
+        return np.load(self.npy, mmap_mode="r")  # type: ignore[no-any-return]
 
     @property
     def tif(self) -> Path:

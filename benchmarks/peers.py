@@ -1,6 +1,6 @@
 """How does ndzarr compare with the libraries that people use today, and does it reach its targets?
 
-    python -m benchmarks.peers                            # everything; half an hour with all peers installed
+    python -m benchmarks.peers                            # everything; five to ten minutes with all peers
     python -m benchmarks.peers --quick                    # a small image, once: to see that it works
     python -m benchmarks.peers --only crops,many          # some of it
     python -m benchmarks.peers --dir data --out docs/benchmarks.md --json peers.json

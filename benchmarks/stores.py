@@ -66,8 +66,8 @@ def write_source(path: Path, pixels: Pixels) -> None:
         tifffile.imwrite(path, np.moveaxis(pixels, 0, -1), photometric="rgb", tile=(256, 256))
     else:
         planes = pixels if len(pixels) > 1 else pixels[0]
-        planar = {"planarconfig": "separate"} if len(pixels) > 1 else {}
-        tifffile.imwrite(path, planes, photometric="minisblack", tile=(256, 256), **planar)
+        planar = "separate" if len(pixels) > 1 else None
+        tifffile.imwrite(path, planes, photometric="minisblack", tile=(256, 256), planarconfig=planar)
 
 
 def options(kind: str) -> dict[str, Any]:
