@@ -75,7 +75,7 @@ def options(kind: str) -> dict[str, Any]:
     return {"kind": "labels"} if kind == "labels" else {}
 
 
-def windows(edge: int, n: int = CROPS, seed: int = 0) -> list[dict[str, slice]]:
+def windows(edge: int, n: int = CROPS, seed: int = 0) -> list[dict[str, Any]]:
     """Random windows within the images."""
     rng = random.Random(seed)
     corners = [(rng.randrange(EDGE - edge), rng.randrange(EDGE - edge)) for _ in range(n)]

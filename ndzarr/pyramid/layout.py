@@ -110,7 +110,7 @@ def codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[Any], en
         if classes:
             return replace(blosc, cname="lz4hc", level=6, shuffle="noshuffle")
         if bytewise:
-            return replace(blosc, cname="lz4hc", level=3, shuffle="bitshuffle")
+            return replace(blosc, cname="lz4hc", level=2, shuffle="bitshuffle")
         return replace(blosc, cname="lz4hc", level=4, shuffle="shuffle")
     if encoding.preset == "compact":
         if classes:
