@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ndzarr.errors import NdzarrError
+from ndzarr.inplace.open import open
 from ndzarr.plan.plan import ReadPlan
-from ndzarr.pyramid.open import open_pyramid as open
 from ndzarr.pyramid.pyramid import Pyramid
 
 if TYPE_CHECKING:

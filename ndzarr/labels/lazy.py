@@ -16,7 +16,6 @@ from dask.base import tokenize
 
 from ndzarr.errors import OptionError
 from ndzarr.labels.window import level_coordinates
-from ndzarr.pyramid.array import ChunkArray
 from ndzarr.pyramid.pyramid import Pyramid
 
 
@@ -57,7 +56,7 @@ def _attrs(pyramid: Pyramid) -> dict[str, Any]:
 
 
 def _blocks(pyramid: Pyramid, array: Any, chunks: str | Mapping[str, int]) -> tuple[int, ...]:
-    shard = array.shards if isinstance(array, ChunkArray) else array.chunks
+    shard = array.shards if array.chunked else array.chunks
     if chunks == "shards":
         return tuple(min(n, max(1, length)) for n, length in zip(shard, array.shape, strict=True))
     if isinstance(chunks, Mapping):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class ChunkArray:
         "sharded",
     )
 
+    chunked: Literal[True] = True
     engine = "memory map"
 
     def __init__(
@@ -136,6 +137,8 @@ class ZarrArray:
 
     __slots__ = ("_zarr", "chunks", "dtype", "engine", "fill", "name", "shape")
 
+    chunked: Literal[False] = False
+
     def __init__(self, array: Any, name: str, reason: str) -> None:
         self._zarr = array
         self.name = name
@@ -149,8 +152,11 @@ class ZarrArray:
         """zarr-python does not tell beforehand."""
         return
 
-    def read(self, selection: Selection) -> np.ndarray[Any, Any]:
-        """The pixels of a selection."""
+    def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
+        """The pixels of each selection."""
+        return [self._read(selection) for selection in selections]
+
+    def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
         if not all(lengths(selection)):  # zarr-python takes no empty sequence of indices
             return np.empty(lengths(selection), self.dtype)
         if all(isinstance(s, slice) for s in selection):

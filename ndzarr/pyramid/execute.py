@@ -5,7 +5,7 @@
 2. Large plans of large chunks are cut into runs of neighbouring chunks, one per thread.  All others are decoded where
    they are asked for: between two chunks a thread needs Python's lock, and waiting for it costs as much as decoding a
    small chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
-3. Windows of arrays that only zarr-python can read go through it, window by window.
+3. Arrays that are read by something else (zarr-python, a video decoder) are given all of their windows at once.
 
 No event loop; no thread exists before the first large plan, and none survives a fork.
 """
@@ -23,8 +23,8 @@ import numpy as np
 
 from ndzarr.geometry.selection import Selection
 from ndzarr.plan.plan import ChunkRead, Part, ReadPlan, cuts
-from ndzarr.pyramid.array import ChunkArray, ZarrArray
 from ndzarr.pyramid.cache import ChunkCache
+from ndzarr.pyramid.stored import Decoded, Stored
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -64,9 +64,9 @@ def execute(
     if len(plan.windows) == 1 and cache is None and _is_small(arrays[0], out[0]):
         _decode_window(arrays[0], plan.windows[0][1], out[0])
         return list(out)
-    for i, (a, selection) in enumerate(plan.windows):
-        if isinstance(arrays[a], ZarrArray):
-            out[i][...] = arrays[a].read(selection)
+    for a, array in enumerate(arrays):
+        if not array.chunked:
+            _read_windows(plan, a, out)
     runs = _runs(plan, threads)
     if len(runs) == 1:
         _decode(runs[0], arrays, out, cache)
@@ -82,12 +82,20 @@ def execute(
     return list(out)
 
 
-def _is_small(array: ChunkArray | ZarrArray, out: np.ndarray[Any, Any]) -> bool:
+def _read_windows(plan: ReadPlan, number: int, out: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Read all windows of an array that is not decoded chunk by chunk."""
+    array: Any = plan.arrays[number]
+    mine = [i for i, (a, _) in enumerate(plan.windows) if a == number]
+    for i, pixels in zip(mine, array.read([plan.windows[i][1] for i in mine]), strict=True):
+        out[i][...] = pixels
+
+
+def _is_small(array: Stored, out: np.ndarray[Any, Any]) -> bool:
     """True for a window that is decoded by one thread, and not straight into the output."""
-    return isinstance(array, ChunkArray) and out.nbytes < THREADED_BYTES and out.shape[-1] != array.chunks[-1]
+    return array.chunked and out.nbytes < THREADED_BYTES and out.shape[-1] != array.chunks[-1]
 
 
-def _decode_window(array: ChunkArray, selection: Selection, out: np.ndarray[Any, Any]) -> None:
+def _decode_window(array: Decoded, selection: Selection, out: np.ndarray[Any, Any]) -> None:
     """What `_decode` does, for one window: its chunks are all different, so there is nothing to gather first."""
     scratch = array.codec.scratch()
     view = array.codec.view(scratch)
@@ -100,9 +108,9 @@ def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
     reads = plan.reads
     if not reads:
         return [reads]
-    array = plan.arrays[reads[0][0]]
+    array: Any = plan.arrays[reads[0][0]]
     chunk = prod(array.chunks) * array.dtype.itemsize
-    if threads is None and (not isinstance(array, ChunkArray) or chunk < array.codec.threaded_bytes):
+    if threads is None and (not array.chunked or chunk < array.codec.threaded_bytes):
         return [reads]
     n = min(threads or PROCESSORS, len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
     borders = [len(reads) * i // n for i in range(n + 1)]
@@ -111,7 +119,7 @@ def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
 
 def _decode(
     reads: Sequence[ChunkRead],
-    arrays: Sequence[ChunkArray | ZarrArray],
+    arrays: Sequence[Stored],
     out: Sequence[np.ndarray[Any, Any]],
     cache: ChunkCache | None,
 ) -> None:
@@ -119,7 +127,7 @@ def _decode(
     scratch = view = np.empty(0)
     for number, chunk, parts in reads:
         array = arrays[number]
-        if isinstance(array, ZarrArray):
+        if not array.chunked:
             continue
         decoded: np.ndarray[Any, Any] | None
         if cache is not None:
@@ -137,7 +145,7 @@ def _decode(
             out[window][target] = array.fill if decoded is None else decoded[source]
 
 
-def _exact_target(array: ChunkArray, part: Part, out: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
+def _exact_target(array: Decoded, part: Part, out: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
     """The part of the output that is exactly one decoded chunk, if it is contiguous there."""
     window, _, target = part
     whole = out[window]
@@ -148,7 +156,7 @@ def _exact_target(array: ChunkArray, part: Part, out: Sequence[np.ndarray[Any, A
     return view if view.shape == array.chunks and view.flags.c_contiguous else None
 
 
-def _through_cache(array: ChunkArray, chunk: tuple[int, ...], cache: ChunkCache) -> np.ndarray[Any, Any] | None:
+def _through_cache(array: Decoded, chunk: tuple[int, ...], cache: ChunkCache) -> np.ndarray[Any, Any] | None:
     key = array.key(chunk)
     held = cache.get(key)
     if held is None:

@@ -6,7 +6,7 @@ labelled and padded (`window`), lazy (`to_xarray`, `to_datatree`).  It pickles t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,9 +16,9 @@ import numpy as np
 from ndzarr.errors import WindowError, did_you_mean
 from ndzarr.geometry.selection import Selection, select
 from ndzarr.plan.plan import ReadPlan, plan_reads
-from ndzarr.pyramid.array import ChunkArray, ZarrArray
 from ndzarr.pyramid.cache import ChunkCache
 from ndzarr.pyramid.execute import execute
+from ndzarr.pyramid.stored import Stored
 
 if TYPE_CHECKING:
     import xarray
@@ -31,7 +31,7 @@ Axis: TypeAlias = "slice | Sequence[int] | Sequence[str] | None"
 class Level:
     """One level of a pyramid."""
 
-    array: ChunkArray | ZarrArray
+    array: Stored
     """Where its pixels are."""
     factors: tuple[float, ...]
     """Native pixels per pixel of this level, along each axis of the pyramid."""
@@ -67,7 +67,9 @@ class Pyramid:
         channels: tuple[str, ...],
         attrs: Mapping[str, Any],
         cache_bytes: int = 0,
+        reopen: Callable[[str, int], Pyramid] | None = None,
     ) -> None:
+        self._reopen = reopen
         self.path = path
         """Absolute path or URL of the store."""
         self.dims = dims
@@ -172,7 +174,7 @@ class Pyramid:
         """What `read_many` would read; `plan(...).explain()` says what that costs."""
         return plan_reads([self._request(level, window) for window in windows])
 
-    def _request(self, level: int, window: Mapping[str, Axis]) -> tuple[ChunkArray | ZarrArray, Selection]:
+    def _request(self, level: int, window: Mapping[str, Axis]) -> tuple[Stored, Selection]:
         channels = window.get("c")
         if channels is not None and not isinstance(channels, slice):
             window = {**window, "c": self.channel_indices(channels)}
@@ -286,8 +288,8 @@ class Pyramid:
     def __reduce__(self) -> tuple[Any, ...]:
         from ndzarr.pyramid.open import open_pyramid
 
-        return open_pyramid, (self.path, self.cache.max_bytes if self.cache else 0)
+        return self._reopen or open_pyramid, (self.path, self.cache.max_bytes if self.cache else 0)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        keys = [a.key(()) if isinstance(a := level.array, ChunkArray) else a.name for level in self.levels]
+        keys = [a.key(()) if (a := level.array).chunked else a.name for level in self.levels]
         return (type(self).__name__, self.path, keys)

@@ -143,7 +143,7 @@ def _tallies(pyramid: Pyramid, progress: bool, threads: int | None) -> Iterator[
     try:
         jobs = []
         for level in pyramid.levels:
-            array = level.array
+            array: Any = level.array
             if isinstance(array, ZarrArray):
                 jobs += [pool.submit(_through_zarr, array, chunk) for chunk in _grid(array.shape, array.chunks)]
                 continue
@@ -215,7 +215,7 @@ def _decode(
 def _through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     box = tuple(slice(i * c, min(n, (i + 1) * c), 1) for i, c, n in zip(chunk, array.chunks, array.shape, strict=True))
     try:
-        pixels = array.read(box)
+        [pixels] = array.read([box])
     except Exception as error:  # whatever a codec raises
         return _Tally(1, 0, 0, [Problem(array.name, chunk, f"zarr-python cannot read it ({error!r})")])
     return _Tally(1, 0, pixels.nbytes, [])

@@ -1,0 +1,1 @@
+"""Files that are read where they lie, through the same interface as pyramids."""
