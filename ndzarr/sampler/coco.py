@@ -29,7 +29,7 @@ from ndzarr.sampler.ndsampler_names import NdsamplerNames
 from ndzarr.sampler.resolve import resolve, resolved
 from ndzarr.sampler.sample import Context, label
 from ndzarr.sampler.scene import Asset, Frame, Scene
-from ndzarr.sampler.target import Target, parse
+from ndzarr.sampler.target import Target, merged, parse
 
 if TYPE_CHECKING:
     import xarray
@@ -133,7 +133,7 @@ class CocoSampler(NdsamplerNames):
         TargetError
             The target is not understood, or names something that the dataset does not have.
         """
-        given = {**(target or {}), **keys}
+        given = merged(target, keys)
         parsed = parse(given)
         scene = resolve(parsed, self._dataset, self._pixel_size)
         lookup = Lookup(with_annots, annot_ids, visible_thresh, clip)

@@ -20,7 +20,7 @@ from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Frame, Scene
-from ndzarr.sampler.target import Target, parse
+from ndzarr.sampler.target import Target, merged, parse
 from ndzarr.sampler.values import interval
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Sampler:
         """
         from ndzarr.labels.window import label
 
-        given = {**(target or {}), **keys}
+        given = merged(target, keys)
         wanted = parse(given)
         cut = self._crop(wanted)
         [(image, valid)] = read_crops([cut])

@@ -23,18 +23,24 @@ ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_i
 
 KEYS = (
     "gid", "gids", "vidid", "aid", "key",
-    "cx", "cy", "width", "height", "slices", "space_slice", "time_slice", "window_dims", "x", "y", "z", "t",
+    "cx", "cy", "width", "height", "slices", "space_slice", "time_slice", "time_start", "time_stop", "time_step",
+    "window_dims", "x", "y", "z", "t",
     "channels", "scale", "resolution", "output_dims", "interpolation", "antialias",
     "pad", "padkw", "fill", "nodata", "dtype", "use_native_scale", "realign_native", "lazy", "finalize",
 )  # fmt: skip
 """All keys that mean something to a sampler."""
 
 NOTES = (
-    "category_id", "label", "weight", "tag", "space_dims", "data_dims", "annot_idx",
+    "category_id", "category_ids", "annot_ids", "n_annots", "kind", "coverage", "valid_fraction", "quality",
+    "probability", "group", "split", "label", "weight", "tag", "space_dims", "data_dims", "annot_idx",
     "as_xarray", "optimize", "legacy_target", "legacy_annots", "verbose_ndsample",
 )  # fmt: skip
 """Keys that tables of targets, and targets that were resolved, carry along, and ndsampler's switches that mean nothing
 here; they do not change what is loaded."""
+
+
+NOTE = "note_"
+"""Keys that begin so are notes too: columns of one's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,17 @@ class Target:
     """Return a dask-backed sample."""
     sampling: Sampling = AUTO
     """Interpolation and anti-aliasing."""
+
+
+def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """A target, which may be a row of a table with missing values, and further keys."""
+    if target is None:
+        return dict(keys)
+    if hasattr(target, "iloc"):
+        from ndzarr.targets.rows import present
+
+        target = present(target)
+    return {**target, **keys}
 
 
 def parse(target: Mapping[str, Any]) -> Target:
@@ -147,7 +164,7 @@ def _without_aliases(target: Mapping[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, value in target.items():
         key = ALIASES.get(name, name)
-        if key in NOTES:
+        if key in NOTES or name.startswith(NOTE):
             continue
         if key not in KEYS:
             raise TargetError(f"unknown key {name!r} in a target{did_you_mean(name, (*KEYS, *ALIASES))}")
@@ -228,6 +245,12 @@ def _intervals(given: Mapping[str, Any]) -> tuple[values.Bounds | None, values.B
     """Intervals along y and x, and the slice along time, however they were given."""
     slices, space = (tuple(given.get(key) or ()) for key in ("slices", "space_slice"))
     time: slice | None = given.get("time_slice")
+    parts = tuple(given.get(f"time_{part}") for part in ("start", "stop", "step"))
+    if parts != (None, None, None):
+        flat = slice(*(None if part is None else int(part) for part in parts))
+        if time not in (None, flat):
+            raise TargetError(f"a target has both time_slice={time!r} and its parts, {flat!r}; give only one of them")
+        time = flat
     if len(slices) == 3:
         if time not in (None, slices[0]):
             raise TargetError(f"a target has both slices={slices!r} and time_slice={time!r}; give only one of them")

@@ -1,0 +1,1 @@
+"""Which windows to read: tables of targets."""

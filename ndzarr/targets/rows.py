@@ -1,0 +1,102 @@
+"""How do a table, a dictionary and a list of dictionaries become targets?
+
+Whatever takes many targets takes all of these.  Rows of a table become dictionaries only when they are needed, so that
+a million of them cost nothing beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
+
+from ndzarr.errors import TargetError
+
+if TYPE_CHECKING:
+    import pandas
+
+Targets: TypeAlias = "pandas.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]]"
+"""A table with a column per key, one target, or any number of them."""
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """
+    Targets in their order, as dictionaries made when asked for.
+
+    Parameters
+    ----------
+    targets
+        In a table, a missing value (None, NaN, NaT, NA) means that the target does not have that key.
+
+    Raises
+    ------
+    TargetError
+        It is none of these.
+
+    Examples
+    --------
+    >>> import pandas
+    >>> Rows(pandas.DataFrame({"gid": [1, 2], "cx": [5.0, None]}))[1]
+    {'gid': 2}
+    """
+
+    def __init__(self, targets: Targets | Rows) -> None:
+        self._items: Any
+        if isinstance(targets, Rows):
+            self._items = targets._items
+        elif hasattr(targets, "iloc") and hasattr(targets, "columns"):
+            self._items = targets
+        elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
+            self._items = [targets]
+        elif isinstance(targets, Iterable) and not isinstance(targets, str | bytes):
+            self._items = list(targets)
+        else:
+            raise TargetError(f"targets={targets!r}: expected a target, a sequence of targets or a pandas table")
+
+    @property
+    def frame(self) -> pandas.DataFrame | None:
+        """The table, if it is one."""
+        return None if isinstance(self._items, list) else self._items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Rows:
+        if isinstance(index, slice):
+            return Rows(self._items[index] if self.frame is None else self._items.iloc[index])
+        if self.frame is None:
+            return present(self._items[index]) if hasattr(self._items[index], "iloc") else dict(self._items[index])
+        row = self._items.iloc[index : index + 1 or None]
+        return list(Rows(row))[0]  # noqa: RUF015
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self.frame is None:
+            return iter([self[k] for k in range(len(self._items))])
+        columns = {str(name): self._items[name].tolist() for name in self._items.columns}
+        return iter([_row(columns, k) for k in range(len(self._items))])
+
+    def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Rows:
+        """Some of them, in the order given."""
+        if self.frame is None:
+            return Rows([self._items[int(k)] for k in indices])
+        return Rows(self._items.iloc[np.asarray(indices, np.intp)])
+
+
+def present(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without its missing values."""
+    return {str(name): value for name, value in row.items() if not _is_missing(value)}
+
+
+def _row(columns: Mapping[str, list[Any]], k: int) -> dict[str, Any]:
+    return {name: values[k] for name, values in columns.items() if not _is_missing(values[k])}
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and value != value
