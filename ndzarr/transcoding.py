@@ -25,6 +25,7 @@ from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.publish import publishing, refuse_existing
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import reducer
+from ndzarr.pyramid.volume import halve
 from ndzarr.pyramid.writer import PyramidWriter
 from ndzarr.sources.source import Source
 
@@ -43,6 +44,9 @@ def transcode(
     nodata: float | None = None,
     orient: bool | tuple[int, int] = True,
     chunks: Mapping[str, int] | None = None,
+    access: str = "frames",
+    reduce: str = "yx",
+    stack: str = "t",
     overwrite: bool = False,
     progress: bool = False,
     workers: int | None = None,
@@ -55,7 +59,7 @@ def transcode(
     ----------
     source
         Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a Zarr array, or a
-        numpy, dask, xarray or Zarr array.
+        numpy, dask, xarray or Zarr array; or a list of them, or a pattern such as 'frames/*.png', that become one.
     dest
         Directory of the store to make; conventionally ends in .zarr.
     preset
@@ -71,7 +75,14 @@ def transcode(
     orient
         Turn photographs upright by their EXIF orientation; (width, height) takes whichever orientation has that size.
     chunks
-        Lengths of chunks by axis, where the preset's do not suit.
+        Lengths of chunks by axis, where those of `preset` and `access` do not suit.
+    access
+        How frames or planes will be read: 'frames' (whole ones), 'tubes' (short windows through many), 'mixed'; see
+        docs/layouts.md.
+    reduce
+        The axes that levels halve: 'yx', or 'zyx' for volumes whose planes are as close as their pixels.
+    stack
+        What the images of a list are: frames, 't', or planes, 'z'.
     overwrite
         Replace `dest` if it exists, once the new store is complete.
     progress
@@ -96,11 +107,11 @@ def transcode(
     """
     from ndzarr.sources.open import open_source
 
-    encoding = Encoding(preset, kind, chunks_option(chunks))
+    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
     target = Path(os.path.abspath(dest))
     refuse_existing(target, overwrite)
     with open_source(
-        source, axes=axes, channels=channels, nodata=nodata, orient=orient, max_pixels=max_pixels
+        source, axes=axes, channels=channels, nodata=nodata, orient=orient, max_pixels=max_pixels, stack=stack
     ) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
     return open_pyramid(target)
@@ -133,14 +144,20 @@ def write_pyramid(
     origin = identity(source.name) if origin is None else origin
     about = _describe(source, encoding, origin)
     levels = _levels(source, encoding)
-    reduce = reducer(source.dtype, encoding.kind, source.nodata)
+    volume = "z" in encoding.reduce and "z" in source.dims
+    reduce = reducer(source.dtype, encoding.kind, source.nodata, volume)
     with publishing(dest, overwrite) as work:
-        with PyramidWriter(work, levels, reduce, workers) as writer, _bar(source, progress) as bar:
+        with (
+            PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer,
+            _bar(source, progress) as bar,
+        ):
             for block, window in _bands(source, levels[0]):
                 rows = source.read(window)
                 writer.write(block, rows)
                 bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
             writer.finish()
+        if volume:
+            halve(work, levels, reduce, workers)
         metadata.write(work, about, levels, [_display(source.dtype)] * len(source.channels))
         _refuse_changed(origin)
 
@@ -177,8 +194,8 @@ def _levels(source: Source, encoding: Encoding) -> list[LevelShape]:
     height, width = source.shape[-2:]
     out = []
     for k in range(geometry.count(height, width)):
-        shape = geometry.shape_at(k, source.dims, source.shape)
-        factors = tuple(2**k if d in ("y", "x") else 1 for d in source.dims)
+        shape = geometry.shape_at(k, source.dims, source.shape, encoding.reduce)
+        factors = tuple(2**k if d in encoding.reduce else 1 for d in source.dims)
         out.append(LevelShape(shape, layout(source.dims, shape, source.dtype, encoding), factors))
     return out
 

@@ -76,11 +76,11 @@ def _picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
     return axis(dim, values[want if isinstance(want, slice) else list(want)])
 
 
-def _positions(pyramid: Pyramid, dim: str, n: int) -> np.ndarray[Any, Any]:
-    """Seconds along t where they are known, else indices."""
+def _positions(pyramid: Pyramid, dim: str, n: int, factor: float = 1) -> np.ndarray[Any, Any]:
+    """Seconds along t where they are known, else indices; between those of the planes that one was made from."""
     if dim == "t" and pyramid.times is not None:
         return np.asarray(pyramid.times)
-    return np.arange(n)
+    return np.arange(n) if factor == 1 else (np.arange(n) + 0.5) * factor - 0.5
 
 
 def level_coordinates(pyramid: Pyramid, level: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -91,5 +91,5 @@ def level_coordinates(pyramid: Pyramid, level: int) -> dict[str, np.ndarray[Any,
         if d == "c":
             out[d] = np.array(pyramid.channels)
         else:
-            out[d] = (np.arange(n) + 0.5) * f if d in pyramid.dims[-2:] else _positions(pyramid, d, n)
+            out[d] = (np.arange(n) + 0.5) * f if d in pyramid.dims[-2:] else _positions(pyramid, d, n, f)
     return out

@@ -21,6 +21,9 @@ KINDS = ("intensity", "labels")
 
 CHUNK = 128
 """Pixels along y and x of a chunk."""
+ACCESS = {"frames": (1, CHUNK), "mixed": (4, CHUNK), "tubes": (16, CHUNK // 2)}
+"""How frames and planes are read (whole ones, both, short tubes through many) to lengths of a chunk: along t or z, and
+along y and x."""
 SHARD = 2048
 """Pixels along y and x of a shard, at most."""
 SHARD_BYTES = 64 << 20
@@ -60,9 +63,18 @@ class Encoding:
     """(axis, length) of chunks, where not the preset's."""
     shard: int = SHARD
     """Longest side of a shard along y and x, in pixels."""
+    access: str = "frames"
+    """One of `ACCESS`."""
+    reduce: str = "yx"
+    """The axes that are halved from level to level: 'yx' or 'zyx'."""
 
     def __post_init__(self) -> None:
-        for option, value, known in (("preset", self.preset, PRESETS), ("kind", self.kind, KINDS)):
+        for option, value, known in (
+            ("preset", self.preset, PRESETS),
+            ("kind", self.kind, KINDS),
+            ("access", self.access, tuple(ACCESS)),
+            ("reduce", self.reduce, ("yx", "zyx")),
+        ):
             if value not in known:
                 raise OptionError(f"{option}={value!r} is not known{did_you_mean(value, known)}")
         for axis, n in self.chunks:
@@ -73,7 +85,14 @@ class Encoding:
 
     def as_json(self) -> dict[str, Any]:
         """The form in which a store records it."""
-        return {"preset": self.preset, "kind": self.kind, "chunks": dict(self.chunks), "shard": self.shard}
+        return {
+            "preset": self.preset,
+            "kind": self.kind,
+            "chunks": dict(self.chunks),
+            "shard": self.shard,
+            "access": self.access,
+            "reduce": self.reduce,
+        }
 
 
 def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], encoding: Encoding) -> Layout:
@@ -82,7 +101,9 @@ def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], enco
     length = dict(zip(dims, shape, strict=True))
     together = (1, 3) if encoding.preset == "jpeg" else range(1, TOGETHER + 1)
     channels = length.get("c", 1)
-    default = {"t": 1, "z": 1, "c": channels if channels in together else 1, "y": CHUNK, "x": CHUNK}
+    depth, edge = ACCESS[encoding.access]
+    along = "z" if length.get("z", 1) > 1 else "t"  # planes rather than frames: a chunk of both would be too large
+    default = {"t": 1, "z": 1, "c": channels if channels in together else 1, "y": edge, "x": edge, along: depth}
     chunk = {d: min(asked.get(d, default[d]), max(1, length[d])) for d in dims}
     number = dict.fromkeys(dims, 1)
     for d in ("y", "x"):
@@ -90,6 +111,11 @@ def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], enco
     plane = dtype.itemsize * np.prod([chunk[d] * number[d] for d in dims])
     if "c" in number:
         number["c"] = max(1, min(ceil(length["c"] / chunk["c"]), int(SHARD_BYTES // plane)))
+        plane *= number["c"]
+    for d in ("z", "t"):
+        if d in number:
+            number[d] = max(1, min(ceil(length[d] / chunk[d]), int(SHARD_BYTES // plane)))
+            plane *= number[d]
     chunks = tuple(chunk[d] for d in dims)
     return Layout(chunks, tuple(number[d] for d in dims), codec(dims, chunks, dtype, encoding))
 

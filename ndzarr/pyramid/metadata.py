@@ -176,7 +176,7 @@ def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[A
         elif d == "t":
             out[d] = np.asarray(about.times if about.times is not None else np.arange(n), np.float64)
         else:
-            out[d] = (np.arange(n) + 0.5) * f if d in "yx" else np.arange(n) * float(f)
+            out[d] = (np.arange(n) + 0.5) * f - (0 if d in "yx" else 0.5)  # centres; of planes, in indices
     return out
 
 

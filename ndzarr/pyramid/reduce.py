@@ -1,6 +1,6 @@
-"""How do the pixels of one level become those of the next, half as large along y and x?
+"""How do the pixels of one level become those of the next, half as large along y and x, and along z if that is asked?
 
-Each output pixel is made from the 2x2 pixels it covers; at an odd border from the one or two that exist.
+Each output pixel is made from the 2x2 (or 2x2x2) pixels it covers; at an odd border from those that exist.
 
 Intensities: the mean of the valid ones, rounded.  Halves are rounded up on odd levels and down on even ones: always
 rounding up would make the 8th level of a photograph one grey level too bright.  NaN and nodata are left out of the
@@ -11,18 +11,20 @@ tie.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
 
 Reducer: TypeAlias = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]
-"""Axes (..., y, x) and the level being made, to (..., ceil(y/2), ceil(x/2)) of the same dtype."""
+"""Axes (..., y, x) and the level being made, to (..., ceil(y/2), ceil(x/2)) of the same dtype; for volumes axes (...,
+z, y, x), and z is halved too."""
 
 _OPENCV = frozenset(["u1", "u2", "i2", "f4", "f8"])
 """Types for which OpenCV's area resize is the exact mean of 2x2."""
 
 
-def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None) -> Reducer:
+def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None, volume: bool = False) -> Reducer:
     """
     The way to halve images of a dtype.
 
@@ -32,13 +34,17 @@ def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None) -> Red
         'intensity' or 'labels'.
     nodata
         Value that marks invalid pixels, if any.
+    volume
+        Halve z too.
     """
+    n = 3 if volume else 2
     if kind == "labels" or dtype.kind == "b":
-        return _mode
+        return lambda image, level: _mode(image, n)
     marker = as_pixel(nodata, dtype)
     if marker is not None and marker == marker:
-        return lambda image, level: _masked_mean(image, holds_data(image, marker), marker, level)
-    return {"f": _float_mean, "c": _complex_mean}.get(dtype.kind, _integer_mean)
+        return lambda image, level: _masked_mean(image, holds_data(image, marker), marker, level, n)
+    mean = {"f": _float_mean, "c": _complex_mean}.get(dtype.kind, _integer_mean)
+    return lambda image, level: mean(image, level, n)
 
 
 def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
@@ -68,18 +74,17 @@ def holds_data(image: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any]
     return np.asarray(real if marker is None else real & (image != marker))
 
 
-def _even(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Repeat the last row and column where their number is odd; the mean of a pixel with itself is the pixel."""
-    odd_y, odd_x = image.shape[-2] % 2, image.shape[-1] % 2
-    if not (odd_y or odd_x):
-        return image
-    return np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, odd_y), (0, odd_x)], mode="edge")
+def _even(image: np.ndarray[Any, Any], n: int = 2) -> np.ndarray[Any, Any]:
+    """Repeat the last row and column (and plane) where their number is odd; a mean of a pixel with itself is itself."""
+    odd = [length % 2 for length in image.shape[-n:]]
+    return np.pad(image, [(0, 0)] * (image.ndim - n) + [(0, o) for o in odd], mode="edge") if any(odd) else image
 
 
-def _quarters(image: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
-    """The four pixels of each 2x2 block, in reading order."""
-    image = _even(image)
-    return image[..., ::2, ::2], image[..., ::2, 1::2], image[..., 1::2, ::2], image[..., 1::2, 1::2]
+def _parts(image: np.ndarray[Any, Any], n: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """The 2**n pixels of each block along the last n axes, in reading order."""
+    image = _even(image, n)
+    corners: Any = product((slice(None, None, 2), slice(1, None, 2)), repeat=n)
+    return tuple(image[(..., *corner)] for corner in corners)
 
 
 def _opencv_mean(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -93,43 +98,44 @@ def _opencv_mean(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return out
 
 
-def _integer_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
+def _integer_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray[Any, Any]:
     """(a + b + c + d + 2) >> 2 on odd levels, + 1 on even ones; no intermediate overflows."""
     up = level % 2 == 1
-    if image.dtype.str[1:] in _OPENCV and image.dtype.itemsize * image.size:
+    if n == 2 and image.dtype.str[1:] in _OPENCV and image.dtype.itemsize * image.size:
         # Rounding down is rounding up of the complement: ~mean_up(~x).
         return _opencv_mean(image) if up else ~_opencv_mean(~image)
-    parts = _quarters(image)
-    whole = sum((p >> 2 for p in parts[1:]), parts[0] >> 2)
-    rest = sum(((p & 3).astype(np.uint8) for p in parts), np.uint8(2 if up else 1))
-    return np.asarray(whole + (rest >> 2).astype(image.dtype)).astype(image.dtype)
+    parts = _parts(image, n)
+    whole = sum((p >> n for p in parts[1:]), parts[0] >> n)
+    half = len(parts) // 2
+    rest = sum(((p & (len(parts) - 1)).astype(np.uint8) for p in parts), np.uint8(half if up else half - 1))
+    return np.asarray(whole + (rest >> n).astype(image.dtype)).astype(image.dtype)
 
 
-def _float_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
+def _float_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray[Any, Any]:
     if np.isnan(image.min()):  # min propagates NaN, and costs less than a mask
-        return _masked_mean(image, ~np.isnan(image), image.dtype.type(np.nan), level)
-    if image.dtype.str[1:] in _OPENCV:
+        return _masked_mean(image, ~np.isnan(image), image.dtype.type(np.nan), level, n)
+    if n == 2 and image.dtype.str[1:] in _OPENCV:
         mean = _opencv_mean(image)
         if np.isfinite(mean).all():
             return mean
-    # A sum of four may overflow where their mean does not: -3.4e38 is a common mark of missing data.
-    a, b, c, d = (p.astype(np.promote_types(image.dtype, "f4")) * 0.25 for p in _quarters(image))
+    # A sum may overflow where the mean does not: -3.4e38 is a common mark of missing data.
+    parts = [p.astype(np.promote_types(image.dtype, "f4")) * 0.5**n for p in _parts(image, n)]
     with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
-        return (a + b + c + d).astype(image.dtype)
+        return np.asarray(sum(parts[1:], parts[0])).astype(image.dtype)
 
 
-def _complex_mean(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
-    real = _float_mean(image.real, level)
+def _complex_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray[Any, Any]:
+    real = _float_mean(image.real, level, n)
     out = np.empty(real.shape, image.dtype)
-    out.real, out.imag = real, _float_mean(image.imag, level)
+    out.real, out.imag = real, _float_mean(image.imag, level, n)
     return out
 
 
 def _masked_mean(
-    image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missing: Any, level: int
+    image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missing: Any, level: int, n: int
 ) -> np.ndarray[Any, Any]:
-    masks = _quarters(valid)
-    parts = [np.where(ok, part, image.dtype.type(0)) for part, ok in zip(_quarters(image), masks, strict=True)]
+    masks = _parts(valid, n)
+    parts = [np.where(ok, part, image.dtype.type(0)) for part, ok in zip(_parts(image, n), masks, strict=True)]
     number = sum(ok.astype(np.uint8) for ok in masks)
     divisor = np.maximum(number, 1)
     if image.dtype.kind in "iu" and image.dtype.itemsize == 8:  # too large for float64
@@ -144,7 +150,14 @@ def _masked_mean(
     return np.asarray(np.where(number > 0, mean.astype(image.dtype), missing))
 
 
-def _mode(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
-    a, b, c, d = _quarters(image)
-    rest = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
-    return np.where((a == b) | (a == c) | (a == d), a, rest)
+def _mode(image: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+    parts = _parts(image, n)
+    if n == 2:
+        a, b, c, d = parts
+        rest = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
+        return np.where((a == b) | (a == c) | (a == d), a, rest)
+    best, most = parts[0], np.zeros(parts[0].shape, np.uint8)
+    for part in parts:
+        votes = sum((part == other).astype(np.uint8) for other in parts)
+        best, most = np.where(votes > most, part, best), np.maximum(votes, most)
+    return best

@@ -37,11 +37,13 @@ CHUNKS_PER_TASK = 16
 class PyramidWriter:
     """Takes bands of native rows, writes every level."""
 
-    def __init__(self, root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None) -> None:
+    def __init__(
+        self, root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None, first: int = 0
+    ) -> None:
         self._workers = workers or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="ndzarr-encode")
         self._queue: deque[tuple[LevelWriter, Future[Encoded]]] = deque()
-        self._first = _chain(root, levels, reduce, self)
+        self._first = _chain(root, levels, reduce, self, first)
 
     def __enter__(self) -> Self:
         return self
@@ -194,8 +196,8 @@ class LevelWriter:
             file.close()
 
 
-def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: PyramidWriter) -> LevelWriter:
-    made = [LevelWriter(root / str(k) / "image", level, k, reduce, writer) for k, level in enumerate(levels)]
+def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: PyramidWriter, first: int) -> LevelWriter:
+    made = [LevelWriter(root / str(k) / "image", level, k, reduce, writer) for k, level in enumerate(levels, first)]
     for finer, coarser in pairwise(made):
         finer.next = coarser
     return made[0]

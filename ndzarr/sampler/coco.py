@@ -34,6 +34,8 @@ from ndzarr.sampler.target import Target, merged, parse
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr.targets.choose import Targets
+
 
 class CocoSampler(NdsamplerNames):
     """
@@ -79,6 +81,13 @@ class CocoSampler(NdsamplerNames):
     def annotations(self) -> AnnotationTable:
         """All annotations as columns, sorted by image."""
         return tabulate(self.dset.dataset.get("annotations", []))
+
+    @cached_property
+    def targets(self) -> Targets:
+        """Chooses windows: `sampler.targets.grid(...)`, `.positives(...)`, `.negatives(...)` and more."""
+        from ndzarr.targets.choose import Targets
+
+        return Targets(self)
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """

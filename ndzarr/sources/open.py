@@ -16,6 +16,7 @@ import numpy as np
 from ndzarr.errors import MissingError, SourceError
 from ndzarr.sources.base import reason
 from ndzarr.sources.options import Options, make_options
+from ndzarr.sources.sequence import is_sequence, open_sequence
 from ndzarr.sources.sniff import HEAD, sniff
 from ndzarr.sources.source import Source
 
@@ -30,6 +31,7 @@ def open_source(
     nodata: float | None = None,
     orient: bool | tuple[int, int] = True,
     max_pixels: int | None = None,
+    stack: str = "t",
 ) -> Source:
     """
     Open an image file or an array as a source of pixels.
@@ -38,7 +40,7 @@ def open_source(
     ----------
     source
         Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY) or of a Zarr array; or a
-        numpy, dask, xarray or Zarr array.
+        numpy, dask, xarray or Zarr array; or a list of them, or a pattern of paths, that make one source.
     axes
         One letter of 't c z y x' per axis of the data, such as 'tyxc'; needed for arrays of more than 3 axes without
         names.
@@ -51,6 +53,8 @@ def open_source(
         whichever of the two has this size.
     max_pixels
         Refuse an image of more pixels; by default 2**30 if its format has to be decoded whole, else 2**36.
+    stack
+        What the images of a list or pattern are: frames, 't', or planes, 'z'.
 
     Returns
     -------
@@ -66,6 +70,12 @@ def open_source(
         An option is not understood, or contradicts the source.
     """
     options = make_options(axes, channels, nodata, orient, max_pixels)
+    if is_sequence(source):
+        return open_sequence(source, stack, options, _open)
+    return _open(source, options)
+
+
+def _open(source: Any, options: Options) -> Source:
     if isinstance(source, str | os.PathLike):
         return _open_path(os.fspath(source), options)
     if isinstance(source, np.ndarray):

@@ -1,0 +1,169 @@
+"""How do images that are frames of a video, or planes of a volume, become one source?
+
+1. The first one says what all of them have to be: axes, size, type and channels.  Of the others only their existence is
+   looked at before they are read, so that a sequence of many thousands opens at once.
+2. A window is read frame by frame; some frames are kept open, since a band of rows is followed by the next one of the
+   same frames.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ndzarr.errors import MissingError, OptionError, SourceError
+from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, in_order
+from ndzarr.sources.options import Options
+from ndzarr.sources.source import Source
+
+OPEN = 32
+"""Frames that are kept open."""
+
+Opener: TypeAlias = Callable[[Any, Options], Source]
+"""Opens one frame."""
+
+
+def is_sequence(source: Any) -> bool:
+    """True for a list of frames, and for a pattern that is not itself the name of a file."""
+    if isinstance(source, list | tuple):
+        return True
+    return isinstance(source, str) and glob.has_magic(source) and not os.path.lexists(source)
+
+
+def open_sequence(source: Sequence[Any] | str, stack: str, options: Options, open_one: Opener) -> Source:
+    """
+    Read several images as one.
+
+    Parameters
+    ----------
+    source
+        Paths or arrays, in order; or a pattern such as 'frames/*.png', whose matches are sorted with numbers in their
+        names taken as numbers.
+    stack
+        't' or 'z': the axis that they make.
+    open_one
+        Opens one of them.
+
+    Raises
+    ------
+    MissingError
+        A file is not there, or the pattern matches nothing.
+    SourceError
+        Frames do not fit together; found out when they are read.
+    """
+    if stack not in ("t", "z"):
+        raise OptionError(f"stack={stack!r}: a sequence of images becomes frames, 't', or planes, 'z'")
+    frames = _matches(source) if isinstance(source, str) else list(source)
+    if not frames:
+        raise SourceError("an empty list of frames has no pixels; name at least one file")
+    for frame in frames:
+        if isinstance(frame, str | os.PathLike) and not os.path.exists(os.path.expanduser(os.fspath(frame))):
+            raise MissingError(f"{os.fspath(frame)}: there is no such file, which is one of {len(frames)} frames")
+    return SequenceSource(frames, stack, options, open_one)
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """
+    What names are sorted by, so that frame10 comes after frame9.
+
+    Examples
+    --------
+    >>> sorted(["f10.png", "f9.png", "f1.png"], key=natural)
+    ['f1.png', 'f9.png', 'f10.png']
+    """
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name))
+
+
+def _matches(pattern: str) -> list[str]:
+    found = sorted(glob.glob(os.path.expanduser(pattern), recursive=True), key=natural)
+    if not found:
+        raise MissingError(f"{pattern}: no file matches this pattern; check its directory")
+    return found
+
+
+class SequenceSource(BaseSource):
+    """Images of one size and type, stacked along a new axis."""
+
+    def __init__(self, frames: Sequence[Any], stack: str, options: Options, open_one: Opener) -> None:
+        self._frames = list(frames)
+        self._options = options
+        self._open_one = open_one
+        self._opened: OrderedDict[int, Source] = OrderedDict()
+        self._like = first = open_one(self._frames[0], options)
+        self._opened[0] = first
+        if stack in first.dims:
+            raise SourceError(
+                f"{first.name}: it has an axis {stack} of its own ({first.shape[first.dims.index(stack)]} long), and "
+                f"cannot be one of a sequence along {stack}; transcode it alone"
+            )
+        dims = in_order("".join((*first.dims, stack)))
+        self._axis = dims.index(stack)
+        shape = list(first.shape)
+        shape.insert(self._axis, len(self._frames))
+        super().__init__(
+            Facts(
+                name=_name(self._frames, first),
+                dims=dims,
+                shape=tuple(shape),
+                dtype=first.dtype,
+                channels=first.channels,
+                band=first.band,
+                interleaved=first.interleaved,
+                nodata=first.nodata,
+                metadata={**first.metadata, "format": "sequence", "frame_format": first.metadata.get("format")},
+            )
+        )
+
+    def _pixels(self, region: Region) -> Pixels:
+        wanted = region[self._axis]
+        rest = (*region[: self._axis], *region[self._axis + 1 :])
+        like = self._like
+        out = np.empty([s.stop - s.start for s in region], self.dtype)
+        for k, number in enumerate(range(wanted.start, wanted.stop)):
+            pixels = self._frame(number).read(dict(zip(like.dims, rest, strict=True)))
+            out[(slice(None),) * self._axis + (k,)] = pixels
+        return out
+
+    def _frame(self, number: int) -> Source:
+        found = self._opened.get(number)
+        if found is None:
+            found = self._opened[number] = self._checked(number)
+            while len(self._opened) > OPEN:
+                self._opened.popitem(last=False)[1].close()
+        else:
+            self._opened.move_to_end(number)
+        return found
+
+    def _checked(self, number: int) -> Source:
+        """A frame, which has to be like the first."""
+        found, like = self._open_one(self._frames[number], self._options), self._like
+        for what in ("dims", "shape", "dtype", "channels"):
+            ours, its = getattr(like, what), getattr(found, what)
+            if ours != its:
+                found.close()
+                raise SourceError(
+                    f"{found.name}: frame {number} has {what} {_say(its)}, but the first, {like.name}, has "
+                    f"{_say(ours)}; the frames of a sequence have to be alike"
+                )
+        return found
+
+    def _release(self) -> None:
+        for source in self._opened.values():
+            source.close()
+        self._opened.clear()
+
+
+def _say(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _name(frames: Sequence[Any], first: Source) -> str:
+    last = frames[-1]
+    where = os.path.basename(os.fspath(last)) if isinstance(last, str | os.PathLike) else "an array"
+    return f"<{len(frames)} images, {first.name} to {where}>"

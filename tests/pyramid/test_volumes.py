@@ -1,0 +1,99 @@
+"""Pyramids that halve planes too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ndzarr
+from ndzarr.errors import OptionError
+from ndzarr.pyramid.reduce import reducer
+from validate import validate_ome
+
+
+def eighths(volume, level):
+    """Exact means of 2x2x2 voxels (z, y, x), rounded as levels are."""
+    grown = np.pad(volume, [(0, n % 2) for n in volume.shape], mode="edge").astype(object)
+    z, y, x = (n // 2 for n in grown.shape)
+    total = grown.reshape(z, 2, y, 2, x, 2).sum((1, 3, 5))
+    return ((total + (4 if level % 2 else 3)) // 8).astype(volume.dtype)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7)),
+    dtype=st.sampled_from(["u1", "i1", "u2", "i4", "u8", "i8"]),
+    level=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_integers_are_rounded_once_from_all_eight_voxels(shape, dtype, level, seed):
+    info = np.iinfo(dtype)
+    volume = np.random.default_rng(seed).integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+    halved = reducer(volume.dtype, "intensity", volume=True)(volume, level)
+    np.testing.assert_array_equal(halved, eighths(volume, level))
+
+
+def test_voxels_without_data_are_left_out_of_means():
+    volume = np.full((2, 2, 2), -9, "i2")
+    volume[0, 0, 0], volume[1, 1, 1] = 3, 6
+    halve = reducer(volume.dtype, "intensity", nodata=-9, volume=True)
+    assert halve(volume, 1).item() == 5
+    assert halve(np.full((2, 2, 2), -9, "i2"), 1).item() == -9
+    floats = np.where(volume == -9, np.nan, volume).astype("f4")
+    assert reducer(floats.dtype, "intensity", volume=True)(floats, 1).item() == 4.5
+
+
+def test_labels_become_the_most_frequent_one_of_eight():
+    volume = np.array([[[1, 2], [3, 4]], [[5, 6], [7, 2]]], "u2")
+    assert reducer(volume.dtype, "labels", volume=True)(volume, 1).item() == 2
+    volume[1, 1, 1] = 8
+    assert reducer(volume.dtype, "labels", volume=True)(volume, 1).item() == 1  # all once: the first
+
+
+@pytest.mark.parametrize("access", ["frames", "mixed", "tubes"])
+def test_every_level_of_a_volume_is_the_mean_of_the_one_before(tmp_path, access):
+    volume = np.random.default_rng(0).integers(0, 60000, (2, 2, 37, 300, 301), dtype="u2")
+    path = tmp_path / "volume.zarr"
+    pyramid = ndzarr.transcode(volume, path, axes="tczyx", reduce="zyx", access=access)
+    assert [level.shape[2:] for level in pyramid.levels] == [(37, 300, 301), (19, 150, 151)]
+    assert pyramid.levels[1].factors == (1, 1, 2, 2, 2)
+    expected = np.array([[eighths(one, 1) for one in frame] for frame in volume])
+    np.testing.assert_array_equal(pyramid.read(level=1), expected)
+    np.testing.assert_array_equal(zarr.open(path)["1/image"][...], expected)
+    assert ndzarr.verify(path).ok
+    validate_ome(pyramid.attrs)
+    scale = pyramid.attrs["ome"]["multiscales"][0]["datasets"][1]["coordinateTransformations"]
+    assert scale[0]["scale"] == [1, 1, 2, 2, 2]
+    assert scale[1]["translation"] == [0, 0, 0.5, 0.5, 0.5]
+
+
+def test_planes_of_coarser_levels_lie_between_those_they_were_made_from(tmp_path):
+    pyramid = ndzarr.transcode(np.zeros((5, 260, 260), "u1"), tmp_path / "a.zarr", axes="zyx", reduce="zyx")
+    assert pyramid.to_xarray(level=0).z.values.tolist() == [0, 1, 2, 3, 4]
+    assert pyramid.to_xarray(level=1).z.values.tolist() == [0.5, 2.5, 4.5]
+    with xarray.open_datatree(pyramid.path, engine="zarr", consolidated=True) as tree:
+        assert tree["1"].z.values.tolist() == [0.5, 2.5, 4.5]
+
+
+def test_windows_of_a_volume_are_exact_whatever_was_reduced(tmp_path):
+    volume = np.random.default_rng(0).integers(0, 255, (9, 300, 280), dtype="u1")
+    for reduce in ("yx", "zyx"):
+        pyramid = ndzarr.transcode(volume, tmp_path / f"{reduce}.zarr", axes="zyx", reduce=reduce)
+        window = pyramid.window(z=slice(2, 7), y=slice(10, 20), x=slice(-3, 9))
+        np.testing.assert_array_equal(window[0, :, :, 3:], volume[2:7, 10:20, :9])
+        assert window.z.values.tolist() == [2, 3, 4, 5, 6]
+
+
+def test_an_image_without_planes_may_be_asked_to_reduce_them(tmp_path):
+    pyramid = ndzarr.transcode(np.zeros((300, 300), "u1"), tmp_path / "a.zarr", reduce="zyx")
+    assert [level.shape for level in pyramid.levels] == [(1, 300, 300), (1, 150, 150)]
+
+
+@pytest.mark.parametrize("option", [{"reduce": "zyxt"}, {"access": "tube"}])
+def test_unknown_options_name_the_nearest_known(tmp_path, option):
+    with pytest.raises(OptionError, match="did you mean"):
+        ndzarr.transcode(np.zeros((4, 4), "u1"), tmp_path / "a.zarr", **option)
