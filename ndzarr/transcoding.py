@@ -143,7 +143,7 @@ def write_pyramid(
     """
     origin = identity(source.name) if origin is None else origin
     about = _describe(source, encoding, origin)
-    levels = _levels(source, encoding)
+    levels = level_shapes(source, encoding)
     volume = "z" in encoding.reduce and "z" in source.dims
     reduce = reducer(source.dtype, encoding.kind, source.nodata, volume)
     with publishing(dest, overwrite) as work:
@@ -190,7 +190,8 @@ def _refuse_changed(origin: Mapping[str, Any]) -> None:
         raise SourceError(f"{origin['path']}: was changed while it was read; transcode it once it is complete")
 
 
-def _levels(source: Source, encoding: Encoding) -> list[LevelShape]:
+def level_shapes(source: Source, encoding: Encoding) -> list[LevelShape]:
+    """The levels that a source gets, from native to coarsest; `OptionError` where a preset cannot hold its pixels."""
     height, width = source.shape[-2:]
     out = []
     for k in range(geometry.count(height, width)):

@@ -14,6 +14,7 @@ from benchmarks.layouts.choice import recommend
 from benchmarks.layouts.decoding import study_alignment, study_blocksizes, study_partial
 from benchmarks.layouts.measurement import Settings
 from benchmarks.layouts.report import Report, environment, write
+from benchmarks.layouts.space_time import study_space_time
 from benchmarks.layouts.studies import (
     study_codecs,
     study_edges,
@@ -43,6 +44,7 @@ def run(settings: Settings) -> str:
     study_alignment(report, settings)
     study_threads(report, settings)
     study_shards(report)
+    study_space_time(report, settings)
     report.say(f"\nThe run took {time.perf_counter() - began:.0f} s.")
     return "\n".join(report.lines)
 

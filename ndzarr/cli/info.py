@@ -19,6 +19,7 @@ from ndzarr.pyramid.codec import ChunkCodec
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.publish import is_store
 from ndzarr.pyramid.pyramid import Pyramid
+from ndzarr.sources.source import Source
 
 
 @click.command(
@@ -26,17 +27,20 @@ from ndzarr.pyramid.pyramid import Pyramid
 Examples:
   ndzarr info huge.zarr
   ndzarr info photo.jpg
+  What the presets would take, before transcoding:
+    ndzarr info --estimate scans/*.tif
   ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
 """
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--estimate", "estimated", is_flag=True, help="Say how much disk a pyramid of each preset would take.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one per path.")
-def command(paths: tuple[str, ...], as_json: bool) -> None:
+def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
     """Say what a pyramid holds and how it is stored, or what an image file holds and what its pyramid would be like."""
     found, failed = [], False
     for path in paths:
         try:
-            facts, title = _pyramid(path) if "://" in path or is_store(path) else _image(path)
+            facts, title = _pyramid(path) if "://" in path or is_store(path) else _image(path, estimated)
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True
@@ -88,7 +92,7 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
     return {**source, "state": "unchanged" if same else "changed since"}
 
 
-def _image(path: str) -> tuple[dict[str, Any], str]:
+def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
     """What transcoding an image would see, and its title."""
     from ndzarr.sources.open import open_source
 
@@ -105,8 +109,17 @@ def _image(path: str) -> tuple[dict[str, Any], str]:
             "raw_bytes": prod(source.shape) * source.dtype.itemsize,
             "disk_bytes": os.stat(path).st_size if os.path.isfile(path) else None,
             "source": dict(source.metadata),
+            **({"estimates": _estimates(source)} if estimated else {}),
         }
     return facts, f"Image {path}"
+
+
+def _estimates(source: Source) -> dict[str, dict[str, Any]]:
+    """What the store would take under each preset."""
+    from ndzarr.estimate import estimate
+
+    found = estimate(source)
+    return {e.preset: {"bytes": e.nbytes, "error": e.error, "ratio": round(e.ratio, 3)} for e in found}
 
 
 def _what(sizes: dict[str, int], dtype: Any, channels: tuple[str, ...]) -> dict[str, Any]:
@@ -145,6 +158,9 @@ def _text(facts: dict[str, Any]) -> str:
         ("pixels", human_bytes(facts["raw_bytes"])),
         ("on disk", _on_disk(facts)),
     ]
+    for preset, found in facts.get("estimates", {}).items():
+        size, error = human_bytes(found["bytes"]), human_bytes(2 * found["error"])
+        rows.append((preset, f"would take about {size} (give or take {error}), ratio {found['ratio']:.2f}"))
     rows += [(key, value) for key, value in _told(facts["source"] or {})]
     return "\n".join(f"  {key:<12}{value}" for key, value in rows if value not in (None, ""))
 

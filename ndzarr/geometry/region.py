@@ -60,21 +60,20 @@ class Region:
     level: int
     y: Span
     x: Span
+    exact: bool
+    """True where output pixels are pixels of the level."""
+    padded: bool
+    """True where some output pixels are padding."""
 
-    @property
-    def exact(self) -> bool:
-        """True where output pixels are pixels of the level."""
-        return self.y.exact and self.x.exact
+    @classmethod
+    def of(cls, level: int, y: Span, x: Span) -> Region:
+        """The region of two spans."""
+        return cls(level, y, x, y.exact and x.exact, y.padded or x.padded)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Output pixels along y and x."""
         return self.y.n, self.x.n
-
-    @property
-    def padded(self) -> bool:
-        """True where some output pixels are padding."""
-        return self.y.padded or self.x.padded
 
 
 def region(
@@ -145,7 +144,7 @@ def region_at(
     """
     level = _level(origin, pitch, factors, oversampling)
     (fy, fx), (hy, hx) = factors[level], shapes[level]
-    return Region(
+    return Region.of(
         level,
         _span(origin[0], pitch[0], n[0], fy, hy, shapes[0][0], support),
         _span(origin[1], pitch[1], n[1], fx, hx, shapes[0][1], support),

@@ -109,7 +109,7 @@ def lengths(selection: Selection) -> tuple[int, ...]:
     >>> lengths((slice(2, 9, 3), (5, 5)))
     (3, 2)
     """
-    return tuple(max(0, -((s.start - s.stop) // s.step)) if isinstance(s, slice) else len(s) for s in selection)
+    return tuple([max(0, -((s.start - s.stop) // s.step)) if isinstance(s, slice) else len(s) for s in selection])
 
 
 def segments(want: AxisSelection, chunk: int) -> list[Segment]:

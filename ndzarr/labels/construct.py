@@ -2,8 +2,9 @@
 
 xarray's public constructors check and align what they are given, which takes several hundred microseconds for a
 sample of an image and a few columns.  Here names, shapes and indexes are right by construction, so the object is put
-together directly. `Dataset._construct_direct` is what xarray itself uses for that in nearly every operation; tests
-hold the result against the public constructors on the oldest and the newest xarray.
+together directly. `Dataset._construct_direct` is what xarray itself uses for that in nearly every operation, and the
+four slots of a `Variable` are as old; tests hold the result against the public constructors on the oldest and the newest
+xarray.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import xarray
+from xarray.core.indexing import PandasIndexingAdapter
 from xarray.indexes import PandasIndex
 
 
@@ -33,6 +35,23 @@ def axis(name: str, values: np.ndarray[Any, Any]) -> Axis:
     return Axis(PandasIndex(labels, name), xarray.IndexVariable((name,), labels, fastpath=True))
 
 
+def common_axis(name: str, values: np.ndarray[Any, Any]) -> Axis:
+    """A dimension coordinate that many objects share, such as the dates of a video's frames."""
+    return _axis_of(name, values.tobytes(), values.dtype.str)
+
+
+@lru_cache(maxsize=256)
+def _axis_of(name: str, values: bytes, dtype: str) -> Axis:
+    return axis(name, np.frombuffer(values, dtype))
+
+
+def _variable(kind: Any, dims: tuple[str, ...], data: Any) -> Any:
+    """A variable of parts that fit, without its constructor's checks and conversions."""
+    made = object.__new__(kind)
+    made._dims, made._data, made._attrs, made._encoding = dims, data, None, None
+    return made
+
+
 def centres(name: str, origin: float, pitch: float, n: int) -> Axis:
     """
     A coordinate of pixel centres.
@@ -49,9 +68,13 @@ def centres(name: str, origin: float, pitch: float, n: int) -> Axis:
         # Slicing an index that exists costs a fifth of making one.
         index = _grid(name, pitch, 1 << (first + n).bit_length()).isel({name: slice(first, first + n)})
         assert index is not None  # only a scalar would drop it
-        return Axis(index, xarray.IndexVariable((name,), index.index, fastpath=True))
+        values = object.__new__(PandasIndexingAdapter)
+        values.array, values._dtype = index.index, _FLOAT
+        return Axis(index, _variable(xarray.IndexVariable, (name,), values))
     return axis(name, (np.arange(n) + 0.5) * pitch + origin)
 
+
+_FLOAT = np.dtype("f8")
 
 LONGEST_GRID = 1 << 18
 """Pixels up to which coordinates on whole pixels are sliced from a common grid."""
@@ -88,9 +111,9 @@ def dataset(
         Those of `variables` that are coordinates.
     """
     parts: dict[Any, Any] = {d: a.variable for d, a in axes.items()}
-    sizes: dict[Any, int] = {d: a.variable.size for d, a in axes.items()}
+    sizes: dict[Any, int] = {d: len(a.labels.index) for d, a in axes.items()}
     for name, (dims, values) in variables.items():
-        parts[name] = xarray.Variable(dims, values, fastpath=True)
+        parts[name] = _variable(xarray.Variable, dims, values)
         sizes.update(zip(dims, values.shape, strict=True))
     indexes: dict[Any, Any] = {d: a.labels for d, a in axes.items()}
     return xarray.Dataset._construct_direct(

@@ -44,16 +44,16 @@ def label(
         ('valid',) makes the mask a coordinate rather than a variable.
     """
     pyramid, cut, dims = crop.pyramid, crop.region, crop.pyramid.dims
-    axes = {d: _picked(pyramid, d, want) for d, want in zip(dims[:-2], crop.lead, strict=True)}
+    axes = {d: picked(pyramid, d, want) for d, want in zip(dims[:-2], crop.lead, strict=True)}
     axes[dims[-2]] = centres(dims[-2], cut.y.origin, cut.y.pitch, cut.y.n)
     axes[dims[-1]] = centres(dims[-1], cut.x.origin, cut.x.pitch, cut.x.n)
     variables = {"image": (dims, image)}
     if valid is not None:
-        variables["valid"] = _mask(dims, valid)
+        variables["valid"] = compact_mask(dims, valid)
     return dataset(variables, axes, coordinates if valid is not None else ())
 
 
-def _mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
+def compact_mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
     """The mask with its axes, without c where all channels agree."""
     dims = dims[len(dims) - valid.ndim :]
     if "c" not in dims:
@@ -65,7 +65,7 @@ def _mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str
     return dims, valid
 
 
-def _picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
+def picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
     """The coordinate of a selection along an axis before y."""
     if dim == "c":
         if want == slice(0, len(pyramid.channels), 1):

@@ -9,7 +9,7 @@ A `ReadPlan` knows neither files nor codecs.  The same plan serves one crop, a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -50,6 +50,9 @@ class Chunked(Protocol):
 
 Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
 """One rectangle to copy: (index of the window in the plan, its place in the chunk, its place in the output)."""
+
+Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
+"""A part of a window: (position of its chunk, its place in the chunk, its place in the output)."""
 
 ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
 """One chunk to decode, once: (index of the array in the plan, position in its chunk grid, parts)."""
@@ -112,9 +115,7 @@ def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
     return ReadPlan(tuple(arrays), tuple(windows), tuple([lengths(selection) for _, selection in windows]))
 
 
-def cuts(
-    array: Chunked, selection: Selection
-) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
-    """(position of the chunk, place in the chunk, place in the output) of each part of a window, in C order."""
-    for cut in product(*[segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]):
-        yield zip(*cut, strict=True)  # type: ignore[misc]
+def cuts(array: Chunked, selection: Selection) -> list[Cut]:
+    """Every part of a window, in C order."""
+    axes = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
+    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]

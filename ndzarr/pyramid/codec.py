@@ -125,12 +125,17 @@ class ChunkCodec:
                 _expect(len(body), out.nbytes)
                 target.reshape(-1)[:] = np.frombuffer(body, self.dtype)
         elif self.compressor == "jpeg":
-            imagecodecs.jpeg8_decode(encoded, out=_as_picture(out))  # type: ignore[arg-type]
+            imagecodecs.jpeg8_decode(encoded, out=self._picture(out))  # type: ignore[arg-type]
         else:
             _expect(encoded.size, out.nbytes)
             target.reshape(-1)[:] = encoded.view(self.dtype)
         if self.delta:
             _undo_delta(target.reshape(-1), out.reshape(-1))
+
+    def _picture(self, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A chunk (..., y, x, 3) or (..., y, x) as JPEG has it."""
+        shape = stored.shape[-2:] if self.order is None else stored.shape[-3:]
+        return stored.reshape(-1).reshape(shape)  # through one axis: imagecodecs refuses numpy's strides of axes of 1
 
     def encode(self, chunk: np.ndarray[Any, Any]) -> bytes:
         """Encode a chunk of `shape`; any strides."""
@@ -142,7 +147,7 @@ class ChunkCodec:
         elif self.compressor == "zstd":
             body = _zstd(stored, self.level)
         elif self.compressor == "jpeg":
-            body = imagecodecs.jpeg8_encode(np.squeeze(stored), level=self.level)
+            body = imagecodecs.jpeg8_encode(self._picture(stored), level=self.level)
         else:
             body = stored.tobytes()
         encoded: bytes = body
@@ -258,11 +263,6 @@ def _zstd(stored: np.ndarray[Any, Any], level: int) -> bytes:
         _local.key, _local.compressor = key, zstandard.ZstdCompressor(compression_params=settings)
     body: bytes = _local.compressor.compress(stored)
     return body
-
-
-def _as_picture(out: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A chunk (..., y, x, 3) or (..., y, x) as JPEG has it."""
-    return out.reshape(out.shape[-3:] if out.shape[-1] == 3 else out.shape[-2:])
 
 
 def _delta(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

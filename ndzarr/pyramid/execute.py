@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.geometry.selection import Selection
-from ndzarr.plan.plan import ChunkRead, Part, ReadPlan, cuts
+from ndzarr.plan.plan import ChunkRead, Cut, Part, ReadPlan, cuts
 from ndzarr.pyramid.cache import ChunkCache
 from ndzarr.pyramid.stored import Decoded, Stored
 
@@ -61,8 +60,8 @@ def execute(
     arrays: Any = plan.arrays
     if out is None:
         out = [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
-    if len(plan.windows) == 1 and cache is None and _is_small(arrays[0], out[0]):
-        _decode_window(arrays[0], plan.windows[0][1], out[0])
+    if cache is None and _is_simple(plan, out):
+        _decode_windows(plan, out)
         return list(out)
     for a, array in enumerate(arrays):
         if not array.chunked:
@@ -90,17 +89,31 @@ def _read_windows(plan: ReadPlan, number: int, out: Sequence[np.ndarray[Any, Any
         out[i][...] = pixels
 
 
-def _is_small(array: Stored, out: np.ndarray[Any, Any]) -> bool:
-    """True for a window that is decoded by one thread, and not straight into the output."""
-    return array.chunked and out.nbytes < THREADED_BYTES and out.shape[-1] != array.chunks[-1]
+def _is_simple(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> bool:
+    """True where no chunk is wanted twice, and one thread decodes them, none straight into the output."""
+    arrays: Any = plan.arrays
+    if len(arrays) != len(plan.windows) or sum([pixels.nbytes for pixels in out]) >= THREADED_BYTES:
+        return False
+    return all(
+        array.chunked and pixels.shape[-1] != array.chunks[-1] and tuple not in map(type, selection)
+        for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True)
+    )
 
 
-def _decode_window(array: Decoded, selection: Selection, out: np.ndarray[Any, Any]) -> None:
-    """What `_decode` does, for one window: its chunks are all different, so there is nothing to gather first."""
-    scratch = array.codec.scratch()
-    view = array.codec.view(scratch)
-    for chunk, source, target in cuts(array, selection):
-        out[target] = view[source] if array.decode(chunk, scratch) else array.fill
+def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None:
+    """What `_decode` does, window by window: as their chunks are all different, there is nothing to gather first."""
+    arrays: Any = plan.arrays
+    alike: dict[Any, list[Cut]] = {}
+    for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True):
+        # The frames of a video share the slices of their selections, and are cut at the same places.
+        key = array.chunks, *map(id, selection)
+        found = alike.get(key)
+        if found is None:
+            found = alike[key] = cuts(array, selection)
+        scratch = array.codec.scratch()
+        view = array.codec.view(scratch)
+        for chunk, source, target in found:
+            pixels[target] = view[source] if array.decode(chunk, scratch) else array.fill
 
 
 def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:

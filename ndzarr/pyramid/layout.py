@@ -21,7 +21,7 @@ KINDS = ("intensity", "labels")
 
 CHUNK = 128
 """Pixels along y and x of a chunk."""
-ACCESS = {"frames": (1, CHUNK), "mixed": (4, CHUNK), "tubes": (16, CHUNK // 2)}
+ACCESS = {"frames": (1, CHUNK), "mixed": (2, CHUNK // 2), "tubes": (4, CHUNK // 2)}
 """How frames and planes are read (whole ones, both, short tubes through many) to lengths of a chunk: along t or z, and
 along y and x."""
 SHARD = 2048

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@xarray.register_dataset_accessor("ndzarr")
 class SampleAccessor:
     """What a sample knows about where it came from."""
 
@@ -69,3 +68,10 @@ class SampleAccessor:
         from ndzarr.sampler.draw import draw
 
         return draw(self._sample, self._context, scale)
+
+
+@xarray.register_dataset_accessor("ndzarr")  # type: ignore[untyped-decorator]
+def accessor(dataset: xarray.Dataset) -> Any:
+    """What `dataset.ndzarr` is: a `SampleAccessor`, or, for a batch, a `BatchAccessor`."""
+    context = dataset.encoding.get("ndzarr")
+    return SampleAccessor(dataset) if context is None or isinstance(context, Context) else context.accessor(dataset)

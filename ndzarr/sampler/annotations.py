@@ -7,7 +7,7 @@ rows. Boxes are x, y, width, height in image space; what is asked in another spa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -15,10 +15,14 @@ import numpy as np
 
 from ndzarr.errors import TargetError
 from ndzarr.geometry.affine import scale_offset, warp_boxes
-from ndzarr.sampler.scene import Frame, Scene
+from ndzarr.sampler.placed import Kept, Placed, place
+from ndzarr.sampler.scene import Scene
 
 NO_ID = -1
 """Stands for a category or track that an annotation does not have."""
+
+NO_ROWS = slice(0, 0)
+"""Those of an image without annotations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class AnnotationTable:
     where an annotation has no box."""
     rows: dict[Any, slice]
     """The rows of each image that has any."""
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    """Boxes in the spaces that were sampled lately."""
 
     def __len__(self) -> int:
         return len(self.annot_id)
@@ -65,35 +71,25 @@ class AnnotationTable:
         rows, boxes
             Row numbers, shape (k,), and boxes in the space of the window, shape (k, 4).
         """
-        rows = self.rows.get(gid)
-        if rows is None:
-            return np.empty(0, np.intp), np.empty((0, 4))
-        x, y, w, h = self.columns[:, rows]
-        if to_space is not None:
-            x, y, w, h = _warped(to_space, x, y, w, h)
-        y0, y1, x0, x1 = window
-        # Points and lines (boxes without area) touch the window that holds them.
-        hit = x < x1
-        hit &= y < y1
-        hit &= x + np.maximum(w, 1e-9) > x0
-        hit &= y + np.maximum(h, 1e-9) > y0
-        found = np.flatnonzero(hit)
-        boxes = np.empty((len(found), 4))
-        for k, column in enumerate((x, y, w, h)):
-            boxes[:, k] = column[found]
-        return found + rows.start, boxes
+        rows, _, boxes = self.placed(((gid, to_space),)).touching(window)
+        return rows, boxes
 
+    def placed(self, images: Sequence[tuple[Any, np.ndarray[Any, Any] | None]]) -> Placed:
+        """
+        The boxes of images in the space that they are sampled in; kept for the next look-up.
 
-def _warped(matrix: np.ndarray[Any, Any], x: Any, y: Any, w: Any, h: Any) -> Sequence[np.ndarray[Any, Any]]:
-    """Columns of the upright boxes that hold the images of boxes; `warp_boxes`, shorter where nothing is rotated."""
-    (a, b, c), (d, e, f) = matrix[:2].tolist()
-    if b == 0 == d and a > 0 and e > 0:
-        return a * x + c, e * y + f, a * w, e * h
-    left, top = a * x + b * y + c, d * x + e * y + f
-    for coefficient, edge, length in ((a, left, w), (b, left, h), (d, top, w), (e, top, h)):
-        if coefficient < 0:
-            edge += coefficient * length
-    return left, top, abs(a) * w + abs(b) * h, abs(d) * w + abs(e) * h
+        Parameters
+        ----------
+        images
+            Image id, and the transform from image space to that space, None if they are the same.
+        """
+        key = tuple([(gid, None if to is None else to.tobytes()) for gid, to in images])
+        found = self.kept.get(key)
+        if found is None:
+            parts = [(self.rows.get(gid, NO_ROWS), to) for gid, to in images]
+            found = place([(rows, self.columns[:, rows], to) for rows, to in parts])
+            self.kept.put(key, found)
+        return found
 
 
 def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
@@ -190,10 +186,28 @@ class Found:
     columns: dict[str, np.ndarray[Any, Any]]
     """annot_id, category_id, track_id, frame (position along t), each (annot,); bbox (annot, 4): x, y, width, height in
     sample pixels."""
-    records: tuple[dict[str, Any], ...]
-    """kwcoco's dictionaries, in the same order."""
-    to_sample: tuple[np.ndarray[Any, Any], ...]
-    """3x3 from image space to sample pixels, per frame."""
+    known: Mapping[Any, dict[str, Any]]
+    """Annotation id to kwcoco's dictionary: these, and perhaps more."""
+    scene: Scene
+    """What was sampled."""
+
+    @property
+    def records(self) -> tuple[dict[str, Any], ...]:
+        """Dictionaries of kwcoco, in the order of the columns."""
+        return tuple([self.known[i] for i in self.columns["annot_id"].tolist()])
+
+    @property
+    def to_sample(self) -> tuple[np.ndarray[Any, Any], ...]:
+        """3x3 from image space to sample pixels, per frame."""
+        scene = self.scene
+        py, px = scene.pitch
+        inverse = scale_offset((1 / px, 1 / py), (-scene.x[0] / px, -scene.y[0] / py))
+        return tuple(inverse @ f.to_video if scene.video else inverse for f in scene.frames)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It pickles with the dictionaries of these annotations, not with those of the whole dataset."""
+        ids = self.columns["annot_id"].tolist()
+        return Found, (self.columns, dict(zip(ids, self.records, strict=True)), self.scene)
 
 
 def find(table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, lookup: Lookup) -> Found:
@@ -205,48 +219,61 @@ def find(table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: S
     records
         Annotation id to kwcoco's dictionary.
     """
-    strangers = [aid for aid in lookup.annot_ids or () if aid not in records]
-    if strangers:
-        raise TargetError(f"annot_ids: the dataset has no annotation {strangers[0]!r}")
-    hits = [_in_frame(table, scene, frame, lookup) for frame in scene.frames]
-    rows = hits[0][0] if len(hits) == 1 else np.concatenate([r for r, _ in hits])
-    boxes = hits[0][1] if len(hits) == 1 else np.concatenate([b for _, b in hits])
-    py, px = scene.pitch
-    boxes = (boxes - (scene.x[0], scene.y[0], 0, 0)) / (px, py, px, py)
-    if lookup.clip:
-        boxes = _clipped(boxes, scene.n)
-    ids = table.annot_id[rows]
-    columns = {
-        "annot_id": ids,
-        "category_id": table.category_id[rows],
-        "track_id": table.track_id[rows],
-        "frame": np.repeat(np.arange(len(hits)), [len(r) for r, _ in hits]),
-        "bbox": boxes,
-    }
-    inverse = scale_offset((1 / px, 1 / py), (-scene.x[0] / px, -scene.y[0] / py))
-    to_sample = tuple(inverse @ f.to_video if scene.video else inverse for f in scene.frames)
-    return Found(columns, tuple([records[i] for i in ids.tolist()]), to_sample)
-
-
-def _in_frame(
-    table: AnnotationTable, scene: Scene, frame: Frame, lookup: Lookup
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Rows and boxes, in the sampled space, of the annotations of a frame that are wanted."""
     window = (*scene.y, *scene.x)
     if lookup.annot_ids is None:
-        rows, boxes = table.touching(frame.gid, window, scene.to_space(frame))
+        images = [(f.gid, f.to_video) for f in scene.frames] if scene.video else [(scene.frames[0].gid, None)]
+        rows, frame, boxes = table.placed(images).touching(window)
     else:
-        rows = np.array([row for aid in lookup.annot_ids if (row := _row(table, frame.gid, aid)) is not None], np.intp)
-        boxes = table.bbox[rows] if not scene.video else warp_boxes(frame.to_video, table.bbox[rows])
+        rows, frame, boxes = _asked(table, records, scene, lookup.annot_ids)
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, window) >= lookup.visible_thresh
-        rows, boxes = rows[seen], boxes[seen]
-    return rows, boxes
+        rows, frame, boxes = rows[seen], frame[seen], boxes[seen]
+    boxes = _in_sample(boxes, scene)
+    columns = {
+        "annot_id": table.annot_id.take(rows),
+        "category_id": table.category_id.take(rows),
+        "track_id": table.track_id.take(rows),
+        "frame": frame,
+        "bbox": _clipped(boxes, scene.n) if lookup.clip else boxes,
+    }
+    return Found(columns, records, scene)
+
+
+def _asked(
+    table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, ids: Sequence[Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Rows, frames and boxes, in the sampled space, of exactly these annotations."""
+    strangers = [aid for aid in ids if aid not in records]
+    if strangers:
+        raise TargetError(f"annot_ids: the dataset has no annotation {strangers[0]!r}")
+    hits = [
+        np.array([row for aid in ids if (row := _row(table, frame.gid, aid)) is not None], np.intp)
+        for frame in scene.frames
+    ]
+    boxes = [
+        warp_boxes(frame.to_video, table.bbox[rows]) if scene.video else table.bbox[rows]
+        for frame, rows in zip(scene.frames, hits, strict=True)
+    ]
+    return np.concatenate(hits), np.repeat(np.arange(len(hits)), [len(rows) for rows in hits]), np.concatenate(boxes)
+
+
+def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> np.ndarray[Any, Any]:
+    """Boxes of the sampled space in sample pixels; column by column, since numpy is slow along axes of four."""
+    py, px = scene.pitch
+    out = np.empty((4, len(boxes)))
+    out[2:] = boxes.T[2:]
+    np.subtract(boxes[:, 0], scene.x[0], out=out[0])
+    np.subtract(boxes[:, 1], scene.y[0], out=out[1])
+    if px != 1:
+        out[0::2] /= px
+    if py != 1:
+        out[1::2] /= py
+    return out.T
 
 
 def _row(table: AnnotationTable, gid: Any, aid: Any) -> int | None:
     """The row of an annotation, if it is one of that image."""
-    whole = table.rows.get(gid, slice(0, 0))
+    whole = table.rows.get(gid, NO_ROWS)
     found = np.flatnonzero(table.annot_id[whole] == aid)
     return whole.start + int(found[0]) if len(found) else None
 

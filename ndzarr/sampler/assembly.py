@@ -1,7 +1,7 @@
 """How do the assets of several frames become one array?
 
-1. For every frame, the channels asked for are looked up in its assets; neighbours in the output that come from one
-   asset make a run, and a run is one `Piece`: a `Crop`, and a transform where the asset is rotated or sheared.
+1. Every run of channels that come from one asset of one frame (`arrangement`) is one `Piece`: a `Crop`, and a
+   transform where the asset is rotated or sheared.
 2. All crops of all frames of all samples make one `ReadPlan`; pixels are decoded straight into the sample where they
    need no resampling.
 3. What is missing is filled: outside the data, channels that a frame lacks, nodata (`finish`).
@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.geometry.affine import IDENTITY, is_scale_offset
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import as_pixel
 from ndzarr.pyramid.region import Crop, crop_at, read_crops
+from ndzarr.sampler.arrangement import Run, arrange
 from ndzarr.sampler.finish import compact, finish
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.warp import Warp, inside, warp_crop
@@ -41,7 +41,7 @@ class Piece:
     """How the crop becomes part of the sample, where it is rotated or sheared against it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Composition:
     """Everything that is read for one sample."""
 
@@ -62,14 +62,14 @@ class Composition:
         """What a `ReadPlan` is made from."""
         return [piece.crop for piece in self.pieces]
 
-    @property
+    @cached_property
     def complete(self) -> bool:
         """True where every frame has every channel and nothing lies outside an asset."""
         covered = sum(p.number for p in self.pieces)
         partial = any(p.warp is not None or p.crop.region.padded for p in self.pieces)
         return covered == len(self.scene.frames) * len(self.channels) and not partial
 
-    @property
+    @cached_property
     def result_dtype(self) -> np.dtype[Any]:
         """Of the sample."""
         scene = self.scene
@@ -98,21 +98,27 @@ def compose(
     TargetError
         Neither a frame nor another image has a channel that was asked for.
     """
-    tables = [_channel_table(frame, open_asset) for frame in scene.frames]
-    available = tuple(dict.fromkeys(name for table in tables for name in table))
-    wanted = available if scene.channels is None else tuple(dict.fromkeys(name for _, name in scene.channels))
-    absent = [name for name in wanted if name not in available]
-    elsewhere = set(known()) if absent else set()
-    for name in absent:
+    frames, found = scene.frames, arrange(scene, open_asset)
+    elsewhere = set(known()) if found.absent else set()
+    for name in found.absent:
         if name not in elsewhere:
-            raise TargetError(f"channel {name!r} is in none of {_names(scene.frames)}{did_you_mean(name, available)}")
+            raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
+    alike: dict[Any, tuple[Crop, Warp | None]] = {}
     pieces = []
-    for t, (frame, table) in enumerate(zip(scene.frames, tables, strict=True)):
-        for first, asset, indices in _runs(_offered(scene, frame, wanted), table):
-            pyramid = open_asset(asset)
-            _check(frame, asset, pyramid)
-            pieces.append(_piece(scene, t, first, indices, asset, pyramid))
-    return Composition(scene, wanted, _dtype(scene, pieces, open_asset), tuple(pieces))
+    for run in found.runs:
+        pyramid = open_asset(run.asset)
+        _check(frames[run.frame], run.asset, pyramid)
+        # Frames of a video differ in little but their pixels: what is found for one asset holds for those alike.
+        grid = pyramid.dims, pyramid.planar_shapes, pyramid.planar_factors
+        key = run.placed, run.indices, grid, pyramid.kind, pyramid.dtype
+        made = alike.get(key)
+        if made is None:
+            made = alike[key] = _crop(scene, run, pyramid)
+        crop, warp = made
+        if crop.pyramid is not pyramid:
+            crop = Crop(pyramid, crop.region, crop.lead, crop.sampling, crop.fill)
+        pieces.append(Piece(run.frame, run.first, len(run.indices), crop, warp))
+    return Composition(scene, found.wanted, _dtype(scene, pieces, open_asset), tuple(pieces))
 
 
 def _dtype(scene: Scene, pieces: Sequence[Piece], open_asset: Callable[[Asset], Pyramid]) -> np.dtype[Any]:
@@ -123,16 +129,24 @@ def _dtype(scene: Scene, pieces: Sequence[Piece], open_asset: Callable[[Asset], 
     return np.result_type(*dtypes) if dtypes else np.dtype(np.uint8)
 
 
-def read(compositions: Sequence[Composition]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
+def read(
+    compositions: Sequence[Composition], out: Sequence[np.ndarray[Any, Any]] | None = None
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
     """
     Read samples, planned together.
+
+    Parameters
+    ----------
+    out
+        Where the pixels of each go, (t, c, y, x) of its `result_dtype`; made if left out.
 
     Returns
     -------
     (image, valid) each: image (t, c, y, x); valid (t, y, x), or (t, c, y, x) where it differs between channels, or
     None where all pixels are real.
     """
-    images = [_canvas(c) for c in compositions]
+    places = [None] * len(compositions) if out is None else out
+    images = [_canvas(c, place) for c, place in zip(compositions, places, strict=True)]
     pieces = [(image, p) for c, image in zip(compositions, images, strict=True) for p in c.pieces]
     views = [
         image[p.frame, p.first : p.first + p.number].reshape(p.crop.shape)
@@ -147,10 +161,20 @@ def read(compositions: Sequence[Composition]) -> list[tuple[np.ndarray[Any, Any]
             mask = warp_crop(p.warp, p.crop, pixels, mask, part)
         masks.append(mask)
     rest = iter(masks)
-    return [
+    done = [
         finish(c.scene, image, _valid(c, [next(rest) for _ in c.pieces]), c.result_dtype)
         for c, image in zip(compositions, images, strict=True)
     ]
+    return (
+        done if out is None else [(_put(image, place), valid) for (image, valid), place in zip(done, out, strict=True)]
+    )
+
+
+def _put(image: np.ndarray[Any, Any], place: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Pixels in their place, where most were decoded already."""
+    if image is not place:
+        place[...] = image
+    return place
 
 
 def uncertain(c: Composition) -> bool:
@@ -177,13 +201,16 @@ def _covered(piece: Piece) -> np.ndarray[Any, Any]:
     return mask
 
 
-def _canvas(c: Composition) -> np.ndarray[Any, Any]:
+def _canvas(c: Composition, place: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
     fill = 0 if c.scene.padding.fill is None else c.scene.padding.fill
     if as_pixel(fill, c.result_dtype) is None:
         raise TargetError(f"fill={fill!r} is no value of {c.result_dtype}; choose one that is, or a dtype that has it")
     able = as_pixel(fill, c.dtype) is not None
     dtype = c.dtype if able else np.result_type(c.dtype, c.result_dtype)
-    return np.empty(c.shape, dtype) if c.complete else np.full(c.shape, fill, dtype)
+    canvas = place if place is not None and place.dtype == dtype else np.empty(c.shape, dtype)
+    if not c.complete:
+        canvas[...] = fill
+    return canvas
 
 
 def _valid(c: Composition, masks: Sequence[np.ndarray[Any, Any] | None]) -> np.ndarray[Any, Any] | None:
@@ -194,19 +221,6 @@ def _valid(c: Composition, masks: Sequence[np.ndarray[Any, Any] | None]) -> np.n
         part = valid[piece.frame, piece.first : piece.first + piece.number]
         part[...] = True if mask is None else mask.reshape(-1, *c.scene.n)
     return valid
-
-
-Table: TypeAlias = dict[str, tuple[Asset, int]]
-"""Channel name to the asset that has it, and its position there."""
-
-
-def _channel_table(frame: Frame, open_asset: Callable[[Asset], Pyramid]) -> Table:
-    """The channels of a frame; the first asset wins.  Files are opened only where the dataset does not name theirs."""
-    table: Table = {}
-    for asset in frame.assets:
-        for i, name in enumerate(asset.channels or open_asset(asset).channels):
-            table.setdefault(name, (asset, i))
-    return table
 
 
 def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
@@ -224,75 +238,23 @@ def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
             )
 
 
-def asked_of(scene: Scene, frame: Frame) -> tuple[str, ...] | None:
-    """The channels that were asked of the sensor of a frame, in order; None for all."""
-    if scene.channels is None:
-        return None
-    any_sensor = frame.sensor == "*"
-    return tuple(dict.fromkeys(name for sensor, name in scene.channels if any_sensor or sensor in ("*", frame.sensor)))
-
-
-def _offered(scene: Scene, frame: Frame, wanted: Sequence[str]) -> list[str | None]:
-    """The channels wanted, None for those that were not asked of the sensor of this frame."""
-    asked = asked_of(scene, frame)
-    if asked is None:
-        return list(wanted)
-    return [name if name in asked else None for name in wanted]
-
-
-def _runs(wanted: Sequence[str | None], table: Table) -> list[tuple[int, Asset, tuple[int, ...]]]:
-    """(position of the first channel in the output, asset, positions there) of neighbours that come from one asset."""
-    runs: list[tuple[int, Asset, tuple[int, ...]]] = []
-    previous: Asset | None = None
-    for k, name in enumerate(wanted):
-        if name is None or name not in table:
-            previous = None
-            continue
-        asset, i = table[name]
-        if asset is previous:
-            first, _, indices = runs[-1]
-            runs[-1] = first, asset, (*indices, i)
-        else:
-            runs.append((k, asset, (i,)))
-        previous = asset
-    return runs
-
-
-def _piece(scene: Scene, t: int, first: int, indices: tuple[int, ...], asset: Asset, pyramid: Pyramid) -> Piece:
-    frame, start = scene.frames[t], indices[0]
-    consecutive = indices == tuple(range(start, start + len(indices)))
-    along_c = slice(start, start + len(indices), 1) if consecutive else indices
+def _crop(scene: Scene, run: Run, pyramid: Pyramid) -> tuple[Crop, Warp | None]:
+    """What is read of an asset, and how it becomes part of the sample, where it is not upright."""
+    start = run.indices[0]
+    consecutive = run.indices == tuple(range(start, start + len(run.indices)))
+    along_c = slice(start, start + len(run.indices), 1) if consecutive else run.indices
     lead = tuple(along_c if d == "c" else _ONE for d in pyramid.dims[:-2])
-    placed = _placement((frame.to_video if scene.video else IDENTITY).tobytes(), asset.to_image.tobytes())
-    if placed.upright is None:
-        warp = Warp.between(placed.matrix, scene, pyramid)
-        return Piece(t, first, len(indices), warp.crop(pyramid, lead, scene.sampling), warp)
-    sx, sy, tx, ty = placed.upright
+    if run.placed.upright is None:
+        warp = Warp.between(run.placed.matrix, scene, pyramid)
+        return warp.crop(pyramid, lead, scene.sampling), warp
+    sx, sy, tx, ty = run.placed.upright
     py, px = scene.pitch
     origin = (scene.y[0] - ty) / sy, (scene.x[0] - tx) / sx
-    return Piece(t, first, len(indices), crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling))
+    return crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling), None
 
 
 _ONE = slice(0, 1, 1)
 """Along an axis that has one plane."""
-
-
-class Placement(NamedTuple):
-    """How an asset lies in the sampled space."""
-
-    matrix: np.ndarray[Any, Any]
-    """3x3, from its pixels to the space."""
-    upright: tuple[float, float, float, float] | None
-    """Scale along x and y, offset along x and y; None where it is rotated, sheared or flipped."""
-
-
-@lru_cache(maxsize=4096)
-def _placement(to_video: bytes, to_image: bytes) -> Placement:
-    """From the matrices' bytes: a dataset has few different ones, and numpy is slow with nine numbers."""
-    matrix = np.frombuffer(to_video).reshape(3, 3) @ np.frombuffer(to_image).reshape(3, 3)
-    if not is_scale_offset(matrix):
-        return Placement(matrix, None)
-    return Placement(matrix, (float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])))
 
 
 def _names(frames: Sequence[Frame]) -> str:

@@ -34,7 +34,11 @@ from ndzarr.sampler.target import Target, merged, parse
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr.bulk.batch import Sizes
+    from ndzarr.bulk.member import CocoMember
     from ndzarr.targets.choose import Targets
+    from ndzarr.targets.rows import Rows
+    from ndzarr.targets.rows import Targets as ManyTargets
 
 
 class CocoSampler(NdsamplerNames):
@@ -158,6 +162,57 @@ class CocoSampler(NdsamplerNames):
         else:
             [(image, valid)] = read([composition])
         return label(self.context(given, parsed, scene, lookup), composition.channels, image, valid)
+
+    def load_batch(
+        self,
+        targets: ManyTargets | Rows,
+        *,
+        with_annots: bool | str | Sequence[str] = True,
+        annot_ids: Sequence[Any] | None = None,
+        visible_thresh: float = 0.0,
+        clip: bool = False,
+        sizes: Sizes = "pad",
+        **keys: Any,
+    ) -> xarray.Dataset:
+        """
+        Load many windows by one plan: each chunk that they touch is decoded once.
+
+        Parameters
+        ----------
+        targets
+            A pandas table with a column per key, or a sequence of targets; see docs/bulk.md.  Keys given as keyword
+            arguments hold for all of them.
+        with_annots, annot_ids, visible_thresh, clip
+            As for `load_sample`.
+        sizes
+            What becomes of samples that are smaller than the largest: 'pad' pads them at their ends, where `valid` is
+            then False; 'refuse' is an error.
+
+        Returns
+        -------
+        Dataset with `image` (sample, c, y, x), for video targets (sample, t, c, y, x), `valid` as `load_sample` has it,
+        coordinates along sample, and the annotations of all samples along `annot`, with the sample of each in
+        `annot_sample`.  `batch.ndzarr.sample(i)` is what `load_sample` returns for the i-th target.
+
+        Raises
+        ------
+        TargetError
+            A target is not understood, or they have different axes, channels or dtypes; the message names them.
+        """
+        from ndzarr.bulk.batch import load_batch
+
+        return load_batch(self, targets, Lookup(with_annots, annot_ids, visible_thresh, clip), sizes, keys)
+
+    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup) -> list[CocoMember]:
+        """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
+        from ndzarr.bulk.member import CocoMember, batchable
+
+        out = []
+        for given in targets:
+            parsed = batchable(parse(given))
+            composition = self.compose(resolve(parsed, self._dataset, self._pixel_size))
+            out.append(CocoMember(self, given, parsed, composition, lookup))
+        return out
 
     def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""

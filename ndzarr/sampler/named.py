@@ -18,6 +18,7 @@ from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
+from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Frame, Scene
 from ndzarr.sampler.target import Target, merged, parse
@@ -25,6 +26,10 @@ from ndzarr.sampler.values import interval
 
 if TYPE_CHECKING:
     import xarray
+
+    from ndzarr.bulk.batch import Sizes
+    from ndzarr.bulk.member import NamedMember
+    from ndzarr.targets.rows import Rows, Targets
 
 
 class Sampler:
@@ -119,8 +124,39 @@ class Sampler:
         cut = self._crop(wanted)
         [(image, valid)] = read_crops([cut])
         sample = label(cut, image, valid)
-        sample.encoding["ndzarr"] = Context(dict(given), _scene(wanted, cut), None, ())
+        sample.encoding["ndzarr"] = self.context(given, wanted, cut)
         return sample
+
+    def load_batch(self, targets: Targets | Rows | None = None, *, sizes: Sizes = "pad", **keys: Any) -> xarray.Dataset:
+        """
+        Load many windows by one plan: each chunk that they touch is decoded once; see `CocoSampler.load_batch`.
+
+        Raises
+        ------
+        TargetError
+            A target is not understood, or they have different axes, channels or dtypes.
+        """
+        from ndzarr.bulk.batch import load_batch
+
+        return load_batch(self, {} if targets is None else targets, Lookup(False), sizes, keys)
+
+    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup | None = None) -> list[NamedMember]:
+        """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
+        from ndzarr.bulk.member import NamedMember, batchable
+
+        out = []
+        for given in targets:
+            parsed = batchable(parse(given))
+            out.append(NamedMember(self, given, parsed, self._crop(parsed)))
+        return out
+
+    def context(self, given: Mapping[str, Any], parsed: Target, cut: Crop) -> Context:
+        """What the accessor of a sample knows: where it came from."""
+        return Context(dict(given), _scene(parsed, cut), None, ())
+
+    def key_of(self, target: Target) -> Any:
+        """The name of the source that a target means."""
+        return next(iter(self.sources)) if target.key is None else target.key
 
     def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
@@ -132,7 +168,7 @@ class Sampler:
             raise TargetError("gid, gids, vidid and aid need a kwcoco dataset: use ndzarr.CocoSampler, or give key")
         if target.key is None and len(self.sources) != 1:
             raise TargetError(f"a target needs key, one of {', '.join(map(repr, list(self.sources)[:5]))}")
-        pyramid = self.pyramid(next(iter(self.sources)) if target.key is None else target.key)
+        pyramid = self.pyramid(self.key_of(target))
         window: dict[str, Any] = dict(target.lead)
         for i, axis in enumerate(("y", "x")):
             given = (target.y, target.x)[i]

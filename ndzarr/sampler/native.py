@@ -15,7 +15,8 @@ import xarray
 
 from ndzarr.errors import TargetError
 from ndzarr.sampler.annotations import Lookup
-from ndzarr.sampler.assembly import asked_of, compose, read
+from ndzarr.sampler.arrangement import asked_of
+from ndzarr.sampler.assembly import compose, read
 from ndzarr.sampler.lazy import read_lazily
 from ndzarr.sampler.sample import label
 from ndzarr.sampler.scene import Asset, Frame, Scene
@@ -40,7 +41,7 @@ def load_native(
         (t, frame, asset, names)
         for t, frame in enumerate(scene.frames)
         for asset in frame.assets
-        if (names := _names(sampler, asset, asked_of(scene, frame)))
+        if (names := _names(sampler, asset, asked_of(scene.channels, frame)))
     ]
     if not parts:
         sampler.compose(scene)  # says what is unknown, if something is

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from ndzarr.labels.construct import axis, centres, dataset, names
+from ndzarr.labels.construct import centres, common_axis, dataset, names
 from ndzarr.sampler.annotations import GEOMETRY, Found
 from ndzarr.sampler.scene import Scene
 
@@ -51,7 +51,7 @@ def label(
     if valid is not None:
         variables["valid"] = (("c", "y", "x")[3 - valid[0].ndim :], valid[0])
     if scene.video:
-        axes = {"t": axis("t", _times(scene)), **axes}
+        axes = {"t": common_axis("t", times(scene)), **axes}
         variables = {"image": (("t", "c", "y", "x"), image)}
         if valid is not None:
             variables["valid"] = (("t", "c", "y", "x") if valid.ndim == 4 else ("t", "y", "x"), valid)
@@ -64,7 +64,7 @@ def label(
     return dataset(variables, axes, along_t, {"ndzarr": context})
 
 
-def _times(scene: Scene) -> np.ndarray[Any, Any]:
+def times(scene: Scene) -> np.ndarray[Any, Any]:
     """Dates where every frame has one, else frame indices."""
     real = [f for f in scene.frames if f.gid is not None]
     if all(f.time is not None for f in real):

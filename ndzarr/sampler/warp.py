@@ -69,9 +69,8 @@ class Warp:
 
     def crop(self, pyramid: Pyramid, lead: Selection, sampling: Sampling) -> Crop:
         """The box that is read, as pixels of its level."""
-        return Crop(
-            pyramid, Region(self.level, _as_stored(self.y), _as_stored(self.x)), lead, sampling.settled(pyramid), 0
-        )
+        region = Region.of(self.level, _as_stored(self.y), _as_stored(self.x))
+        return Crop(pyramid, region, lead, sampling.settled(pyramid), 0)
 
 
 def _range(low: float, high: float, n: int) -> slice:

@@ -27,6 +27,15 @@ def test_a_pyramid_says_what_it_holds_how_it_is_stored_and_where_it_came_from(ru
         assert words in out, words
 
 
+def test_an_image_says_what_each_preset_would_take(run, picture):
+    picture("a.png")
+    out = run("info", "--estimate", "a.png").out
+    for preset in ("fast", "compact", "jpeg"):
+        assert f"  {preset:<12}would take about" in out
+    [facts] = json.loads(run("info", "--estimate", "--json", "a.png").out)
+    assert facts["estimates"]["fast"]["bytes"] > facts["estimates"]["jpeg"]["bytes"] > 0
+
+
 def test_json_has_all_of_it(run, folder, picture):
     picture("a.png")
     run("transcode", "a.png", "-o", "a.zarr", "--nodata", "3")

@@ -67,6 +67,14 @@ def test_jpeg_chunks_that_zarr_python_wrote_are_read_back(tmp_path):
     assert np.abs(again.astype(int) - 77).max() <= 1
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (9, 3), (3, 3), (1, 3), (200, 1), (130, 129)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_holds_images_of_any_size(tmp_path, shape, channels):
+    image = photo(*shape)[..., :channels]
+    found = ndzarr.transcode(image, tmp_path / "a.zarr", axes="yxc", preset="jpeg").read()
+    np.testing.assert_allclose(np.moveaxis(found, 0, -1), image.astype(int), atol=24)
+
+
 @pytest.mark.parametrize("kind", ["16 bit", "float", "bool"])
 def test_jpeg_refuses_what_it_would_spoil(tmp_path, kind):
     with pytest.raises(OptionError, match="use 'compact'"):

@@ -1,0 +1,1 @@
+"""Many targets at once: planned batches, lazy ones, and whole extractions."""

@@ -1,0 +1,164 @@
+"""How do many targets become one array in memory, with every chunk decoded once?
+
+1. Targets become members: parsed, resolved, nothing read (`member`).
+2. All members must agree on axes, channels and dtype; the largest sets the size of the batch.
+3. One array is made, and all members are read into their places in it by one `ReadPlan`.
+4. One Dataset is put together at the end (`content`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from ndzarr.bulk.member import BulkSampler, Mask, Member
+from ndzarr.errors import OptionError, TargetError, did_you_mean
+from ndzarr.sampler.annotations import Lookup
+from ndzarr.targets.rows import Rows, Targets
+
+if TYPE_CHECKING:
+    import xarray
+
+Sizes: TypeAlias = Literal["pad", "refuse"]
+SIZES = ("pad", "refuse")
+"""What may be done with samples of different sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What all samples of a batch have in common."""
+
+    dims: tuple[str, ...]
+    """Axes of a sample."""
+    shape: tuple[int, ...]
+    """Of the largest sample along each axis."""
+    dtype: np.dtype[Any]
+    channels: tuple[str, ...] | None
+    """Names along c; None where there is no such axis."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """A batch that was read, without names."""
+
+    image: np.ndarray[Any, Any]
+    """Axes (sample, *form.dims)."""
+    masks: list[Mask]
+    """Where pixels are real, per sample, in its own size."""
+
+
+def load_batch(
+    sampler: BulkSampler, targets: Targets | Rows, lookup: Lookup, sizes: Sizes, keys: Mapping[str, Any]
+) -> xarray.Dataset:
+    """
+    Load many windows; see `CocoSampler.load_batch`.
+
+    Parameters
+    ----------
+    keys
+        Keys that every target gets.
+    """
+    from ndzarr.bulk.content import dataset
+
+    members: list[Member] = sampler.members(rows_with(targets, keys), lookup)
+    form = agree(members, sizes)
+    return dataset(members, form, read(members, form))
+
+
+def rows_with(targets: Targets | Rows, keys: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """
+    The targets, each with these keys.
+
+    Raises
+    ------
+    TargetError
+        There is no target.
+    """
+    rows = list(Rows(targets))
+    if not rows:
+        raise TargetError("targets is empty: a batch needs at least one target, or it would have no shape")
+    return [{**row, **keys} for row in rows] if keys else rows
+
+
+def check_sizes(sizes: str) -> None:
+    """Raise `OptionError` for an unknown choice."""
+    if sizes not in SIZES:
+        raise OptionError(f"sizes={sizes!r} is not known{did_you_mean(sizes, SIZES)}")
+
+
+def agree(members: Sequence[Member], sizes: str = "pad") -> Form:
+    """
+    What the members have in common.
+
+    Raises
+    ------
+    TargetError
+        They have different axes, channels or dtypes, or, where those are refused, sizes; the message names two.
+    """
+    check_sizes(sizes)
+    first = members[0]
+    dims = _same(members, "axes", lambda m: m.dims, " ", "image and video targets make batches of their own")
+    if "c" in dims:
+        _same(members, "channels", lambda m: m.channels, "|", "give channels=")
+    dtype = _same(members, "dtype", lambda m: m.dtype, "", "give dtype=")
+    shapes = [m.shape for m in members]
+    if sizes == "refuse":
+        _same(members, "size", lambda m: m.shape, " x ", "use sizes='pad', or targets of one size")
+    return Form(dims, tuple(map(max, zip(*shapes, strict=True))), dtype, first.channels)
+
+
+def _same(members: Sequence[Member], what: str, of: Callable[[Member], Any], joint: str, fix: str) -> Any:
+    """What all members have; raises `TargetError` if one has something else."""
+    wanted = of(members[0])
+    for k, member in enumerate(members):
+        if (found := of(member)) != wanted:
+            others = sum(of(m) != wanted for m in members)
+            shown = [joint.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in (wanted, found)]
+            raise TargetError(
+                f"samples of a batch must have the same {what}: sample 0 has {shown[0]}, sample {k} has {shown[1]}"
+                f"{'' if others == 1 else f' ({others} of {len(members)} differ)'}; {fix}"
+            )
+    return wanted
+
+
+def read(members: Sequence[Member], form: Form, out: np.ndarray[Any, Any] | None = None) -> Pixels:
+    """
+    Read all members by one plan.
+
+    Parameters
+    ----------
+    out
+        Where the pixels go, (sample, *form.dims); made if left out.
+    """
+    shape = (len(members), *form.shape)
+    image = np.empty(shape, form.dtype) if out is None else out
+    places = []
+    for k, member in enumerate(members):
+        place = image[k]
+        if member.shape != form.shape:
+            place[...] = member.beyond
+            place = place[tuple(map(slice, member.shape))]
+        places.append(place)
+    return Pixels(image, type(members[0]).read(members, places))
+
+
+def valid_of(members: Sequence[Member], form: Form, masks: Sequence[Mask]) -> Mask:
+    """The mask of a batch, with axes (sample, ...); None where all pixels of all samples are real."""
+    odd = [m.shape != form.shape for m in members]
+    if not any(odd) and all(mask is None for mask in masks):
+        return None
+    with_c = any(mask is not None and "c" in mask[0] for mask in masks)
+    dims = tuple(d for d in form.dims if d != "c" or with_c)
+    lengths = dict(zip(form.dims, form.shape, strict=True))
+    valid = np.zeros((len(members), *[lengths[d] for d in dims]), bool)
+    for k, (member, mask) in enumerate(zip(members, masks, strict=True)):
+        own = dict(zip(member.dims, member.shape, strict=True))
+        place = valid[k][tuple([slice(own[d]) for d in dims])]
+        if mask is None:
+            place[...] = True
+        else:
+            place[...] = np.expand_dims(mask[1], [i for i, d in enumerate(dims) if d not in mask[0]])
+    return ("sample", *dims), valid

@@ -1,0 +1,127 @@
+"""Which variables and coordinates has a batch?
+
+Everything that differs between samples lies along `sample`: where each lies (`native_y`, `native_x`, `transform`), what
+it was read from (`gid` and `frame_index`, or `key`) and when (`time`).  Annotations of all samples make one table along
+`annot`, whose column `annot_sample` says whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray
+
+from ndzarr.bulk.batch import Form, Pixels, valid_of
+from ndzarr.bulk.context import BatchContext
+from ndzarr.bulk.member import Member
+from ndzarr.labels.construct import Axis, axis, names
+from ndzarr.labels.construct import dataset as construct
+
+ALONG = {"t": "time", "z": "native_z", "y": "native_y", "x": "native_x"}
+"""Axis to the coordinate (sample, axis) that says what a sample alone says under the axis' own name."""
+
+Columns = dict[str, tuple[tuple[str, ...], np.ndarray[Any, Any]]]
+
+
+def dataset(members: Sequence[Member], form: Form, pixels: Pixels) -> xarray.Dataset:
+    """A batch that was read, with names."""
+    variables: Columns = {"image": (("sample", *form.dims), pixels.image)}
+    valid = valid_of(members, form, pixels.masks)
+    if valid is not None:
+        variables["valid"] = valid
+    placed = where(members, form)
+    variables |= placed | annotation_columns(members)
+    axes = shared_axes(len(members), form)
+    context = BatchContext.of(members, [None if mask is None else mask[0] for mask in pixels.masks])
+    return construct(variables, axes, tuple(placed), {"ndzarr": context})
+
+
+def shared_axes(n: int, form: Form, first: int = 0) -> dict[str, Axis]:
+    """Axes that mean the same for all samples: positions along sample, names along c."""
+    axes = {"sample": axis("sample", np.arange(first, first + n))}
+    if form.channels is not None:
+        axes["c"] = names("c", form.channels)
+    return axes
+
+
+def where(members: Sequence[Member], form: Form) -> Columns:
+    """Coordinates along sample: where its pixels lie, and what they were read from."""
+    lengths = dict(zip(form.dims, form.shape, strict=True))
+    origin = np.array([m.origin for m in members], float)
+    pitch = np.array([m.pitch for m in members], float)
+    sizes = np.array([m.shape for m in members], np.int64)
+    out: Columns = {}
+    for d in form.dims:
+        if d in "yx":
+            k = "yx".index(d)
+            out[ALONG[d]] = ("sample", d), centres(origin[:, k], pitch[:, k], lengths[d])
+        elif d != "c":
+            out[ALONG[d]] = ("sample", d), _stacked([m.labels(d) for m in members], lengths[d])
+    for k, d in enumerate(form.dims):
+        if d != "c":
+            out[f"size_{d}"] = ("sample",), sizes[:, k]
+    out["transform"] = ("sample", "row", "column"), transforms(origin, pitch)
+    for name, values in _ids(members, lengths.get("t", 0)).items():
+        out[name] = ("sample", "t")[: values.ndim], values
+    return out
+
+
+def centres(origin: np.ndarray[Any, Any], pitch: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+    """Pixel centres (sample, n) in native pixels."""
+    return np.asarray((np.arange(n) + 0.5) * pitch[:, None] + origin[:, None])
+
+
+def transforms(origin: np.ndarray[Any, Any], pitch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(sample, 3, 3) from sample pixels (x, y, 1) to native pixels, given (sample, 2) along (y, x)."""
+    out = np.zeros((len(origin), 3, 3))
+    out[:, 0, 0], out[:, 1, 1], out[:, 2, 2] = pitch[:, 1], pitch[:, 0], 1
+    out[:, 0, 2], out[:, 1, 2] = origin[:, 1], origin[:, 0]
+    return out
+
+
+def _ids(members: Sequence[Member], frames: int) -> dict[str, np.ndarray[Any, Any]]:
+    found = [m.ids for m in members]
+    out: dict[str, np.ndarray[Any, Any]] = {}
+    for name, first in found[0].items():
+        values = [f[name] for f in found]
+        out[name] = _stacked(values, frames) if isinstance(first, np.ndarray) else _column(values)
+    return out
+
+
+def _column(values: list[Any]) -> np.ndarray[Any, Any]:
+    """Ids of one kind as they are, others as text."""
+    kinds = set(map(type, values))
+    return np.array(values if kinds <= {int} or kinds == {str} else list(map(str, values)))
+
+
+def _stacked(rows: Sequence[np.ndarray[Any, Any]], n: int) -> np.ndarray[Any, Any]:
+    """Labels (sample, n) of samples of up to n frames; what a shorter one lacks is NaT, NaN, -1 or ''."""
+    if len({row.dtype.kind for row in rows}) > 1:  # dates of some, indices of others
+        rows = [row.astype("U") if row.dtype.kind != "M" else np.datetime_as_string(row) for row in rows]
+    dtype = np.result_type(*{row.dtype for row in rows})
+    missing = {"M": np.datetime64("NaT", "ns"), "f": np.nan, "U": ""}.get(dtype.kind, -1)
+    out = np.full((len(rows), n), missing, dtype)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = row
+    return out
+
+
+def annotation_columns(members: Sequence[Member]) -> Columns:
+    """The annotations of all members as one table; empty where none are looked up."""
+    found = [m.found for m in members]
+    tables = [f.columns for f in found if f is not None]
+    if len(tables) < len(found):
+        return {}
+    counts = [len(t["annot_id"]) for t in tables]
+    return table(
+        {name: np.concatenate([t[name] for t in tables]) for name in tables[0]},
+        np.repeat(np.arange(len(counts)), counts),
+    )
+
+
+def table(columns: Mapping[str, np.ndarray[Any, Any]], owner: np.ndarray[Any, Any]) -> Columns:
+    """Columns along annot, and whose each row is."""
+    out: Columns = {name: (("annot", "xywh")[: c.ndim], c) for name, c in columns.items()}
+    return {"annot_sample": (("annot",), owner), **out}

@@ -1,0 +1,1 @@
+"""Pyramids as files that others read."""

@@ -1,0 +1,153 @@
+"""How do the bytes of a tile become pixels?
+
+1. Pixels that are stored as they are are read straight into the output (`Decoder.plain`).
+2. Deflate, Zstandard, LZW and PackBits of whole numbers of bytes in this machine's byte order are decompressed straight
+   into the output, where the predictor is undone.
+3. Everything else (JPEG, WebP, LERC, JPEG 2000, bits, the other byte order) is tifffile's to decode; so is a tile whose
+   size is not what it should be, since some writers cut tiles at the border of the image.
+
+All give what tifffile gives, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+from ndzarr.inplace.bytefile import buffer
+from ndzarr.sources.base import Pixels, reason
+from ndzarr.sources.tiff.frame import FrameFormat
+
+_DECOMPRESS: Mapping[int, Callable[..., Any]] = {
+    8: imagecodecs.deflate_decode,
+    32946: imagecodecs.deflate_decode,
+    5: imagecodecs.lzw_decode,
+    32773: imagecodecs.packbits_decode,
+    34926: imagecodecs.zstd_decode,
+    50000: imagecodecs.zstd_decode,
+}
+"""Compressions (tag 259) that give bytes, and take `out`."""
+_NONE, _HORIZONTAL, _FLOATING_POINT = 1, 2, 3
+"""Predictors (tag 317)."""
+_BITS = (8, 16, 32, 64)
+
+
+class TileError(Exception):
+    """A tile cannot be decoded; whoever asked for it knows its name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoder:
+    """Decodes the tiles of one level."""
+
+    form: FrameFormat
+    """What all frames have in common."""
+    name: str
+    """Of the compression."""
+    decompress: Callable[..., Any] | None
+    """Of a compression that gives bytes which are pixels, up to the predictor; None if tifffile decodes."""
+    predictor: int
+    """Tag 317, if `decompress` is there."""
+
+    @property
+    def plain(self) -> bool:
+        """True if pixels are stored as they are."""
+        return self.form.is_plain
+
+    def decode(self, data: Pixels, number: int, tables: bytes | None, inside: tuple[int, int], out: Pixels) -> None:
+        """
+        Decode a tile.
+
+        Parameters
+        ----------
+        data
+            Its bytes.
+        number
+            Of the tile in its frame.
+        tables
+            What goes before each JPEG.
+        inside
+            Rows and columns of the tile that lie in the image; what is beyond may be left as it is.
+        out
+            Axes y, x, samples; C-contiguous.
+
+        Raises
+        ------
+        TileError
+            The bytes are not a tile of this size and type.
+        """
+        if self.decompress is None or not self._directly(data, out):
+            self._by_tifffile(data, number, tables, inside, out)
+
+    def _directly(self, data: Pixels, out: Pixels) -> bool:
+        """Decompress into the output; False if something is odd, which tifffile may know how to handle."""
+        assert self.decompress is not None
+        flat = out.reshape(-1).view(np.uint8)
+        target = buffer("tile", flat.size) if self.predictor == _FLOATING_POINT else flat
+        try:
+            if self.decompress(data, out=target).size != flat.size:
+                return False
+        except Exception:  # each codec has errors of its own
+            return False
+        if self.predictor == _HORIZONTAL:
+            whole = out.view(f"u{out.itemsize}")
+            imagecodecs.delta_decode(whole, axis=-2, out=whole)
+        elif self.predictor == _FLOATING_POINT:
+            imagecodecs.floatpred_decode(target.view(out.dtype).reshape(out.shape), axis=-2, out=out)
+        return True
+
+    def _by_tifffile(
+        self, data: Pixels, number: int, tables: bytes | None, inside: tuple[int, int], out: Pixels
+    ) -> None:
+        extra = {"jpegtables": tables, "jpegheader": self.form.jpegheader} if self.form.jpeg else {}
+        try:
+            pixels = self.form.decode(data.tobytes(), number, **extra)[0]
+        except Exception as error:  # each codec has errors of its own
+            raise TileError(f"does not decode ({reason(error)})") from error
+        if pixels is None:
+            raise TileError("decodes to nothing")
+        # Fax decoders return bits as bytes.
+        castable = out.dtype == bool or np.can_cast(pixels.dtype, out.dtype)
+        rows, columns = (min(n, have) for n, have in zip(out.shape, pixels.shape[1:3], strict=False))
+        if rows < inside[0] or columns < inside[1] or pixels.shape[3:] != out.shape[2:] or not castable:
+            raise TileError(f"decodes to {pixels.dtype} pixels of shape {pixels.shape[1:]} instead of {out.shape}")
+        out[:rows, :columns] = pixels[0, :rows, :columns]
+
+
+def decoder(page: Any, form: FrameFormat) -> Decoder:
+    """
+    How tiles of frames like this page are decoded.
+
+    Parameters
+    ----------
+    page
+        tifffile's.
+    """
+    name = getattr(page.compression, "name", str(page.compression)).lower()
+    decompress = _DECOMPRESS.get(int(page.compression))
+    predictor = int(page.predictor)
+    kinds = {_NONE: "iufc", _HORIZONTAL: "iu", _FLOATING_POINT: "f"}.get(predictor, "")
+    usual = (
+        page.fillorder == 1
+        and page.bitspersample in _BITS
+        and page.bitspersample == 8 * form.dtype.itemsize
+        and form.dtype.kind in kinds
+        and (form.dtype.itemsize == 1 or _is_native(page))
+        and not page.is_subsampled
+        and _is_one_format(page)
+    )
+    return Decoder(form, name, decompress if usual else None, predictor)
+
+
+def _is_native(page: Any) -> bool:
+    return np.dtype(f"{page.parent.byteorder}u2").isnative
+
+
+def _is_one_format(page: Any) -> bool:
+    """True unless samples are of several formats, which tifffile refuses."""
+    tag = page.tags.get(339)
+    return tag is None or tag.count == 1 or len(set(tag.value)) == 1

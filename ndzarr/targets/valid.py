@@ -1,0 +1,266 @@
+"""Which fraction of a window is real data?
+
+1. The mask of an image is read once, from the finest level that has at most `max_pixels` pixels: False outside the
+   assets, where a value marks missing data, and at NaN.  Images that can have neither are not read at all.
+2. Its summed-area table (Crow, "Summed-area tables for texture mapping", 1984) answers any number of windows with four
+   look-ups each, linear between the pixels of the level.
+3. A window of several frames has the mean of its frames; what lies outside the image, or pads in time, is not real.
+
+A pixel of a coarser level counts as real if one of the native pixels below it is: borders of missing regions are known
+to within a pixel of that level, and missing pixels strewn singly are overlooked.  With `max_pixels=None`, or images
+that are not larger, fractions are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ndzarr.errors import OptionError, TargetError
+from ndzarr.pyramid.region import Sampling
+from ndzarr.sampler.assembly import Composition, read, uncertain, valid_by_geometry
+from ndzarr.sampler.resolve import resolve
+from ndzarr.sampler.target import parse
+from ndzarr.targets.bar import bar
+from ndzarr.targets.footprint import Footprints, as_table, footprints
+from ndzarr.targets.rows import Rows, Targets
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ndzarr.sampler.coco import CocoSampler
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+MAX_PIXELS = 1 << 22
+"""Masks are read from the finest level that has at most so many pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """Where an image holds real data."""
+
+    sums: Array | None
+    """Real pixels of the level above and to the left of each corner, shape (y + 1, x + 1); None where all are real."""
+    size: tuple[int, int]
+    """(height, width) of the space, in native pixels."""
+    factor: int = 1
+    """Native pixels per pixel of the level."""
+
+    @classmethod
+    def of(cls, real: Array | None, size: tuple[int, int], factor: int) -> Mask:
+        """From pixels of the level, shape (y, x); None where all are real."""
+        if real is None or real.all():
+            return cls(None, size)
+        sums = np.zeros((real.shape[0] + 1, real.shape[1] + 1))
+        np.cumsum(real, axis=0, out=sums[1:, 1:])
+        np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
+        return cls(sums, size, factor)
+
+    def fraction(self, y: Array, x: Array) -> Array:
+        """
+        Real pixels of windows.
+
+        Parameters
+        ----------
+        y, x
+            Half-open intervals in native pixels, shape (window, 2).
+
+        Returns
+        -------
+        From 0 to 1, shape (window,).
+        """
+        area = (y[:, 1] - y[:, 0]) * (x[:, 1] - x[:, 0])
+        y, x = np.clip(y, 0, self.size[0]), np.clip(x, 0, self.size[1])
+        if self.sums is None:
+            return np.asarray((y[:, 1] - y[:, 0]) * (x[:, 1] - x[:, 0]) / area)
+        (y0, y1), (x0, x1) = y.T, x.T
+        real = self._until(y1, x1) - self._until(y0, x1) - self._until(y1, x0) + self._until(y0, x0)
+        return np.asarray(np.clip(real * self.factor**2 / area, 0, 1))
+
+    def _until(self, y: Array, x: Array) -> Array:
+        """Integral of the mask up to a corner, in pixels of the level."""
+        assert self.sums is not None
+        if self.factor == 1:
+            return np.asarray(self.sums[y, x])
+        (iy, wy), (ix, wx) = (np.divmod(v, self.factor) for v in (y, x))
+        wy, wx = wy / self.factor, wx / self.factor
+        jy, jx = (np.minimum(i + 1, n - 1) for i, n in zip((iy, ix), self.sums.shape, strict=True))
+        upper = self.sums[iy, ix] * (1 - wx) + self.sums[iy, jx] * wx
+        lower = self.sums[jy, ix] * (1 - wx) + self.sums[jy, jx] * wx
+        return np.asarray(upper * (1 - wy) + lower * wy)
+
+
+Judge: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+"""Pixels of a quality band to True where they are good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observable:
+    """What makes a pixel real, or good."""
+
+    channels: Any = None
+    """Channels that must all be real; None for all that the image has."""
+    good: Judge | None = None
+    """Says which values of those channels are good, where they are a quality band."""
+    max_pixels: int | None = MAX_PIXELS
+    """As `MAX_PIXELS`; None reads native pixels."""
+
+
+def observe(sampler: CocoSampler, gid: Any, video: bool, size: tuple[int, int], what: Observable) -> Mask:
+    """
+    The mask of an image, in its own space or in that of its video.
+
+    Parameters
+    ----------
+    size
+        (height, width) of that space.
+    """
+    factor = 1
+    while what.max_pixels is not None and -(-size[0] // factor) * -(-size[1] // factor) > max(1, what.max_pixels):
+        factor *= 2
+    # Whole multiples, so that pixels are those of the level itself.
+    height, width = (-(-n // factor) * factor for n in size)
+    target: dict[str, Any] = {"gids": [gid]} if video else {"gid": gid}
+    target |= {"space_slice": (slice(0, height), slice(0, width)), "nodata": "ma", "scale": 1 / factor}
+    target |= {} if what.channels is None else {"channels": what.channels}
+    scene = resolve(parse(target), sampler._dataset, sampler._pixel_size)
+    composition = sampler.compose(scene)
+    if what.good is not None and any(p.crop.pyramid.kind != "labels" for p in composition.pieces):
+        # Means of codes are no codes: native pixels are read.
+        composition = sampler.compose(replace(scene, sampling=Sampling("nearest", False)))
+    return Mask.of(_real(composition, what), size, factor)
+
+
+def _real(composition: Composition, what: Observable) -> Array | None:
+    if what.good is None and not uncertain(composition):
+        valid, good = valid_by_geometry(composition), None
+    else:
+        [(image, valid)] = read([composition])
+        good = None if what.good is None else np.asarray(what.good(image[0]), bool)
+        if good is not None and good.shape != image[0].shape:
+            raise OptionError(f"good: expected a mask of shape {image[0].shape}, got {good.shape}")
+    if valid is not None:
+        valid = valid[0] if valid[0].ndim == 2 else valid[0].all(axis=0)
+    if good is not None:
+        valid = np.asarray(good.all(axis=0) if valid is None else valid & good.all(axis=0))
+    return valid
+
+
+def entry_fractions(
+    sampler: CocoSampler, found: Footprints, what: Sequence[Observable], code: Array, progress: bool = True
+) -> Array:
+    """
+    Real fraction of every frame of every row.
+
+    Parameters
+    ----------
+    what, code
+        What is asked of each entry of `found`, as positions in `what`.
+
+    Returns
+    -------
+    Shape (entry,).
+    """
+    out = np.zeros(len(found.row))
+    real = np.flatnonzero(found.frame >= 0)
+    if not len(real):
+        return out
+    space = found.space[found.row[real]]
+    key = (code[real] * len(found.spaces) + space) * len(found.gids) + found.frame[real]
+    order = np.argsort(key, kind="stable")
+    edges = np.flatnonzero(np.r_[True, np.diff(key[order]) > 0, True])
+    with bar(len(edges) - 1, "valid regions", "image", progress) as advance:
+        for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            entries = real[order[start:stop]]
+            first = entries[0]
+            rows = found.row[entries]
+            k = int(found.space[rows[0]])
+            height, width = found.size[k].tolist()
+            gid = found.gids[int(found.frame[first])]
+            mask = observe(sampler, gid, found.spaces[k][0] == "video", (height, width), what[int(code[first])])
+            out[entries] = mask.fraction(found.y[rows], found.x[rows])
+            advance()
+    return out
+
+
+def valid_fraction(
+    sampler: CocoSampler,
+    table: Targets | Rows,
+    max_pixels: int | None = MAX_PIXELS,
+    channels: Any = None,
+    progress: bool = True,
+) -> Array:
+    """
+    Fraction of each window that is real data: inside the image, not nodata, not NaN.
+
+    Parameters
+    ----------
+    table
+        Targets.
+    max_pixels
+        Masks are read from the finest level with at most so many pixels; None reads native pixels.
+    channels
+        Those that must all be real; by default those that the row asks for, else all of the image.
+    progress
+        Show a bar if it takes longer than a second.
+
+    Returns
+    -------
+    From 0 to 1, shape (row,); the mean over the frames of a row.
+
+    Raises
+    ------
+    TargetError
+        A row is no target of this dataset.
+    """
+    table = as_table(table)
+    found = footprints(sampler, table)
+    what, code = [Observable(channels, None, max_pixels)], np.zeros(len(found.row), np.int64)
+    if channels is None and "channels" in table and table["channels"].notna().any():
+        wanted = table["channels"].where(table["channels"].notna(), None).tolist()
+        names = {repr(c): c for c in wanted}
+        positions = {name: k for k, name in enumerate(names)}
+        what = [Observable(c, None, max_pixels) for c in names.values()]
+        code = np.array([positions[repr(c)] for c in wanted], np.int64)[found.row]
+    fractions = entry_fractions(sampler, found, what, code, progress)
+    number = np.bincount(found.row, minlength=len(found))
+    return np.bincount(found.row, fractions, minlength=len(found)) / np.maximum(number, 1)
+
+
+def valid(
+    sampler: CocoSampler,
+    table: Targets | Rows,
+    min_fraction: float = 0.5,
+    max_pixels: int | None = MAX_PIXELS,
+    channels: Any = None,
+    progress: bool = True,
+) -> pandas.DataFrame:
+    """
+    The windows of which at least a fraction is real data.
+
+    Parameters
+    ----------
+    min_fraction
+        From 0 (keep all) to 1.
+    max_pixels, channels, progress
+        See `valid_fraction`.
+
+    Returns
+    -------
+    Those rows of the table, with a column `valid_fraction`.
+
+    Raises
+    ------
+    TargetError
+        A row is no target of this dataset, or the threshold is none.
+    """
+    if not 0 <= min_fraction <= 1:
+        raise TargetError(f"min_fraction={min_fraction!r}: expected a number from 0 to 1")
+    table = as_table(table)
+    fractions = valid_fraction(sampler, table, max_pixels, channels, progress)
+    table = table.assign(valid_fraction=fractions)
+    return table[fractions >= min_fraction].reset_index(drop=True)
