@@ -59,6 +59,10 @@ class TargetError(NdzarrError, ValueError):
     """A sampling target is incomplete, contradictory or names something unknown."""
 
 
+class CategoryError(NdzarrError, ValueError):
+    """Categories do not form a tree, or scores, targets or names do not fit them."""
+
+
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """
     The end of an error message: the nearest known name and all the known ones.

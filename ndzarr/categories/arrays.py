@@ -49,9 +49,6 @@ class Ops(Protocol):
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """A where the condition holds, b elsewhere."""
 
-    def exp(self, values: Any) -> Any:
-        """Exponential."""
-
     def constant(self, values: Any) -> Any:
         """The same values, through which no gradient flows."""
 
@@ -98,9 +95,6 @@ class NumpyOps:
     def where(self, condition: Any, a: Any, b: Any) -> Any:  # noqa: D102
         return np.where(condition, a, b)
 
-    def exp(self, values: Any) -> Any:  # noqa: D102
-        return np.exp(values)
-
     def constant(self, values: Any) -> Any:  # noqa: D102
         return values
 
@@ -145,9 +139,6 @@ class TorchOps:
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:  # noqa: D102
         return self.torch.where(condition, a, b)
-
-    def exp(self, values: Any) -> Any:  # noqa: D102
-        return self.torch.exp(values)
 
     def constant(self, values: Any) -> Any:  # noqa: D102
         return values.detach()

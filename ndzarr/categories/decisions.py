@@ -1,29 +1,21 @@
 """How fine a class do probabilities support?
 
-Beginning with the likeliest root, a decision moves on to the likeliest child as long as a criterion says so:
-
-- 'prob': while the probabilities of class and child are above the threshold.
-- 'gini', 'entropy': while telling the children apart is simple.  The class among its siblings is replaced by its
-  children, and the impurity of that (1 - sum p^2, or -sum p log p) compared with the worst case, in which its
-  probability is spread evenly over them: simplicity = 1 - impurity / worst, 0 to 1.  An only child is always taken.
-
-The rule is that of ndsampler's `CategoryTree.decision`.  Simplicity is computed for all classes at once from sums over
-groups of siblings, then every sample walks down the levels at the same time.
+Beginning with the likeliest root, a decision moves on to the likeliest child as long as a criterion says so.  For each
+group of siblings it is worked out for all samples where one that arrived there would go; then all samples walk down
+the levels at the same time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from ndzarr.categories.arrays import Ops, prepared
+from ndzarr.categories.criteria import CRITERIA, Criterion, Siblings
 from ndzarr.categories.layers import ROOT, Layers
 from ndzarr.errors import CategoryError, OptionError, did_you_mean
-
-CRITERIA = ("gini", "entropy", "prob")
-"""When a finer class is chosen."""
 
 
 def decide(
@@ -44,10 +36,12 @@ def decide(
         Absolute probabilities, classes along `axis`.
     threshold
         The higher, the coarser the classes.
+    criterion
+        One of `CRITERIA`.
     ignored
         Classes that are never chosen, nor what lies below them.
     refined
-        Classes that are never chosen if they have children, whatever the criterion says.
+        Classes that are never chosen while they have children, whatever the criterion says.
 
     Returns
     -------
@@ -57,86 +51,63 @@ def decide(
     Raises
     ------
     CategoryError
-        All roots are ignored.
+        All roots are ignored, or a class does not exist.
     """
     if criterion not in CRITERIA:
         raise OptionError(f"criterion={criterion!r}{did_you_mean(criterion, CRITERIA)}")
     ops, values, axis = prepared(probs, axis, len(layers), "probabilities")
     shape = tuple(values.shape[:axis]) + tuple(values.shape[axis + 1 :])
     rows = ops.first(values, axis, layers.order)
-    families = _families(layers, ignored)
-    always = {int(layers.rows[index]) for index in refined}
-    chosen = _descend(ops, ops.constant(rows), layers, families, _rule(criterion, threshold), always)
+    rule = CRITERIA[criterion](ops, threshold)
+    chosen = _chosen(ops, ops.constant(rows), layers, rule, _rows(layers, ignored), _rows(layers, refined))
     confidence = rows[chosen, ops.indices(np.arange(rows.shape[1]), rows)]
-    classes = ops.indices(layers.order, rows)[chosen]
-    return classes.reshape(shape), confidence.reshape(shape)
+    return ops.indices(layers.order, rows)[chosen].reshape(shape), confidence.reshape(shape)
 
 
-def _families(layers: Layers, ignored: Collection[int]) -> list[list[int]]:
-    """Rows of each group of siblings, without the ignored ones."""
-    out = {int(layers.rows[index]) for index in ignored}
-    groups = zip(layers.starts, layers.sizes, strict=True)
-    families = [[row for row in range(start, start + size) if row not in out] for start, size in groups]
-    if not families[0]:
-        raise CategoryError("all roots of the tree are to be ignored; leave at least one")
-    return families
+def _rows(layers: Layers, classes: Collection[int]) -> frozenset[int]:
+    unknown = [index for index in classes if not 0 <= index < len(layers)]
+    if unknown:
+        raise CategoryError(f"class index {unknown[0]!r} does not exist; there are {len(layers)} classes")
+    return frozenset(int(layers.rows[index]) for index in classes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """Siblings of all samples."""
-
-    largest: Any
-    """Largest probability among them; shape (samples,)."""
-    best: Any
-    """Row that holds it; shape (samples,)."""
-    total: Any
-    """Sum over them of what the criterion adds up; shape (samples,)."""
-    size: int
-    """How many there are."""
-
-
-Rule = tuple[Callable[[Ops, Any], Any], Callable[[Ops, Any, "_Family", "_Family"], Any]]
-"""What is added up over siblings, and (operations, probability of a class, its siblings and itself, its children) to
-True where to go on."""
-
-
-def _rule(criterion: str, threshold: float) -> Rule:
-    def likely(ops: Ops, one: Any, siblings: _Family, children: _Family) -> Any:
-        return (children.largest > threshold) & (one > threshold)
-
-    def gini(ops: Ops, one: Any, siblings: _Family, children: _Family) -> Any:
-        even = one * one / children.size
-        return simple(ops, children.total - even, 1 - (siblings.total - one * one) - even, children)
-
-    def entropy(ops: Ops, one: Any, siblings: _Family, children: _Family) -> Any:
-        even = children.size * ops.surprise(one / children.size)
-        return simple(ops, even - children.total, siblings.total - ops.surprise(one) + even, children)
-
-    def simple(ops: Ops, gain: Any, worst: Any, children: _Family) -> Any:
-        # simplicity = (worst - impurity) / worst; in the difference the siblings cancel, so they are not in `gain`
-        possible = worst > 0
-        return (ops.where(possible, gain / ops.where(possible, worst, 1.0), 0.0) > threshold) | (children.size == 1)
-
-    if criterion == "prob":
-        return (lambda ops, rows: rows[:1] * 0), likely
-    return (lambda ops, rows: rows * rows, gini) if criterion == "gini" else (lambda ops, rows: ops.surprise(rows), entropy)
-
-
-def _descend(ops: Ops, rows: Any, layers: Layers, families: list[list[int]], rule: Rule, refined: Collection[int]) -> Any:
-    """The row of the class of each sample; rows (classes, samples)."""
-    measure, go_on = rule
-    numbers = {row: number for number, family in enumerate(families) for row in family}
-    found: list[_Family] = []
-    steps: list[Any] = []
-    step_of = np.full(len(layers), -1)
-    for owner, members in zip(layers.owners, families, strict=True):
-        found.append(family := _family(ops, rows, members, measure))
-        above = int(layers.rows[owner]) if owner != ROOT else None
-        if above is None:
-            chosen = family.best
-        elif members and above in numbers:
+def _chosen(
+    ops: Ops, rows: Any, layers: Layers, rule: Criterion, ignored: Collection[int], refined: Collection[int]
+) -> Any:
+    """Row of the class of each sample; rows (classes, samples)."""
+    home: dict[int, Siblings] = {}  # row to its group
+    step_of, steps = np.full(len(layers), -1), []
+    for owner, start, size in zip(layers.owners, layers.starts, layers.sizes, strict=True):
+        members = [row for row in range(start, start + size) if row not in ignored]
+        above = ROOT if owner == ROOT else int(layers.rows[owner])
+        if not members or (above != ROOT and above not in home):
+            continue  # no sample can arrive there
+        group = _group(ops, rows, members, rule)
+        home |= dict.fromkeys(members, group)
+        if above != ROOT:
             step_of[above] = len(steps)
-            go = go_on(ops, rows[above], found[numbers[above]], family) if above not in refined else None
-            steps.append(family.best if go is None else ops.where(go, family.best, above))
-    return _walk(ops, chosen, steps, step_of, len(layers.levels) - 1)
+        on = None if above == ROOT or above in refined else rule.refines(rows[above], home[above], group)
+        steps.append(group.best if on is None else ops.where(on, group.best, above))
+    if not steps or step_of[0] == 0:
+        raise CategoryError("all roots of the tree are to be ignored; leave at least one")
+    return _walked(ops, steps, step_of, len(layers.levels) - 1)
+
+
+def _group(ops: Ops, rows: Any, members: Sequence[int], rule: Criterion) -> Siblings:
+    whole = members[-1] - members[0] == len(members) - 1
+    own = rows[members[0] : members[-1] + 1] if whole else rows[ops.indices(members, rows)]
+    largest, position = ops.largest(own)
+    return Siblings(len(members), largest, ops.indices(members, rows)[position], rule.measure(own).sum(0))
+
+
+def _walked(ops: Ops, steps: Sequence[Any], step_of: np.ndarray[Any, Any], times: int) -> Any:
+    """Where samples end that begin at the first step; `step_of` row to the step from it, -1 for leaves."""
+    chosen = steps[0]
+    if len(steps) == 1:
+        return chosen
+    table = ops.concat([step[None] for step in steps])
+    lookup, sample = ops.indices(step_of, chosen), ops.indices(np.arange(len(chosen)), chosen)
+    for _ in range(times):
+        step = lookup[chosen]
+        chosen = ops.where(step < 0, chosen, table[step, sample])  # the step of leaves is read and not used
+    return chosen

@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ndzarr.categories.arrays import Ops, prepared
+import numpy as np
+
+from ndzarr.categories.arrays import Ops, is_tensor, prepared
 from ndzarr.categories.layers import ROOT, Layers
 from ndzarr.errors import OptionError, did_you_mean
 
@@ -50,6 +52,11 @@ def log_softmax(scores: Any, layers: Layers, axis: int, method: str) -> Any:
     if method not in METHODS:
         raise OptionError(f"method={method!r}{did_you_mean(method, METHODS)}")
     return METHODS[method](scores, layers, axis)
+
+
+def exp(log_probs: Any) -> Any:
+    """Probabilities."""
+    return log_probs.exp() if is_tensor(log_probs) else np.exp(log_probs)
 
 
 def _applied(function: Callable[[Ops, Any, Layers], Any], scores: Any, layers: Layers, axis: int) -> Any:

@@ -19,6 +19,7 @@ import click
 
 from ndzarr.errors import MissingError, SourceError
 from ndzarr.pyramid.publish import is_store
+from ndzarr.sources.sequence import natural
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),
@@ -31,8 +32,8 @@ SUFFIXES = (
 class Job:
     """A store to be written."""
 
-    source: str
-    """The file, as it was named."""
+    source: str | list[str]
+    """The file, as it was named; or files that become one store."""
     dest: Path
     """The store."""
     within: bool
@@ -67,6 +68,19 @@ def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
     if is_store(dest) or os.path.isfile(dest):
         raise click.UsageError(f"{dest} is no directory for several stores; choose one with -o")
     return _named(found, Path(dest))
+
+
+def stacked(sources: Sequence[str], dest: str, recursive: bool) -> Job:
+    """
+    The one store of many images: in the order in which they are named, those of a directory or pattern by their names.
+
+    Raises
+    ------
+    MissingError, SourceError
+        A pattern matches nothing, or a directory holds no image.
+    """
+    files = [sorted((file for file, _ in _expand(source, recursive)), key=natural) for source in sources]
+    return Job([file for some in files for file in some], Path(dest), within=False)
 
 
 def _expand(source: str, recursive: bool) -> Iterator[tuple[str, PurePath]]:

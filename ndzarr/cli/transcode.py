@@ -13,8 +13,8 @@ import click
 
 from ndzarr import batch
 from ndzarr.cli.options import lengths, names
-from ndzarr.cli.sources import Job, jobs
-from ndzarr.pyramid.layout import KINDS, PRESETS, Encoding, chunks_option
+from ndzarr.cli.sources import Job, jobs, stacked
+from ndzarr.pyramid.layout import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.pyramid.publish import explained, refuse_existing
 from ndzarr.sources.source import Source
 
@@ -26,6 +26,8 @@ Examples:
     ndzarr transcode huge.tif -o huge.zarr
   All images in a directory and its subdirectories, as pyramids/SUBDIRECTORY/NAME.zarr:
     ndzarr transcode photos --recursive -o pyramids/
+  Images that are the frames of one pyramid, read in short windows through many:
+    ndzarr transcode 'frames/*.png' -o clip.zarr --stack t --access tubes
   A class map, whose levels must not mix values:
     ndzarr transcode landcover.tif -o landcover.zarr --kind labels --nodata 255
 """
@@ -43,6 +45,17 @@ Examples:
     "--orient/--no-orient", default=True, help="Turn photographs upright by their EXIF orientation (default)."
 )
 @click.option("--chunks", type=lengths, metavar="AXIS=N,...", help="Lengths of chunks, such as y=256,x=256.")
+@click.option(
+    "--access",
+    type=click.Choice(tuple(ACCESS)),
+    default="frames",
+    show_default=True,
+    help="How frames and planes will be read.",
+)
+@click.option(
+    "--reduce", type=click.Choice(("yx", "zyx")), default="yx", show_default=True, help="Axes that are halved."
+)
+@click.option("--stack", type=click.Choice(("t", "z")), help="All images become frames, or planes, of one store.")
 @click.option("--recursive", is_flag=True, help="Look into the subdirectories of directories.")
 @click.option("--overwrite", is_flag=True, help="Replace stores that exist, once the new ones are complete.")
 @click.option("--skip-existing", is_flag=True, help="Leave stores that exist as they are: go on after an interrupt.")
@@ -60,17 +73,22 @@ def command(
     preset: str,
     kind: str,
     chunks: dict[str, int] | None,
+    access: str,
+    reduce: str,
+    stack: str | None,
     **reading: Any,
 ) -> None:
     """
     Write images as pyramids.
 
     SRC are image files, directories of them, or patterns such as 'scans/*.tif'.  One file becomes the store DEST,
-    unless DEST is a directory or ends in a slash; several become DEST/NAME.zarr.  In a batch the good ones are done,
-    the bad ones are listed at the end, and the exit code is 1.
+    unless DEST is a directory or ends in a slash; several become DEST/NAME.zarr, or with --stack one store.  In a
+    batch the good ones are done, the bad ones are listed at the end, and the exit code is 1.
     """
-    encoding = Encoding(preset, kind, chunks_option(chunks))
-    wanted = jobs(src, dest, recursive)
+    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    wanted = jobs(src, dest, recursive) if stack is None else [stacked(src, dest, recursive)]
+    if stack is not None:
+        reading["stack"] = stack
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite)
     progress = not quiet and sys.stderr.isatty()
@@ -79,7 +97,9 @@ def command(
         for job in todo:
             write(job, workers=workers, progress=progress)
     else:
-        failures = batch.run([batch.Task(job.source, partial(_in_turn, write, job)) for job in todo], workers, progress)
+        failures = batch.run(
+            [batch.Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
+        )
     if not quiet:
         click.echo(_summary(wanted, len(todo), len(failures)))
     for failure in failures:
@@ -108,7 +128,7 @@ def _write(
 
     dest = Path(os.path.abspath(job.dest))
     refuse_existing(dest, overwrite)
-    origin = identity(os.path.abspath(job.source))
+    origin = {} if isinstance(job.source, list) else identity(os.path.abspath(job.source))
     with open_source(job.source, **reading) as source:
         if job.within:
             with explained(dest):

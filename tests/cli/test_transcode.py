@@ -57,6 +57,22 @@ def test_options_reach_the_store(run, folder, picture):
     assert pyramid.attrs["ndzarr"]["encoding"]["preset"] == "compact"
 
 
+def test_many_images_become_the_frames_of_one_store(run, folder, picture):
+    pixels = [channels_first(picture(f"frames/f{k}.png", seed=k, height=70, width=90)) for k in range(12)]
+    for sources in (["frames"], ["frames/*.png"], [f"frames/f{k}.png" for k in range(12)]):
+        run("transcode", *sources, "-o", "clip.zarr", "--stack", "t", "--access", "tubes", "--overwrite")
+        pyramid = ndzarr.open("clip.zarr")
+        assert pyramid.dims == ("t", "c", "y", "x")
+        assert np.array_equal(pyramid.read(), pixels)
+        assert pyramid.levels[0].chunks == (4, 3, 64, 64)
+
+
+def test_planes_are_halved_where_that_is_asked_for(run, folder):
+    np.save("volume.npy", np.zeros((6, 300, 300), "u1"))
+    run("transcode", "volume.npy", "-o", "a.zarr", "--axes", "zyx", "--reduce", "zyx")
+    assert [level.shape for level in ndzarr.open("a.zarr").levels] == [(1, 6, 300, 300), (1, 3, 150, 150)]
+
+
 def test_axes_say_what_an_array_is(run, folder):
     array = np.random.default_rng(0).integers(0, 255, (3, 20, 30, 2), "u1")
     np.save("a.npy", array)

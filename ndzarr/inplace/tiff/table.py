@@ -30,8 +30,6 @@ class TileTable:
     """First byte."""
     counts: Pixels
     """Number of bytes; 0 where nothing is stored."""
-    numbers: Pixels
-    """Number of the tile within its frame."""
     tables: tuple[bytes | None, ...]
     """What goes before each JPEG segment: the different ones."""
     which: Pixels | None
@@ -74,14 +72,16 @@ def read_table(path: str, size: int, level: int, series: Any, form: FrameFormat,
         for into, found, what in ((offsets, page.dataoffsets, "offsets"), (counts, page.databytecounts, "sizes")):
             if len(found) < number:
                 raise _damaged(path, level, frame, f"has {len(found)} {what} for {number} tiles")
-            into[frame] = found[:number]
+            try:
+                into[frame] = found[:number]
+            except OverflowError as error:
+                raise _damaged(path, level, frame, f"has impossible {what} of tiles") from error
         which[frame] = tables.setdefault(page.jpegtables if form.jpeg else None, len(tables))
-    counts[offsets <= 0] = 0
-    if form.is_plain:
-        counts[counts > 0] = np.maximum(counts[counts > 0], 0)
+    counts[offsets == 0] = 0
     _check(path, size, level, form, offsets, counts)
     return TileTable(
-        *(_arranged(a, form, layout) for a in (offsets, counts, np.broadcast_to(np.arange(number), offsets.shape))),
+        offsets=_arranged(offsets, form, layout),
+        counts=_arranged(counts, form, layout),
         tables=tuple(tables) or (None,),
         which=_arranged(np.repeat(which[:, None], number, axis=1), form, layout) if len(tables) > 1 else None,
     )
@@ -107,7 +107,7 @@ def _check(path: str, size: int, level: int, form: FrameFormat, offsets: Pixels,
     """Raise an error if a tile is not in the file, or, being plain, too small."""
     stored = counts > 0
     least = int(form.needed().flat[0]) if form.is_plain else 1
-    bad = (counts < 0) | stored & ((offsets + counts > size) | (counts < least))
+    bad = (counts < 0) | (offsets < 0) | stored & ((offsets + counts > size) | (counts < least))
     if bad.any():
         frame, number = (int(i) for i in np.argwhere(bad)[0])
         *_, row, column = np.unravel_index(number, form.grid)

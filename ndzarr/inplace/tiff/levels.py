@@ -1,0 +1,124 @@
+"""Which images of a TIFF are levels, and can they be read where they lie?
+
+1. The first level is the image that transcoding would read.
+2. Overviews (sub-directories, pages of reduced resolution) follow, if each axis has n / 2**k pixels, rounded up or
+   down, and samples are as those of the first.  Others are left out, which is noted.
+3. `refuse` says of what cannot be read in place why not.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from math import prod
+from typing import Any, NamedTuple
+
+from ndzarr.errors import NdzarrError, StoreError
+from ndzarr.sources.tiff.frame import FrameFormat, frame_format
+from ndzarr.sources.tiff.parsed import ParsedTiff
+
+MOST_BYTES = 256 << 20
+"""Decoded bytes of a tile beyond which it is not read in place."""
+_MOST_POWER = 40
+
+
+class Image(NamedTuple):
+    """An image that is a level."""
+
+    power: int
+    """It has 1 / 2**power of the pixels along each axis."""
+    series: Any
+    """tifffile's."""
+    form: FrameFormat
+    """How its frames are stored."""
+
+
+def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
+    """
+    The levels of a file, and notes about overviews that are left out.
+
+    Parameters
+    ----------
+    kind
+        Of 'labels', overviews are left out: nobody knows whether they mix labels.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be read in place.
+    """
+    refuse(parsed)
+    found, notes = {0: Image(0, parsed.series, parsed.form)}, []
+    for series in parsed.series.levels[1:]:
+        shape = series.keyframe.imagelength, series.keyframe.imagewidth
+        why = "labels may be mixed in it" if kind == "labels" else None
+        power = None
+        if why is None:
+            power = _power(parsed.form.shape[2:4], shape)
+            why = _unlike(parsed, series) if power is not None else "its size is not that of a half, a quarter, ..."
+        if why is None and power in found:
+            why = "there is another one of its size"
+        if why is None and power is not None:
+            found[power] = Image(power, series, frame_format(parsed.path, series.keyframe))
+        else:
+            notes.append(f"the overview of {shape[1]} x {shape[0]} pixels is not used: {why}")
+    return [found[power] for power in sorted(found)], notes
+
+
+def refuse(parsed: ParsedTiff) -> None:
+    """
+    Raise an error about what cannot be read in place.
+
+    Raises
+    ------
+    StoreError
+        It has strips, is turned, or is stored in a way that needs more than one tile per chunk.
+    """
+    form, layout = parsed.form, parsed.layout
+    why = None
+    if not form.tiled:
+        why = f"it has strips of {form.segment[1]} rows, not tiles"
+    elif parsed.orientation.tag != 1:
+        why = "its orientation tag asks for it to be turned"
+    elif form.segment[0] > 1 or layout.depths[1] > 1:
+        why = "its tiles are deep"
+    elif parsed.series.kind == "imagej" or layout.frames.size > len(parsed.series):
+        why = "its frames have no pages of their own"
+    elif max(form.shape[0], form.shape[4]) > 1 and layout.samples[0] != "c":
+        why = f"its samples are read as axis {layout.samples[0]}"
+    elif parsed.colour.whole and (form.shape[0] > 1 or layout.frames.shape[1] > 1):
+        why = "its colours have to be converted, but their samples are stored apart"
+    elif prod(form.segment) * form.pixel_bytes > MOST_BYTES:
+        why = f"its tiles are as large as {form.segment[2]} x {form.segment[1]} pixels"
+    if why is not None:
+        raise not_in_place(parsed.path, f"{why}, so it is not read in place")
+
+
+def not_in_place(path: str, why: str) -> StoreError:
+    """The error that says so, and what to do."""
+    return StoreError(f"{path}: {why}; make a store with ndzarr.transcode({os.path.basename(path)!r}, ...)")
+
+
+def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
+    """k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is none."""
+    for k in range(1, _MOST_POWER):
+        if all(m in (max(1, n >> k), -(-n >> k)) for n, m in zip(native, shape, strict=True)):
+            return k
+    return None
+
+
+def _unlike(parsed: ParsedTiff, series: Any) -> str | None:
+    """What tells an overview from the image; None if it is stored alike."""
+    page = series.keyframe
+    if not page.is_tiled:
+        return "it has strips"
+    if len(series) != len(parsed.series):
+        return f"it has {len(series)} frames"
+    try:
+        form = frame_format(parsed.path, page)
+    except NdzarrError as error:
+        return str(error)
+    flat = replace(form, shape=(form.shape[0], form.shape[1], *parsed.form.shape[2:4], form.shape[4]))
+    same = flat.shape == parsed.form.shape and form.dtype == parsed.form.dtype and form.segment[0] == 1
+    same = same and page.photometric == parsed.page.photometric
+    return None if same else "its samples are not those of the image"

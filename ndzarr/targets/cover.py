@@ -1,0 +1,194 @@
+"""Which few windows of one size together cover every annotation?
+
+A window of n pixels that begins at s holds the pixels a to b of an annotation when b - n <= s <= a: each annotation allows a
+rectangle of beginnings, and few points have to be found that stab all rectangles (set cover with squares).
+
+1. Annotations larger than the window are cut into parts that fit, so that several windows cover them together.
+2. Rectangles are parted, x and y in turn, wherever a line separates them; what is left to solve is small.
+3. Where all rectangles of a part share a point, one window is enough.
+4. Else five greedy orders are tried, and the one that needs the fewest windows wins: the point that stabs most rectangles
+   first (Chvatal 1979, within ln(n) + 1 of the optimum), where there are not too many of them, and the sweeps from all four
+   sides, each of which takes the point that stabs most among those that stab the outermost rectangle.
+5. Windows without which everything is covered are taken out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ndzarr.targets.spaces import Array
+
+GREEDY = 256
+"""Rectangles for which all crossings of their edges are compared; the sweeps are left for more of them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Allowed:
+    """Where a window may begin to hold a part of an annotation; integers, both ends included, shape (part,)."""
+
+    group: Array
+    """Only parts of one group can share a window."""
+    low: Array
+    """Shape (2, part): along y, x."""
+    high: Array
+    """Shape (2, part): along y, x."""
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def take(self, index: Array) -> Allowed:
+        """Some of them."""
+        return Allowed(self.group[index], self.low[:, index], self.high[:, index])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stabs:
+    """Windows that were chosen."""
+
+    group: Array
+    """Shape (window,)."""
+    low: Array
+    """Where a window may begin to hold all that it holds: shape (2, window), along y, x."""
+    high: Array
+    """The last such beginning."""
+    gain: Array
+    """Parts that no window with more of them holds; shape (window,)."""
+
+
+def cut(low: Array, high: Array, size: Array) -> tuple[Array, Array, Array]:
+    """
+    Intervals in parts of at most `size` pixels.
+
+    Returns
+    -------
+    Position of the interval, low and high of each part.
+
+    Examples
+    --------
+    >>> cut(np.array([0, 5]), np.array([25, 9]), np.array([10, 10]))
+    (array([0, 0, 0, 1]), array([ 0,  8, 16,  5]), array([ 8, 16, 25,  9]))
+    """
+    n = np.maximum(-(-(high - low) // size), 1)
+    which = np.repeat(np.arange(len(low)), n)
+    k = np.arange(len(which)) - np.repeat(np.cumsum(n) - n, n)
+    length, start = (high - low)[which], low[which]
+    return which, start + length * k // n[which], start + length * (k + 1) // n[which]
+
+
+def stab(allowed: Allowed) -> Stabs:
+    """Few windows that hold all parts."""
+    part = _parted(allowed)
+    order = np.argsort(part, kind="stable")
+    edges = np.flatnonzero(np.diff(part[order], prepend=-1))
+    sorted_ = allowed.take(order)
+    if not len(allowed):
+        return Stabs(allowed.group, allowed.low, allowed.high, np.empty(0, np.int64))
+    low, high = np.maximum.reduceat(sorted_.low, edges, axis=1), np.minimum.reduceat(sorted_.high, edges, axis=1)
+    one = (low <= high).all(axis=0)
+    counts = np.diff([*edges, len(allowed)])
+    found = [Stabs(sorted_.group[edges[one]], low[:, one], high[:, one], counts[one])]
+    for start, n in zip(edges[~one].tolist(), counts[~one].tolist(), strict=True):
+        found.append(_several(sorted_.take(np.arange(start, start + n))))
+    return Stabs(
+        np.concatenate([f.group for f in found]),
+        np.concatenate([f.low for f in found], axis=1),
+        np.concatenate([f.high for f in found], axis=1),
+        np.concatenate([f.gain for f in found]),
+    )
+
+
+def _parted(allowed: Allowed) -> Array:
+    """Numbers of parts between which no rectangles meet; shape (part,)."""
+    part = np.unique(allowed.group, return_inverse=True)[1].reshape(-1)
+    before, axis = -1, 0
+    while len(part) and (n := int(part.max())) != before or axis % 2:
+        before = n
+        low, high = allowed.low[axis % 2], allowed.high[axis % 2]
+        wide = int(high.max() - low.min()) + 2
+        order = np.lexsort((low, part))
+        reach = np.maximum.accumulate(part[order] * wide + high[order] - low.min())
+        begins = (part * wide)[order] + low[order] - low.min()
+        part = part.copy()
+        part[order] = np.cumsum(np.r_[0, begins[1:] > reach[:-1]])
+        axis += 1
+    return part
+
+
+def _several(allowed: Allowed) -> Stabs:
+    """The best of the greedy orders."""
+    tries = [_sweep(allowed.low, allowed.high, axis, sign) for axis in (0, 1) for sign in (1, -1)]
+    if len(allowed) <= GREEDY:
+        tries.insert(0, _most_first(allowed.low, allowed.high))
+    points = min((_needed(t, allowed) for t in tries), key=len)
+    stabbed = _stabbed(points, allowed)
+    group, low, high = [], [], []
+    for mine in stabbed:
+        group.append(allowed.group[0])
+        low.append(allowed.low[:, mine].max(axis=1))
+        high.append(allowed.high[:, mine].min(axis=1))
+    first = np.argmax(stabbed, axis=0)  # points are sorted by what they stab
+    gain = np.bincount(first, minlength=len(points))
+    return Stabs(np.array(group), np.array(low).T, np.array(high).T, gain)
+
+
+def _stabbed(points: Array, allowed: Allowed) -> Array:
+    """Shape (point, part)."""
+    inside: Array = np.ones((len(points), len(allowed)), bool)
+    for along in (0, 1):
+        at = points[:, along, None]
+        inside &= (allowed.low[along] <= at) & (at <= allowed.high[along])
+    return inside
+
+
+def _needed(points: Array, allowed: Allowed) -> Array:
+    """Points without those that can be spared, by what they stab, most first."""
+    stabbed = _stabbed(points, allowed)
+    times = stabbed.sum(axis=0)
+    order = np.argsort(stabbed.sum(axis=1), kind="stable")
+    keep = np.ones(len(points), bool)
+    for k in order.tolist():
+        if (times[stabbed[k]] > 1).all():
+            keep[k] = False
+            times = times - stabbed[k]
+    return points[[k for k in order[::-1].tolist() if keep[k]]]
+
+
+def _most_first(low: Array, high: Array) -> Array:
+    """Points, shape (point, 2), each the one that stabs most of what is left."""
+    ys, xs = np.unique(high[0]), np.unique(high[1])
+    along_y = ((low[0] <= ys[:, None]) & (ys[:, None] <= high[0])).astype(np.float32)
+    along_x = ((low[1] <= xs[:, None]) & (xs[:, None] <= high[1])).astype(np.float32)
+    left = np.ones(low.shape[1], bool)
+    points = []
+    while left.any():
+        depth = along_y[:, left] @ along_x[:, left].T
+        i, j = np.unravel_index(int(np.argmax(depth)), depth.shape)
+        points.append((ys[i], xs[j]))
+        left &= (along_y[i] * along_x[j]) == 0
+    return np.array(points)
+
+
+def _sweep(low: Array, high: Array, axis: int, sign: int) -> Array:
+    """Points, shape (point, 2), found from one side: along `axis` upward (sign 1) or downward (-1)."""
+    a0, a1 = (low[axis], high[axis]) if sign == 1 else (-high[axis], -low[axis])
+    order = np.argsort(a1, kind="stable")
+    a0, a1, b0, b1 = a0[order], a1[order], low[1 - axis][order], high[1 - axis][order]
+    reach = int((a1 - a0).max())
+    left = np.ones(len(order), bool)
+    points, k = [], 0
+    while k < len(order):
+        if not left[k]:
+            k += 1
+            continue
+        strip = slice(k, int(np.searchsorted(a1, a1[k] + reach, side="right")))
+        here = left[strip] & (a0[strip] <= a1[k])
+        lows, highs = np.sort(b0[strip][here]), np.sort(b1[strip][here])
+        at = highs[(highs >= b0[k]) & (highs <= b1[k])]
+        depth = np.searchsorted(lows, at, side="right") - np.searchsorted(highs, at, side="left")
+        best = at[int(np.argmax(depth))]
+        points.append((sign * a1[k], best))
+        left[strip] &= ~(here & (b0[strip] <= best) & (best <= b1[strip]))
+    out = np.array(points)
+    return out if axis == 0 else out[:, ::-1]

@@ -1,0 +1,178 @@
+"""Every sample of a batch is what `load_sample` returns."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas
+import pytest
+import xarray
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ndzarr
+from bulk_cases import batches
+from ndzarr.errors import OptionError, TargetError
+
+RELAXED = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+
+
+@RELAXED
+@given(batches())
+def test_every_sample_of_a_batch_is_what_load_sample_returns(mixed, case):
+    targets, options = case
+    try:
+        alone = [mixed.load_sample(t, **options) for t in targets]
+    except TargetError:
+        with pytest.raises(TargetError):
+            mixed.load_batch(targets, **options)
+        return
+    try:
+        batch = mixed.load_batch(targets, **options)
+    except TargetError as error:
+        assert len({(a.image.dtype, tuple(a.c.values)) for a in alone}) > 1, error
+        return
+    for i, expected in enumerate(alone):
+        found = batch.ndzarr.sample(i)
+        xarray.testing.assert_identical(found, expected)
+        np.testing.assert_array_equal(found.ndzarr.transform, batch.transform[i])
+        assert found.ndzarr.target == expected.ndzarr.target
+        check_columns(batch, i, expected)
+
+
+def check_columns(batch, i, sample):
+    """The plain columns of a batch say the same, without the accessor."""
+    own = {d: slice(n) for d, n in zip(sample.image.dims, sample.image.shape, strict=True)}
+    one = batch.isel(sample=i, **own)
+    np.testing.assert_array_equal(one.image, sample.image)
+    np.testing.assert_array_equal(one.native_y, sample.y)
+    np.testing.assert_array_equal(one.native_x, sample.x)
+    valid = sample.valid if "valid" in sample else xarray.ones_like(sample.image, bool)
+    if "valid" in batch:
+        assert (one.valid == valid).all()
+        assert int(batch.valid[i].sum()) == int((one.valid & True).sum())  # nothing beyond its own size is real
+    else:
+        assert valid.all()
+    if "t" in sample.dims:
+        np.testing.assert_array_equal(one.gid, sample.gid)
+        np.testing.assert_array_equal(one.frame_index, sample.frame_index)
+    mine = batch.annot_sample.values == i
+    for name in ("annot_id", "category_id", "track_id", "frame", "bbox"):
+        np.testing.assert_array_equal(batch[name].values[mine], sample[name].values)
+
+
+def windows(n, size=32):
+    rng = np.random.default_rng(0)
+    return [{"gid": 1, "cx": x, "cy": y, "width": size, "height": size} for x, y in rng.uniform(40, 250, (n, 2))]
+
+
+def test_a_table_and_its_rows_are_the_same_targets(mixed):
+    targets = windows(5)
+    table = pandas.DataFrame(targets).assign(weight=1.0, note_mine="x")
+    xarray.testing.assert_identical(mixed.load_batch(table), mixed.load_batch(targets))
+
+
+def test_keyword_arguments_hold_for_all_targets(mixed):
+    batch = mixed.load_batch(windows(3), channels="b|r", scale=0.5, dtype="float32", with_annots=False)
+    assert batch.image.shape == (3, 2, 16, 16)
+    assert batch.image.dtype == "float32"
+    assert list(batch.c.values) == ["b", "r"]
+    assert "annot_id" not in batch
+
+
+def test_every_chunk_is_decoded_once(mixed, monkeypatch):
+    from ndzarr.pyramid.array import ChunkArray
+
+    decoded = []
+    real = ChunkArray.decode
+    monkeypatch.setattr(ChunkArray, "decode", lambda self, chunk, out: decoded.append(chunk) or real(self, chunk, out))
+    targets = windows(30)
+    mixed.load_batch(targets)
+    assert len(decoded) == len(set(decoded)) == mixed.plan(targets).explain().chunk_reads
+
+
+def test_samples_of_other_sizes_are_padded_and_marked(mixed):
+    targets = [*windows(1, 32), *windows(1, 20)]
+    batch = mixed.load_batch(targets)
+    assert batch.image.shape == (2, 3, 32, 32)
+    assert batch.size_y.values.tolist() == [32, 20]
+    assert batch.valid[0].all()
+    assert batch.valid[1, :20, :20].all()
+    assert int(batch.valid[1].sum()) == 400
+    assert not batch.image[1, :, 20:].any()
+
+
+def test_videos_of_other_lengths_are_padded_in_time(mixed):
+    batch = mixed.load_batch([{"vidid": 1}, {"vidid": 1, "time_slice": slice(1, 3)}], channels="r")
+    assert batch.image.shape == (2, 4, 1, 96, 120)
+    assert batch.gid.values.tolist() == [[10, 11, 12, 13], [11, 12, -1, -1]]
+    assert np.isnat(batch.time.values).tolist() == [[False] * 4, [False, False, True, True]]
+    assert not batch.valid[1, 2:].any()
+
+
+def test_sizes_that_differ_can_be_refused(mixed):
+    targets = [*windows(2, 32), *windows(1, 20)]
+    with pytest.raises(TargetError, match=r"sample 0 has 3 x 32 x 32, sample 2 has 3 x 20 x 20"):
+        mixed.load_batch(targets, sizes="refuse")
+    with pytest.raises(OptionError, match="pad"):
+        mixed.load_batch(targets, sizes="padd")
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([{"gid": 1}, {"gid": 1}, {"gid": 4}], "sample 0 has r|g|b, sample 2 has grey; give channels="),
+        ([{"gid": 1}, {"vidid": 1}], "image and video targets"),
+        ([{"gid": 1}, {"gid": 1, "dtype": "f4"}], "sample 0 has uint8, sample 1 has float32; give dtype="),
+        ([], "at least one target"),
+        ([{"gid": 1, "use_native_scale": True}], "use_native_scale"),
+        ([{"gid": 1, "lazy": True}], "lazy_batch"),
+        ([{"gid": 99}], "no such image"),
+    ],
+)
+def test_what_does_not_fit_together_is_an_error_that_names_it(mixed, targets, message):
+    with pytest.raises(TargetError) as caught:
+        mixed.load_batch(targets)
+    assert message in str(caught.value)
+
+
+def test_selections_of_a_batch_know_their_samples(mixed):
+    targets = windows(6)
+    batch = mixed.load_batch(targets).isel(sample=[4, 1])
+    for i, k in enumerate((4, 1)):
+        xarray.testing.assert_identical(batch.ndzarr.sample(i), mixed.load_sample(targets[k]))
+    assert [t["cx"] for t in batch.ndzarr.targets] == [targets[4]["cx"], targets[1]["cx"]]
+    assert len(batch.ndzarr.detections) == 2
+    with pytest.raises(TargetError, match="sample 2 does not exist"):
+        batch.ndzarr.sample(2)
+
+
+def test_a_batch_pickles_without_its_sampler(mixed):
+    batch = mixed.load_batch(windows(3))
+    stored = pickle.dumps(batch)
+    assert b"Library" not in stored
+    again = pickle.loads(stored)
+    xarray.testing.assert_identical(again, batch)
+    xarray.testing.assert_identical(again.ndzarr.sample(2), batch.ndzarr.sample(2))
+
+
+def test_named_pyramids_make_batches_in_the_same_way(tmp_path):
+    rng = np.random.default_rng(0)
+    ndzarr.transcode(rng.integers(0, 255, (150, 170, 3), dtype=np.uint8), tmp_path / "a.zarr")
+    ndzarr.transcode(rng.integers(0, 255, (90, 80, 3), dtype=np.uint8), tmp_path / "b.zarr", nodata=3)
+    sampler = ndzarr.Sampler({"a": tmp_path / "a.zarr", "b": tmp_path / "b.zarr"})
+    targets = [
+        {"key": "a", "y": slice(10, 50), "x": slice(-4, 40)},
+        {"key": "b", "y": slice(60, 100), "x": slice(0, 44), "fill": 9},
+        {"key": "a", "cx": 50, "cy": 60, "width": 30, "height": 20, "scale": 0.5},
+    ]
+    batch = sampler.load_batch(targets)
+    assert batch.key.values.tolist() == ["a", "b", "a"]
+    again = pickle.loads(pickle.dumps(batch))
+    for i, target in enumerate(targets):
+        expected = sampler.load_sample(target)
+        xarray.testing.assert_identical(batch.ndzarr.sample(i), expected)
+        xarray.testing.assert_identical(again.ndzarr.sample(i), expected)
+    with pytest.raises(TargetError, match="sizes='pad'"):
+        sampler.load_batch(targets, sizes="refuse")
