@@ -11,16 +11,18 @@ from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.pyramid import Pyramid
 
 if TYPE_CHECKING:
+    from ndzarr.export.cog import export_cog
     from ndzarr.pyramid.verify import verify
     from ndzarr.sampler.coco import CocoSampler
     from ndzarr.sampler.named import Sampler
     from ndzarr.transcoding import transcode
 
-__all__ = ["CocoSampler", "NdzarrError", "Pyramid", "ReadPlan", "Sampler", "open", "transcode", "verify"]
+__all__ = ["CocoSampler", "NdzarrError", "Pyramid", "ReadPlan", "Sampler", "export_cog", "open", "transcode", "verify"]
 
 _LAZY = {
     "CocoSampler": "ndzarr.sampler.coco",
     "Sampler": "ndzarr.sampler.named",
+    "export_cog": "ndzarr.export.cog",
     "transcode": "ndzarr.transcoding",
     "verify": "ndzarr.pyramid.verify",
 }

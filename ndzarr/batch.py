@@ -87,7 +87,9 @@ class BatchError(SourceError):
         return "\n  ".join([head, *map(str, self.failures)])
 
 
-def run(tasks: Sequence[Task], workers: int | None = None, progress: bool = False) -> list[Failure]:
+def run(
+    tasks: Sequence[Task], workers: int | None = None, progress: bool = False, doing: str = "transcoding"
+) -> list[Failure]:
     """
     Do all tasks.
 
@@ -97,6 +99,8 @@ def run(tasks: Sequence[Task], workers: int | None = None, progress: bool = Fals
         Number of threads in all; the number of processors if left out.
     progress
         Show a bar of tasks, once they take longer than a second.
+    doing
+        What the bar calls it.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def run(tasks: Sequence[Task], workers: int | None = None, progress: bool = Fals
     failed: dict[int, NdzarrError] = {}
     surprise: Exception | None = None
     pool = ThreadPoolExecutor(together, thread_name_prefix="ndzarr-batch")
-    with _bar(len(tasks), progress) as advance:
+    with _bar(len(tasks), progress, doing) as advance:
         try:
             jobs: dict[Future[object], int] = {pool.submit(t.work, turn): i for i, t in enumerate(tasks)}
             for job in as_completed(jobs):
@@ -158,12 +162,12 @@ class _Guarded:
 
 
 @contextmanager
-def _bar(total: int, progress: bool) -> Iterator[Callable[[], object]]:
+def _bar(total: int, progress: bool, doing: str) -> Iterator[Callable[[], object]]:
     """What is called after each task; makes no lock and no thread unless there is something to show."""
     if not progress:
         yield lambda: None
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, unit="source", desc="transcoding", delay=1) as bar:
+    with tqdm(total=total, unit="source", desc=doing, delay=1) as bar:
         yield bar.update

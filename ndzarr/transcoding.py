@@ -126,6 +126,7 @@ def write_pyramid(
     progress: bool = False,
     workers: int | None = None,
     origin: Mapping[str, Any] | None = None,
+    number: int = 0,
 ) -> None:
     """
     Write an open source as a store; see `transcode`.
@@ -135,6 +136,8 @@ def write_pyramid(
     origin
         The `identity` of the source's file before it was opened, and whatever else the store is to record of it; its
         identity now if left out.
+    number
+        Of the source's level, where it is not the native one of a pyramid: halves are rounded by it.
 
     Raises
     ------
@@ -142,10 +145,14 @@ def write_pyramid(
         The source cannot be read, or its file was changed meanwhile; nothing was written.
     """
     origin = identity(source.name) if origin is None else origin
-    about = _describe(source, encoding, origin)
+    about = describe(source, encoding, origin)
     levels = level_shapes(source, encoding)
     volume = "z" in encoding.reduce and "z" in source.dims
-    reduce = reducer(source.dtype, encoding.kind, source.nodata, volume)
+    plain = reducer(source.dtype, encoding.kind, source.nodata, volume)
+
+    def reduce(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
+        return plain(image, level + number)
+
     with publishing(dest, overwrite) as work:
         with (
             PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer,
@@ -158,11 +165,12 @@ def write_pyramid(
             writer.finish()
         if volume:
             halve(work, levels, reduce, workers)
-        metadata.write(work, about, levels, [_display(source.dtype)] * len(source.channels))
+        metadata.write(work, about, levels, [display(source.dtype)] * len(source.channels))
         _refuse_changed(origin)
 
 
-def _describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
+def describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
+    """What a store of a source, or whatever else has its facts, says about itself."""
     return Description(
         dims=source.dims,
         channels=source.channels,
@@ -217,7 +225,8 @@ def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...],
             yield start, {**window, "y": slice(y, min(y + rows, lengths["y"]))}
 
 
-def _display(dtype: np.dtype[Any]) -> tuple[float, float]:
+def display(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The range of values that viewers show."""
     if dtype.kind in "iu":
         return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
     return 0.0, 1.0

@@ -1,7 +1,7 @@
 """How can one function take numpy arrays and torch tensors?
 
 What the two libraries do in the same words is written plainly; the rest is here.  Arrays are turned so that classes
-come first, and torch is touched only where a tensor was given.  No operation writes into a tensor, so that gradients
+come first (or last), and torch is touched only where a tensor was given.  No operation writes into a tensor, so that gradients
 flow through all of them.
 """
 
@@ -17,7 +17,7 @@ from ndzarr.errors import CategoryError
 
 
 class Ops(Protocol):
-    """Operations along the first axis, of classes."""
+    """Operations on rows, one per class, unless they say otherwise."""
 
     def first(self, values: Any, axis: int, order: Any) -> Any:
         """Values as (classes, everything else), classes in an order."""
@@ -43,8 +43,14 @@ class Ops(Protocol):
     def surprise(self, rows: Any) -> Any:
         """-p log p, 0 where p is 0."""
 
-    def largest(self, rows: Any) -> tuple[Any, Any]:
-        """Largest of all rows and the first row that holds it."""
+    def last(self, values: Any, axis: int) -> Any:
+        """Values as (everything else, classes)."""
+
+    def largest(self, table: Any) -> tuple[Any, Any]:
+        """Largest of each row of a table and the first column that holds it."""
+
+    def flatnonzero(self, flags: Any) -> Any:
+        """Indices of what is True."""
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """A where the condition holds, b elsewhere."""
@@ -88,9 +94,16 @@ class NumpyOps:
     def surprise(self, rows: Any) -> Any:  # noqa: D102
         return -rows * np.log(np.where(rows > 0, rows, 1))
 
-    def largest(self, rows: Any) -> tuple[Any, Any]:  # noqa: D102
-        where = rows.argmax(axis=0)
-        return rows[where, np.arange(rows.shape[1])], where
+    def last(self, values: Any, axis: int) -> Any:  # noqa: D102
+        turned = np.moveaxis(values, axis, -1)
+        return turned.reshape(int(np.prod(turned.shape[:-1])), turned.shape[-1])
+
+    def largest(self, table: Any) -> tuple[Any, Any]:  # noqa: D102
+        where = table.argmax(axis=1)
+        return table[np.arange(len(table)), where], where
+
+    def flatnonzero(self, flags: Any) -> Any:  # noqa: D102
+        return np.flatnonzero(flags)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:  # noqa: D102
         return np.where(condition, a, b)
@@ -133,9 +146,16 @@ class TorchOps:
     def surprise(self, rows: Any) -> Any:  # noqa: D102
         return self.torch.special.entr(rows)
 
-    def largest(self, rows: Any) -> tuple[Any, Any]:  # noqa: D102
-        largest: tuple[Any, Any] = tuple(self.torch.max(rows, 0))
+    def last(self, values: Any, axis: int) -> Any:  # noqa: D102
+        turned = values.movedim(axis, -1)
+        return turned.reshape(turned.shape[:-1].numel(), turned.shape[-1])
+
+    def largest(self, table: Any) -> tuple[Any, Any]:  # noqa: D102
+        largest: tuple[Any, Any] = tuple(self.torch.max(table, 1))
         return largest
+
+    def flatnonzero(self, flags: Any) -> Any:  # noqa: D102
+        return flags.nonzero().squeeze(1)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:  # noqa: D102
         return self.torch.where(condition, a, b)

@@ -18,14 +18,14 @@ from ndzarr.categories.arrays import Ops
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """A group of siblings, for all samples at once."""
+    """A group of siblings, for all samples that have arrived there."""
 
     size: int
     """How many they are."""
     largest: Any
     """Largest probability among them; shape (samples,)."""
     best: Any
-    """Row that holds it, the first of equals; shape (samples,)."""
+    """Class that has it, the first of equals; shape (samples,)."""
     total: Any
     """Sum over them of the criterion's `measure`; shape (samples,)."""
 
@@ -33,11 +33,20 @@ class Siblings:
 class Criterion(Protocol):
     """A rule of going on to a child."""
 
-    def measure(self, rows: Any) -> Any:
+    def measure(self, probs: Any) -> Any:
         """What is added up over siblings."""
 
-    def refines(self, one: Any, among: Siblings, children: Siblings) -> Any:
-        """True for samples that go on from a class of probability `one`, which is `among` its siblings."""
+    def refines(self, one: Any, among: Any, children: Siblings) -> Any:
+        """
+        True for samples that go on to the best of the children.
+
+        Parameters
+        ----------
+        one
+            Probability of the class.
+        among
+            Sum of the measure over the class and its siblings.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,10 @@ class Prob:
     ops: Ops
     threshold: float
 
-    def measure(self, rows: Any) -> Any:  # noqa: D102
-        return rows[:1]  # it adds up nothing
+    def measure(self, probs: Any) -> Any:  # noqa: D102
+        return probs[:, :1]  # adds up nothing
 
-    def refines(self, one: Any, among: Siblings, children: Siblings) -> Any:  # noqa: D102
+    def refines(self, one: Any, among: Any, children: Siblings) -> Any:  # noqa: D102
         return (children.largest > self.threshold) & (one > self.threshold)
 
 
@@ -61,13 +70,13 @@ class Gini:
     ops: Ops
     threshold: float
 
-    def measure(self, rows: Any) -> Any:  # noqa: D102
-        return rows * rows
+    def measure(self, probs: Any) -> Any:  # noqa: D102
+        return probs * probs
 
-    def refines(self, one: Any, among: Siblings, children: Siblings) -> Any:  # noqa: D102
+    def refines(self, one: Any, among: Any, children: Siblings) -> Any:  # noqa: D102
         own = one * one
         even = own / children.size
-        worst = 1 - (among.total - own) - even
+        worst = 1 - (among - own) - even
         return _simple(self.ops, children.total - even, worst, children.size, self.threshold)
 
 
@@ -78,12 +87,12 @@ class Entropy:
     ops: Ops
     threshold: float
 
-    def measure(self, rows: Any) -> Any:  # noqa: D102
-        return self.ops.surprise(rows)
+    def measure(self, probs: Any) -> Any:  # noqa: D102
+        return self.ops.surprise(probs)
 
-    def refines(self, one: Any, among: Siblings, children: Siblings) -> Any:  # noqa: D102
+    def refines(self, one: Any, among: Any, children: Siblings) -> Any:  # noqa: D102
         even = children.size * self.ops.surprise(one / children.size)
-        worst = among.total - self.ops.surprise(one) + even
+        worst = among - self.ops.surprise(one) + even
         return _simple(self.ops, even - children.total, worst, children.size, self.threshold)
 
 
@@ -92,7 +101,7 @@ CRITERIA: dict[str, type[Prob] | type[Gini] | type[Entropy]] = {"gini": Gini, "e
 
 
 def _simple(ops: Ops, gain: Any, worst: Any, children: int, threshold: float) -> Any:
-    """Whether worst - impurity, in which the siblings cancel, is enough of the worst; no children of equals if 0 / 0."""
+    """Whether `gain`, worst - impurity, is enough of the worst; where that is 0 there is nothing to tell apart."""
     possible = worst > 0
     simplicity = ops.where(possible, gain / ops.where(possible, worst, 1.0), 0.0)
     return (simplicity > threshold) | (children == 1)

@@ -1,8 +1,7 @@
 """How fine a class do probabilities support?
 
-Beginning with the likeliest root, a decision moves on to the likeliest child as long as a criterion says so.  For each
-group of siblings it is worked out for all samples where one that arrived there would go; then all samples walk down
-the levels at the same time.
+Beginning with the likeliest root, a decision moves on to the likeliest child as long as a criterion says so.  Classes
+are visited from the roots down, each with all samples that have arrived there.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from ndzarr.categories.arrays import Ops, prepared
 from ndzarr.categories.criteria import CRITERIA, Criterion, Siblings
-from ndzarr.categories.layers import ROOT, Layers
+from ndzarr.categories.layers import Layers
 from ndzarr.errors import CategoryError, OptionError, did_you_mean
 
 
@@ -56,58 +55,43 @@ def decide(
     if criterion not in CRITERIA:
         raise OptionError(f"criterion={criterion!r}{did_you_mean(criterion, CRITERIA)}")
     ops, values, axis = prepared(probs, axis, len(layers), "probabilities")
+    _refuse_unknown(layers, {*ignored, *refined})
     shape = tuple(values.shape[:axis]) + tuple(values.shape[axis + 1 :])
-    rows = ops.first(values, axis, layers.order)
-    rule = CRITERIA[criterion](ops, threshold)
-    chosen = _chosen(ops, ops.constant(rows), layers, rule, _rows(layers, ignored), _rows(layers, refined))
-    confidence = rows[chosen, ops.indices(np.arange(rows.shape[1]), rows)]
-    return ops.indices(layers.order, rows)[chosen].reshape(shape), confidence.reshape(shape)
+    flat = ops.last(values, axis)
+    chosen = _chosen(ops, ops.constant(flat), layers, CRITERIA[criterion](ops, threshold), ignored, refined)
+    confidence = flat[ops.indices(np.arange(len(flat)), flat), chosen]
+    return chosen.reshape(shape), confidence.reshape(shape)
 
 
-def _rows(layers: Layers, classes: Collection[int]) -> frozenset[int]:
+def _refuse_unknown(layers: Layers, classes: Collection[int]) -> None:
     unknown = [index for index in classes if not 0 <= index < len(layers)]
     if unknown:
         raise CategoryError(f"class index {unknown[0]!r} does not exist; there are {len(layers)} classes")
-    return frozenset(int(layers.rows[index]) for index in classes)
 
 
 def _chosen(
-    ops: Ops, rows: Any, layers: Layers, rule: Criterion, ignored: Collection[int], refined: Collection[int]
+    ops: Ops, probs: Any, layers: Layers, rule: Criterion, ignored: Collection[int], refined: Collection[int]
 ) -> Any:
-    """Row of the class of each sample; rows (classes, samples)."""
-    home: dict[int, Siblings] = {}  # row to its group
-    step_of, steps = np.full(len(layers), -1), []
-    for owner, start, size in zip(layers.owners, layers.starts, layers.sizes, strict=True):
-        members = [row for row in range(start, start + size) if row not in ignored]
-        above = ROOT if owner == ROOT else int(layers.rows[owner])
-        if not members or (above != ROOT and above not in home):
-            continue  # no sample can arrive there
-        group = _group(ops, rows, members, rule)
-        home |= dict.fromkeys(members, group)
-        if above != ROOT:
-            step_of[above] = len(steps)
-        on = None if above == ROOT or above in refined else rule.refines(rows[above], home[above], group)
-        steps.append(group.best if on is None else ops.where(on, group.best, above))
-    if not steps or step_of[0] == 0:
+    """Class of each sample; probs (samples, classes)."""
+    families = [[index for index in group if index not in ignored] for group in layers.groups]
+    if not families[0]:
         raise CategoryError("all roots of the tree are to be ignored; leave at least one")
-    return _walked(ops, steps, step_of, len(layers.levels) - 1)
-
-
-def _group(ops: Ops, rows: Any, members: Sequence[int], rule: Criterion) -> Siblings:
-    whole = members[-1] - members[0] == len(members) - 1
-    own = rows[members[0] : members[-1] + 1] if whole else rows[ops.indices(members, rows)]
-    largest, position = ops.largest(own)
-    return Siblings(len(members), largest, ops.indices(members, rows)[position], rule.measure(own).sum(0))
-
-
-def _walked(ops: Ops, steps: Sequence[Any], step_of: np.ndarray[Any, Any], times: int) -> Any:
-    """Where samples end that begin at the first step; `step_of` row to the step from it, -1 for leaves."""
-    chosen = steps[0]
-    if len(steps) == 1:
-        return chosen
-    table = ops.concat([step[None] for step in steps])
-    lookup, sample = ops.indices(step_of, chosen), ops.indices(np.arange(len(chosen)), chosen)
-    for _ in range(times):
-        step = lookup[chosen]
-        chosen = ops.where(step < 0, chosen, table[step, sample])  # the step of leaves is read and not used
+    top = _siblings(ops, probs[:, families[0]], families[0], rule)
+    chosen, among = top.best, top.total
+    for owner, members in zip(layers.owners[1:], families[1:], strict=True):
+        here = ops.flatnonzero(chosen == owner)
+        if not members or not len(here):
+            continue
+        children = _siblings(ops, probs[here[:, None], ops.indices(members, probs)], members, rule)
+        if owner not in refined:
+            go = ops.flatnonzero(rule.refines(probs[here, owner], among[here], children))
+            here, best, total = here[go], children.best[go], children.total[go]
+        else:
+            best, total = children.best, children.total
+        chosen[here], among[here] = best, total
     return chosen
+
+
+def _siblings(ops: Ops, probs: Any, members: Sequence[int], rule: Criterion) -> Siblings:
+    largest, position = ops.largest(probs)
+    return Siblings(len(members), largest, ops.indices(members, probs)[position], rule.measure(probs).sum(1))

@@ -95,4 +95,5 @@ class Layers:
     def above(self, level: int) -> Index:
         """For each row of a level, where among the rows of the level before its parent is."""
         parents = self.parent[self.order[self.levels[level]]]
-        return self.rows[parents] - self.levels[level - 1].start
+        above: Index = self.rows[parents] - self.levels[level - 1].start
+        return above

@@ -25,9 +25,9 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
     Classes in a hierarchy, or mutually exclusive ones.
 
     A class has a name (`node`), an id in the dataset, and an index, 0 to n - 1, which is its place along the axis of
-    scores.  Indices are in the order in which names first occur.  `idx_to_node`, `node_to_idx`, `id_to_node`, `node_to_id`,
-    `id_to_idx` and `idx_to_id` map each to the others; `index(name)`, `tree[index]`, `name in tree` and `len(tree)` do
-    what they say.
+    scores.  Indices are in the order in which names first occur.  `idx_to_node`, `node_to_idx`, `id_to_node`,
+    `node_to_id`, `id_to_idx` and `idx_to_id` map each to the others; `index(name)`, `tree[index]`,
+    `name in tree` and `len(tree)` do what they say.
 
     Parameters
     ----------
@@ -100,6 +100,18 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
         refuse_twice(names)
         tree: CategoryTree = super().from_mutex(names, bg_hack)
         return tree
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        state.pop("layers", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ids = {int(number): node for number, node in state["id_to_node"].items()}  # JSON made them text
+        super().__setstate__({**state, "id_to_node": ids})
+        stored, self.graph = self.graph, nx.DiGraph()  # kwcoco stores siblings by name; copies take the graph's order
+        self.graph.add_nodes_from((node, stored.nodes[node]) for node in self.idx_to_node)
+        self.graph.add_edges_from(stored.edges(data=True))
 
     @cached_property
     def layers(self) -> Layers:
@@ -198,7 +210,8 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
         place = np.searchsorted(known[order], given).clip(0, max(len(known) - 1, 0))
         found = known[order][place] == given if len(known) else np.zeros(given.shape, bool)
         if missing is None and not found.all():
-            raise CategoryError(f"no category has id {given[~found].flat[0]!r}; the ids are {known[:20].tolist()}")
+            unknown = given[~found].flat[0].item()
+            raise CategoryError(f"no category has id {unknown!r}; the ids are {known[:20].tolist()}")
         values = np.array(list(self.id_to_idx.values()), np.intp)[order]
         return np.where(found, values[place] if len(known) else -1, -1 if missing is None else missing)
 

@@ -112,35 +112,96 @@ def export_cog(
     >>> ndzarr.export_cog(pyr, folder + "/a.tif", compression="zstd").name
     'a.tif'
     """
-    if not isinstance(pyr, Pyramid):
-        from ndzarr.inplace.open import open as open_any
-
-        pyr = open_any(pyr)
     target = Path(os.path.abspath(dest))
     refuse_existing_file(target, overwrite)
     if workers is not None and workers < 1:
         raise OptionError(f"workers={workers!r}: expected at least 1")
-    chosen = content(pyr, overviews=overviews, channels=channels, t=t, z=z, nodata=nodata, mask=mask)
-    classes = pyr.kind == "labels" or pyr.dtype.kind == "b"
+    writing = prepare(
+        pyr,
+        compression=compression,
+        predictor=predictor,
+        blocksize=blocksize,
+        overviews=overviews,
+        nodata=nodata,
+        mask=mask,
+        channels=channels,
+        t=t,
+        z=z,
+        level=level,
+        quality=quality,
+        max_error=max_error,
+    )
+    write_file(writing, target, bigtiff=bigtiff, overwrite=overwrite, progress=progress, workers=workers)
+    return target
+
+
+def prepare(
+    pyr: Pyramid | str | os.PathLike[str],
+    *,
+    compression: str = "deflate",
+    predictor: str = "auto",
+    blocksize: int = 512,
+    level: int | None = None,
+    quality: int | None = None,
+    max_error: float = 0.0,
+    **choice: Any,
+) -> Writing:
+    """
+    Settle what is written and how, from the options of `export_cog`.
+
+    Raises
+    ------
+    OptionError
+        The pixels cannot be stored so.
+    """
+    if not isinstance(pyr, Pyramid):
+        from ndzarr.inplace.open import open as open_any
+
+        pyr = open_any(pyr)
+    chosen = content(pyr, **choice)
     form = tile_format(
         compression,
         chosen.dtype,
         chosen.samples,
         predictor=predictor,
-        classes=classes,
+        classes=pyr.kind == "labels" or pyr.dtype.kind == "b",
         level=level,
         quality=quality,
         max_error=max_error,
     )
-    writing = Writing(chosen, form, _blocksize(blocksize))
-    head = header(_images(chosen, form), blocksize, _big(writing, bigtiff))
+    return Writing(chosen, form, _blocksize(blocksize))
+
+
+def write_file(
+    writing: Writing,
+    dest: Path,
+    *,
+    bigtiff: bool | str = "auto",
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+    check: Callable[[], object] = lambda: None,
+) -> None:
+    """
+    Write what was settled; see `export_cog`.
+
+    Parameters
+    ----------
+    check
+        Is called between tiles, and may raise to give up.
+    """
+    head = header(_images(writing.content, writing.form), writing.blocksize, _big(writing, bigtiff))
     with (
-        publishing_file(target, overwrite) as path,
+        publishing_file(dest, overwrite) as path,
         path.open("wb") as file,
-        _bar(writing, target.name, progress) as advance,
+        _bar(writing, dest.name, progress) as advance,
     ):
-        write(file, head, writing, workers or processors(), advance)
-    return target
+
+        def done(tiles: int) -> None:
+            check()
+            advance(tiles)
+
+        write(file, head, writing, workers or processors(), done)
 
 
 def _images(chosen: Content, form: TileFormat) -> list[Image]:
@@ -165,7 +226,7 @@ def _images(chosen: Content, form: TileFormat) -> list[Image]:
 
 
 def _blocksize(blocksize: int) -> int:
-    if not isinstance(blocksize, int) or blocksize % 16 or not 16 <= blocksize <= 1 << 14:
+    if blocksize % 16 or not 16 <= blocksize <= 1 << 14:
         raise OptionError(f"blocksize={blocksize!r}: expected a multiple of 16 between 16 and 16384, such as 512")
     return blocksize
 

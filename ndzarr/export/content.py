@@ -117,7 +117,7 @@ def _interleaved(planes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if len(planes) <= 4 and planes.dtype.itemsize <= 4 and planes.dtype.str[1:] not in ("u4", "f2"):
         import cv2  # ten times as fast as numpy for few samples
 
-        return cv2.merge(tuple(planes))
+        return np.asarray(cv2.merge(tuple(planes)))
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
@@ -140,7 +140,9 @@ def content(
         The choice is open, or does not fit the pyramid.
     """
     if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
-        raise OptionError(f"{pyramid.path}: has axes {' '.join(pyramid.dims)} of {pyramid.shape}; an image has y x last")
+        raise OptionError(
+            f"{pyramid.path}: has axes {' '.join(pyramid.dims)} of {pyramid.shape}; an image has y x last"
+        )
     lead = tuple(_one(pyramid, d, {"t": t, "z": z}.get(d)) for d in pyramid.dims[:-2] if d != "c")
     for d, i in (("t", t), ("z", z)):
         if i is not None and d not in pyramid.dims:

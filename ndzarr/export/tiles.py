@@ -1,7 +1,7 @@
 """How do the pixels of a tile become bytes of a TIFF, and can they?
 
-TIFF 6.0 with the compressions that libtiff knows (https://libtiff.gitlab.io/libtiff/project/tiff_tags.html).  Samples of
-a pixel lie side by side (PlanarConfiguration 1).  A predictor replaces each sample by its difference to the one before
+TIFF 6.0 with the compressions that libtiff knows (https://libtiff.gitlab.io/libtiff/internals.html).  Samples of a
+pixel lie side by side (PlanarConfiguration 1).  A predictor replaces each sample by its difference to the one before
 in its row (2: horizontal, integers; 3: floating point, TIFF Technical Note 3), which deflate, zstd and lzw then find
 easier to compress.
 """
@@ -75,9 +75,7 @@ class TileFormat:
         if self.predictor == 2:
             tile = _differences(tile)
         elif self.predictor == 3:
-            import imagecodecs
-
-            tile = imagecodecs.floatpred_encode(tile, axis=-2)
+            tile = _codecs().floatpred_encode(tile, axis=-2)
         return bytes(_ENCODERS[self.compression](self, tile))
 
 
@@ -174,39 +172,38 @@ def _differences(tile: Pixels) -> Pixels:
     return out
 
 
-def _jpeg(form: TileFormat, tile: Pixels) -> bytes:
+def _codecs() -> Any:
+    """The package imagecodecs, whose types say less than it takes."""
     import imagecodecs
 
+    return imagecodecs
+
+
+def _jpeg(form: TileFormat, tile: Pixels) -> Any:
+    imagecodecs = _codecs()
     if form.samples == 1:
-        return imagecodecs.jpeg8_encode(tile[..., 0], level=form.quality, optimize=True)  # type: ignore[no-any-return]
-    return imagecodecs.jpeg8_encode(  # type: ignore[no-any-return]
+        return imagecodecs.jpeg8_encode(tile[..., 0], level=form.quality, optimize=True)
+    return imagecodecs.jpeg8_encode(
         tile, level=form.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420", optimize=True
     )
 
 
-def _lerc(form: TileFormat, tile: Pixels) -> bytes:
-    import imagecodecs
-
+def _lerc(form: TileFormat, tile: Pixels) -> Any:
     flat = tile if form.samples > 1 else tile[..., 0]
-    return imagecodecs.lerc_encode(flat, level=form.max_error, version=4, planar=False)  # type: ignore[no-any-return]
+    return _codecs().lerc_encode(flat, level=form.max_error, version=4, planar=False)
 
 
-def _general(name: str) -> Callable[[TileFormat, Pixels], bytes]:
-    def encode(form: TileFormat, tile: Pixels) -> bytes:
-        import imagecodecs
-
+def _general(name: str) -> Callable[[TileFormat, Pixels], Any]:
+    def encode(form: TileFormat, tile: Pixels) -> Any:
         # uint8, since some codecs take no other buffers
         options = {} if form.level is None else {"level": form.level}
-        found: bytes = getattr(imagecodecs, f"{name}_encode")(tile.reshape(-1).view(np.uint8), **options)
-        return found
+        return getattr(_codecs(), f"{name}_encode")(tile.reshape(-1).view(np.uint8), **options)
 
     return encode
 
 
-def _webp(form: TileFormat, tile: Pixels) -> bytes:
-    import imagecodecs
-
-    return imagecodecs.webp_encode(tile, level=form.quality, lossless=form.quality == 100)  # type: ignore[no-any-return]
+def _webp(form: TileFormat, tile: Pixels) -> Any:
+    return _codecs().webp_encode(tile, level=form.quality, lossless=form.quality == 100)
 
 
 _ENCODERS: dict[str, Callable[[TileFormat, Pixels], Any]] = {

@@ -28,8 +28,8 @@ TASK_BYTES = 4 << 20
 """Pixels of a task, at least one tile."""
 LARGEST = 2**32 - 1
 """Last position that a TIFF can name; BigTIFF goes beyond."""
-MASK_LEVEL = 6
-"""Of deflate, for the tiles of masks."""
+MASK_FORM = TileFormat("deflate", np.dtype(np.uint8), 1, level=6)
+"""How tiles of masks are stored, 8 pixels a byte."""
 
 Encoded: TypeAlias = "list[tuple[bytes, bytes | None]]"
 """(tile, tile of the mask) in order."""
@@ -90,16 +90,12 @@ def _whole(part: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
 
 
 def _mask(part: np.ndarray[Any, Any], side: int) -> bytes:
-    import imagecodecs
-
     whole = np.zeros((side, side), bool)
     whole[: part.shape[0], : part.shape[1]] = part
-    return bytes(imagecodecs.deflate_encode(np.packbits(whole, axis=1).reshape(-1), level=MASK_LEVEL))
+    return MASK_FORM.encode(np.packbits(whole, axis=1)[..., None])
 
 
-def write(
-    file: BinaryIO, header: Header, writing: Writing, workers: int, advance: Callable[[int], object]
-) -> None:
+def write(file: BinaryIO, header: Header, writing: Writing, workers: int, advance: Callable[[int], object]) -> None:
     """
     Write header and tiles.
 

@@ -2,9 +2,9 @@
 
 xarray's public constructors check and align what they are given, which takes several hundred microseconds for a
 sample of an image and a few columns.  Here names, shapes and indexes are right by construction, so the object is put
-together directly. `Dataset._construct_direct` is what xarray itself uses for that in nearly every operation, and the
-four slots of a `Variable` are as old; tests hold the result against the public constructors on the oldest and the newest
-xarray.
+together directly.  `Dataset._construct_direct` is what xarray itself uses for that in nearly every operation, and the
+four slots of a `Variable` are as old; tests hold the result against the public constructors on the oldest and the
+newest xarray.
 """
 
 from __future__ import annotations

@@ -109,9 +109,11 @@ class ChunkArray:
         found = self.encoded(chunk)
         return 0 if found is None else found.size
 
-    def decode(self, chunk: tuple[int, ...], out: np.ndarray[Any, Any]) -> bool:
+    def decode(
+        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
+    ) -> bool:
         """
-        Decode a chunk into a buffer with the codec's stored shape.
+        Decode a chunk into a buffer with the codec's stored shape; always all of it, since its checksum covers that.
 
         Returns
         -------

@@ -70,6 +70,11 @@ class ChunkCodec:
         slow = self.compressor in ("zstd", "jpeg") or self.cname == "zstd" or self.delta
         return 128 << 10 if slow else 512 << 10
 
+    @property
+    def slow(self) -> bool:
+        """False: waking a thread takes as long as decoding one of our chunks."""
+        return False
+
     def scratch(self) -> np.ndarray[Any, Any]:
         """A new buffer to decode into, with axes in the stored order."""
         if self.compressor != "jpeg":

@@ -92,12 +92,14 @@ def _read_windows(plan: ReadPlan, number: int, out: Sequence[np.ndarray[Any, Any
 def _is_simple(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> bool:
     """True where no chunk is wanted twice, and one thread decodes them, none straight into the output."""
     arrays: Any = plan.arrays
-    if len(arrays) != len(plan.windows) or sum([pixels.nbytes for pixels in out]) >= THREADED_BYTES:
+    if len(arrays) != len(plan.windows):
         return False
-    return all(
-        array.chunked and pixels.shape[-1] != array.chunks[-1] and tuple not in map(type, selection)
-        for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True)
-    )
+    size = 0
+    for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True):
+        if not array.chunked or pixels.shape[-1] == array.chunks[-1] or tuple in map(type, selection):
+            return False
+        size += pixels.nbytes
+    return size < THREADED_BYTES
 
 
 def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None:
@@ -113,7 +115,7 @@ def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None
         scratch = array.codec.scratch()
         view = array.codec.view(scratch)
         for chunk, source, target in found:
-            pixels[target] = view[source] if array.decode(chunk, scratch) else array.fill
+            pixels[target] = view[source] if array.decode(chunk, scratch, source) else array.fill
 
 
 def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
@@ -125,7 +127,8 @@ def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
     chunk = prod(array.chunks) * array.dtype.itemsize
     if threads is None and (not array.chunked or chunk < array.codec.threaded_bytes):
         return [reads]
-    n = min(threads or PROCESSORS, len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
+    worth = len(reads) if array.chunked and array.codec.slow else 1 + len(reads) * chunk // THREADED_BYTES
+    n = min(threads or PROCESSORS, len(reads), worth)
     borders = [len(reads) * i // n for i in range(n + 1)]
     return [reads[a:b] for a, b in pairwise(borders)]
 
@@ -153,7 +156,8 @@ def _decode(
             if number != current:
                 current, scratch = number, array.codec.scratch()
                 view = array.codec.view(scratch)
-            decoded = view if array.decode(chunk, scratch) else None
+            wanted = parts[0][1] if len(parts) == 1 else None
+            decoded = view if array.decode(chunk, scratch, wanted) else None
         for window, source, target in parts:
             out[window][target] = array.fill if decoded is None else decoded[source]
 

@@ -248,10 +248,11 @@ def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) 
     inside = (..., cut.y.target, cut.x.target)
     marker = as_pixel(nodata, c.pyramid.dtype)
     present = None if nodata is None else holds_data(pixels, marker)
-    if not ready and cut.y.grid.n and cut.x.grid.n:
-        image[inside] = resample(
-            pixels, cut.y.grid, cut.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
-        )
+    if not ready:
+        if cut.y.grid.n and cut.x.grid.n:
+            image[inside] = resample(
+                pixels, cut.y.grid, cut.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
+            )
         present = None if nodata is None else holds_data(image[inside], marker)
     if present is None and not cut.padded:
         return None

@@ -27,6 +27,10 @@ class Codec(Protocol):
     def threaded_bytes(self) -> int:
         """Decoded bytes of a chunk from which on threads pay."""
 
+    @property
+    def slow(self) -> bool:
+        """True where even a single chunk takes so long to decode that each of a plan is worth a thread."""
+
     def scratch(self) -> np.ndarray[Any, Any]:
         """A buffer that a chunk can be decoded into."""
 
@@ -56,8 +60,14 @@ class Decoded(Chunked, Protocol):
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """What identifies a chunk in caches; it changes when the file does."""
 
-    def decode(self, chunk: tuple[int, ...], out: np.ndarray[Any, Any]) -> bool:
-        """Decode a whole chunk, also at the border, into a buffer; False, and nothing written, where it is missing."""
+    def decode(
+        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
+    ) -> bool:
+        """
+        Decode a whole chunk, also at the border, into a buffer; False, and nothing written, where it is missing.
+
+        Of `wanted`, if it is given, no more than that part of the chunk need be right.
+        """
 
 
 class Windowed(Chunked, Protocol):

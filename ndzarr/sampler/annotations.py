@@ -42,6 +42,8 @@ class AnnotationTable:
     where an annotation has no box."""
     rows: dict[Any, slice]
     """The rows of each image that has any."""
+    position: np.ndarray[Any, Any]
+    """Where the dataset lists the annotation of each row; shape (n,)."""
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     """Boxes in the spaces that were sampled lately."""
 
@@ -107,6 +109,7 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
         track_id=_ids([a.get("track_id") for a in annotations])[order],
         columns=np.ascontiguousarray(boxes[order].T),
         rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
+        position=order,
     )
 
 
@@ -228,7 +231,7 @@ def find(table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: S
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, window) >= lookup.visible_thresh
         rows, frame, boxes = rows[seen], frame[seen], boxes[seen]
-    boxes = _in_sample(boxes, scene)
+    _in_sample(boxes, scene)  # they were gathered for this sample
     columns = {
         "annot_id": table.annot_id.take(rows),
         "category_id": table.category_id.take(rows),
@@ -257,18 +260,16 @@ def _asked(
     return np.concatenate(hits), np.repeat(np.arange(len(hits)), [len(rows) for rows in hits]), np.concatenate(boxes)
 
 
-def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> np.ndarray[Any, Any]:
-    """Boxes of the sampled space in sample pixels; column by column, since numpy is slow along axes of four."""
+def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> None:
+    """Move boxes from the sampled space to sample pixels, where they are."""
     py, px = scene.pitch
-    out = np.empty((4, len(boxes)))
-    out[2:] = boxes.T[2:]
-    np.subtract(boxes[:, 0], scene.x[0], out=out[0])
-    np.subtract(boxes[:, 1], scene.y[0], out=out[1])
+    columns = boxes.T  # numpy is slow along axes of four
+    columns[0] -= scene.x[0]
+    columns[1] -= scene.y[0]
     if px != 1:
-        out[0::2] /= px
+        columns[0::2] /= px
     if py != 1:
-        out[1::2] /= py
-    return out.T
+        columns[1::2] /= py
 
 
 def _row(table: AnnotationTable, gid: Any, aid: Any) -> int | None:

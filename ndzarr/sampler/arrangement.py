@@ -1,12 +1,12 @@
 """Which channels of which assets make a sample?
 
 For every frame, the channels asked for are looked up in its assets; neighbours in the output that come from one asset
-make a `Run`.  None of that depends on the window, so that what the dataset alone decides is found once.
+make a `Run`.  None of that depends on the window, so that it is found once for the same frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -61,11 +61,10 @@ def arrange(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Arrangement
     Parameters
     ----------
     open_asset
-        Gives the pyramid of an asset; asked only where the dataset does not name the channels of all.
+        Gives the pyramid of an asset; asked where the dataset does not name the channels of one.
     """
-    if all(asset.channels for frame in scene.frames for asset in frame.assets):
-        return _stated(scene.frames, scene.video, scene.channels)
-    return _arranged(scene.frames, scene.video, scene.channels, open_asset)
+    stated = tuple([asset.channels or open_asset(asset).channels for f in scene.frames for asset in f.assets])
+    return _arranged(scene.frames, scene.video, scene.channels, stated)
 
 
 def asked_of(channels: Sequence[Channel] | None, frame: Frame) -> tuple[str, ...] | None:
@@ -77,18 +76,15 @@ def asked_of(channels: Sequence[Channel] | None, frame: Frame) -> tuple[str, ...
 
 
 @lru_cache(maxsize=1024)
-def _stated(frames: tuple[Frame, ...], video: bool, channels: tuple[Channel, ...] | None) -> Arrangement:
-    """Where the dataset names all channels; files, which may change, have no say in it."""
-    return _arranged(frames, video, channels, None)
-
-
 def _arranged(
-    frames: Sequence[Frame],
+    frames: tuple[Frame, ...],
     video: bool,
-    channels: Sequence[Channel] | None,
-    open_asset: Callable[[Asset], Pyramid] | None,
+    channels: tuple[Channel, ...] | None,
+    stated: tuple[tuple[str, ...], ...],
 ) -> Arrangement:
-    tables = [_table(frame, open_asset) for frame in frames]
+    """`arrange`, given the names of the channels of each asset of each frame."""
+    rest = iter(stated)
+    tables = [_table(frame, rest) for frame in frames]
     available = tuple(dict.fromkeys(name for table in tables for name in table))
     wanted = available if channels is None else tuple(dict.fromkeys(name for _, name in channels))
     runs = []
@@ -103,11 +99,11 @@ _Table: TypeAlias = dict[str, tuple[Asset, int]]
 """Channel name to the asset that has it, and its position there."""
 
 
-def _table(frame: Frame, open_asset: Callable[[Asset], Pyramid] | None) -> _Table:
+def _table(frame: Frame, stated: Iterator[tuple[str, ...]]) -> _Table:
     """The channels of a frame; the first asset wins."""
     table: _Table = {}
     for asset in frame.assets:
-        for i, name in enumerate(asset.channels or (open_asset(asset).channels if open_asset else ())):
+        for i, name in enumerate(next(stated)):
             table.setdefault(name, (asset, i))
     return table
 

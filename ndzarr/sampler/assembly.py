@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Piece:
     """How the crop becomes part of the sample, where it is rotated or sheared against it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Composition:
     """Everything that is read for one sample."""
 
@@ -62,14 +62,14 @@ class Composition:
         """What a `ReadPlan` is made from."""
         return [piece.crop for piece in self.pieces]
 
-    @cached_property
+    @property
     def complete(self) -> bool:
         """True where every frame has every channel and nothing lies outside an asset."""
-        covered = sum(p.number for p in self.pieces)
+        covered = sum([p.number for p in self.pieces])
         partial = any(p.warp is not None or p.crop.region.padded for p in self.pieces)
         return covered == len(self.scene.frames) * len(self.channels) and not partial
 
-    @cached_property
+    @property
     def result_dtype(self) -> np.dtype[Any]:
         """Of the sample."""
         scene = self.scene
@@ -98,6 +98,7 @@ def compose(
     TargetError
         Neither a frame nor another image has a channel that was asked for.
     """
+    open_asset = cache(open_asset)  # one look at each file
     frames, found = scene.frames, arrange(scene, open_asset)
     elsewhere = set(known()) if found.absent else set()
     for name in found.absent:

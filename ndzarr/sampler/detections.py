@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.errors import TargetError
 from ndzarr.sampler.annotations import NO_ID
 from ndzarr.sampler.sample import Context
 
@@ -89,19 +88,15 @@ def _points(context: Context, record: dict[str, Any], names: Any) -> Any:
 
 def category_tree(categories: Any) -> Any:
     """
-    The `kwcoco.CategoryTree` of category dictionaries; None where there are none.
+    The `CategoryTree` of category dictionaries; None where there are none.
+
+    Supercategories that are no categories become classes, as in kwcoco.
 
     Raises
     ------
-    TargetError
-        Categories are each other's supercategories.
+    CategoryError
+        Categories do not form a tree.
     """
-    import kwcoco
+    from ndzarr.categories import CategoryTree
 
-    if not categories:
-        return None
-    try:
-        return kwcoco.CategoryTree.from_coco(list(categories))
-    except ValueError as error:
-        links = ", ".join(f"{c['name']} in {c['supercategory']}" for c in categories if c.get("supercategory"))
-        raise TargetError(f"categories have to form a tree, and their supercategories do not: {links[:200]}") from error
+    return CategoryTree.from_coco(categories, missing_parents="add") if categories else None

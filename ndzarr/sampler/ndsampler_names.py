@@ -129,7 +129,7 @@ class NdsamplerNames:
 
     @property
     def classes(self) -> Any:
-        """The `kwcoco.CategoryTree` of the dataset; None if it has no categories."""
+        """The `ndzarr.categories.CategoryTree` of the dataset; None if it has no categories."""
         from ndzarr.sampler.detections import category_tree
 
         return category_tree(self.dset.dataset.get("categories"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -69,22 +70,29 @@ def place(parts: Sequence[tuple[slice, np.ndarray[Any, Any], np.ndarray[Any, Any
         Per image its rows in the table, the columns x, y, width, height of them, shape (4, n), and the transform to the
         space; None if that is the image's own.
     """
-    columns = np.concatenate([c if to is None else _warped(to, *c) for _, c, to in parts], axis=1)
-    rows = np.concatenate([np.arange(r.start, r.stop) for r, _, _ in parts])
-    frame = np.repeat(np.arange(len(parts)), [r.stop - r.start for r, _, _ in parts])
-    return Placed(rows, frame, columns, columns[:2] + np.maximum(columns[2:], 1e-9))
+    ends = [0, *accumulate(rows.stop - rows.start for rows, _, _ in parts)]
+    columns, far = np.empty((4, ends[-1])), np.empty((2, ends[-1]))
+    rows, frame = np.empty(ends[-1], np.intp), np.empty(ends[-1], np.intp)
+    for k, (own, boxes, to_space) in enumerate(parts):
+        mine = slice(ends[k], ends[k + 1])
+        rows[mine], frame[mine] = np.arange(own.start, own.stop), k
+        columns[:, mine] = boxes
+        if to_space is not None:
+            _warp(to_space[:2], columns[:, mine])
+    np.maximum(columns[2:], 1e-9, out=far)
+    far += columns[:2]
+    return Placed(rows, frame, columns, far)
 
 
-def _warped(matrix: np.ndarray[Any, Any], x: Any, y: Any, w: Any, h: Any) -> list[np.ndarray[Any, Any]]:
-    """Columns of the upright boxes that hold the images of boxes; `warp_boxes`, shorter where nothing is rotated."""
-    (a, b, c), (d, e, f) = matrix[:2].tolist()
-    if b == 0 == d and a > 0 and e > 0:
-        return [a * x + c, e * y + f, a * w, e * h]
-    left, top = a * x + b * y + c, d * x + e * y + f
-    for coefficient, edge, length in ((a, left, w), (b, left, h), (d, top, w), (e, top, h)):
-        if coefficient < 0:
-            edge += coefficient * length
-    return [left, top, abs(a) * w + abs(b) * h, abs(d) * w + abs(e) * h]
+def _warp(matrix: np.ndarray[Any, Any], columns: np.ndarray[Any, Any]) -> None:
+    """Replace boxes by the upright boxes that hold their images: `warp_boxes`, column by column."""
+    linear, shift = matrix[:, :2], matrix[:, 2:]
+    corner, size = columns[:2], columns[2:]
+    corner[...] = linear @ corner
+    if linear.min() < 0:  # another corner becomes the first
+        corner += np.minimum(linear, 0) @ size
+    corner += shift
+    size[...] = abs(linear) @ size
 
 
 class Kept:

@@ -146,18 +146,29 @@ def parse(target: Mapping[str, Any]) -> Target:
         time=time,
         lead=tuple((d, given[d]) for d in ("t", "z") if given.get(d) is not None),
         window_dims=values.window_dims(given.get("window_dims")) if y is None and x is None else None,
-        channels=values.channels(given.get("channels")),
-        scale=values.scale(given.get("scale")),
-        resolution=given.get("resolution"),
-        output_dims=values.pair("output_dims", given.get("output_dims")),
-        sampling=values.sampling(given),
-        pad=values.pad(given.get("pad"), video),
-        padding=values.padding(given),
-        nodata=values.one_of("nodata", given.get("nodata"), values.NODATA),
-        dtype=values.dtype(given.get("dtype")),
-        native=values.native(given),
-        lazy=bool(given.get("lazy")) or given.get("finalize") is False,
+        **({} if _PIXELS.isdisjoint(given) else _pixels(given, video)),
     )
+
+
+_PIXELS = frozenset(KEYS[KEYS.index("channels") :])
+"""Keys that say how pixels are made; most targets have none of them."""
+
+
+def _pixels(given: Mapping[str, Any], video: bool) -> dict[str, Any]:
+    """Fields that say how pixels are made."""
+    return {
+        "channels": values.channels(given.get("channels")),
+        "scale": values.scale(given.get("scale")),
+        "resolution": given.get("resolution"),
+        "output_dims": values.pair("output_dims", given.get("output_dims")),
+        "sampling": values.sampling(given),
+        "pad": values.pad(given.get("pad"), video),
+        "padding": values.padding(given),
+        "nodata": values.one_of("nodata", given.get("nodata"), values.NODATA),
+        "dtype": values.dtype(given.get("dtype")),
+        "native": values.native(given),
+        "lazy": bool(given.get("lazy")) or given.get("finalize") is False,
+    }
 
 
 def _without_aliases(target: Mapping[str, Any]) -> dict[str, Any]:

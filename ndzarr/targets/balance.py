@@ -88,7 +88,7 @@ def balanced(
         raise TargetError(f"by={by!r}: no window is left to balance")
     if n is None:
         return table.assign(probability=probabilities(levels, len(table)))
-    available = len(np.unique(levels[-1].row))
+    available = int((np.bincount(levels[-1].row, minlength=1) > 0).sum())
     if n < 0 or int(n) != n:
         raise TargetError(f"n={n!r}: expected a whole number of at least 0")
     if not replace and n > available:
@@ -120,14 +120,15 @@ def probabilities(levels: Sequence[Level], n: int) -> Array:
     leaves = levels[-1]
     size = np.maximum(1, np.bincount(leaves.group, minlength=len(leaves)))
     steps = 1 if all(_alone(level) for level in levels) else STEPS
-    weight, of_row = np.zeros(len(leaves)), np.zeros(n)
+    weight: Array = np.zeros(len(leaves))
+    of_row: Array = np.zeros(n)
     for _ in range(steps):
         amount = np.array([1 / steps])
         for level in levels:
             amount = fill(level, amount, level.amounts(of_row), np.full(len(level), np.inf))
         weight += amount
         of_row = np.bincount(leaves.row, (weight / size)[leaves.group], minlength=n)
-    return of_row / of_row.sum()
+    return np.asarray(of_row / of_row.sum())
 
 
 def _alone(level: Level) -> bool:
@@ -135,9 +136,7 @@ def _alone(level: Level) -> bool:
     return len(level.row) < 2 or bool((np.bincount(level.row) < 2).all())
 
 
-def draw(
-    levels: Sequence[Level], rows: int, n: int, replace: bool, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def draw(levels: Sequence[Level], rows: int, n: int, replace: bool, rng: np.random.Generator) -> tuple[Array, Array]:
     """
     Rows that are drawn, in random order, and the leaf that each was drawn for.
 
@@ -152,7 +151,8 @@ def draw(
     alone = all(_alone(level) for level in levels)
     order = np.lexsort((rng.random(len(leaves.row)), leaves.group))
     turns = _Turns(leaves.row[order], leaves.group[order], len(leaves))
-    drawn, leaf, count = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(rows)
+    drawn, leaf = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    count: Array = np.zeros(rows)
     while len(drawn) < n:
         rest = n - len(drawn)
         amount = np.array([rest if alone else -(-rest // 4)])

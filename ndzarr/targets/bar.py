@@ -26,7 +26,8 @@ def bar(total: int, name: str, unit: str, progress: bool = True) -> Iterator[Cal
     progress
         False shows nothing, ever.
     """
-    begun, done, shown = time.monotonic(), 0, None
+    begun, done = time.monotonic(), 0
+    shown: Any = None
 
     def advance() -> None:
         nonlocal done, shown

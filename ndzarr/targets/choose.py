@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndzarr.sampler.annotations import AnnotationTable
 from ndzarr.targets.classes import NEGATIVE, Classes
-from ndzarr.targets.spaces import Boxes, Spaces, boxes_of, spaces_of
+from ndzarr.targets.spaces import Spaces, boxes_of, spaces_of
 
 if TYPE_CHECKING:
     import pandas
@@ -72,11 +72,11 @@ class Targets:
         space
             'image' slides over each image; 'video' over each video, in the space that its frames share.
         time_dims, time_overlap
-            Frames of a window of a video (all of them if left out), and by how many, or which fraction, neighbours overlap.
+            Frames of a window of a video (all if left out), and by how many, or which fraction, neighbours overlap.
         keep_borders
             What becomes of windows that would reach beyond the end: True or 'shift' moves them inward, 'pad' leaves
-            them (what lies outside is padded), False or 'drop' leaves them out.  A space that is smaller than the window
-            is padded, or left out by 'drop'.
+            them (what lies outside is padded), False or 'drop' leaves them out.  A space that is smaller than the
+            window is padded, or left out by 'drop'.
         classes_of_interest
             Categories, by name or id, that make a window positive; if left out, all but `negative_classes`.
         negative_classes
@@ -114,10 +114,130 @@ class Targets:
         """
         from ndzarr.targets.grid import annotated, lattice
 
-        chosen = self.spaces(space).some(ids)
+        chosen = self.spaces(space, ids)
         over = lattice(chosen, window_dims, overlap, time_dims, time_overlap, keep_borders)
         table = annotated(self, chosen, over, classes_of_interest, negative_classes, ignore_coverage)
         return self._valid(table, valid_only)
+
+    def positives(
+        self,
+        window_dims: Any = None,
+        *,
+        context: float = 1.0,
+        jitter: float = 0.0,
+        cover: bool = False,
+        space: str = "image",
+        time_dims: int | None = None,
+        keep_borders: bool | str = "pad",
+        classes_of_interest: Iterable[Any] | None = None,
+        negative_classes: Iterable[Any] = NEGATIVE,
+        per_class: int | None = None,
+        per_image: int | None = None,
+        valid_only: bool | float = False,
+        seed: Any = 0,
+        ids: Iterable[Any] | None = None,
+    ) -> pandas.DataFrame:
+        """
+        Windows that hold annotations: one around each, or few that cover all.
+
+        Parameters
+        ----------
+        window_dims
+            (height, width) in pixels of the space, the same for all; left out, each has the size of its annotation's
+            box, 'square' the square around it.  Of an annotation that is larger than the window, a window around it
+            shows the middle; with `cover`, several windows cover it together.
+        context
+            Factor on the size of the box, where the window has it from there.
+        jitter
+            How far windows may lie off centre, drawn by the seed: 0 is centred, 1 as far as the annotation stays within
+            the window (or the window within the annotation, if that is larger); with `cover`, all that it covers.
+        cover
+            Choose few windows, all of `window_dims`, so that every pixel of every annotation's box, as far as it lies
+            in the space, is in one; annotations that fit into a window are whole in one.
+        space, time_dims
+            'image', or 'video' with that many frames around the annotation's (all frames if left out).
+        keep_borders
+            As for `grid`; by default windows keep their place and what lies outside is padded.
+        classes_of_interest, negative_classes
+            Categories, by name or id, that count; if none are of interest, all but the negative ones.
+        per_class
+            At most so many annotations of each category, drawn by the seed.
+        per_image
+            At most so many windows of each image (or video): drawn by the seed or, with `cover`, those that add most.
+        valid_only, ids
+            As for `grid`.
+        seed
+            Number or `numpy.random.Generator`.
+
+        Returns
+        -------
+        Columns as for `grid`.  Windows around annotations also have `aid` and `category_id`, and `img_width` and
+        `img_height` for images; they are in the order of the dataset, covering ones by image, y and x.
+
+        Raises
+        ------
+        TargetError, OptionError
+            An option is not understood, or names what the dataset does not have.
+        """
+        from ndzarr.targets.lattice import at_borders
+        from ndzarr.targets.positives import Around, positives
+
+        how = Around(window_dims, context, jitter, time_dims, at_borders(keep_borders), cover)
+        classes, caps = (classes_of_interest, negative_classes), (per_class, per_image)
+        table = positives(self, self.spaces(space, ids), how, classes, caps, seed)
+        return self._valid(table, valid_only)
+
+    def negatives(
+        self,
+        n: int,
+        window_dims: Any = "like_annotations",
+        *,
+        max_overlap: float = 0.0,
+        criterion: str = "window",
+        space: str = "image",
+        time_dims: int | None = None,
+        avoid: Iterable[Any] | None = None,
+        seed: Any = 0,
+        ids: Iterable[Any] | None = None,
+    ) -> pandas.DataFrame:
+        """
+        Random windows, wholly inside, that hold no annotation, or little of any.
+
+        They are drawn independently, each with equal chance from all windows of its size that keep the promise, so that
+        images count by their free area.
+
+        Parameters
+        ----------
+        n
+            Exactly so many rows.
+        window_dims
+            (height, width) in pixels of the space; 'like_annotations' draws sizes from those of the annotations' boxes,
+            'square' the squares around these (sizes for which there is no room are drawn again).
+        max_overlap
+            Largest fraction that a window may share with any one annotation's box; 0 for none at all.
+        criterion
+            Fraction of what: 'window' its area, 'annotation' the box's, 'iou' of their union.
+        space, time_dims
+            'image', or 'video' with that many frames (all if left out), none of which may have the annotation there.
+        avoid
+            Categories that windows avoid, by name or id; all if left out.
+        seed, ids
+            As for `positives`.
+
+        Returns
+        -------
+        Columns as for `grid`; `kind` is 'negative', `annot_ids` what the windows touch although they may.
+
+        Raises
+        ------
+        TargetError, OptionError
+            There is no such window; the message says what was found.
+        """
+        from ndzarr.targets.negatives import negatives
+        from ndzarr.targets.room import Limit
+
+        chosen = self.spaces(space, ids)
+        return negatives(self, n, window_dims, chosen, Limit(max_overlap, criterion), time_dims, avoid, seed)
 
     def overlaps(self, table: pandas.DataFrame) -> pandas.DataFrame:
         """
@@ -131,19 +251,19 @@ class Targets:
         Returns
         -------
         One row per window, frame and annotation that share area, sorted by window: `row` (position in the table),
-        `frame` (position along t), `annot_id`, `category_id`, `area` (square pixels of the space), and it as a fraction:
-        `of_window`, `of_annotation` (visibility), `iou`.
+        `frame` (position along t), `annot_id`, `category_id`, `area` that is shared (square pixels of the space), and
+        that as a fraction: `of_window`, `of_annotation` (visibility), `iou`.
 
         Raises
         ------
         TargetError
             The table lacks a column.
         """
-        from ndzarr.targets.overlap import as_table
-        from ndzarr.targets.windows import windows_in
+        from ndzarr.targets.overlap import overlaps
+        from ndzarr.targets.tables import windows_in
 
-        kind = "video" if "vidid" in table.columns else "image"
-        return as_table(self.index(kind), windows_in(table, self.spaces(kind)), self.annotations)
+        spaces = self.spaces("video" if "vidid" in table.columns else "image")
+        return overlaps(self.index(spaces), windows_in(table, spaces), self.annotations)
 
     @property
     def annotations(self) -> AnnotationTable:
@@ -155,26 +275,21 @@ class Targets:
         """The categories, by name and id."""
         return Classes(self.sampler.dset.index.cats)
 
-    def spaces(self, kind: str) -> Spaces:
-        """All images ('image') or videos ('video'), with their sizes."""
+    def spaces(self, kind: str, ids: Iterable[Any] | None = None) -> Spaces:
+        """Images ('image') or videos ('video') with their sizes; all, or those of the given ids."""
         if kind not in self._spaces:
             self._spaces[kind] = spaces_of(self.sampler, kind)
-        return self._spaces[kind]
+        return self._spaces[kind] if ids is None else self._spaces[kind].some(ids)
 
-    def boxes(self, spaces: Spaces) -> Boxes:
-        """The boxes of all annotations in some spaces."""
-        if spaces is self._spaces.get(spaces.kind):
-            return self.index(spaces.kind).boxes
-        return boxes_of(spaces, self.annotations, self.sampler._dataset)
-
-    def index(self, kind: str) -> Index:
-        """The spatial index of all images or videos; built when first needed."""
+    def index(self, spaces: Spaces) -> Index:
+        """The spatial index of the annotations in some spaces; that of all images, or videos, is kept."""
         from ndzarr.targets.overlap import Index
 
-        if kind not in self._indexes:
-            spaces = self.spaces(kind)
-            self._indexes[kind] = Index(spaces, boxes_of(spaces, self.annotations, self.sampler._dataset))
-        return self._indexes[kind]
+        if spaces is not self._spaces.get(spaces.kind):
+            return Index(spaces, boxes_of(spaces, self.annotations, self.sampler._dataset))
+        if spaces.kind not in self._indexes:
+            self._indexes[spaces.kind] = Index(spaces, boxes_of(spaces, self.annotations, self.sampler._dataset))
+        return self._indexes[spaces.kind]
 
     def _valid(self, table: pandas.DataFrame, valid_only: bool | float) -> pandas.DataFrame:
         """The rows that hold enough data."""

@@ -1,14 +1,14 @@
 """Which few windows of one size together cover every annotation?
 
-A window of n pixels that begins at s holds the pixels a to b of an annotation when b - n <= s <= a: each annotation allows a
-rectangle of beginnings, and few points have to be found that stab all rectangles (set cover with squares).
+A window of n pixels that begins at s holds the pixels a to b of an annotation when b - n <= s <= a: each annotation
+allows a rectangle of beginnings, and few points have to be found that stab all rectangles (set cover with squares).
 
 1. Annotations larger than the window are cut into parts that fit, so that several windows cover them together.
 2. Rectangles are parted, x and y in turn, wherever a line separates them; what is left to solve is small.
 3. Where all rectangles of a part share a point, one window is enough.
-4. Else five greedy orders are tried, and the one that needs the fewest windows wins: the point that stabs most rectangles
-   first (Chvatal 1979, within ln(n) + 1 of the optimum), where there are not too many of them, and the sweeps from all four
-   sides, each of which takes the point that stabs most among those that stab the outermost rectangle.
+4. Else five greedy orders are tried, and the one that needs the fewest windows wins: the point that stabs most
+   rectangles first (Chvatal 1979, within ln(n) + 1 of the optimum), where there are not too many of them, and the sweeps
+   from all four sides, each of which takes the point that stabs most among those that stab the outermost rectangle.
 5. Windows without which everything is covered are taken out.
 """
 
@@ -57,7 +57,7 @@ class Stabs:
     """Parts that no window with more of them holds; shape (window,)."""
 
 
-def cut(low: Array, high: Array, size: Array) -> tuple[Array, Array, Array]:
+def cut(low: Array, high: Array, size: int) -> tuple[Array, Array, Array]:
     """
     Intervals in parts of at most `size` pixels.
 
@@ -67,7 +67,7 @@ def cut(low: Array, high: Array, size: Array) -> tuple[Array, Array, Array]:
 
     Examples
     --------
-    >>> cut(np.array([0, 5]), np.array([25, 9]), np.array([10, 10]))
+    >>> cut(np.array([0, 5]), np.array([25, 9]), 10)
     (array([0, 0, 0, 1]), array([ 0,  8, 16,  5]), array([ 8, 16, 25,  9]))
     """
     n = np.maximum(-(-(high - low) // size), 1)
@@ -102,17 +102,16 @@ def stab(allowed: Allowed) -> Stabs:
 def _parted(allowed: Allowed) -> Array:
     """Numbers of parts between which no rectangles meet; shape (part,)."""
     part = np.unique(allowed.group, return_inverse=True)[1].reshape(-1)
-    before, axis = -1, 0
-    while len(part) and (n := int(part.max())) != before or axis % 2:
-        before = n
-        low, high = allowed.low[axis % 2], allowed.high[axis % 2]
-        wide = int(high.max() - low.min()) + 2
+    axis = unchanged = 0
+    while len(part) and unchanged < 2:
+        low, high = allowed.low[axis] - allowed.low[axis].min(), allowed.high[axis] - allowed.low[axis].min()
+        apart = part * (int(high.max()) + 2)
         order = np.lexsort((low, part))
-        reach = np.maximum.accumulate(part[order] * wide + high[order] - low.min())
-        begins = (part * wide)[order] + low[order] - low.min()
-        part = part.copy()
-        part[order] = np.cumsum(np.r_[0, begins[1:] > reach[:-1]])
-        axis += 1
+        reach = np.maximum.accumulate((apart + high)[order])
+        finer = np.empty_like(part)
+        finer[order] = np.cumsum(np.r_[0, (apart + low)[order][1:] > reach[:-1]])
+        unchanged = unchanged + 1 if finer.max() == part.max() else 0
+        part, axis = finer, 1 - axis
     return part
 
 
@@ -121,38 +120,39 @@ def _several(allowed: Allowed) -> Stabs:
     tries = [_sweep(allowed.low, allowed.high, axis, sign) for axis in (0, 1) for sign in (1, -1)]
     if len(allowed) <= GREEDY:
         tries.insert(0, _most_first(allowed.low, allowed.high))
-    points = min((_needed(t, allowed) for t in tries), key=len)
-    stabbed = _stabbed(points, allowed)
-    group, low, high = [], [], []
-    for mine in stabbed:
-        group.append(allowed.group[0])
-        low.append(allowed.low[:, mine].max(axis=1))
-        high.append(allowed.high[:, mine].min(axis=1))
-    first = np.argmax(stabbed, axis=0)  # points are sorted by what they stab
-    gain = np.bincount(first, minlength=len(points))
-    return Stabs(np.array(group), np.array(low).T, np.array(high).T, gain)
+    held = min((_needed(_stabbed(points, allowed)) for points in tries), key=len)
+    first = np.full(len(allowed), len(held))
+    for k, mine in reversed(list(enumerate(held))):
+        first[mine] = k
+    return Stabs(
+        group=np.repeat(allowed.group[:1], len(held)),
+        low=np.stack([allowed.low[:, mine].max(axis=1) for mine in held], axis=1),
+        high=np.stack([allowed.high[:, mine].min(axis=1) for mine in held], axis=1),
+        gain=np.bincount(first, minlength=len(held)),
+    )
 
 
-def _stabbed(points: Array, allowed: Allowed) -> Array:
-    """Shape (point, part)."""
-    inside: Array = np.ones((len(points), len(allowed)), bool)
-    for along in (0, 1):
-        at = points[:, along, None]
-        inside &= (allowed.low[along] <= at) & (at <= allowed.high[along])
-    return inside
+def _stabbed(points: Array, allowed: Allowed) -> list[Array]:
+    """The rectangles that each point stabs."""
+    import shapely
+
+    (y0, x0), (y1, x1) = allowed.low, allowed.high
+    tree = shapely.STRtree(shapely.box(x0, y0, x1, y1))
+    point, stabbed = tree.query(shapely.points(points[:, 1], points[:, 0]))
+    order = np.lexsort((stabbed, point))
+    return np.split(stabbed[order], np.cumsum(np.bincount(point, minlength=len(points)))[:-1])
 
 
-def _needed(points: Array, allowed: Allowed) -> Array:
-    """Points without those that can be spared, by what they stab, most first."""
-    stabbed = _stabbed(points, allowed)
-    times = stabbed.sum(axis=0)
-    order = np.argsort(stabbed.sum(axis=1), kind="stable")
-    keep = np.ones(len(points), bool)
-    for k in order.tolist():
-        if (times[stabbed[k]] > 1).all():
-            keep[k] = False
-            times = times - stabbed[k]
-    return points[[k for k in order[::-1].tolist() if keep[k]]]
+def _needed(stabbed: list[Array]) -> list[Array]:
+    """What points stab, without points that can be spared, most first."""
+    times = np.bincount(np.concatenate(stabbed))
+    keep = []
+    for mine in sorted(stabbed, key=len):
+        if (times[mine] > 1).all():
+            times[mine] -= 1
+        else:
+            keep.append(mine)
+    return keep[::-1]
 
 
 def _most_first(low: Array, high: Array) -> Array:

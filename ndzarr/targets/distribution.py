@@ -142,5 +142,3 @@ def _values(levels: Sequence[Any]) -> tuple[tuple[Any, ...], ...]:
         pairs = zip(level.parent.tolist(), level.value.tolist(), strict=True)
         found = [(*found[p], level.values[v]) for p, v in pairs]
     return tuple(found)
-
-

@@ -83,7 +83,7 @@ def as_table(targets: Targets | Rows) -> pandas.DataFrame:
     rows = Rows(targets)
     if rows.frame is not None:
         return rows.frame
-    return pandas.DataFrame(list(rows))  # type: ignore[no-any-return]
+    return pandas.DataFrame(list(rows))
 
 
 def footprints(sampler: CocoSampler, targets: Targets | Rows) -> Footprints:
@@ -251,7 +251,7 @@ def intervals(centre: Array, size: Array, length: Array) -> Array:
     centre, size = np.where(np.isnan(centre), length / 2, centre), np.where(np.isnan(size), length, size)
     n = np.maximum(1, np.ceil(size - 1e-6))
     start = np.where(bare, 0, np.floor(centre - n / 2 + 1e-9))
-    return np.stack([start, start + np.where(bare, length, n)], axis=1).astype(np.int64)
+    return np.stack([start, start + np.where(bare, length, n)], axis=1).astype(np.int64, copy=False)
 
 
 def ramps(number: Array) -> Array:
@@ -264,7 +264,7 @@ def ramps(number: Array) -> Array:
     array([0, 1, 0, 1, 2])
     """
     ends = np.cumsum(number)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - number, number)
+    return np.asarray(np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - number, number))
 
 
 def column(table: pandas.DataFrame, name: str, default: float = np.nan) -> Array:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ndzarr.errors import TargetError
 from ndzarr.targets.ignore import covered
-from ndzarr.targets.lattice import BORDERS, Lattice, axis
-from ndzarr.targets.spaces import Boxes, Spaces
-from ndzarr.targets.windows import KINDS, as_columns, held, names
+from ndzarr.targets.lattice import Lattice, at_borders, axis
+from ndzarr.targets.spaces import Spaces
+from ndzarr.targets.tables import KINDS, as_columns, held, names
 
 if TYPE_CHECKING:
     import pandas
@@ -30,9 +30,7 @@ def lattice(
     TargetError
         An option has another form.
     """
-    borders = {True: "shift", False: "drop"}.get(keep_borders, keep_borders)  # type: ignore[call-overload]
-    if borders not in BORDERS:
-        raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
+    borders = at_borders(keep_borders)
     height, width = _pair("window_dims", window_dims)
     over_y, over_x = _pair("overlap", overlap)
     if time_dims is not None and not spaces.video:
@@ -77,7 +75,7 @@ def annotated(
     import pandas
 
     annotations, classes = targets.annotations, targets.classes
-    boxes: Boxes = targets.boxes(spaces)
+    boxes = targets.index(spaces).boxes
     windows = over.windows()
     window, box = over.touching(boxes)
     category = annotations.category_id[boxes.row]

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from ndzarr.sampler.coco import CocoSampler
 
 
-def covered(
-    sampler: CocoSampler, spaces: Spaces, windows: Windows, boxes: Boxes, window: Array, box: Array
-) -> Array:
+def covered(sampler: CocoSampler, spaces: Spaces, windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
     """
     The fraction of each window that is covered.
 

@@ -1,7 +1,7 @@
 """Where do the windows of a sliding grid lie, and which of them does a box touch?
 
-Along one axis of length L, windows of n pixels begin at 0, s, 2s, ... (s is n less the overlap) until they reach the end.
-Starts are a formula of their number, so a million windows, and the range of windows that each box touches, are a few
+Along one axis of length L, windows of n pixels begin at 0, s, 2s, ... (s is n less the overlap) until they reach the
+end.  Starts are a formula of their number, so a million windows, and the range of windows that each box touches, are a few
 operations on columns: no tree, and no loop over spaces, windows or boxes.
 """
 
@@ -19,8 +19,23 @@ from ndzarr.targets.spaces import Array, Boxes
 from ndzarr.targets.windows import Windows
 
 BORDERS = ("shift", "pad", "drop")
-"""What becomes of the last window, where windows do not end with the space: moved inward, left as it is (what lies outside
-is padded), or left out."""
+"""What becomes of the last window, where windows do not end with the space: moved inward, left as it is (what lies
+outside is padded), or left out."""
+
+
+def at_borders(keep_borders: bool | str) -> str:
+    """
+    One of `BORDERS`.
+
+    Raises
+    ------
+    TargetError
+        It is neither True, False nor one of them.
+    """
+    borders = keep_borders if isinstance(keep_borders, str) else ("shift" if keep_borders else "drop")
+    if borders not in BORDERS:
+        raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
+    return borders
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -71,7 +71,7 @@ class Index:
         return Pairs(np.concatenate([p.window for p in parts]), np.concatenate([p.box for p in parts]))
 
     def _block(self, windows: Windows) -> int:
-        """Frames that share a plane: a power of two near the windows' duration, so that few foreign ones are proposed."""
+        """Frames that share a plane: a power of two near the windows' duration, so that few foreign ones come up."""
         if not self.spaces.video:
             return 1
         typical = float(np.median(windows.t1 - windows.t0))
@@ -149,7 +149,7 @@ def fraction(windows: Windows, boxes: Boxes, pairs: Pairs, criterion: str) -> Ar
     return out
 
 
-def as_table(index: Index, windows: Windows, annotations: AnnotationTable) -> pandas.DataFrame:
+def overlaps(index: Index, windows: Windows, annotations: AnnotationTable) -> pandas.DataFrame:
     """What `Targets.overlaps` returns."""
     import pandas
 

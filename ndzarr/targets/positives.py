@@ -5,16 +5,18 @@ Either one window around each annotation, or few windows that together cover all
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr.errors import OptionError, TargetError
+from ndzarr.errors import OptionError
 from ndzarr.sampler import values
 from ndzarr.targets.cover import Allowed, Stabs, cut, stab
 from ndzarr.targets.spaces import Array, Boxes, Spaces
-from ndzarr.targets.windows import Windows, as_columns, held, names
+from ndzarr.targets.tables import as_table
+from ndzarr.targets.windows import Windows
 
 if TYPE_CHECKING:
     import pandas
@@ -38,7 +40,9 @@ class Around:
     time_dims: int | None = None
     """Frames; None for all."""
     borders: str = "pad"
-    """'shift', 'pad' or 'drop'."""
+    """One of `lattice.BORDERS`."""
+    cover: bool = False
+    """Few windows that cover all, instead of one around each."""
 
     def __post_init__(self) -> None:
         if not self.context > 0:
@@ -47,7 +51,11 @@ class Around:
             raise OptionError(f"jitter={self.jitter!r}: expected a number from 0 (centred) to 1 (anywhere)")
         if self.time_dims is not None and self.time_dims < 1:
             raise OptionError(f"time_dims={self.time_dims!r}: expected at least 1 frame")
-        values.window_dims(self.window_dims)
+        dims = values.window_dims(self.window_dims)
+        if self.cover and not isinstance(dims, tuple):
+            raise OptionError(f"cover=True with window_dims={self.window_dims!r}: give (height, width)")
+        if isinstance(dims, tuple) and self.context != 1:
+            raise OptionError(f"window_dims={dims!r} and context={self.context!r} both give the size; give only one")
 
     def sizes(self, boxes: Boxes) -> tuple[Array, Array]:
         """Pixels of the window of each box along y and x."""
@@ -99,9 +107,7 @@ def around(boxes: Boxes, spaces: Spaces, how: Around, rng: np.random.Generator) 
 
 
 def _begin(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Generator) -> Array:
-    """
-    Where windows of n pixels begin: centred on the box, or moved by chance while the smaller of the two stays in the larger.
-    """
+    """Where windows of n pixels begin: centred on the box, or moved while the smaller of the two stays in the larger."""
     room = np.abs(n - (high - low)) / 2
     moved = (low + high) / 2 - n / 2 + jitter * room * rng.uniform(-1, 1, len(low))
     begin = np.floor(moved + 1e-9)
@@ -131,43 +137,25 @@ def within(windows: Windows, spaces: Spaces, borders: str) -> tuple[Windows, Arr
     return Windows(windows.space, t0, t1, windows.step, *rest), np.arange(len(windows))
 
 
-def covering(
-    boxes: Boxes, spaces: Spaces, how: Around, per_image: int | None, rng: np.random.Generator
-) -> Windows:
+def covering(boxes: Boxes, spaces: Spaces, how: Around, per_image: int | None, rng: np.random.Generator) -> Windows:
     """
     Few windows that together cover all boxes, as far as these lie in their spaces.
 
-    Raises
-    ------
-    TargetError
-        No size is given.
+    Parameters
+    ----------
+    per_image
+        Of each space only so many, those that add most.
     """
-    if not isinstance(values.window_dims(how.window_dims), tuple):
-        raise TargetError(f"cover=True with window_dims={how.window_dims!r}: give (height, width)")
-    size = tuple(int(n) for n in how.window_dims)
-    space, block = boxes.space, _blocks(boxes, spaces, how.time_dims)
-    which = np.arange(len(boxes))
-    parts: list[tuple[Array, Array]] = []
-    for along, (low, high, length) in enumerate(
-        ((boxes.y0, boxes.y1, spaces.height), (boxes.x0, boxes.x1, spaces.width))
-    ):
-        first = np.floor(low + SLACK).astype(np.int64)
-        last = np.maximum(np.ceil(high - SLACK).astype(np.int64), first + 1)
-        first, last = np.maximum(first, 0)[which], np.minimum(last, length[space])[which]
-        seen = first < last
-        pick, first, last = cut(first[seen], last[seen], np.full(int(seen.sum()), size[along]))
-        pick = np.flatnonzero(seen)[pick]
-        parts = [(a[pick], b[pick]) for a, b in parts] + [(first, last)]
-        which = which[pick]
-    space, block = space[which], block[which]
-    limits = spaces.height[space], spaces.width[space]
+    size = int(how.window_dims[0]), int(how.window_dims[1])
+    which, parts = _parts(boxes, spaces, size)
     low, high = (np.empty((2, len(which)), np.int64) for _ in range(2))
-    for along, (first, last) in enumerate(parts):
-        beyond = limits[along] - size[along]
+    for along, ((first, last), length) in enumerate(zip(parts, (spaces.height, spaces.width), strict=True)):
+        beyond = length[boxes.space[which]] - size[along]
         low[along], high[along] = last - size[along], first
         if how.borders != "pad":
             low[along] = np.maximum(low[along], np.minimum(beyond, 0))
             high[along] = np.minimum(high[along], np.maximum(beyond, 0))
+    space, block = boxes.space[which], _blocks(boxes, spaces, how.time_dims)[which]
     keys, group = np.unique(np.stack([space, block]), axis=1, return_inverse=True)
     found = stab(Allowed(group.reshape(-1), low, high))
     windows = _placed(found, keys, spaces, how, size, rng)
@@ -177,6 +165,32 @@ def covering(
         keep = np.sort(best[_rank(windows.space[order][best]) < per_image])
         order = order[keep]
     return within(windows.take(order), spaces, how.borders)[0]
+
+
+def _parts(
+    boxes: Boxes, spaces: Spaces, size: tuple[int, int]
+) -> tuple[Array, tuple[tuple[Array, Array], tuple[Array, Array]]]:
+    """
+    Boxes as whole pixels of their spaces, in parts that fit into a window.
+
+    Returns
+    -------
+    Position of the box, and half-open intervals along y and x, of each part.
+    """
+    y0, y1 = _pixels(boxes.y0, boxes.y1, spaces.height[boxes.space])
+    x0, x1 = _pixels(boxes.x0, boxes.x1, spaces.width[boxes.space])
+    which = np.flatnonzero((y0 < y1) & (x0 < x1))
+    pick, y0, y1 = cut(y0[which], y1[which], size[0])
+    which = which[pick]
+    pick, x0, x1 = cut(x0[which], x1[which], size[1])
+    return which[pick], ((y0[pick], y1[pick]), (x0, x1))
+
+
+def _pixels(low: Array, high: Array, length: Array) -> tuple[Array, Array]:
+    """The pixels of a space that intervals touch, at least one where they begin inside."""
+    first = np.floor(low + SLACK).astype(np.int64)
+    last = np.maximum(np.ceil(high - SLACK).astype(np.int64), first + 1)
+    return np.maximum(first, 0), np.minimum(last, length)
 
 
 def _blocks(boxes: Boxes, spaces: Spaces, duration: int | None) -> Array:
@@ -194,43 +208,48 @@ def _blocks(boxes: Boxes, spaces: Spaces, duration: int | None) -> Array:
 
 
 def _placed(
-    found: Stabs, keys: Array, spaces: Spaces, how: Around, size: tuple[int, ...], rng: np.random.Generator
+    found: Stabs, keys: Array, spaces: Spaces, how: Around, size: tuple[int, int], rng: np.random.Generator
 ) -> Windows:
     """Windows in the middle of where they may begin, or moved from there by chance."""
     y0, x0 = (
-        np.floor((a + b) / 2 + how.jitter * (b - a) / 2 * rng.uniform(-1, 1, len(a)) + 0.5 - 1e-9).astype(np.int64)
+        np.floor((a + b) / 2 + how.jitter * (b - a) / 2 * rng.uniform(-1, 1, len(a))).astype(np.int64)
         for a, b in zip(found.low, found.high, strict=True)
     )
-    y0, x0 = (np.clip(s, a, b) for s, a, b in zip((y0, x0), found.low, found.high, strict=True))
     space, t0 = keys[:, found.group]
     duration = spaces.lengths[space] if how.time_dims is None else np.full(len(space), how.time_dims)
     return Windows(space, t0, t0 + duration, np.ones_like(t0), y0, y0 + size[0], x0, x0 + size[1])
 
 
-def table(
-    targets: Targets, spaces: Spaces, windows: Windows, main: Boxes | None = None
+def positives(
+    targets: Targets,
+    spaces: Spaces,
+    how: Around,
+    classes: tuple[Iterable[Any] | None, Iterable[Any]],
+    caps: tuple[int | None, int | None],
+    seed: Any,
 ) -> pandas.DataFrame:
     """
-    Windows as positive targets.
+    What `Targets.positives` returns.
 
     Parameters
     ----------
-    main
-        The box that each window is around, if it is around one.
+    classes
+        Those of interest, and the negative ones.
+    caps
+        Most annotations of a category, and most windows of an image.
     """
-    import pandas
-
-    from ndzarr.targets.overlap import Index
-
+    rng = np.random.default_rng(seed)
     annotations = targets.annotations
-    columns = as_columns(windows, spaces)
-    if main is not None:
-        columns |= {"aid": annotations.annot_id[main.row], "category_id": annotations.category_id[main.row]}
-        if not spaces.video:
-            columns |= {"img_width": spaces.width[windows.space], "img_height": spaces.height[windows.space]}
-    boxes = targets.boxes(spaces)
-    index = targets.index(spaces.kind) if boxes is targets.index(spaces.kind).boxes else Index(spaces, boxes)
-    pairs = index.touching(windows)
-    ids, counts = held(pairs.window, annotations.annot_id[boxes.row[pairs.box]], len(windows))
-    kind = names(("positive",), np.zeros(len(windows), np.intp))
-    return pandas.DataFrame(columns | {"annot_ids": ids, "n_annots": counts, "kind": kind})
+    boxes = targets.index(spaces).boxes
+    boxes = boxes.take(targets.classes.counting(annotations.category_id[boxes.row], *classes))
+    boxes = boxes.take(capped(annotations.category_id[boxes.row], caps[0], rng))
+    if how.cover:
+        return as_table(targets, spaces, covering(boxes, spaces, how, caps[1], rng), "positive")
+    boxes = boxes.take(capped(boxes.space, caps[1], rng))
+    boxes = boxes.take(np.argsort(annotations.position[boxes.row], kind="stable"))
+    windows, kept = around(boxes, spaces, how, rng)
+    rows = boxes.row[kept]
+    further = {"aid": annotations.annot_id[rows], "category_id": annotations.category_id[rows]}
+    if not spaces.video:
+        further |= {"img_width": spaces.width[windows.space], "img_height": spaces.height[windows.space]}
+    return as_table(targets, spaces, windows, "positive", further)

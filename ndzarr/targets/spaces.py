@@ -1,7 +1,7 @@
 """In which spaces do windows lie, and where are the annotations in them?
 
-A space is what a target names: an image, or a video with its frames.  `Spaces` holds their sizes as columns, `Boxes` the
-annotations' boxes in them, so that whatever chooses windows is arithmetic on whole columns.
+A space is what a target names: an image, or a video with its frames.  `Spaces` holds their sizes as columns, `Boxes`
+the annotations' boxes in them, so that whatever chooses windows is arithmetic on whole columns.
 """
 
 from __future__ import annotations

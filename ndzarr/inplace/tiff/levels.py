@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
-from ndzarr.errors import NdzarrError, StoreError
+from ndzarr.errors import SourceError, StoreError
+from ndzarr.sources.tiff.colour import Conversion, conversion
 from ndzarr.sources.tiff.frame import FrameFormat, frame_format
 from ndzarr.sources.tiff.parsed import ParsedTiff
 
@@ -31,6 +31,8 @@ class Image(NamedTuple):
     """tifffile's."""
     form: FrameFormat
     """How its frames are stored."""
+    colour: Conversion
+    """What becomes of its samples."""
 
 
 def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
@@ -48,20 +50,16 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
         The file cannot be read in place.
     """
     refuse(parsed)
-    found, notes = {0: Image(0, parsed.series, parsed.form)}, []
+    found, notes = {0: Image(0, parsed.series, parsed.form, parsed.colour)}, []
     for series in parsed.series.levels[1:]:
-        shape = series.keyframe.imagelength, series.keyframe.imagewidth
-        why = "labels may be mixed in it" if kind == "labels" else None
-        power = None
-        if why is None:
-            power = _power(parsed.form.shape[2:4], shape)
-            why = _unlike(parsed, series) if power is not None else "its size is not that of a half, a quarter, ..."
-        if why is None and power in found:
-            why = "there is another one of its size"
-        if why is None and power is not None:
-            found[power] = Image(power, series, frame_format(parsed.path, series.keyframe))
+        image = "labels may be mixed in it" if kind == "labels" else _overview(parsed, series)
+        if isinstance(image, Image) and image.power in found:
+            image = "there is another one of its size"
+        if isinstance(image, Image):
+            found[image.power] = image
         else:
-            notes.append(f"the overview of {shape[1]} x {shape[0]} pixels is not used: {why}")
+            page = series.keyframe
+            notes.append(f"the overview of {page.imagewidth} x {page.imagelength} pixels is not used: {image}")
     return [found[power] for power in sorted(found)], notes
 
 
@@ -107,18 +105,23 @@ def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
     return None
 
 
-def _unlike(parsed: ParsedTiff, series: Any) -> str | None:
-    """What tells an overview from the image; None if it is stored alike."""
+def _overview(parsed: ParsedTiff, series: Any) -> Image | str:
+    """An overview as a level, or why it is none."""
     page = series.keyframe
+    power = _power(parsed.form.shape[2:4], (page.imagelength, page.imagewidth))
+    if power is None:
+        return "it does not halve the image"
     if not page.is_tiled:
         return "it has strips"
     if len(series) != len(parsed.series):
         return f"it has {len(series)} frames"
     try:
         form = frame_format(parsed.path, page)
-    except NdzarrError as error:
+        colour = conversion(parsed.path, page, parsed.layout.lengths[1], parsed.layout.inner("c"), parsed.nodata)
+    except SourceError as error:
         return str(error)
-    flat = replace(form, shape=(form.shape[0], form.shape[1], *parsed.form.shape[2:4], form.shape[4]))
-    same = flat.shape == parsed.form.shape and form.dtype == parsed.form.dtype and form.segment[0] == 1
-    same = same and page.photometric == parsed.page.photometric
-    return None if same else "its samples are not those of the image"
+    stored = [(f.shape[0], f.shape[1], f.shape[4], f.segment[0], f.dtype) for f in (form, parsed.form)]
+    meant = [(c.channels, c.dtype, c.convert is None) for c in (colour, parsed.colour)]
+    if stored[0] != stored[1] or meant[0] != meant[1]:
+        return "its samples are not those of the image"
+    return Image(power, series, form, colour)

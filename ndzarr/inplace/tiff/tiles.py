@@ -22,8 +22,8 @@ from ndzarr.sources.tiff.colour import Conversion
 
 SHARD = 2048
 """Pixels along y and x of tiles that lazy arrays read together."""
-_THREADED = 32 << 10
-"""Bytes of a tile from which on decoding takes longer than waking a thread."""
+_SLOW = 32 << 10
+"""Decoded bytes of a tile from which on decompressing it takes longer than waking a thread."""
 _THREADED_PLAIN = 4 << 20
 """The same for tiles that are only read."""
 
@@ -37,8 +37,13 @@ class TileCodec:
     dtype: np.dtype[Any]
     order: tuple[int, ...] | None
     """Order of axes in memory, None where it is that of the array."""
-    threaded_bytes: int
-    """Decoded bytes of a chunk from which on threads pay."""
+    slow: bool
+    """True where decoding a chunk takes so long that each of a plan is worth a thread."""
+
+    @property
+    def threaded_bytes(self) -> int:
+        """Decoded bytes of a chunk from which on threads pay."""
+        return 0 if self.slow else _THREADED_PLAIN
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -114,8 +119,7 @@ class TileLevel:
         self.fill = self._fill if colour.convert is None else self.dtype.type(0)
         together = colour.convert is None and samples > 1
         order = (*(i for i, d in enumerate(dims) if d != "c"), dims.index("c")) if together else None
-        threaded = _THREADED_PLAIN if decoder.plain else _THREADED
-        self.codec = TileCodec(self.chunks, self.dtype, order, threaded)
+        self.codec = TileCodec(self.chunks, self.dtype, order, not decoder.plain and self.tile_bytes >= _SLOW)
 
     @property
     def name(self) -> str:
@@ -146,9 +150,9 @@ class TileLevel:
         """Bytes of a tile, 0 if it is not in the file."""
         return int(self._table.counts[chunk])
 
-    def decode(self, chunk: tuple[int, ...], out: Pixels) -> bool:
+    def decode(self, chunk: tuple[int, ...], out: Pixels, wanted: tuple[slice, ...] | None = None) -> bool:
         """
-        Decode a tile.
+        Decode a tile, or at least the rows of it that are wanted.
 
         Returns
         -------
@@ -165,25 +169,30 @@ class TileLevel:
         if self._converts is None:
             if not count:
                 return False
-            self._decode(chunk, count, out.reshape(self._tile))
+            self._decode(chunk, count, out.reshape(self._tile), _rows(wanted))
             return True
         tile = np.empty(self._tile, self.decoder.form.dtype)
         if count:
-            self._decode(chunk, count, tile)
+            self._decode(chunk, count, tile, None)
         else:
             tile[...] = self._fill
         out.reshape(1, -1, 1, *self._tile[:2])[...] = self._converts(tile.transpose(2, 0, 1)[None, :, None])
         return True
 
-    def _decode(self, chunk: tuple[int, ...], count: int, tile: Pixels) -> None:
-        start = self._table.offsets.item(chunk)
+    def _decode(self, chunk: tuple[int, ...], count: int, tile: Pixels, rows: slice | None) -> None:
+        start, decoder = self._table.offsets.item(chunk), self.decoder
         try:
-            if self.decoder.plain:
+            if decoder.plain:
+                if rows is not None:
+                    start, tile = start + rows.start * tile[0].nbytes, tile[rows]
                 self._file.read_into(start, tile.reshape(-1).view(np.uint8))
-                if self.decoder.form.swapped:
+                if decoder.form.swapped:
                     tile.byteswap(inplace=True)
                 return
-            self.decoder.decode(self._file.read(start, count), self._number(chunk), self._tables(chunk), self._inside(chunk), tile)
+            data = self._file.read(start, count)
+            if decoder.directly(data, tile, rows):
+                return
+            decoder.by_tifffile(data, self._number(chunk), self._tables(chunk), self._inside(chunk), tile)
         except (TileError, DamagedError) as error:
             height, width, _ = self._tile
             raise DamagedError(
@@ -225,3 +234,11 @@ def _squeezed(table: TileTable, lead: tuple[slice | int, ...]) -> TileTable:
     """Without the axes that the array does not have."""
     which = None if table.which is None else table.which[lead]
     return TileTable(table.offsets[lead], table.counts[lead], table.tables, which)
+
+
+def _rows(wanted: tuple[slice, ...] | None) -> slice | None:
+    """Of a tile, those that hold what is wanted; None for all."""
+    if wanted is None:
+        return None
+    y = wanted[-2]
+    return slice(y.start, y.stop) if y.step is None or y.step > 0 else None

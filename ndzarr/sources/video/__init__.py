@@ -1,0 +1,1 @@
+"""How do the frames of a video container become pixels?"""

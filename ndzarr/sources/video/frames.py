@@ -1,0 +1,126 @@
+"""How are all frames of a video decoded, each once, in the order in which they are shown?
+
+1. Packets come in the order in which they are stored, and are numbered.  Instead of its timestamp the decoder is given
+   a packet's number, which it hands on to the frame that it makes of it: so each frame is known by its packet, also
+   where timestamps are missing, wrong or not unique.
+2. A packet that does not decode is noted and left out; so is one that was cut by the end of the file.  An error of the
+   container ends the video.
+3. Several frames are decoded at once.  Where one of them fails, the frames that were made with it are lost, and it is
+   not known whose error it is; so the video is then decoded again, frame by frame, up to where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeAlias
+
+from ndzarr.sources.base import reason
+from ndzarr.sources.video.container import open_container
+
+Numbered: TypeAlias = tuple[int | None, Any]
+"""(number of its packet, frame of PyAV); None where the decoder did not hand the number on."""
+
+Hear: TypeAlias = Callable[[int, Any], object]
+"""Is told of each packet, by its number, before it is decoded."""
+
+
+class ThreadsFailed(Exception):
+    """A packet does not decode, and frames may have been lost with it; nobody gets to see this."""
+
+
+class Decoder:
+    """An open container."""
+
+    def __init__(self, path: str, threaded: bool = True) -> None:
+        self.path = path
+        self.threaded = threaded
+        self.container, self.stream = open_container(path, threaded)
+        self.trouble: list[str] = []
+        """What is wrong with the file, as far as it was decoded."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def reopen(self) -> None:
+        """Begin at the beginning again."""
+        self.close()
+        self.container, self.stream = open_container(self.path, self.threaded)
+
+    def packets(self) -> Iterator[Any]:
+        """The packets of the video from here on, without empty ones and one that the end of the file cuts."""
+        import av
+
+        cut = None
+        try:
+            for packet in self.container.demux(self.stream):
+                if not packet.size:  # an empty one would tell the decoder that there are no more
+                    continue
+                if cut is not None:
+                    yield cut
+                    cut = None
+                if packet.is_corrupt:
+                    cut = packet
+                else:
+                    yield packet
+        except av.FFmpegError as error:
+            self.trouble.append(f"the file is damaged or ends too soon ({reason(error)}); what comes before is kept")
+        if cut is not None:
+            self.trouble.append("the file ends within its last frame, which is left out")
+
+    def frames(self, packets: Iterator[tuple[int, Any]], hear: Hear | None = None) -> Iterator[Numbered]:
+        """
+        Decode numbered packets, in the order in which they are stored.
+
+        Raises
+        ------
+        ThreadsFailed
+            One does not decode, and this decoder is threaded.
+        """
+        failed = 0
+        for number, packet in packets:
+            if hear is not None:
+                hear(number, packet)
+            packet.pts = packet.dts = number
+            made = self._decode(packet)
+            failed += made is None
+            yield from made or ()
+        made = self._decode(None)
+        failed += made is None
+        yield from made or ()
+        if failed:
+            self.trouble.append(f"{failed} of its packets do not decode and are left out")
+
+    def _decode(self, packet: Any) -> list[Numbered] | None:
+        """What a packet, or the end, lets the decoder put out; None where it does not decode."""
+        import av
+
+        try:
+            return [(frame.pts, frame) for frame in self.stream.codec_context.decode(packet)]
+        except av.error.EOFError:
+            return []
+        except av.FFmpegError as error:
+            if self.threaded:
+                raise ThreadsFailed from error
+            return None
+
+
+def decode_all(path: str, hear: Hear | None = None) -> Iterator[tuple[Decoder, int | None, Any]]:
+    """(decoder, number of the packet, frame) of the whole video; `hear` may be told of packets twice."""
+    done = 0
+    for threaded in (True, False):
+        with Decoder(path, threaded) as decoder:
+            try:
+                for k, (number, frame) in enumerate(decoder.frames(enumerate(decoder.packets()), hear)):
+                    if k >= done:
+                        done += 1
+                        yield decoder, number, frame
+            except ThreadsFailed:
+                continue
+            return

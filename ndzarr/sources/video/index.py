@@ -1,0 +1,198 @@
+"""Which frames does a video have, and from where can each be decoded, without decoding all of them?
+
+1. All packets are looked at, none decoded.  Sorted by their timestamps, those that are to be shown are the frames.
+2. The beginning and the end are decoded, to see whether that is true: there decoders leave out frames that lack their
+   references, and files are cut.
+3. Where it is not (timestamps missing, doubled or untrue; fields in packets of their own; damage), everything is decoded
+   once, and what came out is the index.
+
+A frame is decoded from the last packet marked as key whose own frame is shown no later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ndzarr.sources.video.container import fraction
+from ndzarr.sources.video.frames import Decoder, Numbered, ThreadsFailed, decode_all
+from ndzarr.sources.video.seeking import Mark, go, mark_of
+from ndzarr.sources.video.timestamps import MISSING, seconds, ticks_of
+
+BEGINNING = 32
+"""Frames that are decoded to see whether the beginning is as expected."""
+
+Numbers: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The packets and frames of a video."""
+
+    ticks: Numbers
+    """When each packet's frame is shown, int64, shape (packets,)."""
+    order: Numbers
+    """The packet of each frame, in the order in which they are shown, int64, shape (t,)."""
+    keys: Numbers
+    """Numbers of the packets that decoding can begin at, int64, shape (keys,)."""
+    marks: Numbers
+    """What tells each of them from other packets, int64, shape (keys, 4); see `Mark`."""
+    base: Fraction
+    """Seconds per tick."""
+    rate: Fraction | None
+    """Frames per second, as far as that is known."""
+    mapped: bool = True
+    """False where it is not known which packet a frame is made of: `order` then only counts."""
+    notes: tuple[str, ...] = ()
+    """What is wrong with the file."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.order)
+
+    @cached_property
+    def _times(self) -> tuple[Numbers, str | None]:
+        ticks = self.ticks[self.order] if self.mapped else np.full(len(self), MISSING)
+        return seconds(ticks, self.base, self.rate)
+
+    @property
+    def times(self) -> Numbers:
+        """Seconds, shape (t,)."""
+        return self._times[0]
+
+    @cached_property
+    def said(self) -> tuple[str, ...]:
+        """All notes, also those on timestamps."""
+        return self.notes if self._times[1] is None else (*self.notes, self._times[1])
+
+    @cached_property
+    def frame_of(self) -> Numbers:
+        """The frame that each packet becomes, -1 if none."""
+        out = np.full(len(self.ticks), -1, np.int64)
+        if self.mapped:
+            out[self.order] = np.arange(len(self.order))
+        return out
+
+    @cached_property
+    def starts(self) -> tuple[Numbers, Numbers]:
+        """(first frame that can be decoded from it, position in `keys`) of each key that is shown, by frame."""
+        frames = self.frame_of[self.keys]
+        shown = np.flatnonzero(frames >= 0)
+        by_frame = shown[np.argsort(frames[shown], kind="stable")]
+        return frames[by_frame], by_frame
+
+    def start_of(self, frame: int) -> int:
+        """Position in `starts` of the last key that a frame can be decoded from, -1 for the beginning of the file."""
+        return int(np.searchsorted(self.starts[0], frame, side="right")) - 1
+
+
+def make_index(path: str) -> Index:
+    """
+    Look at all packets of a video, and decode what has to be.
+
+    Raises
+    ------
+    SourceError
+        It has no video.
+    """
+    index = _scan(path)
+    if index is not None and _begins_so(path, index) and _ends_so(path, index):
+        return index
+    return _decode(path)
+
+
+class _Heard:
+    """What packets say."""
+
+    def __init__(self) -> None:
+        self.ticks: list[int] = []
+        self.keys: list[int] = []
+        self.marks: list[Mark] = []
+        self.hidden: list[int] = []
+
+    def __call__(self, number: int, packet: Any) -> None:
+        if number < len(self.ticks):
+            return
+        self.ticks.append(ticks_of(packet))
+        if packet.is_keyframe:
+            self.keys.append(number)
+            self.marks.append(mark_of(packet))
+        if packet.is_discard:
+            self.hidden.append(number)
+
+    def index(self, decoder: Decoder, order: Numbers, mapped: bool = True) -> Index:
+        return Index(
+            ticks=np.array(self.ticks, np.int64),
+            order=order,
+            keys=np.array(self.keys, np.int64),
+            marks=np.array(self.marks, np.int64).reshape(-1, 4),
+            base=fraction(decoder.stream.time_base) or Fraction(1),
+            rate=fraction(decoder.stream.average_rate) or fraction(decoder.stream.guessed_rate),
+            mapped=mapped,
+            notes=tuple(decoder.trouble),
+        )
+
+
+def _scan(path: str) -> Index | None:
+    """The index as packets have it; None where their timestamps do not tell the order of the frames."""
+    heard = _Heard()
+    with Decoder(path) as decoder:
+        for number, packet in enumerate(decoder.packets()):
+            heard(number, packet)
+        shown = np.ones(len(heard.ticks), bool)
+        shown[heard.hidden] = False
+        numbers = np.flatnonzero(shown)
+        ticks = np.array(heard.ticks, np.int64)[numbers]
+        if not len(ticks) or (ticks == MISSING).any() or len(np.unique(ticks)) < len(ticks):
+            return None
+        return heard.index(decoder, numbers[np.argsort(ticks)])
+
+
+def _begins_so(path: str, index: Index) -> bool:
+    with Decoder(path) as decoder:
+        return _agree(islice(decoder.frames(enumerate(decoder.packets())), BEGINNING), index.order[:BEGINNING])
+
+
+def _ends_so(path: str, index: Index) -> bool:
+    frames, positions = index.starts
+    if not len(frames):
+        return False
+    with Decoder(path) as decoder:
+        packets = go(decoder, index.keys, index.marks, int(positions[-1]))
+        from_there = (item for item in decoder.frames(packets) if _is_from(item, index, int(frames[-1])))
+        return _agree(from_there, index.order[frames[-1] :])
+
+
+def _is_from(item: Numbered, index: Index, first: int) -> bool:
+    """False for frames shown before the key frame that decoding began at, whose references are missing."""
+    number = item[0]
+    return number is None or bool(index.frame_of[number] >= first)
+
+
+def _agree(decoded: Iterator[Numbered], expected: Numbers) -> bool:
+    """True where the frames that come are those expected."""
+    try:
+        return [number for number, _ in decoded] == expected.tolist()
+    except ThreadsFailed:
+        return False
+
+
+def _decode(path: str) -> Index:
+    """The index as decoding everything has it."""
+    heard, numbers = _Heard(), []
+    last: Decoder | None = None
+    for decoder, number, _ in decode_all(path, heard):
+        numbers.append(number)
+        last = decoder
+    if last is None:
+        with Decoder(path) as decoder:
+            return heard.index(decoder, np.zeros(0, np.int64))
+    mapped = None not in numbers and len(set(numbers)) == len(numbers)
+    order = np.array(numbers, np.int64) if mapped else np.arange(len(numbers))
+    return heard.index(last, order, mapped)

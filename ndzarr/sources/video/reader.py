@@ -1,0 +1,157 @@
+"""How are single frames of a video decoded, in any order, without decoding more than is needed?
+
+1. A decoder stays where it was: the next frames are had by going on.  Only where a key frame lies between is it
+   quicker to go there.
+2. The last frames are kept, within a budget of bytes, so that windows that overlap in time decode them once.
+3. A frame that does not come where the index says (a stream that refreshes its picture bit by bit, a key that is none)
+   is looked for from earlier keys, and at last from the beginning.
+
+One thread reads at a time.  A child that was forked opens the file again, and leaves its parent's decoder alone: the
+threads that it would wait for are not there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
+from typing import Any
+
+from ndzarr.errors import SourceError
+from ndzarr.request import signature
+from ndzarr.sources.video.frames import Decoder, Numbered, ThreadsFailed
+from ndzarr.sources.video.index import Index
+from ndzarr.sources.video.seeking import go
+
+KEPT_BYTES = 64 << 20
+"""Of decoded frames that are kept."""
+AHEAD = 8
+"""Frames that are rather decoded than jumped over: a decoder that jumps gives up what its threads have begun."""
+
+
+class FrameReader:
+    """The frames of one video, by number."""
+
+    def __init__(self, path: str, index: Index) -> None:
+        self.path, self.index = path, index
+        self._signature = signature(path)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = Lock()
+        self._decoder: Decoder | None = None
+        self._flow: Iterator[Numbered] = iter(())
+        self._at = -1
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._bytes = 0
+        self._threaded = True
+
+    def visit(self, frames: Sequence[int], see: Callable[[int, Any], object]) -> None:
+        """
+        Decode frames, and show each to a function, under a lock.
+
+        Parameters
+        ----------
+        frames
+            Numbers, rising.
+
+        Raises
+        ------
+        SourceError
+            One does not decode, or the file was changed.
+        """
+        if os.getpid() != self._process:
+            for mine in (self._decoder, self._flow, self._kept):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(mine))  # never freed
+            self._begin()
+        with self._lock:
+            if signature(self.path) != self._signature:
+                raise SourceError(f"{self.path}: was changed since it was opened; open it again")
+            for frame in frames:
+                see(frame, self._frame(frame))
+
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        with self._lock:
+            self._stop()
+            self._kept.clear()
+            self._bytes = 0
+
+    def _stop(self) -> None:
+        self._flow, self._at = iter(()), -1
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
+
+    def _frame(self, frame: int) -> Any:
+        held = self._kept.get(frame)
+        if held is not None:
+            return held
+        start = self.index.start_of(frame) if self.index.mapped else -1
+        first = int(self.index.starts[0][start]) if start >= 0 else 0
+        if not (0 <= self._at <= frame and first <= self._at + AHEAD):
+            self._go(start)
+        while True:
+            found = self._advance(frame)
+            if found is not None:
+                return found
+            if start >= 0:
+                start = start // 2 if start > 1 else start - 1
+            elif self._threaded:
+                self._threaded = False  # a packet does not decode: find out which
+            else:
+                break
+            self._go(start)
+        raise SourceError(
+            f"{self.path}: frame {frame}, at {self.index.times[frame]:g} s, does not decode: the file is damaged there; "
+            f"ndzarr.transcode keeps every frame that does"
+        )
+
+    def _go(self, start: int) -> None:
+        """Let the decoder begin at a key, by its position in `starts`; -1 for the beginning of the file."""
+        index = self.index
+        if start < 0 or self._decoder is None or self._decoder.threaded != self._threaded:
+            self._stop()
+            self._decoder = Decoder(self.path, self._threaded)
+        if start < 0:
+            self._at = 0
+            packets: Iterator[tuple[int, Any]] = enumerate(self._decoder.packets())
+        else:
+            self._at = int(index.starts[0][start])
+            packets = go(self._decoder, index.keys, index.marks, int(index.starts[1][start]))
+        self._flow = self._decoder.frames(packets)
+
+    def _advance(self, wanted: int) -> Any:
+        """Decode up to a frame; None where another comes in its place, or none."""
+        try:
+            for number, frame in self._flow:
+                position = self._at if not self.index.mapped else int(self.index.frame_of[number])
+                if position < self._at:  # shown before the key that decoding began at: its references are missing
+                    continue
+                self._at = position + 1
+                self._keep(position, frame)
+                if position == wanted:
+                    return frame
+                if position > wanted:
+                    return None
+        except ThreadsFailed:
+            self._stop()
+            return None
+        self._at = -1
+        return None
+
+    def _keep(self, position: int, frame: Any) -> None:
+        if position in self._kept:
+            return
+        self._kept[position] = frame
+        self._bytes += _size(frame)
+        while self._bytes > KEPT_BYTES and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= _size(oldest)
+
+
+def _size(frame: Any) -> int:
+    return sum(plane.buffer_size for plane in frame.planes)

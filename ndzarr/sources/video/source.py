@@ -1,0 +1,221 @@
+"""How is a video container read as a source of pixels?
+
+1. The first frame says what all of them become: channels, depth, size, which way is up.
+2. Written as a pyramid, a video is decoded once, from the first frame to the last; how many there are is known in the
+   end (`blocks`), whatever its header says.
+3. Whoever wants its length or a window of it before gets them through an index (`index`); so does a range of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ndzarr.errors import SourceError
+from ndzarr.sources.base import BaseSource, Facts, Pixels, Region
+from ndzarr.sources.options import Options
+from ndzarr.sources.orientation import Orientation, choose, describe
+from ndzarr.sources.video import container
+from ndzarr.sources.video.clip import Clip
+from ndzarr.sources.video.colour import Converter, Output, colours_of, output_for
+from ndzarr.sources.video.frames import decode_all
+from ndzarr.sources.video.index import Index, Recorder
+from ndzarr.sources.video.reader import FrameReader
+from ndzarr.sources.video.saved import index_of
+from ndzarr.sources.video.upright import tag_of
+from ndzarr.sources.video.windows import FrameWindows
+
+RGB_NAMES = {("rgb",): ("r", "g", "b"), ("rgba",): ("r", "g", "b", "a")}
+"""Channels that may be asked for in one word."""
+
+
+def open_video(path: str, options: Options) -> VideoSource:
+    """
+    Open a video.
+
+    Raises
+    ------
+    SourceError
+        It has no video, or no frame of it decodes.
+    OptionError
+        An option does not fit it.
+    """
+    decoder, frame = _first(path)
+    wanted = None if options.channels is None else RGB_NAMES.get(options.channels, options.channels)
+    known = wanted in (("gray",), *RGB_NAMES.values())
+    output = output_for(path, frame, wanted if known else None)
+    tag = tag_of(frame)
+    options.check_pixels(path, frame.height, frame.width, whole=True)
+    orientation = choose(path, tag, frame.height, frame.width, options)
+    upright = options.clip.scaled(*orientation.size(frame.height, frame.width))
+    facts = Facts(
+        name=path,
+        dims=("t", "c", "y", "x"),
+        shape=(1, len(output.channels), *upright),
+        dtype=output.dtype,
+        channels=output.channels,
+        band=upright[0],
+        metadata={
+            **decoder,
+            "pixel_format": frame.format.name,
+            "bits": output.bits,
+            "colour": f"{colours_of(frame).said}, made {' '.join(output.channels)} in full range",
+            **_aspect(decoder.pop("aspect"), orientation),
+            **describe(tag, orientation),
+            **({"interlaced": True} if frame.interlaced_frame else {}),
+        },
+    )
+    if not known:
+        facts = facts.settle(options)
+    stored = (frame.height, frame.width)
+    return VideoSource(facts, orientation, output, stored, options.clip)
+
+
+def _first(path: str) -> tuple[dict[str, Any], Any]:
+    """What the headers say, and the first frame."""
+    for decoder, _, frame in decode_all(path):
+        stated = container.fraction(decoder.stream.codec_context.sample_aspect_ratio)
+        return {**container.describe(decoder.container, decoder.stream), "aspect": stated}, frame
+    raise SourceError(f"{path}: no frame of this video decodes; it is damaged or empty, fetch or write it again")
+
+
+def _aspect(stated: Any, orientation: Orientation) -> dict[str, str]:
+    """The shape of a pixel, upright, where it is no square."""
+    if stated is None or stated == 1:
+        return {}
+    upright = 1 / stated if orientation.transposes else stated
+    return {"pixel_aspect": f"{upright.numerator}:{upright.denominator}"}
+
+
+class VideoSource(BaseSource):
+    """The frames of a video."""
+
+    growing = True
+    """Its length is known once it has been read; see `blocks`."""
+
+    def __init__(
+        self, facts: Facts, orientation: Orientation, output: Output, stored: tuple[int, int], clip: Clip
+    ) -> None:
+        """
+        Parameters
+        ----------
+        stored
+            (height, width) of a frame as it is stored.
+        clip
+            Which frames are wanted.
+        """
+        super().__init__(facts)  # not turned there, but here
+        self._clip, self._stored = clip, stored
+        self._converter = Converter(output, orientation.size(*facts.shape[-2:]), clip.size is not None)
+        self._turn = orientation
+        self._counted: Index | None = None
+        self._reader: FrameReader | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis of `dims`."""
+        return len(self._frames), *self.facts.shape[1:]
+
+    @property
+    def times(self) -> Pixels:
+        """Seconds of each frame along t."""
+        return np.asarray(self.index.times[self._frames])
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What else is known, as JSON values."""
+        notes = {"notes": list(self.index.said)} if self.index.said else {}
+        clip = {name: value for name in ("start", "stop") if (value := getattr(self._clip, name)) is not None}
+        step = {"step": self._clip.step} if self._clip.step > 1 else {}
+        claimed = self.facts.metadata.get("claimed_frames")
+        return {
+            **{key: value for key, value in self.facts.metadata.items() if key != "claimed_frames"},
+            **({"claimed_frames": claimed} if claimed not in (None, len(self.index)) else {}),
+            **clip,
+            **step,
+            **notes,
+        }
+
+    @property
+    def index(self) -> Index:
+        """All frames of the file."""
+        if self._counted is None:
+            self._counted = index_of(self.name)
+            if not len(self._counted):
+                raise SourceError(f"{self.name}: no frame of this video decodes; fetch or write it again")
+        return self._counted
+
+    @cached_property
+    def _frames(self) -> np.ndarray[Any, Any]:
+        """Numbers of the frames that are wanted."""
+        clip, times = self._clip, self.index.times
+        first = 0 if clip.start is None else int(np.searchsorted(times, clip.start))
+        last = len(times) if clip.stop is None else int(np.searchsorted(times, clip.stop))
+        if first >= last:
+            raise SourceError(
+                f"{self.name}: no frame is shown from start={clip.start} to stop={clip.stop} seconds; the video lasts "
+                f"from {times[0]:g} to {times[-1]:g}"
+            )
+        return np.arange(first, last, clip.step)
+
+    @property
+    def expected(self) -> int:
+        """Number of frames as the header has it, 0 if it does not say."""
+        return int(self.facts.metadata.get("claimed_frames", 0)) // self._clip.step
+
+    def blocks(self, length: int) -> Iterator[Pixels]:
+        """
+        All frames in order, `length` at a time, the last time what is left; axes (t, c, y, x).
+
+        When all have come, `shape`, `times` and `metadata` are those of what has come.
+        """
+        waiting: list[Pixels] = []
+        for frame in self._ranged() if self._clip.ranged else self._all():
+            waiting.append(self._whole(frame))
+            if len(waiting) == length:
+                yield np.stack(waiting)
+                waiting = []
+        if waiting:
+            yield np.stack(waiting)
+
+    def _all(self) -> Iterator[Any]:
+        """Every `step`-th frame, decoding the file once from its beginning to its end."""
+        recorder = Recorder()
+        for k, (decoder, number, frame) in enumerate(decode_all(self.name, recorder)):
+            recorder.shown(number)
+            if k % self._clip.step == 0:
+                yield frame
+            last = decoder
+        self._counted = recorder.index(last)
+
+    def _ranged(self) -> Iterator[Any]:
+        """The frames of a range of time."""
+        reader = self._open()
+        for number in self._frames:
+            seen: list[Any] = []
+            reader.visit([int(number)], lambda _, frame, seen=seen: seen.append(frame))
+            yield seen[0]
+
+    def _whole(self, frame: Any) -> Pixels:
+        if (frame.height, frame.width) != self._stored and self._clip.size is None:
+            raise SourceError(
+                f"{self.name}: the size of its frames changes from {self._stored[1]} x {self._stored[0]} to "
+                f"{frame.width} x {frame.height}; pass size=(height, width), which all of them will get"
+            )
+        return self._turn.turn(self._converter.pixels(frame))
+
+    def _pixels(self, region: Region) -> Pixels:
+        frames: Any = self._frames
+        return FrameWindows(self._open(), self._converter, self._turn, frames).read([region])[0]
+
+    def _open(self) -> FrameReader:
+        if self._reader is None:
+            self._reader = FrameReader(self.name, self.index)
+        return self._reader
+
+    def _release(self) -> None:
+        if self._reader is not None:
+            self._reader.close()

@@ -1,0 +1,210 @@
+"""Which windows hold none, or little, of any annotation?
+
+Every window of the wanted size that fits into a space is as likely as every other, and those that overlap too much are
+drawn again: so images count by their free area.  After some rounds, whatever is still missing is drawn from the exact
+list of free windows (`room`), which ends with a window or with the proof that there is none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndzarr.errors import OptionError, TargetError, did_you_mean
+from ndzarr.sampler import values
+from ndzarr.targets.overlap import CRITERIA, Index, fraction
+from ndzarr.targets.places import Places
+from ndzarr.targets.room import Limit, free
+from ndzarr.targets.spaces import Array, Boxes, Spaces
+from ndzarr.targets.tables import as_table
+from ndzarr.targets.windows import Windows
+
+if TYPE_CHECKING:
+    import pandas
+    from numpy.random import Generator
+
+    from ndzarr.targets.choose import Targets
+
+SIZES = ("like_annotations", "square")
+"""`window_dims` by name: sizes of annotations, or the squares around these."""
+
+ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)
+"""Draws for each window that is still missing; afterwards, what is free is listed."""
+
+AGAIN = 20
+"""Draws from a list: a window on the very limit may miss it by a rounding error."""
+
+AT_ONCE = 1 << 20
+"""Draws that are looked at together: bounds memory."""
+
+ENOUGH = 1000
+"""So many draws of one round in vain say that there is little room."""
+
+
+def negatives(
+    targets: Targets,
+    n: int,
+    window_dims: Any,
+    spaces: Spaces,
+    limit: Limit,
+    duration: int | None,
+    avoid: Any,
+    seed: Any,
+) -> pandas.DataFrame:
+    """What `Targets.negatives` returns."""
+    index = targets.index(spaces)
+    if avoid is not None:
+        category = targets.annotations.category_id[index.boxes.row]
+        index = Index(spaces, index.boxes.take(targets.classes.among(category, avoid)))
+    windows = draw(n, window_dims, index, limit, duration, np.random.default_rng(seed))
+    return as_table(targets, spaces, windows, "negative")
+
+
+def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | None, rng: Generator) -> Windows:
+    """
+    Windows that overlap no box of an index more than allowed.
+
+    Parameters
+    ----------
+    window_dims
+        (height, width), or one of `SIZES`.
+    duration
+        Frames of a window of a video; None for all.
+
+    Raises
+    ------
+    OptionError, TargetError
+        An option is not understood; there is no such window.
+    """
+    if limit.criterion not in CRITERIA:
+        raise OptionError(f"criterion={limit.criterion!r}: unknown{did_you_mean(limit.criterion, CRITERIA)}")
+    if not 0 <= limit.most <= 1:
+        raise OptionError(f"max_overlap={limit.most!r}: expected a fraction from 0 to 1")
+    if n < 0:
+        raise OptionError(f"n={n!r}: expected a number of windows")
+    sizes, choices = _sizes(window_dims, index.boxes)
+    places = Places(index.spaces, sizes, duration)
+    size = choices[rng.integers(0, len(choices), n)]
+    begins, missing = np.zeros((4, n), np.int64), np.arange(n)
+    while len(missing):
+        missing = _by_chance(places, size, begins, missing, index, limit, rng)
+        missing = _listed(places, size, begins, missing, index, limit, rng)
+        choices = choices[~np.isin(choices, size[missing])]
+        if len(missing) and not len(choices):
+            raise TargetError(_no_room(window_dims, places, limit))
+        size[missing] = choices[rng.integers(0, max(len(choices), 1), len(missing))]
+    return places.windows(size, begins)
+
+
+def _sizes(window_dims: Any, boxes: Boxes) -> tuple[Array, Array]:
+    """Different sizes, shape (size, 2), and those that are drawn from, by position, as often as they shall count."""
+    if not isinstance(window_dims, str):
+        dims = values.pair("window_dims", window_dims)
+        if dims is None or min(dims) < 1:
+            raise TargetError(f"window_dims={window_dims!r}: expected (height, width) or one of {', '.join(SIZES)}")
+        return np.array([dims], np.int64), np.zeros(1, np.int64)
+    if window_dims not in SIZES:
+        raise TargetError(f"window_dims={window_dims!r}: expected (height, width){did_you_mean(window_dims, SIZES)}")
+    if not len(boxes):
+        raise TargetError(
+            f"window_dims={window_dims!r}: there are no annotations to take a size from; give (height, width)"
+        )
+    sizes = np.stack([boxes.y1 - boxes.y0, boxes.x1 - boxes.x0], axis=1)
+    sizes = np.maximum(np.ceil(sizes - 1e-6), 1).astype(np.int64)
+    if window_dims == "square":
+        sizes[:] = sizes.max(axis=1, keepdims=True)
+    different, choices = np.unique(sizes, axis=0, return_inverse=True)
+    return different, choices.reshape(-1)
+
+
+def _by_chance(
+    places: Places, size: Array, begins: Array, missing: Array, index: Index, limit: Limit, rng: Generator
+) -> Array:
+    """Fill in what is found by drawing; returns what is still missing."""
+    for times in ROUNDS:
+        step = AT_ONCE // times
+        hits = []
+        for start in range(0, len(missing), step):
+            asked = np.repeat(missing[start : start + step], times)
+            windows, fits = places.draw(size[asked], rng)
+            good = np.flatnonzero(fits & _allowed(windows, index, limit))
+            hit, first = np.unique(asked[good], return_index=True)
+            w = windows.take(good[first])
+            begins[:, hit] = w.space, w.t0, w.y0, w.x0
+            hits.append(hit)
+        found = np.concatenate([*hits, np.empty(0, np.int64)])
+        in_vain = not len(found) and len(missing) * times >= ENOUGH
+        missing = missing[~np.isin(missing, found)]
+        if not len(missing) or in_vain:
+            break
+    return missing
+
+
+def _allowed(windows: Windows, index: Index, limit: Limit) -> Array:
+    """Whether windows keep the promise; shape (window,)."""
+    pairs = index.touching(windows)
+    bad = fraction(windows, index.boxes, pairs, limit.criterion) > limit.most
+    return np.bincount(pairs.window[bad], minlength=len(windows)) == 0
+
+
+def _listed(
+    places: Places, size: Array, begins: Array, missing: Array, index: Index, limit: Limit, rng: Generator
+) -> Array:
+    """Fill in what is missing from lists of all that is free; returns that for which there is no room."""
+    full = [missing[:0]]
+    for one in np.unique(size[missing]).tolist():
+        mine = missing[size[missing] == one]
+        rectangles, of_plane, planes = _free(places, one, index, limit)
+        y0, y1, x0, x1 = rectangles
+        ends = np.cumsum((y1 - y0) * (x1 - x0))
+        for _ in range(AGAIN if len(ends) else 0):
+            number = rng.integers(0, ends[-1], len(mine))
+            which = np.searchsorted(ends, number, side="right")
+            y, x = np.divmod(ends[which] - 1 - number, (x1 - x0)[which])
+            begins[:, mine] = *planes[:, of_plane[which]], y0[which] + y, x0[which] + x
+            mine = mine[~_allowed(places.windows(size[mine], begins[:, mine]), index, limit)]
+            if not len(mine):
+                break
+        full.append(mine)
+    return np.concatenate(full)
+
+
+def _free(places: Places, size: int, index: Index, limit: Limit) -> tuple[Array, Array, Array]:
+    """
+    All free windows of a size.
+
+    Returns
+    -------
+    Rectangles of beginnings (y0, y1, x0, x1), shape (4, rectangle); the plane of each; (space, first frame) of planes.
+    """
+    spaces, boxes = places.spaces, index.boxes
+    shape = (int(places.sizes[size][0]), int(places.sizes[size][1]))
+    room = np.flatnonzero(places.count(size))
+    planes = np.array([(s, t) for s in room.tolist() for t in range(int(places.starts[s]))], np.int64).reshape(-1, 2).T
+    parts = [np.empty((4, 0), np.int64)]
+    for s, t in planes.T.tolist():
+        here = slice(*np.searchsorted(boxes.space, [s, s + 1]).tolist())
+        of_frames = boxes.take(here)
+        if places.duration is not None:
+            of_frames = of_frames.take((of_frames.frame >= t) & (of_frames.frame < t + places.duration))
+        parts.append(free(shape, (int(spaces.height[s]), int(spaces.width[s])), of_frames, limit))
+    of_plane = np.repeat(np.arange(len(parts) - 1), [p.shape[1] for p in parts[1:]])
+    return np.concatenate(parts, axis=1), of_plane, planes
+
+
+def _no_room(window_dims: Any, places: Places, limit: Limit) -> str:
+    kind, spaces = places.spaces.kind, places.spaces
+    counts = sum(places.count(k) for k in range(len(places.sizes)))
+    if not np.any(counts):
+        largest = int(np.argmax(spaces.height * spaces.width))
+        frames = "" if places.duration is None else f" of {places.duration} frames"
+        return (
+            f"window_dims={window_dims!r}{frames} fits into none of {len(spaces)} {kind}s, of which the largest is "
+            f"{spaces.height[largest]} x {spaces.width[largest]}; ask for smaller windows"
+        )
+    return (
+        f"there is no room for window_dims={window_dims!r} with max_overlap={limit.most:g} (criterion "
+        f"{limit.criterion!r}): {np.count_nonzero(counts)} of {len(spaces)} {kind}s are large enough, but none of the "
+        f"{np.sum(counts):,} windows in them is free of annotations; ask for smaller windows or a larger max_overlap"
+    )
