@@ -19,6 +19,7 @@ from ndzarr.sources.options import Options, make_options
 from ndzarr.sources.sequence import is_sequence, open_sequence
 from ndzarr.sources.sniff import HEAD, sniff
 from ndzarr.sources.source import Source
+from ndzarr.sources.video.clip import make_clip
 
 _REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "az://", "abfs://", "ftp://")
 
@@ -32,15 +33,19 @@ def open_source(
     orient: bool | tuple[int, int] = True,
     max_pixels: int | None = None,
     stack: str = "t",
+    start: float | None = None,
+    stop: float | None = None,
+    step: int = 1,
+    size: tuple[int, int] | float | None = None,
 ) -> Source:
     """
-    Open an image file or an array as a source of pixels.
+    Open an image or video file or an array as a source of pixels.
 
     Parameters
     ----------
     source
-        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY) or of a Zarr array; or a
-        numpy, dask, xarray or Zarr array; or a list of them, or a pattern of paths, that make one source.
+        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video in any
+        container and codec that FFmpeg decodes, or of a Zarr array; or a numpy, dask, xarray or Zarr array; or a list of them, or a pattern of paths, that make one source.
     axes
         One letter of 't c z y x' per axis of the data, such as 'tyxc'; needed for arrays of more than 3 axes without
         names.
@@ -55,6 +60,8 @@ def open_source(
         Refuse an image of more pixels; by default 2**30 if its format has to be decoded whole, else 2**36.
     stack
         What the images of a list or pattern are: frames, 't', or planes, 'z'.
+    start, stop, step, size
+        Which frames of a video are wanted, and how large; see `ndzarr.transcode`.
 
     Returns
     -------
@@ -69,7 +76,7 @@ def open_source(
     OptionError
         An option is not understood, or contradicts the source.
     """
-    options = make_options(axes, channels, nodata, orient, max_pixels)
+    options = make_options(axes, channels, nodata, orient, max_pixels, make_clip(start, stop, step, size))
     if is_sequence(source):
         return open_sequence(source, stack, options, _open)
     return _open(source, options)
@@ -78,6 +85,7 @@ def open_source(
 def _open(source: Any, options: Options) -> Source:
     if isinstance(source, str | os.PathLike):
         return _open_path(os.fspath(source), options)
+    options.refuse_clip("an array")
     if isinstance(source, np.ndarray):
         from ndzarr.sources.array import open_numpy
 
@@ -138,6 +146,7 @@ def _open_path(given: str | bytes, options: Options) -> Source:
     if stat.S_ISDIR(mode):
         from ndzarr.sources.zarr_array import open_zarr_directory
 
+        options.refuse_clip(path)
         return open_zarr_directory(path, options)
     if not stat.S_ISREG(mode):
         raise SourceError(f"{path}: it is neither a file nor a directory; pass an image file")
@@ -151,6 +160,11 @@ def _open_file(path: str, options: Options) -> Source:
     except OSError as error:
         raise SourceError(f"{path}: it cannot be read ({error.strerror}); check its permissions") from error
     form = sniff(path, head)
+    if form == "video":
+        from ndzarr.sources.video.source import open_video
+
+        return open_video(path, options)
+    options.refuse_clip(path)
     if form == "TIFF":
         from ndzarr.sources.tiff.open import open_tiff
 

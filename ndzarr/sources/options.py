@@ -7,16 +7,20 @@ with the file (five names for three channels) are found by the adapter, which as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ndzarr.errors import OptionError, SourceError, did_you_mean
 from ndzarr.sources.source import AXES
+from ndzarr.sources.video.clip import Clip
 
 WHOLE_PIXELS = 2**30
 """Most pixels an image may have, unless said otherwise, if its format has to be decoded whole."""
 PIECE_PIXELS = 2**36
 """The same for formats that are read in pieces."""
+
+_COLOURS = {"gray": ("gray",), "rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a")}
+"""Channels that have names in one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Options:
     """True: upright; False: as stored; (width, height): whichever of the two has this size."""
     max_pixels: int | None = None
     """Most pixels (height times width) that are believed."""
+    clip: Clip = field(default_factory=Clip)
+    """Which part of a video is wanted, and how large."""
 
     def check_pixels(self, name: str, height: int, width: int, *, whole: bool) -> None:
         """
@@ -52,6 +58,11 @@ class Options:
                 f"pass max_pixels={height * width} or more"
             )
 
+    def refuse_clip(self, name: str) -> None:
+        """Raise `OptionError` if options were given that only videos have."""
+        if self.clip != Clip():
+            raise OptionError(f"{name}: start, stop, step and size are options of videos; leave them out for this source")
+
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
         """The names asked for if there are any, else those found; either way unique."""
         if self.channels is None:
@@ -70,6 +81,7 @@ def make_options(
     nodata: float | None,
     orient: bool | tuple[int, int],
     max_pixels: int | None,
+    clip: Clip | None = None,
 ) -> Options:
     """
     Check each option on its own.
@@ -87,6 +99,7 @@ def make_options(
         nodata=None if nodata is None else float(nodata),
         orient=_orient(orient),
         max_pixels=max_pixels,
+        clip=clip or Clip(),
     )
 
 
@@ -113,6 +126,8 @@ def _axes(axes: str) -> str:
 
 def _channels(channels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(channels, str):
+        if channels in _COLOURS:
+            return _COLOURS[channels]
         raise OptionError(f"channels is the string {channels!r}; pass a list of names such as {list(channels)!r}")
     names: tuple[Any, ...] = tuple(channels)
     if not all(isinstance(name, str) and name for name in names):

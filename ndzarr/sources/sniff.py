@@ -25,20 +25,26 @@ _READABLE: tuple[tuple[bytes, str], ...] = (
     (rb"\x93NUMPY", "NPY"),
 )
 
+_VIDEO = re.compile(
+    rb".{4}(?:ftyp(?!avif|avis|hei|hev|mif1|msf1)|moov|mdat|wide|free|skip|pnot)"  # MP4, QuickTime, 3GP
+    rb"|\x1a\x45\xdf\xa3"  # Matroska, WebM
+    rb"|RIFF.{4}(?:AVI |AMV )|RF64.{4}AVI |FLV\x01|OggS|\.RMF|DKIF|YUV4MPEG2 |NSVf|nut/multimedia container|KwKf"
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # ASF: Windows Media
+    rb"|\0\0\x01[\xba\xb3\xb0]|\0\0\0\x01[\x06\x07\x09\x27\x40\x42\x44\x46\x67]"  # MPEG, H.264, H.265
+    rb"|\x47.{187}\x47.{187}\x47|.{4}\x47.{191}\x47.{191}\x47"  # MPEG transport streams
+    rb"|\x06\x0e\x2b\x34\x02\x05\x01\x01|\x1f\x07\0[\x3f\xbf]|.{4}[\x11\x12\x44]\xaf"  # MXF, DV, FLIC
+    rb"|BIK[bdfghi]|KB2[adfghijk]|SMK[24]|BBCD\0|(?:F|C)WS[\x03-\x2b]",  # Bink, Smacker, Dirac, Flash
+    re.DOTALL,
+)
+"""How containers of videos begin, and bare streams; FFmpeg then says what they are."""
+
 _CONVERT = "convert it to TIFF or PNG first"
-_VIDEO = "video is not supported as of now; extract its frames as images first"
 _UNPACK = "unpack it first"
 
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb".{4}ftyp(?:avif|avis)", "an AVIF image", _CONVERT),
     (rb".{4}ftyp(?:hei|hev|mif1|msf1)", "a HEIF image", _CONVERT),
-    (rb".{4}ftyp|.{4}moov|.{4}mdat", "an MP4 or QuickTime video", _VIDEO),
-    (rb"\x1a\x45\xdf\xa3", "a Matroska or WebM video", _VIDEO),
-    (rb"RIFF.{4}AVI ", "an AVI video", _VIDEO),
-    (rb"FLV\x01", "a Flash video", _VIDEO),
-    (rb"OggS", "an Ogg video or sound", _VIDEO),
-    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media video", _VIDEO),
-    (rb"\0\0\x01[\xba\xb3]|\x47.{187}\x47.{187}\x47", "an MPEG video", _VIDEO),
+    (rb"ID3|\xff[\xfb\xf3\xf2]|fLaC|RIFF.{4}WAVE|FORM.{4}AIF", "sound", "pass a file that has pictures"),
     (rb"\x89HDF\r\n\x1a\n", "a HDF5 or NetCDF-4 file", "open a variable of it with xarray and pass that"),
     (rb"CDF[\x01\x02\x05]", "a NetCDF file", "open a variable of it with xarray and pass that"),
     (rb"GRIB", "a GRIB file", "open a variable of it with xarray and pass that"),
@@ -76,7 +82,7 @@ def sniff(name: str, head: bytes) -> str:
 
     Returns
     -------
-    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY.
+    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video.
 
     Raises
     ------
@@ -93,12 +99,20 @@ def sniff(name: str, head: bytes) -> str:
     for pattern, form in _READABLE:
         if re.match(pattern, head, re.DOTALL):
             return form
+    if is_video(head):
+        return "video"
     for pattern, what, advice in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
             raise SourceError(f"{name}: it is {what}, not an image that can be read; {advice}")
     raise SourceError(
-        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL or NPY"
+        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a "
+        "video"
     )
+
+
+def is_video(head: bytes) -> bool:
+    """True where a file begins like a container of videos."""
+    return _VIDEO.match(head) is not None
 
 
 def _impression(head: bytes) -> str:

@@ -7,7 +7,7 @@ allows a rectangle of beginnings, and few points have to be found that stab all 
 2. Rectangles are parted, x and y in turn, wherever a line separates them; what is left to solve is small.
 3. Where all rectangles of a part share a point, one window is enough.
 4. Else five greedy orders are tried, and the one that needs the fewest windows wins: the point that stabs most
-   rectangles first (Chvatal 1979, within ln(n) + 1 of the optimum), where there are not too many of them, and the sweeps
+   rectangles first (Chvatal 1979, within ln(n) + 1 of the optimum), where there are not too many of them, and sweeps
    from all four sides, each of which takes the point that stabs most among those that stab the outermost rectangle.
 5. Windows without which everything is covered are taken out.
 """

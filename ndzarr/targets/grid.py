@@ -16,7 +16,7 @@ from ndzarr.targets.tables import KINDS, as_columns, held, names
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.targets.choose import Targets
+    from ndzarr.targets.indexed import Indexed
 
 
 def lattice(
@@ -64,7 +64,7 @@ def table(spaces: Spaces, over: Lattice) -> pandas.DataFrame:
 
 
 def annotated(
-    targets: Targets,
+    targets: Indexed,
     spaces: Spaces,
     over: Lattice,
     classes_of_interest: Iterable[Any] | None,

@@ -1,8 +1,8 @@
 """Where do the windows of a sliding grid lie, and which of them does a box touch?
 
 Along one axis of length L, windows of n pixels begin at 0, s, 2s, ... (s is n less the overlap) until they reach the
-end.  Starts are a formula of their number, so a million windows, and the range of windows that each box touches, are a few
-operations on columns: no tree, and no loop over spaces, windows or boxes.
+end.  Starts are a formula of their number, so a million windows, and the range of windows that each box touches, are a
+few operations on columns: no tree, and no loop over spaces, windows or boxes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def axis(name: str, lengths: Array, size: Any, overlap: Any, borders: str) -> Ax
         if size not in ("full", None):
             raise TargetError(f"{name}={size!r}: expected a number or 'full'")
         return Axis(lengths, lengths, lengths, np.ones_like(lengths), borders)
-    if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+    if not isinstance(size, Integral) or int(size) < 1:
         raise TargetError(f"{name}={size!r}: expected a whole number of at least 1, or 'full'")
     stride = int(size) - _pixels(name, int(size), overlap)
     beyond = lengths - int(size)
@@ -116,7 +116,7 @@ def _pixels(name: str, size: int, overlap: Any) -> int:
     pixels = overlap
     if isinstance(overlap, Real) and not isinstance(overlap, Integral) and 0 <= float(overlap) < 1:
         pixels = min(round(size * float(overlap)), size - 1)
-    if not isinstance(pixels, Integral) or not 0 <= pixels < size:
+    if not isinstance(pixels, Integral) or not 0 <= int(pixels) < size:
         raise TargetError(
             f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or whole pixels below {size}"
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
     from numpy.random import Generator
 
-    from ndzarr.targets.choose import Targets
+    from ndzarr.targets.indexed import Indexed
 
 SIZES = ("like_annotations", "square")
 """`window_dims` by name: sizes of annotations, or the squares around these."""
@@ -43,7 +43,7 @@ ENOUGH = 1000
 
 
 def negatives(
-    targets: Targets,
+    targets: Indexed,
     n: int,
     window_dims: Any,
     spaces: Spaces,
@@ -145,7 +145,8 @@ def _allowed(windows: Windows, index: Index, limit: Limit) -> Array:
     """Whether windows keep the promise; shape (window,)."""
     pairs = index.touching(windows)
     bad = fraction(windows, index.boxes, pairs, limit.criterion) > limit.most
-    return np.bincount(pairs.window[bad], minlength=len(windows)) == 0
+    clean: Array = np.bincount(pairs.window[bad], minlength=len(windows)) == 0
+    return clean
 
 
 def _listed(

@@ -82,4 +82,5 @@ class Places:
         """Windows of a size in each space; shape (space,)."""
         height, width = self.sizes[size]
         rows, columns = self.spaces.height - height + 1, self.spaces.width - width + 1
-        return self.starts * np.maximum(rows, 0) * np.maximum(columns, 0)
+        out: Array = self.starts * np.maximum(rows, 0) * np.maximum(columns, 0)
+        return out

@@ -21,7 +21,7 @@ from ndzarr.targets.windows import Windows
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.targets.choose import Targets
+    from ndzarr.targets.indexed import Indexed
 
 SLACK = 1e-6
 """Pixels by which an edge may miss a whole number: sums of decimals do."""
@@ -60,8 +60,7 @@ class Around:
     def sizes(self, boxes: Boxes) -> tuple[Array, Array]:
         """Pixels of the window of each box along y and x."""
         if isinstance(values.window_dims(self.window_dims), tuple):
-            height, width = (int(n) for n in self.window_dims)
-            return np.full(len(boxes), height), np.full(len(boxes), width)
+            return np.full(len(boxes), int(self.window_dims[0])), np.full(len(boxes), int(self.window_dims[1]))
         height, width = (
             np.maximum(np.ceil(n * self.context - SLACK), 1).astype(np.int64)
             for n in (boxes.y1 - boxes.y0, boxes.x1 - boxes.x0)
@@ -107,7 +106,7 @@ def around(boxes: Boxes, spaces: Spaces, how: Around, rng: np.random.Generator) 
 
 
 def _begin(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Generator) -> Array:
-    """Where windows of n pixels begin: centred on the box, or moved while the smaller of the two stays in the larger."""
+    """Where windows of n pixels begin: centred, or moved while the smaller of box and window stays in the larger."""
     room = np.abs(n - (high - low)) / 2
     moved = (low + high) / 2 - n / 2 + jitter * room * rng.uniform(-1, 1, len(low))
     begin = np.floor(moved + 1e-9)
@@ -221,7 +220,7 @@ def _placed(
 
 
 def positives(
-    targets: Targets,
+    targets: Indexed,
     spaces: Spaces,
     how: Around,
     classes: tuple[Iterable[Any] | None, Iterable[Any]],

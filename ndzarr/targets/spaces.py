@@ -114,9 +114,10 @@ class Boxes:
     @property
     def area(self) -> Array:
         """Square pixels; shape (n,)."""
-        return (self.x1 - self.x0) * (self.y1 - self.y0)
+        out: Array = (self.x1 - self.x0) * (self.y1 - self.y0)
+        return out
 
-    def take(self, index: Array) -> Boxes:
+    def take(self, index: Array | slice) -> Boxes:
         """Some of them, by position or mask."""
         columns = (self.space, self.frame, self.row, self.x0, self.y0, self.x1, self.y1)
         return Boxes(*(c[index] for c in columns))

@@ -17,7 +17,7 @@ from ndzarr.targets.windows import Windows
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.targets.choose import Targets
+    from ndzarr.targets.indexed import Indexed
 
 KINDS = ("negative", "positive", "ignored")
 """What the column `kind` says, in the order of its codes."""
@@ -80,7 +80,7 @@ def names(labels: tuple[str, ...], codes: Array) -> pandas.Series:
 
 
 def as_table(
-    targets: Targets, spaces: Spaces, windows: Windows, kind: str, further: dict[str, Array] | None = None
+    targets: Indexed, spaces: Spaces, windows: Windows, kind: str, further: dict[str, Array] | None = None
 ) -> pandas.DataFrame:
     """Windows of one kind as targets, with what they hold."""
     import pandas

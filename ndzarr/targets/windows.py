@@ -37,7 +37,8 @@ class Windows:
     @property
     def area(self) -> Array:
         """Square pixels, what lies outside the space included."""
-        return (self.y1 - self.y0) * (self.x1 - self.x0)
+        out: Array = (self.y1 - self.y0) * (self.x1 - self.x0)
+        return out
 
     def take(self, index: Array) -> Windows:
         """Some of them, by position or mask."""

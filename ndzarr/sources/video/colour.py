@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr.errors import OptionError
+from ndzarr.errors import OptionError, SourceError
 from ndzarr.sources.base import Pixels
 from ndzarr.sources.colour import ALPHA, GRAY, RGB
 
@@ -118,20 +118,34 @@ def colours_of(frame: Any) -> Colours:
 class Converter:
     """Makes frames of one video alike: channels, depth and size."""
 
-    def __init__(self, output: Output, size: tuple[int, int], scaled: bool = False) -> None:
+    def __init__(self, name: str, output: Output, size: tuple[int, int], scaled: bool = False) -> None:
         """
         Parameters
         ----------
+        name
+            What errors call the video.
         size
             (height, width) that frames become, as stored.
         scaled
             Frames may have another size.
         """
-        self.output, self.size, self._scaled = output, size, scaled
+        self.name, self.output, self.size, self._scaled = name, output, size, scaled
         self._graphs: OrderedDict[tuple[Any, ...], Callable[[Any], Any]] = OrderedDict()
 
     def pixels(self, frame: Any, box: Box | None = None) -> Pixels:
-        """The pixels of a frame, or of a part of it, axes (c, y, x); the same whichever part is asked for."""
+        """
+        The pixels of a frame, or of a part of it, axes (c, y, x); the same whichever part is asked for.
+
+        Raises
+        ------
+        SourceError
+            The frame is of another size than others of its video.
+        """
+        if not self._scaled and (frame.height, frame.width) != self.size:
+            raise SourceError(
+                f"{self.name}: the size of its frames changes from {self.size[1]} x {self.size[0]} to {frame.width} x "
+                f"{frame.height}; transcode it with size=(height, width), which all of them will get"
+            )
         top, bottom, left, right = box or (0, self.size[0], 0, self.size[1])
         cut = None if self._scaled or box is None else _around(frame, box)
         made = self._graph(frame, cut)(frame)

@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any, Self, TypeAlias
 
 from ndzarr.sources.base import reason
-from ndzarr.sources.video.container import open_container
+from ndzarr.sources.video.container import fraction, open_container
 
 Numbered: TypeAlias = tuple[int | None, Any]
 """(number of its packet, frame of PyAV); None where the decoder did not hand the number on."""
@@ -35,6 +36,10 @@ class Decoder:
         self.path = path
         self.threaded = threaded
         self.container, self.stream = open_container(path, threaded)
+        self.base = fraction(self.stream.time_base) or Fraction(1)
+        """Seconds per tick of its clock."""
+        self.rate = fraction(self.stream.average_rate) or fraction(self.stream.guessed_rate)
+        """Frames per second, as far as that is known."""
         self.trouble: list[str] = []
         """What is wrong with the file, as far as it was decoded."""
 
@@ -111,16 +116,30 @@ class Decoder:
             return None
 
 
-def decode_all(path: str, hear: Hear | None = None) -> Iterator[tuple[Decoder, int | None, Any]]:
-    """(decoder, number of the packet, frame) of the whole video; `hear` may be told of packets twice."""
-    done = 0
-    for threaded in (True, False):
-        with Decoder(path, threaded) as decoder:
-            try:
-                for k, (number, frame) in enumerate(decoder.frames(enumerate(decoder.packets()), hear)):
-                    if k >= done:
-                        done += 1
-                        yield decoder, number, frame
-            except ThreadsFailed:
-                continue
-            return
+class Decoding:
+    """All frames of a video: iterate over (number of the packet, frame) once."""
+
+    def __init__(self, path: str, hear: Hear | None = None) -> None:
+        """
+        Parameters
+        ----------
+        hear
+            May be told of the same packets twice.
+        """
+        self._path, self._hear = path, hear
+        self.decoder: Decoder | None = None
+        """What decodes, once the first frame has come; not to be touched after the last but for what it says."""
+
+    def __iter__(self) -> Iterator[Numbered]:
+        done = 0
+        for threaded in (True, False):
+            with Decoder(self._path, threaded) as decoder:
+                self.decoder = decoder
+                try:
+                    for k, item in enumerate(decoder.frames(enumerate(decoder.packets()), self._hear)):
+                        if k >= done:
+                            done += 1
+                            yield item
+                except ThreadsFailed:
+                    continue
+                return

@@ -20,8 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr.sources.video.container import fraction
-from ndzarr.sources.video.frames import Decoder, Numbered, ThreadsFailed, decode_all
+from ndzarr.sources.video.frames import Decoder, Decoding, Numbered, ThreadsFailed
 from ndzarr.sources.video.seeking import Mark, go, mark_of
 from ndzarr.sources.video.timestamps import MISSING, seconds, ticks_of
 
@@ -107,51 +106,66 @@ def make_index(path: str) -> Index:
     return _decode(path)
 
 
-class _Heard:
-    """What packets say."""
+class Recorder:
+    """Notes what packets say, and which frames come."""
 
     def __init__(self) -> None:
-        self.ticks: list[int] = []
-        self.keys: list[int] = []
-        self.marks: list[Mark] = []
-        self.hidden: list[int] = []
+        self._ticks: list[int] = []
+        self._keys: list[int] = []
+        self._marks: list[Mark] = []
+        self._hidden: list[int] = []
+        self._shown: list[int | None] = []
 
     def __call__(self, number: int, packet: Any) -> None:
-        if number < len(self.ticks):
+        """Take note of a packet before it is decoded; of one that is known, do not."""
+        if number < len(self._ticks):
             return
-        self.ticks.append(ticks_of(packet))
+        self._ticks.append(ticks_of(packet))
         if packet.is_keyframe:
-            self.keys.append(number)
-            self.marks.append(mark_of(packet))
+            self._keys.append(number)
+            self._marks.append(mark_of(packet))
         if packet.is_discard:
-            self.hidden.append(number)
+            self._hidden.append(number)
 
-    def index(self, decoder: Decoder, order: Numbers, mapped: bool = True) -> Index:
+    def shown(self, number: int | None) -> None:
+        """Take note of a frame, by the number of its packet; in the order in which frames are shown."""
+        self._shown.append(number)
+
+    def guessed(self, decoder: Decoder) -> Index | None:
+        """The index as timestamps have it; None where they do not tell the order of the frames."""
+        shown = np.ones(len(self._ticks), bool)
+        shown[self._hidden] = False
+        numbers = np.flatnonzero(shown)
+        ticks = np.array(self._ticks, np.int64)[numbers]
+        if not len(ticks) or (ticks == MISSING).any() or len(np.unique(ticks)) < len(ticks):
+            return None
+        return self._index(decoder, numbers[np.argsort(ticks)], True)
+
+    def index(self, decoder: Decoder) -> Index:
+        """The index as the frames that came have it."""
+        mapped = None not in self._shown and len(set(self._shown)) == len(self._shown)
+        return self._index(decoder, np.array(self._shown if mapped else range(len(self._shown)), np.int64), mapped)
+
+    def _index(self, decoder: Decoder, order: Numbers, mapped: bool) -> Index:
         return Index(
-            ticks=np.array(self.ticks, np.int64),
+            ticks=np.array(self._ticks, np.int64),
             order=order,
-            keys=np.array(self.keys, np.int64),
-            marks=np.array(self.marks, np.int64).reshape(-1, 4),
-            base=fraction(decoder.stream.time_base) or Fraction(1),
-            rate=fraction(decoder.stream.average_rate) or fraction(decoder.stream.guessed_rate),
+            keys=np.array(self._keys, np.int64),
+            marks=np.array(self._marks, np.int64).reshape(-1, 4),
+            base=decoder.base,
+            rate=decoder.rate,
             mapped=mapped,
             notes=tuple(decoder.trouble),
         )
 
 
 def _scan(path: str) -> Index | None:
-    """The index as packets have it; None where their timestamps do not tell the order of the frames."""
-    heard = _Heard()
+    """The index as packets have it; None where that cannot be."""
+    recorder = Recorder()
     with Decoder(path) as decoder:
         for number, packet in enumerate(decoder.packets()):
-            heard(number, packet)
-        shown = np.ones(len(heard.ticks), bool)
-        shown[heard.hidden] = False
-        numbers = np.flatnonzero(shown)
-        ticks = np.array(heard.ticks, np.int64)[numbers]
-        if not len(ticks) or (ticks == MISSING).any() or len(np.unique(ticks)) < len(ticks):
-            return None
-        return heard.index(decoder, numbers[np.argsort(ticks)])
+            recorder(number, packet)
+        return recorder.guessed(decoder)
 
 
 def _begins_so(path: str, index: Index) -> bool:
@@ -185,14 +199,9 @@ def _agree(decoded: Iterator[Numbered], expected: Numbers) -> bool:
 
 def _decode(path: str) -> Index:
     """The index as decoding everything has it."""
-    heard, numbers = _Heard(), []
-    last: Decoder | None = None
-    for decoder, number, _ in decode_all(path, heard):
-        numbers.append(number)
-        last = decoder
-    if last is None:
-        with Decoder(path) as decoder:
-            return heard.index(decoder, np.zeros(0, np.int64))
-    mapped = None not in numbers and len(set(numbers)) == len(numbers)
-    order = np.array(numbers, np.int64) if mapped else np.arange(len(numbers))
-    return heard.index(last, order, mapped)
+    recorder = Recorder()
+    decoding = Decoding(path, recorder)
+    for number, _ in decoding:
+        recorder.shown(number)
+    assert decoding.decoder is not None
+    return recorder.index(decoding.decoder)

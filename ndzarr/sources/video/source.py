@@ -21,7 +21,7 @@ from ndzarr.sources.orientation import Orientation, choose, describe
 from ndzarr.sources.video import container
 from ndzarr.sources.video.clip import Clip
 from ndzarr.sources.video.colour import Converter, Output, colours_of, output_for
-from ndzarr.sources.video.frames import decode_all
+from ndzarr.sources.video.frames import Decoding
 from ndzarr.sources.video.index import Index, Recorder
 from ndzarr.sources.video.reader import FrameReader
 from ndzarr.sources.video.saved import index_of
@@ -43,7 +43,7 @@ def open_video(path: str, options: Options) -> VideoSource:
     OptionError
         An option does not fit it.
     """
-    decoder, frame = _first(path)
+    header, frame, aspect = _first(path)
     wanted = None if options.channels is None else RGB_NAMES.get(options.channels, options.channels)
     known = wanted in (("gray",), *RGB_NAMES.values())
     output = output_for(path, frame, wanted if known else None)
@@ -59,26 +59,28 @@ def open_video(path: str, options: Options) -> VideoSource:
         channels=output.channels,
         band=upright[0],
         metadata={
-            **decoder,
+            **header,
             "pixel_format": frame.format.name,
             "bits": output.bits,
             "colour": f"{colours_of(frame).said}, made {' '.join(output.channels)} in full range",
-            **_aspect(decoder.pop("aspect"), orientation),
+            **_aspect(aspect, orientation),
             **describe(tag, orientation),
             **({"interlaced": True} if frame.interlaced_frame else {}),
         },
     )
     if not known:
         facts = facts.settle(options)
-    stored = (frame.height, frame.width)
+    stored = orientation.size(*upright)
     return VideoSource(facts, orientation, output, stored, options.clip)
 
 
-def _first(path: str) -> tuple[dict[str, Any], Any]:
-    """What the headers say, and the first frame."""
-    for decoder, _, frame in decode_all(path):
-        stated = container.fraction(decoder.stream.codec_context.sample_aspect_ratio)
-        return {**container.describe(decoder.container, decoder.stream), "aspect": stated}, frame
+def _first(path: str) -> tuple[dict[str, Any], Any, Any]:
+    """What the headers say, the first frame, and the shape of its pixels."""
+    decoding = Decoding(path)
+    for _, frame in decoding:
+        decoder: Any = decoding.decoder
+        aspect = container.fraction(decoder.stream.codec_context.sample_aspect_ratio)
+        return container.describe(decoder.container, decoder.stream), frame, aspect
     raise SourceError(f"{path}: no frame of this video decodes; it is damaged or empty, fetch or write it again")
 
 
@@ -103,13 +105,13 @@ class VideoSource(BaseSource):
         Parameters
         ----------
         stored
-            (height, width) of a frame as it is stored.
+            (height, width) that frames become, before they are turned upright.
         clip
             Which frames are wanted.
         """
         super().__init__(facts)  # not turned there, but here
-        self._clip, self._stored = clip, stored
-        self._converter = Converter(output, orientation.size(*facts.shape[-2:]), clip.size is not None)
+        self._clip = clip
+        self._converter = Converter(facts.name, output, stored, clip.size is not None)
         self._turn = orientation
         self._counted: Index | None = None
         self._reader: FrameReader | None = None
@@ -174,7 +176,7 @@ class VideoSource(BaseSource):
         """
         waiting: list[Pixels] = []
         for frame in self._ranged() if self._clip.ranged else self._all():
-            waiting.append(self._whole(frame))
+            waiting.append(self._turn.turn(self._converter.pixels(frame)))
             if len(waiting) == length:
                 yield np.stack(waiting)
                 waiting = []
@@ -184,12 +186,13 @@ class VideoSource(BaseSource):
     def _all(self) -> Iterator[Any]:
         """Every `step`-th frame, decoding the file once from its beginning to its end."""
         recorder = Recorder()
-        for k, (decoder, number, frame) in enumerate(decode_all(self.name, recorder)):
+        decoding = Decoding(self.name, recorder)
+        for k, (number, frame) in enumerate(decoding):
             recorder.shown(number)
             if k % self._clip.step == 0:
                 yield frame
-            last = decoder
-        self._counted = recorder.index(last)
+        assert decoding.decoder is not None
+        self._counted = recorder.index(decoding.decoder)
 
     def _ranged(self) -> Iterator[Any]:
         """The frames of a range of time."""
@@ -198,14 +201,6 @@ class VideoSource(BaseSource):
             seen: list[Any] = []
             reader.visit([int(number)], lambda _, frame, seen=seen: seen.append(frame))
             yield seen[0]
-
-    def _whole(self, frame: Any) -> Pixels:
-        if (frame.height, frame.width) != self._stored and self._clip.size is None:
-            raise SourceError(
-                f"{self.name}: the size of its frames changes from {self._stored[1]} x {self._stored[0]} to "
-                f"{frame.width} x {frame.height}; pass size=(height, width), which all of them will get"
-            )
-        return self._turn.turn(self._converter.pixels(frame))
 
     def _pixels(self, region: Region) -> Pixels:
         frames: Any = self._frames

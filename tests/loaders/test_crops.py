@@ -1,0 +1,167 @@
+"""Crops by number: what is in them, and one plan for a batch."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch.utils.data import DataLoader  # noqa: E402
+
+import ndzarr  # noqa: E402
+from ndzarr.errors import OptionError  # noqa: E402
+from ndzarr.torch import CropDataset, LocalityBatches, collate  # noqa: E402
+
+
+def test_a_crop_is_what_load_sample_returns(sampler, table):
+    crops = CropDataset(sampler, table)
+    assert len(crops) == 101
+    for k in (0, 17, 100, -1):
+        sample, crop = sampler.load_sample(table.iloc[k]), crops[k]
+        np.testing.assert_array_equal(crop["image"].numpy(), sample.image)
+        assert crop["index"] == k % 101
+        np.testing.assert_array_equal(crop["transform"].numpy(), sample.ndzarr.transform)
+        if "valid" in sample:
+            np.testing.assert_array_equal(crop["valid"].numpy(), sample.valid)
+        else:
+            assert "valid" not in crop
+
+
+def test_boxes_are_corners_and_labels_count_categories(sampler, table):
+    crops = CropDataset(sampler, [{"gid": 1}, {"gid": 2}])
+    sample = sampler.load_sample(gid=1)
+    crop = crops[0]
+    x, y, w, h = sample.bbox.values.T
+    np.testing.assert_allclose(crop["boxes"].numpy(), np.stack([x, y, x + w, y + h], 1).astype("f4"))
+    assert [sampler.class_ids[k] for k in crop["labels"]] == sample.category_id.values.tolist()
+    assert crop["annot_ids"].tolist() == sample.annot_id.values.tolist()
+    assert crop["boxes"].dtype == torch.float32
+    assert crop["labels"].dtype == torch.int64
+    chosen = CropDataset(sampler, [{"gid": 1}], labels={sampler.class_ids[0]: 5})[0]["labels"].tolist()
+    assert set(chosen) <= {5, -1}
+
+
+def test_a_batch_is_read_by_one_plan_into_one_tensor(sampler, table):
+    crops = CropDataset(sampler, table)
+    fetched = crops.__getitems__([3, 3, 9])
+    batch = collate(fetched)
+    assert batch is fetched.batch
+    assert batch["image"].shape == (3, 3, 32, 48)
+    assert fetched[0]["image"].data_ptr() == batch["image"].data_ptr()  # views, not copies
+    for k, sample in zip([3, 3, 9], fetched, strict=True):
+        np.testing.assert_array_equal(sample["image"].numpy(), crops[k]["image"].numpy())
+
+
+def test_samples_that_were_fetched_one_by_one_collate_to_the_same_batch(sampler, table):
+    crops = CropDataset(sampler, table, masks="instance")
+    numbers = list(range(12))
+    together, apart = collate(crops.__getitems__(numbers)), collate([crops[k] for k in numbers])
+    assert list(together) == list(apart)
+    for name, value in together.items():
+        pairs = zip(value, apart[name], strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs), name
+
+
+def test_masks_are_drawn_from_segmentations(sampler):
+    semantic = CropDataset(sampler, [{"gid": 1}], masks="semantic")[0]
+    instance = CropDataset(sampler, [{"gid": 1}], masks="instance")[0]
+    assert instance["masks"].shape == (len(instance["labels"]), *semantic["image"].shape[-2:])
+    assert instance["masks"].dtype == torch.bool
+    for mask, box, label in zip(instance["masks"], instance["boxes"], instance["labels"], strict=True):
+        rows, columns = torch.nonzero(mask, as_tuple=True)
+        assert mask.any()
+        assert rows.min() >= box[1] - 1
+        assert columns.max() <= box[2] + 1
+        assert (semantic["masks"][mask] > 0).all()
+        assert label + 1 in semantic["masks"][mask]
+    assert (semantic["masks"][~instance["masks"].any(0)] == 0).all()
+
+
+def test_videos_have_masks_per_frame(sampler):
+    crop = CropDataset(sampler, [{"vidid": 1}], masks="semantic")[0]
+    assert crop["image"].ndim == 4
+    assert crop["masks"].shape == (3, *crop["image"].shape[-2:])
+    assert set(crop["frames"].tolist()) == {0, 1, 2}
+
+
+def test_keys_hold_for_all_crops_and_dtype_is_torchs(sampler, table):
+    crops = CropDataset(sampler, table, keys={"output_dims": (16, 16), "channels": "g"}, dtype=torch.float32)
+    batch = collate(crops.__getitems__(range(5)))
+    assert batch["image"].shape == (5, 1, 16, 16)
+    assert batch["image"].dtype == torch.float32
+
+
+def test_transforms_get_samples_and_batches(sampler, table):
+    def halve(sample):
+        assert sample["image"].ndim == 3
+        return {**sample, "image": sample["image"] // 2}
+
+    def invert(batch):
+        assert batch["image"].ndim == 4
+        return {**batch, "image": 255 - batch["image"]}
+
+    plain = CropDataset(sampler, table)[4]["image"]
+    assert torch.equal(CropDataset(sampler, table, transform=halve)[4]["image"], plain // 2)
+    assert torch.equal(CropDataset(sampler, table, batch_transform=invert)[4]["image"], 255 - plain)
+    both = CropDataset(sampler, table, transform=halve, batch_transform=invert)
+    assert torch.equal(collate(both.__getitems__([4, 5]))["image"][0], (255 - plain) // 2)
+
+
+def test_crops_of_different_sizes_are_padded_or_refused(sampler):
+    targets = [{"gid": 1, "cx": 90, "cy": 90, "width": w, "height": 20} for w in (16, 24)]
+    crops = CropDataset(sampler, targets)
+    batch = collate(crops.__getitems__([0, 1]))
+    assert batch["image"].shape == (2, 3, 20, 24)
+    assert batch["valid"][0].sum() == 16 * 20
+    with pytest.raises(OptionError, match="output_dims"):
+        collate([crops[0], crops[1]])
+
+
+def test_it_is_without_annotations_where_there_is_no_dataset(tmp_path):
+    pyramid = ndzarr.transcode(np.arange(4096, dtype="u1").reshape(64, 64), tmp_path / "a.zarr")
+    targets = [{"key": "a", "y": slice(0, 8), "x": slice(k, k + 8)} for k in (0, 9)]
+    crops = CropDataset(ndzarr.Sampler({"a": pyramid}), targets)
+    batch = collate(crops.__getitems__([1, 0]))
+    np.testing.assert_array_equal(batch["image"][0].numpy(), pyramid.read(y=slice(0, 8), x=slice(9, 17)))
+    assert "boxes" not in batch
+    with pytest.raises(OptionError, match="categories"):
+        CropDataset(ndzarr.Sampler({"a": pyramid}), [], masks="semantic")
+
+
+def test_wrong_options_are_refused(sampler, table):
+    with pytest.raises(OptionError, match="did you mean 'semantic'"):
+        CropDataset(sampler, table, masks="semantics")
+    with pytest.raises(IndexError):
+        CropDataset(sampler, table)[101]
+
+
+def test_a_dataset_pickles_small_and_whole(sampler, table):
+    crops = pickle.loads(pickle.dumps(CropDataset(sampler, table)))
+    assert torch.equal(crops[7]["image"], CropDataset(sampler, table)[7]["image"])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_torchs_own_loader_takes_it_with_any_kind_of_worker(sampler, table, method):
+    crops = CropDataset(sampler, table)
+    assert crops[0]["image"].shape == (3, 32, 48)  # used before the fork
+    batches = LocalityBatches(crops, 16, seed=4)
+    loaded = DataLoader(crops, batch_sampler=batches, collate_fn=collate, num_workers=2, multiprocessing_context=method)
+    seen = []
+    for batch in loaded:
+        seen += batch["index"].tolist()
+        for k, image in zip(batch["index"].tolist()[:2], batch["image"], strict=False):
+            assert torch.equal(image, crops[k]["image"])
+    assert sorted(seen) == list(range(101))
+
+
+def test_locality_batches_differ_by_epoch_and_may_drop_the_last(sampler, table):
+    batches = LocalityBatches(CropDataset(sampler, table), 16, seed=1)
+    first = list(batches)
+    assert len(first) == len(batches) == 7
+    batches.set_epoch(1)
+    assert list(batches) != first
+    batches.set_epoch(0)
+    assert list(batches) == first
+    assert len(list(LocalityBatches(CropDataset(sampler, table), 16, drop_last=True))) == 6
