@@ -87,5 +87,10 @@ class LookUp:
     def time_touching(self, edge: int, space: str) -> None:
         self.table.touching(1, self.window, self.warp)
 
+    def time_touching_first(self, edge: int, space: str) -> None:
+        """Boxes are moved to the space, too."""
+        self.table.kept.clear()
+        self.table.touching(1, self.window, self.warp)
+
     def track_found(self, edge: int, space: str) -> int:
         return len(self.table.touching(1, self.window, self.warp)[0])

@@ -160,6 +160,12 @@ class _Guarded:
         self._turn.check()
         return self._source.read(window)
 
+    def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
+        """The frames of a video; see `streaming.Stream`."""
+        for block in cast(Any, self._source).blocks(length):
+            self._turn.check()
+            yield block
+
 
 @contextmanager
 def _bar(total: int, progress: bool, doing: str) -> Iterator[Callable[[], object]]:

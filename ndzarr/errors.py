@@ -63,6 +63,10 @@ class CategoryError(NdzarrError, ValueError):
     """Categories do not form a tree, or scores, targets or names do not fit them."""
 
 
+class DamagedVideoWarning(UserWarning):
+    """A video is damaged or ends too soon: what decodes of it is used, and its store's metadata say the same."""
+
+
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """
     The end of an error message: the nearest known name and all the known ones.

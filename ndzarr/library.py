@@ -10,55 +10,37 @@ A `Library` is a directory of pyramids, one per source and way of reading it.
 3. What is not there is made by whoever gets the lock of its key; all others wait for it.  The system takes locks from
    processes that die.  Until it is complete a store is hidden (`pyramid.publish`); a damaged one is made again.
 
-A Zarr store, or a URL, that is given as a source is opened where it is.
+A Zarr store, or a URL, that is given as a source is opened where it is; so is a file that is efficiently tiled
+(`inplace.policy`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ndzarr import batch, inventory
-from ndzarr.errors import MissingError, OptionError, SourceError, WriteError
+from ndzarr.errors import MissingError, SourceError, StoreError, WriteError
+from ndzarr.inplace.overviews import side_store
+from ndzarr.inplace.policy import agreeing, checked, where_it_lies
 from ndzarr.inventory import MALFORMED, Entry
 from ndzarr.locks import holding, lock_of
 from ndzarr.pyramid.layout import Encoding
-from ndzarr.pyramid.metadata import SCHEMA
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.publish import discard, explained
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.request import Request, as_request, in_place, settle, signature
+from ndzarr.slot import Slot, default_root, slot
 
 __all__ = ["Entry", "Library", "Request", "default_root"]
 
 MAX_OPEN = 512
 """Pyramids that a library keeps open."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where the store of a request is, or will be."""
-
-    store: Path
-    origin: dict[str, Any]
-    """What the store must say of its source: path, size, mtime_ns and key."""
-
-
-def default_root() -> Path:
-    """`$NDZARR_CACHE`, else `ndzarr` in the user's cache directory (`$XDG_CACHE_HOME`, else ~/.cache)."""
-    if own := os.environ.get("NDZARR_CACHE"):
-        return Path(own).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(cache if os.path.isabs(cache) else Path.home() / ".cache") / "ndzarr"
 
 
 class Library:
@@ -74,6 +56,7 @@ class Library:
         encoding: Encoding | None = None,
         max_pixels: int | None = None,
         max_open: int = MAX_OPEN,
+        transcode: str = "auto",
     ) -> None:
         """
         Take a directory, which is made when something is written to it.
@@ -88,6 +71,9 @@ class Library:
             Refuse larger images; see `ndzarr.transcode`.
         max_open
             Keep so many pyramids open.
+        transcode
+            'auto': files that are efficiently tiled are read where they lie; 'always': all are transcoded; 'never': none
+            is.  See docs/in-place.md.
         """
         self.root = Path(os.path.abspath(default_root() if root is None else root))
         """Where the stores are."""
@@ -95,6 +81,8 @@ class Library:
         """How they are encoded."""
         self.max_pixels = max_pixels
         self.max_open = max_open
+        self.transcode = checked(transcode)
+        """Which sources are transcoded."""
         self._open: OrderedDict[Request, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._begun = False
 
@@ -102,7 +90,7 @@ class Library:
         return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open)
+        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode)
 
     def pyramid(
         self,
@@ -114,7 +102,8 @@ class Library:
         nodata: float | None = None,
     ) -> Pyramid:
         """
-        The pyramid of a source, transcoded now if it is not there or was made from another version of the file.
+        The pyramid of a source: the file itself where it is efficiently tiled, else a store, transcoded now if it is not
+        there or was made from another version of the file.
 
         Where it is open already, that costs one look at the file's time of modification.
 
@@ -129,6 +118,8 @@ class Library:
         ------
         SourceError, MissingError
             The file cannot be used.
+        StoreError
+            It cannot be read where it lies, and is not to be transcoded.
         WriteError
             The library's directory cannot be written, or the disk is full.
         """
@@ -182,16 +173,27 @@ class Library:
         failures = []
         for request in dict.fromkeys(requests):
             try:
-                slot = None if in_place(request.path) else self._slot(request)
-            except (SourceError, MissingError) as error:
+                store, make = self._missing(request)
+            except (SourceError, MissingError, StoreError) as error:
                 failures.append(batch.Failure(request.path, error))
                 continue
-            if slot is not None and not os.path.exists(f"{slot.store}/zarr.json"):
-                tasks[slot.store] = batch.Task(request.path, partial(self._make, slot, request))
+            if make is not None:
+                tasks[store] = batch.Task(request.path, make)
         failures += batch.run(list(tasks.values()), workers, progress)
         if failures:
             order = [request.path for request in requests]
             raise batch.BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
+
+    def _missing(self, request: Request) -> tuple[Path, Callable[[batch.Turn], Any] | None]:
+        """(store of a request, what makes it); nothing makes what is there, or need not be there."""
+        if in_place(request.path):
+            return self.root, None
+        if (pyramid := self._where_it_lies(request)) is not None:
+            side = side_store(pyramid)
+            return (self.root, None) if side is None or side.made else (side.path, lambda turn: side.make())
+        found = self._slot(request)
+        there = os.path.exists(f"{found.store}/zarr.json")
+        return found.store, None if there else partial(self._make, found, request)
 
     def entries(self) -> Iterator[Entry]:
         """Everything in the library, by name; files and stores that it did not make are left out."""
@@ -216,11 +218,17 @@ class Library:
 
     def _resolve(self, request: Request) -> Pyramid:
         if in_place(request.path):
-            return _agreeing(open_pyramid(request.path), request)
-        slot = self._slot(request)
-        return self._find(slot) or self._make(slot, request)
+            return agreeing(open_pyramid(request.path), request)
+        if (pyramid := self._where_it_lies(request)) is not None:
+            return pyramid
+        found = self._slot(request)
+        return self._find(found) or self._make(found, request)
 
-    def _slot(self, request: Request) -> _Slot:
+    def _where_it_lies(self, request: Request) -> Pyramid | None:
+        """The pyramid of a file that is not transcoded; None for all others."""
+        return where_it_lies(request, self.transcode, self.encoding, self.max_pixels, self.root)
+
+    def _slot(self, request: Request) -> Slot:
         real = os.path.realpath(request.path)
         try:
             found = os.stat(real)
@@ -230,13 +238,9 @@ class Library:
             raise SourceError(
                 f"{request.path}: it cannot be looked at ({error.strerror}); check its permissions"
             ) from error
-        origin = {"path": real, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
-        told = [SCHEMA, origin, request[1:], self.encoding.as_json()]
-        key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-        stem = re.sub(r"[^\w.-]", "_", Path(real).stem, flags=re.ASCII)[:64]
-        return _Slot(self.root / f"{stem}-{key}.zarr", {**origin, "key": key})
+        return slot(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
 
-    def _find(self, slot: _Slot) -> Pyramid | None:
+    def _find(self, slot: Slot) -> Pyramid | None:
         """The pyramid, if it is there and undamaged."""
         try:
             pyramid = open_pyramid(slot.store)
@@ -245,7 +249,7 @@ class Library:
         except (MissingError, *MALFORMED):
             return None
 
-    def _make(self, slot: _Slot, request: Request, turn: batch.Turn | None = None) -> Pyramid:
+    def _make(self, slot: Slot, request: Request, turn: batch.Turn | None = None) -> Pyramid:
         self._begin()
         with holding(lock_of(slot.store), None if turn is None else turn.check):
             pyramid = self._find(slot)  # made by another meanwhile?
@@ -269,7 +273,7 @@ class Library:
             inventory.sweep(self.root)
             self._begun = True
 
-    def _write(self, slot: _Slot, request: Request, turn: batch.Turn | None) -> None:
+    def _write(self, slot: Slot, request: Request, turn: batch.Turn | None) -> None:
         from ndzarr.sources.open import open_source
         from ndzarr.transcoding import write_pyramid
 
@@ -286,15 +290,3 @@ class Library:
             if os.path.abspath(request.path) == real:
                 raise
             raise SourceError(f"{request.path}, which is {error}") from error
-
-
-def _agreeing(pyramid: Pyramid, request: Request) -> Pyramid:
-    """A pyramid that was not made for a request; an error if the request says something else than it does."""
-    for option, own in (("axes", "".join(pyramid.dims)), ("channels", pyramid.channels), ("nodata", pyramid.nodata)):
-        asked = getattr(request, option)
-        if asked is not None and asked != own and not (asked != asked and own != own):
-            raise OptionError(
-                f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}, and is taken as "
-                f"it is; leave it out, or transcode the store"
-            )
-    return pyramid

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -16,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ndzarr.errors import SourceError
+from ndzarr.errors import DamagedVideoWarning, SourceError
 from ndzarr.geometry import levels as geometry
 from ndzarr.pyramid import metadata
 from ndzarr.pyramid.layout import Encoding, chunks_option, layout
@@ -28,6 +29,7 @@ from ndzarr.pyramid.reduce import reducer
 from ndzarr.pyramid.volume import halve
 from ndzarr.pyramid.writer import PyramidWriter
 from ndzarr.sources.source import Source
+from ndzarr.streaming import as_stream, write_stream
 
 BAND_BYTES = 16 << 20
 """Pixels read at a time, at least one band of the source."""
@@ -47,6 +49,10 @@ def transcode(
     access: str = "frames",
     reduce: str = "yx",
     stack: str = "t",
+    start: float | None = None,
+    stop: float | None = None,
+    step: int = 1,
+    size: tuple[int, int] | float | None = None,
     overwrite: bool = False,
     progress: bool = False,
     workers: int | None = None,
@@ -58,8 +64,9 @@ def transcode(
     Parameters
     ----------
     source
-        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a Zarr array, or a
-        numpy, dask, xarray or Zarr array; or a list of them, or a pattern such as 'frames/*.png', that become one.
+        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video (anything
+        that FFmpeg decodes; see docs/videos.md), of a Zarr array, or a numpy, dask, xarray or Zarr array; or a list of
+        them, or a pattern such as 'frames/*.png', that become one.
     dest
         Directory of the store to make; conventionally ends in .zarr.
     preset
@@ -69,7 +76,7 @@ def transcode(
     axes
         Meaning of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
     channels
-        Names of the channels, where the source's own are not wanted.
+        Names of the channels, where the source's own are not wanted.  A video is converted to 'gray' or 'rgb'.
     nodata
         Value of pixels that hold no data; the source's own if it states one.
     orient
@@ -83,6 +90,12 @@ def transcode(
         The axes that levels halve: 'yx', or 'zyx' for volumes whose planes are as close as their pixels.
     stack
         What the images of a list are: frames, 't', or planes, 'z'.
+    start, stop
+        Of a video, take the frames that are shown at or after `start` and before `stop`, in seconds of its own clock.
+    step
+        Of those frames, take every so many.
+    size
+        (height, width) of the frames of a video in pixels, or how many times as large as they are.
     overwrite
         Replace `dest` if it exists, once the new store is complete.
     progress
@@ -104,6 +117,11 @@ def transcode(
         `dest` exists.
     WriteError
         `dest` cannot be written, or the disk is full; nothing is left of it.
+
+    Warns
+    -----
+    DamagedVideoWarning
+        Frames of a video do not decode, or it ends too soon; the others were written.
     """
     from ndzarr.sources.open import open_source
 
@@ -111,7 +129,17 @@ def transcode(
     target = Path(os.path.abspath(dest))
     refuse_existing(target, overwrite)
     with open_source(
-        source, axes=axes, channels=channels, nodata=nodata, orient=orient, max_pixels=max_pixels, stack=stack
+        source,
+        axes=axes,
+        channels=channels,
+        nodata=nodata,
+        orient=orient,
+        max_pixels=max_pixels,
+        stack=stack,
+        start=start,
+        stop=stop,
+        step=step,
+        size=size,
     ) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
     return open_pyramid(target)
@@ -145,28 +173,39 @@ def write_pyramid(
         The source cannot be read, or its file was changed meanwhile; nothing was written.
     """
     origin = identity(source.name) if origin is None else origin
-    about = describe(source, encoding, origin)
-    levels = level_shapes(source, encoding)
+    stream = as_stream(source)
+    levels = level_shapes(source, encoding) if stream is None else []
     volume = "z" in encoding.reduce and "z" in source.dims
     plain = reducer(source.dtype, encoding.kind, source.nodata, volume)
 
     def reduce(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
         return plain(image, level + number)
 
-    with publishing(dest, overwrite) as work:
-        with (
-            PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer,
-            _bar(source, progress) as bar,
-        ):
-            for block, window in _bands(source, levels[0]):
-                rows = source.read(window)
-                writer.write(block, rows)
-                bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
-            writer.finish()
+    with publishing(dest, overwrite) as work, _bar(source, progress) as bar:
+        if stream is not None:
+            frame = stream.expected_shape[1:]
+            levels = write_stream(
+                stream,
+                lambda t: level_shapes(source, encoding, (t, *frame)),
+                lambda levels: PyramidWriter(work, levels, reduce, workers),
+                BAND_BYTES,
+                bar.update,
+            )
+        else:
+            with PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer:
+                for block, window in _bands(source, levels[0]):
+                    rows = source.read(window)
+                    writer.write(block, rows)
+                    bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
+                writer.finish()
         if volume:
             halve(work, levels, reduce, workers)
-        metadata.write(work, about, levels, [display(source.dtype)] * len(source.channels))
         _refuse_changed(origin)
+        about = describe(source, encoding, origin)
+        limits = display(source.dtype, source.metadata.get("bits"))
+        metadata.write(work, about, levels, [limits] * len(source.channels))
+    if stream is not None and stream.trouble:
+        warnings.warn(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning, stacklevel=2)
 
 
 def describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
@@ -198,12 +237,19 @@ def _refuse_changed(origin: Mapping[str, Any]) -> None:
         raise SourceError(f"{origin['path']}: was changed while it was read; transcode it once it is complete")
 
 
-def level_shapes(source: Source, encoding: Encoding) -> list[LevelShape]:
-    """The levels that a source gets, from native to coarsest; `OptionError` where a preset cannot hold its pixels."""
-    height, width = source.shape[-2:]
+def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | None = None) -> list[LevelShape]:
+    """
+    The levels that a source gets, from native to coarsest; `OptionError` where a preset cannot hold its pixels.
+
+    Parameters
+    ----------
+    native
+        Shape of the native level, where it is not that of the source.
+    """
+    native = source.shape if native is None else native
     out = []
-    for k in range(geometry.count(height, width)):
-        shape = geometry.shape_at(k, source.dims, source.shape, encoding.reduce)
+    for k in range(geometry.count(*native[-2:])):
+        shape = geometry.shape_at(k, source.dims, native, encoding.reduce)
         factors = tuple(2**k if d in encoding.reduce else 1 for d in source.dims)
         out.append(LevelShape(shape, layout(source.dims, shape, source.dtype, encoding), factors))
     return out
@@ -225,8 +271,10 @@ def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...],
             yield start, {**window, "y": slice(y, min(y + rows, lengths["y"]))}
 
 
-def display(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The range of values that viewers show."""
+def display(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
+    """The range of values that viewers show; of so many bits where not all of the type's are used."""
+    if bits is not None and dtype.kind == "u":
+        return 0.0, float(2**bits - 1)
     if dtype.kind in "iu":
         return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
     return 0.0, 1.0
@@ -250,6 +298,8 @@ def _bar(source: Source, progress: bool) -> Any:
         return _NoBar()
     from tqdm.auto import tqdm
 
-    total = prod(source.shape) // max(1, source.shape[-1])
+    stream = as_stream(source)
+    shape = source.shape if stream is None else stream.expected_shape
+    total = prod(shape) // max(1, shape[-1]) or None
     name = os.path.basename(source.name)
     return tqdm(total=total, unit="row", unit_scale=True, desc=name, leave=False, delay=1)

@@ -48,3 +48,31 @@ def batches(draw):
     if same and draw(st.booleans()):
         options["scale"] = draw(st.sampled_from([0.25, 0.61, 2]))
     return targets, {key: value for key, value in options.items() if value is not None}
+
+
+@st.composite
+def tables(draw):
+    """(a table whose rows differ in image and window alone, options)."""
+    import pandas
+
+    group = draw(st.sampled_from(["rgb", "grey", "dem"]))
+    n = draw(st.integers(1, 7))
+    number = st.floats(-30, 150) if draw(st.booleans()) else st.integers(-30, 150)
+    gids = [target["gid"] for target in GROUPS[group]]
+    columns = {
+        "gid": draw(st.lists(st.sampled_from(gids), min_size=n, max_size=n)),
+        "cx": draw(st.lists(number, min_size=n, max_size=n)),
+        "cy": draw(st.lists(number, min_size=n, max_size=n)),
+        "width": draw(st.floats(1, 60)),
+        "height": draw(st.one_of(st.integers(1, 60), st.lists(st.floats(1, 60), min_size=n, max_size=n))),
+    }
+    columns |= draw(st.sampled_from([{}, {"kind": "positive"}, {"scale": 2.0}, {"channels": None}, {"pad": 3}]))
+    options = {
+        "nodata": draw(st.sampled_from([None, "ma", "float", "fill"])),
+        "visible_thresh": draw(st.sampled_from([0.0, 0.4])),
+        "clip": draw(st.booleans()),
+        "window_dims": draw(st.sampled_from([None, "square", (20, 30)])),
+    }
+    if "scale" not in columns:
+        options |= draw(st.sampled_from([{}, {"scale": 0.7}, {"output_dims": (9, 11)}]))
+    return pandas.DataFrame(columns), {key: value for key, value in options.items() if value is not None}

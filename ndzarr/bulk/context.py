@@ -18,10 +18,10 @@ from ndzarr.sampler.sample import Context
 class BatchContext:
     """Where the samples of a batch came from, in the order in which it was loaded."""
 
-    members: tuple[Any, ...]
-    """The `Member`s, or, once it was pickled, `Known` ones."""
-    mask_dims: tuple[tuple[str, ...] | None, ...]
-    """Axes of the mask of each sample; None where it has none."""
+    members: Any
+    """The `Member`s by position, or, once they were pickled, `Known` ones."""
+    mask_dims: tuple[tuple[str, ...] | None, ...] | None
+    """Axes of the mask of each sample, None where it has none; None for a lazy batch, of which nothing was read."""
 
     @classmethod
     def of(cls, members: Sequence[Member], mask_dims: Sequence[tuple[str, ...] | None]) -> BatchContext:
@@ -34,6 +34,8 @@ class BatchContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the sampler: what is sent to another process is what the samples know themselves."""
+        if self.mask_dims is None:
+            return BatchContext, (self.members, None)
         return BatchContext, (tuple([Known.of(m) for m in self.members]), self.mask_dims)
 
 
@@ -104,6 +106,8 @@ class BatchAccessor:
         """
         One sample, as `load_sample` returns it: in its own size, with its own coordinates and annotations.
 
+        That of a lazy batch is read now.
+
         Raises
         ------
         TargetError
@@ -113,7 +117,10 @@ class BatchAccessor:
         if not -len(numbers) <= i < len(numbers):
             raise TargetError(f"sample {i} does not exist; the batch has {len(numbers)}")
         k = numbers[i]
-        member, mask_dims = self._context.members[k], self._context.mask_dims[k]
+        member = self._context.members[k]
+        if self._context.mask_dims is None:
+            return _read_alone(member)
+        mask_dims = self._context.mask_dims[k]
         one = self._batch[["image", "valid"] if "valid" in self._batch else ["image"]]
         one = one.isel(sample=i) if "sample" in one.dims else one
         cut = {d: slice(n) for d, n in zip(member.dims, member.shape, strict=True)}
@@ -123,3 +130,9 @@ class BatchAccessor:
         valid = one["valid"].variable
         valid = valid.isel({d: 0 if d not in mask_dims else cut[d] for d in valid.dims})
         return member.label(image, np.ascontiguousarray(valid.transpose(*mask_dims).values))  # type: ignore[no-any-return]
+
+
+def _read_alone(member: Member) -> xarray.Dataset:
+    image = np.empty(member.shape, member.dtype)
+    [mask] = member.read([member], [image])
+    return member.label(image, None if mask is None else mask[1])

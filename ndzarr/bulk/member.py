@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from ndzarr.errors import TargetError
+from ndzarr.geometry.affine import IDENTITY
 from ndzarr.labels.window import compact_mask, picked
 from ndzarr.labels.window import label as label_window
 from ndzarr.pyramid.region import Crop, read_crops
-from ndzarr.sampler.annotations import Found, Lookup, find
-from ndzarr.sampler.assembly import Composition, read
+from ndzarr.sampler.annotations import AnnotationTable, Found, Lookup, find
+from ndzarr.sampler.assembly import Composition, read, uncertain
 from ndzarr.sampler.sample import Context, label, times
 from ndzarr.sampler.scene import Scene
 from ndzarr.sampler.target import Target
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 Mask: TypeAlias = "tuple[tuple[str, ...], np.ndarray[Any, Any]] | None"
 """Where pixels are real, with its axes; None where all of them are."""
+
+Lacking: TypeAlias = Literal["nothing", "planes", "channels"]
+"""Which pixels may not be real: none, the same of all channels, or others of other channels."""
 
 Labeller: TypeAlias = "tuple[Callable[[Context, Any, np.ndarray[Any, Any], Any], xarray.Dataset], Any]"
 """Makes the Dataset of a sample of its context, the second item, its pixels and its mask."""
@@ -86,6 +90,21 @@ class Member(Protocol):
         """Its annotations; None where none are looked up."""
 
     @property
+    def parsed(self) -> Target:
+        """What was asked for."""
+
+    @property
+    def lacking(self) -> Lacking:
+        """Which of its pixels may not be real, as far as can be known without reading it."""
+
+    def whole(self, name: Any) -> tuple[int, int] | None:
+        """(height, width) of an image, or of a named pyramid, of which every pixel is real; None if some may not be."""
+
+    @property
+    def annotation_table(self) -> AnnotationTable | None:
+        """The annotations of its dataset; None where none are looked up."""
+
+    @property
     def labeller(self) -> Labeller:
         """Puts names on its pixels, without the sampler."""
 
@@ -113,6 +132,7 @@ class CocoMember:
 
     sampler: CocoSampler
     given: Mapping[str, Any]
+    """The target as it was given."""
     parsed: Target
     composition: Composition
     lookup: Lookup
@@ -187,6 +207,33 @@ class CocoMember:
     def context(self) -> Context:
         """What the accessor of the sample knows."""
         return self.sampler.context(self.given, self.parsed, self.scene, self.lookup)
+
+    @property
+    def lacking(self) -> Lacking:
+        """Which of its pixels may not be real, as far as can be known without reading it."""
+        c, frames = self.composition, len(self.scene.frames)
+        if uncertain(c):
+            return "channels"
+        if c.complete:
+            return "planes" if self.scene.nodata == "ma" else "nothing"
+        return (
+            "planes" if len(c.pieces) == frames and all(p.number == len(c.channels) for p in c.pieces) else "channels"
+        )
+
+    def whole(self, name: Any) -> tuple[int, int] | None:
+        """(height, width) of an image that one file covers exactly."""
+        frame = self.sampler.frame(name)
+        if len(frame.assets) != 1 or frame.assets[0].nodata is not None:
+            return None
+        [asset] = frame.assets
+        if asset.size is None or asset.size != frame.size or not np.array_equal(asset.to_image, IDENTITY):
+            return None
+        return asset.size[1], asset.size[0]
+
+    @property
+    def annotation_table(self) -> AnnotationTable | None:
+        """The annotations of its dataset; None where none are looked up."""
+        return self.sampler.annotations if self.lookup.wanted else None
 
     @property
     def labeller(self) -> Labeller:
@@ -311,6 +358,23 @@ class NamedMember:
     def context(self) -> Context:
         """What the accessor of the sample knows."""
         return self.sampler.context(self.given, self.parsed, self.crop)
+
+    @property
+    def lacking(self) -> Lacking:
+        """Which of its pixels may not be real, as far as can be known without reading it."""
+        if self.crop.pyramid.nodata is not None:
+            return "channels"
+        return "planes" if self.crop.region.padded else "nothing"
+
+    def whole(self, name: Any) -> tuple[int, int] | None:
+        """(height, width) of a pyramid without nodata."""
+        pyramid = self.sampler.pyramid(name)
+        return None if pyramid.nodata is not None else (pyramid.shape[-2], pyramid.shape[-1])
+
+    @property
+    def annotation_table(self) -> None:
+        """Pyramids have no annotations."""
+        return None
 
     @property
     def labeller(self) -> Labeller:

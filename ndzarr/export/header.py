@@ -176,8 +176,9 @@ def names_tag(names: Sequence[str]) -> tuple[Any, ...]:
     """GDAL's tag with a description of every band."""
     from xml.sax.saxutils import escape
 
+    # Escaped twice, since GDAL does so, and undoes it twice.
     items = "".join(
-        f'  <Item name="DESCRIPTION" sample="{i}" role="description">{escape(name)}</Item>\n'
+        f'  <Item name="DESCRIPTION" sample="{i}" role="description">{escape(escape(name))}</Item>\n'
         for i, name in enumerate(names)
     )
     return (_METADATA, _ASCII, 0, f"<GDALMetadata>\n{items}</GDALMetadata>\n".encode(), True)

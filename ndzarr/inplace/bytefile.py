@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,9 @@ class FileId(NamedTuple):
         try:
             self.compare(os.stat(self.path))
         except OSError as error:
-            raise StoreError(f"{self.path}: the file is gone ({error.strerror}); open it again once it is back") from error
+            raise StoreError(
+                f"{self.path}: the file is gone ({error.strerror}); open it again once it is back"
+            ) from error
 
     def compare(self, now: os.stat_result) -> None:
         """Raise `StoreError` if this is another file."""
@@ -118,9 +121,9 @@ class _Descriptor:
         self.fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
         file.compare(os.fstat(self.fd))
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "fd"):
-            os.close(self.fd)
+            close(self.fd)
 
 
 class _Descriptors(dict[FileId, _Descriptor]):

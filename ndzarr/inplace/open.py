@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.pyramid import Pyramid
+from ndzarr.sources.sniff import HEAD, is_video
 
 if TYPE_CHECKING:
     from ndzarr.inplace.reading import Reading
@@ -29,7 +30,8 @@ def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     path
         Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
         single array.  URLs (s3://, https://) need the extra `remote` and are read by zarr-python.  Or a TIFF file with
-        tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.
+        tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as
+        far as each window needs it; see docs/videos.md.
     cache_bytes
         Keep so many bytes of decoded chunks between reads; 0 keeps none.
 
@@ -67,7 +69,7 @@ def file_kind(path: str) -> str | None:
     head = _head(path)
     if head[:4] in _TIFF:
         return "TIFF"
-    return None
+    return "video" if is_video(head) else None
 
 
 def open_file(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
@@ -88,6 +90,10 @@ def open_file(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     DamagedError
         It is truncated or damaged.
     """
+    if file_kind(path) == "video":
+        from ndzarr.inplace.video.open import open_video
+
+        return open_video(path, reading, cache_bytes)
     from ndzarr.inplace.tiff.open import open_tiff
 
     return open_tiff(path, reading, cache_bytes)
@@ -102,7 +108,7 @@ def _head(path: str) -> bytes:
     except (OSError, ValueError):
         return b""
     try:
-        return os.read(fd, 64)
+        return os.read(fd, HEAD)
     except OSError:
         return b""
     finally:

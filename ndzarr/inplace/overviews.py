@@ -10,10 +10,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -29,8 +26,9 @@ from ndzarr.inplace.bytefile import FileId
 from ndzarr.plan.plan import plan_reads
 from ndzarr.pyramid.execute import execute
 from ndzarr.pyramid.layout import Encoding, Layout, layout
-from ndzarr.pyramid.metadata import SCHEMA
+from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import Reducer, reducer
+from ndzarr.slot import Slot, default_root, slot
 
 IN_MEMORY = 16 << 20
 """Decoded bytes of the coarsest level of a file up to which the levels above it are made in memory."""
@@ -155,21 +153,16 @@ class SideStore:
         return layout(self.base.dims, self.base.shape(step), self.base.array.dtype, self.encoding)
 
     @property
-    def origin(self) -> dict[str, Any]:
-        """What the store says of its source."""
+    def slot(self) -> Slot:
+        """Where it is, and what it says of its source."""
         file, base = self.base.file, self.base
-        origin = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns}
-        told = [SCHEMA, origin, "levels above", base.power, list(base.array.shape), repr(base.asked), base.kind]
-        key = hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        return {**origin, "key": key}
+        told = ["levels above", base.power, list(base.array.shape), repr(base.asked), base.kind]
+        return slot(base.cache or default_root(), file.path, file.size, file.mtime_ns, *told)
 
     @property
     def path(self) -> Path:
         """Where it is."""
-        from ndzarr.library import default_root
-
-        stem = re.sub(r"[^\w.-]", "_", Path(self.base.file.path).stem, flags=re.ASCII)[:64]
-        return (self.base.cache or default_root()) / f"{stem}-{self.origin['key']}.zarr"
+        return self.slot.store
 
     @property
     def made(self) -> bool:
@@ -177,8 +170,12 @@ class SideStore:
         return self._arrays is not None or (self.path / "zarr.json").exists()
 
     def array(self, step: int) -> Any:
+        """The array of the level `step` above the base; raises as `make`."""
+        return self.make()[step - 1]
+
+    def make(self) -> list[Any]:
         """
-        The array of the level `step` above the base.
+        Its arrays, made now if they are not there.
 
         Raises
         ------
@@ -186,30 +183,30 @@ class SideStore:
             The cache directory cannot be written.
         """
         if self._arrays is None:
-            self._arrays = self._find() or self._make()
-        return self._arrays[step - 1]
+            self._arrays = self._find() or self._write()
+        return self._arrays
 
     def _find(self) -> list[Any] | None:
         """Its arrays, if it is there and undamaged."""
         from ndzarr.inventory import MALFORMED
         from ndzarr.pyramid.open import open_pyramid
 
-        origin = self.origin
+        where = self.slot
         try:
-            pyramid = open_pyramid(self.path)
+            pyramid = open_pyramid(where.store)
             source = pyramid.attrs["ndzarr"]["source"]
-            if all(source[name] == value for name, value in origin.items()):
+            if all(source[name] == value for name, value in where.origin.items()):
                 return [level.array for level in pyramid.levels]
         except (MissingError, *MALFORMED):
             pass
         return None
 
-    def _make(self) -> list[Any]:
+    def _write(self) -> list[Any]:
         from ndzarr.locks import holding, lock_of
         from ndzarr.pyramid.publish import discard, explained
         from ndzarr.transcoding import write_pyramid
 
-        path = self.path
+        path, origin = self.slot.store, self.slot.origin
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with holding(lock_of(path)):
@@ -218,11 +215,17 @@ class SideStore:
             if os.path.lexists(path):
                 discard(path)
             half = Half(self.base)
-            write_pyramid(half, path, self.encoding, origin=self.origin, number=self.base.power + 1)
+            write_pyramid(half, path, self.encoding, origin=origin, number=self.base.power + 1)
             self.base.file.check()
         made = self._find()
         assert made is not None
         return made
+
+
+def side_store(pyramid: Pyramid) -> SideStore | None:
+    """The store of the levels of a pyramid that its file does not have, if they are not kept in memory."""
+    array = pyramid.levels[-1].array
+    return array.store if isinstance(array, StoredLevel) else None
 
 
 class StoredLevel:
@@ -232,7 +235,7 @@ class StoredLevel:
     fill: Any = 0
 
     def __init__(self, store: SideStore, step: int) -> None:
-        self._store, self._step, base = store, step, store.base
+        self.store, self._step, base = store, step, store.base
         found = store.layout(step)
         self.name = f"{base.file.path}, made level {base.power + step}"
         self.shape, self.dtype = base.shape(step), base.array.dtype
@@ -241,22 +244,22 @@ class StoredLevel:
     @property
     def engine(self) -> str:
         """Where it is."""
-        name = os.path.basename(self._store.base.file.path)
-        return f"levels of {name} in the cache" + ("" if self._store.made else ", still to be made")
+        name = os.path.basename(self.store.base.file.path)
+        return f"levels of {name} in the cache" + ("" if self.store.made else ", still to be made")
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """What identifies a chunk in caches."""
-        return (str(self._store.path), self._step, chunk)
+        return (str(self.store.path), self._step, chunk)
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
         """Bytes of a chunk; None if the store is not made yet."""
-        return int(self._store.array(self._step).encoded_size(chunk)) if self._store.made else None
+        return int(self.store.array(self._step).encoded_size(chunk)) if self.store.made else None
 
     def decode(
         self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
     ) -> bool:
         """Decode a chunk; the store is made if it is not there."""
-        return bool(self._store.array(self._step).decode(chunk, out, wanted))
+        return bool(self.store.array(self._step).decode(chunk, out, wanted))
 
 
 class Half:

@@ -127,6 +127,11 @@ class ShardWriter:
         self._left -= 1
         return self._left == 0
 
+    def expect_fewer(self, number: int) -> bool:
+        """Take back so many of the chunks that were to come; True if that completes it."""
+        self._left -= number
+        return self._left == 0
+
     def finish(self) -> None:
         """Append the index and close the file."""
         index = self._index.tobytes()

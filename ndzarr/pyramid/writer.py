@@ -14,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
@@ -77,6 +78,27 @@ class PyramidWriter:
         self._first.check(block, rows)
         self._first.push(block, rows)
 
+    def end(self, length: int) -> None:
+        """
+        Say how long the first axis is, where that was not known: any number that is large enough was given then.
+
+        To be called before the last block is written, whose length need not be that of a chunk.
+        """
+        level: LevelWriter | None = self._first
+        while level is not None:
+            level.end(length)
+            level = level.next
+
+    @property
+    def levels(self) -> list[LevelShape]:
+        """The levels, as long as they are known to be by now."""
+        level: LevelWriter | None = self._first
+        out = []
+        while level is not None:
+            out.append(level.shape)
+            level = level.next
+        return out
+
     def finish(self) -> None:
         """Write what is still under way; raises what an encoder raised, and `SourceError` if rows are missing."""
         while self._queue:
@@ -107,7 +129,7 @@ class LevelWriter:
         self._writer = writer
         self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]]]] = {}
         self._shards: dict[Position, ShardWriter] = {}
-        self._left = prod(-(-n // c) for n, c in zip(level.shape, level.layout.chunks, strict=True))
+        self._left = self._chunks()
 
     def check(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
         """Raise `SourceError` for rows that cannot be part of the level."""
@@ -182,6 +204,25 @@ class LevelWriter:
         if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), encoded):
             file.finish()
             del self._shards[shard]
+
+    @property
+    def shape(self) -> LevelShape:
+        """The level, as long as it is known to be."""
+        return self._level
+
+    def end(self, length: int) -> None:
+        """Make the first axis shorter; shards that were waiting for more than will come are complete."""
+        before = {shard: self._expected(shard) for shard in self._shards}
+        self._left -= self._chunks()
+        self._level = replace(self._level, shape=(length, *self._level.shape[1:]))
+        self._left += self._chunks()
+        for shard, expected in before.items():
+            if self._shards[shard].expect_fewer(expected - self._expected(shard)):
+                self._shards.pop(shard).finish()
+
+    def _chunks(self) -> int:
+        """Chunks of the whole level."""
+        return prod(-(-n // c) for n, c in zip(self._level.shape, self._level.layout.chunks, strict=True))
 
     def _expected(self, shard: Position) -> int:
         """Chunks of the array that lie in a shard."""

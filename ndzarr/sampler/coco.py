@@ -54,6 +54,9 @@ class CocoSampler(NdsamplerNames):
         size and time of modification, so datasets may share a directory.
     preset
         How sources are encoded; see `ndzarr.transcode`.
+    transcode
+        'auto': files that are efficiently tiled (COGs) are read where they lie, all others are transcoded; 'always';
+        'never'.  See docs/in-place.md.
 
     Examples
     --------
@@ -67,10 +70,14 @@ class CocoSampler(NdsamplerNames):
     (3, 100, 100)
     """
 
-    def __init__(self, dset: Any, workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast") -> None:
+    def __init__(
+        self, dset: Any, workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast", transcode: str = "auto"
+    ) -> None:
         self.dset = coerce(dset)
         """The `kwcoco.CocoDataset`."""
-        self.library = Library(Path(workdir) if workdir is not None else default_root(), Encoding(preset))
+        self.library = Library(
+            Path(workdir) if workdir is not None else default_root(), Encoding(preset), transcode=transcode
+        )
         """Where the pyramids are."""
         self._dataset = Dataset(self.dset)
 
@@ -203,6 +210,45 @@ class CocoSampler(NdsamplerNames):
 
         return load_batch(self, targets, Lookup(with_annots, annot_ids, visible_thresh, clip), sizes, keys)
 
+    def lazy_batch(
+        self,
+        targets: ManyTargets | Rows,
+        batch_size: int = 64,
+        *,
+        with_annots: bool | str | Sequence[str] = True,
+        annot_ids: Sequence[Any] | None = None,
+        visible_thresh: float = 0.0,
+        clip: bool = False,
+        sizes: Sizes = "pad",
+        **keys: Any,
+    ) -> xarray.Dataset:
+        """
+        The Dataset of `load_batch`, dask-backed: nothing is read before it is computed, by one task per batch.
+
+        Parameters
+        ----------
+        batch_size
+            Samples that are read together: dask chunks along `sample`.
+        targets, with_annots, annot_ids, visible_thresh, clip, sizes
+            As for `load_batch`.  A table whose rows differ in image and window alone costs a microsecond a row.
+
+        Returns
+        -------
+        As `load_batch`; `valid` is there wherever it may be needed, which only reading tells for sure.
+
+        Raises
+        ------
+        TargetError
+            As `load_batch`; also when it is computed, if images have other channels or dtypes than the first.
+        """
+        from ndzarr.bulk.lazy import lazy_batch
+
+        lookup = Lookup(with_annots, annot_ids, visible_thresh, clip)
+        return lazy_batch(self, targets, batch_size, lookup, sizes, keys)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return type(self).__name__, self.hashid, os.fspath(self.library.root)
+
     def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup) -> list[CocoMember]:
         """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
         from ndzarr.bulk.member import CocoMember, batchable
@@ -254,7 +300,7 @@ class CocoSampler(NdsamplerNames):
     def hashid(self) -> str:
         """Changes whenever the dataset or an option of this sampler does."""
         content = json.dumps(self.dset.dataset, sort_keys=True, default=str) + json.dumps(
-            self.library.encoding.as_json()
+            [self.library.encoding.as_json(), self.library.transcode]
         )
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 

@@ -45,6 +45,9 @@ class Sampler:
         Where pyramids of image files are kept; by default the user's cache directory.
     preset
         How image files are encoded; see `ndzarr.transcode`.
+    transcode
+        'auto': files that are efficiently tiled (COGs) are read where they lie, all others are transcoded; 'always';
+        'never'.  See docs/in-place.md.
 
     Examples
     --------
@@ -61,10 +64,13 @@ class Sampler:
         workdir: str | os.PathLike[str] | None = None,
         *,
         preset: str = "fast",
+        transcode: str = "auto",
     ) -> None:
         self.sources = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
         """Name to what was given for it."""
-        self.library = Library(Path(workdir) if workdir is not None else default_root(), Encoding(preset))
+        self.library = Library(
+            Path(workdir) if workdir is not None else default_root(), Encoding(preset), transcode=transcode
+        )
         self._opened: dict[Any, Pyramid] = {}
 
     def __len__(self) -> int:
@@ -139,6 +145,20 @@ class Sampler:
         from ndzarr.bulk.batch import load_batch
 
         return load_batch(self, {} if targets is None else targets, Lookup(False), sizes, keys)
+
+    def lazy_batch(
+        self, targets: Targets | Rows, batch_size: int = 64, *, sizes: Sizes = "pad", **keys: Any
+    ) -> xarray.Dataset:
+        """The Dataset of `load_batch`, dask-backed; see `CocoSampler.lazy_batch`."""
+        from ndzarr.bulk.lazy import lazy_batch
+
+        return lazy_batch(self, targets, batch_size, Lookup(False), sizes, keys)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        from dask.base import normalize_token
+
+        sources = {str(k): v if isinstance(v, Pyramid) else os.fspath(v) for k, v in self.sources.items()}
+        return type(self).__name__, normalize_token(sources), os.fspath(self.library.root)
 
     def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup | None = None) -> list[NamedMember]:
         """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""

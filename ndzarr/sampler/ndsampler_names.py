@@ -5,43 +5,132 @@ Its methods, with its order of arguments, on top of `load_sample`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.sampler.annotations import AnnotationTable
-from ndzarr.sampler.dataset import Dataset
-from ndzarr.sampler.pool import Pool
 from ndzarr.sampler.scene import Frame
 
 if TYPE_CHECKING:
     import xarray
+
+    from ndzarr.targets.choose import Targets
+    from ndzarr.targets.preselect import Pool
 
 
 class NdsamplerNames:
     """Mixed into `CocoSampler`."""
 
     dset: Any
-    _dataset: Dataset
 
     if TYPE_CHECKING:  # what `CocoSampler` has
 
         @property
         def annotations(self) -> AnnotationTable: ...  # noqa: D102
+        @property
+        def targets(self) -> Targets: ...  # noqa: D102
         def load_sample(self, target: Mapping[str, Any] | None = None, **options: Any) -> xarray.Dataset: ...  # noqa: D102
         def frame(self, gid: Any) -> Frame: ...  # noqa: D102
 
     def __len__(self) -> int:
-        """Number of items: one per annotation with a box."""
-        return self.n_positives
+        """Number of items: one per annotation with a box, or what was preselected."""
+        return self.n_positives + self.n_negatives
 
     @cached_property
     def pool(self) -> Pool:
         """The windows that `load_positive` and `load_negative` choose from."""
-        return Pool(self._dataset, self.annotations)
+        from ndzarr.targets.preselect import Pool
+
+        return Pool(self.targets)
+
+    def preselect(
+        self,
+        n_pos: int | None = None,
+        n_neg: int | None = None,
+        neg_to_pos_ratio: float | None = None,
+        window_dims: Any = None,
+        rng: Any = None,
+        *,
+        cover: bool = False,
+        max_overlap: float = 0.0,
+    ) -> tuple[int, int]:
+        """
+        Choose what `load_item`, `load_positive` and `load_negative` load, and so the number of items.
+
+        Parameters
+        ----------
+        n_pos
+            So many positives, drawn by `rng`, in the order of the dataset; all if left out, or if there are fewer.
+        n_neg, neg_to_pos_ratio
+            So many negatives, or so many for each positive; none if both are left out.
+        window_dims
+            (height, width) of the negatives; left out, they have the sizes of annotations.
+        rng
+            Seed or `numpy.random.Generator`.
+        cover
+            Positives are few windows of `window_dims` that together cover all annotations, not one per annotation.
+        max_overlap
+            Largest fraction of a negative that one annotation may cover.
+
+        Returns
+        -------
+        Number of positives and of negatives.
+
+        Raises
+        ------
+        TargetError, OptionError
+            An option is not understood, or there is no room for a negative.
+        """
+        return self.pool.preselect(n_pos, n_neg, neg_to_pos_ratio, window_dims, rng, cover, max_overlap)
+
+    def new_sample_grid(
+        self,
+        task: str,
+        window_dims: Any,
+        window_overlap: Any = 0,
+        *,
+        classes_of_interest: Iterable[Any] | None = None,
+        ignore_coverage_thresh: float | None = 0.6,
+        negative_classes: Iterable[Any] = ("ignore", "background"),
+    ) -> dict[str, Any]:
+        """
+        Sliding windows as ndsampler returns them; `targets.grid` is the same as a table.
+
+        Parameters
+        ----------
+        task
+            'image_detection' or 'video_detection'.
+        window_dims
+            (height, width), for videos (frames, height, width); 'full' is the whole extent.
+        window_overlap
+            A float is a fraction, an integer pixels (and frames); one for all axes or one for each.
+        classes_of_interest, ignore_coverage_thresh, negative_classes
+            As `classes_of_interest`, `ignore_coverage` and `negative_classes` of `targets.grid`, for images and videos.
+
+        Returns
+        -------
+        `targets` (list of dictionaries for `load_sample`, which also hold `aids`), without windows to ignore;
+        `positives_indexes` and `negatives_indexes`, positions in that list; `positives` and `negatives`, its items
+        there.
+
+        Raises
+        ------
+        TargetError, OptionError
+            An option is not understood.
+        """
+        from ndzarr.targets.sample_grid import sample_grid
+
+        return sample_grid(
+            self.targets,
+            task,
+            window_dims,
+            window_overlap,
+            classes_of_interest=classes_of_interest,
+            ignore_coverage=ignore_coverage_thresh,
+            negative_classes=negative_classes,
+        )
 
     def load_item(
         self,
@@ -65,7 +154,7 @@ class NdsamplerNames:
         **options: Any,
     ) -> xarray.Dataset:
         """
-        A window around an annotation.
+        A window around an annotation, or a positive that was preselected.
 
         Parameters
         ----------
@@ -90,12 +179,13 @@ class NdsamplerNames:
         **options: Any,
     ) -> xarray.Dataset:
         """
-        A window that touches no annotation.
+        A window that touches no annotation, or a negative that was preselected.
 
         Parameters
         ----------
         index
-            Seeds the draw, where there is no `rng`: the same index gives the same window.
+            Which one of those that were preselected.  If none were, it seeds the draw, where there is no `rng`: the
+            same index gives the same window.
         with_annots
             As for `load_sample`.
         target
@@ -134,10 +224,15 @@ class NdsamplerNames:
 
         return category_tree(self.dset.dataset.get("categories"))
 
-    @cached_property
+    @property
     def n_positives(self) -> int:
-        """Annotations with a box."""
-        return int(np.isfinite(self.annotations.columns).all(axis=0).sum())
+        """Annotations with a box, or the positives that were preselected."""
+        return self.pool.n_positives
+
+    @property
+    def n_negatives(self) -> int:
+        """Negatives that were preselected."""
+        return self.pool.n_negatives
 
     @property
     def n_samples(self) -> int:

@@ -119,6 +119,11 @@ class Kept:
         if self._placed.setdefault(key, placed) is placed:
             self._bytes += placed.nbytes
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._placed.clear()
+        self._bytes = 0
+
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""

@@ -33,6 +33,7 @@ KEYS = (
 NOTES = (
     "category_id", "category_ids", "annot_ids", "n_annots", "kind", "coverage", "valid_fraction", "quality",
     "probability", "group", "split", "label", "weight", "tag", "space_dims", "data_dims", "annot_idx",
+    "img_width", "img_height", "aids",
     "as_xarray", "optimize", "legacy_target", "legacy_annots", "verbose_ndsample",
 )  # fmt: skip
 """Keys that tables of targets, and targets that were resolved, carry along, and ndsampler's switches that mean nothing

@@ -16,7 +16,7 @@ import numpy as np
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-AT_ONCE = 1 << 22
+AT_ONCE = 1 << 21
 """Pairs of rows and frames that are compared at once."""
 
 
@@ -74,7 +74,7 @@ def _nearest(
     chosen = np.full((rows, slots), -1, np.int64)
     # Any good frame is better than any bad one, and that better than any that is taken.
     span = float(np.ptp(np.r_[moments, wanted.ravel()])) + 1.0
-    penalty = np.where(allowed, 0.0, 64 * span)[None, :].repeat(rows, axis=0)
+    penalty = np.where(allowed, 0.0, np.inf)[None, :].repeat(rows, axis=0)
     if quality is not None:
         penalty += np.where(quality >= min_quality, 0.0, 4 * span * (2 - quality))
     forced = [main, *(np.full(rows, a) for a in always)]

@@ -9,7 +9,6 @@ import pandas
 import pytest
 import xarray
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import ndzarr
 from bulk_cases import batches

@@ -24,7 +24,6 @@ from ndzarr.sources.base import Pixels, reason
 from ndzarr.sources.tiff.frame import FrameFormat
 
 
-
 def _lzw(data: Pixels, out: Pixels) -> Pixels:
     """
     Decompress LZW by libtiff, which takes 0.6 of the time of imagecodecs' own decoder.
@@ -113,7 +112,9 @@ class Decoder:
             imagecodecs.floatpred_decode(target.view(out.dtype).reshape(out.shape), axis=-2, out=out)
         return True
 
-    def by_tifffile(self, data: Pixels, number: int, tables: bytes | None, inside: tuple[int, int], out: Pixels) -> None:
+    def by_tifffile(
+        self, data: Pixels, number: int, tables: bytes | None, inside: tuple[int, int], out: Pixels
+    ) -> None:
         """
         Let tifffile decode a tile.
 

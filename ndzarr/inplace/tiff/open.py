@@ -65,7 +65,7 @@ def open_tiff(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     DamagedError
         It is truncated or damaged.
     """
-    path = os.path.abspath(path)
+    path = os.path.realpath(path)  # not abspath, which would take `link/..` for the directory that holds the link
     options = make_options(reading.axes, reading.channels, reading.nodata, reading.orient, reading.max_pixels)
     file = FileId.of(path)
     settle(file.mtime_ns)
@@ -76,7 +76,7 @@ def open_tiff(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
         except StoreError:
             raise
         except SourceError as error:
-            raise DamagedError(str(error)) from error
+            raise StoreError(str(error)) from error
         except NdzarrError:
             raise
         except Exception as error:  # damaged files raise whatever they provoke in the parser
@@ -88,9 +88,7 @@ def open_tiff(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     return pyramid
 
 
-def _open(
-    file: FileId, tif: Any, options: Options, reading: Reading, messages: list[str], cache_bytes: int
-) -> Pyramid:
+def _open(file: FileId, tif: Any, options: Options, reading: Reading, messages: list[str], cache_bytes: int) -> Pyramid:
     refuse_broken_chain(file.path, tif)  # before tifffile looks for series: it would follow a loop for ever
     if open_shaped(file.path, tif, options) is not None:
         raise not_in_place(file.path, "the rows of its image are stored as pages, so it is not read in place")

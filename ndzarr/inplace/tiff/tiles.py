@@ -225,6 +225,11 @@ class TileLevel:
         return prod(self._tile) * self.decoder.form.dtype.itemsize
 
     @property
+    def frames(self) -> int:
+        """Number of directories that it lies in."""
+        return prod(self.tiles[:-2]) // self.decoder.form.grid[0]
+
+    @property
     def tiles(self) -> tuple[int, ...]:
         """Number of chunks along each axis."""
         return tuple(self._table.counts.shape)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import unescape
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def gdal_names(page: Any, names: Sequence[str]) -> tuple[str, ...] | None:
         return None
     found = list(names)
     for item in root.iter("Item"):
-        sample, text = item.get("sample", ""), (item.text or "").strip()
+        # GDAL escapes the text before XML does.
+        sample, text = item.get("sample", ""), unescape((item.text or "").strip(), {"&quot;": '"'})
         if item.get("role") == "description" and sample.isdigit() and int(sample) < len(found) and text:
             found[int(sample)] = text
     return tuple(found) if tuple(found) != tuple(names) and len(set(found)) == len(found) else None

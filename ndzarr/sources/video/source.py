@@ -129,7 +129,8 @@ class VideoSource(BaseSource):
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What else is known, as JSON values."""
-        notes = {"notes": list(self.index.said)} if self.index.said else {}
+        said = [*self.trouble, *self.index.said[len(self.index.notes) :]]
+        notes = {"notes": said} if said else {}
         clip = {name: value for name in ("start", "stop") if (value := getattr(self._clip, name)) is not None}
         step = {"step": self._clip.step} if self._clip.step > 1 else {}
         claimed = self.facts.metadata.get("claimed_frames")
@@ -164,9 +165,16 @@ class VideoSource(BaseSource):
         return np.arange(first, last, clip.step)
 
     @property
-    def expected(self) -> int:
-        """Number of frames as the header has it, 0 if it does not say."""
-        return int(self.facts.metadata.get("claimed_frames", 0)) // self._clip.step
+    def expected_shape(self) -> tuple[int, ...]:
+        """The shape that the header promises, with 0 frames if it does not say."""
+        return -(-int(self.facts.metadata.get("claimed_frames", 0)) // self._clip.step), *self.facts.shape[1:]
+
+    @property
+    def trouble(self) -> list[str]:
+        """What is wrong with the file."""
+        claimed, found = self.facts.metadata.get("claimed_frames", 0), len(self.index.ticks)
+        short = f"its header promises {claimed} frames, and {found} are there"
+        return [*self.index.notes, *([short] if claimed > found else [])]
 
     def blocks(self, length: int) -> Iterator[Pixels]:
         """
@@ -202,9 +210,12 @@ class VideoSource(BaseSource):
             reader.visit([int(number)], lambda _, frame, seen=seen: seen.append(frame))
             yield seen[0]
 
+    def windows(self) -> FrameWindows:
+        """What reads windows of the frames wanted."""
+        return FrameWindows(self._open(), self._converter, self._turn, self._frames)
+
     def _pixels(self, region: Region) -> Pixels:
-        frames: Any = self._frames
-        return FrameWindows(self._open(), self._converter, self._turn, frames).read([region])[0]
+        return self.windows().read([region])[0]
 
     def _open(self) -> FrameReader:
         if self._reader is None:

@@ -27,13 +27,13 @@ class FrameWindows:
     """A video as an array with axes (t, c, y, x), upright."""
 
     def __init__(
-        self, reader: FrameReader, converter: Converter, orientation: Orientation, frames: Sequence[int]
+        self, reader: FrameReader, converter: Converter, orientation: Orientation, frames: np.ndarray[Any, Any]
     ) -> None:
         """
         Parameters
         ----------
         frames
-            The frame of the video at each position along t.
+            The frame of the video at each position along t, integers of shape (t,).
         """
         self._reader, self._converter, self._orientation, self._frames = reader, converter, orientation, frames
         self.size = orientation.size(*converter.size)

@@ -1,0 +1,1 @@
+"""How are windows read from a video that stays in its container?"""

@@ -1,0 +1,124 @@
+"""`validate_cog` says in words what is wrong with a file, and agrees with the checkers of others."""
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from rasterio.shutil import copy
+
+import ndzarr
+from ndzarr.errors import MissingError, SourceError
+from ndzarr.export.validate import validate_cog
+from pictures import photo
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+@pytest.fixture
+def cog(pyramid, tmp_path):
+    pyr = pyramid(3, channels=["r", "g", "b"], height=900, width=1200, nodata=0)
+    return ndzarr.export_cog(pyr, tmp_path / "a.tif", blocksize=128, mask=True)
+
+
+def damaged(path, at, data):
+    content = bytearray(path.read_bytes())
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+    return validate_cog(path)
+
+
+def only(report):
+    """The one error of a report."""
+    assert len(report.errors) == 1, str(report)
+    return str(report.errors[0])
+
+
+def offsets(path, page=0):
+    with tifffile.TiffFile(path) as tif:
+        tag = tif.pages[page].tags[324]
+        return tag.valueoffset, tif.pages[page].dataoffsets, tif.pages[page].databytecounts
+
+
+def test_a_leader_that_lies_is_found(cog):
+    _, places, _ = offsets(cog)
+    report = damaged(cog, places[13] - 4, b"\1\2\3\4")
+    assert "tile (1, 3)" in only(report)
+    assert "size" in only(report)
+
+
+def test_a_trailer_that_lies_is_found(cog):
+    _, places, sizes = offsets(cog)
+    assert "last four bytes" in only(damaged(cog, places[5] + sizes[5], b"\1\2\3\4"))
+
+
+def test_an_edited_file_is_found(cog):
+    at = cog.read_bytes().index(b"EDITION=NO\n ") + 8
+    assert "write it again" in only(damaged(cog, at, b"YES\n"))
+
+
+def test_tiles_out_of_order_are_found(cog):
+    at, places, _ = offsets(cog)
+    swapped = np.array([places[1], places[0]], "<u4").tobytes()
+    assert any("BLOCK_ORDER" in str(e) for e in damaged(cog, at, swapped).errors)
+
+
+def test_a_truncated_file_is_found(cog):
+    content = cog.read_bytes()
+    cog.write_bytes(content[: len(content) * 2 // 3])
+    assert any("truncated" in str(e) and "more" in str(e) for e in validate_cog(cog).errors)
+
+
+def test_files_of_other_writers_are_judged_as_gdal_and_rio_cogeo_judge_them(tmp_path, gdal_check):
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    image = photo(700, 900)
+    profile = {"driver": "GTiff", "height": 700, "width": 900, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "strips.tif", "w", **profile) as file:
+        file.write(image.transpose(2, 0, 1))
+    with rasterio.open(tmp_path / "tiled.tif", "w", **profile, tiled=True, blockxsize=256, blockysize=256) as file:
+        file.write(image.transpose(2, 0, 1))
+    copy(tmp_path / "tiled.tif", tmp_path / "gdal-cog.tif", driver="COG", compress="deflate", blocksize=256)
+    copy(tmp_path / "tiled.tif", tmp_path / "appended.tif", driver="GTiff", tiled=True)
+    with rasterio.open(tmp_path / "appended.tif", "r+") as file:
+        file.build_overviews([2, 4])
+    with tifffile.TiffWriter(tmp_path / "chained.tif") as tif:
+        for k in range(3):
+            tif.write(image[:: 2**k, :: 2**k], tile=(128, 128), subfiletype=int(k > 0), metadata=None)
+    valid = {}
+    for path in sorted(tmp_path.glob("*.tif")):
+        report = validate_cog(path)
+        valid[path.stem] = report.ok
+        assert report.ok == cogeo.cog_validate(path, quiet=True)[0], str(report)
+        if path.stem != "strips":  # GDAL minds strips only from 1024 columns on
+            assert report.ok == (gdal_check(path)[0] in ("[]", f"{_recommended()!r}")), str(report)
+    assert valid == {"appended": False, "chained": False, "gdal-cog": True, "strips": False, "tiled": True}
+
+
+def _recommended():
+    return ["The file is greater than 512xH or Wx512, it is recommended to include internal overviews"]
+
+
+def test_errors_come_with_their_reasons(tmp_path):
+    image = photo(700, 900)
+    with tifffile.TiffWriter(tmp_path / "chained.tif") as tif:
+        for k in range(2):
+            tif.write(image[:: 2**k, :: 2**k], subfiletype=int(k > 0), metadata=None)
+    text = str(validate_cog(tmp_path / "chained.tif"))
+    for part in ("no valid", "has strips, not tiles: a window needs whole rows", "smallest image first"):
+        assert part in text
+
+
+def test_overviews_in_another_file_are_an_error(cog):
+    cog.with_name(cog.name + ".ovr").write_bytes(b"")
+    assert ".ovr" in only(validate_cog(cog))
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"not a TIFF at all", b"II*\0\xff\xff\xff\x7f", b"II+\0\x08\0\0\0"])
+def test_what_is_no_tiff_is_named(tmp_path, content):
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.tif"):
+        validate_cog(tmp_path / "a.tif")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(MissingError, match="no such file"):
+        validate_cog(tmp_path / "a.tif")
