@@ -12,7 +12,7 @@ from ndzarr.pyramid.pyramid import Pyramid
 
 if TYPE_CHECKING:
     from ndzarr.export.cog import export_cog
-    from ndzarr.pyramid.verify import verify
+    from ndzarr.inplace.verify import verify
     from ndzarr.sampler.coco import CocoSampler
     from ndzarr.sampler.named import Sampler
     from ndzarr.transcoding import transcode
@@ -24,7 +24,7 @@ _LAZY = {
     "Sampler": "ndzarr.sampler.named",
     "export_cog": "ndzarr.export.cog",
     "transcode": "ndzarr.transcoding",
-    "verify": "ndzarr.pyramid.verify",
+    "verify": "ndzarr.inplace.verify",
 }
 """Names that need heavier packages, imported when first used."""
 

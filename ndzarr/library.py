@@ -72,8 +72,8 @@ class Library:
         max_open
             Keep so many pyramids open.
         transcode
-            'auto': files that are efficiently tiled are read where they lie; 'always': all are transcoded; 'never': none
-            is.  See docs/in-place.md.
+            'auto': files that are efficiently tiled are read where they lie, others are transcoded; 'always': all are;
+            'never': none is.  See docs/in-place.md.
         """
         self.root = Path(os.path.abspath(default_root() if root is None else root))
         """Where the stores are."""
@@ -102,8 +102,8 @@ class Library:
         nodata: float | None = None,
     ) -> Pyramid:
         """
-        The pyramid of a source: the file itself where it is efficiently tiled, else a store, transcoded now if it is not
-        there or was made from another version of the file.
+        The pyramid of a source: the file itself where it is efficiently tiled, else a store, transcoded now if it is
+        not there or was made from another version of the file.
 
         Where it is open already, that costs one look at the file's time of modification.
 

@@ -1,4 +1,7 @@
-"""The Python in the documentation runs: fenced blocks after `<!-- example -->`, those of a page in one namespace."""
+"""
+The Python in the documentation runs: fenced blocks after `<!-- example -->`, those of a page in one namespace; after
+`<!-- example: needs PACKAGE -->` where that is installed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-EXAMPLE = re.compile(r"^<!-- example -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXAMPLE = re.compile(r"^<!-- example(?:: needs (\w+))? -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
     page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if EXAMPLE.search(page.read_text())
 ]
@@ -21,13 +24,15 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     text = page.read_text()
     namespace = {"__name__": "__main__"}
     for found in EXAMPLE.finditer(text):
-        line = text[: found.start(1)].count("\n")
-        exec(compile("\n" * line + found.group(1), str(page), "exec"), namespace)  # numbered as in the page
+        if found.group(1):
+            pytest.importorskip(found.group(1))
+        line = text[: found.start(2)].count("\n")
+        exec(compile("\n" * line + found.group(2), str(page), "exec"), namespace)  # numbered as in the page
 
 
 def test_every_marked_example_is_found():
     for page in PAGES:
-        assert len(EXAMPLE.findall(page.read_text())) == page.read_text().count("<!-- example -->"), page.name
+        assert len(EXAMPLE.findall(page.read_text())) == page.read_text().count("<!-- example"), page.name
 
 
 def test_every_key_of_a_target_is_documented():

@@ -11,8 +11,8 @@ import numpy as np
 
 from ndzarr.cli.options import indices, interval, names
 from ndzarr.errors import OptionError
+from ndzarr.inplace.open import open as open_pyramid
 from ndzarr.plan.explain import human_bytes
-from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.pyramid import Pyramid
 
 
@@ -23,6 +23,8 @@ Examples:
     ndzarr crop huge.zarr --x 4000:4512 --y 1000:1512 -o crop.png
   A quarter of the resolution, two channels by name, exactly as stored, with all axes:
     ndzarr crop huge.zarr --x 0:4096 --y 0:4096 --scale 0.25 --c red,nir -o crop.npy
+  Out of a COG, or another TIFF with tiles, as it lies:
+    ndzarr crop scene.tif --x 4000:4512 --y 1000:1512 -o crop.png
   What reading it would cost:
     ndzarr crop huge.zarr --x 4000:4512 --y 1000:1512 --explain
 """
@@ -53,7 +55,7 @@ def command(
     **axes: Any,
 ) -> None:
     """
-    Write a window of the pyramid STORE as an image file.
+    Write a window of the pyramid STORE (or of a TIFF with tiles) as an image file.
 
     Axes that are left out are taken whole.  PNG takes uint8 and uint16, JPEG uint8; TIFF takes every type, and NPY is
     exactly the array, with axes t c z y x.

@@ -10,8 +10,11 @@ from typing import Any
 
 import click
 
-from ndzarr.errors import NdzarrError
+from ndzarr.errors import NdzarrError, StoreError
 from ndzarr.geometry import levels as geometry
+from ndzarr.inplace.open import file_kind
+from ndzarr.inplace.open import open as open_in_place
+from ndzarr.inplace.policy import inefficient
 from ndzarr.inventory import size_on_disk
 from ndzarr.plan.explain import human_bytes
 from ndzarr.pyramid.array import ChunkArray
@@ -26,7 +29,7 @@ from ndzarr.sources.source import Source
     epilog="""\b
 Examples:
   ndzarr info huge.zarr
-  ndzarr info photo.jpg
+  ndzarr info photo.jpg scene.tif
   What the presets would take, before transcoding:
     ndzarr info --estimate scans/*.tif
   ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
@@ -111,7 +114,24 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
             "source": dict(source.metadata),
             **({"estimates": _estimates(source)} if estimated else {}),
         }
-    return facts, f"Image {path}"
+    return facts | _in_place(path), f"Image {path}"
+
+
+def _in_place(path: str) -> dict[str, Any]:
+    """Of a file that may be read where it lies: whether it is, and its own levels."""
+    if file_kind(path) is None:
+        return {}
+    try:
+        pyramid = open_in_place(path)
+    except StoreError as error:
+        return {"in_place": f"no: {str(error).removeprefix(f'{os.path.realpath(path)}: ')}"}
+    why, array = inefficient(pyramid), pyramid.levels[0].array
+    return {
+        "levels": [list(level.shape) for level in pyramid.levels],
+        "chunks": list(array.chunks),
+        "engine": array.engine,
+        "in_place": "yes" if why is None else f"by ndzarr.open; samplers transcode it, as {why}",
+    }
 
 
 def _estimates(source: Source) -> dict[str, dict[str, Any]]:
@@ -155,6 +175,7 @@ def _text(facts: dict[str, Any]) -> str:
         ("shards", " x ".join(map(str, facts["shards"])) if facts.get("shards") else None),
         ("codec", facts.get("codec")),
         ("engine", facts.get("engine")),
+        ("in place", facts.get("in_place")),
         ("pixels", human_bytes(facts["raw_bytes"])),
         ("on disk", _on_disk(facts)),
     ]

@@ -14,6 +14,7 @@ from ndzarr.errors import NdzarrError
 Examples:
   ndzarr verify huge.zarr
   ndzarr verify pyramids/*.zarr --quiet || echo damaged
+  ndzarr verify scene.tif
 """
 )
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
@@ -24,9 +25,10 @@ def command(stores: tuple[str, ...], workers: int | None, quiet: bool) -> None:
     Check every byte of pyramids.
 
     Decodes each chunk of each level, which checks its checksum, and compares the metadata with each other and with the
-    files.  The exit code is 1 if anything is wrong; a damaged pyramid has to be transcoded again.
+    files.  Of a TIFF with tiles, each tile is decoded.  The exit code is 1 if anything is wrong; a damaged pyramid has
+    to be transcoded again.
     """
-    from ndzarr.pyramid.verify import verify
+    from ndzarr.inplace.verify import verify
 
     sound = True
     for store in stores:

@@ -103,9 +103,9 @@ def buffer(name: str, count: int) -> np.ndarray[Any, Any]:
 
 def _read(fd: int, offset: int, out: np.ndarray[Any, Any]) -> int:
     """Bytes read: fewer than asked for only at the end of the file."""
-    done = os.preadv(fd, [out], offset)
+    done = os.preadv(fd, [out.data], offset)
     while 0 < done < out.size:
-        more = os.preadv(fd, [out[done:]], offset + done)
+        more = os.preadv(fd, [out[done:].data], offset + done)
         if not more:
             break
         done += more

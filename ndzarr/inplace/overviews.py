@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ndzarr.errors import MissingError
-from ndzarr.geometry.levels import LONGEST_SIDE, count
+from ndzarr.geometry.levels import count
 from ndzarr.geometry.selection import Selection
 from ndzarr.inplace.bytefile import FileId
 from ndzarr.plan.plan import plan_reads
@@ -57,12 +57,14 @@ class Base:
     @property
     def nbytes(self) -> int:
         """Decoded."""
-        return prod(self.array.shape) * int(self.array.dtype.itemsize)
+        shape: tuple[int, ...] = self.array.shape
+        return prod(shape) * int(self.array.dtype.itemsize)
 
     @property
     def above(self) -> int:
         """Number of levels that a pyramid has above this one."""
-        return count(*self.array.shape[-2:], LONGEST_SIDE) - 1
+        height, width = self.array.shape[-2:]
+        return count(height, width) - 1
 
     @property
     def reduce(self) -> Reducer:

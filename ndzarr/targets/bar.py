@@ -15,9 +15,9 @@ DELAY = 1.0
 
 
 @contextmanager
-def bar(total: int, name: str, unit: str, progress: bool = True) -> Iterator[Callable[[], None]]:
+def bar(total: int, name: str, unit: str, progress: bool = True) -> Iterator[Callable[..., None]]:
     """
-    What is called after each of so many steps.
+    What is called after each of so many steps, or with the number of several.
 
     Parameters
     ----------
@@ -29,13 +29,13 @@ def bar(total: int, name: str, unit: str, progress: bool = True) -> Iterator[Cal
     begun, done = time.monotonic(), 0
     shown: Any = None
 
-    def advance() -> None:
+    def advance(steps: int = 1) -> None:
         nonlocal done, shown
-        done += 1
+        done += steps
         if shown is None and progress and time.monotonic() - begun > DELAY:
             shown = _tqdm(total=total, desc=name, unit=unit, initial=done)
         elif shown is not None:
-            shown.update()
+            shown.update(steps)
 
     try:
         yield advance

@@ -6,7 +6,7 @@ boats and buildings with boxes, outlines, keypoints and tracks.  The pixels have
 photographs, so that they compress and resample as those do.
 """
 
-#from ndzarr.toy.dataset import write_demo
-#from ndzarr.toy.sampler import ToySampler
+from ndzarr.toy.dataset import write_demo
+from ndzarr.toy.sampler import ToySampler
 
-#__all__ = ["ToySampler", "write_demo"]
+__all__ = ["ToySampler", "write_demo"]

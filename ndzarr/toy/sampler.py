@@ -1,38 +1,100 @@
 """How are samples made on the fly?
 
-A `ToySampler` is a `CocoSampler` whose dataset is made up and whose pyramids are painted in memory when a target first
+A `ToySampler` is a `CocoSampler` whose dataset is made up, and whose images are painted in memory when a target first
 touches them: every key of targets, every method and every label is that of real datasets.
 """
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from functools import partial
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from ndzarr.errors import OptionError
+from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.sampler.coco import CocoSampler
 from ndzarr.sampler.scene import Asset
-from ndzarr.toy.camera import Film
-from ndzarr.toy.land import BANDS
+from ndzarr.toy.camera import drifts, exposed
+from ndzarr.toy.land import BANDS, Pixels
 from ndzarr.toy.memory import in_memory
-from ndzarr.toy.records import dataset_of, image_of
-from ndzarr.toy.world import World, exposed
+from ndzarr.toy.records import Records
+from ndzarr.toy.world import World
 
-KEPT = 8
-"""Images that are kept in memory."""
+KEPT = 16
+"""Images that a sampler keeps in memory."""
+
+_NAME = "toy-{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that the data follow from; see `ToySampler`."""
+
+    n: int
+    size: tuple[int, int]
+    frames: int
+    things: int
+    channels: str
+    depth: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for band in self.channels.split("|"):
+            if band not in BANDS:
+                raise OptionError(f"channels={self.channels!r}: there is no {band!r}{did_you_mean(band, BANDS)}")
+        if self.depth not in (8, 16):
+            raise OptionError(f"depth={self.depth!r}: pixels have 8 or 16 bits")
+        for name in ("n", "frames", "things", "seed"):
+            if not isinstance(value := getattr(self, name), int) or value < 0:
+                raise OptionError(f"{name}={value!r}: expected a whole number, 0 or more")
+
+    def world(self, number: int) -> World:
+        """What image or video `number`, from 0, shows."""
+        return World.make(*self.size, self.things, (self.seed, number), moving=self.frames > 0)
+
+    def records(self) -> Records:
+        """The dataset."""
+        records = Records({"ndzarr.toy": "on the fly", **asdict(self)})
+        for k in range(self.n):
+            world = self.world(k)
+            if not self.frames:
+                gid = len(records.images) + 1
+                records.add_image(world, f"image-{gid}", file_name=_NAME.format(gid), channels=self.channels)
+                continue
+            video = records.add_video(world, f"video-{k + 1}")
+            for t, drift in enumerate(drifts(world.seed, self.frames)):
+                file = _NAME.format(len(records.images) + 1)
+                records.add_frame(world, video, t, drift, 1, file_name=file, channels=self.channels)
+        return records
+
+    def pixels(self, gid: int) -> np.ndarray[Any, Any]:
+        """An image, painted; shape (c, y, x)."""
+        number, frame = divmod(gid - 1, max(self.frames, 1))
+        world, ground = _painted(self, number)
+        drift = drifts(world.seed, self.frames)[frame] if self.frames else (0.0, 0.0)
+        rng = np.random.default_rng([*world.seed, 4, frame])
+        image = exposed(world.picture(ground, frame, drift), rng, self.depth)
+        bands = [BANDS.index(band) for band in self.channels.split("|")]
+        return np.ascontiguousarray(image[..., bands].transpose(2, 0, 1))
+
+
+@lru_cache(maxsize=2)
+def _painted(recipe: Recipe, number: int) -> tuple[World, Pixels]:
+    """A world and its ground, which all frames of a video share."""
+    world = recipe.world(number)
+    return world, world.paint()
 
 
 class ToySampler(CocoSampler):
     """
     Windows of images and videos that exist nowhere, with their annotations.
 
-    Image `gid` (1 ... n), and frame after frame of video `vidid`, follow from the seed alone; nothing is written.
-    Everything else is as in `CocoSampler`.
+    Images `gid` 1 to n, or videos `vidid` 1 to n, follow from the seed alone; nothing is written.  Everything else is
+    as in `CocoSampler`.
 
     Parameters
     ----------
@@ -79,30 +141,38 @@ class ToySampler(CocoSampler):
         depth: int = 8,
         seed: int = 0,
     ) -> None:
-        bands = channels.split("|")
-        if unknown := [band for band in bands if band not in BANDS]:
-            raise OptionError(f"channels={channels!r}: {unknown[0]!r} is none of {', '.join(BANDS)}")
-        if depth not in (8, 16) or n < 0 or frames < 0 or things < 0:
-            raise OptionError(f"n={n}, frames={frames}, things={things}, depth={depth}: counts of 0 or more; 8 or 16 bits")
-        self._recipe = {
-            "n": n, "size": tuple(size), "frames": frames, "things": things, "channels": channels, "depth": depth,
-            "seed": seed,
-        }  # fmt: skip
-        self._bands = tuple(BANDS.index(band) for band in bands)
-        self._worlds = [World.make(*size, things, (seed, k), moving=frames > 0) for k in range(n)]
-        self._films = [Film(max(frames, 1), (seed, k)) for k in range(n)]
+        self.recipe = Recipe(n, (int(size[0]), int(size[1])), frames, things, channels, depth, seed)
+        """All that the data follow from."""
         self._pyramids: OrderedDict[int, Pyramid] = OrderedDict()
-        super().__init__(self._content(), workdir=Path())
+        super().__init__(self.recipe.records().content(), os.curdir)
 
-    def _content(self) -> dict[str, Any]:
-        frames = self._recipe["frames"]
-        images, annotations = [], []
-        for k, (world, film) in enumerate(zip(self._worlds, self._films, strict=True)):
-            for t in range(max(frames, 1)):
-                gid = len(images) + 1
-                video = {"video_id": k + 1, "frame_index": t} if frames else {}
-                record = {"id": gid, "file_name": f"toy-{gid}", "channels": self._recipe["channels"], **video}
-                images.append({**image_of(world, f"toy-{gid}"), **record, **film.record(t)})
-                annotations.append((gid, k, world.annotations(t, film.drift(t))))
-        videos = [w.video(k + 1, f"toy-{k + 1}") for k, w in enumerate(self._worlds)] if frames else []
-        return dataset_of(images, annotations, videos)
+    def __repr__(self) -> str:
+        r, index = self.recipe, self.dset.index
+        what = f"{r.n} videos of {r.frames} frames" if r.frames else f"{r.n} images"
+        return (
+            f"<ndzarr.toy.ToySampler: {what}, {r.size[0]} x {r.size[1]}, {len(index.anns)} annotations, seed {r.seed}>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        r = self.recipe
+        options = {"frames": r.frames, "things": r.things, "channels": r.channels, "depth": r.depth, "seed": r.seed}
+        return partial(ToySampler, **options), (r.n, r.size)
+
+    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+        """Do nothing: images are made when they are touched."""
+
+    def pyramid(self, asset: Asset) -> Pyramid:
+        """An image, painted now unless it is among the last `KEPT`."""
+        gid = int(os.path.basename(asset.path).rpartition("-")[2])
+        if gid not in self._pyramids:
+            self._pyramids[gid] = painted(self.recipe, _NAME.format(gid))
+        self._pyramids.move_to_end(gid)
+        while len(self._pyramids) > KEPT:
+            self._pyramids.popitem(last=False)
+        return self._pyramids[gid]
+
+
+def painted(recipe: Recipe, name: str, cache_bytes: int = 0) -> Pyramid:
+    """The pyramid of an image, by its name; what is in memory needs no cache."""
+    pixels = recipe.pixels(int(name.rpartition("-")[2]))
+    return in_memory(name, pixels, tuple(recipe.channels.split("|")), partial(painted, recipe))

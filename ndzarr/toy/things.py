@@ -167,9 +167,19 @@ def _parts(kind: str) -> list[tuple[Points, float]]:
     length, width = _SIZES[kind]
     whole = _outline(kind)
     if kind == "car":
-        return [(whole, 1.0), (_box(0.2, 1.1, 0.8, 0.2), 0.25), (_box(-1.9, -1.3, 0.75, 0.2), 0.3), (_box(-1.2, 0.1, 0.8, 0.2), 1.12)]
+        return [
+            (whole, 1.0),
+            (_box(0.2, 1.1, 0.8, 0.2), 0.25),
+            (_box(-1.9, -1.3, 0.75, 0.2), 0.3),
+            (_box(-1.2, 0.1, 0.8, 0.2), 1.12),
+        ]
     if kind == "truck":
-        return [(whole, 0.35), (_box(-length / 2, 2.0, width / 2), 1.0), (_box(2.3, length / 2, width / 2 - 0.1, 0.3), 0.8), (_box(3.6, 4.2, 1.0, 0.1), 0.3)]
+        return [
+            (whole, 0.35),
+            (_box(-length / 2, 2.0, width / 2), 1.0),
+            (_box(2.3, length / 2, width / 2 - 0.1, 0.3), 0.8),
+            (_box(3.6, 4.2, 1.0, 0.1), 0.3),
+        ]
     if kind == "boat":
         return [(whole, 1.0), (whole * 0.78, 0.72), (_box(-2.2, 0.8, 0.85, 0.2), 1.1), (_box(0.3, 0.8, 0.8, 0.1), 0.3)]
     if kind == "house":

@@ -106,26 +106,6 @@ class World:
         return seen
 
 
-def exposed(picture: Pixels, rng: np.random.Generator, depth: int = 8) -> np.ndarray[Any, Any]:
-    """
-    A picture as a sensor records it: softened by the lens, with photon noise; shape (y, x, band).
-
-    Parameters
-    ----------
-    depth
-        Bits: 8 gives uint8, 16 gives uint16 as reflectance times 10000, at least 1.
-    """
-    soft = cv2.GaussianBlur(picture, (5, 5), 0.7)
-    out = np.empty(picture.shape, np.uint8 if depth == 8 else np.uint16)
-    scale, low = (1.0, 0) if depth == 8 else (10000 / 255, 1)
-    for y in range(0, len(picture), 256):  # so that temporaries stay small
-        signal = soft[y : y + 256].astype(np.float32)
-        noise = rng.standard_normal(signal.shape, dtype=np.float32)
-        signal += noise * np.sqrt(np.maximum(signal, 1) * np.float32(0.03) + np.float32(0.5))
-        out[y : y + 256] = np.rint(np.clip(signal * scale, low, 255 * scale))
-    return out
-
-
 def _settle(rng: np.random.Generator, land: Land, things: int, moving: bool) -> list[Thing]:
     """Things along the roads and on the river that do not touch each other at first."""
     found: list[Thing] = []

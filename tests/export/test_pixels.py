@@ -116,7 +116,10 @@ def test_nan_comes_back_with_every_codec(pyramid, tmp_path):
     pyr = pyramid(pixels)
     for compression in LOSSLESS:
         path = ndzarr.export_cog(pyr, tmp_path / "a.tif", compression=compression, overwrite=True)
-        assert_same_everywhere(path, pyr)
+        for k, found in enumerate(gdal_levels(path)):
+            np.testing.assert_array_equal(found, pyr.read(k))
+        if compression != "lerc":  # there NaN is a mask, which tifffile leaves out
+            assert_same_everywhere(path, pyr)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -164,6 +164,18 @@ def test_many_windows_decode_a_shared_chunk_once(edged, monkeypatch):
     assert len(decoded) < len(windows)
 
 
+def test_channels_that_are_picked_decode_their_chunks_once(edged, monkeypatch):
+    from ndzarr.pyramid.codec import ChunkCodec
+
+    array, pyramid = edged
+    decoded = []
+    decode = ChunkCodec.decode
+    monkeypatch.setattr(ChunkCodec, "decode", lambda self, *a: (decoded.append(1), decode(self, *a))[1])
+    window = {"c": [1, 0], "y": slice(3, 30), "x": slice(5, 40)}
+    assert same(pyramid.read(**window), array[[1, 0], 3:30, 5:40])
+    assert len(decoded) == len(pyramid.plan([window]).reads)
+
+
 def test_pixels_read_twice_are_not_shared(edged):
     array, pyramid = edged
     pixels = pyramid.read()

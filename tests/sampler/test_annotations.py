@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
@@ -67,6 +67,7 @@ WARPS = {
 }
 
 
+@settings(deadline=None)
 @given(boxes, coordinate, coordinate, length, length, st.sampled_from([None, *WARPS]))
 def test_in_any_space_look_up_finds_the_upright_boxes_around_the_warped_ones(rows, y0, x0, h, w, space):
     annotations = [{"id": i, "image_id": g, "bbox": box} for i, (g, *box) in enumerate(rows)]

@@ -98,7 +98,7 @@ def not_in_place(path: str, why: str) -> StoreError:
 
 
 def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
-    """k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is none."""
+    """The k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is none."""
     for k in range(1, _MOST_POWER):
         if all(m in (max(1, n >> k), -(-n >> k)) for n, m in zip(native, shape, strict=True)):
             return k

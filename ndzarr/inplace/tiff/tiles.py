@@ -64,8 +64,8 @@ class TileLevel:
 
     __slots__ = (
         "_converts",
-        "_fill",
         "_file",
+        "_fill",
         "_lead",
         "_level",
         "_table",

@@ -7,6 +7,7 @@ then the largest picture); a cover picture of a sound file is not a video.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -95,6 +96,7 @@ def describe(container: Any, stream: Any) -> dict[str, Any]:
     """What the headers say, as metadata."""
     rate = fraction(stream.average_rate) or fraction(stream.guessed_rate)
     claimed = int(stream.frames or 0)
+    lasts = _lasts(container, stream)
     others = sum(s.type == "video" for s in container.streams) - 1
     return {
         "format": "video",
@@ -102,5 +104,22 @@ def describe(container: Any, stream: Any) -> dict[str, Any]:
         "codec": stream.codec_context.name,
         **({"rate": float(rate)} if rate else {}),
         **({"claimed_frames": claimed} if claimed else {}),
+        **({"claimed_seconds": lasts} if lasts else {}),
         **({"stream": int(stream.index), "other_video_streams": others} if others > 0 else {}),
     }
+
+
+def _lasts(container: Any, stream: Any) -> float | None:
+    """
+    Seconds that the video lasts as the header has it; None if it does not say.
+
+    Headers that state the number of frames need not be asked; those of other containers say how long all streams last.
+    """
+    if stream.frames:
+        return None
+    if "DURATION" in stream.metadata:  # Matroska, per stream: hours:minutes:seconds
+        parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata["DURATION"])
+        return None if parts is None else int(parts[1]) * 3600 + int(parts[2]) * 60 + float(parts[3])
+    if container.format.name in ("matroska,webm", "flv") and len(container.streams) == 1 and container.duration:
+        return float(container.duration) / 1e6
+    return None

@@ -3,8 +3,8 @@
 1. Packets come in the order in which they are stored, and are numbered.  Instead of its timestamp the decoder is given
    a packet's number, which it hands on to the frame that it makes of it: so each frame is known by its packet, also
    where timestamps are missing, wrong or not unique.
-2. A packet that does not decode is noted and left out; so is one that was cut by the end of the file.  An error of the
-   container ends the video.
+2. A packet that does not decode is noted and left out; so are one that was cut by the end of the file, and a frame that
+   the decoder marks as damaged.  An error of the container ends the video.
 3. Several frames are decoded at once.  Where one of them fails, the frames that were made with it are lost, and it is
    not known whose error it is; so the video is then decoded again, frame by frame, up to where it was.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import chain
 from typing import Any, Self, TypeAlias
 
 from ndzarr.sources.base import reason
@@ -88,19 +89,21 @@ class Decoder:
         ThreadsFailed
             One does not decode, and this decoder is threaded.
         """
-        failed = 0
-        for number, packet in packets:
-            if hear is not None:
-                hear(number, packet)
-            packet.pts = packet.dts = number
+        failed = damaged = 0
+        for number, packet in chain(packets, [(-1, None)]):  # None: there are no more
+            if packet is not None:
+                if hear is not None:
+                    hear(number, packet)
+                packet.pts = packet.dts = number
             made = self._decode(packet)
             failed += made is None
-            yield from made or ()
-        made = self._decode(None)
-        failed += made is None
-        yield from made or ()
+            whole = [item for item in made or () if not item[1].is_corrupt]
+            damaged += len(made or ()) - len(whole)
+            yield from whole
         if failed:
             self.trouble.append(f"{failed} of its packets do not decode and are left out")
+        if damaged:
+            self.trouble.append(f"{damaged} of its frames are damaged and are left out")
 
     def _decode(self, packet: Any) -> list[Numbered] | None:
         """What a packet, or the end, lets the decoder put out; None where it does not decode."""

@@ -46,6 +46,8 @@ class Index:
     """Seconds per tick."""
     rate: Fraction | None
     """Frames per second, as far as that is known."""
+    end: int
+    """When the last packet's frame is shown no more, in ticks."""
     mapped: bool = True
     """False where it is not known which packet a frame is made of: `order` then only counts."""
     notes: tuple[str, ...] = ()
@@ -115,12 +117,17 @@ class Recorder:
         self._marks: list[Mark] = []
         self._hidden: list[int] = []
         self._shown: list[int | None] = []
+        self._end = MISSING
+        self._doubtful = False
 
     def __call__(self, number: int, packet: Any) -> None:
         """Take note of a packet before it is decoded; of one that is known, do not."""
         if number < len(self._ticks):
             return
         self._ticks.append(ticks_of(packet))
+        if self._ticks[-1] != MISSING:
+            self._end = max(self._end, self._ticks[-1] + int(packet.duration or 0))
+        self._doubtful = self._doubtful or packet.is_corrupt
         if packet.is_keyframe:
             self._keys.append(number)
             self._marks.append(mark_of(packet))
@@ -132,12 +139,12 @@ class Recorder:
         self._shown.append(number)
 
     def guessed(self, decoder: Decoder) -> Index | None:
-        """The index as timestamps have it; None where they do not tell the order of the frames."""
+        """The index as timestamps have it; None where they do not tell the frames and their order."""
         shown = np.ones(len(self._ticks), bool)
         shown[self._hidden] = False
         numbers = np.flatnonzero(shown)
         ticks = np.array(self._ticks, np.int64)[numbers]
-        if not len(ticks) or (ticks == MISSING).any() or len(np.unique(ticks)) < len(ticks):
+        if self._doubtful or not len(ticks) or (ticks == MISSING).any() or len(np.unique(ticks)) < len(ticks):
             return None
         return self._index(decoder, numbers[np.argsort(ticks)], True)
 
@@ -154,6 +161,7 @@ class Recorder:
             marks=np.array(self._marks, np.int64).reshape(-1, 4),
             base=decoder.base,
             rate=decoder.rate,
+            end=self._end,
             mapped=mapped,
             notes=tuple(decoder.trouble),
         )

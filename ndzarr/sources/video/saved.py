@@ -20,7 +20,7 @@ import numpy as np
 from ndzarr.request import settle, signature
 from ndzarr.sources.video.index import Index, make_index
 
-SCHEMA = 1
+SCHEMA = 2
 """Changes with the fields of `Index`, and with how it is made."""
 SLOW = 0.1
 """Seconds that making an index has to take for it to be kept."""
@@ -71,6 +71,7 @@ def _load(file: Path) -> Index:
             marks=data["marks"],
             base=Fraction(facts["base"]),
             rate=None if facts["rate"] is None else Fraction(facts["rate"]),
+            end=facts["end"],
             mapped=facts["mapped"],
             notes=tuple(facts["notes"]),
         )
@@ -78,7 +79,9 @@ def _load(file: Path) -> Index:
 
 def _save(file: Path, index: Index) -> None:
     rate = None if index.rate is None else str(index.rate)
-    facts = json.dumps({"base": str(index.base), "rate": rate, "mapped": index.mapped, "notes": index.notes})
+    facts = json.dumps(
+        {"base": str(index.base), "rate": rate, "end": index.end, "mapped": index.mapped, "notes": index.notes}
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}-{time.monotonic_ns()}")
     try:

@@ -25,6 +25,7 @@ from ndzarr.sources.video.frames import Decoding
 from ndzarr.sources.video.index import Index, Recorder
 from ndzarr.sources.video.reader import FrameReader
 from ndzarr.sources.video.saved import index_of
+from ndzarr.sources.video.timestamps import MISSING
 from ndzarr.sources.video.upright import tag_of
 from ndzarr.sources.video.windows import FrameWindows
 
@@ -135,7 +136,7 @@ class VideoSource(BaseSource):
         step = {"step": self._clip.step} if self._clip.step > 1 else {}
         claimed = self.facts.metadata.get("claimed_frames")
         return {
-            **{key: value for key, value in self.facts.metadata.items() if key != "claimed_frames"},
+            **{key: value for key, value in self.facts.metadata.items() if not key.startswith("claimed")},
             **({"claimed_frames": claimed} if claimed not in (None, len(self.index)) else {}),
             **clip,
             **step,
@@ -172,9 +173,15 @@ class VideoSource(BaseSource):
     @property
     def trouble(self) -> list[str]:
         """What is wrong with the file."""
-        claimed, found = self.facts.metadata.get("claimed_frames", 0), len(self.index.ticks)
-        short = f"its header promises {claimed} frames, and {found} are there"
-        return [*self.index.notes, *([short] if claimed > found else [])]
+        index, header, out = self.index, self.facts.metadata, list(self.index.notes)
+        claimed, found = header.get("claimed_frames", 0), len(index.ticks)
+        if claimed > found:
+            out.append(f"its header promises {claimed} frames, and {found} are there")
+        lasts = header.get("claimed_seconds", 0.0)
+        lasted = float((index.end - index.ticks[index.ticks != MISSING].min(initial=index.end)) * index.base)
+        if lasts > lasted + max(0.02 * lasts, 3 / (header.get("rate") or 10)):
+            out.append(f"its header promises {lasts:g} s, and it ends after {lasted:g} s")
+        return out
 
     def blocks(self, length: int) -> Iterator[Pixels]:
         """
