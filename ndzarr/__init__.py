@@ -28,12 +28,17 @@ _LAZY = {
 }
 """Names that need heavier packages, imported when first used."""
 
+_PACKAGES = ("categories", "toy")
+"""Parts that are imported when first used."""
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ndzarr")
+    if name in _PACKAGES:
+        return import_module(f"ndzarr.{name}")
     if name in _LAZY:
         value = globals()[name] = getattr(import_module(_LAZY[name]), name)
         return value

@@ -1,16 +1,15 @@
 """What does ndzarr do, on one page?  `ndzarr demo` makes data, runs the main job on it and shows the result.
 
-1. A small annotated dataset of image files is written: a large JPEG, a tiled 16-bit TIFF of four bands, a PNG, and a
-   phone's photograph that lies on its side (EXIF).
-2. Its images are transcoded to pyramids, samples are loaded at several scales, and a picture of them is drawn.
-3. Random windows are timed, against decoding the files each time.
+1. Two small annotated datasets are written (`ndzarr.toy`): images of several formats, and a video.
+2. Whatever cannot be read in windows where it lies is transcoded to pyramids.
+3. Samples are loaded at several scales, and a picture of them is drawn.
+4. Random windows are timed, against decoding the file each time.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,30 +17,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from PIL import Image
+    import xarray
 
     from ndzarr.sampler.coco import CocoSampler
 
-CATEGORIES = ("disc", "square", "star")
+SIZE = (2880, 2800)
+"""(height, width) of the largest image."""
+
+WINDOW = 256
+"""Edge of the windows that are timed, in pixels."""
+
+COLUMNS = 4
+"""Small panels in a row of the picture; the first panel is two of them wide and high."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One image of the demo dataset."""
+class Panel:
+    """A sample of the picture."""
 
-    file: str
-    width: int
-    height: int
-    objects: int
-    channels: str = "r|g|b"
-
-
-PICTURES = (
-    Picture("harbour.jpg", 4096, 3072, 40),
-    Picture("fields.tif", 3000, 3000, 30, "r|g|b|nir"),
-    Picture("yard.png", 2000, 1501, 15),
-    Picture("phone.jpg", 1200, 1600, 8),
-)
+    caption: str
+    sample: xarray.Dataset
+    seconds: float
+    """That loading it took."""
+    cells: int = 1
+    """Its width and height, in small panels."""
+    window: tuple[float, float, float, float] | None = None
+    """x0, y0, x1, y1 in the large image, which are marked in the first panel."""
 
 
 def run(directory: Path | None = None, quiet: bool = False) -> None:
@@ -57,179 +58,152 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
         Print only where the results are.
     """
     from ndzarr.sampler.coco import CocoSampler
+    from ndzarr.toy import write_demo
 
+    begin = time.perf_counter()
     root = Path(directory or "ndzarr-demo").absolute()
     say: Callable[..., None] = (lambda *_: None) if quiet else print
-    say(f"1. Writing {len(PICTURES)} annotated images to {root / 'images'}")
-    dataset = write_dataset(root)
-    say("2. Transcoding them to pyramids")
-    sampler = CocoSampler(dataset, workdir=root / "pyramids")
-    sampler.prepare(progress=not quiet)
-    say(sampler)
-    say("3. Loading samples at several scales")
-    samples = list(_samples(sampler))
-    say(samples[0][1])
+    say(f"1. Writing annotated images (JPEG, 16-bit TIFF, PNG) and a video to {root}")
+    photos, film = (write_demo(root, "images", size=SIZE, things=16), write_demo(root, "video"))
+    say("2. Transcoding to pyramids what cannot be read in windows as it is")
+    samplers = [CocoSampler(path, workdir=root / "pyramids") for path in (photos, film)]
+    for sampler in samplers:
+        sampler.prepare(progress=not quiet)
+        say(f"   {str(sampler).splitlines()[0]}")
+    say("3. Loading samples; each is an xarray.Dataset:\n")
+    samplers[0].load_sample(gid=1, width=8, height=8)  # what is imported at the first sample is not to be timed
+    panels = list(_panels(*samplers))
+    say(panels[1].sample, "\n")
+    for panel in panels:
+        say(f"   {panel.seconds * 1e3:7.1f} ms  {panel.caption}")
     sheet = root / "samples.png"
-    contact_sheet(
-        [(caption, sample.ndzarr.draw(256 / max(sample.image.shape[-2:]))) for caption, sample in samples]
-    ).save(sheet)
-    say("4. Timing random 256x256 windows of the JPEG (median, this machine)")
-    for line in _timings(sampler, root):
+    draw(panels).save(sheet)
+    say(f"4. Timing random {WINDOW}x{WINDOW} windows of the {SIZE[1]}x{SIZE[0]} JPEG (median, this machine)")
+    for line in _timings(samplers[0], photos):
         say("  ", line)
-    print(f"Dataset   {dataset}\nPyramids  {root / 'pyramids'}\nPicture   {sheet}")
-    say(
-        f"\nNext:\n  ndzarr info {root / 'images' / PICTURES[0].file}\n"
-        f"  ndzarr crop {root / 'pyramids'}/harbour-*.zarr -o crop.png --x 0:512 --y 0:512 --scale 0.5"
-    )
+    say(f"Done in {time.perf_counter() - begin:.0f} s.\n")
+    print(f"Picture   {sheet}\nDatasets  {photos}\n          {film}\nPyramids  {root / 'pyramids'}")
+    say(_next(photos, root))
 
 
-def write_dataset(root: Path, pictures: tuple[Picture, ...] = PICTURES, seed: int = 0) -> Path:
-    """
-    Write image files and their kwcoco dataset; files that exist are kept.
-
-    Returns
-    -------
-    Path of the dataset, `root/data.kwcoco.json`.
-    """
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
-    for gid, picture in enumerate(pictures, start=1):
-        rng = np.random.default_rng([seed, gid])
-        objects = [_object(rng, picture) for _ in range(picture.objects)]
-        file = root / "images" / picture.file
-        if not file.exists():
-            _write(file, _paint(rng, picture, objects), picture)
-        images.append(
-            {"id": gid, "name": file.stem, "file_name": f"images/{picture.file}", "width": picture.width,
-             "height": picture.height, "channels": picture.channels}
-        )  # fmt: skip
-        annotations += [{**annotation, "image_id": gid} for annotation in objects]
-    content = {
-        "info": [],
-        "categories": [{"id": k, "name": name} for k, name in enumerate(CATEGORIES, start=1)],
-        "images": images,
-        "annotations": [{"id": aid, **annotation} for aid, annotation in enumerate(annotations, start=1)],
-    }
-    path = root / "data.kwcoco.json"
-    path.write_text(json.dumps(content))
-    return path
+def _next(dataset: Path, root: Path) -> str:
+    return f"""
+Next, in a shell:
+  ndzarr info {dataset.parent / "images" / "harbour.jpg"}
+  ndzarr crop {root / "pyramids"}/harbour-*.zarr -o crop.png --x 0:1024 --y 0:1024 --scale 0.5
+or in Python:
+  import ndzarr
+  sampler = ndzarr.CocoSampler("{dataset}", workdir="{root / "pyramids"}")
+  sampler.load_sample(aid=1, window_dims=(128, 128)).ndzarr.draw().show()"""
 
 
-def _object(rng: np.random.Generator, picture: Picture) -> dict[str, Any]:
-    category = int(rng.integers(len(CATEGORIES)))
-    radius = float(rng.uniform(12, 60))
-    cx, cy = rng.uniform(0, picture.width), rng.uniform(0, picture.height)
-    points = {0: 24, 1: 4, 2: 10}[category]
-    angle = np.linspace(0, 2 * np.pi, points, endpoint=False) + rng.uniform(0, np.pi)
-    length = radius * np.where((np.arange(points) % 2 == 1) & (category == 2), 0.45, 1.0)
-    outline = np.stack([cx + length * np.cos(angle), cy + length * np.sin(angle)], axis=1).round(1)
-    (x0, y0), (x1, y1) = outline.min(axis=0), outline.max(axis=0)
-    return {
-        "category_id": category + 1,
-        "bbox": [round(float(v), 1) for v in (x0, y0, x1 - x0, y1 - y0)],
-        "segmentation": [{"exterior": outline.tolist(), "interiors": []}],
-    }
+def _panels(photos: CocoSampler, film: CocoSampler) -> Iterator[Panel]:
+    """What is shown."""
+    height, width = SIZE
+    boxes = {a["id"]: a["bbox"] for a in photos.dset.annots(gid=1).objs}
+    aid = min(boxes, key=lambda a: abs(boxes[a][0] - width * 0.6) + abs(boxes[a][1] - height * 0.5))
+    cx, cy = boxes[aid][0] + boxes[aid][2] / 2, boxes[aid][1] + boxes[aid][3] / 2
+
+    def panel(caption: str, sampler: CocoSampler, target: dict[str, Any], cells: int = 1) -> Panel:
+        begin = time.perf_counter()
+        sample = sampler.load_sample(target)
+        seconds = time.perf_counter() - begin
+        wide = target.get("width", target.get("window_dims", (None,))[-1])
+        marked = cells == 1 and sampler is photos and wide and target.get("gid", 1) == 1
+        x, y = target.get("cx", cx), target.get("cy", cy)
+        window = (x - wide / 2, y - wide / 2, x + wide / 2, y + wide / 2) if marked else None
+        return Panel(caption, sample, seconds, cells, window)
+
+    square = {"gid": 1, "cx": cx, "cy": cy}
+    yield panel("a whole image at 1/4", photos, {"gid": 1, "scale": 0.25}, 2)
+    yield panel("128x128 around an annotation", photos, {"aid": aid, "window_dims": (128, 128)})
+    yield panel("320x320, native", photos, {**square, "width": 320, "height": 320})
+    yield panel("1280x1280 at 1/4", photos, {**square, "width": 1280, "height": 1280, "scale": 0.25})
+    x, y, w, h = min(boxes.values())  # that farthest to the left
+    corner = {"gid": 1, "cx": x + w / 2 + 40, "cy": y + h / 2, "width": 320, "height": 320}
+    yield panel("over the border (hatched)", photos, corner)
+    fields = {"gid": 2, "width": 320, "height": 320, "channels": "nir|r|g"}
+    yield panel("16-bit TIFF, nir|r|g", photos, fields)
+    yield panel("a phone's EXIF, upright", photos, {"gid": 4, "scale": 320 / (height * 2 / 5)})
+    moving = {"vidid": 1, "width": 320, "height": 320, "channels": "r|g|b", "nodata": "ma"}
+    for t, sensor in ((0, "day"), (8, "wide")):
+        yield panel(f"video, frame {t} (sensor {sensor!r})", film, {**moving, "time_slice": slice(t, t + 1)})
 
 
-def _paint(rng: np.random.Generator, picture: Picture, objects: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
-    """A landscape of clouds at all scales, sensor noise, and the objects; float32 (y, x, c) between 0 and 1."""
-    import cv2
+def draw(panels: list[Panel], side: int = 320) -> Any:
+    """The picture: samples with their captions, the first one with the windows of others marked in it."""
+    from PIL import Image, ImageDraw, ImageFont
 
-    bands = picture.channels.count("|") + 1
-    size, cells = (picture.width, picture.height), 3
-    image = np.zeros((picture.height, picture.width, bands), np.float32)
-    while cells < max(size):
-        layer = rng.standard_normal((cells, cells, 1)) + 0.25 * rng.standard_normal((cells, cells, bands))
-        layer = layer.astype(np.float32)
-        image += cv2.resize(layer, size, interpolation=cv2.INTER_CUBIC).reshape(image.shape) / cells**0.75
-        cells *= 3
-    image = 0.45 + 0.2 * image / image.std() + rng.normal(0, 0.008, image.shape).astype(np.float32)
-    for annotation in objects:
-        outline = np.array(annotation["segmentation"][0]["exterior"])
-        color = [float(v) for v in rng.uniform(0.1, 1.0, bands)]
-        cv2.fillPoly(image, [np.rint(outline * 16).astype(np.int32)], color, lineType=cv2.LINE_AA, shift=4)
-    return np.asarray(np.clip(image, 0, 1))
-
-
-def _write(file: Path, image: np.ndarray[Any, Any], picture: Picture) -> None:
-    from PIL import Image
-
-    if file.suffix == ".tif":
-        import tifffile
-
-        pixels = np.rint(image * 10000).astype(np.uint16)
-        options: Any = {"tile": (256, 256), "compression": "zlib", "predictor": True, "photometric": "minisblack"}
-        tifffile.imwrite(file, pixels, planarconfig="contig", **options)
-        return
-    photo = Image.fromarray(np.rint(image * 255).astype(np.uint8))
-    if file.stem == "phone":  # stored on its side, with the note that it has to be turned
-        exif = Image.Exif()
-        exif[274] = 6
-        photo.rotate(90, expand=True).save(file, quality=92, exif=exif)
-    else:
-        photo.save(file, quality=92)
-
-
-def _samples(sampler: CocoSampler) -> Any:
-    """(caption, sample) of the windows that are shown."""
-    largest = PICTURES[0]
-    centre = {"gid": 1, "cx": largest.width // 2, "cy": largest.height // 2}
-    yield "around an annotation", sampler.load_sample(aid=3, window_dims=(128, 128))
-    yield "256x256, native", sampler.load_sample({**centre, "width": 256, "height": 256})
-    yield "1024x1024 at 1/4", sampler.load_sample({**centre, "width": 1024, "height": 1024, "scale": 0.25})
-    yield "whole image at 1/16", sampler.load_sample({"gid": 1, "scale": 1 / 16})
-    yield "over the border (hatched)", sampler.load_sample({"gid": 3, "cx": 0, "cy": 60, "width": 256, "height": 256})
-    yield (
-        "16-bit, nir|r|g",
-        sampler.load_sample({"gid": 2, "cx": 1500, "cy": 1500, "width": 300, "height": 300, "channels": "nir|r|g"}),
-    )
-    yield "EXIF: upright", sampler.load_sample({"gid": 4, "scale": 0.16})
-
-
-def contact_sheet(panels: list[tuple[str, Image.Image]], columns: int = 4, side: int = 256) -> Image.Image:
-    """Pictures with captions, in rows."""
-    from PIL import Image, ImageDraw
-
-    rows = -(-len(panels) // columns)
-    sheet = Image.new("RGB", (columns * (side + 8), rows * (side + 26)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for k, (caption, panel) in enumerate(panels):
-        x, y = k % columns * (side + 8) + 4, k // columns * (side + 26) + 20
-        pen.text((x, y - 16), caption, fill="black")
-        panel.thumbnail((side, side))
-        sheet.paste(panel, (x, y))
+    gap, line, ink, paper = 10, 24, (228, 232, 236), (24, 28, 32)
+    step_x, step_y = side + gap, side + line + gap
+    places = list(_places(panels))
+    rows = 1 + max(row + p.cells - 1 for p, (_, row) in zip(panels, places, strict=True))
+    sheet = Image.new("RGB", (COLUMNS * step_x + gap, rows * step_y + gap), paper)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for panel, (column, row) in zip(panels, places, strict=True):
+        x, y = gap + column * step_x, gap + row * step_y
+        wide, high = panel.cells * step_x - gap, panel.cells * step_y - gap - line
+        picture = panel.sample.ndzarr.draw(1.0)
+        factor = min(wide / picture.width, high / picture.height)
+        if picture.width < wide:
+            picture = panel.sample.ndzarr.draw(factor)
+        picture.thumbnail((wide, high), Image.Resampling.LANCZOS)
+        left, top = x + (wide - picture.width) // 2, y + (high - picture.height) // 2
+        sheet.paste(picture, (left, top))
+        pen.text((x, y + high + 3), f"{panel.caption}  ({panel.seconds * 1e3:.1f} ms)", fill=ink, font=font)
+        if panel.cells > 1:
+            scale = picture.width / SIZE[1]
+            for other in panels:
+                if other.window is not None:
+                    x0, y0, x1, y1 = (v * scale for v in other.window)
+                    frame = (left + max(x0, 0), top + max(y0, 0), left + x1, top + y1)
+                    pen.rectangle(frame, outline=(255, 255, 255), width=2)
     return sheet
 
 
-def _timings(sampler: CocoSampler, root: Path) -> list[str]:
+def _places(panels: list[Panel]) -> Iterator[tuple[int, int]]:
+    """(column, row) of each panel: the first that is free, row by row."""
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        spots = ((c, r) for r in range(len(panels)) for c in range(COLUMNS + 1 - panel.cells))
+        column, row = next(s for s in spots if s not in taken)
+        taken |= {(column + i, row + j) for i in range(panel.cells) for j in range(panel.cells)}
+        yield column, row
+
+
+def _timings(sampler: CocoSampler, dataset: Path) -> list[str]:
     """Median times of random windows: a whole sample, its pixels alone, and decoding the file each time."""
     from PIL import Image
 
-    picture = PICTURES[0]
     rng = np.random.default_rng(0)
-    corners = [(int(rng.integers(picture.width - 256)), int(rng.integers(picture.height - 256))) for _ in range(300)]
+    corners = rng.integers(0, np.subtract(SIZE, WINDOW), (300, 2)).tolist()
     pyramid = sampler.pyramid(sampler.frame(1).assets[0])
+    file = dataset.parent / "images" / "harbour.jpg"
 
-    def window(x: int, y: int) -> dict[str, Any]:
-        return {"y": slice(y, y + 256), "x": slice(x, x + 256)}
+    def window(y: int, x: int) -> dict[str, Any]:
+        return {"y": slice(y, y + WINDOW), "x": slice(x, x + WINDOW)}
 
-    def file(x: int, y: int) -> np.ndarray[Any, Any]:
-        with Image.open(root / "images" / picture.file) as image:
-            return np.asarray(image.crop((x, y, x + 256, y + 256)))
+    def decode(y: int, x: int) -> np.ndarray[Any, Any]:
+        with Image.open(file) as image:
+            return np.asarray(image.crop((x, y, x + WINDOW, y + WINDOW)))
 
     runs: dict[str, tuple[Callable[[int, int], Any], int]] = {
-        "load_sample, labelled, with annotations": (lambda x, y: sampler.load_sample(gid=1, **window(x, y)), 300),
-        "pyramid.read, pixels alone": (lambda x, y: pyramid.read(**window(x, y)), 300),
-        "decoding the JPEG for each window": (file, 5),
+        "load_sample: labelled, with annotations": (lambda y, x: sampler.load_sample(gid=1, **window(y, x)), 300),
+        "pyramid.read: pixels alone": (lambda y, x: pyramid.read(**window(y, x)), 300),
+        "decoding the JPEG for each window": (decode, 5),
     }
-    return [f"{_median(function, corners[:n]) * 1e3:8.3f} ms  {name}" for name, (function, n) in runs.items()]
+    lines = [f"{_median(function, corners[:n]) * 1e3:8.3f} ms  {name}" for name, (function, n) in runs.items()]
+    begin = time.perf_counter()
+    pyramid.read_many([window(*corner) for corner in corners])
+    each = (time.perf_counter() - begin) / len(corners)
+    return [*lines, f"{each * 1e3:8.3f} ms  pyramid.read_many: {len(corners)} windows planned together"]
 
 
-def _median(function: Callable[[int, int], Any], corners: list[tuple[int, int]]) -> float:
+def _median(function: Callable[[int, int], Any], corners: list[list[int]]) -> float:
     function(*corners[0])
     times = []
-    for x, y in corners:
+    for y, x in corners:
         start = time.perf_counter()
-        function(x, y)
+        function(y, x)
         times.append(time.perf_counter() - start)
     return float(np.median(times))

@@ -89,9 +89,16 @@ def check_sizes(sizes: str) -> None:
         raise OptionError(f"sizes={sizes!r} is not known{did_you_mean(sizes, SIZES)}")
 
 
-def agree(members: Sequence[Member], sizes: str = "pad") -> Form:
+def agree(members: Sequence[Member], sizes: str = "pad", first: Member | None = None, start: int = 0) -> Form:
     """
     What the members have in common.
+
+    Parameters
+    ----------
+    first
+        Sample 0, where these are later ones: they must agree with it too.
+    start
+        Number of the first of these.
 
     Raises
     ------
@@ -99,27 +106,39 @@ def agree(members: Sequence[Member], sizes: str = "pad") -> Form:
         They have different axes, channels or dtypes, or, where those are refused, sizes; the message names two.
     """
     check_sizes(sizes)
-    first = members[0]
-    dims = _same(members, "axes", lambda m: m.dims, " ", "image and video targets make batches of their own")
+    wanted = members[0] if first is None else first
+
+    def same(what: str, of: Callable[[Member], Any], joint: str, fix: str) -> Any:
+        return _same(wanted, members, start, what, of, joint, fix)
+
+    dims = same("axes", lambda m: m.dims, " ", "image and video targets make batches of their own")
     if "c" in dims:
-        _same(members, "channels", lambda m: m.channels, "|", "give channels=")
-    dtype = _same(members, "dtype", lambda m: m.dtype, "", "give dtype=")
-    shapes = [m.shape for m in members]
+        same("channels", lambda m: m.channels, "|", "give channels=")
+    dtype = same("dtype", lambda m: m.dtype, "", "give dtype=")
     if sizes == "refuse":
-        _same(members, "size", lambda m: m.shape, " x ", "use sizes='pad', or targets of one size")
-    return Form(dims, tuple(map(max, zip(*shapes, strict=True))), dtype, first.channels)
+        same("size", lambda m: m.shape, " x ", "use sizes='pad', or targets of one size")
+    shape = tuple(map(max, zip(*[m.shape for m in members], strict=True)))
+    return Form(dims, shape, dtype, wanted.channels)
 
 
-def _same(members: Sequence[Member], what: str, of: Callable[[Member], Any], joint: str, fix: str) -> Any:
+def _same(
+    first: Member,
+    members: Sequence[Member],
+    start: int,
+    what: str,
+    of: Callable[[Member], Any],
+    joint: str,
+    fix: str,
+) -> Any:
     """What all members have; raises `TargetError` if one has something else."""
-    wanted = of(members[0])
-    for k, member in enumerate(members):
+    wanted = of(first)
+    for k, member in enumerate(members, start):
         if (found := of(member)) != wanted:
             others = sum(of(m) != wanted for m in members)
             shown = [joint.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in (wanted, found)]
             raise TargetError(
                 f"samples of a batch must have the same {what}: sample 0 has {shown[0]}, sample {k} has {shown[1]}"
-                f"{'' if others == 1 else f' ({others} of {len(members)} differ)'}; {fix}"
+                f"{'' if others == 1 else f' (so have {others - 1} more)'}; {fix}"
             )
     return wanted
 
@@ -162,3 +181,35 @@ def valid_of(members: Sequence[Member], form: Form, masks: Sequence[Mask]) -> Ma
         else:
             place[...] = np.expand_dims(mask[1], [i for i, d in enumerate(dims) if d not in mask[0]])
     return ("sample", *dims), valid
+
+
+def checked_mask(
+    mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, start: int
+) -> np.ndarray[Any, Any] | None:
+    """
+    The mask of n samples with the axes that were promised before anything was read; None where none was.
+
+    Raises
+    ------
+    TargetError
+        More may be missing than was promised.
+    """
+    names = f"targets {start} to {start + n - 1}"
+    if dims is None:
+        if mask is not None and not mask[1].all():
+            raise TargetError(
+                f"some pixels of {names} are not real (a file has a nodata value, that of target 0 has none); give "
+                "nodata='ma', so that `valid` is there"
+            )
+        return None
+    lengths = dict(zip(form.dims, form.shape, strict=True))
+    shape = (n, *[lengths[d] for d in dims])
+    if mask is None:
+        return np.ones(shape, bool)
+    have, valid = mask
+    if "c" in have and "c" not in dims:
+        raise TargetError(
+            f"channels of {names} are real at different pixels, those of target 0 were not; load them apart"
+        )
+    missing = [k for k, d in enumerate(("sample", *dims)) if d not in have]
+    return np.array(np.broadcast_to(np.expand_dims(valid, missing), shape))

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr.bulk.batch import Form, agree, check_sizes, read, rows_with, valid_of
+from ndzarr.bulk.batch import Form, agree, check_sizes, checked_mask, read, rows_with, valid_of
 from ndzarr.bulk.content import ALONG, centres, shared_axes, table, transforms, where
 from ndzarr.bulk.content import annotation_columns as columns_of
 from ndzarr.bulk.context import BatchContext
 from ndzarr.bulk.intersect import touching
-from ndzarr.bulk.member import BulkSampler, Mask, Member
-from ndzarr.bulk.uniform import Uniform, lacking, uniform
+from ndzarr.bulk.member import BulkSampler, Member
+from ndzarr.bulk.uniform import Uniform, mask_dims, uniform
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.labels.construct import dataset as construct
 from ndzarr.sampler.annotations import Lookup
@@ -82,7 +82,7 @@ class Block:
         self._check(members)
         pixels = read(members, self.form)
         mask = valid_of(members, self.form, pixels.masks)
-        return pixels.image, self._mask(mask, len(members))
+        return pixels.image, checked_mask(mask, self.mask_dims, self.form, len(members), self.first)
 
     def _check(self, members: Sequence[Member]) -> None:
         form = self.form
@@ -93,29 +93,6 @@ class Block:
                     f"target {self.first + k} gives {_shown(*found)} {m.shape}, but target 0 promised "
                     f"{_shown(*wanted)} {form.shape}; give channels= and dtype=, or load such targets apart"
                 )
-
-    def _mask(self, mask: Mask, n: int) -> Array | None:
-        if self.mask_dims is None:
-            if mask is not None and not mask[1].all():
-                raise TargetError(
-                    f"some pixels of targets {self.first} to {self.first + n - 1} are not real (a file has a nodata "
-                    "value, that of target 0 has none); give nodata='ma', so that `valid` is there"
-                )
-            return None
-        lengths = dict(zip(self.form.dims, self.form.shape, strict=True))
-        shape = (n, *[lengths[d] for d in self.mask_dims])
-        if mask is None:
-            return np.ones(shape, bool)
-        dims, valid = mask
-        if "c" in dims and "c" not in self.mask_dims:
-            raise TargetError(
-                f"channels of targets {self.first} to {self.first + n - 1} are real at different pixels, those of "
-                "target 0 were not; load them apart"
-            )
-        for position, d in enumerate(self.mask_dims):
-            if d not in dims:
-                valid = np.expand_dims(valid, position + 1)
-        return np.array(np.broadcast_to(valid, shape))
 
 
 def _shown(dims: tuple[str, ...], channels: tuple[str, ...] | None, dtype: np.dtype[Any]) -> str:
@@ -179,7 +156,7 @@ def _understand(sampler: BulkSampler, rows: Rows, lookup: Lookup, sizes: str, ke
         del columns[name]
     return Content(
         form,
-        _mask_dims(form, members, [m.lacking for m in members]),
+        mask_dims(form, members, [m.lacking for m in members]),
         np.array([m.origin for m in members], float),
         np.array([m.pitch for m in members], float),
         columns,
@@ -189,33 +166,21 @@ def _understand(sampler: BulkSampler, rows: Rows, lookup: Lookup, sizes: str, ke
 
 
 def _of_columns(known: Uniform, lookup: Lookup) -> Content:
-    first, windows = known.first, known.windows
-    shape = (*first.shape[:-2], *windows.n.max(axis=0).tolist())
-    form = Form(first.dims, shape, first.dtype, first.channels)
+    windows = known.windows
     sizes = {"size_y": windows.n[:, 0], "size_x": windows.n[:, 1]}
     ids = windows.ids if windows.ids.dtype != object else windows.ids.astype(str)
-    odd = bool((windows.n != windows.n[0]).any())
     annotations: dict[str, Any] = {}
-    if (found := first.annotation_table) is not None:
+    if (found := known.first.annotation_table) is not None:
         annotations = table(*touching(found, windows, lookup))
     return Content(
-        form,
-        _mask_dims(form, [first], [first.lacking, lacking(first, windows), "planes" if odd else "nothing"]),
+        known.form,
+        known.mask_dims,
         windows.origin,
         windows.pitch,
         {name: (("sample",), values) for name, values in {**sizes, windows.name: ids}.items()},
         annotations,
         known.columns,
     )
-
-
-def _mask_dims(form: Form, members: Sequence[Member], lacks: Sequence[str]) -> tuple[str, ...] | None:
-    """Axes of `valid`: none where no pixel can be missing, c only where channels can differ."""
-    if "channels" in lacks:
-        return form.dims
-    if "planes" in lacks or any(m.shape != form.shape for m in members):
-        return tuple(d for d in form.dims if d != "c")
-    return None
 
 
 def _pixels(

@@ -6,7 +6,7 @@ that batches, lazy batches and extractions mean the same with either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ndzarr.errors import TargetError
 from ndzarr.geometry.affine import IDENTITY
-from ndzarr.labels.window import compact_mask, picked
+from ndzarr.labels.window import compact_mask, lead_axis
 from ndzarr.labels.window import label as label_window
 from ndzarr.pyramid.region import Crop, read_crops
 from ndzarr.sampler.annotations import AnnotationTable, Found, Lookup, find
@@ -124,6 +124,9 @@ class BulkSampler(Protocol):
 
     def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup) -> list[Any]:
         """The targets, parsed and resolved; none of their pixels is read."""
+
+    def source_files(self, images: Iterable[Any] | None) -> Iterator[str]:
+        """Paths of the files of some images; None for all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -347,7 +350,7 @@ class NamedMember:
 
     def labels(self, dim: str) -> np.ndarray[Any, Any]:
         """Seconds or positions."""
-        found = picked(self.crop.pyramid, dim, self.crop.lead[self.dims.index(dim)])
+        found = lead_axis(self.crop, self.dims.index(dim))
         return np.asarray(found.variable.values)
 
     @property

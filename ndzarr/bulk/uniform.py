@@ -6,13 +6,14 @@ is parsed and resolved, which settles everything else; all windows follow from c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ndzarr.bulk.batch import Form
 from ndzarr.bulk.member import BulkSampler, Lacking, Member
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.target import ALIASES, NOTE, NOTES
@@ -72,6 +73,29 @@ class Uniform:
     windows: Windows
     columns: dict[str, Array]
     """What a target is made from, by column."""
+
+    @cached_property
+    def form(self) -> Form:
+        """What all samples have in common, if images are as the first is."""
+        first = self.first
+        shape = (*first.shape[:-2], *self.windows.n.max(axis=0).tolist())
+        return Form(first.dims, shape, first.dtype, first.channels)
+
+    @cached_property
+    def mask_dims(self) -> tuple[str, ...] | None:
+        """Axes of `valid` of a sample; None where all pixels are real."""
+        odd = bool((self.windows.n != self.windows.n[0]).any())
+        lacks = self.first.lacking, lacking(self.first, self.windows), "planes" if odd else "nothing"
+        return mask_dims(self.form, [self.first], lacks)
+
+
+def mask_dims(form: Form, members: Sequence[Member], lacks: Collection[str]) -> tuple[str, ...] | None:
+    """Axes of `valid`: none where no pixel can be missing, c only where channels can differ."""
+    if "channels" in lacks:
+        return form.dims
+    if "planes" in lacks or any(m.shape != form.shape for m in members):
+        return tuple(d for d in form.dims if d != "c")
+    return None
 
 
 def uniform(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Uniform | None:

@@ -58,6 +58,43 @@ def select(
     )
 
 
+def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
+    """
+    The part of an interval that lies on an axis, where some of it does not.
+
+    Parameters
+    ----------
+    n
+        Length of the axis.
+    want
+        Positions with a step of at least 1, which may begin before 0 and end behind the axis.
+
+    Returns
+    -------
+    (all positions, the slice of the axis that is there, where that lands among the positions); None where all are
+    there, or the slice is not one of integers, which `select` says.
+
+    Examples
+    --------
+    >>> outside(10, slice(-3, 14, 2))
+    (range(-3, 14, 2), slice(1, 10, 2), slice(2, 7, None))
+    """
+    try:
+        start = 0 if want.start is None else index(want.start)
+        stop = n if want.stop is None else index(want.stop)
+        step = 1 if want.step is None else index(want.step)
+    except TypeError:
+        return None
+    asked = range(start, stop, max(1, step))
+    if step < 1 or not asked or (asked[0] >= 0 and asked[-1] < n):
+        return None
+    before = min(len(asked), max(0, -(start // step)))
+    there = range(start + before * step, min(stop, n), step)
+    if not there:
+        return asked, slice(0, 0, 1), slice(0, 0)
+    return asked, slice(there[0], there[-1] + 1, step), slice(before, before + len(there))
+
+
 def _whole(n: int) -> slice:
     return slice(0, n, 1)
 

@@ -43,8 +43,8 @@ def label(
     coordinates
         ('valid',) makes the mask a coordinate rather than a variable.
     """
-    pyramid, cut, dims = crop.pyramid, crop.region, crop.pyramid.dims
-    axes = {d: picked(pyramid, d, want) for d, want in zip(dims[:-2], crop.lead, strict=True)}
+    cut, dims = crop.region, crop.pyramid.dims
+    axes = {d: lead_axis(crop, k) for k, d in enumerate(dims[:-2])}
     axes[dims[-2]] = centres(dims[-2], cut.y.origin, cut.y.pitch, cut.y.n)
     axes[dims[-1]] = centres(dims[-1], cut.x.origin, cut.x.pitch, cut.x.n)
     variables = {"image": (dims, image)}
@@ -65,7 +65,21 @@ def compact_mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tu
     return dims, valid
 
 
-def picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
+def lead_axis(crop: Crop, k: int) -> Axis:
+    """The coordinate along the k-th axis, one before y: where it lies outside, indices go on, and seconds are NaN."""
+    pyramid, dim = crop.pyramid, crop.pyramid.dims[k]
+    beyond = None if crop.outer is None else crop.outer[k]
+    if beyond is None:
+        return _picked(pyramid, dim, crop.lead[k])
+    asked, place = beyond
+    if dim != "t" or pyramid.times is None:
+        return axis(dim, np.arange(asked.start, asked.stop, asked.step))
+    values = np.full(len(asked), np.nan)
+    values[place] = np.asarray(pyramid.times)[crop.lead[k]]
+    return axis(dim, values)
+
+
+def _picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
     """The coordinate of a selection along an axis before y."""
     if dim == "c":
         if want == slice(0, len(pyramid.channels), 1):

@@ -18,6 +18,7 @@ import numcodecs.zstd
 import numpy as np
 
 from ndzarr.pyramid.array import COMPLETE
+from ndzarr.pyramid.codec import ChunkCodec
 from ndzarr.pyramid.layout import Encoding, Layout
 from ndzarr.pyramid.shard import INDEX_CODECS
 
@@ -182,15 +183,21 @@ def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[A
 
 def _image(about: Description, level: LevelShape) -> dict[str, Any]:
     layout = level.layout
+    return sharded_array(level.shape, about.dims, about.dtype, layout.codec, layout.shards)
+
+
+def sharded_array(
+    shape: Sequence[int], dims: Sequence[str], dtype: np.dtype[Any], codec: ChunkCodec, shards: Sequence[int]
+) -> dict[str, Any]:
+    """The `zarr.json` of an array of which every shard has a file."""
     sharding = {
-        "chunk_shape": list(layout.chunks),
-        "codecs": layout.codec.metadata(),
+        "chunk_shape": list(codec.shape),
+        "codecs": codec.metadata(),
         "index_codecs": INDEX_CODECS,
         "index_location": "end",
     }
     codecs = [{"name": "sharding_indexed", "configuration": sharding}]
-    node = _array(level.shape, about.dims, about.dtype, layout.shards, codecs, _fill(about.dtype))
-    return {**node, "attributes": {COMPLETE: True}}
+    return {**_array(shape, dims, dtype, shards, codecs, _fill(dtype)), "attributes": {COMPLETE: True}}
 
 
 def _array(

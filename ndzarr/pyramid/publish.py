@@ -44,6 +44,20 @@ def publishing(dest: Path, overwrite: bool = False) -> Iterator[Path]:
         _replace(dest, work)
 
 
+def put_in_place(work: Path, dest: Path, overwrite: bool = False) -> None:
+    """
+    Rename a store that is complete to its name.
+
+    Raises
+    ------
+    ExistsError, WriteError
+        As `publishing`.
+    """
+    refuse_existing(dest, overwrite)
+    with explained(dest):
+        _replace(dest, work)
+
+
 @contextmanager
 def publishing_file(dest: Path, overwrite: bool = False) -> Iterator[Path]:
     """

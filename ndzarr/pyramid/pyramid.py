@@ -238,13 +238,13 @@ class Pyramid:
         fill
             Value of pixels outside the image.
         **window
-            Per axis a half-open slice in native pixels, which may begin before 0 and end behind the image, a
-            sequence of indices, or along c channel names.
+            Per axis a half-open slice in native pixels, frames or planes, which may begin before 0 and end behind
+            the last, with a step along t and z; a sequence of indices, or along c channel names.
 
         Returns
         -------
         DataArray with axes `dims`.  Its y and x coordinates are pixel centres in native pixels.  Where something was
-        padded or holds no data, a coordinate `valid` (y, x) is False there.
+        padded or holds no data, a coordinate `valid` (y, x) is False there; it has more axes where they differ.
 
         Raises
         ------

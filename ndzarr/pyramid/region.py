@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 from ndzarr.errors import OptionError, WindowError, did_you_mean
 from ndzarr.geometry.region import OVERSAMPLING, Region, output_length, region_at
 from ndzarr.geometry.resample import SUPPORT, resample
-from ndzarr.geometry.selection import Selection, lengths, select
+from ndzarr.geometry.selection import Selection, lengths, outside, select
 from ndzarr.plan.plan import ReadPlan, plan_reads
 from ndzarr.pyramid.execute import execute
 from ndzarr.pyramid.reduce import as_pixel, holds_data
@@ -74,11 +74,25 @@ class Crop:
     """How pixels are made where they are not copied."""
     fill: float
     """Value of pixels outside the image."""
+    outer: tuple[tuple[range, slice] | None, ...] | None = None
+    """Along the axes before y, (all positions asked for, where those that exist land), None for an axis on which all
+    exist; None where that is so for all axes."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the output, along the pyramid's axes."""
-        return (*lengths(self.lead), *self.region.shape)
+        lead = lengths(self.lead)
+        if self.outer is not None:
+            lead = tuple(n if out is None else len(out[0]) for n, out in zip(lead, self.outer, strict=True))
+        return (*lead, *self.region.shape)
+
+    @property
+    def inside(self) -> tuple[Any, ...]:
+        """Where what is read lands in the output."""
+        ends = (self.region.y.target, self.region.x.target)
+        if self.outer is None:
+            return (..., *ends)
+        return (*(slice(None) if out is None else out[1] for out in self.outer), *ends)
 
     @property
     def request(self) -> tuple[Any, Selection]:
@@ -120,7 +134,23 @@ def crop(
     y, x = _interval("y", window.get("y"), shape[-2]), _interval("x", window.get("x"), shape[-1])
     n = output_length("y", y, sy), output_length("x", x, sx)
     pitch = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
-    return crop_at(pyramid, (y[0], x[0]), pitch, n, select(dims[:-2], shape[:-2], lead), sampling, fill)
+    outer = _outer(dims[:-2], shape[:-2], lead)
+    cut = crop_at(pyramid, (y[0], x[0]), pitch, n, select(dims[:-2], shape[:-2], lead), sampling, fill)
+    return cut if outer is None else replace(cut, outer=outer)
+
+
+def _outer(dims: Sequence[str], shape: Sequence[int], lead: dict[str, Any]) -> Any:
+    """`Crop.outer`; the intervals in `lead` are cut at the borders."""
+    found: list[tuple[range, slice] | None] = []
+    for d, n in zip(dims, shape, strict=True):
+        want = lead.get(d)
+        beyond = outside(n, want) if isinstance(want, slice) and d != "c" else None
+        if beyond is None:
+            found.append(None)
+        else:
+            lead[d] = beyond[1]
+            found.append((beyond[0], beyond[2]))
+    return tuple(found) if any(found) else None
 
 
 def crop_at(
@@ -200,7 +230,7 @@ def read_crops(
     plan = plan_crops(crops)
     images = [_blank(c) for c in crops] if out is None else list(out)
     landing = [
-        image[..., c.region.y.target, c.region.x.target] if c.region.exact else np.empty(shape, image.dtype)
+        image[c.inside] if c.region.exact else np.empty(shape, image.dtype)
         for c, image, shape in zip(crops, images, plan.shapes, strict=True)
     ]
     cache = crops[0].pyramid.cache if crops else None
@@ -229,23 +259,23 @@ def _resample_alike(
         stack = np.stack([landing[k] for k in members])
         done = resample(stack, y, x, sampling.interpolation, None, bool(sampling.antialias))
         for k, part in zip(members, done, strict=True):
-            cut = crops[k].region
-            images[k][..., cut.y.target, cut.x.target] = part
+            images[k][crops[k].inside] = part
             landing[k] = images[k]
 
 
 def _blank(c: Crop) -> np.ndarray[Any, Any]:
     dtype = c.pyramid.dtype
-    return np.full(c.shape, c.fill, dtype) if c.region.padded else np.empty(c.shape, dtype)
+    return np.full(c.shape, c.fill, dtype) if c.region.padded or c.outer is not None else np.empty(c.shape, dtype)
 
 
 def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     """Resample where that is still needed, and say which pixels are real."""
     cut, nodata = c.region, c.pyramid.nodata
     ready = cut.exact or pixels is image
-    if ready and nodata is None and not cut.padded:
+    padded = cut.padded or c.outer is not None
+    if ready and nodata is None and not padded:
         return None
-    inside = (..., cut.y.target, cut.x.target)
+    inside = c.inside
     marker = as_pixel(nodata, c.pyramid.dtype)
     present = None if nodata is None else holds_data(pixels, marker)
     if not ready:
@@ -254,9 +284,11 @@ def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) 
                 pixels, cut.y.grid, cut.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
             )
         present = None if nodata is None else holds_data(image[inside], marker)
-    if present is None and not cut.padded:
+    if present is None and not padded:
         return None
-    shape = cut.shape if present is None else (*present.shape[:-2], *cut.shape)
+    shape = c.shape
+    if c.outer is None:
+        shape = cut.shape if present is None else (*present.shape[:-2], *cut.shape)
     valid = np.zeros(shape, bool)
     valid[inside] = True if present is None else present
     return valid

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import xarray
 
     from ndzarr.bulk.batch import Sizes
+    from ndzarr.bulk.extract import Order
     from ndzarr.bulk.member import CocoMember
     from ndzarr.targets.choose import Targets
     from ndzarr.targets.rows import Rows
@@ -248,6 +249,80 @@ class CocoSampler(NdsamplerNames):
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return type(self).__name__, self.hashid, os.fspath(self.library.root)
+
+    def extract(
+        self,
+        targets: ManyTargets | Rows,
+        dest: str | os.PathLike[str],
+        *,
+        order: Order = "input",
+        with_annots: bool | str | Sequence[str] = True,
+        annot_ids: Sequence[Any] | None = None,
+        visible_thresh: float = 0.0,
+        clip: bool = False,
+        sizes: Sizes = "pad",
+        preset: str = "fast",
+        shard: int | None = None,
+        scheduler: Any = "threads",
+        workers: int | None = None,
+        progress: bool = False,
+        overwrite: bool = False,
+        **keys: Any,
+    ) -> Path:
+        """
+        Write the samples of many targets to one Zarr store, which `xarray.open_zarr` opens; see docs/bulk.md.
+
+        A call that was interrupted, or killed, goes on where it was when it is made again.
+
+        Parameters
+        ----------
+        dest
+            The store: there once it is complete.
+        order
+            How samples lie in the store: 'input', or 'locality', where neighbours lie together, so that what they have
+            in common is decoded once.  The coordinate `sample` says which target each is.
+        targets, with_annots, annot_ids, visible_thresh, clip, sizes
+            As for `load_batch`.
+        preset
+            How images are encoded; see `ndzarr.transcode`.
+        shard
+            Samples of a shard, and of a task; as many as make about 64 MB if left out.
+        scheduler
+            'threads' or 'processes' of this machine, a `distributed.Client`, or the address of a dask scheduler.
+        workers
+            How many threads or processes; one per processor if left out.
+        progress
+            Say on stderr what is done and how much memory that takes, and show a bar.
+
+        Raises
+        ------
+        TargetError
+            A target is not understood, or they have different axes, channels or dtypes.
+        ExistsError
+            `dest` exists and is not to be overwritten.
+        """
+        from ndzarr.bulk.extract import extract
+
+        return extract(
+            self,
+            targets,
+            dest,
+            order=order,
+            lookup=Lookup(with_annots, annot_ids, visible_thresh, clip),
+            sizes=sizes,
+            preset=preset,
+            shard=shard,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
+            overwrite=overwrite,
+            keys=keys,
+        )
+
+    def source_files(self, images: Iterable[Any] | None = None) -> Iterator[str]:
+        """Paths of the files of some images; of all if left out."""
+        chosen = self.dset.index.imgs if images is None else images
+        return (asset.path for gid in chosen for asset in self.frame(gid).assets)
 
     def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup) -> list[CocoMember]:
         """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""

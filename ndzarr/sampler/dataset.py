@@ -1,23 +1,20 @@
 """What does a kwcoco dataset say about its images, in our own terms?
 
-All knowledge of kwcoco's dictionaries is here: where the assets of an image are, how they are aligned, what their
-channels are called, which frames make a video.
+All knowledge of kwcoco's dictionaries is here and in `assets`: which frames make a video, what is known of each, what
+codes of channels mean.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
-from ndzarr.geometry.affine import IDENTITY
-from ndzarr.sampler.scene import Asset, Channel, Frame
+from ndzarr.sampler.assets import asset_dicts, channel_names, frame_of, sensor_of, size_of
+from ndzarr.sampler.scene import Channel, Clock, Frame
 
 
 def coerce(dset: Any) -> Any:
@@ -65,6 +62,7 @@ class Dataset:
         self.coco = coco
         """The `kwcoco.CocoDataset`."""
         self._frames: dict[Any, Frame] = {}
+        self._clocks: dict[str, Clock] = {}
         self._known: tuple[dict[str, None], set[str]] | None = None
 
     def frame(self, gid: Any) -> Frame:
@@ -81,7 +79,8 @@ class Dataset:
             image = self.coco.index.imgs.get(gid)
             if image is None:
                 raise TargetError(f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}")
-            found = self._frames[gid] = _frame(image, self.coco.bundle_dpath)
+            video = self.coco.index.videos.get(image.get("video_id"), {})
+            found = self._frames[gid] = frame_of(image, video, self.coco.bundle_dpath, self._clocks)
         return found
 
     def known(self) -> tuple[Mapping[str, None], set[str]]:
@@ -90,10 +89,11 @@ class Dataset:
             names: dict[str, None] = {}
             sensors = set()
             for image in self.coco.index.imgs.values():
-                sensors.add(_sensor(image))
-                for obj in _asset_dicts(image):
+                sensors.add(sensor_of(image))
+                video = self.coco.index.videos.get(image.get("video_id"), {})
+                for obj in asset_dicts(image, video):
                     if obj.get("channels"):
-                        names |= dict.fromkeys(_channel_names(str(obj["channels"])))
+                        names |= dict.fromkeys(channel_names(str(obj["channels"])))
             self._known = names, sensors
         return self._known
 
@@ -134,7 +134,7 @@ class Dataset:
     def video_size(self, gid: Any) -> tuple[int, int] | None:
         """(height, width) of the space of an image's video; None if it is in none or that states no size."""
         video = self.coco.index.videos.get(self.video_of(gid))
-        size = None if video is None else _size(video)
+        size = None if video is None else size_of(video)
         return None if size is None else (size[1], size[0])
 
     def resolution(self, gid: Any, video: bool) -> tuple[float, float]:
@@ -193,103 +193,6 @@ def _sensor_channels(spec: str) -> tuple[Channel, ...]:
             f"channels={spec!r} is no channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
         ) from error
     return tuple(dict.fromkeys(pairs))
-
-
-@cache
-def _channel_names(spec: str) -> tuple[str, ...]:
-    """Names of the channels of one file."""
-    import delayed_image
-
-    return tuple(delayed_image.FusedChannelSpec.coerce(spec).normalize().as_list())
-
-
-def _frame(image: Mapping[str, Any], folder: str) -> Frame:
-    gid = image["id"]
-    index = image.get("frame_index")
-    return Frame(
-        gid=gid,
-        assets=tuple(_asset(obj, image, folder) for obj in _asset_dicts(image)),
-        size=_size(image),
-        to_video=_affine(image, image.get("warp_img_to_vid")),
-        index=gid if index is None else index,
-        time=_time(image),
-        name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
-        sensor=_sensor(image),
-    )
-
-
-def _sensor(image: Mapping[str, Any]) -> str:
-    return str(image.get("sensor_coarse") or image.get("sensor") or "*")
-
-
-def _asset_dicts(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The image's own file first, then its assets, under any of the names that kwcoco has given them."""
-    own = [image] if image.get("file_name") else []
-    for key in ("assets", "auxiliary"):
-        listed = image.get(key) or []
-        own += list(listed.values()) if isinstance(listed, Mapping) else list(listed)
-    return own
-
-
-def _asset(obj: Mapping[str, Any], image: Mapping[str, Any], folder: str) -> Asset:
-    if not obj.get("file_name"):
-        raise TargetError(
-            f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
-        )
-    channels = obj.get("channels")
-    return Asset(
-        path=os.path.abspath(os.path.join(folder, obj["file_name"])),
-        channels=None if not channels else _channel_names(str(channels)),
-        to_image=IDENTITY if obj is image else _affine(image, obj.get("warp_aux_to_img")),
-        size=_size(obj),
-        nodata=_nodata(obj, image),
-    )
-
-
-def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
-    value = obj.get("nodata")
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        raise TargetError(f"image {image['id']!r}: nodata={value!r} of {obj['file_name']} is no number") from None
-
-
-def _size(obj: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = obj.get("width"), obj.get("height")
-    return None if width is None or height is None else (int(width), int(height))
-
-
-def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
-    """A transform in any form that kwcoco stores: a dictionary, a matrix, nothing."""
-    if warp is None:
-        return IDENTITY
-    import kwimage
-
-    try:
-        given = np.asarray(warp, float) if isinstance(warp, Sequence) else warp
-        matrix = np.asarray(kwimage.Affine.coerce(given).matrix, float)
-        matrix = matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
-    except (TypeError, ValueError, KeyError) as error:
-        raise TargetError(f"image {image['id']!r}: {warp!r} is no affine transform ({error})") from error
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise TargetError(f"image {image['id']!r}: the transform {warp!r} has no inverse")
-    return matrix
-
-
-def _time(image: Mapping[str, Any]) -> np.datetime64 | None:
-    """When an image was taken, in UTC; None if it does not say, or not in a form that is a date."""
-    value = image.get("date_captured") or image.get("timestamp")
-    if value is None or value == "":
-        return None
-    try:
-        moment = (
-            datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else datetime.fromisoformat(value)
-        )
-    except (ValueError, TypeError, OverflowError, OSError):
-        return None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(moment, "ns")
 
 
 def some(ids: Iterable[Any]) -> str:

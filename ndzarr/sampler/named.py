@@ -6,7 +6,7 @@ Sources are named; a target gives the name as `key` and a window by named axes o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     import xarray
 
     from ndzarr.bulk.batch import Sizes
+    from ndzarr.bulk.extract import Order
     from ndzarr.bulk.member import NamedMember
     from ndzarr.targets.rows import Rows, Targets
+    from ndzarr.targets.sources import SourceTargets
 
 
 class Sampler:
@@ -78,6 +80,13 @@ class Sampler:
 
     def __repr__(self) -> str:
         return f"<ndzarr.Sampler: {len(self)} sources>\n  workdir  {self.library.root}"
+
+    @property
+    def targets(self) -> SourceTargets:
+        """Chooses windows: `sampler.targets.grid(...)`."""
+        from ndzarr.targets.sources import SourceTargets
+
+        return SourceTargets(self)
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """Transcode every image file that is not transcoded yet; raises at the end, naming the files that failed."""
@@ -159,6 +168,44 @@ class Sampler:
 
         sources = {str(k): v if isinstance(v, Pyramid) else os.fspath(v) for k, v in self.sources.items()}
         return type(self).__name__, normalize_token(sources), os.fspath(self.library.root)
+
+    def extract(
+        self,
+        targets: Targets | Rows,
+        dest: str | os.PathLike[str],
+        *,
+        order: Order = "input",
+        sizes: Sizes = "pad",
+        preset: str = "fast",
+        shard: int | None = None,
+        scheduler: Any = "threads",
+        workers: int | None = None,
+        progress: bool = False,
+        overwrite: bool = False,
+        **keys: Any,
+    ) -> Path:
+        """Write the samples of many targets to one Zarr store; see `CocoSampler.extract`."""
+        from ndzarr.bulk.extract import extract
+
+        return extract(
+            self,
+            targets,
+            dest,
+            order=order,
+            lookup=Lookup(False),
+            sizes=sizes,
+            preset=preset,
+            shard=shard,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
+            overwrite=overwrite,
+            keys=keys,
+        )
+
+    def source_files(self, images: Iterable[Any] | None = None) -> Iterator[str]:
+        """Paths of all sources."""
+        return (s.path if isinstance(s, Pyramid) else os.fspath(s) for s in self.sources.values())
 
     def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup | None = None) -> list[NamedMember]:
         """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""

@@ -24,10 +24,10 @@ _ENTRY_BYTES = 1024
 class Placed:
     """The boxes of some images in one space."""
 
-    rows: np.ndarray[Any, Any]
-    """Row of each in the table; shape (n,)."""
     frame: np.ndarray[Any, Any]
-    """Position of its image among those that are sampled; shape (n,)."""
+    """Position of the image of each among those that are sampled; shape (n,)."""
+    offset: np.ndarray[Any, Any]
+    """What makes positions here rows of the table, per image."""
     columns: np.ndarray[Any, Any]
     """x, y, width, height in the space; shape (4, n), NaN where there is no box."""
     far: np.ndarray[Any, Any]
@@ -37,7 +37,7 @@ class Placed:
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return _ENTRY_BYTES + self.rows.nbytes + self.frame.nbytes + self.columns.nbytes + self.far.nbytes
+        return _ENTRY_BYTES + self.offset.nbytes + self.frame.nbytes + self.columns.nbytes + self.far.nbytes
 
     def touching(
         self, window: tuple[float, float, float, float]
@@ -57,7 +57,8 @@ class Placed:
         hit &= self.far[1] > y0
         found = np.flatnonzero(hit)
         # take() gathers many times faster than an index does.
-        return self.rows.take(found), self.frame.take(found), self.columns.take(found, axis=1).T
+        frame = self.frame.take(found)
+        return found + self.offset.take(frame), frame, self.columns.take(found, axis=1).T
 
 
 def place(parts: Sequence[tuple[slice, np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]) -> Placed:
@@ -72,27 +73,29 @@ def place(parts: Sequence[tuple[slice, np.ndarray[Any, Any], np.ndarray[Any, Any
     """
     ends = [0, *accumulate(rows.stop - rows.start for rows, _, _ in parts)]
     columns, far = np.empty((4, ends[-1])), np.empty((2, ends[-1]))
-    rows, frame = np.empty(ends[-1], np.intp), np.empty(ends[-1], np.intp)
-    for k, (own, boxes, to_space) in enumerate(parts):
+    frame = np.zeros(ends[-1], np.intp)
+    for k, (_, boxes, to_space) in enumerate(parts):
         mine = slice(ends[k], ends[k + 1])
-        rows[mine], frame[mine] = np.arange(own.start, own.stop), k
-        columns[:, mine] = boxes
-        if to_space is not None:
-            _warp(to_space[:2], columns[:, mine])
+        if k:
+            frame[mine] = k
+        if to_space is None:
+            columns[:, mine] = boxes
+        else:
+            _warp(to_space[:2], boxes, columns[:, mine])
     np.maximum(columns[2:], 1e-9, out=far)
     far += columns[:2]
-    return Placed(rows, frame, columns, far)
+    offset = np.array([own.start - end for (own, _, _), end in zip(parts, ends[:-1], strict=True)], np.intp)
+    return Placed(frame, offset, columns, far)
 
 
-def _warp(matrix: np.ndarray[Any, Any], columns: np.ndarray[Any, Any]) -> None:
-    """Replace boxes by the upright boxes that hold their images: `warp_boxes`, column by column."""
+def _warp(matrix: np.ndarray[Any, Any], boxes: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+    """The upright boxes that hold the images of boxes: `warp_boxes`, column by column."""
     linear, shift = matrix[:, :2], matrix[:, 2:]
-    corner, size = columns[:2], columns[2:]
-    corner[...] = linear @ corner
+    corner = np.matmul(linear, boxes[:2], out=out[:2])
     if linear.min() < 0:  # another corner becomes the first
-        corner += np.minimum(linear, 0) @ size
+        corner += np.minimum(linear, 0) @ boxes[2:]
     corner += shift
-    size[...] = abs(linear) @ size
+    np.matmul(abs(linear), boxes[2:], out=out[2:])
 
 
 class Kept:
@@ -116,6 +119,8 @@ class Kept:
                 self._bytes -= self._placed.pop(next(iter(self._placed))).nbytes
             except (StopIteration, KeyError, RuntimeError):  # another thread was faster
                 break
+        if not self._placed:
+            self._bytes = 0  # threads that race may count one twice; this is where that ends
         if self._placed.setdefault(key, placed) is placed:
             self._bytes += placed.nbytes
 

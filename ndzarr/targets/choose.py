@@ -6,10 +6,11 @@ many.  Every method delegates to the module of its name, and every random choice
 
 from __future__ import annotations
 
+from ndzarr.targets.arranging import Arranging
 from ndzarr.targets.windowing import Windowing
 
 
-class Targets(Windowing):
+class Targets(Windowing, Arranging):
     """
     Tables of targets of a sampler: `sampler.targets`.
 

@@ -56,13 +56,6 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     return pair
 
 
-def table(spaces: Spaces, over: Lattice) -> pandas.DataFrame:
-    """The windows of a grid as targets, where there are no annotations to look at."""
-    import pandas
-
-    return pandas.DataFrame(as_columns(over.windows(), spaces))
-
-
 def annotated(
     targets: Indexed,
     spaces: Spaces,

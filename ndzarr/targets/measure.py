@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -25,10 +25,9 @@ from ndzarr.batch import processors
 from ndzarr.errors import TargetError
 from ndzarr.sampler.assembly import read
 from ndzarr.targets.bar import bar
-from ndzarr.targets.footprint import as_table, footprints
+from ndzarr.targets.pieces import Numbered, Snapped, Tiles
 from ndzarr.targets.rows import Rows, Targets
-from ndzarr.targets.running import Running, of_window
-from ndzarr.targets.spaces import spaces_of
+from ndzarr.targets.running import Running, of_windows, pixels_that_count
 from ndzarr.targets.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ BATCH = 32
 """Windows read together, at most."""
 BATCH_PIXELS = 1 << 22
 """Pixels of a band read together, about."""
+AT_ONCE = 1000
+"""Rows of a table that are looked at together."""
 PROBES = 32
 """Windows that are read at native resolution too, to say what a level does to the standard deviation."""
 PROBE_EDGE = 512
@@ -98,16 +99,16 @@ def statistics(
     asked = np.asarray(quantiles, float)
     if not ((asked >= 0) & (asked <= 1)).all() or bins < 1 or (level or 0) < 0 or (sample is not None and sample < 1):
         raise TargetError(
-            f"quantiles={quantiles!r}, bins={bins!r}, level={level!r}, sample={sample!r}: expected probabilities from 0 "
-            "to 1, at least one bin, a level of at least 0 and a sample of at least 1"
+            f"quantiles={quantiles!r}, bins={bins!r}, level={level!r}, sample={sample!r}: expected probabilities from "
+            "0 to 1, at least one bin, a level of at least 0 and a sample of at least 1"
         )
     if table is None and level is None:
         level = 0
     extra = {} if channels is None else {"channels": channels}
     if table is None:
-        windows: Sequence[dict[str, Any]] = _Tiles(sampler, 1 << (level or 0), TILE if sample is None else SAMPLE_TILE)
+        windows: Numbered = Tiles(sampler, 1 << (level or 0), TILE if sample is None else SAMPLE_TILE)
     else:
-        windows = Rows(table) if level is None else _Snapped(sampler, table, 1 << level)
+        windows = Rows(table) if level is None else Snapped(sampler, table, 1 << level)
     total = len(windows)
     if not total:
         raise TargetError("there are no windows to read")
@@ -115,7 +116,7 @@ def statistics(
     chosen = np.arange(total)
     if sample is not None and sample < total:
         chosen = np.sort(rng.choice(total, sample, replace=False))
-    jobs = _batches(sampler, (_asked(windows[int(k)], extra) for k in chosen))
+    jobs = _batches(sampler, (_asked(target, extra) for target in _taken(windows, chosen)))
     found = _measured(sampler, jobs, len(chosen), workers or processors(), progress)
     if not found:
         raise TargetError("no window has any channel")
@@ -134,52 +135,15 @@ def _asked(target: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
     return kept | {"nodata": "ma"} | extra
 
 
-class _Tiles(Sequence[dict[str, Any]]):
-    """Tiles of all images, at whole pixels of a level."""
-
-    def __init__(self, sampler: CocoSampler, factor: int, edge: int) -> None:
-        self._factor, self._edge = factor, edge
-        spaces = spaces_of(sampler, "image")
-        self._gids = [frames[0] for frames in spaces.frames]
-        self._size = -(-np.stack([spaces.height, spaces.width], axis=1) // factor)
-        self._grid = -(-self._size // edge)
-        self._ends = np.cumsum(self._grid.prod(axis=1))
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, k: Any) -> dict[str, Any]:
-        image = int(np.searchsorted(self._ends, k, side="right"))
-        inner = int(k - (self._ends[image - 1] if image else 0))
-        place = divmod(inner, int(self._grid[image, 1]))
-        factor, edge = self._factor, self._edge
-        y, x = (
-            slice(p * edge * factor, min((p + 1) * edge, n) * factor)
-            for p, n in zip(place, self._size[image].tolist(), strict=True)
-        )
-        return {"gid": self._gids[image], "space_slice": (y, x), "scale": 1 / factor}
-
-
-class _Snapped(Sequence[dict[str, Any]]):
-    """Rows of a table, widened to whole pixels of a level."""
-
-    def __init__(self, sampler: CocoSampler, targets: Targets | Rows, factor: int) -> None:
-        table = as_table(targets)
-        self._factor, self._found = factor, footprints(sampler, table)
-        self._ends = np.searchsorted(self._found.row, np.arange(len(table) + 1))
-        self._channels = table["channels"].tolist() if "channels" in table else None
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __getitem__(self, k: Any) -> dict[str, Any]:
-        found, factor = self._found, self._factor
-        y, x = (slice(int(a // factor * factor), int(-(-b // factor) * factor)) for a, b in (found.y[k], found.x[k]))
-        frames = [found.gids[f] for f in found.frame[self._ends[k] : self._ends[k + 1]].tolist() if f >= 0]
-        name = {"gids": frames} if found.spaces[int(found.space[k])][0] == "video" else {"gid": frames[0]}
-        own = None if self._channels is None else self._channels[k]
-        target = name | {"space_slice": (y, x), "scale": 1 / factor}
-        return target if own is None or own != own else target | {"channels": own}
+def _taken(windows: Numbered, chosen: Array) -> Iterator[dict[str, Any]]:
+    """Some of them; rows of a table a thousand at a time, since pandas is slow with single ones."""
+    if not isinstance(windows, Rows):
+        yield from (windows[int(k)] for k in chosen)
+        return
+    for start in count(0, AT_ONCE):
+        if start >= len(chosen):
+            return
+        yield from windows.take(chosen[start : start + AT_ONCE])
 
 
 def _batches(sampler: CocoSampler, targets: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
@@ -201,17 +165,19 @@ def _batches(sampler: CocoSampler, targets: Iterable[dict[str, Any]]) -> Iterato
 
 def _measure(compositions: Sequence[Any]) -> Found:
     """Every channel of some windows, read together."""
-    found: Found = {}
+    pixels: dict[tuple[str, Any], list[Array]] = {}
+    missing: dict[str, int] = {}
     for c, (image, valid) in zip(compositions, read(compositions), strict=True):
         if image.dtype.kind == "c":
             raise TargetError("complex pixels have no order, and so no statistics; take their magnitude first")
         for k, name in enumerate(c.channels):
             real = None if valid is None else valid if valid.ndim == 3 else valid[:, k]
-            part = of_window(np.ascontiguousarray(image[:, k]), real)
-            if name in found:
-                found[name].merge(part)
-            else:
-                found[name] = part
+            values = pixels_that_count(image[:, k], real)
+            pixels.setdefault((name, values.dtype), []).append(values)
+            missing[name] = missing.get(name, 0) + image[:, k].size - values.size
+    found = {name: Running(missing=number) for name, number in missing.items()}
+    for (name, _), windows in pixels.items():
+        found[name].merge(of_windows(windows))
     return found
 
 
@@ -246,7 +212,7 @@ def _measured(sampler: CocoSampler, batches: Iterator[list[Any]], total: int, wo
 
 def _loss(
     sampler: CocoSampler,
-    windows: Sequence[dict[str, Any]],
+    windows: Numbered,
     chosen: Array,
     level: int,
     extra: dict[str, Any],

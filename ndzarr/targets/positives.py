@@ -111,8 +111,7 @@ def _begin(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Gene
     moved = (low + high) / 2 - n / 2 + jitter * room * rng.uniform(-1, 1, len(low))
     begin = np.maximum(np.floor(moved + 1e-9), np.floor(low) - n + 1)  # which matters to points only
     first, last = np.ceil(high - n - SLACK), np.floor(low + SLACK)
-    fits = (first <= last) & (jitter > 0)
-    out: Array = np.where(fits, np.clip(begin, first, last), begin).astype(np.int64)
+    out: Array = np.where(first <= last, np.clip(begin, first, last), begin).astype(np.int64)
     return out
 
 

@@ -9,6 +9,7 @@ sampling; Cochran, "Sampling techniques", 1977, section 9A): what counts is how 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -34,7 +35,7 @@ class Running:
     """Sum of squared deviations from the mean."""
     least: float = np.inf
     greatest: float = -np.inf
-    clusters: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    clusters: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Sums over windows of n^2, n^2 (m - origin) and n^2 (m - origin)^2, of n pixels with mean m."""
     origin: float | None = None
     """Near the means, so that the sums keep their digits."""
@@ -85,9 +86,9 @@ class Running:
         return float(np.sqrt(self.windows / (self.windows - 1) * spread) / self.count)
 
 
-def of_window(pixels: Array, real: Array | None) -> Running:
+def pixels_that_count(pixels: Array, real: Array | None) -> Array:
     """
-    One channel of one window.
+    Finite pixels of one channel of a window.
 
     Parameters
     ----------
@@ -95,23 +96,42 @@ def of_window(pixels: Array, real: Array | None) -> Running:
         Any shape.
     real
         False for pixels that do not count; None where all do.
+
+    Returns
+    -------
+    One axis.
     """
     values = pixels.ravel() if real is None else pixels[real]
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         values = values if finite.all() else values[finite]
-    missing = pixels.size - values.size
-    if not values.size:
+    return values
+
+
+def of_windows(windows: Sequence[Array], missing: int = 0) -> Running:
+    """
+    One channel of some windows.
+
+    Parameters
+    ----------
+    windows
+        The pixels that count, of one dtype, one axis each.
+    missing
+        Pixels that do not.
+    """
+    windows = [w for w in windows if w.size]
+    if not windows:
         return Running(missing=missing)
+    values = windows[0] if len(windows) == 1 else np.concatenate(windows)
     tally = Tally.of(values)
-    if values.dtype.kind in "iub" and tally.exact and len(tally.codes) < values.size:
-        # Fewer numbers to add up, and exact ones.
-        of_code = tally.middle()
-        mean = float((of_code * tally.counts).sum() / values.size)
-        squares = float(((of_code - mean) ** 2 * tally.counts).sum())
+    number = np.array([w.size for w in windows], float)
+    means = np.array([w.mean(dtype=np.float64) for w in windows])
+    mean = float((means * number).sum() / values.size)
+    if tally.exact:  # fewer numbers to add up
+        squares = float(((tally.middle() - mean) ** 2 * tally.counts).sum())
     else:
-        mean = float(values.mean(dtype=np.float64))
         squares = float(((values.astype(np.float64) - mean) ** 2).sum())
-    n = float(values.size)
+    apart = means - means[0]
+    clusters = tuple(float((number**2 * apart**k).sum()) for k in range(3))
     least, greatest = float(values.min()), float(values.max())
-    return Running(values.size, missing, 1, mean, squares, least, greatest, (n * n, 0.0, 0.0), mean, tally)
+    return Running(values.size, missing, len(windows), mean, squares, least, greatest, clusters, float(means[0]), tally)

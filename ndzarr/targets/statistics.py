@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -45,8 +45,8 @@ class Statistics:
     max: Array
     """Shape (c,)."""
     mean_error: Array
-    """Standard error of `mean`, the windows that were read being a sample of others; 0 where the whole dataset was read,
-    NaN for a single window; shape (c,)."""
+    """Standard error of `mean`, the windows that were read being a sample of others; 0 where the whole dataset was
+    read, NaN for a single window; shape (c,)."""
     std_native: Array
     """What `std` is at native resolution: pixels of a coarser level are means, which vary less.  Estimated from a few
     windows read at both; shape (c,)."""
@@ -79,14 +79,9 @@ class Statistics:
                 raise OptionError(f"channel {name!r} has no statistics{did_you_mean(name, self.channels)}")
         index = [self.channels.index(name) for name in channels]
         shared = ("channels", "probabilities", "level", "windows")
-        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in shared}
-        return Statistics(
-            channels=tuple(channels),
-            probabilities=self.probabilities,
-            level=self.level,
-            windows=self.windows,
-            **arrays,
-        )
+        own = [f.name for f in fields(self) if f.name not in shared]
+        arrays: dict[str, Any] = {name: getattr(self, name)[index] for name in own}
+        return replace(self, channels=tuple(channels), **arrays)
 
     def normalise(self, image: Any, native: bool = True) -> Any:
         """
@@ -95,8 +90,8 @@ class Statistics:
         Parameters
         ----------
         image
-            A DataArray with an axis c, whose channels are found by name; or an array or torch tensor (..., c, y, x) with
-            the channels of these statistics.
+            A DataArray with an axis c, whose channels are found by name; or an array or torch tensor (..., c, y, x)
+            with the channels of these statistics.
         native
             Divide by `std_native`, rather than by the `std` of the level that was read.
 
@@ -164,10 +159,11 @@ class Statistics:
         text = os.fspath(source)
         try:
             found = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
-            plain = {"channels": tuple(found.pop("channels")), "level": found.pop("level"), "windows": found["windows"]}
-            del found["windows"]
-            arrays = {name: np.array(v, np.int64 if name in WHOLE else float) for name, v in found.items()}
-            return cls(**plain, **arrays)
+            channels, level, windows = (found.pop(name) for name in ("channels", "level", "windows"))
+            arrays: dict[str, Any] = {
+                name: np.array(v, np.int64 if name in WHOLE else float) for name, v in found.items()
+            }
+            return cls(channels=tuple(channels), level=level, windows=windows, **arrays)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise OptionError(f"{text[:80]!r} holds no statistics of ndzarr ({error})") from error
 
@@ -175,7 +171,7 @@ class Statistics:
         level = "at the scale of each row" if self.level is None else f"at level {self.level}"
         lines = [f"<Statistics of {self.windows} windows {level}: {len(self.channels)} channels>"]
         names = ("channel", "pixels", "missing", "mean", "+-", "std", "native", "min", "median", "max")
-        cells = [names]
+        cells: list[tuple[str, ...]] = [names]
         for k, name in enumerate(self.channels):
             total = int(self.count[k] + self.missing[k])
             share = f"{self.missing[k] / total:.1%}" if total else "-"
@@ -202,4 +198,6 @@ def _plain(value: Any) -> Any:
     """JSON knows no NaN."""
     if not isinstance(value, np.ndarray):
         return value
-    return np.where(np.isnan(value), None, value).tolist() if value.dtype.kind == "f" else value.tolist()
+    boxed = value.astype(object)
+    boxed[np.isnan(value)] = None
+    return boxed.tolist()

@@ -1,8 +1,8 @@
 """How is it remembered which values occurred how often, in bounded memory?
 
 Every value has a code, an integer in the same order: integers are their own, floating values the bits of float64.  A
-tally holds how often each code occurred; once there are more than `CAPACITY` different ones, the last bit of all codes is
-dropped, and again, until there are not.
+tally holds how often each code occurred; once there are more than `CAPACITY` different ones, the last bit of all codes
+is dropped, and again, until there are not.
 
 So a tally of 8- or 16-bit pixels is exact, and any other is exact up to a bin that is as narrow as the data allow:
 evenly wide for integers, of constant relative width for floating values.  It depends on the values alone: neither on

@@ -129,8 +129,8 @@ def _images(order: Order, records: Records, root: Path, folder: str) -> None:
         file = name if k < 4 else name.replace(".", f"-{k // 4 + 1}.")
         world = order.world(k, size)
         tiff = name.endswith(".tif")
-        picture = exposed(world.picture(world.paint()), order.noise(k), 16 if tiff else 8)
-        write(root / folder / file, picture[..., : 4 if tiff else 3], on_its_side=name == "phone.jpg")
+        seen = world.picture(world.paint())[..., : 4 if tiff else 3]
+        write(root / folder / file, exposed(seen, order.noise(k), 16 if tiff else 8), on_its_side=name == "phone.jpg")
         channels = "r|g|b|nir" if tiff else "r|g|b"
         records.add_image(world, Path(file).stem, file_name=folder + file, channels=channels)
 
@@ -150,7 +150,7 @@ def _multispectral(order: Order, records: Records, root: Path, folder: str) -> N
         seen = _swath(*order.size, np.random.default_rng([order.seed, k, 5]))
         bands = {"r|g|b|nir": (picture, 1), "swir": (_swir(picture), 2), "thermal": (_thermal(picture), 4)}
         name = f"scene-{k + 1}"
-        assets = [_asset(root, f"{folder}{name}-{channels[:4].strip('|')}.tif", channels, image, factor, seen)
+        assets = [_asset(root, f"{folder}{name}-{channels.replace('|', '')}.tif", channels, image, factor, seen)
                   for channels, (image, factor) in bands.items()]  # fmt: skip
         records.add_image(world, name, assets=assets, sensor_coarse="satellite")
 
@@ -193,8 +193,8 @@ def _swir(picture: Image) -> Image:
 
 
 def _thermal(picture: Image) -> Image:
-    """Temperature in hundredths of a kelvin: roads are warm, plants and water cool."""
-    return np.asarray(29000 + picture[..., 0] * 0.12 - picture[..., 3] * 0.08).astype(np.uint16)
+    """Temperature in hundredths of a degree Celsius: roads are warm, plants and water cool."""
+    return np.asarray(1500 + picture[..., 0] * 0.12 - picture[..., 3] * 0.08).astype(np.uint16)
 
 
 def _swath(height: int, width: int, rng: np.random.Generator) -> Image:

@@ -167,12 +167,13 @@ def _texture(picture: Pixels, furrows: Pixels, rng: np.random.Generator, fields:
     direction = edge / np.linalg.norm(edge) * (2 * np.pi / 7)
     grain = np.roll(_fractal(), rng.integers(_TILE, size=2).tolist(), axis=(0, 1))
     grain = np.tile(grain, (1, -(-width // _TILE)))[:, :width]
-    coarse = cv2.resize(_fractal()[::8, ::8], (width, height), interpolation=cv2.INTER_CUBIC)
+    tall = cv2.resize(_fractal()[::8, ::8], (_TILE // 8, height), interpolation=cv2.INTER_CUBIC)
     x = np.arange(width, dtype=np.float32) * np.float32(direction[0])
     for y in range(0, height, 256):
         rows = slice(y, min(y + 256, height))
         wave = np.sin(x + np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] * np.float32(direction[1]))
-        change = 9 * grain[np.arange(rows.start, rows.stop) % _TILE] + 6 * coarse[rows]
+        coarse = cv2.resize(tall[rows], (width, len(wave)), interpolation=cv2.INTER_CUBIC)
+        change = 9 * grain[np.arange(rows.start, rows.stop) % _TILE] + 6 * coarse
         change += wave * furrows[rows] * np.float32(0.12)
         cv2.add(picture[rows], cv2.merge([change, change, change * 0.8, change * 1.3]), picture[rows], dtype=cv2.CV_8U)
 

@@ -22,7 +22,7 @@ class MemoryArray:
 
     name: str
     """What plans call it."""
-    pixels: np.ndarray[Any, Any]
+    pixels: np.ndarray[tuple[int, ...], np.dtype[Any]]
     engine: str = "made on the fly, in memory"
     """What plans say reads it."""
 

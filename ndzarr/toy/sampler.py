@@ -155,8 +155,8 @@ class ToySampler(CocoSampler):
 
     def __reduce__(self) -> tuple[Any, ...]:
         r = self.recipe
-        options = {"frames": r.frames, "things": r.things, "channels": r.channels, "depth": r.depth, "seed": r.seed}
-        return partial(ToySampler, **options), (r.n, r.size)
+        rest = partial(ToySampler, frames=r.frames, things=r.things, channels=r.channels, depth=r.depth, seed=r.seed)
+        return rest, (r.n, r.size)
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """Do nothing: images are made when they are touched."""

@@ -71,7 +71,8 @@ class Thing:
         x, y, angle = self.path.at(self.start + self.speed * frame, self.aside)
         angle += self.turn + (np.pi if self.speed < 0 else 0)
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        return points * self.size * PIXELS_PER_METRE @ turn + (x, y)
+        out: Points = points * self.size * PIXELS_PER_METRE @ turn + np.array([x, y])
+        return out
 
     def outline(self, frame: int = 0) -> Points:
         """Its outline in pixels of the world, shape (n, 2)."""
@@ -185,7 +186,8 @@ def _parts(kind: str) -> list[tuple[Points, float]]:
     if kind == "house":
         h, w = length / 2, width / 2
         north, south = np.array([(-h, -w), (h, -w), (h, 0), (-h, 0)]), np.array([(-h, 0), (h, 0), (h, w), (-h, w)])
-        return [(north, 1.12), (south, 0.78), (_box(1.5, 2.7, 0.6) + (0, -2.2), 0.5)]
+        chimney = _box(1.5, 2.7, 0.6) - np.array([0, 2.2])
+        return [(north, 1.12), (south, 0.78), (chimney, 0.5)]
     return [(whole, 0.9), (_disc(-0.3, -0.3, 4.3), 1.05), (_disc(-0.8, -0.8, 2.2), 1.12), (_disc(0, 0, 0.5), 0.6)]
 
 

@@ -179,7 +179,7 @@ def test_no_axis_is_ever_dropped(volume):
 def test_frames_and_planes_by_index_slice_and_step(video, volume, scale):
     array, pyramid = video
     whole = pyramid.window(scale=scale).values
-    for want in ([0, 2], [4, 1, 1], slice(1, 5, 2), slice(3, 99), None, np.array([3])):
+    for want in ([0, 2], [4, 1, 1], slice(1, 5, 2), slice(3, 5), None, np.array([3])):
         out = pyramid.window(t=want, scale=scale)
         picks = list(range(5)) if want is None else list(range(5)[want]) if isinstance(want, slice) else list(want)
         assert np.array_equal(out.values, whole[picks])

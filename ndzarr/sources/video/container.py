@@ -43,7 +43,7 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
         container = _open(path)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
-            f"{path}: FFmpeg finds no video in it ({reason(error)}); it is damaged, or was not written to its end "
+            f"{path}: FFmpeg finds no video in it ({what(error)}); it is damaged, or was not written to its end "
             f"(an MP4 without its index), so fetch or write it again"
         ) from error
     try:
@@ -83,6 +83,11 @@ def _video(path: str, container: Any) -> Any:
     if stream.codec_context is None:
         raise SourceError(f"{path}: this FFmpeg has no decoder for its video stream; convert it to another codec first")
     return stream
+
+
+def what(error: Exception) -> str:
+    """What FFmpeg says is wrong."""
+    return str(getattr(error, "strerror", None) or reason(error))
 
 
 def fraction(value: Any) -> Fraction | None:

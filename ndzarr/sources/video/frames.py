@@ -16,8 +16,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, Self, TypeAlias
 
-from ndzarr.sources.base import reason
-from ndzarr.sources.video.container import fraction, open_container
+from ndzarr.sources.video.container import fraction, open_container, what
 
 Numbered: TypeAlias = tuple[int | None, Any]
 """(number of its packet, frame of PyAV); None where the decoder did not hand the number on."""
@@ -76,7 +75,7 @@ class Decoder:
                 else:
                     yield packet
         except av.FFmpegError as error:
-            self.trouble.append(f"the file is damaged or ends too soon ({reason(error)}); what comes before is kept")
+            self.trouble.append(f"the file is damaged or ends too soon ({what(error)}); what comes before is kept")
         if cut is not None:
             self.trouble.append("the file ends within its last frame, which is left out")
 

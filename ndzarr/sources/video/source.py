@@ -178,8 +178,10 @@ class VideoSource(BaseSource):
         if claimed > found:
             out.append(f"its header promises {claimed} frames, and {found} are there")
         lasts = header.get("claimed_seconds", 0.0)
-        lasted = float((index.end - index.ticks[index.ticks != MISSING].min(initial=index.end)) * index.base)
-        if lasts > lasted + max(0.02 * lasts, 3 / (header.get("rate") or 10)):
+        # Some headers count from 0, others from the first frame.
+        begun = min(0, int(index.ticks[index.ticks != MISSING].min(initial=index.end)))
+        lasted = 0.0 if index.end == MISSING else float((index.end - begun) * index.base)
+        if lasted and lasts > lasted + max(0.02 * lasts, 3 / (header.get("rate") or 10)):
             out.append(f"its header promises {lasts:g} s, and it ends after {lasted:g} s")
         return out
 

@@ -1,0 +1,162 @@
+"""How do extracted samples lie on disk?
+
+One Zarr v3 group that xarray opens as one Dataset.  `image` and `valid` are sharded: a sample is a chunk (large ones are
+cut), a shard holds as many samples as make about 64 MB, and is written by one task, in one go, out of pixels that were
+read by one plan.  Columns are plain arrays, written at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndzarr.bulk.batch import Form
+from ndzarr.errors import OptionError
+from ndzarr.pyramid.codec import ChunkCodec
+from ndzarr.pyramid.layout import Encoding, codec
+from ndzarr.pyramid.metadata import sharded_array
+from ndzarr.pyramid.shard import ShardWriter
+
+SHARD_BYTES = 64 << 20
+"""Decoded bytes of a shard of images."""
+CHUNK_BYTES = 8 << 20
+"""Decoded bytes of a sample beyond which it is cut into several chunks."""
+EDGE = 512
+"""Pixels along y and x of chunks of such samples."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ShardedArray:
+    """A sharded array along `sample`, of which tasks write whole shards."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    codec: ChunkCodec
+    """Of a chunk (1, ...)."""
+    per_shard: tuple[int, ...]
+    """Chunks of a shard along each axis: some samples, and all of the other axes."""
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of a shard."""
+        return tuple(c * n for c, n in zip(self.codec.shape, self.per_shard, strict=True))
+
+    def metadata(self) -> dict[str, Any]:
+        """Its `zarr.json`."""
+        return sharded_array(self.shape, self.dims, self.dtype, self.codec, self.shards)
+
+    def write(self, root: Path, number: int, pixels: Array) -> None:
+        """
+        Write one shard, which appears whole or not at all.
+
+        Parameters
+        ----------
+        pixels
+            Of all samples of the shard, (sample, ...).
+        """
+        grid = [range(ceil(n / c)) for n, c in zip(pixels.shape[1:], self.codec.shape[1:], strict=True)]
+        path = root.joinpath(self.name, "c", str(number), *["0"] * (len(self.shape) - 1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+        writer = ShardWriter(work, self.per_shard, len(pixels) * prod(map(len, grid)))
+        try:
+            for k, sample in enumerate(pixels):
+                for position in product(*grid):
+                    done = writer.add((k, *position), self._encode(sample, position))
+            assert done
+            writer.finish()
+            os.replace(work, path)
+        finally:
+            writer.close()
+            work.unlink(missing_ok=True)
+
+    def _encode(self, sample: Array, position: tuple[int, ...]) -> bytes:
+        lengths = self.codec.shape[1:]
+        chunk = sample[tuple(slice(i * n, i * n + n) for i, n in zip(position, lengths, strict=True))]
+        if chunk.shape != lengths:  # beyond the border anything may stand
+            chunk = np.pad(chunk, [(0, n - have) for n, have in zip(lengths, chunk.shape, strict=True)], mode="edge")
+        return self.codec.encode(chunk[None])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sharded arrays of an extraction."""
+
+    image: ShardedArray
+    valid: ShardedArray | None
+    samples: int
+    """Of a shard."""
+
+    @property
+    def arrays(self) -> tuple[ShardedArray, ...]:
+        """Those that there are."""
+        return (self.image,) if self.valid is None else (self.image, self.valid)
+
+    @property
+    def shards(self) -> int:
+        """How many there are of each array."""
+        return ceil(self.image.shape[0] / self.samples)
+
+    @property
+    def task_bytes(self) -> int:
+        """Memory that a task takes: the pixels of a shard, once."""
+        return sum(prod(a.shape[1:]) * a.dtype.itemsize for a in self.arrays) * min(self.samples, self.image.shape[0])
+
+
+def layout(n: int, form: Form, mask_dims: tuple[str, ...] | None, preset: str, shard: int | None) -> Layout:
+    """
+    How n samples are stored.
+
+    Parameters
+    ----------
+    shard
+        Samples per shard; as many as make about 64 MB if left out.
+
+    Raises
+    ------
+    OptionError
+        The preset is unknown or cannot store such pixels, or a shard is to hold no sample.
+    """
+    if shard is not None and shard < 1:
+        raise OptionError(f"shard={shard!r}: expected a number of samples of at least 1")
+    size = max(1, prod(form.shape) * form.dtype.itemsize)
+    samples = min(n, shard or max(1, SHARD_BYTES // size))
+    lengths = dict(zip(form.dims, form.shape, strict=True))
+    chunk = dict(lengths)
+    for d, most in (("t", 1), ("z", 1), ("y", EDGE), ("x", EDGE)):
+        if d in chunk and prod(chunk.values()) * form.dtype.itemsize > CHUNK_BYTES:
+            chunk[d] = min(chunk[d], most)
+
+    def array(name: str, dims: tuple[str, ...], dtype: np.dtype[Any], encoding: Encoding) -> ShardedArray:
+        chunks = (1, *[chunk[d] for d in dims])
+        number = (samples, *[ceil(lengths[d] / chunk[d]) for d in dims])
+        chain = codec(("sample", *dims), chunks, dtype, encoding)
+        return ShardedArray(name, ("sample", *dims), (n, *[lengths[d] for d in dims]), dtype, chain, number)
+
+    image = array("image", form.dims, form.dtype, Encoding(preset))
+    mask = None if mask_dims is None else array("valid", mask_dims, np.dtype(bool), Encoding("fast", "labels"))
+    return Layout(image, mask, samples)
+
+
+def consolidate(root: Path, attributes: Mapping[str, Any]) -> None:
+    """Gather the metadata of all arrays in the group's, so that opening the store reads one file."""
+    nodes = {p.parent.name: json.loads(p.read_text()) for p in sorted(root.glob("*/zarr.json"))}
+    group = json.loads((root / "zarr.json").read_text())
+    group["attributes"] = {**group.get("attributes", {}), **attributes}
+    group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": nodes}
+    work = root / "zarr.json.tmp"
+    work.write_text(json.dumps(group))
+    os.replace(work, root / "zarr.json")

@@ -1,0 +1,107 @@
+"""Where do the tasks of an extraction run?
+
+In threads, in processes, or on a dask.distributed cluster: whatever it is, a task is a directory and a number, nothing
+else is sent, and nothing but the number of samples comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from ndzarr.batch import processors
+from ndzarr.errors import NdzarrError, OptionError, did_you_mean
+
+Scheduler: TypeAlias = Any
+"""'threads', 'processes', the address of a dask scheduler, or a `distributed.Client`."""
+
+LOCAL = ("threads", "processes")
+RETRIES = 3
+"""How often dask tries a task again whose worker was lost."""
+
+
+class WorkerError(NdzarrError, RuntimeError):
+    """A worker process died."""
+
+
+def checked(scheduler: Scheduler) -> Scheduler:
+    """The scheduler; raises `OptionError` for what is none."""
+    if hasattr(scheduler, "submit") and hasattr(scheduler, "scheduler_info"):
+        return scheduler
+    if isinstance(scheduler, str) and (scheduler in LOCAL or "://" in scheduler or scheduler.count(":") == 1):
+        return scheduler
+    hint = did_you_mean(scheduler, LOCAL) if isinstance(scheduler, str) else ""
+    raise OptionError(
+        f"scheduler={scheduler!r}: expected 'threads', 'processes', the address of a dask scheduler or a "
+        f"distributed.Client{hint}"
+    )
+
+
+@contextmanager
+def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, Any]]:
+    """(number of workers, what runs `tasks`)."""
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers={workers!r}: expected at least 1")
+    if isinstance(scheduler, str) and scheduler in LOCAL:
+        n = workers or processors()
+        yield n, _Local(scheduler, n)
+    elif isinstance(scheduler, str):
+        import distributed
+
+        with distributed.Client(scheduler, timeout=30, set_as_default=False) as client:
+            yield _threads(client), _Cluster(client)
+    else:
+        yield _threads(scheduler), _Cluster(scheduler)
+
+
+def _threads(client: Any) -> int:
+    return max(1, sum(w["nthreads"] for w in client.scheduler_info(-1)["workers"].values()))
+
+
+class _Local:
+    """Threads or processes of this machine."""
+
+    def __init__(self, kind: str, n: int) -> None:
+        self._kind, self._n = kind, n
+
+    def run(self, task: Callable[[str, int], int], folder: str, numbers: Sequence[int]) -> Iterator[int]:
+        """Do tasks; yields what each returns, as they finish."""
+        if self._n == 1 and self._kind == "threads":
+            yield from (task(folder, k) for k in numbers)
+            return
+        pool: Executor = ThreadPoolExecutor(self._n, thread_name_prefix="ndzarr-extract")
+        if self._kind == "processes":
+            pool.shutdown()
+            pool = ProcessPoolExecutor(self._n)
+        try:
+            jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a worker process was killed (out of memory?); what is finished is kept: run the same call again, "
+                "perhaps with fewer workers, and it goes on from there"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _Cluster:
+    """Workers of dask.distributed."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def run(self, task: Callable[[str, int], int], folder: str, numbers: Sequence[int]) -> Iterator[int]:
+        """Do tasks; yields what each returns, as they finish.  Those of a worker that is lost are done again."""
+        import distributed
+
+        jobs = [self._client.submit(task, folder, k, pure=False, retries=RETRIES) for k in numbers]
+        try:
+            for job in distributed.as_completed(jobs):
+                yield job.result()
+        finally:
+            self._client.cancel(jobs)

@@ -1,0 +1,266 @@
+"""What is read in place is what transcoding, tifffile and GDAL read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ndzarr
+from ndzarr.errors import StoreError
+from ndzarr.inplace.reading import Reading
+from ndzarr.inplace.tiff.open import open_tiff
+from ndzarr.sources import open_source
+
+SHAPE = (83, 117)
+DTYPES = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8"]
+LOSSLESS = [None, "zlib", "lzw", "zstd", "lzma", "packbits", "png", "lerc", "jpegxl"]
+LOSSY = ["jpeg", "webp", "jpeg2000", "jpegxr"]
+
+
+def some(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    if dtype == "?":
+        return rng.random(shape) > 0.5
+    pixels = (rng.random(shape) * 200 - (100 if dtype[0] in "ifc" else 0)).astype(dtype)
+    return (pixels * (1 - 2j)).astype(dtype) if dtype[0] == "c" else pixels
+
+
+def check(path, **options) -> ndzarr.Pyramid:
+    """Compare with the source; returns the pyramid."""
+    pyramid = open_tiff(str(path), Reading(**options)) if options else ndzarr.open(path)
+    with open_source(path, **options) as source:
+        want = source.read({})
+        for name in ("dims", "shape", "dtype", "channels"):
+            assert getattr(pyramid, name) == getattr(source, name), name
+        assert repr(pyramid.nodata) == repr(source.nodata)
+        facts = {k: v for k, v in pyramid.attrs["ndzarr"]["source"].items() if k in source.metadata and k != "notes"}
+        assert facts == {k: v for k, v in source.metadata.items() if k != "notes"}
+        if source.times is not None:
+            assert pyramid.times == tuple(source.times)
+    got = pyramid.read()
+    assert got.dtype == want.dtype
+    assert np.array_equal(got, want, equal_nan=want.dtype.kind in "fc")
+    return pyramid
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_byte_order_and_predictor(dtype, predictor, order, rng, tmp_path):
+    if predictor and (dtype[0] == "c" or dtype in ("i8", "u8")):
+        pytest.skip("tifffile writes none with a predictor")
+    path = tmp_path / "a.tif"
+    for shape, how in (
+        (SHAPE, {"photometric": "minisblack"}),
+        ((*SHAPE, 3), {"photometric": "rgb"}),
+        ((4, *SHAPE), {"photometric": "minisblack", "planarconfig": "separate"}),
+    ):
+        pixels = some(rng, shape, dtype)
+        for compression in ("zlib", None) if not predictor else ("zlib", "zstd", "lzw"):
+            tifffile.imwrite(
+                path, pixels, tile=(32, 48), byteorder=order, compression=compression, predictor=predictor, **how
+            )
+            got = check(path).read()
+            want = tifffile.imread(path)
+            want = want[None] if want.ndim == 2 else np.moveaxis(want, -1, 0) if shape[-1] == 3 else want
+            assert np.array_equal(got, want, equal_nan=True)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("compression", [*LOSSLESS, *LOSSY])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_every_compression(compression, planar, bigtiff, picture, tmp_path):
+    path = tmp_path / "a.tif"
+    pixels = np.moveaxis(picture, -1, 0) if planar else picture
+    config = "separate" if planar else "contig"
+    tifffile.imwrite(
+        path, pixels, photometric="rgb", planarconfig=config, tile=(64, 80), compression=compression, bigtiff=bigtiff
+    )
+    pyramid = check(path)
+    assert pyramid.levels[0].chunks == ((1, 64, 80) if planar else (3, 64, 80))
+    if compression in LOSSLESS:
+        assert np.array_equal(pyramid.read(), np.moveaxis(picture, -1, 0))
+
+
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2)])
+def test_jpeg_with_subsampled_chroma(subsampling, picture, tmp_path):
+    path = tmp_path / "a.tif"
+    how = {"compression": "jpeg", "compressionargs": {"level": 80, "outcolorspace": "ycbcr"}}
+    tifffile.imwrite(path, picture, photometric="ycbcr", tile=(64, 64), subsampling=subsampling, **how)
+    assert check(path).channels == ("r", "g", "b")
+
+
+@pytest.mark.parametrize(
+    ("samples", "how", "names"),
+    [
+        (2, {"photometric": "minisblack", "extrasamples": ["unassalpha"]}, ("gray", "a")),
+        (4, {"photometric": "rgb", "extrasamples": ["unassalpha"]}, ("r", "g", "b", "a")),
+        (8, {"photometric": "minisblack"}, tuple(f"c{i}" for i in range(8))),
+    ],
+)
+@pytest.mark.parametrize("planar", [False, True])
+def test_extra_samples_and_alpha(samples, how, names, planar, rng, tmp_path):
+    path = tmp_path / "a.tif"
+    shape = (samples, *SHAPE) if planar else (*SHAPE, samples)
+    config = "separate" if planar else "contig"
+    tifffile.imwrite(path, some(rng, shape, "u2"), planarconfig=config, tile=(32, 32), compression="zlib", **how)
+    assert check(path).channels == names
+
+
+def test_bits_white_zeros_palettes_and_inks_become_channels(rng, tmp_path):
+    path = tmp_path / "a.tif"
+    for dtype in ("?", "u1", "u2"):
+        tifffile.imwrite(path, some(rng, SHAPE, dtype), photometric="miniswhite", tile=(32, 32))
+        check(path)
+    tifffile.imwrite(path, some(rng, SHAPE, "?"), tile=(32, 32), photometric="minisblack")
+    check(path)
+    colours = rng.integers(0, 65536, (3, 256), dtype=np.uint16)
+    tifffile.imwrite(path, some(rng, SHAPE, "u1"), photometric="palette", colormap=colours, tile=(32, 32))
+    assert check(path).channels == ("r", "g", "b")
+    tifffile.imwrite(path, some(rng, (*SHAPE, 4), "u1"), photometric="separated", tile=(32, 32), compression="zlib")
+    assert check(path).channels == ("r", "g", "b")
+
+
+@pytest.mark.parametrize("axes", ["TYX", "ZCYX", "CTYX", "TZCYX", "TCYXS"])
+def test_stacks_of_ome_tiff(axes, rng, tmp_path):
+    path = tmp_path / "a.ome.tif"
+    lengths = {"T": 3, "Z": 2, "C": 4, "Y": 40, "X": 61, "S": 3}
+    pixels = some(rng, tuple(lengths[a] for a in axes), "u2")
+    photometric = "rgb" if axes[-1] == "S" else "minisblack"
+    tifffile.imwrite(
+        path, pixels, metadata={"axes": axes}, ome=True, tile=(16, 32), compression="zlib", photometric=photometric
+    )
+    pyramid = check(path)
+    assert pyramid.levels[0].chunks[-2:] == (16, 32)
+    one = {d: slice(n - 1, n) for d, n in pyramid.sizes.items() if d not in "yx"}
+    assert np.array_equal(pyramid.read(**one), pyramid.read()[tuple(one.get(d, slice(None)) for d in pyramid.dims)])
+
+
+def test_options_mean_what_they_mean_for_transcoding(rng, tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, some(rng, (5, *SHAPE), "u1"), tile=(32, 32), photometric="minisblack", metadata=None)
+    check(path)
+    check(path, axes="zyx")
+    check(path, axes="cyx", channels=("a", "b", "c", "d", "e"), nodata=7.0)
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("nodata", [None, 7, -9999.0, float("nan")])
+def test_tiles_that_gdal_left_out_are_nodata_or_zero(nodata, interleave, gdal, through_gdal, tmp_path):
+    integer = nodata is None or nodata == 7
+    pixels = np.full((3, 200, 300), 0 if nodata is None else nodata, "u1" if integer else "f4")
+    pixels[:, 70:90, 100:150] = 3
+    path = tmp_path / "a.tif"
+    options = {"TILED": "YES", "BLOCKXSIZE": 64, "BLOCKYSIZE": 64, "COMPRESS": "DEFLATE", "SPARSE_OK": "TRUE"}
+    gdal(path, pixels, "GTiff", nodata=nodata, INTERLEAVE=interleave, **options)
+    pyramid = check(path)
+    assert pyramid.plan([{}]).explain().missing > 0
+    assert np.array_equal(pyramid.read(), through_gdal(path), equal_nan=True)
+
+
+GDAL = [("NONE", None), ("DEFLATE", "YES"), ("ZSTD", "YES"), ("LZW", "YES"), ("LERC_ZSTD", None), ("WEBP", None)]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f4", "f8"])
+@pytest.mark.parametrize(("compression", "predictor"), GDAL)
+def test_cogs_of_gdal_are_read_as_gdal_reads_them_level_by_level(
+    compression, predictor, dtype, picture, gdal, through_gdal, tmp_path
+):
+    if compression == "WEBP" and dtype != "u1":
+        pytest.skip("WebP has 8 bits")
+    path = tmp_path / "a.tif"
+    options = {"COMPRESS": compression, "BLOCKSIZE": 128, "PREDICTOR": predictor or "NO"}
+    if compression == "WEBP":
+        options["WEBP_LOSSLESS"] = "TRUE"
+    gdal(path, np.moveaxis(picture, -1, 0).astype(dtype), **options)
+    pyramid = check(path)
+    own = [level for level in pyramid.levels if level.array.engine.startswith("tiles of a.tif")]
+    assert [level.shape[1:] for level in own] == [(301, 413), (150, 206), (75, 103)]
+    assert np.array_equal(pyramid.read(), through_gdal(path))
+    for k in (1, 2):
+        assert np.array_equal(pyramid.read(k), through_gdal(path, overview=k - 1))
+
+
+def test_masks_of_gdal_are_left_out_here_and_in_transcoding(picture, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        with rasterio.open(
+            path, "w", driver="GTiff", width=413, height=301, count=3, dtype="u1", tiled=True, blockxsize=64, blockysize=64
+        ) as file:
+            file.write(np.moveaxis(picture, -1, 0))
+            file.write_mask(picture[..., 0] > 100)
+    assert check(path).channels == ("r", "g", "b")
+
+
+CONTENT = np.random.default_rng(0).integers(0, 60000, (90, 110, 3)).astype(np.uint16)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_tile_window_and_channels_equal_a_slice(data, tmp_path):
+    sides = st.integers(1, 4).map(lambda n: 16 * n)
+    tile = data.draw(sides), data.draw(sides)
+    compression = data.draw(st.sampled_from([None, "zlib", "zstd", "lzw", "packbits"]))
+    planar = data.draw(st.booleans())
+    predictor = compression in ("zlib", "zstd", "lzw") and data.draw(st.booleans())
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        np.moveaxis(CONTENT, -1, 0) if planar else CONTENT,
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        tile=tile,
+        compression=compression,
+        predictor=predictor,
+    )
+    pyramid = ndzarr.open(path, cache_bytes=data.draw(st.sampled_from([0, 1 << 20])))
+    windows = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        y0, x0 = data.draw(st.integers(0, 89)), data.draw(st.integers(0, 109))
+        y1, x1 = data.draw(st.integers(y0, 95)), data.draw(st.integers(x0, 120))
+        step = data.draw(st.sampled_from([1, 1, 3]))
+        channels = data.draw(st.sampled_from([[0, 1, 2], [2], [2, 0], [1, 2]]))
+        windows.append({"y": slice(y0, y1, step), "x": slice(x0, x1), "c": channels})
+    for got, window in zip(pyramid.read_many(windows), windows, strict=True):
+        assert np.array_equal(got, np.moveaxis(CONTENT[window["y"], window["x"]], -1, 0)[window["c"]])
+        assert np.array_equal(got, pyramid.read(**window))
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"rowsperstrip": 16}, "it has strips of 16 rows, not tiles"),
+        ({"tile": (32, 32), "extratags": [(274, 3, 1, 6, True)]}, "its orientation tag asks for it to be turned"),
+        ({"tile": (16, 32, 32), "volumetric": True}, "its tiles are deep"),
+    ],
+)
+def test_what_is_not_read_in_place_says_why_and_what_to_do(how, why, rng, tmp_path):
+    path = tmp_path / "scene.tif"
+    shape = (20, 60, 70) if "volumetric" in how else (60, 70)
+    tifffile.imwrite(path, some(rng, shape, "u1"), photometric="minisblack", **how)
+    with pytest.raises(StoreError, match=rf"{path}: {why}.* ndzarr.transcode\('scene.tif', ...\)"):
+        ndzarr.open(path)
+
+
+OME = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">
+<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="40" SizeY="40" SizeC="1" SizeZ="1"
+SizeT="2"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>
+<TiffData IFD="0" FirstT="0" PlaneCount="1"><UUID FileName="a.ome.tif">urn:uuid:a</UUID></TiffData>
+<TiffData IFD="0" FirstT="1" PlaneCount="1"><UUID FileName="b.ome.tif">urn:uuid:b</UUID></TiffData>
+</Pixels></Image></OME>"""
+"""What each of two files says of both."""
+
+
+def test_frames_in_other_files_are_not_read_in_place(rng, tmp_path):
+    for name in "ab":
+        text = OME.format(own=name)
+        how = {"description": text, "metadata": None, "photometric": "minisblack", "tile": (16, 16)}
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", some(rng, (40, 40), "u1"), **how)
+    with open_source(tmp_path / "a.ome.tif") as source:
+        assert source.shape == (2, 1, 40, 40)
+    with pytest.raises(StoreError, match=r"its frames are in several files.*ndzarr.transcode"):
+        ndzarr.open(tmp_path / "a.ome.tif")
