@@ -25,17 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr import batch, inventory
-from ndzarr.errors import MissingError, SourceError, StoreError, WriteError
+from ndzarr.errors import MissingError, SourceError, StoreError
 from ndzarr.inplace.overviews import side_store
 from ndzarr.inplace.policy import agreeing, checked, where_it_lies
 from ndzarr.inventory import MALFORMED, Entry
 from ndzarr.locks import holding, lock_of
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.open import open_pyramid
-from ndzarr.pyramid.publish import discard, explained
+from ndzarr.pyramid.publish import discard
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.request import Request, as_request, in_place, settle, signature
-from ndzarr.slot import Slot, default_root, slot
+from ndzarr.slot import Slot, default_root, make_root, slot
 
 __all__ = ["Entry", "Library", "Request", "default_root"]
 
@@ -263,13 +263,7 @@ class Library:
     def _begin(self) -> None:
         """Make the directory; remove what killed processes left in it."""
         if not self._begun:
-            try:
-                with explained(self.root):
-                    self.root.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise WriteError(
-                    f"{self.root}: it, or a part of its path, is a file; choose another workdir"
-                ) from error
+            make_root(self.root)
             inventory.sweep(self.root)
             self._begun = True
 

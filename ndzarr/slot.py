@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndzarr.errors import WriteError
 from ndzarr.pyramid.metadata import SCHEMA
+from ndzarr.pyramid.publish import explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,22 @@ def slot(root: Path, source: str, size: int, mtime_ns: int, *told: Any) -> Slot:
     key = hashlib.sha256(json.dumps([SCHEMA, origin, *told], sort_keys=True).encode()).hexdigest()[:16]
     stem = re.sub(r"[^\w.-]", "_", Path(source).stem, flags=re.ASCII)[:64]
     return Slot(root / f"{stem}-{key}.zarr", {**origin, "key": key})
+
+
+def make_root(root: Path) -> None:
+    """
+    Make the directory of stores.
+
+    Raises
+    ------
+    WriteError
+        It cannot be made.
+    """
+    try:
+        with explained(root):
+            root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise WriteError(f"{root}: it, or a part of its path, is a file; choose another workdir") from error
 
 
 def default_root() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,6 @@ def decoded(path: Path | str, stream: int = 0) -> list[av.VideoFrame]:
     """Every frame that PyAV decodes, in its order; what comes before an error."""
     out = []
     with av.open(str(path)) as container:
-        try:
+        with suppress(av.error.FFmpegError):
             out.extend(container.decode(container.streams.video[stream]))
-        except av.error.FFmpegError:
-            pass
     return out

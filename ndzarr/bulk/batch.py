@@ -39,6 +39,11 @@ class Form:
     channels: tuple[str, ...] | None
     """Names along c; None where there is no such axis."""
 
+    @property
+    def described(self) -> str:
+        """As messages name it."""
+        return f"({' '.join(self.dims)}) {self.dtype} {'|'.join(self.channels or ())} {self.shape}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:

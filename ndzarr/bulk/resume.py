@@ -1,8 +1,9 @@
 """How does an extraction that was broken off go on where it was?
 
-It works in a hidden directory beside its destination, whose name derives from everything that the result depends on: the
-dataset, its files as they are now, the targets and the options.  The same call finds the same directory, and in it the
-shards that are done; another call finds another one.  Whoever works in it holds a lock, which ends with its process.
+It works in a hidden directory beside its destination, whose name derives from everything that the result depends on:
+the dataset, its files as they are now, the targets and the options.  The same call finds the same directory, and in it
+the shards that are done; another call finds another one.  Whoever works in it holds a lock, which ends with its
+process.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def missing(folder: Path, shards: int) -> list[int]:
 
 
 def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
-    """Path, size and time of modification of files (of a store, its metadata); those that are not there are left out."""
+    """Path, size and time of modification of files (of a store, its metadata); without those that are not there."""
     out = []
     for path in dict.fromkeys(files):
         name = os.path.join(path, "zarr.json") if os.path.isdir(path) else path

@@ -1,8 +1,8 @@
 """How do extracted samples lie on disk?
 
-One Zarr v3 group that xarray opens as one Dataset.  `image` and `valid` are sharded: a sample is a chunk (large ones are
-cut), a shard holds as many samples as make about 64 MB, and is written by one task, in one go, out of pixels that were
-read by one plan.  Columns are plain arrays, written at the end.
+One Zarr v3 group that xarray opens as one Dataset.  `image` and `valid` are sharded: a sample is a chunk (large ones
+are cut), a shard holds as many samples as make about 64 MB, and is written by one task, in one go, out of pixels that
+were read by one plan.  Columns are plain arrays, written at the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which tables of targets are understood without looking at each row?
 
 Those whose rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`).  The first row
-is parsed and resolved, which settles everything else; all windows follow from columns by the same arithmetic.  Any other table takes Python's time per row.
+is parsed and resolved, which settles everything else; all windows follow from columns by the same arithmetic.  Other
+tables take Python's time per row.
 """
 
 from __future__ import annotations

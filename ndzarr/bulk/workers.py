@@ -6,7 +6,7 @@ else is sent, and nothing but the number of samples comes back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ class WorkerError(NdzarrError, RuntimeError):
 
 def checked(scheduler: Scheduler) -> Scheduler:
     """The scheduler; raises `OptionError` for what is none."""
-    if hasattr(scheduler, "submit") and hasattr(scheduler, "scheduler_info"):
+    if hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads"):
         return scheduler
     if isinstance(scheduler, str) and (scheduler in LOCAL or "://" in scheduler or scheduler.count(":") == 1):
         return scheduler
@@ -58,7 +58,8 @@ def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, An
 
 
 def _threads(client: Any) -> int:
-    return max(1, sum(w["nthreads"] for w in client.scheduler_info(-1)["workers"].values()))
+    counts: Mapping[str, int] = client.nthreads()
+    return max(1, sum(counts.values()))
 
 
 class _Local:

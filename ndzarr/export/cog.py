@@ -208,6 +208,8 @@ def _images(chosen: Content, form: TileFormat) -> list[Image]:
     """The directories of the file."""
     nodata = () if chosen.nodata is None else (nodata_tag(chosen.nodata, chosen.dtype),)
     about = (names_tag(chosen.names),) if chosen.described else ()
+    place = chosen.pyramid.georeference
+    about += () if place is None else tuple(place.tags())
     out = []
     for k in range(len(chosen.levels)):
         out.append(

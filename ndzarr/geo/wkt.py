@@ -41,7 +41,10 @@ _METHODS: dict[int, tuple[str, tuple[tuple[Any, ...], ...]]] = {
         (_LAT_CENTRE, _LON_CENTRE, ("azimuth", 3094), ("rectified_grid_angle", 3096), _SCALE),
     ),
     7: ("Mercator_1SP", (_LAT, _LON, _SCALE)),
-    8: ("Lambert_Conformal_Conic_2SP", (_FIRST, _SECOND, ("latitude_of_origin", 3085, 3081), ("central_meridian", 3084, 3080))),
+    8: (
+        "Lambert_Conformal_Conic_2SP",
+        (_FIRST, _SECOND, ("latitude_of_origin", 3085, 3081), ("central_meridian", 3084, 3080)),
+    ),
     9: ("Lambert_Conformal_Conic_1SP", (_LAT, _LON, _SCALE)),
     10: ("Lambert_Azimuthal_Equal_Area", (_LAT_CENTRE, _LON_CENTRE)),
     11: ("Albers_Conic_Equal_Area", (_FIRST, _SECOND, _LAT_CENTRE, _LON_CENTRE)),
@@ -123,7 +126,9 @@ def _geographic(pyproj: Any, keys: GeoKeys) -> Any:
         )
     if keys.integer(_ANGULAR_UNIT) not in (None, _DEGREE):
         raise ValueError("angles in other units than degrees")
-    found = pyproj.crs.GeographicCRS(names.get("GCS Name", keys.text(GEOGRAPHIC_CITATION) or "unknown"), datum)
+    axes = pyproj.crs.coordinate_system.Ellipsoidal2DCS(pyproj.crs.enums.Ellipsoidal2DCSAxis.LATITUDE_LONGITUDE)
+    name = names.get("GCS Name", keys.text(GEOGRAPHIC_CITATION) or "unknown")
+    found = pyproj.crs.GeographicCRS(name, datum, axes)
     shift = keys.values.get(_TO_WGS84)
     return pyproj.crs.BoundCRS(found, "EPSG:4326", _shift(pyproj, found, shift)) if isinstance(shift, tuple) else found
 

@@ -28,7 +28,7 @@ from ndzarr.pyramid.execute import execute
 from ndzarr.pyramid.layout import Encoding, Layout, layout
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import Reducer, reducer
-from ndzarr.slot import Slot, default_root, slot
+from ndzarr.slot import Slot, default_root, make_root, slot
 
 IN_MEMORY = 16 << 20
 """Decoded bytes of the coarsest level of a file up to which the levels above it are made in memory."""
@@ -205,12 +205,11 @@ class SideStore:
 
     def _write(self) -> list[Any]:
         from ndzarr.locks import holding, lock_of
-        from ndzarr.pyramid.publish import discard, explained
+        from ndzarr.pyramid.publish import discard
         from ndzarr.transcoding import write_pyramid
 
         path, origin = self.slot.store, self.slot.origin
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_root(path.parent)
         with holding(lock_of(path)):
             if found := self._find():  # made by another meanwhile
                 return found

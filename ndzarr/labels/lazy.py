@@ -15,6 +15,8 @@ import xarray
 from dask.base import tokenize
 
 from ndzarr.errors import OptionError
+from ndzarr.geo.grid_mapping import NAME
+from ndzarr.labels.spatial_ref import coordinate
 from ndzarr.labels.window import level_coordinates
 from ndzarr.pyramid.pyramid import Pyramid
 
@@ -42,7 +44,14 @@ def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) ->
         fancy=False,
         meta=np.empty((0,) * len(pyramid.dims), pyramid.dtype),
     )
-    return xarray.DataArray(data, level_coordinates(pyramid, level), pyramid.dims, name="image", attrs=_attrs(pyramid))
+    coords: dict[str, Any] = level_coordinates(pyramid, level)
+    place = pyramid.georeference
+    if place is not None and place.transform is not None:
+        coords[NAME] = coordinate(place, place.at(0, 0, *pyramid.levels[level].factors[-2:]))
+    out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=_attrs(pyramid))
+    if NAME in coords:
+        out.encoding["grid_mapping"] = NAME
+    return out
 
 
 def lazy_tree(pyramid: Pyramid) -> xarray.DataTree:

@@ -10,6 +10,7 @@ import xarray
 
 from ndzarr.geometry.selection import AxisSelection
 from ndzarr.labels.construct import Axis, axis, centres, dataset, names
+from ndzarr.labels.spatial_ref import attach
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, Sampling, crop, read_crops
 
@@ -50,7 +51,11 @@ def label(
     variables = {"image": (dims, image)}
     if valid is not None:
         variables["valid"] = compact_mask(dims, valid)
-    return dataset(variables, axes, coordinates if valid is not None else ())
+    made = dataset(variables, axes, coordinates if valid is not None else ())
+    place = crop.pyramid.georeference
+    if place is not None and place.transform is not None:
+        attach(made, place, place.at(cut.y.origin, cut.x.origin, cut.y.pitch, cut.x.pitch))
+    return made
 
 
 def compact_mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:

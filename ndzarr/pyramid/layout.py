@@ -102,6 +102,7 @@ def layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], enco
     together = (1, 3) if encoding.preset == "jpeg" else range(1, TOGETHER + 1)
     channels = length.get("c", 1)
     depth, edge = ACCESS[encoding.access]
+    depth = 1 if encoding.preset == "jpeg" else depth  # a JPEG is one picture
     along = "z" if length.get("z", 1) > 1 else "t"  # planes rather than frames: a chunk of both would be too large
     default = {"t": 1, "z": 1, "c": channels if channels in together else 1, "y": edge, "x": edge, along: depth}
     chunk = {d: min(asked.get(d, default[d]), max(1, length[d])) for d in dims}

@@ -1,7 +1,8 @@
 """What does a store say about itself, and to whom?
 
 One group, read in three ways: `ome` (OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/), `multiscales`
-(https://github.com/zarr-conventions/multiscales) and `ndzarr` (where the pixels came from, how they were encoded).
+(https://github.com/zarr-conventions/multiscales) and `ndzarr` (where the pixels came from, how they were encoded);
+`spatial` and `proj` say where they lie on earth (`geo.conventions`).
 Levels are groups `0`, `1`, ... that each hold `image` and 1-D coordinates, as `xarray.open_datatree` wants them.
 All array metadata stand in the root's consolidated metadata, so that opening a store reads one file.
 """
@@ -17,6 +18,9 @@ from typing import Any
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr.geo import grid_mapping
+from ndzarr.geo.conventions import declare
+from ndzarr.geo.georeference import from_attributes
 from ndzarr.pyramid.array import COMPLETE
 from ndzarr.pyramid.codec import ChunkCodec
 from ndzarr.pyramid.layout import Encoding, Layout
@@ -65,12 +69,24 @@ class LevelShape:
 
 
 def attributes(
-    about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]]
+    about: Description,
+    levels: Sequence[LevelShape],
+    windows: Sequence[tuple[float, float]],
+    complete: bool = False,
 ) -> dict[str, Any]:
-    """The attributes of the root group; `windows` are the display ranges of the channels."""
+    """
+    The attributes of the root group.
+
+    Parameters
+    ----------
+    windows
+        Display ranges of the channels.
+    complete
+        Say all that pyproj, if it is installed, knows of the coordinate reference system.
+    """
     kind = about.encoding.kind
     method = "mode" if kind == "labels" else "mean"
-    return {
+    out: dict[str, Any] = {
         "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method)], "omero": _omero(about, windows)},
         "zarr_conventions": [_MULTISCALES],
         "multiscales": {
@@ -87,6 +103,12 @@ def attributes(
             "source": dict(about.source),
         },
     }
+    if (place := from_attributes(out)) is not None:
+        sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
+        declare(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
+        if complete and (mapping := grid_mapping.of_crs(place.crs)) is not None:
+            out["ndzarr"]["grid_mapping"] = mapping
+    return out
 
 
 def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[str, Any]:
@@ -162,7 +184,7 @@ def write(root: Path, about: Description, levels: Sequence[LevelShape], windows:
     root_node = {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": attributes(about, levels, windows),
+        "attributes": attributes(about, levels, windows, complete=True),
         "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
     }
     (root / "zarr.json").write_text(json.dumps(root_node))

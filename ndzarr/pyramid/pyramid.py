@@ -7,17 +7,19 @@ labelled and padded (`window`), lazy (`to_xarray`, `to_datatree`).  It pickles t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ndzarr.errors import WindowError, did_you_mean
+from ndzarr.geo.georeference import Georeference, from_attributes
 from ndzarr.geometry.selection import Selection, select
 from ndzarr.plan.plan import ReadPlan, plan_reads
 from ndzarr.pyramid.cache import ChunkCache
 from ndzarr.pyramid.execute import execute
+from ndzarr.pyramid.level import Level as Level
 from ndzarr.pyramid.stored import Stored
 
 if TYPE_CHECKING:
@@ -25,30 +27,6 @@ if TYPE_CHECKING:
 
 Axis: TypeAlias = "slice | Sequence[int] | Sequence[str] | None"
 """What `read` takes for an axis: a half-open slice, indices, channel names along c, or None for all of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One level of a pyramid."""
-
-    array: Stored
-    """Where its pixels are."""
-    factors: tuple[float, ...]
-    """Native pixels per pixel of this level, along each axis of the pyramid."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return self.array.shape
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Shape of what is decoded together."""
-        return self.array.chunks
-
-    def __repr__(self) -> str:
-        scale = max(self.factors)
-        return f"<Level 1/{scale:g}: {' x '.join(map(str, self.shape))}, chunks {' x '.join(map(str, self.chunks))}>"
 
 
 class Pyramid:
@@ -115,6 +93,11 @@ class Pyramid:
         """The value that marks pixels without data, if there is one."""
         value = self.attrs.get("ndzarr", {}).get("nodata")
         return None if value is None else float(value)
+
+    @cached_property
+    def georeference(self) -> Georeference | None:
+        """Where on earth native pixels lie, if the source said so."""
+        return from_attributes(self.attrs)
 
     @property
     def times(self) -> tuple[float, ...] | None:
@@ -219,6 +202,9 @@ class Pyramid:
         interpolation: str = "auto",
         antialias: bool | None = None,
         fill: float = 0,
+        resolution: float | None = None,
+        bounds: tuple[float, float, float, float] | None = None,
+        crs: Any = None,
         **window: Axis,
     ) -> xarray.DataArray:
         """
@@ -237,6 +223,12 @@ class Pyramid:
             pixels are read, since coarser levels are means.
         fill
             Value of pixels outside the image.
+        resolution
+            Metres per output pixel, instead of `scale`, where the image is georeferenced.
+        bounds
+            (left, bottom, right, top) in coordinates, instead of y and x: the fewest pixels that cover it.
+        crs
+            Reference system of `bounds`, such as 'EPSG:4326'; that of the image if left out.
         **window
             Per axis a half-open slice in native pixels, frames or planes, which may begin before 0 and end behind
             the last, with a step along t and z; a sequence of indices, or along c channel names.
@@ -249,11 +241,15 @@ class Pyramid:
         Raises
         ------
         WindowError
-            As `read`; also an empty window, or a scale that leaves no pixel.
+            As `read`; also an empty window, a scale that leaves no pixel, or bounds without a georeference.
         """
         from ndzarr.labels.window import labelled_window
         from ndzarr.pyramid.region import Sampling
 
+        if bounds is not None or crs is not None or resolution is not None:
+            from ndzarr.geo.bounds import settle
+
+            window, scale = settle(self, window, scale, resolution, bounds, crs)
         return labelled_window(self, window, scale, Sampling(interpolation, antialias), fill)
 
     def to_xarray(self, level: int = 0, chunks: str | Mapping[str, int] = "shards") -> xarray.DataArray:

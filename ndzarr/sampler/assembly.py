@@ -22,6 +22,7 @@ from ndzarr.pyramid.reduce import as_pixel
 from ndzarr.pyramid.region import Crop, crop_at, read_crops
 from ndzarr.sampler.arrangement import Run, arrange
 from ndzarr.sampler.finish import compact, finish
+from ndzarr.sampler.positions import position_of
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.warp import Warp, inside, warp_crop
 
@@ -109,6 +110,7 @@ def compose(
     for run in found.runs:
         pyramid = open_asset(run.asset)
         _check(frames[run.frame], run.asset, pyramid)
+        t = position_of(frames[run.frame], run.asset, pyramid) if pyramid.dims[0] == "t" else 0
         # Frames of a video differ in little but their pixels: what is found for one asset holds for those alike.
         grid = pyramid.dims, pyramid.planar_shapes, pyramid.planar_factors
         key = run.placed, run.indices, grid, pyramid.kind, pyramid.dtype
@@ -116,8 +118,9 @@ def compose(
         if made is None:
             made = alike[key] = _crop(scene, run, pyramid)
         crop, warp = made
-        if crop.pyramid is not pyramid:
-            crop = Crop(pyramid, crop.region, crop.lead, crop.sampling, crop.fill)
+        if crop.pyramid is not pyramid or t:
+            lead = (slice(t, t + 1, 1), *crop.lead[1:]) if t else crop.lead
+            crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
         pieces.append(Piece(run.frame, run.first, len(run.indices), crop, warp))
     return Composition(scene, found.wanted, _dtype(scene, pieces, open_asset), tuple(pieces))
 
@@ -232,7 +235,7 @@ def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
             f"of {asset.path}, which has {len(pyramid.channels)}"
         )
     for extra in pyramid.dims[:-2]:
-        if extra != "c" and pyramid.sizes[extra] != 1:
+        if extra not in "tc" and pyramid.sizes[extra] != 1:
             raise TargetError(
                 f"{frame.name}: {asset.path} has {pyramid.sizes[extra]} planes along {extra}; "
                 "sample it by named axes with ndzarr.Sampler"

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -27,47 +28,111 @@ def channel_names(spec: str) -> tuple[str, ...]:
     return tuple(delayed_image.FusedChannelSpec.coerce(spec).normalize().as_list())
 
 
-def _frame(image: Mapping[str, Any], folder: str) -> Frame:
+def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, clocks: dict[str, Clock]) -> Frame:
+    """
+    An image, from its dictionary.
+
+    Parameters
+    ----------
+    video
+        The dictionary of its video, empty if it is in none.
+    folder
+        What paths are relative to.
+    clocks
+        Those of files, by path; new ones are added.
+
+    Raises
+    ------
+    TargetError
+        The dictionary lacks something, or has it in a form that is not understood.
+    """
     gid = image["id"]
     index = image.get("frame_index")
     return Frame(
         gid=gid,
-        assets=tuple(_asset(obj, image, folder) for obj in asset_dicts(image)),
+        assets=tuple(_asset(obj, image, video, folder, clocks) for obj in asset_dicts(image, video)),
         size=size_of(image),
         to_video=_affine(image, image.get("warp_img_to_vid")),
         index=gid if index is None else index,
-        time=_time(image),
+        time=_time(image, asset_dicts(image, video)[:1] == [video]),
         name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
         sensor=sensor_of(image),
     )
 
 
 def sensor_of(image: Mapping[str, Any]) -> str:
+    """What took an image, '*' if that is not stated."""
     return str(image.get("sensor_coarse") or image.get("sensor") or "*")
 
 
-def asset_dicts(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The image's own file first, then its assets, under any of the names that kwcoco has given them."""
+def asset_dicts(image: Mapping[str, Any], video: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """
+    The image's own file first, then its assets, under any of the names that kwcoco has given them; where there is
+    neither, the video, if that has a file.
+    """
     own = [image] if image.get("file_name") else []
     for key in ("assets", "auxiliary"):
         listed = image.get(key) or []
         own += list(listed.values()) if isinstance(listed, Mapping) else list(listed)
-    return own
+    return own or ([video] if video and _path(video) else [])
 
 
-def _asset(obj: Mapping[str, Any], image: Mapping[str, Any], folder: str) -> Asset:
+def _path(video: Mapping[str, Any]) -> Any:
+    """The file that holds the frames of a video."""
+    return video.get("file_name") or video.get("path")
+
+
+def _asset(
+    obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any], folder: str, clocks: dict[str, Clock]
+) -> Asset:
+    position = _position(obj, image, video)
+    if obj is video:
+        path = os.path.abspath(os.path.join(folder, _path(video)))
+        channels = image.get("channels") or video.get("channels")
+        return Asset(
+            path=path,
+            channels=None if not channels else channel_names(str(channels)),
+            to_image=IDENTITY,
+            size=size_of(image),
+            nodata=_nodata(image, image),
+            position=position,
+            container=True,
+            clock=clocks.setdefault(path, Clock()),
+        )
     if not obj.get("file_name"):
         raise TargetError(
             f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
         )
     channels = obj.get("channels")
+    path = os.path.abspath(os.path.join(folder, obj["file_name"]))
     return Asset(
-        path=os.path.abspath(os.path.join(folder, obj["file_name"])),
+        path=path,
         channels=None if not channels else channel_names(str(channels)),
         to_image=IDENTITY if obj is image else _affine(image, obj.get("warp_aux_to_img")),
         size=size_of(obj),
         nodata=_nodata(obj, image),
+        position=position,
+        clock=None if position is None else clocks.setdefault(path, Clock()),
     )
+
+
+def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:
+    """Which frame of its file an image is, where that holds a video."""
+    value = obj.get("frame_index", image.get("frame_index")) if obj is not video else image.get("frame_index")
+    if value is None:
+        if obj is video:
+            raise TargetError(
+                f"image {image['id']!r} has no file of its own, and no frame_index that says which frame of "
+                f"{_path(video)} it is; give it one"
+            )
+        return None
+    if not isinstance(value, Integral) or value < 0:
+        if obj is not video:
+            return None
+        raise TargetError(
+            f"image {image['id']!r}: frame_index={value!r} is no frame of {_path(video)}; they begin at 0"
+        )
+    return int(value)
 
 
 def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
@@ -75,7 +140,9 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
     try:
         return None if value is None else float(value)
     except (TypeError, ValueError):
-        raise TargetError(f"image {image['id']!r}: nodata={value!r} of {obj['file_name']} is no number") from None
+        raise TargetError(
+            f"image {image['id']!r}: nodata={value!r} of {obj.get('file_name', 'its file')} is no number"
+        ) from None
 
 
 def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -100,10 +167,17 @@ def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
     return matrix
 
 
-def _time(image: Mapping[str, Any]) -> np.datetime64 | None:
-    """When an image was taken, in UTC; None if it does not say, or not in a form that is a date."""
+def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
+    """
+    When an image was taken, in UTC; None if it does not say, or not in a form that is a date.
+
+    Parameters
+    ----------
+    shown
+        True for a frame of a video file: a number then says when it is shown there, as the file does.
+    """
     value = image.get("date_captured") or image.get("timestamp")
-    if value is None or value == "":
+    if value is None or value == "" or (shown and isinstance(value, (int, float))):
         return None
     try:
         moment = (
@@ -114,5 +188,3 @@ def _time(image: Mapping[str, Any]) -> np.datetime64 | None:
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC).replace(tzinfo=None)
     return np.datetime64(moment, "ns")
-
-

@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndzarr.bulk.of_coco import CocoBulk
+from ndzarr.inplace.open import file_kind
 from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.layout import Encoding
@@ -34,15 +36,10 @@ from ndzarr.sampler.target import Target, merged, parse
 if TYPE_CHECKING:
     import xarray
 
-    from ndzarr.bulk.batch import Sizes
-    from ndzarr.bulk.extract import Order
-    from ndzarr.bulk.member import CocoMember
     from ndzarr.targets.choose import Targets
-    from ndzarr.targets.rows import Rows
-    from ndzarr.targets.rows import Targets as ManyTargets
 
 
-class CocoSampler(NdsamplerNames):
+class CocoSampler(CocoBulk, NdsamplerNames):
     """
     Windows of the images and videos of a kwcoco dataset, with their annotations.
 
@@ -171,170 +168,6 @@ class CocoSampler(NdsamplerNames):
             [(image, valid)] = read([composition])
         return label(self.context(given, parsed, scene, lookup), composition.channels, image, valid)
 
-    def load_batch(
-        self,
-        targets: ManyTargets | Rows,
-        *,
-        with_annots: bool | str | Sequence[str] = True,
-        annot_ids: Sequence[Any] | None = None,
-        visible_thresh: float = 0.0,
-        clip: bool = False,
-        sizes: Sizes = "pad",
-        **keys: Any,
-    ) -> xarray.Dataset:
-        """
-        Load many windows by one plan: each chunk that they touch is decoded once.
-
-        Parameters
-        ----------
-        targets
-            A pandas table with a column per key, or a sequence of targets; see docs/bulk.md.  Keys given as keyword
-            arguments hold for all of them.
-        with_annots, annot_ids, visible_thresh, clip
-            As for `load_sample`.
-        sizes
-            What becomes of samples that are smaller than the largest: 'pad' pads them at their ends, where `valid` is
-            then False; 'refuse' is an error.
-
-        Returns
-        -------
-        Dataset with `image` (sample, c, y, x), for video targets (sample, t, c, y, x), `valid` as `load_sample` has it,
-        coordinates along sample, and the annotations of all samples along `annot`, with the sample of each in
-        `annot_sample`.  `batch.ndzarr.sample(i)` is what `load_sample` returns for the i-th target.
-
-        Raises
-        ------
-        TargetError
-            A target is not understood, or they have different axes, channels or dtypes; the message names them.
-        """
-        from ndzarr.bulk.batch import load_batch
-
-        return load_batch(self, targets, Lookup(with_annots, annot_ids, visible_thresh, clip), sizes, keys)
-
-    def lazy_batch(
-        self,
-        targets: ManyTargets | Rows,
-        batch_size: int = 64,
-        *,
-        with_annots: bool | str | Sequence[str] = True,
-        annot_ids: Sequence[Any] | None = None,
-        visible_thresh: float = 0.0,
-        clip: bool = False,
-        sizes: Sizes = "pad",
-        **keys: Any,
-    ) -> xarray.Dataset:
-        """
-        The Dataset of `load_batch`, dask-backed: nothing is read before it is computed, by one task per batch.
-
-        Parameters
-        ----------
-        batch_size
-            Samples that are read together: dask chunks along `sample`.
-        targets, with_annots, annot_ids, visible_thresh, clip, sizes
-            As for `load_batch`.  A table whose rows differ in image and window alone costs a microsecond a row.
-
-        Returns
-        -------
-        As `load_batch`; `valid` is there wherever it may be needed, which only reading tells for sure.
-
-        Raises
-        ------
-        TargetError
-            As `load_batch`; also when it is computed, if images have other channels or dtypes than the first.
-        """
-        from ndzarr.bulk.lazy import lazy_batch
-
-        lookup = Lookup(with_annots, annot_ids, visible_thresh, clip)
-        return lazy_batch(self, targets, batch_size, lookup, sizes, keys)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return type(self).__name__, self.hashid, os.fspath(self.library.root)
-
-    def extract(
-        self,
-        targets: ManyTargets | Rows,
-        dest: str | os.PathLike[str],
-        *,
-        order: Order = "input",
-        with_annots: bool | str | Sequence[str] = True,
-        annot_ids: Sequence[Any] | None = None,
-        visible_thresh: float = 0.0,
-        clip: bool = False,
-        sizes: Sizes = "pad",
-        preset: str = "fast",
-        shard: int | None = None,
-        scheduler: Any = "threads",
-        workers: int | None = None,
-        progress: bool = False,
-        overwrite: bool = False,
-        **keys: Any,
-    ) -> Path:
-        """
-        Write the samples of many targets to one Zarr store, which `xarray.open_zarr` opens; see docs/bulk.md.
-
-        A call that was interrupted, or killed, goes on where it was when it is made again.
-
-        Parameters
-        ----------
-        dest
-            The store: there once it is complete.
-        order
-            How samples lie in the store: 'input', or 'locality', where neighbours lie together, so that what they have
-            in common is decoded once.  The coordinate `sample` says which target each is.
-        targets, with_annots, annot_ids, visible_thresh, clip, sizes
-            As for `load_batch`.
-        preset
-            How images are encoded; see `ndzarr.transcode`.
-        shard
-            Samples of a shard, and of a task; as many as make about 64 MB if left out.
-        scheduler
-            'threads' or 'processes' of this machine, a `distributed.Client`, or the address of a dask scheduler.
-        workers
-            How many threads or processes; one per processor if left out.
-        progress
-            Say on stderr what is done and how much memory that takes, and show a bar.
-
-        Raises
-        ------
-        TargetError
-            A target is not understood, or they have different axes, channels or dtypes.
-        ExistsError
-            `dest` exists and is not to be overwritten.
-        """
-        from ndzarr.bulk.extract import extract
-
-        return extract(
-            self,
-            targets,
-            dest,
-            order=order,
-            lookup=Lookup(with_annots, annot_ids, visible_thresh, clip),
-            sizes=sizes,
-            preset=preset,
-            shard=shard,
-            scheduler=scheduler,
-            workers=workers,
-            progress=progress,
-            overwrite=overwrite,
-            keys=keys,
-        )
-
-    def source_files(self, images: Iterable[Any] | None = None) -> Iterator[str]:
-        """Paths of the files of some images; of all if left out."""
-        chosen = self.dset.index.imgs if images is None else images
-        return (asset.path for gid in chosen for asset in self.frame(gid).assets)
-
-    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup) -> list[CocoMember]:
-        """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
-        from ndzarr.bulk.member import CocoMember, batchable
-
-        out = []
-        for given in targets:
-            parsed = batchable(parse(given))
-            composition = self.compose(resolve(parsed, self._dataset, self._pixel_size))
-            out.append(CocoMember(self, given, parsed, composition, lookup))
-        return out
-
     def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
         many = [targets] if isinstance(targets, Mapping) else targets
@@ -342,8 +175,11 @@ class CocoSampler(NdsamplerNames):
 
     def composition(self, target: Mapping[str, Any]) -> Composition:
         """Everything that is read for a target."""
-        parsed = parse(target)
-        return self.compose(resolve(parsed, self._dataset, self._pixel_size))
+        return self.composition_of(parse(target))
+
+    def composition_of(self, target: Target) -> Composition:
+        """Everything that is read for a target that was parsed."""
+        return self.compose(resolve(target, self._dataset, self._pixel_size))
 
     def compose(self, scene: Scene) -> Composition:
         """Everything that is read for a scene."""
@@ -359,9 +195,57 @@ class CocoSampler(NdsamplerNames):
         classes, points = content.get("categories", []), content.get("keypoint_categories", [])
         return Context(target, scene, found, classes, points, lookup.geometry)
 
+    def transcode_video(
+        self,
+        vidid: Any,
+        dest: str | os.PathLike[str],
+        *,
+        preset: str = "fast",
+        access: str = "frames",
+        chunks: Mapping[str, int] | None = None,
+        overwrite: bool = False,
+        progress: bool = False,
+        **keys: Any,
+    ) -> Pyramid:
+        """
+        Write a video as one pyramid: its frames and assets aligned on the grid of the video, axes t c y x.
+
+        Parameters
+        ----------
+        vidid
+            The video.
+        dest, preset, access, chunks, overwrite, progress
+            As for `ndzarr.transcode`.
+        **keys
+            Keys of a target that say what is read, such as channels, nodata or interpolation.
+
+        Raises
+        ------
+        TargetError
+            There is no such video.
+        ExistsError
+            `dest` exists.
+        """
+        from ndzarr.pyramid.layout import chunks_option
+        from ndzarr.pyramid.open import open_pyramid
+        from ndzarr.pyramid.publish import refuse_existing
+        from ndzarr.sampler.stack import SampledVideo
+        from ndzarr.transcoding import write_pyramid
+
+        target = Path(os.path.abspath(dest))
+        refuse_existing(target, overwrite)
+        encoding = Encoding(preset, chunks=chunks_option(chunks), access=access)
+        with SampledVideo(self, vidid, keys) as source:
+            write_pyramid(source, target, encoding, overwrite=overwrite, progress=progress)
+        return open_pyramid(target)
+
     def pyramid(self, asset: Asset) -> Pyramid:
         """The pyramid of an asset, transcoded now if need be."""
-        return self.library.find(_request(asset))
+        pyramid = self.library.find(_request(asset))
+        clock = asset.clock
+        if clock is not None and clock.seconds is None:
+            clock.seconds = pyramid.times or ()
+        return pyramid
 
     def frame(self, gid: Any) -> Frame:
         """An image with its assets."""
@@ -382,5 +266,9 @@ class CocoSampler(NdsamplerNames):
 
 @lru_cache(maxsize=1 << 16)
 def _request(asset: Asset) -> Request:
-    """What the library is asked for: the orientation that fits the stated size, and the stated nodata."""
-    return as_request(asset.path, True if asset.size is None else asset.size, nodata=asset.nodata)
+    """What the library is asked for: the orientation that fits the stated size, and the stated nodata; of a video
+    also its gray, if that is what the dataset has of it.
+    """
+    gray = asset.position is not None and asset.channels == ("gray",) and file_kind(asset.path) == "video"
+    channels = asset.channels if gray else None
+    return as_request(asset.path, True if asset.size is None else asset.size, channels=channels, nodata=asset.nodata)

@@ -6,10 +6,11 @@ Sources are named; a target gives the name as `key` and a window by named axes o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndzarr.bulk.of_named import NamedBulk
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.library import Library, default_root
@@ -18,7 +19,6 @@ from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
-from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Frame, Scene
 from ndzarr.sampler.target import Target, merged, parse
@@ -27,14 +27,10 @@ from ndzarr.sampler.values import interval
 if TYPE_CHECKING:
     import xarray
 
-    from ndzarr.bulk.batch import Sizes
-    from ndzarr.bulk.extract import Order
-    from ndzarr.bulk.member import NamedMember
-    from ndzarr.targets.rows import Rows, Targets
     from ndzarr.targets.sources import SourceTargets
 
 
-class Sampler:
+class Sampler(NamedBulk):
     """
     Windows of named images and pyramids.
 
@@ -136,86 +132,11 @@ class Sampler:
 
         given = merged(target, keys)
         wanted = parse(given)
-        cut = self._crop(wanted)
+        cut = self.crop(wanted)
         [(image, valid)] = read_crops([cut])
         sample = label(cut, image, valid)
         sample.encoding["ndzarr"] = self.context(given, wanted, cut)
         return sample
-
-    def load_batch(self, targets: Targets | Rows | None = None, *, sizes: Sizes = "pad", **keys: Any) -> xarray.Dataset:
-        """
-        Load many windows by one plan: each chunk that they touch is decoded once; see `CocoSampler.load_batch`.
-
-        Raises
-        ------
-        TargetError
-            A target is not understood, or they have different axes, channels or dtypes.
-        """
-        from ndzarr.bulk.batch import load_batch
-
-        return load_batch(self, {} if targets is None else targets, Lookup(False), sizes, keys)
-
-    def lazy_batch(
-        self, targets: Targets | Rows, batch_size: int = 64, *, sizes: Sizes = "pad", **keys: Any
-    ) -> xarray.Dataset:
-        """The Dataset of `load_batch`, dask-backed; see `CocoSampler.lazy_batch`."""
-        from ndzarr.bulk.lazy import lazy_batch
-
-        return lazy_batch(self, targets, batch_size, Lookup(False), sizes, keys)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        from dask.base import normalize_token
-
-        sources = {str(k): v if isinstance(v, Pyramid) else os.fspath(v) for k, v in self.sources.items()}
-        return type(self).__name__, normalize_token(sources), os.fspath(self.library.root)
-
-    def extract(
-        self,
-        targets: Targets | Rows,
-        dest: str | os.PathLike[str],
-        *,
-        order: Order = "input",
-        sizes: Sizes = "pad",
-        preset: str = "fast",
-        shard: int | None = None,
-        scheduler: Any = "threads",
-        workers: int | None = None,
-        progress: bool = False,
-        overwrite: bool = False,
-        **keys: Any,
-    ) -> Path:
-        """Write the samples of many targets to one Zarr store; see `CocoSampler.extract`."""
-        from ndzarr.bulk.extract import extract
-
-        return extract(
-            self,
-            targets,
-            dest,
-            order=order,
-            lookup=Lookup(False),
-            sizes=sizes,
-            preset=preset,
-            shard=shard,
-            scheduler=scheduler,
-            workers=workers,
-            progress=progress,
-            overwrite=overwrite,
-            keys=keys,
-        )
-
-    def source_files(self, images: Iterable[Any] | None = None) -> Iterator[str]:
-        """Paths of all sources."""
-        return (s.path if isinstance(s, Pyramid) else os.fspath(s) for s in self.sources.values())
-
-    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup | None = None) -> list[NamedMember]:
-        """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
-        from ndzarr.bulk.member import NamedMember, batchable
-
-        out = []
-        for given in targets:
-            parsed = batchable(parse(given))
-            out.append(NamedMember(self, given, parsed, self._crop(parsed)))
-        return out
 
     def context(self, given: Mapping[str, Any], parsed: Target, cut: Crop) -> Context:
         """What the accessor of a sample knows: where it came from."""
@@ -228,9 +149,10 @@ class Sampler:
     def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
         many = [targets] if isinstance(targets, Mapping) else targets
-        return plan_crops([self._crop(parse(t)) for t in many])
+        return plan_crops([self.crop(parse(t)) for t in many])
 
-    def _crop(self, target: Target) -> Crop:
+    def crop(self, target: Target) -> Crop:
+        """What is read for a target that was parsed."""
         if target.gids or target.vidid is not None or target.aid is not None:
             raise TargetError("gid, gids, vidid and aid need a kwcoco dataset: use ndzarr.CocoSampler, or give key")
         if target.key is None and len(self.sources) != 1:

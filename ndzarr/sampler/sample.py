@@ -65,10 +65,13 @@ def label(
 
 
 def times(scene: Scene) -> np.ndarray[Any, Any]:
-    """Dates where every frame has one, else frame indices."""
+    """Dates where every frame has one; else seconds, for frames of video files; else frame indices."""
     real = [f for f in scene.frames if f.gid is not None]
     if all(f.time is not None for f in real):
         return np.array(
             [np.datetime64("NaT", "ns") if f.time is None else f.time for f in scene.frames], "datetime64[ns]"
         )
+    seconds = [f.seconds for f in real]
+    if seconds and None not in seconds:
+        return np.array([np.nan if f.gid is None else f.seconds for f in scene.frames], np.float64)
     return np.array([f.index for f in scene.frames])

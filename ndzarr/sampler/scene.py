@@ -18,6 +18,14 @@ Channel: TypeAlias = tuple[str, str]
 """(sensor, name) of a channel asked for; the sensor '*' stands for any."""
 
 
+@dataclass(slots=True, eq=False)
+class Clock:
+    """When the frames of one file are shown; shared by all images that are frames of it."""
+
+    seconds: tuple[float, ...] | None = None
+    """Of each frame, once the file has been opened; empty if it does not say."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Asset:
     """One file of an image."""
@@ -32,6 +40,12 @@ class Asset:
     """(width, height) as the dataset states it."""
     nodata: float | None = None
     """Value of missing pixels as the dataset states it; the file's own holds if it does not."""
+    position: int | None = None
+    """Which frame of the file it is, where the file holds a video; None if the dataset does not say."""
+    container: bool = False
+    """True where the dataset says that the file holds a video."""
+    clock: Clock | None = None
+    """When the frames of the file are shown; None where `position` is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +68,14 @@ class Frame:
     """What messages call it."""
     sensor: str = "*"
     """What took it."""
+
+    @property
+    def seconds(self) -> float | None:
+        """When it is shown in the video that its file holds, if that is known by now."""
+        first = self.assets[0] if self.assets else None
+        if first is None or first.clock is None or not first.clock.seconds:
+            return None
+        return first.clock.seconds[first.position] if first.position < len(first.clock.seconds) else None  # type: ignore[operator,index]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

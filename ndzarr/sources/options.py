@@ -61,7 +61,9 @@ class Options:
     def refuse_clip(self, name: str) -> None:
         """Raise `OptionError` if options were given that only videos have."""
         if self.clip != Clip():
-            raise OptionError(f"{name}: start, stop, step and size are options of videos; leave them out for this source")
+            raise OptionError(
+                f"{name}: start, stop, step and size are options of videos; leave them out for this source"
+            )
 
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
         """The names asked for if there are any, else those found; either way unique."""

@@ -105,8 +105,7 @@ def sniff(name: str, head: bytes) -> str:
         if re.match(pattern, head, re.DOTALL):
             raise SourceError(f"{name}: it is {what}, not an image that can be read; {advice}")
     raise SourceError(
-        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a "
-        "video"
+        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
     )
 
 

@@ -32,7 +32,7 @@ def chosen(tree, probs, **options):
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=70)
 def test_random_trees_agree_with_ndsampler_in_numpy_and_torch(graph, criterion, thresh, seed, data):
     tree, peer = peers(graph)
     probs = tree.hierarchical_softmax(scores(20, len(tree), seed))

@@ -22,7 +22,7 @@ ANIMALS = [
 
 
 @given(forests(), st.sampled_from(["mean", "sum", "none"]), st.integers(0, 100))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_cross_entropy_agrees_with_ndsampler_in_numpy_and_torch(graph, reduction, seed):
     torch = pytest.importorskip("torch")
     tree, peer = peers(graph)

@@ -19,7 +19,7 @@ METHODS = ("conditional_log_softmax", "source_log_softmax", "sink_log_softmax", 
 
 
 @given(forests(), st.integers(0, 100))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_children_sum_to_their_parent_and_roots_to_one(graph, seed):
     tree = CategoryTree(graph)
     for method in ("top_down", "bottom_up"):
@@ -32,7 +32,7 @@ def test_children_sum_to_their_parent_and_roots_to_one(graph, seed):
 
 
 @given(forests(), st.integers(0, 100))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_random_trees_agree_with_ndsampler_in_numpy_and_torch(graph, seed):
     torch = pytest.importorskip("torch")
     tree, peer = peers(graph)
@@ -55,7 +55,7 @@ def test_any_axis_may_be_that_of_the_classes(graph, axis, seed):
 
 
 @given(forests(largest=12), st.integers(0, 100))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 def test_gradients_flow_and_are_those_of_finite_differences(graph, seed):
     torch = pytest.importorskip("torch")
     tree = CategoryTree(graph)

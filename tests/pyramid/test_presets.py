@@ -75,6 +75,13 @@ def test_jpeg_holds_images_of_any_size(tmp_path, shape, channels):
     np.testing.assert_allclose(np.moveaxis(found, 0, -1), image.astype(int), atol=24)
 
 
+def test_jpeg_holds_frames_one_by_one_whatever_they_are_read_for(tmp_path):
+    frames = np.stack([photo(130, 150, seed) for seed in range(3)])
+    pyramid = ndzarr.transcode(frames, tmp_path / "a.zarr", axes="tyxc", preset="jpeg", access="tubes")
+    assert pyramid.levels[0].chunks == (1, 3, 64, 64)
+    np.testing.assert_allclose(np.moveaxis(pyramid.read(), 1, -1), frames.astype(int), atol=40)
+
+
 @pytest.mark.parametrize("kind", ["16 bit", "float", "bool"])
 def test_jpeg_refuses_what_it_would_spoil(tmp_path, kind):
     with pytest.raises(OptionError, match="use 'compact'"):

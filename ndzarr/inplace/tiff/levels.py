@@ -20,6 +20,8 @@ from ndzarr.sources.tiff.parsed import ParsedTiff
 MOST_BYTES = 256 << 20
 """Decoded bytes of a tile beyond which it is not read in place."""
 _MOST_POWER = 40
+REDUCED, MASK = 1, 4
+"""Bits of the subfile type (tag 254)."""
 
 
 class Image(NamedTuple):
@@ -51,7 +53,7 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
     """
     refuse(parsed)
     found, notes = {0: Image(0, parsed.series, parsed.form, parsed.colour)}, []
-    for series in parsed.series.levels[1:]:
+    for series in _candidates(parsed):
         image = "labels may be mixed in it" if kind == "labels" else _overview(parsed, series)
         if isinstance(image, Image) and image.power in found:
             image = "there is another one of its size"
@@ -61,6 +63,16 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
             page = series.keyframe
             notes.append(f"the overview of {page.imagewidth} x {page.imagelength} pixels is not used: {image}")
     return [found[power] for power in sorted(found)], notes
+
+
+def _candidates(parsed: ParsedTiff) -> list[Any]:
+    """Images that may be overviews: what tifffile says are levels, and others that say they are of less resolution."""
+    others = [s for s in parsed.tif.series if s is not parsed.series and _is_reduced(s)]
+    return [*parsed.series.levels[1:], *(level for series in others for level in series.levels)]
+
+
+def _is_reduced(series: Any) -> bool:
+    return int(series.keyframe.subfiletype or 0) & (REDUCED | MASK) == REDUCED
 
 
 def refuse(parsed: ParsedTiff) -> None:

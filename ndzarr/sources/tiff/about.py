@@ -1,8 +1,8 @@
-"""What do the metadata of a TIFF say about names, sizes, times and places?
+"""What do the metadata of a TIFF say about names, sizes and times?
 
 OME-XML, ImageJ's description and GDAL's tags are read for what a source can hold: names of channels, times of frames,
-the value of missing data, the size of a pixel, and where on earth the image lies.  Metadata that are damaged are left
-out, as pixels can be read without them.
+the value of missing data and the size of a pixel.  Metadata that are damaged are left out, as pixels can be read without
+them.  Where on earth the image lies is in `georeference`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ import numpy as np
 from ndzarr.sources.base import Pixels
 
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
-_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
-_PROJECTED, _GEOGRAPHIC, _RASTER_TYPE, _IS_POINT = 3072, 2048, 1025, 2
-_USER_DEFINED = 32767
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -114,46 +111,6 @@ def imagej_interval(metadata: dict[str, Any]) -> float | None:
 def times(interval: float | None, frames: int) -> Pixels | None:
     """Seconds of each frame."""
     return None if interval is None else np.arange(frames) * interval
-
-
-def georeference(page: Any) -> dict[str, Any]:
-    """
-    Where a GeoTIFF lies: `transform` and `epsg`.
-
-    `transform` is (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, for corners of pixels
-    as stored.
-    """
-    keys = _geo_keys(page)
-    transform = _transform(page)
-    if transform is None:
-        return {}
-    if keys.get(_RASTER_TYPE) == _IS_POINT:  # coordinates are of centres; move to corners
-        a, b, c, d, e, f = transform
-        transform = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
-    epsg = keys.get(_PROJECTED, keys.get(_GEOGRAPHIC))
-    return {"transform": list(transform), "epsg": None if epsg in (None, 0, _USER_DEFINED) else epsg}
-
-
-def _transform(page: Any) -> tuple[float, ...] | None:
-    matrix, scale, ties = (_floats(page, code) for code in (_TRANSFORMATION, _PIXEL_SCALE, _TIEPOINTS))
-    if len(matrix) == 16:
-        return matrix[0], matrix[1], matrix[3], matrix[4], matrix[5], matrix[7]
-    if len(scale) >= 2 and len(ties) >= 6:
-        return scale[0], 0.0, ties[3] - ties[0] * scale[0], 0.0, -scale[1], ties[4] + ties[1] * scale[1]
-    return None
-
-
-def _geo_keys(page: Any) -> dict[int, int]:
-    """Keys of the directory whose values are stored in it."""
-    tag = page.tags.get(_GEO_KEYS)
-    values = [] if tag is None else [int(v) for v in tag.value]
-    entries = zip(values[4::4], values[5::4], values[7::4], strict=False)
-    return {key: value for key, place, value in entries if place == 0}
-
-
-def _floats(page: Any, code: int) -> tuple[float, ...]:
-    tag = page.tags.get(code)
-    return () if tag is None else tuple(float(v) for v in np.atleast_1d(tag.value))
 
 
 def _reciprocal(page: Any, code: int) -> float | None:

@@ -21,6 +21,7 @@ from ndzarr.sources.orientation import TAG, Orientation, choose, describe
 from ndzarr.sources.tiff import about
 from ndzarr.sources.tiff.colour import Conversion, conversion
 from ndzarr.sources.tiff.frame import FrameFormat, frame_format
+from ndzarr.sources.tiff.georeference import georeference
 from ndzarr.sources.tiff.layout import Layout, make_layout
 from ndzarr.sources.tiff.quiet import refuse_missing
 
@@ -133,7 +134,7 @@ class ParsedTiff:
             "segments": "{} of {} x {}".format("tiles" if self.form.tiled else "strips", *self.form.segment[:0:-1]),
             "colour": self.colour.said,
             **describe_profile(_tag(self.page, _PROFILE)),
-            **about.georeference(self.page),
+            **georeference(self.page, self.orientation),
             **describe(self.tag, self.orientation),
             **{key: value for key, value in optional.items() if value},
         }

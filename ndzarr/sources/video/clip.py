@@ -66,7 +66,7 @@ def _seconds(name: str, value: Any) -> float | None:
 
 
 def _step(step: Any) -> int:
-    if not isinstance(step, Integral) or step < 1:
+    if not isinstance(step, Integral) or int(step) < 1:
         raise OptionError(f"step={step!r}: expected a whole number of frames, at least 1")
     return int(step)
 
@@ -74,12 +74,12 @@ def _step(step: Any) -> int:
 def _size(size: Any) -> tuple[int, int] | float | None:
     if size is None:
         return None
-    if isinstance(size, Real) and isfinite(size) and size > 0:
+    if isinstance(size, Real) and isfinite(size) and float(size) > 0:
         return float(size)
     try:
         height, width = size
     except (TypeError, ValueError):
         height = width = None
-    if not all(isinstance(n, Integral) and n > 0 for n in (height, width)):
+    if not all(isinstance(n, Integral) and int(n) > 0 for n in (height, width)):
         raise OptionError(f"size={size!r}: expected (height, width) in pixels, or a factor such as 0.5")
     return int(height), int(width)

@@ -12,6 +12,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -79,8 +80,8 @@ def output_for(name: str, frame: Any, channels: tuple[str, ...] | None) -> Outpu
     wanted = own if channels is None else channels
     if wanted not in _FORMATS or (ALPHA in wanted and not alpha):
         raise OptionError(
-            f"{name}: channels={list(wanted)!r} are not in this video of {', '.join(own)}; ask for gray, for r, g and b, "
-            "or for nothing"
+            f"{name}: channels={list(wanted)!r} are not in this video of {', '.join(own)}; ask for gray, or for r, g "
+            "and b"
         )
     family, planes = _FORMATS[wanted]
     depth = max(component.bits for component in components)
@@ -172,7 +173,7 @@ def _make(frame: Any, cut: Box | None, colours: Colours, form: str, size: tuple[
     graph = av.filter.Graph()
     if hasattr(graph, "threads"):  # since PyAV 17; other threads have other work
         graph.threads = 1
-    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=1)]
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1))]
     if cut is not None:
         y0, y1, x0, x1 = cut
         nodes.append(graph.add("crop", f"w={x1 - x0}:h={y1 - y0}:x={x0}:y={y0}:exact=1"))

@@ -1,7 +1,7 @@
 """Which stream of a container is the video, and what does the container say of it?
 
-FFmpeg, inside the wheel of PyAV, parses and decodes.  Of several video streams its own choice is taken (the default one,
-then the largest picture); a cover picture of a sound file is not a video.
+FFmpeg, inside the wheel of PyAV, parses and decodes.  Of several video streams its own choice is taken (the default
+one, then the largest picture); a cover picture of a sound file is not a video.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 1. All packets are looked at, none decoded.  Sorted by their timestamps, those that are to be shown are the frames.
 2. The beginning and the end are decoded, to see whether that is true: there decoders leave out frames that lack their
    references, and files are cut.
-3. Where it is not (timestamps missing, doubled or untrue; fields in packets of their own; damage), everything is decoded
-   once, and what came out is the index.
+3. Where it is not (timestamps missing, doubled or untrue; fields in packets of their own; damage), everything is
+   decoded once, and what came out is the index.
 
 A frame is decoded from the last packet marked as key whose own frame is shown no later.
 """
@@ -188,7 +188,7 @@ def _ends_so(path: str, index: Index) -> bool:
     with Decoder(path) as decoder:
         packets = go(decoder, index.keys, index.marks, int(positions[-1]))
         from_there = (item for item in decoder.frames(packets) if _is_from(item, index, int(frames[-1])))
-        return _agree(from_there, index.order[frames[-1] :])
+        return _agree(from_there, index.order[int(frames[-1]) :])
 
 
 def _is_from(item: Numbered, index: Index, first: int) -> bool:
@@ -200,7 +200,7 @@ def _is_from(item: Numbered, index: Index, first: int) -> bool:
 def _agree(decoded: Iterator[Numbered], expected: Numbers) -> bool:
     """True where the frames that come are those expected."""
     try:
-        return [number for number, _ in decoded] == expected.tolist()
+        return bool([number for number, _ in decoded] == expected.tolist())
     except ThreadsFailed:
         return False
 

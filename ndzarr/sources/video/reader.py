@@ -73,6 +73,12 @@ class FrameReader:
             for frame in frames:
                 see(frame, self._frame(frame))
 
+    def frame(self, number: int) -> Any:
+        """One frame; see `visit`."""
+        seen: list[Any] = []
+        self.visit([number], lambda _, frame: seen.append(frame))
+        return seen[0]
+
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
         with self._lock:
@@ -106,8 +112,8 @@ class FrameReader:
                 break
             self._go(start)
         raise SourceError(
-            f"{self.path}: frame {frame}, at {self.index.times[frame]:g} s, does not decode: the file is damaged there; "
-            f"ndzarr.transcode keeps every frame that does"
+            f"{self.path}: frame {frame}, at {self.index.times[frame]:g} s, does not decode: the file is damaged "
+            f"there; ndzarr.transcode keeps every frame that does"
         )
 
     def _go(self, start: int) -> None:

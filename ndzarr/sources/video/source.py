@@ -29,7 +29,7 @@ from ndzarr.sources.video.timestamps import MISSING
 from ndzarr.sources.video.upright import tag_of
 from ndzarr.sources.video.windows import FrameWindows
 
-RGB_NAMES = {("rgb",): ("r", "g", "b"), ("rgba",): ("r", "g", "b", "a")}
+RGB_NAMES: dict[tuple[str, ...], tuple[str, ...]] = {("rgb",): ("r", "g", "b"), ("rgba",): ("r", "g", "b", "a")}
 """Channels that may be asked for in one word."""
 
 
@@ -215,9 +215,7 @@ class VideoSource(BaseSource):
         """The frames of a range of time."""
         reader = self._open()
         for number in self._frames:
-            seen: list[Any] = []
-            reader.visit([int(number)], lambda _, frame, seen=seen: seen.append(frame))
-            yield seen[0]
+            yield reader.frame(int(number))
 
     def windows(self) -> FrameWindows:
         """What reads windows of the frames wanted."""

@@ -1,0 +1,167 @@
+"""What is a sample of a kwcoco dataset before it is read?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndzarr.bulk.member import Labeller, Lacking, Mask
+from ndzarr.geometry.affine import IDENTITY
+from ndzarr.pyramid.region import Crop
+from ndzarr.sampler.annotations import AnnotationTable, Found, Lookup, find
+from ndzarr.sampler.assembly import Composition, read, uncertain
+from ndzarr.sampler.sample import Context, label, times
+from ndzarr.sampler.scene import Scene
+from ndzarr.sampler.target import Target
+
+if TYPE_CHECKING:
+    import xarray
+
+    from ndzarr.sampler.coco import CocoSampler
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoMember:
+    """A sample of a kwcoco dataset."""
+
+    sampler: CocoSampler
+    given: Mapping[str, Any]
+    """The target as it was given."""
+    parsed: Target
+    composition: Composition
+    lookup: Lookup
+
+    @property
+    def scene(self) -> Scene:
+        """Its window and frames."""
+        return self.composition.scene
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Axes of its image."""
+        return ("t", "c", "y", "x") if self.scene.video else ("c", "y", "x")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its image."""
+        return self.composition.shape[0 if self.scene.video else 1 :]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its image."""
+        return self.composition.result_dtype
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names along c."""
+        return self.composition.channels
+
+    @property
+    def crops(self) -> Sequence[Crop]:
+        """What a `ReadPlan` is made from."""
+        return self.composition.crops
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Where its first pixel begins along (y, x), in native pixels."""
+        return self.scene.y[0], self.scene.x[0]
+
+    @property
+    def pitch(self) -> tuple[float, float]:
+        """Native pixels per pixel along (y, x)."""
+        return self.scene.pitch
+
+    @property
+    def beyond(self) -> float:
+        """The fill value; without one, NaN where missing pixels are NaN, else 0."""
+        if self.scene.padding.fill is not None:
+            return self.scene.padding.fill
+        return float("nan") if self.scene.nodata in ("float", "auto") and self.dtype.kind in "fc" else 0
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """Image ids, and the positions of frames in their video."""
+        frames = self.scene.frames
+        if not self.scene.video:
+            return {"gid": frames[0].gid}
+        gids = np.array([-1 if f.gid is None else f.gid for f in frames])
+        return {"gid": gids, "frame_index": np.array([f.index for f in frames])}
+
+    def labels(self, dim: str) -> np.ndarray[Any, Any]:
+        """Dates or frame indices."""
+        return times(self.scene)
+
+    @property
+    def found(self) -> Found | None:
+        """Its annotations; None where none are looked up."""
+        if not self.lookup.wanted:
+            return None
+        return find(self.sampler.annotations, self.sampler.dset.index.anns, self.scene, self.lookup)
+
+    def context(self) -> Context:
+        """What the accessor of the sample knows."""
+        return self.sampler.context(self.given, self.parsed, self.scene, self.lookup)
+
+    @property
+    def lacking(self) -> Lacking:
+        """Which of its pixels may not be real, as far as can be known without reading it."""
+        c, frames = self.composition, len(self.scene.frames)
+        if uncertain(c):
+            return "channels"
+        if c.complete:
+            return "planes" if self.scene.nodata == "ma" else "nothing"
+        return (
+            "planes" if len(c.pieces) == frames and all(p.number == len(c.channels) for p in c.pieces) else "channels"
+        )
+
+    def whole(self, name: Any) -> tuple[int, int] | None:
+        """(height, width) of an image that one file covers exactly."""
+        frame = self.sampler.frame(name)
+        if len(frame.assets) != 1 or frame.assets[0].nodata is not None:
+            return None
+        [asset] = frame.assets
+        if asset.size is None or asset.size != frame.size or not np.array_equal(asset.to_image, IDENTITY):
+            return None
+        return asset.size[1], asset.size[0]
+
+    @property
+    def annotation_table(self) -> AnnotationTable | None:
+        """The annotations of its dataset; None where none are looked up."""
+        return self.sampler.annotations if self.lookup.wanted else None
+
+    @property
+    def labeller(self) -> Labeller:
+        """Puts names on its pixels, without the sampler."""
+        return label_coco, self.channels
+
+    def label(self, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None) -> xarray.Dataset:
+        """What `load_sample` returns."""
+        return label_coco(self.context(), self.channels, image, valid)
+
+    @classmethod
+    def read(cls, members: Sequence[CocoMember], out: Sequence[np.ndarray[Any, Any]]) -> list[Mask]:
+        """Read by one plan."""
+        images = [o if m.scene.video else o[None] for m, o in zip(members, out, strict=True)]
+        return [
+            _coco_mask(m, valid)
+            for m, (_, valid) in zip(members, read([m.composition for m in members], images), strict=True)
+        ]
+
+
+def label_coco(
+    context: Context, channels: tuple[str, ...], image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
+) -> xarray.Dataset:
+    """The Dataset of a sample of a kwcoco dataset."""
+    if not context.scene.video:
+        image, valid = image[None], None if valid is None else valid[None]
+    return label(context, channels, image, valid)
+
+
+def _coco_mask(member: CocoMember, valid: np.ndarray[Any, Any] | None) -> Mask:
+    if valid is None:
+        return None
+    dims = ("t", "c", "y", "x") if valid.ndim == 4 else ("t", "y", "x")
+    return (dims, valid) if member.scene.video else (dims[1:], valid[0])

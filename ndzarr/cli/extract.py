@@ -1,0 +1,154 @@
+"""How are many windows written to one store from a shell?"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ndzarr.errors import MissingError, SourceError
+from ndzarr.pyramid.layout import PRESETS
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ndzarr.sampler.coco import CocoSampler
+
+READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
+"""Suffix of a table to the function of pandas that reads it."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  The windows of a table with a column per key (gid, cx, cy, width, height, ...):
+    ndzarr extract data.kwcoco.json --targets windows.parquet -o crops.zarr
+  A grid of windows of 256x256 over all images; 256x512 is height and width, 256+32 overlaps by 32 pixels:
+    ndzarr extract data.kwcoco.json --targets grid:256 -o tiles.zarr --order locality
+  A window of 224x224 around every annotation, at half the resolution, in 8 processes:
+    ndzarr extract data.kwcoco.json --targets positives:448 --scale 0.5 -o objects.zarr \\
+        --scheduler processes --workers 8
+  On the workers of a dask cluster that share a file system:
+    ndzarr extract data.kwcoco.json --targets windows.parquet -o crops.zarr --scheduler tcp://head:8786
+"""
+)
+@click.argument("dataset", metavar="DATASET")
+@click.option(
+    "--targets", required=True, metavar="TABLE|grid:SIZE|positives[:SIZE]",
+    help="Which windows: a .parquet, .csv, .json or .feather file, a grid over all images, or the annotations.",
+)  # fmt: skip
+@click.option("-o", "--output", "dest", required=True, metavar="STORE", help="Zarr store to make.")
+@click.option("--channels", metavar="CODE", help="Channels, such as r|g|b.")
+@click.option("--scale", type=float, help="Output pixels per native pixel, such as 0.5.")
+@click.option("--dtype", metavar="TYPE", help="Type of the pixels, such as float32.")
+@click.option("--order", type=click.Choice(("input", "locality")), default="input", show_default=True,
+              help="How samples lie in the store; locality reads less.")  # fmt: skip
+@click.option("--sizes", type=click.Choice(("pad", "refuse")), default="pad", show_default=True,
+              help="What becomes of windows that are smaller than the largest.")  # fmt: skip
+@click.option("--annots/--no-annots", default=True, help="Write the annotations of each window (default).")
+@click.option("--visible", type=click.FloatRange(0, 1), default=0.0, metavar="FRACTION",
+              help="Leave out annotations of which less is in the window.")  # fmt: skip
+@click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="How pixels are encoded.")
+@click.option("--workdir", metavar="DIR", help="Where pyramids are kept; default: the user's cache directory.")
+@click.option("--scheduler", default="threads", show_default=True, metavar="threads|processes|ADDRESS",
+              help="Where it runs; ADDRESS is that of a dask scheduler.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), metavar="N",
+              help="Threads or processes; default: one per processor.")  # fmt: skip
+@click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Samples per shard; default: about 64 MB.")
+@click.option("--overwrite", is_flag=True, help="Replace STORE if it exists, once the new one is complete.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(
+    dataset: str,
+    targets: str,
+    dest: str,
+    channels: str | None,
+    scale: float | None,
+    dtype: str | None,
+    order: str,
+    sizes: str,
+    annots: bool,
+    visible: float,
+    preset: str,
+    workdir: str | None,
+    scheduler: str,
+    workers: int | None,
+    shard: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """
+    Write many windows of the images of a kwcoco DATASET to one Zarr store, which xarray opens.
+
+    When it was interrupted, or killed, the same command goes on where it was.
+    """
+    from ndzarr.plan.explain import human_bytes
+    from ndzarr.pyramid.publish import refuse_existing
+    from ndzarr.sampler.coco import CocoSampler
+
+    refuse_existing(Path(os.path.abspath(dest)), overwrite)
+    table = _read(targets) if Path(targets).suffix.lower() in READERS else None
+    sampler = CocoSampler(dataset, workdir)
+    if table is None:
+        table = _chosen(sampler, targets)
+    keys = {name: v for name, v in (("channels", channels), ("scale", scale), ("dtype", dtype)) if v is not None}
+    path = sampler.extract(
+        table,
+        dest,
+        order=order,  # type: ignore[arg-type]
+        sizes=sizes,  # type: ignore[arg-type]
+        with_annots=annots,
+        visible_thresh=visible,
+        preset=preset,
+        scheduler=scheduler,
+        workers=workers,
+        shard=shard,
+        overwrite=overwrite,
+        progress=not quiet,
+        **keys,
+    )
+    if not quiet:
+        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+        click.echo(f"wrote {dest} ({len(table)} samples), {human_bytes(size)}")
+
+
+def _read(path: str) -> pandas.DataFrame:
+    """A table of targets from a file."""
+    import pandas
+
+    reader = getattr(pandas, READERS[Path(path).suffix.lower()])
+    try:
+        return reader(path)
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such table") from None
+    except ImportError as error:
+        raise SourceError(f"{path}: pandas needs a package to read it: {' '.join(str(error).split())}") from error
+    except (ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{path} is no table that pandas reads ({reason})") from error
+
+
+def _chosen(sampler: CocoSampler, text: str) -> pandas.DataFrame:
+    """The table that `grid:256` or `positives` means."""
+    name, _, size = text.partition(":")
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?(?:\+(\d+))?", size)
+    if name not in ("grid", "positives") or (size and not found) or (name == "grid" and not size):
+        known = ", ".join(READERS)
+        raise click.BadParameter(
+            f"{text!r}: expected a table ({known}), grid:256, grid:256x512, grid:256+32, positives or positives:224",
+            param_hint="--targets",
+        )
+    options: dict[str, Any] = {}
+    if found:
+        height, width, overlap = (None if g is None else int(g) for g in found.groups())
+        assert height is not None
+        options["window_dims"] = (height, width or height)
+        if overlap:
+            options["overlap"] = overlap
+    if name == "grid":
+        return sampler.targets.grid(**options)
+    return sampler.targets.positives(**options)
+
+

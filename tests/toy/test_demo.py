@@ -1,0 +1,58 @@
+"""`ndzarr demo`, as a person runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import ndzarr
+from ndzarr.demo import run
+
+
+def demo(*words, cwd):
+    command = [sys.executable, "-m", "ndzarr", "demo", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_tour_leaves_a_picture_and_datasets_to_play_with(tmp_path, capsys):
+    done = demo(cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for said in ("1. Writing", "4. Timing", "ms  load_sample", "Next, in a shell:"):
+        assert said in done.stdout
+    root = tmp_path / "ndzarr-demo"
+    with Image.open(root / "samples.png") as picture:
+        assert min(picture.size) > 800
+    sampler = ndzarr.CocoSampler(root / "images.kwcoco.json", workdir=root / "pyramids")
+    assert sampler.load_sample(aid=1, window_dims=(128, 128)).image.shape == (3, 128, 128)
+    run(root, quiet=True)
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert said[0] == ["Picture", str(root / "samples.png")]
+    assert [line[0] for line in said] == ["Picture", "Datasets", str(root / "video.kwcoco.json"), "Pyramids"]
+
+
+def test_only_a_dataset_can_be_written(tmp_path):
+    done = demo("--data", "video", "-n", "2", "--size", "64x80", "-o", "toys", cwd=tmp_path)
+    path = Path(done.stdout.strip())
+    assert path == tmp_path / "toys" / "video.kwcoco.json"
+    assert ndzarr.CocoSampler(path, workdir=tmp_path).load_sample(vidid=1, channels="r").image.shape == (2, 1, 64, 80)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "64x64"], "--size needs --data"),
+        (["--data", "video", "--size", "64"], "expected height and width"),
+        (["--data", "film"], "'film' is not one of"),
+    ],
+)
+def test_wrong_options_are_named(tmp_path, words, said):
+    done = demo(*words, cwd=tmp_path)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
