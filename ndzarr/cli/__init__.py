@@ -22,6 +22,7 @@ _COMMANDS = {
     "transcode": "Write images as pyramids.",
     "info": "Say what a pyramid or an image file holds.",
     "crop": "Write a window of a pyramid as an image file.",
+    "extract": "Write many windows of a dataset to one store.",
     "cog": "Write pyramids as cloud optimized GeoTIFFs, or check such files.",
     "verify": "Check every byte of pyramids.",
     "cache": "List or tidy up the pyramids that samplers have made.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ Examples:
     "--targets", required=True, metavar="TABLE|grid:SIZE|positives[:SIZE]",
     help="Which windows: a .parquet, .csv, .json or .feather file, a grid over all images, or the annotations.",
 )  # fmt: skip
+@click.option("--space", type=click.Choice(("image", "video")), default="image", show_default=True,
+              help="Of grid and positives: windows of images, or of videos.")  # fmt: skip
 @click.option("-o", "--output", "dest", required=True, metavar="STORE", help="Zarr store to make.")
 @click.option("--channels", metavar="CODE", help="Channels, such as r|g|b.")
 @click.option("--scale", type=float, help="Output pixels per native pixel, such as 0.5.")
@@ -63,6 +66,7 @@ Examples:
 def command(
     dataset: str,
     targets: str,
+    space: str,
     dest: str,
     channels: str | None,
     scale: float | None,
@@ -92,23 +96,27 @@ def command(
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None
     sampler = CocoSampler(dataset, workdir)
     if table is None:
-        table = _chosen(sampler, targets)
+        table = _chosen(sampler, targets, space)
     keys = {name: v for name, v in (("channels", channels), ("scale", scale), ("dtype", dtype)) if v is not None}
-    path = sampler.extract(
-        table,
-        dest,
-        order=order,  # type: ignore[arg-type]
-        sizes=sizes,  # type: ignore[arg-type]
-        with_annots=annots,
-        visible_thresh=visible,
-        preset=preset,
-        scheduler=scheduler,
-        workers=workers,
-        shard=shard,
-        overwrite=overwrite,
-        progress=not quiet,
-        **keys,
-    )
+    try:
+        path = sampler.extract(
+            table,
+            dest,
+            order=order,  # type: ignore[arg-type]
+            sizes=sizes,  # type: ignore[arg-type]
+            with_annots=annots,
+            visible_thresh=visible,
+            preset=preset,
+            scheduler=scheduler,
+            workers=workers,
+            shard=shard,
+            overwrite=overwrite,
+            progress=not quiet,
+            **keys,
+        )
+    except KeyboardInterrupt:
+        click.echo("Interrupted; what is finished is kept: the same command goes on from there.", err=True)
+        sys.exit(130)
     if not quiet:
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
         click.echo(f"wrote {dest} ({len(table)} samples), {human_bytes(size)}")
@@ -130,7 +138,7 @@ def _read(path: str) -> pandas.DataFrame:
         raise SourceError(f"{path} is no table that pandas reads ({reason})") from error
 
 
-def _chosen(sampler: CocoSampler, text: str) -> pandas.DataFrame:
+def _chosen(sampler: CocoSampler, text: str, space: str) -> pandas.DataFrame:
     """The table that `grid:256` or `positives` means."""
     name, _, size = text.partition(":")
     found = re.fullmatch(r"(\d+)(?:x(\d+))?(?:\+(\d+))?", size)
@@ -140,7 +148,7 @@ def _chosen(sampler: CocoSampler, text: str) -> pandas.DataFrame:
             f"{text!r}: expected a table ({known}), grid:256, grid:256x512, grid:256+32, positives or positives:224",
             param_hint="--targets",
         )
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"space": space}
     if found:
         height, width, overlap = (None if g is None else int(g) for g in found.groups())
         assert height is not None
@@ -150,5 +158,3 @@ def _chosen(sampler: CocoSampler, text: str) -> pandas.DataFrame:
     if name == "grid":
         return sampler.targets.grid(**options)
     return sampler.targets.positives(**options)
-
-

@@ -154,7 +154,7 @@ def metres_per_pixel(place: Georeference, y: float, x: float) -> tuple[float, fl
     OptionError
         The unit of coordinates is not known without pyproj, and that is not installed.
     """
-    a, b, c, d, e, f = placed(place, "the image").transform or (0.0,) * 6
+    (a, b, _), (d, e, f) = placed(place, "the image").matrix[:2].tolist()
     unit = place.crs.metres() if place.crs.defined else _unknown()
     if unit is not None:
         return hypot(a, d) * unit, hypot(b, e) * unit

@@ -110,8 +110,9 @@ def from_epsg(code: int, geographic: bool) -> GeoKeys:
 
 def from_esri(wkt: str, geographic: bool, metres: float | None) -> GeoKeys:
     """
-    The keys of a system of one's own, with its definition in Esri's well-known text, as GDAL writes those that keys have
-    no numbers for.
+    The keys of a system of one's own, with its definition in Esri's well-known text.
+
+    GDAL writes those so that keys have no numbers for.
     """
     text = f"ESRI PE String = {wkt}|"
     citation = GEOGRAPHIC_CITATION if geographic else PROJECTED_CITATION

@@ -74,9 +74,10 @@ def where_it_lies(
     if transcode == "always":
         return None
     path = os.path.realpath(request.path)
-    known = file_kind(path) is not None
+    kind = file_kind(path)
+    known = kind is not None
     if transcode == "auto":
-        return _if_efficient(path, request, encoding, max_pixels, cache) if known else None
+        return _if_efficient(path, request, encoding, max_pixels, cache) if kind == "TIFF" else None
     if not known and os.path.exists(path):
         raise StoreError(
             f"{request.path}: this file cannot be read where it lies, and transcode='never' forbids to transcode it; "
@@ -109,6 +110,8 @@ def inefficient(pyramid: Pyramid) -> str | None:
     from ndzarr.inplace.tiff.tiles import TileLevel
 
     native = pyramid.levels[0].array
+    if native.engine == "video decoder":
+        return "it is a video, of which whole frames are decoded"
     if not isinstance(native, TileLevel):
         return None
     height, width = native.chunks[-2:]

@@ -6,6 +6,8 @@ Shapes are drawn in metres, the front along +x, and turned to where things go.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from math import cos, sin
 from typing import Any
 
 import numpy as np
@@ -70,8 +72,9 @@ class Thing:
         """Points in metres of its own, shape (n, 2), to pixels of the world at a frame."""
         x, y, angle = self.path.at(self.start + self.speed * frame, self.aside)
         angle += self.turn + (np.pi if self.speed < 0 else 0)
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        out: Points = points * self.size * PIXELS_PER_METRE @ turn + np.array([x, y])
+        size = self.size * PIXELS_PER_METRE
+        a, b = size * cos(angle), size * sin(angle)
+        out: Points = points @ np.array([[a, b], [-b, a]]) + (x, y)
         return out
 
     def outline(self, frame: int = 0) -> Points:
@@ -113,17 +116,14 @@ class Thing:
 
 
 def placed(
-    rng: np.random.Generator, kinds: tuple[str, ...], path: Path, width: int, height: int, moving: bool
-) -> Thing | None:
-    """One of some kinds somewhere along a path within a picture; None where the path is not in it."""
-    kind = str(rng.choice(kinds))
-    first, last = path.inside(width, height)
-    start, side = rng.uniform(first, max(last, first)), float(rng.choice([-1, 1]))
+    rng: np.random.Generator, kinds: tuple[str, ...], path: Path, reach: tuple[float, float], moving: bool
+) -> Thing:
+    """One of some kinds, somewhere along a path within a reach (first and last pixel along it)."""
+    kind = kinds[int(rng.integers(len(kinds)))]
+    start, side = rng.uniform(*reach), float(2 * rng.integers(2) - 1)
     paint = _PAINTS[kind][int(rng.integers(len(_PAINTS[kind])))]
     size, speed = rng.uniform(0.85, 1.2), rng.uniform(4, 12)
     aside = {"boat": rng.uniform(12, 24), "car": 6.5, "truck": 6.5}.get(kind, 58 + rng.uniform(0, 24)) * side
-    if first == last:
-        return None
     goes = kind not in ("house", "tank")
     # who does not move looks along the path or against it all the same
     turn = 0.0 if moving and goes else (np.pi if side < 0 else 0.0)
@@ -154,6 +154,7 @@ def _hull(length: float, width: float) -> Points:
     )  # fmt: skip
 
 
+@cache
 def _outline(kind: str) -> Points:
     length, width = _SIZES[kind]
     if kind == "boat":
@@ -163,6 +164,7 @@ def _outline(kind: str) -> Points:
     return _box(-length / 2, length / 2, width / 2, {"car": 0.5, "truck": 0.3, "house": 0.0}[kind])
 
 
+@cache
 def _parts(kind: str) -> list[tuple[Points, float]]:
     """(polygon, brightness) of what is drawn over each other."""
     length, width = _SIZES[kind]

@@ -109,30 +109,27 @@ class World:
 def _settle(rng: np.random.Generator, land: Land, things: int, moving: bool) -> list[Thing]:
     """Things along the roads and on the river that do not touch each other at first."""
     found: list[Thing] = []
-    spots = np.empty((0, 3))
-    inner = land.width, land.height
-    for _ in range(20 * things):
+    spots: list[tuple[float, float, float]] = []
+    roads, rivers = ([(path, path.inside(land.width, land.height)) for path in p] for p in (land.roads, land.rivers))
+    roads, rivers = ([(path, reach) for path, reach in p if reach[0] < reach[1]] for p in (roads, rivers))
+    for _ in range(20 * things if roads or rivers else 0):
         if len(found) == things:
             break
-        boat = rng.random() < 0.2
-        path = land.rivers[0] if boat else land.roads[int(rng.integers(len(land.roads)))]
-        thing = placed(rng, ("boat",) if boat else ("car", "car", "truck", "house", "tank"), path, *inner, moving)
-        if thing is None:
-            continue
+        boat = bool(rivers) and (not roads or rng.random() < 0.2)
+        path, reach = rivers[0] if boat else roads[int(rng.integers(len(roads)))]
+        thing = placed(rng, ("boat",) if boat else ("car", "car", "truck", "house", "tank"), path, reach, moving)
         outline = thing.outline()
-        (x, y), radius = outline.mean(axis=0), float(np.ptp(outline, axis=0).max()) / 2
-        inside = MARGIN < x < inner[0] - MARGIN and MARGIN < y < inner[1] - MARGIN
-        free = not len(spots) or bool((np.hypot(*(spots[:, :2] - (x, y)).T) > spots[:, 2] + radius + 4).all())
-        dry = thing.kind == "boat" or not _wet(land, x, y, thing.kind)
-        if inside and free and dry:
+        low, high = outline.min(axis=0).tolist(), outline.max(axis=0).tolist()
+        x, y, radius = (low[0] + high[0]) / 2, (low[1] + high[1]) / 2, max(high[0] - low[0], high[1] - low[1]) / 2
+        inside = MARGIN < x < land.width - MARGIN and MARGIN < y < land.height - MARGIN
+        free = all((x - a) ** 2 + (y - b) ** 2 > (radius + r + 4) ** 2 for a, b, r in spots)
+        if inside and free and not (thing.kind in ("house", "tank") and _wet(land, x, y)):
             found.append(thing)
-            spots = np.vstack([spots, (x, y, radius)])
+            spots.append((x, y, radius))
     return found
 
 
-def _wet(land: Land, x: float, y: float, kind: str) -> bool:
+def _wet(land: Land, x: float, y: float) -> bool:
     """Whether a building would stand in the river."""
-    if kind in ("car", "truck"):
-        return False  # on bridges
     river = land.rivers[0]
     return bool(np.hypot(*(river.points - (x, y)).T).min() < river.width / 2 + 45)

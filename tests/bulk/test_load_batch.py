@@ -85,7 +85,9 @@ def test_every_chunk_is_decoded_once(mixed, monkeypatch):
 
     decoded = []
     real = ChunkArray.decode
-    monkeypatch.setattr(ChunkArray, "decode", lambda self, chunk, *rest: decoded.append(chunk) or real(self, chunk, *rest))
+    monkeypatch.setattr(
+        ChunkArray, "decode", lambda self, chunk, *rest: decoded.append(chunk) or real(self, chunk, *rest)
+    )
     targets = windows(30)
     mixed.load_batch(targets)
     assert len(decoded) == len(set(decoded)) == mixed.plan(targets).explain().chunks

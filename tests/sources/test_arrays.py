@@ -323,7 +323,7 @@ def test_axes_that_make_no_sense_are_errors(axes, message):
         open_source(np.zeros((5, 6)), axes=axes)
 
 
-@pytest.mark.parametrize("channels", ["rgb", ["r", "r", "b"], ["r", "", "b"], ["r", 1, "b"], ["r", "g"]])
+@pytest.mark.parametrize("channels", ["red", ["r", "r", "b"], ["r", "", "b"], ["r", 1, "b"], ["r", "g"]])
 def test_channels_that_make_no_sense_are_errors(channels):
     with pytest.raises(OptionError, match=r"channels"):
         open_source(np.zeros((5, 6, 3)), channels=channels)

@@ -166,7 +166,8 @@ def test_attributes_of_images_videos_annotations_and_categories_are_looked_up(sa
     table = pd.DataFrame({"gid": range(1, 9), "annot_ids": [(10 + g,) for g in range(1, 9)]})
 
     def groups(by):
-        return {g[0]: int(w) for g, w in zip((d := distribution(sampler, table, by)).groups, d.windows, strict=True)}
+        found = distribution(sampler, table, by)
+        return {g[0]: int(w) for g, w in zip(found.groups, found.windows, strict=True)}
 
     assert groups("image.sensor_coarse") == {"L8": 4, "S2": 4}
     assert groups("video.name") == {"one": 3, "two": 3, None: 2}

@@ -1,8 +1,8 @@
 """What do the metadata of a TIFF say about names, sizes and times?
 
 OME-XML, ImageJ's description and GDAL's tags are read for what a source can hold: names of channels, times of frames,
-the value of missing data and the size of a pixel.  Metadata that are damaged are left out, as pixels can be read without
-them.  Where on earth the image lies is in `georeference`.
+the value of missing data and the size of a pixel.  Metadata that are damaged are left out, as pixels can be read
+without them.  Where on earth the image lies is in `georeference`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where does a GeoTIFF lie?
 
 The transform comes from ModelTransformation, or from ModelPixelScale and the first tie point; tie points alone are
-ground control points.  GeoTIFF keys are kept as they are.  Where pixels are turned upright, the transform is turned, too.
+ground control points.  GeoTIFF keys are kept as they are.  Where pixels are turned upright, so is the transform.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ def georeference(page: Any, orientation: Orientation) -> dict[str, Any]:
     """
     What the tags of a page say; empty where they say nothing.
 
-    `transform` is (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, for corners of pixels,
-    upright; `pixel_is_point` is True where the file gave it for centres.  `gcps` are (column, row, level, x, y, z).
+    `transform` is (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, for corners of
+    upright pixels; `pixel_is_point` is True where the file gave it for centres.  `gcps` are (column, row, level, x, y, z).
     `geotiff` holds the keys as stored, `epsg` the code of the horizontal system if they name one.
     """
     keys = _keys(page)
-    matrix, gcps = _transform(page), ()
-    if matrix is None:
-        gcps = _control_points(page)
-        if not gcps and keys is None:
-            return {}
+    matrix = _transform(page)
+    gcps = _control_points(page) if matrix is None else ()
+    if matrix is None and not gcps and keys is None:
+        return {}
     out: dict[str, Any] = {"epsg": None if keys is None else keys.epsg}
     if matrix is not None:
         if keys is not None and keys.point:  # coordinates are of centres; move to corners

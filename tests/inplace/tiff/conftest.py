@@ -32,8 +32,7 @@ def picture() -> np.ndarray:
 
 def write_gdal(path: Path, pixels: np.ndarray, driver: str = "COG", **options: Any) -> Path:
     """Pixels (c, y, x) as GDAL writes them."""
-    rasterio = pytest.importorskip("rasterio")
-    import rasterio.shutil
+    rasterio, shutil = pytest.importorskip("rasterio"), pytest.importorskip("rasterio.shutil")
     from rasterio.io import MemoryFile
 
     profile = {k: options.pop(k) for k in ("nodata", "photometric") if k in options}
@@ -46,7 +45,7 @@ def write_gdal(path: Path, pixels: np.ndarray, driver: str = "COG", **options: A
             ) as target:
                 target.write(pixels)
             with memory.open() as source:
-                rasterio.shutil.copy(source, path, driver=driver, **options)
+                shutil.copy(source, path, driver=driver, **options)
     return path
 
 

@@ -60,7 +60,8 @@ def test_levels_may_be_missing_between_others_and_come_in_any_order(tmp_path):
     pyramid = ndzarr.open(write(tmp_path / "a.tif", [NATIVE, eighth, quarter]))
     assert [level.factors[-1] for level in pyramid.levels] == [1, 4, 8]
     assert np.array_equal(pyramid.read(1), planar(quarter))
-    assert np.array_equal(pyramid.window(scale=1 / 8), planar(eighth)[:, :88, :112])
+    window = pyramid.window(y=slice(0, 640), x=slice(8, 808), scale=1 / 8)
+    assert np.array_equal(window, planar(eighth)[:, :80, 1:101])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,271 @@
+"""An extraction holds what `load_sample` returns, wherever and however often it was begun."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import pytest
+import xarray
+import zarr
+
+import ndzarr
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    n = 40
+    return pandas.DataFrame(
+        {"gid": rng.integers(1, 3, n), "cx": rng.integers(0, 90, n), "cy": rng.integers(30, 200, n), "width": 32,
+         "height": 24, "label": [None, *["x"] * (n - 1)], "annot_ids": [[1, 2]] * n, "weight": rng.uniform(0, 1, n)}
+    )  # fmt: skip
+
+
+def check(store, sampler, targets, **options):
+    """The store opens as one Dataset that holds what `load_batch` returns."""
+    rows = list(targets.to_dict("records") if hasattr(targets, "to_dict") else targets)
+    rows = [{k: v for k, v in row.items() if v is not None} for row in rows]
+    with xarray.open_zarr(store) as found:
+        found.load()
+    batch = sampler.load_batch([rows[k] for k in found.sample.values], **options)
+    batch["annot_sample"] = batch.annot_sample.copy(data=found.sample.values[batch.annot_sample.values])
+    batch = batch.assign_coords(sample=found.sample).drop_vars(["native_y", "native_x"])
+    if "valid" in found and "valid" not in batch:
+        assert found.valid.all()
+        found = found.drop_vars("valid")
+    notes = [name for name in found.variables if str(name).startswith("target_")]
+    found.attrs = {}
+    for name, expected in batch.variables.items():
+        np.testing.assert_array_equal(found[name].values.astype(expected.dtype), expected.values, err_msg=str(name))
+        assert found[name].dims == expected.dims
+    assert set(found.variables) - set(notes) == set(batch.variables)
+    assert set(found.coords) == set(batch.coords)
+    return found
+
+
+@pytest.mark.parametrize("order", ["input", "locality"])
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_a_store_holds_the_samples_their_annotations_and_their_targets(mixed, table, tmp_path, order, scheduler):
+    if scheduler == "processes" and sys.version_info >= (3, 12):
+        pytest.skip("forking a process with threads is deprecated")
+    path = mixed.extract(table, tmp_path / "crops.zarr", order=order, scheduler=scheduler, workers=2, shard=7)
+    found = check(path, mixed, table)
+    assert (sorted(found.sample.values) == np.arange(40)).all()
+    assert (order == "input") == (list(found.sample.values) == list(range(40)))
+    np.testing.assert_array_equal(found.target_weight, table.weight[found.sample.values])
+    assert json.loads(str(found.target_annot_ids[0].item())) == [1, 2]
+    assert [str(v) for v in found.sortby("sample").target_label.values[:2]] == ["", "x"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("targets", "options"),
+    [
+        ([{"vidid": 1, "time_slice": slice(k, k + 2), "y": slice(0, 50), "x": slice(-3, 40)} for k in range(4)], {}),
+        ([{"gid": 3, "y": slice(k, k + 30 + k), "x": slice(0, 40)} for k in range(9)], {}),
+        ([{"gid": 4, "y": slice(20, 60), "x": slice(k, k + 40)} for k in range(9)], {"nodata": "float"}),
+        ([{"gid": 5, "y": slice(20, 60), "x": slice(k, k + 40)} for k in range(9)], {"nodata": "ma", "scale": 0.5}),
+        ([{"vidid": 1}, {"vidid": 1}, {"gids": (10, 12)}], {"channels": "nir|r"}),
+        ([{"aid": 100 + k} for k in (0, 1, 10, 11)], {"channels": "r|g|b", "with_annots": False}),
+    ],
+)
+def test_every_kind_of_sample_can_be_extracted(mixed, tmp_path, targets, options):
+    path = mixed.extract(targets, tmp_path / "crops.zarr", shard=2, **options)
+    check(path, mixed, targets, **options)
+
+
+def test_large_samples_are_cut_into_chunks(mixed, tmp_path, monkeypatch):
+    monkeypatch.setattr("ndzarr.bulk.store.CHUNK_BYTES", 4000)
+    monkeypatch.setattr("ndzarr.bulk.store.EDGE", 50)
+    targets = [{"gid": 1, "y": slice(k, k + 120), "x": slice(0, 75)} for k in range(5)]
+    path = mixed.extract(targets, tmp_path / "crops.zarr", shard=2)
+    check(path, mixed, targets)
+    image = zarr.open_group(path, mode="r")["image"]
+    assert image.chunks == (1, 3, 50, 50)
+    assert image.shards == (2, 3, 150, 100)
+
+
+def test_lossy_and_compact_stores_when_asked_for(mixed, table, tmp_path):
+    check(mixed.extract(table, tmp_path / "a.zarr", preset="compact"), mixed, table)
+    jpeg = xarray.open_zarr(mixed.extract(table, tmp_path / "b.zarr", preset="jpeg"))
+    difference = jpeg.image.astype(float) - mixed.load_batch(table.drop(columns="label")).image.values
+    assert 0 < abs(difference).mean() < 10
+
+
+def test_named_pyramids_are_extracted_in_the_same_way(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (150, 170, 3), dtype=np.uint8)
+    ndzarr.transcode(pixels, tmp_path / "a.zarr")
+    sampler = ndzarr.Sampler({"a": tmp_path / "a.zarr"})
+    table = pandas.DataFrame({"key": "a", "cx": range(20, 60), "cy": 70, "width": 20, "height": 30})
+    check(sampler.extract(table, tmp_path / "crops.zarr", shard=16, order="locality"), sampler, table)
+
+
+def test_each_chunk_is_decoded_once_per_shard(mixed, table, tmp_path, monkeypatch):
+    from ndzarr.pyramid.array import ChunkArray
+
+    decoded = []
+    real = ChunkArray.decode
+    monkeypatch.setattr(
+        ChunkArray, "decode", lambda self, chunk, *rest: decoded.append((self.name, chunk)) or real(self, chunk, *rest)
+    )
+    mixed.extract(table, tmp_path / "crops.zarr", workers=1)
+    assert len(decoded) == len(set(decoded))
+
+
+SCRIPT = """
+import sys, time, pandas, ndzarr, ndzarr.bulk.job as job
+real = job.Job.do
+def slow(self, folder, number):
+    time.sleep(0.15)
+    print("begin", number, flush=True)
+    return real(self, folder, number)
+job.Job.do = slow
+sampler = ndzarr.CocoSampler(sys.argv[1], sys.argv[2])
+sampler.extract(pandas.read_pickle(sys.argv[3]), sys.argv[4], shard=4, workers=2)
+"""
+
+
+def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkeypatch):
+    mixed.dset.dump(str(tmp_path / "data.json"))
+    table.to_pickle(tmp_path / "table.pickle")
+    dest = tmp_path / "crops.zarr"
+    arguments = [tmp_path / "data.json", mixed.library.root, tmp_path / "table.pickle", dest]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.split() == ["begin", "5"]:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not dest.exists()
+    [folder] = tmp_path.glob(".crops.zarr.*.partial")
+    finished = {int(p.stem) for p in folder.glob("parts/*.npz")}
+    assert {0, 1, 2} <= finished < set(range(10))
+
+    import ndzarr.bulk.job as job
+
+    done = []
+    real = job.Job.do
+    monkeypatch.setattr(job.Job, "do", lambda self, f, number: done.append(number) or real(self, f, number))
+    sampler = ndzarr.CocoSampler(str(tmp_path / "data.json"), mixed.library.root)
+    sampler.extract(table, dest, shard=4)
+    assert set(done) == set(range(10)) - finished
+    check(dest, sampler, table)
+    assert not list(tmp_path.glob(".crops*"))
+
+
+def test_a_failed_extraction_keeps_what_is_done_and_leaves_no_store(mixed, table, tmp_path, monkeypatch):
+    import ndzarr.bulk.job as job
+
+    real = job.Job.do
+
+    def broken(self, folder, number):
+        if number == 3:
+            raise OSError("the disk went away")
+        return real(self, folder, number)
+
+    dest = tmp_path / "crops.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(job.Job, "do", broken)
+        with pytest.raises(OSError, match="went away"):
+            mixed.extract(table, dest, shard=4, workers=1)
+    assert not dest.exists()
+    [folder] = tmp_path.glob(".crops.zarr.*.partial")
+    assert len(list(folder.glob("parts/*.npz"))) == 3
+    mixed.extract(table, dest, shard=4)
+    check(dest, mixed, table)
+
+
+def test_another_call_does_not_take_up_what_does_not_fit_it(mixed, table, tmp_path, monkeypatch):
+    import ndzarr.bulk.extract as extraction
+
+    dest = tmp_path / "crops.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "put_in_place", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            mixed.extract(table, dest, shard=4)
+    mixed.extract(table, dest, shard=4, channels="b")
+    check(dest, mixed, table, channels="b")
+
+
+def test_what_exists_is_replaced_only_if_asked_and_only_when_complete(mixed, table, tmp_path):
+    dest = tmp_path / "crops.zarr"
+    mixed.extract(table[:5], dest)
+    with pytest.raises(ExistsError, match="overwrite=True"):
+        mixed.extract(table, dest)
+    mixed.extract(table, dest, overwrite=True)
+    check(dest, mixed, table)
+
+
+def test_bad_input_is_refused_before_anything_is_written(mixed, table, tmp_path):
+    for error, message, options in (
+        (OptionError, "order='loc'", {"order": "loc"}),
+        (OptionError, "scheduler='thread'.*did you mean 'threads'", {"scheduler": "thread"}),
+        (OptionError, "workers=0", {"workers": 0}),
+        (OptionError, "shard=0", {"shard": 0}),
+        (OptionError, "preset='fats'", {"preset": "fats"}),
+        (OptionError, "sizes='crop'", {"sizes": "crop"}),
+        (TargetError, "windowdims", {"windowdims": 3}),
+    ):
+        with pytest.raises(error, match=message):
+            mixed.extract(table, tmp_path / "crops.zarr", **options)
+    with pytest.raises(TargetError, match="nothing to extract"):
+        mixed.extract(table[:0], tmp_path / "crops.zarr")
+    with pytest.raises(MissingError, match="does not exist; make it first"):
+        mixed.extract(table, tmp_path / "nowhere" / "crops.zarr")
+    with pytest.raises(TargetError, match=r"sample 1030 has .*grey"):
+        mixed.extract([{"gid": 1}] * 1030 + [{"gid": 4}], tmp_path / "crops.zarr")
+    assert not (tmp_path / "crops.zarr").exists()
+
+
+def test_progress_says_first_how_much_memory_it_takes(mixed, table, tmp_path, capfd):
+    mixed.extract(table, tmp_path / "crops.zarr", shard=10, workers=2, progress=True)
+    said = capfd.readouterr().err.splitlines()[0]
+    assert said.startswith("extracting 40 samples of 3 x 24 x 32 uint8 into 4 shards; memory: 2 workers x ")
+
+
+@pytest.fixture
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.slow
+def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table, tmp_path, cluster, monkeypatch):
+    dest = tmp_path / "crops.zarr"
+    victim = next(iter(cluster.run(os.getpid).values()))
+    import ndzarr.bulk.extract as extraction
+
+    real = extraction.tasks.do
+    flag = tmp_path / "killed"
+
+    def deadly(folder, number, real=real, flag=flag, victim=victim):
+        if os.getpid() == victim and not flag.exists():
+            flag.touch()
+            os.kill(victim, signal.SIGKILL)
+        return real(folder, number)
+
+    monkeypatch.setattr(extraction.tasks, "do", deadly)
+    mixed.extract(table, dest, shard=2, scheduler=cluster)
+    assert flag.exists()
+    check(dest, mixed, table)
+
+
+@pytest.mark.slow
+def test_the_address_of_a_scheduler_will_do(mixed, table, tmp_path, cluster):
+    dest = mixed.extract(table, tmp_path / "crops.zarr", shard=8, scheduler=cluster.scheduler.address)
+    check(dest, mixed, table)
