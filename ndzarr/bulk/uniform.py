@@ -92,9 +92,9 @@ class Uniform:
 
 def mask_dims(form: Form, members: Sequence[Member], lacks: Collection[str]) -> tuple[str, ...] | None:
     """Axes of `valid`: none where no pixel can be missing, c only where channels can differ."""
-    if "channels" in lacks:
+    if "channels" in lacks and len(form.channels or ()) != 1:
         return form.dims
-    if "planes" in lacks or any(m.shape != form.shape for m in members):
+    if set(lacks) - {"nothing"} or any(m.shape != form.shape for m in members):
         return tuple(d for d in form.dims if d != "c")
     return None
 

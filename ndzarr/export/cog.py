@@ -207,7 +207,7 @@ def write_file(
 def _images(chosen: Content, form: TileFormat) -> list[Image]:
     """The directories of the file."""
     nodata = () if chosen.nodata is None else (nodata_tag(chosen.nodata, chosen.dtype),)
-    about = (names_tag(chosen.names),) if chosen.described else ()
+    about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()
     place = chosen.pyramid.georeference
     about += () if place is None else tuple(place.tags())
     out = []

@@ -16,7 +16,7 @@ from dask.base import tokenize
 
 from ndzarr.errors import OptionError
 from ndzarr.geo.grid_mapping import NAME
-from ndzarr.labels.spatial_ref import coordinate
+from ndzarr.labels.spatial_ref import centres, coordinate
 from ndzarr.labels.window import level_coordinates
 from ndzarr.pyramid.pyramid import Pyramid
 
@@ -47,7 +47,9 @@ def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) ->
     coords: dict[str, Any] = level_coordinates(pyramid, level)
     place = pyramid.georeference
     if place is not None and place.transform is not None:
-        coords[NAME] = coordinate(place, place.at(0, 0, *pyramid.levels[level].factors[-2:]))
+        transform = place.at(0, 0, *pyramid.levels[level].factors[-2:])
+        coords["y"], coords["x"] = centres(transform, *array.shape[-2:])
+        coords[NAME] = coordinate(place, transform)
     out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=_attrs(pyramid))
     if NAME in coords:
         out.encoding["grid_mapping"] = NAME

@@ -1,74 +1,52 @@
 """How do rioxarray and odc-geo learn where a window lies?
 
-Through a scalar coordinate `spatial_ref`, a CF grid mapping (`geo.grid_mapping`) with the transform of the window's own
-pixels.  The coordinates y and x stay pixel centres in native pixels; `in_crs` puts coordinates on earth in their place,
-for whatever reads those.
+Both take a scalar coordinate `spatial_ref`, a CF grid mapping (`geo.grid_mapping`), together with coordinates y and x in
+its reference system, at pixel centres.  So the y and x of georeferenced windows are those, not native pixels.  Where
+rows do not run along x there are no such coordinates: y and x are then numbers of pixels of the window, and
+`GeoTransform` tells the rest, as both libraries have it for rotated images.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import xarray
 
-from ndzarr.errors import WindowError
 from ndzarr.geo.georeference import Georeference, Transform
 from ndzarr.geo.grid_mapping import NAME, attributes
+from ndzarr.labels.construct import Axis, axis
 
-Labelled = TypeVar("Labelled", xarray.DataArray, xarray.Dataset)
-_POINTS_AT = {"grid_mapping": NAME}
+_ZERO = np.array(0)
 
 
 def coordinate(place: Georeference, transform: Transform) -> xarray.Variable:
-    """The coordinate for pixels that a transform maps to earth."""
-    return xarray.Variable((), np.array(0), attributes(place, transform))
+    """The grid mapping of pixels that a transform maps to earth."""
+    return xarray.Variable((), _ZERO, attributes(place, transform))
+
+
+def centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(y, x) of pixel centres."""
+    a, b, c, d, e, f = transform
+    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
+    return (e * down + f, a * across + c) if b == 0 == d else (down, across)
+
+
+def earth_axes(transform: Transform, height: int, width: int) -> dict[str, Axis]:
+    """Coordinates y and x."""
+    y, x = centres(transform, height, width)
+    return {"y": axis("y", y), "x": axis("x", x)}
 
 
 def attach(sample: xarray.Dataset, place: Georeference, transform: Transform) -> xarray.Dataset:
     """
-    Add the coordinate to a Dataset that was just made.
+    Add the grid mapping to a Dataset that was just made.
 
     It goes straight into the parts of the Dataset (see `construct`), as assigning it takes ten times as long.
     """
     sample._variables[NAME] = coordinate(place, transform)
     sample._coord_names.add(NAME)
-    sample._variables["image"].encoding = dict(_POINTS_AT)
+    for name in ("image", "valid"):
+        if name in sample._variables:
+            sample._variables[name].encoding = {"grid_mapping": NAME}
     return sample
-
-
-def in_crs(sample: Labelled) -> Labelled:
-    """
-    A window or a sample with y and x in the coordinates of its reference system.
-
-    Parameters
-    ----------
-    sample
-        What `Pyramid.window`, `to_xarray` or `load_sample` returned.
-
-    Returns
-    -------
-    The same with y and x at pixel centres in coordinates; where rows do not run along x, with pixel numbers, as odc-geo
-    expects of rotated images.
-
-    Raises
-    ------
-    WindowError
-        It has no georeference.
-    """
-    if NAME not in sample.coords or "GeoTransform" not in sample.coords[NAME].attrs:
-        raise WindowError("the window has no georeference, so that there are no other coordinates than pixels")
-    attrs = sample.coords[NAME].attrs
-    c, a, b, f, d, e = map(float, attrs["GeoTransform"].split())
-    across, down = np.arange(sample.sizes["x"]) + 0.5, np.arange(sample.sizes["y"]) + 0.5
-    if b == 0 == d:
-        across, down = a * across + c, e * down + f
-    named: dict[str, Any] = {"x": ("x", across, _about("x", attrs)), "y": ("y", down, _about("y", attrs))}
-    return sample.assign_coords(named)
-
-
-def _about(axis: str, attrs: dict[str, Any]) -> dict[str, str]:
-    """What CF wants to know of a coordinate."""
-    if attrs.get("grid_mapping_name") == "latitude_longitude":
-        return {"standard_name": {"x": "longitude", "y": "latitude"}[axis], "axis": axis.upper()}
-    return {"standard_name": f"projection_{axis}_coordinate", "axis": axis.upper()}

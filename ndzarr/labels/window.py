@@ -10,7 +10,7 @@ import xarray
 
 from ndzarr.geometry.selection import AxisSelection
 from ndzarr.labels.construct import Axis, axis, centres, dataset, names
-from ndzarr.labels.spatial_ref import attach
+from ndzarr.labels.spatial_ref import attach, earth_axes
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, Sampling, crop, read_crops
 
@@ -46,16 +46,19 @@ def label(
     """
     cut, dims = crop.region, crop.pyramid.dims
     axes = {d: lead_axis(crop, k) for k, d in enumerate(dims[:-2])}
-    axes[dims[-2]] = centres(dims[-2], cut.y.origin, cut.y.pitch, cut.y.n)
-    axes[dims[-1]] = centres(dims[-1], cut.x.origin, cut.x.pitch, cut.x.n)
+    place = crop.pyramid.georeference
+    transform = None
+    if place is None or place.transform is None:
+        axes[dims[-2]] = centres(dims[-2], cut.y.origin, cut.y.pitch, cut.y.n)
+        axes[dims[-1]] = centres(dims[-1], cut.x.origin, cut.x.pitch, cut.x.n)
+    else:
+        transform = place.at(cut.y.origin, cut.x.origin, cut.y.pitch, cut.x.pitch)
+        axes |= earth_axes(transform, *cut.shape)
     variables = {"image": (dims, image)}
     if valid is not None:
         variables["valid"] = compact_mask(dims, valid)
     made = dataset(variables, axes, coordinates if valid is not None else ())
-    place = crop.pyramid.georeference
-    if place is not None and place.transform is not None:
-        attach(made, place, place.at(cut.y.origin, cut.x.origin, cut.y.pitch, cut.x.pitch))
-    return made
+    return made if place is None or transform is None else attach(made, place, transform)
 
 
 def compact_mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:

@@ -46,7 +46,8 @@ class CocoSampler(CocoBulk, NdsamplerNames):
     Parameters
     ----------
     dset
-        A `kwcoco.CocoDataset`, the path of one, or its dictionary.
+        A `kwcoco.CocoDataset`, the path of one, its dictionary, or the name of a demo that kwcoco makes, such as
+        'vidshapes8'.
     workdir
         Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path,
         size and time of modification, so datasets may share a directory.

@@ -7,6 +7,7 @@ codes of channels mean.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,8 @@ def coerce(dset: Any) -> Any:
     Parameters
     ----------
     dset
-        A dataset, its path, or its dictionary.
+        A dataset, its path, its dictionary, or the name of one of kwcoco's demos, such as 'shapes8' or
+        'vidshapes2-frames5' (`kwcoco.CocoDataset.demo`), if no file is called so.
 
     Raises
     ------
@@ -34,15 +36,30 @@ def coerce(dset: Any) -> Any:
         kwcoco cannot read it.
     """
     if isinstance(dset, (str, os.PathLike)):
-        path = Path(dset)
+        path, name = Path(dset), os.fspath(dset).removeprefix("special:")
         if not path.exists():
-            raise MissingError(f"{path.absolute()}: no such kwcoco dataset")
+            if _DEMO.match(name):
+                return _demo(name)
+            raise MissingError(f"{path.absolute()}: no such kwcoco dataset, nor a demo's name such as 'vidshapes8'")
         return _read(os.fspath(path), os.fspath(path))
     if isinstance(dset, Mapping):
         return _read(dict(dset), "the dictionary")
     if not hasattr(dset, "index"):
         raise TargetError(f"{type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary")
     return dset
+
+
+_DEMO = re.compile(r"(vid)?shapes\d*(-[\w.-]+)*$")
+"""Names of the demos that kwcoco makes without downloading anything."""
+
+
+def _demo(name: str) -> Any:
+    import kwcoco
+
+    try:
+        return kwcoco.CocoDataset.demo(name, verbose=0)
+    except (KeyError, ValueError, TypeError) as error:
+        raise MissingError(f"{name}: neither a file nor a demo that kwcoco makes ({error})") from error
 
 
 def _read(data: Any, name: str) -> Any:

@@ -40,6 +40,8 @@ def check(store, sampler, targets, **options):
     if "valid" in found and "valid" not in batch:
         assert found.valid.all()
         found = found.drop_vars("valid")
+    elif "valid" in found and "c" in found.valid.dims and "c" not in batch.valid.dims:
+        found["valid"] = found.valid.isel(c=0, drop=True)
     notes = [name for name in found.variables if str(name).startswith("target_")]
     found.attrs = {}
     for name, expected in batch.variables.items():

@@ -244,3 +244,15 @@ def test_samples_and_samplers_survive_pickling(sampler):
 
 def test_the_repr_says_what_there_is(sampler):
     assert "2 images, 0 videos, 4 annotations, 2 categories" in repr(sampler)
+
+
+@pytest.mark.parametrize("name", ["vidshapes1-frames3", "special:vidshapes1-frames3"])
+def test_a_sampler_is_made_of_a_demos_name(tmp_path, name):
+    sampler = ndzarr.CocoSampler(name, workdir=tmp_path)
+    assert sampler.load_sample(vidid=1, output_dims=(8, 8)).image.shape == (3, 3, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["vidshapes1-nonsense9", "no/such/file.json"])
+def test_what_is_neither_a_file_nor_a_demo_is_said(tmp_path, name):
+    with pytest.raises(MissingError, match="demo"):
+        ndzarr.CocoSampler(name, workdir=tmp_path)

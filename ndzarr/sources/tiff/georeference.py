@@ -21,7 +21,8 @@ def georeference(page: Any, orientation: Orientation) -> dict[str, Any]:
     What the tags of a page say; empty where they say nothing.
 
     `transform` is (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, for corners of
-    upright pixels; `pixel_is_point` is True where the file gave it for centres.  `gcps` are (column, row, level, x, y, z).
+    upright pixels; `pixel_is_point` is True where the file gave it for centres.  `gcps` are (column, row, level, x, y,
+    z).
     `geotiff` holds the keys as stored, `epsg` the code of the horizontal system if they name one.
     """
     keys = _keys(page)

@@ -1,0 +1,178 @@
+"""Valid fractions are those of the pixels that load_sample returns, and thresholds are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ndzarr
+from ndzarr.errors import TargetError
+from ndzarr.targets.valid import Mask
+
+
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory):
+    """A video of two frames, the second shifted, an image of floats with NaN, and one that has no missing pixels."""
+    folder = tmp_path_factory.mktemp("valid")
+    rng = np.random.default_rng(0)
+    images = []
+    for gid in (1, 2, 3):
+        pixels = rng.integers(1, 255, (301, 260), dtype=np.uint16)
+        pixels[:150, : 60 * gid] = 0
+        pixels[rng.random(pixels.shape) < 0.01] = 0
+        tifffile.imwrite(folder / f"{gid}.tif", pixels)
+        images.append({"id": gid, "file_name": str(folder / f"{gid}.tif"), "width": 260, "height": 301, "nodata": 0})
+    images[0] |= {"video_id": 1, "frame_index": 0}
+    images[1] |= {"video_id": 1, "frame_index": 1, "warp_img_to_vid": {"offset": [30, -20]}}
+    floats = rng.random((200, 220)).astype(np.float32)
+    floats[50:120, 40:90] = np.nan
+    tifffile.imwrite(folder / "4.tif", floats)
+    tifffile.imwrite(folder / "5.tif", rng.integers(0, 255, (100, 120), dtype=np.uint8))
+    images.append({"id": 4, "file_name": str(folder / "4.tif"), "width": 220, "height": 200})
+    images.append({"id": 5, "file_name": str(folder / "5.tif"), "width": 120, "height": 100})
+    content = {"images": images, "videos": [{"id": 1, "name": "v", "width": 260, "height": 301}]}
+    return ndzarr.CocoSampler(content, tmp_path_factory.mktemp("work"))
+
+
+def windows(n, seed=0, **columns):
+    rng = np.random.default_rng(seed)
+    sizes = {"width": rng.uniform(1, 70, n), "height": rng.uniform(1, 70, n)}
+    return pd.DataFrame(columns | {"cx": rng.uniform(-20, 280, n), "cy": rng.uniform(-20, 320, n)} | sizes)
+
+
+def loaded(sampler, table):
+    """Fractions as `load_sample` finds them."""
+    out = []
+    for k in range(len(table)):
+        valid = sampler.load_sample(table.iloc[k], nodata="ma", with_annots=False).valid
+        out.append(float(valid.mean()))
+    return np.array(out)
+
+
+def test_fractions_are_those_of_loaded_samples(sampler):
+    table = windows(60, gid=np.tile([1, 3, 4, 5], 15))
+    assert sampler.targets.valid_fraction(table) == pytest.approx(loaded(sampler, table))
+
+
+def test_windows_of_videos_have_the_mean_of_their_frames(sampler):
+    table = windows(20, 1, vidid=1)
+    assert sampler.targets.valid_fraction(table) == pytest.approx(loaded(sampler, table))
+    table = windows(20, 2, gids=[[2], [1, 2]] * 10)
+    assert sampler.targets.valid_fraction(table) == pytest.approx(loaded(sampler, table))
+    table = windows(20, 3, vidid=1, time_start=[-1, 0] * 10, time_stop=[1, 4] * 10)
+    assert sampler.targets.valid_fraction(table) == pytest.approx(loaded(sampler, table))
+
+
+def test_windows_are_understood_however_they_are_written(sampler):
+    table = pd.DataFrame(
+        [
+            {"gid": 1},
+            {"gid": 1, "cx": 60.5, "cy": 80.0, "width": 33.2, "height": 20},
+            {"gid": 3, "width": 100, "height": 90},
+            {"gid": 3, "space_slice": (slice(100, 180), slice(-5, 60))},
+            {"image_id": 4, "window_dims": (64, 64), "cx": 60, "cy": 70},
+            {"vidid": 1, "time_slice": slice(0, 1), "pad": 7, "cx": 40, "cy": 140, "width": 30, "height": 30},
+        ]
+    )
+    assert sampler.targets.valid_fraction(table) == pytest.approx(loaded(sampler, table))
+
+
+def test_coarse_levels_are_off_by_their_pixels_only(sampler):
+    table = windows(300, 5, gid=4)
+    table[["width", "height"]] = 64.0
+    exact = sampler.targets.valid_fraction(table, max_pixels=None)
+    coarse = sampler.targets.valid_fraction(table, max_pixels=200 * 220 // 16)
+    # NaN of 70 x 50 pixels, and level 2: its border is known to 4 pixels.
+    assert np.abs(coarse - exact).max() < 4 * (64 + 64) / 64**2
+    assert np.abs(coarse - exact).mean() < 0.02
+
+
+def test_images_without_missing_pixels_are_not_read(tmp_path):
+    missing = {"id": 1, "file_name": "nowhere.png", "width": 64, "height": 64, "channels": "r"}
+    sampler = ndzarr.CocoSampler({"images": [missing]}, tmp_path)
+    with pytest.raises(ndzarr.NdzarrError):  # the type of its pixels must be known
+        sampler.targets.valid_fraction([{"gid": 1}])
+
+
+def test_the_threshold_is_kept_and_explained(sampler):
+    table = windows(200, 6, gid=1).assign(note_row=range(200))
+    kept = sampler.targets.valid(table, 0.6)
+    assert 0 < len(kept) < 200
+    assert (kept.valid_fraction >= 0.6).all()
+    dropped = table[~table.note_row.isin(kept.note_row)]
+    assert (sampler.targets.valid_fraction(dropped) < 0.6).all()
+    assert len(sampler.targets.valid(table, 0.0)) == 200
+    with pytest.raises(TargetError, match="from 0 to 1"):
+        sampler.targets.valid(table, 60)
+
+
+def test_rows_may_ask_for_channels(tmp_path):
+    for name in "ab":
+        pixels = np.ones((40, 50), np.uint8)
+        pixels[:20] = 0 if name == "a" else 1
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels)
+    assets = [{"file_name": str(tmp_path / f"{c}.tif"), "channels": c, "nodata": 0, "width": 50, "height": 40}
+              for c in "ab"]  # fmt: skip
+    sampler = ndzarr.CocoSampler(
+        {"images": [{"id": 1, "file_name": None, "width": 50, "height": 40, "assets": assets}]}, tmp_path
+    )
+    table = pd.DataFrame({"gid": 1, "channels": ["a", "b", None, "a|b"]})
+    assert sampler.targets.valid_fraction(table).tolist() == [0.5, 1.0, 0.5, 0.5]
+    assert sampler.targets.valid_fraction(table, channels="b").tolist() == [1.0] * 4
+
+
+def test_an_empty_table_has_no_fractions(sampler):
+    assert sampler.targets.valid_fraction(windows(0, gid=1)).shape == (0,)
+
+
+def test_rows_that_name_nothing_are_refused(sampler):
+    with pytest.raises(TargetError, match="no such image"):
+        sampler.targets.valid_fraction([{"gid": 99}])
+    with pytest.raises(TargetError, match="needs one of gid"):
+        sampler.targets.valid_fraction([{"cx": 3, "cy": 3, "width": 2, "height": 2}])
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 4]), st.integers(0, 99))
+def test_summed_areas_are_means_of_the_mask(height, width, factor, seed):
+    rng = np.random.default_rng(seed)
+    shape = -(-height // factor), -(-width // factor)
+    real = rng.random(shape) < 0.6
+    fine = np.kron(real, np.ones((factor, factor)))[:height, :width]
+    mask = Mask.of(real, (height, width), factor)
+    y, x = (np.sort(rng.integers(-9, n + 9, (30, 2)), axis=1) + [0, 1] for n in (height, width))
+    padded = np.pad(fine, 60)
+    wanted = [padded[a + 60 : b + 60, c + 60 : d + 60].mean() for (a, b), (c, d) in zip(y, x, strict=True)]
+    assert mask.fraction(y, x) == pytest.approx(wanted)
+
+
+def test_windows_are_drawn_where_data_are(sampler):
+    drawn = sampler.targets.observed(200, (32, 40), min_fraction=0.9, seed=1)
+    assert len(drawn) == 200
+    assert set(drawn.gid) == {1, 2, 3, 4, 5}
+    assert drawn.valid_fraction.min() >= 0.9
+    assert drawn.valid_fraction.to_numpy() == pytest.approx(sampler.targets.valid_fraction(drawn))
+    assert not drawn.duplicated().any()
+    sizes = {1: (301, 260), 2: (301, 260), 3: (301, 260), 4: (200, 220), 5: (100, 120)}
+    for row in drawn.itertuples():
+        height, width = sizes[row.gid]
+        assert 16 <= row.cy <= height - 16
+        assert 20 <= row.cx <= width - 20
+    pd.testing.assert_frame_equal(drawn, sampler.targets.observed(200, (32, 40), min_fraction=0.9, seed=1))
+    assert not drawn.equals(sampler.targets.observed(200, (32, 40), min_fraction=0.9, seed=2))
+
+
+def test_every_allowed_position_may_be_drawn(sampler):
+    drawn = sampler.targets.observed(5000, (301, 259), min_fraction=0.0)
+    assert set(drawn.gid) == {1, 2, 3}
+    assert set(zip(drawn.gid, drawn.cx, strict=True)) == {(g, c) for g in (1, 2, 3) for c in (129.5, 130.5)}
+    assert drawn.groupby(["gid", "cx"]).size().max() - drawn.groupby(["gid", "cx"]).size().min() <= 1
+
+
+def test_no_room_is_said(sampler):
+    with pytest.raises(TargetError, match="no image has a window of 500 x 500"):
+        sampler.targets.observed(3, (500, 500))
+    assert len(sampler.targets.observed(0, (500, 500))) == 0
