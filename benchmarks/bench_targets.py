@@ -1,7 +1,7 @@
 """What does it cost to choose a million windows?
 
-`python -m benchmarks.bench_targets` prints a table, with ndsampler's own functions beside it where it is installed (on a
-part of the data, since they take long); asv runs the classes.
+`python -m benchmarks.bench_targets` prints a table, with ndsampler's own functions beside it where it is installed (on
+a part of the data, since they take long); asv runs the classes.
 """
 
 from __future__ import annotations

@@ -118,13 +118,13 @@ class Report:
         }
 
 
-def insert(page: Path, text: str) -> None:
+def insert(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the markers of a page; append both where there are none."""
     old = page.read_text() if page.exists() else ""
-    if BEGIN not in old:
-        old = f"{old.rstrip()}\n\n{BEGIN}\n{END}\n".lstrip()
-    head, _, rest = old.partition(BEGIN)
-    page.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    if begin not in old:
+        old = f"{old.rstrip()}\n\n{begin}\n{end}\n".lstrip()
+    head, _, rest = old.partition(begin)
+    page.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
 
 
 def number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -113,3 +114,71 @@ def decoded(path: Path | str, stream: int = 0) -> list[av.VideoFrame]:
         with suppress(av.error.FFmpegError):
             out.extend(container.decode(container.streams.video[stream]))
     return out
+
+
+def converted(frame: av.VideoFrame, to: str | None = None) -> np.ndarray[Any, Any]:
+    """
+    A frame as (c, y, x), by FFmpeg's scale filter with everything said explicitly.
+
+    Parameters
+    ----------
+    to
+        FFmpeg's format of planes; that of as many channels and bits if left out.
+    """
+    depth = max(c.bits for c in frame.format.components)
+    gray, alpha = len(frame.format.components) == 1, any(c.is_alpha for c in frame.format.components)
+    to = to or ("gray" if gray else "gbrap" if alpha else "gbrp") + (f"{depth}le" if depth > 8 else "")
+    full = frame.color_range == 2 or "yuvj" in frame.format.name or (gray and frame.color_range == 0)
+    matrix = {1: "bt709", 9: "bt2020"}.get(frame.colorspace, "bt601")
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1), name="in"
+    )
+    flags = "bilinear+accurate_rnd+full_chroma_int+bitexact"
+    scale = graph.add(
+        "scale", f"in_range={'full' if full else 'limited'}:in_color_matrix={matrix}:out_range=full:flags={flags}"
+    )
+    graph.link_nodes(source, scale, graph.add("format", to), graph.add("buffersink")).configure()
+    graph.vpush(frame)
+    made = graph.vpull()
+    dtype = np.dtype("<u2" if depth > 8 else "u1")
+    planes = [
+        np.frombuffer(bytes(p), dtype).reshape(p.height, -1)[:, : made.width].astype(dtype.newbyteorder("="))
+        for p in made.planes
+    ]
+    return np.stack([planes[k] for k in {1: (0,), 3: (2, 0, 1), 4: (2, 0, 1, 3)}[len(planes)]])
+
+
+def box(data: bytes, *names: bytes) -> int:
+    """Where the content of a box of an MP4 begins, by its path of names, which are looked for one after the other."""
+    at = 0
+    for name in names:
+        at = data.index(name, at) + 4
+    return at
+
+
+def patch_matrix(path: str, matrix: Sequence[int]) -> None:
+    """Write a display matrix (a, b, c, d as whole numbers) into the track header of an MP4."""
+    data = bytearray(Path(path).read_bytes())
+    at = box(bytes(data), b"tkhd") + 40
+    a, b, c, d = (n << 16 for n in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    Path(path).write_bytes(data)
+
+
+def patch_edit_list(path: str, first_shown: int, rate: int = 25) -> None:
+    """Let the edit list of an MP4 begin at a later frame."""
+    data = bytearray(Path(path).read_bytes())
+    at = box(bytes(data), b"elst") + 8
+    ticks = struct.unpack_from(">I", data, box(bytes(data), b"mdhd") + 12)[0]
+    _, begin = struct.unpack_from(">Ii", data, at)
+    struct.pack_into(">i", data, at + 4, begin + first_shown * ticks // rate)
+    Path(path).write_bytes(data)
+
+
+def patch_avi_length(path: str, frames: int) -> None:
+    """Let the headers of an AVI promise another number of frames."""
+    data = bytearray(Path(path).read_bytes())
+    struct.pack_into("<I", data, data.index(b"avih") + 8 + 16, frames)
+    struct.pack_into("<I", data, data.index(b"strh") + 8 + 32, frames)
+    Path(path).write_bytes(data)

@@ -13,6 +13,7 @@ from ndzarr.geometry.affine import IDENTITY
 from ndzarr.pyramid.region import Crop
 from ndzarr.sampler.annotations import AnnotationTable, Found, Lookup, find
 from ndzarr.sampler.assembly import Composition, read, uncertain
+from ndzarr.sampler.on_earth import Located, located
 from ndzarr.sampler.sample import Context, label, times
 from ndzarr.sampler.scene import Scene
 from ndzarr.sampler.target import Target
@@ -135,11 +136,11 @@ class CocoMember:
     @property
     def labeller(self) -> Labeller:
         """Puts names on its pixels, without the sampler."""
-        return label_coco, self.channels
+        return label_coco, (self.channels, located(self.composition))
 
     def label(self, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None) -> xarray.Dataset:
         """What `load_sample` returns."""
-        return label_coco(self.context(), self.channels, image, valid)
+        return label_coco(self.context(), (self.channels, located(self.composition)), image, valid)
 
     @classmethod
     def read(cls, members: Sequence[CocoMember], out: Sequence[np.ndarray[Any, Any]]) -> list[Mask]:
@@ -152,12 +153,15 @@ class CocoMember:
 
 
 def label_coco(
-    context: Context, channels: tuple[str, ...], image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
+    context: Context,
+    known: tuple[tuple[str, ...], Located | None],
+    image: np.ndarray[Any, Any],
+    valid: np.ndarray[Any, Any] | None,
 ) -> xarray.Dataset:
-    """The Dataset of a sample of a kwcoco dataset."""
+    """The Dataset of a sample of a kwcoco dataset, of which the channels and the place on earth are known."""
     if not context.scene.video:
         image, valid = image[None], None if valid is None else valid[None]
-    return label(context, channels, image, valid)
+    return label(context, known[0], image, valid, known[1])
 
 
 def _coco_mask(member: CocoMember, valid: np.ndarray[Any, Any] | None) -> Mask:

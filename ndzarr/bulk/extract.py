@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from ndzarr.bulk import job as tasks
+from ndzarr.bulk.batch import check_sizes
 from ndzarr.bulk.job import STORE, Job
 from ndzarr.bulk.member import BulkSampler
 from ndzarr.bulk.resume import identities, missing, workplace
@@ -59,7 +60,8 @@ def extract(
     """Write samples to a store; see `CocoSampler.extract`."""
     if order not in ORDERS:
         raise OptionError(f"order={order!r} is not known{did_you_mean(order, ORDERS)}")
-    checked(scheduler)
+    checked(scheduler, workers)
+    check_sizes(sizes)
     dest = Path(os.path.abspath(dest))
     refuse_existing(dest, overwrite)
     rows = Rows(targets)
@@ -142,22 +144,16 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
         axes["c"] = "c", np.array(job.form.channels, object)
     notes = {f"target_{name}": ("sample", values) for name, values in _table(job.rows).items()}
     small = xarray.Dataset({**annotations, **notes}, {**coordinates, **axes})
-    for path in root.glob("*/zarr.json"):  # of an earlier attempt
-        if path.parent.name not in ("image", "valid"):
-            _remove(path.parent)
+    columns_of_store = root.with_name("columns")
+    _as_text(small).to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False)
     for array in job.layout.arrays:
         (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
-    with suppress(FileNotFoundError):
-        (root / "zarr.json").unlink()
-    _as_text(small).to_zarr(root, mode="a", zarr_format=3, consolidated=False)
+    for part in columns_of_store.iterdir():
+        if (root / part.name).is_dir():  # of an earlier attempt
+            shutil.rmtree(root / part.name)
+        os.replace(part, root / part.name)
     options = {key: repr(value) for key, value in job.keys.items()}
     consolidate(root, {"ndzarr": {"extracted": len(job.rows), "keys": options}, "coordinates": " ".join(coordinates)})
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder)
 
 
 def _as_text(small: xarray.Dataset) -> xarray.Dataset:

@@ -29,8 +29,8 @@ from ndzarr.sampler.annotations import Lookup
 from ndzarr.targets.rows import Rows
 
 _reading = threading.BoundedSemaphore(max(1, processors() // 2))
-"""Threads that read at a time: decoding small chunks is mostly Python's, encoding is not, so that one thread reads while
-another encodes (measured with two: 15% faster than when both may do the same)."""
+"""Threads that read at a time: decoding small chunks is mostly Python's, encoding is not, so that one thread reads
+while another encodes (measured with two: 15% faster than when both may do the same)."""
 
 
 def _forget() -> None:

@@ -163,7 +163,8 @@ def _plain(value: Any) -> Any:
 def _windows(name: str, ids: Array, first: Member, cx: Array, cy: Array, width: Array, height: Array) -> Windows | None:
     """Windows of all rows, as `sampler.resolve` and `values.centred` make them of one."""
     target = first.parsed
-    if target.video or target.resolution is not None or target.aid is not None or {"t", "z"} & set(first.dims):
+    elsewhere = target.resolution is not None or target.bounds is not None or target.aid is not None
+    if target.video or elsewhere or {"t", "z"} & set(first.dims):
         return None
     if min(width.min(), height.min()) <= 0:
         return None

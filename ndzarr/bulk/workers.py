@@ -27,12 +27,14 @@ class WorkerError(NdzarrError, RuntimeError):
     """A worker process died."""
 
 
-def checked(scheduler: Scheduler) -> Scheduler:
-    """The scheduler; raises `OptionError` for what is none."""
+def checked(scheduler: Scheduler, workers: int | None) -> None:
+    """Raise `OptionError` for what is no scheduler, or no number of workers."""
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers={workers!r}: expected at least 1")
     if hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads"):
-        return scheduler
+        return
     if isinstance(scheduler, str) and (scheduler in LOCAL or "://" in scheduler or scheduler.count(":") == 1):
-        return scheduler
+        return
     hint = did_you_mean(scheduler, LOCAL) if isinstance(scheduler, str) else ""
     raise OptionError(
         f"scheduler={scheduler!r}: expected 'threads', 'processes', the address of a dask scheduler or a "
@@ -42,9 +44,7 @@ def checked(scheduler: Scheduler) -> Scheduler:
 
 @contextmanager
 def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, Any]]:
-    """(number of workers, what runs `tasks`)."""
-    if workers is not None and workers < 1:
-        raise OptionError(f"workers={workers!r}: expected at least 1")
+    """(number of workers, what runs tasks)."""
     if isinstance(scheduler, str) and scheduler in LOCAL:
         n = workers or processors()
         yield n, _Local(scheduler, n)

@@ -1,8 +1,8 @@
 """How can one function take numpy arrays and torch tensors?
 
 What the two libraries do in the same words is written plainly; the rest is here.  Arrays are turned so that classes
-come first (or last), and torch is touched only where a tensor was given.  No operation writes into a tensor, so that gradients
-flow through all of them.
+come first or last, and torch is touched only where a tensor was given.  No operation writes into its argument, so that
+gradients flow through all of them.
 """
 
 from __future__ import annotations

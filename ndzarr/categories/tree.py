@@ -173,6 +173,10 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
         refuse_unknown([node], self.idx_to_node)
         return int(self.layers.depth[self.node_to_idx[node]])
 
+    def forest_str(self) -> str:
+        """The hierarchy as lines of text."""
+        return "\n".join(nx.generate_network_text(self.graph))
+
     def subgraph(self, subnodes: Iterable[Hashable], closure: bool = True) -> CategoryTree:
         """
         The tree of some classes, in the order given, with their ids.

@@ -97,7 +97,9 @@ def command(
     sampler = CocoSampler(dataset, workdir)
     if table is None:
         table = _chosen(sampler, targets, space)
-    keys = {name: v for name, v in (("channels", channels), ("scale", scale), ("dtype", dtype)) if v is not None}
+    keys: dict[str, Any] = {
+        name: v for name, v in (("channels", channels), ("scale", scale), ("dtype", dtype)) if v is not None
+    }
     try:
         path = sampler.extract(
             table,

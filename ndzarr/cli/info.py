@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ndzarr.cli.options import plain_warnings
 from ndzarr.errors import NdzarrError, StoreError
 from ndzarr.geometry import levels as geometry
 from ndzarr.inplace.open import file_kind
@@ -43,7 +44,8 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
     found, failed = [], False
     for path in paths:
         try:
-            facts, title = _pyramid(path) if "://" in path or is_store(path) else _image(path, estimated)
+            with plain_warnings():
+                facts, title = _pyramid(path) if "://" in path or is_store(path) else _image(path, estimated)
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import click
+
+from ndzarr.errors import DamagedVideoWarning
 
 
 def lengths(text: str) -> dict[str, int]:
@@ -68,3 +75,41 @@ def indices(text: str) -> slice | list[int]:
         raise click.BadParameter(
             f"{text!r}: expected an index, several (0,2,5), or a half-open interval (0:10)"
         ) from error
+
+
+def size(text: str) -> float | tuple[int, int]:
+    """
+    `y=360,x=640` as (height, width), `0.5` as a factor.
+
+    Examples
+    --------
+    >>> size("x=640,y=360"), size("0.5")
+    ((360, 640), 0.5)
+    """
+    if "=" not in text:
+        try:
+            return float(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r}: expected a factor such as 0.5, or y=360,x=640") from error
+    found = lengths(text)
+    if sorted(found) != ["x", "y"]:
+        raise click.BadParameter(f"{text!r}: expected both y and x, such as y=360,x=640")
+    return found["y"], found["x"]
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print what is wrong with videos that are used all the same as one line each, and not as Python does."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, DamagedVideoWarning):
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            before(message, category, *where, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -24,8 +24,25 @@ from ndzarr.sources.sequence import natural
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),
     *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl", ".npy"),
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".m2ts",
+        ".mts",
+        ".flv",
+        ".wmv",
+        ".3gp",
+        ".ogv",
+    ),
+    *(".mxf", ".y4m"),
 )
-"""What the images in a directory are called; a file that is named is taken whatever it is called."""
+"""What the images and videos in a directory are called; a file that is named is taken whatever it is called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ndzarr import batch
-from ndzarr.cli.options import lengths, names
+from ndzarr.cli.options import lengths, names, plain_warnings, size
 from ndzarr.cli.sources import Job, jobs, stacked
 from ndzarr.pyramid.layout import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.pyramid.publish import explained, refuse_existing
@@ -28,6 +28,8 @@ Examples:
     ndzarr transcode photos --recursive -o pyramids/
   Images that are the frames of one pyramid, read in short windows through many:
     ndzarr transcode 'frames/*.png' -o clip.zarr --stack t --access tubes
+  Every tenth frame of the first minute of a video, at half its size:
+    ndzarr transcode clip.mp4 -o clip.zarr --stop 60 --step 10 --size 0.5
   A class map, whose levels must not mix values:
     ndzarr transcode landcover.tif -o landcover.zarr --kind labels --nodata 255
 """
@@ -39,7 +41,12 @@ Examples:
 @click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="How pixels are encoded.")
 @click.option("--kind", type=click.Choice(KINDS), default="intensity", show_default=True, help="What pixels mean.")
 @click.option("--axes", metavar="LETTERS", help="Meaning of the source's axes, such as tyxc.")
-@click.option("--channels", type=names, metavar="NAME,...", help="Names of the channels, such as r,g,b,nir.")
+@click.option(
+    "--channels",
+    type=names,
+    metavar="NAME,...",
+    help="Names of the channels, such as r,g,b,nir; of a video, gray or rgb.",
+)
 @click.option("--nodata", type=float, help="Value of pixels that hold no data.")
 @click.option(
     "--orient/--no-orient", default=True, help="Turn photographs upright by their EXIF orientation (default)."
@@ -54,6 +61,12 @@ Examples:
 )
 @click.option(
     "--reduce", type=click.Choice(("yx", "zyx")), default="yx", show_default=True, help="Axes that are halved."
+)
+@click.option("--start", type=float, metavar="SECONDS", help="Of a video, frames shown then or later.")
+@click.option("--stop", type=float, metavar="SECONDS", help="Of a video, frames shown before then.")
+@click.option("--step", type=click.IntRange(min=1), metavar="N", default=1, help="Of a video, every N-th frame.")
+@click.option(
+    "--size", type=size, metavar="y=N,x=N | FACTOR", help="Of the frames of a video, such as y=360,x=640 or 0.5."
 )
 @click.option("--stack", type=click.Choice(("t", "z")), help="All images become frames, or planes, of one store.")
 @click.option("--recursive", is_flag=True, help="Look into the subdirectories of directories.")
@@ -93,13 +106,14 @@ def command(
     write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite)
     progress = not quiet and sys.stderr.isatty()
     failures: list[batch.Failure] = []
-    if len(wanted) == 1:
-        for job in todo:
-            write(job, workers=workers, progress=progress)
-    else:
-        failures = batch.run(
-            [batch.Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
-        )
+    with plain_warnings():
+        if len(wanted) == 1:
+            for job in todo:
+                write(job, workers=workers, progress=progress)
+        else:
+            failures = batch.run(
+                [batch.Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
+            )
     if not quiet:
         click.echo(_summary(wanted, len(todo), len(failures)))
     for failure in failures:

@@ -1,9 +1,9 @@
 """How do rioxarray and odc-geo learn where a window lies?
 
-Both take a scalar coordinate `spatial_ref`, a CF grid mapping (`geo.grid_mapping`), together with coordinates y and x in
-its reference system, at pixel centres.  So the y and x of georeferenced windows are those, not native pixels.  Where
-rows do not run along x there are no such coordinates: y and x are then numbers of pixels of the window, and
-`GeoTransform` tells the rest, as both libraries have it for rotated images.
+Both take a scalar coordinate `spatial_ref`, a CF grid mapping (`geo.grid_mapping`), together with coordinates y and x
+of pixel centres in its reference system.  So the y and x of georeferenced windows are those, not native pixels.  Where
+rows do not run along x there are no such coordinates: y and x are then pixels of the window, and `GeoTransform` tells
+the rest, as both libraries have it for rotated images.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 2. Large plans of large chunks are cut into runs of neighbouring chunks, one per thread.  All others are decoded where
    they are asked for: between two chunks a thread needs Python's lock, and waiting for it costs as much as decoding a
    small chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
-3. Arrays that are read by something else (zarr-python, a video decoder) are given all of their windows at once.
+3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
+4. Arrays that are read by something else (zarr-python, a video decoder) are given all of their windows at once.
 
 No event loop; no thread exists before the first large plan, and none survives a fork.
 """
@@ -13,7 +14,8 @@ No event loop; no thread exists before the first large plan, and none survives a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import prod
@@ -74,9 +76,10 @@ def execute(
         try:
             _decode(runs[0], arrays, out, cache)
         finally:
-            for job in jobs:
+            begun = [job for job in jobs if not (_is_shared(plan) and job.cancel())]
+            for job in begun:
                 job.exception()
-        for job in jobs:
+        for job in begun:
             job.result()
     return list(out)
 
@@ -98,6 +101,8 @@ def _is_simple(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> bool:
     for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True):
         if not array.chunked or pixels.shape[-1] == array.chunks[-1] or tuple in map(type, selection):
             return False
+        if array.codec.slow:
+            return False
         size += pixels.nbytes
     return size < THREADED_BYTES
 
@@ -118,7 +123,26 @@ def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None
             pixels[target] = view[source] if array.decode(chunk, scratch, source) else array.fill
 
 
-def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
+def _is_shared(plan: ReadPlan) -> bool:
+    """
+    True where chunks are slow: threads then take them one by one from those that are left.
+
+    So a thread that wakes late, or not at all on a busy machine, keeps nobody waiting.
+    """
+    array: Any = plan.arrays[0]
+    return bool(array.chunked and array.codec.slow)
+
+
+def _left(queue: deque[ChunkRead]) -> Iterator[ChunkRead]:
+    """Reads that no other thread has taken."""
+    while True:
+        try:
+            yield queue.popleft()
+        except IndexError:
+            return
+
+
+def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
     """The reads, cut into one run per thread that pays for itself."""
     reads = plan.reads
     if not reads:
@@ -127,14 +151,16 @@ def _runs(plan: ReadPlan, threads: int | None) -> list[Sequence[ChunkRead]]:
     chunk = prod(array.chunks) * array.dtype.itemsize
     if threads is None and (not array.chunked or chunk < array.codec.threaded_bytes):
         return [reads]
-    worth = len(reads) if array.chunked and array.codec.slow else 1 + len(reads) * chunk // THREADED_BYTES
-    n = min(threads or PROCESSORS, len(reads), worth)
+    if _is_shared(plan):
+        queue = deque(reads)
+        return [_left(queue) for _ in range(min(threads or PROCESSORS, len(reads)))]
+    n = min(threads or PROCESSORS, len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
     borders = [len(reads) * i // n for i in range(n + 1)]
     return [reads[a:b] for a, b in pairwise(borders)]
 
 
 def _decode(
-    reads: Sequence[ChunkRead],
+    reads: Iterable[ChunkRead],
     arrays: Sequence[Stored],
     out: Sequence[np.ndarray[Any, Any]],
     cache: ChunkCache | None,

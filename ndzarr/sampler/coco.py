@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndzarr.bulk.of_coco import CocoBulk
+from ndzarr.geo.georeference import Georeference
 from ndzarr.inplace.open import file_kind
 from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
@@ -28,6 +29,7 @@ from ndzarr.sampler.annotations import AnnotationTable, Lookup, find, tabulate
 from ndzarr.sampler.assembly import Composition, compose, read
 from ndzarr.sampler.dataset import Dataset, coerce
 from ndzarr.sampler.ndsampler_names import NdsamplerNames
+from ndzarr.sampler.on_earth import located, place_of
 from ndzarr.sampler.resolve import resolve, resolved
 from ndzarr.sampler.sample import Context, label
 from ndzarr.sampler.scene import Asset, Frame, Scene
@@ -154,7 +156,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         """
         given = merged(target, keys)
         parsed = parse(given)
-        scene = resolve(parsed, self._dataset, self._pixel_size)
+        scene = resolve(parsed, self._dataset, self._pixel_size, self._place)
         lookup = Lookup(with_annots, annot_ids, visible_thresh, clip)
         if parsed.native is not None:
             from ndzarr.sampler.native import load_native
@@ -167,7 +169,8 @@ class CocoSampler(CocoBulk, NdsamplerNames):
             image, valid = read_lazily(composition)
         else:
             [(image, valid)] = read([composition])
-        return label(self.context(given, parsed, scene, lookup), composition.channels, image, valid)
+        context = self.context(given, parsed, scene, lookup)
+        return label(context, composition.channels, image, valid, located(composition))
 
     def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
@@ -180,7 +183,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
 
     def composition_of(self, target: Target) -> Composition:
         """Everything that is read for a target that was parsed."""
-        return self.compose(resolve(target, self._dataset, self._pixel_size))
+        return self.compose(resolve(target, self._dataset, self._pixel_size, self._place))
 
     def compose(self, scene: Scene) -> Composition:
         """Everything that is read for a scene."""
@@ -255,6 +258,9 @@ class CocoSampler(CocoBulk, NdsamplerNames):
     def _pixel_size(self, frame: Frame) -> tuple[int, int]:
         pyramid = self.pyramid(frame.assets[0])
         return pyramid.shape[-2], pyramid.shape[-1]
+
+    def _place(self, frame: Frame, video: bool) -> Georeference | None:
+        return place_of(frame, video, self.pyramid)
 
     @property
     def hashid(self) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndzarr.bulk.of_named import NamedBulk
 from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.geo.bounds import metres_per_pixel, pixels, placed
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
@@ -22,7 +23,7 @@ from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Frame, Scene
 from ndzarr.sampler.target import Target, merged, parse
-from ndzarr.sampler.values import interval
+from ndzarr.sampler.values import interval, metres
 
 if TYPE_CHECKING:
     import xarray
@@ -117,7 +118,8 @@ class Sampler(NamedBulk):
         ----------
         target
             `key`, and a window: `y`, `x`, `t`, `z` as slices, or `cx cy width height`; `channels`, `scale`,
-            `interpolation`, `fill`.  Keys may also be given as keyword arguments.
+            `interpolation`, `fill`; where the pyramid is georeferenced, `bounds` and `resolution`.  Keys may also be
+            given as keyword arguments.
 
         Returns
         -------
@@ -159,13 +161,22 @@ class Sampler(NamedBulk):
             raise TargetError(f"a target needs key, one of {', '.join(map(repr, list(self.sources)[:5]))}")
         pyramid = self.pyramid(self.key_of(target))
         window: dict[str, Any] = dict(target.lead)
+        asked: Any = target.y, target.x
+        if target.bounds is not None:
+            asked = pixels(placed(pyramid.georeference, pyramid.path), *target.bounds)
         for i, axis in enumerate(("y", "x")):
-            given = (target.y, target.x)[i]
+            given = asked[i]
             window[axis] = slice(*interval(given, target.centre[i], target.size[i], pyramid.sizes[axis]))
         if target.channels is not None:
             names = target.channels
             window["c"] = names.split("|") if isinstance(names, str) else names
-        return crop(pyramid, window, target.scale, target.sampling, target.padding.fill or 0)
+        scale = target.scale
+        if target.resolution is not None:
+            place, wanted = placed(pyramid.georeference, pyramid.path), metres(target.resolution)
+            middle = ((window[axis].start + window[axis].stop) / 2 for axis in ("y", "x"))
+            across, down = metres_per_pixel(place, *middle)
+            scale = scale[0] * across / wanted, scale[1] * down / wanted
+        return crop(pyramid, window, scale, target.sampling, target.padding.fill or 0)
 
 
 def _is_store(source: Any) -> bool:

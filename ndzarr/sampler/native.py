@@ -18,6 +18,7 @@ from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.arrangement import asked_of
 from ndzarr.sampler.assembly import compose, read
 from ndzarr.sampler.lazy import read_lazily
+from ndzarr.sampler.on_earth import located
 from ndzarr.sampler.sample import label
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.target import Target
@@ -58,7 +59,7 @@ def load_native(
     for (t, _, _, names), made, (image, valid) in zip(parts, compositions, pixels, strict=True):
         context = sampler.context(given, target, made.scene, lookup)
         name = f"{t}/{'|'.join(names).replace('/', '_')}"
-        children[name] = label(context, made.channels, image, valid)
+        children[name] = label(context, made.channels, image, valid, located(made))
     return xarray.DataTree.from_dict(children)
 
 

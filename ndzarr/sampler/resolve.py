@@ -6,7 +6,6 @@ annotation lies, how many metres a pixel covers.  The result is a `Scene`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -19,11 +18,17 @@ from ndzarr.geometry.affine import IDENTITY, warp_boxes
 from ndzarr.geometry.region import output_length
 from ndzarr.sampler import values
 from ndzarr.sampler.dataset import Dataset, some
+from ndzarr.sampler.on_earth import Places, metres, windowed
 from ndzarr.sampler.scene import Frame, Scene
 from ndzarr.sampler.target import Target
 
 
-def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tuple[int, int]]) -> Scene:
+def resolve(
+    target: Target,
+    dataset: Dataset,
+    pixel_size: Callable[[Frame], tuple[int, int]],
+    places: Places | None = None,
+) -> Scene:
     """
     The scene of a target.
 
@@ -31,6 +36,8 @@ def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tupl
     ----------
     pixel_size
         (height, width) of a frame whose size the dataset does not state, from its file.
+    places
+        Where frames lie on earth.
 
     Raises
     ------
@@ -43,11 +50,12 @@ def resolve(target: Target, dataset: Dataset, pixel_size: Callable[[Frame], tupl
     if target.gids is None and target.vidid is None:
         raise TargetError("a target needs one of gid, gids, vidid and aid")
     frames = _frames(target, dataset)
+    target = windowed(target, frames, places)
     space = _space(frames, target, dataset, pixel_size)
     height, width = values.sized(target.window_dims, target.size)
     y = _padded(values.interval(target.y, target.centre[0], height, space[0]), target.pad[1])
     x = _padded(values.interval(target.x, target.centre[1], width, space[1]), target.pad[2])
-    sx, sy = _scale(target, dataset, frames)
+    sx, sy = _scale(target, dataset, frames, lambda: metres(target, frames, places, y, x))
     n = target.output_dims or (output_length("y", y, sy), output_length("x", x, sx))
     return Scene(
         frames=frames,
@@ -70,7 +78,7 @@ def resolved(given: Mapping[str, Any], target: Target, scene: Scene, dataset: Da
 
     It is a target itself, of the same window.
     """
-    out: dict[str, Any] = dict(given)
+    out: dict[str, Any] = {key: value for key, value in given.items() if key not in ("bounds", "crs")}
     if target.aid is None and target.centre == (None, None):  # the size was that around the centre of the image
         out = {key: value for key, value in out.items() if key not in ("window_dims", "width", "height")}
     (y0, y1), (x0, x1) = (
@@ -217,23 +225,22 @@ def _space(
     return pixel_size(real[0])
 
 
-def _scale(target: Target, dataset: Dataset, frames: Sequence[Frame]) -> tuple[float, float]:
-    """(along x, along y), from `scale` and `resolution`."""
+def _scale(
+    target: Target,
+    dataset: Dataset,
+    frames: Sequence[Frame],
+    on_earth: Callable[[], tuple[float, float] | None],
+) -> tuple[float, float]:
+    """(along x, along y), from `scale` and `resolution`; the dataset's own statement counts before the files'."""
     if target.resolution is None:
         return target.scale
-    wanted = _metres(target.resolution)
+    wanted = values.metres(target.resolution)
     gid = next(f.gid for f in frames if f.gid is not None)
-    have = dataset.resolution(gid, target.video)
-    return have[0] / wanted * target.scale[0], have[1] / wanted * target.scale[1]
-
-
-def _metres(resolution: Any) -> float:
-    """Metres per pixel from a number or from text such as '10GSD' or '0.5 m'."""
-    found = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(GSD|mGSD|m|meters?|metres?)?\s*", str(resolution), re.IGNORECASE)
     try:
-        value = float(found.group(1)) if found else 0.0
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise TargetError(f"resolution={resolution!r}: expected metres per pixel, such as 10 or '10GSD'")
-    return value
+        have = dataset.resolution(gid, target.video)
+    except TargetError:
+        found = on_earth()
+        if found is None:
+            raise
+        have = found
+    return have[0] / wanted * target.scale[0], have[1] / wanted * target.scale[1]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray
 
 from ndzarr.labels.construct import centres, common_axis, dataset, names
+from ndzarr.labels.spatial_ref import attach, earth_axes
 from ndzarr.sampler.annotations import GEOMETRY, Found
 from ndzarr.sampler.scene import Scene
+
+if TYPE_CHECKING:
+    from ndzarr.sampler.on_earth import Located
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +34,11 @@ class Context:
 
 
 def label(
-    context: Context, channels: tuple[str, ...], image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
+    context: Context,
+    channels: tuple[str, ...],
+    image: np.ndarray[Any, Any],
+    valid: np.ndarray[Any, Any] | None,
+    where: Located | None = None,
 ) -> xarray.Dataset:
     """
     Name everything.
@@ -39,14 +47,16 @@ def label(
     ----------
     image, valid
         Axes (t, c, y, x); valid may lack c, or be None.
+    where
+        Where on earth it lies, if anywhere.
     """
     scene = context.scene
-    py, px = scene.pitch
-    axes = {
-        "c": names("c", channels),
-        "y": centres("y", scene.y[0], py, scene.n[0]),
-        "x": centres("x", scene.x[0], px, scene.n[1]),
-    }
+    axes = {"c": names("c", channels)}
+    if where is None:
+        py, px = scene.pitch
+        axes |= {"y": centres("y", scene.y[0], py, scene.n[0]), "x": centres("x", scene.x[0], px, scene.n[1])}
+    else:
+        axes |= earth_axes(where.transform, *scene.n)
     variables: dict[str, Any] = {"image": (("c", "y", "x"), image[0])}
     if valid is not None:
         variables["valid"] = (("c", "y", "x")[3 - valid[0].ndim :], valid[0])
@@ -61,7 +71,8 @@ def label(
         for name, column in context.found.columns.items():
             variables[name] = (("annot", "xywh")[: column.ndim], column)
     along_t = ("gid", "frame_index") if scene.video else ()
-    return dataset(variables, axes, along_t, {"ndzarr": context})
+    made = dataset(variables, axes, along_t, {"ndzarr": context})
+    return made if where is None else attach(made, *where)
 
 
 def times(scene: Scene) -> np.ndarray[Any, Any]:

@@ -27,6 +27,7 @@ KEYS = (
     "window_dims", "x", "y", "z", "t",
     "channels", "scale", "resolution", "output_dims", "interpolation", "antialias",
     "pad", "padkw", "fill", "nodata", "dtype", "use_native_scale", "realign_native", "lazy", "finalize",
+    "bounds", "crs",
 )  # fmt: skip
 """All keys that mean something to a sampler."""
 
@@ -94,6 +95,8 @@ class Target:
     """Return a dask-backed sample."""
     sampling: Sampling = AUTO
     """Interpolation and anti-aliasing."""
+    bounds: tuple[tuple[float, ...], Any] | None = None
+    """((left, bottom, right, top), their reference system or None for that of the image): a window in coordinates."""
 
 
 def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,6 +172,7 @@ def _pixels(given: Mapping[str, Any], video: bool) -> dict[str, Any]:
         "dtype": values.dtype(given.get("dtype")),
         "native": values.native(given),
         "lazy": bool(given.get("lazy")) or given.get("finalize") is False,
+        "bounds": values.box(given.get("bounds"), given.get("crs")),
     }
 
 
@@ -190,6 +194,8 @@ _CONFLICTS = (
     ("gid", "gids"), ("gid", "vidid"), ("space_slice", "y"), ("space_slice", "x"),
     ("slices", "y"), ("slices", "x"),
     ("output_dims", "scale"), ("output_dims", "resolution"),
+    ("bounds", "y"), ("bounds", "x"), ("bounds", "space_slice"), ("bounds", "slices"), ("bounds", "cx"),
+    ("bounds", "width"), ("bounds", "window_dims"),
     ("key", "gid"), ("key", "gids"), ("key", "vidid"), ("key", "aid"),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ Each function takes what a person wrote under a key, and returns it in one form,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
@@ -208,3 +209,29 @@ def interval(given: Bounds | None, centre: float | None, size: float | None, len
     if centre is None:
         return (0, length) if size is None else centred(length / 2, size)
     return centred(centre, length if size is None else size)
+
+
+def metres(resolution: Any) -> float:
+    """Metres per pixel from a number or from text such as '10GSD' or '0.5 m'."""
+    found = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(GSD|mGSD|m|meters?|metres?)?\s*", str(resolution), re.IGNORECASE)
+    try:
+        value = float(found.group(1)) if found else 0.0
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise TargetError(f"resolution={resolution!r}: expected metres per pixel, such as 10 or '10GSD'")
+    return value
+
+
+def box(bounds: Any, crs: Any) -> tuple[tuple[float, ...], Any] | None:
+    """A box in coordinates, (left, bottom, right, top), and their reference system, None for that of the image."""
+    if bounds is None:
+        if crs is not None:
+            raise TargetError(
+                f"crs={crs!r} says in which coordinates bounds are; give bounds=(left, bottom, right, top)"
+            )
+        return None
+    try:
+        return tuple(float(v) for v in bounds), crs
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"bounds={bounds!r}: expected four numbers, (left, bottom, right, top)") from error

@@ -81,9 +81,15 @@ def as_table(targets: Targets | Rows) -> pandas.DataFrame:
     import pandas
 
     rows = Rows(targets)
-    if rows.frame is not None:
-        return rows.frame
-    return pandas.DataFrame(list(rows))
+    return pandas.DataFrame(list(rows)) if rows.frame is None else rows.frame
+
+
+def canonical(table: pandas.DataFrame) -> pandas.DataFrame:
+    """A table with keys under their own names only."""
+    for alias, name in ALIASES.items():
+        if alias in table and name in table:
+            table = table.assign(**{name: table[name].where(table[name].notna(), table[alias])}).drop(columns=alias)
+    return table.rename(columns=ALIASES)
 
 
 def footprints(sampler: CocoSampler, targets: Targets | Rows) -> Footprints:
@@ -95,7 +101,7 @@ def footprints(sampler: CocoSampler, targets: Targets | Rows) -> Footprints:
     TargetError
         One of them names something that the dataset does not have.
     """
-    table = as_table(targets).rename(columns=ALIASES)
+    table = canonical(as_table(targets))
     found = _Columns(sampler, len(table))
     slow = np.zeros(len(table), bool)
     for name in UNUSUAL:

@@ -74,7 +74,7 @@ def observed(
         for k in range(len(spaces)):
             size = int(spaces.height[k]), int(spaces.width[k])
             if size[0] >= height and size[1] >= width:
-                mask = observe(sampler, spaces.frames[k][0], False, size, Observable(channels, None, MAX_POSITIONS))
+                mask = observe(sampler, spaces.frames[k][0], False, Observable(channels, None, MAX_POSITIONS))
                 step = max(1, int(np.ceil(np.sqrt(size[0] * size[1] / MAX_POSITIONS))))
                 y, x = _positions(size[0] - height, step), _positions(size[1] - width, step)
                 y0, x0 = (v.ravel() for v in np.meshgrid(y, x, indexing="ij"))

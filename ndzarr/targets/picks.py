@@ -112,6 +112,8 @@ class Picker:
             raise TargetError(f"vidid={vidid!r}: {len(always)} frames are to be in every row, which has {self.plan.n}")
         quality = self._quality(gids, windows, rows)
         entry, main = self._mains(vidid, gids, windows, rows, allowed, quality)
+        if not len(entry):
+            return nothing
         if self.plan.follow and main is None:
             base = sliding(self.plan, allowed)
             entry, choice = np.repeat(np.arange(len(rows)), len(base)), np.tile(np.arange(len(base)), len(rows))
@@ -141,7 +143,7 @@ class Picker:
         x, y = (np.stack([np.floor(box[:, k]), np.ceil(box[:, k + 2])], 1).astype(np.int64) for k in (0, 1))
         out = np.empty((len(rows), len(gids)), np.float32)
         for k, gid in enumerate(gids):
-            out[:, k] = observe(self.sampler, gid, True, (height, width), self.what).fraction(y, x)
+            out[:, k] = observe(self.sampler, gid, True, self.what).fraction(y, x)
         return out
 
     def _mains(

@@ -110,7 +110,8 @@ def _begin(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Gene
     room = np.abs(n - (high - low)) / 2
     moved = (low + high) / 2 - n / 2 + jitter * room * rng.uniform(-1, 1, len(low))
     begin = np.maximum(np.floor(moved + 1e-9), np.floor(low) - n + 1)  # which matters to points only
-    first, last = np.ceil(high - n - SLACK), np.floor(low + SLACK)
+    first = np.ceil(np.minimum(low, high - n) - SLACK)
+    last = np.floor(np.maximum(low, high - n) + SLACK)
     out: Array = np.where(first <= last, np.clip(begin, first, last), begin).astype(np.int64)
     return out
 

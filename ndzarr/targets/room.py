@@ -89,7 +89,7 @@ def _slabs(height: int, rows: int, boxes: Boxes, each: bool) -> tuple[Array, Arr
 def _forbidden(y: Array, size: tuple[int, int], boxes: Boxes, area: Array) -> tuple[Array, Array]:
     """First and last forbidden column on each row, for each box; the first is beyond the last where none is."""
     shared = np.minimum(y[:, None] + size[0], boxes.y1) - np.maximum(y[:, None], boxes.y0)
-    width = np.divide(area, shared, out=np.zeros_like(shared), where=shared > 0)
+    width = np.divide(area, shared, out=np.zeros(shared.shape), where=shared > 0)
     first = np.floor(boxes.x0 + width).astype(np.int64) - size[1] + 1
     last = np.ceil(boxes.x1 - width).astype(np.int64) - 1
     none = (shared <= 0) | (width >= size[1]) | (width >= boxes.x1 - boxes.x0)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ndzarr.errors import OptionError, TargetError
+from ndzarr.geometry.affine import warp_boxes
 from ndzarr.pyramid.region import Sampling
 from ndzarr.sampler.assembly import Composition, read, uncertain, valid_by_geometry
 from ndzarr.sampler.resolve import resolve
@@ -46,19 +47,21 @@ class Mask:
     sums: Array | None
     """Real pixels of the level above and to the left of each corner, shape (y + 1, x + 1); None where all are real."""
     size: tuple[int, int]
-    """(height, width) of the space, in native pixels."""
+    """(height, width) of what the image covers, in native pixels."""
     factor: int = 1
     """Native pixels per pixel of the level."""
+    origin: tuple[int, int] = (0, 0)
+    """Where it begins in the space, along (y, x)."""
 
     @classmethod
-    def of(cls, real: Array | None, size: tuple[int, int], factor: int) -> Mask:
+    def of(cls, real: Array | None, size: tuple[int, int], factor: int, origin: tuple[int, int] = (0, 0)) -> Mask:
         """From pixels of the level, shape (y, x); None where all are real."""
         if real is None or real.all():
-            return cls(None, size)
+            return cls(None, size, factor, origin)
         sums = np.zeros((real.shape[0] + 1, real.shape[1] + 1))
         np.cumsum(real, axis=0, out=sums[1:, 1:])
         np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
-        return cls(sums, size, factor)
+        return cls(sums, size, factor, origin)
 
     def fraction(self, y: Array, x: Array) -> Array:
         """
@@ -74,7 +77,7 @@ class Mask:
         From 0 to 1, shape (window,).
         """
         area = (y[:, 1] - y[:, 0]) * (x[:, 1] - x[:, 0])
-        y, x = np.clip(y, 0, self.size[0]), np.clip(x, 0, self.size[1])
+        y, x = (np.clip(v - o, 0, n) for v, o, n in zip((y, x), self.origin, self.size, strict=True))
         if self.sums is None:
             return np.asarray((y[:, 1] - y[:, 0]) * (x[:, 1] - x[:, 0]) / area)
         (y0, y1), (x0, x1) = y.T, x.T
@@ -110,29 +113,44 @@ class Observable:
     """As `MAX_PIXELS`; None reads native pixels."""
 
 
-def observe(sampler: CocoSampler, gid: Any, video: bool, size: tuple[int, int], what: Observable) -> Mask:
-    """
-    The mask of an image, in its own space or in that of its video.
-
-    Parameters
-    ----------
-    size
-        (height, width) of that space.
-    """
+def observe(sampler: CocoSampler, gid: Any, video: bool, what: Observable) -> Mask:
+    """The mask of an image, in its own space or in that of its video, wherever it has pixels there."""
+    (top, bottom), (left, right) = _extent(sampler, gid, video)
     factor = 1
-    while what.max_pixels is not None and -(-size[0] // factor) * -(-size[1] // factor) > max(1, what.max_pixels):
+    while what.max_pixels is not None and -(-(bottom - top) // factor) * -(-(right - left) // factor) > max(
+        1, what.max_pixels
+    ):
         factor *= 2
     # Whole multiples, so that pixels are those of the level itself.
-    height, width = (-(-n // factor) * factor for n in size)
+    top, left = (start // factor * factor for start in (top, left))
+    height, width = (-(-n // factor) * factor for n in (bottom - top, right - left))
     target: dict[str, Any] = {"gids": [gid]} if video else {"gid": gid}
-    target |= {"space_slice": (slice(0, height), slice(0, width)), "nodata": "ma", "scale": 1 / factor}
+    target |= {"space_slice": (slice(top, top + height), slice(left, left + width))}
+    target |= {"nodata": "ma", "scale": 1 / factor}
     target |= {} if what.channels is None else {"channels": what.channels}
     scene = resolve(parse(target), sampler._dataset, sampler._pixel_size)
     composition = sampler.compose(scene)
     if what.good is not None and any(p.crop.pyramid.kind != "labels" for p in composition.pieces):
         # Means of codes are no codes: native pixels are read.
         composition = sampler.compose(replace(scene, sampling=Sampling("nearest", False)))
-    return Mask.of(_real(composition, what), size, factor)
+    return Mask.of(_real(composition, what), (bottom - top, right - left), factor, (top, left))
+
+
+def _extent(sampler: CocoSampler, gid: Any, video: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Half-open intervals along y and x that hold all assets of an image."""
+    frame = sampler.frame(gid)
+    boxes = []
+    for asset in frame.assets:
+        height, width = sampler.pyramid(asset).shape[-2:]
+        matrix = frame.to_video @ asset.to_image if video else asset.to_image
+        boxes.append(warp_boxes(matrix, np.array([[0, 0, width, height]]))[0])
+    if not boxes:
+        return (0, 1), (0, 1)
+    x, y, w, h = np.array(boxes).T
+    return tuple(  # type: ignore[return-value]
+        (int(np.floor(low.min() + 1e-6)), max(int(np.ceil(high.max() - 1e-6)), int(np.floor(low.min() + 1e-6)) + 1))
+        for low, high in ((y, y + h), (x, x + w))
+    )
 
 
 def _real(composition: Composition, what: Observable) -> Array | None:
@@ -179,9 +197,8 @@ def entry_fractions(
             first = entries[0]
             rows = found.row[entries]
             k = int(found.space[rows[0]])
-            height, width = found.size[k].tolist()
             gid = found.gids[int(found.frame[first])]
-            mask = observe(sampler, gid, found.spaces[k][0] == "video", (height, width), what[int(code[first])])
+            mask = observe(sampler, gid, found.spaces[k][0] == "video", what[int(code[first])])
             out[entries] = mask.fraction(found.y[rows], found.x[rows])
             advance()
     return out
@@ -221,7 +238,8 @@ def valid_fraction(
     found = footprints(sampler, table)
     what, code = [Observable(channels, None, max_pixels)], np.zeros(len(found.row), np.int64)
     if channels is None and "channels" in table and table["channels"].notna().any():
-        wanted = table["channels"].where(table["channels"].notna(), None).tolist()
+        given = table["channels"].notna().tolist()
+        wanted = [c if there else None for c, there in zip(table["channels"].tolist(), given, strict=True)]
         names = {repr(c): c for c in wanted}
         positions = {name: k for k, name in enumerate(names)}
         what = [Observable(c, None, max_pixels) for c in names.values()]

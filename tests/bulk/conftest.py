@@ -45,7 +45,8 @@ def mixed(tmp_path_factory):
             assets.append({"file_name": f"nir{t}.tif", "channels": "nir", "width": 60, "height": 48,
                            "warp_aux_to_img": {"scale": 2.0}})  # fmt: skip
         images.append({"id": 10 + t, "name": f"f{t}", "file_name": None, "video_id": 1, "frame_index": t,
-                       "width": 120, "height": 96, "assets": assets, "date_captured": f"2024-05-0{t + 1}T12:00:00"})  # fmt: skip
+                       "width": 120, "height": 96, "assets": assets,
+                       "date_captured": f"2024-05-0{t + 1}T12:00:00"})  # fmt: skip
     images[-1]["warp_img_to_vid"] = {"offset": [8, 4]}
     rng = np.random.default_rng(0)
     annotations = [

@@ -29,8 +29,9 @@ def test_every_sample_of_a_batch_is_what_load_sample_returns(mixed, case):
         return
     try:
         batch = mixed.load_batch(targets, **options)
-    except TargetError as error:
-        assert len({(a.image.dtype, tuple(a.c.values)) for a in alone}) > 1, error
+    except TargetError:
+        if len({(a.image.dtype, tuple(a.c.values)) for a in alone}) == 1:
+            raise
         return
     for i, expected in enumerate(alone):
         found = batch.ndzarr.sample(i)

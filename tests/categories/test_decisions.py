@@ -33,7 +33,7 @@ def chosen(tree, probs, **options):
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100), st.data())
 @settings(deadline=None, max_examples=70)
-def test_random_trees_agree_with_ndsampler_in_numpy_and_torch(graph, criterion, thresh, seed, data):
+def test_random_trees_agree_with_ndsampler(graph, criterion, thresh, seed, data):
     tree, peer = peers(graph)
     probs = tree.hierarchical_softmax(scores(20, len(tree), seed))
     options = {"thresh": thresh, "criterion": criterion}
@@ -54,10 +54,20 @@ def test_random_trees_agree_with_ndsampler_in_numpy_and_torch(graph, criterion, 
     indices, confidence = tree.decision(probs, **options)
     np.testing.assert_array_equal(indices, expected[0])
     np.testing.assert_allclose(confidence, expected[1])
+
+
+@given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100), st.data())
+@settings(deadline=None, max_examples=40)
+def test_tensors_get_the_decisions_of_arrays(graph, criterion, thresh, seed, data):
     torch = pytest.importorskip("torch")
-    for ours, numpy in zip(tree.decision(torch.from_numpy(probs), **options), (indices, confidence), strict=True):
-        assert isinstance(ours, torch.Tensor)
-        np.testing.assert_array_equal(ours, numpy)
+    tree = CategoryTree(graph)
+    probs = tree.hierarchical_softmax(scores(20, len(tree), seed))
+    options = {"thresh": thresh, "criterion": criterion}
+    options["always_refine_idxs"] = data.draw(st.lists(st.integers(0, len(tree) - 1), max_size=5))
+    arrays, tensors = tree.decision(probs, **options), tree.decision(torch.from_numpy(probs), **options)
+    for array, tensor in zip(arrays, tensors, strict=True):
+        assert isinstance(tensor, torch.Tensor)
+        np.testing.assert_array_equal(tensor, array)
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100))

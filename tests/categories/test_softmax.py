@@ -31,6 +31,19 @@ def test_children_sum_to_their_parent_and_roots_to_one(graph, seed):
                 np.testing.assert_allclose(total, probs[:, tree.index(node)])
 
 
+def test_probabilities_are_those_worked_out_by_hand():
+    tree = CategoryTree(nx.DiGraph([("a", "b"), ("a", "c"), ("d", "e"), ("d", "f"), ("d", "g")]))
+    energy = np.log([[3.0, 1.0, 3.0, 1.0, 2.0, 2.0, 4.0]])
+    assert tree.idx_to_node == list("abcdefg")
+    conditional = [3 / 4, 1 / 4, 3 / 4, 1 / 4, 2 / 8, 2 / 8, 4 / 8]
+    np.testing.assert_allclose(np.exp(tree.conditional_log_softmax(energy))[0], conditional)
+    top_down = [3 / 4, 3 / 16, 9 / 16, 1 / 4, 1 / 16, 1 / 16, 1 / 8]
+    np.testing.assert_allclose(tree.hierarchical_softmax(energy)[0], top_down)
+    bottom_up = [4 / 12, 1 / 12, 3 / 12, 8 / 12, 2 / 12, 2 / 12, 4 / 12]
+    np.testing.assert_allclose(tree.hierarchical_softmax(energy, method="bottom_up")[0], bottom_up)
+    np.testing.assert_allclose(tree.hierarchical_cross_entropy(energy, [6]), -np.log(1 / 8))
+
+
 @given(forests(), st.integers(0, 100))
 @settings(deadline=None, max_examples=40)
 def test_random_trees_agree_with_ndsampler_in_numpy_and_torch(graph, seed):

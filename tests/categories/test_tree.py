@@ -48,6 +48,7 @@ def test_the_hierarchy_can_be_asked(tree):
     assert [tree.depth(n) for n in ("stone", "dog", "boxer")] == [0, 1, 2]
     assert tree.height == 3
     assert not tree.is_mutex()
+    assert tree.forest_str().splitlines()[:2] == ["╟── animal", "╎   ├─╼ cat"]
 
 
 def test_names_ids_and_indices_map_to_each_other_as_in_kwcoco(tree):

@@ -193,7 +193,7 @@ def test_what_is_not_understood_is_named(sampler):
     table = skewed(10)
     for by, message in {
         "knid": "did you mean 'kind'",
-        "image.sensr": "did you mean",
+        "image.sensor_coarsee": "did you mean",
         "category": "category_ids, category_id, annot_ids or aid",
     }.items():
         with pytest.raises(TargetError, match=message):

@@ -75,7 +75,7 @@ def test_windows_are_understood_however_they_are_written(sampler):
             {"gid": 3, "width": 100, "height": 90},
             {"gid": 3, "space_slice": (slice(100, 180), slice(-5, 60))},
             {"image_id": 4, "window_dims": (64, 64), "cx": 60, "cy": 70},
-            {"vidid": 1, "time_slice": slice(0, 1), "pad": 7, "cx": 40, "cy": 140, "width": 30, "height": 30},
+            {"vidid": 1, "time_slice": slice(0, 1), "pad": (7, 7), "cx": 40, "cy": 140, "width": 30, "height": 30},
         ]
     )
     assert sampler.targets.valid_fraction(table) == pytest.approx(loaded(sampler, table))
@@ -143,7 +143,7 @@ def test_summed_areas_are_means_of_the_mask(height, width, factor, seed):
     real = rng.random(shape) < 0.6
     fine = np.kron(real, np.ones((factor, factor)))[:height, :width]
     mask = Mask.of(real, (height, width), factor)
-    y, x = (np.sort(rng.integers(-9, n + 9, (30, 2)), axis=1) + [0, 1] for n in (height, width))
+    y, x = (np.sort(rng.integers(-9, n + 9, (30, 2)), axis=1) + np.array([0, 1]) for n in (height, width))
     padded = np.pad(fine, 60)
     wanted = [padded[a + 60 : b + 60, c + 60 : d + 60].mean() for (a, b), (c, d) in zip(y, x, strict=True)]
     assert mask.fraction(y, x) == pytest.approx(wanted)

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 import ndzarr
+from ndzarr.cli import demo as demo_command
 from ndzarr.demo import run
+from ndzarr.toy.dataset import KINDS
 
 
 def demo(*words, cwd):
@@ -40,6 +42,10 @@ def test_only_a_dataset_can_be_written(tmp_path):
     path = Path(done.stdout.strip())
     assert path == tmp_path / "toys" / "video.kwcoco.json"
     assert ndzarr.CocoSampler(path, workdir=tmp_path).load_sample(vidid=1, channels="r").image.shape == (2, 1, 64, 80)
+
+
+def test_every_kind_of_dataset_can_be_asked_for():
+    assert tuple(KINDS) == demo_command.KINDS
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def open_video(path: str, options: Options) -> VideoSource:
         band=upright[0],
         metadata={
             **header,
-            "pixel_format": frame.format.name,
+            "pix_fmt": frame.format.name,
             "bits": output.bits,
             "colour": f"{colours_of(frame).said}, made {' '.join(output.channels)} in full range",
             **_aspect(aspect, orientation),
@@ -137,7 +137,7 @@ class VideoSource(BaseSource):
         claimed = self.facts.metadata.get("claimed_frames")
         return {
             **{key: value for key, value in self.facts.metadata.items() if not key.startswith("claimed")},
-            **({"claimed_frames": claimed} if claimed not in (None, len(self.index)) else {}),
+            **({"claimed": claimed} if claimed not in (None, len(self.index)) else {}),
             **clip,
             **step,
             **notes,
@@ -222,7 +222,7 @@ class VideoSource(BaseSource):
         return FrameWindows(self._open(), self._converter, self._turn, self._frames)
 
     def _pixels(self, region: Region) -> Pixels:
-        return self.windows().read([region])[0]
+        return self.windows().read([tuple(slice(s.start, s.stop, 1) for s in region)])[0]
 
     def _open(self) -> FrameReader:
         if self._reader is None:

@@ -13,6 +13,8 @@ import tifffile
 
 import ndzarr
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, StoreError
+from ndzarr.inplace.reading import Reading
+from ndzarr.inplace.tiff.open import open_tiff
 from pictures import photo
 
 PIXELS = photo(300, 400)
@@ -51,13 +53,12 @@ def test_garbage_in_a_tile_is_an_error_that_names_it_and_other_tiles_are_read(co
     at, size = places(path, page)[8 if page == 0 else 5]
     overwrite(path, at, b"\xff" * size)
     pyramid = ndzarr.open(path)
-    row, column = (64, 64) if page == 0 else (64, 64)
-    with pytest.raises(DamagedError, match=rf"{path}: level {page}, the tile at row {row}, column {column} "):
+    with pytest.raises(DamagedError, match=rf"{path}: level {page}, the tile at row 64, column 64 "):
         pyramid.read(page)
     pyramid.read(page, y=slice(0, 64), x=slice(0, 64))
     report = ndzarr.verify(path)
     assert [p.file for p in report.problems] == [str(path)]
-    assert f"level {page}, the tile at row {row}" in str(report)
+    assert f"level {page}, the tile at row 64" in str(report)
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd", "lzw", "packbits"])
@@ -135,26 +136,15 @@ def test_huge_headers_are_refused_quickly(write):
     assert time.monotonic() - start < 2
 
 
-def test_more_pixels_than_are_believed_are_refused(tmp_path):
-    path = tmp_path / "a.tif"
-    page = tifffile.memmap(tmp_path / "b.tif", shape=(64, 64), dtype="u1")
-    del page
-    with tifffile.TiffWriter(path, bigtiff=True) as tif:
-        tif.write(iter([None] * 16), shape=(64, 64), dtype="u1", tile=(16, 16), photometric="minisblack")
-    with tifffile.TiffFile(path) as tif:
-        tags = tif.pages[0].tags
-        at = [tags[code].valueoffset for code in (256, 257)]
-        width = {3: 2, 4: 4}[tags[256].dtype]
-    if width == 4:
-        for a in at:
-            overwrite(path, a, (2**31).to_bytes(4, "little"))
-        with pytest.raises(StoreError, match="more than the limit"):
-            ndzarr.open(path)
+def test_more_pixels_than_are_believed_are_refused(write):
+    with pytest.raises(StoreError, match="400 x 300 pixels, more than the limit of 1000"):
+        open_tiff(str(write()), Reading(max_pixels=1000))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(100), b"II+\0\x08\0" + bytes(9)]
-)
+HEADS = [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(100), b"II+\0\x08\0" + bytes(9)]
+
+
+@pytest.mark.parametrize("content", HEADS)
 def test_a_beginning_of_a_tiff_is_an_error_that_names_the_file(content, tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(content)
@@ -167,7 +157,7 @@ def test_what_is_no_tiff_is_told_to_be_transcoded(tmp_path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))
     with pytest.raises(StoreError, match=r"scene.tif: a file, not a Zarr store; make one with ndzarr.transcode"):
         ndzarr.open(path)
-    with pytest.raises(MissingError, match="nothing.tif"):
+    with pytest.raises(MissingError, match=r"nothing\.tif"):
         ndzarr.open(tmp_path / "nothing.tif")
 
 
@@ -222,13 +212,19 @@ def test_damaged_files_never_raise_anything_but_our_errors(compression, write, r
         for at in rng.integers(first, min(first + 250, len(data)), 3):
             data[at] = rng.integers(256)
         path.write_bytes(data)
-        try:
-            pyramid = ndzarr.open(path)
-            if np.prod(pyramid.shape) < 1e7:
-                pyramid.read()
-        except NdzarrError as error:
-            broken += 1
-            assert str(path) in str(error)
-            assert "\n" not in str(error)
+        message = complaint(path)
+        assert message is None or (str(path) in message and "\n" not in message)
+        broken += message is not None
         path.write_bytes(whole)
     assert broken > 20
+
+
+def complaint(path):
+    """What reading a file raises."""
+    try:
+        pyramid = ndzarr.open(path)
+        if np.prod(pyramid.shape) < 1e7:
+            pyramid.read()
+    except NdzarrError as error:
+        return str(error)
+    return None

@@ -37,12 +37,10 @@ def cut(window):
 def test_a_plan_says_what_is_read(path):
     pyramid = ndzarr.open(path)
     explained = pyramid.plan([WINDOW, {"y": slice(0, 10), "x": slice(60, 70)}]).explain()
-    assert explained.chunks == 13
-    assert explained.engines == (("tiles of scene.tif (adobe_deflate)", 13),)
+    assert (explained.chunks, explained.shared, explained.missing) == (12, 1, 0)
+    assert explained.engines == (("tiles of scene.tif (adobe_deflate)", 12),)
     with tifffile.TiffFile(path) as tif:
-        counts = np.reshape(tif.pages[0].databytecounts, (5, 6))
-    assert explained.encoded_bytes == counts[0:3, 0:4].sum() + counts[0, 0] - counts[0, 0] + 0 * counts.sum() or True
-    assert "tiles of scene.tif" in str(explained)
+        assert explained.encoded_bytes == np.reshape(tif.pages[0].databytecounts, (5, 6))[:3, :4].sum()
 
 
 def test_it_reads_as_the_store_made_of_it(path, tmp_path):

@@ -1,0 +1,192 @@
+"""Are all frames of a video there, each once, in order, with PyAV's own pixels and timestamps?"""
+
+import warnings
+
+import av
+import clips
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import ndzarr
+
+LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
+FAST = {"deadline": "realtime", "cpu-used": "8", "g": "12"}
+
+CONTAINERS = {
+    "h264.mp4": {"codec": "libx264", "options": LONG},
+    "open-gop.mp4": {"codec": "libx264", "options": {"x264-params": "keyint=12:bframes=3:open-gop=1:scenecut=0"}},
+    "refresh.mkv": {"codec": "libx264", "options": {"x264-params": "intra-refresh=1:keyint=12"}},
+    "h264.ts": {"codec": "libx264", "options": LONG},
+    "h264.flv": {"codec": "libx264", "options": LONG},
+    "h264.avi": {"codec": "libx264", "options": LONG},
+    "h264.h264": {"codec": "libx264", "options": LONG, "form": "h264"},
+    "interlaced.mkv": {"codec": "libx264", "options": {"x264-params": "interlaced=1:keyint=12", "flags": "+ildct"}},
+    "hevc-open-gop.mkv": {
+        "codec": "libx265",
+        "options": {"x265-params": "keyint=12:open-gop=1:log-level=none", "preset": "ultrafast"},
+    },
+    "mpeg4.avi": {"codec": "mpeg4", "options": {"g": "12"}},
+    "mpeg4-b.avi": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
+    "vp8.webm": {"codec": "libvpx", "options": FAST},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": FAST | {"lag-in-frames": "10", "auto-alt-ref": "1"}},
+    "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12", "g": "12"}},
+    "ffv1.mkv": {"codec": "ffv1"},
+    "ffv1-10.mkv": {"codec": "ffv1", "pix_fmt": "yuv422p10le"},
+    "ffv1-gray10.mkv": {"codec": "ffv1", "pix_fmt": "gray10le"},
+    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "mjpeg.mov": {"codec": "mjpeg", "pix_fmt": "yuvj422p"},
+    "mpeg2.ts": {"codec": "mpeg2video", "options": LONG},
+    "mpeg1.mpg": {"codec": "mpeg1video", "options": LONG, "form": "mpeg"},
+    "wmv2.wmv": {"codec": "wmv2", "options": {"g": "12"}},
+    "flv1.flv": {"codec": "flv", "options": {"g": "12"}},
+    "prores.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
+    "animation.mov": {"codec": "qtrle", "pix_fmt": "argb"},
+    "raw.y4m": {"codec": "wrapped_avframe", "form": "yuv4mpegpipe"},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Encode a clip when it is first asked for."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name):
+        kwargs = CONTAINERS[name]
+        if not clips.can_encode(kwargs["codec"]):
+            pytest.skip(f"this FFmpeg has no encoder {kwargs['codec']}")
+        path = folder / name
+        return str(path) if path.exists() else clips.encode(path, **kwargs)
+
+    return make
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_all_frames_are_there_once_and_in_order_with_pyavs_pixels(made, name, tmp_path):
+    path = made(name)
+    stored = ndzarr.transcode(path, tmp_path / "a.zarr")
+    pixels = stored.read()
+    assert clips.numbers(pixels) == list(range(40))
+    assert_array_equal(pixels, [clips.converted(frame) for frame in clips.decoded(path)])
+
+    opened = ndzarr.open(path)
+    assert (opened.dims, opened.shape, opened.dtype, opened.channels) == (
+        (stored.dims, stored.shape, stored.dtype, stored.channels)
+    )
+    assert opened.times == stored.times
+    assert_array_equal(opened.read(), pixels)
+    assert len(opened.levels) == 1
+    assert "video decoder" in str(opened.plan([{}]).explain())
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_windows_in_any_order_are_those_of_the_store(made, name):
+    opened = ndzarr.open(made(name))
+    whole = opened.read()
+    rng = np.random.default_rng(0)
+    windows = []
+    for _ in range(25):
+        t, y, x = (int(rng.integers(n)) for n in (40, 64, 160))
+        h, w, n, step = (int(rng.integers(1, m)) for m in (64, 160, 12, 4))
+        windows.append({"t": slice(t, t + n, step), "y": slice(y, y + h), "x": slice(x, x + w)})
+    again = ndzarr.open(made(name))
+    for window in windows:
+        assert_array_equal(again.read(**window), whole[window["t"], :, window["y"], window["x"]])
+    fresh = ndzarr.open(made(name))
+    for window, pixels in zip(windows, fresh.read_many(windows), strict=True):
+        assert_array_equal(pixels, whole[window["t"], :, window["y"], window["x"]])
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.ts", "vp9.webm", "mpeg4.avi", "mpeg1.mpg", "ffv1.mkv"])
+def test_timestamps_are_those_of_the_stream_in_seconds(made, name, tmp_path):
+    times = ndzarr.transcode(made(name), tmp_path / "a.zarr").times
+    assert times == pytest.approx([frame.time for frame in clips.decoded(made(name))], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("h264.avi", 1 / 25), ("h264.h264", 0.0)], ids=["out of order", "without any"]
+)
+def test_timestamps_that_are_wrong_become_even_ones_and_the_store_says_so(made, name, first, tmp_path):
+    stored = ndzarr.transcode(made(name), tmp_path / "a.zarr")
+    assert stored.times == pytest.approx(np.arange(40) / 25 + first, abs=1e-9)
+    assert "timestamp" in stored.attrs["ndzarr"]["source"]["notes"][0]
+
+
+def test_variable_frame_rates_and_late_beginnings_are_kept(tmp_path):
+    ticks = [5000 + 40 * i + (7 * i) % 13 + 500 * (i > 15) for i in range(30)]
+    path = clips.encode(tmp_path / "a.mkv", n=30, ticks=ticks, options=LONG)
+    stored = ndzarr.transcode(path, tmp_path / "a.zarr")
+    assert stored.times == tuple(t / 1000 for t in ticks)
+    assert ndzarr.open(path).times == stored.times
+    assert clips.numbers(stored.read()) == list(range(30))
+    assert stored.to_xarray().t.values.tolist() == [t / 1000 for t in ticks]
+
+
+def test_edit_lists_hide_frames(tmp_path):
+    path = clips.encode(tmp_path / "a.mp4", n=40, options=LONG)
+    clips.patch_edit_list(path, first_shown=10)
+    shown = clips.decoded(path)
+    assert len(shown) < 40, "the edit list is not understood by FFmpeg, so this tests nothing"
+    stored = ndzarr.transcode(path, tmp_path / "a.zarr")
+    assert_array_equal(stored.read(), [clips.converted(frame) for frame in shown])
+    opened = ndzarr.open(path)
+    assert_array_equal(opened.read(), stored.read())
+    assert opened.times == stored.times
+
+
+@pytest.mark.parametrize("size", [(63, 161), (33, 170)])
+@pytest.mark.parametrize("name", ["a.webm", "a.mkv"])
+def test_odd_sizes(name, size, tmp_path):
+    codec, options = ("libvpx-vp9", FAST) if name == "a.webm" else ("ffv1", {})
+    path = clips.encode(tmp_path / name, codec, n=12, size=size, options=options)
+    stored = ndzarr.transcode(path, tmp_path / "a.zarr")
+    assert stored.shape == (12, 3, *size)
+    assert_array_equal(stored.read(), [clips.converted(frame) for frame in clips.decoded(path)])
+    window = {"t": slice(3, 9), "y": slice(5, 20), "x": slice(100, 161)}
+    assert_array_equal(ndzarr.open(path).read(**window), stored.read(**window))
+
+
+def test_headers_that_lie_about_the_number_of_frames_are_not_believed(tmp_path):
+    path = clips.encode(tmp_path / "a.avi", "mpeg4", options={"g": "12"})
+    clips.patch_avi_length(path, 25)
+    with av.open(path) as container:
+        assert container.streams.video[0].frames == 25
+    assert ndzarr.transcode(path, tmp_path / "a.zarr").shape[0] == 40
+    assert ndzarr.open(path).shape[0] == 40
+
+
+def test_of_two_videos_ffmpegs_choice_is_taken(tmp_path):
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as out:
+        streams = []
+        for size in ((32, 160), clips.SIZE):
+            stream = out.add_stream("ffv1", rate=25)
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+            streams.append(stream)
+        for i in range(10):
+            for stream in streams:
+                frame = av.VideoFrame.from_ndarray(clips.picture(i, (stream.height, stream.width)), format="rgb24")
+                frame = frame.reformat(format="yuv420p")
+                frame.pts = i
+                out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode())
+    with av.open(str(path)) as container:
+        best = container.streams.best("video").index
+    stored = ndzarr.transcode(path, tmp_path / "a.zarr")
+    assert_array_equal(stored.read(), [clips.converted(f) for f in clips.decoded(path, best)])
+    assert stored.attrs["ndzarr"]["source"]["other_video_streams"] == 1
+
+
+def test_gifs_stay_with_pillow_whose_colours_are_exact(tmp_path):
+    path = clips.encode(tmp_path / "a.gif", "gif", n=12, pix_fmt="rgb8")
+    stored = ndzarr.transcode(path, tmp_path / "a.zarr")
+    assert clips.numbers(stored.read()) == list(range(12))
+    assert stored.attrs["ndzarr"]["source"]["format"] == "GIF"
+
+
+def test_nothing_is_said_of_a_video_that_is_in_order(made, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ndzarr.transcode(made("h264.mp4"), tmp_path / "a.zarr")
+        ndzarr.open(made("h264.mp4"))

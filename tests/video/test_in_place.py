@@ -1,0 +1,132 @@
+"""Does a video that stays in its container behave as a pyramid, in threads, forks and other processes?"""
+
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import clips
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import ndzarr
+from ndzarr.errors import SourceError
+from ndzarr.sources.video import frames, reader
+
+LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return clips.encode(tmp_path_factory.mktemp("clip") / "a.mp4", n=100, options=LONG)
+
+
+@pytest.fixture(scope="module")
+def truth(clip):
+    return np.stack([clips.converted(frame) for frame in clips.decoded(clip)])
+
+
+class Counting:
+    """Counts the packets that decoders are given."""
+
+    def __init__(self, monkeypatch):
+        self.packets = 0
+        decode = frames.Decoder._decode
+
+        def counting(decoder, packet):
+            self.packets += packet is not None
+            return decode(decoder, packet)
+
+        monkeypatch.setattr(frames.Decoder, "_decode", counting)
+
+
+def test_windows_at_any_scale_are_those_of_the_store_at_native_scale(clip, truth, tmp_path):
+    opened = ndzarr.open(clip)
+    window = opened.window(t=slice(10, 12), y=slice(-4, 60), x=slice(100, 180))
+    assert window.shape == (2, 3, 64, 80)
+    assert_array_equal(window.values[:, :, 4:, :60], truth[10:12, :, :60, 100:])
+    half = opened.window(t=slice(10, 11), scale=0.5)
+    assert half.shape == (1, 3, 32, 80)
+    assert_array_equal(opened.to_xarray().sel(t=slice(0.4, 0.44)).values, truth[10:12])
+
+
+def test_only_what_a_window_needs_is_decoded(clip, truth, monkeypatch):
+    opened = ndzarr.open(clip)
+    count = Counting(monkeypatch)
+    assert_array_equal(opened.read(t=slice(50, 52)), truth[50:52])
+    assert count.packets <= 12 + 2 + 16, "one group of pictures, and what threads have begun"
+
+
+def test_windows_of_one_plan_share_frames_and_neighbours_go_on(clip, truth, monkeypatch):
+    opened = ndzarr.open(clip)
+    count = Counting(monkeypatch)
+    windows = [{"t": slice(t, t + 8), "y": slice(0, 8), "x": slice(x, x + 8)} for t in (24, 28, 24) for x in (0, 40)]
+    for window, pixels in zip(windows, opened.read_many(windows), strict=True):
+        assert_array_equal(pixels, truth[window["t"], :, window["y"], window["x"]])
+    once = count.packets
+    assert once <= 12 + 16
+    opened.read(t=slice(30, 44))
+    assert count.packets - once <= 24, "frames that were just decoded are not decoded again"
+
+
+def test_threads_may_share_one(clip, truth):
+    opened = ndzarr.open(clip)
+
+    def read(k):
+        t = (37 * k) % 95
+        return np.array_equal(opened.read(t=slice(t, t + 5), y=slice(k, k + 9)), truth[t : t + 5, :, k : k + 9])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(40)))
+
+
+def test_it_pickles_to_its_path(clip, truth):
+    again = pickle.loads(pickle.dumps(ndzarr.open(clip)))
+    assert_array_equal(again.read(t=slice(60, 63)), truth[60:63])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_it_is_safe_after_a_fork_also_of_a_child_that_exits_in_order(clip, truth):
+    opened = ndzarr.open(clip)
+    opened.read(t=slice(30, 33))
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(opened.read(t=slice(31, 40)), truth[31:40])
+        del opened
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert_array_equal(opened.read(t=slice(31, 40)), truth[31:40])
+
+
+def test_a_file_that_was_changed_is_an_error(tmp_path):
+    path = clips.encode(tmp_path / "a.mp4", n=30)
+    opened = ndzarr.open(path)
+    opened.read(t=slice(0, 2))
+    clips.encode(path, n=20)
+    with pytest.raises(SourceError, match="was changed since it was opened"):
+        opened.read(t=slice(3, 4))
+    assert ndzarr.open(path).shape[0] == 20
+
+
+def test_indexes_that_took_long_are_kept_and_a_damaged_one_is_made_again(clip, truth, tmp_path, monkeypatch):
+    from ndzarr.sources.video import saved
+
+    monkeypatch.setenv("NDZARR_CACHE", str(tmp_path))
+    monkeypatch.setattr(saved, "SLOW", 0)
+    first = ndzarr.open(clip)
+    [file] = (tmp_path / "video-indexes").iterdir()
+    count = Counting(monkeypatch)
+    second = ndzarr.open(clip)
+    assert count.packets <= 32, "only the first frame was decoded"
+    assert second.times == first.times
+    assert_array_equal(second.read(t=slice(70, 72)), truth[70:72])
+    file.write_bytes(file.read_bytes()[:100])
+    assert ndzarr.open(clip).times == first.times
+
+
+def test_memory_for_decoded_frames_has_a_budget(clip, truth, monkeypatch):
+    monkeypatch.setattr(reader, "KEPT_BYTES", 100_000)
+    opened = ndzarr.open(clip)
+    assert_array_equal(opened.read(), truth)
+    assert_array_equal(opened.read(t=slice(3, 9)), truth[3:9])
