@@ -110,9 +110,8 @@ def can_encode(codec: str) -> bool:
 def decoded(path: Path | str, stream: int = 0) -> list[av.VideoFrame]:
     """Every frame that PyAV decodes, in its order; what comes before an error."""
     out = []
-    with av.open(str(path)) as container:
-        with suppress(av.error.FFmpegError):
-            out.extend(container.decode(container.streams.video[stream]))
+    with av.open(str(path)) as container, suppress(av.error.FFmpegError):
+        out.extend(container.decode(container.streams.video[stream]))
     return out
 
 

@@ -4,6 +4,15 @@ import numpy as np
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
+
+def chain(*parts):
+    """The product of transforms; affine 2 writes it with *, affine 3 with @."""
+    found = np.eye(3)
+    for part in parts:
+        found = found @ np.array(part).reshape(3, 3)
+    return Affine(*found[:2].ravel().tolist())
+
+
 NORTH_UP = Affine(10, 0, 500000, 0, -10, 4600000)
 DEGREES = Affine(0.001, 0, 10, 0, -0.002, 50)
 GCPS = [GroundControlPoint(0, 0, 10, 50), GroundControlPoint(0, 400, 11, 50.1), GroundControlPoint(300, 0, 10.1, 49)]
@@ -15,13 +24,13 @@ KINDS = {
     "web mercator": {"crs": "EPSG:3857", "transform": NORTH_UP},
     "rotated": {
         "crs": "EPSG:32633",
-        "transform": Affine.translation(5e5, 46e5) * Affine.rotation(30) * Affine.scale(10, -10),
+        "transform": chain(Affine.translation(5e5, 46e5), Affine.rotation(30), Affine.scale(10, -10)),
     },
     "south up": {"crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, 10, 4600000)},
     "point": {"crs": "EPSG:32633", "transform": NORTH_UP, "tags": {"AREA_OR_POINT": "Point"}},
     "rotated point": {
         "crs": "EPSG:32633",
-        "transform": Affine.translation(5e5, 46e5) * Affine.rotation(20) * Affine.scale(10, -10),
+        "transform": chain(Affine.translation(5e5, 46e5), Affine.rotation(20), Affine.scale(10, -10)),
         "tags": {"AREA_OR_POINT": "Point"},
     },
     "own laea": {"crs": "+proj=laea +lat_0=10 +lon_0=20 +x_0=1000 +y_0=0 +ellps=GRS80 +units=m", "transform": NORTH_UP},

@@ -66,9 +66,16 @@ def load_batch(
     keys
         Keys that every target gets.
     """
-    from ndzarr.bulk.content import dataset
+    from ndzarr.bulk.content import dataset, of_copies
+    from ndzarr.bulk.context import BatchContext, LazyMembers
+    from ndzarr.bulk.direct import copies
 
-    members: list[Member] = sampler.members(rows_with(targets, keys), lookup)
+    check_sizes(sizes)
+    rows = Rows(targets)
+    if lookup.annot_ids is None and (found := copies(sampler, rows, keys, lookup)) is not None:
+        context = BatchContext(LazyMembers(sampler, rows, dict(keys), lookup), (None,) * len(rows))
+        return of_copies(found.read(), found.known, context)
+    members: list[Member] = sampler.members(rows_with(rows, keys), lookup)
     form = agree(members, sizes)
     return dataset(members, form, read(members, form))
 

@@ -21,6 +21,7 @@ from ndzarr.sampler.target import Target
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr.bulk.direct import Origin
     from ndzarr.sampler.coco import CocoSampler
 
 
@@ -105,6 +106,16 @@ class CocoMember:
     def context(self) -> Context:
         """What the accessor of the sample knows."""
         return self.sampler.context(self.given, self.parsed, self.scene, self.lookup)
+
+    @property
+    def copied_from(self) -> Origin | None:
+        """Where windows of its image are stored; None where they are not simply copied."""
+        from ndzarr.bulk.direct import origin_of
+
+        c = self.composition
+        if len(c.pieces) != 1 or not c.complete or c.dtype != c.result_dtype or self.scene.nodata is not None:
+            return None
+        return None if self.scene.video else origin_of(c.pieces[0].crop, self.origin)
 
     @property
     def lacking(self) -> Lacking:

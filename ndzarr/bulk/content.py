@@ -15,7 +15,9 @@ import xarray
 
 from ndzarr.bulk.batch import Form, Pixels, valid_of
 from ndzarr.bulk.context import BatchContext
+from ndzarr.bulk.intersect import touching
 from ndzarr.bulk.member import Member
+from ndzarr.bulk.uniform import Uniform
 from ndzarr.labels.construct import Axis, axis, names
 from ndzarr.labels.construct import dataset as construct
 
@@ -36,6 +38,34 @@ def dataset(members: Sequence[Member], form: Form, pixels: Pixels) -> xarray.Dat
     axes = shared_axes(len(members), form)
     context = BatchContext.of(members, [None if mask is None else mask[0] for mask in pixels.masks])
     return construct(variables, axes, tuple(placed), {"ndzarr": context})
+
+
+def of_copies(image: np.ndarray[Any, Any], known: Uniform, context: BatchContext) -> xarray.Dataset:
+    """A batch that is nothing but copies, with names."""
+    form = known.form
+    placed = where_windows(known)
+    variables = {"image": (("sample", *form.dims), image), **placed, **window_annotations(known)}
+    return construct(variables, shared_axes(len(image), form), tuple(placed), {"ndzarr": context})
+
+
+def where_windows(known: Uniform) -> Columns:
+    """What `where` says, of windows as columns."""
+    windows, (height, width) = known.windows, known.form.shape[-2:]
+    origin, pitch = windows.origin, windows.pitch
+    return {
+        ALONG["y"]: (("sample", "y"), centres(origin[:, 0], pitch[:, 0], height)),
+        ALONG["x"]: (("sample", "x"), centres(origin[:, 1], pitch[:, 1], width)),
+        "size_y": (("sample",), windows.n[:, 0]),
+        "size_x": (("sample",), windows.n[:, 1]),
+        "transform": (("sample", "row", "column"), transforms(origin, pitch)),
+        windows.name: (("sample",), windows.labels),
+    }
+
+
+def window_annotations(known: Uniform) -> Columns:
+    """What `annotation_columns` says, of windows as columns."""
+    found = known.first.annotation_table
+    return {} if found is None else table(*touching(found, known.windows, known.first.lookup))
 
 
 def shared_axes(n: int, form: Form, first: int = 0) -> dict[str, Axis]:

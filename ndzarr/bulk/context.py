@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import xarray
 
 from ndzarr.bulk.member import Member
 from ndzarr.errors import TargetError
+from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.sample import Context
+from ndzarr.targets.rows import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +38,8 @@ class BatchContext:
         """Without the sampler: what is sent to another process is what the samples know themselves."""
         if self.mask_dims is None:
             return BatchContext, (self.members, None)
-        return BatchContext, (tuple([Known.of(m) for m in self.members]), self.mask_dims)
+        known = [Known.of(self.members[k]) for k in range(len(self.mask_dims))]
+        return BatchContext, (tuple(known), self.mask_dims)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +69,19 @@ class Known:
         """The sample."""
         made: xarray.Dataset = self.kind(self.known, self.needs, image, valid)
         return made
+
+
+@dataclass(frozen=True)
+class LazyMembers:
+    """The members of a batch, made when asked for."""
+
+    sampler: Any
+    rows: Rows
+    keys: Mapping[str, Any]
+    lookup: Lookup
+
+    def __getitem__(self, k: int) -> Any:
+        return self.sampler.members([{**self.rows[k], **self.keys}], self.lookup)[0]
 
 
 class BatchAccessor:

@@ -21,8 +21,9 @@ import numpy as np
 
 from ndzarr.batch import processors
 from ndzarr.bulk.batch import Form, agree, checked_mask, read, valid_of
-from ndzarr.bulk.content import ALONG, Columns, annotation_columns, where
-from ndzarr.bulk.member import BulkSampler, Member
+from ndzarr.bulk.content import ALONG, Columns, annotation_columns, where, where_windows, window_annotations
+from ndzarr.bulk.direct import copies
+from ndzarr.bulk.member import BulkSampler, Mask, Member
 from ndzarr.bulk.store import Layout
 from ndzarr.errors import MissingError, TargetError
 from ndzarr.sampler.annotations import Lookup
@@ -75,23 +76,29 @@ class Job:
         """
         n = self.layout.samples
         start = number * n
-        members: list[Member] = self.sampler.members(
-            [{**row, **self.keys} for row in self.rows[start : start + n]], self.lookup
-        )
-        self._check(members, start)
+        rows = self.rows[start : start + n]
         with _reading:
-            pixels = read(members, self.form)
-        self.layout.image.write(folder / STORE, number, pixels.image)
-        mask = checked_mask(valid_of(members, self.form, pixels.masks), self.mask_dims, self.form, len(members), start)
-        if self.layout.valid is not None and mask is not None:
-            self.layout.valid.write(folder / STORE, number, mask)
-        columns = where(members, self.form)
+            image, mask, columns, found = self._read(rows, start)
+        self.layout.image.write(folder / STORE, number, image)
+        valid = checked_mask(mask, self.mask_dims, self.form, len(rows), start)
+        if self.layout.valid is not None and valid is not None:
+            self.layout.valid.write(folder / STORE, number, valid)
         del columns[ALONG["y"]], columns[ALONG["x"]]  # which `transform` says in a hundredth of the space
-        found = annotation_columns(members)
         if found:
             found["annot_sample"] = ("annot",), self.positions[start : start + n][found["annot_sample"][1]]
         _save(part(folder, number), columns | found)
-        return len(members)
+        return len(rows)
+
+    def _read(self, rows: Rows, start: int) -> tuple[np.ndarray[Any, Any], Mask, Columns, Columns]:
+        """(image, mask, columns along sample, columns along annot) of a shard."""
+        direct = copies(self.sampler, rows, self.keys, self.lookup) if self.lookup.annot_ids is None else None
+        if direct is not None and direct.form == self.form:
+            return direct.read(), None, where_windows(direct.known), window_annotations(direct.known)
+        members: list[Member] = self.sampler.members([{**row, **self.keys} for row in rows], self.lookup)
+        self._check(members, start)
+        pixels = read(members, self.form)
+        mask = valid_of(members, self.form, pixels.masks)
+        return pixels.image, mask, where(members, self.form), annotation_columns(members)
 
     def _check(self, members: list[Member], start: int) -> None:
         form = agree(members)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.bulk.batch import Form, agree, check_sizes, checked_mask, read, rows_with, valid_of
-from ndzarr.bulk.content import ALONG, centres, shared_axes, table, transforms, where
+from ndzarr.bulk.content import ALONG, centres, shared_axes, transforms, where, window_annotations
 from ndzarr.bulk.content import annotation_columns as columns_of
-from ndzarr.bulk.context import BatchContext
-from ndzarr.bulk.intersect import touching
+from ndzarr.bulk.context import BatchContext, LazyMembers
+from ndzarr.bulk.direct import copies
 from ndzarr.bulk.member import BulkSampler, Member
 from ndzarr.bulk.uniform import Uniform, mask_dims, uniform
 from ndzarr.errors import OptionError, TargetError
@@ -73,12 +73,16 @@ class Block:
         TargetError
             The samples are not what the first of all targets, or the dataset, promised.
         """
-        targets = self.targets
+        targets: Any = self.targets
         if isinstance(targets, Mapping):
             import pandas
 
-            targets = list(Rows(pandas.DataFrame(dict(targets))))
-        members = sampler.members([{**t, **self.keys} for t in targets], Lookup(False))
+            targets = pandas.DataFrame(dict(targets))
+        rows, plain = Rows(targets), Lookup(False)
+        found = copies(sampler, rows, self.keys, plain)
+        if found is not None and found.form == self.form:
+            return found.read(), checked_mask(None, self.mask_dims, self.form, len(rows), self.first)
+        members = sampler.members([{**t, **self.keys} for t in rows], plain)
         self._check(members)
         pixels = read(members, self.form)
         mask = valid_of(members, self.form, pixels.masks)
@@ -112,19 +116,6 @@ class Centres:
         return centres(self.origin, self.pitch, self.n)
 
 
-@dataclass(frozen=True)
-class LazyMembers:
-    """The members of a lazy batch, made when asked for."""
-
-    sampler: Any
-    rows: Rows
-    keys: Mapping[str, Any]
-    lookup: Lookup
-
-    def __getitem__(self, k: int) -> Any:
-        return self.sampler.members([{**self.rows[k], **self.keys}], self.lookup)[0]
-
-
 def lazy_batch(
     sampler: BulkSampler, targets: Targets | Rows, batch_size: int, lookup: Lookup, sizes: str, keys: Mapping[str, Any]
 ) -> xarray.Dataset:
@@ -147,7 +138,7 @@ def lazy_batch(
 def _understand(sampler: BulkSampler, rows: Rows, lookup: Lookup, sizes: str, keys: Mapping[str, Any]) -> Content:
     known = uniform(sampler, rows, keys, lookup) if lookup.annot_ids is None else None
     if known is not None and (sizes != "refuse" or (known.windows.n == known.windows.n[0]).all()):
-        return _of_columns(known, lookup)
+        return _of_columns(known)
     targets = rows_with(rows, keys)
     members: list[Member] = sampler.members(targets, lookup)
     form = agree(members, sizes)
@@ -165,20 +156,16 @@ def _understand(sampler: BulkSampler, rows: Rows, lookup: Lookup, sizes: str, ke
     )
 
 
-def _of_columns(known: Uniform, lookup: Lookup) -> Content:
+def _of_columns(known: Uniform) -> Content:
     windows = known.windows
     sizes = {"size_y": windows.n[:, 0], "size_x": windows.n[:, 1]}
-    ids = windows.ids if windows.ids.dtype != object else windows.ids.astype(str)
-    annotations: dict[str, Any] = {}
-    if (found := known.first.annotation_table) is not None:
-        annotations = table(*touching(found, windows, lookup))
     return Content(
         known.form,
         known.mask_dims,
         windows.origin,
         windows.pitch,
-        {name: (("sample",), values) for name, values in {**sizes, windows.name: ids}.items()},
-        annotations,
+        {name: (("sample",), values) for name, values in {**sizes, windows.name: windows.labels}.items()},
+        window_annotations(known),
         known.columns,
     )
 

@@ -21,6 +21,8 @@ from ndzarr.sampler.target import Target
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr.bulk.direct import Origin
+
 Mask: TypeAlias = "tuple[tuple[str, ...], np.ndarray[Any, Any]] | None"
 """Where pixels are real, with its axes; None where all of them are."""
 
@@ -82,8 +84,16 @@ class Member(Protocol):
         """Its annotations; None where none are looked up."""
 
     @property
+    def lookup(self) -> Lookup:
+        """Which annotations are wanted."""
+
+    @property
     def parsed(self) -> Target:
         """What was asked for."""
+
+    @property
+    def copied_from(self) -> Origin | None:
+        """Where windows of its image are stored; None where they are not simply copied."""
 
     @property
     def lacking(self) -> Lacking:

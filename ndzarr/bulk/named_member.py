@@ -12,6 +12,7 @@ from ndzarr.bulk.member import Labeller, Lacking, Mask
 from ndzarr.labels.window import compact_mask, lead_axis
 from ndzarr.labels.window import label as label_window
 from ndzarr.pyramid.region import Crop, read_crops
+from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Scene
 from ndzarr.sampler.target import Target
@@ -19,6 +20,7 @@ from ndzarr.sampler.target import Target
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr.bulk.direct import Origin
     from ndzarr.sampler.named import Sampler
 
 
@@ -96,6 +98,13 @@ class NamedMember:
         return self.sampler.context(self.given, self.parsed, self.crop)
 
     @property
+    def copied_from(self) -> Origin | None:
+        """Where windows of its pyramid are stored; None where they are not simply copied."""
+        from ndzarr.bulk.direct import origin_of
+
+        return origin_of(self.crop, self.origin)
+
+    @property
     def lacking(self) -> Lacking:
         """Which of its pixels may not be real, as far as can be known without reading it."""
         if self.crop.pyramid.nodata is not None:
@@ -106,6 +115,11 @@ class NamedMember:
         """(height, width) of a pyramid without nodata."""
         pyramid = self.sampler.pyramid(name)
         return None if pyramid.nodata is not None else (pyramid.shape[-2], pyramid.shape[-1])
+
+    @property
+    def lookup(self) -> Lookup:
+        """None are wanted: pyramids have none."""
+        return Lookup(False)
 
     @property
     def annotation_table(self) -> None:

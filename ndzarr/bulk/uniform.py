@@ -41,6 +41,11 @@ class Windows:
     """Output pixels along (y, x), shape (window, 2)."""
 
     @property
+    def labels(self) -> Array:
+        """The ids as a batch has them."""
+        return self.ids.astype(str) if self.ids.dtype == object else self.ids.astype(np.int64)
+
+    @property
     def origin(self) -> Array:
         """Where each begins along (y, x), shape (window, 2)."""
         return np.stack([self.y[:, 0], self.x[:, 0]], axis=1).astype(float)
@@ -75,6 +80,10 @@ class Uniform:
     columns: dict[str, Array]
     """What a target is made from, by column."""
 
+    def member(self, sampler: BulkSampler, i: int, keys: Mapping[str, Any], lookup: Lookup) -> Member:
+        """What a row means."""
+        return _member(sampler, self.columns, i, keys, lookup)
+
     @cached_property
     def form(self) -> Form:
         """What all samples have in common, if images are as the first is."""
@@ -101,16 +110,16 @@ def mask_dims(form: Form, members: Sequence[Member], lacks: Collection[str]) -> 
 
 def uniform(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Uniform | None:
     """The table, or None if its rows have to be looked at one by one."""
-    if rows.frame is None or not len(rows):
+    if not len(rows):
         return None
-    columns = _meaningful(rows.frame, keys)
+    columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
     if not set(_WINDOW) <= columns.keys() or not _alike(columns):
         return None
     name = next((n for n in ("gid", "key") if n in columns), None)
     window = [w for n in _WINDOW if (w := _numbers(columns[n])) is not None]
     if name is None or len(window) < len(_WINDOW) or not _present(columns[name]):
         return None
-    [first] = sampler.members([{**rows[0], **keys}], lookup)
+    first = _member(sampler, columns, 0, keys, lookup)
     made = _windows(name, columns[name], first, *window)
     agrees = made is not None and (
         (tuple(made.origin[0]), tuple(made.pitch[0]), tuple(made.n[0])) == (first.origin, first.pitch, first.shape[-2:])
@@ -129,6 +138,34 @@ def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:
     return out
 
 
+def _of_rows(rows: Rows, keys: Mapping[str, Any]) -> dict[str, Array]:
+    """The same of dictionaries that all have the same keys; else none."""
+    targets = list(rows)
+    names = targets[0].keys()
+    if not set(_WINDOW) <= names or any(t.keys() != names for t in targets):
+        return {}
+    out = {}
+    for label in names:
+        name = ALIASES.get(label, label)
+        if name in NOTES or name.startswith(NOTE) or name in keys:
+            continue
+        values = [t[label] for t in targets]
+        if set(map(type, values)) <= {int, float, np.int64, np.float64}:
+            out[name] = np.array(values)
+        else:
+            out[name] = np.empty(len(values), object)
+            out[name][:] = values
+    return out
+
+
+def _member(
+    sampler: BulkSampler, columns: Mapping[str, Array], i: int, keys: Mapping[str, Any], lookup: Lookup
+) -> Member:
+    row = {name: _plain(values[i]) for name, values in columns.items()}
+    made: list[Member] = sampler.members([{**row, **keys}], lookup)
+    return made[0]
+
+
 def _alike(columns: Mapping[str, Array]) -> bool:
     """True where all other columns hold one value."""
     others = [values for name, values in columns.items() if name not in (*_WINDOW, "gid", "key")]
@@ -139,7 +176,7 @@ def _constant(values: Array) -> bool:
     first = values[0]
     if values.dtype != object:
         return bool((values == first).all())
-    return isinstance(first, str) and bool((values == first).all())
+    return isinstance(first, str | int | float | tuple) and all(v == first for v in values.tolist())
 
 
 def _numbers(values: Array) -> Array | None:

@@ -107,7 +107,7 @@ class Crs:
         if code is not None:
             return geokeys.from_epsg(code, found.is_geographic)
         metres = None if found.is_geographic else float(found.axis_info[0].unit_conversion_factor)
-        return geokeys.from_esri(found.to_wkt("WKT1_ESRI"), found.is_geographic, metres)
+        return geokeys.from_esri(found.to_wkt("WKT1_ESRI"), metres)
 
 
 @lru_cache(maxsize=256)

@@ -108,17 +108,14 @@ def from_epsg(code: int, geographic: bool) -> GeoKeys:
     return GeoKeys((1, 1, 0, len(entries), *(n for key, value in entries for n in (key, 0, 1, value))))
 
 
-def from_esri(wkt: str, geographic: bool, metres: float | None) -> GeoKeys:
+def from_esri(wkt: str, metres: float | None) -> GeoKeys:
     """
     The keys of a system of one's own, with its definition in Esri's well-known text.
 
     GDAL writes those so that keys have no numbers for.
     """
     text = f"ESRI PE String = {wkt}|"
-    citation = GEOGRAPHIC_CITATION if geographic else PROJECTED_CITATION
-    kind = GEOGRAPHIC if geographic else PROJECTED
     unit = next((code for code, (_, size) in UNITS.items() if size == metres), None)
-    entries = [(MODEL, 0, 1, 2 if geographic else 1), (RASTER, 0, 1, 1), (citation, TEXTS, len(text), 0)]
-    entries += [(kind, 0, 1, USER_DEFINED)]
+    entries = [(MODEL, 0, 1, USER_DEFINED), (RASTER, 0, 1, 1), (PROJECTED_CITATION, TEXTS, len(text), 0)]
     entries += [(LINEAR_UNIT, 0, 1, unit)] if unit is not None else []
-    return GeoKeys((1, 1, 0, len(entries), *(n for entry in sorted(entries) for n in entry)), (), text)
+    return GeoKeys((1, 1, 0, len(entries), *(n for entry in entries for n in entry)), (), text)

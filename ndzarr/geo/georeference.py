@@ -83,9 +83,7 @@ class Georeference:
             flat = tuple(v for gcp in self.gcps for v in gcp)
             return [*out, (_TIEPOINTS, 12, len(flat), flat, True)] if flat else out
         a, b, c, d, e, f = self.transform
-        if keys is None:
-            out = geokeys.GeoKeys((1, 1, 0, 1, geokeys.RASTER, 0, 1, 1 + self.point)).tags()
-        if keys.point if keys is not None else self.point:  # the file gives coordinates of centres
+        if keys is not None and keys.point:  # the file gives coordinates of centres
             c, f = c + (a + b) / 2, f + (d + e) / 2
         if self.upright and a > 0 and e < 0:
             out += [(_PIXEL_SCALE, 12, 3, (a, -e, 0.0), True), (_TIEPOINTS, 12, 6, (0.0, 0.0, 0.0, c, f, 0.0), True)]

@@ -1,7 +1,7 @@
 """Of which files is an image of a kwcoco dataset made, and how are they aligned?
 
-An image has a file of its own, or assets, or both.  A frame of a video that has neither is a position in the file of its
-video; and where a file that is named for an image holds a video, `frame_index` says which of its frames the image is.
+An image has a file of its own, or assets, or both.  A frame of a video that has neither is a position in the file of
+its video; and where a file that is named for an image holds a video, `frame_index` says which of its frames that is.
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
 
 
 def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(width, height) as an image, asset or video states it."""
     width, height = obj.get("width"), obj.get("height")
     return None if width is None or height is None else (int(width), int(height))
 

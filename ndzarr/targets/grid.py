@@ -10,7 +10,7 @@ import numpy as np
 from ndzarr.errors import TargetError
 from ndzarr.targets.ignore import covered
 from ndzarr.targets.lattice import Lattice, at_borders, axis
-from ndzarr.targets.spaces import Spaces
+from ndzarr.targets.spaces import Spaces, refuse_time
 from ndzarr.targets.tables import KINDS, as_columns, held, names
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def lattice(
     borders = at_borders(keep_borders)
     height, width = _pair("window_dims", window_dims)
     over_y, over_x = _pair("overlap", overlap)
-    if time_dims is not None and not spaces.video:
-        raise TargetError(f"time_dims={time_dims!r}: images have no time; use space='video'")
+    refuse_time(spaces, time_dims)
     return Lattice(
         (
             axis("time_dims", spaces.lengths, time_dims, time_overlap, borders),

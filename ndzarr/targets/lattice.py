@@ -16,7 +16,7 @@ import numpy as np
 
 from ndzarr.errors import TargetError
 from ndzarr.targets.spaces import Array, Boxes
-from ndzarr.targets.windows import Windows
+from ndzarr.targets.windows import Windows, whole
 
 BORDERS = ("shift", "pad", "drop")
 """What becomes of the last window, where windows do not end with the space: moved inward, left as it is (what lies
@@ -99,16 +99,14 @@ def axis(name: str, lengths: Array, size: Any, overlap: Any, borders: str) -> Ax
         if size not in ("full", None):
             raise TargetError(f"{name}={size!r}: expected a number or 'full'")
         return Axis(lengths, lengths, lengths, np.ones_like(lengths), borders)
-    if not isinstance(size, Integral) or int(size) < 1:
-        raise TargetError(f"{name}={size!r}: expected a whole number of at least 1, or 'full'")
-    stride = int(size) - _pixels(name, int(size), overlap)
-    beyond = lengths - int(size)
+    size = whole(name, size)
+    stride = size - _pixels(name, size, overlap)
+    beyond = lengths - size
     if borders == "drop":
-        count = np.maximum(beyond // stride + 1, 0) * (beyond >= 0)
+        count = np.maximum(beyond // stride + 1, 0)
     else:
         count = np.maximum(-(-beyond // stride), 0) + 1
-    n = np.full_like(lengths, int(size))
-    return Axis(lengths, n, np.full_like(lengths, stride), count, borders)
+    return Axis(lengths, np.full_like(lengths, size), np.full_like(lengths, stride), count, borders)
 
 
 def _pixels(name: str, size: int, overlap: Any) -> int:

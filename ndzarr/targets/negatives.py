@@ -16,9 +16,9 @@ from ndzarr.sampler import values
 from ndzarr.targets.overlap import CRITERIA, Index, fraction
 from ndzarr.targets.places import Places
 from ndzarr.targets.room import Limit, free
-from ndzarr.targets.spaces import Array, Boxes, Spaces
+from ndzarr.targets.spaces import Array, Spaces, refuse_time
 from ndzarr.targets.tables import as_table
-from ndzarr.targets.windows import Windows
+from ndzarr.targets.windows import Windows, whole
 
 if TYPE_CHECKING:
     import pandas
@@ -53,6 +53,7 @@ def negatives(
     seed: Any,
 ) -> pandas.DataFrame:
     """What `Targets.negatives` returns."""
+    refuse_time(spaces, duration)
     index = targets.index(spaces)
     if avoid is not None:
         category = targets.annotations.category_id[index.boxes.row]
@@ -81,9 +82,9 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
         raise OptionError(f"criterion={limit.criterion!r}: unknown{did_you_mean(limit.criterion, CRITERIA)}")
     if not 0 <= limit.most <= 1:
         raise OptionError(f"max_overlap={limit.most!r}: expected a fraction from 0 to 1")
-    if n < 0:
-        raise OptionError(f"n={n!r}: expected a number of windows")
-    sizes, choices = _sizes(window_dims, index.boxes)
+    n = whole("n", n, least=0)
+    duration = None if duration is None else whole("time_dims", duration)
+    sizes, choices = _sizes(window_dims, index)
     places = Places(index.spaces, sizes, duration)
     size = choices[rng.integers(0, len(choices), n)]
     begins, missing = np.zeros((4, n), np.int64), np.arange(n)
@@ -97,25 +98,21 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
     return places.windows(size, begins)
 
 
-def _sizes(window_dims: Any, boxes: Boxes) -> tuple[Array, Array]:
+def _sizes(window_dims: Any, index: Index) -> tuple[Array, Array]:
     """Different sizes, shape (size, 2), and those that are drawn from, by position, as often as they shall count."""
     if not isinstance(window_dims, str):
-        dims = values.pair("window_dims", window_dims)
-        if dims is None or min(dims) < 1:
-            raise TargetError(f"window_dims={window_dims!r}: expected (height, width) or one of {', '.join(SIZES)}")
-        return np.array([dims], np.int64), np.zeros(1, np.int64)
+        dims = values.window_dims(window_dims)
+        if dims is None:
+            raise TargetError(f"window_dims=None: expected (height, width) or one of {', '.join(SIZES)}")
+        return np.array([[whole("window_dims", length) for length in dims]], np.int64), np.zeros(1, np.int64)
     if window_dims not in SIZES:
         raise TargetError(f"window_dims={window_dims!r}: expected (height, width){did_you_mean(window_dims, SIZES)}")
-    if not len(boxes):
+    if not len(index.boxes):
         raise TargetError(
             f"window_dims={window_dims!r}: there are no annotations to take a size from; give (height, width)"
         )
-    sizes = np.stack([boxes.y1 - boxes.y0, boxes.x1 - boxes.x0], axis=1)
-    sizes = np.maximum(np.ceil(sizes - 1e-6), 1).astype(np.int64)
-    if window_dims == "square":
-        sizes[:] = sizes.max(axis=1, keepdims=True)
-    different, choices = np.unique(sizes, axis=0, return_inverse=True)
-    return different, choices.reshape(-1)
+    sizes, choices = index.sizes
+    return (np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1) if window_dims == "square" else sizes), choices
 
 
 def _by_chance(
@@ -181,8 +178,8 @@ def _free(places: Places, size: int, index: Index, limit: Limit) -> tuple[Array,
     """
     spaces, boxes = places.spaces, index.boxes
     shape = (int(places.sizes[size][0]), int(places.sizes[size][1]))
-    room = np.flatnonzero(places.count(size))
-    planes = np.array([(s, t) for s in room.tolist() for t in range(int(places.starts[s]))], np.int64).reshape(-1, 2).T
+    room, starts = np.flatnonzero(places.count(size)), places.starts(spaces.lengths).tolist()
+    planes = np.array([(s, t) for s in room.tolist() for t in range(starts[s])], np.int64).reshape(-1, 2).T
     parts = [np.empty((4, 0), np.int64)]
     for s, t in planes.T.tolist():
         here = slice(*np.searchsorted(boxes.space, [s, s + 1]).tolist())

@@ -8,6 +8,7 @@ coordinates, exactly as `load_sample` does.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,14 @@ class Index:
         self._low = float(min(boxes.x0.min(initial=0), boxes.y0.min(initial=0)))
         high = float(max(boxes.x1.max(initial=0), boxes.y1.max(initial=0)))
         self._pitch = float(np.ceil(high - self._low)) + 2
+
+    @cached_property
+    def sizes(self) -> tuple[Array, Array]:
+        """The different (height, width) of boxes in whole pixels, shape (size, 2), and that of each, shape (box,)."""
+        b = self.boxes
+        sizes = np.ceil(np.stack([b.y1 - b.y0, b.x1 - b.x0], axis=1) - 1e-6).astype(np.int64)
+        different, which = np.unique(np.maximum(sizes, 1), axis=0, return_inverse=True)
+        return different, which.reshape(-1)
 
     def touching(self, windows: Windows) -> Pairs:
         """The pairs that share area."""

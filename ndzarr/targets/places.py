@@ -32,10 +32,8 @@ class Places:
     duration: int | None
     """Frames; None for all."""
 
-    @property
-    def starts(self) -> Array:
-        """Number of frames with which a window may begin; shape (space,)."""
-        lengths = self.spaces.lengths
+    def starts(self, lengths: Array) -> Array:
+        """Number of frames with which a window may begin, in spaces of so many."""
         return np.ones_like(lengths) if self.duration is None else np.maximum(lengths - self.duration + 1, 0)
 
     def draw(self, size: Array, rng: Generator) -> tuple[Windows, Array]:
@@ -46,9 +44,8 @@ class Places:
         -------
         Windows, and False where none fits into any space.
         """
-        shapes = np.stack([self.starts, self.spaces.height, self.spaces.width])
-        kinds, of_kind = np.unique(shapes, axis=1, return_inverse=True)
-        members, count = np.argsort(of_kind.reshape(-1), kind="stable"), np.bincount(of_kind.reshape(-1))
+        kinds, of_kind = self.spaces.extents
+        members, count = np.argsort(of_kind, kind="stable"), np.bincount(of_kind, minlength=kinds.shape[1])
         first = np.cumsum(count) - count
         begins, fits = np.zeros((4, len(size)), np.int64), np.zeros(len(size), bool)
         step = max(1, AT_ONCE // kinds.shape[1])
@@ -56,7 +53,7 @@ class Places:
             height, width = self.sizes[start : start + step].T
             rows = np.maximum(kinds[1] - height[:, None] + 1, 0)
             columns = np.maximum(kinds[2] - width[:, None] + 1, 0)
-            each = kinds[0] * rows * columns  # windows in one space: (size, kind)
+            each = self.starts(kinds[0]) * rows * columns  # windows in one space: (size, kind)
             ends = np.cumsum(each * count).reshape(each.shape)
             before = ends - each * count
             mine = np.flatnonzero((size >= start) & (size < start + step))
@@ -82,5 +79,5 @@ class Places:
         """Windows of a size in each space; shape (space,)."""
         height, width = self.sizes[size]
         rows, columns = self.spaces.height - height + 1, self.spaces.width - width + 1
-        out: Array = self.starts * np.maximum(rows, 0) * np.maximum(columns, 0)
+        out: Array = self.starts(self.spaces.lengths) * np.maximum(rows, 0) * np.maximum(columns, 0)
         return out

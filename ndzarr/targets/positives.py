@@ -14,9 +14,9 @@ import numpy as np
 from ndzarr.errors import OptionError
 from ndzarr.sampler import values
 from ndzarr.targets.cover import Allowed, Stabs, cut, stab
-from ndzarr.targets.spaces import Array, Boxes, Spaces
+from ndzarr.targets.spaces import Array, Boxes, Spaces, refuse_time
 from ndzarr.targets.tables import as_table
-from ndzarr.targets.windows import Windows
+from ndzarr.targets.windows import Windows, whole
 
 if TYPE_CHECKING:
     import pandas
@@ -49,9 +49,11 @@ class Around:
             raise OptionError(f"context={self.context!r}: expected a factor above 0")
         if not 0 <= self.jitter <= 1:
             raise OptionError(f"jitter={self.jitter!r}: expected a number from 0 (centred) to 1 (anywhere)")
-        if self.time_dims is not None and self.time_dims < 1:
-            raise OptionError(f"time_dims={self.time_dims!r}: expected at least 1 frame")
+        if self.time_dims is not None:
+            whole("time_dims", self.time_dims)
         dims = values.window_dims(self.window_dims)
+        for n in dims if isinstance(dims, tuple) else ():
+            whole("window_dims", n)
         if self.cover and not isinstance(dims, tuple):
             raise OptionError(f"cover=True with window_dims={self.window_dims!r}: give (height, width)")
         if isinstance(dims, tuple) and self.context != 1:
@@ -237,6 +239,7 @@ def positives(
     caps
         Most annotations of a category, and most windows of an image.
     """
+    refuse_time(spaces, how.time_dims)
     rng = np.random.default_rng(seed)
     annotations = targets.annotations
     boxes = targets.index(spaces).boxes

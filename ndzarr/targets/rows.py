@@ -100,14 +100,15 @@ class Rows(Sequence[dict[str, Any]]):
 
 def present(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row without its missing values."""
-    return {str(name): value for name, value in row.items() if not _is_missing(value)}
+    return {str(name): value for name, value in row.items() if not is_missing(value)}
 
 
 def _row(columns: Mapping[str, list[Any]], k: int) -> dict[str, Any]:
-    return {name: values[k] for name, values in columns.items() if not _is_missing(values[k])}
+    return {name: values[k] for name, values in columns.items() if not is_missing(values[k])}
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """True for None, NaN, NaT and NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float) and value != value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.sampler.annotations import AnnotationTable
 from ndzarr.sampler.dataset import Dataset
+from ndzarr.sampler.placed import place
 from ndzarr.sampler.resolve import resolve
 from ndzarr.sampler.target import parse
 
@@ -26,11 +28,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 COLUMNS = {"image": "gid", "video": "vidid", "source": "key"}
 """Kind of space to the key of targets that names one."""
 
-POINT = 1e-9
-"""Least length of a box: points and lines touch the window that holds them, as `AnnotationTable.touching` has it."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Spaces:
     """Images, videos or named sources."""
 
@@ -58,10 +57,16 @@ class Spaces:
         """True where targets have an axis t."""
         return self.kind == "video"
 
-    @property
+    @cached_property
     def lengths(self) -> Array:
         """Frames of each; shape (space,)."""
         return np.array([len(f) for f in self.frames], np.int64)
+
+    @cached_property
+    def extents(self) -> tuple[Array, Array]:
+        """The different (frames, height, width), shape (3, extent), and that of each space, shape (space,)."""
+        different, which = np.unique(np.stack([self.lengths, self.height, self.width]), axis=1, return_inverse=True)
+        return different, which.reshape(-1)
 
     def positions(self, ids: Iterable[Any]) -> Array:
         """
@@ -104,7 +109,7 @@ class Boxes:
     y0: Array
     """Upper edges."""
     x1: Array
-    """Right edges, at least `POINT` beyond the left ones."""
+    """Right edges, those of points and lines a little beyond the left ones."""
     y1: Array
     """Lower edges."""
 
@@ -121,6 +126,19 @@ class Boxes:
         """Some of them, by position or mask."""
         columns = (self.space, self.frame, self.row, self.x0, self.y0, self.x1, self.y1)
         return Boxes(*(c[index] for c in columns))
+
+
+def refuse_time(spaces: Spaces, time_dims: Any) -> None:
+    """
+    Images have no frames to choose from.
+
+    Raises
+    ------
+    TargetError
+        A number of them was asked for.
+    """
+    if time_dims is not None and not spaces.video:
+        raise TargetError(f"time_dims={time_dims!r}: images have no time; use space='video'")
 
 
 def column_of_ids(ids: Sequence[Any]) -> Array:
@@ -173,23 +191,14 @@ def _resolved_size(sampler: CocoSampler, target: dict[str, Any]) -> tuple[int, i
 
 
 def boxes_of(spaces: Spaces, table: AnnotationTable, dataset: Dataset) -> Boxes:
-    """Boxes of all annotations that have one, in the given spaces."""
+    """Boxes of all annotations that have one, in the given spaces; moved there as `load_sample` moves them."""
     where = [(k, t, gid) for k, gids in enumerate(spaces.frames) for t, gid in enumerate(gids) if gid in table.rows]
+    warps = [dataset.frame(gid).to_video if spaces.video else None for _, _, gid in where]
     rows = [table.rows[gid] for _, _, gid in where]
-    counts = np.array([r.stop - r.start for r in rows], np.int64)
+    placed = place([(r, table.columns[:, r], warp) for r, warp in zip(rows, warps, strict=True)])
     row = np.concatenate([np.arange(r.start, r.stop) for r in rows]) if rows else np.empty(0, np.intp)
-    x, y, w, h = table.columns[:, row]
-    if spaces.video and rows:
-        warps = np.stack([dataset.frame(gid).to_video for _, _, gid in where])
-        x, y, w, h = _warped(np.repeat(warps, counts, axis=0), x, y, w, h)
-    space, frame = (np.repeat(np.array([p[i] for p in where], np.int64), counts) for i in (0, 1))
-    boxes = Boxes(space, frame, row, x, y, x + np.maximum(w, POINT), y + np.maximum(h, POINT))
+    space, frame = (np.array([p[i] for p in where], np.int64)[placed.frame] for i in (0, 1))
+    x0, y0 = placed.columns[:2]
+    x1, y1 = placed.far
+    boxes = Boxes(space, frame, row, x0, y0, x1, y1)
     return boxes.take(np.isfinite(boxes.area))
-
-
-def _warped(matrix: Array, x: Array, y: Array, w: Array, h: Array) -> tuple[Array, ...]:
-    """`geometry.affine.warp_boxes` with a transform, shape (n, 3, 3), for each box."""
-    (a, b, c), (d, e, f) = (matrix[:, i].T for i in (0, 1))
-    left = a * x + b * y + c + np.minimum(a * w, 0) + np.minimum(b * h, 0)
-    top = d * x + e * y + f + np.minimum(d * w, 0) + np.minimum(e * h, 0)
-    return left, top, abs(a) * w + abs(b) * h, abs(d) * w + abs(e) * h

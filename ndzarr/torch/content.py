@@ -58,8 +58,9 @@ class Content:
         -------
         image (sample, c, y, x) or (sample, t, c, y, x); valid, bool, where something is padded or missing; index
         (sample,); transform (sample, 3, 3), from sample pixels to native pixels; and, per sample, boxes (n, 4) as
-        left, top, right, bottom, labels (n,), annot_ids, track_ids and frames (n,); masks: (sample, y, x), or
-        (sample, t, y, x), of labels + 1, 0 being none, for 'semantic'; per sample (n, y, x) for 'instance'.
+        left, top, right, bottom, labels (n,), annot_ids, track_ids and frames (n,), a list where they are names; masks:
+        (sample, y, x), or (sample, t, y, x), of labels + 1, 0 being none, for 'semantic'; per sample (n, y, x) for
+        'instance'.
         """
         image = torch.from_numpy(_writable(batch["image"].values))
         out: Tensors = {"image": image if self.dtype is None else image.to(self.dtype)}
@@ -86,11 +87,7 @@ class Content:
             "track_ids": batch["track_id"].values,
             "frames": batch["frame"].values.astype(np.int64),
         }
-        return {
-            name: [torch.from_numpy(part.copy()) for part in np.split(column, stops)]
-            for name, column in columns.items()
-            if column.dtype.kind in "iuf"  # text has no tensor
-        }
+        return {name: [_tensor(part) for part in np.split(column, stops)] for name, column in columns.items()}
 
     def _masks(self, batch: xarray.Dataset) -> Any:
         dims, image = batch["image"].dims, batch["image"].shape
@@ -123,6 +120,11 @@ def _inside(detections: Any, k: int, size: tuple[int, int]) -> np.ndarray[Any, A
         shape = detections.boxes[k : k + 1].to_polygons()[0]
     mask: np.ndarray[Any, Any] = shape.to_mask(dims=size).to_c_mask().data
     return mask.astype(bool)
+
+
+def _tensor(column: np.ndarray[Any, Any]) -> Any:
+    """A column of a sample's own, as a tensor; names, which have none, as a list."""
+    return torch.from_numpy(column.copy()) if column.dtype.kind in "iuf" else column.tolist()
 
 
 def _writable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -17,7 +17,7 @@ from ndzarr.errors import OptionError
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.torch.content import Content, Masks, Tensors
 from ndzarr.torch.fetched import Fetched
-from ndzarr.torch.order import groups, shuffled
+from ndzarr.torch.order import groups, positive_size, shuffled
 
 Transform = Callable[[Tensors], Tensors]
 """Takes and returns the tensors of a sample, or of a batch."""
@@ -103,7 +103,7 @@ class CropDataset(Dataset[Tensors]):
         batch = self.batch(indices)
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
-        return Fetched(batch, self.transform)
+        return Fetched(batch, len(indices), self.transform)
 
     def batch(self, indices: Sequence[int]) -> Tensors:
         """The tensors of crops, before any transform; see `Content.tensors`."""
@@ -120,9 +120,7 @@ class LocalityBatches(Sampler[list[int]]):
     """
 
     def __init__(self, dataset: CropDataset, batch_size: int, *, seed: int = 0, drop_last: bool = False) -> None:
-        if batch_size < 1:
-            raise OptionError(f"batch_size={batch_size}: a batch holds at least 1 crop")
-        self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
+        self.batch_size, self.seed, self.drop_last = positive_size(batch_size), seed, drop_last
         self.epoch = 0
         self._group = groups(dataset.rows)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate
 
 from ndzarr.errors import OptionError
 from ndzarr.torch.content import RAGGED, Tensors
@@ -18,14 +19,16 @@ from ndzarr.torch.content import RAGGED, Tensors
 class Fetched(Sequence[Tensors]):
     """The samples of a batch; views of its tensors."""
 
-    def __init__(self, batch: Tensors, transform: Callable[[Tensors], Tensors] | None = None) -> None:
+    def __init__(self, batch: Tensors, length: int, transform: Callable[[Tensors], Tensors] | None = None) -> None:
         self.batch = batch
         """With the axis sample."""
+        self.length = length
+        """Of that axis."""
         self.transform = transform
         """What is done to each sample."""
 
     def __len__(self) -> int:
-        return len(self.batch["index"])
+        return self.length
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, slice):
@@ -44,7 +47,7 @@ def collate(samples: Sequence[Tensors]) -> Tensors:
     Samples as one batch: the `collate_fn` of a DataLoader.
 
     Tensors of one shape are stacked; boxes, labels and masks of instances, which differ in number, become lists with
-    one tensor per sample.
+    one tensor per sample.  What a transform made that is no dictionary, such as a pair, is left to torch.
 
     Raises
     ------
@@ -54,6 +57,9 @@ def collate(samples: Sequence[Tensors]) -> Tensors:
     if isinstance(samples, Fetched) and samples.transform is None:
         return samples.batch
     items = list(samples)
+    if not all(isinstance(item, dict) for item in items):
+        joined: Tensors = default_collate(items)
+        return joined
     out: Tensors = {}
     names = dict.fromkeys(name for item in items for name in item)
     for name in names:

@@ -1,16 +1,26 @@
-"""How are crops loaded by workers, epoch after epoch, and taken up again where they stopped?"""
+"""How are crops loaded by workers, epoch after epoch, and taken up again where they stopped?
+
+An iteration is one epoch, as with torch's DataLoader: one that was left early is followed by the next epoch, unless a
+state says that its rest is wanted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ndzarr.errors import OptionError
+from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.torch.content import Tensors
 from ndzarr.torch.crops import CropDataset
 from ndzarr.torch.stream import CropStream
+
+STARTS = ("fork", "spawn", "forkserver")
+"""Ways to start workers."""
+_STREAM = ("shuffle", "seed", "together", "buffer", "drop_last", "rank", "world")
+_DECIDED = ("sampler", "batch_sampler", "collate_fn", "dataset", "num_workers", "in_order")
 
 
 class Loader:
@@ -24,57 +34,66 @@ class Loader:
     def __init__(self, stream: CropStream, workers: int, **options: Any) -> None:
         self.stream = stream
         self._loader: DataLoader[Tensors] = DataLoader(stream, batch_size=None, num_workers=workers, **options)
-        self._taken = 0
         self._next = (stream.epoch, stream.first)
+        """Epoch and number of the next batch."""
+        self._chosen: tuple[int, int] | None = self._next
+        """Where the next iteration begins, if that was said."""
+        self._running: object = None
+        """What tells the iteration that is under way from earlier ones."""
 
     def __len__(self) -> int:
-        """Batches of the next iteration."""
-        return max(0, self.stream.batches - self._next[1])
+        """Batches of the iteration that is under way, else of the next."""
+        first = self.stream.first if self._running is not None else self._start()[1]
+        return max(0, self.stream.batches - first)
 
     def __iter__(self) -> Iterator[Tensors]:
-        epoch, first = self._next
+        self._running = running = object()
+        self._next = epoch, first = self._start()
+        self._chosen = None
         self.stream.begin(epoch, first)
-        self._taken = first
-        for batch in self._loader:
-            self._taken += 1
-            self._next = (epoch, self._taken) if self._taken < self.stream.batches else (epoch + 1, 0)
-            yield batch
-        self._next = (epoch + 1, 0)
+        try:
+            for taken, batch in enumerate(self._loader, first + 1):
+                self._next = (epoch, taken) if taken < self.stream.batches else (epoch + 1, 0)
+                yield batch
+                if self._running is not running:
+                    raise OptionError("another iteration over this loader has begun; make a loader for each")
+            self._next = (epoch + 1, 0)
+        finally:
+            if self._running is running:
+                self._running = None
+
+    def _start(self) -> tuple[int, int]:
+        """Where the next iteration begins: what is left of an epoch is left out, unless it was chosen."""
+        epoch, batch = self._next
+        return self._chosen or (epoch + (batch > 0), 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be this epoch, from its beginning; without it, epochs follow one another."""
-        self._next = (epoch, 0)
+        self._chosen = (epoch, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch is."""
-        epoch, batch = self._next
-        stream = self.stream
-        return {
-            "epoch": epoch,
-            "batch": batch,
-            "seed": stream.seed,
-            "batch_size": stream.batch_size,
-            "world": stream.world,
-            "targets": len(stream.crops),
-        }
+        """Where the next batch is, and what the order of crops depends on."""
+        epoch, batch = self._next if self._running is not None or self._chosen is None else self._chosen
+        return {"epoch": epoch, "batch": batch, **self.stream.depends_on}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
         """
         Go on where `state_dict` was taken.
 
         Raises
         ------
         OptionError
-            The order would be another one: seed, batch size, ranks or number of targets differ.
+            The order would be another one: seed, batch size, ranks, targets or how they are shuffled differ.
         """
-        here = self.state_dict()
-        for name in ("seed", "batch_size", "world", "targets"):
-            if state[name] != here[name]:
+        for name, ours in self.state_dict().items():
+            if name not in state:
+                raise OptionError(f"the state has no {name!r}: it was not taken by the state_dict of such a loader")
+            if name not in ("epoch", "batch") and state[name] != ours:
                 raise OptionError(
-                    f"the state was taken with {name}={state[name]}, but this loader has {name}={here[name]}; the "
+                    f"the state was taken with {name}={state[name]}, but this loader has {name}={ours}; the "
                     f"order of crops would be another one"
                 )
-        self._next = (state["epoch"], state["batch"])
+        self._chosen = (state["epoch"], state["batch"])
 
 
 def loader(
@@ -100,17 +119,28 @@ def loader(
     Raises
     ------
     OptionError
-        An option that loading in order needs for itself.
+        An option is unknown, or loading in order needs it for itself.
     """
-    ours = ("shuffle", "seed", "together", "buffer", "drop_last", "rank", "world")
-    for name in ("sampler", "batch_sampler", "collate_fn", "dataset", "num_workers", "in_order"):
-        if name in options:
-            raise OptionError(
-                f"{name}= is decided by ndzarr.torch.loader; use torch's DataLoader with CropDataset instead"
-            )
-    stream = CropStream(crops, batch_size, **{k: v for k, v in options.items() if k in ours})
-    further = {k: v for k, v in options.items() if k not in ours}
+    _check(workers, start_method, options)
+    stream = CropStream(crops, batch_size, **{k: v for k, v in options.items() if k in _STREAM})
+    further = {k: v for k, v in options.items() if k not in _STREAM}
     if workers:
         further.setdefault("multiprocessing_context", start_method)
         further.setdefault("persistent_workers", True)
     return Loader(stream, workers, **further)
+
+
+def _check(workers: int, start_method: str | None, options: Mapping[str, Any]) -> None:
+    if workers < 0:
+        raise OptionError(f"workers={workers}: 0 loads in this process, more are processes of their own")
+    if start_method is not None and start_method not in STARTS:
+        raise OptionError(f"start_method={start_method!r} is not known{did_you_mean(start_method, STARTS)}")
+    known = dict.fromkeys((*_STREAM, *inspect.signature(DataLoader).parameters))
+    allowed = [name for name in known if name not in (*_DECIDED, "batch_size")]
+    for name in options:
+        if name in _DECIDED:
+            raise OptionError(
+                f"{name}= is decided by ndzarr.torch.loader; use torch's DataLoader with CropDataset instead"
+            )
+        if name not in allowed:
+            raise OptionError(f"{name}= is no option{did_you_mean(name, allowed)}")

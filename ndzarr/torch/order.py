@@ -11,16 +11,26 @@ The order depends on seed and epoch alone, never on who reads it.  It is the two
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from operator import index
 from typing import Any
 
 import numpy as np
 
+from ndzarr.errors import OptionError
 from ndzarr.pyramid.layout import SHARD
-from ndzarr.targets.rows import Rows
+from ndzarr.targets.rows import Rows, is_missing
 
-SOURCES = ("gid", "image_id", "vidid", "video_id", "key", "aid", "annot_id")
+SOURCES = ("gid", "image_id", "vidid", "video_id", "key", "gids", "aid", "annot_id")
 """Keys that say which source a target reads; the first that it has counts."""
+TIMES = ("time_start", "time_slice", "t")
+"""Keys that say where a target begins in time; the first that it has counts."""
+SPACES = ("space_slice", "slices")
+"""Keys that hold the slices of y and x."""
+BLOCK_T = 64
+"""Frames of a block."""
 
 
 def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
@@ -36,44 +46,83 @@ def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
     -------
     A number per target, equal where source and block are, shape (n,).
     """
-    frame = rows.frame
-    columns = {name: frame[name].to_numpy() for name in frame.columns} if frame is not None else _columns(list(rows))
-    n = len(rows)
-    code = np.zeros(n, np.int64)
-    known = np.zeros(n, bool)
-    for kind, name in enumerate(SOURCES):
-        if name in columns:
-            values = columns[name]
-            here = ~known & np.array([v is not None and v == v for v in values.tolist()])
-            _, number = np.unique([str(v) for v in values[here].tolist()], return_inverse=True)
-            code[here] = number * len(SOURCES) + kind
-            known |= here
-    keys = [code]
-    for name in ("cy", "cx"):
-        if name in columns:
-            centre = np.nan_to_num(columns[name].astype(float), nan=0.0)
-            keys.append(np.floor(centre / block).astype(np.int64))
+    columns, n = _columns(rows), len(rows)
+    keys = [_sources(columns, n)]
+    for names, axis, size in ((TIMES, 0, BLOCK_T), (("cy", "y", *SPACES), 0, block), (("cx", "x", *SPACES), 1, block)):
+        begin = np.nan_to_num(_begins(columns, names, axis))
+        keys.append(np.broadcast_to(np.floor(begin / size).astype(np.int64), n))
     return np.unique(np.stack(keys, 1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _columns(targets: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-    out: dict[str, np.ndarray[Any, Any]] = {}
-    for name in (*SOURCES, "cy", "cx"):
-        if any(target.get(name) is not None for target in targets):
-            out[name] = np.array([target.get(name) for target in targets], object)
-    for name, axis in (("cy", 0), ("cx", 1)):
-        if name not in out:
-            out[name] = np.array([_centre(target, axis) for target in targets], object)
+def _columns(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
+    """The keys that count here, with a value per target, None where it has none."""
+    wanted = (*SOURCES, *TIMES, *SPACES, "cy", "cx", "y", "x")
+    frame = rows.frame
+    if frame is not None:
+        return {name: frame[name].to_numpy() for name in wanted if name in frame.columns}
+    targets = list(rows)
+    return {
+        name: _objects([target.get(name) for target in targets])
+        for name in wanted
+        if any(target.get(name) is not None for target in targets)
+    }
+
+
+def _sources(columns: Mapping[str, np.ndarray[Any, Any]], n: int) -> np.ndarray[Any, Any]:
+    """A number per source, in the order in which they come first; 0 for targets that name none."""
+    code = np.zeros(n, np.int64)
+    found: dict[Any, int] = {}
+    for name in SOURCES:
+        if name in columns and not code.all():
+            names = (None if is_missing(v) else (name, _hashable(v)) for v in columns[name].tolist())
+            more = [0 if v is None else found.setdefault(v, len(found) + 1) for v in names]
+            code = np.where(code == 0, more, code)
+    return code
+
+
+def _begins(columns: Mapping[str, np.ndarray[Any, Any]], names: Iterable[str], axis: int = 0) -> np.ndarray[Any, Any]:
+    """Where targets begin, by the first key of each that says so; NaN where none does."""
+    parts = [_numbers(columns[name], axis) for name in names if name in columns]
+    out = parts[0] if parts else np.array(np.nan)
+    for more in parts[1:]:
+        out = np.where(np.isnan(out), more, out)
     return out
 
 
-def _centre(target: Mapping[str, Any], axis: int) -> float | None:
-    """Where a window that is given by slices begins."""
-    found = target.get("yx"[axis])
-    slices = target.get("space_slice") or tuple(target.get("slices") or ())[-2:]
-    found = slices[axis] if found is None and len(slices) == 2 else found
-    start = found.start if isinstance(found, slice) else None
-    return None if start is None else float(start)
+def _numbers(values: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
+    if values.dtype.kind in "iuf":
+        return values.astype(float)
+    return np.array([_begin(v, axis) for v in values.tolist()], float)
+
+
+def _begin(value: Any, axis: int) -> float:
+    """The first position of a number, a slice, a list of positions, or of one of (y, x) slices."""
+    if isinstance(value, tuple | list | np.ndarray) and len(value):
+        value = value[-2:][axis] if isinstance(value[-1], slice) else value[0]
+    if isinstance(value, slice):
+        value = value.start or 0
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else math.nan
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | np.ndarray) else value
+
+
+def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out
+
+
+def positive_size(batch_size: int) -> int:
+    """The number of crops of a batch; raises `OptionError` unless it is a whole one of at least 1."""
+    try:
+        size = index(batch_size)
+    except TypeError as error:
+        raise OptionError(f"batch_size={batch_size!r}: expected a whole number") from error
+    if size < 1:
+        raise OptionError(f"batch_size={batch_size}: a batch holds at least 1 crop")
+    return size
 
 
 def shuffled(

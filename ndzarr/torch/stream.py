@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from binascii import crc32
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from ndzarr.errors import OptionError
 from ndzarr.torch.content import Tensors
 from ndzarr.torch.crops import CropDataset
 from ndzarr.torch.fetched import collate
-from ndzarr.torch.order import groups, shuffled
+from ndzarr.torch.order import groups, positive_size, shuffled
 
 
 class CropStream(IterableDataset[Tensors]):
@@ -46,6 +47,11 @@ class CropStream(IterableDataset[Tensors]):
         Which of how many processes this is; those of torch.distributed, if that is initialised, else 0 of 1.  All ranks
         get equally many batches: up to world - 1 batches at the end of an epoch are left out, since a rank with one
         more would wait for the others forever.
+
+    Raises
+    ------
+    OptionError
+        A number is out of range, or there are fewer batches than ranks.
     """
 
     def __init__(
@@ -61,14 +67,21 @@ class CropStream(IterableDataset[Tensors]):
         rank: int | None = None,
         world: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise OptionError(f"batch_size={batch_size}: a batch holds at least 1 crop")
-        self.crops, self.batch_size, self.shuffle, self.seed = crops, batch_size, shuffle, seed
+        self.crops, self.batch_size, self.shuffle, self.seed = crops, positive_size(batch_size), shuffle, seed
         self.together, self.buffer, self.drop_last = together, buffer, drop_last
         self.rank, self.world = _place(rank, world)
         self._group = groups(crops.rows) if shuffle else None
         # Shared memory: workers that live on see the epoch that is set here.
         self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()
+        if len(crops) and self.world > 1 and not self.batches:
+            raise OptionError(
+                f"{len(crops)} crops in batches of {batch_size} are fewer batches than the {self.world} ranks, and all "
+                f"get equally many; make batches smaller"
+            )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin.share_memory_()  # pickle copies it, unless it is that of multiprocessing
 
     @property
     def epoch(self) -> int:
@@ -83,6 +96,20 @@ class CropStream(IterableDataset[Tensors]):
     def begin(self, epoch: int, batch: int = 0) -> None:
         """Let the next iteration begin with this batch of this epoch."""
         self._begin[0], self._begin[1] = epoch, batch
+
+    @property
+    def depends_on(self) -> dict[str, int]:
+        """What the order of crops is made from, besides the epoch."""
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "world": self.world,
+            "shuffle": self.shuffle,
+            "together": self.together,
+            "buffer": self.buffer,
+            "targets": len(self.crops),
+            "groups": 0 if self._group is None else crc32(self._group.tobytes()),
+        }
 
     @property
     def batches(self) -> int:

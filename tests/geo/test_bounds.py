@@ -14,6 +14,9 @@ from ndzarr.geo.bounds import pixels
 from ndzarr.geo.crs import Crs
 from ndzarr.geo.georeference import Georeference
 
+# rasterio itself multiplies as affine 2 did.
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
 
 @pytest.mark.parametrize("kind", ["utm", "degrees", "south up", "point"])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

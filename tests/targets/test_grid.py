@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import ndzarr
 from made_datasets import WARPS, box_lists, films, images, size_lists, targets
 from ndzarr.errors import TargetError
 
@@ -202,3 +205,48 @@ def test_options_that_are_not_understood_say_what_was_expected(options, message)
 def test_a_dataset_without_images_says_so():
     with pytest.raises(TargetError, match="has no images"):
         targets(images([], [])).grid("full")
+
+
+def test_the_size_of_an_image_that_does_not_state_it_is_that_of_its_file(tmp_path):
+    Image.fromarray(np.zeros((30, 50), np.uint8)).save(tmp_path / "a.png")
+    content = images([(1, 1)], [])
+    content["images"] = [{"id": 1, "file_name": str(tmp_path / "a.png")}]
+    table = ndzarr.CocoSampler(content, tmp_path / "work").targets.grid("full")
+    assert table[["height", "width"]].to_numpy().tolist() == [[30, 50]]
+
+
+def test_windows_that_hold_too_little_data_can_be_left_out(tmp_path):
+    pixels = np.ones((20, 60), np.float32)
+    pixels[:, :20] = np.nan
+    pixels[:15, 20:40] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    content = images([(20, 60)], [(1, 1, 22, 16, 2, 2)])
+    content["images"][0]["file_name"] = str(tmp_path / "a.tif")
+    choose = ndzarr.CocoSampler(content, tmp_path / "work").targets
+    assert choose.grid((20, 20)).cx.tolist() == [10, 30, 50]
+    assert choose.grid((20, 20), valid_only=True).cx.tolist() == [30, 50]
+    assert choose.grid((20, 20), valid_only=0.5).cx.tolist() == [50]
+    assert choose.grid((20, 20), valid_only=True).valid_fraction.tolist() == [0.25, 1]
+    assert choose.positives((20, 20), valid_only=0.5, keep_borders="shift").empty
+
+
+def test_rows_of_videos_load_as_they_are(tmp_path):
+    boxes = [(g, 1, 3 * g, 5, 6, 6) for g in range(1, 5)]
+    content = films([(24, 32)], [4], boxes, [np.eye(3), [[1, 0, 2], [0, 1, 1], [0, 0, 1]]])
+    for image in content["images"]:
+        image["file_name"] = str(tmp_path / image["file_name"])
+        Image.fromarray(np.full((24, 32), image["id"], np.uint8)).save(image["file_name"])
+    sampler = ndzarr.CocoSampler(content, tmp_path / "work")
+    options = {"space": "video", "time_dims": 2}
+    for table in (
+        sampler.targets.grid((10, 12), time_overlap=1, keep_borders="pad", **options),
+        sampler.targets.positives(context=2, **options),
+        sampler.targets.positives((12, 12), cover=True, **options),
+        sampler.targets.negatives(5, (8, 6), **options),
+    ):
+        for _, row in table.iterrows():
+            sample = sampler.load_sample(row)
+            assert sample.image.shape == (2, 1, row.height, row.width)
+            assert sample.annot_id.values.tolist() == list(row.annot_ids)
+            assert sample.x.values[0] == row.cx - row.width / 2 + 0.5
+            assert sample.y.values[0] == row.cy - row.height / 2 + 0.5

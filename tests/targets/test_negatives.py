@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.room import Limit, free
-from ndzarr.targets.spaces import POINT, Boxes
+from ndzarr.targets.spaces import Boxes
 
 SOME = settings(deadline=None, max_examples=60)
+POINT = 1e-9
 CRITERIA = ["window", "annotation", "iou"]
 
 
@@ -233,10 +234,15 @@ def test_none_can_be_asked_for():
         ({"window_dims": "like_annotation"}, "did you mean 'like_annotations'"),
         ({"window_dims": (0, 5)}, "window_dims"),
         ({"window_dims": 7}, "window_dims"),
+        ({"window_dims": None}, "expected .height, width. or one of"),
+        ({"window_dims": (5.5, 5)}, "window_dims=5.5: expected a whole number"),
+        ({"n": 2.5}, "n=2.5: expected a whole number of at least 0"),
+        ({"space": "video", "time_dims": 0}, "time_dims=0"),
+        ({"time_dims": 2}, "images have no time"),
     ],
 )
 def test_options_that_are_not_understood_say_what_was_expected(options, message):
-    choose = targets(images([(20, 20)], []))
+    choose = targets(films([(20, 20)], [1], []))
     with pytest.raises((OptionError, TargetError), match=message):
         choose.negatives(**{"n": 3, "window_dims": (5, 5), **options})
 

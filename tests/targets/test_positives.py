@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import ndzarr
 from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
-from ndzarr.errors import OptionError
+from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.cover import Allowed, stab
 
 SOME = settings(deadline=None, max_examples=60)
@@ -267,13 +267,15 @@ def test_dense_images_are_covered_quickly_enough():
     [
         ({"context": 0}, "context=0"),
         ({"jitter": 2}, "jitter=2"),
-        ({"time_dims": 0}, "time_dims=0"),
+        ({"time_dims": 0}, "time_dims=0: expected a whole number"),
+        ({"window_dims": (5, 2.5)}, "window_dims=2.5: expected a whole number"),
+        ({"time_dims": 2}, "images have no time"),
         ({"cover": True}, "cover=True with window_dims=None"),
         ({"window_dims": (5, 5), "context": 2}, "both give the size"),
     ],
 )
 def test_options_that_contradict_each_other_say_so(options, message):
-    with pytest.raises(OptionError, match=message):
+    with pytest.raises((OptionError, TargetError), match=message):
         targets(images([(20, 20)], [])).positives(**options)
 
 

@@ -77,7 +77,7 @@ def test_a_kernel_takes_the_frames_nearest_to_its_moments(sampler):
     table = sampler.targets.times(kernel="-160d,-16d,0,16d,160d", main=[15])
     assert of(table) == [[5, 14, 15, 16, 25]]
     assert table.note_main.tolist() == [15]
-    table = sampler.targets.times(kernel="-1y,-2w,0,2w,1y", main="middle")
+    table = sampler.targets.times([{"vidid": 1}], kernel="-1y,-2w,0,2w,1y", main="middle")
     assert of(table) == [[1, 15, 16, 17, 30]]
     assert of(sampler.targets.times(kernel=[timedelta(days=-32), 0, "32d"], main=[10])) == [[8, 10, 12]]
     assert of(sampler.targets.times(kernel="-2f,0,3f", main=[203]), 3) == [[201, 203, 205]]

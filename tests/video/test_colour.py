@@ -1,11 +1,11 @@
 """Do the numbers in a video become the colours that they mean?"""
 
 import av
-import clips
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import clips
 import ndzarr
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -49,7 +49,9 @@ def centres(pixels):
     return pixels[:, 8::16, 8::16]
 
 
-@pytest.mark.parametrize(("pix_fmt", "depth"), [("yuv420p", 8), ("yuv444p", 8), ("yuv420p10le", 10), ("yuv444p12le", 12)])
+@pytest.mark.parametrize(
+    ("pix_fmt", "depth"), [("yuv420p", 8), ("yuv444p", 8), ("yuv420p10le", 10), ("yuv444p12le", 12)]
+)
 @pytest.mark.parametrize("extent", RANGES)
 @pytest.mark.parametrize("matrix", SPACES)
 def test_matrix_and_range_are_those_of_the_recommendations(matrix, extent, pix_fmt, depth, tmp_path):
@@ -115,7 +117,9 @@ def test_a_part_of_a_frame_has_the_pixels_of_the_whole(tmp_path):
     for k, (pix_fmt, size) in enumerate([("yuv420p", (66, 98)), ("yuv422p10le", (64, 90)), ("yuv411p", (48, 100))]):
         frame = av.VideoFrame(size[1], size[0], pix_fmt)
         for plane in frame.planes:
-            noise = rng.integers(0, 4, plane.buffer_size) if "10" in pix_fmt else rng.integers(0, 256, plane.buffer_size)
+            noise = (
+                rng.integers(0, 4, plane.buffer_size) if "10" in pix_fmt else rng.integers(0, 256, plane.buffer_size)
+            )
             plane.update(noise.astype("u1").tobytes())
         path = clips.encode(tmp_path / f"{k}.mkv", "ffv1", size=size, pix_fmt=pix_fmt, frames=[frame])
         opened = ndzarr.open(path)

@@ -3,11 +3,11 @@
 import warnings
 
 import av
-import clips
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import clips
 import ndzarr
 
 LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}

@@ -4,11 +4,11 @@ import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
-import clips
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import clips
 import ndzarr
 from ndzarr.errors import SourceError
 from ndzarr.sources.video import frames, reader

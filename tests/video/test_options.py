@@ -1,11 +1,11 @@
 """Which frames are wanted, and how large?"""
 
-import clips
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.testing import assert_array_equal
 
+import clips
 import ndzarr
 from ndzarr.cli import main
 from ndzarr.errors import OptionError, SourceError
@@ -58,7 +58,9 @@ def test_a_long_video_is_one_shard_after_another_and_zarr_reads_it(tmp_path):
     ndzarr.verify(tmp_path / "a.zarr")
 
 
-@pytest.mark.parametrize(("size", "shape"), [((32, 80), (32, 80)), (0.5, (32, 80)), ((33, 91), (33, 91)), (2, (128, 320))])
+@pytest.mark.parametrize(
+    ("size", "shape"), [((32, 80), (32, 80)), (0.5, (32, 80)), ((33, 91), (33, 91)), (2, (128, 320))]
+)
 def test_sizes(clip, size, shape, tmp_path):
     stored = ndzarr.transcode(clip, tmp_path / "a.zarr", size=size, step=10)
     assert stored.shape == (5, 3, *shape)
@@ -76,8 +78,8 @@ def test_size_is_that_of_the_upright_frame(tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"start": 3, "stop": 2}, {"start": "a"}, {"step": 0}, {"step": 1.5}, {"size": 0}, {"size": (3,)}, {"size": (0, 4)},
-        {"size": "big"}, {"stop": float("nan")},
+        {"start": 3, "stop": 2}, {"start": "a"}, {"stop": float("nan")}, {"step": 0}, {"step": 1.5},
+        {"size": 0}, {"size": (3,)}, {"size": (0, 4)}, {"size": "big"},
     ],
     ids=str,
 )  # fmt: skip
@@ -98,7 +100,7 @@ def test_images_and_arrays_have_no_such_options(tmp_path):
 
 
 def test_the_command_line_has_them_too(clip, tmp_path):
-    options = "--start 0.4 --stop 1.6 --step 4 --size y=32,x=80 --channels gray".split()
+    options = ["--start", "0.4", "--stop", "1.6", "--step", "4", "--size", "y=32,x=80", "--channels", "gray"]
     result = CliRunner().invoke(main, ["transcode", clip, "-o", str(tmp_path / "a.zarr"), *options])
     assert result.exit_code == 0, result.output
     assert ndzarr.open(tmp_path / "a.zarr").shape == (8, 1, 32, 80)

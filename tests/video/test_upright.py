@@ -1,10 +1,10 @@
 """Is a video shown the way up that its container states?"""
 
-import clips
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import clips
 import ndzarr
 from ndzarr.errors import SourceError
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import imagecodecs
 import numpy as np
@@ -55,6 +55,10 @@ _NONE, _HORIZONTAL, _FLOATING_POINT = 1, 2, 3
 _BITS = (8, 16, 32, 64)
 
 
+Part: TypeAlias = tuple[slice, slice]
+"""Rows and columns of a tile."""
+
+
 class TileError(Exception):
     """A tile cannot be decoded; whoever asked for it knows its name."""
 
@@ -77,7 +81,7 @@ class Decoder:
         """True if pixels are stored as they are."""
         return self.form.is_plain
 
-    def directly(self, data: Pixels, out: Pixels, rows: slice | None = None) -> bool:
+    def directly(self, data: Pixels, out: Pixels, part: Part | None = None) -> bool:
         """
         Decompress a tile into the output.
 
@@ -87,8 +91,9 @@ class Decoder:
             Its bytes.
         out
             Axes y, x, samples; C-contiguous.
-        rows
-            Those that are wanted: of others, the predictor is not undone.  None for all.
+        part
+            Rows and columns that are wanted, columns from the first on: of others, the predictor is not undone.  None
+            for all.
 
         Returns
         -------
@@ -106,8 +111,8 @@ class Decoder:
             return False
         if self.predictor == _HORIZONTAL:
             whole = out.view(f"u{out.itemsize}")
-            part = whole if rows is None else whole[rows]
-            imagecodecs.delta_decode(part, axis=-2, out=part)
+            wanted = whole if part is None else whole[part]
+            imagecodecs.delta_decode(wanted, axis=-2, out=wanted)
         elif self.predictor == _FLOATING_POINT:
             imagecodecs.floatpred_decode(target.view(out.dtype).reshape(out.shape), axis=-2, out=out)
         return True

@@ -15,7 +15,7 @@ import numpy as np
 
 from ndzarr.errors import DamagedError
 from ndzarr.inplace.bytefile import FileId
-from ndzarr.inplace.tiff.decode import Decoder, TileError
+from ndzarr.inplace.tiff.decode import Decoder, Part, TileError
 from ndzarr.inplace.tiff.table import TileTable
 from ndzarr.sources.base import Pixels
 from ndzarr.sources.tiff.colour import Conversion
@@ -169,7 +169,7 @@ class TileLevel:
         if self._converts is None:
             if not count:
                 return False
-            self._decode(chunk, count, out.reshape(self._tile), _rows(wanted))
+            self._decode(chunk, count, out.reshape(self._tile), _part(wanted))
             return True
         tile = np.empty(self._tile, self.decoder.form.dtype)
         if count:
@@ -179,18 +179,18 @@ class TileLevel:
         out.reshape(1, -1, 1, *self._tile[:2])[...] = self._converts(tile.transpose(2, 0, 1)[None, :, None])
         return True
 
-    def _decode(self, chunk: tuple[int, ...], count: int, tile: Pixels, rows: slice | None) -> None:
+    def _decode(self, chunk: tuple[int, ...], count: int, tile: Pixels, part: Part | None) -> None:
         start, decoder = self._table.offsets.item(chunk), self.decoder
         try:
             if decoder.plain:
-                if rows is not None:
-                    start, tile = start + rows.start * tile[0].nbytes, tile[rows]
+                if part is not None:
+                    start, tile = start + part[0].start * tile[0].nbytes, tile[part[0]]
                 self._file.read_into(start, tile.reshape(-1).view(np.uint8))
                 if decoder.form.swapped:
                     tile.byteswap(inplace=True)
                 return
             data = self._file.read(start, count)
-            if decoder.directly(data, tile, rows):
+            if decoder.directly(data, tile, part):
                 return
             decoder.by_tifffile(data, self._number(chunk), self._tables(chunk), self._inside(chunk), tile)
         except (TileError, DamagedError) as error:
@@ -241,9 +241,9 @@ def _squeezed(table: TileTable, lead: tuple[slice | int, ...]) -> TileTable:
     return TileTable(table.offsets[lead], table.counts[lead], table.tables, which)
 
 
-def _rows(wanted: tuple[slice, ...] | None) -> slice | None:
-    """Of a tile, those that hold what is wanted; None for all."""
+def _part(wanted: tuple[slice, ...] | None) -> Part | None:
+    """Of a tile, the rows that hold what is wanted, and the columns from the first to the last of it; None for all."""
     if wanted is None:
         return None
-    y = wanted[-2]
-    return slice(y.start, y.stop) if y.step is None or y.step > 0 else None
+    y, x = wanted[-2:]
+    return slice(y.start, y.stop), slice(0, x.stop)

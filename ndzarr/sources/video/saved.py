@@ -7,6 +7,7 @@ of FFmpeg, and with what an index is.  The ones that were used longest ago go fi
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -62,7 +63,7 @@ def _file(path: str) -> Path:
 
 
 def _load(file: Path) -> Index:
-    with np.load(file, allow_pickle=False) as data:
+    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as data:
         facts = json.loads(str(data["facts"]))
         return Index(
             ticks=data["ticks"],

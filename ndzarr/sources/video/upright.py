@@ -25,9 +25,9 @@ _TAGS = {
 
 def tag_of(frame: Any) -> int:
     """The orientation of a frame as EXIF's number; 1 where none is stated."""
-    stated = next((s for s in frame.side_data if getattr(s.type, "name", "") == "DISPLAYMATRIX"), None)
-    data = b"" if stated is None else bytes(stated)
-    if len(data) < 36:
+    try:
+        data = bytes(frame.side_data["DISPLAYMATRIX"])
+    except KeyError:
         return 1
     a, b, _, c, d = struct.unpack("=5i", data[:20])
     return _TAGS.get((_sign(a), _sign(b), _sign(c), _sign(d)), 1)
