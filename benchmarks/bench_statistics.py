@@ -39,7 +39,8 @@ def videos(folder: Path, number: int = 50, frames: int = 40) -> ndzarr.CocoSampl
     start = np.datetime64("2020-01-01")
     images = [
         {"id": frames * v + k + 1, "file_name": f"{v}-{k}.png", "width": 2048, "height": 2048, "video_id": v + 1,
-         "frame_index": k, "date_captured": str(start + 16 * k), "sensor_coarse": "S2" if k % 2 else "L8"}
+         "frame_index": k, "date_captured": str(start + np.timedelta64(16 * k, "D")),
+         "sensor_coarse": "S2" if k % 2 else "L8"}
         for v in range(number) for k in range(frames)
     ]  # fmt: skip
     listed = [{"id": v + 1, "name": f"v{v}", "width": 2048, "height": 2048} for v in range(number)]

@@ -1,4 +1,4 @@
-"""What do windows of videos of several assets cost, in time and in chunks?"""
+"""What do windows of videos cost, of several assets or in one container, in time and in chunks?"""
 
 from __future__ import annotations
 
@@ -97,3 +97,48 @@ class Overview:
 
     def track_decoded_bytes(self, made: tuple[dict[str, Any], Path]) -> int:
         return self.sampler.plan(OVERVIEW).explain().decoded_bytes
+
+
+class Container:
+    """Tubes of 16 x 128 x 128 pixels of a clip of H.264: transcoded, and where it lies."""
+
+    timeout = 600
+    params = ("store", "in place")
+    param_names = ("reader",)
+
+    def setup_cache(self) -> Path:
+        from benchmarks.videos import clip
+
+        folder = Path(mkdtemp(prefix="ndzarr-clip-"))
+        ndzarr.transcode(clip(folder / "clip.mp4", 300), folder / "clip.zarr")
+        return folder
+
+    def setup(self, folder: Path, reader: str) -> None:
+        from benchmarks.videos import window
+
+        self.pyramid = ndzarr.open(folder / ("clip.zarr" if reader == "store" else "clip.mp4"))
+        rng = np.random.default_rng(0)
+        self.windows = [window(*map(int, rng.integers((284, 592, 1152)))) for _ in range(5)]
+
+    def time_tubes(self, folder: Path, reader: str) -> None:
+        for one in self.windows:
+            self.pyramid.read(**one)
+
+    def track_decoded_bytes(self, folder: Path, reader: str) -> int:
+        return sum(self.pyramid.plan([one]).explain().decoded_bytes for one in self.windows)
+
+
+class Transcoding:
+    """A clip of H.264, 1280 x 720."""
+
+    timeout = 600
+
+    def setup_cache(self) -> Path:
+        from benchmarks.videos import clip
+
+        folder = Path(mkdtemp(prefix="ndzarr-clip-"))
+        clip(folder / "clip.mp4", 100)
+        return folder
+
+    def time_transcode(self, folder: Path) -> None:
+        ndzarr.transcode(folder / "clip.mp4", folder / "clip.zarr", overwrite=True)

@@ -214,8 +214,8 @@ def whole_jobs(images: Images, n: int, rounds: int, scratch: Path) -> Section:
             Line("2", "extract, part of the floor", speed[best] / limit, 0.7, True),
         ],
         [
-            f"Two workers each; median of {rounds} turns. The fastest extraction counts ({best}). dask did {len(naive)} "
-            "of the crops: da.from_zarr per image, a slice and a delayed function per crop, stacked and written by "
+            f"Two workers each; median of {rounds} turns. The fastest extraction counts ({best}). dask did {len(naive)}"
+            " of the crops: da.from_zarr per image, a slice and a delayed function per crop, stacked and written by "
             "to_zarr. ndsampler's loader reads crops into batches and writes nothing."
         ],
     )

@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     size, crops, rounds = (2048, 20, 1) if args.quick else (args.size, args.crops, args.rounds)
     warnings.simplefilter("ignore")  # rasterio's, of files without a place on earth
     print(f"{machine()}. {load()}.")
-    print(f"{size} x {size} x 3 uint8, {crops} crops of {EDGE} x {EDGE}, {rounds} rounds, medians in ms.\n")
+    print(f"{size} x {size} x 3 uint8, {crops} crops of {EDGE} x {EDGE}, {rounds} rounds, medians in ms.")
+    print(f"GDAL_CACHEMAX={args.cache or GDAL_CACHE_MB} MB; ndzarr keeps {args.cache or 0} MB of tiles.\n")
     with nullcontext(args.dir) if args.dir else tempfile.TemporaryDirectory(prefix="ndzarr-in-place-") as folder:
         source = Path(__file__).with_name("photographs.py")
         data = Data(Path(folder) / f"{size}-{version_of(source)}", size)

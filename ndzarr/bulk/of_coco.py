@@ -152,7 +152,7 @@ class CocoBulk:
         preset
             How images are encoded; see `ndzarr.transcode`.
         shard
-            Samples of a shard, and of a task; as many as make about 64 MB if left out.
+            Samples of a shard, and of a task; as many as make about 32 MB if left out.
         scheduler
             'threads' or 'processes' of this machine, a `distributed.Client`, or the address of a dask scheduler.
         workers

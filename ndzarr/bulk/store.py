@@ -1,7 +1,7 @@
 """How do extracted samples lie on disk?
 
 One Zarr v3 group that xarray opens as one Dataset.  `image` and `valid` are sharded: a sample is a chunk (large ones
-are cut), a shard holds as many samples as make about 64 MB, and is written by one task, in one go, out of pixels that
+are cut), a shard holds as many samples as make about 32 MB, and is written by one task, in one go, out of pixels that
 were read by one plan.  Columns are plain arrays, written at the end.
 """
 
@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
 from pathlib import Path
@@ -26,8 +26,9 @@ from ndzarr.pyramid.layout import Encoding, codec
 from ndzarr.pyramid.metadata import sharded_array
 from ndzarr.pyramid.shard import ShardWriter
 
-SHARD_BYTES = 64 << 20
-"""Decoded bytes of a shard of images."""
+SHARD_BYTES = 32 << 20
+"""Decoded bytes of a shard of images: buffers of up to so many are used again by the allocator of glibc, larger ones
+are returned to the system each time, which made extractions 10% slower."""
 CHUNK_BYTES = 8 << 20
 """Decoded bytes of a sample beyond which it is cut into several chunks."""
 EDGE = 512
@@ -123,7 +124,7 @@ def layout(n: int, form: Form, mask_dims: tuple[str, ...] | None, preset: str, s
     Parameters
     ----------
     shard
-        Samples per shard; as many as make about 64 MB if left out.
+        Samples per shard; as many as make about 32 MB if left out.
 
     Raises
     ------
@@ -143,12 +144,21 @@ def layout(n: int, form: Form, mask_dims: tuple[str, ...] | None, preset: str, s
     def array(name: str, dims: tuple[str, ...], dtype: np.dtype[Any], encoding: Encoding) -> ShardedArray:
         chunks = (1, *[chunk[d] for d in dims])
         number = (samples, *[ceil(lengths[d] / chunk[d]) for d in dims])
-        chain = codec(("sample", *dims), chunks, dtype, encoding)
+        chain = _quick(codec(("sample", *dims), chunks, dtype, encoding))
         return ShardedArray(name, ("sample", *dims), (n, *[lengths[d] for d in dims]), dtype, chain, number)
 
     image = array("image", form.dims, form.dtype, Encoding(preset))
     mask = None if mask_dims is None else array("valid", mask_dims, np.dtype(bool), Encoding("fast", "labels"))
     return Layout(image, mask, samples)
+
+
+def _quick(chain: ChunkCodec) -> ChunkCodec:
+    """
+    The codec, with lz4 instead of lz4hc: samples are written once and soon read, so that writing counts too.
+
+    Crops of photographs are encoded 2.7 times as quickly and take 3% more space; decoding takes the same time.
+    """
+    return replace(chain, cname="lz4", level=9) if chain.cname == "lz4hc" else chain
 
 
 def consolidate(root: Path, attributes: Mapping[str, Any]) -> None:

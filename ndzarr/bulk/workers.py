@@ -6,6 +6,7 @@ else is sent, and nothing but the number of samples comes back.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -76,7 +77,7 @@ class _Local:
         pool: Executor = ThreadPoolExecutor(self._n, thread_name_prefix="ndzarr-extract")
         if self._kind == "processes":
             pool.shutdown()
-            pool = ProcessPoolExecutor(self._n)
+            pool = ProcessPoolExecutor(self._n, initializer=gc.freeze)  # what was inherited is no garbage
         try:
             jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
             for job in as_completed(jobs):
@@ -102,7 +103,7 @@ class _Cluster:
 
         jobs = [self._client.submit(task, folder, k, pure=False, retries=RETRIES) for k in numbers]
         try:
-            for job in distributed.as_completed(jobs):
+            for job in distributed.as_completed(jobs, loop=self._client.loop):
                 yield job.result()
         finally:
             self._client.cancel(jobs)

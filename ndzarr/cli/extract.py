@@ -56,11 +56,11 @@ Examples:
               help="Leave out annotations of which less is in the window.")  # fmt: skip
 @click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="How pixels are encoded.")
 @click.option("--workdir", metavar="DIR", help="Where pyramids are kept; default: the user's cache directory.")
-@click.option("--scheduler", default="threads", show_default=True, metavar="threads|processes|ADDRESS",
+@click.option("--scheduler", default="processes", show_default=True, metavar="threads|processes|ADDRESS",
               help="Where it runs; ADDRESS is that of a dask scheduler.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), metavar="N",
               help="Threads or processes; default: one per processor.")  # fmt: skip
-@click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Samples per shard; default: about 64 MB.")
+@click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Samples per shard; default: about 32 MB.")
 @click.option("--overwrite", is_flag=True, help="Replace STORE if it exists, once the new one is complete.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(

@@ -152,7 +152,8 @@ def _predictor(name: str, compression: str, dtype: np.dtype[Any], classes: bool)
     packs = compression in ("lzw", "deflate", "zstd")
     fitting = "horizontal" if dtype.kind in "iu" else "float" if dtype.kind == "f" else "none"
     if name == "auto":
-        return PREDICTORS[fitting] if packs and not classes else 1
+        # libtiff before 4.4 takes no differences of 64-bit integers.
+        return PREDICTORS[fitting] if packs and not classes and (dtype.kind == "f" or dtype.itemsize < 8) else 1
     if name not in PREDICTORS:
         raise OptionError(f"predictor={name!r} is not known{did_you_mean(name, ('auto', *PREDICTORS))}")
     if name != "none" and (not packs or name != fitting):

@@ -66,9 +66,10 @@ class GeoKeys:
     @property
     def epsg(self) -> int | None:
         """The EPSG code of the horizontal system, if it has one."""
-        if self.values.get(MODEL) == 1 or PROJECTED in self.values:
+        model = self.values.get(MODEL)
+        if model == 1 or (model != 2 and PROJECTED in self.values):
             return self.integer(PROJECTED)
-        return self.integer(GEOGRAPHIC)
+        return self.integer(GEOGRAPHIC) if model in (2, None) else None
 
     @property
     def metres(self) -> float | None:

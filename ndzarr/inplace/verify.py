@@ -51,7 +51,7 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     (True, 2, 5, 8)
     """
     name = os.fspath(path)
-    if "://" in name or file_kind(name) is None:
+    if "://" in name or file_kind(name) != "TIFF":
         return verify_store(path, progress, threads)
     try:
         pyramid = open_file(name, Reading())

@@ -1,7 +1,7 @@
 """What does a transcoder need to know about a source of pixels?
 
 A `Source` is anything whose pixels can be read in pieces: an image file, a TIFF with tiles or strips,
-an array, later a video.  Its axes are always in the order t c z y x; `c`, `y` and `x` are always
+an array, a video.  Its axes are always in the order t c z y x; `c`, `y` and `x` are always
 there, `t` and `z` only where the data has them.  Colour is already explicit: palettes are expanded,
 and `channels` names what each plane is.
 """

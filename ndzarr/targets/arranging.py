@@ -41,8 +41,8 @@ class Arranging(Indexed):
         >>> import ndzarr, pandas
         >>> targets = ndzarr.CocoSampler({"images": []}).targets
         >>> table = pandas.DataFrame({"gid": [1, 1, 1, 2], "kind": ["a", "a", "a", "b"]})
-        >>> targets.balanced(table, by="kind", n=6).kind.value_counts().to_dict()
-        {'a': 3, 'b': 3}
+        >>> sorted(targets.balanced(table, by="kind", n=6).kind)
+        ['a', 'a', 'a', 'b', 'b', 'b']
         """
         from ndzarr.targets.balance import balanced
 

@@ -94,15 +94,20 @@ def seconds(sampler: CocoSampler, vidid: Any) -> np.ndarray[Any, Any] | None:
     """
     When each frame of a video was taken, in seconds after the first one.
 
-    From the dates of the frames; else, where the video states `fps` (or `framerate`), from the frames' indices; else
-    None.
+    From the dates of the frames; from the file whose frames they are; else, where the video states `fps` (or
+    `framerate`), from the frames' indices; else None.
     """
     frames = [sampler.frame(gid) for gid in sampler._dataset.video_frames(vidid)]
     if all(f.time is not None for f in frames):
         dates = np.array([f.time for f in frames], "datetime64[ns]")
         return np.asarray((dates - dates[0]) / np.timedelta64(1, "s"))
+    files = {a.path: a for f in frames for a in f.assets[:1] if a.clock is not None}
+    if len(files) < len(frames):  # a file for each frame says nothing of when they were shown
+        for asset in files.values():
+            sampler.pyramid(asset)
+    shown = [f.seconds for f in frames]
+    if None not in shown:
+        return np.array(shown, float) - float(shown[0] or 0.0)
     video = sampler.dset.index.videos[vidid]
     rate = video.get("fps") or video.get("framerate")
-    if rate:
-        return np.array([f.index for f in frames], float) / float(rate)
-    return None
+    return np.array([f.index for f in frames], float) / float(rate) if rate else None

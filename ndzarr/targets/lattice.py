@@ -102,10 +102,7 @@ def axis(name: str, lengths: Array, size: Any, overlap: Any, borders: str) -> Ax
     size = whole(name, size)
     stride = size - _pixels(name, size, overlap)
     beyond = lengths - size
-    if borders == "drop":
-        count = np.maximum(beyond // stride + 1, 0)
-    else:
-        count = np.maximum(-(-beyond // stride), 0) + 1
+    count = np.maximum(beyond // stride + 1, 0) if borders == "drop" else np.maximum(-(-beyond // stride), 0) + 1
     return Axis(lengths, np.full_like(lengths, size), np.full_like(lengths, stride), count, borders)
 
 

@@ -6,7 +6,7 @@ frame is the main one; `nearest` decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -42,8 +42,10 @@ class Windows:
     """x0, y0, x1, y1; shape (row, 4); None for the whole video."""
     size: Array
     """(height, width) of each video."""
-    main: list[Any] | None
-    """Image of each row; None where a row has none."""
+    main: Array | None
+    """Image of each row, as a position in `codes`, -1 where it has none; None where no row has one."""
+    codes: Mapping[Any, int]
+    """Image id to its position."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,10 +155,11 @@ class Picker:
         every = np.arange(len(rows))
         wanted = self.main
         if wanted is None and windows.main is not None:
-            where = {g: k for k, g in enumerate(gids)}
-            own = np.array([where.get(windows.main[r], -1) for r in rows.tolist()], np.int64)
-            keep = own >= 0
-            keep[keep] = allowed[own[keep]]
+            codes = np.array([windows.codes.get(g, -2) for g in gids], np.int64)
+            order = np.argsort(codes, kind="stable")
+            place = np.minimum(np.searchsorted(codes[order], windows.main[rows]), len(codes) - 1)
+            own = order[place]
+            keep = (codes[own] == windows.main[rows]) & allowed[own]
             return every[keep], own[keep]
         if wanted is None and (self.plan.follow or self.plan.method == "spread"):
             return every, None if self.plan.follow else np.full(len(rows), -1)

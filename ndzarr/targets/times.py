@@ -127,7 +127,7 @@ def _windows(sampler: CocoSampler, table: Targets | Rows | None) -> Windows:
         vidids = tuple(v for v in sampler.dset.index.videos if len(frames[v]))
         bare = as_table(pandas.DataFrame({"vidid": list(vidids)}))
         found = footprints(sampler, bare)
-        return Windows(bare[[]], vidids, np.arange(len(vidids)), None, found.size, None)
+        return Windows(bare[[]], vidids, np.arange(len(vidids)), None, found.size, None, {})
     given = as_table(table)
     found = footprints(sampler, given)
     common = in_common(sampler, found)
@@ -139,14 +139,14 @@ def _windows(sampler: CocoSampler, table: Targets | Rows | None) -> Windows:
     own = np.full(len(found), -1, np.int64)
     own[found.row] = found.frame
     images = ~found.video
-    main = [found.gids[f] if i else None for f, i in zip(own.tolist(), images.tolist(), strict=True)]
+    main = np.where(images, own, -1) if images.any() else None
     places = {"gid", "gids", "vidid", "image_id", "image_ids", "video_id", "annot_id", "cx", "cy", "width", "height"}
     kept = given.drop(columns=[c for c in given if c in {*places, *UNUSUAL} or str(c).startswith("time_")])
     if "aid" in given and "annot_ids" not in given:
         kept = kept.assign(annot_ids=[[a] if a == a and a is not None else None for a in given["aid"].tolist()])
-    size = common.sizes(sampler)
+    size, codes = common.sizes(sampler), {gid: k for k, gid in enumerate(found.gids)}
     vidids = tuple(ident for _, ident in common.spaces)
-    return Windows(kept, vidids, common.space, common.box, size, main if images.any() else None)
+    return Windows(kept, vidids, common.space, common.box, size, main, codes)
 
 
 def _result(windows: Windows, plan: Way, judged: bool, parts: Sequence[Picked]) -> pandas.DataFrame:
@@ -162,11 +162,18 @@ def _result(windows: Windows, plan: Way, judged: bool, parts: Sequence[Picked]) 
         x0, y0, x1, y1 = windows.box[row].T
         columns |= {"cx": (x0 + x1) / 2, "cy": (y0 + y1) / 2, "width": x1 - x0, "height": y1 - y0}
     if any((p.main >= 0).any() for p in parts):
-        columns["note_main"] = _objects([p.gids[k] if k >= 0 else None for p in parts for k in p.main.tolist()])[order]
+        columns["note_main"] = np.concatenate([_named(p.main, p.gids) for p in parts])[order]
     if judged:
         columns["quality"] = np.concatenate([p.quality for p in parts])[order] if parts else np.empty(0)
     kept = windows.table.iloc[row].reset_index(drop=True)
     return kept.drop(columns=[c for c in columns if c in kept]).assign(**columns).infer_objects()
+
+
+def _named(positions: Array, gids: Array) -> Array:
+    """Image ids; None for -1."""
+    out = gids[np.maximum(positions, 0)]
+    out[positions < 0] = None
+    return out
 
 
 def _objects(values: Sequence[Any]) -> Array:
@@ -182,7 +189,7 @@ def _pick_lists(parts: Sequence[Picked], order: Array) -> Array:
             lists += p.gids[p.frames].tolist()
         else:
             lists += [p.gids[f[f >= 0]].tolist() for f in p.frames]
-    return _objects([lists[k] for k in order.tolist()]) if lists else np.empty(0, object)
+    return _objects(lists)[order]
 
 
 def _time_columns(frames: Array, plan: Way) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
-import numpy as np
-
 from ndzarr.errors import TargetError
 from ndzarr.targets.spaces import Array, Boxes
 

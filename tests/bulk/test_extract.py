@@ -238,16 +238,6 @@ def test_progress_says_first_how_much_memory_it_takes(mixed, table, tmp_path, ca
     assert said.startswith("extracting 40 samples of 3 x 24 x 32 uint8 into 4 shards; memory: 2 workers x ")
 
 
-@pytest.fixture
-def cluster():
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
 @pytest.mark.slow
 def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table, tmp_path, cluster, monkeypatch):
     dest = tmp_path / "crops.zarr"

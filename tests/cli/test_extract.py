@@ -13,6 +13,8 @@ from PIL import Image
 import ndzarr
 from pictures import photo
 
+THREADS = ["--scheduler", "threads"]  # this process has threads, and should not fork
+
 
 @pytest.fixture
 def dataset(folder):
@@ -34,7 +36,8 @@ def dataset(folder):
 
 
 def extract(run, *args, code=0):
-    return run("extract", "data.kwcoco.json", "-o", "out.zarr", "--workdir", "work", *args, code=code)
+    where = [] if "--scheduler" in args else THREADS
+    return run("extract", "data.kwcoco.json", "-o", "out.zarr", "--workdir", "work", *where, *args, code=code)
 
 
 def opened():
@@ -93,6 +96,16 @@ def test_what_is_wrong_is_said_in_one_line(run, dataset, folder, args, code, mes
     assert code == 2 or done.err.count("\n") <= 2
 
 
+def test_processes_do_the_work_unless_asked_otherwise(shell, dataset):
+    with shell(
+        "extract", "data.kwcoco.json", "--targets", "grid:100", "-o", "out.zarr", "--workdir", "work"
+    ) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.startswith("wrote out.zarr")
+    np.testing.assert_array_equal(opened().image, dataset.load_batch(dataset.targets.grid((100, 100))).image)
+
+
 def test_an_existing_store_is_not_replaced_unasked(run, dataset):
     extract(run, "--targets", "grid:200", "-q")
     assert "--overwrite" in extract(run, "--targets", "grid:100", code=1).err
@@ -113,7 +126,7 @@ job.Job.do = do
 """
     (folder / "sitecustomize.py").write_text(slow)
     args = ["extract", "data.kwcoco.json", "--targets", "grid:50", "--shard", "4", "--workers", "1",
-            "--workdir", "work", "-o", "out.zarr"]  # fmt: skip
+            "--workdir", "work", "-o", "out.zarr", *THREADS]  # fmt: skip
     with shell(*args) as process:
         assert process.stdout.readline() == "third\n"
         process.send_signal(signal.SIGINT)

@@ -14,6 +14,8 @@ from rasterio.crs import CRS
 
 import ndzarr
 from geo_helpers import GCPS, KINDS, equal_transforms
+from ndzarr.geo.crs import Crs
+from ndzarr.geo.geokeys import GeoKeys
 from validate import validate_multiscales
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -99,6 +101,15 @@ def test_damaged_keys_cost_the_reference_system_and_nothing_else(tmp_path, keys)
     assert pyr.window().x[0] == 500005
     with rasterio.open(ndzarr.export_cog(pyr, tmp_path / "out.tif")) as file:
         assert tuple(file.transform)[:6] == (10, 0, 5e5, 0, -10, 46e5)
+
+
+def test_a_geographic_base_is_not_taken_for_the_projected_system_itself():
+    pyproj = pytest.importorskip("pyproj")
+    text = f"ESRI PE String = {pyproj.CRS('ESRI:54009').to_wkt('WKT1_ESRI')}|"
+    entries = (1024, 0, 1, 32767, 1025, 0, 1, 1, 2048, 0, 1, 4326, 3073, 34737, len(text), 0)  # as GDAL 3.8 has it
+    crs = Crs(keys=GeoKeys((1, 1, 0, 4, *entries), (), text))
+    assert crs.keys.epsg is None
+    assert "Mollweide" in crs.text()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 import ndzarr
 from ndzarr.errors import OptionError, TargetError
+from ndzarr.targets import bar as bar_module
 from ndzarr.targets import tally as tally_module
 from ndzarr.targets.running import Running, of_windows
 from ndzarr.targets.statistics import Statistics
@@ -303,3 +304,12 @@ def test_merged_moments_are_those_of_the_whole(parts):
         assert run.mean == pytest.approx(values.mean(), rel=1e-12)
         assert run.squares / run.count == pytest.approx(values.var(), rel=1e-6, abs=1e-6)
         assert (run.least, run.greatest) == (values.min(), values.max())
+
+
+def test_a_bar_is_shown_only_for_what_takes_long(capsys, monkeypatch):
+    for delay, progress, shown in [(60.0, True, False), (-1.0, True, True), (-1.0, False, False)]:
+        monkeypatch.setattr(bar_module, "DELAY", delay)
+        with bar_module.bar(3, "counting", "sheep", progress) as advance:
+            advance()
+            advance(2)
+        assert ("counting" in capsys.readouterr().err) == shown

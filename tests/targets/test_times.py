@@ -39,9 +39,16 @@ def sampler(tmp_path_factory):
         pixels = rng.integers(1, 99, (32, 40), dtype=np.uint8)
         if k in (4, 11, 12):
             pixels[:, :20] = 0  # half of the frame is clouds
-        frame(k + 1, 1, k, pixels, date_captured=str(start + 16 * k), warp_img_to_vid={"offset": [k % 3, 0]})
+        frame(
+            k + 1,
+            1,
+            k,
+            pixels,
+            date_captured=str(start + np.timedelta64(16 * k, "D")),
+            warp_img_to_vid={"offset": [k % 3, 0]},
+        )
     for k in range(3):
-        frame(101 + k, 2, k, np.ones((32, 40), np.uint8), date_captured=str(start + 40 * k))
+        frame(101 + k, 2, k, np.ones((32, 40), np.uint8), date_captured=str(start + np.timedelta64(40 * k, "D")))
     for k in range(5):
         frame(201 + k, 3, k, np.ones((32, 40), np.uint8))
     frame(300, None, 0, np.ones((32, 40), np.uint8))
@@ -278,3 +285,25 @@ def test_choices_keep_their_promises(frames, slots, seed, with_quality, least):
         free = main < 0
         gaps = np.abs(moments[there][None] - wanted[free])
         assert np.abs(moments[chosen[free, 0]] - wanted[free, 0]) == pytest.approx(gaps.min(axis=1))
+
+
+def test_frames_of_a_video_file_have_its_seconds(tmp_path):
+    pytest.importorskip("av")
+    from clips import encode
+
+    encode(tmp_path / "clip.mkv", "mpeg4", 12, ticks=[0, 40, 80, 500, 540, 580, 1000, 1040, 1080, 1500, 1540, 1580])
+    video = {"id": 1, "name": "clip", "file_name": str(tmp_path / "clip.mkv"), "width": 160, "height": 64}
+    images = [{"id": k + 1, "name": str(k), "file_name": None, "video_id": 1, "frame_index": k, "width": 160,
+               "height": 64} for k in range(12)]  # fmt: skip
+    sampler = ndzarr.CocoSampler({"videos": [video], "images": images}, tmp_path)
+    table = sampler.targets.times(kernel="-0.5s,0,0.5s", main=[5])
+    assert of(table) == [[2, 5, 8]]
+    assert sampler.load_sample(table.iloc[0]).t.values == pytest.approx([0.04, 0.54, 1.04])
+
+
+def test_frames_without_dates_use_the_rate_of_their_video(tmp_path):
+    images = [{"id": k + 1, "file_name": f"{k}.png", "video_id": 1, "frame_index": 2 * k, "width": 9, "height": 9}
+              for k in range(9)]  # fmt: skip
+    content = {"videos": [{"id": 1, "name": "v", "fps": 10, "width": 9, "height": 9}], "images": images}
+    table = ndzarr.CocoSampler(content, tmp_path).targets.times(kernel="-400ms,0,200ms", main=[5])
+    assert of(table) == [[3, 5, 6]]

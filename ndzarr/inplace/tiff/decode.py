@@ -12,6 +12,7 @@ All give what tifffile gives, to the bit.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -39,6 +40,19 @@ def _lzw(data: Pixels, out: Pixels) -> Pixels:
     return out
 
 
+def _zstd_beginning(data: Pixels, out: Pixels) -> Pixels:
+    """Decompress as much of a Zstandard frame as fits the output."""
+    decompressor = getattr(_LOCAL, "decompressor", None)
+    if decompressor is None:
+        import zstandard
+
+        decompressor = _LOCAL.decompressor = zstandard.ZstdDecompressor()
+    found: int = decompressor.stream_reader(data.data).readinto(out.data)
+    return out[:found]
+
+
+_LOCAL = threading.local()
+"""A decompressor per thread, as they must not be shared."""
 _LZW_START = 8 + 2 + 9 * 12 + 4
 """Bytes of such a header."""
 _DECOMPRESS: Mapping[int, Callable[..., Any]] = {
@@ -50,6 +64,8 @@ _DECOMPRESS: Mapping[int, Callable[..., Any]] = {
     50000: imagecodecs.zstd_decode,
 }
 """Compressions (tag 259) that give bytes, and take `out`."""
+_BEGINNING: Mapping[int, Callable[..., Any]] = {5: _lzw, 34926: _zstd_beginning, 50000: _zstd_beginning}
+"""Those of which the beginning can be decompressed alone; deflate's checksum needs all of it."""
 _NONE, _HORIZONTAL, _FLOATING_POINT = 1, 2, 3
 """Predictors (tag 317)."""
 _BITS = (8, 16, 32, 64)
@@ -73,6 +89,8 @@ class Decoder:
     """Of the compression."""
     decompress: Callable[..., Any] | None
     """Of a compression that gives bytes which are pixels, up to the predictor; None if tifffile decodes."""
+    beginning: Callable[..., Any] | None
+    """The same for the first rows of a tile alone, where that takes less time."""
     predictor: int
     """Tag 317, if `decompress` is there."""
 
@@ -92,8 +110,7 @@ class Decoder:
         out
             Axes y, x, samples; C-contiguous.
         part
-            Rows and columns that are wanted, columns from the first on: of others, the predictor is not undone.  None
-            for all.
+            Rows and columns that are wanted, columns from the first on.  Others may be left as they are; None for all.
 
         Returns
         -------
@@ -104,8 +121,12 @@ class Decoder:
             return False
         flat = out.reshape(-1).view(np.uint8)
         target = buffer("tile", flat.size) if self.predictor == _FLOATING_POINT else flat
+        decompress = self.decompress
+        if part is not None and self.beginning is not None and part[0].stop < len(out):
+            target = target[: part[0].stop * out[0].nbytes]
+            decompress = self.beginning
         try:
-            if self.decompress(data, out=target).size != flat.size:
+            if decompress(data, out=target).size != target.size:
                 return False
         except Exception:  # each codec has errors of its own
             return False
@@ -114,7 +135,8 @@ class Decoder:
             wanted = whole if part is None else whole[part]
             imagecodecs.delta_decode(wanted, axis=-2, out=wanted)
         elif self.predictor == _FLOATING_POINT:
-            imagecodecs.floatpred_decode(target.view(out.dtype).reshape(out.shape), axis=-2, out=out)
+            rows = out[: target.size // out[0].nbytes]
+            imagecodecs.floatpred_decode(target.view(out.dtype).reshape(rows.shape), axis=-2, out=rows)
         return True
 
     def by_tifffile(
@@ -178,7 +200,8 @@ def decoder(page: Any, form: FrameFormat) -> Decoder:
         and not page.is_subsampled
         and _is_one_format(page)
     )
-    return Decoder(form, name, decompress if usual else None, predictor)
+    beginning = _BEGINNING.get(int(page.compression)) if usual else None
+    return Decoder(form, name, decompress if usual else None, beginning, predictor)
 
 
 def _is_native(page: Any) -> bool:

@@ -66,6 +66,7 @@ class TileLevel:
         "_converts",
         "_file",
         "_fill",
+        "_id",
         "_lead",
         "_level",
         "_table",
@@ -108,12 +109,14 @@ class TileLevel:
         lengths = {"y": height, "x": width, "c": samples}
         if colour.convert is not None and colour.whole:
             lengths["c"] = len(colour.channels)
-        self._file, self._level, self._table, self.decoder = file, level, table, decoder
+        self._file, self._level, self.decoder = file, level, decoder
         self._lead = tuple(slice(None) if d in dims else 0 for d in "tczyx")
         self._table = _squeezed(table, self._lead)
         self._tile = height, width, samples
         self._converts = colour.convert
         self._fill = form.dtype.type(fill)
+        # The fill value as text: NaN is not equal to itself.
+        self._id = file, level, colour.convert is not None, repr(self._fill)
         self.shape, self.dtype = shape, colour.dtype
         self.chunks = tuple(lengths.get(d, 1) for d in dims)
         self.fill = self._fill if colour.convert is None else self.dtype.type(0)
@@ -144,7 +147,7 @@ class TileLevel:
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """What identifies a tile in caches; it changes when the file does."""
-        return (self._file, self._level, self._converts is not None, self._fill.item(), chunk)
+        return self._id, chunk
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
         """Bytes of a tile, 0 if it is not in the file."""

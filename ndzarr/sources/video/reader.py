@@ -48,6 +48,7 @@ class FrameReader:
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._bytes = 0
         self._threaded = True
+        self._missing: set[int] = set()
 
     def visit(self, frames: Sequence[int], see: Callable[[int, Any], object]) -> None:
         """
@@ -96,25 +97,30 @@ class FrameReader:
         held = self._kept.get(frame)
         if held is not None:
             return held
-        start = self.index.start_of(frame) if self.index.mapped else -1
-        first = int(self.index.starts[0][start]) if start >= 0 else 0
-        if not (0 <= self._at <= frame and first <= self._at + AHEAD):
-            self._go(start)
-        while True:
-            found = self._advance(frame)
-            if found is not None:
+        if frame not in self._missing:
+            start = self.index.start_of(frame) if self.index.mapped else -1
+            first = int(self.index.starts[0][start]) if start >= 0 else 0
+            goes_on = 0 <= self._at <= frame and first <= self._at + AHEAD
+            if goes_on and (found := self._advance(frame)) is not None:
                 return found
-            if start >= 0:
-                start = start // 2 if start > 1 else start - 1
-            elif self._threaded:
-                self._threaded = False  # a packet does not decode: find out which
-            else:
-                break
-            self._go(start)
+            for place in _places(start):
+                if (found := self._from(place, frame)) is not None:
+                    return found
+            self._missing.add(frame)
         raise SourceError(
             f"{self.path}: frame {frame}, at {self.index.times[frame]:g} s, does not decode: the file is damaged "
             f"there; ndzarr.transcode keeps every frame that does"
         )
+
+    def _from(self, place: int, frame: int) -> Any:
+        """Decode a frame from a key; a second time, frame by frame, if a packet on the way does not decode."""
+        threaded = self._threaded
+        self._go(place)
+        found = self._advance(frame)
+        if found is None and threaded != self._threaded:
+            self._go(place)
+            found = self._advance(frame)
+        return found
 
     def _go(self, start: int) -> None:
         """Let the decoder begin at a key, by its position in `starts`; -1 for the beginning of the file."""
@@ -145,6 +151,7 @@ class FrameReader:
                     return None
         except ThreadsFailed:
             self._stop()
+            self._threaded = False
             return None
         self._at = -1
         return None
@@ -157,6 +164,14 @@ class FrameReader:
         while self._bytes > KEPT_BYTES and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= _size(oldest)
+
+
+def _places(start: int) -> Iterator[int]:
+    """Where to begin, as positions in `Index.starts`: the last key, earlier ones, -1 for the beginning of the file."""
+    for back in (0, 1, 2, 8):
+        if start >= back:
+            yield start - back
+    yield -1
 
 
 def _size(frame: Any) -> int:

@@ -192,6 +192,52 @@ def test_cogs_of_gdal_are_read_as_gdal_reads_them_level_by_level(
         assert np.array_equal(pyramid.read(k), through_gdal(path, overview=k - 1))
 
 
+FRAMES = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">
+<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="413" SizeY="301" SizeC="3" SizeZ="1" SizeT="2">
+<Channel ID="Channel:0:0" SamplesPerPixel="3"/><TiffData IFD="0" FirstT="0" PlaneCount="1"/>
+<TiffData IFD="1" FirstT="1" PlaneCount="1"/></Pixels></Image></OME>"""
+
+
+def test_jpegs_with_tables_of_their_own_in_each_frame(picture, gdal, tmp_path):
+    tiles, tables = [], []
+    for quality in (30, 95):
+        path = gdal(tmp_path / f"{quality}.tif", np.moveaxis(picture, -1, 0), COMPRESS="JPEG", QUALITY=quality)
+        assert check(path).channels == ("r", "g", "b")
+        with tifffile.TiffFile(path) as tif:
+            page = tif.pages[0]
+            tiles.append(_encoded(tif, page))
+            tables.append(page.jpegtables)
+    assert tables[0] != tables[1]
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=False) as tif:
+        for encoded, table in zip(tiles, tables, strict=True):
+            tif.write(
+                iter(encoded),
+                shape=picture.shape,
+                dtype="u1",
+                tile=(512, 512),
+                photometric="ycbcr",
+                subsampling=(2, 2),
+                compression="jpeg",
+                extratags=[(347, 7, len(table), table, True)],
+                description=FRAMES,
+                metadata=None,
+            )
+    pyramid = check(tmp_path / "a.ome.tif")
+    assert pyramid.shape == (2, 3, 301, 413)
+    for frame, quality in enumerate((30, 95)):
+        assert np.array_equal(pyramid.read(t=[frame])[0], ndzarr.open(tmp_path / f"{quality}.tif").read())
+
+
+def _encoded(tif, page) -> list[bytes]:
+    """Bytes of each tile."""
+    found = []
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        tif.filehandle.seek(offset)
+        found.append(tif.filehandle.read(count))
+    return found
+
+
 def test_masks_of_gdal_are_left_out_here_and_in_transcoding(picture, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     path = tmp_path / "a.tif"

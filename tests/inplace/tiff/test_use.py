@@ -96,6 +96,15 @@ def test_decoded_tiles_are_kept_if_asked(path):
     assert (pyramid.cache.hits, pyramid.cache.misses) == (12, 12)
 
 
+def test_tiles_of_a_file_whose_missing_data_are_nan_are_kept_too(tmp_path):
+    pixels = np.full((64, 64), np.nan, "f4")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(32, 32), extratags=[(42113, 2, 0, "nan", True)])
+    pyramid = ndzarr.open(tmp_path / "a.tif", cache_bytes=1 << 20)
+    for _ in range(2):
+        pyramid.read()
+    assert (pyramid.cache.hits, pyramid.cache.misses) == (4, 4)
+
+
 def test_threads_read_one_pyramid(path):
     pyramid, wrong = ndzarr.open(path), []
 
