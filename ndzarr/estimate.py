@@ -70,7 +70,7 @@ def estimate(source: Source, encoding: Encoding | None = None, windows: int = WI
             layouts[preset] = level_shapes(source, options)
         except OptionError:  # jpeg holds photographs only
             continue
-    reduce = reducer(source.dtype, given.kind, source.nodata)
+    reduce = reducer(source.dtype, given.kind, source.nodata, "z" in given.reduce and "z" in source.dims)
     found: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}
     for window in _spread(source, next(iter(layouts.values()))[0], windows):
         pixels = source.read(window)
@@ -99,7 +99,7 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
 
 def _cost(pixels: np.ndarray[Any, Any], levels: Sequence[LevelShape], reduce: Reducer) -> tuple[float, float]:
     """Bytes per pixel of a window, and of its halves."""
-    halves = reduce(pixels, 1) if pixels.dtype.kind != "b" else pixels[..., ::2, ::2]
+    halves = reduce(pixels, 1)
     return _bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[-1 if len(levels) < 2 else 1])
 
 

@@ -28,6 +28,7 @@ from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import reducer
 from ndzarr.pyramid.volume import halve
 from ndzarr.pyramid.writer import PyramidWriter
+from ndzarr.sources.sequence import SequenceSource
 from ndzarr.sources.source import Source
 from ndzarr.streaming import as_stream, write_stream
 
@@ -181,7 +182,8 @@ def write_pyramid(
     def reduce(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
         return plain(image, level + number)
 
-    with publishing(dest, overwrite) as work, _bar(source, progress) as bar:
+    halved = levels[:-1] if volume else []
+    with publishing(dest, overwrite) as work, _bar(source, progress, halved) as bar:
         if stream is not None:
             frame = stream.expected_shape[1:]
             levels = write_stream(
@@ -199,8 +201,8 @@ def write_pyramid(
                     bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
                 writer.finish()
         if volume:
-            halve(work, levels, reduce, workers)
-        _refuse_changed(origin)
+            halve(work, levels, reduce, workers, bar.update)
+        _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
         metadata.write(work, about, levels, [limits] * len(source.channels))
@@ -230,8 +232,10 @@ def identity(name: str) -> dict[str, Any]:
     return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _refuse_changed(origin: Mapping[str, Any]) -> None:
+def _refuse_changed(source: Source, origin: Mapping[str, Any]) -> None:
     """Raise `SourceError` if a file is there whose identity is another by now."""
+    if isinstance(source, SequenceSource):
+        source.refuse_changed()
     now = identity(origin["path"]) if origin else {}
     if any(now[key] != origin[key] for key in now):
         raise SourceError(f"{origin['path']}: was changed while it was read; transcode it once it is complete")
@@ -293,13 +297,14 @@ class _NoBar:
         """Show nothing."""
 
 
-def _bar(source: Source, progress: bool) -> Any:
+def _bar(source: Source, progress: bool, halved: Sequence[LevelShape]) -> Any:
+    """A bar that counts the rows of the source, and those of levels that are read again to be halved."""
     if not progress:
         return _NoBar()
     from tqdm.auto import tqdm
 
     stream = as_stream(source)
     shape = source.shape if stream is None else stream.expected_shape
-    total = prod(shape) // max(1, shape[-1]) or None
+    total = sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
     name = os.path.basename(source.name)
     return tqdm(total=total, unit="row", unit_scale=True, desc=name, leave=False, delay=1)

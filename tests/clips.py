@@ -126,7 +126,7 @@ def converted(frame: av.VideoFrame, to: str | None = None) -> np.ndarray[Any, An
     """
     depth = max(c.bits for c in frame.format.components)
     gray, alpha = len(frame.format.components) == 1, any(c.is_alpha for c in frame.format.components)
-    to = to or ("gray" if gray else "gbrap" if alpha else "gbrp") + (f"{depth}le" if depth > 8 else "")
+    to = to or ("rgba" if alpha else "gray" if gray else "gbrp") + (f"{depth}le" if depth > 8 else "")
     full = frame.color_range == 2 or "yuvj" in frame.format.name or (gray and frame.color_range == 0)
     matrix = {1: "bt709", 9: "bt2020"}.get(frame.colorspace, "bt601")
     graph = av.filter.Graph()
@@ -141,11 +141,13 @@ def converted(frame: av.VideoFrame, to: str | None = None) -> np.ndarray[Any, An
     graph.vpush(frame)
     made = graph.vpull()
     dtype = np.dtype("<u2" if depth > 8 else "u1")
+    if to == "rgba":
+        return np.moveaxis(made.to_ndarray(), -1, 0)
     planes = [
         np.frombuffer(bytes(p), dtype).reshape(p.height, -1)[:, : made.width].astype(dtype.newbyteorder("="))
         for p in made.planes
     ]
-    return np.stack([planes[k] for k in {1: (0,), 3: (2, 0, 1), 4: (2, 0, 1, 3)}[len(planes)]])
+    return np.stack([planes[k] for k in {1: (0,), 3: (2, 0, 1)}[len(planes)]])
 
 
 def box(data: bytes, *names: bytes) -> int:

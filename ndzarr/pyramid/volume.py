@@ -6,10 +6,11 @@ whole image apart.  So each level is made from the finished one before it, block
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from ndzarr.plan.plan import plan_reads
 from ndzarr.pyramid.array import ChunkArray
@@ -22,7 +23,9 @@ BLOCK_BYTES = 32 << 20
 """Pixels read at a time, at least one row of chunks."""
 
 
-def halve(root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None) -> None:
+def halve(
+    root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None, advance: Callable[[int], Any]
+) -> None:
     """
     Make all levels but the first, whose chunks are there.
 
@@ -32,6 +35,10 @@ def halve(root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: in
         From native to coarsest; axes end in z y x.
     reduce
         As `reducer` makes it for volumes.
+    workers
+        Threads that encode.
+    advance
+        Is told how many rows of a finer level were read.
     """
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
         array = _array(root / str(k - 1) / "image", finer)
@@ -39,6 +46,7 @@ def halve(root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: in
             for block, selection in _blocks(finer, coarser):
                 [pixels] = execute(plan_reads([(array, selection)]))
                 writer.write(block, reduce(pixels, k))
+                advance(prod(pixels.shape[:-1]))
             writer.finish()
 
 

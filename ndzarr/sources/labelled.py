@@ -14,6 +14,7 @@ from ndzarr.errors import SourceError
 from ndzarr.sources.array import ArraySource, open_array
 from ndzarr.sources.axes import Arrangement, from_names
 from ndzarr.sources.base import Pixels, Region
+from ndzarr.sources.grid_mapping import place
 from ndzarr.sources.options import Options
 
 _SECONDS = ("s", "sec", "second", "seconds")
@@ -42,7 +43,7 @@ def open_labelled(array: Any, options: Options) -> ArraySource:
         nodata=nodata_of(array.attrs),
         channels=_channels(array, arrangement),
         times=times,
-        metadata={"format": "xarray", **about},
+        metadata={"format": "xarray", **about, **_place(array, arrangement)},
     )
 
 
@@ -54,6 +55,11 @@ def nodata_of(attributes: Any) -> float | None:
         except (KeyError, TypeError, ValueError):
             continue
     return None
+
+
+def _place(array: Any, arrangement: Arrangement) -> dict[str, Any]:
+    y, x = (array.dims[arrangement.axes.index(axis)] for axis in ("y", "x"))
+    return place(array, y, x)
 
 
 def _blocks(array: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from ndzarr.errors import MissingError, SourceError
 from ndzarr.sources.base import reason
 from ndzarr.sources.options import Options, make_options
-from ndzarr.sources.sequence import is_sequence, open_sequence
+from ndzarr.sources.sequence import check_stack, is_sequence, open_sequence
 from ndzarr.sources.sniff import HEAD, sniff
 from ndzarr.sources.source import Source
 from ndzarr.sources.video.clip import make_clip
@@ -76,6 +76,7 @@ def open_source(
     OptionError
         An option is not understood, or contradicts the source.
     """
+    check_stack(stack)
     options = make_options(axes, channels, nodata, orient, max_pixels, make_clip(start, stop, step, size))
     if is_sequence(source):
         return open_sequence(source, stack, options, _open)

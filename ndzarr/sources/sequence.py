@@ -1,9 +1,10 @@
 """How do images that are frames of a video, or planes of a volume, become one source?
 
-1. The first one says what all of them have to be: axes, size, type and channels.  Of the others only their existence is
-   looked at before they are read, so that a sequence of many thousands opens at once.
-2. A window is read frame by frame; some frames are kept open, since a band of rows is followed by the next one of the
-   same frames.
+1. The first one says what all of them have to be: axes, size, type, channels and nodata.  Of the others only size and
+   date of their files are looked at before they are read, so that a sequence of many thousands opens at once.
+2. A window is read frame by frame; its frames are kept open until one of others is asked for, since a band of rows is
+   followed by the next one of the same frames.
+3. Metadata are what all frames agree on.  A file that changes between opening and the end is an error.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,9 +24,6 @@ from ndzarr.sources.base import BaseSource, Facts, Pixels, Region, in_order
 from ndzarr.sources.options import Options
 from ndzarr.sources.source import Source
 
-OPEN = 32
-"""Frames that are kept open."""
-
 Opener: TypeAlias = Callable[[Any, Options], Source]
 """Opens one frame."""
 
@@ -33,10 +32,21 @@ def is_sequence(source: Any) -> bool:
     """True for a list of frames, and for a pattern that is not itself the name of a file."""
     if isinstance(source, list | tuple):
         return True
-    return isinstance(source, str) and glob.has_magic(source) and not os.path.lexists(source)
+    if not isinstance(source, str | os.PathLike):
+        return False
+    name = os.fsdecode(source)
+    return glob.has_magic(name) and not os.path.lexists(os.path.expanduser(name))
 
 
-def open_sequence(source: Sequence[Any] | str, stack: str, options: Options, open_one: Opener) -> Source:
+def check_stack(stack: str) -> None:
+    """Raise `OptionError` unless images may become this axis."""
+    if stack not in ("t", "z"):
+        raise OptionError(f"stack={stack!r}: a sequence of images becomes frames, 't', or planes, 'z'")
+
+
+def open_sequence(
+    source: Sequence[Any] | str | os.PathLike[str], stack: str, options: Options, open_one: Opener
+) -> Source:
     """
     Read several images as one.
 
@@ -57,14 +67,9 @@ def open_sequence(source: Sequence[Any] | str, stack: str, options: Options, ope
     SourceError
         Frames do not fit together; found out when they are read.
     """
-    if stack not in ("t", "z"):
-        raise OptionError(f"stack={stack!r}: a sequence of images becomes frames, 't', or planes, 'z'")
-    frames = _matches(source) if isinstance(source, str) else list(source)
+    frames = list(source) if isinstance(source, list | tuple) else _matches(os.fsdecode(source))
     if not frames:
         raise SourceError("an empty list of frames has no pixels; name at least one file")
-    for frame in frames:
-        if isinstance(frame, str | os.PathLike) and not os.path.exists(os.path.expanduser(os.fspath(frame))):
-            raise MissingError(f"{os.fspath(frame)}: there is no such file, which is one of {len(frames)} frames")
     return SequenceSource(frames, stack, options, open_one)
 
 
@@ -94,10 +99,11 @@ class SequenceSource(BaseSource):
         self._frames = list(frames)
         self._options = options
         self._open_one = open_one
-        self._opened: OrderedDict[int, Source] = OrderedDict()
+        self._states = _states(self._frames)
         self._like = first = open_one(self._frames[0], options)
-        self._opened[0] = first
+        self._opened: dict[int, Source] = {0: first}
         if stack in first.dims:
+            first.close()
             raise SourceError(
                 f"{first.name}: it has an axis {stack} of its own ({first.shape[first.dims.index(stack)]} long), and "
                 f"cannot be one of a sequence along {stack}; transcode it alone"
@@ -116,13 +122,27 @@ class SequenceSource(BaseSource):
                 band=first.band,
                 interleaved=first.interleaved,
                 nodata=first.nodata,
-                metadata={**first.metadata, "format": "sequence", "frame_format": first.metadata.get("format")},
+                metadata={
+                    **first.metadata,
+                    "format": "sequence",
+                    "frame_format": first.metadata.get("format"),
+                    "frames": len(self._frames),
+                    "frames_sha256": sha256("\n".join(map(str, self._states)).encode()).hexdigest(),
+                },
             )
         )
+
+    def refuse_changed(self) -> None:
+        """Raise `SourceError` if the file of a frame is another than when the sequence was opened."""
+        for before, now in zip(self._states, _states(self._frames), strict=True):
+            if before != now:
+                raise SourceError(f"{now[0]}: was changed while it was read; transcode it once it is complete")
 
     def _pixels(self, region: Region) -> Pixels:
         wanted = region[self._axis]
         rest = (*region[: self._axis], *region[self._axis + 1 :])
+        for number in [k for k in self._opened if not wanted.start <= k < wanted.stop]:
+            self._opened.pop(number).close()
         like = self._like
         out = np.empty([s.stop - s.start for s in region], self.dtype)
         for k, number in enumerate(range(wanted.start, wanted.stop)):
@@ -131,26 +151,26 @@ class SequenceSource(BaseSource):
         return out
 
     def _frame(self, number: int) -> Source:
-        found = self._opened.get(number)
-        if found is None:
-            found = self._opened[number] = self._checked(number)
-            while len(self._opened) > OPEN:
-                self._opened.popitem(last=False)[1].close()
-        else:
-            self._opened.move_to_end(number)
-        return found
+        if number not in self._opened:
+            self._opened[number] = self._checked(number)
+        return self._opened[number]
 
     def _checked(self, number: int) -> Source:
         """A frame, which has to be like the first."""
         found, like = self._open_one(self._frames[number], self._options), self._like
-        for what in ("dims", "shape", "dtype", "channels"):
+        for what in ("dims", "shape", "dtype", "channels", "nodata"):
             ours, its = getattr(like, what), getattr(found, what)
-            if ours != its:
+            if ours != its and not (ours != ours and its != its):  # NaN is like NaN
                 found.close()
                 raise SourceError(
                     f"{found.name}: frame {number} has {what} {_say(its)}, but the first, {like.name}, has "
                     f"{_say(ours)}; the frames of a sequence have to be alike"
                 )
+        if found.metadata != like.metadata:
+            own = {k for k, v in like.metadata.items() if found.metadata.get(k) != v}
+            own = {"frame_format" if k == "format" else k for k in own}
+            kept = {k: v for k, v in self.facts.metadata.items() if k not in own}
+            self.facts = replace(self.facts, metadata=kept)
         return found
 
     def _release(self) -> None:
@@ -159,11 +179,29 @@ class SequenceSource(BaseSource):
         self._opened.clear()
 
 
+def _states(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """(path, size, time of modification) of each file, its place where it is an array."""
+    out: list[tuple[Any, ...]] = []
+    for number, frame in enumerate(frames):
+        if not isinstance(frame, str | os.PathLike):
+            out.append((number,))
+            continue
+        path = os.path.abspath(os.path.expanduser(os.fsdecode(frame)))
+        try:
+            found = os.stat(path)
+        except FileNotFoundError as error:
+            raise MissingError(f"{path}: there is no such file, which is one of {len(frames)} frames") from error
+        except OSError as error:
+            raise SourceError(f"{path}: it cannot be looked at ({error.strerror}); check its permissions") from error
+        out.append((path, found.st_size, found.st_mtime_ns))
+    return out
+
+
 def _say(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _name(frames: Sequence[Any], first: Source) -> str:
     last = frames[-1]
-    where = os.path.basename(os.fspath(last)) if isinstance(last, str | os.PathLike) else "an array"
+    where = os.path.basename(os.fsdecode(last)) if isinstance(last, str | os.PathLike) else "an array"
     return f"<{len(frames)} images, {first.name} to {where}>"

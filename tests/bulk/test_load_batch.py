@@ -11,7 +11,7 @@ import xarray
 from hypothesis import HealthCheck, given, settings
 
 import ndzarr
-from bulk_cases import batches
+from bulk_cases import batches, tables
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,6 +39,43 @@ def test_every_sample_of_a_batch_is_what_load_sample_returns(mixed, case):
         np.testing.assert_array_equal(found.ndzarr.transform, batch.transform[i])
         assert found.ndzarr.target == expected.ndzarr.target
         check_columns(batch, i, expected)
+
+
+@RELAXED
+@given(tables())
+def test_every_sample_of_a_table_is_what_load_sample_returns(mixed, case):
+    table, options = case
+    keys = {k: v for k, v in options.items() if k not in ("clip", "visible_thresh")}
+    rows = [{k: v for k, v in row.items() if v is not None} | keys for row in table.to_dict("records")]
+    looking = {k: v for k, v in options.items() if k not in keys}
+    try:
+        alone = [mixed.load_sample(row, **looking) for row in rows]
+    except NdzarrError:
+        with pytest.raises(NdzarrError):
+            mixed.load_batch(table, **options)
+        return
+    for batch in (mixed.load_batch(table, **options), mixed.load_batch(rows, **looking)):
+        for i, expected in enumerate(alone):
+            xarray.testing.assert_identical(batch.ndzarr.sample(i), expected)
+            check_columns(batch, i, expected)
+
+
+def test_windows_that_are_copies_take_the_short_way(mixed):
+    from ndzarr.bulk.direct import copies
+    from ndzarr.sampler.annotations import Lookup
+    from ndzarr.targets.rows import Rows
+
+    def found(rows, **keys):
+        return copies(mixed, Rows(rows), keys, Lookup())
+
+    inside, reduced = windows(4), [{**t, "scale": 0.5} for t in windows(4)]
+    assert found(inside) is not None
+    assert found(pandas.DataFrame(inside)) is not None
+    assert found(inside).plan.reads == mixed.plan(inside).reads
+    assert found(reduced) is None
+    assert found([*inside, {**inside[0], "cx": 2}]) is None  # partly outside
+    assert found(inside, dtype="f4") is None
+    assert found([{**t, "gid": 4} for t in inside]) is None  # nodata
 
 
 def check_columns(batch, i, sample):
@@ -151,7 +188,10 @@ def test_selections_of_a_batch_know_their_samples(mixed):
 
 
 def test_a_batch_pickles_without_its_sampler(mixed):
-    batch = mixed.load_batch(windows(3))
+    batch = mixed.load_batch([*windows(3), {"gid": 1, "cx": 3, "cy": 3, "width": 9, "height": 9}])
+    copied = mixed.load_batch(windows(3))
+    xarray.testing.assert_identical(pickle.loads(pickle.dumps(copied)).ndzarr.sample(1), copied.ndzarr.sample(1))
+    assert b"Library" not in pickle.dumps(copied)
     stored = pickle.dumps(batch)
     assert b"Library" not in stored
     again = pickle.loads(stored)

@@ -126,3 +126,20 @@ def test_the_grid_mapping_survives_a_file(pyramid, tmp_path):
     with xarray.open_zarr(tmp_path / "w.zarr", decode_coords="all", consolidated=True) as again:
         assert again.image.rio.crs == window.rio.crs
         assert again.image.rio.transform() == window.rio.transform()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_georeferenced_data_arrays_keep_their_place(geotiff, tmp_path, kind):
+    import rioxarray
+
+    path = geotiff(kind)
+    with rioxarray.open_rasterio(path) as array:
+        pyr = ndzarr.transcode(array, tmp_path / "a.zarr", axes="cyx")
+    with rasterio.open(path) as file:
+        assert equal_transforms(pyr.georeference.transform, file.transform)
+        assert_understood(pyr.window(), path, file.transform)
+    again = ndzarr.transcode(pyr.window(y=slice(10, 90), x=slice(30, 80)), tmp_path / "b.zarr")
+    assert_understood(again.window(), path, pyr.georeference.at(10, 30, 1, 1))
+    with rasterio.open(ndzarr.export_cog(again, tmp_path / "b.tif")) as file, rasterio.open(path) as source:
+        assert equal_transforms(file.transform, pyr.georeference.at(10, 30, 1, 1))
+        assert file.crs == source.crs or kind == "own laea"

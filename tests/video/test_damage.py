@@ -65,6 +65,8 @@ def test_a_recording_that_begins_between_key_frames_begins_where_it_can_be_decod
     }[name]
     if not clips.can_encode(codec):
         pytest.skip(f"this FFmpeg has no encoder {codec}")
+    if name == "hevc.ts" and av.library_versions["libavcodec"] < (62,):
+        pytest.skip("FFmpeg 7 makes up references that are missing")
     path = clips.encode(tmp_path / name, codec, n=60, options=options)
     whole = [clips.converted(frame) for frame in clips.decoded(path)]
     data = Path(path).read_bytes()

@@ -49,7 +49,7 @@ class Output:
     format: str
     """FFmpeg's name of planes of them."""
     planes: tuple[int, ...]
-    """Which of its planes each channel is."""
+    """Which of its planes each channel is; a single one where the channels of a pixel lie side by side in it."""
     bits: int
     """Values are 0 to 2**bits - 1."""
 
@@ -83,6 +83,8 @@ def output_for(name: str, frame: Any, channels: tuple[str, ...] | None) -> Outpu
             f"{name}: channels={list(wanted)!r} are not in this video of {', '.join(own)}; ask for gray, or for r, g "
             "and b"
         )
+    if wanted == own and alpha and frame.format.is_rgb and not frame.format.is_planar and components[0].bits == 8:
+        return Output(wanted, "rgba", (0,), 8)  # FFmpeg 7 does not sort such pixels into planes without rounding
     family, planes = _FORMATS[wanted]
     depth = max(component.bits for component in components)
     bits = next((b for b in _DEPTHS[family] if b >= depth), 16)
@@ -151,8 +153,13 @@ class Converter:
         cut = None if self._scaled or box is None else _around(frame, box)
         made = self._graph(frame, cut)(frame)
         y, x = (0, 0) if cut is None else (cut[0], cut[2])
+        part = slice(top - y, bottom - y), slice(left - x, right - x)
+        if len(self.output.planes) < len(self.output.channels):  # the channels of a pixel lie side by side
+            together = _plane(made.planes[0], made.width * len(self.output.channels), self.output.dtype)
+            pixels = together.reshape(*together.shape[:1], made.width, -1)[part]
+            return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
         planes = [_plane(made.planes[k], made.width, self.output.dtype) for k in self.output.planes]
-        return np.stack([plane[top - y : bottom - y, left - x : right - x] for plane in planes])
+        return np.stack([plane[part] for plane in planes])
 
     def _graph(self, frame: Any, cut: Box | None) -> Callable[[Any], Any]:
         colours = colours_of(frame)
