@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -238,21 +238,42 @@ def one_task_per_crop(images: Images, table: pd.DataFrame, scratch: Path) -> Non
 
 
 def floor(images: Images, table: pd.DataFrame, share: int = 1000) -> float:
-    """Seconds that two perfect threads take to decode each chunk once and encode each crop once, from a share."""
+    """
+    Seconds that it takes to decode each chunk once and encode each crop once, by two who share that perfectly.
+
+    Both measure a share of it at the same time, in processes of their own.
+    """
     from ndzarr.bulk.batch import Form
     from ndzarr.bulk.store import layout
 
     plan: Any = images.sampler.plan(table.to_dict("records"))
-    chunks = plan.reads
-    chosen = [chunks[k] for k in range(0, len(chunks), max(1, len(chunks) // (4 * share)))]
-    scratch = plan.arrays[0].codec.scratch()
-    decoding = timed(lambda: [plan.arrays[a].decode(chunk, scratch) for a, chunk, _ in chosen]) / len(chosen)
     pixels = images.sampler.load_batch(table[:share], with_annots=False).image.values
-    codec = layout(
-        len(table), Form(("c", "y", "x"), pixels.shape[1:], pixels.dtype, None), None, "fast", None
-    ).image.codec
-    encoding = timed(lambda: [codec.encode(crop[None]) for crop in pixels]) / len(pixels)
-    return (decoding * len(chunks) + encoding * len(table)) / WORKERS
+    form = Form(("c", "y", "x"), pixels.shape[1:], pixels.dtype, None)
+    codec = layout(len(table), form, None, "fast", None).image.codec
+
+    def alone(_: int) -> tuple[float, float]:
+        chosen = plan.reads[:: max(1, len(plan.reads) // (4 * share))]
+        scratch = plan.arrays[0].codec.scratch()
+        decoding = timed(lambda: [plan.arrays[a].decode(chunk, scratch) for a, chunk, _ in chosen])
+        encoding = timed(lambda: [codec.encode(crop[None]) for crop in pixels])
+        return decoding / len(chosen), encoding / len(pixels)
+
+    found = forked(alone, WORKERS)
+    decoding, encoding = (sum(f[k] for f in found) / len(found) for k in (0, 1))
+    return (decoding * len(plan.reads) + encoding * len(table)) / WORKERS
+
+
+def forked(work: Callable[[int], Any], n: int) -> list[Any]:
+    """What a function returns in each of n processes at a time."""
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    processes = [context.Process(target=lambda k=k: queue.put(work(k))) for k in range(n)]
+    for process in processes:
+        process.start()
+    found = [queue.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return found
 
 
 def objects(images: Images, n: int) -> Section:
@@ -315,14 +336,15 @@ def memory(images: Images, n: int, edge: int) -> Section:
 def child(images: Images, n: int, edge: int) -> None:
     """Extract, and say how much memory that took."""
     table = images.windows(n, edge=edge, images=min(2, images.number))
-    peak = 0
+    peak = whole = 0
     over = threading.Event()
 
     def watch() -> None:
-        nonlocal peak
+        nonlocal peak, whole
         while not over.wait(0.02):
             status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
             peak = max(peak, int(status["RssAnon"].split()[0]) << 10)
+            whole = int(status["VmHWM"].split()[0]) << 10  # ru_maxrss is that of the parent, if that is more
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -330,7 +352,7 @@ def child(images: Images, n: int, edge: int) -> None:
         images.sampler.extract(table, Path(folder) / "out.zarr", order="locality", workers=WORKERS)
     over.set()
     watcher.join()
-    print(json.dumps({"anonymous": peak, "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}))
+    print(json.dumps({"anonymous": peak, "resident": whole}))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import reducer
 from ndzarr.pyramid.volume import halve
 from ndzarr.pyramid.writer import PyramidWriter
+from ndzarr.rowbar import row_bar
 from ndzarr.sources.sequence import SequenceSource
 from ndzarr.sources.source import Source
 from ndzarr.streaming import as_stream, write_stream
@@ -183,7 +184,7 @@ def write_pyramid(
         return plain(image, level + number)
 
     halved = levels[:-1] if volume else []
-    with publishing(dest, overwrite) as work, _bar(source, progress, halved) as bar:
+    with publishing(dest, overwrite) as work, row_bar(source, progress, halved) as bar:
         if stream is not None:
             frame = stream.expected_shape[1:]
             levels = write_stream(
@@ -282,29 +283,3 @@ def display(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float
     if dtype.kind in "iu":
         return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
     return 0.0, 1.0
-
-
-class _NoBar:
-    """Stands in for tqdm, which starts a thread and makes locks even when it is told to show nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, rows: int) -> None:
-        """Show nothing."""
-
-
-def _bar(source: Source, progress: bool, halved: Sequence[LevelShape]) -> Any:
-    """A bar that counts the rows of the source, and those of levels that are read again to be halved."""
-    if not progress:
-        return _NoBar()
-    from tqdm.auto import tqdm
-
-    stream = as_stream(source)
-    shape = source.shape if stream is None else stream.expected_shape
-    total = sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
-    name = os.path.basename(source.name)
-    return tqdm(total=total, unit="row", unit_scale=True, desc=name, leave=False, delay=1)

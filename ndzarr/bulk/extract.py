@@ -145,7 +145,8 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     notes = {f"target_{name}": ("sample", values) for name, values in _table(job.rows).items()}
     small = xarray.Dataset({**annotations, **notes}, {**coordinates, **axes})
     columns_of_store = root.with_name("columns")
-    _as_text(small).to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False)
+    plain = {n: {"_FillValue": None} for n, v in small.variables.items() if v.dtype.kind == "f"}  # NaN is just a value
+    _as_text(small).to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False, encoding=plain)
     for array in job.layout.arrays:
         (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
     for part in columns_of_store.iterdir():

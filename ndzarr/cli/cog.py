@@ -102,6 +102,8 @@ def command(
     if not stores and not images:
         raise click.UsageError("name at least one STORE, or an image with --from-image")
     if validate:
+        if images or dest is not None:
+            raise click.UsageError("--validate checks files that are there; leave out --from-image and -o")
         _validate(stores, quiet)
         return
     if dest is None:

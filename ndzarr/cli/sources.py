@@ -103,7 +103,7 @@ def stacked(sources: Sequence[str], dest: str, recursive: bool) -> Job:
 def _expand(source: str, recursive: bool) -> Iterator[tuple[str, PurePath]]:
     """(file, its path below what was named)."""
     if glob.has_magic(source) and not os.path.lexists(source):
-        matches = sorted(glob.glob(source, recursive=True))
+        matches = sorted(glob.glob(os.path.expanduser(source), recursive=True))
         if not matches:
             raise MissingError(f"{source}: no file matches this pattern; check its directory, and quote it if need be")
         for match in matches:

@@ -102,7 +102,7 @@ class Crs:
         """
         if self.keys is not None or not self.defined:
             return self.keys
-        found = self.understood("GeoTIFF keys")
+        found = self.understood("writing GeoTIFF keys")
         code = self.epsg or found.to_epsg()
         if code is not None:
             return geokeys.from_epsg(code, found.is_geographic)

@@ -22,7 +22,7 @@ _ZERO = np.array(0)
 
 def coordinate(place: Georeference, transform: Transform) -> xarray.Variable:
     """The grid mapping of pixels that a transform maps to earth."""
-    return xarray.Variable((), _ZERO, attributes(place, transform))
+    return xarray.Variable((), _ZERO, attributes(place, transform), fastpath=True)
 
 
 def centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -73,10 +73,15 @@ def execute(
         _decode(runs[0], arrays, out, cache)
     else:
         jobs = [_threads().submit(_decode, run, arrays, out, cache) for run in runs[1:]]
+        shared = _is_shared(plan)
         try:
             _decode(runs[0], arrays, out, cache)
+        except BaseException:
+            if shared:
+                deque(runs[0], maxlen=0)  # nobody needs what is left
+            raise
         finally:
-            begun = [job for job in jobs if not (_is_shared(plan) and job.cancel())]
+            begun = [job for job in jobs if not (shared and job.cancel())]
             for job in begun:
                 job.exception()
         for job in begun:

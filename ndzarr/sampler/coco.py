@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +34,13 @@ from ndzarr.sampler.resolve import resolve, resolved
 from ndzarr.sampler.sample import Context, label
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.target import Target, merged, parse
+from ndzarr.targets.rows import Rows
 
 if TYPE_CHECKING:
     import xarray
 
     from ndzarr.targets.choose import Targets
+    from ndzarr.targets.rows import Targets as ManyTargets
 
 
 class CocoSampler(CocoBulk, NdsamplerNames):
@@ -172,10 +174,9 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         context = self.context(given, parsed, scene, lookup)
         return label(context, composition.channels, image, valid, located(composition))
 
-    def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
+    def plan(self, targets: ManyTargets) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
-        many = [targets] if isinstance(targets, Mapping) else targets
-        return plan_crops([crop for target in many for crop in self.composition(target).crops])
+        return plan_crops([crop for target in Rows(targets) for crop in self.composition(target).crops])
 
     def composition(self, target: Mapping[str, Any]) -> Composition:
         """Everything that is read for a target."""

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndzarr.bulk.of_named import NamedBulk
-from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.geo.bounds import metres_per_pixel, pixels, placed
+from ndzarr.errors import SourceError, TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
@@ -20,14 +19,16 @@ from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
+from ndzarr.sampler.named_window import refuse, window_of
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Frame, Scene
 from ndzarr.sampler.target import Target, merged, parse
-from ndzarr.sampler.values import interval, metres
+from ndzarr.targets.rows import Rows
 
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr.targets.rows import Targets as ManyTargets
     from ndzarr.targets.sources import SourceTargets
 
 
@@ -70,6 +71,12 @@ class Sampler(NamedBulk):
         self.library = Library(
             Path(workdir) if workdir is not None else default_root(), Encoding(preset), transcode=transcode
         )
+        for key, source in self.sources.items():
+            if not isinstance(source, Pyramid | str | os.PathLike):
+                raise SourceError(
+                    f"source {key!r} is a {type(source).__name__}: expected a pyramid or a path; ndzarr.transcode makes "
+                    f"a pyramid of arrays and of lists of frames"
+                )
         self._opened: dict[Any, Pyramid] = {}
 
     def __len__(self) -> int:
@@ -148,34 +155,17 @@ class Sampler(NamedBulk):
         """The name of the source that a target means."""
         return next(iter(self.sources)) if target.key is None else target.key
 
-    def plan(self, targets: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> ReadPlan:
+    def plan(self, targets: ManyTargets) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
-        many = [targets] if isinstance(targets, Mapping) else targets
-        return plan_crops([self.crop(parse(t)) for t in many])
+        return plan_crops([self.crop(parse(t)) for t in Rows(targets)])
 
     def crop(self, target: Target) -> Crop:
         """What is read for a target that was parsed."""
-        if target.gids or target.vidid is not None or target.aid is not None:
-            raise TargetError("gid, gids, vidid and aid need a kwcoco dataset: use ndzarr.CocoSampler, or give key")
+        refuse(target)
         if target.key is None and len(self.sources) != 1:
             raise TargetError(f"a target needs key, one of {', '.join(map(repr, list(self.sources)[:5]))}")
         pyramid = self.pyramid(self.key_of(target))
-        window: dict[str, Any] = dict(target.lead)
-        asked: Any = target.y, target.x
-        if target.bounds is not None:
-            asked = pixels(placed(pyramid.georeference, pyramid.path), *target.bounds)
-        for i, axis in enumerate(("y", "x")):
-            given = asked[i]
-            window[axis] = slice(*interval(given, target.centre[i], target.size[i], pyramid.sizes[axis]))
-        if target.channels is not None:
-            names = target.channels
-            window["c"] = names.split("|") if isinstance(names, str) else names
-        scale = target.scale
-        if target.resolution is not None:
-            place, wanted = placed(pyramid.georeference, pyramid.path), metres(target.resolution)
-            middle = ((window[axis].start + window[axis].stop) / 2 for axis in ("y", "x"))
-            across, down = metres_per_pixel(place, *middle)
-            scale = scale[0] * across / wanted, scale[1] * down / wanted
+        window, scale = window_of(target, pyramid)
         return crop(pyramid, window, scale, target.sampling, target.padding.fill or 0)
 
 

@@ -44,9 +44,7 @@ def check_stack(stack: str) -> None:
         raise OptionError(f"stack={stack!r}: a sequence of images becomes frames, 't', or planes, 'z'")
 
 
-def open_sequence(
-    source: Sequence[Any] | str | os.PathLike[str], stack: str, options: Options, open_one: Opener
-) -> Source:
+def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -> Source:
     """
     Read several images as one.
 

@@ -50,6 +50,7 @@ def test_files_are_checked_and_the_exit_code_says_so(run, store, folder, image):
     assert "no valid cloud optimized GeoTIFF" in result.out
     assert "has strips, not tiles" in result.out
     assert "none.tif: no such file" in result.err
+    assert "leave out" in run("cog", "--validate", "good.tif", "-o", "b.tif", code=2).err
 
 
 def test_an_existing_file_and_two_of_one_name_are_refused(run, store, folder, image):

@@ -99,6 +99,17 @@ def test_images_and_arrays_have_no_such_options(tmp_path):
         ndzarr.transcode(np.zeros((9, 9), "u1"), tmp_path / "a.zarr", step=2)
 
 
+def test_what_holds_for_images_holds_for_videos(clip, tmp_path):
+    stored = ndzarr.transcode(clip, tmp_path / "a.zarr", channels="gray", nodata=7, kind="labels", step=25)
+    assert (stored.nodata, stored.kind, stored.channels) == (7, "labels", ("gray",))
+    assert ndzarr.transcode(clip, tmp_path / "b.zarr", preset="jpeg", progress=True).shape == (50, 3, 64, 160)
+    with pytest.raises(OptionError, match="whose axes are t c y x"):
+        ndzarr.transcode(clip, tmp_path / "c.zarr", axes="tyx")
+    sampler = ndzarr.Sampler({"clip": clip}, tmp_path)
+    sample = sampler.load_sample({"key": "clip", "t": slice(3, 9), "y": slice(0, 64), "x": slice(0, 160)})
+    assert clips.numbers(sample.image.values) == list(range(3, 9))
+
+
 def test_the_command_line_has_them_too(clip, tmp_path):
     options = ["--start", "0.4", "--stop", "1.6", "--step", "4", "--size", "y=32,x=80", "--channels", "gray"]
     result = CliRunner().invoke(main, ["transcode", clip, "-o", str(tmp_path / "a.zarr"), *options])

@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ndzarr.errors import SourceError
+from ndzarr.errors import OptionError, SourceError
 from ndzarr.sources.base import BaseSource, Facts, Pixels, Region
 from ndzarr.sources.options import Options
 from ndzarr.sources.orientation import Orientation, choose, describe
@@ -44,6 +45,8 @@ def open_video(path: str, options: Options) -> VideoSource:
     OptionError
         An option does not fit it.
     """
+    if options.axes not in (None, "tcyx"):
+        raise OptionError(f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x; leave it out")
     header, frame, aspect = _first(path)
     wanted = None if options.channels is None else RGB_NAMES.get(options.channels, options.channels)
     known = wanted in (("gray",), *RGB_NAMES.values())
@@ -69,8 +72,7 @@ def open_video(path: str, options: Options) -> VideoSource:
             **({"interlaced": True} if frame.interlaced_frame else {}),
         },
     )
-    if not known:
-        facts = facts.settle(options)
+    facts = facts.settle(replace(options, channels=None) if known else options)
     stored = orientation.size(*upright)
     return VideoSource(facts, orientation, output, stored, options.clip)
 

@@ -15,6 +15,7 @@ import ndzarr
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, StoreError
 from ndzarr.inplace.reading import Reading
 from ndzarr.inplace.tiff.open import open_tiff
+from ndzarr.inplace.tiff.tiles import TileLevel
 from pictures import photo
 
 PIXELS = photo(300, 400)
@@ -59,6 +60,23 @@ def test_garbage_in_a_tile_is_an_error_that_names_it_and_other_tiles_are_read(co
     report = ndzarr.verify(path)
     assert [p.file for p in report.problems] == [str(path)]
     assert f"level {page}, the tile at row 64" in str(report)
+
+
+def test_the_rest_of_a_plan_is_dropped_once_a_tile_is_damaged(write, monkeypatch):
+    pixels, tiles = photo(1024, 1024), []
+    path = write()
+    tifffile.imwrite(path, pixels, tile=(128, 128), compression="zlib", photometric="rgb")
+    at, size = places(path)[0]
+    overwrite(path, at, b"\xff" * size)
+    pyramid = ndzarr.open(path)
+    decode = TileLevel.decode
+    monkeypatch.setattr(
+        TileLevel, "decode", lambda self, chunk, *rest: tiles.append(chunk) or decode(self, chunk, *rest)
+    )
+    with pytest.raises(DamagedError, match="row 0, column 0"):
+        pyramid.read(x=slice(0, 1000))
+    assert len(tiles) < 60
+    assert np.array_equal(pyramid.read(y=slice(200, 300), x=slice(1, 9)), np.moveaxis(pixels[200:300, 1:9], -1, 0))
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd", "lzw", "packbits"])
