@@ -100,6 +100,8 @@ class Layout:
     valid: ShardedArray | None
     samples: int
     """Of a shard."""
+    beside: int
+    """Bytes that reading a sample takes besides its own."""
 
     @property
     def arrays(self) -> tuple[ShardedArray, ...]:
@@ -113,18 +115,22 @@ class Layout:
 
     @property
     def task_bytes(self) -> int:
-        """Memory that a task takes: the pixels of a shard, once."""
-        return sum(prod(a.shape[1:]) * a.dtype.itemsize for a in self.arrays) * min(self.samples, self.image.shape[0])
+        """Memory that a task takes: the pixels of a shard, and those that they are resampled from."""
+        return (self.beside + sum(prod(a.shape[1:]) * a.dtype.itemsize for a in self.arrays)) * self.samples
 
 
-def layout(n: int, form: Form, mask_dims: tuple[str, ...] | None, preset: str, shard: int | None) -> Layout:
+def layout(
+    n: int, form: Form, mask_dims: tuple[str, ...] | None, preset: str, shard: int | None, beside: int = 0
+) -> Layout:
     """
     How n samples are stored.
 
     Parameters
     ----------
     shard
-        Samples per shard; as many as make about 32 MB if left out.
+        Samples per shard; as many as make about 32 MB, with what reading them takes, if left out.
+    beside
+        Bytes that reading a sample takes besides its own.
 
     Raises
     ------
@@ -134,7 +140,7 @@ def layout(n: int, form: Form, mask_dims: tuple[str, ...] | None, preset: str, s
     if shard is not None and shard < 1:
         raise OptionError(f"shard={shard!r}: expected a number of samples of at least 1")
     size = max(1, prod(form.shape) * form.dtype.itemsize)
-    samples = min(n, shard or max(1, SHARD_BYTES // size))
+    samples = min(n, shard or max(1, SHARD_BYTES // (size + beside)))
     lengths = dict(zip(form.dims, form.shape, strict=True))
     chunk = dict(lengths)
     for d, most in (("t", 1), ("z", 1), ("y", EDGE), ("x", EDGE)):
@@ -149,7 +155,7 @@ def layout(n: int, form: Form, mask_dims: tuple[str, ...] | None, preset: str, s
 
     image = array("image", form.dims, form.dtype, Encoding(preset))
     mask = None if mask_dims is None else array("valid", mask_dims, np.dtype(bool), Encoding("fast", "labels"))
-    return Layout(image, mask, samples)
+    return Layout(image, mask, samples, beside)
 
 
 def _quick(chain: ChunkCodec) -> ChunkCodec:

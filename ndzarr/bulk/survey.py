@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ndzarr.bulk.batch import Form, agree
 from ndzarr.bulk.member import BulkSampler, Member
 from ndzarr.bulk.uniform import Windows, mask_dims, uniform
 from ndzarr.errors import TargetError
+from ndzarr.geometry.selection import lengths
 from ndzarr.pyramid.layout import CHUNK, SHARD
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.targets.rows import Rows
@@ -35,6 +37,8 @@ class Survey:
     """Axes of `valid` of a sample; None where all pixels are real."""
     locality: Array
     """Positions of the targets, those that lie near each other together; shape (sample,)."""
+    beside: int
+    """Bytes that reading a sample takes besides its own: stored pixels that it is resampled from."""
 
 
 def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup, sizes: str) -> Survey:
@@ -50,15 +54,17 @@ def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
         raise TargetError("targets is empty: there is nothing to extract")
     known = uniform(sampler, rows, keys, lookup)
     if known is not None and (sizes != "refuse" or (known.windows.n == known.windows.n[0]).all()):
-        return Survey(known.form, known.mask_dims, _near(*_places(known.windows)))
+        return Survey(known.form, known.mask_dims, _near(*_places(known.windows)), _beside(known.first))
     first: Member | None = None
     forms: list[Form] = []
     lacks: set[str] = set()
+    beside = 0
     names, corners = [], []
     for start in range(0, len(rows), BLOCK):
         members = sampler.members([{**row, **keys} for row in rows[start : start + BLOCK]], lookup)
         first = first or members[0]
         forms.append(agree(members, sizes, first, start))
+        beside = max(beside, *map(_beside, members))
         lacks |= {m.lacking for m in members}
         lacks |= {"planes"} if any(m.shape != forms[0].shape for m in members) else set()
         names += [str(m.ids) for m in members]
@@ -67,7 +73,12 @@ def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
     shape = tuple(map(max, zip(*[f.shape for f in forms], strict=True)))
     form = Form(forms[0].dims, shape, forms[0].dtype, forms[0].channels)
     codes = np.unique(names, return_inverse=True)[1]
-    return Survey(form, mask_dims(form, [], lacks), _near(codes, np.array(corners, float)))
+    return Survey(form, mask_dims(form, [], lacks), _near(codes, np.array(corners, float)), beside)
+
+
+def _beside(member: Member) -> int:
+    read = [c for c in member.crops if not c.region.exact or c.region.shape != member.shape[-2:]]  # or is warped
+    return sum(prod(lengths(c.request[1])) * c.pyramid.dtype.itemsize for c in read)
 
 
 def _places(windows: Windows) -> tuple[Array, Array]:

@@ -128,11 +128,11 @@ def _read(path: str) -> pandas.DataFrame:
     """A table of targets from a file."""
     import pandas
 
+    if not os.path.exists(path):
+        raise MissingError(f"{path}: no such table")
     reader = getattr(pandas, READERS[Path(path).suffix.lower()])
     try:
         return reader(path)
-    except FileNotFoundError:
-        raise MissingError(f"{path}: no such table") from None
     except ImportError as error:
         raise SourceError(f"{path}: pandas needs a package to read it: {' '.join(str(error).split())}") from error
     except (ValueError, OSError) as error:

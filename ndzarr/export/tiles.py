@@ -140,7 +140,7 @@ def _refuse_pixels(compression: str, dtype: np.dtype[Any], samples: int) -> None
             f"compression={compression!r} stores {able[0]} or {able[1]} channels of uint8, not {samples} of {dtype}; "
             f"use compression='zstd' or 'deflate'"
             + (f", or choose {able[0]} or {able[1]} with channels=" if dtype == np.uint8 else "")
-            + (", or mask='alpha' for the fourth" if compression == "jpeg" and samples in (2, 4) else "")
+            + (", or mask='alpha' if the last is alpha" if compression == "jpeg" and samples in (2, 4) else "")
         )
     if compression == "lerc" and (dtype.kind not in "iuf" or dtype.itemsize > 4) and dtype != np.float64:
         raise OptionError(f"compression='lerc' has no {dtype}; use compression='zstd' or 'deflate'")

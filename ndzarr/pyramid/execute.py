@@ -72,16 +72,11 @@ def execute(
     if len(runs) == 1:
         _decode(runs[0], arrays, out, cache)
     else:
-        jobs = [_threads().submit(_decode, run, arrays, out, cache) for run in runs[1:]]
-        shared = _is_shared(plan)
+        jobs = [_threads().submit(_decode_run, run, arrays, out, cache) for run in runs[1:]]
         try:
-            _decode(runs[0], arrays, out, cache)
-        except BaseException:
-            if shared:
-                deque(runs[0], maxlen=0)  # nobody needs what is left
-            raise
+            _decode_run(runs[0], arrays, out, cache)
         finally:
-            begun = [job for job in jobs if not (shared and job.cancel())]
+            begun = [job for job in jobs if not (_is_shared(plan) and job.cancel())]
             for job in begun:
                 job.exception()
         for job in begun:
@@ -162,6 +157,21 @@ def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
     n = min(threads or PROCESSORS, len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
     borders = [len(reads) * i // n for i in range(n + 1)]
     return [reads[a:b] for a, b in pairwise(borders)]
+
+
+def _decode_run(
+    run: Iterable[ChunkRead],
+    arrays: Sequence[Stored],
+    out: Sequence[np.ndarray[Any, Any]],
+    cache: ChunkCache | None,
+) -> None:
+    """What `_decode` does; if that fails, nobody needs the reads that are left."""
+    try:
+        _decode(run, arrays, out, cache)
+    except BaseException:
+        if isinstance(run, Iterator):
+            deque(run, maxlen=0)
+        raise
 
 
 def _decode(

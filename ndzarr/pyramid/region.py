@@ -256,11 +256,13 @@ def _resample_alike(
         if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.nodata is None and 0 < pixels.nbytes <= SMALL:
             alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
     for (y, x, sampling, _, _), members in alike.items():
-        stack = np.stack([landing[k] for k in members])
-        done = resample(stack, y, x, sampling.interpolation, None, bool(sampling.antialias))
-        for k, part in zip(members, done, strict=True):
-            images[k][crops[k].inside] = part
-            landing[k] = images[k]
+        together = max(1, SMALL // landing[members[0]].nbytes)  # more would not fit into the processor's caches
+        for some in (members[i : i + together] for i in range(0, len(members), together)):
+            stack = np.stack([landing[k] for k in some]) if len(some) > 1 else landing[some[0]][None]
+            done = resample(stack, y, x, sampling.interpolation, None, bool(sampling.antialias))
+            for k, part in zip(some, done, strict=True):
+                images[k][crops[k].inside] = part
+                landing[k] = images[k]
 
 
 def _blank(c: Crop) -> np.ndarray[Any, Any]:

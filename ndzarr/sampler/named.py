@@ -74,8 +74,8 @@ class Sampler(NamedBulk):
         for key, source in self.sources.items():
             if not isinstance(source, Pyramid | str | os.PathLike):
                 raise SourceError(
-                    f"source {key!r} is a {type(source).__name__}: expected a pyramid or a path; ndzarr.transcode makes "
-                    f"a pyramid of arrays and of lists of frames"
+                    f"source {key!r} is of type {type(source).__name__}: expected a pyramid or a path; "
+                    f"ndzarr.transcode makes a pyramid of arrays, and of lists of frames"
                 )
         self._opened: dict[Any, Pyramid] = {}
 
@@ -124,9 +124,9 @@ class Sampler(NamedBulk):
         Parameters
         ----------
         target
-            `key`, and a window: `y`, `x`, `t`, `z` as slices, or `cx cy width height`; `channels`, `scale`,
-            `interpolation`, `fill`; where the pyramid is georeferenced, `bounds` and `resolution`.  Keys may also be
-            given as keyword arguments.
+            `key`, and a window: `y`, `x` as slices, or `cx cy` with `width height` or `window_dims`; `t`, `z` as slices
+            or lists of positions; `channels`, `scale` or `output_dims`, `pad`, `interpolation`, `antialias`, `fill`;
+            where the pyramid is georeferenced, `bounds` and `resolution`.  Keys may also be given as keyword arguments.
 
         Returns
         -------

@@ -49,7 +49,7 @@ def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
     columns, n = _columns(rows), len(rows)
     keys = [_sources(columns, n)]
     for names, axis, size in ((TIMES, 0, BLOCK_T), (("cy", "y", *SPACES), 0, block), (("cx", "x", *SPACES), 1, block)):
-        begin = np.nan_to_num(_begins(columns, names, axis))
+        begin = np.nan_to_num(_begins(columns, names, axis), posinf=0, neginf=0)
         keys.append(np.broadcast_to(np.floor(begin / size).astype(np.int64), n))
     return np.unique(np.stack(keys, 1), axis=0, return_inverse=True)[1].reshape(-1)
 

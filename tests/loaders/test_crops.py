@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from kwcoco import CocoDataset  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 import ndzarr  # noqa: E402
+import ndzarr.torch  # noqa: E402
 from ndzarr.errors import OptionError  # noqa: E402
 from ndzarr.torch import CropDataset, LocalityBatches, collate  # noqa: E402
 
@@ -140,6 +142,50 @@ def test_wrong_options_are_refused(sampler, table):
 def test_a_dataset_pickles_small_and_whole(sampler, table):
     crops = pickle.loads(pickle.dumps(CropDataset(sampler, table)))
     assert torch.equal(crops[7]["image"], CropDataset(sampler, table)[7]["image"])
+
+
+def test_tracks_may_be_named_and_batches_may_be_empty(tmp_path):
+    dset = CocoDataset.demo("vidshapes1-frames2", verbose=0)
+    for annotation in dset.dataset["annotations"]:
+        annotation["track_id"] = f"car {annotation['track_id']}"
+    named = ndzarr.CocoSampler(dset, workdir=tmp_path)
+    away = {"gid": 1, "cx": -900, "cy": -900, "width": 20, "height": 20}
+    crops = CropDataset(named, [{"gid": 1, "output_dims": (20, 20)}, away], masks="instance")
+    batch = collate(crops.__getitems__([0, 1]))
+    expected = named.load_sample(gid=1).track_id.values.tolist()
+    assert expected
+    assert batch["track_ids"] == [expected, []]
+    alone = collate(crops.__getitems__([1]))
+    assert list(alone) == list(batch)
+    assert alone["boxes"][0].shape == (0, 4)
+    assert alone["masks"][0].shape == (0, 20, 20)
+
+
+def test_sixteen_bits_stay_sixteen_bits(tmp_path):
+    pixels = np.arange(4096, dtype="u2").reshape(64, 64) * 16
+    pyramid = ndzarr.transcode(pixels, tmp_path / "a.zarr")
+    targets = [{"key": "a", "y": slice(0, 8), "x": slice(k, k + 8)} for k in (-3, 9)]
+    crops = CropDataset(ndzarr.Sampler({"a": pyramid}), targets)
+    for batch in (collate(crops.__getitems__([0, 1])), collate([crops[0], crops[1]])):
+        assert batch["image"].dtype == torch.uint16
+        np.testing.assert_array_equal(batch["image"][1, 0].numpy(), pixels[:8, 9:17])
+
+
+@pytest.mark.parametrize("choose", [lambda t: t.positives(window_dims=(64, 64)), lambda t: t.grid((200, 200))])
+def test_tables_of_targets_are_crops_as_they_are(sampler, choose):
+    table = choose(sampler.targets)
+    crops = CropDataset(sampler, table)
+    seen = [k for batch in ndzarr.torch.loader(crops, 8) for k in batch["index"].tolist()]
+    assert sorted(seen) == list(range(len(table)))
+
+
+def test_transforms_may_leave_out_names_or_return_pairs(sampler, table):
+    crops = CropDataset(sampler, table, batch_transform=lambda batch: {"image": batch["image"]})
+    assert list(crops[3]) == ["image"]
+    pairs = CropDataset(sampler, table, transform=lambda sample: (sample["image"], sample["index"]))
+    images, numbers = next(iter(DataLoader(pairs, batch_size=4, collate_fn=collate)))
+    assert images.shape == (4, 3, 32, 48)
+    assert numbers.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
+import socket
 from itertools import chain
 
 import pytest
+from kwcoco import CocoDataset
 
 torch = pytest.importorskip("torch")
 
+import ndzarr  # noqa: E402
 from ndzarr.errors import OptionError  # noqa: E402
 from ndzarr.torch import CropDataset, CropStream, loader  # noqa: E402
 
@@ -58,7 +62,150 @@ def test_a_loader_goes_on_where_another_stopped(crops):
     assert seen + rest == indices(loader(crops, 8, seed=1))
 
 
-def test_a_state_of_another_order_is_refused(crops):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_was_left_is_followed_by_the_next_whole_one(crops, workers):
+    alone = loader(crops, 8, seed=5)
+    epochs = [indices(alone) for _ in range(3)]
+    batches = loader(crops, 8, seed=5, workers=workers)
+    for number, batch in enumerate(batches):
+        assert len(batches) == 13
+        assert batch["index"].tolist() == epochs[0][number]
+        if number == 2:
+            break
+    assert batches.state_dict()["batch"] == 3  # the rest of the epoch is there for who asks for it
+    assert len(batches) == 13
+    assert indices(batches) == epochs[1]  # nothing that was prefetched comes late
+    next(iter(batches))
+    batches.set_epoch(0)
+    assert batches.state_dict()["batch"] == 0
+    assert indices(batches) == epochs[0]
+    state = batches.state_dict()
+    assert (state["epoch"], state["batch"]) == (1, 0)
+
+
+def test_an_epoch_that_is_chosen_meanwhile_comes_next(crops):
+    batches = loader(crops, 30, seed=5)
+    first = []
+    for batch in batches:
+        first.append(batch["index"].tolist())
+        batches.set_epoch(7)
+        assert batches.state_dict()["epoch"] in (0, 1)  # that of the pass that is under way
+    assert batches.state_dict()["epoch"] == 7
+    batches.set_epoch(0)
+    assert indices(batches) == first
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_passes_at_once_over_one_loader_are_refused(crops, workers):
+    batches = loader(crops, 8, seed=5, workers=workers)
+    first, second = iter(batches), iter(batches)
+    next(first), next(second)
+    with pytest.raises(OptionError, match="another iteration"):
+        next(first)
+    assert len(indices(second)) == 12
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_last_batch_can_be_resumed(crops, workers):
+    batches = loader(crops, 8, seed=5)
+    whole = indices(batches)
+    resumed = loader(crops, 8, seed=5, workers=workers)
+    resumed.load_state_dict(loader(crops, 8, seed=5).state_dict() | {"batch": 12})
+    assert len(resumed) == 1
+    assert indices(resumed) == whole[12:]
+
+
+def test_a_pickled_loader_is_a_loader(crops):
+    batches = loader(crops, 30, seed=5, workers=1)
+    expected = [indices(batches), indices(batches)]
+    copy = pickle.loads(pickle.dumps(loader(crops, 30, seed=5, workers=1)))
+    assert [indices(copy), indices(copy)] == expected  # its workers live on, and see the new epoch
+
+
+def test_no_targets_are_no_batches(crops, table):
+    empty = CropDataset(crops.sampler, table.iloc[:0])
+    for workers in (0, 1):
+        batches = loader(empty, 8, workers=workers)
+        assert len(batches) == 0
+        assert list(batches) == list(batches) == []
+
+
+def test_more_ranks_than_batches_are_refused(crops):
+    assert len(loader(crops, 50, rank=2, world=3)) == 1
+    with pytest.raises(OptionError, match="fewer batches than the 4 ranks"):
+        loader(crops, 50, rank=0, world=4)
+
+
+def test_a_pass_that_failed_in_a_worker_can_be_begun_again(sampler, table):
+    picky = CropDataset(sampler, table, transform=_fails_once)
+    batches = loader(picky, 8, seed=5, workers=2)
+    _fails_once.at = 40
+    with pytest.raises(ValueError, match="crop 40"):
+        list(batches)
+    assert batches.state_dict()["epoch"] == 0
+    state = batches.state_dict()
+    _fails_once.at = None
+    again = loader(picky, 8, seed=5, workers=2)
+    again.load_state_dict(state)
+    rest = indices(again)
+    assert rest == indices(loader(picky, 8, seed=5))[state["batch"] :]
+    assert sorted(chain(*indices(again))) == list(range(101))
+
+
+def _fails_once(sample):
+    if sample["index"] == _fails_once.at:
+        raise ValueError(f"crop {int(sample['index'])}")
+    return sample
+
+
+_fails_once.at = None
+
+
+def _train(rank, world, sampler, table, port, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    try:
+        batches = loader(CropDataset(sampler, table, dtype=torch.float32), 8, seed=5, workers=1)
+        seen = []
+        for batch in batches:
+            total = batch["image"].sum()
+            torch.distributed.all_reduce(total)  # a rank with fewer batches would leave the other waiting
+            seen.append(batch["index"].tolist())
+        torch.save(seen, f"{folder}/{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_processes_of_torch_distributed_get_batches_of_their_own(sampler, table, crops, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.start_processes(
+        _train, (2, sampler, table, port, str(tmp_path)), nprocs=2, start_method="fork"
+    )
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    whole = indices(loader(crops, 8, seed=5))
+    assert [batch for pair in zip(*parts, strict=True) for batch in pair] == whole[:12]
+
+
+def test_images_that_were_never_touched_are_transcoded_by_forked_workers(tmp_path):
+    dset = CocoDataset.demo("vidshapes2-frames3", verbose=0)
+    fresh = ndzarr.CocoSampler(dset, workdir=tmp_path)
+    fresh.load_sample(gid=1)  # so that whatever holds threads has been used before the fork
+    crops = CropDataset(fresh, [{"gid": gid} for gid in (*range(1, 7), *range(1, 7))])
+    assert len(indices(loader(crops, 2, workers=2, start_method="fork"))) == 6
+
+
+def test_a_state_of_another_order_is_refused(crops, table):
+    state = loader(crops, 8, seed=1).state_dict()
+    others = CropDataset(crops.sampler, table.iloc[::-1])
+    for other, options in ((crops, {"buffer": 5}), (crops, {"shuffle": False}), (others, {})):
+        with pytest.raises(OptionError, match="the order of crops"):
+            loader(other, 8, **{"seed": 1, **options}).load_state_dict(state)
+    with pytest.raises(OptionError, match="no 'batch'"):
+        loader(crops, 8, seed=1).load_state_dict({"epoch": 3})
+
+
+def test_the_seed_and_the_size_of_a_state_count(crops):
     state = loader(crops, 8, seed=1).state_dict()
     with pytest.raises(OptionError, match="seed=1"):
         loader(crops, 8, seed=2).load_state_dict(state)
@@ -104,6 +251,14 @@ def test_options_that_would_break_the_order_are_refused(crops):
         loader(crops, 8, collate_fn=list)
     with pytest.raises(OptionError, match="at least 1"):
         loader(crops, 0)
+    with pytest.raises(OptionError, match="whole number"):
+        loader(crops, 8.5)
+    with pytest.raises(OptionError, match="did you mean 'shuffle'"):
+        loader(crops, 8, suffle=False)
+    with pytest.raises(OptionError, match="Known: fork, spawn, forkserver"):
+        loader(crops, 8, workers=1, start_method="thread")
+    with pytest.raises(OptionError, match="workers=-1"):
+        loader(crops, 8, workers=-1)
 
 
 def test_an_error_in_a_worker_names_what_was_wrong(sampler):

@@ -65,6 +65,30 @@ def test_windows_given_by_slices_and_rows_of_mixed_kinds_have_groups():
     assert len(set(groups(rows).tolist())) == 5
 
 
+def test_groups_do_not_depend_on_how_targets_are_written():
+    table = pd.DataFrame({"gid": [10, 9, 10, 2], "cx": [10, 900, 3000, 10], "cy": 10.0})
+    expected = groups(Rows(table)).tolist()
+    assert groups(Rows(table.to_dict("records"))).tolist() == expected
+    assert groups(Rows(table.astype({"gid": "Int64", "cx": "Float64"}))).tolist() == expected
+    assert groups(Rows(table.assign(gid=table["gid"].map("image {}".format)))).tolist() == expected
+
+
+def test_targets_without_a_source_or_a_place_have_groups():
+    table = pd.DataFrame({"gid": pd.array([1, pd.NA, 1], "Int64"), "vidid": [None, "a", None], "cx": [1, None, np.inf]})
+    assert len(set(groups(Rows(table)).tolist())) == 2
+    assert groups(Rows([])).shape == (0,)
+    assert groups(Rows(table.iloc[:0])).shape == (0,)
+    assert len(set(groups(Rows([{}, {"key": None}, {"gids": [1, 2]}, {"gids": [1, 3]}])).tolist())) == 3
+
+
+def test_windows_of_a_long_video_are_near_in_time_too():
+    table = pd.DataFrame({"vidid": 1, "time_start": [0, 5, 5000], "cx": 10, "cy": 10})
+    a, b, c = groups(Rows(table))
+    assert a == b != c
+    a, b, c = groups(Rows([{"key": "v", "t": slice(k, k + 4)} for k in (0, 5, 5000)]))
+    assert a == b != c
+
+
 def test_a_million_rows_are_ordered_without_a_loop_over_them():
     rng = np.random.default_rng(0)
     gids, places = rng.integers(0, 1000, 10**6), rng.random((2, 10**6)) * 1e4

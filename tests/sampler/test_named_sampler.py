@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from ndzarr.errors import TargetError
+from ndzarr.errors import NdzarrError, SourceError, TargetError
 from pictures import photo
 
 
@@ -64,3 +64,63 @@ def test_plan_and_prepare(files, tmp_path):
     assert len(list((tmp_path / "work").glob("*.zarr"))) == 2
     assert sampler.plan([{"key": "one"}, {"key": "two"}]).explain().windows == 2
     assert "2 sources" in repr(sampler)
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """Pixels (t, z, y, x), and a sampler of them."""
+    pixels = np.random.default_rng(0).integers(1, 255, (7, 5, 40, 50), dtype=np.uint8)
+    pyramid = ndzarr.transcode(pixels, tmp_path / "s.zarr", axes="tzyx", access="tubes")
+    return pixels, ndzarr.Sampler({"stack": pyramid}, workdir=tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        {"t": slice(1, 6, 2)},
+        {"t": [1, 3, 5]},
+        {"time_slice": slice(1, 6, 2)},
+        {"time_start": 1, "time_stop": 6, "time_step": 2},
+        {"slices": (slice(1, 6, 2), slice(0, 40), slice(0, 50))},
+    ],
+)
+def test_time_may_be_given_in_every_way_that_targets_know(stack, time):
+    pixels, sampler = stack
+    sample = sampler.load_sample(key="stack", **time)
+    np.testing.assert_array_equal(sample.image.values[:, 0], pixels[1:6:2])
+    assert sample.t.values.tolist() == [1, 3, 5]
+
+
+def test_windows_have_the_size_that_was_asked_for_and_context(stack):
+    pixels, sampler = stack
+    centre = {"key": "stack", "t": [6], "z": [4, 0], "cx": 20, "cy": 20}
+    sample = sampler.load_sample(centre, window_dims=(8, 6), pad=(1, 2))
+    np.testing.assert_array_equal(sample.image.values[0, 0], pixels[6, [4, 0], 15:25, 15:25])
+    small = sampler.load_sample(centre, width=16, height=8, output_dims=(3, 5))
+    assert small.image.shape[-2:] == (3, 5)
+    batch = sampler.load_batch([centre | {"width": n, "height": n} for n in (8, 16)], output_dims=(7, 7))
+    assert batch.image.shape == (2, 1, 1, 2, 7, 7)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [{"dtype": "f4"}, {"nodata": "float"}, {"lazy": True}, {"padkw": {"mode": "edge"}}, {"window_dims": "extent"}],
+)
+def test_keys_that_would_do_nothing_are_refused(stack, key):
+    with pytest.raises(TargetError, match=f"{next(iter(key))}.*needs a kwcoco dataset"):
+        stack[1].load_sample(key="stack", **key)
+
+
+def test_positions_that_cannot_be_meant_are_errors(stack, tmp_path):
+    sampler = stack[1]
+    with pytest.raises(TargetError, match="both t="):
+        sampler.load_sample(key="stack", t=slice(0, 2), time_slice=slice(0, 3))
+    for odd in (3, slice(6, 0, -2), [-1, 9], slice(0.5, 2), "1:3"):
+        with pytest.raises(NdzarrError, match="t="):
+            sampler.load_sample(key="stack", t=odd)
+
+
+@pytest.mark.parametrize("source", [np.zeros((4, 4), "u1"), ["a.png", "b.png"], 5])
+def test_what_is_no_source_is_refused_at_once(source):
+    with pytest.raises(SourceError, match=r"expected a pyramid or a path; ndzarr\.transcode"):
+        ndzarr.Sampler({"a": source})

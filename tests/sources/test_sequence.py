@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageOps
 
 import ndzarr
 from ndzarr.errors import MissingError, OptionError, SourceError
+from ndzarr.pyramid.layout import Encoding
 from ndzarr.sources import open_source
+from ndzarr.transcoding import write_pyramid
 
 
 @pytest.fixture
@@ -80,10 +85,95 @@ def test_nothing_to_stack_is_an_error(tmp_path):
         open_source([])
 
 
-def test_other_axes_are_refused(frames):
+def test_other_axes_are_refused_of_single_files_too(frames):
     folder, _ = frames
-    with pytest.raises(OptionError, match="stack='c'"):
-        open_source(str(folder / "*.png"), stack="c")
+    for source in (str(folder / "*.png"), folder / "frame1.png"):
+        with pytest.raises(OptionError, match="stack='c'"):
+            open_source(source, stack="c")
+
+
+def test_a_pattern_may_be_a_path_and_begin_at_home(frames, read_all, monkeypatch):
+    folder, pixels = frames
+    np.testing.assert_array_equal(read_all(folder / "frame*.png"), pixels)
+    monkeypatch.setenv("HOME", str(folder))
+    np.testing.assert_array_equal(read_all("~/frame*.png"), pixels)
+    np.testing.assert_array_equal(read_all(["~/frame3.png", "~/frame1.png"]), pixels[[2, 0]])
+
+
+@pytest.mark.parametrize("access", ["frames", "tubes"])
+def test_a_broken_frame_is_named_and_nothing_is_left(frames, tmp_path, access):
+    folder, _ = frames
+    broken = folder / "frame7.png"
+    broken.write_bytes(broken.read_bytes()[:400])
+    with pytest.raises(SourceError, match=r"frame7\.png"):
+        ndzarr.transcode(str(folder / "frame*.png"), tmp_path / "out.zarr", access=access)
+    assert not [p for p in tmp_path.iterdir() if "zarr" in p.name]
+
+
+def test_a_frame_that_changes_meanwhile_is_named(frames, tmp_path):
+    folder, _ = frames
+    with open_source(str(folder / "frame*.png")) as source:
+        source.read({"t": slice(0, 12)})
+        changed = folder / "frame5.png"
+        changed.write_bytes(changed.read_bytes() + b" ")
+        with pytest.raises(SourceError, match=r"frame5\.png: was changed while it was read"):
+            write_pyramid(source, tmp_path / "out.zarr", Encoding())
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_the_store_tells_which_frames_it_was_made_of(frames, tmp_path):
+    folder, _ = frames
+
+    def record(name):
+        about = ndzarr.transcode(sorted(folder.glob("frame*.png")), tmp_path / name).attrs["ndzarr"]["source"]
+        return about["frames"], about["frames_sha256"]
+
+    before = record("a.zarr")
+    assert before[0] == 12
+    assert record("b.zarr") == before
+    (folder / "frame2.png").write_bytes((folder / "frame2.png").read_bytes() + b" ")
+    assert record("c.zarr") != before
+
+
+def test_what_only_some_frames_say_is_not_said_of_all(tmp_path):
+    for k in range(3):
+        scale = [(33550, "d", 3, (0.5, 0.5, 0.0)), (33922, "d", 6, (0, 0, 0, 100.0 + 9 * (k == 2), 200, 0))]
+        tifffile.imwrite(tmp_path / f"{k}.tif", np.zeros((20, 30), "u2"), extratags=[(*tag, True) for tag in scale])
+    alike = ndzarr.transcode([tmp_path / f"{k}.tif" for k in (0, 1)], tmp_path / "alike.zarr")
+    assert alike.georeference.transform == (0.5, 0, 100, 0, -0.5, 200)
+    moved = ndzarr.transcode([tmp_path / f"{k}.tif" for k in (0, 2)], tmp_path / "moved.zarr")
+    assert moved.georeference is None or moved.georeference.transform is None
+    assert moved.attrs["ndzarr"]["source"]["compression"] == "none"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="reads Linux' own list of open files")
+def test_only_the_frames_of_a_window_are_held(frames):
+    folder, pixels = frames
+    with open_source(str(folder / "frame*.png")) as source:
+        for start in (0, 8, 3):
+            found = source.read({"t": slice(start, start + 3)})
+            np.testing.assert_array_equal(found, pixels[start : start + 3])
+            assert sum("frame" in os.readlink(f"/proc/self/fd/{n}") for n in _descriptors()) <= 3
+
+
+def _descriptors():
+    """Of this process, those that are still open."""
+    return [n for n in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{n}")]
+
+
+def test_photographs_are_turned_upright_and_palettes_become_colours(tmp_path, rng, read_all):
+    pixels = rng.integers(0, 255, (2, 16, 24, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    for k, one in enumerate(pixels):
+        Image.fromarray(one).save(tmp_path / f"turned{k}.jpg", exif=exif)
+        Image.fromarray(one).quantize(16 + k).save(tmp_path / f"palette{k}.png")
+    upright = [np.moveaxis(np.asarray(ImageOps.exif_transpose(Image.open(p))), -1, 0) for p in tmp_path.glob("*.jpg")]
+    assert sorted(a.tobytes() for a in read_all(str(tmp_path / "turned*.jpg"))) == sorted(a.tobytes() for a in upright)
+    colours = [np.moveaxis(np.asarray(Image.open(tmp_path / f"palette{k}.png").convert("RGB")), -1, 0) for k in (0, 1)]
+    np.testing.assert_array_equal(read_all(str(tmp_path / "palette*.png")), colours)
+    with pytest.raises(SourceError, match="alike"):
+        read_all([tmp_path / "turned0.jpg", tmp_path / "palette0.png"])
 
 
 def test_a_frame_with_an_axis_t_of_its_own_is_refused():

@@ -8,6 +8,7 @@ range for gray and RGB.  Values keep their depth: 8 bits become uint8, 10 bits 0
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import numpy as np
 from ndzarr.errors import OptionError, SourceError
 from ndzarr.sources.base import Pixels
 from ndzarr.sources.colour import ALPHA, GRAY, RGB
+from ndzarr.sources.video.forking import abandon
 
 FLAGS = "accurate_rnd+full_chroma_int+bitexact"
 """Of the scale filter, besides the kernel."""
@@ -133,6 +135,7 @@ class Converter:
             Frames may have another size.
         """
         self.name, self.output, self.size, self._scaled = name, output, size, scaled
+        self._process = os.getpid()
         self._graphs: OrderedDict[tuple[Any, ...], Callable[[Any], Any]] = OrderedDict()
 
     def pixels(self, frame: Any, box: Box | None = None) -> Pixels:
@@ -162,6 +165,9 @@ class Converter:
         return np.stack([plane[part] for plane in planes])
 
     def _graph(self, frame: Any, cut: Box | None) -> Callable[[Any], Any]:
+        if os.getpid() != self._process:
+            abandon(self._graphs)
+            self._process, self._graphs = os.getpid(), OrderedDict()
         colours = colours_of(frame)
         key = frame.format.name, frame.width, frame.height, colours, cut
         found = self._graphs.pop(key, None)

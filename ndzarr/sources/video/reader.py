@@ -12,7 +12,6 @@ threads that it would wait for are not there.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from ndzarr.errors import SourceError
 from ndzarr.request import signature
+from ndzarr.sources.video.forking import abandon
 from ndzarr.sources.video.frames import Decoder, Numbered, ThreadsFailed
 from ndzarr.sources.video.index import Index
 from ndzarr.sources.video.seeking import go
@@ -65,8 +65,7 @@ class FrameReader:
             One does not decode, or the file was changed.
         """
         if os.getpid() != self._process:
-            for mine in (self._decoder, self._flow, self._kept):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(mine))  # never freed
+            abandon(self._decoder, self._flow, self._kept)
             self._begin()
         with self._lock:
             if signature(self.path) != self._signature:

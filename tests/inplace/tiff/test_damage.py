@@ -70,9 +70,12 @@ def test_the_rest_of_a_plan_is_dropped_once_a_tile_is_damaged(write, monkeypatch
     overwrite(path, at, b"\xff" * size)
     pyramid = ndzarr.open(path)
     decode = TileLevel.decode
-    monkeypatch.setattr(
-        TileLevel, "decode", lambda self, chunk, *rest: tiles.append(chunk) or decode(self, chunk, *rest)
-    )
+
+    def noted(self, chunk, *rest):
+        tiles.append(chunk)
+        return decode(self, chunk, *rest)
+
+    monkeypatch.setattr(TileLevel, "decode", noted)
     with pytest.raises(DamagedError, match="row 0, column 0"):
         pyramid.read(x=slice(0, 1000))
     assert len(tiles) < 60
