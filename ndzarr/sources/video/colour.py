@@ -21,6 +21,7 @@ import numpy as np
 from ndzarr.errors import OptionError, SourceError
 from ndzarr.sources.base import Pixels
 from ndzarr.sources.colour import ALPHA, GRAY, RGB
+from ndzarr.sources.video.container import what
 from ndzarr.sources.video.forking import abandon
 
 FLAGS = "accurate_rnd+full_chroma_int+bitexact"
@@ -32,6 +33,8 @@ Box: TypeAlias = tuple[int, int, int, int]
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 """AVColorSpace to what the filter calls it."""
 _ASSUMED = "bt601"
+_UNSPECIFIED = 2
+"""Of AVColorTransferCharacteristic and AVColorPrimaries: nothing is converted between any of them."""
 _DEPTHS = {"gray": (8, 9, 10, 12, 14, 16), "gbrp": (8, 9, 10, 12, 14, 16), "gbrap": (8, 10, 12, 16)}
 """Bits that FFmpeg has formats of."""
 _FORMATS = {GRAY: ("gray", (0,)), RGB: ("gbrp", (2, 0, 1)), (*RGB, ALPHA): ("gbrap", (2, 0, 1, 3))}
@@ -145,16 +148,27 @@ class Converter:
         Raises
         ------
         SourceError
-            The frame is of another size than others of its video.
+            The frame is of another size than others of its video, or FFmpeg cannot convert it.
         """
         if not self._scaled and (frame.height, frame.width) != self.size:
             raise SourceError(
                 f"{self.name}: the size of its frames changes from {self.size[1]} x {self.size[0]} to {frame.width} x "
                 f"{frame.height}; transcode it with size=(height, width), which all of them will get"
             )
+        import av
+
         top, bottom, left, right = box or (0, self.size[0], 0, self.size[1])
         cut = None if self._scaled or box is None else _around(frame, box)
-        made = self._graph(frame, cut)(frame)
+        for name in ("color_trc", "color_primaries"):  # since PyAV 16; swscale refuses values that it does not know
+            if hasattr(frame, name):
+                setattr(frame, name, _UNSPECIFIED)
+        try:
+            made = self._graph(frame, cut)(frame)
+        except av.FFmpegError as error:
+            raise SourceError(
+                f"{self.name}: its {frame.format.name} frames cannot be converted ({what(error)}); convert it to "
+                f"another pixel format first"
+            ) from error
         y, x = (0, 0) if cut is None else (cut[0], cut[2])
         part = slice(top - y, bottom - y), slice(left - x, right - x)
         if len(self.output.planes) < len(self.output.channels):  # the channels of a pixel lie side by side
