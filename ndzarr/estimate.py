@@ -11,7 +11,7 @@ their file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod, sqrt
@@ -49,7 +49,12 @@ class Estimate:
         return self.raw / max(1, self.nbytes)
 
 
-def estimate(source: Source, encoding: Encoding | None = None, windows: int = WINDOWS) -> list[Estimate]:
+def estimate(
+    source: Source,
+    encoding: Encoding | None = None,
+    windows: int = WINDOWS,
+    advance: Callable[[], object] = lambda: None,
+) -> list[Estimate]:
     """
     The size of the store of a source under each preset that can hold its pixels.
 
@@ -60,7 +65,9 @@ def estimate(source: Source, encoding: Encoding | None = None, windows: int = WI
     encoding
         The other options; its preset does not matter.
     windows
-        Number of places that are looked at.
+        Number of places that are looked at, at most.
+    advance
+        Called after each of them.
     """
     given = encoding or Encoding()
     layouts: dict[str, list[LevelShape]] = {}
@@ -76,6 +83,7 @@ def estimate(source: Source, encoding: Encoding | None = None, windows: int = WI
         pixels = source.read(window)
         for preset, levels in layouts.items():
             found[preset].append(_cost(pixels, levels, reduce))
+        advance()
     return [_total(preset, layouts[preset], found[preset], source) for preset in layouts]
 
 

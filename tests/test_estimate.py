@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pictures import photo
+import tifffile
 
 import ndzarr
-from ndzarr.estimate import estimate
+from ndzarr.estimate import WINDOWS, estimate
 from ndzarr.inventory import size_on_disk
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.sources import open_source
+from pictures import photo
 
 
 def _check(source, folder, within=0.12, **options):
@@ -51,3 +52,23 @@ def test_labels_and_blank_images_are_estimated(tmp_path):
 
 def test_blank_images_are_estimated_to_take_next_to_nothing(tmp_path):
     _check(np.zeros((900, 900), "u2"), tmp_path, within=0.5)
+
+
+def test_little_of_a_large_image_is_read(tmp_path):
+    path = tmp_path / "large.tif"
+    tile = photo(256, 256)
+    with tifffile.TiffWriter(path) as file:
+        file.write((tile for _ in range(40 * 40)), shape=(10240, 10240, 3), dtype="u1", tile=(256, 256), compression=8)
+    done = []
+    with open_source(path) as source:
+        wanted = []
+        read = source.read
+        source.read = lambda window: wanted.append(read(window)) or wanted[-1]
+        estimate(source, advance=lambda: done.append(1))
+    assert len(done) == len(wanted) == WINDOWS
+    assert sum(pixels.size for pixels in wanted) < 0.02 * 10240 * 10240 * 3
+
+
+def test_what_reducing_planes_saves_is_part_of_it(tmp_path):
+    volume = np.stack([photo(300, 320)[..., 0]] * 8)
+    _check(volume, tmp_path, axes="zyx", access="tubes", reduce="zyx", within=0.2)

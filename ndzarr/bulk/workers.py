@@ -50,8 +50,10 @@ def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, An
         n = workers or processors()
         yield n, _Local(scheduler, n)
     elif isinstance(scheduler, str):
-        import distributed
-
+        try:
+            import distributed
+        except ImportError:
+            raise OptionError(f"scheduler={scheduler!r} needs dask.distributed: pip install distributed") from None
         with distributed.Client(scheduler, timeout=30, set_as_default=False) as client:
             yield _threads(client), _Cluster(client)
     else:

@@ -138,9 +138,11 @@ def _in_place(path: str) -> dict[str, Any]:
 
 def _estimates(source: Source) -> dict[str, dict[str, Any]]:
     """What the store would take under each preset."""
-    from ndzarr.estimate import estimate
+    from ndzarr.estimate import WINDOWS, estimate
+    from ndzarr.targets.bar import bar
 
-    found = estimate(source)
+    with bar(WINDOWS, os.path.basename(source.name), "window", sys.stderr.isatty()) as advance:
+        found = estimate(source, advance=advance)
     return {e.preset: {"bytes": e.nbytes, "error": e.error, "ratio": round(e.ratio, 3)} for e in found}
 
 

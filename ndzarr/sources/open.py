@@ -45,7 +45,8 @@ def open_source(
     ----------
     source
         Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video in any
-        container and codec that FFmpeg decodes, or of a Zarr array; or a numpy, dask, xarray or Zarr array; or a list of them, or a pattern of paths, that make one source.
+        container and codec that FFmpeg decodes, or of a Zarr array; or a numpy, dask, xarray or Zarr array; or a list
+        of them, or a pattern of paths, that make one source.
     axes
         One letter of 't c z y x' per axis of the data, such as 'tyxc'; needed for arrays of more than 3 axes without
         names.

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from threading import Event, Thread
+
 import numpy as np
 import pytest
+import tensorstore
+import tifffile
 import xarray
 import zarr
 from hypothesis import given, settings
@@ -11,7 +18,11 @@ from hypothesis import strategies as st
 
 import ndzarr
 from ndzarr.errors import OptionError
+from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.reduce import reducer
+from ndzarr.rowbar import row_bar
+from ndzarr.sources import open_source
+from ndzarr.transcoding import level_shapes
 from validate import validate_ome
 
 
@@ -91,6 +102,81 @@ def test_windows_of_a_volume_are_exact_whatever_was_reduced(tmp_path):
 def test_an_image_without_planes_may_be_asked_to_reduce_them(tmp_path):
     pyramid = ndzarr.transcode(np.zeros((300, 300), "u1"), tmp_path / "a.zarr", reduce="zyx")
     assert [level.shape for level in pyramid.levels] == [(1, 300, 300), (1, 150, 150)]
+
+
+@pytest.mark.parametrize("axes", ["TCZYX", "CZTYX", "ZCTYX", "ZTCYX"])
+def test_stacks_in_any_stored_order_are_halved_alike_and_read_by_others(tmp_path, axes):
+    stack = np.random.default_rng(0).integers(0, 60000, (2, 3, 5, 261, 130), dtype="u2")
+    stored = stack.transpose(["TCZYX".index(a) for a in axes])
+    tifffile.imwrite(tmp_path / "a.ome.tif", stored, metadata={"axes": axes}, photometric="minisblack", tile=(64, 64))
+    pyramid = ndzarr.transcode(tmp_path / "a.ome.tif", tmp_path / "a.zarr", reduce="zyx", access="mixed")
+    np.testing.assert_array_equal(pyramid.read(), stack)
+    expected = np.array([[eighths(one, 1) for one in frame] for frame in stack])
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{pyramid.path}/1/image"}}
+    np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), expected)
+
+
+def test_planes_without_pixels_are_left_out_of_the_means_of_their_neighbours(tmp_path):
+    volume = np.random.default_rng(0).random((5, 300, 20), dtype="f4")
+    volume[1::2] = np.nan
+    pyramid = ndzarr.transcode(volume, tmp_path / "a.zarr", axes="zyx", reduce="zyx")
+    blocks = volume[::2].reshape(3, 150, 2, 10, 2)
+    np.testing.assert_allclose(pyramid.read(level=1)[0], blocks.mean((2, 4)), rtol=1e-6)
+
+
+def test_odd_chunks_make_the_same_levels(tmp_path):
+    volume = np.random.default_rng(0).integers(0, 9, (11, 300, 141), dtype="u1")
+    for kind in ("intensity", "labels"):
+        plain, odd = (
+            ndzarr.transcode(volume, tmp_path / f"{kind}{k}.zarr", axes="zyx", reduce="zyx", kind=kind, chunks=chunks)
+            for k, chunks in enumerate(({}, {"z": 3, "y": 33, "x": 47}))
+        )
+        np.testing.assert_array_equal(plain.read(level=1), odd.read(level=1))
+
+
+def test_the_bar_counts_the_halving_of_planes_too(tmp_path):
+    with open_source(np.zeros((6, 600, 300), "u1"), axes="zyx") as source:
+        encoding = Encoding(reduce="zyx")
+        levels = level_shapes(source, encoding)
+        bar = row_bar(source, True, levels[:-1])
+        assert len(levels) == 3
+        assert bar.total == 6 * 600 + 6 * 600 + 3 * 300
+        bar.close()
+
+
+def _held():
+    """Bytes of this process that are no pages of files."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon"))
+
+
+def _peak(path, dest):
+    """The most that transcoding holds."""
+    found, done = [_held()], Event()
+
+    def watch():
+        while not done.wait(0.005):
+            found.append(_held())
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    ndzarr.transcode(path, dest, axes="zyx", reduce="zyx", access="tubes")
+    done.set()
+    watcher.join()
+    return max(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux' own record of memory")
+def test_a_volume_needs_little_memory_whatever_its_size(tmp_path):
+    held = []
+    for planes in (16, 160):
+        volume = np.lib.format.open_memmap(tmp_path / "v.npy", "w+", "u2", (planes, 1024, 1024))
+        volume[:] = np.arange(1024, dtype="u2")
+        volume.flush()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            held.append(fresh.submit(_peak, tmp_path / "v.npy", tmp_path / f"{planes}.zarr").result())
+    assert held[1] < held[0] + (48 << 20)  # the larger one has 320 MiB of pixels
 
 
 @pytest.mark.parametrize("option", [{"reduce": "zyxt"}, {"access": "tube"}])

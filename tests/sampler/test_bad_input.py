@@ -112,8 +112,11 @@ def test_images_without_width_and_height_take_the_size_of_their_file(build):
     sampler = build(change)
     assert sampler.load_sample(gid=1).image.shape == (3, 300, 400)
     assert sampler.load_sample(aid=12).image.shape == (3, 10, 10)
-    negative = sampler.load_negative(0, target={"window_dims": (10, 10)})
-    assert negative.ndzarr.target["gid"] == 2, "negatives are drawn from images that state their size"
+    for seed in range(20):
+        negative = sampler.load_negative(seed, target={"window_dims": (10, 10), "gid": 1})
+        assert negative.image.shape == (3, 10, 10)
+        assert "valid" not in negative, "negatives lie in the image, whose size its file tells"
+        assert not negative.sizes["annot"]
 
 
 def test_images_of_warped_assets_need_width_and_height(film):
