@@ -31,6 +31,8 @@ SPACES = ("space_slice", "slices")
 """Keys that hold the slices of y and x."""
 BLOCK_T = 64
 """Frames of a block."""
+FAR = 2**40
+"""Positions beyond are one block."""
 
 
 def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
@@ -47,11 +49,14 @@ def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
     A number per target, equal where source and block are, shape (n,).
     """
     columns, n = _columns(rows), len(rows)
-    keys = [_sources(columns, n)]
+    code = _sources(columns, n)
     for names, axis, size in ((TIMES, 0, BLOCK_T), (("cy", "y", *SPACES), 0, block), (("cx", "x", *SPACES), 1, block)):
-        begin = np.nan_to_num(_begins(columns, names, axis), posinf=0, neginf=0)
-        keys.append(np.broadcast_to(np.floor(begin / size).astype(np.int64), n))
-    return np.unique(np.stack(keys, 1), axis=0, return_inverse=True)[1].reshape(-1)
+        begin = np.clip(np.nan_to_num(_begins(columns, names, axis), posinf=0, neginf=0), -FAR, FAR)
+        place = np.broadcast_to(np.floor(begin / size).astype(np.int64), n)
+        if n and place.min() != place.max():
+            place = place - place.min()
+            code = np.unique(code * (place.max() + 1) + place, return_inverse=True)[1]  # no larger than n
+    return np.unique(code, return_inverse=True)[1].reshape(-1)
 
 
 def _columns(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
@@ -71,11 +76,15 @@ def _columns(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
 def _sources(columns: Mapping[str, np.ndarray[Any, Any]], n: int) -> np.ndarray[Any, Any]:
     """A number per source, in the order in which they come first; 0 for targets that name none."""
     code = np.zeros(n, np.int64)
-    found: dict[Any, int] = {}
+    start = 1
     for name in SOURCES:
         if name in columns and not code.all():
-            names = (None if is_missing(v) else (name, _hashable(v)) for v in columns[name].tolist())
-            more = [0 if v is None else found.setdefault(v, len(found) + 1) for v in names]
+            values: dict[Any, int] = {}
+            more = [
+                0 if is_missing(v) else values.setdefault(_hashable(v), start + len(values))
+                for v in columns[name].tolist()
+            ]
+            start += len(values)
             code = np.where(code == 0, more, code)
     return code
 

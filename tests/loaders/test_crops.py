@@ -188,7 +188,7 @@ def test_transforms_may_leave_out_names_or_return_pairs(sampler, table):
     assert numbers.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_torchs_own_loader_takes_it_with_any_kind_of_worker(sampler, table, method):
     crops = CropDataset(sampler, table)
     assert crops[0]["image"].shape == (3, 32, 48)  # used before the fork

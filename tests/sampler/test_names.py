@@ -78,7 +78,7 @@ def test_no_room_for_a_negative_is_said(dataset, tmp_path):  # ndsampler's defec
     content = copy.deepcopy(dataset[0])
     content["annotations"] = [{"id": k, "image_id": k, "category_id": 5, "bbox": [0, 0, 400, 300]} for k in (1, 2)]
     sampler = ndzarr.CocoSampler(content, tmp_path / "work")
-    with pytest.raises(TargetError, match="no room for window_dims=.10, 10"):
+    with pytest.raises(TargetError, match=r"no room for window_dims=.10, 10"):
         sampler.load_negative(0, target={"window_dims": (10, 10)})
     with pytest.raises(TargetError, match="fits into none of 2 images"):
         sampler.load_negative(0, target={"window_dims": (5000, 10)})
