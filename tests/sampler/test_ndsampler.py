@@ -94,7 +94,8 @@ def test_image_samples_are_those_of_ndsampler(images, target):
     a, b = load(images, target)
     assert set(a) == set(b)
     assert a["im"].dtype == b["im"].dtype
-    np.testing.assert_array_equal(a["im"], b["im"])
+    # Where GDAL is installed, what ndsampler reads with has no axis for a single channel.
+    np.testing.assert_array_equal(a["im"].reshape(b["im"].shape), b["im"])
     assert list(a["classes"]) == list(b["classes"])
     assert list(a["kp_classes"]) == list(b["kp_classes"])
     same_annotations(a["annots"], b["annots"])
