@@ -94,8 +94,7 @@ def test_image_samples_are_those_of_ndsampler(images, target):
     a, b = load(images, target)
     assert set(a) == set(b)
     assert a["im"].dtype == b["im"].dtype
-    # Where GDAL is installed, what ndsampler reads with has no axis for a single channel.
-    np.testing.assert_array_equal(a["im"].reshape(b["im"].shape), b["im"])
+    np.testing.assert_array_equal(a["im"], b["im"])
     assert list(a["classes"]) == list(b["classes"])
     assert list(a["kp_classes"]) == list(b["kp_classes"])
     same_annotations(a["annots"], b["annots"])
@@ -152,7 +151,8 @@ def test_padding_is_around_the_same_window(images):
 def test_dtype_is_that_asked_for(videos):
     a, b = load(videos, {"gids": [1], "channels": "B1", "dtype": np.float32})
     assert a["im"].dtype == b["im"].dtype
-    np.testing.assert_array_equal(a["im"], b["im"])
+    # Where GDAL is installed, what ndsampler reads with has no axis for a single channel.
+    np.testing.assert_array_equal(a["im"].reshape(b["im"].shape), b["im"])
 
 
 def test_positives_are_those_of_ndsampler(images):
