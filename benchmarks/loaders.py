@@ -101,7 +101,9 @@ class RasterioPerCrop(Rasterio):
 
 
 class XBatcher(Windows):
-    """Xbatcher's generator over the Zarr that ndzarr wrote."""
+    """Xbatcher's generator over the Zarr that ndzarr wrote, read by xarray without dask."""
+
+    chunks: dict[str, int] | None = None
 
     @cached_property
     def generators(self) -> list[Any]:
@@ -109,7 +111,7 @@ class XBatcher(Windows):
         import xarray
         import xbatcher
 
-        found = [xarray.open_zarr(path / "0", consolidated=False, chunks=None)["image"] for path in self.paths]
+        found = [xarray.open_zarr(path / "0", consolidated=False, chunks=self.chunks)["image"] for path in self.paths]
         size, overlap = {"y": EDGE, "x": EDGE}, {"y": EDGE - STEP, "x": EDGE - STEP}
         return [xbatcher.BatchGenerator(image, size, overlap, cache=None) for image in found]
 
@@ -117,6 +119,12 @@ class XBatcher(Windows):
         columns = (SIDE - EDGE) // STEP + 1
         batch = self.generators[image][y // STEP * columns + x // STEP]
         return np.asarray(batch.transpose("c", "y", "x").values)
+
+
+class XBatcherDask(XBatcher):
+    """The same as its documentation has it: an array of dask's, whose chunks are those of the store."""
+
+    chunks: dict[str, int] | None = {}  # noqa: RUF012
 
 
 def places(images: int, number: int) -> np.ndarray[Any, Any]:
@@ -145,7 +153,8 @@ def runners(images: Images, crops: np.ndarray[Any, Any]) -> dict[str, Callable[[
         ),
         "rasterio, COG deflate, kept open": peer(Rasterio, images.cogs),
         "rasterio, COG deflate, opened per crop": peer(RasterioPerCrop, images.cogs),
-        "xbatcher, the same Zarr": peer(XBatcher, images.pyramids),
+        "xbatcher, the same Zarr, without dask": peer(XBatcher, images.pyramids),
+        "xbatcher, the same Zarr, through dask": peer(XBatcherDask, images.pyramids),
     }
 
 
