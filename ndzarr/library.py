@@ -28,11 +28,9 @@ from ndzarr import batch, inventory
 from ndzarr.errors import MissingError, SourceError, StoreError
 from ndzarr.inplace.overviews import side_store
 from ndzarr.inplace.policy import agreeing, checked, where_it_lies
-from ndzarr.inventory import MALFORMED, Entry
-from ndzarr.locks import holding, lock_of
+from ndzarr.inventory import Entry
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.open import open_pyramid
-from ndzarr.pyramid.publish import discard
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.request import Request, as_request, in_place, settle, signature
 from ndzarr.slot import Slot, default_root, make_root, slot
@@ -222,7 +220,7 @@ class Library:
         if (pyramid := self._where_it_lies(request)) is not None:
             return pyramid
         found = self._slot(request)
-        return self._find(found) or self._make(found, request)
+        return found.find() or self._make(found, request)
 
     def _where_it_lies(self, request: Request) -> Pyramid | None:
         """The pyramid of a file that is not transcoded; None for all others."""
@@ -240,25 +238,9 @@ class Library:
             ) from error
         return slot(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
 
-    def _find(self, slot: Slot) -> Pyramid | None:
-        """The pyramid, if it is there and undamaged."""
-        try:
-            pyramid = open_pyramid(slot.store)
-            source = pyramid.attrs["ndzarr"]["source"]
-            return pyramid if all(source[name] == value for name, value in slot.origin.items()) else None
-        except (MissingError, *MALFORMED):
-            return None
-
     def _make(self, slot: Slot, request: Request, turn: batch.Turn | None = None) -> Pyramid:
         self._begin()
-        with holding(lock_of(slot.store), None if turn is None else turn.check):
-            pyramid = self._find(slot)  # made by another meanwhile?
-            if pyramid is None:
-                if os.path.lexists(slot.store):
-                    discard(slot.store)
-                self._write(slot, request, turn)
-                pyramid = open_pyramid(slot.store)
-        return pyramid
+        return slot.make(partial(self._write, slot, request, turn), None if turn is None else turn.check)
 
     def _begin(self) -> None:
         """Make the directory; remove what killed processes left in it."""

@@ -1,7 +1,7 @@
-"""What is the store of a source called, and what must it say of its source?
+"""What is the store of a source called, what must it say of its source, and who makes it?
 
 A *key* is a digest of all that the pixels of a store depend on.  It is in the store's name, `STEM-KEY.zarr`, and in its
-metadata, so that a store is known by both.
+metadata, so that a store is known by both.  It is made by whoever gets its lock; all others wait for it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndzarr.errors import WriteError
+from ndzarr.errors import MissingError, WriteError
 from ndzarr.pyramid.metadata import SCHEMA
-from ndzarr.pyramid.publish import explained
+from ndzarr.pyramid.open import open_pyramid
+from ndzarr.pyramid.publish import discard, explained
+from ndzarr.pyramid.pyramid import Pyramid
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,39 @@ class Slot:
     store: Path
     origin: dict[str, Any]
     """What the store must say of its source: path, size, mtime_ns and key."""
+
+    def find(self) -> Pyramid | None:
+        """The pyramid, if it is there, undamaged and of this source."""
+        from ndzarr.inventory import MALFORMED
+
+        try:
+            pyramid = open_pyramid(self.store)
+            source = pyramid.attrs["ndzarr"]["source"]
+            return pyramid if all(source[name] == value for name, value in self.origin.items()) else None
+        except (MissingError, *MALFORMED):
+            return None
+
+    def make(self, write: Callable[[], None], waiting: Callable[[], None] | None = None) -> Pyramid:
+        """
+        The pyramid, made by `write` unless another process does so meanwhile; one that is damaged is replaced.
+
+        Parameters
+        ----------
+        write
+            Writes the store, whose directory exists.
+        waiting
+            Called now and then while another makes it; what it raises ends the waiting.
+        """
+        from ndzarr.locks import holding, lock_of
+
+        with holding(lock_of(self.store), waiting):
+            found = self.find()
+            if found is None:
+                if os.path.lexists(self.store):
+                    discard(self.store)
+                write()
+                found = open_pyramid(self.store)
+        return found
 
 
 def slot(root: Path, source: str, size: int, mtime_ns: int, *told: Any) -> Slot:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from ndzarr.errors import MissingError
 from ndzarr.geometry.levels import count
 from ndzarr.geometry.selection import Selection
 from ndzarr.inplace.bytefile import FileId
@@ -185,42 +185,20 @@ class SideStore:
             The cache directory cannot be written.
         """
         if self._arrays is None:
-            self._arrays = self._find() or self._write()
+            where = self.slot
+            self._arrays = [level.array for level in (where.find() or self._make(where)).levels]
         return self._arrays
 
-    def _find(self) -> list[Any] | None:
-        """Its arrays, if it is there and undamaged."""
-        from ndzarr.inventory import MALFORMED
-        from ndzarr.pyramid.open import open_pyramid
+    def _make(self, slot: Slot) -> Pyramid:
+        make_root(slot.store.parent)
+        return slot.make(partial(self._write, slot))
 
-        where = self.slot
-        try:
-            pyramid = open_pyramid(where.store)
-            source = pyramid.attrs["ndzarr"]["source"]
-            if all(source[name] == value for name, value in where.origin.items()):
-                return [level.array for level in pyramid.levels]
-        except (MissingError, *MALFORMED):
-            pass
-        return None
-
-    def _write(self) -> list[Any]:
-        from ndzarr.locks import holding, lock_of
-        from ndzarr.pyramid.publish import discard
+    def _write(self, slot: Slot) -> None:
         from ndzarr.transcoding import write_pyramid
 
-        path, origin = self.slot.store, self.slot.origin
-        make_root(path.parent)
-        with holding(lock_of(path)):
-            if found := self._find():  # made by another meanwhile
-                return found
-            if os.path.lexists(path):
-                discard(path)
-            half = Half(self.base)
-            write_pyramid(half, path, self.encoding, origin=origin, number=self.base.power + 1)
-            self.base.file.check()
-        made = self._find()
-        assert made is not None
-        return made
+        number = self.base.power + 1
+        write_pyramid(Half(self.base), slot.store, self.encoding, origin=slot.origin, number=number)
+        self.base.file.check()
 
 
 def side_store(pyramid: Pyramid) -> SideStore | None:
