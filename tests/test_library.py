@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -353,9 +354,7 @@ def test_a_killed_process_leaves_nothing_to_be_seen_and_the_next_one_is_not_in_i
     process.join()
     assert all(name.startswith(".") for name in names(library))
     assert states(library) == ["partial"]
-    before = time.monotonic()
     assert same(library.pyramid(tmp_path / "a.npy"), pixels)
-    assert time.monotonic() - before < 5
     assert [name for name in names(library) if name.startswith(".")] == []
 
 
@@ -604,11 +603,11 @@ def test_an_interrupt_ends_what_is_under_way_and_leaves_nothing(library, tmp_pat
     slow(0.3)
     thread = threading.Thread(target=lambda: (wait_for(log, 2), os.kill(os.getpid(), signal.SIGINT)))
     thread.start()
-    before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         library.prepare(sorted(tmp_path.glob("*.npy")), workers=2)
-    assert time.monotonic() - before < 3, "a source takes longer than that"
     thread.join()
+    read = Counter(line.split()[1] for line in log.read_text().splitlines())
+    assert max(read.values()) < 300 * 40 * 2 / 4096, "a source was read to its end"
     assert names(library) == []
 
 
@@ -710,14 +709,15 @@ def test_what_is_recorded_of_a_source_is_what_it_was(library, tmp_path):
     assert store.name == f"a-{source['key']}.zarr"
 
 
-def test_an_open_pyramid_costs_microseconds(library, tmp_path):
+def test_an_open_pyramid_costs_one_look_at_the_file(library, tmp_path, monkeypatch):
     save(tmp_path / "a.npy")
     path = os.fspath(tmp_path / "a.npy")
-    library.pyramid(path)
-    times = []
-    for _ in range(20):
-        before = time.perf_counter()
-        for _ in range(100):
-            library.pyramid(path)
-        times.append((time.perf_counter() - before) / 100)
-    assert min(times) < 50e-6
+    pyramid = library.pyramid(path)
+    looks = []
+    real = os.stat
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda *args, **options: looks.append(args[0]) or real(*args, **options))
+        patch.setattr("builtins.open", None)
+        patch.setattr(os, "open", None)
+        assert library.pyramid(path) is pyramid
+    assert list(map(os.fspath, looks)) == [path]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from library_workers import on_small_disk
+from library_workers import ROOT, on_small_disk
 from ndzarr.cli.sources import jobs
 
 
@@ -295,9 +295,30 @@ def wait_until_it_writes(folder, process):
         time.sleep(0.01)
 
 
+SLOW = """
+import time
+from pathlib import Path
+from ndzarr.sources.base import BaseSource
+real = BaseSource.read
+def read(self, window):
+    if any(Path().rglob("c/*/*/*")):
+        time.sleep(1)
+    return real(self, window)
+BaseSource.read = read
+"""
+
+
+@pytest.fixture
+def slow_shell(shell, tmp_path_factory):
+    """Starts a command that takes its time once it has written a shard."""
+    place = tmp_path_factory.mktemp("slow")
+    (place / "sitecustomize.py").write_text(SLOW)
+    return lambda *args: shell(*args, env={"PYTHONPATH": os.pathsep.join([str(place), str(ROOT)])})
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """An image that takes seconds."""
+    """A large image."""
     path = tmp_path_factory.mktemp("original") / "a.npy"
     array = np.lib.format.open_memmap(path, "w+", "f4", (9000, 6000))
     array[:] = np.random.default_rng(0).random((1, 6000), "f4") * np.arange(9000, dtype="f4")[:, None]
@@ -321,9 +342,9 @@ def large(folder, original):
     ids=["SIGINT", "SIGTERM"],
 )
 @pytest.mark.parametrize("sources", [["in/a.npy"], ["in"]], ids=["one", "batch"])
-def test_an_interrupt_is_one_line_and_leaves_nothing(shell, large, number, code, words, sources):
+def test_an_interrupt_is_one_line_and_leaves_nothing(slow_shell, large, number, code, words, sources):
     dest = "a.zarr" if sources == ["in/a.npy"] else "out/"
-    process = shell("transcode", *sources, "-o", dest)
+    process = slow_shell("transcode", *sources, "-o", dest)
     wait_until_it_writes(large, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -333,8 +354,8 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(shell, large, number, code,
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_only_what_prune_removes(run, shell, large):
-    process = shell("transcode", "in/a.npy", "-o", "a.zarr")
+def test_a_killed_process_leaves_only_what_prune_removes(run, slow_shell, large):
+    process = slow_shell("transcode", "in/a.npy", "-o", "a.zarr")
     wait_until_it_writes(large, process)
     process.kill()
     process.communicate()

