@@ -11,7 +11,8 @@ import numpy as np
 from ndzarr.bulk.member import Labeller, Lacking, Mask
 from ndzarr.labels.window import compact_mask, lead_axis
 from ndzarr.labels.window import label as label_window
-from ndzarr.pyramid.region import Crop, read_crops
+from ndzarr.pyramid.crops import read_crops
+from ndzarr.pyramid.region import Crop
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Scene

@@ -98,7 +98,8 @@ def _window(pyramid: Pyramid, axes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(pyramid: Pyramid, window: dict[str, Any], scale: float | None, level: int | None) -> Any:
-    from ndzarr.pyramid.region import crop, plan_crops
+    from ndzarr.pyramid.crops import plan_crops
+    from ndzarr.pyramid.region import crop
 
     if level is not None:
         return pyramid.plan([window], level)
@@ -109,7 +110,8 @@ def _read(
     pyramid: Pyramid, window: dict[str, Any], scale: float | None, level: int | None
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     """(pixels, names of their channels)."""
-    from ndzarr.pyramid.region import crop, read_crops
+    from ndzarr.pyramid.crops import read_crops
+    from ndzarr.pyramid.region import crop
 
     if level is not None:
         image = pyramid.read(level, **window)

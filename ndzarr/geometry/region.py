@@ -15,7 +15,7 @@ from math import ceil, floor, inf
 
 from ndzarr.errors import WindowError
 from ndzarr.geometry.levels import finest_needed
-from ndzarr.geometry.resample import Grid
+from ndzarr.geometry.taps import Grid
 
 OVERSAMPLING = 2.0
 """Pixels of a level along each axis of an output pixel, at least, where their borders differ.  With one, parts of two

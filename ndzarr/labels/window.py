@@ -11,8 +11,9 @@ import xarray
 from ndzarr.geometry.selection import AxisSelection
 from ndzarr.labels.construct import Axis, axis, centres, dataset, names
 from ndzarr.labels.spatial_ref import attach, earth_axes
+from ndzarr.pyramid.crops import read_crops
 from ndzarr.pyramid.pyramid import Pyramid
-from ndzarr.pyramid.region import Crop, Sampling, crop, read_crops
+from ndzarr.pyramid.region import Crop, Sampling, crop
 
 
 def labelled_window(

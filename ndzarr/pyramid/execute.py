@@ -8,15 +8,13 @@
 3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
 4. Arrays that are read by something else (zarr-python, a video decoder) are given all of their windows at once.
 
-No event loop; no thread exists before the first large plan, and none survives a fork.
+No event loop.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -26,14 +24,10 @@ import numpy as np
 from ndzarr.plan.plan import ChunkRead, Cut, Part, ReadPlan, cuts
 from ndzarr.pyramid.cache import ChunkCache
 from ndzarr.pyramid.stored import Decoded, Stored
+from ndzarr.pyramid.threads import PROCESSORS, pool
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
-
-PROCESSORS = os.cpu_count() or 1
-"""Asked once: the answer costs as much as decoding a chunk."""
-
-_pool: ThreadPoolExecutor | None = None
 
 
 def execute(
@@ -72,7 +66,7 @@ def execute(
     if len(runs) == 1:
         _decode(runs[0], arrays, out, cache)
     else:
-        jobs = [_threads().submit(_decode_run, run, arrays, out, cache) for run in runs[1:]]
+        jobs = [pool().submit(_decode_run, run, arrays, out, cache) for run in runs[1:]]
         try:
             _decode_run(runs[0], arrays, out, cache)
         finally:
@@ -224,20 +218,3 @@ def _through_cache(array: Decoded, chunk: tuple[int, ...], cache: ChunkCache) ->
         held = array.codec.view(scratch)
         cache.put(key, held)
     return held
-
-
-def _threads() -> ThreadPoolExecutor:
-    """The pool, made when it is first needed."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max(1, PROCESSORS - 1), thread_name_prefix="ndzarr")
-    return _pool
-
-
-def _forget_threads() -> None:
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)

@@ -1,9 +1,4 @@
-"""How are windows at any scale read, many at a time?
-
-1. Each `Crop` says which level, which pixels and where they land (`geometry.region`).
-2. All of them make one `ReadPlan`; exact ones are decoded straight into their output.
-3. The others are resampled from what was read.  What lies outside the image is filled.
-"""
+"""Which level, and which pixels of it, does a window at some scale need, and where do they land?"""
 
 from __future__ import annotations
 
@@ -13,15 +8,11 @@ from functools import lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ndzarr.errors import OptionError, WindowError, did_you_mean
 from ndzarr.geometry.region import OVERSAMPLING, Region, output_length, region_at
-from ndzarr.geometry.resample import SUPPORT, resample
 from ndzarr.geometry.selection import Selection, lengths, outside, select
-from ndzarr.plan.plan import ReadPlan, plan_reads
-from ndzarr.pyramid.execute import execute
-from ndzarr.pyramid.reduce import as_pixel, holds_data
+from ndzarr.geometry.taps import SUPPORT
+from ndzarr.pyramid.reduce import as_pixel
 
 if TYPE_CHECKING:
     from ndzarr.pyramid.pyramid import Pyramid
@@ -204,93 +195,3 @@ def _interval(name: str, want: Any, n: int) -> tuple[int, int]:
         raise WindowError(
             f"{name}={want!r}: expected integers; windows begin and end between pixels ({error})"
         ) from error
-
-
-def plan_crops(crops: Sequence[Crop]) -> ReadPlan:
-    """The chunk reads of many crops, each chunk once."""
-    return plan_reads([c.request for c in crops])
-
-
-def read_crops(
-    crops: Sequence[Crop], out: Sequence[np.ndarray[Any, Any]] | None = None
-) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
-    """
-    Read crops, planned together.
-
-    Parameters
-    ----------
-    out
-        Where the pixels of each go, of the crop's shape; made if left out.
-
-    Returns
-    -------
-    (image, valid) per crop: axes of the pyramid; a mask that is True where pixels are real, with the same axes where a
-    value marks missing data, else (y, x), or None where all pixels are real.
-    """
-    plan = plan_crops(crops)
-    images = [_blank(c) for c in crops] if out is None else list(out)
-    landing = [
-        image[c.inside] if c.region.exact else np.empty(shape, image.dtype)
-        for c, image, shape in zip(crops, images, plan.shapes, strict=True)
-    ]
-    cache = crops[0].pyramid.cache if crops else None
-    execute(plan, landing, cache)
-    _resample_alike(crops, images, landing)
-    return [(image, _finish(c, image, pixels)) for c, image, pixels in zip(crops, images, landing, strict=True)]
-
-
-SMALL = 1 << 20
-"""Bytes up to which crops are worth stacking: calls, not pixels, take the time to resample them."""
-
-
-def _resample_alike(
-    crops: Sequence[Crop], images: Sequence[np.ndarray[Any, Any]], landing: list[np.ndarray[Any, Any]]
-) -> None:
-    """
-    Resample together the small crops that lie alike on their levels, such as the frames of a video.
-
-    Where that was done, `landing` holds the image itself.
-    """
-    alike: dict[Any, list[int]] = {}
-    for k, (c, pixels) in enumerate(zip(crops, landing, strict=True)):
-        if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.nodata is None and 0 < pixels.nbytes <= SMALL:
-            alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
-    for (y, x, sampling, _, _), members in alike.items():
-        together = max(1, SMALL // landing[members[0]].nbytes)  # more would not fit into the processor's caches
-        for some in (members[i : i + together] for i in range(0, len(members), together)):
-            stack = np.stack([landing[k] for k in some]) if len(some) > 1 else landing[some[0]][None]
-            done = resample(stack, y, x, sampling.interpolation, None, bool(sampling.antialias))
-            for k, part in zip(some, done, strict=True):
-                images[k][crops[k].inside] = part
-                landing[k] = images[k]
-
-
-def _blank(c: Crop) -> np.ndarray[Any, Any]:
-    dtype = c.pyramid.dtype
-    return np.full(c.shape, c.fill, dtype) if c.region.padded or c.outer is not None else np.empty(c.shape, dtype)
-
-
-def _finish(c: Crop, image: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    """Resample where that is still needed, and say which pixels are real."""
-    cut, nodata = c.region, c.pyramid.nodata
-    ready = cut.exact or pixels is image
-    padded = cut.padded or c.outer is not None
-    if ready and nodata is None and not padded:
-        return None
-    inside = c.inside
-    marker = as_pixel(nodata, c.pyramid.dtype)
-    present = None if nodata is None else holds_data(pixels, marker)
-    if not ready:
-        if cut.y.grid.n and cut.x.grid.n:
-            image[inside] = resample(
-                pixels, cut.y.grid, cut.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
-            )
-        present = None if nodata is None else holds_data(image[inside], marker)
-    if present is None and not padded:
-        return None
-    shape = c.shape
-    if c.outer is None:
-        shape = cut.shape if present is None else (*present.shape[:-2], *cut.shape)
-    valid = np.zeros(shape, bool)
-    valid[inside] = True if present is None else present
-    return valid

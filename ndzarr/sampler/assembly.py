@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.pyramid.crops import read_crops
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import as_pixel
-from ndzarr.pyramid.region import Crop, crop_at, read_crops
+from ndzarr.pyramid.region import Crop, crop_at
 from ndzarr.sampler.arrangement import Run, arrange
 from ndzarr.sampler.finish import compact, finish
 from ndzarr.sampler.positions import position_of

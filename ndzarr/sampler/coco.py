@@ -21,9 +21,9 @@ from ndzarr.geo.georeference import Georeference
 from ndzarr.inplace.open import file_kind
 from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
+from ndzarr.pyramid.crops import plan_crops
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.pyramid import Pyramid
-from ndzarr.pyramid.region import plan_crops
 from ndzarr.request import Request, as_request
 from ndzarr.sampler.annotations import AnnotationTable, Lookup, find, tabulate
 from ndzarr.sampler.assembly import Composition, compose, read

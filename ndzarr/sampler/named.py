@@ -15,10 +15,11 @@ from ndzarr.errors import SourceError, TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.library import Library, default_root
 from ndzarr.plan.plan import ReadPlan
+from ndzarr.pyramid.crops import plan_crops, read_crops
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.open import open_pyramid
 from ndzarr.pyramid.pyramid import Pyramid
-from ndzarr.pyramid.region import Crop, crop, plan_crops, read_crops
+from ndzarr.pyramid.region import Crop, crop
 from ndzarr.sampler.named_window import refuse, window_of
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.scene import Frame, Scene

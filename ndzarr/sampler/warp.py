@@ -17,8 +17,9 @@ import numpy as np
 from ndzarr.geometry.affine import scale_offset
 from ndzarr.geometry.levels import finest_needed
 from ndzarr.geometry.region import Region, Span
-from ndzarr.geometry.resample import Grid, rounded
+from ndzarr.geometry.resample import rounded
 from ndzarr.geometry.selection import Selection
+from ndzarr.geometry.taps import Grid
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.region import Crop, Sampling
 from ndzarr.sampler.scene import Scene

@@ -342,12 +342,12 @@ def test_a_window_that_makes_no_sense_is_refused(rgb, options, error, message):
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 4, 1 / 8, 0.3, 0.12])
 def test_no_level_finer_than_needed_is_read(tmp_path, monkeypatch, scale):
-    from ndzarr.pyramid import region
+    from ndzarr.pyramid import crops
 
     pyramid = make(tmp_path, random_array((1, 2048, 2048), "u1"))
     plans = []
-    execute = region.execute
-    monkeypatch.setattr(region, "execute", lambda plan, *a: (plans.append(plan), execute(plan, *a))[1])
+    execute = crops.execute
+    monkeypatch.setattr(crops, "execute", lambda plan, *a: (plans.append(plan), execute(plan, *a))[1])
     out = pyramid.window(scale=scale)
     read = plans[0].shapes[0]
     if scale in (1 / 2, 1 / 4, 1 / 8):

@@ -1,0 +1,67 @@
+"""Crops that are read together, in as many threads as pay, are what each is by itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ndzarr
+from ndzarr.errors import DamagedError
+from ndzarr.pyramid import crops
+from ndzarr.pyramid.region import crop
+
+
+@pytest.fixture
+def pyramids(tmp_path):
+    rng = np.random.default_rng(0)
+    out = []
+    for k in range(3):
+        image = rng.integers(0, 255, (3, 900, 1000), dtype=np.uint8)
+        out.append(ndzarr.transcode(image, tmp_path / f"{k}.zarr", nodata=0 if k == 2 else None))
+    return out
+
+
+@pytest.fixture
+def large(pyramids):
+    """Large windows, resampled and copied, inside and over borders."""
+    return [
+        crop(pyramids[k % 3], {"y": slice(7 * k, 600 + 9 * k), "x": slice(10 * k - 40, 11 * k + 700)}, scale)
+        for k, scale in enumerate([0.37, 0.37, 0.3, 1.0, 0.45, 0.3, 0.25, 0.41] * 2)
+    ]
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """What was decoded in one go."""
+    seen = []
+    real = crops._landed
+    monkeypatch.setattr(crops, "_landed", lambda some, images: seen.append(some) or real(some, images))
+    return seen
+
+
+def test_large_crops_of_several_arrays_are_each_what_it_is_alone(large, turns):
+    alone = [crops.read_crops([c])[0] for c in large]
+    turns.clear()
+    together = crops.read_crops(large)
+    assert len(turns) == len({id(c.request[0]) for c in large}) > 3
+    for (image, valid), (wanted, mask) in zip(together, alone, strict=True):
+        assert np.array_equal(image, wanted)
+        assert (valid is None) == (mask is None)
+        assert mask is None or np.array_equal(valid, mask)
+
+
+def test_small_crops_make_one_plan(pyramids, turns):
+    some = [crop(p, {"y": slice(0, 100), "x": slice(0, 100)}, 0.37) for p in pyramids]
+    crops.read_crops(some)
+    assert len(turns) == 1
+
+
+def test_damage_is_reported_while_other_crops_are_resampled(pyramids, large):
+    for path in sorted(Path(pyramids[1].path).rglob("c/*/*/*")):
+        content = bytearray(path.read_bytes())
+        content[: len(content) // 2] = bytes(len(content) // 2)
+        path.write_bytes(content)
+    damaged = ndzarr.open(pyramids[1].path)
+    wanted = [crop(damaged, {"y": slice(0, 800), "x": slice(0, 800)}, 0.37)]
+    with pytest.raises(DamagedError, match=r"1\.zarr"):
+        crops.read_crops([*[c for c in large if c.pyramid is not pyramids[1]], *wanted])
