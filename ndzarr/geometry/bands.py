@@ -8,14 +8,13 @@ goes over the pixels once per tap, and other threads run meanwhile.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ndzarr.geometry.taps import Grid, taps
 
@@ -97,20 +96,33 @@ def through_bands(image: Array, rows: Bands, columns: Bands) -> Iterator[tuple[s
     (planes, their values), of the dtype of the weights, axes (plane, y, x); overwritten by the next ones.
     """
     height, width = _room(image.shape[-2], rows), _room(image.shape[-1], columns)
-    shapes = (height, width), (*rows.weights.shape[:2], width), (rows.n, *columns.weights.shape[:2])
+    shapes = (height, width), (rows.weights[..., 0].size, width), (rows.n, columns.weights[..., 0].size)
     together = max(1, min(len(image), ROOM // (height * width * rows.weights.itemsize)))
-    room, down, out = _scratch([(together, *shape) for shape in shapes], rows.weights.dtype)
+    room, down, out = _scratch(tuple([(together, *shape) for shape in shapes]), rows.weights.dtype)
     inside = _inside(image.shape[-2], rows), _inside(image.shape[-1], columns)
     if (height, width) != image.shape[-2:]:
         room.fill(0)
+    # Each part's input, and its output, are views that numpy checks against what they view.
+    above = _view(room, rows, width, axis=1)
+    left = _view(down, columns, rows.n, axis=2)
+    below = down.reshape(together, *rows.weights.shape[:2], width)
+    right = out.reshape(together, rows.n, *columns.weights.shape[:2]).swapaxes(1, 2)
     for k in range(0, len(image), together):
-        some = image[k : k + together]
-        n = len(some)
-        room[:n][:, *inside] = some
-        np.matmul(rows.weights, _windows(room[:n], rows, 1), out=down[:n])
-        middle = down[:n].reshape(n, -1, width)[:, : rows.n]
-        np.matmul(_windows(middle, columns, 2).swapaxes(-1, -2), columns.turned, out=out[:n].swapaxes(1, 2))
-        yield slice(k, k + n), out[:n].reshape(n, rows.n, -1)[..., : columns.n]
+        n = min(together, len(image) - k)
+        room[:n][:, *inside] = image[k : k + n]
+        np.matmul(rows.weights, above[:n], out=below[:n])
+        np.matmul(left[:n], columns.turned, out=right[:n])
+        yield slice(k, k + n), out[:n, :, : columns.n]
+
+
+def _view(planes: Array, of: Bands, others: int, axis: int) -> Array:
+    """What the parts along an axis are made from: (plane, part, input, x) along y, (plane, part, y, input) along x."""
+    plane, y, x = planes.strides
+    along = y if axis == 1 else x
+    parts, _, width = of.weights.shape
+    inner = (width, others) if axis == 1 else (others, width)
+    strides = plane, of.stride * along, y, x
+    return np.ndarray((len(planes), parts, *inner), planes.dtype, planes.data, max(0, of.first) * along, strides)
 
 
 ROOM = 4 << 20
@@ -122,16 +134,20 @@ KEPT = 8 << 20
 _local = threading.local()
 
 
-def _scratch(shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> list[Array]:
+def _scratch(shapes: tuple[tuple[int, ...], ...], dtype: np.dtype[Any]) -> list[Array]:
     """Arrays with anything in them, which the next call in the same thread overwrites."""
+    known, arrays = getattr(_local, "held", (None, []))
+    if known == (shapes, dtype):
+        return list(arrays)
     ends = np.cumsum([prod(shape) * dtype.itemsize for shape in shapes]).tolist()
-    held = getattr(_local, "held", None)
-    if held is None or len(held) < ends[-1]:
-        held = np.empty(ends[-1], np.uint8)
-        if ends[-1] <= KEPT:
-            _local.held = held
+    memory = getattr(_local, "memory", None)
+    if memory is None or len(memory) < ends[-1]:
+        memory = np.empty(ends[-1], np.uint8)
     starts = [0, *ends[:-1]]
-    return [held[a:b].view(dtype).reshape(s) for a, b, s in zip(starts, ends, shapes, strict=True)]
+    arrays = [memory[a:b].view(dtype).reshape(s) for a, b, s in zip(starts, ends, shapes, strict=True)]
+    if ends[-1] <= KEPT:
+        _local.memory, _local.held = memory, ((shapes, dtype), arrays)
+    return arrays
 
 
 def _room(n: int, of: Bands) -> int:
@@ -143,12 +159,3 @@ def _inside(n: int, of: Bands) -> slice:
     """Where the input lies in the room."""
     start = max(0, -of.first)
     return slice(start, start + n)
-
-
-def _windows(planes: Array, of: Bands, axis: int) -> Array:
-    """What each part is made from: axes (plane, part, input, other) along y, (plane, part, input, other) along x."""
-    start = max(0, of.first)
-    planes = planes[:, start:] if axis == 1 else planes[..., start:]
-    found = sliding_window_view(planes, of.weights.shape[-1], axis=axis)
-    parts = slice(0, (len(of.weights) - 1) * of.stride + 1, of.stride)
-    return found[:, parts].swapaxes(-1, -2) if axis == 1 else found[:, :, parts].transpose(0, 2, 3, 1)

@@ -6,13 +6,13 @@ one; many are the parts of a matrix that are not zero, and their sums are produc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from ndzarr.geometry.bands import bands, matrix, through_bands
+from ndzarr.geometry.bands import Bands, bands, matrix, through_bands
 from ndzarr.geometry.taps import Grid, taps
 
 
@@ -23,6 +23,7 @@ def resample(
     interpolation: str = "area",
     valid: np.ndarray[Any, Any] | None = None,
     antialias: bool = True,
+    out: np.ndarray[Any, Any] | None = None,
 ) -> np.ndarray[Any, Any]:
     """
     Resample along the last two axes.
@@ -34,11 +35,30 @@ def resample(
     valid
         True where pixels count, broadcastable to the image; NaN never does.  The mean is over valid pixels only;
         where there is none the result is the nearest pixel, so that what marks missing data stays exactly that.
+    out
+        Where the result goes; made if left out.
 
     Returns
     -------
     Axes (..., y.n, x.n), of the same dtype; integers are rounded, not truncated.
     """
+    done = _resampled(image, y, x, interpolation, valid, antialias, out)
+    if out is None or done is out:
+        return done
+    out[...] = done
+    return out
+
+
+def _resampled(
+    image: np.ndarray[Any, Any],
+    y: Grid,
+    x: Grid,
+    interpolation: str,
+    valid: np.ndarray[Any, Any] | None,
+    antialias: bool,
+    out: np.ndarray[Any, Any] | None,
+) -> np.ndarray[Any, Any]:
+    """What `resample` returns: `out`, where that saves a copy."""
     down = taps(y, image.shape[-2], interpolation, antialias)
     across = taps(x, image.shape[-1], interpolation, antialias)
     if interpolation == "nearest":
@@ -54,10 +74,7 @@ def resample(
         finite = image.dtype.kind not in "fc" or bool(np.isfinite(image).all())
         if finite and image.dtype.kind != "c" and min(len(down[0]), len(across[0])) >= BANDED:
             parts = [bands(grid, n, interpolation, antialias, real) for grid, n in ((y, height), (x, width))]
-            out = np.empty((prod(image.shape[:-2]), y.n, x.n), image.dtype)
-            for planes, values in through_bands(image.reshape(-1, height, width), *parts):
-                out[planes] = rounded(values, image.dtype)
-            return out.reshape(*image.shape[:-2], y.n, x.n)
+            return _banded(image, parts, interpolation, out)
         return rounded(_weighted(image.astype(real), down, across, finite), image.dtype)
     part = np.broadcast_to(valid, image.shape)
     share = _weighted(part.astype(real), down, across)
@@ -66,6 +83,22 @@ def resample(
     kept = _weighted(counted, down, across, image.dtype.kind not in "fc" or bool(np.isfinite(counted).all()))
     means = rounded(kept / np.where(some, share, 1), image.dtype)
     return np.where(some, means, resample(image, y, x, "nearest"))
+
+
+def _banded(
+    image: np.ndarray[Any, Any], parts: Sequence[Bands], interpolation: str, out: np.ndarray[Any, Any] | None
+) -> np.ndarray[Any, Any]:
+    """Products with the matrices of y and x, in few calls: each of them may have to wait for Python's lock."""
+    shape = (*image.shape[:-2], *[part.n for part in parts])
+    if out is None or not out.flags.c_contiguous or out.dtype != image.dtype:
+        out = np.empty(shape, image.dtype)
+    flat = out.reshape(-1, *shape[-2:])
+    for planes, values in through_bands(image.reshape(-1, *image.shape[-2:]), *parts):
+        if image.dtype.kind in "iu" and image.dtype.itemsize < 8 and interpolation in ("area", "linear"):
+            np.rint(values, out=flat[planes], casting="unsafe")  # means do not overshoot
+        else:
+            flat[planes] = rounded(values, image.dtype)
+    return out
 
 
 DENSE = 1 << 14

@@ -124,10 +124,14 @@ def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], landing: lis
     for (y, x, sampling, _, _), members in alike.items():
         together = max(1, SMALL // landing[members[0]].nbytes)  # more would not fit into the processor's caches
         for some in (members[i : i + together] for i in range(0, len(members), together)):
-            stack = np.stack([landing[k] for k in some]) if len(some) > 1 else landing[some[0]][None]
-            done = resample(stack, y, x, sampling.interpolation, None, bool(sampling.antialias))
-            for k, part in zip(some, done, strict=True):
-                images[k][crops[k].inside] = part
+            settings = y, x, sampling.interpolation, None, bool(sampling.antialias)
+            if len(some) == 1:
+                resample(landing[some[0]], *settings, out=images[some[0]][crops[some[0]].inside])
+            else:
+                done = resample(np.stack([landing[k] for k in some]), *settings)
+                for k, part in zip(some, done, strict=True):
+                    images[k][crops[k].inside] = part
+            for k in some:
                 landing[k] = images[k]
 
 
