@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.bulk.member import Labeller, Lacking, Mask
-from ndzarr.labels.window import compact_mask, lead_axis
+from ndzarr.labels.window import channels, compact_mask, lead_axis
 from ndzarr.labels.window import label as label_window
 from ndzarr.pyramid.crops import read_crops
 from ndzarr.pyramid.region import Crop
@@ -57,7 +57,7 @@ class NamedMember:
     @property
     def channels(self) -> tuple[str, ...] | None:
         """Names along c."""
-        return tuple(map(str, self.labels("c").tolist())) if "c" in self.dims else None
+        return channels(self.crop)
 
     @property
     def crops(self) -> Sequence[Crop]:

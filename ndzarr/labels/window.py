@@ -91,12 +91,22 @@ def lead_axis(crop: Crop, k: int) -> Axis:
 def _picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
     """The coordinate of a selection along an axis before y."""
     if dim == "c":
-        if want == slice(0, len(pyramid.channels), 1):
-            return names("c", pyramid.channels)
-        picks = range(want.start, want.stop, want.step) if isinstance(want, slice) else want
-        return names("c", tuple(pyramid.channels[i] for i in picks))
+        return names("c", _channels(pyramid, want))
     values = _positions(pyramid, dim, pyramid.sizes[dim])
     return axis(dim, values[want if isinstance(want, slice) else list(want)])
+
+
+def channels(crop: Crop) -> tuple[str, ...] | None:
+    """Names along c of what is read; None where there is no such axis."""
+    dims = crop.pyramid.dims
+    return _channels(crop.pyramid, crop.lead[dims.index("c")]) if "c" in dims else None
+
+
+def _channels(pyramid: Pyramid, want: AxisSelection) -> tuple[str, ...]:
+    if want == slice(0, len(pyramid.channels), 1):
+        return pyramid.channels
+    picks = range(want.start, want.stop, want.step) if isinstance(want, slice) else want
+    return tuple(pyramid.channels[i] for i in picks)
 
 
 def _positions(pyramid: Pyramid, dim: str, n: int, factor: float = 1) -> np.ndarray[Any, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from ndzarr.geometry.resample import resample
 from ndzarr.geometry.selection import lengths
 from ndzarr.plan.plan import ReadPlan, plan_reads
+from ndzarr.pyramid import landing
 from ndzarr.pyramid.execute import execute
 from ndzarr.pyramid.reduce import as_pixel, holds_data
 from ndzarr.pyramid.region import Crop
@@ -81,8 +82,8 @@ def _read_overlapping(crops: Sequence[Crop], images: Sequence[Array]) -> list[Re
     jobs: dict[int, Future[list[Result]]] = {}
     try:
         for turn in turns.values():
-            landing = _landed([crops[k] for k in turn], [images[k] for k in turn])
-            for k, pixels in zip(turn, landing, strict=True):
+            landed = _landed([crops[k] for k in turn], [images[k] for k in turn])
+            for k, pixels in zip(turn, landed, strict=True):
                 works[k] = partial(_finished, [crops[k]], [images[k]], [pixels])
                 jobs[k] = pool().submit(works[k])
         done = {k: works[k]() if jobs[k].cancel() else None for k in reversed(jobs)}
@@ -94,45 +95,49 @@ def _read_overlapping(crops: Sequence[Crop], images: Sequence[Array]) -> list[Re
 def _landed(crops: Sequence[Crop], images: Sequence[Array]) -> list[Array]:
     """Array of levels: in their places where they are copied, else to be resampled."""
     plan = plan_crops(crops)
-    landing = [
-        image[c.inside] if c.region.exact else np.empty(shape, image.dtype)
+    places = [
+        image[c.inside] if c.region.exact else landing.take(shape, image.dtype)
         for c, image, shape in zip(crops, images, plan.shapes, strict=True)
     ]
-    execute(plan, landing, crops[0].pyramid.cache if crops else None)
-    return landing
+    execute(plan, places, crops[0].pyramid.cache if crops else None)
+    return places
 
 
-def _finished(crops: Sequence[Crop], images: Sequence[Array], landing: list[Array]) -> list[Result]:
-    _resample_alike(crops, images, landing)
-    return [(image, _finish(c, image, pixels)) for c, image, pixels in zip(crops, images, landing, strict=True)]
+def _finished(crops: Sequence[Crop], images: Sequence[Array], landed: list[Array]) -> list[Result]:
+    spent = [pixels for c, pixels in zip(crops, landed, strict=True) if not c.region.exact]
+    _resample_alike(crops, images, landed)
+    done = [(image, _finish(c, image, pixels)) for c, image, pixels in zip(crops, images, landed, strict=True)]
+    for pixels in spent:
+        landing.give(pixels)
+    return done
 
 
 SMALL = 1 << 20
 """Bytes up to which crops are worth stacking: calls, not pixels, take the time to resample them."""
 
 
-def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], landing: list[Array]) -> None:
+def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], landed: list[Array]) -> None:
     """
     Resample together the small crops that lie alike on their levels, such as the frames of a video.
 
-    Where that was done, `landing` holds the image itself.
+    Where that was done, `landed` holds the image itself.
     """
     alike: dict[Any, list[int]] = {}
-    for k, (c, pixels) in enumerate(zip(crops, landing, strict=True)):
+    for k, (c, pixels) in enumerate(zip(crops, landed, strict=True)):
         if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.nodata is None and 0 < pixels.nbytes <= SMALL:
             alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
     for (y, x, sampling, _, _), members in alike.items():
-        together = max(1, SMALL // landing[members[0]].nbytes)  # more would not fit into the processor's caches
+        together = max(1, SMALL // landed[members[0]].nbytes)  # more would not fit into the processor's caches
         for some in (members[i : i + together] for i in range(0, len(members), together)):
             settings = y, x, sampling.interpolation, None, bool(sampling.antialias)
             if len(some) == 1:
-                resample(landing[some[0]], *settings, out=images[some[0]][crops[some[0]].inside])
+                resample(landed[some[0]], *settings, out=images[some[0]][crops[some[0]].inside])
             else:
-                done = resample(np.stack([landing[k] for k in some]), *settings)
+                done = resample(np.stack([landed[k] for k in some]), *settings)
                 for k, part in zip(some, done, strict=True):
                     images[k][crops[k].inside] = part
             for k in some:
-                landing[k] = images[k]
+                landed[k] = images[k]
 
 
 def _blank(c: Crop) -> Array:

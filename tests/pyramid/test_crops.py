@@ -7,7 +7,7 @@ import pytest
 
 import ndzarr
 from ndzarr.errors import DamagedError
-from ndzarr.pyramid import crops
+from ndzarr.pyramid import crops, landing
 from ndzarr.pyramid.region import crop
 
 
@@ -48,6 +48,30 @@ def test_large_crops_of_several_arrays_are_each_what_it_is_alone(large, turns):
         assert np.array_equal(image, wanted)
         assert (valid is None) == (mask is None)
         assert mask is None or np.array_equal(valid, mask)
+
+
+def test_what_was_returned_is_not_overwritten_by_what_is_read_next(large):
+    first = crops.read_crops(large)
+    kept = [(image.copy(), None if valid is None else valid.copy()) for image, valid in first]
+    for _ in range(2):
+        crops.read_crops(large[::-1])
+        for c in large:
+            crops.read_crops([c])
+    for (image, valid), (wanted, mask) in zip(first, kept, strict=True):
+        assert np.array_equal(image, wanted)
+        assert mask is None or np.array_equal(valid, mask)
+
+
+def test_memory_in_which_pixels_land_is_used_again_and_bounded():
+    taken = [landing.take((3, 300, 301), np.dtype("u2")) for _ in range(20)]
+    assert len({array.ctypes.data for array in taken}) == 20
+    for array in taken:
+        landing.give(array)
+    again = [landing.take((3, 300, 300), np.dtype("u2")) for _ in range(20)]
+    owned = {array.ctypes.data for array in taken}
+    assert 0 < sum(array.ctypes.data in owned for array in again) <= landing._free.maxlen
+    assert landing.take((1, 10), np.dtype("f4")).base is None  # small ones are left to malloc
+    assert landing.take((3, 2000, 2000), np.dtype("u1")).base is None  # large ones to the system
 
 
 def test_small_crops_make_one_plan(pyramids, turns):
