@@ -22,6 +22,7 @@ from ndzarr.targets.moments import Way, way
 from ndzarr.targets.picks import Lists, Picked, Picker, Windows
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.targets.sharing import in_common
+from ndzarr.targets.tables import held, windows_in
 from ndzarr.targets.valid import MAX_PIXELS, Judge, Observable
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ def times(
     -------
     A table with vidid, gids (ascending in time), the window in video space, `note_main` (the main frame) where
     there is one, `quality` (the least of the frames') where it was asked for, and `time_start time_stop time_step` with
-    'contiguous' and 'strided' wherever frames are evenly spaced.  Other columns are kept.  Videos with too few frames:
-    'contiguous' and 'strided' are padded in time, all other methods repeat frames.
+    'contiguous' and 'strided' wherever frames are evenly spaced.  Other columns are kept; `annot_ids` and
+    `n_annots`, where both are there, become those of the frames chosen.  Videos with too few frames: 'contiguous' and
+    'strided' are padded in time, all other methods repeat frames.
 
     Raises
     ------
@@ -116,7 +118,20 @@ def times(
         for k, vidid in enumerate(windows.vidids):
             parts.append(picker.pick(vidid, windows, order[edges[k] : edges[k + 1]]))
             advance()
-    return _result(windows, plan, judged, [p for p in parts if len(p.row)])
+    return _holding(sampler, _result(windows, plan, judged, [p for p in parts if len(p.row)]))
+
+
+def _holding(sampler: CocoSampler, table: pandas.DataFrame) -> pandas.DataFrame:
+    """The table with what its windows hold in the frames chosen, if it says what they hold."""
+    if not {"annot_ids", "n_annots"} <= set(table.columns):
+        return table
+    targets = sampler.targets
+    spaces = targets.spaces("video")
+    index = targets.index(spaces)
+    windows, row = windows_in(targets, table, spaces)
+    pairs = index.touching(windows)
+    ids, counts = held(row[pairs.window], targets.annotations.annot_id[index.boxes.row[pairs.box]], len(table))
+    return table.assign(annot_ids=ids, n_annots=counts)
 
 
 def _windows(sampler: CocoSampler, table: Targets | Rows | None) -> Windows:

@@ -15,6 +15,7 @@ import ndzarr
 from ndzarr.errors import TargetError
 from ndzarr.targets.kernel import DAY, offsets
 from ndzarr.targets.nearest import nearest
+from ndzarr.toy import ToySampler
 
 N = 30
 
@@ -143,6 +144,17 @@ def test_rows_of_videos_are_expanded(sampler):
     assert table.note_k.tolist() == [0] * 4 + [1] * 29
     assert table.gids.tolist()[:4] == [[201, 202], [202, 203], [203, 204], [204, 205]]
     assert sampler.load_sample(table.iloc[0]).image.shape == (2, 1, 5, 5)
+
+
+def test_rows_name_what_their_frames_hold_and_not_what_one_image_held():
+    sampler = ToySampler(n=2, size=(64, 96), frames=5, seed=3)
+    for options in ({"kernel": "-1f,0,2f"}, {"n": 3}, {"n": 5, "method": "spread"}):
+        table = sampler.targets.times(sampler.targets.grid((32, 32), 0.25), **options)
+        assert (table.n_annots > 0).sum() > 10
+        for _, row in table.iloc[::7].iterrows():
+            sample = sampler.load_sample(row)
+            assert row.annot_ids == tuple(dict.fromkeys(sample.annot_id.values.tolist()))
+            assert row.n_annots == len(row.annot_ids)
 
 
 def test_annotations_as_targets_keep_their_id(tmp_path):
