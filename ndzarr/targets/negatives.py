@@ -13,12 +13,13 @@ import numpy as np
 
 from ndzarr.errors import OptionError, TargetError, did_you_mean
 from ndzarr.sampler import values
+from ndzarr.targets.options import portion, whole
 from ndzarr.targets.overlap import CRITERIA, Index, fraction
 from ndzarr.targets.places import Places
 from ndzarr.targets.room import Limit, free
 from ndzarr.targets.spaces import Array, Spaces, refuse_time
 from ndzarr.targets.tables import as_table
-from ndzarr.targets.windows import Windows, whole
+from ndzarr.targets.windows import Windows
 
 if TYPE_CHECKING:
     import pandas
@@ -54,15 +55,17 @@ def negatives(
 ) -> pandas.DataFrame:
     """What `Targets.negatives` returns."""
     refuse_time(spaces, duration)
-    index = targets.index(spaces)
+    every = index = targets.index(spaces)
     if avoid is not None:
-        category = targets.annotations.category_id[index.boxes.row]
-        index = Index(spaces, index.boxes.take(targets.classes.among(category, avoid)))
-    windows = draw(n, window_dims, index, limit, duration, np.random.default_rng(seed))
+        category = targets.annotations.category_id[every.boxes.row]
+        index = Index(spaces, every.boxes.take(targets.classes.among(category, avoid)))
+    windows = draw(n, window_dims, every, index, limit, duration, np.random.default_rng(seed))
     return as_table(targets, spaces, windows, "negative")
 
 
-def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | None, rng: Generator) -> Windows:
+def draw(
+    n: int, window_dims: Any, every: Index, index: Index, limit: Limit, duration: int | None, rng: Generator
+) -> Windows:
     """
     Windows that overlap no box of an index more than allowed.
 
@@ -70,6 +73,8 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
     ----------
     window_dims
         (height, width), or one of `SIZES`.
+    every
+        The boxes from which sizes are taken.
     duration
         Frames of a window of a video; None for all.
 
@@ -80,11 +85,10 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
     """
     if limit.criterion not in CRITERIA:
         raise OptionError(f"criterion={limit.criterion!r}: unknown{did_you_mean(limit.criterion, CRITERIA)}")
-    if not 0 <= limit.most <= 1:
-        raise OptionError(f"max_overlap={limit.most!r}: expected a fraction from 0 to 1")
+    portion("max_overlap", limit.most)
     n = whole("n", n, least=0)
     duration = None if duration is None else whole("time_dims", duration)
-    sizes, choices = _sizes(window_dims, index)
+    sizes, choices = _sizes(window_dims, every)
     places = Places(index.spaces, sizes, duration)
     size = choices[rng.integers(0, len(choices), n)]
     begins, missing = np.zeros((4, n), np.int64), np.arange(n)
@@ -98,7 +102,7 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
     return places.windows(size, begins)
 
 
-def _sizes(window_dims: Any, index: Index) -> tuple[Array, Array]:
+def _sizes(window_dims: Any, every: Index) -> tuple[Array, Array]:
     """Different sizes, shape (size, 2), and those that are drawn from, by position, as often as they shall count."""
     if not isinstance(window_dims, str):
         dims = values.window_dims(window_dims)
@@ -107,11 +111,11 @@ def _sizes(window_dims: Any, index: Index) -> tuple[Array, Array]:
         return np.array([[whole("window_dims", length) for length in dims]], np.int64), np.zeros(1, np.int64)
     if window_dims not in SIZES:
         raise TargetError(f"window_dims={window_dims!r}: expected (height, width){did_you_mean(window_dims, SIZES)}")
-    if not len(index.boxes):
+    if not len(every.boxes):
         raise TargetError(
             f"window_dims={window_dims!r}: there are no annotations to take a size from; give (height, width)"
         )
-    sizes, choices = index.sizes
+    sizes, choices = every.sizes
     return (np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1) if window_dims == "square" else sizes), choices
 
 

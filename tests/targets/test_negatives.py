@@ -213,6 +213,13 @@ def test_only_the_categories_to_avoid_are_avoided():
         choose.negatives(1, (5, 5))
 
 
+def test_sizes_are_those_of_all_annotations_whichever_are_avoided():
+    choose = targets(images([(40, 40)], [(1, 1, 0, 0, 5, 6), (1, 2, 20, 20, 7, 8)]))
+    for avoid in ([], "cat", ["dog"]):
+        table = choose.negatives(100, avoid=avoid)
+        assert set(zip(table.height, table.width, strict=True)) == {(6, 5), (8, 7)}
+
+
 def test_images_can_be_chosen():
     table = targets(images([(20, 20), (20, 20), (20, 20)], [])).negatives(200, (5, 5), ids=[3, 1])
     assert set(table.gid) == {1, 3}
@@ -228,6 +235,7 @@ def test_none_can_be_asked_for():
     ("options", "message"),
     [
         ({"max_overlap": 2}, "max_overlap=2"),
+        ({"max_overlap": "none"}, "max_overlap='none'"),
         ({"max_overlap": -0.1}, "max_overlap=-0.1"),
         ({"criterion": "iuo"}, "criterion='iuo'.*did you mean 'iou'"),
         ({"n": -1}, "n=-1"),

@@ -207,6 +207,9 @@ def test_what_is_not_understood_is_refused(sampler):
         ({"by": "gidd"}, "did you mean 'gid'"),
         ({"by": "image", "margin": 3}, "for by='space'"),
         ({"by": "space", "margin": -3}, "at least 0"),
+        ({"by": "space", "block": 2.5}, "block=2.5: expected a whole number"),
+        ({"by": ["image"]}, "by=.'image'.: expected 'video', 'image', 'space'"),
+        ({"fractions": [0.5, 0.5]}, "fractions=.0.5, 0.5.: expected"),
         ({"stratify": "kindd"}, "neither a column"),
     ]:
         with pytest.raises(TargetError, match=message):

@@ -265,6 +265,17 @@ def test_what_does_not_fit_is_refused(sampler):
             sampler.targets.times(**arguments)
 
 
+def test_images_that_do_not_exist_are_named_and_not_left_out_without_a_word(sampler):
+    for option in ("main", "include", "exclude", "always"):
+        with pytest.raises(TargetError, match=f"{option}=999: no such image"):
+            sampler.targets.times(n=3, method="around", **{option: [1, 999]})
+    assert of(sampler.targets.times(n=2, method="around", main=5)) == of(
+        sampler.targets.times(n=2, method="around", main=[5])
+    )
+    with pytest.raises(TargetError, match="good=3: expected a function"):
+        sampler.targets.times(n=2, good=3)
+
+
 def test_empty_tables_stay_empty(sampler):
     rows = pd.DataFrame({"gid": [3], "cx": 12, "cy": 16, "width": 8, "height": 6})[:0]
     table = sampler.targets.times(rows, n=3)
