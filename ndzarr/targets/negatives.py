@@ -2,7 +2,7 @@
 
 Every window of the wanted size that fits into a space is as likely as every other, and those that overlap too much are
 drawn again: so images count by their free area.  After some rounds, whatever is still missing is drawn from the exact
-list of free windows (`room`), which ends with a window or with the proof that there is none.
+list of free windows (`listing`), which ends with a window or with the proof that there is none.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import numpy as np
 
 from ndzarr.errors import OptionError, TargetError, did_you_mean
 from ndzarr.sampler import values
+from ndzarr.targets.listing import Listing
 from ndzarr.targets.options import portion, whole
 from ndzarr.targets.overlap import CRITERIA, Index, fraction
 from ndzarr.targets.places import Places
-from ndzarr.targets.room import Limit, free
+from ndzarr.targets.room import Limit
 from ndzarr.targets.spaces import Array, Spaces, refuse_time
 from ndzarr.targets.tables import as_table
 from ndzarr.targets.windows import Windows
@@ -91,10 +92,10 @@ def draw(
     sizes, choices = _sizes(window_dims, every)
     places = Places(index.spaces, sizes, duration)
     size = choices[rng.integers(0, len(choices), n)]
-    begins, missing = np.zeros((4, n), np.int64), np.arange(n)
+    begins, missing, listing = np.zeros((4, n), np.int64), np.arange(n), Listing(places, index.boxes, limit)
     while len(missing):
         missing = _by_chance(places, size, begins, missing, index, limit, rng)
-        missing = _listed(places, size, begins, missing, index, limit, rng)
+        missing = _listed(places, size, begins, missing, index, listing, rng)
         choices = choices[~np.isin(choices, size[missing])]
         if len(missing) and not len(choices):
             raise TargetError(_no_room(window_dims, places, limit))
@@ -151,48 +152,26 @@ def _allowed(windows: Windows, index: Index, limit: Limit) -> Array:
 
 
 def _listed(
-    places: Places, size: Array, begins: Array, missing: Array, index: Index, limit: Limit, rng: Generator
+    places: Places, size: Array, begins: Array, missing: Array, index: Index, listing: Listing, rng: Generator
 ) -> Array:
     """Fill in what is missing from lists of all that is free; returns that for which there is no room."""
     full = [missing[:0]]
-    for one in np.unique(size[missing]).tolist():
+    wanted = np.unique(size[missing])
+    for one in wanted[np.argsort(places.sizes[wanted].prod(axis=1), kind="stable")].tolist():
         mine = missing[size[missing] == one]
-        rectangles, of_plane, planes = _free(places, one, index, limit)
+        rectangles, planes = listing.free(one)
         y0, y1, x0, x1 = rectangles
         ends = np.cumsum((y1 - y0) * (x1 - x0))
         for _ in range(AGAIN if len(ends) else 0):
             number = rng.integers(0, ends[-1], len(mine))
             which = np.searchsorted(ends, number, side="right")
             y, x = np.divmod(ends[which] - 1 - number, (x1 - x0)[which])
-            begins[:, mine] = *planes[:, of_plane[which]], y0[which] + y, x0[which] + x
-            mine = mine[~_allowed(places.windows(size[mine], begins[:, mine]), index, limit)]
+            begins[:, mine] = *planes[:, which], y0[which] + y, x0[which] + x
+            mine = mine[~_allowed(places.windows(size[mine], begins[:, mine]), index, listing.limit)]
             if not len(mine):
                 break
         full.append(mine)
     return np.concatenate(full)
-
-
-def _free(places: Places, size: int, index: Index, limit: Limit) -> tuple[Array, Array, Array]:
-    """
-    All free windows of a size.
-
-    Returns
-    -------
-    Rectangles of beginnings (y0, y1, x0, x1), shape (4, rectangle); the plane of each; (space, first frame) of planes.
-    """
-    spaces, boxes = places.spaces, index.boxes
-    shape = (int(places.sizes[size][0]), int(places.sizes[size][1]))
-    room, starts = np.flatnonzero(places.count(size)), places.starts(spaces.lengths).tolist()
-    planes = np.array([(s, t) for s in room.tolist() for t in range(starts[s])], np.int64).reshape(-1, 2).T
-    parts = [np.empty((4, 0), np.int64)]
-    for s, t in planes.T.tolist():
-        here = slice(*np.searchsorted(boxes.space, [s, s + 1]).tolist())
-        of_frames = boxes.take(here)
-        if places.duration is not None:
-            of_frames = of_frames.take((of_frames.frame >= t) & (of_frames.frame < t + places.duration))
-        parts.append(free(shape, (int(spaces.height[s]), int(spaces.width[s])), of_frames, limit))
-    of_plane = np.repeat(np.arange(len(parts) - 1), [p.shape[1] for p in parts[1:]])
-    return np.concatenate(parts, axis=1), of_plane, planes
 
 
 def _no_room(window_dims: Any, places: Places, limit: Limit) -> str:
