@@ -133,7 +133,11 @@ def statistics(
 def _ascending(limits: Any) -> tuple[float, float]:
     """The limits of a histogram."""
     found = several(limits)
-    if len(found) != 2 or not all(isinstance(v, Real) and np.isfinite(v) for v in found) or not found[0] < found[1]:
+    if (
+        len(found) != 2
+        or not all(isinstance(v, Real) and np.isfinite(float(v)) for v in found)
+        or not found[0] < found[1]
+    ):
         raise TargetError(f"range={limits!r}: expected (least, greatest)")
     return float(found[0]), float(found[1])
 

@@ -41,6 +41,20 @@ def portion(name: str, value: Any) -> float:
     return float(value)
 
 
+def factor(name: str, value: Any) -> float:
+    """
+    A number above 0.
+
+    Raises
+    ------
+    TargetError
+        It is none.
+    """
+    if not isinstance(value, Real) or not float(value) > 0:
+        raise TargetError(f"{name}={value!r}: expected a factor above 0")
+    return float(value)
+
+
 def several(value: Any) -> list[Any]:
     """
     Ids or names, of which one need not be in a list.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ndzarr.errors import OptionError
 from ndzarr.sampler import values
 from ndzarr.targets.cover import Allowed, Stabs, cut, stab
-from ndzarr.targets.options import portion, whole
+from ndzarr.targets.options import factor, portion, whole
 from ndzarr.targets.spaces import Array, Boxes, Spaces, refuse_time
 from ndzarr.targets.tables import as_table
 from ndzarr.targets.windows import Windows
@@ -47,8 +46,7 @@ class Around:
     """Few windows that cover all, instead of one around each."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.context, Real) or not self.context > 0:
-            raise OptionError(f"context={self.context!r}: expected a factor above 0")
+        factor("context", self.context)
         portion("jitter", self.jitter)
         if self.time_dims is not None:
             whole("time_dims", self.time_dims)

@@ -69,7 +69,9 @@ class Pool:
         """See `CocoSampler.preselect`."""
         if ratio is not None and n_neg is not None:
             raise OptionError(f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many; give only one")
-        for name, value in (("n_pos", n_pos), ("n_neg", n_neg), ("neg_to_pos_ratio", ratio)):
+        given: dict[str, Any] = {"n_pos": n_pos, "n_neg": n_neg, "neg_to_pos_ratio": ratio}
+        for name, value in given.items():
+            kind: Any
             kind, what = (Real, "number") if name == "neg_to_pos_ratio" else (Integral, "whole number")
             if value is not None and (not isinstance(value, kind) or not value >= 0):
                 raise OptionError(f"{name}={value!r}: expected a {what} of at least 0")

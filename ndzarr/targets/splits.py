@@ -98,7 +98,7 @@ def split(
     return table.assign(split=names[part])
 
 
-def _fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+def _fractions(fractions: Any) -> dict[str, float]:
     given = {str(name): float(f) for name, f in fractions.items()} if isinstance(fractions, Mapping) else {}
     if not given or min(given.values()) < 0 or not np.isclose(sum(given.values()), 1.0, atol=1e-3):
         raise TargetError(

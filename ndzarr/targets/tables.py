@@ -102,7 +102,7 @@ def windows_in(targets: Indexed, table: pandas.DataFrame, spaces: Spaces) -> tup
     TargetError
         A column is missing, or a row has no value in it.
     """
-    if "gids" in table.columns:
+    if "gids" in table.columns and not _sliced(table):
         return _frame_by_frame(footprints(targets.sampler, table), spaces)
     needed = (spaces.column, "cx", "cy", "width", "height")
     missing = [name for name in needed if name not in table.columns or table[name].isna().any()]
@@ -123,6 +123,12 @@ def windows_in(targets: Indexed, table: pandas.DataFrame, spaces: Spaces) -> tup
         )
     )
     return Windows(space, t0, t1, step, y0, y0 + height, x0, x0 + width), np.arange(len(space))
+
+
+def _sliced(table: pandas.DataFrame) -> bool:
+    """True where every row also says its frames as a slice of its video's, which then are the same."""
+    names = ("vidid", "time_start", "time_stop", "time_step")
+    return all(name in table.columns and bool(table[name].notna().all()) for name in names)
 
 
 def _frame_by_frame(found: Footprints, spaces: Spaces) -> tuple[Windows, Array]:

@@ -107,7 +107,8 @@ def write_demo(
         raise OptionError(f"kind={kind!r}{did_you_mean(kind, KINDS)}")
     make, default = KINDS[kind]
     n, size = default.n if n is None else n, default.size if size is None else picture_size(size)
-    for name, value, least in (("n", n, 1), ("things", things, 0), ("seed", seed, 0)):
+    given: tuple[tuple[str, Any, int], ...] = (("n", n, 1), ("things", things, 0), ("seed", seed, 0))
+    for name, value, least in given:
         if not isinstance(value, Integral) or value < least:
             raise OptionError(f"{name}={value!r}: expected a whole number of at least {least}")
     order = replace(default, n=int(n), size=size, things=int(things), seed=int(seed))
