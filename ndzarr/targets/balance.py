@@ -21,6 +21,8 @@ from ndzarr.errors import TargetError
 from ndzarr.targets.attributes import membership
 from ndzarr.targets.footprint import as_table, ramps
 from ndzarr.targets.hierarchy import Level, Shares, build, fill, whole
+from ndzarr.targets.options import several
+from ndzarr.targets.options import whole as whole_number
 from ndzarr.targets.rows import Rows, Targets
 
 if TYPE_CHECKING:
@@ -83,17 +85,16 @@ def balanced(
     [0.167, 0.167, 0.167, 0.5]
     """
     table = as_table(table)
+    n = None if n is None else whole_number("n", n, least=0)
     levels = tree(sampler, table, by, shares)
     if not len(levels[-1].row) and (n is None or n > 0):
         raise TargetError(f"by={by!r}: no window is left to balance")
     if n is None:
         return table.assign(probability=probabilities(levels, len(table)))
     available = int((np.bincount(levels[-1].row, minlength=1) > 0).sum())
-    if n < 0 or int(n) != n:
-        raise TargetError(f"n={n!r}: expected a whole number of at least 0")
     if not replace and n > available:
         raise TargetError(f"n={n}: there are {available} windows; ask for fewer, or replace=True")
-    row, leaf = draw(levels, len(table), int(n), replace, np.random.default_rng(seed))
+    row, leaf = draw(levels, len(table), n, replace, np.random.default_rng(seed))
     names = np.array(group_names(levels), object)
     return table.iloc[row].assign(group=names[leaf]).reset_index(drop=True)
 
@@ -109,9 +110,9 @@ def tree(
     TargetError
         An attribute is unknown.
     """
-    names = [by] if isinstance(by, str) else list(by)
-    if not names:
-        raise TargetError("by=[]: expected at least one attribute")
+    names = several(by)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TargetError(f"by={by!r}: expected at least one attribute, by name")
     return build([membership(sampler, table, name) for name in names], len(table), shares or {})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.targets.options import several
 from ndzarr.targets.spaces import Array
 
 NEGATIVE = ("ignore", "background")
@@ -47,10 +48,8 @@ class Classes:
         TargetError
             There is no such category.
         """
-        if isinstance(wanted, str):
-            wanted = [wanted]
         found: list[Any] = []
-        for one in wanted:
+        for one in several(wanted):
             if not isinstance(one, str) and one in self._known:
                 found.append(one)
             elif isinstance(one, str) and one.lower() in self._ids:

@@ -10,6 +10,7 @@ import numpy as np
 from ndzarr.errors import TargetError
 from ndzarr.targets.ignore import covered
 from ndzarr.targets.lattice import Lattice, at_borders, axis
+from ndzarr.targets.options import portion
 from ndzarr.targets.spaces import Spaces, refuse_time
 from ndzarr.targets.tables import KINDS, as_columns, held, names
 
@@ -66,6 +67,8 @@ def annotated(
     """The windows of a grid as targets, with the columns that say what they hold."""
     import pandas
 
+    if ignore_coverage is not None:
+        portion("ignore_coverage", ignore_coverage)
     annotations, classes = targets.annotations, targets.classes
     boxes = targets.index(spaces).boxes
     windows = over.windows()

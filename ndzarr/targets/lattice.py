@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ndzarr.errors import TargetError
+from ndzarr.targets.options import whole
 from ndzarr.targets.spaces import Array, Boxes
-from ndzarr.targets.windows import Windows, whole
+from ndzarr.targets.windows import Windows
 
 BORDERS = ("shift", "pad", "drop")
 """What becomes of the last window, where windows do not end with the space: moved inward, left as it is (what lies
@@ -32,7 +33,7 @@ def at_borders(keep_borders: bool | str) -> str:
     TargetError
         It is neither True, False nor one of them.
     """
-    borders = keep_borders if isinstance(keep_borders, str) else ("shift" if keep_borders else "drop")
+    borders = ("drop", "shift")[bool(keep_borders)] if isinstance(keep_borders, (bool, np.bool_)) else keep_borders
     if borders not in BORDERS:
         raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
     return borders

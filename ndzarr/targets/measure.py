@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import count, islice
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from ndzarr.batch import processors
 from ndzarr.errors import TargetError
 from ndzarr.sampler.assembly import read
 from ndzarr.targets.bar import bar
+from ndzarr.targets.options import portion, several, whole
 from ndzarr.targets.pieces import Numbered, Snapped, Tiles
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.targets.running import Running, of_windows, pixels_that_count
@@ -50,6 +52,8 @@ PROBES = 32
 """Windows that are read at native resolution too, to say what a level does to the standard deviation."""
 PROBE_EDGE = 512
 """Native pixels along their edges, about."""
+LARGEST_LEVEL = 30
+"""Of which a pixel is wider than any image."""
 QUANTILES = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
 
 
@@ -96,12 +100,12 @@ def statistics(
     TargetError
         There is nothing to read, or an argument is not understood.
     """
-    asked = np.asarray(quantiles, float)
-    if not ((asked >= 0) & (asked <= 1)).all() or bins < 1 or (level or 0) < 0 or (sample is not None and sample < 1):
-        raise TargetError(
-            f"quantiles={quantiles!r}, bins={bins!r}, level={level!r}, sample={sample!r}: expected probabilities from "
-            "0 to 1, at least one bin, a level of at least 0 and a sample of at least 1"
-        )
+    asked = np.array([portion("quantiles", q) for q in several(quantiles)])
+    bins = whole("bins", bins)
+    level = None if level is None else whole("level", level, least=0, most=LARGEST_LEVEL)
+    sample = None if sample is None else whole("sample", sample)
+    workers = processors() if workers is None else whole("workers", workers)
+    range = None if range is None else _ascending(range)
     if table is None and level is None:
         level = 0
     extra = {} if channels is None else {"channels": channels}
@@ -117,13 +121,25 @@ def statistics(
     if sample is not None and sample < total:
         chosen = np.sort(rng.choice(total, sample, replace=False))
     jobs = _batches(sampler, (_asked(target, extra) for target in _taken(windows, chosen)))
-    found = _measured(sampler, jobs, len(chosen), workers or processors(), progress)
+    found = _measured(sampler, jobs, len(chosen), workers, progress)
     if not found:
         raise TargetError("no window has any channel")
     loss = _loss(sampler, windows, chosen, level or 0, extra, rng)
     # A census has no sampling error; a large part of a finite whole has less of it.
     factor = np.sqrt(1 - len(chosen) / total) if table is None else 1.0
     return _result(found, loss, factor, asked, bins, range, level, len(chosen))
+
+
+def _ascending(limits: Any) -> tuple[float, float]:
+    """The limits of a histogram."""
+    found = several(limits)
+    if (
+        len(found) != 2
+        or not all(isinstance(v, Real) and np.isfinite(float(v)) for v in found)
+        or not found[0] < found[1]
+    ):
+        raise TargetError(f"range={limits!r}: expected (least, greatest)")
+    return float(found[0]), float(found[1])
 
 
 _DROPPED = ("lazy", "finalize", "use_native_scale", "realign_native", "nodata", "dtype", "fill", "padkw")

@@ -7,6 +7,7 @@ finds the frames.  Moments are seconds, or positions of frames where frames are 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -83,7 +84,8 @@ def way(method: str | None, n: int | None, step: int | None, overlap: int, kerne
             raise TargetError(f"n={n}: the kernel has {len(found.values)} offsets; leave n out")
         n = len(found.values)
     step = (2 if method == "strided" else 1) if step is None else step
-    if n is None or int(n) != n or n < 1 or int(step) != step or step < 1 or not 0 <= overlap < n:
+    numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
+    if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
         raise TargetError(
             f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n and step of at least 1, and less overlap than n"
         )

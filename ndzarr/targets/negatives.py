@@ -2,7 +2,7 @@
 
 Every window of the wanted size that fits into a space is as likely as every other, and those that overlap too much are
 drawn again: so images count by their free area.  After some rounds, whatever is still missing is drawn from the exact
-list of free windows (`room`), which ends with a window or with the proof that there is none.
+list of free windows (`listing`), which ends with a window or with the proof that there is none.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 
 from ndzarr.errors import OptionError, TargetError, did_you_mean
 from ndzarr.sampler import values
+from ndzarr.targets.listing import Listing
+from ndzarr.targets.options import portion, whole
 from ndzarr.targets.overlap import CRITERIA, Index, fraction
 from ndzarr.targets.places import Places
-from ndzarr.targets.room import Limit, free
+from ndzarr.targets.room import Limit
 from ndzarr.targets.spaces import Array, Spaces, refuse_time
 from ndzarr.targets.tables import as_table
-from ndzarr.targets.windows import Windows, whole
+from ndzarr.targets.windows import Windows
 
 if TYPE_CHECKING:
     import pandas
@@ -54,15 +56,17 @@ def negatives(
 ) -> pandas.DataFrame:
     """What `Targets.negatives` returns."""
     refuse_time(spaces, duration)
-    index = targets.index(spaces)
+    every = index = targets.index(spaces)
     if avoid is not None:
-        category = targets.annotations.category_id[index.boxes.row]
-        index = Index(spaces, index.boxes.take(targets.classes.among(category, avoid)))
-    windows = draw(n, window_dims, index, limit, duration, np.random.default_rng(seed))
+        category = targets.annotations.category_id[every.boxes.row]
+        index = Index(spaces, every.boxes.take(targets.classes.among(category, avoid)))
+    windows = draw(n, window_dims, every, index, limit, duration, np.random.default_rng(seed))
     return as_table(targets, spaces, windows, "negative")
 
 
-def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | None, rng: Generator) -> Windows:
+def draw(
+    n: int, window_dims: Any, every: Index, index: Index, limit: Limit, duration: int | None, rng: Generator
+) -> Windows:
     """
     Windows that overlap no box of an index more than allowed.
 
@@ -70,6 +74,8 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
     ----------
     window_dims
         (height, width), or one of `SIZES`.
+    every
+        The boxes from which sizes are taken.
     duration
         Frames of a window of a video; None for all.
 
@@ -80,17 +86,16 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
     """
     if limit.criterion not in CRITERIA:
         raise OptionError(f"criterion={limit.criterion!r}: unknown{did_you_mean(limit.criterion, CRITERIA)}")
-    if not 0 <= limit.most <= 1:
-        raise OptionError(f"max_overlap={limit.most!r}: expected a fraction from 0 to 1")
+    portion("max_overlap", limit.most)
     n = whole("n", n, least=0)
     duration = None if duration is None else whole("time_dims", duration)
-    sizes, choices = _sizes(window_dims, index)
+    sizes, choices = _sizes(window_dims, every)
     places = Places(index.spaces, sizes, duration)
     size = choices[rng.integers(0, len(choices), n)]
-    begins, missing = np.zeros((4, n), np.int64), np.arange(n)
+    begins, missing, listing = np.zeros((4, n), np.int64), np.arange(n), Listing(places, index.boxes, limit)
     while len(missing):
         missing = _by_chance(places, size, begins, missing, index, limit, rng)
-        missing = _listed(places, size, begins, missing, index, limit, rng)
+        missing = _listed(places, size, begins, missing, index, listing, rng)
         choices = choices[~np.isin(choices, size[missing])]
         if len(missing) and not len(choices):
             raise TargetError(_no_room(window_dims, places, limit))
@@ -98,7 +103,7 @@ def draw(n: int, window_dims: Any, index: Index, limit: Limit, duration: int | N
     return places.windows(size, begins)
 
 
-def _sizes(window_dims: Any, index: Index) -> tuple[Array, Array]:
+def _sizes(window_dims: Any, every: Index) -> tuple[Array, Array]:
     """Different sizes, shape (size, 2), and those that are drawn from, by position, as often as they shall count."""
     if not isinstance(window_dims, str):
         dims = values.window_dims(window_dims)
@@ -107,11 +112,11 @@ def _sizes(window_dims: Any, index: Index) -> tuple[Array, Array]:
         return np.array([[whole("window_dims", length) for length in dims]], np.int64), np.zeros(1, np.int64)
     if window_dims not in SIZES:
         raise TargetError(f"window_dims={window_dims!r}: expected (height, width){did_you_mean(window_dims, SIZES)}")
-    if not len(index.boxes):
+    if not len(every.boxes):
         raise TargetError(
             f"window_dims={window_dims!r}: there are no annotations to take a size from; give (height, width)"
         )
-    sizes, choices = index.sizes
+    sizes, choices = every.sizes
     return (np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1) if window_dims == "square" else sizes), choices
 
 
@@ -147,48 +152,26 @@ def _allowed(windows: Windows, index: Index, limit: Limit) -> Array:
 
 
 def _listed(
-    places: Places, size: Array, begins: Array, missing: Array, index: Index, limit: Limit, rng: Generator
+    places: Places, size: Array, begins: Array, missing: Array, index: Index, listing: Listing, rng: Generator
 ) -> Array:
     """Fill in what is missing from lists of all that is free; returns that for which there is no room."""
     full = [missing[:0]]
-    for one in np.unique(size[missing]).tolist():
+    wanted = np.unique(size[missing])
+    for one in wanted[np.argsort(places.sizes[wanted].prod(axis=1), kind="stable")].tolist():
         mine = missing[size[missing] == one]
-        rectangles, of_plane, planes = _free(places, one, index, limit)
+        rectangles, planes = listing.free(one)
         y0, y1, x0, x1 = rectangles
         ends = np.cumsum((y1 - y0) * (x1 - x0))
         for _ in range(AGAIN if len(ends) else 0):
             number = rng.integers(0, ends[-1], len(mine))
             which = np.searchsorted(ends, number, side="right")
             y, x = np.divmod(ends[which] - 1 - number, (x1 - x0)[which])
-            begins[:, mine] = *planes[:, of_plane[which]], y0[which] + y, x0[which] + x
-            mine = mine[~_allowed(places.windows(size[mine], begins[:, mine]), index, limit)]
+            begins[:, mine] = *planes[:, which], y0[which] + y, x0[which] + x
+            mine = mine[~_allowed(places.windows(size[mine], begins[:, mine]), index, listing.limit)]
             if not len(mine):
                 break
         full.append(mine)
     return np.concatenate(full)
-
-
-def _free(places: Places, size: int, index: Index, limit: Limit) -> tuple[Array, Array, Array]:
-    """
-    All free windows of a size.
-
-    Returns
-    -------
-    Rectangles of beginnings (y0, y1, x0, x1), shape (4, rectangle); the plane of each; (space, first frame) of planes.
-    """
-    spaces, boxes = places.spaces, index.boxes
-    shape = (int(places.sizes[size][0]), int(places.sizes[size][1]))
-    room, starts = np.flatnonzero(places.count(size)), places.starts(spaces.lengths).tolist()
-    planes = np.array([(s, t) for s in room.tolist() for t in range(starts[s])], np.int64).reshape(-1, 2).T
-    parts = [np.empty((4, 0), np.int64)]
-    for s, t in planes.T.tolist():
-        here = slice(*np.searchsorted(boxes.space, [s, s + 1]).tolist())
-        of_frames = boxes.take(here)
-        if places.duration is not None:
-            of_frames = of_frames.take((of_frames.frame >= t) & (of_frames.frame < t + places.duration))
-        parts.append(free(shape, (int(spaces.height[s]), int(spaces.width[s])), of_frames, limit))
-    of_plane = np.repeat(np.arange(len(parts) - 1), [p.shape[1] for p in parts[1:]])
-    return np.concatenate(parts, axis=1), of_plane, planes
 
 
 def _no_room(window_dims: Any, places: Places, limit: Limit) -> str:

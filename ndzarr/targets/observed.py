@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.errors import TargetError
+from ndzarr.sampler import values
 from ndzarr.targets.bar import bar
+from ndzarr.targets.options import portion, whole
 from ndzarr.targets.spaces import spaces_of
 from ndzarr.targets.valid import Observable, observe
 
@@ -62,12 +64,11 @@ def observed(
     """
     import pandas
 
-    height, width = (int(v) for v in window_dims)
-    if n < 0 or height < 1 or width < 1 or not 0 <= min_fraction <= 1:
-        raise TargetError(
-            f"n={n!r}, window_dims={window_dims!r}, min_fraction={min_fraction!r}: expected n of at least 0, "
-            "(height, width) of at least 1, and a fraction from 0 to 1"
-        )
+    n, min_fraction = whole("n", n, least=0), portion("min_fraction", min_fraction)
+    dims = values.window_dims(window_dims)
+    if not isinstance(dims, tuple):
+        raise TargetError(f"window_dims={window_dims!r}: expected (height, width)")
+    height, width = (whole("window_dims", length) for length in dims)
     spaces = spaces_of(sampler, "image")
     parts = []
     with bar(len(spaces), "valid regions", "image", progress) as advance:

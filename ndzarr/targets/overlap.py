@@ -158,15 +158,15 @@ def fraction(windows: Windows, boxes: Boxes, pairs: Pairs, criterion: str) -> Ar
     return out
 
 
-def overlaps(index: Index, windows: Windows, annotations: AnnotationTable) -> pandas.DataFrame:
-    """What `Targets.overlaps` returns."""
+def overlaps(index: Index, windows: Windows, row: Array, annotations: AnnotationTable) -> pandas.DataFrame:
+    """What `Targets.overlaps` returns, of windows of which `row` says whose they are."""
     import pandas
 
     pairs = index.touching(windows)
     boxes = index.boxes
     rows = boxes.row[pairs.box]
     columns: dict[str, Any] = {
-        "row": pairs.window,
+        "row": row[pairs.window],
         "frame": boxes.frame[pairs.box],
         "annot_id": annotations.annot_id[rows],
         "category_id": annotations.category_id[rows],

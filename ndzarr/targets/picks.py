@@ -6,7 +6,7 @@ frame is the main one; `nearest` decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +16,7 @@ from ndzarr.errors import TargetError
 from ndzarr.targets.kernel import seconds
 from ndzarr.targets.moments import Way, around_each, sliding
 from ndzarr.targets.nearest import nearest
+from ndzarr.targets.options import several
 from ndzarr.targets.valid import Observable, observe
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class Windows:
 class Lists:
     """Images that are treated otherwise than the rest."""
 
-    include: Sequence[Any] | None
+    include: Set[Any] | None
     """No others are taken; None for no such limit."""
-    exclude: Sequence[Any]
+    exclude: Set[Any]
     """Never taken."""
-    always: Sequence[Any]
+    always: Set[Any]
     """In every row of their video."""
 
 
@@ -172,7 +173,7 @@ class Picker:
             return every, np.full(len(rows), there[{"first": 0, "middle": len(there) // 2, "last": -1}[wanted]])
         named = not isinstance(wanted, str)
         if named:
-            ids = set(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else {wanted}
+            ids = set(several(wanted))
             there = np.array([k for k in there.tolist() if gids[k] in ids], np.int64)
         elif wanted != "each":
             raise TargetError(f"main={wanted!r}: expected one of {', '.join(MAINS)}, or image ids")

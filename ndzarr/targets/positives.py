@@ -14,9 +14,10 @@ import numpy as np
 from ndzarr.errors import OptionError
 from ndzarr.sampler import values
 from ndzarr.targets.cover import Allowed, Stabs, cut, stab
+from ndzarr.targets.options import factor, portion, whole
 from ndzarr.targets.spaces import Array, Boxes, Spaces, refuse_time
 from ndzarr.targets.tables import as_table
-from ndzarr.targets.windows import Windows, whole
+from ndzarr.targets.windows import Windows
 
 if TYPE_CHECKING:
     import pandas
@@ -45,10 +46,8 @@ class Around:
     """Few windows that cover all, instead of one around each."""
 
     def __post_init__(self) -> None:
-        if not self.context > 0:
-            raise OptionError(f"context={self.context!r}: expected a factor above 0")
-        if not 0 <= self.jitter <= 1:
-            raise OptionError(f"jitter={self.jitter!r}: expected a number from 0 (centred) to 1 (anywhere)")
+        factor("context", self.context)
+        portion("jitter", self.jitter)
         if self.time_dims is not None:
             whole("time_dims", self.time_dims)
         dims = values.window_dims(self.window_dims)
@@ -240,6 +239,9 @@ def positives(
         Most annotations of a category, and most windows of an image.
     """
     refuse_time(spaces, how.time_dims)
+    for name, most in zip(("per_class", "per_image"), caps, strict=True):
+        if most is not None:
+            whole(name, most, least=0)
     rng = np.random.default_rng(seed)
     annotations = targets.annotations
     boxes = targets.index(spaces).boxes

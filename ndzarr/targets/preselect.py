@@ -7,6 +7,7 @@ for.  `preselect` replaces both by tables.
 from __future__ import annotations
 
 from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,16 +69,20 @@ class Pool:
         """See `CocoSampler.preselect`."""
         if ratio is not None and n_neg is not None:
             raise OptionError(f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many; give only one")
-        for name, value in (("n_pos", n_pos), ("n_neg", n_neg), ("neg_to_pos_ratio", ratio)):
-            if value is not None and value < 0:
-                raise OptionError(f"{name}={value!r}: expected a number of at least 0")
+        given: dict[str, Any] = {"n_pos": n_pos, "n_neg": n_neg, "neg_to_pos_ratio": ratio}
+        for name, value in given.items():
+            kind: Any
+            kind, what = (Real, "number") if name == "neg_to_pos_ratio" else (Integral, "whole number")
+            if value is not None and (not isinstance(value, kind) or not value >= 0):
+                raise OptionError(f"{name}={value!r}: expected a {what} of at least 0")
         draw = np.random.default_rng(rng)
-        dims = None if window_dims is None else tuple(window_dims)
-        found = self._targets.positives(dims if cover else None, cover=cover, negative_classes=(), seed=draw)
+        found = self._targets.positives(window_dims if cover else None, cover=cover, negative_classes=(), seed=draw)
         if n_pos is not None and n_pos < len(found):
             found = found.iloc[np.sort(draw.choice(len(found), n_pos, replace=False))].reset_index(drop=True)
         many = n_neg if n_neg is not None else int((ratio or 0) * len(found))
-        avoiding = self._targets.negatives(many, dims or "like_annotations", max_overlap=max_overlap, seed=draw)
+        avoiding = self._targets.negatives(
+            many, "like_annotations" if window_dims is None else window_dims, max_overlap=max_overlap, seed=draw
+        )
         self.positives, self.negatives = found, avoiding
         return len(found), len(avoiding)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.targets.grid import lattice
+from ndzarr.targets.options import several
 from ndzarr.targets.spaces import Spaces, column_of_ids
 from ndzarr.targets.tables import as_columns
 
@@ -72,7 +73,7 @@ class SourceTargets:
         """
         import pandas
 
-        names = list(self.sampler.sources if ids is None else ids)
+        names = list(self.sampler.sources if ids is None else several(ids))
         sizes = [self.sampler.pyramid(name).sizes for name in names]
         height, width = (np.array([size[axis] for size in sizes], np.int64) for axis in ("y", "x"))
         spaces = Spaces("source", column_of_ids(names), height, width, ((None,),) * len(names))

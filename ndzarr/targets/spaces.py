@@ -19,6 +19,7 @@ from ndzarr.sampler.dataset import Dataset
 from ndzarr.sampler.placed import place
 from ndzarr.sampler.resolve import resolve
 from ndzarr.sampler.target import parse
+from ndzarr.targets.options import several
 
 if TYPE_CHECKING:
     from ndzarr.sampler.coco import CocoSampler
@@ -79,7 +80,7 @@ class Spaces:
         """
         where = {i: k for k, i in enumerate(self.ids.tolist())}
         try:
-            return np.array([where[i] for i in ids], np.intp)
+            return np.array([where[i] for i in several(ids)], np.intp)
         except KeyError as error:
             known = did_you_mean(error.args[0], list(where)[:20])
             raise TargetError(f"{self.column}={error.args[0]!r}: no such {self.kind}{known}") from None

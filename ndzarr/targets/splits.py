@@ -17,6 +17,7 @@ import numpy as np
 from ndzarr.errors import TargetError
 from ndzarr.targets.attributes import Membership, membership
 from ndzarr.targets.footprint import Footprints, as_table, footprints, ramps
+from ndzarr.targets.options import whole
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.targets.sharing import Common, components, in_common, touching_groups
 from ndzarr.targets.stratify import assign
@@ -76,11 +77,12 @@ def split(
         There are fewer groups than parts, or an argument is not understood.
     """
     table = as_table(table)
+    if not isinstance(by, str):
+        raise TargetError(f"by={by!r}: expected 'video', 'image', 'space' or the name of an attribute")
     parts = _fractions(FRACTIONS if fractions is None else fractions)
     if by != "space" and (block is not None or margin):
         raise TargetError(f"block and margin are for by='space', not by={by!r}")
-    if margin < 0 or (block is not None and block < 1):
-        raise TargetError(f"block={block!r}, margin={margin!r}: expected block above 0 and margin of at least 0")
+    margin, block = whole("margin", margin, least=0), None if block is None else whole("block", block)
     labels = None if stratify is None else membership(sampler, table, stratify)
     names = np.array([*parts, None], object)
     if not len(table):
@@ -96,10 +98,12 @@ def split(
     return table.assign(split=names[part])
 
 
-def _fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    given = {str(name): float(f) for name, f in fractions.items()}
+def _fractions(fractions: Any) -> dict[str, float]:
+    given = {str(name): float(f) for name, f in fractions.items()} if isinstance(fractions, Mapping) else {}
     if not given or min(given.values()) < 0 or not np.isclose(sum(given.values()), 1.0, atol=1e-3):
-        raise TargetError(f"fractions={dict(fractions)!r}: expected numbers of at least 0 that sum to 1")
+        raise TargetError(
+            f"fractions={fractions!r}: expected {{'train': 0.8, ...}}, numbers of at least 0 that sum to 1"
+        )
     total = sum(given.values())
     return {name: f / total for name, f in given.items() if f > 0}
 

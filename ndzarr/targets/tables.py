@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.errors import TargetError
+from ndzarr.targets.footprint import Footprints, footprints
 from ndzarr.targets.spaces import Array, Spaces
 from ndzarr.targets.windows import Windows
 
@@ -92,15 +93,17 @@ def as_table(
     return pandas.DataFrame(columns | {"kind": names((kind,), np.zeros(len(windows), np.intp))})
 
 
-def windows_in(table: Any, spaces: Spaces) -> Windows:
+def windows_in(targets: Indexed, table: pandas.DataFrame, spaces: Spaces) -> tuple[Windows, Array]:
     """
-    The windows of a table of targets.
+    The windows of a table of targets, and the row of each: several windows of one row lie in different frames.
 
     Raises
     ------
     TargetError
         A column is missing, or a row has no value in it.
     """
+    if "gids" in table.columns and not _sliced(table):
+        return _frame_by_frame(footprints(targets.sampler, table), spaces)
     needed = (spaces.column, "cx", "cy", "width", "height")
     missing = [name for name in needed if name not in table.columns or table[name].isna().any()]
     if missing:
@@ -119,7 +122,30 @@ def windows_in(table: Any, spaces: Spaces) -> Windows:
             ("time_step", np.ones(len(space), np.int64)),
         )
     )
-    return Windows(space, t0, t1, step, y0, y0 + height, x0, x0 + width)
+    return Windows(space, t0, t1, step, y0, y0 + height, x0, x0 + width), np.arange(len(space))
+
+
+def _sliced(table: pandas.DataFrame) -> bool:
+    """True where every row also says its frames as a slice of its video's, which then are the same."""
+    names = ("vidid", "time_start", "time_stop", "time_step")
+    return all(name in table.columns and bool(table[name].notna().all()) for name in names)
+
+
+def _frame_by_frame(found: Footprints, spaces: Spaces) -> tuple[Windows, Array]:
+    """A window for every frame of every row, since listed frames may be any; each frame of a row counts once."""
+    real = found.frame >= 0
+    row, frame = np.unique(np.stack([found.row[real], found.frame[real]]), axis=1)
+    where = {gid: (k, t) for k, gids in enumerate(spaces.frames) for t, gid in enumerate(gids)}
+    strange = [gid for gid in found.gids if gid not in where]
+    if strange or not found.video.all():
+        name = f"gids with {strange[0]!r}" if strange else "gid"
+        raise TargetError(f"a table of videos has a row with {name}, which is in none of their spaces")
+    place = np.array([where[gid] for gid in found.gids], np.int64).reshape(-1, 2)
+    space, t = place[frame].T
+    order = np.lexsort((t, row))
+    row, space, t = row[order], space[order], t[order]
+    (y0, y1), (x0, x1) = found.y[row].T, found.x[row].T
+    return Windows(space, t, t + 1, np.ones_like(t), y0, y1, x0, x1), row
 
 
 def _floats(table: Any, name: str) -> Array:

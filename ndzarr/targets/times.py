@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr.errors import TargetError
+from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.targets.bar import bar
 from ndzarr.targets.footprint import UNUSUAL, as_table, footprints
 from ndzarr.targets.moments import Way, way
+from ndzarr.targets.options import portion, several
 from ndzarr.targets.picks import Lists, Picked, Picker, Windows
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.targets.sharing import in_common
+from ndzarr.targets.tables import held, windows_in
 from ndzarr.targets.valid import MAX_PIXELS, Judge, Observable
 
 if TYPE_CHECKING:
@@ -94,21 +96,28 @@ def times(
     -------
     A table with vidid, gids (ascending in time), the window in video space, `note_main` (the main frame) where
     there is one, `quality` (the least of the frames') where it was asked for, and `time_start time_stop time_step` with
-    'contiguous' and 'strided' wherever frames are evenly spaced.  Other columns are kept.  Videos with too few frames:
-    'contiguous' and 'strided' are padded in time, all other methods repeat frames.
+    'contiguous' and 'strided' wherever frames are evenly spaced.  Other columns are kept; `annot_ids` and
+    `n_annots`, where both are there, become those of the frames chosen.  Videos with too few frames: 'contiguous' and
+    'strided' are padded in time, all other methods repeat frames.
 
     Raises
     ------
     TargetError
-        A row is of no video, an argument is not understood, or a video has no dates where they are needed.
+        A row is of no video, an argument is not understood or names no image, or a video has no dates where they are
+        needed.
     """
     plan = way(method, n, step, overlap, kernel, span)
     judged = min_quality is not None or good is not None or quality_channels is not None
-    if min_quality is not None and not 0 <= min_quality <= 1:
-        raise TargetError(f"min_quality={min_quality!r}: expected a number from 0 to 1")
+    least = 0.0 if min_quality is None else portion("min_quality", min_quality)
+    if good is not None and not callable(good):
+        raise TargetError(f"good={good!r}: expected a function from values of a band to True where they are good")
+    taken = None if include is None else _known(sampler, "include", include)
+    lists = Lists(taken, _known(sampler, "exclude", exclude), _known(sampler, "always", always))
+    if main is not None and not isinstance(main, str):
+        _known(sampler, "main", main)
     what = Observable(quality_channels, good, max_pixels) if judged else None
     windows = _windows(sampler, table)
-    picker = Picker(sampler, plan, Lists(include, exclude, always), what, min_quality or 0.0, main, seed)
+    picker = Picker(sampler, plan, lists, what, least, main, seed)
     order = np.argsort(windows.video, kind="stable")
     edges = np.searchsorted(windows.video[order], np.arange(len(windows.vidids) + 1))
     parts = []
@@ -116,7 +125,29 @@ def times(
         for k, vidid in enumerate(windows.vidids):
             parts.append(picker.pick(vidid, windows, order[edges[k] : edges[k + 1]]))
             advance()
-    return _result(windows, plan, judged, [p for p in parts if len(p.row)])
+    return _holding(sampler, _result(windows, plan, judged, [p for p in parts if len(p.row)]))
+
+
+def _known(sampler: CocoSampler, name: str, gids: Any) -> frozenset[Any]:
+    """Images by their ids, all of which exist."""
+    images = sampler.dset.index.imgs
+    for gid in several(gids):
+        if gid not in images:
+            raise TargetError(f"{name}={gid!r}: no such image{did_you_mean(gid, list(images)[:20])}")
+    return frozenset(several(gids))
+
+
+def _holding(sampler: CocoSampler, table: pandas.DataFrame) -> pandas.DataFrame:
+    """The table with what its windows hold in the frames chosen, if it says what they hold."""
+    if not {"annot_ids", "n_annots"} <= set(table.columns):
+        return table
+    targets = sampler.targets
+    spaces = targets.spaces("video")
+    index = targets.index(spaces)
+    windows, row = windows_in(targets, table, spaces)
+    pairs = index.touching(windows)
+    ids, counts = held(row[pairs.window], targets.annotations.annot_id[index.boxes.row[pairs.box]], len(table))
+    return table.assign(annot_ids=ids, n_annots=counts)
 
 
 def _windows(sampler: CocoSampler, table: Targets | Rows | None) -> Windows:

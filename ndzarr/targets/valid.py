@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr.errors import OptionError, TargetError
+from ndzarr.errors import OptionError
 from ndzarr.geometry.affine import warp_boxes
 from ndzarr.pyramid.region import Sampling
 from ndzarr.sampler.assembly import Composition, read, uncertain, valid_by_geometry
@@ -27,6 +27,7 @@ from ndzarr.sampler.resolve import resolve
 from ndzarr.sampler.target import parse
 from ndzarr.targets.bar import bar
 from ndzarr.targets.footprint import Footprints, as_table, footprints
+from ndzarr.targets.options import portion
 from ndzarr.targets.rows import Rows, Targets
 
 if TYPE_CHECKING:
@@ -276,8 +277,7 @@ def valid(
     TargetError
         A row is no target of this dataset, or the threshold is none.
     """
-    if not 0 <= min_fraction <= 1:
-        raise TargetError(f"min_fraction={min_fraction!r}: expected a number from 0 to 1")
+    min_fraction = portion("min_fraction", min_fraction)
     table = as_table(table)
     fractions = valid_fraction(sampler, table, max_pixels, channels, progress)
     table = table.assign(valid_fraction=fractions)

@@ -11,6 +11,7 @@ from ndzarr.targets.indexed import Indexed
 if TYPE_CHECKING:
     import pandas
 
+    from ndzarr.targets.rows import Rows, Targets
 
 ANY = 1e-9
 """The fraction that is some data at all."""
@@ -214,14 +215,15 @@ class Windowing(Indexed):
         chosen = self.spaces(space, ids)
         return negatives(self, n, window_dims, chosen, Limit(max_overlap, criterion), time_dims, avoid, seed)
 
-    def overlaps(self, table: pandas.DataFrame) -> pandas.DataFrame:
+    def overlaps(self, table: Targets | Rows) -> pandas.DataFrame:
         """
         Which annotations the windows of a table touch, and how much of each other they cover.
 
         Parameters
         ----------
         table
-            Targets with `gid` or `vidid`, `cx cy width height`, and for videos `time_start time_stop time_step`.
+            Targets with `gid` or `vidid`, `cx cy width height`, and for videos `time_start time_stop time_step`, or
+            `gids`, whose frames may be any of their video's.
 
         Returns
         -------
@@ -234,11 +236,13 @@ class Windowing(Indexed):
         TargetError
             The table lacks a column.
         """
+        from ndzarr.targets.footprint import as_table, canonical
         from ndzarr.targets.overlap import overlaps
         from ndzarr.targets.tables import windows_in
 
-        spaces = self.spaces("video" if "vidid" in table.columns else "image")
-        return overlaps(self.index(spaces), windows_in(table, spaces), self.annotations)
+        table = canonical(as_table(table))
+        spaces = self.spaces("video" if {"vidid", "gids"} & set(table.columns) else "image")
+        return overlaps(self.index(spaces), *windows_in(self, table, spaces), self.annotations)
 
 
 def _with_data(targets: Indexed, table: pandas.DataFrame, valid_only: bool | float) -> pandas.DataFrame:

@@ -6,25 +6,8 @@ Half-open integer intervals in a space: frames t0, t0 + step, ... below t1, rows
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any
 
-from ndzarr.errors import TargetError
 from ndzarr.targets.spaces import Array, Boxes
-
-
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """
-    A number of pixels, frames or windows.
-
-    Raises
-    ------
-    TargetError
-        It is no whole number, or too small.
-    """
-    if not isinstance(value, Integral) or int(value) < least:
-        raise TargetError(f"{name}={value!r}: expected a whole number of at least {least}")
-    return int(value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ndzarr.errors import ExistsError, OptionError, did_you_mean
 from ndzarr.toy.camera import drifts, exposed
 from ndzarr.toy.files import NODATA, write
 from ndzarr.toy.records import Records
-from ndzarr.toy.world import World
+from ndzarr.toy.world import World, picture_size
 
 Image = np.ndarray[Any, Any]
 
@@ -105,10 +106,12 @@ def write_demo(
     if kind not in KINDS:
         raise OptionError(f"kind={kind!r}{did_you_mean(kind, KINDS)}")
     make, default = KINDS[kind]
-    order = replace(default, things=things, seed=seed)
-    order = replace(order, n=default.n if n is None else n, size=default.size if size is None else size)
-    if order.n < 1 or things < 0 or seed < 0:
-        raise OptionError(f"n={order.n}, things={things}, seed={seed}: expected at least 1, 0 and 0")
+    n, size = default.n if n is None else n, default.size if size is None else picture_size(size)
+    given: tuple[tuple[str, Any, int], ...] = (("n", n, 1), ("things", things, 0), ("seed", seed, 0))
+    for name, value, least in given:
+        if not isinstance(value, Integral) or value < least:
+            raise OptionError(f"{name}={value!r}: expected a whole number of at least {least}")
+    order = replace(default, n=int(n), size=size, things=int(things), seed=int(seed))
     path = Path(folder).absolute() / f"{kind}.kwcoco.json"
     about = json.loads(json.dumps({f: getattr(order, f) for f in Order.__slots__}))
     if path.exists() and _about(path) == about:

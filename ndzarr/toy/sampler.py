@@ -22,7 +22,7 @@ from ndzarr.toy.camera import drifts, exposed
 from ndzarr.toy.land import BANDS, Pixels
 from ndzarr.toy.memory import in_memory
 from ndzarr.toy.records import Records
-from ndzarr.toy.world import World
+from ndzarr.toy.world import World, picture_size
 
 KEPT = 16
 """Images that a sampler keeps in memory."""
@@ -141,7 +141,7 @@ class ToySampler(CocoSampler):
         depth: int = 8,
         seed: int = 0,
     ) -> None:
-        self.recipe = Recipe(n, (int(size[0]), int(size[1])), frames, things, channels, depth, seed)
+        self.recipe = Recipe(n, picture_size(size), frames, things, channels, depth, seed)
         """All that the data follow from."""
         self._pyramids: OrderedDict[int, Pyramid] = OrderedDict()
         super().__init__(self.recipe.records().content(), os.curdir)

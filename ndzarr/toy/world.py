@@ -6,7 +6,9 @@ for; everything follows from the seed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import cv2
@@ -21,6 +23,21 @@ MARGIN = 24
 
 SMALLEST = 32
 """Least height and width of a picture, in pixels."""
+
+
+def picture_size(size: Any) -> tuple[int, int]:
+    """
+    (height, width) of a picture, in pixels.
+
+    Raises
+    ------
+    OptionError
+        It is something else.
+    """
+    found = tuple(size) if isinstance(size, Iterable) else ()
+    if len(found) != 2 or not all(isinstance(n, Integral) for n in found):
+        raise OptionError(f"size={size!r}: expected (height, width) in whole pixels")
+    return int(found[0]), int(found[1])
 
 
 @dataclass(frozen=True, eq=False)

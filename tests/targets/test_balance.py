@@ -198,12 +198,14 @@ def test_what_is_not_understood_is_named(sampler):
     }.items():
         with pytest.raises(TargetError, match=message):
             balanced(sampler, table, by=by)
-    with pytest.raises(TargetError, match="at least one attribute"):
-        balanced(sampler, table, by=[])
+    for by in ([], None, ["kind", 5]):
+        with pytest.raises(TargetError, match="at least one attribute"):
+            balanced(sampler, table, by=by)
     with pytest.raises(TargetError, match="kind='z'"):
         balanced(sampler, table, by="kind", shares={"kind": {"z": 1}})
-    with pytest.raises(TargetError, match="whole number"):
-        balanced(sampler, table, by="kind", n=-1)
+    for n in (-1, 2.5, "all"):
+        with pytest.raises(TargetError, match="whole number"):
+            balanced(sampler, table, by="kind", n=n)
 
 
 def test_rows_stay_targets_and_the_table_stays_as_it_was(sampler):

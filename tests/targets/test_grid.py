@@ -171,6 +171,14 @@ def test_some_images_or_videos_can_be_chosen():
     assert targets(images([(5, 5)], [])).grid("full", ids=[]).empty
 
 
+def test_one_id_or_class_need_not_be_in_a_list():
+    choose = targets(images([(10, 10), (20, 20)], [(1, 1, 0, 0, 4, 4), (2, 2, 0, 0, 4, 4)]))
+    assert choose.grid("full", ids=2).gid.tolist() == [2]
+    for dog in ("dog", 2):
+        assert choose.grid("full", classes_of_interest=dog).kind.tolist() == ["negative", "positive"]
+        assert choose.positives(classes_of_interest=dog).gid.tolist() == [2]
+
+
 def test_names_as_image_ids_come_back_as_they_are():  # kwcoco has them for images without annotations
     content = images([(5, 5), (6, 6)], [])
     for image, name in zip(content["images"], ("a", "b"), strict=True):
@@ -192,6 +200,10 @@ def test_names_as_image_ids_come_back_as_they_are():  # kwcoco has them for imag
         ({"overlap": 8}, "whole pixels below 8"),
         ({"overlap": -1}, "whole pixels below 8"),
         ({"keep_borders": "clip"}, "keep_borders='clip'"),
+        ({"keep_borders": None}, "keep_borders=None"),
+        ({"ignore_coverage": 2}, "ignore_coverage=2: expected a number from 0 to 1"),
+        ({"ignore_coverage": "half"}, "ignore_coverage='half'"),
+        ({"valid_only": "some"}, "min_fraction='some'"),
         ({"time_dims": 2}, "images have no time"),
         ({"space": "film"}, "expected 'image' or 'video'"),
         ({"space": "video"}, "has no videos"),

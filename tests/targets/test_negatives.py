@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 
 from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import OptionError, TargetError
+from ndzarr.targets import listing, room
+from ndzarr.targets.listing import Listing
+from ndzarr.targets.overlap import fraction
+from ndzarr.targets.places import Places
 from ndzarr.targets.room import Limit, free
 from ndzarr.targets.spaces import Boxes
 
@@ -103,7 +107,7 @@ def test_what_is_free_is_exactly_what_a_search_of_all_windows_finds(space, boxes
     corners = boxes_in(images([space], boxes), 1)
     y0, y1, x0, x1 = corners.T
     zero = np.zeros(len(corners), int)
-    found = free(size, space, Boxes(zero, zero, zero, x0, y0, x1, y1), Limit(most, criterion))
+    found, _ = free(size, np.array([space]), Boxes(zero, zero, zero, x0, y0, x1, y1), Limit(most, criterion))
     seen = np.zeros((max(space[0] - size[0] + 1, 0), max(space[1] - size[1] + 1, 0)), int)
     for a, b, c, d in found.T.tolist():
         assert a < b
@@ -114,6 +118,63 @@ def test_what_is_free_is_exactly_what_a_search_of_all_windows_finds(space, boxes
     part = shares(np.stack([y, y + size[0], x, x + size[1]], axis=1), corners, criterion).max(axis=1, initial=0)
     clear = abs(part - most) > 1e-9 if most else np.ones(len(part), bool)  # not on the limit, where roundings decide
     np.testing.assert_array_equal((seen.ravel() > 0)[clear], (part <= most)[clear])
+
+
+@SOME
+@given(
+    box_lists(6, most=14),
+    st.lists(st.tuples(st.integers(1, 25), st.integers(1, 25)), min_size=1, max_size=4),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([0.0, 0.3]),
+    st.sampled_from(CRITERIA),
+    st.sampled_from([3, 1 << 21]),
+)
+def test_lists_of_many_sizes_and_planes_are_what_a_search_of_all_windows_finds(
+    boxes, sizes, duration, most, criterion, at_once
+):
+    choose = targets(films([(20, 14), (9, 30)], [4, 2], boxes, WARPS[:2]))
+    spaces = choose.spaces("video")
+    index = choose.index(spaces)
+    places = Places(spaces, np.array(sorted(sizes, key=np.prod)), duration)
+    lists = Listing(places, index.boxes, Limit(most, criterion))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "AT_ONCE", at_once)
+        found = [lists.free(k) for k in range(len(places.sizes))]
+    for k, (rectangles, planes) in enumerate(found):
+        listed = {
+            (*plane, y, x)
+            for plane, (y0, y1, x0, x1) in zip(planes.T.tolist(), rectangles.T.tolist(), strict=True)
+            for y in range(y0, y1)
+            for x in range(x0, x1)
+        }
+        every = [
+            (s, t, y, x)
+            for s in range(2)
+            for t in range(1 if duration is None else (4, 2)[s] - duration + 1)
+            for y in range((20, 9)[s] - places.sizes[k][0] + 1)
+            for x in range((14, 30)[s] - places.sizes[k][1] + 1)
+        ]
+        windows = places.windows(np.full(len(every), k), np.array(every, int).reshape(-1, 4).T)
+        pairs = index.touching(windows)
+        worst = np.zeros(len(every))
+        np.maximum.at(worst, pairs.window, fraction(windows, index.boxes, pairs, criterion))
+        for window, share in zip(every, worst.tolist(), strict=True):
+            if not most or abs(share - most) > 1e-9:  # not on the limit, where roundings decide
+                assert (window in listed) == (share <= most)
+
+
+def test_images_that_are_too_full_are_not_searched_again_for_larger_windows(monkeypatch):
+    looked = []
+
+    def counted(size, planes, boxes, limit):
+        looked.append(len(planes))
+        return free(size, planes, boxes, limit)
+
+    monkeypatch.setattr(listing, "free", counted)
+    table = targets(scattered(100, 3000, size=256, largest=110)).negatives(300)
+    assert (table.n_annots == 0).all()
+    assert len(looked) > 50  # sizes of which windows are rare
+    assert sum(looked) < 0.4 * 100 * len(looked)
 
 
 @SOME
@@ -213,6 +274,13 @@ def test_only_the_categories_to_avoid_are_avoided():
         choose.negatives(1, (5, 5))
 
 
+def test_sizes_are_those_of_all_annotations_whichever_are_avoided():
+    choose = targets(images([(40, 40)], [(1, 1, 0, 0, 5, 6), (1, 2, 20, 20, 7, 8)]))
+    for avoid in ([], "cat", ["dog"]):
+        table = choose.negatives(100, avoid=avoid)
+        assert set(zip(table.height, table.width, strict=True)) == {(6, 5), (8, 7)}
+
+
 def test_images_can_be_chosen():
     table = targets(images([(20, 20), (20, 20), (20, 20)], [])).negatives(200, (5, 5), ids=[3, 1])
     assert set(table.gid) == {1, 3}
@@ -228,6 +296,7 @@ def test_none_can_be_asked_for():
     ("options", "message"),
     [
         ({"max_overlap": 2}, "max_overlap=2"),
+        ({"max_overlap": "none"}, "max_overlap='none'"),
         ({"max_overlap": -0.1}, "max_overlap=-0.1"),
         ({"criterion": "iuo"}, "criterion='iuo'.*did you mean 'iou'"),
         ({"n": -1}, "n=-1"),

@@ -61,6 +61,26 @@ def test_windows_of_videos_find_what_lies_in_the_frames_they_have(data):
     assert list(zip(found.row, found.frame, found.annot_id, strict=True)) == expected
 
 
+def test_windows_that_list_their_frames_find_what_lies_in_these_only():
+    boxes = [(g, 1, 3, 3, 4, 4) for g in range(1, 7)]
+    choose = targets(films([(20, 20), (30, 30)], [4, 2], boxes))
+    window = {"cx": 5, "cy": 5, "width": 6, "height": 6}
+    table = pd.DataFrame([{"gids": [4, 2, 2], "vidid": 1, **window}, {"gids": [6], **window}, {"vidid": 1, **window}])
+    found = choose.overlaps(table)
+    assert found[["row", "frame", "annot_id"]].to_numpy().tolist() == [
+        [0, 1, 101], [0, 3, 103], [1, 1, 105], [2, 0, 100], [2, 1, 101], [2, 2, 102], [2, 3, 103],
+    ]  # fmt: skip
+    with pytest.raises(TargetError, match="a row with gid, which is in none of their spaces"):
+        choose.overlaps([{"gids": [1]}, {"gid": 1}])
+
+
+def test_a_list_of_targets_is_asked_about_like_a_table():
+    choose = targets(images([(20, 20)], [(1, 1, 3, 3, 4, 4)]))
+    one = {"image_id": 1, "cx": 5, "cy": 5, "width": 4, "height": 4}
+    assert choose.overlaps([one, one]).row.tolist() == [0, 1]
+    assert choose.overlaps(one).area.tolist() == [16]
+
+
 def test_fractions_are_those_of_kwimage():
     content = scattered(1, 60, largest=120)
     choose = targets(content)

@@ -90,8 +90,13 @@ def test_what_was_preselected_follows_the_seed_and_travels_to_other_processes(sa
 def test_preselect_says_what_contradicts(sampler):
     with pytest.raises(OptionError, match="both say how many"):
         sampler.preselect(n_neg=1, neg_to_pos_ratio=1)
-    with pytest.raises(OptionError, match="n_pos=-1"):
-        sampler.preselect(n_pos=-1)
+    for n_pos in (-1, 2.5, "all"):
+        with pytest.raises(OptionError, match=f"n_pos={n_pos!r}: expected a whole number"):
+            sampler.preselect(n_pos=n_pos)
+    with pytest.raises(OptionError, match="neg_to_pos_ratio='one'"):
+        sampler.preselect(neg_to_pos_ratio="one")
+    with pytest.raises(TargetError, match=r"window_dims=5: expected"):
+        sampler.preselect(n_neg=1, window_dims=5)
     with pytest.raises(TargetError, match="fits into none"):
         sampler.preselect(n_neg=1, window_dims=(500, 500))
     with pytest.raises(OptionError, match=r"give .height, width."):

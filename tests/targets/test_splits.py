@@ -12,6 +12,7 @@ import ndzarr
 from ndzarr.errors import TargetError
 from ndzarr.sampler.resolve import resolve
 from ndzarr.sampler.target import merged, parse
+from ndzarr.targets import stratify
 from ndzarr.targets.footprint import footprints
 from ndzarr.targets.sharing import components, in_common, touching_groups
 from ndzarr.targets.stratify import assign
@@ -207,6 +208,9 @@ def test_what_is_not_understood_is_refused(sampler):
         ({"by": "gidd"}, "did you mean 'gid'"),
         ({"by": "image", "margin": 3}, "for by='space'"),
         ({"by": "space", "margin": -3}, "at least 0"),
+        ({"by": "space", "block": 2.5}, "block=2.5: expected a whole number"),
+        ({"by": ["image"]}, "by=.'image'.: expected 'video', 'image', 'space'"),
+        ({"fractions": [0.5, 0.5]}, "fractions=.0.5, 0.5.: expected"),
         ({"stratify": "kindd"}, "neither a column"),
     ]:
         with pytest.raises(TargetError, match=message):
@@ -237,12 +241,40 @@ def test_groups_are_shared_out_at_least_as_well_as_by_scikit_learn():
     assert np.mean(ours) <= np.mean(theirs)
 
 
+def test_groups_that_are_alike_are_shared_out_at_once(monkeypatch):
+    steps = []
+    change = stratify._Shared.change
+    monkeypatch.setattr(stratify._Shared, "change", lambda self, value: steps.append(1) or change(self, value))
+    label = np.random.default_rng(0).choice(5, 200_000, p=[0.5, 0.3, 0.15, 0.04, 0.01])
+    counts = np.c_[np.ones(200_000), np.eye(5)[label]]
+    fractions = np.array([0.8, 0.15, 0.05])
+    part = assign(counts, fractions, np.random.default_rng(1))
+    assert len(steps) < 1000  # not one for each group
+    got = np.stack([np.bincount(part[label == v], minlength=3) for v in range(5)])
+    assert np.abs(got - fractions * np.bincount(label)[:, None]).max() < 2
+    assert not np.array_equal(part, assign(counts, fractions, np.random.default_rng(2)))
+
+
+def test_groups_that_are_alike_make_up_for_one_that_is_large():
+    counts = np.ones((501, 2))
+    counts[0] = 1500  # of 2000
+    part = assign(counts, np.array([0.8, 0.1, 0.1]), np.random.default_rng(0))
+    assert np.bincount(part, counts[:, 0]).tolist() == [1600, 200, 200]
+
+
 def test_no_part_stays_empty_while_there_are_groups():
     for seed in range(20):
         rng = np.random.default_rng(seed)
         counts = rng.integers(1, 9, (4, 3)).astype(float)
         part = assign(counts, np.array([0.9, 0.05, 0.03, 0.02]), rng)
         assert sorted(part) == [0, 1, 2, 3]
+
+
+def test_groups_without_rows_do_not_count_as_something_that_a_part_has():
+    counts = np.array([[9, 9], [0, 0], [0, 0], [1, 1], [0, 0]], float)
+    part = assign(counts, np.array([0.1, 0.9]), np.random.default_rng(0))
+    assert sorted(part[[0, 3]]) == [0, 1]
+    assert (part[[1, 2, 4]] == 1).all()
 
 
 @given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40))

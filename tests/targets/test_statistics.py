@@ -248,9 +248,19 @@ def test_videos_are_measured_frame_by_frame(tmp_path):
 
 def test_what_is_not_understood_is_refused(scene):
     sampler, _ = scene
-    for arguments in ({"quantiles": [50]}, {"bins": 0}, {"level": -1}, {"sample": 0}):
-        with pytest.raises(TargetError, match="expected probabilities"):
+    for arguments, message in [
+        ({"quantiles": [50]}, "quantiles=50: expected a number from 0 to 1"),
+        ({"bins": 0}, "bins=0: expected a whole number"),
+        ({"level": -1}, "level=-1: expected a whole number of at least 0"),
+        ({"level": 99}, "level=99.*at most 30"),
+        ({"level": 1.5}, "level=1.5: expected a whole number"),
+        ({"sample": 0}, "sample=0: expected a whole number"),
+        ({"workers": 0}, "workers=0: expected a whole number"),
+        ({"range": (5, 1)}, r"range=\(5, 1\): expected \(least, greatest\)"),
+    ]:
+        with pytest.raises(TargetError, match=message):
             sampler.targets.statistics(**arguments)
+    assert sampler.targets.statistics(quantiles=0.5).quantiles.shape[1] == 1
     with pytest.raises(TargetError, match="no windows"):
         sampler.targets.statistics([])
 

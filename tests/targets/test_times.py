@@ -15,6 +15,7 @@ import ndzarr
 from ndzarr.errors import TargetError
 from ndzarr.targets.kernel import DAY, offsets
 from ndzarr.targets.nearest import nearest
+from ndzarr.toy import ToySampler
 
 N = 30
 
@@ -145,6 +146,17 @@ def test_rows_of_videos_are_expanded(sampler):
     assert sampler.load_sample(table.iloc[0]).image.shape == (2, 1, 5, 5)
 
 
+def test_rows_name_what_their_frames_hold_and_not_what_one_image_held():
+    sampler = ToySampler(n=2, size=(64, 96), frames=5, seed=3)
+    for options in ({"kernel": "-1f,0,2f"}, {"n": 3}, {"n": 5, "method": "spread"}):
+        table = sampler.targets.times(sampler.targets.grid((32, 32), 0.25), **options)
+        assert (table.n_annots > 0).sum() > 10
+        for _, row in table.iloc[::7].iterrows():
+            sample = sampler.load_sample(row)
+            assert row.annot_ids == tuple(dict.fromkeys(sample.annot_id.values.tolist()))
+            assert row.n_annots == len(row.annot_ids)
+
+
 def test_annotations_as_targets_keep_their_id(tmp_path):
     content = {
         "videos": [{"id": 1, "name": "v", "width": 60, "height": 50}],
@@ -251,6 +263,17 @@ def test_what_does_not_fit_is_refused(sampler):
     for message, arguments in refused.items():
         with pytest.raises(TargetError, match=message):
             sampler.targets.times(**arguments)
+
+
+def test_images_that_do_not_exist_are_named_and_not_left_out_without_a_word(sampler):
+    for option in ("main", "include", "exclude", "always"):
+        with pytest.raises(TargetError, match=f"{option}=999: no such image"):
+            sampler.targets.times(n=3, method="around", **{option: [1, 999]})
+    assert of(sampler.targets.times(n=2, method="around", main=5)) == of(
+        sampler.targets.times(n=2, method="around", main=[5])
+    )
+    with pytest.raises(TargetError, match="good=3: expected a function"):
+        sampler.targets.times(n=2, good=3)
 
 
 def test_empty_tables_stay_empty(sampler):

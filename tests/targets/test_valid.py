@@ -176,3 +176,15 @@ def test_no_room_is_said(sampler):
     with pytest.raises(TargetError, match="no image has a window of 500 x 500"):
         sampler.targets.observed(3, (500, 500))
     assert len(sampler.targets.observed(0, (500, 500))) == 0
+
+
+def test_options_that_are_not_understood_say_what_was_expected(sampler):
+    for options, message in [
+        ({"n": 2.5}, "n=2.5"),
+        ({"window_dims": 64}, "window_dims=64: expected .* or .height, width."),
+        ({"window_dims": "square"}, "window_dims='square': expected .height, width."),
+        ({"window_dims": (8.5, 8)}, "window_dims=8.5: expected a whole number"),
+        ({"min_fraction": 2}, "min_fraction=2"),
+    ]:
+        with pytest.raises(TargetError, match=message):
+            sampler.targets.observed(**{"n": 3, "window_dims": (8, 8), **options})

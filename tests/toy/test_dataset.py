@@ -124,6 +124,8 @@ def test_a_dataset_of_others_is_not_overwritten(tmp_path):
         ({"kind": "vidoe"}, "did you mean 'video'"),
         ({"n": 0}, "n=0"),
         ({"size": (8, 8)}, "at least 32 pixels"),
+        ({"size": 64}, "size=64: expected .height, width."),
+        ({"things": "many"}, "things='many': expected a whole number of at least 0"),
     ],
 )
 def test_options_without_meaning_are_refused(tmp_path, options, said):

@@ -171,6 +171,7 @@ def test_positives_and_negatives_are_those_of_any_sampler(sampler):
         ({"n": -1}, "n=-1"),
         ({"frames": 2.5}, "frames=2.5"),
         ({"size": (16, 64), "n": 1}, "at least 32 pixels"),
+        ({"size": 64}, "size=64: expected .height, width."),
     ],
 )
 def test_options_without_meaning_are_refused(options, said):
