@@ -32,7 +32,10 @@ _VIDEO = re.compile(
     rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # ASF: Windows Media
     rb"|\0\0\x01[\xba\xb3\xb0]|\0\0\0\x01[\x06\x07\x09\x27\x40\x42\x44\x46\x67]"  # MPEG, H.264, H.265
     rb"|\x47.{187}\x47.{187}\x47|.{4}\x47.{191}\x47.{191}\x47"  # MPEG transport streams
-    rb"|\x06\x0e\x2b\x34\x02\x05\x01\x01|\x1f\x07\0[\x3f\xbf]|.{4}[\x11\x12\x44]\xaf"  # MXF, DV, FLIC
+    rb"|\x06\x0e\x2b\x34\x02\x05\x01\x01|\0\0\0\0\x01\xbc\0\0"  # MXF, GXF
+    rb"|\x1f\x07\0[\x3f\xbf]|.{4}[\x11\x12\x44]\xaf"  # DV, FLIC
+    rb"|\xb7\xd8\0\x20\x37\x49\xda\x11|\0\0\x02\x80[\x01-\x03]|\x12\0\x0a"  # WTV, bare DNxHD and AV1
+    rb"|NuppelVideo|MythTVVideo|\x84\x10\xff\xff\xff\xff|FILM.{12}FDSC|Interplay MVE File"  # NUV, RoQ, other games
     rb"|BIK[bdfghi]|KB2[adfghijk]|SMK[24]|BBCD\0|(?:F|C)WS[\x03-\x2b]",  # Bink, Smacker, Dirac, Flash
     re.DOTALL,
 )

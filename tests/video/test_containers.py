@@ -42,6 +42,8 @@ CONTAINERS = {
     "flv1.flv": {"codec": "flv", "options": {"g": "12"}},
     "prores.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
     "animation.mov": {"codec": "qtrle", "pix_fmt": "argb"},
+    "h263.avi": {"codec": "h263p", "options": {"g": "12"}},
+    "rpza.mov": {"codec": "rpza", "pix_fmt": "rgb555le"},
     "raw.y4m": {"codec": "wrapped_avframe", "form": "yuv4mpegpipe"},
 }
 
@@ -176,6 +178,40 @@ def test_of_two_videos_ffmpegs_choice_is_taken(tmp_path):
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert_array_equal(stored.read(), [clips.converted(f) for f in clips.decoded(path, best)])
     assert stored.attrs["ndzarr"]["source"]["other_video_streams"] == 1
+
+
+@pytest.mark.parametrize("name", ["h263.avi", "rpza.mov"])
+def test_decoding_does_not_begin_at_packets_that_are_no_keys_whatever_the_container_says(made, name):
+    path = made(name)
+    with av.open(path) as container:
+        keys = sum(packet.is_keyframe for packet in container.demux(video=0))
+    assert keys == 40, "the container calls all of them keys, or this tests nothing"
+    truth = [clips.converted(frame) for frame in clips.decoded(path)]
+    for k in (5, 23, 39):
+        assert_array_equal(ndzarr.open(path).read(t=slice(k, k + 1))[0], truth[k])
+
+
+@pytest.mark.filterwarnings("ignore::ndzarr.errors.DamagedVideoWarning")  # FFmpeg ends GXF with an error
+@pytest.mark.parametrize(
+    ("form", "codec", "options"),
+    [
+        ("gxf", "dvvideo", {"size": (576, 720)}),
+        ("obu", "libsvtav1", {"options": {"preset": "12"}}),
+        ("film_cpk", "cinepak", {"pix_fmt": "rgb24"}),
+        ("dnxhd", "dnxhd", {"size": (720, 1280), "pix_fmt": "yuv422p", "options": {"b": "90M"}}),
+        ("roq", "roqvideo", {"size": (64, 256), "pix_fmt": "yuvj444p", "rate": 30}),
+        ("mxf", "mpeg2video", {}),
+        ("nut", "ffv1", {}),
+        ("asf", "wmv1", {}),
+    ],
+)
+def test_containers_that_few_people_use_are_known_too(form, codec, options, tmp_path):
+    if not clips.can_encode(codec):
+        pytest.skip(f"this FFmpeg has no encoder {codec}")
+    path = clips.encode(tmp_path / "clip", codec, n=6, form=form, **options)
+    stored = ndzarr.transcode(path, tmp_path / "a.zarr")
+    assert_array_equal(stored.read(), [clips.converted(frame) for frame in clips.decoded(path)])
+    assert_array_equal(ndzarr.open(path).read(t=slice(2, 5)), stored.read(t=slice(2, 5)))
 
 
 def test_gifs_stay_with_pillow_whose_colours_are_exact(tmp_path):

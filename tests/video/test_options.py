@@ -1,5 +1,9 @@
 """Which frames are wanted, and how large?"""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -56,6 +60,37 @@ def test_a_long_video_is_one_shard_after_another_and_zarr_reads_it(tmp_path):
     assert clips.numbers(stored.read()) == list(range(300))
     assert_array_equal(zarr.open_group(tmp_path / "a.zarr", mode="r")["0/image"][290:], stored.read(t=slice(290, 300)))
     ndzarr.verify(tmp_path / "a.zarr")
+
+
+LONG_VIDEO = """
+import resource, sys
+import ndzarr
+import cv2, imagecodecs  # what writing imports is not what it needs for pixels
+
+video = sys.argv[1]
+ndzarr.transcode(video, video + ".part.zarr", stop=0.1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ndzarr.transcode(video, video + ".zarr", workers=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path):
+    peaks = []
+    for n in (200, 1000):
+        path = clips.encode(tmp_path / f"{n}.mp4", n=n, size=(240, 320), options={"preset": "ultrafast"})
+        done = subprocess.run(
+            [sys.executable, "-c", LONG_VIDEO, path],
+            text=True,
+            capture_output=True,
+            timeout=200,
+            env={"PYTHONPATH": str(Path(ndzarr.__file__).parents[1]), "PATH": ""},
+        )
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout) / 1024)
+    short, long = peaks
+    assert long < short + 50, "MiB above what was there before; the frames that the long one has more take 176 MiB"
 
 
 @pytest.mark.parametrize(

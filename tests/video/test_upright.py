@@ -52,3 +52,10 @@ def test_the_shape_of_pixels_is_recorded_upright(matrix, said, tmp_path):
     clips.patch_matrix(path, matrix)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert stored.attrs["ndzarr"]["source"]["pixel_aspect"] == said
+
+
+def test_what_lies_beside_a_frame_and_has_no_name_in_pyav_does_not_hide_its_matrix(tmp_path):
+    path = clips.encode(tmp_path / "a.mov", "tiff", n=3, pix_fmt="rgb24")
+    assert clips.numbers(ndzarr.transcode(path, tmp_path / "a.zarr").read()) == [0, 1, 2]
+    clips.patch_matrix(path, (0, 1, -1, 0))
+    assert ndzarr.open(path).shape == (3, 3, 160, 64)

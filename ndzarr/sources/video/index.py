@@ -5,6 +5,7 @@
    references, and files are cut.
 3. Where it is not (timestamps missing, doubled or untrue; fields in packets of their own; damage), everything is
    decoded once, and what came out is the index.
+4. Keys that are none (`keys`) are left out: then those count that the decoder confirms.
 
 A frame is decoded from the last packet marked as key whose own frame is shown no later.
 """
@@ -21,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ndzarr.sources.video.frames import Decoder, Decoding, Numbered, ThreadsFailed
+from ndzarr.sources.video.keys import confirmed, keys_hold
 from ndzarr.sources.video.seeking import Mark, go, mark_of
 from ndzarr.sources.video.timestamps import MISSING, seconds, ticks_of
 
@@ -102,10 +104,15 @@ def make_index(path: str) -> Index:
     SourceError
         It has no video.
     """
-    index = _scan(path)
-    if index is not None and _begins_so(path, index) and _ends_so(path, index):
+    index, recorder, decoder = _scan(path), None, None
+    if index is None or not _begins_so(path, index) or not _ends_so(path, index):
+        recorder, decoder = _decode(path)
+        index = recorder.index(decoder)
+    if keys_hold(path, index):
         return index
-    return _decode(path)
+    if recorder is None or decoder is None:
+        recorder, decoder = _decode(path)
+    return recorder.index(decoder, believed=False)
 
 
 class Recorder:
@@ -117,6 +124,7 @@ class Recorder:
         self._marks: list[Mark] = []
         self._hidden: list[int] = []
         self._shown: list[int | None] = []
+        self._confirmed: set[int | None] = set()
         self._end = MISSING
         self._doubtful = False
 
@@ -134,9 +142,11 @@ class Recorder:
         if packet.is_discard:
             self._hidden.append(number)
 
-    def shown(self, number: int | None) -> None:
-        """Take note of a frame, by the number of its packet; in the order in which frames are shown."""
+    def shown(self, number: int | None, frame: Any) -> None:
+        """Take note of a frame, and of the number of its packet; in the order in which frames are shown."""
         self._shown.append(number)
+        if confirmed(frame):
+            self._confirmed.add(number)
 
     def guessed(self, decoder: Decoder) -> Index | None:
         """The index as timestamps have it; None where they do not tell the frames and their order."""
@@ -148,8 +158,18 @@ class Recorder:
             return None
         return self._index(decoder, numbers[np.argsort(ticks)], True)
 
-    def index(self, decoder: Decoder) -> Index:
-        """The index as the frames that came have it."""
+    def index(self, decoder: Decoder, believed: bool = True) -> Index:
+        """
+        The index as the frames that came have it.
+
+        Parameters
+        ----------
+        believed
+            Decoding can begin at whatever the container calls a key, not only where the decoder says so, too.
+        """
+        if not believed:
+            held = [k for k, number in enumerate(self._keys) if number in self._confirmed]
+            self._keys, self._marks = [self._keys[k] for k in held], [self._marks[k] for k in held]
         mapped = None not in self._shown and len(set(self._shown)) == len(self._shown)
         return self._index(decoder, np.array(self._shown if mapped else range(len(self._shown)), np.int64), mapped)
 
@@ -205,11 +225,11 @@ def _agree(decoded: Iterator[Numbered], expected: Numbers) -> bool:
         return False
 
 
-def _decode(path: str) -> Index:
-    """The index as decoding everything has it."""
+def _decode(path: str) -> tuple[Recorder, Decoder]:
+    """What decoding everything tells."""
     recorder = Recorder()
     decoding = Decoding(path, recorder)
-    for number, _ in decoding:
-        recorder.shown(number)
+    for number, frame in decoding:
+        recorder.shown(number, frame)
     assert decoding.decoder is not None
-    return recorder.index(decoding.decoder)
+    return recorder, decoding.decoder

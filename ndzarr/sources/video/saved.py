@@ -21,7 +21,7 @@ import numpy as np
 from ndzarr.request import settle, signature
 from ndzarr.sources.video.index import Index, make_index
 
-SCHEMA = 2
+SCHEMA = 3
 """Changes with the fields of `Index`, and with how it is made."""
 SLOW = 0.1
 """Seconds that making an index has to take for it to be kept."""

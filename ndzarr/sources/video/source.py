@@ -207,7 +207,7 @@ class VideoSource(BaseSource):
         recorder = Recorder()
         decoding = Decoding(self.name, recorder)
         for k, (number, frame) in enumerate(decoding):
-            recorder.shown(number)
+            recorder.shown(number, frame)
             if k % self._clip.step == 0:
                 yield frame
         assert decoding.decoder is not None

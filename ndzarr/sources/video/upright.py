@@ -21,6 +21,8 @@ _TAGS = {
     (0, -1, 1, 0): 8,
 }
 """Signs of (a, b, c, d), where x' = a x + c y and y' = b x + d y, to EXIF's number."""
+_TURNED = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6}
+"""Degrees that FFmpeg makes of a matrix, to EXIF's number."""
 
 
 def tag_of(frame: Any) -> int:
@@ -29,6 +31,8 @@ def tag_of(frame: Any) -> int:
         data = bytes(frame.side_data["DISPLAYMATRIX"])
     except KeyError:
         return 1
+    except ValueError:  # beside it lies something that PyAV has no name for, and will not look past
+        return _TURNED.get(int(frame.rotation), 1)
     a, b, _, c, d = struct.unpack("=5i", data[:20])
     return _TAGS.get((_sign(a), _sign(b), _sign(c), _sign(d)), 1)
 
