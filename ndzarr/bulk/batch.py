@@ -123,7 +123,7 @@ def agree(members: Sequence[Member], sizes: str = "pad", first: Member | None = 
     def same(what: str, of: Callable[[Member], Any], joint: str, fix: str) -> Any:
         return _same(wanted, members, start, what, of, joint, fix)
 
-    dims = same("axes", lambda m: m.dims, " ", "image and video targets make batches of their own")
+    dims = same("axes", lambda m: m.dims, " ", "image and video targets, and volumes, make batches of their own")
     if "c" in dims:
         same("channels", lambda m: m.channels, "|", "give channels=")
     dtype = same("dtype", lambda m: m.dtype, "", "give dtype=")

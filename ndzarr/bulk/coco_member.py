@@ -14,7 +14,7 @@ from ndzarr.pyramid.region import Crop
 from ndzarr.sampler.annotations import AnnotationTable, Found, Lookup, find
 from ndzarr.sampler.assembly import Composition, read, uncertain
 from ndzarr.sampler.on_earth import Located, located
-from ndzarr.sampler.sample import Context, label, times
+from ndzarr.sampler.sample import Context, label, mask_dims, times
 from ndzarr.sampler.scene import Scene
 from ndzarr.sampler.target import Target
 
@@ -44,7 +44,7 @@ class CocoMember:
     @property
     def dims(self) -> tuple[str, ...]:
         """Axes of its image."""
-        return ("t", "c", "y", "x") if self.scene.video else ("c", "y", "x")
+        return self.scene.dims
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,7 +93,10 @@ class CocoMember:
         return {"gid": gids, "frame_index": np.array([f.index for f in frames])}
 
     def labels(self, dim: str) -> np.ndarray[Any, Any]:
-        """Dates or frame indices."""
+        """Dates or frame indices along t, positions of planes along z."""
+        if dim == "z":
+            assert self.scene.planes is not None
+            return np.array(self.scene.planes.positions, np.int64)
         return times(self.scene)
 
     @property
@@ -178,5 +181,4 @@ def label_coco(
 def _coco_mask(member: CocoMember, valid: np.ndarray[Any, Any] | None) -> Mask:
     if valid is None:
         return None
-    dims = ("t", "c", "y", "x") if valid.ndim == 4 else ("t", "y", "x")
-    return (dims, valid) if member.scene.video else (dims[1:], valid[0])
+    return mask_dims(member.scene, valid), valid if member.scene.video else valid[0]

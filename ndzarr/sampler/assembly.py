@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from ndzarr.pyramid.reduce import as_pixel
 from ndzarr.pyramid.region import Crop, crop_at
 from ndzarr.sampler.arrangement import Run, arrange
 from ndzarr.sampler.finish import compact, finish
+from ndzarr.sampler.planes import planes_of
 from ndzarr.sampler.positions import position_of
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.warp import Warp, inside, warp_crop
@@ -55,9 +56,11 @@ class Composition:
     pieces: tuple[Piece, ...]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(t, c, y, x), whether or not the sample has an axis t."""
-        return len(self.scene.frames), len(self.channels), *self.scene.n
+    def shape(self) -> tuple[int, ...]:
+        """(t, c, y, x), of volumes (t, c, z, y, x), whether or not the sample has an axis t."""
+        scene = self.scene
+        planes = () if scene.planes is None else (len(scene.planes.positions),)
+        return len(scene.frames), len(self.channels), *planes, *scene.n
 
     @property
     def crops(self) -> list[Crop]:
@@ -67,6 +70,8 @@ class Composition:
     @property
     def complete(self) -> bool:
         """True where every frame has every channel and nothing lies outside an asset."""
+        if self.scene.planes is not None and not self.scene.planes.complete:
+            return False
         covered = sum([p.number for p in self.pieces])
         partial = any(p.warp is not None or p.crop.region.padded for p in self.pieces)
         return covered == len(self.scene.frames) * len(self.channels) and not partial
@@ -98,7 +103,7 @@ def compose(
     Raises
     ------
     TargetError
-        Neither a frame nor another image has a channel that was asked for.
+        Neither a frame nor another image has a channel that was asked for, or files do not have the planes.
     """
     open_asset = cache(open_asset)  # one look at each file
     frames, found = scene.frames, arrange(scene, open_asset)
@@ -106,6 +111,10 @@ def compose(
     for name in found.absent:
         if name not in elsewhere:
             raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
+    files = [(frames[run.frame], run.asset) for run in found.runs] or [(f, f.assets[0]) for f in frames if f.assets]
+    planes = planes_of(scene.z, files, open_asset)
+    if planes is not None:
+        scene = replace(scene, planes=planes)
     alike: dict[Any, tuple[Crop, Warp | None]] = {}
     pieces = []
     for run in found.runs:
@@ -123,7 +132,10 @@ def compose(
             lead = (slice(t, t + 1, 1), *crop.lead[1:]) if t else crop.lead
             crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
         pieces.append(Piece(run.frame, run.first, len(run.indices), crop, warp))
-    return Composition(scene, found.wanted, _dtype(scene, pieces, open_asset), tuple(pieces))
+    dtype = _dtype(scene, pieces, open_asset)
+    if planes is not None and not planes.number_read:
+        pieces = []
+    return Composition(scene, found.wanted, dtype, tuple(pieces))
 
 
 def _dtype(scene: Scene, pieces: Sequence[Piece], open_asset: Callable[[Asset], Pyramid]) -> np.dtype[Any]:
@@ -143,16 +155,17 @@ def read(
     Parameters
     ----------
     out
-        Where the pixels of each go, (t, c, y, x) of its `result_dtype`; made if left out.
+        Where the pixels of each go, of its `shape` and `result_dtype`; made if left out.
 
     Returns
     -------
-    (image, valid) each: image (t, c, y, x); valid (t, y, x), or (t, c, y, x) where it differs between channels, or
-    None where all pixels are real.
+    (image, valid) each: image (t, c, [z,] y, x); valid the same, without c where it does not differ between channels,
+    or None where all pixels are real.
     """
     places = [None] * len(compositions) if out is None else out
     images = [_canvas(c, place) for c, place in zip(compositions, places, strict=True)]
-    pieces = [(image, p) for c, image in zip(compositions, images, strict=True) for p in c.pieces]
+    there = [_there(c, image) for c, image in zip(compositions, images, strict=True)]
+    pieces = [(image, p) for c, image in zip(compositions, there, strict=True) for p in c.pieces]
     views = [
         image[p.frame, p.first : p.first + p.number].reshape(p.crop.shape)
         if p.warp is None
@@ -193,7 +206,7 @@ def valid_by_geometry(c: Composition) -> np.ndarray[Any, Any] | None:
     masks = [None if p.warp is None and not p.crop.region.padded else _covered(p) for p in c.pieces]
     valid = _valid(c, masks)
     if valid is None and c.scene.nodata == "ma":
-        valid = np.ones((len(c.scene.frames), 1, *c.scene.n), bool)
+        valid = np.ones((len(c.scene.frames), 1, *c.shape[2:]), bool)
     return compact(valid)
 
 
@@ -222,25 +235,26 @@ def _valid(c: Composition, masks: Sequence[np.ndarray[Any, Any] | None]) -> np.n
     if c.complete and all(m is None for m in masks):
         return None
     valid = np.zeros(c.shape, bool)
+    there = _there(c, valid)
     for piece, mask in zip(c.pieces, masks, strict=True):
-        part = valid[piece.frame, piece.first : piece.first + piece.number]
-        part[...] = True if mask is None else mask.reshape(-1, *c.scene.n)
+        part = there[piece.frame, piece.first : piece.first + piece.number]
+        part[...] = True if mask is None else mask if mask.ndim == 2 else mask.reshape(part.shape)
     return valid
 
 
+def _there(c: Composition, sample: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The planes of a sample that exist: what is read lands in them."""
+    planes = c.scene.planes
+    return sample if planes is None else sample[:, :, planes.target]
+
+
 def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
-    """Refuse a file that does not have what the dataset says, or more axes than an image."""
+    """Refuse a file that does not have what the dataset says."""
     if asset.channels is not None and len(asset.channels) > len(pyramid.channels):
         raise TargetError(
             f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
             f"of {asset.path}, which has {len(pyramid.channels)}"
         )
-    for extra in pyramid.dims[:-2]:
-        if extra not in "tc" and pyramid.sizes[extra] != 1:
-            raise TargetError(
-                f"{frame.name}: {asset.path} has {pyramid.sizes[extra]} planes along {extra}; "
-                "sample it by named axes with ndzarr.Sampler"
-            )
 
 
 def _crop(scene: Scene, run: Run, pyramid: Pyramid) -> tuple[Crop, Warp | None]:
@@ -248,7 +262,8 @@ def _crop(scene: Scene, run: Run, pyramid: Pyramid) -> tuple[Crop, Warp | None]:
     start = run.indices[0]
     consecutive = run.indices == tuple(range(start, start + len(run.indices)))
     along_c = slice(start, start + len(run.indices), 1) if consecutive else run.indices
-    lead = tuple(along_c if d == "c" else _ONE for d in pyramid.dims[:-2])
+    along = {"c": along_c, "z": _ONE if scene.planes is None else scene.planes.read}
+    lead = tuple(along.get(d, _ONE) for d in pyramid.dims[:-2])
     if run.placed.upright is None:
         warp = Warp.between(run.placed.matrix, scene, pyramid)
         return warp.crop(pyramid, lead, scene.sampling), warp

@@ -133,7 +133,8 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         target
             What to load; see docs/targets.md.  `gid` for an image, `vidid` or `gids` for a video, `aid` for the
             surroundings of an annotation; a window in space (`cx cy width height`, or `space_slice`) and time
-            (`time_slice`); `channels`, `scale` and many more.  Keys may also be given as keyword arguments.
+            (`time_slice`), of volumes also `z`; `channels`, `scale` and many more.  Keys may also be given as keyword
+            arguments.
         with_annots
             Look up annotations.  Text such as 'boxes+segmentation' restricts the geometry of
             `sample.ndzarr.detections`.
@@ -146,7 +147,8 @@ class CocoSampler(CocoBulk, NdsamplerNames):
 
         Returns
         -------
-        Dataset with `image` (c, y, x), for video targets (t, c, y, x); `valid` where something is padded or missing;
+        Dataset with `image` (c, y, x), for video targets (t, c, y, x), of volumes (c, z, y, x) and (t, c, z, y, x);
+        `valid` where something is padded or missing;
         and, along `annot`, annot_id, category_id, track_id, frame and bbox (x, y, width, height in sample pixels).
         More under the accessor `sample.ndzarr`.  With `use_native_scale`, a DataTree with one such child per frame
         and asset.
@@ -171,7 +173,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
             image, valid = read_lazily(composition)
         else:
             [(image, valid)] = read([composition])
-        context = self.context(given, parsed, scene, lookup)
+        context = self.context(given, parsed, composition.scene, lookup)
         return label(context, composition.channels, image, valid, located(composition))
 
     def plan(self, targets: ManyTargets) -> ReadPlan:

@@ -18,8 +18,8 @@ SEEN = 384
 
 def draw(sample: xarray.Dataset, context: Context, scale: float | None = None) -> Image.Image:
     """Frames side by side, of volumes the first plane, with boxes, outlines and names; padding is hatched in grey."""
-    array = sample["image"]
-    image = (array.isel(z=0) if "z" in array.dims else array).values
+    sample = sample.isel(z=0) if "z" in sample.dims else sample
+    image = sample["image"].values
     frames = image if context.scene.video else image[None]
     valid = sample["valid"].values if "valid" in sample else None
     factor = scale or max(1, SEEN // max(frames.shape[-2:]))

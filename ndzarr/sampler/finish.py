@@ -2,7 +2,7 @@
 
 1. `nodata='float'` makes what is missing in the data NaN, 'fill' the fill value; otherwise stored values stay.
 2. What lies outside the sampled space holds the fill value; a padding mode of numpy.pad other than 'constant'
-   continues what lies inside, in y, x and t.
+   continues what lies inside, in y, x, z and t.
 3. The dtype asked for is applied last.  `valid` says where pixels are real, whatever was put in their place.
 """
 
@@ -27,7 +27,7 @@ def finish(
     Parameters
     ----------
     image, valid
-        Axes (t, c, y, x); valid is None where all pixels are real.
+        Axes (t, c, [z,] y, x); valid is None where all pixels are real.
     dtype
         Of the result.
 
@@ -46,7 +46,7 @@ def finish(
 
 
 def compact(valid: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
-    """A mask (t, c, y, x) without c where all channels agree."""
+    """A mask (t, c, [z,] y, x) without c where all channels agree."""
     if valid is None:
         return None
     agree = valid.shape[1] == 1 or bool((valid == valid[:, :1]).all())
@@ -59,7 +59,7 @@ def _without_nan(
     """Where pixels hold data, once the target asks for that: NaN never does."""
     if image.dtype.kind in "fc" and image.size and np.isnan(image.min()):  # min propagates NaN
         return np.asarray(~np.isnan(image) if valid is None else valid & ~np.isnan(image))
-    return np.ones((len(image), 1, *scene.n), bool) if valid is None and scene.nodata == "ma" else valid
+    return np.ones((len(image), 1, *image.shape[2:]), bool) if valid is None and scene.nodata == "ma" else valid
 
 
 def _filled(
@@ -95,36 +95,36 @@ def _as_type(image: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
 
 
 def _in_space(scene: Scene, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """True within the sampled space, whether or not there is data; shape (t, c, y, x)."""
+    """True within the sampled space, whether or not there is data; shape (t, c, [z,] y, x)."""
     inside = np.zeros(shape, bool)
-    t, y, x = _interior(scene)
-    inside[t, :, y, x] = True
+    inside[_interior(scene, shape)] = True
     return inside
 
 
-def _interior(scene: Scene) -> tuple[slice, slice, slice]:
-    """Frames, rows and columns of the sample that lie in the sampled space at least in part."""
+def _interior(scene: Scene, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """What of a sample, shape (t, c, [z,] y, x), lies in the sampled space at least in part."""
     real = [k for k, f in enumerate(scene.frames) if f.gid is not None]
-    spans = [slice(real[0], real[-1] + 1)]
+    spans = [slice(real[0], real[-1] + 1), slice(0, shape[1])]
+    if scene.planes is not None:
+        spans.append(scene.planes.target)
     for (start, _), n, pitch, length in zip((scene.y, scene.x), scene.n, scene.pitch, scene.space, strict=True):
         first = min(n, max(0, floor(-start / pitch + 1e-6)))
         spans.append(slice(first, max(first, min(n, ceil((length - start) / pitch - 1e-6)))))
-    return spans[0], spans[1], spans[2]
+    return tuple(spans)
 
 
 def _continued(scene: Scene, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The sample with its padding made from what lies inside."""
-    inside = _interior(scene)
+    inside = _interior(scene, image.shape)
     if any(s.start >= s.stop for s in inside):
         raise TargetError(
             f"padkw mode {scene.padding.mode!r}: the window lies wholly outside, there is nothing to continue"
         )
-    t, y, x = inside
-    widths = [(s.start, n - s.stop) for s, n in zip(inside, (image.shape[0], *scene.n), strict=True)]
+    widths = [(s.start, n - s.stop) for s, n in zip(inside, image.shape, strict=True)]
     if not any(map(any, widths)):
         return image
     options = dict(scene.padding.options)
     try:
-        return np.pad(image[t, :, y, x], [widths[0], (0, 0), *widths[1:]], mode=scene.padding.mode, **options)  # type: ignore[call-overload,no-any-return]
+        return np.pad(image[inside], widths, mode=scene.padding.mode, **options)  # type: ignore[call-overload,no-any-return]
     except (ValueError, TypeError) as error:
         raise TargetError(f"padkw={options!r}: {error}") from error

@@ -28,6 +28,6 @@ def read_lazily(composition: Composition) -> tuple[Any, Any]:
 def _read(composition: Composition) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     [(image, valid)] = read([composition])
     mask = np.ones((), bool) if valid is None else valid
-    if mask.ndim == 3:
+    if mask.ndim == image.ndim - 1:  # without c
         mask = mask[:, None]
     return image, np.ascontiguousarray(np.broadcast_to(mask, image.shape))

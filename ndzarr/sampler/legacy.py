@@ -20,10 +20,12 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
     """
     The dictionary that ndsampler's `load_sample` returned.
 
-    `im` is (y, x, c), for videos (t, y, x, c).  `annots` is there if annotations were looked up.
+    `im` is (y, x, c), for videos (t, y, x, c); of volumes, which ndsampler did not know, (z, y, x, c) and
+    (t, z, y, x, c).  `annots` is there if annotations were looked up.
     """
+    image = sample["image"]
     out = {
-        "im": np.ascontiguousarray(np.moveaxis(sample["image"].values, -3, -1)),
+        "im": np.ascontiguousarray(np.moveaxis(image.values, image.dims.index("c"), -1)),
         "target": _target(context),
         "params": _params(context, sample["c"].values.tolist()),
         "classes": category_tree(context.classes),

@@ -44,8 +44,11 @@ def resolve(
     TargetError
         The target names something that the dataset does not have, or leaves open what it must say.
     """
-    if target.key is not None or target.lead:
-        raise TargetError("key, t and z name pyramids and their axes; a CocoSampler takes gid, gids, vidid or aid")
+    lead = dict(target.lead)
+    if target.key is not None or "t" in lead:
+        raise TargetError(
+            "key and t name pyramids and their frames; a CocoSampler takes gid, gids, vidid or aid, and time_slice"
+        )
     target = _with_annotation(target, dataset)
     if target.gids is None and target.vidid is None:
         raise TargetError("a target needs one of gid, gids, vidid and aid")
@@ -69,6 +72,7 @@ def resolve(
         padding=target.padding,
         nodata=target.nodata,
         dtype=target.dtype,
+        z=lead.get("z"),
     )
 
 

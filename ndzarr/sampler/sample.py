@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray
 
-from ndzarr.labels.construct import centres, common_axis, dataset, names
+from ndzarr.labels.construct import axis, centres, common_axis, dataset, names
 from ndzarr.labels.spatial_ref import attach, earth_axes
 from ndzarr.sampler.annotations import GEOMETRY, Found
 from ndzarr.sampler.scene import Scene
@@ -46,25 +46,24 @@ def label(
     Parameters
     ----------
     image, valid
-        Axes (t, c, y, x); valid may lack c, or be None.
+        Axes (t, c, [z,] y, x); valid may lack c, or be None.
     where
         Where on earth it lies, if anywhere.
     """
     scene = context.scene
     axes = {"c": names("c", channels)}
+    if scene.planes is not None:
+        axes["z"] = axis("z", np.array(scene.planes.positions, np.int64))
     if where is None:
         py, px = scene.pitch
         axes |= {"y": centres("y", scene.y[0], py, scene.n[0]), "x": centres("x", scene.x[0], px, scene.n[1])}
     else:
         axes |= earth_axes(where.transform, *scene.n)
-    variables: dict[str, Any] = {"image": (("c", "y", "x"), image[0])}
+    variables: dict[str, Any] = {"image": (scene.dims, image if scene.video else image[0])}
     if valid is not None:
-        variables["valid"] = (("c", "y", "x")[3 - valid[0].ndim :], valid[0])
+        variables["valid"] = mask_dims(scene, valid), valid if scene.video else valid[0]
     if scene.video:
         axes = {"t": common_axis("t", times(scene)), **axes}
-        variables = {"image": (("t", "c", "y", "x"), image)}
-        if valid is not None:
-            variables["valid"] = (("t", "c", "y", "x") if valid.ndim == 4 else ("t", "y", "x"), valid)
         variables["gid"] = (("t",), np.array([-1 if f.gid is None else f.gid for f in scene.frames]))
         variables["frame_index"] = (("t",), np.array([f.index for f in scene.frames]))
     if context.found is not None:
@@ -73,6 +72,12 @@ def label(
     along_t = ("gid", "frame_index") if scene.video else ()
     made = dataset(variables, axes, along_t, {"ndzarr": context})
     return made if where is None else attach(made, *where)
+
+
+def mask_dims(scene: Scene, valid: np.ndarray[Any, Any]) -> tuple[str, ...]:
+    """Axes of the mask (t, c, [z,] y, x) of a sample, which may lack c."""
+    with_c = valid.ndim == (4 if scene.planes is None else 5)
+    return scene.dims if with_c else tuple([d for d in scene.dims if d != "c"])
 
 
 def times(scene: Scene) -> np.ndarray[Any, Any]:

@@ -7,12 +7,15 @@ maps into the space of its video.  An image target samples image space, a video 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ndzarr.pyramid.region import Sampling
 from ndzarr.sampler.values import Padding
+
+if TYPE_CHECKING:
+    from ndzarr.sampler.planes import Planes
 
 Channel: TypeAlias = tuple[str, str]
 """(sensor, name) of a channel asked for; the sensor '*' stands for any."""
@@ -104,6 +107,16 @@ class Scene:
     """How missing pixels are returned; see `values.NODATA`."""
     dtype: np.dtype[Any] | None = None
     """Of the sample; None for that of the data."""
+    z: Any = None
+    """Planes asked for; None for all."""
+    planes: Planes | None = None
+    """What these are, once files were opened; None where the sample has no axis z."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Axes of the sample."""
+        lead = ("t", "c") if self.video else ("c",)
+        return (*lead, "y", "x") if self.planes is None else (*lead, "z", "y", "x")
 
     @property
     def pitch(self) -> tuple[float, float]:

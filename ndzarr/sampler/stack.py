@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.sources.base import BaseSource, Facts, Pixels, Region
 
 if TYPE_CHECKING:
     from ndzarr.sampler.coco import CocoSampler
+
+KEYS = ("channels", "interpolation", "antialias", "padkw", "fill", "nodata", "dtype")
+"""Keys of a target that say how pixels are made, and not which."""
 
 BAND = 256
 """Rows that are read together: a few rows of chunks of any asset."""
@@ -22,15 +26,20 @@ BAND = 256
 
 class SampledVideo(BaseSource):
     """
-    A video of a sampler as a source, axes t c y x.
+    A video of a sampler as a source, axes t c y x, of volumes t c z y x.
 
     Parameters
     ----------
     keys
-        Further keys of its targets, such as channels; nothing that changes the window or the scale.
+        Further keys of its targets, among `KEYS`.
     """
 
     def __init__(self, sampler: CocoSampler, vidid: Any, keys: Mapping[str, Any]) -> None:
+        for key in keys:
+            if key not in KEYS:
+                raise TargetError(
+                    f"{key}={keys[key]!r}: a video becomes a pyramid whole and as it is{did_you_mean(key, KEYS)}"
+                )
         self._sampler = sampler
         self._target = {**keys, "vidid": vidid}
         about = sampler.load_sample({**self._target, "lazy": True}, with_annots=False)
@@ -38,7 +47,7 @@ class SampledVideo(BaseSource):
         super().__init__(
             Facts(
                 name=f"<video {vidid!r} of {sampler.dset.tag}>",
-                dims=("t", "c", "y", "x"),
+                dims=tuple(map(str, image.dims)),
                 shape=image.shape,
                 dtype=image.dtype,
                 channels=tuple(map(str, about["c"].values)),
@@ -55,8 +64,9 @@ class SampledVideo(BaseSource):
         )
 
     def _pixels(self, region: Region) -> Pixels:
-        t, c, y, x = region
-        sample = self._sampler.load_sample({**self._target, "time_slice": t, "space_slice": (y, x)}, with_annots=False)
+        t, c, *z, y, x = region
+        target = {**self._target, "time_slice": t, "space_slice": (y, x), "z": z[0] if z else None}
+        sample = self._sampler.load_sample(target, with_annots=False)
         return np.asarray(sample["image"].values[:, c])
 
     def _release(self) -> None:

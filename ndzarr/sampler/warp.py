@@ -101,27 +101,27 @@ def warp_crop(
     present
         True where they hold data; None where all do.
     out
-        Axes (c, y, x), filled already; pixels inside the asset are written.
+        Axes (c, [z,] y, x), filled already; pixels inside the asset are written.
 
     Returns
     -------
-    True where output pixels are real, shape (c, y, x) or (y, x).
+    True where output pixels are real, shape (y, x) or that of `out`.
     """
     planes = pixels.reshape(-1, *pixels.shape[-2:])
     real = inside(warp, crop)
     name = crop.sampling.interpolation
     if present is not None:
         masks = np.broadcast_to(present.reshape(-1, *present.shape[-2:]), planes.shape)
-        weight = np.stack([_warped(m.astype(np.float32), warp, name) for m in masks])
+        weight = np.stack([_warped(m.astype(np.float32), warp, name) for m in masks]).reshape(out.shape)
         values = np.stack(
             [_warped(np.where(m, p, 0).astype(np.float64), warp, name) for m, p in zip(masks, planes, strict=True)]
-        )
+        ).reshape(out.shape)
         seen = real & (weight > 0.5)
         values = values / np.where(weight > 0.5, weight, 1)
         out[seen] = rounded(values, out.dtype)[seen]
         return np.asarray(seen)
-    for plane, target in zip(planes, out, strict=True):
-        target[real] = _as_pixels(_warped(plane, warp, name), out.dtype)[real]
+    for plane, at in zip(planes, np.ndindex(out.shape[:-2]), strict=True):
+        out[at][real] = _as_pixels(_warped(plane, warp, name), out.dtype)[real]
     return real
 
 

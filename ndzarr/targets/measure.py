@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import count, islice
+from math import prod
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -170,7 +171,7 @@ def _batches(sampler: CocoSampler, targets: Iterable[dict[str, Any]]) -> Iterato
         batch: list[Any] = []
         pixels = 0
         for c in compositions:
-            size = c.shape[0] * c.shape[2] * c.shape[3]
+            size = c.shape[0] * prod(c.shape[2:])
             if batch and pixels + size > BATCH_PIXELS:
                 yield batch
                 batch, pixels = [], 0
@@ -187,7 +188,7 @@ def _measure(compositions: Sequence[Any]) -> Found:
         if image.dtype.kind == "c":
             raise TargetError("complex pixels have no order, and so no statistics; take their magnitude first")
         for k, name in enumerate(c.channels):
-            real = None if valid is None else valid if valid.ndim == 3 else valid[:, k]
+            real = None if valid is None else valid if valid.ndim < image.ndim else valid[:, k]
             values = pixels_that_count(image[:, k], real)
             pixels.setdefault((name, values.dtype), []).append(values)
             missing[name] = missing.get(name, 0) + image[:, k].size - values.size

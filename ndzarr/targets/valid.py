@@ -163,10 +163,15 @@ def _real(composition: Composition, what: Observable) -> Array | None:
         if good is not None and good.shape != image[0].shape:
             raise OptionError(f"good: expected a mask of shape {image[0].shape}, got {good.shape}")
     if valid is not None:
-        valid = valid[0] if valid[0].ndim == 2 else valid[0].all(axis=0)
+        valid = _everywhere(valid[0])
     if good is not None:
-        valid = np.asarray(good.all(axis=0) if valid is None else valid & good.all(axis=0))
+        valid = _everywhere(good) if valid is None else valid & _everywhere(good)
     return valid
+
+
+def _everywhere(mask: Array) -> Array:
+    """Pixels (y, x) for which it holds in all channels and planes."""
+    return np.asarray(mask.all(axis=tuple(range(mask.ndim - 2))))
 
 
 def entry_fractions(
