@@ -63,8 +63,13 @@ def arrange(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Arrangement
     open_asset
         Gives the pyramid of an asset; asked where the dataset does not name the channels of one.
     """
-    stated = tuple([asset.channels or open_asset(asset).channels for f in scene.frames for asset in f.assets])
+    stated = tuple([asset.channels or names_in(open_asset(asset)) for f in scene.frames for asset in f.assets])
     return _arranged(scene.frames, scene.video, scene.channels, stated)
+
+
+def names_in(pyramid: Pyramid) -> tuple[str, ...]:
+    """The channels of a file; one without an axis c, such as a Zarr array, is gray."""
+    return pyramid.channels or ("gray",)
 
 
 def asked_of(channels: Sequence[Channel] | None, frame: Frame) -> tuple[str, ...] | None:

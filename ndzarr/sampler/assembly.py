@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,13 @@ from ndzarr.pyramid.crops import read_crops
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import as_pixel
 from ndzarr.pyramid.region import Crop, crop_at
-from ndzarr.sampler.arrangement import Run, arrange
+from ndzarr.sampler.arrangement import Run, arrange, names_in
 from ndzarr.sampler.finish import compact, finish
 from ndzarr.sampler.planes import planes_of
 from ndzarr.sampler.positions import position_of
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.warp import Warp, inside, warp_crop
+from ndzarr.sources.source import AXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +251,27 @@ def _there(c: Composition, sample: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
 
 
 def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
-    """Refuse a file that does not have what the dataset says."""
-    if asset.channels is not None and len(asset.channels) > len(pyramid.channels):
+    """Refuse a file that does not have what the dataset says, or the axes of a sample."""
+    if asset.channels is not None and len(asset.channels) > len(names_in(pyramid)):
         raise TargetError(
             f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
-            f"of {asset.path}, which has {len(pyramid.channels)}"
+            f"of {asset.path}, which has {len(names_in(pyramid))}"
         )
+    if pyramid.dims not in _ORDERED and _several(pyramid) not in _ORDERED:
+        raise TargetError(
+            f"{frame.name}: {asset.path} has axes {' '.join(pyramid.dims)}, a sample {' '.join(AXES)}; write it in "
+            "that order, or sample it by named axes with ndzarr.Sampler"
+        )
+
+
+_ORDERED = {(*lead, "y", "x") for n in range(4) for lead in combinations(AXES[:3], n)}
+"""Axes of files that are parts of samples as they are."""
+
+
+def _several(pyramid: Pyramid) -> tuple[str, ...]:
+    """Axes of a pyramid, without those of one position before y and x."""
+    sizes = pyramid.sizes
+    return (*[d for d in pyramid.dims[:-2] if sizes[d] != 1], *pyramid.dims[-2:])
 
 
 def _crop(scene: Scene, run: Run, pyramid: Pyramid) -> tuple[Crop, Warp | None]:

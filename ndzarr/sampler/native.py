@@ -15,7 +15,7 @@ import xarray
 
 from ndzarr.errors import TargetError
 from ndzarr.sampler.annotations import Lookup
-from ndzarr.sampler.arrangement import asked_of
+from ndzarr.sampler.arrangement import asked_of, names_in
 from ndzarr.sampler.assembly import compose, read
 from ndzarr.sampler.lazy import read_lazily
 from ndzarr.sampler.on_earth import located
@@ -64,7 +64,7 @@ def load_native(
 
 
 def _names(sampler: CocoSampler, asset: Asset, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    have = asset.channels or sampler.pyramid(asset).channels
+    have = asset.channels or names_in(sampler.pyramid(asset))
     return have if wanted is None else tuple(name for name in wanted if name in have)
 
 

@@ -24,6 +24,7 @@ ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_i
 KEYS = (
     "gid", "gids", "vidid", "aid", "key",
     "cx", "cy", "width", "height", "slices", "space_slice", "time_slice", "time_start", "time_stop", "time_step",
+    "z_start", "z_stop", "z_step",
     "window_dims", "x", "y", "z", "t",
     "channels", "scale", "resolution", "output_dims", "interpolation", "antialias",
     "pad", "padkw", "fill", "nodata", "dtype", "use_native_scale", "realign_native", "lazy", "finalize",
@@ -136,6 +137,7 @@ def parse(target: Mapping[str, Any]) -> Target:
     if gids is None and given.get("gid") is not None:
         gids = (given["gid"],)
     y, x, time = _intervals(given)
+    lead = {"t": given.get("t"), "z": _flat(given, "z", "z", given.get("z"))}
     centre, size = _centre_and_size(given, y, x)
     return Target(
         gids=gids,
@@ -148,7 +150,7 @@ def parse(target: Mapping[str, Any]) -> Target:
         y=y,
         x=x,
         time=time,
-        lead=tuple((d, given[d]) for d in ("t", "z") if given.get(d) is not None),
+        lead=tuple([(d, want) for d, want in lead.items() if want is not None]),
         window_dims=values.window_dims(given.get("window_dims")) if y is None and x is None else None,
         **({} if _PIXELS.isdisjoint(given) else _pixels(given, video)),
     )
@@ -259,16 +261,21 @@ def _id(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _flat(given: Mapping[str, Any], axis: str, key: str, whole: Any) -> Any:
+    """A slice that may be given by its parts instead, as tables have them."""
+    parts = tuple([given.get(f"{axis}_{part}") for part in ("start", "stop", "step")])
+    if parts == (None, None, None):
+        return whole
+    flat = slice(*(None if part is None else int(part) for part in parts))
+    if whole is not None and not (isinstance(whole, slice) and whole == flat):
+        raise TargetError(f"a target has both {key}={whole!r} and its parts, {flat!r}; give only one of them")
+    return flat
+
+
 def _intervals(given: Mapping[str, Any]) -> tuple[values.Bounds | None, values.Bounds | None, slice | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
     slices, space = (tuple(given.get(key) or ()) for key in ("slices", "space_slice"))
-    time: slice | None = given.get("time_slice")
-    parts = tuple(given.get(f"time_{part}") for part in ("start", "stop", "step"))
-    if parts != (None, None, None):
-        flat = slice(*(None if part is None else int(part) for part in parts))
-        if time not in (None, flat):
-            raise TargetError(f"a target has both time_slice={time!r} and its parts, {flat!r}; give only one of them")
-        time = flat
+    time = _flat(given, "time", "time_slice", given.get("time_slice"))
     if len(slices) == 3:
         if time not in (None, slices[0]):
             raise TargetError(f"a target has both slices={slices!r} and time_slice={time!r}; give only one of them")
