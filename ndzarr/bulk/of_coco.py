@@ -66,7 +66,8 @@ class CocoBulk:
         -------
         Dataset with `image` (sample, c, y, x), for video targets (sample, t, c, y, x), of volumes with z before y,
         `valid` as `load_sample` has it, coordinates along sample, and the annotations of all samples along `annot`,
-        with the sample of each in `annot_sample`.  `batch.ndzarr.sample(i)` is what `load_sample` returns for the i-th target.
+        with the sample of each in `annot_sample`.  `batch.ndzarr.sample(i)` is what `load_sample` returns for the i-th
+        target.
 
         Raises
         ------

@@ -56,11 +56,11 @@ class Content:
 
         Returns
         -------
-        image (sample, c, y, x) or (sample, t, c, y, x), of volumes with z before y; valid, bool, where something is padded or missing; index
-        (sample,); transform (sample, 3, 3), from sample pixels to native pixels; and, per sample, boxes (n, 4) as
-        left, top, right, bottom, labels (n,), annot_ids, track_ids and frames (n,), a list where they are names; masks:
-        (sample, y, x), or (sample, t, y, x), of labels + 1, 0 being none, for 'semantic'; per sample (n, y, x) for
-        'instance'.
+        image (sample, c, y, x) or (sample, t, c, y, x), of volumes with z before y; valid, bool, where something is
+        padded or missing; index (sample,); transform (sample, 3, 3), from sample pixels to native pixels; and, per
+        sample, boxes (n, 4) as left, top, right, bottom, labels (n,), annot_ids, track_ids and frames (n,), a list
+        where they are names; masks: (sample, y, x), or (sample, t, y, x), of labels + 1, 0 being none, for 'semantic';
+        per sample (n, y, x) for 'instance'.
         """
         image = torch.from_numpy(_writable(batch["image"].values))
         out: Tensors = {"image": image if self.dtype is None else image.to(self.dtype)}

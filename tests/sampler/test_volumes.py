@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import xarray
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
@@ -237,7 +237,7 @@ options = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(st.booleans(), st.lists(st.tuples(st.integers(1, 2), windows), min_size=1, max_size=4), options)
 def test_a_batch_holds_what_load_sample_returns(stacks, video, chosen, keys):
     targets = [{"vidid": k} | w if video else {"gid": 3 * k - 2} | w for k, w in chosen]
@@ -341,6 +341,22 @@ def test_statistics_and_valid_regions_take_all_planes(stacks):
     found = stacks.sampler.targets.statistics([{"gid": 1, "channels": "a|b"}])
     np.testing.assert_allclose(found.mean, stacks.ab[0].mean((1, 2, 3)))
     assert found.count.tolist() == [DEPTH * HEIGHT * WIDTH] * 2
+    table = stacks.sampler.targets.grid((64, 64), ids=[4], valid_only=True)
+    wanted = [real(stacks.sampler.load_sample(row, nodata="ma")).all((0, 1)).mean() for _, row in table.iterrows()]
+    assert 0 < min(wanted) < max(wanted)
+    np.testing.assert_allclose(table.valid_fraction, wanted)
+
+
+def test_loaders_hand_out_planes(stacks):
+    pytest.importorskip("torch")
+    from ndzarr.torch import CropDataset, collate
+
+    target = {"cx": 40, "cy": 30, "width": 32, "height": 24, "channels": "a", "z": slice(-1, 3)}
+    crops = CropDataset(stacks.sampler, [{"gid": g, **target} for g in (1, 2)], masks="semantic")
+    batch = collate(crops.__getitems__([1, 0]))
+    np.testing.assert_array_equal(batch["image"][1], stacks.sampler.load_sample(target, gid=1).image)
+    assert batch["valid"].shape == (2, 4, 24, 32)
+    assert batch["masks"].shape == (2, 24, 32)
 
 
 BAD = [
