@@ -23,7 +23,7 @@ from ndzarr.bulk import job as tasks
 from ndzarr.bulk.batch import check_sizes
 from ndzarr.bulk.job import STORE, Job
 from ndzarr.bulk.member import BulkSampler
-from ndzarr.bulk.resume import identities, missing, workplace
+from ndzarr.bulk.resume import identities, missing, tidy, workplace
 from ndzarr.bulk.store import consolidate, layout
 from ndzarr.bulk.survey import survey
 from ndzarr.bulk.workers import Scheduler, checked, working
@@ -74,6 +74,7 @@ def extract(
             _do(job, folder, scheduler, workers, progress)
         finally:
             tasks.forget(folder)
+        tidy(folder)
         _finish(job, folder / STORE, job.columns(folder))
         put_in_place(folder / STORE, dest, overwrite)
     return dest

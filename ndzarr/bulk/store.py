@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.bulk.batch import Form
-from ndzarr.errors import OptionError
+from ndzarr.bulk.numbers import at_least_one
 from ndzarr.pyramid.codec import ChunkCodec
 from ndzarr.pyramid.layout import Encoding, codec
 from ndzarr.pyramid.metadata import sharded_array
@@ -137,8 +137,8 @@ def layout(
     OptionError
         The preset is unknown or cannot store such pixels, or a shard is to hold no sample.
     """
-    if shard is not None and shard < 1:
-        raise OptionError(f"shard={shard!r}: expected a number of samples of at least 1")
+    if shard is not None:
+        shard = at_least_one("shard", shard)
     size = max(1, prod(form.shape) * form.dtype.itemsize)
     samples = min(n, shard or max(1, SHARD_BYTES // (size + beside)))
     lengths = dict(zip(form.dims, form.shape, strict=True))

@@ -61,7 +61,7 @@ def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
     beside = 0
     names, corners = [], []
     for start in range(0, len(rows), BLOCK):
-        members = sampler.members([{**row, **keys} for row in rows[start : start + BLOCK]], lookup)
+        members = sampler.members([{**row, **keys} for row in rows[start : start + BLOCK]], lookup, start)
         first = first or members[0]
         forms.append(agree(members, sizes, first, start))
         beside = max(beside, *map(_beside, members))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.bulk.batch import Form
-from ndzarr.bulk.member import BulkSampler, Lacking, Member
+from ndzarr.bulk.member import BulkSampler, Lacking, Member, numbered
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.target import ALIASES, NOTE, NOTES
 from ndzarr.targets.rows import Rows
@@ -23,6 +23,8 @@ from ndzarr.targets.rows import Rows
 Array = np.ndarray[Any, Any]
 
 _WINDOW = ("cx", "cy", "width", "height")
+_EXACT = 2.0**52
+"""Below it, floats are exact to half a pixel; centres are rounded as `sampler.resolve` rounds them."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _member(
     sampler: BulkSampler, columns: Mapping[str, Array], i: int, keys: Mapping[str, Any], lookup: Lookup
 ) -> Member:
     row = {name: _plain(values[i]) for name, values in columns.items()}
-    made: list[Member] = sampler.members([{**row, **keys}], lookup)
+    made: list[Member] = sampler.members([{**row, **keys}], lookup, i)
     return made[0]
 
 
@@ -180,10 +182,11 @@ def _constant(values: Array) -> bool:
 
 
 def _numbers(values: Array) -> Array | None:
-    """Finite numbers, else None."""
-    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+    """Numbers that are exact as floats, else None."""
+    if values.dtype.kind not in "iuf":
         return None
-    return values.astype(float)
+    numbers = values.astype(float)
+    return numbers if (np.abs(numbers) < _EXACT).all() else None  # NaN is not
 
 
 def _present(values: Array) -> bool:
@@ -231,7 +234,7 @@ def lacking(first: Member, windows: Windows) -> Lacking:
     """What pixels of windows may not be real, as far as can be known without opening every file."""
     found: Lacking = "nothing"
     for name, members in windows.by_id():
-        whole = first.whole(name)
+        [whole] = numbered(first.whole, [name], int(members[0]))
         if whole is None:
             return "channels"
         (y0, y1), (x0, x1) = ((w[members, 0].min(), w[members, 1].max()) for w in (windows.y, windows.x))

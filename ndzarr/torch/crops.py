@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ndzarr.bulk.numbers import at_least_one
 from ndzarr.errors import OptionError
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.torch.content import Content, Masks, Tensors
 from ndzarr.torch.fetched import Fetched
-from ndzarr.torch.order import groups, positive_size, shuffled
+from ndzarr.torch.order import groups, shuffled
 
 Transform = Callable[[Tensors], Tensors]
 """Takes and returns the tensors of a sample, or of a batch."""
@@ -120,7 +121,7 @@ class LocalityBatches(Sampler[list[int]]):
     """
 
     def __init__(self, dataset: CropDataset, batch_size: int, *, seed: int = 0, drop_last: bool = False) -> None:
-        self.batch_size, self.seed, self.drop_last = positive_size(batch_size), seed, drop_last
+        self.batch_size, self.seed, self.drop_last = at_least_one("batch_size", batch_size), seed, drop_last
         self.epoch = 0
         self._group = groups(dataset.rows)
 

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ndzarr.bulk.numbers import at_least_one
 from ndzarr.errors import OptionError
 from ndzarr.torch.content import Tensors
 from ndzarr.torch.crops import CropDataset
 from ndzarr.torch.fetched import collate
-from ndzarr.torch.order import groups, positive_size, shuffled
+from ndzarr.torch.order import groups, shuffled
 
 
 class CropStream(IterableDataset[Tensors]):
@@ -67,7 +68,12 @@ class CropStream(IterableDataset[Tensors]):
         rank: int | None = None,
         world: int | None = None,
     ) -> None:
-        self.crops, self.batch_size, self.shuffle, self.seed = crops, positive_size(batch_size), shuffle, seed
+        self.crops, self.batch_size, self.shuffle, self.seed = (
+            crops,
+            at_least_one("batch_size", batch_size),
+            shuffle,
+            seed,
+        )
         self.together, self.buffer, self.drop_last = together, buffer, drop_last
         self.rank, self.world = _place(rank, world)
         self._group = groups(crops.rows) if shuffle else None

@@ -142,8 +142,11 @@ def test_an_image_that_breaks_the_promise_of_the_first_is_an_error_when_computed
 
 
 def test_bad_input_is_refused_at_once(mixed, table):
-    with pytest.raises(OptionError, match="batch_size=0"):
-        mixed.lazy_batch(table, 0)
+    for wrong in (0, 2.5, "8", None):
+        with pytest.raises(OptionError, match=f"batch_size={wrong!r}: expected a whole number"):
+            mixed.lazy_batch(table, wrong)
+    with pytest.raises(TargetError, match="target 20: gid=99"):
+        mixed.lazy_batch(pandas.concat([table, table[:1].assign(gid=99)]))
     with pytest.raises(TargetError, match="at least one target"):
         mixed.lazy_batch(table[:0])
     with pytest.raises(TargetError, match="sizes="):
