@@ -92,7 +92,7 @@ def _job(
 ) -> Job:
     found = survey(sampler, rows, keys, lookup, sizes)
     positions = found.locality if order == "locality" else np.arange(len(rows))
-    arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.beside)
+    arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.taken)
     if order == "locality":
         rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
     return Job(sampler, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +331,41 @@ def test_progress_says_first_how_much_memory_it_takes(mixed, table, tmp_path, ca
     mixed.extract(table, tmp_path / "crops.zarr", shard=10, workers=2, progress=True)
     said = capfd.readouterr().err.splitlines()[0]
     assert said.startswith("extracting 40 samples of 3 x 24 x 32 uint8 into 4 shards; memory: 2 workers x ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dtype": "float32"},
+        {"nodata": "ma"},
+        {"scale": 0.4},
+        {"scale": 2.5},
+        {"scale": 2.5, "interpolation": "cubic", "dtype": "float64"},
+    ],
+)
+def test_a_task_takes_the_memory_that_is_announced(mixed, tmp_path, monkeypatch, options):
+    import ndzarr.bulk.job as job
+
+    rng = np.random.default_rng(0)
+    places = {"cx": rng.integers(50, 350, 60), "cy": rng.integers(50, 250, 60)}
+    table = pandas.DataFrame({"gid": 1, **places, "width": 180, "height": 160})
+    mixed.extract(table[:3], tmp_path / "first.zarr", **options)  # so that what is imported and opened is
+    shares, real = [], job.Job.do
+
+    def watched(self, folder, number):
+        before = tracemalloc.get_traced_memory()[0]
+        done = real(self, folder, number)
+        shares.append((tracemalloc.get_traced_memory()[1] - before) / self.layout.task_bytes)
+        return done
+
+    monkeypatch.setattr(job.Job, "do", watched)
+    tracemalloc.start()
+    try:
+        mixed.extract(table, tmp_path / "crops.zarr", shard=60, workers=1, **options)
+    finally:
+        tracemalloc.stop()
+    assert 0.3 < shares[0] < 1.2
 
 
 @pytest.mark.slow
