@@ -23,7 +23,7 @@ from ndzarr.bulk.content import annotation_columns as columns_of
 from ndzarr.bulk.context import BatchContext, LazyMembers
 from ndzarr.bulk.direct import copies
 from ndzarr.bulk.member import BulkSampler, Member
-from ndzarr.bulk.numbers import at_least_one
+from ndzarr.bulk.numbers import whole
 from ndzarr.bulk.uniform import Uniform, mask_dims, uniform
 from ndzarr.errors import TargetError
 from ndzarr.labels.construct import dataset as construct
@@ -121,7 +121,7 @@ def lazy_batch(
     sampler: BulkSampler, targets: Targets | Rows, batch_size: int, lookup: Lookup, sizes: str, keys: Mapping[str, Any]
 ) -> xarray.Dataset:
     """Many windows as a dask-backed Dataset; see `CocoSampler.lazy_batch`."""
-    batch_size = at_least_one("batch_size", batch_size)
+    batch_size = whole("batch_size", batch_size)
     check_sizes(sizes)
     rows = Rows(targets)
     known = _understand(sampler, rows, lookup, sizes, keys)

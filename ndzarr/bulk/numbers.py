@@ -1,4 +1,4 @@
-"""Is this a number of samples, shards or workers?"""
+"""Is this a number of samples, of workers, of an epoch?"""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 from ndzarr.errors import OptionError
 
 
-def at_least_one(name: str, value: Any) -> int:
+def whole(name: str, value: Any, least: int = 1) -> int:
     """
     An option that counts something.
 
     Raises
     ------
     OptionError
-        It is no whole number, or below 1.
+        It is no whole number, or too small.
 
     Examples
     --------
-    >>> at_least_one("batch_size", 8)
+    >>> whole("batch_size", 8)
     8
     """
     try:
         number = index(value)
     except TypeError as error:
-        raise OptionError(f"{name}={value!r}: expected a whole number of at least 1") from error
-    if number < 1:
-        raise OptionError(f"{name}={value!r}: expected a whole number of at least 1")
+        raise OptionError(f"{name}={value!r}: expected a whole number of at least {least}") from error
+    if number < least:
+        raise OptionError(f"{name}={value!r}: expected a whole number of at least {least}")
     return number

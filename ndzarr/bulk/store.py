@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.bulk.batch import Form
-from ndzarr.bulk.numbers import at_least_one
+from ndzarr.bulk.numbers import whole
 from ndzarr.pyramid.codec import ChunkCodec
 from ndzarr.pyramid.layout import Encoding, codec
 from ndzarr.pyramid.metadata import sharded_array
@@ -161,7 +161,7 @@ def layout(
         The preset is unknown or cannot store such pixels, or a shard is to hold no sample.
     """
     if shard is not None:
-        shard = at_least_one("shard", shard)
+        shard = whole("shard", shard)
     size = max(1, prod(form.shape) * form.dtype.itemsize)
     samples = min(n, shard or max(1, SHARD_BYTES // (size + taken.beside)))
     lengths = dict(zip(form.dims, form.shape, strict=True))

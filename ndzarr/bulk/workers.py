@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, TypeAlias
 
 from ndzarr.batch import processors
-from ndzarr.bulk.numbers import at_least_one
+from ndzarr.bulk.numbers import whole
 from ndzarr.errors import NdzarrError, OptionError, did_you_mean
 
 Scheduler: TypeAlias = Any
@@ -40,7 +40,7 @@ def checked(scheduler: Scheduler, workers: int | None) -> None:
     """Raise `OptionError` for what is no scheduler, or no number of workers."""
     local = isinstance(scheduler, str) and scheduler in LOCAL
     if workers is not None:
-        at_least_one("workers", workers)
+        whole("workers", workers)
     if local:
         return
     if (hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads")) or _is_address(scheduler):
