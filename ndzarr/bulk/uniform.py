@@ -115,6 +115,7 @@ def uniform(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: L
     if not len(rows):
         return None
     columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
+    columns |= {name: np.full(len(rows), keys[name]) for name in _WINDOW if type(keys.get(name)) in (int, float)}
     if not set(_WINDOW) <= columns.keys() or not _alike(columns):
         return None
     name = next((n for n in ("gid", "key") if n in columns), None)
@@ -144,7 +145,7 @@ def _of_rows(rows: Rows, keys: Mapping[str, Any]) -> dict[str, Array]:
     """The same of dictionaries that all have the same keys; else none."""
     targets = list(rows)
     names = targets[0].keys()
-    if not set(_WINDOW) <= names or any(t.keys() != names for t in targets):
+    if not set(_WINDOW) <= names | keys.keys() or any(t.keys() != names for t in targets):
         return {}
     out = {}
     for label in names:

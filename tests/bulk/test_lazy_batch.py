@@ -66,6 +66,22 @@ def test_a_uniform_table_is_understood_by_column_as_by_row(mixed, case):
     assert uniform(mixed, Rows(table), keys, Lookup()) is not None
 
 
+@pytest.mark.parametrize("of", ["table", "dictionaries"])
+def test_a_size_given_for_all_is_a_column_too(mixed, table, of):
+    from ndzarr.bulk.uniform import uniform
+    from ndzarr.sampler.annotations import Lookup
+    from ndzarr.targets.rows import Rows
+
+    places = table[["gid", "cx", "cy"]] if of == "table" else table[["gid", "cx", "cy"]].to_dict("records")
+    size = {"width": 32, "height": 24.0}
+    assert uniform(mixed, Rows(places), size, Lookup()) is not None
+    lazy = mixed.lazy_batch(places, 8, **size)
+    check_alike(lazy, mixed.load_batch(places, **size))
+    for k in (0, 19):
+        expected = mixed.load_sample({**table[["gid", "cx", "cy"]].iloc[k], **size})
+        xarray.testing.assert_identical(lazy.ndzarr.sample(k), expected)
+
+
 @pytest.fixture
 def table():
     rng = np.random.default_rng(0)
