@@ -166,13 +166,13 @@ def read(
             mask = warp_crop(p.warp, p.crop, pixels, mask, part)
         masks.append(mask)
     rest = iter(masks)
-    done = [
+    done = (  # one at a time, since those of another dtype are copies
         finish(c.scene, image, _valid(c, [next(rest) for _ in c.pieces]), c.result_dtype)
         for c, image in zip(compositions, images, strict=True)
-    ]
-    return (
-        done if out is None else [(_put(image, place), valid) for (image, valid), place in zip(done, out, strict=True)]
     )
+    if out is None:
+        return list(done)
+    return [(_put(image, place), valid) for (image, valid), place in zip(done, out, strict=True)]
 
 
 def _put(image: np.ndarray[Any, Any], place: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

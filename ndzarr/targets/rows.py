@@ -47,11 +47,11 @@ class Rows(Sequence[dict[str, Any]]):
         if isinstance(targets, Rows):
             self._items = targets._items
         elif hasattr(targets, "iloc") and hasattr(targets, "columns"):
-            self._items = targets
+            self._items = _table(targets)
         elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
             self._items = [targets]
         elif isinstance(targets, Iterable) and not isinstance(targets, str | bytes):
-            self._items = list(targets)
+            self._items = _dictionaries(targets)
         else:
             raise TargetError(f"targets={targets!r}: expected a target, a sequence of targets or a pandas table")
 
@@ -96,6 +96,26 @@ class Rows(Sequence[dict[str, Any]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Rows, (self._items,)
+
+
+def _table(table: pandas.DataFrame) -> pandas.DataFrame:
+    """A table; raises `TargetError` if two of its columns have one name."""
+    names = table.columns
+    if not names.is_unique:
+        twice = ", ".join(map(str, names[names.duplicated()].unique()))
+        raise TargetError(f"the table of targets has more than one column named {twice}; drop or rename the others")
+    return table
+
+
+def _dictionaries(targets: Iterable[Any]) -> list[Any]:
+    """A sequence of targets; raises `TargetError` if one is no dictionary."""
+    items = list(targets)
+    for k, item in enumerate(items):
+        if not isinstance(item, Mapping) and not hasattr(item, "iloc"):  # or a Series
+            raise TargetError(
+                f"target {k} is {item!r}: expected a dictionary of keys such as gid, cx, cy, width, height"
+            )
+    return items
 
 
 def present(row: Mapping[str, Any]) -> dict[str, Any]:
