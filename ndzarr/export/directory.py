@@ -75,7 +75,14 @@ class Directory:
 
 
 def directories(tif: Any) -> tuple[list[Directory], dict[tuple[int, int], Directory]]:
-    """(native image and overviews, masks by shape) of an open `tifffile.TiffFile`."""
+    """
+    (native image and overviews, masks by shape) of an open `tifffile.TiffFile`.
+
+    Raises
+    ------
+    Exception
+        A directory is damaged: whatever that provokes in the parser, or a ValueError.
+    """
     images: list[Directory] = []
     masks: dict[tuple[int, int], Directory] = {}
     by_tile = False
@@ -101,15 +108,19 @@ def _pages(tif: Any) -> Iterator[Any]:
 
 def _directory(page: Any, name: str, by_tile: bool) -> Directory:
     shape = int(page.imagelength), int(page.imagewidth)
-    offsets, sizes = (np.array(values, np.int64) for values in (page.dataoffsets, page.databytecounts))
+    segment = (int(page.tilelength), int(page.tilewidth)) if page.is_tiled else (int(page.rowsperstrip), shape[1])
+    if min(*shape, *segment) < 1:
+        raise ValueError(f"{name} has {shape[1]} x {shape[0]} pixels in pieces of {segment[1]} x {segment[0]}")
     planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
-    if planes < 1 or len(offsets) % planes:
-        planes = 1  # a damaged directory, of which names of tiles do not matter
+    number = planes * -(-shape[0] // segment[0]) * -(-shape[1] // segment[1])
+    offsets, sizes = (np.array(values, np.int64)[:number] for values in (page.dataoffsets, page.databytecounts))
+    if not len(offsets) == len(sizes) == number:
+        raise ValueError(f"{name} lists {len(offsets)} offsets and {len(sizes)} sizes of {number} tiles or strips")
     return Directory(
         name=name if name.startswith("the mask") else f"{name} ({shape[1]} x {shape[0]})",
         at=page.offset,
         shape=shape,
-        tile=(int(page.tilelength), int(page.tilewidth)) if page.is_tiled else None,
+        tile=segment if page.is_tiled else None,
         offsets=offsets,
         sizes=sizes,
         planes=planes,

@@ -167,19 +167,18 @@ def _order_errors(images: Sequence[Directory]) -> Iterator[Finding]:
 def _tile_errors(image: Directory, promises: str, file: BinaryIO, end: int) -> Iterator[Finding]:
     there = image.in_order
     offsets, sizes = image.offsets[there], image.sizes[there]
-    beyond = there[offsets + sizes > end]
-    if len(beyond):
-        yield Finding(f"{image.named(beyond)} beyond the end of the file, {end} bytes", "the file is truncated")
+    outside = sizes > end - offsets
+    if outside.any():
+        yield Finding(f"{image.named(there[outside])} beyond the end of the file, {end} bytes", "the file is truncated")
     if "BLOCK_ORDER=ROW_MAJOR" in promises and len(wrong := there[1:][np.diff(offsets) < 0]):
         yield Finding(f"{image.named(wrong)} before the tile that precedes it in rows", "BLOCK_ORDER promises rows")
+    inside = [(int(i), int(image.offsets[i]), int(image.sizes[i])) for i in there[~outside]]
     if "BLOCK_LEADER=SIZE_AS_UINT4" in promises:
-        bad = [int(i) for i in there if _at(file, image.offsets[i] - 4, 4) != int(image.sizes[i]).to_bytes(4, "little")]
+        bad = [i for i, start, size in inside if int.from_bytes(_at(file, start - 4, 4), "little") != size]
         if bad:
             yield Finding(f"{image.named(bad)} not behind four bytes that hold its size", "BLOCK_LEADER promises them")
     if "BLOCK_TRAILER=LAST_4_BYTES_REPEATED" in promises:
-        bad = [
-            int(i) for i in there if not _repeated(file, int(image.offsets[i] + image.sizes[i]), int(image.sizes[i]))
-        ]
+        bad = [i for i, start, size in inside if not _repeated(file, start + size, size)]
         if bad:
             yield Finding(
                 f"{image.named(bad)} without its last four bytes repeated behind it", "BLOCK_TRAILER promises them"
@@ -187,7 +186,7 @@ def _tile_errors(image: Directory, promises: str, file: BinaryIO, end: int) -> I
 
 
 def _at(file: BinaryIO, position: int, size: int) -> bytes:
-    file.seek(max(0, int(position)))
+    file.seek(max(0, position))
     return file.read(size)
 
 

@@ -1,5 +1,6 @@
 """`validate_cog` says in words what is wrong with a file, and agrees with the checkers of others."""
 
+import struct
 import subprocess
 import sys
 
@@ -166,6 +167,39 @@ def test_what_is_no_tiff_is_named(tmp_path, content):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(SourceError, match=r"a\.tif"):
         validate_cog(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("tag", "entry", "says"),
+    [
+        (256, (4, 1, 0), "has 0 x 900 pixels"),
+        (323, (4, 1, 0), "in pieces of 128 x 0"),
+        (325, (4, 1, 99), "and 1 sizes of"),
+    ],
+)
+def test_a_directory_that_makes_no_sense_is_an_error_that_names_the_file(cog, tag, entry, says):
+    with tifffile.TiffFile(cog) as tif:
+        at = tif.pages[0].tags[tag].offset
+    with pytest.raises(SourceError, match=says) as caught:
+        damaged(cog, at + 2, struct.pack("<HII", *entry))
+    assert str(cog) in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [2**31, 2**32, 2**63, 2**64 - 1])
+def test_impossible_offsets_and_sizes_are_findings_or_errors(pyramid, tmp_path, number):
+    path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
+    with tifffile.TiffFile(path) as tif:
+        tags = tif.pages[0].tags
+        places = [tags[324].valueoffset, tags[325].valueoffset]
+    content = path.read_bytes()
+    for at in places:
+        path.write_bytes(content)
+        try:
+            report = damaged(path, at, number.to_bytes(8, "little"))
+        except SourceError as error:
+            assert str(path) in str(error)
+        else:
+            assert "beyond the end of the file" in str(report)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
