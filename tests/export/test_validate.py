@@ -194,6 +194,14 @@ def test_tiles_that_cannot_be_in_the_file_are_findings(pyramid, tmp_path, tag, n
     assert "(0, 0) (row, column) lies beyond the end" in str(damaged(path, at, number.to_bytes(size, "little")))
 
 
+def test_a_directory_without_end_is_an_error(pyramid, tmp_path):
+    path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[1].offset
+    with pytest.raises(SourceError, match=r"a\.tif"):
+        damaged(path, at, (2**64 - 1).to_bytes(8, "little"))
+
+
 def test_an_offset_that_no_file_can_have_is_an_error(pyramid, tmp_path):
     path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
     at, _, _ = offsets(path)
