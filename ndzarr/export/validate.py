@@ -81,6 +81,8 @@ def validate_cog(path: str | os.PathLike[str]) -> CogReport:
         It is no TIFF, or too damaged to tell.
     """
     name = os.path.abspath(path)
+    if os.path.isdir(name):
+        raise SourceError(f"{name}: a directory, not a TIFF; write one with ndzarr.export_cog")
     if not os.path.isfile(name):
         raise MissingError(f"{name}: no such file")
     with listening() as messages:

@@ -212,3 +212,5 @@ def test_an_offset_that_no_file_can_have_is_an_error(pyramid, tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         validate_cog(tmp_path / "a.tif")
+    with pytest.raises(SourceError, match="a directory"):
+        validate_cog(tmp_path)

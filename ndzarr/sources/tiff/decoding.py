@@ -39,7 +39,7 @@ def segment_decoder(page: Any) -> Decode:
 
 def _lerc(samples: int) -> Decode:
     def decode(data: bytes, number: int, **extra: Any) -> tuple[Pixels, None, None]:
-        values, mask = imagecodecs.lerc_decode(data, masks=True)  # type: ignore[call-overload]
+        values, mask = imagecodecs.lerc_decode(data, masks=True)
         return _with_missing(values, mask, samples)[None], None, None
 
     return decode
