@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from ndzarr.sampler.annotations import NO_ID
+from ndzarr.sampler.columns import NO_ID
 from ndzarr.sampler.detections import category_tree, detections
 from ndzarr.sampler.sample import Context
 

@@ -564,3 +564,39 @@ def test_segmentations_may_be_masks(dataset, tmp_path):
     sample = sampler.load_sample(gid=1, space_slice=(slice(40, 140), slice(90, 190)), scale=0.5)
     shape = sample.ndzarr.detections[0].data["segmentations"].data[0]
     np.testing.assert_allclose(shape.box().to_xywh().data, [5, 5, 20, 10], atol=0.6)
+
+
+def compressed(mask):
+    """A mask as pycocotools writes it: run lengths along columns, in text of 6 bits a letter."""
+    flat = mask.T.ravel()
+    ends = np.r_[0, np.flatnonzero(np.diff(flat)) + 1, flat.size]
+    runs = np.diff(ends).tolist() if not flat[0] else [0, *np.diff(ends).tolist()]
+    text = ""
+    for k, run in enumerate(runs):
+        value, more = run - (runs[k - 2] if k > 2 else 0), True
+        while more:
+            letter, value = value & 31, value >> 5
+            more = value != (-1 if letter & 16 else 0)
+            text += chr(48 + letter + 32 * more)
+    return {"counts": text, "size": list(mask.shape)}
+
+
+@pytest.mark.parametrize("form", ["text", "bytes", "runs", "without size"])
+def test_masks_of_frames_come_in_sample_pixels_in_image_and_in_video_space(film, form):
+    mask = np.zeros((96, 120), np.uint8)
+    mask[20:36, 40:70] = 1
+    rle = compressed(mask)
+    runs = np.diff(np.r_[0, np.flatnonzero(np.diff(mask.T.ravel())) + 1, mask.size]).tolist()
+    rle = {
+        "text": rle, "bytes": {**rle, "counts": rle["counts"].encode()}, "runs": {**rle, "counts": runs},
+        "without size": {"counts": runs},
+    }[form]  # fmt: skip
+    content = copy.deepcopy(film.content)
+    content["annotations"][3]["segmentation"] = rle
+    content["videos"][0] |= {"width": 300, "height": 200}  # not the size of its frames, nor of their masks
+    before = copy.deepcopy(rle)
+    sampler = ndzarr.CocoSampler(content, film.workdir)
+    for target, corner in (({"gid": 13}, (40, 20)), ({"gids": [13]}, (48, 24))):
+        shape = sampler.load_sample(target).ndzarr.detections[0].data["segmentations"].data[0]
+        np.testing.assert_allclose(shape.box().to_xywh().data.ravel(), [*corner, 30, 16], atol=1.1)
+    assert rle == before
