@@ -17,7 +17,7 @@ from ndzarr.errors import TargetError, did_you_mean
 
 def real(value: Any) -> float | None:
     """A finite number, of whatever type; None for anything else."""
-    if isinstance(value, str | bytes) or getattr(value, "ndim", 0):
+    if isinstance(value, str | bytes) or (hasattr(value, "ndim") and value.ndim):
         return None
     try:
         number = float(value)

@@ -130,9 +130,10 @@ def channels(value: Any) -> str | tuple[str, ...] | None:
         named: str | tuple[str, ...] = value.strip()
     else:
         found = several(value)
-        named = tuple([getattr(v, "spec", v.item() if hasattr(v, "item") else v) for v in found or ()])
-        if found is None or not all(isinstance(v, str) and v for v in named):
+        items: list[Any] = [getattr(v, "spec", v.item() if hasattr(v, "item") else v) for v in found or ()]
+        if found is None or not all(isinstance(v, str) and v for v in items):
             raise TargetError(f"channels={value!r}: expected a code such as 'r|g|b', or a list of names")
+        named = tuple(items)
     if not named:
         raise TargetError(f"channels={value!r}: a target needs at least one channel; leave the key out for all")
     return named

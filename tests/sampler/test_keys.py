@@ -226,6 +226,16 @@ def test_dtype_is_applied_last_rounding_and_limiting(film):
         both(film, dtype="uint7")
 
 
+def test_a_real_dtype_has_no_place_for_the_imaginary_part(tmp_path):
+    waves = np.exp(1j * np.arange(30 * 20)).reshape(20, 30).astype(np.complex64)
+    tifffile.imwrite(tmp_path / "waves.tif", waves)
+    image = {"id": 1, "file_name": str(tmp_path / "waves.tif"), "width": 30, "height": 20}
+    sampler = ndzarr.CocoSampler({"images": [image]}, tmp_path / "work")
+    np.testing.assert_array_equal(sampler.load_sample(gid=1, dtype="complex128").image.values[0], waves)
+    with pytest.raises(TargetError, match="no imaginary part"):
+        sampler.load_sample(gid=1, dtype="float32")
+
+
 def test_an_integer_dtype_has_no_place_for_nan(film):
     with pytest.raises(TargetError, match="no NaN"):
         film.sampler().load_sample(gid=11, channels="r", space_slice=SPACE, nodata="float", dtype="uint8")
@@ -489,6 +499,31 @@ def test_native_scale_works_for_images_repeated_frames_and_lazily(film):
     assert lazy["0/nir"].image.chunks is not None
     for name in ("0/nir", "0/r|g"):
         assert lazy[name].to_dataset().compute().identical(tree[name].to_dataset())
+
+
+def test_assets_of_the_same_channels_are_all_there_at_native_scale(tmp_path):
+    fine, coarse = photo(40, 60), photo(20, 30, 1)
+    assets = []
+    for name, pixels in (("fine", fine), ("coarse", coarse)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric="rgb")
+        assets.append(
+            {"file_name": str(tmp_path / f"{name}.tif"), "channels": "r|g|b", "width": pixels.shape[1],
+             "height": pixels.shape[0], "warp_aux_to_img": {"scale": 60 / pixels.shape[1]}}
+        )  # fmt: skip
+    content = {"images": [{"id": 1, "width": 60, "height": 40, "assets": assets}]}
+    tree = ndzarr.CocoSampler(content, tmp_path / "work").load_sample(gid=1, use_native_scale=True)["0"]
+    assert list(tree.children) == ["r|g|b", "r|g|b 2"]
+    np.testing.assert_array_equal(tree["r|g|b"].image.values, fine.transpose(2, 0, 1))
+    np.testing.assert_array_equal(tree["r|g|b 2"].image.values, coarse.transpose(2, 0, 1))
+
+
+def test_the_plan_of_a_native_sample_is_what_it_reads(film):
+    target = {"gids": [10, 11], "use_native_scale": True, "space_slice": (slice(8, 40), slice(8, 40))}
+    tree = film.sampler().load_sample(target)
+    children = [node.image for frame in tree.children.values() for node in frame.children.values()]
+    assert film.sampler().plan(target).explain().wanted_bytes == sum(image.nbytes for image in children)
+    with pytest.raises(TargetError, match="nothing to return"):
+        film.sampler().plan({"gid": 12, "use_native_scale": True, "channels": "nir"})
 
 
 def test_realigned_native_scale_gives_all_the_size_of_the_finest(film):
