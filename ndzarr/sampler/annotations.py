@@ -129,6 +129,8 @@ class Lookup:
     """Clip boxes to the window."""
 
     def __post_init__(self) -> None:
+        if self.with_annots is True and self.annot_ids is None and self.visible_thresh == 0.0 and self.clip is False:
+            return  # nearly always
         if self.annot_ids is not None and several(self.annot_ids) is None:
             raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids")
         least = real(self.visible_thresh)
@@ -146,11 +148,13 @@ class Lookup:
     @property
     def wanted(self) -> bool:
         """False where no annotations are looked up."""
-        return several(self.with_annots) is not None or bool(self.with_annots)
+        return self.with_annots is True or several(self.with_annots) is not None or bool(self.with_annots)
 
     @property
     def geometry(self) -> tuple[str, ...]:
         """Which of `GEOMETRY` are wanted."""
+        if self.with_annots is True:
+            return GEOMETRY
         if isinstance(self.with_annots, str):
             return tuple(self.with_annots.split("+"))
         named = several(self.with_annots)

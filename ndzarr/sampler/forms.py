@@ -28,12 +28,16 @@ def real(value: Any) -> float | None:
 
 def whole(value: Any) -> int | None:
     """A whole number, of whatever type; None for anything else."""
+    if type(value) is int:  # nearly always
+        return value
     number = real(value)
     return int(value) if number is not None and number == floor(number) else None
 
 
 def several(value: Any) -> tuple[Any, ...] | None:
     """The items of what is one value per axis, in order; None for what has no items, or none in an order."""
+    if type(value) is tuple:  # nearly always
+        return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return None
     if isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable):

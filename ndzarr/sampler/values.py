@@ -16,7 +16,7 @@ import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.geometry.taps import SUPPORT
-from ndzarr.pyramid.region import Sampling
+from ndzarr.pyramid.region import AUTO, Sampling
 from ndzarr.sampler.forms import flag, one_of, real, several, whole
 
 PAD_MODES = (
@@ -91,8 +91,9 @@ def time(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, slice):
-        parts = [None if part is None else whole(part) for part in (value.start, value.stop, value.step)]
-        if parts.count(None) == (value.start, value.stop, value.step).count(None):
+        given = value.start, value.stop, value.step
+        parts = [None if part is None else whole(part) for part in given]
+        if parts.count(None) == given.count(None):
             return slice(*parts)
     elif isinstance(value, Integral):
         return int(value)
@@ -141,6 +142,8 @@ def channels(value: Any) -> str | tuple[str, ...] | None:
 
 def padding(given: Mapping[str, Any]) -> Padding:
     """What `padkw` and `fill` mean together."""
+    if given.get("padkw") is None and given.get("fill") is None:
+        return NO_PADDING
     asked = given.get("padkw")
     if asked is not None and not isinstance(asked, Mapping):
         raise TargetError(f"padkw={asked!r}: expected a dictionary, such as {{'mode': 'reflect'}}")
@@ -224,6 +227,8 @@ def lazy(given: Mapping[str, Any]) -> bool:
 def sampling(given: Mapping[str, Any]) -> Sampling:
     """What `interpolation` and `antialias` mean together."""
     antialias = given.get("antialias")
+    if antialias is None and given.get("interpolation") is None:
+        return AUTO
     name = one_of("interpolation", given.get("interpolation"), ("auto", *SUPPORT)) or "auto"
     return Sampling(name, None if isinstance(antialias, str) and antialias == "auto" else flag("antialias", antialias))
 

@@ -318,10 +318,7 @@ def test_unknown_keys_conflicts_and_empty_gids_are_target_errors(build):
             sampler.load_sample(target)
 
 
-KWCOCO_WARNS_OF_IDS = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
-
-
-@KWCOCO_WARNS_OF_IDS
+@KWCOCO_WARNS
 @pytest.mark.parametrize("table", ["images", "videos", "categories", "annotations"])
 def test_two_of_one_id_are_refused_since_only_the_last_would_be_known(film, table):
     content = copy.deepcopy(film.content)
@@ -452,3 +449,42 @@ def test_no_annotations_may_be_asked_for_as_ndsamplers_users_do(build, none):
 def test_directories_and_lists_are_no_datasets(tmp_path):
     assert "is a directory without data.kwcoco.json" in refusal(ndzarr.CocoSampler, tmp_path)
     assert "list: expected a kwcoco.CocoDataset" in refusal(ndzarr.CocoSampler, [1])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_names_that_occur_twice_change_nothing_since_ids_count(film):
+    content = copy.deepcopy(film.content)
+    content["videos"].append({"id": 2, "name": "film", "width": 5, "height": 5})
+    content["images"].append(copy.deepcopy(content["images"][0]) | {"id": 99, "video_id": None, "name": "f1"})
+    sampler = ndzarr.CocoSampler(content, film.workdir)
+    assert sampler.load_sample(vidid=1).identical(film.sampler().load_sample(vidid=1))
+    np.testing.assert_array_equal(sampler.load_sample(gid=99).image, sampler.load_sample(gid=10).image)
+
+
+def test_categories_of_one_name_are_named_and_samples_load(build):
+    sampler = build(lambda d: d["categories"].append({"id": 77, "name": "car"}))
+    assert sampler.load_sample(aid=12).category_id.values.tolist() == [9]
+    assert "'car' occur more than once" in refusal(lambda: sampler.classes)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [(photo(30, 40), "400 x 300"), (b"", "empty"), (b"no image", "a.png"), (None, "a.png")],
+    ids=["another size", "empty", "no image", "missing"],
+)
+def test_files_that_are_not_what_the_dataset_says_are_named(build, tmp_path, pixels, said):
+    if isinstance(pixels, bytes):
+        (tmp_path / "a.png").write_bytes(pixels)
+    elif pixels is not None:
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+    sampler = build(lambda d: d["images"][0].update(file_name=str(tmp_path / "a.png")))
+    message = refusal(sampler.load_sample, gid=1)
+    assert "a.png" in message
+    assert said in message
+    assert sampler.load_sample(gid=2).image.shape == (3, 257, 129), "the other image is as it was"
+
+
+def test_an_image_of_a_video_that_is_missing_is_in_none(build):
+    sampler = build(lambda d: d["images"][0].update(video_id=99, frame_index=0))
+    assert sampler.load_sample(gid=1).image.shape == (3, 300, 400)
+    assert "vidid=99: no such video" in refusal(sampler.load_sample, vidid=99)
