@@ -157,6 +157,8 @@ def padding(given: Mapping[str, Any]) -> Padding:
         if name not in able:
             known = did_you_mean(name, ("mode", "constant_values", *able))
             raise TargetError(f"padkw {name!r} means nothing with mode {mode!r}{known}")
+    if options.get("reflect_type", "even") not in ("even", "odd"):
+        raise TargetError(f"padkw reflect_type={options['reflect_type']!r}: expected 'even' or 'odd'")
     return Padding(mode, fills[0] if fills[0] is not None else fills[1], tuple(sorted(options.items())))
 
 
