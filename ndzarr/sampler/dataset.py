@@ -95,7 +95,10 @@ class Dataset:
         TargetError
             There is no such image.
         """
-        found = self._frames.get(gid)
+        try:
+            found = self._frames.get(gid)
+        except TypeError:
+            raise TargetError(f"gid={gid!r}: expected one id") from None
         if found is None:
             image = self.coco.index.imgs.get(gid)
             if image is None:

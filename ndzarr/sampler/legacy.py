@@ -53,7 +53,7 @@ def _target(context: Context) -> dict[str, Any]:
 
 def _time_slice(context: Context) -> slice:
     """The slice that was asked for; where none was, that of the frames of the sample."""
-    slices = context.target.get("slices") or ()
+    slices: tuple[Any, ...] = tuple(context.target.get("slices") or ())
     asked = context.target.get("time_slice", slices[0] if len(slices) == 3 else None)
     return asked if isinstance(asked, slice) else slice(0, len(context.scene.frames))
 
