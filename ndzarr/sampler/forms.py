@@ -5,7 +5,7 @@ Numbers of any library, pairs, flags and words; what has another form is None, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from math import floor, isfinite
 from numbers import Integral
 from typing import Any
@@ -71,3 +71,51 @@ def one_of(name: str, value: Any, known: Sequence[str]) -> str | None:
     if not isinstance(value, str) or value not in known:
         raise TargetError(f"{name}={value!r} is not known{did_you_mean(value, known)}")
     return str(value)
+
+
+def slices(name: str, value: Any, lengths: Sequence[int]) -> tuple[Any, ...]:
+    """The slices of several axes; none if not given."""
+    if value is None:
+        return ()
+    found = several(value)
+    if found is None or len(found) not in lengths:
+        axes = "(slice along y, slice along x)"
+        longer = " or (slice along t, slice along y, slice along x)" if 3 in lengths else ""
+        raise TargetError(f"{name}={value!r}: expected {axes}{longer}")
+    return found
+
+
+def time(value: Any) -> Any:
+    """A slice of whole numbers, or one of them; None for all frames."""
+    if value is None:
+        return None
+    if isinstance(value, slice):
+        given = value.start, value.stop, value.step
+        parts = [None if part is None else whole(part) for part in given]
+        if parts.count(None) == given.count(None):
+            return slice(*parts)
+    elif isinstance(value, Integral):
+        return int(value)
+    raise TargetError(f"time_slice={value!r}: expected slice(start, stop, step) of whole numbers, or one position")
+
+
+def ids_of_images(value: Any) -> tuple[Any, ...]:
+    """What `gids` means: at least one id, in an order."""
+    found = several(value)
+    ids = (value,) if found is None else found
+    if not ids:
+        raise TargetError("gids=[]: a target needs at least one image")
+    return tuple([one_id("gids", i) for i in ids])
+
+
+def one_id(key: str, value: Any) -> Any:
+    """An id of a kwcoco dictionary: numbers from tables and arrays become Python's."""
+    if type(value) in (int, str, type(None)):
+        return value
+    if isinstance(value, np.generic | np.ndarray) and not value.ndim:
+        return value.item()
+    if not isinstance(value, Hashable):
+        raise TargetError(
+            f"{key}={value!r}: expected {'ids in an order' if key == 'gids' else 'one id; gids takes several'}"
+        )
+    return value

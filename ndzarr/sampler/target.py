@@ -7,7 +7,7 @@ image, where an annotation lies) is left open here and filled in by the sampler.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -16,8 +16,8 @@ import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.pyramid.region import AUTO, Sampling
-from ndzarr.sampler import values
-from ndzarr.sampler.forms import one_of, pair, several
+from ndzarr.sampler import forms, values
+from ndzarr.sampler.forms import one_of, pair
 
 ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_id": "aid"}
 """Other names of keys."""
@@ -140,8 +140,8 @@ def parse(target: Mapping[str, Any]) -> Target:
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
-    given |= {key: _id(key, given[key]) for key in ("gid", "vidid", "aid") if key in given}
-    gids = _ids(given["gids"]) if given.get("gids") is not None else None
+    given |= {key: forms.one_id(key, given[key]) for key in ("gid", "vidid", "aid") if key in given}
+    gids = forms.ids_of_images(given["gids"]) if given.get("gids") is not None else None
     video = gids is not None or given.get("vidid") is not None
     if gids is None and given.get("gid") is not None:
         gids = (given["gid"],)
@@ -259,40 +259,19 @@ def _number(given: Mapping[str, Any], key: str) -> float | None:
     return number
 
 
-def _ids(value: Any) -> tuple[Any, ...]:
-    found = several(value)
-    ids = (value,) if found is None else found
-    if not ids:
-        raise TargetError("gids=[]: a target needs at least one image")
-    return tuple([_id("gids", i) for i in ids])
-
-
-def _id(key: str, value: Any) -> Any:
-    """An id of a kwcoco dictionary: numbers from tables and arrays become Python's."""
-    if type(value) in (int, str, type(None)):
-        return value
-    if isinstance(value, np.generic | np.ndarray) and not value.ndim:
-        return value.item()
-    if not isinstance(value, Hashable):
-        raise TargetError(
-            f"{key}={value!r}: expected {'ids in an order' if key == 'gids' else 'one id; gids takes several'}"
-        )
-    return value
-
-
 def _intervals(given: Mapping[str, Any]) -> tuple[values.Bounds | None, values.Bounds | None, slice | int | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
-    slices = values.slices("slices", given.get("slices"), (2, 3))
-    space = values.slices("space_slice", given.get("space_slice"), (2,))
-    time = values.time(given.get("time_slice"))
+    slices = forms.slices("slices", given.get("slices"), (2, 3))
+    space = forms.slices("space_slice", given.get("space_slice"), (2,))
+    time = forms.time(given.get("time_slice"))
     parts = tuple(given.get(f"time_{part}") for part in ("start", "stop", "step"))
     if parts != (None, None, None):
-        flat = values.time(slice(*parts))
+        flat = forms.time(slice(*parts))
         if time not in (None, flat):
             raise TargetError(f"a target has both time_slice={time!r} and its parts, {flat!r}; give only one of them")
         time = flat
     if len(slices) == 3:
-        first = values.time(slices[0])
+        first = forms.time(slices[0])
         if time not in (None, first):
             raise TargetError(f"a target has both slices={slices!r} and time_slice={time!r}; give only one of them")
         time, slices = first, slices[1:]

@@ -6,7 +6,7 @@ Each function takes what a person wrote under a key, and returns it in one form,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor, isnan
 from numbers import Integral
@@ -72,32 +72,6 @@ def _position(name: str, want: slice, value: Any) -> int | None:
     if (found := whole(value)) is None:
         raise TargetError(f"{name}={want!r}: expected whole pixels; use cx, cy, width and height for others")
     return found
-
-
-def slices(name: str, value: Any, lengths: Sequence[int]) -> tuple[Any, ...]:
-    """The slices of several axes; none if not given."""
-    if value is None:
-        return ()
-    found = several(value)
-    if found is None or len(found) not in lengths:
-        axes = "(slice along y, slice along x)"
-        longer = " or (slice along t, slice along y, slice along x)" if 3 in lengths else ""
-        raise TargetError(f"{name}={value!r}: expected {axes}{longer}")
-    return found
-
-
-def time(value: Any) -> Any:
-    """A slice of whole numbers, or one of them; None for all frames."""
-    if value is None:
-        return None
-    if isinstance(value, slice):
-        given = value.start, value.stop, value.step
-        parts = [None if part is None else whole(part) for part in given]
-        if parts.count(None) == given.count(None):
-            return slice(*parts)
-    elif isinstance(value, Integral):
-        return int(value)
-    raise TargetError(f"time_slice={value!r}: expected slice(start, stop, step) of whole numbers, or one position")
 
 
 def window_dims(value: Any) -> Any:
