@@ -106,6 +106,8 @@ def compose(
     for name in found.absent:
         if name not in elsewhere:
             raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
+    if not found.wanted:
+        raise TargetError(f"{_names(frames)}: neither a file nor assets, so that no channel is known; give channels")
     alike: dict[Any, tuple[Crop, Warp | None]] = {}
     pieces = []
     for run in found.runs:
