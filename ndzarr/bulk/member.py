@@ -130,6 +130,9 @@ class BulkSampler(Protocol):
     def source_files(self, images: Iterable[Any] | None) -> Iterator[str]:
         """Paths of the files of some images; None for all."""
 
+    def images_of(self, annot_ids: Iterable[Any]) -> list[Any] | None:
+        """The image of each annotation; None if one does not exist."""
+
 
 def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0) -> list[Any]:
     """

@@ -190,6 +190,14 @@ class CocoBulk:
         chosen = self.dset.index.imgs if images is None else images
         return (asset.path for gid in chosen for asset in self.frame(gid).assets)
 
+    def images_of(self, annot_ids: Iterable[Any]) -> list[Any] | None:
+        """The image of each annotation; None if one does not exist."""
+        known = self.dset.index.anns
+        try:
+            return [known[aid]["image_id"] for aid in annot_ids]
+        except (KeyError, TypeError):
+            return None
+
     def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup, start: int = 0) -> list[CocoMember]:
         """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
         from ndzarr.bulk.coco_member import CocoMember

@@ -98,6 +98,10 @@ class NamedBulk:
         """Paths of all sources."""
         return (s.path if hasattr(s, "levels") else os.fspath(s) for s in self.sources.values())
 
+    def images_of(self, annot_ids: Iterable[Any]) -> None:
+        """Pyramids have no annotations."""
+        return
+
     def members(
         self, targets: Iterable[Mapping[str, Any]], lookup: Lookup | None = None, start: int = 0
     ) -> list[NamedMember]:

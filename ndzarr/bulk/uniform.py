@@ -1,8 +1,8 @@
 """Which tables of targets are understood without looking at each row?
 
-Those whose rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`).  The first row
-is parsed and resolved, which settles everything else; all windows follow from columns by the same arithmetic.  Other
-tables take Python's time per row.
+Those whose rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`), and in which
+annotation it is around (`aid`), if any.  The first row is parsed and resolved, which settles everything else; all
+windows follow from columns by the same arithmetic.  Other tables take Python's time per row.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ def uniform(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: L
         return None
     columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
     columns |= {name: np.full(len(rows), keys[name]) for name in _WINDOW if type(keys.get(name)) in (int, float)}
+    if "aid" in columns and _says_nothing(sampler, columns):
+        del columns["aid"]
     if not set(_WINDOW) <= columns.keys() or not _alike(columns):
         return None
     name = next((n for n in ("gid", "key") if n in columns), None)
@@ -128,6 +130,14 @@ def uniform(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: L
         (tuple(made.origin[0]), tuple(made.pitch[0]), tuple(made.n[0])) == (first.origin, first.pitch, first.shape[-2:])
     )
     return Uniform(first, made, columns) if made is not None and agrees else None
+
+
+def _says_nothing(sampler: BulkSampler, columns: Mapping[str, Array]) -> bool:
+    """True where `aid` only repeats which image is meant: the window is stated, as tables of positives do."""
+    if not {"gid", *_WINDOW} <= columns.keys():
+        return False
+    images = sampler.images_of(columns["aid"].tolist())
+    return images is not None and images == columns["gid"].tolist()
 
 
 def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:

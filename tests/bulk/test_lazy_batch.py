@@ -82,6 +82,30 @@ def test_a_size_given_for_all_is_a_column_too(mixed, table, of):
         xarray.testing.assert_identical(lazy.ndzarr.sample(k), expected)
 
 
+def test_tables_of_windows_around_annotations_are_understood_by_column_too(mixed):
+    from ndzarr.bulk.uniform import uniform
+    from ndzarr.sampler.annotations import Lookup
+    from ndzarr.targets.rows import Rows
+
+    positives = mixed.targets.positives((32, 24))
+    positives = positives[positives.gid.isin([1, 2])].reset_index(drop=True)
+    assert len(positives) > 4
+    assert "aid" in positives
+    assert uniform(mixed, Rows(positives), {}, Lookup()) is not None
+    lazy = mixed.lazy_batch(positives, 3)
+    with dask.config.set(scheduler="sync"):
+        check_alike(lazy, mixed.load_batch(positives))
+    last = len(positives) - 1
+    xarray.testing.assert_identical(lazy.ndzarr.sample(last), mixed.load_sample(positives.iloc[last]))
+
+    elsewhere = positives.assign(gid=[3 - gid for gid in positives.gid])
+    assert uniform(mixed, Rows(positives[["aid", "cx", "cy"]]), {"width": 9, "height": 9}, Lookup()) is None
+    with pytest.raises(TargetError, match="is an annotation of image"):
+        mixed.lazy_batch(elsewhere, 3)
+    with pytest.raises(TargetError, match="999"):
+        mixed.lazy_batch(positives.assign(aid=999), 3)
+
+
 @pytest.fixture
 def table():
     rng = np.random.default_rng(0)
