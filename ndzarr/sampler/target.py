@@ -176,7 +176,7 @@ def _pixels(given: Mapping[str, Any], video: bool) -> dict[str, Any]:
         "resolution": given.get("resolution"),
         "output_dims": pair("output_dims", given.get("output_dims")),
         "sampling": values.sampling(given),
-        "pad": values.pad(given.get("pad"), video),
+        "pad": values.pad(given.get("pad"), video or (given.get("gid") is None and given.get("aid") is None)),
         "padding": values.padding(given),
         "nodata": one_of("nodata", given.get("nodata"), values.NODATA),
         "dtype": values.dtype(given.get("dtype")),

@@ -149,8 +149,8 @@ def _special(value: Any) -> bool:
     return isinstance(value, float | np.floating)
 
 
-def pad(value: Any, video: bool) -> tuple[tuple[int, int], ...]:
-    """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis."""
+def pad(value: Any, along_t: bool) -> tuple[tuple[int, int], ...]:
+    """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis; along t only where there is one."""
     if value is None:
         return ((0, 0), (0, 0), (0, 0))
     value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
@@ -158,7 +158,7 @@ def pad(value: Any, video: bool) -> tuple[tuple[int, int], ...]:
     pairs = [(a, a) if isinstance(a, Integral) else several(a) or () for a in axes]
     if len(pairs) == 2:
         pairs = [(0, 0), *pairs]
-    if len(pairs) != 3 or (any(pairs[0]) and not video):
+    if len(pairs) != 3 or (any(pairs[0]) and not along_t):
         raise TargetError(f"pad={value!r}: expected a number, (y, x), or for videos (t, y, x)")
     if any(len(p) != 2 or not all(isinstance(n, Integral) and int(n) >= 0 for n in p) for p in pairs):
         raise TargetError(f"pad={value!r}: expected integers of at least 0, or (before, after) per axis")
