@@ -150,7 +150,7 @@ def _special(value: Any) -> bool:
 
 
 def pad(value: Any, along_t: bool) -> tuple[tuple[int, int], ...]:
-    """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis; along t only where there is one."""
+    """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis; none along t without frames."""
     if value is None:
         return ((0, 0), (0, 0), (0, 0))
     value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
