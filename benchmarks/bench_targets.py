@@ -111,6 +111,30 @@ class Choice:
         self.targets.negatives(100_000)
 
 
+class Tables:
+    """What is done with a table of 200,000 windows: balance, splits, moments."""
+
+    timeout = 600
+    number, repeat, warmup_time = 1, 3, 0
+
+    def setup(self) -> None:
+        self.targets = chooser(MILLION // 5, 50_000, frames=50)
+        self.table = self.targets.grid((WINDOW, WINDOW))
+        self.main = self.targets.positives((WINDOW, WINDOW))[:20_000]
+
+    def time_balanced(self) -> None:
+        self.targets.balanced(self.table, by=["video", "category"], n=100_000, seed=0)
+
+    def time_split(self) -> None:
+        self.targets.split(self.table, {"train": 0.8, "test": 0.2}, by="video")
+
+    def time_split_in_space(self) -> None:
+        self.targets.split(self.table, {"train": 0.8, "test": 0.2}, by="space")
+
+    def time_times(self) -> None:
+        self.targets.times(self.main, kernel="-2f,0f,2f")
+
+
 def measured(what: str, work: Callable[[], Any], repeat: int = 3) -> None:
     """Print the median time of some work, and what it returned."""
     times = []

@@ -105,7 +105,7 @@ def torchcodec(path: str) -> Callable[[int, int, int], Any]:
     """A reader with torchcodec; gives (t, c, y, x)."""
     from torchcodec.decoders import VideoDecoder
 
-    decoder = VideoDecoder(path, num_ffmpeg_threads=0)
+    decoder = VideoDecoder(path, seek_mode="exact", num_ffmpeg_threads=0)
     return lambda t, y, x: decoder.get_frames_in_range(t, t + FRAMES).data[..., y : y + EDGE, x : x + EDGE].numpy()
 
 

@@ -23,7 +23,7 @@ from ndzarr.bulk import job as tasks
 from ndzarr.bulk.batch import check_sizes
 from ndzarr.bulk.job import STORE, Job
 from ndzarr.bulk.member import BulkSampler
-from ndzarr.bulk.resume import identities, missing, workplace
+from ndzarr.bulk.resume import identities, missing, tidy, workplace
 from ndzarr.bulk.store import consolidate, layout
 from ndzarr.bulk.survey import survey
 from ndzarr.bulk.workers import Scheduler, checked, working
@@ -74,6 +74,7 @@ def extract(
             _do(job, folder, scheduler, workers, progress)
         finally:
             tasks.forget(folder)
+        tidy(folder)
         _finish(job, folder / STORE, job.columns(folder))
         put_in_place(folder / STORE, dest, overwrite)
     return dest
@@ -91,7 +92,7 @@ def _job(
 ) -> Job:
     found = survey(sampler, rows, keys, lookup, sizes)
     positions = found.locality if order == "locality" else np.arange(len(rows))
-    arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.beside)
+    arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.taken)
     if order == "locality":
         rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
     return Job(sampler, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)

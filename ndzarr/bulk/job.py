@@ -113,8 +113,8 @@ class Job:
         """The columns of all samples."""
         parts = [_load(part(folder, k)) for k in range(self.layout.shards)]
         out: Columns = {}
-        for name, (dims, _) in parts[0].items():
-            values = [p[name][1] for p in parts]
+        for name, (dims, _) in list(parts[0].items()):
+            values = [p.pop(name)[1] for p in parts]  # so that no more than one column is there twice
             if len({v.dtype.kind for v in values}) > 1:  # dates of some, indices of others
                 values = [np.datetime_as_string(v) if v.dtype.kind == "M" else v.astype("U") for v in values]
             out[name] = dims, np.concatenate(values)

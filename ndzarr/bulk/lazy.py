@@ -23,8 +23,9 @@ from ndzarr.bulk.content import annotation_columns as columns_of
 from ndzarr.bulk.context import BatchContext, LazyMembers
 from ndzarr.bulk.direct import copies
 from ndzarr.bulk.member import BulkSampler, Member
+from ndzarr.bulk.numbers import whole
 from ndzarr.bulk.uniform import Uniform, mask_dims, uniform
-from ndzarr.errors import OptionError, TargetError
+from ndzarr.errors import TargetError
 from ndzarr.labels.construct import dataset as construct
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.targets.rows import Rows, Targets
@@ -82,7 +83,7 @@ class Block:
         found = copies(sampler, rows, self.keys, plain)
         if found is not None and found.form == self.form:
             return found.read(), checked_mask(None, self.mask_dims, self.form, len(rows), self.first)
-        members = sampler.members([{**t, **self.keys} for t in rows], plain)
+        members = sampler.members([{**t, **self.keys} for t in rows], plain, self.first)
         self._check(members)
         pixels = read(members, self.form)
         mask = valid_of(members, self.form, pixels.masks)
@@ -120,8 +121,7 @@ def lazy_batch(
     sampler: BulkSampler, targets: Targets | Rows, batch_size: int, lookup: Lookup, sizes: str, keys: Mapping[str, Any]
 ) -> xarray.Dataset:
     """Many windows as a dask-backed Dataset; see `CocoSampler.lazy_batch`."""
-    if batch_size < 1:
-        raise OptionError(f"batch_size={batch_size!r}: expected a number of samples of at least 1")
+    batch_size = whole("batch_size", batch_size)
     check_sizes(sizes)
     rows = Rows(targets)
     known = _understand(sampler, rows, lookup, sizes, keys)

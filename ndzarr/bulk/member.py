@@ -124,11 +124,32 @@ class Member(Protocol):
 class BulkSampler(Protocol):
     """A sampler, as far as bulk work needs to know it."""
 
-    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup) -> list[Any]:
-        """The targets, parsed and resolved; none of their pixels is read."""
+    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup, start: int = 0) -> list[Any]:
+        """The targets, of which the first has this number, parsed and resolved; none of their pixels is read."""
 
     def source_files(self, images: Iterable[Any] | None) -> Iterator[str]:
         """Paths of the files of some images; None for all."""
+
+    def images_of(self, annot_ids: Iterable[Any]) -> list[Any] | None:
+        """The image of each annotation; None if one does not exist."""
+
+
+def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0) -> list[Any]:
+    """
+    What is made of each target.
+
+    Raises
+    ------
+    TargetError
+        One is not understood: among many, its number (the first has `start`) is what finds it.
+    """
+    out = []
+    for given in targets:
+        try:
+            out.append(make(given))
+        except TargetError as error:
+            raise TargetError(f"target {start + len(out)}: {error}") from error
+    return out
 
 
 def batchable(target: Target) -> Target:

@@ -191,14 +191,23 @@ class CocoBulk:
         chosen = self.dset.index.imgs if images is None else images
         return (asset.path for gid in chosen for asset in self.frame(gid).assets)
 
-    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup) -> list[CocoMember]:
+    def images_of(self, annot_ids: Iterable[Any]) -> list[Any] | None:
+        """The image of each annotation; None if one does not exist."""
+        known = self.dset.index.anns
+        try:
+            return [known[aid]["image_id"] for aid in annot_ids]
+        except (KeyError, TypeError):
+            return None
+
+    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup, start: int = 0) -> list[CocoMember]:
         """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
         from ndzarr.bulk.coco_member import CocoMember
-        from ndzarr.bulk.member import batchable
+        from ndzarr.bulk.member import batchable, numbered
 
-        out = []
-        for given in targets:
+        sampler = cast("CocoSampler", self)
+
+        def member(given: Mapping[str, Any]) -> CocoMember:
             parsed = batchable(parse(given))
-            composition = self.composition_of(parsed)
-            out.append(CocoMember(cast("CocoSampler", self), given, parsed, composition, lookup))
-        return out
+            return CocoMember(sampler, given, parsed, self.composition_of(parsed), lookup)
+
+        return numbered(member, targets, start)

@@ -98,13 +98,21 @@ class NamedBulk:
         """Paths of all sources."""
         return (s.path if hasattr(s, "levels") else os.fspath(s) for s in self.sources.values())
 
-    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup | None = None) -> list[NamedMember]:
+    def images_of(self, annot_ids: Iterable[Any]) -> None:
+        """Pyramids have no annotations."""
+        return
+
+    def members(
+        self, targets: Iterable[Mapping[str, Any]], lookup: Lookup | None = None, start: int = 0
+    ) -> list[NamedMember]:
         """Targets, understood but not read: what everything in `ndzarr.bulk` begins with."""
-        from ndzarr.bulk.member import batchable
+        from ndzarr.bulk.member import batchable, numbered
         from ndzarr.bulk.named_member import NamedMember
 
-        out = []
-        for given in targets:
+        sampler = cast("Sampler", self)
+
+        def member(given: Mapping[str, Any]) -> NamedMember:
             parsed = batchable(parse(given))
-            out.append(NamedMember(cast("Sampler", self), given, parsed, self.crop(parsed)))
-        return out
+            return NamedMember(sampler, given, parsed, self.crop(parsed))
+
+        return numbered(member, targets, start)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr.bulk.job import PARTS, STORE, part
-from ndzarr.errors import ExistsError, MissingError
+from ndzarr.errors import ExistsError, MissingError, WriteError
 from ndzarr.locks import trying
 from ndzarr.pyramid.publish import PARTIAL, explained
 
@@ -24,7 +24,8 @@ from ndzarr.pyramid.publish import PARTIAL, explained
 @contextmanager
 def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
     """
-    The directory in which an extraction to `dest` is made, locked; it stays if the block ends with an error.
+    The directory in which an extraction to `dest` is made, locked; it stays if the block ends with an error and some
+    shards are done.
 
     Raises
     ------
@@ -38,15 +39,31 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
     if not dest.parent.is_dir():
         raise MissingError(f"{dest}: the directory {dest.parent} does not exist; make it first")
     folder = dest.with_name(f".{dest.name}.{tokenize(*ingredients)[:12]}{PARTIAL}")
-    with trying(folder.with_name(f"{folder.name}.lock")) as mine, explained(dest):
+    lock = folder.with_name(f"{folder.name}.lock")
+    kept = f"what is finished is kept in {folder.name}: the same call goes on from there"
+    with explained(dest, kept), trying(lock) as mine:
+        if not mine and not lock.exists():
+            raise WriteError(f"{dest}: may not be written; check the permissions of {dest.parent}")
         if not mine:
-            raise ExistsError(f"{dest}: another process is extracting it now (or {dest.parent} may not be written)")
+            raise ExistsError(f"{dest}: another process is extracting it now; wait for it")
         if not (folder / STORE).is_dir():  # it was published, but not removed
             shutil.rmtree(folder, ignore_errors=True)
         for name in (PARTS, STORE):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            if any((folder / PARTS).iterdir()):
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what tasks were writing when they were killed, so that it is not published."""
+    for path in (folder / STORE).rglob("*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def missing(folder: Path, shards: int) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from ndzarr.bulk.batch import Form, agree
 from ndzarr.bulk.member import BulkSampler, Member
+from ndzarr.bulk.store import Taken
 from ndzarr.bulk.uniform import Windows, mask_dims, uniform
 from ndzarr.errors import TargetError
 from ndzarr.geometry.selection import lengths
@@ -37,8 +39,7 @@ class Survey:
     """Axes of `valid` of a sample; None where all pixels are real."""
     locality: Array
     """Positions of the targets, those that lie near each other together; shape (sample,)."""
-    beside: int
-    """Bytes that reading a sample takes besides its own: stored pixels that it is resampled from."""
+    taken: Taken
 
 
 def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup, sizes: str) -> Survey:
@@ -54,17 +55,17 @@ def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
         raise TargetError("targets is empty: there is nothing to extract")
     known = uniform(sampler, rows, keys, lookup)
     if known is not None and (sizes != "refuse" or (known.windows.n == known.windows.n[0]).all()):
-        return Survey(known.form, known.mask_dims, _near(*_places(known.windows)), _beside(known.first))
+        return Survey(known.form, known.mask_dims, _near(*_places(known.windows)), _taken(known.first))
     first: Member | None = None
     forms: list[Form] = []
     lacks: set[str] = set()
-    beside = 0
+    taken = Taken()
     names, corners = [], []
     for start in range(0, len(rows), BLOCK):
-        members = sampler.members([{**row, **keys} for row in rows[start : start + BLOCK]], lookup)
+        members = sampler.members([{**row, **keys} for row in rows[start : start + BLOCK]], lookup, start)
         first = first or members[0]
         forms.append(agree(members, sizes, first, start))
-        beside = max(beside, *map(_beside, members))
+        taken = reduce(Taken.most, map(_taken, members), taken)
         lacks |= {m.lacking for m in members}
         lacks |= {"planes"} if any(m.shape != forms[0].shape for m in members) else set()
         names += [str(m.ids) for m in members]
@@ -73,12 +74,15 @@ def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
     shape = tuple(map(max, zip(*[f.shape for f in forms], strict=True)))
     form = Form(forms[0].dims, shape, forms[0].dtype, forms[0].channels)
     codes = np.unique(names, return_inverse=True)[1]
-    return Survey(form, mask_dims(form, [], lacks), _near(codes, np.array(corners, float)), beside)
+    return Survey(form, mask_dims(form, [], lacks), _near(codes, np.array(corners, float)), taken)
 
 
-def _beside(member: Member) -> int:
+def _taken(member: Member) -> Taken:
     read = [c for c in member.crops if not c.region.exact or c.region.shape != member.shape[-2:]]  # or is warped
-    return sum(prod(lengths(c.request[1])) * c.pyramid.dtype.itemsize for c in read)
+    stored = sum(prod(lengths(c.request[1])) * c.pyramid.dtype.itemsize for c in read)
+    converted = sum(prod(c.shape) * c.pyramid.dtype.itemsize for c in member.crops if c.pyramid.dtype != member.dtype)
+    resampled = [prod(lengths(c.request[1])) + 2 * prod(c.shape) for c in member.crops if not c.region.exact]
+    return Taken(stored + converted, max(4, member.dtype.itemsize) * max(resampled, default=0))
 
 
 def _places(windows: Windows) -> tuple[Array, Array]:

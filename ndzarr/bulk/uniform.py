@@ -1,8 +1,8 @@
 """Which tables of targets are understood without looking at each row?
 
-Those whose rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`).  The first row
-is parsed and resolved, which settles everything else; all windows follow from columns by the same arithmetic.  Other
-tables take Python's time per row.
+Those whose rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`), and in which
+annotation it is around (`aid`), if any.  The first row is parsed and resolved, which settles everything else; all
+windows follow from columns by the same arithmetic.  Other tables take Python's time per row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.bulk.batch import Form
-from ndzarr.bulk.member import BulkSampler, Lacking, Member
+from ndzarr.bulk.member import BulkSampler, Lacking, Member, numbered
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.target import ALIASES, NOTE, NOTES
 from ndzarr.targets.rows import Rows
@@ -23,6 +23,8 @@ from ndzarr.targets.rows import Rows
 Array = np.ndarray[Any, Any]
 
 _WINDOW = ("cx", "cy", "width", "height")
+_EXACT = 2.0**52
+"""Below it, floats are exact to half a pixel; centres are rounded as `sampler.resolve` rounds them."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ def uniform(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: L
     if not len(rows):
         return None
     columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
+    columns |= {name: np.full(len(rows), keys[name]) for name in _WINDOW if type(keys.get(name)) in (int, float)}
+    if "aid" in columns and _says_nothing(sampler, columns):
+        del columns["aid"]
     if not set(_WINDOW) <= columns.keys() or not _alike(columns):
         return None
     name = next((n for n in ("gid", "key") if n in columns), None)
@@ -125,6 +130,14 @@ def uniform(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: L
         (tuple(made.origin[0]), tuple(made.pitch[0]), tuple(made.n[0])) == (first.origin, first.pitch, first.shape[-2:])
     )
     return Uniform(first, made, columns) if made is not None and agrees else None
+
+
+def _says_nothing(sampler: BulkSampler, columns: Mapping[str, Array]) -> bool:
+    """True where `aid` only repeats which image is meant: the window is stated, as tables of positives do."""
+    if not {"gid", *_WINDOW} <= columns.keys():
+        return False
+    images = sampler.images_of(columns["aid"].tolist())
+    return images is not None and images == columns["gid"].tolist()
 
 
 def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:
@@ -142,7 +155,7 @@ def _of_rows(rows: Rows, keys: Mapping[str, Any]) -> dict[str, Array]:
     """The same of dictionaries that all have the same keys; else none."""
     targets = list(rows)
     names = targets[0].keys()
-    if not set(_WINDOW) <= names or any(t.keys() != names for t in targets):
+    if not set(_WINDOW) <= names | keys.keys() or any(t.keys() != names for t in targets):
         return {}
     out = {}
     for label in names:
@@ -162,7 +175,7 @@ def _member(
     sampler: BulkSampler, columns: Mapping[str, Array], i: int, keys: Mapping[str, Any], lookup: Lookup
 ) -> Member:
     row = {name: _plain(values[i]) for name, values in columns.items()}
-    made: list[Member] = sampler.members([{**row, **keys}], lookup)
+    made: list[Member] = sampler.members([{**row, **keys}], lookup, i)
     return made[0]
 
 
@@ -180,10 +193,11 @@ def _constant(values: Array) -> bool:
 
 
 def _numbers(values: Array) -> Array | None:
-    """Finite numbers, else None."""
-    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+    """Numbers that are exact as floats, else None."""
+    if values.dtype.kind not in "iuf":
         return None
-    return values.astype(float)
+    numbers = values.astype(float)
+    return numbers if (np.abs(numbers) < _EXACT).all() else None  # NaN is not
 
 
 def _present(values: Array) -> bool:
@@ -231,7 +245,7 @@ def lacking(first: Member, windows: Windows) -> Lacking:
     """What pixels of windows may not be real, as far as can be known without opening every file."""
     found: Lacking = "nothing"
     for name, members in windows.by_id():
-        whole = first.whole(name)
+        [whole] = numbered(first.whole, [name], int(members[0]))
         if whole is None:
             return "channels"
         (y0, y1), (x0, x1) = ((w[members, 0].min(), w[members, 1].max()) for w in (windows.y, windows.x))

@@ -7,13 +7,17 @@ else is sent, and nothing but the number of samples comes back.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Any, TypeAlias
 
 from ndzarr.batch import processors
+from ndzarr.bulk.numbers import whole
 from ndzarr.errors import NdzarrError, OptionError, did_you_mean
 
 Scheduler: TypeAlias = Any
@@ -24,23 +28,34 @@ RETRIES = 3
 """How often dask tries a task again whose worker was lost."""
 
 
+PATIENCE = 30
+"""Seconds for a scheduler to answer."""
+
+
 class WorkerError(NdzarrError, RuntimeError):
     """A worker process died."""
 
 
 def checked(scheduler: Scheduler, workers: int | None) -> None:
     """Raise `OptionError` for what is no scheduler, or no number of workers."""
-    if workers is not None and workers < 1:
-        raise OptionError(f"workers={workers!r}: expected at least 1")
-    if hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads"):
+    local = isinstance(scheduler, str) and scheduler in LOCAL
+    if workers is not None:
+        whole("workers", workers)
+    if local:
         return
-    if isinstance(scheduler, str) and (scheduler in LOCAL or "://" in scheduler or scheduler.count(":") == 1):
+    if (hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads")) or _is_address(scheduler):
+        if workers is not None:
+            raise OptionError(f"workers={workers}: a dask cluster has the workers that it has; leave it out")
         return
     hint = did_you_mean(scheduler, LOCAL) if isinstance(scheduler, str) else ""
     raise OptionError(
         f"scheduler={scheduler!r}: expected 'threads', 'processes', the address of a dask scheduler or a "
         f"distributed.Client{hint}"
     )
+
+
+def _is_address(scheduler: Scheduler) -> bool:
+    return isinstance(scheduler, str) and ("://" in scheduler or scheduler.count(":") == 1)
 
 
 @contextmanager
@@ -50,14 +65,25 @@ def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, An
         n = workers or processors()
         yield n, _Local(scheduler, n)
     elif isinstance(scheduler, str):
-        try:
-            import distributed
-        except ImportError:
-            raise OptionError(f"scheduler={scheduler!r} needs dask.distributed: pip install distributed") from None
-        with distributed.Client(scheduler, timeout=30, set_as_default=False) as client:
+        with _connected(scheduler) as client:
             yield _threads(client), _Cluster(client)
     else:
         yield _threads(scheduler), _Cluster(scheduler)
+
+
+def _connected(address: str) -> Any:
+    """A client of a scheduler, which closes with its block."""
+    try:
+        import distributed
+    except ImportError:
+        raise OptionError(f"scheduler={address!r} needs dask.distributed: pip install distributed") from None
+    try:
+        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"scheduler={address!r}: no dask scheduler answers there ({error}); give the address that `dask scheduler` "
+            "shows, or 'processes' for this machine"
+        ) from error
 
 
 def _threads(client: Any) -> int:
@@ -79,7 +105,7 @@ class _Local:
         pool: Executor = ThreadPoolExecutor(self._n, thread_name_prefix="ndzarr-extract")
         if self._kind == "processes":
             pool.shutdown()
-            pool = ProcessPoolExecutor(self._n, initializer=gc.freeze)  # what was inherited is no garbage
+            pool = ProcessPoolExecutor(self._n, initializer=_begin)
         try:
             jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
             for job in as_completed(jobs):
@@ -91,6 +117,20 @@ class _Local:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """What a worker process does first."""
+    gc.freeze()  # what was inherited is no garbage
+    Thread(target=_end_with_parent, name="ndzarr-extract-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that began it was killed, which would leave it waiting for tasks forever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Cluster:
@@ -107,5 +147,10 @@ class _Cluster:
         try:
             for job in distributed.as_completed(jobs, loop=self._client.loop):
                 yield job.result()
+        except distributed.KilledWorker as error:
+            raise WorkerError(
+                "workers of the cluster died again and again at the same shard (out of memory?); what is finished is "
+                "kept: run the same call again, perhaps with a smaller shard=, or workers with more memory"
+            ) from error
         finally:
             self._client.cancel(jobs)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ndzarr import batch
-from ndzarr.cli.options import names
+from ndzarr.cli.options import names, tell_notes
 from ndzarr.errors import NdzarrError
 from ndzarr.export.tiles import CODES, PREDICTORS
 from ndzarr.pyramid.layout import KINDS
@@ -112,7 +112,7 @@ def command(
     wanted = _jobs(stores, images, dest)
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
-    write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite)
+    write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite, quiet=quiet)
     progress = not quiet and sys.stderr.isatty()
     failures: list[batch.Failure] = []
     if len(wanted) == 1:
@@ -176,6 +176,7 @@ def _write(
     options: dict[str, Any],
     bigtiff: bool | str,
     overwrite: bool,
+    quiet: bool,
     workers: int | None,
     progress: bool = False,
     check: Callable[[], None] = lambda: None,
@@ -195,8 +196,10 @@ def _write(
         finish(prepare(job.source, **options))
         return
     with explained(dest), TemporaryDirectory(prefix=f".{dest.name}.", suffix=PARTIAL, dir=dest.parent) as work:
-        store = Path(work, "pyramid.zarr")
-        finish(prepare(transcode(job.source, store, kind=kind, workers=workers, progress=progress), **options))
+        made = transcode(job.source, Path(work, "pyramid.zarr"), kind=kind, workers=workers, progress=progress)
+        finish(prepare(made, **options))
+    if not quiet:
+        tell_notes(job.source, made.attrs["ndzarr"]["source"])
 
 
 def _summary(wanted: Sequence[Job], tried: int, failed: int) -> str:

@@ -203,4 +203,5 @@ def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
     state = f" ({source['state']})" if "state" in source else ""
     rows: list[tuple[str, Any]] = [("source", f"{source['path']}{state}")] if "path" in source else []
     skip = {"name", "path", "size", "mtime_ns", "key", "state"}
-    return rows + [(k, v) for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)]
+    rows += [(k, v) for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)]
+    return rows + [("note", note) for note in source.get("notes", ())]

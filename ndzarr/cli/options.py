@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -113,3 +113,10 @@ def plain_warnings() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = before
+
+
+def tell_notes(name: str, metadata: Mapping[str, Any], told: Collection[str] = ()) -> None:
+    """Say on stderr what is odd about a source, such as a mask that is not read, unless it was told."""
+    for note in metadata.get("notes", ()):
+        if note not in told:
+            click.echo(f"Note: {name}: {note}", err=True)

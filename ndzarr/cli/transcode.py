@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ndzarr import batch
-from ndzarr.cli.options import lengths, names, plain_warnings, size
+from ndzarr.cli.options import lengths, names, plain_warnings, size, tell_notes
 from ndzarr.cli.sources import Job, jobs, stacked
 from ndzarr.pyramid.layout import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.pyramid.publish import explained, refuse_existing
@@ -103,7 +103,7 @@ def command(
     if stack is not None:
         reading["stack"] = stack
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
-    write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite)
+    write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite, quiet=quiet)
     progress = not quiet and sys.stderr.isatty()
     failures: list[batch.Failure] = []
     with plain_warnings():
@@ -132,12 +132,14 @@ def _write(
     encoding: Encoding,
     reading: dict[str, Any],
     overwrite: bool,
+    quiet: bool,
     workers: int | None,
     progress: bool = False,
     guard: Callable[[Source], Source] = lambda source: source,
 ) -> None:
     """Transcode one image; the directory of its store is made if it is one of ours, and only once the image is open."""
     from ndzarr.sources.open import open_source
+    from ndzarr.streaming import as_stream
     from ndzarr.transcoding import identity, write_pyramid
 
     dest = Path(os.path.abspath(job.dest))
@@ -150,6 +152,9 @@ def _write(
         write_pyramid(
             guard(source), dest, encoding, overwrite=overwrite, progress=progress, workers=workers, origin=origin
         )
+        if not quiet:
+            stream = as_stream(source)
+            tell_notes(source.name, source.metadata, () if stream is None else stream.trouble)
 
 
 def _summary(wanted: Sequence[Job], tried: int, failed: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -190,8 +191,16 @@ def _jpeg(form: TileFormat, tile: Pixels) -> Any:
 
 
 def _lerc(form: TileFormat, tile: Pixels) -> Any:
-    flat = tile if form.samples > 1 else tile[..., 0]
-    return _codecs().lerc_encode(flat, level=form.max_error, version=4, planar=False)
+    encode = partial(_codecs().lerc_encode, level=form.max_error, version=4)
+    if form.samples == 1:
+        return encode(tile[..., 0], planar=False)
+    if form.dtype.kind == "f":
+        missing = np.isnan(tile)
+        if (missing != missing[..., :1]).any():  # a mask per sample, which libtiff takes where samples lie apart
+            planes, mask = (np.ascontiguousarray(np.moveaxis(a, -1, 0)) for a in (tile, ~missing))
+            planes[~mask] = 0
+            return encode(planes, masks=mask, planar=True)
+    return encode(tile, planar=False)
 
 
 def _general(name: str) -> Callable[[TileFormat, Pixels], Any]:

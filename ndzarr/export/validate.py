@@ -14,7 +14,6 @@ Besides, no tile may lie beyond the end of the file.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,15 +23,12 @@ import numpy as np
 import tifffile
 
 from ndzarr.errors import MissingError, SourceError
+from ndzarr.export.directory import Directory, directories, structure
 from ndzarr.sources.tiff.chain import refuse_broken_chain
 from ndzarr.sources.tiff.quiet import listening, refuse_missing
 
 _SMALL = 512
 """Pixels up to which an image needs neither tiles nor overviews."""
-_REDUCED, _MASK = 1, 4
-_HEAD = re.compile(rb"GDAL_STRUCTURAL_METADATA_SIZE=(\d{6}) bytes\n")
-_WORST = 5
-"""Tiles that are named of those with the same fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +69,6 @@ class CogReport:
         return "\n".join([*lines, *(f"  warning: {finding}" for finding in self.warnings)])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Image:
-    """One directory."""
-
-    name: str
-    at: int
-    """Position of the directory."""
-    shape: tuple[int, int]
-    tile: tuple[int, int] | None
-    """None for strips."""
-    offsets: np.ndarray[Any, Any]
-    sizes: np.ndarray[Any, Any]
-    """Of its tiles, (tile,)."""
-
-    @property
-    def first(self) -> int:
-        """Where its first tile that is there begins; 0 if there is none."""
-        there = self.offsets[self.offsets > 0]
-        return int(there[0]) if len(there) else 0
-
-
 def validate_cog(path: str | os.PathLike[str]) -> CogReport:
     """
     Check whether a file is a cloud optimized GeoTIFF.
@@ -106,6 +81,8 @@ def validate_cog(path: str | os.PathLike[str]) -> CogReport:
         It is no TIFF, or too damaged to tell.
     """
     name = os.path.abspath(path)
+    if os.path.isdir(name):
+        raise SourceError(f"{name}: a directory, not a TIFF; write one with ndzarr.export_cog")
     if not os.path.isfile(name):
         raise MissingError(f"{name}: no such file")
     with listening() as messages:
@@ -116,53 +93,24 @@ def validate_cog(path: str | os.PathLike[str]) -> CogReport:
         with tif:
             refuse_broken_chain(name, tif)
             try:
-                pages: list[Any] = [page.aspage() for page in tif.pages]
-                images, masks = _images(pages)
+                images, masks = directories(tif)
             except Exception as error:
                 raise SourceError(f"{name}: its directories cannot be read ({error}); it is damaged") from error
             refuse_missing(name, messages)
             if not images:
                 raise SourceError(f"{name}: holds no image; it is damaged")
-            promises, expected = _structure(tif)
+            promises, expected = structure(tif)
             with open(name, "rb") as file:
                 errors = list(_errors(name, images, masks, promises, expected, file))
-            return CogReport(name, _summary(pages[0], images, masks), tuple(errors), tuple(_warnings(images, promises)))
-
-
-def _images(pages: Sequence[Any]) -> tuple[list[_Image], dict[tuple[int, int], _Image]]:
-    """(native image and overviews, masks by shape)."""
-    images: list[_Image] = []
-    masks: dict[tuple[int, int], _Image] = {}
-    for page in pages:
-        kind = int(page.subfiletype or 0)
-        shape = int(page.imagelength), int(page.imagewidth)
-        tile = (int(page.tilelength), int(page.tilewidth)) if page.is_tiled else None
-        tables = (np.array(values, np.int64) for values in (page.dataoffsets, page.databytecounts))
-        title = "the image" if not images else f"overview {len(images)}"
-        if kind & _MASK:
-            masks[shape] = _Image(f"the mask of {shape[1]} x {shape[0]}", page.offset, shape, tile, *tables)
-        elif not images or kind & _REDUCED:
-            images.append(_Image(f"{title} ({shape[1]} x {shape[0]})", page.offset, shape, tile, *tables))
-    return images, masks
-
-
-def _structure(tif: Any) -> tuple[str, int]:
-    """(what GDAL's structural metadata promise, where the first directory is to be)."""
-    begin = 16 if tif.is_bigtiff else 8
-    tif.filehandle.seek(begin)
-    head = tif.filehandle.read(43)
-    found = _HEAD.match(head)
-    if found is None:
-        return "", begin
-    size = int(found.group(1))
-    end = begin + len(head) + size
-    return tif.filehandle.read(size).decode("latin1"), end + end % 2
+            return CogReport(
+                name, _summary(tif.pages[0], images, masks), tuple(errors), tuple(_warnings(images, promises))
+            )
 
 
 def _errors(
     path: str,
-    images: Sequence[_Image],
-    masks: dict[tuple[int, int], _Image],
+    images: Sequence[Directory],
+    masks: dict[tuple[int, int], Directory],
     promises: str,
     expected: int,
     file: BinaryIO,
@@ -189,7 +137,7 @@ def _errors(
                 yield from _mask_errors(image, masks[image.shape], promises)
 
 
-def _shape_errors(images: Sequence[_Image]) -> Iterator[Finding]:
+def _shape_errors(images: Sequence[Directory]) -> Iterator[Finding]:
     for image in images:
         if image.tile is None and max(image.shape) > _SMALL:
             yield Finding(f"{image.name} has strips, not tiles", "a window needs whole rows of the image")
@@ -198,7 +146,7 @@ def _shape_errors(images: Sequence[_Image]) -> Iterator[Finding]:
             yield Finding(f"{image.name} is larger than {larger.name}", "overviews have to become ever smaller")
 
 
-def _order_errors(images: Sequence[_Image]) -> Iterator[Finding]:
+def _order_errors(images: Sequence[Directory]) -> Iterator[Finding]:
     for before, image in pairwise(images):
         if image.at < before.at:
             yield Finding(
@@ -218,32 +166,29 @@ def _order_errors(images: Sequence[_Image]) -> Iterator[Finding]:
         )
 
 
-def _tile_errors(image: _Image, promises: str, file: BinaryIO, end: int) -> Iterator[Finding]:
-    there = np.flatnonzero(image.offsets > 0)
+def _tile_errors(image: Directory, promises: str, file: BinaryIO, end: int) -> Iterator[Finding]:
+    there = image.in_order
     offsets, sizes = image.offsets[there], image.sizes[there]
-    beyond = there[offsets + sizes > end]
-    if len(beyond):
-        yield Finding(f"{_tiles(image, beyond)} beyond the end of the file, {end} bytes", "the file is truncated")
+    outside = sizes > end - offsets
+    if outside.any():
+        yield Finding(f"{image.named(there[outside])} beyond the end of the file, {end} bytes", "the file is truncated")
     if "BLOCK_ORDER=ROW_MAJOR" in promises and len(wrong := there[1:][np.diff(offsets) < 0]):
-        yield Finding(f"{_tiles(image, wrong)} before the tile that precedes it in rows", "BLOCK_ORDER promises rows")
+        yield Finding(f"{image.named(wrong)} before the tile that precedes it in rows", "BLOCK_ORDER promises rows")
+    inside = [(int(i), int(image.offsets[i]), int(image.sizes[i])) for i in there[~outside]]
     if "BLOCK_LEADER=SIZE_AS_UINT4" in promises:
-        bad = [int(i) for i in there if _at(file, image.offsets[i] - 4, 4) != int(image.sizes[i]).to_bytes(4, "little")]
+        bad = [i for i, start, size in inside if int.from_bytes(_at(file, start - 4, 4), "little") != size]
         if bad:
-            yield Finding(
-                f"{_tiles(image, bad)} not behind four bytes that hold its size", "BLOCK_LEADER promises them"
-            )
+            yield Finding(f"{image.named(bad)} not behind four bytes that hold its size", "BLOCK_LEADER promises them")
     if "BLOCK_TRAILER=LAST_4_BYTES_REPEATED" in promises:
-        bad = [
-            int(i) for i in there if not _repeated(file, int(image.offsets[i] + image.sizes[i]), int(image.sizes[i]))
-        ]
+        bad = [i for i, start, size in inside if not _repeated(file, start + size, size)]
         if bad:
             yield Finding(
-                f"{_tiles(image, bad)} without its last four bytes repeated behind it", "BLOCK_TRAILER promises them"
+                f"{image.named(bad)} without its last four bytes repeated behind it", "BLOCK_TRAILER promises them"
             )
 
 
 def _at(file: BinaryIO, position: int, size: int) -> bytes:
-    file.seek(max(0, int(position)))
+    file.seek(max(0, position))
     return file.read(size)
 
 
@@ -254,32 +199,25 @@ def _repeated(file: BinaryIO, end: int, size: int) -> bool:
     return last[:4] == last[4:]
 
 
-def _mask_errors(image: _Image, mask: _Image, promises: str) -> Iterator[Finding]:
-    if image.tile != mask.tile or len(image.offsets) != len(mask.offsets):
+def _mask_errors(image: Directory, mask: Directory, promises: str) -> Iterator[Finding]:
+    offsets, sizes = image.offsets[image.last_plane], image.sizes[image.last_plane]
+    if image.tile != mask.tile or len(offsets) != len(mask.offsets):
         yield Finding(
             f"{mask.name} has tiles of {mask.tile}, {image.name} of {image.tile}",
             "MASK_INTERLEAVED_WITH_IMAGERY promises pairs of tiles",
         )
         return
     gap = 4 * ("BLOCK_LEADER=SIZE" in promises) + 4 * ("BLOCK_TRAILER=LAST" in promises)
-    both = (image.offsets > 0) & (mask.offsets > 0)
-    wrong = np.flatnonzero(both & (mask.offsets != image.offsets + image.sizes + gap))
+    both = (offsets > 0) & (mask.offsets > 0)
+    wrong = np.flatnonzero(both & (mask.offsets != offsets + sizes + gap))
     if len(wrong):
         yield Finding(
-            f"{_tiles(mask, wrong)} not right behind that of its image",
+            f"{mask.named(wrong)} not right behind that of its image",
             "MASK_INTERLEAVED_WITH_IMAGERY promises to save a request",
         )
 
 
-def _tiles(image: _Image, numbers: Sequence[int] | np.ndarray[Any, Any]) -> str:
-    """Which tiles of an image are meant, as the beginning of a sentence."""
-    across = -(-image.shape[1] // image.tile[1]) if image.tile else 1
-    names = [f"({i // across}, {i % across})" for i in list(numbers)[:_WORST]]
-    rest = f" and {len(numbers) - _WORST} more" if len(numbers) > _WORST else ""
-    return f"in {image.name}, tile {', '.join(names)}{rest} (row, column) lies"
-
-
-def _warnings(images: Sequence[_Image], promises: str) -> Iterator[Finding]:
+def _warnings(images: Sequence[Directory], promises: str) -> Iterator[Finding]:
     if len(images) == 1 and max(images[0].shape) > _SMALL:
         yield Finding(
             f"the image has more than {_SMALL} pixels and no overviews", "a view of all of it has to read all of it"
@@ -288,7 +226,7 @@ def _warnings(images: Sequence[_Image], promises: str) -> Iterator[Finding]:
         yield Finding("it has no GDAL structural metadata", "readers cannot know that tiles lie in order")
 
 
-def _summary(page: Any, images: Sequence[_Image], masks: dict[tuple[int, int], _Image]) -> str:
+def _summary(page: Any, images: Sequence[Directory], masks: dict[tuple[int, int], Directory]) -> str:
     image = images[0]
     tiles = f"tiles of {image.tile[1]} x {image.tile[0]}" if image.tile else "strips"
     mask = ", masked" if image.shape in masks else ""

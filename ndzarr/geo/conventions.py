@@ -57,9 +57,9 @@ def declare(
             item["spatial:shape"] = list(size)
             item["spatial:transform"] = list(place.at(0, 0, fy, fx))
     words = place.crs.text() if text else None
-    if place.crs.code is not None:
-        attrs["proj:code"] = place.crs.code
+    if place.crs.whole is not None:
+        attrs["proj:code"] = place.crs.whole
     if words is not None:
         attrs["proj:wkt2"] = words
-    if place.crs.code is not None or words is not None:
+    if place.crs.whole is not None or words is not None:
         attrs["zarr_conventions"].append(PROJ)

@@ -20,7 +20,7 @@ class Crs:
     """A coordinate reference system."""
 
     code: str | None = None
-    """Authority and code, such as 'EPSG:32633'."""
+    """Authority and code, such as 'EPSG:32633'; of the horizontal part where keys say more."""
     wkt: str | None = None
     """Well-known text."""
     keys: GeoKeys | None = None
@@ -30,6 +30,11 @@ class Crs:
     def defined(self) -> bool:
         """True if there is anything to know it by."""
         return self.code is not None or self.wkt is not None or self.keys is not None
+
+    @property
+    def whole(self) -> str | None:
+        """The code, if it says all that is known: it has no heights beside it."""
+        return None if self.keys is not None and self.keys.vertical is not None else self.code
 
     @property
     def epsg(self) -> int | None:
@@ -117,11 +122,13 @@ def _understood(crs: Crs) -> Any:
     from ndzarr.geo.wkt import to_pyproj
 
     try:
-        if crs.wkt is not None or crs.code is not None:
-            return pyproj.CRS.from_user_input(crs.wkt or crs.code)
+        if crs.wkt is not None or crs.whole is not None:
+            return pyproj.CRS.from_user_input(crs.wkt or crs.whole)
     except pyproj.exceptions.CRSError:
         pass  # the keys may say it in another way
-    return None if crs.keys is None else to_pyproj(crs.keys)
+    found = None if crs.keys is None else to_pyproj(crs.keys)
+    # Heights that pyproj does not know cost the heights.
+    return pyproj.CRS.from_user_input(crs.code) if found is None and crs.code != crs.whole else found
 
 
 def needs_pyproj(what: str, crs: Crs) -> Any:

@@ -72,6 +72,11 @@ class GeoKeys:
         return self.integer(GEOGRAPHIC) if model in (2, None) else None
 
     @property
+    def vertical(self) -> int | None:
+        """The EPSG code of the heights, if they count: as for GDAL, from GeoTIFF 1.1 on."""
+        return None if self.directory[2:3] == (0,) else self.integer(VERTICAL)
+
+    @property
     def metres(self) -> float | None:
         """Metres per unit along x and y; None for degrees, and where it is not said."""
         if self.values.get(MODEL) == 2:

@@ -6,6 +6,7 @@ GDAL has it, `GeoTransform`: x of the first corner, x per column, x per row, y o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -42,5 +43,8 @@ def of_crs(crs: Crs) -> dict[str, Any] | None:
         return None if known is None else {"crs_wkt": known, "spatial_ref": known}
     if found is None:
         return None
-    cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in found.to_cf().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of what CF has no attribute for; `crs_wkt` says all
+        told = found.to_cf()
+    cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in told.items()}
     return {**cf, "spatial_ref": cf["crs_wkt"]}

@@ -20,7 +20,6 @@ from ndzarr.geo.geokeys import (
     PROJECTED,
     PROJECTED_CITATION,
     UNITS,
-    VERTICAL,
     GeoKeys,
 )
 
@@ -28,6 +27,8 @@ _DATUM, _PRIME, _ANGULAR_UNIT, _ELLIPSOID, _MAJOR, _MINOR, _FLATTENING = 2050, 2
 _PRIME_LONGITUDE, _TO_WGS84 = 2061, 2062
 _OPERATION, _METHOD = 3074, 3075
 _DEGREE = 9102
+_GEOCENTRIC = 3
+"""Value of MODEL for coordinates from the centre of the earth, which no image has."""
 
 _LAT, _LON = ("latitude_of_origin", 3081, 3085, 3089), ("central_meridian", 3080, 3084, 3088)
 _LAT_CENTRE, _LON_CENTRE = ("latitude_of_center", 3089, 3081), ("longitude_of_center", 3088, 3080)
@@ -65,6 +66,10 @@ _METHODS: dict[int, tuple[str, tuple[tuple[Any, ...], ...]]] = {
     26: ("New_Zealand_Map_Grid", (_LAT, _LON)),
     27: ("Transverse_Mercator_South_Orientated", (_LAT, _LON, _SCALE)),
     28: ("Cylindrical_Equal_Area", (_FIRST, _LON)),
+    9815: (
+        "Hotine_Oblique_Mercator_Azimuth_Center",
+        (_LAT_CENTRE, _LON_CENTRE, ("azimuth", 3094), ("rectified_grid_angle", 3096), _SCALE),
+    ),
 }
 """Number of a method to its name, and (parameter, keys that may hold it)."""
 _EASTING, _NORTHING = ("false_easting", 3082, 3086, 3090), ("false_northing", 3083, 3087, 3091)
@@ -83,20 +88,35 @@ def to_pyproj(keys: GeoKeys) -> Any:
 
     try:
         horizontal = _horizontal(pyproj, keys)
-        vertical = keys.integer(VERTICAL)
-        if horizontal is None or vertical is None or keys.directory[2:3] == (0,):  # as GDAL: from GeoTIFF 1.1 on
+        if horizontal is None or keys.vertical is None:
             return horizontal
-        return pyproj.crs.CompoundCRS("compound", [horizontal, pyproj.CRS.from_epsg(vertical)])
+        vertical = pyproj.CRS.from_epsg(keys.vertical)
+        if not vertical.is_vertical:  # degrees and heights together, such as EPSG:4979
+            return vertical
+        name = keys.text(CITATION) or f"{horizontal.name} + {vertical.name}"
+        return pyproj.crs.CompoundCRS(name, [horizontal, vertical])
     except (pyproj.exceptions.CRSError, KeyError, TypeError, ValueError):
         return None
 
 
 def _horizontal(pyproj: Any, keys: GeoKeys) -> Any:
+    found = _unshifted(pyproj, keys)
+    shift = keys.values.get(_TO_WGS84)
+    if found is None or keys.epsg is not None or keys.integer(GEOGRAPHIC) is not None or not isinstance(shift, tuple):
+        return found
+    datum = found.geodetic_crs or found
+    return pyproj.crs.BoundCRS(found, "EPSG:4326", pyproj.crs.coordinate_operation.ToWGS84Transformation(datum, *shift))
+
+
+def _unshifted(pyproj: Any, keys: GeoKeys) -> Any:
+    """The horizontal system without what relates it to WGS 84."""
     esri = re.search(r"ESRI PE String = (.+?)(\||$)", keys.texts, re.DOTALL)
     if keys.epsg is not None:
         return pyproj.CRS.from_epsg(keys.epsg)
     if esri:
         return pyproj.CRS.from_wkt(esri.group(1))
+    if keys.values.get(MODEL) == _GEOCENTRIC:
+        return None
     if keys.values.get(MODEL) == 2 or (GEOGRAPHIC in keys.values and PROJECTED not in keys.values):
         return _geographic(pyproj, keys)
     operation = keys.integer(_OPERATION)
@@ -128,13 +148,7 @@ def _geographic(pyproj: Any, keys: GeoKeys) -> Any:
         raise ValueError("angles in other units than degrees")
     axes = pyproj.crs.coordinate_system.Ellipsoidal2DCS(pyproj.crs.enums.Ellipsoidal2DCSAxis.LATITUDE_LONGITUDE)
     name = names.get("GCS Name", keys.text(GEOGRAPHIC_CITATION) or "unknown")
-    found = pyproj.crs.GeographicCRS(name, datum, axes)
-    shift = keys.values.get(_TO_WGS84)
-    return pyproj.crs.BoundCRS(found, "EPSG:4326", _shift(pyproj, found, shift)) if isinstance(shift, tuple) else found
-
-
-def _shift(pyproj: Any, found: Any, shift: tuple[float, ...]) -> Any:
-    return pyproj.crs.coordinate_operation.ToWGS84Transformation(found, *shift)
+    return pyproj.crs.GeographicCRS(name, datum, axes)
 
 
 def _ellipsoid(pyproj: Any, keys: GeoKeys, name: str) -> Any:
@@ -164,7 +178,7 @@ def _projected(keys: GeoKeys, base: Any) -> str | None:
     defaults = {"scale_factor": 1.0}
     given = [(p[0], keys.number(*p[1:])) for p in (*parameters, _EASTING, _NORTHING)]
     values = "".join(f',PARAMETER["{p}",{defaults.get(p, 0.0) if v is None else v!r}]' for p, v in given)
-    geographic = (base.source_crs or base).to_wkt("WKT1_GDAL")
+    geographic = base.to_wkt("WKT1_GDAL")
     return f'PROJCS["{_name(keys)}",{geographic},PROJECTION["{name}"]{values},UNIT["{unit}",{size!r}]]'
 
 

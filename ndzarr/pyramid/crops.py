@@ -127,7 +127,8 @@ def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], landed: list
         if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.nodata is None and 0 < pixels.nbytes <= SMALL:
             alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
     for (y, x, sampling, _, _), members in alike.items():
-        together = max(1, SMALL // landed[members[0]].nbytes)  # more would not fit into the processor's caches
+        largest = max(landed[members[0]].nbytes, images[members[0]].nbytes)
+        together = max(1, SMALL // largest)  # more would not fit into the processor's caches
         for some in (members[i : i + together] for i in range(0, len(members), together)):
             settings = y, x, sampling.interpolation, None, bool(sampling.antialias)
             if len(some) == 1:

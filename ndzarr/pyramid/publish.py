@@ -156,21 +156,24 @@ def discard(path: Path) -> None:
 
 
 @contextmanager
-def explained(dest: Path) -> Iterator[None]:
-    """Say what to do about the errors of a file system."""
+def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
+    """
+    Say what to do about the errors of a file system.
+
+    Parameters
+    ----------
+    kept
+        What is left of the work if the disk is full.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WriteError(
-                f"{dest}: the disk is full; nothing was kept. Free some space or choose another disk"
-            ) from error
+            raise WriteError(f"{dest}: the disk is full; {kept}. Free some space or choose another disk") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise WriteError(
                 f"{dest}: may not be written ({error.strerror}); check the permissions of {dest.parent}"
             ) from error
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise ExistsError(f"{dest}: another process made it meanwhile; use that one, or overwrite it") from error
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise ExistsError(f"{dest}: another process made it meanwhile; use that one, or overwrite it") from error
         if error.errno == errno.EFBIG:

@@ -6,20 +6,18 @@ rows. Boxes are x, y, width, height in image space; what is asked in another spa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from ndzarr.errors import TargetError
 from ndzarr.geometry.affine import scale_offset, warp_boxes
+from ndzarr.sampler.columns import boxes_of, ids_of
+from ndzarr.sampler.forms import flag, real, several
 from ndzarr.sampler.placed import Kept, Placed, place
 from ndzarr.sampler.scene import Scene
-
-NO_ID = -1
-"""Stands for a category or track that an annotation does not have."""
 
 NO_ROWS = slice(0, 0)
 """Those of an image without annotations."""
@@ -97,7 +95,7 @@ class AnnotationTable:
 def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
     """The table of kwcoco's annotation dictionaries."""
     gids = np.array([a["image_id"] for a in annotations])
-    boxes = _boxes(annotations)
+    boxes = boxes_of(annotations)
     order = np.argsort(gids, kind="stable") if len(gids) else np.empty(0, np.intp)
     sorted_gids = gids[order]
     starts = np.flatnonzero(np.r_[True, sorted_gids[1:] != sorted_gids[:-1]]) if len(gids) else np.empty(0, np.intp)
@@ -105,44 +103,12 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
     return AnnotationTable(
         gids=sorted_gids,
         annot_id=np.array([a["id"] for a in annotations])[order] if len(gids) else np.empty(0, np.int64),
-        category_id=_ids([a.get("category_id") for a in annotations])[order],
-        track_id=_ids([a.get("track_id") for a in annotations])[order],
+        category_id=ids_of([a.get("category_id") for a in annotations])[order],
+        track_id=ids_of([a.get("track_id") for a in annotations])[order],
         columns=np.ascontiguousarray(boxes[order].T),
         rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
         position=order,
     )
-
-
-def _boxes(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
-    missing = (float("nan"),) * 4
-    boxes = [a.get("bbox") or missing for a in annotations]
-    try:
-        flat = np.fromiter(chain.from_iterable(boxes), float, 4 * len(boxes))
-        if any(len(box) != 4 for box in boxes):
-            raise ValueError
-    except (TypeError, ValueError):
-        wrong = next(a for a in annotations if not _is_box(a.get("bbox") or missing))
-        raise TargetError(
-            f"annotation {wrong.get('id')!r}: bbox={wrong['bbox']!r} is not x, y, width, height"
-        ) from None
-    return flat.reshape(-1, 4)
-
-
-def _is_box(box: Any) -> bool:
-    try:
-        return len(box) == 4 and all(float(v) is not None for v in box)
-    except (TypeError, ValueError):
-        return False
-
-
-def _ids(values: list[Any]) -> np.ndarray[Any, Any]:
-    """Integers with `NO_ID` for none; strings with '' for none as soon as one of them is a string."""
-    kinds = set(map(type, values))
-    if str in kinds:
-        return np.array(["" if v is None else str(v) for v in values])
-    if kinds <= {int}:
-        return np.array(values, np.int64)
-    return np.array([NO_ID if v is None else v for v in values], np.int64)
 
 
 GEOMETRY = ("boxes", "segmentation", "keypoints")
@@ -163,6 +129,16 @@ class Lookup:
     """Clip boxes to the window."""
 
     def __post_init__(self) -> None:
+        if self.with_annots is True and self.annot_ids is None and self.visible_thresh == 0.0 and self.clip is False:
+            return  # nearly always
+        if self.annot_ids is not None and several(self.annot_ids) is None:
+            raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids")
+        least = real(self.visible_thresh)
+        if least is None or not 0 <= least <= 1:
+            raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction, 0 to 1")
+        if not isinstance(self.with_annots, str | bool) and several(self.with_annots) is None:
+            flag("with_annots", self.with_annots)
+        flag("clip", self.clip)
         unknown = set(self.geometry) - set(GEOMETRY)
         if unknown:
             raise TargetError(
@@ -172,14 +148,17 @@ class Lookup:
     @property
     def wanted(self) -> bool:
         """False where no annotations are looked up."""
-        return self.with_annots is not False
+        return self.with_annots is True or several(self.with_annots) is not None or bool(self.with_annots)
 
     @property
     def geometry(self) -> tuple[str, ...]:
         """Which of `GEOMETRY` are wanted."""
-        if isinstance(self.with_annots, bool):
+        if self.with_annots is True:
             return GEOMETRY
-        return tuple(self.with_annots.split("+") if isinstance(self.with_annots, str) else self.with_annots)
+        if isinstance(self.with_annots, str):
+            return tuple(self.with_annots.split("+"))
+        named = several(self.with_annots)
+        return GEOMETRY if named is None else named
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,7 +225,7 @@ def _asked(
     table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, ids: Sequence[Any]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Rows, frames and boxes, in the sampled space, of exactly these annotations."""
-    strangers = [aid for aid in ids if aid not in records]
+    strangers = [aid for aid in ids if not isinstance(aid, Hashable) or aid not in records]
     if strangers:
         raise TargetError(f"annot_ids: the dataset has no annotation {strangers[0]!r}")
     hits = [

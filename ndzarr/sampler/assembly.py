@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import as_pixel
 from ndzarr.pyramid.region import Crop, crop_at
 from ndzarr.sampler.arrangement import Run, arrange, names_in
+from ndzarr.sampler.axes import check_axes
 from ndzarr.sampler.finish import compact, finish
 from ndzarr.sampler.planes import planes_of
 from ndzarr.sampler.positions import position_of
 from ndzarr.sampler.scene import Asset, Frame, Scene
 from ndzarr.sampler.warp import Warp, inside, warp_crop
-from ndzarr.sources.source import AXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +112,8 @@ def compose(
     for name in found.absent:
         if name not in elsewhere:
             raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
+    if not found.wanted:
+        raise TargetError(f"{_names(frames)}: neither a file nor assets, so that no channel is known; give channels")
     files = [(frames[run.frame], run.asset) for run in found.runs] or [(f, f.assets[0]) for f in frames if f.assets]
     planes = planes_of(scene.z, files, open_asset)
     if planes is not None:
@@ -181,13 +182,13 @@ def read(
             mask = warp_crop(p.warp, p.crop, pixels, mask, part)
         masks.append(mask)
     rest = iter(masks)
-    done = [
+    done = (  # one at a time, since those of another dtype are copies
         finish(c.scene, image, _valid(c, [next(rest) for _ in c.pieces]), c.result_dtype)
         for c, image in zip(compositions, images, strict=True)
-    ]
-    return (
-        done if out is None else [(_put(image, place), valid) for (image, valid), place in zip(done, out, strict=True)]
     )
+    if out is None:
+        return list(done)
+    return [(_put(image, place), valid) for (image, valid), place in zip(done, out, strict=True)]
 
 
 def _put(image: np.ndarray[Any, Any], place: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -257,21 +258,7 @@ def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
             f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
             f"of {asset.path}, which has {len(names_in(pyramid))}"
         )
-    if pyramid.dims not in _ORDERED and _several(pyramid) not in _ORDERED:
-        raise TargetError(
-            f"{frame.name}: {asset.path} has axes {' '.join(pyramid.dims)}, a sample {' '.join(AXES)}; write it in "
-            "that order, or sample it by named axes with ndzarr.Sampler"
-        )
-
-
-_ORDERED = {(*lead, "y", "x") for n in range(4) for lead in combinations(AXES[:3], n)}
-"""Axes of files that are parts of samples as they are."""
-
-
-def _several(pyramid: Pyramid) -> tuple[str, ...]:
-    """Axes of a pyramid, without those of one position before y and x."""
-    sizes = pyramid.sizes
-    return (*[d for d in pyramid.dims[:-2] if sizes[d] != 1], *pyramid.dims[-2:])
+    check_axes(frame, asset, pyramid)
 
 
 def _crop(scene: Scene, run: Run, pyramid: Pyramid) -> tuple[Crop, Warp | None]:

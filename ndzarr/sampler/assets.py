@@ -7,6 +7,7 @@ its video; and where a file that is named for an image holds a video, `frame_ind
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -17,7 +18,29 @@ import numpy as np
 
 from ndzarr.errors import TargetError
 from ndzarr.geometry.affine import IDENTITY
+from ndzarr.sampler.forms import whole
 from ndzarr.sampler.scene import Asset, Clock, Frame
+
+
+def channels_of(obj: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """
+    Names of the channels of a file as the dataset states them, as a code or a list of names; None if it does not.
+
+    Raises
+    ------
+    TargetError
+        It states what is neither.
+    """
+    stated = obj.get("channels")
+    if not stated:
+        return None
+    try:
+        names = channel_names(stated if isinstance(stated, str) else "|".join(stated))
+    except (TypeError, ValueError):
+        names = ("",)
+    if "" in names:
+        raise TargetError(f"image {image['id']!r}: channels={stated!r} is no channel code; write 'r|g|b'")
+    return names
 
 
 @cache
@@ -25,7 +48,12 @@ def channel_names(spec: str) -> tuple[str, ...]:
     """Names of the channels of one file."""
     import delayed_image
 
-    return tuple(delayed_image.FusedChannelSpec.coerce(spec).normalize().as_list())
+    return tuple(delayed_image.FusedChannelSpec.coerce(without_blanks(spec)).normalize().as_list())
+
+
+def without_blanks(spec: str) -> str:
+    """A channel code without blanks around its names."""
+    return re.sub(r"\s*([|,:()])\s*", r"\1", spec.strip())
 
 
 def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, clocks: dict[str, Clock]) -> Frame:
@@ -73,7 +101,10 @@ def asset_dicts(image: Mapping[str, Any], video: Mapping[str, Any]) -> list[Mapp
     own = [image] if image.get("file_name") else []
     for key in ("assets", "auxiliary"):
         listed = image.get(key) or []
-        own += list(listed.values()) if isinstance(listed, Mapping) else list(listed)
+        listed = list(listed.values()) if isinstance(listed, Mapping) else listed
+        if not isinstance(listed, Sequence) or not all(isinstance(obj, Mapping) for obj in listed):
+            raise TargetError(f"image {image['id']!r}: {key}={listed!r} is no list of dictionaries")
+        own += listed
     return own or ([video] if video and _path(video) else [])
 
 
@@ -88,10 +119,9 @@ def _asset(
     position = _position(obj, image, video)
     if obj is video:
         path = os.path.abspath(os.path.join(folder, _path(video)))
-        channels = image.get("channels") or video.get("channels")
         return Asset(
             path=path,
-            channels=None if not channels else channel_names(str(channels)),
+            channels=channels_of(image, image) or channels_of(video, image),
             to_image=IDENTITY,
             size=size_of(image),
             nodata=_nodata(image, image),
@@ -103,11 +133,14 @@ def _asset(
         raise TargetError(
             f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
         )
-    channels = obj.get("channels")
+    if not isinstance(obj["file_name"], str | os.PathLike):
+        raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is no path")
+    if "://" in str(obj["file_name"]):
+        raise TargetError(f"image {image['id']!r}: {obj['file_name']} is remote; download it, and name the local file")
     path = os.path.abspath(os.path.join(folder, obj["file_name"]))
     return Asset(
         path=path,
-        channels=None if not channels else channel_names(str(channels)),
+        channels=channels_of(obj, image),
         to_image=IDENTITY if obj is image else _affine(image, obj.get("warp_aux_to_img")),
         size=size_of(obj),
         nodata=_nodata(obj, image),
@@ -146,9 +179,26 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
 
 
 def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(width, height) as an image, asset or video states it."""
+    """
+    (width, height) as an image, asset or video states it.
+
+    Raises
+    ------
+    TargetError
+        It states what is no size.
+    """
     width, height = obj.get("width"), obj.get("height")
-    return None if width is None or height is None else (int(width), int(height))
+    if width is None or height is None:
+        return None
+    if type(width) is type(height) is int and width > 0 and height > 0:  # nearly always
+        return width, height
+    numbers = [whole(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
+    if any(n is None or n < 1 for n in numbers):
+        what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
+        raise TargetError(
+            f"{what}: the dataset states width={width!r} and height={height!r}, which is no size in pixels"
+        )
+    return numbers[0], numbers[1]  # type: ignore[return-value]
 
 
 def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
@@ -159,8 +209,12 @@ def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
 
     try:
         given = np.asarray(warp, float) if isinstance(warp, Sequence) else warp
+        if isinstance(given, np.ndarray) and given.shape not in ((2, 3), (3, 3)):
+            raise ValueError(f"its shape is {given.shape}, not (2, 3) or (3, 3)")
         matrix = np.asarray(kwimage.Affine.coerce(given).matrix, float)
         matrix = matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
+        if (matrix[2] != (0, 0, 1)).any():
+            raise ValueError("its last row is not 0, 0, 1")
     except (TypeError, ValueError, KeyError) as error:
         raise TargetError(f"image {image['id']!r}: {warp!r} is no affine transform ({error})") from error
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:

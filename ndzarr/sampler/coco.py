@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndzarr.bulk.of_coco import CocoBulk
+from ndzarr.errors import TargetError
 from ndzarr.geo.georeference import Georeference
 from ndzarr.inplace.open import file_kind
 from ndzarr.library import Library, default_root
@@ -24,6 +25,7 @@ from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.crops import plan_crops
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.pyramid import Pyramid
+from ndzarr.pyramid.region import Crop
 from ndzarr.request import Request, as_request
 from ndzarr.sampler.annotations import AnnotationTable, Lookup, find, tabulate
 from ndzarr.sampler.assembly import Composition, compose, read
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 class CocoSampler(CocoBulk, NdsamplerNames):
     """
     Windows of the images and videos of a kwcoco dataset, with their annotations.
+
+    The dataset is looked at once: after changing it, make another sampler.
 
     Parameters
     ----------
@@ -178,7 +182,16 @@ class CocoSampler(CocoBulk, NdsamplerNames):
 
     def plan(self, targets: ManyTargets) -> ReadPlan:
         """What loading targets would read: `plan(targets).explain()`."""
-        return plan_crops([crop for target in Rows(targets) for crop in self.composition(target).crops])
+        return plan_crops([crop for target in Rows(targets) for crop in self._crops(parse(target))])
+
+    def _crops(self, target: Target) -> list[Crop]:
+        """All that loading a target reads."""
+        if target.native is None:
+            return self.composition_of(target).crops
+        from ndzarr.sampler.native import parts
+
+        scene = resolve(target, self._dataset, self._pixel_size, self._place)
+        return [crop for part in parts(self, target, scene) for crop in part.composition.crops]
 
     def composition(self, target: Mapping[str, Any]) -> Composition:
         """Everything that is read for a target."""
@@ -196,6 +209,8 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         """What the accessor of a sample knows: where it came from, and its annotations."""
         found = None
         if lookup.wanted:
+            if len(self.annotations) != len(self.dset.index.anns):
+                raise TargetError("the dataset was changed after annotations were looked up; make another CocoSampler")
             found = find(self.annotations, self.dset.index.anns, scene, lookup)
         target = resolved(given, parsed, scene, self._dataset)
         content = self.dset.dataset

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
-from ndzarr.sampler.assets import asset_dicts, channel_names, frame_of, sensor_of, size_of
+from ndzarr.sampler.assets import asset_dicts, channels_of, frame_of, sensor_of, size_of, without_blanks
+from ndzarr.sampler.complaints import complaint, refuse_repeated_ids
 from ndzarr.sampler.scene import Channel, Clock, Frame
 
 
@@ -37,6 +38,8 @@ def coerce(dset: Any) -> Any:
     """
     if isinstance(dset, (str, os.PathLike)):
         path, name = Path(dset), os.fspath(dset).removeprefix("special:")
+        if path.is_dir() and not (path / "data.kwcoco.json").exists():
+            raise MissingError(f"{path.absolute()} is a directory without data.kwcoco.json; name the dataset's file")
         if not path.exists():
             if _DEMO.match(name):
                 return _demo(name)
@@ -44,7 +47,7 @@ def coerce(dset: Any) -> Any:
         return _read(os.fspath(path), os.fspath(path))
     if isinstance(dset, Mapping):
         return _read(dict(dset), "the dictionary")
-    if not hasattr(dset, "index"):
+    if not hasattr(dset, "coco_image"):
         raise TargetError(f"{type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary")
     return dset
 
@@ -68,7 +71,7 @@ def _read(data: Any, name: str) -> Any:
     try:
         return kwcoco.CocoDataset(data)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(f"{name} is no kwcoco dataset ({reason}); see `kwcoco validate`") from error
 
 
@@ -76,6 +79,7 @@ class Dataset:
     """A kwcoco dataset, as far as sampling needs to know it; frames are looked at once."""
 
     def __init__(self, coco: Any) -> None:
+        refuse_repeated_ids(coco)
         self.coco = coco
         """The `kwcoco.CocoDataset`."""
         self._frames: dict[Any, Frame] = {}
@@ -91,7 +95,10 @@ class Dataset:
         TargetError
             There is no such image.
         """
-        found = self._frames.get(gid)
+        try:
+            found = self._frames.get(gid)
+        except TypeError:
+            raise TargetError(f"gid={gid!r}: expected one id") from None
         if found is None:
             image = self.coco.index.imgs.get(gid)
             if image is None:
@@ -109,8 +116,7 @@ class Dataset:
                 sensors.add(sensor_of(image))
                 video = self.coco.index.videos.get(image.get("video_id"), {})
                 for obj in asset_dicts(image, video):
-                    if obj.get("channels"):
-                        names |= dict.fromkeys(channel_names(str(obj["channels"])))
+                    names |= dict.fromkeys(channels_of(obj, image) or ())
             self._known = names, sensors
         return self._known
 
@@ -168,9 +174,15 @@ class Dataset:
             x, y = (float(v) for v in found["mag"])
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise TargetError(
-                f"gid={gid!r}: the dataset states no resolution (`resolution` or `target_gsd`); use scale"
+                f"gid={gid!r}: the dataset states no resolution that is understood (`resolution` or `target_gsd`, such "
+                "as '10 meters'); use scale"
             ) from error
-        return x, y
+        unit = METRES.get(str(found["unit"] or "m").lower())
+        if unit is None or not (x > 0 and y > 0):
+            raise TargetError(
+                f"gid={gid!r}: the dataset states a resolution of {x:g} x {y:g} {found['unit']}; use scale"
+            )
+        return x * unit, y * unit
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
         """
@@ -192,6 +204,19 @@ class Dataset:
         return wanted
 
 
+_CODE = re.compile(r"[\w*()]([\w *.:()-]|[|,](?![|,]|$))*")
+"""What may be a channel code at all; the parser prints what it does not understand before it raises."""
+
+METRES = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres", "gsd", "mgsd"), 1.0),
+    **dict.fromkeys(("km", "kilometer", "kilometers"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 0.01),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), 0.001),
+    **dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometers"), 1e-6),
+    **dict.fromkeys(("ft", "foot", "feet"), 0.3048),
+}
+"""Units of resolutions."""
+
 FUSED = ("rgb", "rgba", "dxdy", "fxfy")
 """Names that stand for several channels."""
 
@@ -203,6 +228,9 @@ def _sensor_channels(spec: str) -> tuple[Channel, ...]:
     import delayed_image
 
     try:
+        spec = without_blanks(spec)
+        if not _CODE.fullmatch(spec):
+            raise ValueError("names are letters, digits, _, - and *, separated by |")
         streams = delayed_image.SensorChanSpec.coerce(spec).normalize().streams()
         pairs = [(stream.sensor.spec or "*", name) for stream in streams for name in stream.chans.normalize().as_list()]
     except Exception as error:  # its parser raises whatever its grammar library does

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.sampler.annotations import NO_ID
+from ndzarr.sampler.columns import NO_ID
 from ndzarr.sampler.sample import Context
+from ndzarr.sampler.shapes import keypoints, segmentation
 
 
 def detections(context: Context) -> list[Any]:
@@ -45,45 +46,25 @@ def _frame_detections(context: Context, t: int) -> Any:
         datakeys=["aids", "cids"], metakeys=["gid", "rel_frame_index"],
     )  # fmt: skip
     if found is not None and "segmentation" in context.geometry:  # its constructor would wrap each polygon once more
-        dets.data["segmentations"] = _segmentations(context, records, found.to_sample[t])
+        dets.data["segmentations"] = _segmentations(context, t, records, found.to_sample[t])
     return dets
 
 
-def _segmentations(context: Context, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
+def _segmentations(context: Context, t: int, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
     import kwimage
 
-    parts = []
-    for record in records:
-        outline = record.get("segmentation")
-        polygon = None if not outline else kwimage.MultiPolygon.coerce(outline, dims=context.scene.space)
-        parts.append(None if polygon is None else polygon.to_multi_polygon().warp(to_sample))
-    return kwimage.SegmentationList(parts)
+    size = context.scene.frames[t].size
+    return kwimage.SegmentationList([segmentation(record, size, to_sample) for record in records])
 
 
 def _keypoints(context: Context, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
     import kwimage
 
     names = category_tree(context.keypoint_classes)
-    parts = [_points(context, record, names) for record in records]
-    points = kwimage.PointsList([None if p is None else p.warp(to_sample) for p in parts])
+    labels = {category["id"]: category.get("keypoints") for category in context.classes}
+    points = kwimage.PointsList([keypoints(record, names, labels.get, to_sample) for record in records])
     points.meta["classes"] = names
     return points
-
-
-def _points(context: Context, record: dict[str, Any], names: Any) -> Any:
-    """Keypoints in either of COCO's forms: dictionaries, or flat x, y, visibility triples named by the category."""
-    import kwimage
-
-    given = record.get("keypoints")
-    if not given:
-        return None
-    if isinstance(given[0], dict):
-        return kwimage.Points.from_coco(given, classes=names)
-    category: dict[str, Any] = next((c for c in context.classes if c["id"] == record.get("category_id")), {})
-    labels = category.get("keypoints")
-    if names is None or labels is None:
-        return kwimage.Points.from_coco(given)
-    return kwimage.Points.from_coco(given, np.array([names.index(name) for name in labels]), names)
 
 
 def category_tree(categories: Any) -> Any:

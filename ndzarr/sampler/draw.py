@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from ndzarr.labels.show import displayable
 from ndzarr.sampler.sample import Context
+from ndzarr.sampler.shapes import understood
 
 SEEN = 384
 """Samples whose longest side is smaller are enlarged to about this many pixels."""
@@ -62,7 +63,9 @@ def _annotate(panel: Image.Image, context: Context, t: int, factor: float) -> No
     for i in np.flatnonzero(found.columns["frame"] == t):
         category = found.columns["category_id"][i].item()
         color = _color(category)
-        for outline in _outlines(found.records[i]):
+        with understood(found.records[i], "segmentation"):
+            outlines = _outlines(found.records[i])
+        for outline in outlines:
             points = np.c_[outline, np.ones(len(outline))] @ found.to_sample[t].T
             pen.line([*map(tuple, points[:, :2] * factor)], fill=color, width=2)
         x, y, w, h = found.columns["bbox"][i] * factor

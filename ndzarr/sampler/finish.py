@@ -83,6 +83,10 @@ def _as_type(image: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
     """The image in the type asked for: rounded, and limited to what that can hold."""
     if image.dtype == dtype:
         return image
+    if image.dtype.kind == "c" and dtype.kind != "c":
+        raise TargetError(
+            f"dtype={dtype} has no imaginary part, and the image is {image.dtype}; take .real or abs of it"
+        )
     if dtype.kind not in "iu" or np.can_cast(image.dtype, dtype):
         return image.astype(dtype)
     if image.dtype.kind == "f" and np.isnan(image.min(initial=0)):

@@ -6,12 +6,13 @@ channels last, `target`, `params`, `annots` with sample-relative kwimage objects
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import xarray
 
-from ndzarr.sampler.annotations import NO_ID
+from ndzarr.sampler.columns import NO_ID
 from ndzarr.sampler.detections import category_tree, detections
 from ndzarr.sampler.sample import Context
 
@@ -47,35 +48,49 @@ def _target(context: Context) -> dict[str, Any]:
     if "cx" in target:
         target["window_dims"] = tuple(s.stop - s.start for s in space)
     if scene.video:
-        time = slice(0, len(scene.frames))
+        time = _time_slice(context)
         target |= {"time_slice": time, "slices": (time, *space)}
     return target
 
 
+def _time_slice(context: Context) -> slice:
+    """The slice that was asked for; where none was, that of the frames of the sample."""
+    slices: tuple[Any, ...] = tuple(context.target.get("slices") or ())
+    asked = context.target.get("time_slice", slices[0] if len(slices) == 3 else None)
+    return asked if isinstance(asked, slice) else slice(0, len(context.scene.frames))
+
+
 def _params(context: Context, channels: list[str]) -> dict[str, Any]:
-    import delayed_image
     import kwimage
 
     scene = context.scene
-    st_dims = [tuple(scene.y), tuple(scene.x)]
+    corners = [scene.x[0], scene.y[0], scene.x[1], scene.y[1]]
+    pad = context.target.get("pad")
     params = {
         "offset": np.array([-scene.x[0], -scene.y[0]]),
         "tf_rel_to_abs": scene.transform,
-        "sample_tlbr": kwimage.Boxes([scene.x[0], scene.y[0], scene.x[1], scene.y[1]], "ltrb"),
-        "st_dims": st_dims,
+        "sample_tlbr": kwimage.Boxes([corners] if scene.video else corners, "ltrb"),
+        "st_dims": [tuple(scene.y), tuple(scene.x)],
         "data_dims": context.target["data_dims"],
-        "pad": (0, 0),
+        "pad": pad,
     }
     if not scene.video:
-        return params
+        return {**params, "pad": (0, 0) if pad is None else (pad, pad) if isinstance(pad, Integral) else pad}
     to_sample = kwimage.Affine(np.linalg.inv(scene.transform))
     return {
         **params,
-        "st_dims": [(0, len(scene.frames)), *st_dims],
-        "pad": (0, 0, 0),
-        "request_chanspec": delayed_image.FusedChannelSpec.coerce(channels),
+        "request_chanspec": _chanspec(context, channels),
         "frame_sample_from_grid_warps": [to_sample] * len(scene.frames),
     }
+
+
+def _chanspec(context: Context, channels: list[str]) -> Any:
+    """A `ChannelSpec` of what was asked for; of all channels, a `FusedChannelSpec`."""
+    import delayed_image
+
+    if context.scene.channels is None:
+        return delayed_image.FusedChannelSpec.coerce(channels)
+    return delayed_image.ChannelSpec.coerce("|".join(channels))
 
 
 def _annots(context: Context) -> dict[str, Any]:

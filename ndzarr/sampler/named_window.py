@@ -5,6 +5,7 @@ What needs one, and what only a `CocoSampler` does, is refused rather than left 
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from ndzarr.errors import TargetError
@@ -21,7 +22,7 @@ def window_of(target: Target, pyramid: Pyramid) -> tuple[dict[str, Any], tuple[f
     Raises
     ------
     TargetError
-        Time is given twice.
+        Time is given twice, or padded where there is none.
     NdzarrError
         The target is in coordinates of the earth, and the pyramid is not.
     """
@@ -30,6 +31,8 @@ def window_of(target: Target, pyramid: Pyramid) -> tuple[dict[str, Any], tuple[f
         if "t" in window:
             raise TargetError(f"a target has both t={window['t']!r} and a time slice, {target.time!r}; give only one")
         window["t"] = target.time
+    if any(target.pad[0]):
+        window["t"] = _padded_in_time(window.get("t"), target.pad[0], pyramid)
     size = sized(target.window_dims, target.size)
     asked: Any = target.y, target.x
     if target.bounds is not None:
@@ -41,6 +44,23 @@ def window_of(target: Target, pyramid: Pyramid) -> tuple[dict[str, Any], tuple[f
         names = target.channels
         window["c"] = names.split("|") if isinstance(names, str) else names
     return window, _scale(target, pyramid, window["y"], window["x"])
+
+
+def _padded_in_time(want: Any, pad: tuple[int, int], pyramid: Pyramid) -> slice:
+    """The frames wanted, with more of the same step around them."""
+    if "t" not in pyramid.dims:
+        raise TargetError(f"pad={pad} along t: {pyramid.path} has axes {' '.join(pyramid.dims)}; give pad=(y, x)")
+    want = slice(None) if want is None else want
+    if not isinstance(want, slice):
+        raise TargetError(f"pad={pad} along t: frames that are listed, t={want!r}, have no neighbours; give a slice")
+    try:
+        frames = range(index(want.start or 0), index(pyramid.sizes["t"] if want.stop is None else want.stop))
+        frames = frames[:: 1 if want.step is None else index(want.step)]
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"t={want!r}: expected integers, and a step of at least 1") from error
+    if frames.step < 1 or not frames:
+        raise TargetError(f"t={want!r}: expected start < stop, and a step of at least 1")
+    return slice(frames[0] - frames.step * pad[0], frames[-1] + frames.step * pad[1] + 1, frames.step)
 
 
 def _scale(target: Target, pyramid: Pyramid, y: slice, x: slice) -> tuple[float, float]:

@@ -1,13 +1,15 @@
 """How is every asset returned at its own resolution?
 
 A sample is then ragged: a DataTree with one child per frame and asset, named `frame/channels`, each a Dataset of the
-same window.  `realign_native='largest'` gives them all the size of the finest.
+same window; where several assets have the same channels, those after the first are numbered, `0/r|g 2`.
+`realign_native='largest'` gives them all the size of the finest.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import xarray
 from ndzarr.errors import TargetError
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.sampler.arrangement import asked_of, names_in
-from ndzarr.sampler.assembly import compose, read
+from ndzarr.sampler.assembly import Composition, compose, read
 from ndzarr.sampler.lazy import read_lazily
 from ndzarr.sampler.on_earth import located
 from ndzarr.sampler.sample import label
@@ -25,6 +27,16 @@ from ndzarr.sampler.target import Target
 
 if TYPE_CHECKING:
     from ndzarr.sampler.coco import CocoSampler
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One asset of one frame."""
+
+    path: str
+    """Of its child in the tree: `frame/channels`."""
+    composition: Composition
+    """Everything that is read of it."""
 
 
 def load_native(
@@ -38,29 +50,40 @@ def load_native(
     TargetError
         No asset has a channel that was asked for.
     """
-    parts = [
+    found = parts(sampler, target, scene)
+    compositions = [part.composition for part in found]
+    pixels = [read_lazily(c) for c in compositions] if target.lazy else read(compositions)
+    children: dict[str, Any] = {}
+    for part, (image, valid) in zip(found, pixels, strict=True):
+        made = part.composition
+        context = sampler.context(given, target, made.scene, lookup)
+        children[part.path] = label(context, made.channels, image, valid, located(made))
+    return xarray.DataTree.from_dict(children)
+
+
+def parts(sampler: CocoSampler, target: Target, scene: Scene) -> list[Part]:
+    """What is read of each frame and asset; raises what `load_native` does."""
+    own = [
         (t, frame, asset, names)
         for t, frame in enumerate(scene.frames)
         for asset in frame.assets
         if (names := _names(sampler, asset, asked_of(scene.channels, frame)))
     ]
-    if not parts:
+    if not own:
         sampler.compose(scene)  # says what is unknown, if something is
         raise TargetError("none of the frames has any of the channels asked for, so there is nothing to return")
-    sizes = [_native_size(scene, frame, asset, target.scale) for _, frame, asset, _ in parts]
-    if target.native == "largest" and sizes:
+    sizes = [_native_size(scene, frame, asset, target.scale) for _, frame, asset, _ in own]
+    if target.native == "largest":
         sizes = [(max(h for h, _ in sizes), max(w for _, w in sizes))] * len(sizes)
-    compositions = [
-        compose(_alone(scene, frame, asset, n, names), sampler.pyramid)
-        for (_, frame, asset, names), n in zip(parts, sizes, strict=True)
-    ]
-    children: dict[str, Any] = {}
-    pixels = [read_lazily(c) for c in compositions] if target.lazy else read(compositions)
-    for (t, _, _, names), made, (image, valid) in zip(parts, compositions, pixels, strict=True):
-        context = sampler.context(given, target, made.scene, lookup)
-        name = f"{t}/{'|'.join(names).replace('/', '_')}"
-        children[name] = label(context, made.channels, image, valid, located(made))
-    return xarray.DataTree.from_dict(children)
+    times: Counter[str] = Counter()
+    found = []
+    for (t, frame, asset, names), n in zip(own, sizes, strict=True):
+        path = f"{t}/{'|'.join(names).replace('/', '_')}"
+        times[path] += 1
+        if times[path] > 1:  # another asset of the same channels
+            path += f" {times[path]}"
+        found.append(Part(path, compose(_alone(scene, frame, asset, n, names), sampler.pyramid)))
+    return found
 
 
 def _names(sampler: CocoSampler, asset: Asset, wanted: tuple[str, ...] | None) -> tuple[str, ...]:

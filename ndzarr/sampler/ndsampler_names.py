@@ -5,12 +5,13 @@ Its methods, with its order of arguments, on top of `load_sample`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.sampler.annotations import AnnotationTable
+from ndzarr.sampler.forms import whole
 from ndzarr.sampler.scene import Frame
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class NdsamplerNames:
         **options: Any,
     ) -> xarray.Dataset:
         """Positives first, by their index, then negatives; see `load_positive` and `load_negative`."""
+        if whole(index) is None:
+            raise TargetError(f"item {index!r} does not exist; there are {len(self)}, from 0")
         if index < self.n_positives:
             return self.load_positive(index, with_annots, target, rng, **options)
         return self.load_negative(index - self.n_positives, with_annots, target, rng, **options)
@@ -199,6 +202,8 @@ class NdsamplerNames:
         TargetError
             The dataset has no room for such a window.
         """
+        if index is not None and ((number := whole(index)) is None or number < 0):
+            raise TargetError(f"negative {index!r}: expected a whole number of at least 0")
         further = dict(target or {})
         gid = further.pop("gid", further.pop("image_id", None))
         window = self.pool.negative(index, further.pop("window_dims", None), rng, gid)
@@ -266,12 +271,12 @@ class NdsamplerNames:
 
     def lookup_class_name(self, class_id: Any) -> str:
         """The name of a category."""
-        if class_id not in self.dset.index.cats:
+        if not isinstance(class_id, Hashable) or class_id not in self.dset.index.cats:
             raise TargetError(f"category {class_id!r} does not exist{did_you_mean(class_id, self.class_ids[:20])}")
         return str(self.dset.index.cats[class_id]["name"])
 
-    def lookup_class_id(self, name: str) -> Any:
+    def lookup_class_id(self, name: Any) -> Any:
         """The id of a category."""
-        if name not in self.dset.index.name_to_cat:
+        if not isinstance(name, Hashable) or name not in self.dset.index.name_to_cat:
             raise TargetError(f"category {name!r} does not exist{did_you_mean(name, self.dset.index.name_to_cat)}")
         return self.dset.index.name_to_cat[name]["id"]

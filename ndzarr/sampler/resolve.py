@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from ndzarr.errors import TargetError
 from ndzarr.geometry.affine import IDENTITY, warp_boxes
 from ndzarr.geometry.region import output_length
 from ndzarr.sampler import values
+from ndzarr.sampler.columns import box_of
 from ndzarr.sampler.dataset import Dataset, some
 from ndzarr.sampler.on_earth import Places, metres, windowed
 from ndzarr.sampler.scene import Frame, Scene
@@ -101,9 +101,10 @@ def _around(target: Target, scene: Scene, dataset: Dataset, given: Mapping[str, 
     if target.aid is not None:
         annotation = dataset.annotation(target.aid)
         out["category_id"] = annotation.get("category_id")
-        if annotation.get("bbox"):
+        box = box_of(annotation)
+        if box is not None:
             frame = dataset.frame(annotation["image_id"])
-            box = warp_boxes(frame.to_video if scene.video else IDENTITY, np.asarray(annotation["bbox"], float))[0]
+            box = warp_boxes(frame.to_video if scene.video else IDENTITY, box)[0]
             x, y, width, height = box.tolist()
             around = {"cx": x + width / 2, "cy": y + height / 2, "width": width, "height": height}
             out |= {key: value for key, value in around.items() if given.get(key) is None}
@@ -136,9 +137,9 @@ def _with_annotation(target: Target, dataset: Dataset) -> Target:
     sized = isinstance(target.window_dims, tuple) or None not in target.size
     if sized and None not in target.centre:
         return target
-    if not annotation.get("bbox"):
+    box = box_of(annotation)
+    if box is None:
         raise TargetError(f"aid={target.aid!r} has no bbox; give the window with cx, cy, width and height")
-    box = np.asarray(annotation["bbox"], float)
     if target.video:
         box = warp_boxes(dataset.frame(gid).to_video, box)[0]
     x, y, width, height = box.tolist()
@@ -182,14 +183,12 @@ def _positions(target: Target, dataset: Dataset) -> tuple[range, tuple[Any, ...]
     return wanted, whole
 
 
-def _time_range(time: Any, length: int) -> range:
+def _time_range(time: slice | int, length: int) -> range:
     """Positions of frames; those outside [0, length) are padding."""
-    if isinstance(time, Integral):
-        time = slice(int(time), int(time) + 1)
-    if not isinstance(time, slice):
-        raise TargetError(f"time_slice={time!r}: expected slice(start, stop, step)")
-    start, step = 0 if time.start is None else int(time.start), 1 if time.step is None else int(time.step)
-    stop = length if time.stop is None else int(time.stop)
+    if isinstance(time, int):
+        time = slice(time, time + 1)
+    start, step = 0 if time.start is None else time.start, 1 if time.step is None else time.step
+    stop = length if time.stop is None else time.stop
     if step < 1 or start >= stop:
         raise TargetError(f"time_slice={time!r}: expected start < stop and a step of at least 1")
     return range(start, stop, step)

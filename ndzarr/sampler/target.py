@@ -7,7 +7,7 @@ image, where an annotation lies) is left open here and filled in by the sampler.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -16,7 +16,8 @@ import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.pyramid.region import AUTO, Sampling
-from ndzarr.sampler import values
+from ndzarr.sampler import forms, values
+from ndzarr.sampler.forms import one_of, pair
 
 ALIASES = {"image_id": "gid", "image_ids": "gids", "video_id": "vidid", "annot_id": "aid"}
 """Other names of keys."""
@@ -41,6 +42,8 @@ NOTES = (
 """Keys that tables of targets, and targets that were resolved, carry along, and ndsampler's switches that mean nothing
 here; they do not change what is loaded."""
 
+ARGUMENTS = ("with_annots", "annot_ids", "visible_thresh", "clip")
+"""What is said beside a target; `annot_ids` in one is a column of a table."""
 
 NOTE = "note_"
 """Keys that begin so are notes too: columns of one's own."""
@@ -68,7 +71,7 @@ class Target:
     """Half-open interval."""
     x: values.Bounds | None = None
     """Half-open interval."""
-    time: slice | None = None
+    time: slice | int | None = None
     """Frames of the video."""
     lead: tuple[tuple[str, Any], ...] = ()
     """(axis, slice or indices) for t and z of named pyramids."""
@@ -108,7 +111,13 @@ def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
         from ndzarr.targets.rows import present
 
         target = present(target)
+    _refuse_others(target)
     return {**target, **keys}
+
+
+def _refuse_others(target: Any) -> None:
+    if not isinstance(target, Mapping):
+        raise TargetError(f"target={target!r}: expected a dictionary, such as {{'gid': 1}}")
 
 
 def parse(target: Mapping[str, Any]) -> Target:
@@ -129,10 +138,11 @@ def parse(target: Mapping[str, Any]) -> Target:
     ...
     ndzarr.errors.TargetError: unknown key 'windowdims' in a target; did you mean 'window_dims'? ...
     """
+    _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
-    given |= {key: _id(given[key]) for key in ("gid", "vidid", "aid") if key in given}
-    gids = _ids(given["gids"]) if given.get("gids") is not None else None
+    given |= {key: forms.one_id(key, given[key]) for key in ("gid", "vidid", "aid") if key in given}
+    gids = forms.ids_of_images(given["gids"]) if given.get("gids") is not None else None
     video = gids is not None or given.get("vidid") is not None
     if gids is None and given.get("gid") is not None:
         gids = (given["gid"],)
@@ -166,14 +176,14 @@ def _pixels(given: Mapping[str, Any], video: bool) -> dict[str, Any]:
         "channels": values.channels(given.get("channels")),
         "scale": values.scale(given.get("scale")),
         "resolution": given.get("resolution"),
-        "output_dims": values.pair("output_dims", given.get("output_dims")),
+        "output_dims": pair("output_dims", given.get("output_dims")),
         "sampling": values.sampling(given),
-        "pad": values.pad(given.get("pad"), video),
+        "pad": values.pad(given.get("pad"), video or (given.get("gid") is None and given.get("aid") is None)),
         "padding": values.padding(given),
-        "nodata": values.one_of("nodata", given.get("nodata"), values.NODATA),
+        "nodata": one_of("nodata", given.get("nodata"), values.NODATA),
         "dtype": values.dtype(given.get("dtype")),
         "native": values.native(given),
-        "lazy": bool(given.get("lazy")) or given.get("finalize") is False,
+        "lazy": values.lazy(given),
         "bounds": values.box(given.get("bounds"), given.get("crs")),
     }
 
@@ -182,10 +192,12 @@ def _without_aliases(target: Mapping[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, value in target.items():
         key = ALIASES.get(name, name)
-        if key in NOTES or name.startswith(NOTE):
+        if key in NOTES or str(name).startswith(NOTE):
             continue
+        if key in ARGUMENTS:
+            raise TargetError(f"{name!r} is an argument of load_sample and load_batch, and no key of a target")
         if key not in KEYS:
-            raise TargetError(f"unknown key {name!r} in a target{did_you_mean(name, (*KEYS, *ALIASES))}")
+            raise TargetError(f"unknown key {name!r} in a target{did_you_mean(name, (*KEYS, *ALIASES, *ARGUMENTS))}")
         if given.get(key) is not None and value is not None and given[key] != value:
             raise TargetError(f"a target gives {key} twice: {given[key]!r} and {value!r}")
         given[key] = value if value is not None else given.get(key)
@@ -249,41 +261,28 @@ def _number(given: Mapping[str, Any], key: str) -> float | None:
     return number
 
 
-def _ids(value: Any) -> tuple[Any, ...]:
-    ids = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-    if not ids:
-        raise TargetError("gids=[]: a target needs at least one image")
-    return tuple(_id(i) for i in ids)
-
-
-def _id(value: Any) -> Any:
-    """An id of a kwcoco dictionary: numbers from tables and arrays become Python's."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _flat(given: Mapping[str, Any], axis: str, key: str, whole: Any) -> Any:
     """A slice that may be given by its parts instead, as tables have them."""
     parts = tuple([given.get(f"{axis}_{part}") for part in ("start", "stop", "step")])
     if parts == (None, None, None):
         return whole
-    flat = slice(*(None if part is None else int(part) for part in parts))
+    flat = forms.time(slice(*parts), key)
     if whole is not None and not (isinstance(whole, slice) and whole == flat):
         raise TargetError(f"a target has both {key}={whole!r} and its parts, {flat!r}; give only one of them")
     return flat
 
 
-def _intervals(given: Mapping[str, Any]) -> tuple[values.Bounds | None, values.Bounds | None, slice | None]:
+def _intervals(given: Mapping[str, Any]) -> tuple[values.Bounds | None, values.Bounds | None, slice | int | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
-    slices, space = (tuple(given.get(key) or ()) for key in ("slices", "space_slice"))
-    time = _flat(given, "time", "time_slice", given.get("time_slice"))
+    slices = forms.slices("slices", given.get("slices"), (2, 3))
+    space = forms.slices("space_slice", given.get("space_slice"), (2,))
+    time = _flat(given, "time", "time_slice", forms.time(given.get("time_slice")))
     if len(slices) == 3:
-        if time not in (None, slices[0]):
+        first = forms.time(slices[0])
+        if time not in (None, first):
             raise TargetError(f"a target has both slices={slices!r} and time_slice={time!r}; give only one of them")
-        time, slices = slices[0], slices[1:]
+        time, slices = first, slices[1:]
     if slices and space and slices != space:
         raise TargetError(f"a target has both slices={slices!r} and space_slice={space!r}; give only one of them")
-    slices = slices or space
-    if slices and len(slices) != 2:
-        raise TargetError(f"space_slice={slices!r}: expected (slice along y, slice along x)")
-    y, x = slices or (given.get("y"), given.get("x"))
+    y, x = slices or space or (given.get("y"), given.get("x"))
     return values.bounds("y", y), values.bounds("x", x), time

@@ -6,21 +6,30 @@ Each function takes what a person wrote under a key, and returns it in one form,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, isnan
 from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.pyramid.region import Sampling
+from ndzarr.geometry.taps import SUPPORT
+from ndzarr.pyramid.region import AUTO, Sampling
+from ndzarr.sampler.forms import flag, one_of, real, several, whole
 
 PAD_MODES = (
     "constant", "edge", "linear_ramp", "maximum", "mean", "median", "minimum", "reflect", "symmetric", "wrap", "empty",
 )  # fmt: skip
 """The modes of numpy.pad."""
+
+PAD_OPTIONS = {
+    "linear_ramp": ("end_values",),
+    **dict.fromkeys(("maximum", "mean", "median", "minimum"), ("stat_length",)),
+    **dict.fromkeys(("reflect", "symmetric"), ("reflect_type",)),
+}
+"""Arguments of numpy.pad by mode; beside them, `constant_values` is understood with every mode."""
 
 
 Bounds: TypeAlias = tuple[int | None, int | None]
@@ -60,16 +69,18 @@ def bounds(name: str, want: Any) -> Bounds | None:
 def _position(name: str, want: slice, value: Any) -> int | None:
     if value is None:
         return None
-    if int(value) != value:
+    if (found := whole(value)) is None:
         raise TargetError(f"{name}={want!r}: expected whole pixels; use cx, cy, width and height for others")
-    return int(value)
+    return found
 
 
 def window_dims(value: Any) -> Any:
     """'extent', 'square', (height, width) or None."""
     if value is None or (isinstance(value, str) and value in ("extent", "square")):
         return value
-    if isinstance(value, str) or not isinstance(value, Iterable) or len(dims := tuple(value)) != 2 or min(dims) <= 0:
+    dims = several(value) or ()
+    numbers = [real(n) for n in dims]
+    if len(dims) != 2 or any(n is None or n <= 0 for n in numbers):
         raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)")
     return dims
 
@@ -90,7 +101,14 @@ def channels(value: Any) -> str | tuple[str, ...] | None:
     value = getattr(value, "spec", value)
     if value is None or (isinstance(value, str) and value == "<all>"):
         return None
-    named = value if isinstance(value, str) else tuple(str(v) for v in value)
+    if isinstance(value, str):
+        named: str | tuple[str, ...] = value.strip()
+    else:
+        found = several(value)
+        items: list[Any] = [getattr(v, "spec", v.item() if hasattr(v, "item") else v) for v in found or ()]
+        if found is None or not all(isinstance(v, str) and v for v in items):
+            raise TargetError(f"channels={value!r}: expected a code such as 'r|g|b', or a list of names")
+        named = tuple(items)
     if not named:
         raise TargetError(f"channels={value!r}: a target needs at least one channel; leave the key out for all")
     return named
@@ -98,46 +116,53 @@ def channels(value: Any) -> str | tuple[str, ...] | None:
 
 def padding(given: Mapping[str, Any]) -> Padding:
     """What `padkw` and `fill` mean together."""
-    options = dict(given.get("padkw") or {})
+    if given.get("padkw") is None and given.get("fill") is None:
+        return NO_PADDING
+    asked = given.get("padkw")
+    if asked is not None and not isinstance(asked, Mapping):
+        raise TargetError(f"padkw={asked!r}: expected a dictionary, such as {{'mode': 'reflect'}}")
+    options = dict(asked or {})
     mode = one_of("padkw mode", options.pop("mode", "constant"), PAD_MODES) or "constant"
-    fill = options.pop("constant_values", given.get("fill"))
-    if fill is not None and not np.isscalar(fill):
-        raise TargetError(f"padkw constant_values={fill!r}: expected one number for all sides")
-    return Padding(mode, fill, tuple(sorted(options.items())))  # type: ignore[arg-type]
+    fills = _fill("padkw constant_values", options.pop("constant_values", None)), _fill("fill", given.get("fill"))
+    if None not in fills and fills[0] != fills[1] and not (isnan(fills[0]) and isnan(fills[1])):  # type: ignore[arg-type]
+        raise TargetError(f"a target has both padkw constant_values={fills[0]!r} and fill={fills[1]!r}; give only one")
+    able = PAD_OPTIONS.get(mode, ())
+    for name in options:
+        if name not in able:
+            known = did_you_mean(name, ("mode", "constant_values", *able))
+            raise TargetError(f"padkw {name!r} means nothing with mode {mode!r}{known}")
+    if options.get("reflect_type", "even") not in ("even", "odd"):
+        raise TargetError(f"padkw reflect_type={options['reflect_type']!r}: expected 'even' or 'odd'")
+    return Padding(mode, fills[0] if fills[0] is not None else fills[1], tuple(sorted(options.items())))
 
 
-def pad(value: Any, video: bool) -> tuple[tuple[int, int], ...]:
-    """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis."""
+def _fill(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if np.ndim(value) or isinstance(value, str | bytes) or (real(value) is None and not _special(value)):
+        raise TargetError(f"{name}={value!r}: expected one number for all sides")
+    return value.item() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
+
+
+def _special(value: Any) -> bool:
+    """True for NaN and the infinities."""
+    return isinstance(value, float | np.floating)
+
+
+def pad(value: Any, along_t: bool) -> tuple[tuple[int, int], ...]:
+    """(before, after) along (t, y, x) from a number, one per axis, or a pair per axis; none along t without frames."""
     if value is None:
         return ((0, 0), (0, 0), (0, 0))
-    axes = [value, value] if isinstance(value, Integral) else list(value) if isinstance(value, Iterable) else []
-    pairs = [(a, a) if isinstance(a, Integral) else tuple(a) if isinstance(a, Iterable) else () for a in axes]
+    value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    axes = (value, value) if isinstance(value, Integral) else several(value) or ()
+    pairs = [(a, a) if isinstance(a, Integral) else several(a) or () for a in axes]
     if len(pairs) == 2:
         pairs = [(0, 0), *pairs]
-    if len(pairs) != 3 or (any(pairs[0]) and not video):
+    if len(pairs) != 3 or (any(pairs[0]) and not along_t):
         raise TargetError(f"pad={value!r}: expected a number, (y, x), or for videos (t, y, x)")
     if any(len(p) != 2 or not all(isinstance(n, Integral) and int(n) >= 0 for n in p) for p in pairs):
         raise TargetError(f"pad={value!r}: expected integers of at least 0, or (before, after) per axis")
     return tuple((int(p[0]), int(p[1])) for p in pairs)
-
-
-def pair(name: str, value: Any) -> tuple[int, int] | None:
-    """(height, width), or None."""
-    if value is None:
-        return None
-    numbers = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
-    if len(numbers) != 2 or min(numbers) < 1 or any(int(n) != n for n in numbers):
-        raise TargetError(f"{name}={value!r}: expected (height, width), each at least 1")
-    return int(numbers[0]), int(numbers[1])
-
-
-def one_of(name: str, value: Any, known: Sequence[str]) -> str | None:
-    """A value that must be one of a few words; None if not given."""
-    if value is None:
-        return None
-    if value not in known:
-        raise TargetError(f"{name}={value!r} is not known{did_you_mean(value, known)}")
-    return str(value)
 
 
 def dtype(value: Any) -> np.dtype[Any] | None:
@@ -146,36 +171,52 @@ def dtype(value: Any) -> np.dtype[Any] | None:
         return None
     try:
         wanted: np.dtype[Any] = np.dtype(value)
-        return wanted
     except TypeError:
         raise TargetError(f"dtype={value!r} is no numpy type") from None
+    if wanted.kind not in "biufc":
+        raise TargetError(f"dtype={value!r}: expected a type of numbers")
+    return wanted
 
 
 def native(given: Mapping[str, Any]) -> str | None:
     """What `use_native_scale` and `realign_native` mean together."""
     realign = given.get("realign_native")
-    if realign not in (None, False, "largest"):
+    realign = None if isinstance(realign, bool | np.bool_) and not realign else realign
+    if realign is not None and (not isinstance(realign, str) or realign != "largest"):
         raise TargetError(f"realign_native={realign!r}: expected 'largest'")
-    if not given.get("use_native_scale"):
+    if not flag("use_native_scale", given.get("use_native_scale")):
         return None
+    for key in ("output_dims", "resolution"):
+        if given.get(key) is not None:
+            raise TargetError(f"a target has both use_native_scale and {key}={given[key]!r}; give only one of them")
     return "largest" if realign else "ragged"
+
+
+def lazy(given: Mapping[str, Any]) -> bool:
+    """What `lazy` and `finalize` mean together."""
+    wanted, finalize = flag("lazy", given.get("lazy")), flag("finalize", given.get("finalize"))
+    if wanted is not None and wanted == finalize:
+        raise TargetError(f"a target has both lazy={wanted} and finalize={finalize}; give only one of them")
+    return finalize is False if wanted is None else wanted
 
 
 def sampling(given: Mapping[str, Any]) -> Sampling:
     """What `interpolation` and `antialias` mean together."""
     antialias = given.get("antialias")
-    return Sampling(given.get("interpolation") or "auto", None if antialias in (None, "auto") else bool(antialias))
+    if antialias is None and given.get("interpolation") is None:
+        return AUTO
+    name = one_of("interpolation", given.get("interpolation"), ("auto", *SUPPORT)) or "auto"
+    return Sampling(name, None if isinstance(antialias, str) and antialias == "auto" else flag("antialias", antialias))
 
 
 def scale(value: Any) -> tuple[float, float]:
     """(along x, along y) from a number or a pair."""
     if value is None:
         return 1.0, 1.0
-    pair = tuple(value) if isinstance(value, (Sequence, Mapping)) or hasattr(value, "__len__") else (value, value)
-    try:
-        sx, sy = (float(v) for v in pair)
-    except (TypeError, ValueError):
-        raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)") from None
+    pair = several(value) if several(value) is not None else (value, value)
+    sx, sy = (real(v) for v in pair) if pair is not None and len(pair) == 2 else (None, None)
+    if sx is None or sy is None:
+        raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)")
     if not (sx > 0 and sy > 0):
         raise TargetError(f"scale={value!r}: expected numbers above 0")
     return sx, sy
@@ -231,7 +272,7 @@ def box(bounds: Any, crs: Any) -> tuple[tuple[float, ...], Any] | None:
                 f"crs={crs!r} says in which coordinates bounds are; give bounds=(left, bottom, right, top)"
             )
         return None
-    try:
-        return tuple(float(v) for v in bounds), crs
-    except (TypeError, ValueError) as error:
-        raise TargetError(f"bounds={bounds!r}: expected four numbers, (left, bottom, right, top)") from error
+    numbers = [real(v) for v in several(bounds) or ()]
+    if len(numbers) != 4 or None in numbers:
+        raise TargetError(f"bounds={bounds!r}: expected four numbers, (left, bottom, right, top)")
+    return tuple(numbers), crs  # type: ignore[arg-type]

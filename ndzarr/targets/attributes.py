@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.sampler.annotations import NO_ID
+from ndzarr.sampler.columns import NO_ID
 from ndzarr.targets.footprint import footprints
 
 if TYPE_CHECKING:

@@ -47,11 +47,11 @@ class Rows(Sequence[dict[str, Any]]):
         if isinstance(targets, Rows):
             self._items = targets._items
         elif hasattr(targets, "iloc") and hasattr(targets, "columns"):
-            self._items = targets
+            self._items = _table(targets)
         elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
             self._items = [targets]
         elif isinstance(targets, Iterable) and not isinstance(targets, str | bytes):
-            self._items = list(targets)
+            self._items = _dictionaries(targets)
         else:
             raise TargetError(f"targets={targets!r}: expected a target, a sequence of targets or a pandas table")
 
@@ -71,7 +71,10 @@ class Rows(Sequence[dict[str, Any]]):
         if isinstance(index, slice):
             return Rows(self._items[index] if self.frame is None else self._items.iloc[index])
         if self.frame is None:
-            return present(self._items[index]) if hasattr(self._items[index], "iloc") else dict(self._items[index])
+            item = self._items[index]
+            if not isinstance(item, Mapping) and not hasattr(item, "iloc"):
+                raise TargetError(f"targets[{index}]={item!r}: expected a dictionary, such as {{'gid': 1}}")
+            return present(item) if hasattr(item, "iloc") else dict(item)
         row = self._items.iloc[index : index + 1 or None]
         return list(Rows(row))[0]  # noqa: RUF015
 
@@ -96,6 +99,26 @@ class Rows(Sequence[dict[str, Any]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Rows, (self._items,)
+
+
+def _table(table: pandas.DataFrame) -> pandas.DataFrame:
+    """A table; raises `TargetError` if two of its columns have one name."""
+    names = table.columns
+    if not names.is_unique:
+        twice = ", ".join(map(str, names[names.duplicated()].unique()))
+        raise TargetError(f"the table of targets has more than one column named {twice}; drop or rename the others")
+    return table
+
+
+def _dictionaries(targets: Iterable[Any]) -> list[Any]:
+    """A sequence of targets; raises `TargetError` if one is no dictionary."""
+    items = list(targets)
+    for k, item in enumerate(items):
+        if not isinstance(item, Mapping) and not hasattr(item, "iloc"):  # or a Series
+            raise TargetError(
+                f"target {k} is {item!r}: expected a dictionary of keys such as gid, cx, cy, width, height"
+            )
+    return items
 
 
 def present(row: Mapping[str, Any]) -> dict[str, Any]:

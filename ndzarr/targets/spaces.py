@@ -199,7 +199,7 @@ def boxes_of(spaces: Spaces, table: AnnotationTable, dataset: Dataset) -> Boxes:
     placed = place([(r, table.columns[:, r], warp) for r, warp in zip(rows, warps, strict=True)])
     row = np.concatenate([np.arange(r.start, r.stop) for r in rows]) if rows else np.empty(0, np.intp)
     space, frame = (np.array([p[i] for p in where], np.int64)[placed.frame] for i in (0, 1))
-    x0, y0 = placed.columns[:2]
+    x0, y0 = placed.near
     x1, y1 = placed.far
     boxes = Boxes(space, frame, row, x0, y0, x1, y1)
     return boxes.take(np.isfinite(boxes.area))

@@ -40,6 +40,8 @@ class Content:
     """Category id to label."""
 
     def __post_init__(self) -> None:
+        if self.dtype is not None and not isinstance(self.dtype, torch.dtype):
+            raise OptionError(f"dtype={self.dtype!r}: expected one of torch's, such as torch.float32")
         if self.masks is not None and self.masks not in MASKS:
             raise OptionError(f"masks={self.masks!r} is not known{did_you_mean(self.masks, MASKS)}")
 

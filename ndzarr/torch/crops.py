@@ -7,17 +7,19 @@ decoded once, straight into the batch's tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ndzarr.bulk.numbers import whole
 from ndzarr.errors import OptionError
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.torch.content import Content, Masks, Tensors
 from ndzarr.torch.fetched import Fetched
-from ndzarr.torch.order import groups, positive_size, shuffled
+from ndzarr.torch.order import groups, shuffled
 
 Transform = Callable[[Tensors], Tensors]
 """Takes and returns the tensors of a sample, or of a batch."""
@@ -77,6 +79,8 @@ class CropDataset(Dataset[Tensors]):
         self.sampler = sampler
         self.rows = Rows(targets)
         self.keys = dict(keys or {})
+        if "with_annots" in self.keys:
+            raise OptionError("keys={'with_annots': ...}: say annotations=True or False instead")
         self.transform = transform
         self.batch_transform = batch_transform
         known = bool(getattr(sampler, "class_ids", ()))
@@ -92,10 +96,7 @@ class CropDataset(Dataset[Tensors]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Tensors:
-        n = len(self)
-        if not -n <= index < n:
-            raise IndexError(f"crop {index} does not exist; there are {n}")
-        sample: Tensors = self.__getitems__([index % n])[0]
+        sample: Tensors = self.__getitems__([index])[0]
         return sample
 
     def __getitems__(self, indices: Sequence[int]) -> Fetched:
@@ -107,9 +108,16 @@ class CropDataset(Dataset[Tensors]):
 
     def batch(self, indices: Sequence[int]) -> Tensors:
         """The tensors of crops, before any transform; see `Content.tensors`."""
-        chosen = np.asarray(indices, np.int64)
+        chosen = np.array([_position(k, len(self)) for k in indices], np.int64)
         loaded = self.sampler.load_batch(self.rows.take(chosen), **self._options, **self.keys)
         return self.content.tensors(loaded, chosen)
+
+
+def _position(k: int, n: int) -> int:
+    """The number of a crop, counted from the end if it is negative; raises `IndexError` if there are fewer."""
+    if not -n <= index(k) < n:
+        raise IndexError(f"crop {k} does not exist; there are {n}")
+    return index(k) % n
 
 
 class LocalityBatches(Sampler[list[int]]):
@@ -120,7 +128,8 @@ class LocalityBatches(Sampler[list[int]]):
     """
 
     def __init__(self, dataset: CropDataset, batch_size: int, *, seed: int = 0, drop_last: bool = False) -> None:
-        self.batch_size, self.seed, self.drop_last = positive_size(batch_size), seed, drop_last
+        self.batch_size, self.seed = whole("batch_size", batch_size), whole("seed", seed, 0)
+        self.drop_last = drop_last
         self.epoch = 0
         self._group = groups(dataset.rows)
 
@@ -130,7 +139,7 @@ class LocalityBatches(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch whose order comes next."""
-        self.epoch = epoch
+        self.epoch = whole("epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = shuffled(self._group, self.seed, self.epoch).tolist()

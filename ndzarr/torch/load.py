@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from ndzarr.bulk.numbers import whole
 from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.torch.content import Tensors
 from ndzarr.torch.crops import CropDataset
@@ -69,7 +70,7 @@ class Loader:
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be this epoch, from its beginning; without it, epochs follow one another."""
-        self._chosen = (epoch, 0)
+        self._chosen = (whole("epoch", epoch, 0), 0)
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch is, and what the order of crops depends on."""
@@ -93,7 +94,10 @@ class Loader:
                     f"the state was taken with {name}={state[name]}, but this loader has {name}={ours}; the "
                     f"order of crops would be another one"
                 )
-        self._chosen = (state["epoch"], state["batch"])
+        epoch, batch = whole("epoch", state["epoch"], 0), whole("batch", state["batch"], 0)
+        if batch > self.stream.batches:
+            raise OptionError(f"the state was taken after batch {batch}, but an epoch has {self.stream.batches}")
+        self._chosen = (epoch, batch)
 
 
 def loader(
@@ -131,8 +135,7 @@ def loader(
 
 
 def _check(workers: int, start_method: str | None, options: Mapping[str, Any]) -> None:
-    if workers < 0:
-        raise OptionError(f"workers={workers}: 0 loads in this process, more are processes of their own")
+    whole("workers", workers, 0)
     if start_method is not None and start_method not in STARTS:
         raise OptionError(f"start_method={start_method!r} is not known{did_you_mean(start_method, STARTS)}")
     known = dict.fromkeys((*_STREAM, *inspect.signature(DataLoader).parameters))

@@ -14,12 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from operator import index
 from typing import Any
 
 import numpy as np
 
-from ndzarr.errors import OptionError
 from ndzarr.pyramid.layout import SHARD
 from ndzarr.targets.rows import Rows, is_missing
 
@@ -121,17 +119,6 @@ def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
     out = np.empty(len(values), object)
     out[:] = values
     return out
-
-
-def positive_size(batch_size: int) -> int:
-    """The number of crops of a batch; raises `OptionError` unless it is a whole one of at least 1."""
-    try:
-        size = index(batch_size)
-    except TypeError as error:
-        raise OptionError(f"batch_size={batch_size!r}: expected a whole number") from error
-    if size < 1:
-        raise OptionError(f"batch_size={batch_size}: a batch holds at least 1 crop")
-    return size
 
 
 def shuffled(

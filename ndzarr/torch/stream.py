@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ndzarr.bulk.numbers import whole
 from ndzarr.errors import OptionError
 from ndzarr.torch.content import Tensors
 from ndzarr.torch.crops import CropDataset
 from ndzarr.torch.fetched import collate
-from ndzarr.torch.order import groups, positive_size, shuffled
+from ndzarr.torch.order import groups, shuffled
 
 
 class CropStream(IterableDataset[Tensors]):
@@ -67,8 +68,9 @@ class CropStream(IterableDataset[Tensors]):
         rank: int | None = None,
         world: int | None = None,
     ) -> None:
-        self.crops, self.batch_size, self.shuffle, self.seed = crops, positive_size(batch_size), shuffle, seed
-        self.together, self.buffer, self.drop_last = together, buffer, drop_last
+        self.crops, self.batch_size, self.shuffle = crops, whole("batch_size", batch_size), shuffle
+        self.seed, self.drop_last = whole("seed", seed, 0), drop_last
+        self.together, self.buffer = whole("together", together), whole("buffer", buffer, 0)
         self.rank, self.world = _place(rank, world)
         self._group = groups(crops.rows) if shuffle else None
         # Shared memory: workers that live on see the epoch that is set here.
@@ -95,7 +97,7 @@ class CropStream(IterableDataset[Tensors]):
 
     def begin(self, epoch: int, batch: int = 0) -> None:
         """Let the next iteration begin with this batch of this epoch."""
-        self._begin[0], self._begin[1] = epoch, batch
+        self._begin[0], self._begin[1] = whole("epoch", epoch, 0), whole("batch", batch, 0)
 
     @property
     def depends_on(self) -> dict[str, int]:

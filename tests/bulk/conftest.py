@@ -70,7 +70,7 @@ def mixed(tmp_path_factory):
     return sampler
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its connections come and go while others count open files
 def cluster():
     """A client of two worker processes."""
     distributed = pytest.importorskip("distributed")

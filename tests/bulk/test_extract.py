@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -15,7 +19,9 @@ import xarray
 import zarr
 
 import ndzarr
-from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError
+from ndzarr.bulk.store import ShardedArray
+from ndzarr.bulk.workers import WorkerError
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError
 
 
 @pytest.fixture
@@ -134,23 +140,43 @@ def slow(self, folder, number):
     return real(self, folder, number)
 job.Job.do = slow
 sampler = ndzarr.CocoSampler(sys.argv[1], sys.argv[2])
-sampler.extract(pandas.read_pickle(sys.argv[3]), sys.argv[4], shard=4, workers=2)
+sampler.extract(pandas.read_pickle(sys.argv[3]), sys.argv[4], shard=4, workers=2, scheduler=sys.argv[5])
 """
 
 
-def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkeypatch):
+def children(pid):
+    """Processes that a process began."""
+    return [int(k) for path in Path(f"/proc/{pid}/task").glob("*/children") for k in path.read_text().split()]
+
+
+def running(pid):
+    """True for a process that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkeypatch, scheduler):
     mixed.dset.dump(str(tmp_path / "data.json"))
     table.to_pickle(tmp_path / "table.pickle")
     dest = tmp_path / "crops.zarr"
-    arguments = [tmp_path / "data.json", mixed.library.root, tmp_path / "table.pickle", dest]
+    arguments = [tmp_path / "data.json", mixed.library.root, tmp_path / "table.pickle", dest, scheduler]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *map(str, arguments)], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     with process:
         assert process.stdout is not None
         said = process.stdout.readline()
+        workers = children(process.pid)
         process.kill()
     assert said == "fifth\n"
+    for _ in range(1000):
+        if not any(map(running, workers)):
+            break
+        time.sleep(0.02)
+    assert not any(map(running, workers)), "workers end with the process that began them"
     assert process.returncode == -signal.SIGKILL
     assert not dest.exists()
     [folder] = tmp_path.glob(".crops.zarr.*.partial")
@@ -218,7 +244,10 @@ def test_bad_input_is_refused_before_anything_is_written(mixed, table, tmp_path)
         (OptionError, "order='loc'", {"order": "loc"}),
         (OptionError, "scheduler='thread'.*did you mean 'threads'", {"scheduler": "thread"}),
         (OptionError, "workers=0", {"workers": 0}),
+        (OptionError, "workers=2.5.*whole number", {"workers": 2.5}),
+        (OptionError, "workers=3.*leave it out", {"workers": 3, "scheduler": "tcp://127.0.0.1:8786"}),
         (OptionError, "shard=0", {"shard": 0}),
+        (OptionError, "shard='9'.*whole number", {"shard": "9"}),
         (OptionError, "preset='fats'", {"preset": "fats"}),
         (OptionError, "sizes='crop'", {"sizes": "crop"}),
         (TargetError, "windowdims", {"windowdims": 3}),
@@ -231,13 +260,112 @@ def test_bad_input_is_refused_before_anything_is_written(mixed, table, tmp_path)
         mixed.extract(table, tmp_path / "nowhere" / "crops.zarr")
     with pytest.raises(TargetError, match=r"sample 1030 has .*grey"):
         mixed.extract([{"gid": 1}] * 1030 + [{"gid": 4}], tmp_path / "crops.zarr")
-    assert not (tmp_path / "crops.zarr").exists()
+    with pytest.raises(TargetError, match="target 1030: gid=99: no such image"):
+        mixed.extract([{"gid": 1}] * 1030 + [{"gid": 99}], tmp_path / "crops.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_are_numbers(mixed, table, tmp_path):
+    check(mixed.extract(table, tmp_path / "crops.zarr", shard=np.int64(9), workers=np.int32(1)), mixed, table)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_a_full_disk_says_what_is_kept_and_how_to_go_on(mixed, table, tmp_path, scheduler, monkeypatch):
+    if scheduler == "processes" and sys.version_info >= (3, 12):
+        pytest.skip("forking a process with threads is deprecated")
+    dest = tmp_path / "crops.zarr"
+    real = ShardedArray.write
+
+    def write(self, root, number, pixels):
+        if number == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, root, number, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardedArray, "write", write)
+        with pytest.raises(WriteError, match=r"crops\.zarr: the disk is full; what is finished is kept in \.crops"):
+            mixed.extract(table, dest, shard=4, workers=1, scheduler=scheduler)
+    check(mixed.extract(table, dest, shard=4), mixed, table)
+
+
+@pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
+def test_a_destination_that_may_not_be_written_is_one_line(mixed, table, tmp_path, error, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)
+    with pytest.raises(WriteError, match=r"crops\.zarr: may not be written"):
+        mixed.extract(table, tmp_path / "crops.zarr")
+
+
+def test_what_another_process_extracts_now_is_refused(mixed, table, tmp_path, monkeypatch):
+    import ndzarr.bulk.job as job
+
+    dest, real = tmp_path / "crops.zarr", job.Job.do
+
+    def again(self, folder, number):
+        monkeypatch.setattr(job.Job, "do", real)
+        with pytest.raises(ExistsError, match="another process is extracting it now"):
+            mixed.extract(table, dest, shard=9)
+        return real(self, folder, number)
+
+    monkeypatch.setattr(job.Job, "do", again)
+    check(mixed.extract(table, dest, shard=9, workers=1), mixed, table)
+
+
+def test_half_written_files_of_killed_tasks_are_not_published(mixed, table, tmp_path, monkeypatch):
+    dest = tmp_path / "crops.zarr"
+    real = ShardedArray.write
+
+    def write(self, root, number, pixels):
+        real(self, root, number, pixels)
+        (root / self.name / "c" / str(number) / "0.abcd.tmp").touch()  # as SIGKILL leaves them
+
+    monkeypatch.setattr(ShardedArray, "write", write)
+    mixed.extract(table, dest, shard=9)
+    check(dest, mixed, table)
+    assert not list(dest.rglob("*.tmp"))
 
 
 def test_progress_says_first_how_much_memory_it_takes(mixed, table, tmp_path, capfd):
     mixed.extract(table, tmp_path / "crops.zarr", shard=10, workers=2, progress=True)
     said = capfd.readouterr().err.splitlines()[0]
     assert said.startswith("extracting 40 samples of 3 x 24 x 32 uint8 into 4 shards; memory: 2 workers x ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dtype": "float32"},
+        {"nodata": "ma"},
+        {"scale": 0.4},
+        {"scale": 2.5},
+        {"scale": 2.5, "interpolation": "cubic", "dtype": "float64"},
+    ],
+)
+def test_a_task_takes_the_memory_that_is_announced(mixed, tmp_path, monkeypatch, options):
+    import ndzarr.bulk.job as job
+
+    rng = np.random.default_rng(0)
+    places = {"cx": rng.integers(50, 350, 60), "cy": rng.integers(50, 250, 60)}
+    table = pandas.DataFrame({"gid": 1, **places, "width": 180, "height": 160})
+    mixed.extract(table[:3], tmp_path / "first.zarr", **options)  # so that what is imported and opened is
+    shares, real = [], job.Job.do
+
+    def watched(self, folder, number):
+        before = tracemalloc.get_traced_memory()[0]
+        done = real(self, folder, number)
+        shares.append((tracemalloc.get_traced_memory()[1] - before) / self.layout.task_bytes)
+        return done
+
+    monkeypatch.setattr(job.Job, "do", watched)
+    tracemalloc.start()
+    try:
+        mixed.extract(table, tmp_path / "crops.zarr", shard=60, workers=1, **options)
+    finally:
+        tracemalloc.stop()
+    assert 0.3 < shares[0] < 1.2
 
 
 @pytest.mark.slow
@@ -265,3 +393,34 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
 def test_the_address_of_a_scheduler_will_do(mixed, table, tmp_path, cluster):
     dest = mixed.extract(table, tmp_path / "crops.zarr", shard=8, scheduler=cluster.scheduler.address)
     check(dest, mixed, table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["localhost:abc", "http://127.0.0.1", "tcp://127.0.0.1:1"])
+def test_an_address_where_nothing_answers_is_an_error_that_names_it(mixed, table, tmp_path, address, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("ndzarr.bulk.workers.PATIENCE", 1)
+    with pytest.raises(OptionError, match=f"scheduler='{address}': no dask scheduler answers there"):
+        mixed.extract(table, tmp_path / "crops.zarr", scheduler=address)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    import ndzarr.bulk.extract as extraction
+
+    real, caller = extraction.tasks.do, os.getpid()
+
+    def deadly(folder, number, real=real, caller=caller):
+        if number == 2 and os.getpid() != caller:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(folder, number)
+
+    monkeypatch.setattr(extraction.tasks, "do", deadly)
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        pytest.raises(WorkerError, match=r"died again and again.*what is finished is kept"),
+    ):
+        mixed.extract(table, tmp_path / "crops.zarr", shard=8, scheduler=client)

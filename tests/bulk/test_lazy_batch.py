@@ -66,6 +66,46 @@ def test_a_uniform_table_is_understood_by_column_as_by_row(mixed, case):
     assert uniform(mixed, Rows(table), keys, Lookup()) is not None
 
 
+@pytest.mark.parametrize("of", ["table", "dictionaries"])
+def test_a_size_given_for_all_is_a_column_too(mixed, table, of):
+    from ndzarr.bulk.uniform import uniform
+    from ndzarr.sampler.annotations import Lookup
+    from ndzarr.targets.rows import Rows
+
+    places = table[["gid", "cx", "cy"]] if of == "table" else table[["gid", "cx", "cy"]].to_dict("records")
+    size = {"width": 32, "height": 24.0}
+    assert uniform(mixed, Rows(places), size, Lookup()) is not None
+    lazy = mixed.lazy_batch(places, 8, **size)
+    check_alike(lazy, mixed.load_batch(places, **size))
+    for k in (0, 19):
+        expected = mixed.load_sample({**table[["gid", "cx", "cy"]].iloc[k], **size})
+        xarray.testing.assert_identical(lazy.ndzarr.sample(k), expected)
+
+
+def test_tables_of_windows_around_annotations_are_understood_by_column_too(mixed):
+    from ndzarr.bulk.uniform import uniform
+    from ndzarr.sampler.annotations import Lookup
+    from ndzarr.targets.rows import Rows
+
+    positives = mixed.targets.positives((32, 24))
+    positives = positives[positives.gid.isin([1, 2])].reset_index(drop=True)
+    assert len(positives) > 4
+    assert "aid" in positives
+    assert uniform(mixed, Rows(positives), {}, Lookup()) is not None
+    lazy = mixed.lazy_batch(positives, 3)
+    with dask.config.set(scheduler="sync"):
+        check_alike(lazy, mixed.load_batch(positives))
+    last = len(positives) - 1
+    xarray.testing.assert_identical(lazy.ndzarr.sample(last), mixed.load_sample(positives.iloc[last]))
+
+    elsewhere = positives.assign(gid=[3 - gid for gid in positives.gid])
+    assert uniform(mixed, Rows(positives[["aid", "cx", "cy"]]), {"width": 9, "height": 9}, Lookup()) is None
+    with pytest.raises(TargetError, match="is an annotation of image"):
+        mixed.lazy_batch(elsewhere, 3)
+    with pytest.raises(TargetError, match="999"):
+        mixed.lazy_batch(positives.assign(aid=999), 3)
+
+
 @pytest.fixture
 def table():
     rng = np.random.default_rng(0)
@@ -142,8 +182,11 @@ def test_an_image_that_breaks_the_promise_of_the_first_is_an_error_when_computed
 
 
 def test_bad_input_is_refused_at_once(mixed, table):
-    with pytest.raises(OptionError, match="batch_size=0"):
-        mixed.lazy_batch(table, 0)
+    for wrong in (0, 2.5, "8", None):
+        with pytest.raises(OptionError, match=f"batch_size={wrong!r}: expected a whole number"):
+            mixed.lazy_batch(table, wrong)
+    with pytest.raises(TargetError, match="target 20: gid=99"):
+        mixed.lazy_batch(pandas.concat([table, table[:1].assign(gid=99)]))
     with pytest.raises(TargetError, match="at least one target"):
         mixed.lazy_batch(table[:0])
     with pytest.raises(TargetError, match="sizes="):

@@ -167,7 +167,11 @@ def test_sizes_that_differ_can_be_refused(mixed):
         ([], "at least one target"),
         ([{"gid": 1, "use_native_scale": True}], "use_native_scale"),
         ([{"gid": 1, "lazy": True}], "lazy_batch"),
-        ([{"gid": 99}], "no such image"),
+        ([{"gid": 1}, {"gid": 99}], "target 1: gid=99: no such image"),
+        (
+            [{"gid": 1}] * 4 + [{"gid": 1, "widht": 3}],
+            "target 4: unknown key 'widht' in a target; did you mean 'width'?",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_an_error_that_names_it(mixed, targets, message):
@@ -224,3 +228,11 @@ def test_a_window_wholly_outside_may_be_reduced_where_pixels_can_lack_data(mixed
     target = {"gid": 4, "y": slice(0, 3), "x": slice(-3, 0), "scale": 0.25}
     assert not mixed.load_sample(target).valid.any()
     assert not mixed.load_batch([target]).valid.any()
+
+
+def test_a_window_at_the_end_of_the_world_is_as_empty_in_a_table_as_alone(mixed):
+    table = pandas.DataFrame({"gid": 1, "cx": [50.0, 1e20], "cy": 50, "width": 8, "height": 8})
+    for targets in (table, table.to_dict("records")):
+        batch = mixed.load_batch(targets)
+        xarray.testing.assert_identical(batch.ndzarr.sample(1), mixed.load_sample(table.iloc[1]))
+        assert not batch.valid[1].any()

@@ -80,3 +80,14 @@ def test_an_interrupted_export_leaves_nothing(shell, store, folder):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert [p.name for p in folder.iterdir()] == ["a.zarr"]
+
+
+def test_what_is_odd_about_an_image_is_told_where_it_is_converted(run, folder, image):
+    rgb = image.transpose(1, 2, 0)
+    with tifffile.TiffWriter("masked.tif") as file:
+        file.write(rgb, photometric="rgb", tile=(256, 256))
+        mask = np.ones(rgb.shape[:2], bool)
+        file.write(mask, photometric="mask", subfiletype=4, tile=(256, 256))
+    for command in (["cog", "--from-image", "masked.tif", "-o", "a.tif"], ["transcode", "masked.tif", "-o", "a.zarr"]):
+        assert "masked.tif: its internal mask is not read" in run(*command).err
+        assert run(*command, "--overwrite", "--quiet").err == ""

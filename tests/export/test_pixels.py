@@ -118,8 +118,21 @@ def test_nan_comes_back_with_every_codec(pyramid, tmp_path):
         path = ndzarr.export_cog(pyr, tmp_path / "a.tif", compression=compression, overwrite=True)
         for k, found in enumerate(gdal_levels(path)):
             np.testing.assert_array_equal(found, pyr.read(k))
+        assert np.array_equal(ndzarr.open(path).read(), pyr.read(), equal_nan=True)
         if compression != "lerc":  # there NaN is a mask, which tifffile leaves out
             assert_same_everywhere(path, pyr)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_lerc_keeps_what_is_nan_in_some_channels_only(pyramid, tmp_path, dtype):
+    pixels = photo(300, 400).transpose(2, 0, 1).astype(dtype)
+    pixels[:, 40:60] = pixels[1, 100:200, 50:300] = pixels[2, 256:] = np.nan
+    pyr = pyramid(pixels)
+    path = ndzarr.export_cog(pyr, tmp_path / "a.tif", compression="lerc", blocksize=128)
+    for k, found in enumerate(gdal_levels(path)):
+        np.testing.assert_array_equal(found, pyr.read(k))
+    np.testing.assert_array_equal(ndzarr.open(path).read(), pixels)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -1,5 +1,9 @@
 """`validate_cog` says in words what is wrong with a file, and agrees with the checkers of others."""
 
+import struct
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import rasterio
@@ -8,6 +12,7 @@ from rasterio.shutil import copy
 
 import ndzarr
 from ndzarr.errors import MissingError, SourceError
+from ndzarr.export.directory import Directory
 from ndzarr.export.validate import validate_cog
 from pictures import photo
 
@@ -83,6 +88,10 @@ def test_files_of_other_writers_are_judged_as_gdal_and_rio_cogeo_judge_them(tmp_
     with tifffile.TiffWriter(tmp_path / "chained.tif") as tif:
         for k in range(3):
             tif.write(image[:: 2**k, :: 2**k], tile=(128, 128), subfiletype=int(k > 0), metadata=None)
+    with tifffile.TiffWriter(tmp_path / "below.tif") as tif:
+        tif.write(image, tile=(128, 128), subifds=2, metadata=None)
+        for k in (1, 2):
+            tif.write(image[:: 2**k, :: 2**k], tile=(128, 128), subfiletype=1, metadata=None)
     valid = {}
     paths = sorted(tmp_path.glob("*.tif"))
     for path, said in zip(paths, gdal_check(*paths), strict=True):
@@ -91,7 +100,47 @@ def test_files_of_other_writers_are_judged_as_gdal_and_rio_cogeo_judge_them(tmp_
         assert report.ok == cogeo.cog_validate(path, quiet=True)[0], str(report)
         if path.stem != "strips":  # GDAL minds strips only from 1024 columns on
             assert report.ok == (said in ("[]", f"{_recommended()!r}")), str(report)
-    assert valid == {"appended": False, "chained": False, "gdal-cog": True, "strips": False, "tiled": True}
+    assert valid == {
+        "appended": False,
+        "below": False,
+        "chained": False,
+        "gdal-cog": True,
+        "strips": False,
+        "tiled": True,
+    }
+
+
+INTERLEAVED = """
+import sys
+import numpy as np
+from osgeo import gdal, gdal_array
+gdal.UseExceptions()
+source = gdal.GetDriverByName("MEM").Create("", 700, 900, 3, gdal.GDT_Byte)
+source.WriteArray(np.random.default_rng(0).integers(0, 9, (3, 900, 700), np.uint8))
+source.CreateMaskBand(gdal.GMF_PER_DATASET)
+source.GetRasterBand(1).GetMaskBand().WriteArray(np.full((900, 700), 255, np.uint8))
+options = ["INTERLEAVE=" + sys.argv[2], "BLOCKSIZE=128", "COMPRESS=DEFLATE"]
+gdal.GetDriverByName("COG").CreateCopy(sys.argv[1], source, options=options)
+"""
+
+
+@pytest.mark.parametrize("interleave", ["PIXEL", "BAND", "TILE"])
+def test_samples_may_be_interleaved_in_any_way_that_gdal_knows(interleave, tmp_path, gdal_check):
+    path = tmp_path / "a.tif"
+    subprocess.run([sys.executable, "-c", INTERLEAVED, path, interleave], check=True, capture_output=True)
+    assert gdal_check(path) == ["[]"]
+    assert validate_cog(path).ok, str(validate_cog(path))
+    at, found, _ = offsets(path)
+    swapped = damaged(path, at, b"".join(n.to_bytes(4, "little") for n in (found[1], found[0])))
+    assert "before the tile that precedes it" in str(swapped)
+    assert ("of band 1" in str(swapped)) == (interleave != "PIXEL")
+
+
+def test_tiles_of_samples_that_are_stored_apart_are_in_one_of_two_orders():
+    offsets = np.array([0, 20, 30, 40, 50, 60])
+    common = {"name": "", "at": 0, "shape": (16, 48), "tile": (16, 16), "sizes": offsets, "planes": 2}
+    assert Directory(**common, offsets=offsets, by_tile=False).in_order.tolist() == [1, 2, 3, 4, 5]
+    assert Directory(**common, offsets=offsets, by_tile=True).in_order.tolist() == [3, 1, 4, 2, 5]
 
 
 def _recommended():
@@ -120,6 +169,48 @@ def test_what_is_no_tiff_is_named(tmp_path, content):
         validate_cog(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(
+    ("tag", "entry", "says"),
+    [
+        (256, (4, 1, 0), "has 0 x 900 pixels"),
+        (323, (4, 1, 0), "in pieces of 128 x 0"),
+        (325, (4, 1, 99), "and 1 sizes of"),
+    ],
+)
+def test_a_directory_that_makes_no_sense_is_an_error_that_names_the_file(cog, tag, entry, says):
+    with tifffile.TiffFile(cog) as tif:
+        at = tif.pages[0].tags[tag].offset
+    with pytest.raises(SourceError, match=says) as caught:
+        damaged(cog, at + 2, struct.pack("<HII", *entry))
+    assert str(cog) in str(caught.value)
+
+
+@pytest.mark.parametrize(("tag", "number"), [(324, 2**31), (324, 2**32), (324, 2**63 - 1), (325, 2**32 - 1)])
+def test_tiles_that_cannot_be_in_the_file_are_findings(pyramid, tmp_path, tag, number):
+    path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
+    with tifffile.TiffFile(path) as tif:
+        found = tif.pages[0].tags[tag]
+        at, size = found.valueoffset, found.valuebytecount // found.count
+    assert "(0, 0) (row, column) lies beyond the end" in str(damaged(path, at, number.to_bytes(size, "little")))
+
+
+def test_a_directory_without_end_is_an_error(pyramid, tmp_path):
+    path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[1].offset
+    with pytest.raises(SourceError, match=r"a\.tif"):
+        damaged(path, at, (2**64 - 1).to_bytes(8, "little"))
+
+
+def test_an_offset_that_no_file_can_have_is_an_error(pyramid, tmp_path):
+    path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
+    at, _, _ = offsets(path)
+    with pytest.raises(SourceError, match=r"a\.tif"):
+        damaged(path, at, (2**64 - 1).to_bytes(8, "little"))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         validate_cog(tmp_path / "a.tif")
+    with pytest.raises(SourceError, match="a directory"):
+        validate_cog(tmp_path)

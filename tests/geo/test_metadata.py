@@ -103,6 +103,50 @@ def test_damaged_keys_cost_the_reference_system_and_nothing_else(tmp_path, keys)
         assert tuple(file.transform)[:6] == (10, 0, 5e5, 0, -10, 46e5)
 
 
+OBLIQUE = "+proj=omerc +lat_0=4 +lonc=115 +alpha=53 +gamma=53 +k=0.99984 +ellps=evrstSS"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(
+    "system",
+    [
+        "EPSG:7415",  # metres and heights
+        "EPSG:9518",  # degrees and heights
+        "EPSG:4979",  # the same in one system
+        "EPSG:4326",
+        "+proj=utm +zone=33 +ellps=intl +towgs84=-87,-98,-121",
+        "+proj=lcc +lat_1=50 +lat_2=60 +lat_0=55 +lon_0=10 +ellps=intl +towgs84=-87,-98,-121,0,0,0,0 +units=km",
+        "+proj=longlat +ellps=intl +towgs84=-87,-98,-121,1,2,3,4",
+        OBLIQUE,
+    ],
+)
+def test_heights_and_shifts_are_part_of_the_reference_system_as_for_gdal(geotiff, tmp_path, system, version):
+    pyproj = pytest.importorskip("pyproj")
+    path = geotiff(crs=system, transform=rasterio.Affine(10, 0, 5e5, 0, -10, 46e5), geotiff_version=version)
+    pyr = ndzarr.transcode(path, tmp_path / "a.zarr")
+    with rasterio.open(path) as source, rasterio.open(ndzarr.export_cog(pyr, tmp_path / "out.tif")) as file:
+        wanted = pyproj.CRS.from_wkt(source.crs.to_wkt(version="WKT2_2019"))
+        assert file.crs == source.crs
+    for place in (pyr.georeference, ndzarr.open(pyr.path).georeference):
+        found = pyproj.CRS.from_wkt(place.crs.text())
+        assert found.is_compound == wanted.is_compound
+        assert len(found.axis_info) == len(wanted.axis_info)
+        assert CRS.from_wkt(place.crs.text()) == CRS.from_wkt(wanted.to_wkt())
+    assert pyr.attrs.get("proj:code") in (None, f"EPSG:{wanted.to_epsg()}")
+
+
+def test_a_geocentric_system_is_not_taken_for_degrees():
+    pytest.importorskip("pyproj")
+    keys = GeoKeys((1, 1, 0, 2, 1024, 0, 1, 3, 2048, 0, 1, 32767))
+    assert Crs(keys=keys).pyproj() is None
+
+
+def test_heights_that_are_not_known_cost_the_heights():
+    pytest.importorskip("pyproj")
+    keys = GeoKeys((1, 1, 1, 3, 1024, 0, 1, 1, 3072, 0, 1, 32633, 4096, 0, 1, 60001))
+    assert Crs("EPSG:32633", keys=keys).pyproj().to_epsg() == 32633
+
+
 def test_a_geographic_base_is_not_taken_for_the_projected_system_itself():
     pyproj = pytest.importorskip("pyproj")
     text = f"ESRI PE String = {pyproj.CRS('ESRI:54009').to_wkt('WKT1_ESRI')}|"

@@ -135,8 +135,18 @@ def test_it_is_without_annotations_where_there_is_no_dataset(tmp_path):
 def test_wrong_options_are_refused(sampler, table):
     with pytest.raises(OptionError, match="did you mean 'semantic'"):
         CropDataset(sampler, table, masks="semantics")
-    with pytest.raises(IndexError):
-        CropDataset(sampler, table)[101]
+    with pytest.raises(OptionError, match=r"such as torch\.float32"):
+        CropDataset(sampler, table, dtype="float32")
+    with pytest.raises(OptionError, match="annotations="):
+        CropDataset(sampler, table, keys={"with_annots": False})
+    crops = CropDataset(sampler, table)
+    for wrong in (101, -102):
+        with pytest.raises(IndexError, match=f"crop {wrong} does not exist; there are 101"):
+            crops[wrong]
+        with pytest.raises(IndexError, match=f"crop {wrong} does not exist"):
+            crops.__getitems__([0, wrong])
+    with pytest.raises(TypeError):
+        crops[1.5]
 
 
 def test_a_dataset_pickles_small_and_whole(sampler, table):

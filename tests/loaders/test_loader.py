@@ -243,8 +243,23 @@ def test_options_that_would_break_the_order_are_refused(crops):
         loader(crops, 8, suffle=False)
     with pytest.raises(OptionError, match="Known: fork, spawn, forkserver"):
         loader(crops, 8, workers=1, start_method="thread")
-    with pytest.raises(OptionError, match="workers=-1"):
-        loader(crops, 8, workers=-1)
+    for name, wrong in (
+        ("workers", -1),
+        ("workers", 2.5),
+        ("together", 0),
+        ("buffer", -1),
+        ("seed", None),
+        ("seed", -1),
+    ):
+        with pytest.raises(OptionError, match=f"{name}={wrong}: expected a whole number"):
+            loader(crops, 8, **{name: wrong})
+    for wrong in (-1, 0.5, None):
+        with pytest.raises(OptionError, match=f"epoch={wrong}"):
+            loader(crops, 8).set_epoch(wrong)
+    state = loader(crops, 8).state_dict()
+    for wrong, message in ((-1, "batch=-1"), (14, "after batch 14, but an epoch has 13")):
+        with pytest.raises(OptionError, match=message):
+            loader(crops, 8).load_state_dict({**state, "batch": wrong})
 
 
 def test_an_error_in_a_worker_names_what_was_wrong(sampler):

@@ -1,5 +1,6 @@
 """Crops that are read together, in as many threads as pay, are what each is by itself."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,15 @@ def test_damage_is_reported_while_other_crops_are_resampled(pyramids, large):
     wanted = [crop(damaged, {"y": slice(0, 800), "x": slice(0, 800)}, 0.37)]
     with pytest.raises(DamagedError, match=r"1\.zarr"):
         crops.read_crops([*[c for c in large if c.pyramid is not pyramids[1]], *wanted])
+
+
+def test_crops_that_are_enlarged_take_the_memory_of_few_at_a_time(pyramids):
+    small = [crop(pyramids[0], {"y": slice(0, 60), "x": slice(0, 60)}, 12) for _ in range(12)]
+    crops.read_crops(small[:1])
+    tracemalloc.start()
+    try:
+        images = crops.read_crops(small)
+        made = sum(image.nbytes for image, _ in images)
+        assert tracemalloc.get_traced_memory()[1] < 3 * made  # floats of all of them: 9 times
+    finally:
+        tracemalloc.stop()

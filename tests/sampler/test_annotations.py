@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
 from ndzarr.geometry.affine import warp_boxes
-from ndzarr.sampler.annotations import NO_ID, tabulate
+from ndzarr.sampler.annotations import tabulate
+from ndzarr.sampler.columns import NO_ID
 
 coordinate = st.floats(-50, 150, width=32).map(lambda v: round(v, 2))
 length = st.floats(0.5, 80, width=32).map(lambda v: round(v, 2))
@@ -127,3 +129,18 @@ def test_a_pickled_sample_holds_its_own_annotations_and_not_the_dataset(dataset,
     again = pickle.loads(stored)
     assert again.ndzarr.detections[0].data["segmentations"][0] is not None
     assert len(again.ndzarr.detections[0]) == len(sample.ndzarr.detections[0])
+
+
+@pytest.mark.parametrize("space", [None, *WARPS])
+def test_a_look_up_gathers_boxes_in_rows_that_are_its_own(space):
+    rng = np.random.default_rng(0)
+    annotations = [{"id": k, "image_id": 1, "bbox": box} for k, box in enumerate(rng.uniform(0, 90, (500, 4)).tolist())]
+    table, warp = tabulate(annotations), WARPS.get(space)
+    for window in ((-500, 500, -500, 500), (10, 60, 10, 60)):
+        rows, first = table.touching(1, window, warp)
+        assert first.flags.c_contiguous
+        expected = first.copy()
+        first[...] = 0
+        again, second = table.touching(1, window, warp)
+        np.testing.assert_array_equal(again, rows)
+        np.testing.assert_array_equal(second, expected)

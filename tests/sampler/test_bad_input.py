@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -62,10 +63,37 @@ def test_annotations_without_boxes_touch_nothing_and_can_be_asked_for(build, bbo
     assert len(chosen.ndzarr.detections[0]) == 1
 
 
-@pytest.mark.parametrize("bbox", [[1, 2, 3], [1, 2, 3, 4, 5], ["a", 2, 3, 4], 7])
+@pytest.mark.parametrize(
+    "bbox",
+    [[1, 2, 3], [1, 2, 3, 4, 5], ["a", 2, 3, 4], 7, "abcd", [[1, 2], [3, 4]], {"x": 1, "y": 2, "w": 3, "h": 4},
+     [5, 5, -3, 4], [0, 0, float("inf"), 4]],
+    ids=str,
+)  # fmt: skip
 def test_boxes_of_another_form_are_named(build, bbox):
     sampler = build(lambda d: d["annotations"][2].update(bbox=bbox))
     assert "annotation 13" in refusal(sampler.load_sample, gid=1)
+    assert "annotation 13" in refusal(build(lambda d: d["annotations"][2].update(bbox=bbox)).load_sample, aid=13)
+
+
+@pytest.mark.parametrize(
+    "bbox", [np.array([60.0, 100, 20, 30]), (60, 100, 20, 30), ["60", "100", "20", "30"]], ids=repr
+)
+def test_boxes_may_be_arrays_tuples_or_numbers_in_text(build, bbox):
+    sample = build(lambda d: d["annotations"][2].update(bbox=bbox)).load_sample(aid=13)
+    assert sample.bbox.values.tolist() == [[0, 0, 20, 30]]
+
+
+@pytest.mark.parametrize("bbox", [[float("nan")] * 4, [1, 2, float("nan"), 4], [None] * 4, np.empty(0)], ids=repr)
+def test_a_box_with_nan_is_none(build, bbox):
+    sampler = build(lambda d: d["annotations"][0].update(bbox=bbox))
+    assert 11 not in sampler.load_sample(gid=1).annot_id.values
+    assert "aid=11 has no bbox" in refusal(sampler.load_sample, aid=11)
+
+
+@pytest.mark.parametrize(("track", "said"), [(1.5, "track_id=1.5"), (2**70, "64 bits")])
+def test_tracks_that_would_become_others_are_refused(build, track, said):
+    assert said in refusal(build(lambda d: d["annotations"][0].update(track_id=track)).load_sample, gid=1)
+    assert build(lambda d: d["annotations"][0].update(track_id=7.0)).load_sample(aid=11).track_id.values[0] == 7
 
 
 KWCOCO_WARNS = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -208,7 +236,11 @@ def test_fewer_bands_than_the_dataset_names(build):
     assert "1.png" in message
 
 
-@pytest.mark.parametrize("warp", [{"scale": 0}, "sideways", [[1, 0], [0, 1]], {"turn": 3}])
+@pytest.mark.parametrize(
+    "warp",
+    [{"scale": 0}, "sideways", [[1, 0], [0, 1]], {"turn": 3}, [], np.eye(4).tolist(),
+     [[1, 0, 0], [0, 1, 0], [0.1, 0, 1]]],
+)  # fmt: skip
 def test_transforms_that_are_none_are_named(film, warp):
     content = copy.deepcopy(film.content)
     content["images"][0]["assets"][1]["warp_aux_to_img"] = warp
@@ -284,3 +316,175 @@ def test_unknown_keys_conflicts_and_empty_gids_are_target_errors(build):
     for target in ({"gid": 1, "windowdims": 3}, {"gid": 1, "vidid": 1}, {"gids": []}, {"gid": 1, "aid": 13}):
         with pytest.raises(TargetError):
             sampler.load_sample(target)
+
+
+@KWCOCO_WARNS
+@pytest.mark.parametrize("table", ["images", "videos", "categories", "annotations"])
+def test_two_of_one_id_are_refused_since_only_the_last_would_be_known(film, table):
+    content = copy.deepcopy(film.content)
+    again = copy.deepcopy(content[table][0])
+    content[table].append(again | {"name": "again", "frame_index": 9})
+    message = refusal(ndzarr.CocoSampler, content, film.workdir)
+    assert f"2 {table} have the id {again['id']}" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(images=None), "images is NoneType"),
+        (lambda d: d.update(annotations={"a": 1}), "annotations is dict"),
+        (lambda d: d["images"].append(1), "images[4] is 1"),
+        (lambda d: d["images"][1].pop("id"), "images[1] has no id"),
+        (lambda d: d["categories"].append({"id": 7}), "categories[1] has no name"),
+        (lambda d: d["annotations"][2].pop("image_id"), "annotations[2] has no image_id"),
+        (lambda d: d["images"][1].pop("frame_index"), "image 11 is in video 1, and its frame_index is None"),
+        (lambda d: d["images"][1].update(frame_index="1"), "frame_index is '1'"),
+    ],
+)
+def test_what_kwcoco_does_not_take_is_said_by_name(film, tmp_path, change, said):
+    content = copy.deepcopy(film.content)
+    change(content)
+    assert said in refusal(ndzarr.CocoSampler, copy.deepcopy(content), film.workdir)
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    assert said in refusal(ndzarr.CocoSampler, tmp_path / "data.json", film.workdir)
+
+
+@pytest.mark.parametrize("size", [("abc", 300), (float("nan"), 300), ([400], 300), (0, 300), (-400, 300), (400.5, 300)])
+def test_sizes_that_are_none_are_named(build, size):
+    sampler = build(lambda d: d["images"][0].update(width=size[0], height=size[1]))
+    message = refusal(sampler.load_sample, gid=1)
+    assert "1.png" in message
+    assert "no size" in message
+
+
+@pytest.mark.parametrize("assets", [[None], "abc", 5, ["a.tif"]])
+def test_assets_of_another_form_are_named(build, assets):
+    assert "image 1: assets=" in refusal(build(lambda d: d["images"][0].update(assets=assets)).load_sample, gid=1)
+
+
+@pytest.mark.parametrize(("name", "said"), [(5, "is no path"), ("https://example.com/a.png", "download it")])
+def test_file_names_that_are_no_local_files_are_named(build, name, said):
+    message = refusal(build(lambda d: d["images"][0].update(file_name=name)).load_sample, gid=1)
+    assert "image 1: " in message
+    assert said in message
+
+
+@pytest.mark.parametrize("channels", ["r||g", 3, "S2:r|g|b", [1, 2]])
+def test_channels_that_are_no_code_are_named(build, channels):
+    sampler = build(lambda d: d["images"][0].update(channels=channels))
+    assert "image 1: channels=" in refusal(sampler.load_sample, gid=1)
+
+
+@pytest.mark.parametrize("channels", ["x | y | z", ["x", "y", "z"]])
+def test_channels_may_be_a_list_or_have_blanks(build, channels):
+    sampler = build(lambda d: d["images"][0].update(channels=channels))
+    assert sampler.load_sample(gid=1).c.values.tolist() == ["x", "y", "z"]
+    assert sampler.load_sample(gid=1, channels=" z | x ").c.values.tolist() == ["z", "x"]
+
+
+def test_a_wrong_channel_code_is_an_error_and_nothing_is_printed(build, capsys):
+    for code in ("r||g", "|", "<all>|r", "r,,g", "r|"):
+        assert "is no channel code" in refusal(build().load_sample, gid=1, channels=code)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_image_without_any_file_or_channel_is_named_and_no_empty_sample(build):
+    sampler = build(lambda d: d["images"][0].update(file_name=""))
+    assert "image 1: neither a file nor assets" in refusal(sampler.load_sample, gid=1)
+
+
+@pytest.mark.parametrize(("resolution", "scale"), [("10 feet", 3.048), ("200 cm", 2), ("0.001 km", 1), (2, 2)])
+def test_units_of_resolutions_count(film, resolution, scale):
+    sample = film.sampler(resolution=resolution).load_sample(gid=11, channels="r", resolution="1 m")
+    assert sample.image.shape == (1, round(96 * scale), round(120 * scale))
+
+
+@pytest.mark.parametrize("resolution", ["3 px", "abc", -3, 0])
+def test_resolutions_that_are_not_understood_are_errors(film, resolution):
+    message = refusal(film.sampler(resolution=resolution).load_sample, gid=11, resolution="1 m")
+    assert "gid=11: the dataset states" in message
+
+
+@pytest.mark.parametrize(
+    "outline",
+    ["abc", 5, [[1, 2, 3]], [["a", "b"]], {"foo": 1}, {"counts": [3, 4], "size": [300, 400]},
+     {"counts": [1, 2], "size": [9]}, {"counts": "zz!!", "size": [300, 400]}],
+    ids=str,
+)  # fmt: skip
+def test_segmentations_of_another_form_are_named(build, outline):
+    sampler = build(lambda d: d["annotations"][0].update(segmentation=outline))
+    sample = sampler.load_sample(aid=11)
+    assert sample.annot_id.values.tolist() == [11], "pixels and boxes are there all the same"
+    assert "annotation 11: its segmentation" in refusal(lambda: sample.ndzarr.detections)
+
+
+@pytest.mark.parametrize("points", ["abc", 5, [1, 2], {"a": 1}, [{"keypoint_category": "x"}]], ids=str)
+def test_keypoints_of_another_form_are_named(build, points):
+    sample = build(lambda d: d["annotations"][0].update(keypoints=points)).load_sample(aid=11)
+    assert "annotation 11: its keypoints" in refusal(lambda: sample.ndzarr.detections)
+
+
+@pytest.mark.parametrize("empty", ["", [], {}, None, np.empty(0)], ids=repr)
+def test_empty_geometry_is_none(build, empty):
+    sampler = build(lambda d: d["annotations"][0].update(segmentation=empty, keypoints=empty))
+    [found] = sampler.load_sample(aid=11).ndzarr.detections
+    assert found.data["segmentations"].data == found.data["keypoints"].data == [None]
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [{"annot_ids": 5}, {"annot_ids": "ab"}, {"annot_ids": [[1]]}, {"visible_thresh": "a"}, {"visible_thresh": None},
+     {"visible_thresh": 2}, {"visible_thresh": float("nan")}, {"with_annots": 5}, {"with_annots": ""}, {"clip": "no"}],
+    ids=str,
+)  # fmt: skip
+def test_lookups_of_another_form_are_named(build, lookup):
+    assert next(iter(lookup)) in refusal(build().load_sample, gid=1, **lookup)
+
+
+@pytest.mark.parametrize("none", [None, 0, False, np.False_])
+def test_no_annotations_may_be_asked_for_as_ndsamplers_users_do(build, none):
+    assert "bbox" not in build().load_sample(gid=1, with_annots=none)
+
+
+def test_directories_and_lists_are_no_datasets(tmp_path):
+    assert "is a directory without data.kwcoco.json" in refusal(ndzarr.CocoSampler, tmp_path)
+    assert "list: expected a kwcoco.CocoDataset" in refusal(ndzarr.CocoSampler, [1])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_names_that_occur_twice_change_nothing_since_ids_count(film):
+    content = copy.deepcopy(film.content)
+    content["videos"].append({"id": 2, "name": "film", "width": 5, "height": 5})
+    content["images"].append(copy.deepcopy(content["images"][0]) | {"id": 99, "video_id": None, "name": "f1"})
+    sampler = ndzarr.CocoSampler(content, film.workdir)
+    assert sampler.load_sample(vidid=1).identical(film.sampler().load_sample(vidid=1))
+    np.testing.assert_array_equal(sampler.load_sample(gid=99).image, sampler.load_sample(gid=10).image)
+
+
+def test_categories_of_one_name_are_named_and_samples_load(build):
+    sampler = build(lambda d: d["categories"].append({"id": 77, "name": "car"}))
+    assert sampler.load_sample(aid=12).category_id.values.tolist() == [9]
+    assert "'car' occur more than once" in refusal(lambda: sampler.classes)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [(photo(30, 40), "400 x 300"), (b"", "empty"), (b"no image", "a.png"), (None, "a.png")],
+    ids=["another size", "empty", "no image", "missing"],
+)
+def test_files_that_are_not_what_the_dataset_says_are_named(build, tmp_path, pixels, said):
+    if isinstance(pixels, bytes):
+        (tmp_path / "a.png").write_bytes(pixels)
+    elif pixels is not None:
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+    sampler = build(lambda d: d["images"][0].update(file_name=str(tmp_path / "a.png")))
+    message = refusal(sampler.load_sample, gid=1)
+    assert "a.png" in message
+    assert said in message
+    assert sampler.load_sample(gid=2).image.shape == (3, 257, 129), "the other image is as it was"
+
+
+def test_an_image_of_a_video_that_is_missing_is_in_none(build):
+    sampler = build(lambda d: d["images"][0].update(video_id=99, frame_index=0))
+    assert sampler.load_sample(gid=1).image.shape == (3, 300, 400)
+    assert "vidid=99: no such video" in refusal(sampler.load_sample, vidid=99)

@@ -256,3 +256,11 @@ def test_a_sampler_is_made_of_a_demos_name(tmp_path, name):
 def test_what_is_neither_a_file_nor_a_demo_is_said(tmp_path, name):
     with pytest.raises(MissingError, match="demo"):
         ndzarr.CocoSampler(name, workdir=tmp_path)
+
+
+def test_annotations_that_were_added_or_removed_since_are_not_passed_over_in_silence(sampler):
+    sampler.load_sample(gid=1)
+    sampler.dset.add_annotation(1, bbox=[5, 5, 9, 9], category_id=5)
+    with pytest.raises(TargetError, match="make another CocoSampler"):
+        sampler.load_sample(gid=1)
+    assert len(ndzarr.CocoSampler(sampler.dset, sampler.library.root).load_sample(gid=1).annot_id) == 4

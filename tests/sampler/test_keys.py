@@ -226,6 +226,16 @@ def test_dtype_is_applied_last_rounding_and_limiting(film):
         both(film, dtype="uint7")
 
 
+def test_a_real_dtype_has_no_place_for_the_imaginary_part(tmp_path):
+    waves = np.exp(1j * np.arange(30 * 20)).reshape(20, 30).astype(np.complex64)
+    tifffile.imwrite(tmp_path / "waves.tif", waves)
+    image = {"id": 1, "file_name": str(tmp_path / "waves.tif"), "width": 30, "height": 20}
+    sampler = ndzarr.CocoSampler({"images": [image]}, tmp_path / "work")
+    np.testing.assert_array_equal(sampler.load_sample(gid=1, dtype="complex128").image.values[0], waves)
+    with pytest.raises(TargetError, match="no imaginary part"):
+        sampler.load_sample(gid=1, dtype="float32")
+
+
 def test_an_integer_dtype_has_no_place_for_nan(film):
     with pytest.raises(TargetError, match="no NaN"):
         film.sampler().load_sample(gid=11, channels="r", space_slice=SPACE, nodata="float", dtype="uint8")
@@ -491,6 +501,31 @@ def test_native_scale_works_for_images_repeated_frames_and_lazily(film):
         assert lazy[name].to_dataset().compute().identical(tree[name].to_dataset())
 
 
+def test_assets_of_the_same_channels_are_all_there_at_native_scale(tmp_path):
+    fine, coarse = photo(40, 60), photo(20, 30, 1)
+    assets = []
+    for name, pixels in (("fine", fine), ("coarse", coarse)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric="rgb")
+        assets.append(
+            {"file_name": str(tmp_path / f"{name}.tif"), "channels": "r|g|b", "width": pixels.shape[1],
+             "height": pixels.shape[0], "warp_aux_to_img": {"scale": 60 / pixels.shape[1]}}
+        )  # fmt: skip
+    content = {"images": [{"id": 1, "width": 60, "height": 40, "assets": assets}]}
+    tree = ndzarr.CocoSampler(content, tmp_path / "work").load_sample(gid=1, use_native_scale=True)["0"]
+    assert list(tree.children) == ["r|g|b", "r|g|b 2"]
+    np.testing.assert_array_equal(tree["r|g|b"].image.values, fine.transpose(2, 0, 1))
+    np.testing.assert_array_equal(tree["r|g|b 2"].image.values, coarse.transpose(2, 0, 1))
+
+
+def test_the_plan_of_a_native_sample_is_what_it_reads(film):
+    target = {"gids": [10, 11], "use_native_scale": True, "space_slice": (slice(8, 40), slice(8, 40))}
+    tree = film.sampler().load_sample(target)
+    children = [node.image for frame in tree.children.values() for node in frame.children.values()]
+    assert film.sampler().plan(target).explain().wanted_bytes == sum(image.nbytes for image in children)
+    with pytest.raises(TargetError, match="nothing to return"):
+        film.sampler().plan({"gid": 12, "use_native_scale": True, "channels": "nir"})
+
+
 def test_realigned_native_scale_gives_all_the_size_of_the_finest(film):
     tree = film.sampler().load_sample(
         vidid=1, time_slice=slice(0, 1), use_native_scale=True, realign_native="largest", scale=0.5
@@ -564,3 +599,39 @@ def test_segmentations_may_be_masks(dataset, tmp_path):
     sample = sampler.load_sample(gid=1, space_slice=(slice(40, 140), slice(90, 190)), scale=0.5)
     shape = sample.ndzarr.detections[0].data["segmentations"].data[0]
     np.testing.assert_allclose(shape.box().to_xywh().data, [5, 5, 20, 10], atol=0.6)
+
+
+def compressed(mask):
+    """A mask as pycocotools writes it: run lengths along columns, in text of 6 bits a letter."""
+    flat = mask.T.ravel()
+    ends = np.r_[0, np.flatnonzero(np.diff(flat)) + 1, flat.size]
+    runs = np.diff(ends).tolist() if not flat[0] else [0, *np.diff(ends).tolist()]
+    text = ""
+    for k, run in enumerate(runs):
+        value, more = run - (runs[k - 2] if k > 2 else 0), True
+        while more:
+            letter, value = value & 31, value >> 5
+            more = value != (-1 if letter & 16 else 0)
+            text += chr(48 + letter + 32 * more)
+    return {"counts": text, "size": list(mask.shape)}
+
+
+@pytest.mark.parametrize("form", ["text", "bytes", "runs", "without size"])
+def test_masks_of_frames_come_in_sample_pixels_in_image_and_in_video_space(film, form):
+    mask = np.zeros((96, 120), np.uint8)
+    mask[20:36, 40:70] = 1
+    rle = compressed(mask)
+    runs = np.diff(np.r_[0, np.flatnonzero(np.diff(mask.T.ravel())) + 1, mask.size]).tolist()
+    rle = {
+        "text": rle, "bytes": {**rle, "counts": rle["counts"].encode()}, "runs": {**rle, "counts": runs},
+        "without size": {"counts": runs},
+    }[form]  # fmt: skip
+    content = copy.deepcopy(film.content)
+    content["annotations"][3]["segmentation"] = rle
+    content["videos"][0] |= {"width": 300, "height": 200}  # not the size of its frames, nor of their masks
+    before = copy.deepcopy(rle)
+    sampler = ndzarr.CocoSampler(content, film.workdir)
+    for target, corner in (({"gid": 13}, (40, 20)), ({"gids": [13]}, (48, 24))):
+        shape = sampler.load_sample(target).ndzarr.detections[0].data["segmentations"].data[0]
+        np.testing.assert_allclose(shape.box().to_xywh().data.ravel(), [*corner, 30, 16], atol=1.1)
+    assert rle == before

@@ -102,6 +102,23 @@ def test_windows_have_the_size_that_was_asked_for_and_context(stack):
     assert batch.image.shape == (2, 1, 1, 2, 7, 7)
 
 
+def test_context_in_time_is_padded_like_that_in_space(stack, tmp_path):
+    pixels, sampler = stack
+    sample = sampler.load_sample(key="stack", t=slice(1, 6, 2), z=slice(0, 1), pad=(2, 3, 0))
+    assert sample.t.values.tolist() == [-3, -1, 1, 3, 5, 7, 9]
+    np.testing.assert_array_equal(sample.image.values[2:5, 0, 0, 3:-3], pixels[1:6:2, 0])
+    assert sample.valid.sum().item() == 3 * 40 * 50
+    whole = sampler.load_sample(key="stack", pad=((0, 1), (0, 0), (0, 0)))
+    assert whole.t.values.tolist() == list(range(8))
+
+    for odd in (slice(0, 4, 0), slice(4, 2), slice(0.5, 2), [1, 2]):
+        with pytest.raises(TargetError, match="t="):
+            sampler.load_sample(key="stack", t=odd, pad=(1, 0, 0))
+    flat = ndzarr.transcode(pixels[0, 0], tmp_path / "flat.zarr")
+    with pytest.raises(TargetError, match=r"along t.*has axes c y x"):
+        ndzarr.Sampler({"flat": flat}).load_sample(pad=(1, 0, 0))
+
+
 @pytest.mark.parametrize(
     "key",
     [{"dtype": "f4"}, {"nodata": "float"}, {"lazy": True}, {"padkw": {"mode": "edge"}}, {"window_dims": "extent"}],

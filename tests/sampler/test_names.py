@@ -141,3 +141,14 @@ def test_the_hash_of_a_dataset_that_is_changed_in_place_changes(sampler):
     before = sampler.hashid
     sampler.dset.dataset["annotations"][0]["bbox"] = [0, 0, 1, 1]
     assert sampler.hashid != before
+
+
+@pytest.mark.parametrize("wrong", ["a", None, 0.5, [1]])
+def test_items_and_ids_of_another_form_are_errors_in_words(sampler, wrong):
+    for ask in (sampler.load_item, sampler.load_image, sampler.load_annotations, sampler.lookup_class_name):
+        with pytest.raises(TargetError):
+            ask(wrong)
+    with pytest.raises(TargetError):
+        sampler.load_negative(-1 if wrong is None else wrong)
+    with pytest.raises(TargetError):
+        sampler.lookup_class_id(wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from math import ceil
 
+import numpy as np
 import pytest
 
 from ndzarr.errors import TargetError
@@ -28,6 +29,11 @@ def test_unknown_keys_are_refused_with_the_nearest_known_one():  # ndsampler's d
         {"gid": 1, "cx": 3, "cy": 3, "width": 5},
         {"gid": 1, "x": slice(0, 3), "cx": 2, "cy": 2},
         {"key": "a", "gid": 1},
+        {"gid": 1, "use_native_scale": True, "output_dims": (3, 4)},
+        {"gid": 1, "use_native_scale": True, "resolution": 10},
+        {"gid": 1, "lazy": True, "finalize": True},
+        {"gid": 1, "fill": 3, "padkw": {"constant_values": 4}},
+        {"vidid": 1, "time_slice": slice(0, 2), "slices": (slice(0, 1), slice(0, 3), slice(0, 3))},
     ],
 )
 def test_contradictions_are_refused(target):
@@ -49,6 +55,74 @@ def test_contradictions_are_refused(target):
 def test_values_of_the_wrong_form_are_refused_in_words(target, words):
     with pytest.raises(TargetError, match=words):
         parse(target)
+
+
+NAN, INF = float("nan"), float("inf")
+FORMS = {
+    "gid": [[1, 2], np.array([1]), {}],
+    "gids": [[[1, 2]], {1, 2}],
+    "space_slice": [5, "ab", slice(0, 3), (), (slice("a", "b"), slice(0, 3)), (slice(NAN, 4), None), [[0, 3], [0, 3]]],
+    "slices": [5, (slice(0, 3),), (slice(0, 3),) * 4],
+    "x": [5, "5", (0, 5), slice(0, INF), slice(0, 2.5)],
+    "time_slice": ["x", [0, 1], 1.0, slice("a", 2), slice(0, 1.5), slice(NAN, 2)],
+    "time_start": ["a", 0.5],
+    "window_dims": [5, "Square", (NAN, 3), ("a", "b"), (INF, 3), {3, 4}, (2, 3, 4)],
+    "channels": [5, "", b"r", [None], [1], {"r": 1}, [["r"]], ("r", "")],
+    "scale": [NAN, INF, 1j, (1, 2, 3), [0.5], {"x": 1, "y": 1}],
+    "output_dims": [5, ("a", "b"), (NAN, 4), (INF, 4), (5.5, 4)],
+    "interpolation": [5, "Linear", ["linear"]],
+    "antialias": ["off", 2, [True]],
+    "dtype": ["U3", object, str, "M8[s]", [("a", "u1")]],
+    "nodata": [-9999, True, NAN, ["float"]],
+    "padkw": [
+        "reflect",
+        5,
+        {"mod": "reflect"},
+        {"mode": len},
+        {"mode": "reflect", "reflect_type": "x"},
+        {"mode": "edge", "end_values": 3},
+        {"bogus": 1},
+    ],
+    "fill": ["a", 1j, [1, 2]],
+    "pad": [NAN, "ab", {3, 4}, (3.5, 4), (None, None)],
+    "lazy": ["no", 2],
+    "use_native_scale": ["no"],
+    "bounds": [5, (0, 0, 1), "abcd"],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, wrong in FORMS.items() for value in wrong], ids=repr)
+def test_whatever_is_written_under_a_key_is_understood_or_a_target_error_that_names_it(key, value):
+    named = {"time_start": "time_slice", "padkw": "padkw", "space_slice": "space_slice|y=", "x": "x="}.get(key, key)
+    video = key in ("time_slice", "time_start")
+    with pytest.raises(TargetError, match=named) as caught:
+        parse({**({} if key in ("gid", "gids") else {"vidid": 1} if video else {"gid": 1}), key: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", [5, [1], "gid", {1: 2}, [("gid", 1)]])
+def test_what_is_no_dictionary_of_keys_is_no_target(target):
+    with pytest.raises(TargetError):
+        parse(target)
+
+
+@pytest.mark.parametrize("name", ["with_annots", "visible_thresh", "clip"])
+def test_arguments_among_the_keys_of_a_target_are_told_apart_from_unknown_keys(name):
+    with pytest.raises(TargetError, match="argument of load_sample"):
+        parse({"gid": 1, name: True})
+    with pytest.raises(TargetError, match=f"did you mean {name!r}"):
+        parse({"gid": 1, name[:-2] + name[-1]: True})
+
+
+def test_numbers_of_numpy_mean_what_pythons_do():
+    ours = parse(
+        {"gid": np.int64(1), "scale": np.array(0.5), "pad": np.array(2), "fill": np.array(3), "lazy": np.True_,
+         "window_dims": np.array([4, 5]), "output_dims": None, "antialias": np.False_}
+    )  # fmt: skip
+    assert ours == parse(
+        {"gid": 1, "scale": 0.5, "pad": 2, "fill": 3, "lazy": 1, "window_dims": (4, 5), "antialias": 0}
+    )
+    assert type(ours.gids[0]) is int
 
 
 def test_the_callers_dictionary_is_never_changed():

@@ -59,3 +59,16 @@ def test_a_row_of_a_table_loads_as_it_is(tmp_path):
     assert sample.identical(sampler.load_sample(vidid=1, time_slice=slice(1, 3), cx=30, cy=20, width=8, height=8))
     with pytest.raises(TargetError, match="time_slice"):
         sampler.load_sample(table.iloc[0], time_slice=slice(0, 1))
+
+
+def test_a_target_that_is_no_dictionary_is_named_by_its_number():
+    with pytest.raises(TargetError, match=r"target 1 is None: expected a dictionary"):
+        Rows([{"gid": 1}, None])
+    with pytest.raises(TargetError, match=r"target 0 is \[1, 2\]"):
+        Rows([[1, 2]])
+
+
+def test_columns_of_one_name_are_refused():
+    table = pd.DataFrame([[1, 2, 3]], columns=["gid", "cx", "cx"])
+    with pytest.raises(TargetError, match="more than one column named cx"):
+        Rows(table)

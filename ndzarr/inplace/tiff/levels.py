@@ -98,10 +98,16 @@ def refuse(parsed: ParsedTiff) -> None:
         why = f"its samples are read as axis {layout.samples[0]}"
     elif parsed.colour.whole and (form.shape[0] > 1 or layout.frames.shape[1] > 1):
         why = "its colours have to be converted, but their samples are stored apart"
-    elif prod(form.segment) * form.pixel_bytes > MOST_BYTES:
-        why = f"its tiles are as large as {form.segment[2]} x {form.segment[1]} pixels"
+    else:
+        why = _huge_tiles(form)
     if why is not None:
         raise not_in_place(parsed.path, f"{why}, so it is not read in place")
+
+
+def _huge_tiles(form: FrameFormat) -> str | None:
+    if prod(form.segment) * form.pixel_bytes <= MOST_BYTES:
+        return None
+    return f"its tiles are as large as {form.segment[2]} x {form.segment[1]} pixels"
 
 
 def not_in_place(path: str, why: str) -> StoreError:
@@ -136,4 +142,6 @@ def _overview(parsed: ParsedTiff, series: Any) -> Image | str:
     meant = [(c.channels, c.dtype, c.convert is None) for c in (colour, parsed.colour)]
     if stored[0] != stored[1] or meant[0] != meant[1]:
         return "its samples are not those of the image"
+    if huge := _huge_tiles(form):
+        return huge
     return Image(power, series, form, colour)

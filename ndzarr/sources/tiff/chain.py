@@ -42,5 +42,5 @@ def refuse_broken_chain(path: str, tif: Any) -> None:
             (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
             file.seek(at + layout.tagnosize + count * layout.tagsize)
             (at,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
-        except (struct.error, OSError):
-            return  # the file ends within a directory, which tifffile notices
+        except (struct.error, OSError, ValueError, OverflowError):
+            return  # the directory does not end within the file, or nowhere at all, which tifffile notices

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from ndzarr.errors import SourceError
 from ndzarr.sources.base import Pixels, reason
 from ndzarr.sources.bytefile import ByteFile
+from ndzarr.sources.tiff.decoding import Decode, segment_decoder
 from ndzarr.sources.tiff.quiet import listening, refuse_missing
 
 _JPEG = (6, 7, 34892, 33007)
@@ -42,8 +42,8 @@ class FrameFormat:
     """Of decoded pixels."""
     stored: np.dtype[Any] | None
     """The dtype in the file, byte order included, if pixels are stored as they are; else None."""
-    decode: Callable[..., tuple[Pixels | None, Any, Any]]
-    """tifffile's decoder of this kind of segment."""
+    decode: Decode
+    """The decoder of this kind of segment."""
     jpegheader: bytes | None
     """What goes before each JPEG segment in NDPI files."""
     jpeg: bool
@@ -114,7 +114,7 @@ def frame_format(path: str, keyframe: Any) -> FrameFormat:
         tiled=keyframe.is_tiled,
         dtype=np.dtype(keyframe.dtype).newbyteorder("="),
         stored=_stored(keyframe),
-        decode=keyframe.decode,
+        decode=segment_decoder(keyframe),
         jpegheader=getattr(keyframe, "jpegheader", None),
         jpeg=keyframe.compression in _JPEG,
     )

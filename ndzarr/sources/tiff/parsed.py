@@ -190,6 +190,11 @@ def _main_series(path: str, tif: Any, messages: list[str]) -> tuple[Any, list[st
     main = whole[0] if whole else found[0]
     others = [s for s in whole if s is not main]
     notes = [f"{len(others)} other images of the file, of other shapes, are not read"] if others else []
+    if any(int(s.keyframe.subfiletype or 0) & _MASK for s in found):
+        notes.append(
+            "its internal mask is not read: pixels that the mask hides are as stored, and count as real unless they "
+            "have the value given as nodata="
+        )
     if main.transform is not None:
         notes.append("pixels are as stored; the transform that tifffile knows for this format is not applied")
     return main, notes

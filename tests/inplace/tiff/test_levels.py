@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from multiprocessing import get_context
 
 import numpy as np
@@ -62,6 +63,18 @@ def test_levels_may_be_missing_between_others_and_come_in_any_order(tmp_path):
     assert np.array_equal(pyramid.read(1), planar(quarter))
     window = pyramid.window(y=slice(0, 640), x=slice(8, 808), scale=1 / 8)
     assert np.array_equal(window, planar(eighth)[:, :80, 1:101])
+
+
+def test_overviews_of_huge_tiles_are_left_out(tmp_path):
+    path = write(tmp_path / "a.tif", [NATIVE, half(NATIVE)])
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[1].tags[322].offset
+    content = bytearray(path.read_bytes())
+    content[at + 2 : at + 12] = struct.pack("<HII", 4, 1, 1 << 30)
+    path.write_bytes(content)
+    pyramid = ndzarr.open(path)
+    assert "its tiles are as large as 1073741824 x" in " ".join(pyramid.attrs["ndzarr"]["source"]["notes"])
+    assert pyramid.read(1).shape[-2:] == half(NATIVE).shape[:2]
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,47 @@ def _encoded(tif, page) -> list[bytes]:
     return found
 
 
-def test_masks_of_gdal_are_left_out_here_and_in_transcoding(picture, tmp_path):
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("compress", ["LERC", "LERC_ZSTD"])
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("missing", ["all", "some", "alpha", "opaque"])
+def test_what_lerc_keeps_in_a_mask_is_read_as_gdal_reads_it(missing, interleave, compress, picture, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.moveaxis(picture, -1, 0)
+    if missing in ("alpha", "opaque"):
+        alpha = np.where(pixels[:1] > 100, 255, 0 if missing == "alpha" else 255).astype("u1")
+        pixels = np.concatenate([pixels, alpha])
+    else:
+        pixels = pixels.astype("f4")
+        pixels[slice(None) if missing == "all" else 1, 20:90, 30:300] = np.nan
+    how = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2], "dtype": pixels.dtype}
+    how |= {"tiled": True, "blockxsize": 64, "blockysize": 64, "interleave": interleave, "compress": compress}
+    if len(pixels) == 4:
+        how |= {"photometric": "RGB", "alpha": "unspecified" if interleave == "band" else "yes"}
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", **how) as file:
+        file.write(pixels)
+    with rasterio.open(path) as file:
+        wanted = file.read()  # colours below an alpha of 0 are lost
+    assert np.array_equal(wanted[-1], pixels[-1], equal_nan=True)
+    np.testing.assert_array_equal(ndzarr.open(path).read(), wanted)
+    np.testing.assert_array_equal(ndzarr.transcode(path, tmp_path / "a.zarr").read(), wanted)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_jpegs_of_one_colour_each_are_read_as_gdal_reads_them(picture, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    how = {"count": 3, "height": 301, "width": 413, "dtype": "uint8", "interleave": "band", "photometric": "RGB"}
+    tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "JPEG"}
+    with rasterio.open(path, "w", driver="GTiff", **how, **tiles) as file:
+        file.write(np.moveaxis(picture, -1, 0))
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(ndzarr.open(path).read(), file.read())
+    assert ndzarr.transcode(path, tmp_path / "a.zarr").channels == ("r", "g", "b")
+
+
+def test_masks_of_gdal_are_left_out_here_and_in_transcoding_and_both_say_so(picture, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     path = tmp_path / "a.tif"
     how = {"count": 3, "height": 301, "width": 413, "dtype": "uint8", "transform": rasterio.Affine.scale(2)}
@@ -246,7 +286,11 @@ def test_masks_of_gdal_are_left_out_here_and_in_transcoding(picture, tmp_path):
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", driver="GTiff", **how, **tiles) as file:
         file.write(np.moveaxis(picture, -1, 0))
         file.write_mask(picture[..., 0] > 100)
-    assert check(path).shape == (3, 301, 413)
+    pyramid = check(path)
+    assert pyramid.shape == (3, 301, 413)
+    store = ndzarr.transcode(path, tmp_path / "a.zarr")
+    for found in (pyramid, store):
+        assert "its internal mask is not read" in " ".join(found.attrs["ndzarr"]["source"]["notes"])
 
 
 CONTENT = np.random.default_rng(0).integers(0, 60000, (90, 110, 3)).astype(np.uint16)
