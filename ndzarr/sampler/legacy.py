@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import xarray
 
+from ndzarr.errors import TargetError
 from ndzarr.sampler.annotations import NO_ID
+from ndzarr.sampler.cut import cut_of
 from ndzarr.sampler.detections import category_tree, detections
 from ndzarr.sampler.sample import Context
 
@@ -21,7 +23,18 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
     The dictionary that ndsampler's `load_sample` returned.
 
     `im` is (y, x, c), for videos (t, y, x, c).  `annots` is there if annotations were looked up.
+
+    Raises
+    ------
+    TargetError
+        The sample was cut, or its axes were exchanged, since it was loaded.
     """
+    dims = sample["image"].dims if "image" in sample else ()
+    if dims[-3:] != ("c", "y", "x") or not cut_of(sample, context).is_whole(context):
+        raise TargetError(
+            "this sample is not what was loaded: its image was cut or rearranged since, which ndsampler's dictionary "
+            "cannot say; load the window that is wanted"
+        )
     out = {
         "im": np.ascontiguousarray(np.moveaxis(sample["image"].values, -3, -1)),
         "target": _target(context),
@@ -61,7 +74,7 @@ def _params(context: Context, channels: list[str]) -> dict[str, Any]:
         "tf_rel_to_abs": scene.transform,
         "sample_tlbr": kwimage.Boxes([scene.x[0], scene.y[0], scene.x[1], scene.y[1]], "ltrb"),
         "st_dims": st_dims,
-        "data_dims": context.target["data_dims"],
+        "data_dims": context.target.get("data_dims", scene.space),
         "pad": (0, 0),
     }
     if not scene.video:

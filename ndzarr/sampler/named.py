@@ -150,7 +150,10 @@ class Sampler(NamedBulk):
 
     def context(self, given: Mapping[str, Any], parsed: Target, cut: Crop) -> Context:
         """What the accessor of a sample knows: where it came from."""
-        return Context(dict(given), _scene(parsed, cut), None, ())
+        place, (y, x) = cut.pyramid.georeference, (cut.region.y, cut.region.x)
+        placed = place is not None and place.transform is not None
+        earth = place.at(y.origin, x.origin, y.pitch, x.pitch) if placed else None
+        return Context(dict(given), _scene(parsed, cut), None, (), earth=earth)
 
     def key_of(self, target: Target) -> Any:
         """The name of the source that a target means."""
