@@ -87,7 +87,7 @@ def _asset(
 ) -> Asset:
     position = _position(obj, image, video)
     if obj is video:
-        path = os.path.abspath(os.path.join(folder, _path(video)))
+        path = _absolute(folder, _path(video))
         channels = image.get("channels") or video.get("channels")
         return Asset(
             path=path,
@@ -104,7 +104,7 @@ def _asset(
             f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
         )
     channels = obj.get("channels")
-    path = os.path.abspath(os.path.join(folder, obj["file_name"]))
+    path = _absolute(folder, obj["file_name"])
     return Asset(
         path=path,
         channels=None if not channels else channel_names(str(channels)),
@@ -114,6 +114,11 @@ def _asset(
         position=position,
         clock=None if position is None else clocks.setdefault(path, Clock()),
     )
+
+
+def _absolute(folder: str, name: str) -> str:
+    """A path, relative to the dataset's directory; the URL of a store as it is."""
+    return name.rstrip("/") if "://" in name else os.path.abspath(os.path.join(folder, name))
 
 
 def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:
