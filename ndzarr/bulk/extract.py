@@ -29,7 +29,7 @@ from ndzarr.bulk.survey import survey
 from ndzarr.bulk.workers import Scheduler, checked, working
 from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.plan.explain import human_bytes
-from ndzarr.pyramid.publish import put_in_place, refuse_existing
+from ndzarr.pyramid.publish import local, put_in_place, refuse_existing
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.targets.rows import Rows, Targets
 
@@ -62,7 +62,7 @@ def extract(
         raise OptionError(f"order={order!r} is not known{did_you_mean(order, ORDERS)}")
     checked(scheduler, workers)
     check_sizes(sizes)
-    dest = Path(os.path.abspath(dest))
+    dest = local(dest)
     refuse_existing(dest, overwrite)
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame

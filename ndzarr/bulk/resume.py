@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr.bulk.job import PARTS, STORE, part
-from ndzarr.errors import ExistsError, MissingError
+from ndzarr.errors import ExistsError, MissingError, WriteError
 from ndzarr.locks import trying
 from ndzarr.pyramid.publish import PARTIAL, explained
 
@@ -39,8 +39,10 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
         raise MissingError(f"{dest}: the directory {dest.parent} does not exist; make it first")
     folder = dest.with_name(f".{dest.name}.{tokenize(*ingredients)[:12]}{PARTIAL}")
     with trying(folder.with_name(f"{folder.name}.lock")) as mine, explained(dest):
+        if not mine and not os.access(dest.parent, os.W_OK):
+            raise WriteError(f"{dest}: may not be written; check the permissions of {dest.parent}")
         if not mine:
-            raise ExistsError(f"{dest}: another process is extracting it now (or {dest.parent} may not be written)")
+            raise ExistsError(f"{dest}: another process is extracting it now; wait for it")
         if not (folder / STORE).is_dir():  # it was published, but not removed
             shutil.rmtree(folder, ignore_errors=True)
         for name in (PARTS, STORE):

@@ -54,7 +54,11 @@ def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, An
             import distributed
         except ImportError:
             raise OptionError(f"scheduler={scheduler!r} needs dask.distributed: pip install distributed") from None
-        with distributed.Client(scheduler, timeout=30, set_as_default=False) as client:
+        try:
+            found = distributed.Client(scheduler, timeout=30, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise OptionError(f"scheduler={scheduler!r}: no dask scheduler answers there ({error})") from error
+        with found as client:
             yield _threads(client), _Cluster(client)
     else:
         yield _threads(scheduler), _Cluster(scheduler)

@@ -15,6 +15,16 @@ _WORKDIR = click.option(
 )
 
 
+_STATES = """\b
+States:
+  current   is used when the file is
+  stale     the file was changed since
+  orphaned  the file is gone, or its disk is not mounted
+  damaged   the pyramid's metadata cannot be read; it will be made again
+  partial   whoever made it was killed
+  making    is being made"""
+
+
 @click.group(
     epilog="""\b
 Examples:
@@ -31,20 +41,10 @@ def command() -> None:
     """
 
 
-@command.command("list", epilog="\b\nExample:\n  ndzarr cache list --workdir /data/pyramids")
+@command.command("list", epilog=_STATES + "\n\n\b\nExample:\n  ndzarr cache list --workdir /data/pyramids")
 @_WORKDIR
 def list_entries(workdir: str | None) -> None:
-    r"""
-    List all pyramids: their state, their size and the file that they were made from.
-
-    \b
-    current   is used when the file is
-    stale     the file was changed since
-    orphaned  the file is gone, or its disk is not mounted
-    damaged   the pyramid's metadata cannot be read; it will be made again
-    partial   whoever made it was killed
-    making    is being made
-    """
+    """List all pyramids: their state, their size and the file that they were made from."""
     library = Library(workdir)
     total = count = 0
     for entry in library.entries():

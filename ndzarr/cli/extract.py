@@ -89,10 +89,10 @@ def command(
     When it was interrupted, or killed, the same command goes on where it was.
     """
     from ndzarr.plan.explain import human_bytes
-    from ndzarr.pyramid.publish import refuse_existing
+    from ndzarr.pyramid.publish import local, refuse_existing
     from ndzarr.sampler.coco import CocoSampler
 
-    refuse_existing(Path(os.path.abspath(dest)), overwrite)
+    refuse_existing(local(dest), overwrite)
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None
     sampler = CocoSampler(dataset, workdir)
     if table is None:

@@ -233,11 +233,11 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         """
         from ndzarr.pyramid.layout import chunks_option
         from ndzarr.pyramid.open import open_pyramid
-        from ndzarr.pyramid.publish import refuse_existing
+        from ndzarr.pyramid.publish import local, refuse_existing
         from ndzarr.sampler.stack import SampledVideo
         from ndzarr.transcoding import write_pyramid
 
-        target = Path(os.path.abspath(dest))
+        target = local(dest)
         refuse_existing(target, overwrite)
         encoding = Encoding(preset, chunks=chunks_option(chunks), access=access)
         with SampledVideo(self, vidid, keys) as source:

@@ -265,3 +265,14 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
 def test_the_address_of_a_scheduler_will_do(mixed, table, tmp_path, cluster):
     dest = mixed.extract(table, tmp_path / "crops.zarr", shard=8, scheduler=cluster.scheduler.address)
     check(dest, mixed, table)
+
+
+def test_a_scheduler_that_is_not_there_is_named(mixed, tmp_path, monkeypatch):
+    import distributed
+
+    def connect(address, **options):
+        raise OSError(f"Timed out trying to connect to {address}")
+
+    monkeypatch.setattr(distributed, "Client", connect)
+    with pytest.raises(OptionError, match=r"scheduler='tcp://nowhere:1': no dask scheduler answers there \(Timed out"):
+        mixed.extract([{"gid": 1}], tmp_path / "a.zarr", scheduler="tcp://nowhere:1")

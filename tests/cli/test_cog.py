@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import ndzarr
 from ndzarr.export.validate import validate_cog
 from pictures import photo
 
@@ -80,3 +81,10 @@ def test_an_interrupted_export_leaves_nothing(shell, store, folder):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert [p.name for p in folder.iterdir()] == ["a.zarr"]
+
+
+def test_several_files_are_not_put_into_a_directory_that_looks_like_a_file(run, folder):
+    for name in "ab":
+        ndzarr.transcode(np.zeros((9, 9), np.uint8), f"{name}.zarr")
+    assert "such as cogs/" in run("cog", "a.zarr", "b.zarr", "-o", "c.tif", code=2).err
+    assert not (folder / "c.tif").exists()
