@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from ndzarr.errors import OptionError
+from ndzarr.sampler.target import parse
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.torch.content import Content, Masks, Tensors
 from ndzarr.torch.fetched import Fetched
@@ -77,6 +78,8 @@ class CropDataset(Dataset[Tensors]):
         self.sampler = sampler
         self.rows = Rows(targets)
         self.keys = dict(keys or {})
+        if len(self.rows):
+            parse({**self.rows[0], **self.keys})  # else a typo is found in a worker
         self.transform = transform
         self.batch_transform = batch_transform
         known = bool(getattr(sampler, "class_ids", ()))
@@ -90,6 +93,9 @@ class CropDataset(Dataset[Tensors]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"<ndzarr.torch.CropDataset: {len(self)} crops of {str(self.sampler).splitlines()[0]}>"
 
     def __getitem__(self, index: int) -> Tensors:
         n = len(self)
