@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,9 @@ class Lookup:
     """Clip boxes to the window."""
 
     def __post_init__(self) -> None:
+        least: Any = self.visible_thresh
+        if not isinstance(least, Real) or not 0 <= float(least) <= 1:
+            raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction from 0 to 1")
         unknown = set(self.geometry) - set(GEOMETRY)
         if unknown:
             raise TargetError(

@@ -67,6 +67,9 @@ class Sampler(NamedBulk):
         preset: str = "fast",
         transcode: str = "auto",
     ) -> None:
+        if isinstance(sources, str | os.PathLike | Pyramid):
+            what = sources.path if isinstance(sources, Pyramid) else os.fspath(sources)
+            raise SourceError(f"{what}: a single source is given as a list of it, or with a name: {{'name': ...}}")
         self.sources = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
         """Name to what was given for it."""
         self.library = Library(
@@ -151,8 +154,9 @@ class Sampler(NamedBulk):
     def context(self, given: Mapping[str, Any], parsed: Target, cut: Crop) -> Context:
         """What the accessor of a sample knows: where it came from."""
         place, (y, x) = cut.pyramid.georeference, (cut.region.y, cut.region.x)
-        placed = place is not None and place.transform is not None
-        earth = place.at(y.origin, x.origin, y.pitch, x.pitch) if placed else None
+        earth = None
+        if place is not None and place.transform is not None:
+            earth = place.at(y.origin, x.origin, y.pitch, x.pitch)
         return Context(dict(given), _scene(parsed, cut), None, (), earth=earth)
 
     def key_of(self, target: Target) -> Any:

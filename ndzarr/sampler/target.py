@@ -7,7 +7,7 @@ image, where an annotation lies) is left open here and filled in by the sampler.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -107,6 +107,8 @@ def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
         from ndzarr.targets.rows import present
 
         target = present(target)
+    if not isinstance(target, Mapping):
+        raise TargetError(f"{target!r}: expected a target such as {{'gid': 1, 'cx': 200, 'cy': 200}}; many: load_batch")
     return {**target, **keys}
 
 
@@ -259,9 +261,16 @@ def _id(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _slices(given: Mapping[str, Any], key: str) -> tuple[Any, ...]:
+    value = given.get(key)
+    if value is not None and not isinstance(value, Sequence):
+        raise TargetError(f"{key}={value!r}: expected (slice along y, slice along x)")
+    return tuple(value or ())
+
+
 def _intervals(given: Mapping[str, Any]) -> tuple[values.Bounds | None, values.Bounds | None, slice | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
-    slices, space = (tuple(given.get(key) or ()) for key in ("slices", "space_slice"))
+    slices, space = (_slices(given, key) for key in ("slices", "space_slice"))
     time: slice | None = given.get("time_slice")
     parts = tuple(given.get(f"time_{part}") for part in ("start", "stop", "step"))
     if parts != (None, None, None):

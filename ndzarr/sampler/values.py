@@ -90,6 +90,8 @@ def channels(value: Any) -> str | tuple[str, ...] | None:
     value = getattr(value, "spec", value)
     if value is None or (isinstance(value, str) and value == "<all>"):
         return None
+    if not isinstance(value, Iterable):
+        raise TargetError(f"channels={value!r}: expected a code such as 'r|g|b', or a list of names")
     named = value if isinstance(value, str) else tuple(str(v) for v in value)
     if not named:
         raise TargetError(f"channels={value!r}: a target needs at least one channel; leave the key out for all")

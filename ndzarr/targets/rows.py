@@ -71,7 +71,10 @@ class Rows(Sequence[dict[str, Any]]):
         if isinstance(index, slice):
             return Rows(self._items[index] if self.frame is None else self._items.iloc[index])
         if self.frame is None:
-            return present(self._items[index]) if hasattr(self._items[index], "iloc") else dict(self._items[index])
+            item = self._items[index]
+            if not isinstance(item, Mapping) and not hasattr(item, "iloc"):
+                raise TargetError(f"target {index} is {item!r}: expected a dictionary such as {{'gid': 1}}")
+            return present(item) if hasattr(item, "iloc") else dict(item)
         row = self._items.iloc[index : index + 1 or None]
         return list(Rows(row))[0]  # noqa: RUF015
 
