@@ -92,6 +92,7 @@ class ChunkArray:
             try:
                 return np.fromfile(self._folder.file(chunk), np.uint8)
             except FileNotFoundError:
+                self._folder.refuse_gone()
                 return None
         k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
