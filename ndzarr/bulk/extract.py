@@ -28,7 +28,7 @@ from ndzarr.bulk.store import consolidate, layout
 from ndzarr.bulk.survey import survey
 from ndzarr.bulk.workers import Scheduler, checked, working
 from ndzarr.errors import OptionError, did_you_mean
-from ndzarr.plan.explain import human_bytes
+from ndzarr.plan.explain import counted, human_bytes
 from ndzarr.pyramid.publish import local, put_in_place, refuse_existing
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.targets.rows import Rows, Targets
@@ -122,8 +122,9 @@ def _announcement(job: Job, todo: int, workers: int) -> str:
     layout, shape = job.layout, " x ".join(map(str, job.form.shape))
     done = f", {layout.shards - todo} of them done already" if todo < layout.shards else ""
     return (
-        f"extracting {len(job.rows)} samples of {shape} {job.form.dtype} into {layout.shards} shards{done}; memory: "
-        f"{workers} workers x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
+        f"extracting {counted(len(job.rows), 'sample')} of {shape} {job.form.dtype} "
+        f"into {counted(layout.shards, 'shard')}{done}; memory: "
+        f"{counted(workers, 'worker')} x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
     )
 
 

@@ -6,7 +6,7 @@ import click
 
 from ndzarr.inventory import Entry
 from ndzarr.library import Library, default_root
-from ndzarr.plan.explain import human_bytes
+from ndzarr.plan.explain import counted, human_bytes
 
 _WORKDIR = click.option(
     "--workdir",
@@ -50,7 +50,7 @@ def list_entries(workdir: str | None) -> None:
     for entry in library.entries():
         click.echo(_line(entry))
         total, count = total + entry.nbytes, count + 1
-    click.echo(f"{count} pyramids, {human_bytes(total)} in {library.root}")
+    click.echo(f"{counted(count, 'pyramid')}, {human_bytes(total)} in {library.root}")
 
 
 @command.command(epilog="\b\nExample:\n  ndzarr cache prune --dry-run")

@@ -20,6 +20,7 @@ from ndzarr.bulk.of_coco import CocoBulk
 from ndzarr.geo.georeference import Georeference
 from ndzarr.inplace.open import file_kind
 from ndzarr.library import Library, default_root
+from ndzarr.plan.explain import counted
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.crops import plan_crops
 from ndzarr.pyramid.layout import Encoding
@@ -51,7 +52,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
     ----------
     dset
         A `kwcoco.CocoDataset`, the path of one, its dictionary, or the name of a demo that kwcoco makes, such as
-        'vidshapes8'.
+        'vidshapes8'.  It is looked at once: after a change to it, make another sampler.
     workdir
         Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path,
         size and time of modification, so datasets may share a directory.
@@ -86,10 +87,9 @@ class CocoSampler(CocoBulk, NdsamplerNames):
 
     def __repr__(self) -> str:
         index = self.dset.index
-        return (
-            f"<ndzarr.CocoSampler {self.dset.tag!r}: {len(index.imgs)} images, {len(index.videos)} videos, "
-            f"{len(index.anns)} annotations, {len(index.cats)} categories>\n  workdir  {self.library.root}"
-        )
+        numbers = {"image": index.imgs, "video": index.videos, "annotation": index.anns, "category": index.cats}
+        content = ", ".join(counted(len(some), noun) for noun, some in numbers.items())
+        return f"<ndzarr.CocoSampler {self.dset.tag!r}: {content}>\n  workdir  {self.library.root}"
 
     @cached_property
     def annotations(self) -> AnnotationTable:

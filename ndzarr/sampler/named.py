@@ -14,6 +14,7 @@ from ndzarr.bulk.of_named import NamedBulk
 from ndzarr.errors import SourceError, TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.library import Library, default_root
+from ndzarr.plan.explain import counted
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.crops import plan_crops, read_crops
 from ndzarr.pyramid.layout import Encoding
@@ -87,7 +88,7 @@ class Sampler(NamedBulk):
         return len(self.sources)
 
     def __repr__(self) -> str:
-        return f"<ndzarr.Sampler: {len(self)} sources>\n  workdir  {self.library.root}"
+        return f"<ndzarr.Sampler: {counted(len(self), 'source')}>\n  workdir  {self.library.root}"
 
     @property
     def targets(self) -> SourceTargets:

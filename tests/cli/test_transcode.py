@@ -398,9 +398,7 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(shell, folder):
 def test_several_images_are_not_put_into_a_directory_that_looks_like_a_store(run, folder, picture):
     picture("a.png")
     picture("b.png")
-    assert (
-        "pyramids/ (--stack makes one store" in run("transcode", "a.png", "b.png", "-o", "o.zarr", code=2).err
-    )
+    assert "pyramids/ (--stack makes one store" in run("transcode", "a.png", "b.png", "-o", "o.zarr", code=2).err
     assert left(folder) == ["a.png", "b.png"]
     run("transcode", "a.png", "b.png", "-o", "o.zarr/")
     run("transcode", "a.png", "b.png", "-o", "s.zarr", "--stack", "t")
