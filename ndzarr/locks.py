@@ -7,6 +7,7 @@ that die.  It is removed before it is released: whoever waits for the removed fi
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -62,8 +63,13 @@ def trying(path: Path) -> Iterator[bool]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
-    with suppress(Timeout, PermissionError, FileNotFoundError):
+    try:
         lock.acquire(timeout=0)
+    except (Timeout, PermissionError, FileNotFoundError):
+        pass
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
     try:
         yield lock.is_locked
     finally:

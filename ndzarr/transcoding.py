@@ -23,7 +23,7 @@ from ndzarr.pyramid import metadata
 from ndzarr.pyramid.layout import Encoding, chunks_option, layout
 from ndzarr.pyramid.metadata import Description, LevelShape
 from ndzarr.pyramid.open import open_pyramid
-from ndzarr.pyramid.publish import publishing, refuse_existing
+from ndzarr.pyramid.publish import local, publishing, refuse_existing
 from ndzarr.pyramid.pyramid import Pyramid
 from ndzarr.pyramid.reduce import reducer
 from ndzarr.pyramid.volume import halve
@@ -128,7 +128,7 @@ def transcode(
     from ndzarr.sources.open import open_source
 
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    target = Path(os.path.abspath(dest))
+    target = local(dest)
     refuse_existing(target, overwrite)
     with open_source(
         source,

@@ -28,8 +28,8 @@ from ndzarr.bulk.store import consolidate, layout
 from ndzarr.bulk.survey import survey
 from ndzarr.bulk.workers import Scheduler, checked, working
 from ndzarr.errors import OptionError, did_you_mean
-from ndzarr.plan.explain import human_bytes
-from ndzarr.pyramid.publish import put_in_place, refuse_existing
+from ndzarr.plan.explain import counted, human_bytes
+from ndzarr.pyramid.publish import local, put_in_place, refuse_existing
 from ndzarr.sampler.annotations import Lookup
 from ndzarr.targets.rows import Rows, Targets
 
@@ -62,7 +62,7 @@ def extract(
         raise OptionError(f"order={order!r} is not known{did_you_mean(order, ORDERS)}")
     checked(scheduler, workers)
     check_sizes(sizes)
-    dest = Path(os.path.abspath(dest))
+    dest = local(dest)
     refuse_existing(dest, overwrite)
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame
@@ -123,8 +123,9 @@ def _announcement(job: Job, todo: int, workers: int) -> str:
     layout, shape = job.layout, " x ".join(map(str, job.form.shape))
     done = f", {layout.shards - todo} of them done already" if todo < layout.shards else ""
     return (
-        f"extracting {len(job.rows)} samples of {shape} {job.form.dtype} into {layout.shards} shards{done}; memory: "
-        f"{workers} workers x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
+        f"extracting {counted(len(job.rows), 'sample')} of {shape} {job.form.dtype} "
+        f"into {counted(layout.shards, 'shard')}{done}; memory: "
+        f"{counted(workers, 'worker')} x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
     )
 
 

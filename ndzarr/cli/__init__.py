@@ -1,12 +1,13 @@
 """What can be done from a shell, and how do errors get there?
 
 Commands are imported when they are run or explained, each from the module of its name, so that `ndzarr --help` is
-quick.  An `NdzarrError` is one line on stderr and exit code 1, wrong usage 2, an interrupt 130; any other exception is
-a defect and shows its traceback.
+quick.  An `NdzarrError`, and what a full or forbidden disk raises, is one line on stderr and exit code 1, wrong usage
+2, an interrupt 130; any other exception is a defect and shows its traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ _COMMANDS = {
     "cache": "List or tidy up the pyramids that samplers have made.",
     "demo": "Show what ndzarr does, on data made for it.",
 }
+
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+"""What a disk or a permission does is no defect, wherever it happens."""
 
 
 class _Commands(click.Group):
@@ -62,6 +67,11 @@ class _Commands(click.Group):
             ctx.exit(130)
         except NdzarrError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        except OSError as error:
+            if error.errno not in _OF_THE_MACHINE:
+                raise
+            where = "" if error.filename is None else f"{error.filename}: "
+            raise click.ClickException(f"{where}{error.strerror}") from error
 
 
 @contextmanager

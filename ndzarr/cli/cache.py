@@ -6,13 +6,23 @@ import click
 
 from ndzarr.inventory import Entry
 from ndzarr.library import Library, default_root
-from ndzarr.plan.explain import human_bytes
+from ndzarr.plan.explain import counted, human_bytes
 
 _WORKDIR = click.option(
     "--workdir",
     type=click.Path(file_okay=False),
     help="Directory of the pyramids; default: $NDZARR_CACHE, else ~/.cache/ndzarr.",
 )
+
+
+_STATES = """\b
+States:
+  current   is used when the file is
+  stale     the file was changed since
+  orphaned  the file is gone, or its disk is not mounted
+  damaged   the pyramid's metadata cannot be read; it will be made again
+  partial   whoever made it was killed
+  making    is being made"""
 
 
 @click.group(
@@ -31,26 +41,16 @@ def command() -> None:
     """
 
 
-@command.command("list", epilog="\b\nExample:\n  ndzarr cache list --workdir /data/pyramids")
+@command.command("list", epilog=_STATES + "\n\n\b\nExample:\n  ndzarr cache list --workdir /data/pyramids")
 @_WORKDIR
 def list_entries(workdir: str | None) -> None:
-    r"""
-    List all pyramids: their state, their size and the file that they were made from.
-
-    \b
-    current   is used when the file is
-    stale     the file was changed since
-    orphaned  the file is gone, or its disk is not mounted
-    damaged   the pyramid's metadata cannot be read; it will be made again
-    partial   whoever made it was killed
-    making    is being made
-    """
+    """List all pyramids: their state, their size and the file that they were made from."""
     library = Library(workdir)
     total = count = 0
     for entry in library.entries():
         click.echo(_line(entry))
         total, count = total + entry.nbytes, count + 1
-    click.echo(f"{count} pyramids, {human_bytes(total)} in {library.root}")
+    click.echo(f"{counted(count, 'pyramid')}, {human_bytes(total)} in {library.root}")
 
 
 @command.command(epilog="\b\nExample:\n  ndzarr cache prune --dry-run")

@@ -18,7 +18,7 @@ from ndzarr.cli.options import names, tell_notes
 from ndzarr.errors import NdzarrError
 from ndzarr.export.tiles import CODES, PREDICTORS
 from ndzarr.pyramid.layout import KINDS
-from ndzarr.pyramid.publish import PARTIAL, explained, refuse_existing_file
+from ndzarr.pyramid.publish import PARTIAL, explained, local, refuse_existing_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ def command(
     if dest is None:
         raise click.UsageError("say what to write with -o")
     options["mask"] = {"none": False, "data": True, "alpha": "alpha"}[mask]
+    local(dest)
     wanted = _jobs(stores, images, dest)
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
@@ -152,8 +153,9 @@ def _jobs(stores: Sequence[str], images: Sequence[str], dest: str) -> list[Job]:
     found = [(os.fspath(s), False) for s in stores] + [(os.fspath(s), True) for s in images]
     if len(found) == 1 and not dest.endswith(os.sep) and not os.path.isdir(dest):
         return [Job(*found[0], Path(dest), within=False)]
-    if os.path.isfile(dest):
-        raise click.UsageError(f"{dest} is no directory for several files; choose one with -o")
+    like_a_file = dest.lower().endswith((".tif", ".tiff")) and not os.path.isdir(dest)
+    if os.path.isfile(dest) or like_a_file:
+        raise click.UsageError(f"{dest} is no directory for several files; choose one with -o, such as cogs/")
     taken: dict[Path, str] = {}
     out = []
     for source, image in found:

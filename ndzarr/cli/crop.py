@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -61,14 +59,14 @@ def command(
     exactly the array, with axes t c z y x.
     """
     from ndzarr.cli.images import check_suffix, save
-    from ndzarr.pyramid.publish import publishing_file, refuse_existing_file
+    from ndzarr.pyramid.publish import local, publishing_file, refuse_existing_file
 
     if dest is None and not explain:
         raise click.UsageError("say where to write with -o FILE, or what it would read with --explain")
     if scale is not None and level is not None:
         raise click.UsageError("--scale chooses the level itself; give one of --scale and --level")
     if dest is not None:
-        target = Path(os.path.abspath(dest))
+        target = local(dest)
         check_suffix(target)
         refuse_existing_file(target, overwrite)
     pyramid = open_pyramid(store)

@@ -88,11 +88,11 @@ def command(
 
     When it was interrupted, or killed, the same command goes on where it was.
     """
-    from ndzarr.plan.explain import human_bytes
-    from ndzarr.pyramid.publish import refuse_existing
+    from ndzarr.plan.explain import counted, human_bytes
+    from ndzarr.pyramid.publish import local, refuse_existing
     from ndzarr.sampler.coco import CocoSampler
 
-    refuse_existing(Path(os.path.abspath(dest)), overwrite)
+    refuse_existing(local(dest), overwrite)
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None
     sampler = CocoSampler(dataset, workdir)
     if table is None:
@@ -121,7 +121,7 @@ def command(
         sys.exit(130)
     if not quiet:
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        click.echo(f"wrote {dest} ({len(table)} samples), {human_bytes(size)}")
+        click.echo(f"wrote {dest} ({counted(len(table), 'sample')}), {human_bytes(size)}")
 
 
 def _read(path: str) -> pandas.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -61,11 +61,21 @@ def save(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str]
     suffix = path.suffix.lower()
     if suffix == ".npy":
         with open(path, "wb") as file:
-            np.save(file, image, allow_pickle=False)
+            np.save(_Through(file), image, allow_pickle=False)
     elif suffix in (".tif", ".tiff"):
         _save_tiff(path, image, dims, channels, nodata)
     else:
         path.write_bytes(_encoded(path, image, dims, channels, suffix == ".png"))
+
+
+class _Through:
+    """A file of which numpy does not know that it is one: its own way to write says nothing of a full disk."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
 
 
 def _encoded(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:

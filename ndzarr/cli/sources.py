@@ -82,8 +82,12 @@ def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
     folder = dest.endswith(os.sep) or (os.path.isdir(dest) and not is_store(dest))
     if not folder and len(sources) == 1 and [source for source, _ in found] == list(sources):
         return [Job(found[0][0], Path(dest), within=False)]
-    if is_store(dest) or os.path.isfile(dest):
-        raise click.UsageError(f"{dest} is no directory for several stores; choose one with -o")
+    like_a_store = dest.endswith(".zarr") and not folder
+    if is_store(dest) or os.path.isfile(dest) or like_a_store:
+        raise click.UsageError(
+            f"{dest} is no directory for several stores; choose one with -o, such as pyramids/ (--stack makes one "
+            f"store of all)"
+        )
     return _named(found, Path(dest))
 
 

@@ -15,7 +15,7 @@ from ndzarr import batch
 from ndzarr.cli.options import lengths, names, plain_warnings, size, tell_notes
 from ndzarr.cli.sources import Job, jobs, stacked
 from ndzarr.pyramid.layout import ACCESS, KINDS, PRESETS, Encoding, chunks_option
-from ndzarr.pyramid.publish import explained, refuse_existing
+from ndzarr.pyramid.publish import explained, local, refuse_existing
 from ndzarr.sources.source import Source
 
 
@@ -99,6 +99,7 @@ def command(
     batch the good ones are done, the bad ones are listed at the end, and the exit code is 1.
     """
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    local(dest)
     wanted = jobs(src, dest, recursive) if stack is None else [stacked(src, dest, recursive)]
     if stack is not None:
         reading["stack"] = stack

@@ -22,7 +22,7 @@ from ndzarr.export.content import Content, content
 from ndzarr.export.header import Image, header, names_tag, nodata_tag
 from ndzarr.export.tiles import TileFormat, tile_format
 from ndzarr.export.write import LARGEST, Writing, write
-from ndzarr.pyramid.publish import publishing_file, refuse_existing_file
+from ndzarr.pyramid.publish import local, publishing_file, refuse_existing_file
 from ndzarr.pyramid.pyramid import Pyramid
 
 
@@ -112,7 +112,7 @@ def export_cog(
     >>> ndzarr.export_cog(pyr, folder + "/a.tif", compression="zstd").name
     'a.tif'
     """
-    target = Path(os.path.abspath(dest))
+    target = local(dest)
     refuse_existing_file(target, overwrite)
     if workers is not None and workers < 1:
         raise OptionError(f"workers={workers!r}: expected at least 1")

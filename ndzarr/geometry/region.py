@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, inf
+from numbers import Real
+from typing import Any
 
 from ndzarr.errors import WindowError
 from ndzarr.geometry.levels import finest_needed
@@ -168,7 +170,7 @@ def _is_whole(number: float) -> bool:
     return abs(number - round(number)) < 1e-9
 
 
-def output_length(name: str, interval: tuple[int, int], scale: float) -> int:
+def output_length(name: str, interval: tuple[int, int], scale: Any) -> int:
     """
     Number of output pixels of a half-open interval at a scale: exactly round(n * scale).
 
@@ -177,12 +179,12 @@ def output_length(name: str, interval: tuple[int, int], scale: float) -> int:
     WindowError
         The interval is empty, the scale is not above 0, or no pixel is left.
     """
-    if not 0 < scale < inf:
+    if not isinstance(scale, Real) or not 0 < float(scale) < inf:
         raise WindowError(f"scale={scale!r}: expected a number above 0")
     n = interval[1] - interval[0]
     if n <= 0:
         raise WindowError(f"{name}={interval[0]}:{interval[1]} is empty; windows are half-open, start < stop")
-    out = round(n * scale)
+    out = round(n * float(scale))
     if out == 0:
         raise WindowError(
             f"{name}={interval[0]}:{interval[1]} at scale {scale:g} leaves no pixel; use a larger scale or window"

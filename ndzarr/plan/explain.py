@@ -74,6 +74,20 @@ def explain(plan: ReadPlan) -> Explanation:
     )
 
 
+def counted(n: int, noun: str) -> str:
+    """
+    How many there are of something, as a person says it.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(2000, "image"), counted(3, "category")
+    ('1 image', '2000 images', '3 categories')
+    """
+    if n == 1:
+        return f"1 {noun}"
+    return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
+
+
 def human_bytes(n: float) -> str:
     """
     A size as a person reads it.

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from ndzarr.geometry.selection import Selection, lengths, segments
-from ndzarr.plan.explain import Explanation, explain
+from ndzarr.plan.explain import Explanation, counted, explain
 
 
 class Chunked(Protocol):
@@ -91,7 +91,8 @@ class ReadPlan:
         return explain(self)
 
     def __repr__(self) -> str:
-        return f"<ReadPlan: {len(self.windows)} windows, {len(self.reads)} chunk reads, {len(self.arrays)} arrays>"
+        numbers = {"window": self.windows, "chunk read": self.reads, "array": self.arrays}
+        return f"<ReadPlan: {', '.join(counted(len(some), noun) for noun, some in numbers.items())}>"
 
 
 def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:

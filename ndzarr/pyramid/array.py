@@ -92,6 +92,7 @@ class ChunkArray:
             try:
                 return np.fromfile(self._folder.file(chunk), np.uint8)
             except FileNotFoundError:
+                self._folder.refuse_gone()
                 return None
         k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
@@ -150,13 +151,37 @@ class ZarrArray:
         self.fill = array.fill_value
         self.engine = f"zarr-python ({reason})"
 
+    @property
+    def sharded(self) -> bool:
+        """True where chunks are parts of files."""
+        return getattr(self._zarr, "shards", None) is not None
+
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
         """zarr-python does not tell beforehand."""
         return
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """The pixels of each selection."""
-        return [self._read(selection) for selection in selections]
+        """
+        The pixels of each selection.
+
+        Raises
+        ------
+        StoreError
+            zarr-python cannot read them.
+        """
+        return [self._explained(selection) for selection in selections]
+
+    def _explained(self, selection: Selection) -> np.ndarray[Any, Any]:
+        try:
+            return self._read(selection)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a codec, or a connection, raises
+            where = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(list(s)) for s in selection)
+            what = StoreError if "://" in self.name or isinstance(error, OSError) else DamagedError
+            raise what(
+                f"{self.name}: zarr-python cannot read [{where}] of it ({type(error).__name__}: {error})"
+            ) from error
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
         if not all(lengths(selection)):  # zarr-python takes no empty sequence of indices

@@ -6,12 +6,14 @@ Both caches are plain dictionaries under a byte budget.  Every operation on them
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ndzarr.errors import DamagedError
 from ndzarr.pyramid.shard import Shard
 
 _ENTRY_BYTES = 512
@@ -34,6 +36,21 @@ class Folder(NamedTuple):
         """Path of a shard."""
         return f"{self.path}/c{self.separator}{self.separator.join(map(str, position))}"
 
+    def refuse_gone(self) -> None:
+        """
+        Of a store that is there, what is missing is fill value.
+
+        Raises
+        ------
+        DamagedError
+            The array's directory is not there any more.
+        """
+        if not os.path.isdir(self.path):
+            raise DamagedError(
+                f"{self.path}: is missing; the store was moved or removed since it was opened, so open it where it is "
+                f"now, or it is damaged"
+            )
+
 
 class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
     """
@@ -53,6 +70,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         try:
             shard = Shard(folder.file(position), folder.chunks)
         except FileNotFoundError:
+            folder.refuse_gone()
             shard = None
         while len(self) >= self.max_files or self._bytes > self.max_bytes:
             self._drop_oldest()

@@ -10,6 +10,7 @@ All array metadata stand in the root's consolidated metadata, so that opening a 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,8 @@ def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[
         {"name": d, "type": _AXIS_TYPES[d], **({"unit": units} if units and _AXIS_TYPES[d] == "space" else {})}
         for d in about.dims
     ]
-    return {"name": about.source.get("name", "image"), "axes": axes, "datasets": datasets, "type": method}
+    name = os.path.basename(about.source.get("name", "image"))  # what viewers call the layer
+    return {"name": name, "axes": axes, "datasets": datasets, "type": method}
 
 
 def _omero(about: Description, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     """
     name = os.fspath(path)
     if "://" in name:
-        return _through_zarr(name, name, cache_bytes)
+        return _remote(name.rstrip("/"), cache_bytes)
     folder = os.path.abspath(name)
     try:
         with open(os.path.join(folder, "zarr.json"), "rb") as file:
@@ -84,7 +84,7 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if not os.path.lexists(folder):
         raise MissingError(f"{folder}: no such file or directory")
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
-        return _through_zarr(folder, folder, cache_bytes)
+        return _through_zarr(folder, cache_bytes)
     if os.path.isdir(folder):
         raise StoreError(
             f"{folder}: a directory without zarr.json is not a Zarr store; ndzarr.transcode makes one from images"
@@ -94,15 +94,42 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     )
 
 
-def _through_zarr(name: str, url: str, cache_bytes: int) -> Pyramid:
+def _remote(url: str, cache_bytes: int) -> Pyramid:
+    try:
+        pyramid = _through_zarr(url, cache_bytes)
+    except ImportError as error:
+        raise StoreError(
+            f"{url}: reading it needs another package ({error}); pip install 'ndzarr[remote]' brings those for "
+            f"https:// and s3://"
+        ) from error
+    except (MissingError, StoreError):
+        raise
+    except Exception as error:  # whatever a protocol raises: servers that are not there, credentials, unknown schemes
+        raise StoreError(f"{url}: cannot be opened ({type(error).__name__}: {error}); check the address") from error
+    if url.startswith("http") and not _answers_ranges(f"{url}/zarr.json", pyramid):
+        raise StoreError(
+            f"{url}: its server sends whole files where parts are asked for (as `python -m http.server` does), and "
+            f"chunks are parts of shards; use a server that answers range requests, or copy the store"
+        )
+    return pyramid
+
+
+def _answers_ranges(url: str, pyramid: Pyramid) -> bool:
+    """False for a server that ignores the range of a request; True also where there are no shards, so none is made."""
+    if not any(isinstance(v.array, ZarrArray) and v.array.sharded for v in pyramid.levels):
+        return True
+    import fsspec  # type: ignore[import-untyped]  # comes with the extra `remote`
+
+    return len(fsspec.filesystem("http").cat_file(url, 0, 1)) == 1
+
+
+def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
     import zarr
 
     try:
-        node: Any = zarr.open(url, mode="r")
-    except ImportError as error:
-        raise StoreError(f"{name}: reading it needs another package ({error}); pip install 'ndzarr[remote]'") from error
+        node: Any = zarr.open(name, mode="r")
     except (FileNotFoundError, KeyError) as error:
-        raise MissingError(f"{name}: no Zarr store there ({error})") from error
+        raise MissingError(f"{name}: there is no Zarr store; check the address") from error
     attrs = dict(node.attrs)
     root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
     paths = _level_paths(name, root)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ndzarr.errors import ExistsError, MissingError, WriteError
+from ndzarr.errors import ExistsError, MissingError, OptionError, WriteError
 
 PARTIAL = ".partial"
 """Suffix of what is not published yet."""
@@ -87,6 +87,20 @@ def _beside(dest: Path) -> Iterator[Path]:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def local(dest: str | os.PathLike[str]) -> Path:
+    """
+    A destination as an absolute path.
+
+    Raises
+    ------
+    OptionError
+        It is a URL.
+    """
+    if "://" in os.fspath(dest):
+        raise OptionError(f"{os.fspath(dest)}: is written to local disks only; write it there, then copy it")
+    return Path(os.path.abspath(dest))
 
 
 def partial_path(dest: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -158,6 +159,9 @@ class Pyramid:
         return plan_reads([self._request(level, window) for window in windows])
 
     def _request(self, level: int, window: Mapping[str, Axis]) -> tuple[Stored, Selection]:
+        given: Any = window
+        if not isinstance(given, Mapping):
+            raise WindowError(f"{given!r}: expected a window such as {{'y': slice(0, 256)}}; many are a list of them")
         channels = window.get("c")
         if channels is not None and not isinstance(channels, slice):
             window = {**window, "c": self.channel_indices(channels)}
@@ -173,8 +177,9 @@ class Pyramid:
         WindowError
             There is no such level.
         """
-        if not 0 <= level < len(self.levels):
-            raise WindowError(f"level {level} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
+        number: Any = level
+        if not isinstance(number, Integral) or not 0 <= level < len(self.levels):
+            raise WindowError(f"level {level!r} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
         return self.levels[level]
 
     def channel_indices(self, channels: Sequence[int] | Sequence[str]) -> list[int]:

@@ -216,8 +216,8 @@ def _through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     box = tuple(slice(i * c, min(n, (i + 1) * c), 1) for i, c, n in zip(chunk, array.chunks, array.shape, strict=True))
     try:
         [pixels] = array.read([box])
-    except Exception as error:  # whatever a codec raises
-        return _Tally(1, 0, 0, [Problem(array.name, chunk, f"zarr-python cannot read it ({error!r})")])
+    except StoreError as error:
+        return _Tally(1, 0, 0, [Problem(array.name, chunk, f"zarr-python cannot read it ({error.__cause__!r})")])
     return _Tally(1, 0, pixels.nbytes, [])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray
 
 from ndzarr.errors import TargetError
+from ndzarr.sampler.cut import cut_of
 from ndzarr.sampler.sample import Context
 
 if TYPE_CHECKING:
@@ -31,27 +32,38 @@ class SampleAccessor:
 
     @property
     def target(self) -> dict[str, Any]:
-        """The target, with the window that it was resolved to."""
+        """The target, with the window that it was resolved to: of all that was loaded, also where it was cut since."""
         return self._context.target
 
     @property
     def transform(self) -> np.ndarray[Any, Any]:
-        """3x3, maps continuous sample pixels (x, y, 1) to native pixels of the sampled space."""
-        return self._context.scene.transform
+        """3x3, maps continuous sample pixels (x, y, 1) to native pixels of the sampled space, also after slicing."""
+        context = self._context
+        cut = cut_of(self._sample, context)
+        return context.scene.transform if cut.is_whole(context) else context.scene.transform @ cut.to_loaded
 
     @property
     def detections(self) -> list[Any]:
         """
         One `kwimage.Detections` per frame, in sample pixels: boxes, class indices, segmentations and keypoints.
 
-        They are not clipped to the window.  `data['aids']` holds the annotation ids.
+        They are not clipped to the window.  `data['aids']` holds the annotation ids.  After slicing they are those of
+        the frames that are left, in pixels of what is left; the column `bbox` stays in pixels of what was loaded.
         """
         from ndzarr.sampler.detections import detections
 
-        return detections(self._context)
+        context = self._context
+        return detections(context, cut_of(self._sample, context))
 
     def to_ndsampler(self) -> dict[str, Any]:
-        """The dictionary that ndsampler's `load_sample` returned, for code that was written for it."""
+        """
+        The dictionary that ndsampler's `load_sample` returned, for code that was written for it.
+
+        Raises
+        ------
+        TargetError
+            The sample was cut since it was loaded.
+        """
         from ndzarr.sampler.legacy import to_ndsampler
 
         return to_ndsampler(self._sample, self._context)

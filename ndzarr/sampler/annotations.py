@@ -135,7 +135,7 @@ class Lookup:
             raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids")
         least = real(self.visible_thresh)
         if least is None or not 0 <= least <= 1:
-            raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction, 0 to 1")
+            raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction from 0 to 1")
         if not isinstance(self.with_annots, str | bool) and several(self.with_annots) is None:
             flag("with_annots", self.with_annots)
         flag("clip", self.clip)

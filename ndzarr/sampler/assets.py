@@ -6,6 +6,7 @@ its video; and where a file that is named for an image holds a video, `frame_ind
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ def _asset(
 ) -> Asset:
     position = _position(obj, image, video)
     if obj is video:
-        path = os.path.abspath(os.path.join(folder, _path(video)))
+        path = _absolute(folder, _path(video), image)
         return Asset(
             path=path,
             channels=channels_of(image, image) or channels_of(video, image),
@@ -135,9 +136,7 @@ def _asset(
         )
     if not isinstance(obj["file_name"], str | os.PathLike):
         raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is no path")
-    if "://" in str(obj["file_name"]):
-        raise TargetError(f"image {image['id']!r}: {obj['file_name']} is remote; download it, and name the local file")
-    path = os.path.abspath(os.path.join(folder, obj["file_name"]))
+    path = _absolute(folder, obj["file_name"], image)
     return Asset(
         path=path,
         channels=channels_of(obj, image),
@@ -147,6 +146,19 @@ def _asset(
         position=position,
         clock=None if position is None else clocks.setdefault(path, Clock()),
     )
+
+
+def _absolute(folder: str, name: str | os.PathLike[str], image: Mapping[str, Any]) -> str:
+    """A path, relative to the dataset's directory; the URL of a store as it is."""
+    name = os.fspath(name)
+    if "://" not in name:
+        return os.path.abspath(os.path.join(folder, name))
+    kind = mimetypes.guess_type(name)[0] or ""
+    if kind.startswith(("image/", "video/")):
+        raise TargetError(
+            f"image {image['id']!r}: {name} is remote; download it, or name a remote store that is made of it"
+        )
+    return name.rstrip("/")
 
 
 def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:

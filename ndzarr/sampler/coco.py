@@ -21,6 +21,7 @@ from ndzarr.errors import TargetError
 from ndzarr.geo.georeference import Georeference
 from ndzarr.inplace.open import file_kind
 from ndzarr.library import Library, default_root
+from ndzarr.plan.explain import counted
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.crops import plan_crops
 from ndzarr.pyramid.layout import Encoding
@@ -55,7 +56,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
     ----------
     dset
         A `kwcoco.CocoDataset`, the path of one, its dictionary, or the name of a demo that kwcoco makes, such as
-        'vidshapes8'.
+        'vidshapes8'.  It is looked at once: after a change to it, make another sampler.
     workdir
         Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path,
         size and time of modification, so datasets may share a directory.
@@ -90,10 +91,9 @@ class CocoSampler(CocoBulk, NdsamplerNames):
 
     def __repr__(self) -> str:
         index = self.dset.index
-        return (
-            f"<ndzarr.CocoSampler {self.dset.tag!r}: {len(index.imgs)} images, {len(index.videos)} videos, "
-            f"{len(index.anns)} annotations, {len(index.cats)} categories>\n  workdir  {self.library.root}"
-        )
+        numbers = {"image": index.imgs, "video": index.videos, "annotation": index.anns, "category": index.cats}
+        content = ", ".join(counted(len(some), noun) for noun, some in numbers.items())
+        return f"<ndzarr.CocoSampler {self.dset.tag!r}: {content}>\n  workdir  {self.library.root}"
 
     @cached_property
     def annotations(self) -> AnnotationTable:
@@ -250,11 +250,11 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         """
         from ndzarr.pyramid.layout import chunks_option
         from ndzarr.pyramid.open import open_pyramid
-        from ndzarr.pyramid.publish import refuse_existing
+        from ndzarr.pyramid.publish import local, refuse_existing
         from ndzarr.sampler.stack import SampledVideo
         from ndzarr.transcoding import write_pyramid
 
-        target = Path(os.path.abspath(dest))
+        target = local(dest)
         refuse_existing(target, overwrite)
         encoding = Encoding(preset, chunks=chunks_option(chunks), access=access)
         with SampledVideo(self, vidid, keys) as source:

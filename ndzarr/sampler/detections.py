@@ -7,19 +7,24 @@ from typing import Any
 import numpy as np
 
 from ndzarr.sampler.columns import NO_ID
+from ndzarr.sampler.cut import Cut
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.shapes import keypoints, segmentation
 
 
-def detections(context: Context) -> list[Any]:
+def detections(context: Context, cut: Cut | None = None) -> list[Any]:
     """
-    One `kwimage.Detections` per frame, in sample pixels.
+    One `kwimage.Detections` per frame, in sample pixels, or in those of a part of the sample.
 
     The boxes are those of the column `bbox`.  Segmentations and keypoints are kwimage's lists, with None where an
     annotation has none; `data['aids']` and `data['cids']` hold ids.
     """
-    frames = range(len(context.scene.frames))
-    return [_frame_detections(context, t) for t in frames]
+    if cut is None or cut.is_whole(context):
+        return [_frame_detections(context, t) for t in range(len(context.scene.frames))]
+    parts = [_frame_detections(context, t).warp(cut.from_loaded) for t in cut.frames]
+    for t, part in enumerate(parts):
+        part.meta["rel_frame_index"] = t
+    return parts
 
 
 def _frame_detections(context: Context, t: int) -> Any:

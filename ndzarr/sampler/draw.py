@@ -9,7 +9,10 @@ import numpy as np
 import xarray
 from PIL import Image, ImageDraw
 
+from ndzarr.errors import TargetError
+from ndzarr.geometry.affine import scale_offset, warp_boxes
 from ndzarr.labels.show import displayable
+from ndzarr.sampler.cut import cut_of
 from ndzarr.sampler.sample import Context
 from ndzarr.sampler.shapes import understood
 
@@ -19,12 +22,17 @@ SEEN = 384
 
 def draw(sample: xarray.Dataset, context: Context, scale: float | None = None) -> Image.Image:
     """Frames side by side, of volumes the first plane, with boxes, outlines and names; padding is hatched in grey."""
+    if "image" not in sample:
+        raise TargetError(f"this sample has no `image` to draw, only {', '.join(map(str, sample)) or 'nothing'}")
     sample = sample.isel(z=0) if "z" in sample.dims else sample
-    image = sample["image"].values
-    frames = image if context.scene.video else image[None]
-    valid = sample["valid"].values if "valid" in sample else None
+    cut = cut_of(sample, context)
+    frames = _arranged(sample["image"]).values
+    valid = _arranged(sample["valid"]).any("c").values if "valid" in sample else None
     factor = scale or max(1, SEEN // max(frames.shape[-2:]))
-    panels = [_panel(frames[t], _mask(valid, t, context.scene.video), context, t, factor) for t in range(len(frames))]
+    panels = [_panel(frames[t], None if valid is None else valid[t], factor) for t in range(len(frames))]
+    if context.found is not None:
+        for panel, t in zip(panels, cut.frames, strict=True):
+            _annotate(panel, context, t, scale_offset((factor, factor), (0, 0)) @ cut.from_loaded)
     width, height = sum(p.width for p in panels) + 4 * (len(panels) - 1), panels[0].height
     picture = Image.new("RGB", (width, height), "white")
     x = 0
@@ -34,41 +42,43 @@ def draw(sample: xarray.Dataset, context: Context, scale: float | None = None) -
     return picture
 
 
-def _mask(valid: np.ndarray[Any, Any] | None, t: int, video: bool) -> np.ndarray[Any, Any] | None:
-    if valid is None:
-        return None
-    mask: np.ndarray[Any, Any] = valid[t] if video and valid.ndim > 2 else valid
-    return mask if mask.ndim == 2 else np.asarray(mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
+def _arranged(array: xarray.DataArray) -> xarray.DataArray:
+    """Axes t, c, y, x, whichever of them there are; of volumes the first plane."""
+    array = array.isel(z=0) if "z" in array.dims else array
+    strange = set(array.dims) - {*_AXES}
+    if strange:
+        raise TargetError(f"this sample has an axis {min(map(str, strange))!r}, so it is no single picture; choose one")
+    return array.expand_dims([d for d in _AXES if d not in array.dims]).transpose(*_AXES)
 
 
-def _panel(
-    pixels: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, context: Context, t: int, factor: float
-) -> Image.Image:
+_AXES = ("t", "c", "y", "x")
+
+
+def _panel(pixels: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, factor: float) -> Image.Image:
     shown = displayable(pixels)
     if valid is not None:
         y, x = np.indices(valid.shape)
         shown[~valid] = np.where((x + y) % 8 < 2, 96, 48)[~valid][:, None]
     size = max(1, round(shown.shape[1] * factor)), max(1, round(shown.shape[0] * factor))
-    panel = Image.fromarray(shown).resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
-    if context.found is not None:
-        _annotate(panel, context, t, factor)
-    return panel
+    return Image.fromarray(shown).resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
 
 
-def _annotate(panel: Image.Image, context: Context, t: int, factor: float) -> None:
+def _annotate(panel: Image.Image, context: Context, t: int, to_panel: np.ndarray[Any, Any]) -> None:
+    """Draw the annotations of a frame of the loaded sample, whose pixels a transform maps to the panel."""
     pen = ImageDraw.Draw(panel)
     names = {c["id"]: c.get("name", str(c["id"])) for c in context.classes}
     found = context.found
     assert found is not None
+    boxes = warp_boxes(to_panel, found.columns["bbox"])
     for i in np.flatnonzero(found.columns["frame"] == t):
         category = found.columns["category_id"][i].item()
         color = _color(category)
         with understood(found.records[i], "segmentation"):
             outlines = _outlines(found.records[i])
         for outline in outlines:
-            points = np.c_[outline, np.ones(len(outline))] @ found.to_sample[t].T
-            pen.line([*map(tuple, points[:, :2] * factor)], fill=color, width=2)
-        x, y, w, h = found.columns["bbox"][i] * factor
+            points = np.c_[outline, np.ones(len(outline))] @ (to_panel @ found.to_sample[t]).T
+            pen.line([*map(tuple, points[:, :2])], fill=color, width=2)
+        x, y, w, h = boxes[i]
         if np.isfinite(x):
             pen.rectangle((x, y, x + w, y + h), outline=color)
             pen.text((max(x, 0) + 2, max(y, 0) + 1), str(names.get(category, "")), fill=color)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import xarray
 
+from ndzarr.errors import TargetError
 from ndzarr.sampler.columns import NO_ID
+from ndzarr.sampler.cut import cut_of
 from ndzarr.sampler.detections import category_tree, detections
 from ndzarr.sampler.sample import Context
 
@@ -23,7 +25,19 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
 
     `im` is (y, x, c), for videos (t, y, x, c); of volumes, which ndsampler did not know, (z, y, x, c) and
     (t, z, y, x, c).  `annots` is there if annotations were looked up.
+
+    Raises
+    ------
+    TargetError
+        The sample was cut, or its axes were exchanged, since it was loaded.
     """
+    dims = sample["image"].dims if "image" in sample else ()
+    usual = tuple(d for d in "tczyx" if d in dims)
+    if dims != usual or not {"c", "y", "x"} <= set(dims) or not cut_of(sample, context).is_whole(context):
+        raise TargetError(
+            "this sample is not what was loaded: its image was cut or rearranged since, which ndsampler's dictionary "
+            "cannot say; load the window that is wanted"
+        )
     image = sample["image"]
     out = {
         "im": np.ascontiguousarray(np.moveaxis(image.values, image.dims.index("c"), -1)),
@@ -71,7 +85,7 @@ def _params(context: Context, channels: list[str]) -> dict[str, Any]:
         "tf_rel_to_abs": scene.transform,
         "sample_tlbr": kwimage.Boxes([corners] if scene.video else corners, "ltrb"),
         "st_dims": [tuple(scene.y), tuple(scene.x)],
-        "data_dims": context.target["data_dims"],
+        "data_dims": context.target.get("data_dims", scene.space),
         "pad": pad,
     }
     if not scene.video:

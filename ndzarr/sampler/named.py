@@ -14,6 +14,7 @@ from ndzarr.bulk.of_named import NamedBulk
 from ndzarr.errors import SourceError, TargetError, did_you_mean
 from ndzarr.geometry.affine import IDENTITY
 from ndzarr.library import Library, default_root
+from ndzarr.plan.explain import counted
 from ndzarr.plan.plan import ReadPlan
 from ndzarr.pyramid.crops import plan_crops, read_crops
 from ndzarr.pyramid.layout import Encoding
@@ -67,6 +68,9 @@ class Sampler(NamedBulk):
         preset: str = "fast",
         transcode: str = "auto",
     ) -> None:
+        if isinstance(sources, str | os.PathLike | Pyramid):
+            what = sources.path if isinstance(sources, Pyramid) else os.fspath(sources)
+            raise SourceError(f"{what}: a single source is given as a list of it, or with a name: {{'name': ...}}")
         self.sources = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
         """Name to what was given for it."""
         self.library = Library(
@@ -84,7 +88,7 @@ class Sampler(NamedBulk):
         return len(self.sources)
 
     def __repr__(self) -> str:
-        return f"<ndzarr.Sampler: {len(self)} sources>\n  workdir  {self.library.root}"
+        return f"<ndzarr.Sampler: {counted(len(self), 'source')}>\n  workdir  {self.library.root}"
 
     @property
     def targets(self) -> SourceTargets:
@@ -150,7 +154,11 @@ class Sampler(NamedBulk):
 
     def context(self, given: Mapping[str, Any], parsed: Target, cut: Crop) -> Context:
         """What the accessor of a sample knows: where it came from."""
-        return Context(dict(given), _scene(parsed, cut), None, ())
+        place, (y, x) = cut.pyramid.georeference, (cut.region.y, cut.region.x)
+        earth = None
+        if place is not None and place.transform is not None:
+            earth = place.at(y.origin, x.origin, y.pitch, x.pitch)
+        return Context(dict(given), _scene(parsed, cut), None, (), earth=earth)
 
     def key_of(self, target: Target) -> Any:
         """The name of the source that a target means."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray
 
+from ndzarr.geo.georeference import Transform
 from ndzarr.labels.construct import axis, centres, common_axis, dataset, names
 from ndzarr.labels.spatial_ref import attach, earth_axes
 from ndzarr.sampler.annotations import GEOMETRY, Found
@@ -31,6 +32,8 @@ class Context:
     """Keypoint category dictionaries of the dataset."""
     geometry: tuple[str, ...] = GEOMETRY
     """Which geometry `detections` holds."""
+    earth: Transform | None = None
+    """From pixels of the sample to coordinates on earth; None where its y and x are pixels of the sampled space."""
 
 
 def label(
@@ -58,6 +61,7 @@ def label(
         py, px = scene.pitch
         axes |= {"y": centres("y", scene.y[0], py, scene.n[0]), "x": centres("x", scene.x[0], px, scene.n[1])}
     else:
+        context = replace(context, earth=where.transform)
         axes |= earth_axes(where.transform, *scene.n)
     variables: dict[str, Any] = {"image": (scene.dims, image if scene.video else image[0])}
     if valid is not None:

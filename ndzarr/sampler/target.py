@@ -117,7 +117,7 @@ def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_others(target: Any) -> None:
     if not isinstance(target, Mapping):
-        raise TargetError(f"target={target!r}: expected a dictionary, such as {{'gid': 1}}")
+        raise TargetError(f"target={target!r}: expected a dictionary, such as {{'gid': 1}}; load_batch takes many")
 
 
 def parse(target: Mapping[str, Any]) -> Target:

@@ -141,6 +141,7 @@ def _decode(path: str) -> Pixels:
         pixels: Pixels = imagecodecs.jpeg2k_decode(data)
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file does not decode ({reason(error)}); it is damaged, fetch or write it again"
+            f"{path}: this JPEG 2000 file does not decode ({reason(error)}); it is damaged (fetch or write it again), "
+            f"or of a rare kind (convert it to TIFF or PNG)"
         ) from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)

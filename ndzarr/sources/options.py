@@ -6,6 +6,7 @@ with the file (five names for three channels) are found by the adapter, which as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +131,8 @@ def _channels(channels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(channels, str):
         if channels in _COLOURS:
             return _COLOURS[channels]
-        raise OptionError(f"channels is the string {channels!r}; pass a list of names such as {list(channels)!r}")
+        apart = [name for name in re.split(r"[|,;\s]+", channels) if name]
+        raise OptionError(f"channels is the string {channels!r}; pass a list of names such as {apart!r}")
     names: tuple[Any, ...] = tuple(channels)
     if not all(isinstance(name, str) and name for name in names):
         raise OptionError(f"channels={list(names)!r} has to hold names that are strings and not empty")

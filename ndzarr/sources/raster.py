@@ -158,8 +158,8 @@ def _decoding(path: str, form: str) -> Iterator[None]:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, …
         raise SourceError(
-            f"{path}: this {form} file does not decode ({reason(error)}); it is truncated or damaged, fetch or "
-            f"write it again"
+            f"{path}: this {form} file does not decode ({reason(error)}); it is truncated or damaged (fetch or "
+            f"write it again), or of a rare kind (convert it to TIFF or PNG)"
         ) from error
 
 

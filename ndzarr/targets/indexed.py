@@ -36,7 +36,7 @@ class Indexed:
         self._indexes: dict[str, Index] = {}
 
     def __repr__(self) -> str:
-        return f"<targets of {self.sampler!r}>"
+        return f"<targets of {repr(self.sampler).splitlines()[0]}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.sampler,)  # trees do not travel: they are built anew where they are needed

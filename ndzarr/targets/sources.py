@@ -33,7 +33,7 @@ class SourceTargets:
         """The `ndzarr.Sampler`."""
 
     def __repr__(self) -> str:
-        return f"<targets of {self.sampler!r}>"
+        return f"<targets of {repr(self.sampler).splitlines()[0]}>"
 
     def grid(
         self,

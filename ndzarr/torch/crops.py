@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ndzarr.bulk.numbers import whole
 from ndzarr.errors import OptionError
+from ndzarr.sampler.target import parse
 from ndzarr.targets.rows import Rows, Targets
 from ndzarr.torch.content import Content, Masks, Tensors
 from ndzarr.torch.fetched import Fetched
@@ -81,6 +82,8 @@ class CropDataset(Dataset[Tensors]):
         self.keys = dict(keys or {})
         if "with_annots" in self.keys:
             raise OptionError("keys={'with_annots': ...}: say annotations=True or False instead")
+        if len(self.rows):
+            parse({**self.rows[0], **self.keys})  # else a typo is found in a worker
         self.transform = transform
         self.batch_transform = batch_transform
         known = bool(getattr(sampler, "class_ids", ()))
@@ -94,6 +97,9 @@ class CropDataset(Dataset[Tensors]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"<ndzarr.torch.CropDataset: {len(self)} crops of {str(self.sampler).splitlines()[0]}>"
 
     def __getitem__(self, index: int) -> Tensors:
         sample: Tensors = self.__getitems__([index])[0]

@@ -134,6 +134,10 @@ def loader(
     return Loader(stream, workers, **further)
 
 
+_CALLED = {"num_workers": "workers", "multiprocessing_context": "start_method"}
+"""Options of DataLoader that `loader` has under another name."""
+
+
 def _check(workers: int, start_method: str | None, options: Mapping[str, Any]) -> None:
     whole("workers", workers, 0)
     if start_method is not None and start_method not in STARTS:
@@ -141,6 +145,8 @@ def _check(workers: int, start_method: str | None, options: Mapping[str, Any]) -
     known = dict.fromkeys((*_STREAM, *inspect.signature(DataLoader).parameters))
     allowed = [name for name in known if name not in (*_DECIDED, "batch_size")]
     for name in options:
+        if name in _CALLED:
+            raise OptionError(f"{name}= is called {_CALLED[name]}= here")
         if name in _DECIDED:
             raise OptionError(
                 f"{name}= is decided by ndzarr.torch.loader; use torch's DataLoader with CropDataset instead"

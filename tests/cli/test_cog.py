@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import ndzarr
 from ndzarr.export.validate import validate_cog
 from pictures import photo
 
@@ -91,3 +92,10 @@ def test_what_is_odd_about_an_image_is_told_where_it_is_converted(run, folder, i
     for command in (["cog", "--from-image", "masked.tif", "-o", "a.tif"], ["transcode", "masked.tif", "-o", "a.zarr"]):
         assert "masked.tif: its internal mask is not read" in run(*command).err
         assert run(*command, "--overwrite", "--quiet").err == ""
+
+
+def test_several_files_are_not_put_into_a_directory_that_looks_like_a_file(run, folder):
+    for name in "ab":
+        ndzarr.transcode(np.zeros((9, 9), np.uint8), f"{name}.zarr")
+    assert "such as cogs/" in run("cog", "a.zarr", "b.zarr", "-o", "c.tif", code=2).err
+    assert not (folder / "c.tif").exists()

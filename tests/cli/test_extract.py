@@ -54,7 +54,7 @@ def test_the_windows_of_a_table_are_extracted(run, dataset, suffix):
     getattr(table, f"to_{suffix}")(f"table.{suffix}", **options)
     done = extract(run, "--targets", f"table.{suffix}", "--channels", "b|r", "--dtype", "float32")
     assert re.fullmatch(r"wrote out\.zarr \(3 samples\), .*\n", done.out)
-    assert done.err.startswith("extracting 3 samples of 2 x 24 x 32 float32 into 1 shards; memory: 1 workers x ")
+    assert done.err.startswith("extracting 3 samples of 2 x 24 x 32 float32 into 1 shard; memory: 1 worker x ")
     expected = dataset.load_batch(table, channels="b|r", dtype="float32")
     np.testing.assert_array_equal(opened().image, expected.image)
 

@@ -1,5 +1,7 @@
 """Help, versions, wrong usage and errors, in this process and from a shell."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -116,3 +118,25 @@ def test_the_version_is_that_of_the_package(run):
     except PackageNotFoundError:
         pytest.skip("ndzarr is not installed")
     assert run("--version").out == f"ndzarr {expected}\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_the_disk_refuses_anywhere_is_one_line(run, folder, monkeypatch, number):
+    def refuse(*args, **options):
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr("ndzarr.demo.run", refuse)
+    assert run("demo", code=1).err == f"Error: some/file: {os.strerror(number)}\n"
+
+
+def test_other_errors_of_the_system_are_defects(run, folder, monkeypatch):
+    def fail(*args, **options):
+        raise OSError(errno.EBADF, "bad")
+
+    monkeypatch.setattr("ndzarr.demo.run", fail)
+    with pytest.raises(OSError, match="bad"):
+        run("demo")
+
+
+def test_the_states_of_the_cache_are_listed_one_a_line(run):
+    assert "\n    stale     the file was changed since\n" in run("cache", "list", "--help").out

@@ -393,3 +393,22 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(shell, folder):
         assert b"a.npy" in shown
     process = shell("transcode", "a.npy", "-o", "b.zarr")
     assert process.communicate(timeout=60) == ("wrote b.zarr\n", "")
+
+
+def test_several_images_are_not_put_into_a_directory_that_looks_like_a_store(run, folder, picture):
+    picture("a.png")
+    picture("b.png")
+    assert "pyramids/ (--stack makes one store" in run("transcode", "a.png", "b.png", "-o", "o.zarr", code=2).err
+    assert left(folder) == ["a.png", "b.png"]
+    run("transcode", "a.png", "b.png", "-o", "o.zarr/")
+    run("transcode", "a.png", "b.png", "-o", "s.zarr", "--stack", "t")
+    assert stores(folder) == ["o.zarr/a.zarr", "o.zarr/b.zarr", "s.zarr"]
+
+
+def test_a_url_is_no_destination(run, folder, picture):
+    picture("a.png")
+    assert (
+        "s3://bucket/a.zarr: is written to local disks only"
+        in run("transcode", "a.png", "-o", "s3://bucket/a.zarr", code=1).err
+    )
+    assert left(folder) == ["a.png"]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 import ndzarr  # noqa: E402
 import ndzarr.torch  # noqa: E402
-from ndzarr.errors import OptionError  # noqa: E402
+from ndzarr.errors import OptionError, TargetError  # noqa: E402
 from ndzarr.torch import CropDataset, LocalityBatches, collate  # noqa: E402
 
 
@@ -93,6 +93,13 @@ def test_keys_hold_for_all_crops_and_dtype_is_torchs(sampler, table):
     batch = collate(crops.__getitems__(range(5)))
     assert batch["image"].shape == (5, 1, 16, 16)
     assert batch["image"].dtype == torch.float32
+
+
+def test_a_typo_in_keys_or_targets_is_found_at_once(sampler, table):
+    with pytest.raises(TargetError, match="did you mean 'channels'"):
+        CropDataset(sampler, table, keys={"chanels": "g"})
+    assert repr(CropDataset(sampler, table[:5])).startswith("<ndzarr.torch.CropDataset: 5 crops of <ndzarr.CocoSampler")
+    assert len(CropDataset(sampler, [])) == 0
 
 
 def test_transforms_get_samples_and_batches(sampler, table):

@@ -235,6 +235,8 @@ def test_a_stream_is_an_iterable_dataset_of_torchs(crops):
 def test_options_that_would_break_the_order_are_refused(crops):
     with pytest.raises(OptionError, match="collate_fn= is decided"):
         loader(crops, 8, collate_fn=list)
+    with pytest.raises(OptionError, match="num_workers= is called workers= here"):
+        loader(crops, 8, num_workers=2)
     with pytest.raises(OptionError, match="at least 1"):
         loader(crops, 0)
     with pytest.raises(OptionError, match="whole number"):

@@ -142,7 +142,7 @@ def test_reads_of_many_windows_walk_each_array_forwards():
 def test_a_plan_cannot_be_changed_and_says_how_large_it_is():
     array = Chunks((8, 8), (4, 4))
     plan = plan_reads([(array, select("yx", array.shape, {"y": slice(0, 5)}))])
-    assert repr(plan) == "<ReadPlan: 1 windows, 4 chunk reads, 1 arrays>"
+    assert repr(plan) == "<ReadPlan: 1 window, 4 chunk reads, 1 array>"
     assert len(plan) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.reads = ()

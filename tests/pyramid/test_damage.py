@@ -190,3 +190,18 @@ def test_lazy_arrays_raise_damage_as_well(tmp_path):
     file = shards(pyramid)[0]
     with Damaged(file, file.read_bytes()[::-1]), pytest.raises(DamagedError, match=str(file)):
         lazy.compute(scheduler="synchronous")
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_a_store_that_was_moved_since_it_was_opened_is_not_read_as_fill_values(tmp_path, sharded):
+    import zarr
+
+    if sharded:
+        ndzarr.transcode(np.ones((300, 300), np.uint8), tmp_path / "a.zarr")
+    else:
+        zarr.create_array(tmp_path / "a.zarr", shape=(300, 300), chunks=(100, 100), dtype="u1")[:] = 1
+    pyramid = ndzarr.open(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr").rename(tmp_path / "b.zarr")
+    with pytest.raises(DamagedError, match=r"a\.zarr.* was moved or removed since it was opened"):
+        pyramid.read(y=slice(0, 9))
+    assert (ndzarr.open(tmp_path / "b.zarr").read() == 1).all()

@@ -9,6 +9,7 @@ import pytest
 import xarray
 import zarr
 
+import ndzarr
 from arrays import make, random_array, same, through_tensorstore, through_zarr
 from ndzarr.pyramid.layout import Encoding
 from validate import validate_multiscales, validate_ome
@@ -196,3 +197,9 @@ def test_source_metadata_and_pixel_sizes_are_recorded(tmp_path):
     assert [axis.get("unit") for axis in multiscale["axes"]] == [None, "micrometer", "micrometer", "micrometer"]
     assert pyramid.levels[1].factors == (1, 1, 2, 2)
     assert found["ndzarr"]["source"]["format"] == "test"
+
+
+def test_viewers_call_an_image_by_its_name_and_not_by_its_whole_path(tmp_path):
+    np.save(tmp_path / "scan.npy", np.zeros((9, 9), np.uint8))
+    pyramid = ndzarr.transcode(tmp_path / "scan.npy", tmp_path / "a.zarr")
+    assert pyramid.attrs["ome"]["multiscales"][0]["name"] == "scan.npy"

@@ -217,3 +217,20 @@ def test_a_chunk_of_negative_zeros_is_not_a_missing_one(tmp_path):
         (tmp_path / str(k)).mkdir()
         array = np.full((1, 4, 4), -0.0, dtype)
         assert make(tmp_path / str(k), array).read().tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda p: p.read(level="0"), "level '0' does not exist"),
+        (lambda p: p.read(level=0.5), "level 0.5 does not exist"),
+        (lambda p: p.window(scale="half"), "scale='half': expected a number above 0"),
+        (lambda p: p.read_many({"y": slice(0, 3)}), "'y': expected a window such as .*; many are a list"),
+        (lambda p: p.plan([3]), "3: expected a window"),
+    ],
+)
+def test_values_of_another_kind_are_named(tmp_path, call, words):
+    import ndzarr
+
+    with pytest.raises(WindowError, match=words):
+        call(ndzarr.transcode(np.zeros((9, 9), np.uint8), tmp_path / "a.zarr"))

@@ -488,3 +488,29 @@ def test_an_image_of_a_video_that_is_missing_is_in_none(build):
     sampler = build(lambda d: d["images"][0].update(video_id=99, frame_index=0))
     assert sampler.load_sample(gid=1).image.shape == (3, 300, 400)
     assert "vidid=99: no such video" in refusal(sampler.load_sample, vidid=99)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"channels": 0}, "channels=0: expected a code"),
+        ({"space_slice": slice(0, 5)}, "space_slice=slice(0, 5, None): expected (slice along y"),
+        ({"visible_thresh": 3}, "visible_thresh=3: expected a fraction from 0 to 1"),
+        ({"visible_thresh": "most"}, "visible_thresh='most': expected a fraction"),
+    ],
+)
+def test_values_of_another_kind_are_named(build, keys, words):
+    assert words in refusal(build().load_sample, gid=1, **keys)
+
+
+@pytest.mark.parametrize("target", [1, [{"gid": 1}], "gid"])
+def test_what_is_no_target_is_said(build, target):
+    assert "expected a dictionary, such as {'gid': 1}; load_batch takes many" in refusal(build().load_sample, target)
+    assert "target 1 is 7: expected a dictionary" in refusal(build().load_batch, [{"gid": 1}, 7])
+
+
+def test_a_single_source_is_not_taken_for_a_list_of_its_letters(tmp_path):
+    pyramid = ndzarr.transcode(np.zeros((9, 9), np.uint8), tmp_path / "a.zarr")
+    for source in (str(tmp_path / "a.zarr"), tmp_path / "a.zarr", pyramid):
+        assert "a.zarr: a single source is given as a list" in refusal(ndzarr.Sampler, source)
+    assert len(ndzarr.Sampler([pyramid], tmp_path / "w")) == 1

@@ -62,7 +62,7 @@ def test_it_reads_as_the_store_made_of_it(path, tmp_path):
     assert set(pyramid.to_datatree().children) == {"0", "1", "2"}
     assert pyramid.attrs["ome"] == {
         **store.attrs["ome"],
-        "multiscales": [{**store.attrs["ome"]["multiscales"][0], "name": str(path)}],
+        "multiscales": [{**store.attrs["ome"]["multiscales"][0], "name": path.name}],
     }
 
 
