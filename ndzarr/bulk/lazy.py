@@ -23,8 +23,8 @@ from ndzarr.bulk.content import annotation_columns as columns_of
 from ndzarr.bulk.context import BatchContext, LazyMembers
 from ndzarr.bulk.direct import copies
 from ndzarr.bulk.member import BulkSampler, Member
-from ndzarr.bulk.numbers import whole
 from ndzarr.bulk.uniform import Uniform, mask_dims, uniform
+from ndzarr.counts import whole
 from ndzarr.errors import TargetError
 from ndzarr.labels.construct import dataset as construct
 from ndzarr.sampler.annotations import Lookup

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr.bulk.batch import Form
-from ndzarr.bulk.numbers import whole
+from ndzarr.counts import whole
 from ndzarr.pyramid.codec import ChunkCodec
 from ndzarr.pyramid.layout import Encoding, codec
 from ndzarr.pyramid.metadata import sharded_array

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, TypeAlias
 
 from ndzarr.batch import processors
-from ndzarr.bulk.numbers import whole
+from ndzarr.counts import whole
 from ndzarr.errors import NdzarrError, OptionError, did_you_mean
 
 Scheduler: TypeAlias = Any

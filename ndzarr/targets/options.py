@@ -6,25 +6,15 @@ Each function takes what a person wrote, and returns it in one form, or says wha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Integral, Real
+from functools import partial
+from numbers import Real
 from typing import Any
 
+from ndzarr import counts
 from ndzarr.errors import TargetError
 
-
-def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """
-    A number of pixels, frames or windows.
-
-    Raises
-    ------
-    TargetError
-        It is no whole number, or too small, or too large.
-    """
-    if not isinstance(value, Integral) or int(value) < least or (most is not None and int(value) > most):
-        above = "" if most is None else f" and at most {most}"
-        raise TargetError(f"{name}={value!r}: expected a whole number of at least {least}{above}")
-    return int(value)
+whole = partial(counts.whole, error=TargetError)
+"""A number of pixels, frames or windows."""
 
 
 def portion(name: str, value: Any) -> float:

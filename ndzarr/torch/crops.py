@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ndzarr.bulk.numbers import whole
+from ndzarr.counts import whole
 from ndzarr.errors import OptionError
 from ndzarr.sampler.target import parse
 from ndzarr.targets.rows import Rows, Targets

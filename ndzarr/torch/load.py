@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ndzarr.bulk.numbers import whole
+from ndzarr.counts import whole
 from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.torch.content import Tensors
 from ndzarr.torch.crops import CropDataset

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ndzarr.bulk.numbers import whole
+from ndzarr.counts import whole
 from ndzarr.errors import OptionError
 from ndzarr.torch.content import Tensors
 from ndzarr.torch.crops import CropDataset
