@@ -1,7 +1,9 @@
 """Does a video that stays in its container behave as a pyramid, in threads, forks and other processes?"""
 
+import gc
 import os
 import pickle
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -97,6 +99,26 @@ def test_it_is_safe_after_a_fork_also_of_a_child_that_exits_in_order(clip, truth
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert_array_equal(opened.read(t=slice(31, 40)), truth[31:40])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_does_not_wait_for_decoders_that_its_parent_had_done_with(clip):
+    gc.collect()
+    gc.disable()  # so that they are still there at the fork
+    try:
+        for _ in range(3):
+            ndzarr.open(clip).read(t=slice(30, 33))
+            for _ in clips.decoded(clip):
+                pass
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # ends a child that waits
+            gc.collect()
+            os._exit(0)
+    finally:
+        gc.enable()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_file_that_was_changed_is_an_error(tmp_path):
