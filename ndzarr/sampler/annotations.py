@@ -243,8 +243,8 @@ def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> None:
     """Move boxes from the sampled space to sample pixels, where they are."""
     py, px = scene.pitch
     columns = boxes.T  # numpy is slow along axes of four
-    columns[0] -= scene.x[0]
-    columns[1] -= scene.y[0]
+    columns[0] -= float(scene.x[0])  # which may be more than 64 bits hold
+    columns[1] -= float(scene.y[0])
     if px != 1:
         columns[0::2] /= px
     if py != 1:

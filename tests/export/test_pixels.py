@@ -11,6 +11,7 @@ import ndzarr
 from pictures import photo
 
 LOSSLESS = ["deflate", "zstd", "lzw", "none", "lerc"]
+GDAL = tuple(map(int, rasterio.__gdal_version__.split(".")[:2]))
 TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 
 
@@ -51,7 +52,7 @@ def test_gdal_and_tifffile_read_every_level_and_band_exactly(pyramid, tmp_path, 
         pixels = rng.integers(info.min, info.max, (2, 280, 300), dtype, endpoint=True)
     pyr = pyramid(pixels)
     path = ndzarr.export_cog(pyr, tmp_path / "a.tif", compression=compression, blocksize=128)
-    if dtype == "i1" and tuple(map(int, rasterio.__gdal_version__.split(".")[:2])) < (3, 7):
+    if dtype == "i1" and GDAL < (3, 7):
         pytest.skip("GDAL reads signed bytes from 3.7 on")
     assert_same_everywhere(path, pyr)
 
@@ -124,6 +125,7 @@ def test_nan_comes_back_with_every_codec(pyramid, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.skipif(GDAL < (3, 9), reason="GDAL 3.8 fails to read such tiles, also its own")
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_lerc_keeps_what_is_nan_in_some_channels_only(pyramid, tmp_path, dtype):
     pixels = photo(300, 400).transpose(2, 0, 1).astype(dtype)

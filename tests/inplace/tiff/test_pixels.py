@@ -244,6 +244,8 @@ def _encoded(tif, page) -> list[bytes]:
 @pytest.mark.parametrize("missing", ["all", "some", "alpha", "opaque"])
 def test_what_lerc_keeps_in_a_mask_is_read_as_gdal_reads_it(missing, interleave, compress, picture, tmp_path):
     rasterio = pytest.importorskip("rasterio")
+    if missing == "all" and tuple(map(int, rasterio.__gdal_version__.split(".")[:2])) < (3, 9):
+        pytest.skip("GDAL 3.8 fails to read such tiles, also its own")
     pixels = np.moveaxis(picture, -1, 0)
     if missing in ("alpha", "opaque"):
         alpha = np.where(pixels[:1] > 100, 255, 0 if missing == "alpha" else 255).astype("u1")
