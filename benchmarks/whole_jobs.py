@@ -101,12 +101,12 @@ def floor(images: Images, table: pd.DataFrame, share: int = 1000) -> float:
     Both measure a share of it at the same time, in processes of their own.
     """
     from ndzarr.bulk.batch import Form
-    from ndzarr.bulk.store import layout
+    from ndzarr.bulk.store import Taken, layout
 
     plan: Any = images.sampler.plan(table.to_dict("records"))
     pixels = images.sampler.load_batch(table[:share], with_annots=False).image.values
     form = Form(("c", "y", "x"), pixels.shape[1:], pixels.dtype, None)
-    codec = layout(len(table), form, None, "fast", None).image.codec
+    codec = layout(len(table), form, None, "fast", None, Taken()).image.codec
 
     def alone(_: int) -> tuple[float, float]:
         chosen = plan.reads[:: max(1, len(plan.reads) // (4 * share))]
