@@ -50,8 +50,6 @@ class CocoSampler(CocoBulk, NdsamplerNames):
     """
     Windows of the images and videos of a kwcoco dataset, with their annotations.
 
-    The dataset is looked at once: after changing it, make another sampler.
-
     Parameters
     ----------
     dset

@@ -7,11 +7,12 @@ for.  `preselect` replaces both by tables.
 from __future__ import annotations
 
 from functools import cached_property
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ndzarr.counts import whole
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.rows import Rows
 
@@ -69,12 +70,12 @@ class Pool:
         """See `CocoSampler.preselect`."""
         if ratio is not None and n_neg is not None:
             raise OptionError(f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many; give only one")
-        given: dict[str, Any] = {"n_pos": n_pos, "n_neg": n_neg, "neg_to_pos_ratio": ratio}
-        for name, value in given.items():
-            kind: Any
-            kind, what = (Real, "number") if name == "neg_to_pos_ratio" else (Integral, "whole number")
-            if value is not None and (not isinstance(value, kind) or not value >= 0):
-                raise OptionError(f"{name}={value!r}: expected a {what} of at least 0")
+        for name, number in (("n_pos", n_pos), ("n_neg", n_neg)):
+            if number is not None:
+                whole(name, number, least=0)
+        given: Any = ratio
+        if given is not None and not (isinstance(given, Real) and float(given) >= 0):
+            raise OptionError(f"neg_to_pos_ratio={given!r}: expected a number of at least 0")
         draw = np.random.default_rng(rng)
         found = self._targets.positives(window_dims if cover else None, cover=cover, negative_classes=(), seed=draw)
         if n_pos is not None and n_pos < len(found):
