@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.geometry.affine import scale_offset
-from ndzarr.sampler.annotations import AnnotationTable, tabulate
+from ndzarr._indexing.affine import scale_offset
+from ndzarr._sampling.annotations import AnnotationTable, tabulate
 
 ANNOTATIONS, IMAGES, EDGE = 1_000_000, 10_000, 1000
 CROWD = 10_000

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import ndzarr
-from ndzarr.targets.choose import Targets
+from ndzarr.targets.accessor import Targets
 
 EDGE, WINDOW = 4096, 128
 """Pixels of an image, and of a window: 1024 windows an image."""

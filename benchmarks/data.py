@@ -109,10 +109,10 @@ class Data:
     @cached_property
     def stores(self) -> Path:
         """Where ndzarr's stores lie; another place when presets change, so that none is read that is out of date."""
-        import ndzarr.pyramid.codec
-        import ndzarr.pyramid.layout
+        import ndzarr._store.codecs
+        import ndzarr._store.presets
 
-        modules = (ndzarr.pyramid.codec, ndzarr.pyramid.layout)
+        modules = (ndzarr._store.codecs, ndzarr._store.presets)
         return self.folder / f"stores-{version_of(*(Path(str(m.__file__)) for m in modules))}"
 
     def pyramid(self, preset: str) -> Path:
@@ -133,8 +133,8 @@ class Data:
         """A store of `edge` x `edge` pixels that holds `SPOTS` copies of one corner of the photograph."""
 
         def make(path: Path) -> None:
-            from ndzarr.pyramid.layout import Encoding
-            from ndzarr.transcoding import write_pyramid
+            from ndzarr._pyramid.transcode import write_pyramid
+            from ndzarr._store.presets import Encoding
 
             corner = np.ascontiguousarray(np.moveaxis(self.pixels[:SPOT, :SPOT], -1, 0))
             write_pyramid(Scattered(edge, corner), path, Encoding("fast"))
@@ -159,7 +159,7 @@ class Scattered:
     """
     A source of pixels that is 0 but for copies of one picture, so that images of any size hold the same crops.
 
-    It is generated band by band, as `ndzarr.sources.source.Source` asks for; chunks of zeros are not stored.
+    It is generated band by band, as `ndzarr._formats.base.Source` asks for; chunks of zeros are not stored.
     """
 
     edge: int

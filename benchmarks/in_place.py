@@ -32,7 +32,7 @@ from benchmarks.data import COG_OPTIONS, Data, made, version_of
 from benchmarks.race import Race, race
 from benchmarks.readers import GDAL_CACHE_MB
 from benchmarks.report import Table, load, machine, milliseconds, number
-from ndzarr.pyramid.execute import execute
+from ndzarr._store.read import execute
 
 COMPRESSIONS = ("deflate", "zstd", "jpeg", "lzw", "none")
 BLOCKS = (512, 256)

@@ -100,8 +100,8 @@ def floor(images: Images, table: pd.DataFrame, share: int = 1000) -> float:
 
     Both measure a share of it at the same time, in processes of their own.
     """
-    from ndzarr.bulk.batch import Form
-    from ndzarr.bulk.store import Taken, layout
+    from ndzarr._batches.extract_store import Taken, layout
+    from ndzarr._batches.form import Form
 
     plan: Any = images.sampler.plan(table.to_dict("records"))
     pixels = images.sampler.load_batch(table[:share], with_annots=False).image.values

@@ -79,8 +79,8 @@ MISSING = 3
 def _ndzarr(preset: str) -> Callable[[Path, Path], Job]:
     def prepare(source: Path, dest: Path) -> Job:
         import ndzarr
-        import ndzarr.sources.tiff.open
-        import ndzarr.transcoding
+        import ndzarr._formats.tiff.open
+        import ndzarr._pyramid.transcode
 
         return lambda: ndzarr.transcode(source, dest, preset=preset)
 

@@ -5,30 +5,30 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ndzarr._indexing.plan import ReadPlan
+from ndzarr._library.open import open
+from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr.errors import NdzarrError
-from ndzarr.inplace.open import open
-from ndzarr.plan.plan import ReadPlan
-from ndzarr.pyramid.pyramid import Pyramid
 
 if TYPE_CHECKING:
-    from ndzarr.export.cog import export_cog
-    from ndzarr.inplace.verify import verify
-    from ndzarr.sampler.coco import CocoSampler
-    from ndzarr.sampler.named import Sampler
-    from ndzarr.transcoding import transcode
+    from ndzarr._export.cog import export_cog
+    from ndzarr._library.verify import verify
+    from ndzarr._pyramid.transcode import transcode
+    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr.sampler import Sampler
 
 __all__ = ["CocoSampler", "NdzarrError", "Pyramid", "ReadPlan", "Sampler", "export_cog", "open", "transcode", "verify"]
 
 _LAZY = {
-    "CocoSampler": "ndzarr.sampler.coco",
-    "Sampler": "ndzarr.sampler.named",
-    "export_cog": "ndzarr.export.cog",
-    "transcode": "ndzarr.transcoding",
-    "verify": "ndzarr.inplace.verify",
+    "CocoSampler": "ndzarr.coco_sampler",
+    "Sampler": "ndzarr.sampler",
+    "export_cog": "ndzarr._export.cog",
+    "transcode": "ndzarr._pyramid.transcode",
+    "verify": "ndzarr._library.verify",
 }
 """Names that need heavier packages, imported when first used."""
 
-_PACKAGES = ("categories", "toy")
+_PACKAGES = ("categories", "toydata")
 """Parts that are imported when first used."""
 
 

@@ -1,5 +1,7 @@
 """What does `python -m ndzarr` run?  The command line."""
 
+from __future__ import annotations
+
 from ndzarr.cli import main
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 
 import ndzarr
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.transcoding import write_pyramid
+from ndzarr._pyramid.transcode import write_pyramid
+from ndzarr._store.presets import Encoding
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +32,7 @@ DTYPES = tuple(
 
 @dataclass
 class ArraySource:
-    """An array as a `ndzarr.sources.source.Source`, with a memory of what was read."""
+    """An array as a `ndzarr._formats.base.Source`, with a memory of what was read."""
 
     array: Array
     dims: tuple[str, ...] = ("c", "y", "x")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ndzarr.sources.open
-import ndzarr.transcoding
-from ndzarr.library import Library
+import ndzarr._formats.registry
+import ndzarr._pyramid.transcode
+from ndzarr._library.library import Library
 
 ROOT = Path(ndzarr.__file__).parents[1]
 
@@ -46,9 +46,9 @@ class Slow:
 
 def slow_down(log: Path, seconds: float) -> None:
     """From now on sources are opened slow, and read a few rows at a time."""
-    plain = ndzarr.sources.open.open_source
-    ndzarr.transcoding.BAND_BYTES = 4096
-    ndzarr.sources.open.open_source = lambda *args, **options: Slow(plain(*args, **options), log, seconds)
+    plain = ndzarr._formats.registry.open_source
+    ndzarr._pyramid.transcode.BAND_BYTES = 4096
+    ndzarr._formats.registry.open_source = lambda *args, **options: Slow(plain(*args, **options), log, seconds)
 
 
 def save(path: Path, seed: int = 0, shape: tuple[int, ...] = (300, 40)) -> np.ndarray[Any, Any]:

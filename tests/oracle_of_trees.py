@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 from hypothesis import strategies as st
 
-from ndzarr.categories import CategoryTree
+from ndzarr.categories.tree import CategoryTree
 
 
 @st.composite

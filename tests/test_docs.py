@@ -36,7 +36,7 @@ def test_every_marked_example_is_found():
 
 
 def test_every_key_of_a_target_is_documented():
-    from ndzarr.sampler.target import ALIASES, KEYS, NOTES
+    from ndzarr._sampling.target import ALIASES, KEYS, NOTES
 
     text = (ROOT / "docs" / "targets.md").read_text()
     of_pyramids = {"key", "t", "z"}

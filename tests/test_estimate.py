@@ -7,10 +7,10 @@ import pytest
 import tifffile
 
 import ndzarr
-from ndzarr.estimate import WINDOWS, estimate
-from ndzarr.inventory import size_on_disk
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.sources import open_source
+from ndzarr._formats.registry import open_source
+from ndzarr._library.inventory import size_on_disk
+from ndzarr._pyramid.transcode import WINDOWS, estimate
+from ndzarr._store.presets import Encoding
 from pictures import photo
 
 

@@ -19,13 +19,14 @@ import pytest
 
 import ndzarr
 from library_workers import ROOT, ask, make, on_small_disk, save, slow_down, wait_for
-from ndzarr import batch, inventory
-from ndzarr.batch import BatchError
+from ndzarr import _concurrency as batch
+from ndzarr._concurrency import BatchError
+from ndzarr._files import default_root, holding, lock_of, settle
+from ndzarr._library import inventory
+from ndzarr._library.keys import SourceRequest as Request
+from ndzarr._library.library import Library
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError, WriteError
-from ndzarr.library import Library, Request, default_root
-from ndzarr.locks import holding, lock_of
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.request import settle
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -43,11 +44,11 @@ def log(tmp_path):
 @pytest.fixture
 def slow(monkeypatch, log):
     """Makes sources slow, for this test."""
-    import ndzarr.sources.open
-    import ndzarr.transcoding
+    import ndzarr._formats.registry
+    import ndzarr._pyramid.transcode
 
-    monkeypatch.setattr(ndzarr.sources.open, "open_source", ndzarr.sources.open.open_source)
-    monkeypatch.setattr(ndzarr.transcoding, "BAND_BYTES", ndzarr.transcoding.BAND_BYTES)
+    monkeypatch.setattr(ndzarr._formats.registry, "open_source", ndzarr._formats.registry.open_source)
+    monkeypatch.setattr(ndzarr._pyramid.transcode, "BAND_BYTES", ndzarr._pyramid.transcode.BAND_BYTES)
     return lambda seconds: slow_down(log, seconds)
 
 
@@ -105,7 +106,7 @@ def test_a_file_rewritten_again_and_again_never_comes_back_old(library, tmp_path
 @pytest.mark.parametrize(("age", "waited"), [(0.0, [0.02]), (0.015, [0.005]), (0.021, []), (3600, []), (-3600, [])])
 def test_a_file_that_was_just_written_is_left_until_another_write_would_show(monkeypatch, age, waited):
     naps = []
-    monkeypatch.setattr("ndzarr.request.time", SimpleNamespace(time=lambda: 1000.0, sleep=naps.append))
+    monkeypatch.setattr("ndzarr._library.keys.time", SimpleNamespace(time=lambda: 1000.0, sleep=naps.append))
     settle(round((1000 - age) * 1e9))
     assert naps == pytest.approx(waited, abs=1e-6)
 
@@ -266,7 +267,7 @@ import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 from library_workers import save
-from ndzarr.library import Library
+from ndzarr._library.library import Library
 folder = Path(sys.argv[1])
 library = Library(folder / "library")
 sums = [save(folder / f"{k}.npy", k).sum(dtype="u8") for k in range(2)]
@@ -474,7 +475,7 @@ from pathlib import Path
 import pytest
 from library_workers import save
 from ndzarr.errors import WriteError
-from ndzarr.library import Library
+from ndzarr._library.library import Library
 folder, library = Path(sys.argv[1]), Library(Path(sys.argv[2]) / "library")
 with pytest.raises(WriteError, match="the disk is full; nothing was kept"):
     library.pyramid(folder / "0.npy")
@@ -500,7 +501,7 @@ from pathlib import Path
 import pytest
 from library_workers import save
 from ndzarr.errors import WriteError
-from ndzarr.library import Library
+from ndzarr._library.library import Library
 folder, disk = map(Path, sys.argv[1:])
 pixels, _ = save(folder / "a.npy", 0), save(folder / "b.npy", 1)
 Library(disk).pyramid(folder / "a.npy")
@@ -585,7 +586,7 @@ def test_a_defect_in_one_task_costs_no_other_and_says_where_it_was():
 
     tasks = [batch.Task(f"file {k}", lambda turn, k=k: work(k, turn)) for k in range(6)]
     with pytest.raises(ZeroDivisionError) as caught:
-        batch.run(tasks, 2)
+        batch.run_tasks(tasks, 2)
     assert caught.value.__notes__ == ["while working on file 2"]
     assert sorted(done) == [0, 1, 3, 4, 5]
 
@@ -593,7 +594,7 @@ def test_a_defect_in_one_task_costs_no_other_and_says_where_it_was():
 @pytest.mark.parametrize(("tasks", "workers", "expected"), [(1, 8, 8), (3, 8, 2), (9, 8, 1), (9, 1, 1), (0, 2, None)])
 def test_threads_that_sources_do_not_take_up_encode(tasks, workers, expected):
     seen = []
-    batch.run([batch.Task("", lambda turn: seen.append(turn.threads))] * tasks, workers)
+    batch.run_tasks([batch.Task("", lambda turn: seen.append(turn.threads))] * tasks, workers)
     assert set(seen) == ({expected} if tasks else set())
 
 

@@ -7,7 +7,8 @@ def train(rank, world, sampler, table, port, folder):
     """One epoch in which all ranks meet after each batch; the numbers of the crops go to FOLDER/RANK.pt."""
     import torch
 
-    from ndzarr.torch import CropDataset, loader
+    from ndzarr.torch.crops import CropDataset
+    from ndzarr.torch.loader import loader
 
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     try:

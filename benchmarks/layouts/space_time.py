@@ -20,7 +20,7 @@ from benchmarks.layouts.codecs import Array
 from benchmarks.layouts.measurement import Runner, Settings, race
 from benchmarks.layouts.report import Report
 from benchmarks.photographs import photograph
-from ndzarr.pyramid.layout import ACCESS
+from ndzarr._store.presets import ACCESS
 
 CHUNKS = (
     (1, 64),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from ndzarr.inventory import Entry
-from ndzarr.library import Library, default_root
-from ndzarr.plan.explain import counted, human_bytes
+from ndzarr._files import default_root
+from ndzarr._indexing.plan import counted, human_bytes
+from ndzarr._library.inventory import Entry
+from ndzarr._library.library import Library
 
 _WORKDIR = click.option(
     "--workdir",

@@ -13,12 +13,15 @@ from typing import Any
 
 import click
 
-from ndzarr import batch
+from ndzarr._concurrency import Failure as batch_Failure
+from ndzarr._concurrency import Task as batch_Task
+from ndzarr._concurrency import Turn as batch_Turn
+from ndzarr._concurrency import run_tasks
+from ndzarr._export.cog_pixels import CODES, PREDICTORS
+from ndzarr._files import PARTIAL, explained, local, refuse_existing_file
+from ndzarr._store.presets import KINDS
 from ndzarr.cli.options import names, tell_notes
 from ndzarr.errors import NdzarrError
-from ndzarr.export.tiles import CODES, PREDICTORS
-from ndzarr.pyramid.layout import KINDS
-from ndzarr.pyramid.publish import PARTIAL, explained, local, refuse_existing_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +118,13 @@ def command(
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
     write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite, quiet=quiet)
     progress = not quiet and sys.stderr.isatty()
-    failures: list[batch.Failure] = []
+    failures: list[batch_Failure] = []
     if len(wanted) == 1:
         for job in todo:
             write(job, workers=workers, progress=progress)
     else:
-        tasks = [batch.Task(job.source, partial(_in_turn, write, job)) for job in todo]
-        failures = batch.run(tasks, workers, progress, "exporting")
+        tasks = [batch_Task(job.source, partial(_in_turn, write, job)) for job in todo]
+        failures = run_tasks(tasks, workers, progress, "exporting")
     if not quiet:
         click.echo(_summary(wanted, len(todo), len(failures)))
     for failure in failures:
@@ -131,7 +134,7 @@ def command(
 
 
 def _validate(files: Sequence[str], quiet: bool) -> None:
-    from ndzarr.export.validate import validate_cog
+    from ndzarr._export.validate import validate_cog
 
     sound = True
     for file in files:
@@ -167,7 +170,7 @@ def _jobs(stores: Sequence[str], images: Sequence[str], dest: str) -> list[Job]:
     return list(dict.fromkeys(out))
 
 
-def _in_turn(write: Callable[..., None], job: Job, turn: batch.Turn) -> None:
+def _in_turn(write: Callable[..., None], job: Job, turn: batch_Turn) -> None:
     write(job, workers=turn.threads, check=turn.check)
 
 
@@ -183,8 +186,8 @@ def _write(
     progress: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    from ndzarr.export.cog import prepare, write_file
-    from ndzarr.transcoding import transcode
+    from ndzarr._export.cog import prepare, write_file
+    from ndzarr._pyramid.transcode import transcode
 
     dest = Path(os.path.abspath(job.dest))
     refuse_existing_file(dest, overwrite)

@@ -7,11 +7,11 @@ from typing import Any
 import click
 import numpy as np
 
+from ndzarr._indexing.plan import human_bytes
+from ndzarr._library.open import open as open_pyramid
+from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr.cli.options import indices, interval, names
 from ndzarr.errors import OptionError
-from ndzarr.inplace.open import open as open_pyramid
-from ndzarr.plan.explain import human_bytes
-from ndzarr.pyramid.pyramid import Pyramid
 
 
 @click.command(
@@ -58,8 +58,8 @@ def command(
     Axes that are left out are taken whole.  PNG takes uint8 and uint16, JPEG uint8; TIFF takes every type, and NPY is
     exactly the array, with axes t c z y x.
     """
+    from ndzarr._files import local, publishing_file, refuse_existing_file
     from ndzarr.cli.images import check_suffix, save
-    from ndzarr.pyramid.publish import local, publishing_file, refuse_existing_file
 
     if dest is None and not explain:
         raise click.UsageError("say where to write with -o FILE, or what it would read with --explain")
@@ -96,8 +96,8 @@ def _window(pyramid: Pyramid, axes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(pyramid: Pyramid, window: dict[str, Any], scale: float | None, level: int | None) -> Any:
-    from ndzarr.pyramid.crops import plan_crops
-    from ndzarr.pyramid.region import crop
+    from ndzarr._pyramid.crops import make_crop as crop
+    from ndzarr._pyramid.crops import plan_crops
 
     if level is not None:
         return pyramid.plan([window], level)
@@ -108,8 +108,8 @@ def _read(
     pyramid: Pyramid, window: dict[str, Any], scale: float | None, level: int | None
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     """(pixels, names of their channels)."""
-    from ndzarr.pyramid.crops import read_crops
-    from ndzarr.pyramid.region import crop
+    from ndzarr._pyramid.crops import make_crop as crop
+    from ndzarr._pyramid.crops import read_crops
 
     if level is not None:
         image = pyramid.read(level, **window)

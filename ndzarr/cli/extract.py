@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ndzarr._store.presets import PRESETS
 from ndzarr.errors import MissingError, SourceError
-from ndzarr.pyramid.layout import PRESETS
 
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.sampler.coco import CocoSampler
+    from ndzarr.coco_sampler import CocoSampler
+
 
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
 """Suffix of a table to the function of pandas that reads it."""
@@ -88,9 +89,9 @@ def command(
 
     When it was interrupted, or killed, the same command goes on where it was.
     """
-    from ndzarr.plan.explain import counted, human_bytes
-    from ndzarr.pyramid.publish import local, refuse_existing
-    from ndzarr.sampler.coco import CocoSampler
+    from ndzarr._files import local, refuse_existing
+    from ndzarr._indexing.plan import counted, human_bytes
+    from ndzarr.coco_sampler import CocoSampler
 
     refuse_existing(local(dest), overwrite)
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None

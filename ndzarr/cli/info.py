@@ -10,20 +10,19 @@ from typing import Any
 
 import click
 
+from ndzarr._files import is_store
+from ndzarr._formats.base import Source
+from ndzarr._indexing.plan import human_bytes
+from ndzarr._indexing.windows import level_count, level_shape
+from ndzarr._library.in_place import file_kind, inefficient
+from ndzarr._library.inventory import size_on_disk
+from ndzarr._library.open import open as open_in_place
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._store.arrays import ChunkArray
+from ndzarr._store.codecs import ChunkCodec
 from ndzarr.cli.options import plain_warnings
 from ndzarr.errors import NdzarrError, StoreError
-from ndzarr.geometry import levels as geometry
-from ndzarr.inplace.open import file_kind
-from ndzarr.inplace.open import open as open_in_place
-from ndzarr.inplace.policy import inefficient
-from ndzarr.inventory import size_on_disk
-from ndzarr.plan.explain import human_bytes
-from ndzarr.pyramid.array import ChunkArray
-from ndzarr.pyramid.codec import ChunkCodec
-from ndzarr.pyramid.open import open_pyramid
-from ndzarr.pyramid.publish import is_store
-from ndzarr.pyramid.pyramid import Pyramid
-from ndzarr.sources.source import Source
 
 
 @click.command(
@@ -99,12 +98,12 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
 
 def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
     """What transcoding an image would see, and its title."""
-    from ndzarr.sources.open import open_source
+    from ndzarr._formats.registry import open_source
 
     with open_source(path) as source:
         sizes = dict(zip(source.dims, source.shape, strict=True))
         height, width = source.shape[-2:]
-        shapes = [list(geometry.shape_at(k, source.dims, source.shape)) for k in range(geometry.count(height, width))]
+        shapes = [list(level_shape(k, source.dims, source.shape)) for k in range(level_count(height, width))]
         facts = {
             "path": source.name,
             **_what(sizes, source.dtype, source.channels),
@@ -138,8 +137,8 @@ def _in_place(path: str) -> dict[str, Any]:
 
 def _estimates(source: Source) -> dict[str, dict[str, Any]]:
     """What the store would take under each preset."""
-    from ndzarr.estimate import WINDOWS, estimate
-    from ndzarr.targets.bar import bar
+    from ndzarr._progress import delayed_bar as bar
+    from ndzarr._pyramid.transcode import WINDOWS, estimate
 
     with bar(WINDOWS, os.path.basename(source.name), "window", sys.stderr.isatty()) as advance:
         found = estimate(source, advance=advance)

@@ -17,9 +17,9 @@ from pathlib import Path, PurePath
 
 import click
 
+from ndzarr._files import is_store
+from ndzarr._formats.sequence import natural
 from ndzarr.errors import MissingError, SourceError
-from ndzarr.pyramid.publish import is_store
-from ndzarr.sources.sequence import natural
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),

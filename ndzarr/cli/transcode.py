@@ -11,12 +11,15 @@ from typing import Any
 
 import click
 
-from ndzarr import batch
+from ndzarr._concurrency import Failure as batch_Failure
+from ndzarr._concurrency import Task as batch_Task
+from ndzarr._concurrency import Turn as batch_Turn
+from ndzarr._concurrency import run_tasks
+from ndzarr._files import explained, local, refuse_existing
+from ndzarr._formats.base import Source
+from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.cli.options import lengths, names, plain_warnings, size, tell_notes
 from ndzarr.cli.sources import Job, jobs, stacked
-from ndzarr.pyramid.layout import ACCESS, KINDS, PRESETS, Encoding, chunks_option
-from ndzarr.pyramid.publish import explained, local, refuse_existing
-from ndzarr.sources.source import Source
 
 
 @click.command(
@@ -106,14 +109,14 @@ def command(
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite, quiet=quiet)
     progress = not quiet and sys.stderr.isatty()
-    failures: list[batch.Failure] = []
+    failures: list[batch_Failure] = []
     with plain_warnings():
         if len(wanted) == 1:
             for job in todo:
                 write(job, workers=workers, progress=progress)
         else:
-            failures = batch.run(
-                [batch.Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
+            failures = run_tasks(
+                [batch_Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
             )
     if not quiet:
         click.echo(_summary(wanted, len(todo), len(failures)))
@@ -123,7 +126,7 @@ def command(
         sys.exit(1)
 
 
-def _in_turn(write: Callable[..., None], job: Job, turn: batch.Turn) -> None:
+def _in_turn(write: Callable[..., None], job: Job, turn: batch_Turn) -> None:
     write(job, workers=turn.threads, guard=turn.guard)
 
 
@@ -139,9 +142,8 @@ def _write(
     guard: Callable[[Source], Source] = lambda source: source,
 ) -> None:
     """Transcode one image; the directory of its store is made if it is one of ours, and only once the image is open."""
-    from ndzarr.sources.open import open_source
-    from ndzarr.streaming import as_stream
-    from ndzarr.transcoding import identity, write_pyramid
+    from ndzarr._formats.registry import open_source
+    from ndzarr._pyramid.transcode import as_stream, identity, write_pyramid
 
     dest = Path(os.path.abspath(job.dest))
     refuse_existing(dest, overwrite)

@@ -28,7 +28,7 @@ def command(stores: tuple[str, ...], workers: int | None, quiet: bool) -> None:
     files.  Of a TIFF with tiles, each tile is decoded.  The exit code is 1 if anything is wrong; a damaged pyramid has
     to be transcoded again.
     """
-    from ndzarr.inplace.verify import verify
+    from ndzarr._library.verify import verify
 
     sound = True
     for store in stores:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ndzarr._sampling.annotations import NO_ID
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.sampler.columns import NO_ID
-from ndzarr.targets.footprint import footprints
+from ndzarr.targets.windows import footprints
 
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.sampler.coco import CocoSampler
+    from ndzarr.coco_sampler import CocoSampler
+
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 

@@ -12,25 +12,172 @@ backpropagation for effective learning of deep convolutional neural networks", 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr.errors import TargetError
-from ndzarr.targets.attributes import membership
-from ndzarr.targets.footprint import as_table, ramps
-from ndzarr.targets.hierarchy import Level, Shares, build, fill, whole
-from ndzarr.targets.options import several
-from ndzarr.targets.options import whole as whole_number
-from ndzarr.targets.rows import Rows, Targets
+from ndzarr._validation import as_list as several
+from ndzarr._validation import check_target_count as whole_number
+from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.targets.attributes import Membership, membership
+from ndzarr.targets.table import Rows
+from ndzarr.targets.table import TargetsLike as Targets
+from ndzarr.targets.windows import as_table, column, ramps
 
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.sampler.coco import CocoSampler
+    from ndzarr.coco_sampler import CocoSampler
+
+
+# --- How is an amount shared out over the groups of a table, level by level?
+
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
+
+Shares: TypeAlias = "Mapping[str, Mapping[Any, float]]"
+"""Attribute to value to its share among its siblings; those left out have 1."""
+
+ROUNDS = 60
+"""Halvings in the search for a level: as many as float64 has bits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """The groups on one level."""
+
+    name: str
+    """The attribute that divides."""
+    values: tuple[Any, ...]
+    """Its different values."""
+    parent: Array
+    """Group on the level above, ascending; shape (group,)."""
+    value: Array
+    """Position among `values`; shape (group,)."""
+    share: Array
+    """Wanted, relative to siblings; shape (group,)."""
+    row: Array
+    """Rows, one entry for each group that it belongs to; shape (entry,)."""
+    group: Array
+    """The group of each entry; shape (entry,)."""
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def wanted(self, above: Array) -> Array:
+        """Fraction of the whole that each group should have, given that of those above."""
+        sums = np.bincount(self.parent, self.share, minlength=len(above))
+        return np.asarray(above[self.parent] * self.share / sums[self.parent])
+
+    def amounts(self, of_row: Array) -> Array:
+        """What the rows of each group have together."""
+        return np.bincount(self.group, of_row[self.row], minlength=len(self))
+
+
+def build(members: Sequence[Membership], n: int, shares: Shares) -> list[Level]:
+    """
+    Divide n rows.
+
+    Raises
+    ------
+    TargetError
+        `shares` names an unknown attribute or value, or a share below 0.
+    """
+    for name in shares:
+        if name not in [m.name for m in members]:
+            raise TargetError(f"shares: {name!r} is not balanced{did_you_mean(name, [m.name for m in members])}")
+    row, group, levels = np.arange(n), np.zeros(n, np.int64), []
+    for found in members:
+        share = _shares(found, shares.get(found.name, {}))
+        keep = share[found.code] > 0
+        of_row, code = found.row[keep], found.code[keep]
+        number = np.bincount(of_row, minlength=n)
+        first = np.cumsum(number) - number
+        each = number[row]
+        within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
+        code = code[np.repeat(first[row], each) + within]
+        row, above = np.repeat(row, each), np.repeat(group, each)
+        key, group = np.unique(above * max(1, len(found.values)) + code, return_inverse=True)
+        parent, value = np.divmod(key, max(1, len(found.values)))
+        levels.append(Level(found.name, found.values, parent, value, share[value], row, group))
+    # Rows of which a deeper attribute was given no share belong to no group above either.
+    return [_reached(level, levels[-1].row, n) for level in levels]
+
+
+def _reached(level: Level, row: Array, n: int) -> Level:
+    """
+    Without the entries of rows that are in no leaf.
+
+    Groups that only had such rows stay, empty, and get nothing.
+    """
+    reached = np.zeros(n, bool)
+    reached[row] = True
+    keep = reached[level.row]
+    filled = np.bincount(level.group[keep], minlength=len(level)) > 0
+    return Level(
+        level.name, level.values, level.parent, level.value, level.share * filled, level.row[keep], level.group[keep]
+    )
+
+
+def _shares(found: Membership, wanted: Mapping[Any, float]) -> Array:
+    unknown = [v for v in wanted if v not in found.values]
+    if unknown:
+        raise TargetError(f"shares: no window has {found.name}={unknown[0]!r}{did_you_mean(unknown[0], found.values)}")
+    share = np.array([wanted.get(v, 1.0) for v in found.values], float)
+    if not (np.isfinite(share).all() and (share >= 0).all()):
+        raise TargetError(f"shares={dict(wanted)!r}: expected numbers of at least 0")
+    return share
+
+
+def fill(level: Level, amount: Array, have: Array, room: Array) -> Array:
+    """
+    Share out what each group above was given.
+
+    Parameters
+    ----------
+    amount
+        Of each group above.
+    have
+        What each group has already.
+    room
+        What each can take at most.
+
+    Returns
+    -------
+    What each group gets: `have` plus it is in proportion to the shares as far as can be; shape (group,).
+    """
+    share = np.where(level.share > 0, level.share, 1)
+    room = np.where(level.share > 0, np.minimum(room, amount[level.parent]), 0)
+    above = len(amount)
+    low, high = np.zeros(above), np.zeros(above)
+    np.maximum.at(high, level.parent, (have + room) / share)
+    for _ in range(ROUNDS):
+        middle = (low + high) / 2
+        given = np.clip(middle[level.parent] * share - have, 0, room)
+        enough = np.bincount(level.parent, given, minlength=above) >= amount
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.asarray(np.clip(high[level.parent] * share - have, 0, room))
+
+
+def whole(level: Level, given: Array, amount: Array, room: Array, rng: np.random.Generator) -> Array:
+    """
+    What each group gets, as whole numbers that sum to those of the groups above.
+
+    Rounded down; what is left goes to the largest remainders, by chance where they are alike.
+    """
+    room = np.where(level.share > 0, room, 0)
+    down = np.minimum(np.floor(given + 1e-6), room)
+    rest = amount - np.bincount(level.parent, down, minlength=len(amount))
+    open_ = np.flatnonzero(down < room)
+    remainder = np.round(given[open_] - down[open_], 6)
+    order = open_[np.lexsort((rng.random(len(open_)), -remainder, level.parent[open_]))]
+    parent = level.parent[order]
+    rank = np.arange(len(order)) - np.searchsorted(parent, parent)
+    down[order[rank < rest[parent]]] += 1
+    return down.astype(np.int64)
+
 
 STEPS = 32
 """Rounds in which probabilities are given out where windows belong to several groups."""
@@ -201,3 +348,132 @@ def group_names(levels: Sequence[Level]) -> list[str]:
         pairs = zip(level.parent.tolist(), level.value.tolist(), strict=True)
         names = [f"{names[p]}/{own[v]}" if names[p] else own[v] for p, v in pairs]
     return names
+
+
+# --- How are the windows of a table distributed over the values of attributes?
+
+
+SHOWN = 20
+"""Groups that a repr shows."""
+BAR = 24
+"""Characters of the longest bar of a repr."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distribution:
+    """Windows per group of values."""
+
+    by: tuple[str, ...]
+    """Attributes, the first divides first."""
+    groups: tuple[tuple[Any, ...], ...]
+    """A value of each attribute; None for windows that have none."""
+    windows: np.ndarray[Any, Any]
+    """Windows in each group, a window with several values in several; shape (group,)."""
+    share: np.ndarray[Any, Any]
+    """Of the windows, or of their probabilities where the table has some; sums to 1; shape (group,)."""
+    wanted: np.ndarray[Any, Any]
+    """The share that a balanced table would have; shape (group,)."""
+    total: int
+    """Windows in the table."""
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A table with a column per attribute, and windows, share and wanted."""
+        import pandas
+
+        columns: dict[str, Any] = {name: [g[k] for g in self.groups] for k, name in enumerate(self.by)}
+        return pandas.DataFrame(columns | {"windows": self.windows, "share": self.share, "wanted": self.wanted})
+
+    def plot(self, ax: Any = None) -> Any:
+        """
+        Bars of the shares, with marks where those wanted are.
+
+        Parameters
+        ----------
+        ax
+            Axes of matplotlib; made if left out.
+
+        Returns
+        -------
+        The axes.
+        """
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.subplots(figsize=(6, 1 + 0.25 * max(2, len(self.groups))), layout="constrained")[1]
+        names = [" / ".join(map(str, g)) for g in self.groups]
+        place = np.arange(len(names))
+        ax.barh(place, self.share, label="share")
+        ax.plot(self.wanted, place, "k|", markersize=12, label="wanted")
+        ax.set_yticks(place, names)
+        ax.invert_yaxis()
+        ax.set_xlabel(f"share of {self.total} windows")
+        ax.legend()
+        return ax
+
+    def __repr__(self) -> str:
+        head = f"<Distribution of {self.total} windows by {', '.join(self.by)}: {len(self.groups)} groups"
+        if not self.groups:
+            return f"{head}>"
+        worst = float(np.abs(self.share - self.wanted).max())
+        shown = min(len(self.groups), SHOWN)
+        longest = float(self.share.max()) or 1.0
+        cells = [(*self.by, "windows", "share", "wanted", "")]
+        for k in range(shown):
+            bar = "#" * round(BAR * self.share[k] / longest)
+            numbers = str(self.windows[k]), f"{self.share[k]:.1%}", f"{self.wanted[k]:.1%}"
+            cells.append((*map(str, self.groups[k]), *numbers, bar))
+        widths = [max(map(len, c)) for c in zip(*cells, strict=True)]
+        keys = len(self.by)
+        lines = [
+            "  ".join(
+                text.ljust(w) if k < keys or k == keys + 3 else text.rjust(w)
+                for k, (text, w) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in cells
+        ]
+        more = [f"... {len(self.groups) - shown} more"] if len(self.groups) > shown else []
+        return "\n  ".join([f"{head}, at most {worst:.1%} off>", *lines, *more])
+
+
+def distribution(
+    sampler: CocoSampler, table: Targets | Rows, by: str | Sequence[str] = "category", shares: Shares | None = None
+) -> Distribution:
+    """
+    How windows are distributed.
+
+    Parameters
+    ----------
+    table
+        Targets; a column `probability` is taken into account.
+    by, shares
+        As `balanced` takes them.
+
+    Raises
+    ------
+    TargetError
+        An attribute is unknown.
+    """
+    table = as_table(table)
+    levels = tree(sampler, table, by, shares)
+    weight = column(table, "probability", 0.0) if "probability" in table else np.ones(len(table))
+    wanted = np.ones(1)
+    for level in levels:
+        wanted = level.wanted(wanted)
+    leaves = levels[-1]
+    amount = leaves.amounts(weight)
+    return Distribution(
+        by=tuple(level.name for level in levels),
+        groups=_values(levels),
+        windows=np.bincount(leaves.group, minlength=len(leaves)),
+        share=amount / (amount.sum() or 1.0),
+        wanted=wanted,
+        total=len(table),
+    )
+
+
+def _values(levels: Sequence[Any]) -> tuple[tuple[Any, ...], ...]:
+    found: list[tuple[Any, ...]] = [()]
+    for level in levels:
+        pairs = zip(level.parent.tolist(), level.value.tolist(), strict=True)
+        found = [(*found[p], level.values[v]) for p, v in pairs]
+    return tuple(found)

@@ -10,24 +10,319 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ndzarr._validation import check_target_count as whole
 from ndzarr.errors import TargetError
 from ndzarr.targets.attributes import Membership, membership
-from ndzarr.targets.footprint import Footprints, as_table, footprints, ramps
-from ndzarr.targets.options import whole
-from ndzarr.targets.rows import Rows, Targets
-from ndzarr.targets.sharing import Common, components, in_common, touching_groups
-from ndzarr.targets.stratify import assign
+from ndzarr.targets.table import Rows
+from ndzarr.targets.table import TargetsLike as Targets
+from ndzarr.targets.windows import Footprints, as_table, footprints, ramps, space_size
 
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.sampler.coco import CocoSampler
+    from ndzarr.coco_sampler import CocoSampler
+
+
+# --- Which windows share pixels?
+
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
+
+AT_ONCE = 20_000
+"""Boxes that are looked up together."""
+EDGE = 1e-3
+"""Boxes that overlap by less only meet; in pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Common:
+    """Boxes of the rows of a table, in spaces that overlapping windows share."""
+
+    spaces: tuple[tuple[str, Any], ...]
+    """('video', vidid), or ('image', gid) of an image in no video."""
+    row: Array
+    """Row of each box; a row has one box per space; shape (box,)."""
+    space: Array
+    """Position among `spaces`; shape (box,)."""
+    box: Array
+    """x0, y0, x1, y1 in pixels of the space; shape (box, 4)."""
+
+    def sizes(self, sampler: CocoSampler) -> Array:
+        """(height, width) of each space; shape (space, 2)."""
+        return np.array([space_size(sampler, *name) for name in self.spaces], np.int64).reshape(-1, 2)
+
+
+def in_common(sampler: CocoSampler, found: Footprints) -> Common:
+    """The boxes of all rows."""
+    names: dict[tuple[str, Any], int] = {}
+    of_gid = np.empty(len(found.gids), np.int64)
+    for k, gid in enumerate(found.gids):
+        vidid = sampler._dataset.video_of(gid)
+        of_gid[k] = names.setdefault(("image", gid) if vidid is None else ("video", vidid), len(names))
+    real = found.frame >= 0
+    row, frame = found.row[real], found.frame[real]
+    space = of_gid[frame]
+    first = np.ones(len(row), bool)
+    order = np.lexsort((space, row))
+    first[order[1:]] = (np.diff(row[order]) > 0) | (np.diff(space[order]) > 0)
+    row, frame, space = row[first], frame[first], space[first]
+    (y0, y1), (x0, x1) = found.y[row].T.astype(float), found.x[row].T.astype(float)
+    box = np.stack([x0, y0, x1, y1], axis=1)
+    kinds = np.array([kind == "video" for kind, _ in names], bool)
+    inner = np.flatnonzero(~found.video[row] & kinds[space]) if len(row) else np.empty(0, np.intp)
+    if len(inner):
+        used, code = np.unique(frame[inner], return_inverse=True)
+        warps = np.stack([sampler.frame(found.gids[k]).to_video for k in used.tolist()])[code]
+        box[inner] = warped(warps, box[inner])
+    return Common(tuple(names), row, space, box)
+
+
+def warped(matrix: Array, box: Array) -> Array:
+    """
+    Upright boxes around boxes that are moved by a transform each.
+
+    Parameters
+    ----------
+    matrix
+        Shape (box, 3, 3).
+    box
+        x0, y0, x1, y1; shape (box, 4).
+    """
+    corners = np.stack([box[:, [0, 1]], box[:, [2, 1]], box[:, [0, 3]], box[:, [2, 3]]], axis=1)
+    moved = np.einsum("nij,nkj->nki", matrix[:, :2, :2], corners) + matrix[:, None, :2, 2]
+    return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+
+
+def touching_groups(found: Common, group: Array) -> Array:
+    """
+    Pairs of groups of which windows share pixels.
+
+    Parameters
+    ----------
+    group
+        Of each row.
+
+    Returns
+    -------
+    Shape (pair, 2); each pair once, without those of a group with itself.
+    """
+    import shapely
+
+    of_box = group[found.row]
+    low, high = np.full(len(found.spaces), np.iinfo(np.int64).max), np.full(len(found.spaces), -1)
+    np.minimum.at(low, found.space, of_box)
+    np.maximum.at(high, found.space, of_box)
+    mixed = np.flatnonzero((low < high)[found.space])
+    if not len(mixed):
+        return np.empty((0, 2), np.int64)
+    table = np.unique(np.column_stack([found.space[mixed], of_box[mixed], found.box[mixed]]), axis=0)
+    # Spaces side by side, so that one tree holds all of them; borders that only meet share no pixel.
+    x0, y0, x1, y1 = table[:, 2:].T
+    shift = (table[:, 0] - table[0, 0]) * (x1.max() - x0.min() + 2)
+    boxes = shapely.box(x0 + shift, y0, x1 + shift, y1)
+    inner = shapely.box(x0 + shift + EDGE, y0 + EDGE, x1 + shift - EDGE, y1 - EDGE)
+    search, owner = shapely.STRtree(boxes), table[:, 1].astype(np.int64)
+    pairs = np.empty((0, 2), np.int64)
+    for start in range(0, len(table), AT_ONCE):
+        a, b = search.query(inner[start : start + AT_ONCE])
+        both = np.stack([owner[a + start], owner[b]], axis=1)
+        both = np.sort(both[both[:, 0] != both[:, 1]], axis=1)
+        pairs = np.unique(np.concatenate([pairs, both]), axis=0)
+    return pairs
+
+
+def components(n: int, a: Array, b: Array) -> Array:
+    """
+    Number of the connected component of each of n things, given pairs that are connected.
+
+    Labels are hooked onto smaller ones and shortened, over and over (Shiloach and Vishkin, 1982).
+
+    Examples
+    --------
+    >>> components(5, np.array([0, 3]), np.array([2, 4]))
+    array([0, 1, 0, 2, 2])
+    """
+    label = np.arange(n)
+    while True:
+        low, high = np.minimum(label[a], label[b]), np.maximum(label[a], label[b])
+        apart = low < high
+        if not apart.any():
+            return np.unique(label, return_inverse=True)[1]
+        np.minimum.at(label, high[apart], low[apart])
+        while not np.array_equal(shorter := label[label], label):
+            label = shorter
+
+
+# --- Which group goes to which part, so that each part has its fraction of the rows and of every label?
+
+
+PASSES = 10
+"""Sweeps over all kinds at most, to improve."""
+CLOSE = 1e-4
+"""Shares that are as near to the fractions are not improved."""
+FEW = 400
+"""Kinds in a part up to which pairs are exchanged."""
+
+
+def assign(counts: Array, fractions: Array, rng: np.random.Generator) -> Array:
+    """
+    Share out groups.
+
+    Parameters
+    ----------
+    counts
+        Rows of each group (first column) and of each label in it; shape (group, 1 + label).
+    fractions
+        Of each part; above 0, with sum 1.
+
+    Returns
+    -------
+    The part of each group; shape (group,).  No part is without rows if there are enough groups that have some; groups
+    that have none go to the largest part.
+    """
+    chosen = np.full(len(counts), int(np.argmax(fractions)))
+    filled = np.flatnonzero(counts.any(axis=1))
+    kind = _alike(counts[filled])
+    first, number = np.unique(kind, return_index=True, return_counts=True)[1:]
+    kinds = counts[filled[first]]
+    total = kinds.T @ number
+    values = kinds / np.where(total > 0, total, 1)
+    values[:, 0] *= np.sqrt(max(1, values.shape[1] - 1))  # sizes count as much as all labels together
+    given = np.zeros((len(kinds), len(fractions)), np.int64)
+    shared = _Shared(values, fractions, given, off=-fractions[:, None] * (values.T @ number))
+    shared.deal(number, rng)
+    shared.fill_empty()
+    shared.improve(rng)
+    order = np.lexsort((rng.random(len(filled)), kind))
+    chosen[filled[order]] = np.repeat(np.tile(np.arange(len(fractions)), len(kinds)), shared.given.reshape(-1))
+    return chosen
+
+
+def _alike(counts: Array) -> Array:
+    """Numbers of equal rows, from 0; shape (row,)."""
+    kind = np.zeros(len(counts), np.int64)
+    for column in counts.T:  # np.unique(axis=0) takes ten times as long
+        values, code = np.unique(column, return_inverse=True)
+        kind = np.unique(kind * len(values) + code, return_inverse=True)[1]
+    return kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shared:
+    """Groups as they have been shared out so far."""
+
+    values: Array
+    """What a group of each kind has of all rows, and of each label; shape (kind, column)."""
+    fractions: Array
+    """Of each part; shape (part,)."""
+    given: Array
+    """Groups of each kind in each part; shape (kind, part)."""
+    off: Array
+    """What each part has too much of each column; shape (part, column)."""
+
+    def change(self, value: Array) -> Array:
+        """What adding a group to each part does to the sum; shape (part,)."""
+        return np.asarray((2 * (self.off @ value) + value @ value) / self.fractions)
+
+    def give(self, kind: int, part: int, number: int = 1) -> None:
+        """Groups to a part; fewer than none takes them from it."""
+        self.given[kind, part] += number
+        self.off[part] += number * self.values[kind]
+
+    def deal(self, number: Array, rng: np.random.Generator) -> None:
+        """So many groups of each kind."""
+        for kind in np.lexsort((rng.random(len(number)), -np.round(self.values.max(axis=1), 12))).tolist():
+            rest = int(number[kind])
+            if rest > len(self.fractions):
+                whole = np.floor(self.divided(self.values[kind], rest)).astype(np.int64)
+                for part in np.flatnonzero(whole).tolist():
+                    self.give(kind, part, int(whole[part]))
+                rest -= int(whole.sum())
+            for _ in range(rest):
+                self.give(kind, int(np.argmin(self.change(self.values[kind]))))
+
+    def divided(self, value: Array, number: int) -> Array:
+        """
+        How many groups of a kind each part would get if they could be divided; shape (part,).
+
+        Parts are filled up to one level, as with water: a part that is above it gets none.
+        """
+        height = self.off @ value / self.fractions
+        low = np.argsort(height)
+        capacity = np.cumsum(self.fractions[low])
+        level = (number * (value @ value) + np.cumsum(self.fractions[low] * height[low])) / capacity
+        above = np.append(height[low][1:], np.inf)
+        return np.asarray(np.maximum(level[np.argmax(level <= above)] - height, 0) * self.fractions / (value @ value))
+
+    def fill_empty(self) -> None:
+        """Give each part without groups the smallest of one that has several."""
+        for empty in np.flatnonzero(self.given.sum(axis=0) == 0).tolist():
+            kind, part = np.nonzero(self.given * (self.given.sum(axis=0) > 1))
+            if len(kind):
+                k = int(np.argmin(self.values[kind].sum(axis=1)))
+                self.give(int(kind[k]), int(part[k]), -1)
+                self.give(int(kind[k]), empty)
+
+    def improve(self, rng: np.random.Generator) -> None:
+        """Move and exchange groups while that helps."""
+        for _ in range(PASSES):
+            if np.abs(self.off).max(initial=0) < CLOSE:
+                return
+            kind, part = np.nonzero(self.given)
+            moved = False
+            for k in rng.permutation(len(kind)).tolist():
+                moved |= self._move(int(kind[k]), int(part[k]))
+            if np.count_nonzero(self.given) <= FEW:
+                moved |= self._exchange()
+            if not moved:
+                return
+
+    def _move(self, kind: int, here: int) -> bool:
+        """Groups of a kind to the part where they help most, if they do; the last group of a part stays."""
+        most = int(min(self.given[kind, here], self.given[:, here].sum() - 1))
+        if most < 1:
+            return False
+        value = self.values[kind]
+        self.off[here] -= value
+        change = self.change(value)
+        self.off[here] += value
+        there = int(np.argmin(change))
+        if change[there] >= change[here] - 1e-12:
+            return False
+        ends = [here, there]
+        slope = self.off[ends] @ value / self.fractions[ends]
+        best = (slope[0] - slope[1]) / (value @ value) / (1 / self.fractions[ends]).sum()
+        number = int(np.clip(round(float(best)), 1, most))
+        self.give(kind, here, -number)
+        self.give(kind, there, number)
+        return True
+
+    def _exchange(self) -> bool:
+        """Exchange a group of each kind and part with the one of another part that helps most."""
+        moved = False
+        for kind, here in zip(*(axis.tolist() for axis in np.nonzero(self.given)), strict=True):
+            if not self.given[kind, here]:
+                continue
+            kinds, parts = np.nonzero(self.given)
+            step = self.values[kinds] - self.values[kind]  # what `here` gains, and the other part loses
+            squares = (step * step).sum(axis=1)
+            gain = (2 * (step @ self.off[here]) + squares) / self.fractions[here]
+            loss = (-2 * (step * self.off[parts]).sum(axis=1) + squares) / self.fractions[parts]
+            change = np.where(parts == here, 0.0, gain + loss)
+            best = int(np.argmin(change))
+            if change[best] < -1e-12:
+                other, there = int(kinds[best]), int(parts[best])
+                for one, source, goal in ((kind, here, there), (other, there, here)):
+                    self.give(one, source, -1)
+                    self.give(one, goal)
+                moved = True
+        return moved
+
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 """Parts, unless others are asked for."""

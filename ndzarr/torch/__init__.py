@@ -5,9 +5,7 @@ Crops for training with PyTorch.
 resumes; `collate` makes batches of images, boxes and masks.
 """
 
-from ndzarr.torch.crops import CropDataset, LocalityBatches
-from ndzarr.torch.fetched import collate
-from ndzarr.torch.load import Loader, loader
-from ndzarr.torch.stream import CropStream
+from ndzarr.torch.crops import CropDataset, LocalityBatches, collate
+from ndzarr.torch.loader import CropStream, Loader, loader
 
 __all__ = ["CropDataset", "CropStream", "Loader", "LocalityBatches", "collate", "loader"]

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr.pyramid.layout import SHARD
-from ndzarr.targets.rows import Rows, is_missing
+from ndzarr._store.presets import SHARD
+from ndzarr._validation import is_missing
+from ndzarr.targets.table import Rows
 
 SOURCES = ("gid", "image_id", "vidid", "video_id", "key", "gids", "aid", "annot_id")
 """Keys that say which source a target reads; the first that it has counts."""

@@ -19,8 +19,8 @@ import xarray
 import zarr
 
 import ndzarr
-from ndzarr.bulk.store import ShardedArray
-from ndzarr.bulk.workers import WorkerError
+from ndzarr._batches.executors import WorkerError
+from ndzarr._batches.extract_store import ShardedArray
 from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError
 
 
@@ -91,8 +91,8 @@ def test_every_kind_of_sample_can_be_extracted(mixed, tmp_path, targets, options
 
 
 def test_large_samples_are_cut_into_chunks(mixed, tmp_path, monkeypatch):
-    monkeypatch.setattr("ndzarr.bulk.store.CHUNK_BYTES", 4000)
-    monkeypatch.setattr("ndzarr.bulk.store.EDGE", 50)
+    monkeypatch.setattr("ndzarr._batches.extract_store.CHUNK_BYTES", 4000)
+    monkeypatch.setattr("ndzarr._batches.extract_store.EDGE", 50)
     targets = [{"gid": 1, "y": slice(k, k + 120), "x": slice(0, 75)} for k in range(5)]
     path = mixed.extract(targets, tmp_path / "crops.zarr", shard=2)
     check(path, mixed, targets)
@@ -118,7 +118,7 @@ def test_named_pyramids_are_extracted_in_the_same_way(tmp_path):
 
 
 def test_each_chunk_is_decoded_once_per_shard(mixed, table, tmp_path, monkeypatch):
-    from ndzarr.pyramid.array import ChunkArray
+    from ndzarr._store.arrays import ChunkArray
 
     decoded = []
     real = ChunkArray.decode
@@ -130,7 +130,7 @@ def test_each_chunk_is_decoded_once_per_shard(mixed, table, tmp_path, monkeypatc
 
 
 SCRIPT = """
-import sys, time, pandas, ndzarr, ndzarr.bulk.job as job
+import sys, time, pandas, ndzarr, ndzarr._batches.extract as job
 real = job.Job.do
 def slow(self, folder, number):
     if number == 5:
@@ -184,7 +184,7 @@ def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkey
     assert finished <= set(range(5))
     assert len(finished) >= 4, "one of two workers waited, and the other one was at work on at most one"
 
-    import ndzarr.bulk.job as job
+    import ndzarr._batches.extract as job
 
     done = []
     real = job.Job.do
@@ -197,7 +197,7 @@ def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkey
 
 
 def test_a_failed_extraction_keeps_what_is_done_and_leaves_no_store(mixed, table, tmp_path, monkeypatch):
-    import ndzarr.bulk.job as job
+    import ndzarr._batches.extract as job
 
     real = job.Job.do
 
@@ -219,7 +219,7 @@ def test_a_failed_extraction_keeps_what_is_done_and_leaves_no_store(mixed, table
 
 
 def test_another_call_does_not_take_up_what_does_not_fit_it(mixed, table, tmp_path, monkeypatch):
-    import ndzarr.bulk.extract as extraction
+    import ndzarr._batches.extract as extraction
 
     dest = tmp_path / "crops.zarr"
     with monkeypatch.context() as patch:
@@ -299,7 +299,7 @@ def test_a_destination_that_may_not_be_written_is_one_line(mixed, table, tmp_pat
 
 
 def test_what_another_process_extracts_now_is_refused(mixed, table, tmp_path, monkeypatch):
-    import ndzarr.bulk.job as job
+    import ndzarr._batches.extract as job
 
     dest, real = tmp_path / "crops.zarr", job.Job.do
 
@@ -345,7 +345,7 @@ def test_progress_says_first_how_much_memory_it_takes(mixed, table, tmp_path, ca
     ],
 )
 def test_a_task_takes_the_memory_that_is_announced(mixed, tmp_path, monkeypatch, options):
-    import ndzarr.bulk.job as job
+    import ndzarr._batches.extract as job
 
     rng = np.random.default_rng(0)
     places = {"cx": rng.integers(50, 350, 60), "cy": rng.integers(50, 250, 60)}
@@ -372,7 +372,7 @@ def test_a_task_takes_the_memory_that_is_announced(mixed, tmp_path, monkeypatch,
 def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table, tmp_path, cluster, monkeypatch):
     dest = tmp_path / "crops.zarr"
     victim = next(iter(cluster.run(os.getpid).values()))
-    import ndzarr.bulk.extract as extraction
+    import ndzarr._batches.extract as extraction
 
     real = extraction.tasks.do
     flag = tmp_path / "killed"
@@ -399,7 +399,7 @@ def test_the_address_of_a_scheduler_will_do(mixed, table, tmp_path, cluster):
 @pytest.mark.parametrize("address", ["localhost:abc", "http://127.0.0.1", "tcp://127.0.0.1:1"])
 def test_an_address_where_nothing_answers_is_an_error_that_names_it(mixed, table, tmp_path, address, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("ndzarr.bulk.workers.PATIENCE", 1)
+    monkeypatch.setattr("ndzarr._batches.executors.PATIENCE", 1)
     with pytest.raises(OptionError, match=f"scheduler='{address}': no dask scheduler answers there"):
         mixed.extract(table, tmp_path / "crops.zarr", scheduler=address)
     assert not list(tmp_path.iterdir())
@@ -408,7 +408,7 @@ def test_an_address_where_nothing_answers_is_an_error_that_names_it(mixed, table
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    import ndzarr.bulk.extract as extraction
+    import ndzarr._batches.extract as extraction
 
     real, caller = extraction.tasks.do, os.getpid()
 

@@ -58,9 +58,9 @@ def test_a_uniform_table_is_understood_by_column_as_by_row(mixed, case):
     lazy = mixed.lazy_batch(table, 3, **options)
     with dask.config.set(scheduler="sync"):
         check_alike(lazy, batch)
-    from ndzarr.bulk.uniform import uniform
-    from ndzarr.sampler.annotations import Lookup
-    from ndzarr.targets.rows import Rows
+    from ndzarr._batches.columnar import uniform_windows as uniform
+    from ndzarr._sampling.annotations import Lookup
+    from ndzarr.targets.table import Rows
 
     keys = {k: v for k, v in options.items() if k not in ("clip", "visible_thresh")}
     assert uniform(mixed, Rows(table), keys, Lookup()) is not None
@@ -68,9 +68,9 @@ def test_a_uniform_table_is_understood_by_column_as_by_row(mixed, case):
 
 @pytest.mark.parametrize("of", ["table", "dictionaries"])
 def test_a_size_given_for_all_is_a_column_too(mixed, table, of):
-    from ndzarr.bulk.uniform import uniform
-    from ndzarr.sampler.annotations import Lookup
-    from ndzarr.targets.rows import Rows
+    from ndzarr._batches.columnar import uniform_windows as uniform
+    from ndzarr._sampling.annotations import Lookup
+    from ndzarr.targets.table import Rows
 
     places = table[["gid", "cx", "cy"]] if of == "table" else table[["gid", "cx", "cy"]].to_dict("records")
     size = {"width": 32, "height": 24.0}
@@ -83,9 +83,9 @@ def test_a_size_given_for_all_is_a_column_too(mixed, table, of):
 
 
 def test_tables_of_windows_around_annotations_are_understood_by_column_too(mixed):
-    from ndzarr.bulk.uniform import uniform
-    from ndzarr.sampler.annotations import Lookup
-    from ndzarr.targets.rows import Rows
+    from ndzarr._batches.columnar import uniform_windows as uniform
+    from ndzarr._sampling.annotations import Lookup
+    from ndzarr.targets.table import Rows
 
     positives = mixed.targets.positives((32, 24))
     positives = positives[positives.gid.isin([1, 2])].reset_index(drop=True)
@@ -116,7 +116,7 @@ def table():
 
 
 def test_building_reads_no_pixels(mixed, table, monkeypatch):
-    from ndzarr.pyramid.array import ChunkArray
+    from ndzarr._store.arrays import ChunkArray
 
     monkeypatch.setattr(ChunkArray, "decode", lambda *_: pytest.fail("a chunk was decoded"))
     lazy = mixed.lazy_batch(table, 8)

@@ -61,9 +61,9 @@ def test_every_sample_of_a_table_is_what_load_sample_returns(mixed, case):
 
 
 def test_windows_that_are_copies_take_the_short_way(mixed):
-    from ndzarr.bulk.direct import copies
-    from ndzarr.sampler.annotations import Lookup
-    from ndzarr.targets.rows import Rows
+    from ndzarr._batches.columnar import copies
+    from ndzarr._sampling.annotations import Lookup
+    from ndzarr.targets.table import Rows
 
     def found(rows, **keys):
         return copies(mixed, Rows(rows), keys, Lookup())
@@ -119,7 +119,7 @@ def test_keyword_arguments_hold_for_all_targets(mixed):
 
 
 def test_every_chunk_is_decoded_once(mixed, monkeypatch):
-    from ndzarr.pyramid.array import ChunkArray
+    from ndzarr._store.arrays import ChunkArray
 
     decoded = []
     real = ChunkArray.decode

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from ndzarr.library import Library
+from ndzarr._library.library import Library
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_path_prints_the_default_directory(run, library):
 @pytest.mark.parametrize(("words", "expected"), [([], (None, False)), (["-o", "there", "--quiet"], ("there", True))])
 def test_demo_runs_the_demo(run, folder, monkeypatch, words, expected):
     called = []
-    module = ModuleType("ndzarr.demo")
+    module = ModuleType("ndzarr.cli.demo")
     module.run = lambda directory, quiet: called.append((directory and str(directory), quiet))
-    monkeypatch.setitem(sys.modules, "ndzarr.demo", module)
+    monkeypatch.setitem(sys.modules, "ndzarr.cli.demo", module)
     run("demo", *words)
     assert called == [expected]

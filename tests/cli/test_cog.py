@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 import ndzarr
-from ndzarr.export.validate import validate_cog
+from ndzarr._export.validate import validate_cog
 from pictures import photo
 
 

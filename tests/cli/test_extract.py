@@ -115,7 +115,7 @@ def test_an_existing_store_is_not_replaced_unasked(run, dataset):
 
 def test_an_interrupted_command_goes_on(run, dataset, shell, folder):
     slow = """
-import time, ndzarr.bulk.job as job
+import time, ndzarr._batches.extract as job
 real = job.Job.do
 def do(self, folder, number):
     if number == 3:

@@ -90,7 +90,9 @@ def test_errors_are_one_line_on_stderr(run, folder):
 
 
 def test_a_defect_shows_its_traceback(shell, folder):
-    (folder / "sitecustomize.py").write_text("import ndzarr.pyramid.open as o\no.open_pyramid = lambda path: 1 / 0\n")
+    (folder / "sitecustomize.py").write_text(
+        "import ndzarr._pyramid.zarr_store as o\no.open_pyramid = lambda path: 1 / 0\n"
+    )
     (folder / "a.zarr").mkdir()
     (folder / "a.zarr/zarr.json").write_text("{}")
     process = shell("info", "a.zarr")
@@ -125,7 +127,7 @@ def test_what_the_disk_refuses_anywhere_is_one_line(run, folder, monkeypatch, nu
     def refuse(*args, **options):
         raise OSError(number, os.strerror(number), "some/file")
 
-    monkeypatch.setattr("ndzarr.demo.run", refuse)
+    monkeypatch.setattr("ndzarr.cli.demo.run", refuse)
     assert run("demo", code=1).err == f"Error: some/file: {os.strerror(number)}\n"
 
 
@@ -133,7 +135,7 @@ def test_other_errors_of_the_system_are_defects(run, folder, monkeypatch):
     def fail(*args, **options):
         raise OSError(errno.EBADF, "bad")
 
-    monkeypatch.setattr("ndzarr.demo.run", fail)
+    monkeypatch.setattr("ndzarr.cli.demo.run", fail)
     with pytest.raises(OSError, match="bad"):
         run("demo")
 

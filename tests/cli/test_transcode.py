@@ -298,7 +298,7 @@ def wait_until_it_writes(folder, process):
 SLOW = """
 import time
 from pathlib import Path
-from ndzarr.sources.base import BaseSource
+from ndzarr._formats.base import BaseSource
 real = BaseSource.read
 def read(self, window):
     if any(Path().rglob("c/*/*/*")):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import ndzarr
+from ndzarr._library.verify import Report
+from ndzarr._library.verify import verify_store as verify
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import MissingError, StoreError
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.pyramid.verify import Report, verify
 
 CHUNKS = {"y": 64, "x": 64}
 

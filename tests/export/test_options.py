@@ -69,7 +69,7 @@ def test_a_mask_of_another_size_is_refused(pyramid, tmp_path):
 
 
 def test_a_tiff_that_gets_too_large_says_what_would_help(pyramid, tmp_path, monkeypatch):
-    monkeypatch.setattr("ndzarr.export.write.LARGEST", 20_000)
+    monkeypatch.setattr("ndzarr._export.tiff_writer.LARGEST", 20_000)
     with pytest.raises(OptionError, match="bigtiff=True"):
         ndzarr.export_cog(pyramid(3), tmp_path / "a.tif", bigtiff=False)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]

@@ -11,8 +11,8 @@ import rasterio
 import tifffile
 
 import ndzarr
+from ndzarr._export.validate import validate_cog
 from ndzarr.errors import DamagedError, ExistsError, MissingError
-from ndzarr.export.validate import validate_cog
 from pictures import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -79,7 +79,7 @@ def test_bigtiff_is_chosen_where_tiles_might_not_fit(tmp_path):
     group.create_array("0", shape=(1 << 17, 1 << 16), chunks=(4096, 4096), dtype="u1", fill_value=3)
     datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": ["y", "x"], "datasets": datasets}]}
-    from ndzarr.export.cog import _big, prepare
+    from ndzarr._export.cog import _big, prepare
 
     assert _big(prepare(ndzarr.open(tmp_path / "a.zarr")), "auto")
     group.create_array("1", shape=(1 << 15, 1 << 14), chunks=(4096, 4096), dtype="u1", fill_value=3)

@@ -11,9 +11,8 @@ import tifffile
 from rasterio.shutil import copy
 
 import ndzarr
+from ndzarr._export.validate import Directory, validate_cog
 from ndzarr.errors import MissingError, SourceError
-from ndzarr.export.directory import Directory
-from ndzarr.export.validate import validate_cog
 from pictures import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

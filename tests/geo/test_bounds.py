@@ -10,9 +10,9 @@ from rasterio.windows import Window
 
 import ndzarr
 from geo_helpers import KINDS
-from ndzarr.geo.bounds import pixels
-from ndzarr.geo.crs import Crs
-from ndzarr.geo.georeference import Georeference
+from ndzarr._geo.bounds import pixels
+from ndzarr._geo.crs import Crs
+from ndzarr._geo.georeference import Georeference
 
 # rasterio itself multiplies as affine 2 did.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

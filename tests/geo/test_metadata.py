@@ -14,8 +14,7 @@ from rasterio.crs import CRS
 
 import ndzarr
 from geo_helpers import GCPS, KINDS, equal_transforms
-from ndzarr.geo.crs import Crs
-from ndzarr.geo.geokeys import GeoKeys
+from ndzarr._geo.crs import Crs, GeoKeys
 from validate import validate_multiscales
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

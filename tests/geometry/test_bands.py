@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import examples
-from ndzarr.geometry.bands import bands, matrix, through_bands
-from ndzarr.geometry.taps import SUPPORT, Grid
+from ndzarr._indexing.resample import SUPPORT, Grid, bands, matrix, through_bands
 
 F8 = np.dtype("f8")
 

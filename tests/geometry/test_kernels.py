@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from arrays import examples
-from ndzarr.geometry.resample import resample
-from ndzarr.geometry.taps import SUPPORT, Grid, taps
+from ndzarr._indexing.resample import SUPPORT, Grid, resample, taps
 
 PILLOW = {"linear": Image.Resampling.BILINEAR, "cubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 KERNELS = sorted(PILLOW)

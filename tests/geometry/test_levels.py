@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import examples
-from ndzarr.geometry.levels import count, finest_needed, shape_at
+from ndzarr._indexing.windows import finest_needed
+from ndzarr._indexing.windows import level_count as count
+from ndzarr._indexing.windows import level_shape as shape_at
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.sampled_from((1, 64, 255, 256)))

@@ -7,9 +7,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from arrays import examples
+from ndzarr._indexing.windows import level_count as count
+from ndzarr._indexing.windows import level_shape as shape_at
+from ndzarr._indexing.windows import region, region_at
 from ndzarr.errors import WindowError
-from ndzarr.geometry.levels import count, shape_at
-from ndzarr.geometry.region import region, region_at
 
 EPS = Fraction(1, 10**5)
 

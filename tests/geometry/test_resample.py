@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import examples
-from ndzarr.geometry.resample import resample
-from ndzarr.geometry.taps import Grid, taps
+from ndzarr._indexing.resample import Grid, resample, taps
 
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import examples
+from ndzarr._indexing.selection import lengths, segments, select
 from ndzarr.errors import WindowError
-from ndzarr.geometry.selection import lengths, segments, select
 
 EDGES = (0, 1, 2, 62, 63, 64, 65, 126, 127, 128, 129, 130, 191, 192, 193, 255, 256, 257)
 

@@ -10,8 +10,8 @@ import xarray
 
 import ndzarr
 from arrays import make, random_array
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
-from ndzarr.pyramid.layout import Encoding
 
 
 @pytest.fixture(scope="module")

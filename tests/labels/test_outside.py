@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
-from ndzarr.geometry.selection import outside
+from ndzarr._indexing.selection import outside
 
 ARRAY = np.random.default_rng(0).integers(1, 255, (5, 2, 4, 40, 50), dtype=np.uint8)
 SECONDS = [0.0, 0.04, 0.08, 0.2, 1.0]

@@ -11,8 +11,8 @@ from PIL import Image
 
 import ndzarr
 from arrays import DTYPES, make, random_array
-from ndzarr.labels.show import THUMBNAIL, displayable, thumbnail
-from ndzarr.pyramid.layout import Encoding
+from ndzarr._pyramid.repr import THUMBNAIL, displayable, thumbnail
+from ndzarr._store.presets import Encoding
 
 
 def picture(pyramid):

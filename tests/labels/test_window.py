@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import ndzarr
 from arrays import examples, make, random_array
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
-from ndzarr.pyramid.layout import Encoding
 
 SIZE = (3, 300, 410)
 
@@ -342,7 +342,7 @@ def test_a_window_that_makes_no_sense_is_refused(rgb, options, error, message):
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 4, 1 / 8, 0.3, 0.12])
 def test_no_level_finer_than_needed_is_read(tmp_path, monkeypatch, scale):
-    from ndzarr.pyramid import crops
+    from ndzarr._pyramid import crops
 
     pyramid = make(tmp_path, random_array((1, 2048, 2048), "u1"))
     plans = []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
-from ndzarr.targets.rows import Rows
+from ndzarr.targets.table import Rows
 from ndzarr.torch.order import groups, shuffled
 
 

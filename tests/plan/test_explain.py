@@ -11,8 +11,8 @@ import zarr
 
 import ndzarr
 from arrays import make, random_array
-from ndzarr.plan.plan import plan_reads
-from ndzarr.pyramid.layout import Encoding
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._store.presets import Encoding
 
 MISSING = 2**64 - 1
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import examples
-from ndzarr.geometry.selection import lengths, select
-from ndzarr.plan.plan import plan_reads
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.selection import lengths, select
 
 
 @dataclass(eq=False)

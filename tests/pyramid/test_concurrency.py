@@ -15,10 +15,9 @@ import pytest
 
 import ndzarr
 from arrays import make, random_array, same
-from ndzarr.pyramid import cache
-from ndzarr.pyramid.cache import SHARDS, ChunkCache, Folder, ShardCache
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.pyramid.shard import Shard
+from ndzarr._store import sharding as cache
+from ndzarr._store.presets import Encoding
+from ndzarr._store.sharding import SHARDS, ChunkCache, Folder, Shard, ShardCache
 
 ROOT = Path(ndzarr.__file__).parents[1]
 SMALL = Encoding(chunks=(("y", 32), ("x", 32)), shard=64)
@@ -90,7 +89,7 @@ def test_threads_decode_large_plans_into_the_right_places(tmp_path):
 
 
 def shard_file(folder, name, chunks=2):
-    from ndzarr.pyramid.shard import ShardWriter
+    from ndzarr._store.sharding import ShardWriter
 
     file = ShardWriter(folder / "c" / name, (chunks,), chunks)
     for k in range(chunks):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import ndzarr
 from arrays import examples, make, random_array, same
+from ndzarr._store.presets import Encoding
+from ndzarr._store.sharding import SHARDS
 from ndzarr.errors import DamagedError, StoreError
-from ndzarr.pyramid.cache import SHARDS
-from ndzarr.pyramid.layout import Encoding
 
 ENCODINGS = {
     "fast": Encoding(chunks=(("y", 32), ("x", 32)), shard=64),

@@ -209,8 +209,8 @@ def test_explain_says_why_the_hot_path_does_not_read_an_array(tmp_path, options,
 
 
 def test_plans_mix_arrays_of_both_engines(tmp_path):
-    from ndzarr.plan.plan import plan_reads
-    from ndzarr.pyramid.execute import execute
+    from ndzarr._indexing.plan import plan_reads
+    from ndzarr._store.read import execute
 
     arrays, requests = [], []
     for k, compressor in enumerate((zc.GzipCodec(), zc.ZstdCodec(), zc.GzipCodec())):

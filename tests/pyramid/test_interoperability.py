@@ -11,7 +11,7 @@ import zarr
 
 import ndzarr
 from arrays import make, random_array, same, through_tensorstore, through_zarr
-from ndzarr.pyramid.layout import Encoding
+from ndzarr._store.presets import Encoding
 from validate import validate_multiscales, validate_ome
 
 CASES = {

@@ -13,10 +13,11 @@ import pytest
 
 import ndzarr
 from arrays import ArraySource, make, random_array, same
+from ndzarr import _files as publish
+from ndzarr._pyramid.transcode import write_pyramid
+from ndzarr._store import writer
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import ExistsError, MissingError, NdzarrError, SourceError, WriteError
-from ndzarr.pyramid import publish, writer
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.transcoding import write_pyramid
 
 ROOT = Path(ndzarr.__file__).parents[1]
 
@@ -33,7 +34,7 @@ def fail_at(number, error):
 
 def banded(array, monkeypatch, **options):
     """A source that is read in many small bands."""
-    monkeypatch.setattr("ndzarr.transcoding.BAND_BYTES", 1)
+    monkeypatch.setattr("ndzarr._pyramid.transcode.BAND_BYTES", 1)
     return ArraySource(array, band=16, **options)
 
 
@@ -50,7 +51,7 @@ def test_an_encoder_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(self, chunk):
         raise RuntimeError("no codec today")
 
-    monkeypatch.setattr("ndzarr.pyramid.codec.ChunkCodec.encode", fail)
+    monkeypatch.setattr("ndzarr._store.codecs.ChunkCodec.encode", fail)
     with pytest.raises(RuntimeError, match="no codec today"):
         make(tmp_path, random_array((1, 300, 300), "u1"))
     assert list(tmp_path.iterdir()) == []
@@ -63,7 +64,7 @@ def test_a_disk_that_fails_is_said_to_and_leaves_nothing(tmp_path, monkeypatch, 
     def fail(self, *args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("ndzarr.pyramid.shard.ShardWriter.add", fail)
+    monkeypatch.setattr("ndzarr._store.sharding.ShardWriter.add", fail)
     with pytest.raises(WriteError, match=words):
         make(tmp_path, random_array((1, 300, 300), "u1"))
     assert list(tmp_path.iterdir()) == []
@@ -176,11 +177,11 @@ KILLED = """
 import sys, time
 import numpy as np
 sys.path[:0] = sys.argv[2:]
-import ndzarr.transcoding
+import ndzarr._pyramid.transcode
 from arrays import ArraySource
-from ndzarr.pyramid.layout import Encoding
+from ndzarr._store.presets import Encoding
 from pathlib import Path
-ndzarr.transcoding.BAND_BYTES = 1
+ndzarr._pyramid.transcode.BAND_BYTES = 1
 
 def wait(done):
     if done == 12:
@@ -188,7 +189,8 @@ def wait(done):
         time.sleep(60)
 
 source = ArraySource(np.ones((1, 600, 600), "u1"), band=32, before_read=wait)
-ndzarr.transcoding.write_pyramid(source, Path(sys.argv[1]), Encoding(chunks=(("y", 32), ("x", 32))), overwrite=True)
+encoding = Encoding(chunks=(("y", 32), ("x", 32)))
+ndzarr._pyramid.transcode.write_pyramid(source, Path(sys.argv[1]), encoding, overwrite=True)
 """
 
 

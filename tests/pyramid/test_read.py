@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import DTYPES, examples, make, random_array, same, through_tensorstore, through_zarr
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import WindowError
-from ndzarr.pyramid.layout import Encoding
 
 EDGES = (0, 1, 62, 63, 64, 65, 66, 126, 127, 128, 129, 130, 191, 192, 193, 199, 200, 201)
 AXES = (("c", "y", "x"), ("t", "c", "y", "x"), ("c", "z", "y", "x"), ("t", "c", "z", "y", "x"))
@@ -151,7 +151,7 @@ def test_a_window_that_makes_no_sense_is_refused(edged, window, message):
 
 
 def test_many_windows_decode_a_shared_chunk_once(edged, monkeypatch):
-    from ndzarr.pyramid.codec import ChunkCodec
+    from ndzarr._store.codecs import ChunkCodec
 
     array, pyramid = edged
     decoded = []
@@ -165,7 +165,7 @@ def test_many_windows_decode_a_shared_chunk_once(edged, monkeypatch):
 
 
 def test_channels_that_are_picked_decode_their_chunks_once(edged, monkeypatch):
-    from ndzarr.pyramid.codec import ChunkCodec
+    from ndzarr._store.codecs import ChunkCodec
 
     array, pyramid = edged
     decoded = []

@@ -1,4 +1,4 @@
-"""Every level against a slow reference, spelled out from the docstring of `ndzarr.pyramid.reduce`."""
+"""Every level against a slow reference, spelled out from the docstring of `ndzarr._store.downsample`."""
 
 from collections import Counter
 from fractions import Fraction
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import DTYPES, examples, make, random_array
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.pyramid.reduce import reducer
+from ndzarr._store.downsample import reducer
+from ndzarr._store.presets import Encoding
 
 INTENSITIES = [d for d in DTYPES if d.kind != "b"]
 

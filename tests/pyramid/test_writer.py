@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import ndzarr
 from arrays import ArraySource, examples, make, random_array, same, through_zarr
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.transcoding import write_pyramid
+from ndzarr._pyramid.transcode import write_pyramid
+from ndzarr._store.presets import Encoding
 
 ROOT = Path(ndzarr.__file__).parents[1]
 
@@ -35,7 +35,7 @@ def test_every_pixel_of_the_source_is_read_exactly_once(source, band_bytes, shar
     dims, shape, chunks, interleaved, band = source
     array = random_array(shape, "u2", 1)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ndzarr.transcoding.BAND_BYTES", band_bytes)
+        patch.setattr("ndzarr._pyramid.transcode.BAND_BYTES", band_bytes)
         opened = ArraySource(array, dims, band=band, interleaved=interleaved)
         path = Path(folder, "a.zarr")
         write_pyramid(opened, path, Encoding(chunks=tuple(chunks.items()), shard=shard), workers=workers)
@@ -90,8 +90,8 @@ import resource, sys
 import numpy as np
 from pathlib import Path
 from arrays import ArraySource
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.transcoding import write_pyramid
+from ndzarr._store.presets import Encoding
+from ndzarr._pyramid.transcode import write_pyramid
 import cv2, imagecodecs, tqdm  # what writing imports is not what it needs for pixels
 
 class Lazy(ArraySource):

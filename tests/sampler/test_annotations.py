@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
-from ndzarr.geometry.affine import warp_boxes
-from ndzarr.sampler.annotations import tabulate
-from ndzarr.sampler.columns import NO_ID
+from ndzarr._indexing.affine import warp_boxes
+from ndzarr._sampling.annotations import NO_ID, tabulate
 
 coordinate = st.floats(-50, 150, width=32).map(lambda v: round(v, 2))
 length = st.floats(0.5, 80, width=32).map(lambda v: round(v, 2))

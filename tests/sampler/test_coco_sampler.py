@@ -181,7 +181,7 @@ def test_damaged_stores_never_come_back_as_pixels(sampler, dataset, tmp_path):  
     content[1000] ^= 1
     shard.write_bytes(content)
     fresh = ndzarr.CocoSampler(dataset[0], tmp_path / "work")
-    from ndzarr.pyramid.cache import SHARDS
+    from ndzarr._store.sharding import SHARDS
 
     SHARDS.clear()
     with pytest.raises(ndzarr.NdzarrError, match="checksum"):

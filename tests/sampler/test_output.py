@@ -10,7 +10,10 @@ import pytest
 import xarray
 
 import ndzarr
-from ndzarr.labels.construct import axis, centres, dataset, names
+from ndzarr._pyramid.xarray import build_dataset as dataset
+from ndzarr._pyramid.xarray import centre_axis as centres
+from ndzarr._pyramid.xarray import index_axis as axis
+from ndzarr._pyramid.xarray import name_axis as names
 
 VARIANTS = {
     "plain": {},

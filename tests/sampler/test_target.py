@@ -8,9 +8,9 @@ from math import ceil
 import numpy as np
 import pytest
 
+from ndzarr._sampling.target import centred_interval as centred
+from ndzarr._sampling.target import parse
 from ndzarr.errors import TargetError
-from ndzarr.sampler.target import parse
-from ndzarr.sampler.values import centred
 
 
 def test_unknown_keys_are_refused_with_the_nearest_known_one():  # ndsampler's defect 11

@@ -157,7 +157,7 @@ def test_frames_that_there_are_not_are_errors(folder, change, said):
 
 
 def test_a_frame_without_file_and_number_is_an_error(folder):
-    from ndzarr.sampler.assets import frame_of
+    from ndzarr._sampling.coco_assets import frame_of
 
     with pytest.raises(TargetError, match=r"image 4 has no file of its own, and no frame_index"):
         frame_of({"id": 4}, {"id": 1, "path": "clip.mkv"}, str(folder), {})

@@ -349,7 +349,7 @@ def test_statistics_and_valid_regions_take_all_planes(stacks):
 
 def test_loaders_hand_out_planes(stacks):
     pytest.importorskip("torch")
-    from ndzarr.torch import CropDataset, collate
+    from ndzarr.torch.crops import CropDataset, collate
 
     target = {"cx": 40, "cy": 30, "width": 32, "height": 24, "channels": "a", "z": slice(-1, 3)}
     crops = CropDataset(stacks.sampler, [{"gid": g, **target} for g in (1, 2)], masks="semantic")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndzarr.sources import open_source
+from ndzarr._formats.registry import open_source
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
-from ndzarr.sources import open_source
 
 FORMS = {"GIF": {}, "PNG": {}, "WebP": {"lossless": True}}
 DURATIONS = [100, 250, 50, 1000, 70]

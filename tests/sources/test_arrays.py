@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError, SourceError
-from ndzarr.sources import open_source
 
 da = pytest.importorskip("dask.array")
 xr = pytest.importorskip("xarray")

@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError, WindowError
-from ndzarr.sources import open_source
 
 WRITERS = {
     "PNG": lambda pixels: imagecodecs.png_encode(pixels),

@@ -6,8 +6,8 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
-from ndzarr.sources import open_source
 
 
 @pytest.mark.parametrize("container", ["jp2", "j2k"])

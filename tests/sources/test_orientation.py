@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError, SourceError
-from ndzarr.sources import open_source
 
 TAGS = range(1, 9)
 FORMS = ("JPEG", "PNG", "WebP", "PNG of 16 bits", "TIFF in tiles", "TIFF in strips", "TIFF compressed", "JPEG XL")

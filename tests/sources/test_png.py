@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
-from ndzarr.sources import open_source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

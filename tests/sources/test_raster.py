@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
-from ndzarr.sources import open_source
 
 
 def planes(image: Image.Image) -> np.ndarray:

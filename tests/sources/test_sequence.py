@@ -11,10 +11,10 @@ import tifffile
 from PIL import Image, ImageOps
 
 import ndzarr
+from ndzarr._formats.registry import open_source
+from ndzarr._pyramid.transcode import write_pyramid
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import MissingError, OptionError, SourceError
-from ndzarr.pyramid.layout import Encoding
-from ndzarr.sources import open_source
-from ndzarr.transcoding import write_pyramid
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError, SourceError
-from ndzarr.sources import open_source
 
 Y, X = 24, 31
 

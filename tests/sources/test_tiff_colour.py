@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError
-from ndzarr.sources import open_source
 
 SHAPE = (40, 53)
 TILES = {"tile": (16, 32)}

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
-from ndzarr.sources import open_source
 
 HEIGHT, WIDTH = 70, 83
 SEGMENTS = {

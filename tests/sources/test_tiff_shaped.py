@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
-from ndzarr.sources.open import open_source
 from pictures import photo
 
 

@@ -11,7 +11,8 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ndzarr.sources import bytefile, open_source
+from ndzarr import _files as bytefile
+from ndzarr._formats.registry import open_source
 
 HEIGHT, WIDTH, TILE, ROWS = 150, 170, 64, 32
 EDGES_Y = [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 149, 150]
@@ -170,7 +171,7 @@ class CountedFile(bytefile.ByteFile):
 def test_only_the_tiles_and_strips_of_a_window_are_read(how, most, rng, tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, rng.integers(0, 255, (1000, 1000)).astype(np.uint8), photometric="minisblack", **how)
-    monkeypatch.setattr("ndzarr.sources.tiff.frame.ByteFile", CountedFile)
+    monkeypatch.setattr("ndzarr._formats.tiff.strips.ByteFile", CountedFile)
     CountedFile.total = 0
     with open_source(path) as source:
         assert CountedFile.total == 0
@@ -213,7 +214,7 @@ def test_a_large_strip_that_is_read_in_parts_is_decoded_once(rng, tmp_path, monk
     path = tmp_path / "a.tif"
     pixels = rng.integers(0, 50, (3000, 3000)).astype(np.uint8)
     tifffile.imwrite(path, pixels, photometric="minisblack", compression="zlib", rowsperstrip=3000)
-    monkeypatch.setattr("ndzarr.sources.tiff.frame.ByteFile", CountedFile)
+    monkeypatch.setattr("ndzarr._formats.tiff.strips.ByteFile", CountedFile)
     CountedFile.total = 0
     with open_source(path) as source:
         for y in range(0, 3000, 500):

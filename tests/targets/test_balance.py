@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
+from ndzarr._sampling.target import merged, parse
 from ndzarr.errors import TargetError
-from ndzarr.sampler.target import merged, parse
-from ndzarr.targets.balance import balanced
-from ndzarr.targets.distribution import distribution
+from ndzarr.targets.balance import balanced, distribution
 
 
 def skewed(n=3000, seed=0):

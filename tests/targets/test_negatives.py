@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import OptionError, TargetError
-from ndzarr.targets import listing, room
-from ndzarr.targets.listing import Listing
-from ndzarr.targets.overlap import fraction
-from ndzarr.targets.places import Places
-from ndzarr.targets.room import Limit, free
-from ndzarr.targets.spaces import Boxes
+from ndzarr.targets import negatives as listing
+from ndzarr.targets import negatives as room
+from ndzarr.targets.negatives import Limit, Listing, Places
+from ndzarr.targets.negatives import free_regions as free
+from ndzarr.targets.overlaps import fraction
+from ndzarr.targets.windows import Boxes
 
 SOME = settings(deadline=None, max_examples=60)
 POINT = 1e-9

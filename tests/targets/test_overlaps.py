@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import TargetError
-from ndzarr.targets import overlap
+from ndzarr.targets import overlaps as overlap
 
 SOME = settings(deadline=None, max_examples=60)
 STARTS = st.integers(-20, 40)

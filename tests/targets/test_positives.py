@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import ndzarr
 from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import OptionError, TargetError
-from ndzarr.targets.cover import Allowed, stab
+from ndzarr.targets.positives import Allowed, stab
 
 SOME = settings(deadline=None, max_examples=60)
 

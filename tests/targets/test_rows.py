@@ -9,7 +9,7 @@ from kwcoco import CocoDataset
 
 import ndzarr
 from ndzarr.errors import TargetError
-from ndzarr.targets.rows import Rows
+from ndzarr.targets.table import Rows
 
 TABLE = pd.DataFrame({"gid": [1, 2, None], "vidid": [None, None, 1], "time_start": [None, None, 2], "kind": "x"})
 

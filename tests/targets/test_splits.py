@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
+from ndzarr._sampling.resolve import resolve
+from ndzarr._sampling.target import merged, parse
 from ndzarr.errors import TargetError
-from ndzarr.sampler.resolve import resolve
-from ndzarr.sampler.target import merged, parse
-from ndzarr.targets import stratify
-from ndzarr.targets.footprint import footprints
-from ndzarr.targets.sharing import components, in_common, touching_groups
-from ndzarr.targets.stratify import assign
+from ndzarr.targets import splits as stratify
+from ndzarr.targets.splits import assign, components, in_common, touching_groups
+from ndzarr.targets.windows import footprints
 
 HEIGHT, WIDTH = 60, 80
 

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ndzarr
+from ndzarr import _progress as bar_module
 from ndzarr.errors import OptionError, TargetError
-from ndzarr.targets import bar as bar_module
-from ndzarr.targets import tally as tally_module
-from ndzarr.targets.running import Running, of_windows
+from ndzarr.targets import _quantiles as tally_module
+from ndzarr.targets._quantiles import Running, Tally, of_windows
 from ndzarr.targets.statistics import Statistics
-from ndzarr.targets.tally import Tally
 from pictures import photo
 
 Q = (0.0, 0.01, 0.25, 0.5, 0.9, 1.0)
@@ -319,7 +318,7 @@ def test_merged_moments_are_those_of_the_whole(parts):
 def test_a_bar_is_shown_only_for_what_takes_long(capsys, monkeypatch):
     for delay, progress, shown in [(60.0, True, False), (-1.0, True, True), (-1.0, False, False)]:
         monkeypatch.setattr(bar_module, "DELAY", delay)
-        with bar_module.bar(3, "counting", "sheep", progress) as advance:
+        with bar_module.delayed_bar(3, "counting", "sheep", progress) as advance:
             advance()
             advance(2)
         assert ("counting" in capsys.readouterr().err) == shown

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 import ndzarr
 from ndzarr.errors import TargetError
-from ndzarr.targets.kernel import DAY, offsets
-from ndzarr.targets.nearest import nearest
-from ndzarr.toy import ToySampler
+from ndzarr.targets.time_sampling import DAY, nearest, offsets
+from ndzarr.toydata.sampler import ToySampler
 
 N = 30
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 import ndzarr
 from ndzarr.errors import ExistsError, OptionError
-from ndzarr.toy import write_demo
-from ndzarr.toy.dataset import KINDS
+from ndzarr.toydata import write_demo
+from ndzarr.toydata.dataset import KINDS
 
 SMALL = {"images": (192, 256), "multispectral": (160, 192), "video": (128, 160), "huge": (320, 400)}
 

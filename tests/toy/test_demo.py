@@ -11,8 +11,8 @@ from PIL import Image
 
 import ndzarr
 from ndzarr.cli import demo as demo_command
-from ndzarr.demo import run
-from ndzarr.toy.dataset import KINDS
+from ndzarr.cli.demo import run
+from ndzarr.toydata.dataset import KINDS
 
 
 def demo(*words, cwd):

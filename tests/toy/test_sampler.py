@@ -11,7 +11,7 @@ import pytest
 import xarray
 
 from ndzarr.errors import OptionError, TargetError
-from ndzarr.toy import ToySampler
+from ndzarr.toydata import ToySampler
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from numpy.testing import assert_array_equal
 
 import clips
 import ndzarr
+from ndzarr._formats.video import decode as frames
+from ndzarr._formats.video import frames as reader
 from ndzarr.errors import SourceError
-from ndzarr.sources.video import frames, reader
 
 LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
 
@@ -132,7 +133,7 @@ def test_a_file_that_was_changed_is_an_error(tmp_path):
 
 
 def test_indexes_that_took_long_are_kept_and_a_damaged_one_is_made_again(clip, truth, tmp_path, monkeypatch):
-    from ndzarr.sources.video import saved
+    from ndzarr._formats.video import index as saved
 
     monkeypatch.setenv("NDZARR_CACHE", str(tmp_path))
     monkeypatch.setattr(saved, "SLOW", 0)

@@ -11,10 +11,10 @@ import pytest
 import tifffile
 
 import ndzarr
+from ndzarr._formats.options import InPlaceOptions as Reading
+from ndzarr._formats.tiff.tiles import TileLevel
+from ndzarr._library.in_place import open_tiff
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, StoreError
-from ndzarr.inplace.reading import Reading
-from ndzarr.inplace.tiff.open import open_tiff
-from ndzarr.inplace.tiff.tiles import TileLevel
 from pictures import photo
 
 PIXELS = photo(300, 400)

@@ -11,11 +11,11 @@ import pytest
 import tifffile
 
 import ndzarr
+from ndzarr._formats.options import InPlaceOptions as Reading
+from ndzarr._library import overviews
+from ndzarr._library.in_place import open_tiff
+from ndzarr._library.library import Library
 from ndzarr.errors import WriteError
-from ndzarr.inplace import overviews
-from ndzarr.inplace.reading import Reading
-from ndzarr.inplace.tiff.open import open_tiff
-from ndzarr.library import Library
 from pictures import photo
 
 NATIVE = photo(700, 900)

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ndzarr
+from ndzarr._formats.options import InPlaceOptions as Reading
+from ndzarr._formats.registry import open_source
+from ndzarr._library.in_place import open_tiff
 from ndzarr.errors import StoreError
-from ndzarr.inplace.reading import Reading
-from ndzarr.inplace.tiff.open import open_tiff
-from ndzarr.sources import open_source
 
 SHAPE = (83, 117)
 DTYPES = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8"]

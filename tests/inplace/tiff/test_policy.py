@@ -11,11 +11,11 @@ import tifffile
 from PIL import Image
 
 import ndzarr
-from ndzarr.batch import BatchError
+from ndzarr._concurrency import BatchError
+from ndzarr._library import overviews
+from ndzarr._library.library import Library
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import DamagedError, MissingError, OptionError, SourceError, StoreError
-from ndzarr.inplace import overviews
-from ndzarr.library import Library
-from ndzarr.pyramid.layout import Encoding
 from pictures import photo
 
 PIXELS = photo(500, 700)

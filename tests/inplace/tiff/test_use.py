@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 import ndzarr
-from ndzarr.inplace import bytefile
+from ndzarr import _files as bytefile
 from pictures import photo
 
 PIXELS = photo(600, 700)

@@ -1,0 +1,1 @@
+"""Many targets at once: batches, lazy batches and extraction."""

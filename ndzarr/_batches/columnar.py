@@ -1,0 +1,446 @@
+"""Which tables of targets are understood without looking at each row?
+
+Those whose rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`), and in which
+annotation it is around (`aid`), if any.  The first row is parsed and resolved, which settles everything else; all
+windows follow from columns by the same arithmetic.  Other tables take Python's time per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ndzarr._batches.form import BulkSampler, Form, Lacking, Member, Origin, agree, numbered
+from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
+from ndzarr._indexing.selection import Selection, lengths, segments
+from ndzarr._pyramid.crops import Crop
+from ndzarr._sampling.annotations import AnnotationTable, Lookup
+from ndzarr._sampling.target import ALIASES, NOTE, NOTES
+from ndzarr._store.read import execute
+from ndzarr.targets.table import Rows
+
+Array = np.ndarray[Any, Any]
+
+_WINDOW = ("cx", "cy", "width", "height")
+_EXACT = 2.0**52
+"""Below it, floats are exact to half a pixel; centres are rounded as `sampler.resolve` rounds them."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of images, as columns."""
+
+    name: str
+    """'gid' or 'key'."""
+    ids: Array
+    """Shape (window,)."""
+    y: Array
+    """Half-open intervals in native pixels, shape (window, 2)."""
+    x: Array
+    """The same along x."""
+    n: Array
+    """Output pixels along (y, x), shape (window, 2)."""
+
+    @property
+    def labels(self) -> Array:
+        """The ids as a batch has them."""
+        return self.ids.astype(str) if self.ids.dtype == object else self.ids.astype(np.int64)
+
+    @property
+    def origin(self) -> Array:
+        """Where each begins along (y, x), shape (window, 2)."""
+        return np.stack([self.y[:, 0], self.x[:, 0]], axis=1).astype(float)
+
+    @cached_property
+    def pitch(self) -> Array:
+        """Native pixels per output pixel along (y, x), shape (window, 2)."""
+        return np.asarray(np.stack([self.y[:, 1] - self.y[:, 0], self.x[:, 1] - self.x[:, 0]], axis=1) / self.n)
+
+    @cached_property
+    def _groups(self) -> list[tuple[Any, Array]]:
+        import pandas
+
+        codes, names = pandas.factorize(self.ids)
+        order = np.argsort(codes, kind="stable")
+        ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+        starts = np.r_[0, ends[:-1]]
+        return [(_plain(v), order[a:b]) for v, a, b in zip(names, starts.tolist(), ends.tolist(), strict=True)]
+
+    def by_id(self) -> Iterator[tuple[Any, Array]]:
+        """Each image with the positions of its windows, ascending."""
+        return iter(self._groups)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A table that was understood."""
+
+    first: Member
+    """What its first row means."""
+    windows: Windows
+    columns: dict[str, Array]
+    """What a target is made from, by column."""
+
+    def member(self, sampler: BulkSampler, i: int, keys: Mapping[str, Any], lookup: Lookup) -> Member:
+        """What a row means."""
+        return _member(sampler, self.columns, i, keys, lookup)
+
+    @cached_property
+    def form(self) -> Form:
+        """What all samples have in common, if images are as the first is."""
+        first = self.first
+        shape = (*first.shape[:-2], *self.windows.n.max(axis=0).tolist())
+        return Form(first.dims, shape, first.dtype, first.channels)
+
+    @cached_property
+    def mask_dims(self) -> tuple[str, ...] | None:
+        """Axes of `valid` of a sample; None where all pixels are real."""
+        odd = bool((self.windows.n != self.windows.n[0]).any())
+        lacks = self.first.lacking, lacking(self.first, self.windows), "planes" if odd else "nothing"
+        return mask_dims(self.form, [self.first], lacks)
+
+
+def mask_dims(form: Form, members: Sequence[Member], lacks: Collection[str]) -> tuple[str, ...] | None:
+    """Axes of `valid`: none where no pixel can be missing, c only where channels can differ."""
+    if "channels" in lacks and len(form.channels or ()) != 1:
+        return form.dims
+    if set(lacks) - {"nothing"} or any(m.shape != form.shape for m in members):
+        return tuple(d for d in form.dims if d != "c")
+    return None
+
+
+def uniform_windows(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Uniform | None:
+    """The table, or None if its rows have to be looked at one by one."""
+    if not len(rows):
+        return None
+    columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
+    columns |= {name: np.full(len(rows), keys[name]) for name in _WINDOW if type(keys.get(name)) in (int, float)}
+    if "aid" in columns and _says_nothing(sampler, columns):
+        del columns["aid"]
+    if not set(_WINDOW) <= columns.keys() or not _alike(columns):
+        return None
+    name = next((n for n in ("gid", "key") if n in columns), None)
+    window = [w for n in _WINDOW if (w := _numbers(columns[n])) is not None]
+    if name is None or len(window) < len(_WINDOW) or not _present(columns[name]):
+        return None
+    first = _member(sampler, columns, 0, keys, lookup)
+    made = _windows(name, columns[name], first, *window)
+    agrees = made is not None and (
+        (tuple(made.origin[0]), tuple(made.pitch[0]), tuple(made.n[0])) == (first.origin, first.pitch, first.shape[-2:])
+    )
+    return Uniform(first, made, columns) if made is not None and agrees else None
+
+
+def _says_nothing(sampler: BulkSampler, columns: Mapping[str, Array]) -> bool:
+    """True where `aid` only repeats which image is meant: the window is stated, as tables of positives do."""
+    if not {"gid", *_WINDOW} <= columns.keys():
+        return False
+    images = sampler.images_of(columns["aid"].tolist())
+    return images is not None and images == columns["gid"].tolist()
+
+
+def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:
+    """Columns that change what is loaded, under the names of keys; without those of which every value is missing."""
+    out = {}
+    for label in table.columns:
+        name = ALIASES.get(str(label), str(label))
+        if name in NOTES or name.startswith(NOTE) or name in keys or table[label].isna().all():
+            continue
+        out[name] = table[label].to_numpy()
+    return out
+
+
+def _of_rows(rows: Rows, keys: Mapping[str, Any]) -> dict[str, Array]:
+    """The same of dictionaries that all have the same keys; else none."""
+    targets = list(rows)
+    names = targets[0].keys()
+    if not set(_WINDOW) <= names | keys.keys() or any(t.keys() != names for t in targets):
+        return {}
+    out = {}
+    for label in names:
+        name = ALIASES.get(label, label)
+        if name in NOTES or name.startswith(NOTE) or name in keys:
+            continue
+        values = [t[label] for t in targets]
+        if set(map(type, values)) <= {int, float, np.int64, np.float64}:
+            out[name] = np.array(values)
+        else:
+            out[name] = np.empty(len(values), object)
+            out[name][:] = values
+    return out
+
+
+def _member(
+    sampler: BulkSampler, columns: Mapping[str, Array], i: int, keys: Mapping[str, Any], lookup: Lookup
+) -> Member:
+    row = {name: _plain(values[i]) for name, values in columns.items()}
+    made: list[Member] = sampler.members([{**row, **keys}], lookup, i)
+    return made[0]
+
+
+def _alike(columns: Mapping[str, Array]) -> bool:
+    """True where all other columns hold one value."""
+    others = [values for name, values in columns.items() if name not in (*_WINDOW, "gid", "key")]
+    return all(_constant(values) for values in others)
+
+
+def _constant(values: Array) -> bool:
+    first = values[0]
+    if values.dtype != object:
+        return bool((values == first).all())
+    return isinstance(first, str | int | float | tuple) and all(v == first for v in values.tolist())
+
+
+def _numbers(values: Array) -> Array | None:
+    """Numbers that are exact as floats, else None."""
+    if values.dtype.kind not in "iuf":
+        return None
+    numbers = values.astype(float)
+    return numbers if (np.abs(numbers) < _EXACT).all() else None  # NaN is not
+
+
+def _present(values: Array) -> bool:
+    """True for a column of integers, or of text alone."""
+    if values.dtype != object:
+        return values.dtype.kind in "iuTU"
+    return set(map(type, values.tolist())) == {str}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _windows(name: str, ids: Array, first: Member, cx: Array, cy: Array, width: Array, height: Array) -> Windows | None:
+    """Windows of all rows, as `sampler.resolve` and `values.centred` make them of one."""
+    target = first.parsed
+    elsewhere = target.resolution is not None or target.bounds is not None or target.aid is not None
+    if target.video or elsewhere or {"t", "z"} & set(first.dims):
+        return None
+    if min(width.min(), height.min()) <= 0:
+        return None
+    dims = target.window_dims
+    if isinstance(dims, tuple):
+        height, width = np.full(len(cy), float(dims[0])), np.full(len(cx), float(dims[1]))
+    elif dims == "square":
+        height = width = np.maximum(height, width)
+    (before_y, after_y), (before_x, after_x) = target.pad[1:] if name == "gid" else ((0, 0), (0, 0))
+    y, x = _centred(cy, height), _centred(cx, width)
+    y, x = y + np.array([-before_y, after_y]), x + np.array([-before_x, after_x])
+    sx, sy = target.scale
+    n = np.stack([np.rint((y[:, 1] - y[:, 0]) * sy), np.rint((x[:, 1] - x[:, 0]) * sx)], axis=1).astype(np.int64)
+    if target.output_dims is not None and name == "gid":
+        n[:] = target.output_dims
+    return None if n.min() < 1 else Windows(name, ids, y, x, n)
+
+
+def _centred(centre: Array, size: Array) -> Array:
+    """`values.centred` of columns, shape (window, 2)."""
+    n = np.maximum(1, np.ceil(size - 1e-6))
+    start = np.floor(centre - n / 2 + 1e-9)
+    return np.stack([start, start + n], axis=1).astype(np.int64)
+
+
+def lacking(first: Member, windows: Windows) -> Lacking:
+    """What pixels of windows may not be real, as far as can be known without opening every file."""
+    found: Lacking = "nothing"
+    for name, members in windows.by_id():
+        [whole] = numbered(first.whole, [name], int(members[0]))
+        if whole is None:
+            return "channels"
+        (y0, y1), (x0, x1) = ((w[members, 0].min(), w[members, 1].max()) for w in (windows.y, windows.x))
+        if min(y0, x0) < 0 or y1 > whole[0] or x1 > whole[1]:
+            found = "planes"
+    return found
+
+
+# --- How is a batch of windows read that are nothing but copies of stored pixels?
+
+
+def origin_of(crop: Crop, start: tuple[float, float]) -> Origin | None:
+    """
+    What the crop of one window says about all of its image; None where its pixels are not simply copied.
+
+    Parameters
+    ----------
+    start
+        Where the window begins along (y, x).
+    """
+    cut, level = crop.region, crop.pyramid.levels[crop.region.level]
+    if not cut.exact or cut.padded or cut.level or crop.pyramid.nodata is not None:
+        return None
+    shift = cut.y.read.start - int(start[0]), cut.x.read.start - int(start[1])
+    return Origin(level.array, crop.lead, shift)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """A batch that is nothing but copies."""
+
+    known: Uniform
+    plan: ReadPlan
+
+    @property
+    def form(self) -> Form:
+        """What all samples have in common."""
+        return self.known.form
+
+    def read(self, out: Array | None = None) -> Array:
+        """The pixels, (sample, *form.dims)."""
+        image = np.empty((len(self.plan), *self.form.shape), self.form.dtype) if out is None else out
+        places = [place.reshape(shape) for place, shape in zip(image, self.plan.shapes, strict=True)]
+        execute(self.plan, places, self.known.first.crops[0].pyramid.cache)
+        return image
+
+
+def copies(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Copies | None:
+    """
+    The batch, if all of its windows are copies.
+
+    Raises
+    ------
+    TargetError
+        Images have different axes, channels or dtypes.
+    """
+    known = uniform_windows(sampler, rows, keys, lookup)
+    if known is None or (known.windows.pitch != 1).any() or (known.windows.n != known.windows.n[0]).any():
+        return None
+    windows = known.windows
+    arrays: list[Any] = []
+    requests: list[Any] = [None] * len(windows.ids)
+    for _, members in windows.by_id():
+        i = int(members[0])
+        member = known.first if i == 0 else known.member(sampler, i, keys, lookup)
+        agree([member], first=known.first, start=i)
+        origin = member.copied_from
+        if origin is None:
+            return None
+        y, x = windows.y[members] + origin.shift[0], windows.x[members] + origin.shift[1]
+        height, width = origin.array.shape[-2:]
+        if min(y.min(), x.min()) < 0 or y.max() > height or x.max() > width:
+            return None
+        for k, (top, bottom), (left, right) in zip(members.tolist(), y.tolist(), x.tolist(), strict=True):
+            requests[k] = len(arrays), (*origin.lead, slice(top, bottom, 1), slice(left, right, 1))
+        arrays.append(origin.array)
+    shape = lengths(requests[0][1])
+    return Copies(known, WindowPlan(tuple(arrays), tuple(requests), (shape,) * len(requests)))
+
+
+@dataclass(frozen=True)
+class WindowPlan(ReadPlan):
+    """A plan whose windows differ along y and x alone: what one finds out serves all that lie alike on their chunks."""
+
+    @cached_property
+    def reads(self) -> tuple[ChunkRead, ...]:
+        """Every chunk that holds a pixel of a window, each exactly once."""
+        wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
+        heads: dict[int, list[Any]] = {}
+        known: dict[tuple[int, int, int], list[Any]] = {}
+        for w, (a, selection) in enumerate(self.windows):
+            if a not in heads:
+                heads[a] = _product(selection[:-2], self.arrays[a].chunks[:-2])
+            (cy, cx), (y, x) = self.arrays[a].chunks[-2:], selection[-2:]
+            ky, oy = divmod(y.start, cy)  # type: ignore[union-attr]
+            kx, ox = divmod(x.start, cx)  # type: ignore[union-attr]
+            rows = _cut(known, oy, y.stop - y.start, cy)  # type: ignore[union-attr]
+            columns = _cut(known, ox, x.stop - x.start, cx)  # type: ignore[union-attr]
+            for position, source, target in heads[a]:
+                for j, from_y, to_y in rows:
+                    for i, from_x, to_x in columns:
+                        key = a, (*position, ky + j, kx + i)
+                        part = w, (*source, from_y, from_x), (*target, to_y, to_x)
+                        parts = wanted.get(key)
+                        if parts is None:
+                            wanted[key] = [part]
+                        else:
+                            parts.append(part)
+        return tuple([(*key, tuple(wanted[key])) for key in sorted(wanted)])
+
+
+def _product(selection: Selection, chunks: tuple[int, ...]) -> list[Any]:
+    """(positions, sources, targets) of every part of a selection along the axes before y."""
+    out: list[Any] = [((), (), ())]
+    for want, chunk in zip(selection, chunks, strict=True):
+        out = [((*p, k), (*s, a), (*t, b)) for p, s, t in out for k, a, b in segments(want, chunk)]
+    return out
+
+
+def _cut(known: dict[tuple[int, int, int], list[Any]], start: int, n: int, chunk: int) -> list[Any]:
+    key = start, n, chunk
+    found = known.get(key)
+    if found is None:
+        found = known[key] = segments(slice(start, start + n, 1), chunk)
+    return found
+
+
+# --- Which annotations touch which of many windows of images?
+
+
+def touching(table: AnnotationTable, windows: Windows, lookup: Lookup) -> tuple[dict[str, Array], Array]:
+    """
+    The annotations of windows in image space.
+
+    Returns
+    -------
+    columns, owner
+        As a sample has them, for all windows; and the window of each row, ascending.
+    """
+    rows, owner = _pairs(table, windows)
+    boxes = table.columns[:, rows]
+    y, x = windows.y.T[:, owner], windows.x.T[:, owner]
+    if lookup.visible_thresh > 0:
+        seen = _visible(boxes, y, x) >= lookup.visible_thresh
+        rows, owner, boxes, y, x = rows[seen], owner[seen], boxes[:, seen], y[:, seen], x[:, seen]
+    pitch = windows.pitch[owner].T[::-1]  # (x, y)
+    boxes[:2] -= np.stack([x[0], y[0]])
+    boxes[:2] /= pitch
+    boxes[2:] /= pitch
+    if lookup.clip:
+        limit = windows.n[owner].T[::-1]
+        low = np.clip(boxes[:2], 0, limit)
+        boxes = np.concatenate([low, np.clip(boxes[:2] + boxes[2:], 0, limit) - low])
+    columns = {
+        "annot_id": table.annot_id[rows],
+        "category_id": table.category_id[rows],
+        "track_id": table.track_id[rows],
+        "frame": np.zeros(len(rows), np.intp),
+        "bbox": np.ascontiguousarray(boxes.T),
+    }
+    return columns, owner
+
+
+def _pairs(table: AnnotationTable, windows: Windows) -> tuple[Array, Array]:
+    """(row, window) of all that share area, by window and then by row."""
+    found_rows, found_windows = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+    for gid, members in windows.by_id():
+        own = table.rows.get(gid)
+        if own is None:
+            continue
+        boxes = table.columns[:, own]
+        order = np.argsort(boxes[0], kind="stable")
+        x, y, w, h = boxes[:, order]
+        right, bottom = x + np.maximum(w, 1e-9), y + np.maximum(h, 1e-9)
+        (x0, x1), (y0, y1) = windows.x[members].T, windows.y[members].T
+        widest = np.nanmax(right - x, initial=0) + 1e-6
+        first, last = np.searchsorted(x, x0 - widest), np.searchsorted(x, x1)
+        count = np.maximum(last - first, 0)
+        window = np.repeat(np.arange(len(members)), count)
+        box = np.arange(len(window)) - np.repeat(np.cumsum(count) - count - first, count)
+        hit = (x[box] < x1[window]) & (y[box] < y1[window]) & (right[box] > x0[window]) & (bottom[box] > y0[window])
+        found_rows.append(order[box[hit]] + own.start)
+        found_windows.append(members[window[hit]])
+    rows, owner = np.concatenate(found_rows), np.concatenate(found_windows)
+    order = np.lexsort((rows, owner))
+    return rows[order], owner[order]
+
+
+def _visible(boxes: Array, window_y: Array, window_x: Array) -> Array:
+    """Fraction of the area of each box that lies in its window; boxes without area count as visible."""
+    x, y, w, h = boxes
+    common = np.maximum(np.minimum(x + w, window_x[1]) - np.maximum(x, window_x[0]), 0) * np.maximum(
+        np.minimum(y + h, window_y[1]) - np.maximum(y, window_y[0]), 0
+    )
+    return np.where(w * h > 0, common / np.where(w * h > 0, w * h, 1), 1.0)

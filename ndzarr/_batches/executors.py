@@ -1,0 +1,156 @@
+"""Where do the tasks of an extraction run?
+
+In threads, in processes, or on a dask.distributed cluster: whatever it is, a task is a directory and a number, nothing
+else is sent, and nothing but the number of samples comes back.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import parent_process
+from threading import Thread
+from typing import Any, TypeAlias
+
+from ndzarr._concurrency import available_cpus as processors
+from ndzarr._validation import check_count as whole
+from ndzarr.errors import NdzarrError, OptionError, did_you_mean
+
+Scheduler: TypeAlias = Any
+"""'threads', 'processes', the address of a dask scheduler, or a `distributed.Client`."""
+
+LOCAL = ("threads", "processes")
+RETRIES = 3
+"""How often dask tries a task again whose worker was lost."""
+
+
+PATIENCE = 30
+"""Seconds for a scheduler to answer."""
+
+
+class WorkerError(NdzarrError, RuntimeError):
+    """A worker process died."""
+
+
+def checked(scheduler: Scheduler, workers: int | None) -> None:
+    """Raise `OptionError` for what is no scheduler, or no number of workers."""
+    local = isinstance(scheduler, str) and scheduler in LOCAL
+    if workers is not None:
+        whole("workers", workers)
+    if local:
+        return
+    if (hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads")) or _is_address(scheduler):
+        if workers is not None:
+            raise OptionError(f"workers={workers}: a dask cluster has the workers that it has; leave it out")
+        return
+    hint = did_you_mean(scheduler, LOCAL) if isinstance(scheduler, str) else ""
+    raise OptionError(
+        f"scheduler={scheduler!r}: expected 'threads', 'processes', the address of a dask scheduler or a "
+        f"distributed.Client{hint}"
+    )
+
+
+def _is_address(scheduler: Scheduler) -> bool:
+    return isinstance(scheduler, str) and ("://" in scheduler or scheduler.count(":") == 1)
+
+
+@contextmanager
+def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, Any]]:
+    """(number of workers, what runs tasks)."""
+    if isinstance(scheduler, str) and scheduler in LOCAL:
+        n = workers or processors()
+        yield n, _Local(scheduler, n)
+    elif isinstance(scheduler, str):
+        with _connected(scheduler) as client:
+            yield _threads(client), _Cluster(client)
+    else:
+        yield _threads(scheduler), _Cluster(scheduler)
+
+
+def _connected(address: str) -> Any:
+    """A client of a scheduler, which closes with its block."""
+    try:
+        import distributed
+    except ImportError:
+        raise OptionError(f"scheduler={address!r} needs dask.distributed: pip install distributed") from None
+    try:
+        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"scheduler={address!r}: no dask scheduler answers there ({error}); give the address that `dask scheduler` "
+            "shows, or 'processes' for this machine"
+        ) from error
+
+
+def _threads(client: Any) -> int:
+    counts: Mapping[str, int] = client.nthreads()
+    return max(1, sum(counts.values()))
+
+
+class _Local:
+    """Threads or processes of this machine."""
+
+    def __init__(self, kind: str, n: int) -> None:
+        self._kind, self._n = kind, n
+
+    def run(self, task: Callable[[str, int], int], folder: str, numbers: Sequence[int]) -> Iterator[int]:
+        """Do tasks; yields what each returns, as they finish."""
+        if self._n == 1 and self._kind == "threads":
+            yield from (task(folder, k) for k in numbers)
+            return
+        pool: Executor = ThreadPoolExecutor(self._n, thread_name_prefix="ndzarr-extract")
+        if self._kind == "processes":
+            pool.shutdown()
+            pool = ProcessPoolExecutor(self._n, initializer=_begin)
+        try:
+            jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a worker process was killed (out of memory?); what is finished is kept: run the same call again, "
+                "perhaps with fewer workers, and it goes on from there"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """What a worker process does first."""
+    gc.freeze()  # what was inherited is no garbage
+    Thread(target=_end_with_parent, name="ndzarr-extract-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that began it was killed, which would leave it waiting for tasks forever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Cluster:
+    """Workers of dask.distributed."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def run(self, task: Callable[[str, int], int], folder: str, numbers: Sequence[int]) -> Iterator[int]:
+        """Do tasks; yields what each returns, as they finish.  Those of a worker that is lost are done again."""
+        import distributed
+
+        jobs = [self._client.submit(task, folder, k, pure=False, retries=RETRIES) for k in numbers]
+        try:
+            for job in distributed.as_completed(jobs, loop=self._client.loop):
+                yield job.result()
+        except distributed.KilledWorker as error:
+            raise WorkerError(
+                "workers of the cluster died again and again at the same shard (out of memory?); what is finished is "
+                "kept: run the same call again, perhaps with a smaller shard=, or workers with more memory"
+            ) from error
+        finally:
+            self._client.cancel(jobs)

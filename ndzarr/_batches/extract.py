@@ -1,0 +1,421 @@
+"""How are the samples of many targets written to one store?
+
+1. All targets are surveyed: what they have in common, and in which order they are best read (`survey`).
+2. Each task reads and writes the samples of whole shards (`job`), wherever it runs (`workers`); what is done stays done
+   when the extraction is broken off (`resume`).
+3. Columns, annotations and targets follow, and a rename publishes the store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import secrets
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from ndzarr._batches.columnar import copies
+from ndzarr._batches.dataset import ALONG, Columns, annotation_columns, where, where_windows, window_annotations
+from ndzarr._batches.executors import Scheduler, checked, working
+from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
+from ndzarr._batches.form import BulkSampler, Form, Mask, Member, agree, check_sizes, checked_mask, valid_of
+from ndzarr._batches.form import read_batch as read
+from ndzarr._concurrency import available_cpus as processors
+from ndzarr._files import PARTIAL, explained, local, put_in_place, refuse_existing, trying
+from ndzarr._indexing.plan import counted, human_bytes
+from ndzarr._sampling.annotations import Lookup
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError, did_you_mean
+from ndzarr.targets.table import Rows
+from ndzarr.targets.table import TargetsLike as Targets
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+
+# --- What does one task of an extraction do, and what is known of it afterwards?
+
+
+_reading = threading.BoundedSemaphore(max(1, processors() // 2))
+"""Threads that read at a time: decoding small chunks is mostly Python's, encoding is not, so that one thread reads
+while another encodes (measured with two: 15% faster than when both may do the same)."""
+
+
+def _forget() -> None:
+    global _reading
+    _reading = threading.BoundedSemaphore(max(1, processors() // 2))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+JOB = "job.pickle"
+"""File of a job."""
+PARTS = "parts"
+"""Directory of the columns of each shard."""
+STORE = "store"
+"""Directory of what will be published."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """An extraction."""
+
+    sampler: BulkSampler
+    rows: Rows
+    """The targets, in the order in which they are stored."""
+    positions: np.ndarray[Any, Any]
+    """Position of each in the targets as they were given."""
+    keys: Mapping[str, Any]
+    """Keys that every target gets."""
+    lookup: Lookup
+    form: Form
+    mask_dims: tuple[str, ...] | None
+    layout: Layout
+
+    def do(self, folder: Path, number: int) -> int:
+        """
+        Write a shard and the columns of its samples.
+
+        Returns
+        -------
+        How many samples it has.
+        """
+        n = self.layout.samples
+        start = number * n
+        rows = self.rows[start : start + n]
+        with _reading:
+            image, mask, columns, found = self._read(rows, start)
+        self.layout.image.write(folder / STORE, number, image)
+        valid = checked_mask(mask, self.mask_dims, self.form, len(rows), start)
+        if self.layout.valid is not None and valid is not None:
+            self.layout.valid.write(folder / STORE, number, valid)
+        del columns[ALONG["y"]], columns[ALONG["x"]]  # which `transform` says in a hundredth of the space
+        if found:
+            found["annot_sample"] = ("annot",), self.positions[start : start + n][found["annot_sample"][1]]
+        _save(part(folder, number), columns | found)
+        return len(rows)
+
+    def _read(self, rows: Rows, start: int) -> tuple[np.ndarray[Any, Any], Mask, Columns, Columns]:
+        """(image, mask, columns along sample, columns along annot) of a shard."""
+        direct = copies(self.sampler, rows, self.keys, self.lookup) if self.lookup.annot_ids is None else None
+        if direct is not None and direct.form == self.form:
+            return direct.read(), None, where_windows(direct.known), window_annotations(direct.known)
+        members: list[Member] = self.sampler.members([{**row, **self.keys} for row in rows], self.lookup)
+        self._check(members, start)
+        pixels = read(members, self.form)
+        mask = valid_of(members, self.form, pixels.masks)
+        return pixels.image, mask, where(members, self.form), annotation_columns(members)
+
+    def _check(self, members: list[Member], start: int) -> None:
+        form = agree(members)
+        same = (form.dims, form.dtype, form.channels) == (self.form.dims, self.form.dtype, self.form.channels)
+        if not same or any(n > most for n, most in zip(form.shape, self.form.shape, strict=True)):
+            raise TargetError(
+                f"targets {start} to {start + len(members) - 1} (as they are stored) give {form.described}, the first "
+                f"of all {self.form.described}; give channels= and dtype=, or extract them apart"
+            )
+
+    def columns(self, folder: Path) -> Columns:
+        """The columns of all samples."""
+        parts = [_load(part(folder, k)) for k in range(self.layout.shards)]
+        out: Columns = {}
+        for name, (dims, _) in list(parts[0].items()):
+            values = [p.pop(name)[1] for p in parts]  # so that no more than one column is there twice
+            if len({v.dtype.kind for v in values}) > 1:  # dates of some, indices of others
+                values = [np.datetime_as_string(v) if v.dtype.kind == "M" else v.astype("U") for v in values]
+            out[name] = dims, np.concatenate(values)
+        return out
+
+
+def part(folder: Path, number: int) -> Path:
+    """Where the columns of a shard are."""
+    return folder / PARTS / f"{number}.npz"
+
+
+def _save(path: Path, columns: Columns) -> None:
+    work = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with open(work, "wb") as file:
+        arrays: dict[str, Any] = {" ".join([name, *dims]): values for name, (dims, values) in columns.items()}
+        np.savez(file, **arrays)
+    os.replace(work, path)
+
+
+def _load(path: Path) -> Columns:
+    with np.load(path) as stored:
+        return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in stored}
+
+
+def write_job(folder: Path, job: Job) -> None:
+    """Leave a job where its tasks find it."""
+    work = folder / f"{JOB}.tmp"
+    work.write_bytes(pickle.dumps(job))
+    os.replace(work, folder / JOB)
+    _JOBS[os.fspath(folder)] = job
+
+
+_JOBS: dict[str, Job] = {}
+"""Jobs that this process itself began: its threads need no copy."""
+
+
+def forget(folder: Path) -> None:
+    """The job of a directory is over."""
+    _JOBS.pop(os.fspath(folder), None)
+
+
+@lru_cache(maxsize=1)
+def _stored(folder: str, written: int) -> Job:
+    job: Job = pickle.loads((Path(folder) / JOB).read_bytes())
+    return job
+
+
+def run_part(folder: str, number: int) -> int:
+    """
+    The task: do a shard of the job in a directory; returns how many samples it has.
+
+    Raises
+    ------
+    MissingError
+        This process does not see that directory.
+    """
+    job = _JOBS.get(folder)
+    if job is None:
+        try:
+            written = os.stat(Path(folder) / JOB).st_mtime_ns
+        except FileNotFoundError:
+            raise MissingError(
+                f"{folder}: this worker does not see the destination of the extraction; all workers need a file system "
+                "in common with the process that called extract"
+            ) from None
+        job = _stored(folder, written)
+    return job.do(Path(folder), number)
+
+
+# --- How does an extraction that was broken off go on where it was?
+
+
+@contextmanager
+def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
+    """
+    The directory in which an extraction to `dest` is made, locked; it stays if the block ends with an error and some
+    shards are done.
+
+    Raises
+    ------
+    ExistsError
+        Another process works in it now.
+    MissingError, WriteError
+        The directory of `dest` is not there, or cannot be written.
+    """
+    from dask.base import tokenize
+
+    if not dest.parent.is_dir():
+        raise MissingError(f"{dest}: the directory {dest.parent} does not exist; make it first")
+    folder = dest.with_name(f".{dest.name}.{tokenize(*ingredients)[:12]}{PARTIAL}")
+    lock = folder.with_name(f"{folder.name}.lock")
+    kept = f"what is finished is kept in {folder.name}: the same call goes on from there"
+    with explained(dest, kept), trying(lock) as mine:
+        if not mine and not lock.exists():
+            raise WriteError(f"{dest}: may not be written; check the permissions of {dest.parent}")
+        if not mine:
+            raise ExistsError(f"{dest}: another process is extracting it now; wait for it")
+        if not (folder / STORE).is_dir():  # it was published, but not removed
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in (PARTS, STORE):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        try:
+            yield folder
+        except BaseException:
+            if any((folder / PARTS).iterdir()):
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what tasks were writing when they were killed, so that it is not published."""
+    for path in (folder / STORE).rglob("*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def missing(folder: Path, shards: int) -> list[int]:
+    """Shards that are not done."""
+    return [k for k in range(shards) if not part(folder, k).exists()]
+
+
+def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
+    """Path, size and time of modification of files (of a store, its metadata); without those that are not there."""
+    out = []
+    for path in dict.fromkeys(files):
+        name = os.path.join(path, "zarr.json") if os.path.isdir(path) else path
+        if os.path.exists(name):
+            status = os.stat(name)
+            out.append((path, status.st_size, status.st_mtime_ns))
+    return out
+
+
+Order: TypeAlias = Literal["input", "locality"]
+ORDERS = ("input", "locality")
+
+
+def extract(
+    sampler: BulkSampler,
+    targets: Targets | Rows,
+    dest: str | os.PathLike[str],
+    *,
+    order: Order,
+    lookup: Lookup,
+    sizes: str,
+    preset: str,
+    shard: int | None,
+    scheduler: Scheduler,
+    workers: int | None,
+    progress: bool,
+    overwrite: bool,
+    keys: Mapping[str, Any],
+) -> Path:
+    """Write samples to a store; see `CocoSampler.extract`."""
+    if order not in ORDERS:
+        raise OptionError(f"order={order!r} is not known{did_you_mean(order, ORDERS)}")
+    checked(scheduler, workers)
+    check_sizes(sizes)
+    dest = local(dest)
+    refuse_existing(dest, overwrite)
+    rows = Rows(targets)
+    content = list(rows) if rows.frame is None else rows.frame
+    files = identities(sampler.source_files(_images(rows)))
+    with workplace(dest, sampler, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard) as folder:
+        job = _job(sampler, rows, order, lookup, sizes, preset, shard, keys)
+        write_job(folder, job)
+        try:
+            _do(job, folder, scheduler, workers, progress)
+        finally:
+            forget(folder)
+        tidy(folder)
+        _finish(job, folder / STORE, job.columns(folder))
+        put_in_place(folder / STORE, dest, overwrite)
+    return dest
+
+
+def _job(
+    sampler: BulkSampler,
+    rows: Rows,
+    order: str,
+    lookup: Lookup,
+    sizes: str,
+    preset: str,
+    shard: int | None,
+    keys: Mapping[str, Any],
+) -> Job:
+    found = survey(sampler, rows, keys, lookup, sizes)
+    positions = found.locality if order == "locality" else np.arange(len(rows))
+    arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.taken)
+    if order == "locality":
+        rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
+    return Job(sampler, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)
+
+
+def _images(rows: Rows) -> list[Any] | None:
+    """Images that a table names; None if only resolving its rows would tell."""
+    if rows.frame is None or "gid" not in rows.frame or rows.frame["gid"].isna().any():
+        return None
+    found: list[Any] = rows.frame["gid"].unique().tolist()
+    return found
+
+
+def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progress: bool) -> None:
+    todo = missing(folder, job.layout.shards)
+    if not todo:
+        return
+    n, total = job.layout.samples, len(job.rows)
+    with working(scheduler, workers) as (count, pool):
+        if progress:
+            print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr)
+        with _bar(total, total - sum(min(n, total - k * n) for k in todo), progress) as bar:
+            for done in pool.run(run_part, os.fspath(folder), todo):
+                bar.update(done)
+
+
+def _announcement(job: Job, todo: int, workers: int) -> str:
+    layout, shape = job.layout, " x ".join(map(str, job.form.shape))
+    done = f", {layout.shards - todo} of them done already" if todo < layout.shards else ""
+    return (
+        f"extracting {counted(len(job.rows), 'sample')} of {shape} {job.form.dtype} "
+        f"into {counted(layout.shards, 'shard')}{done}; memory: "
+        f"{counted(workers, 'worker')} x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
+    )
+
+
+def _bar(total: int, initial: int, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, initial=initial, unit="sample", desc="extracting", delay=1, disable=not progress)
+
+
+def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
+    """Write everything that is not pixels, and the metadata."""
+    import xarray
+
+    coordinates = {name: c for name, c in columns.items() if c[0][0] == "sample"}
+    annotations = {name: c for name, c in columns.items() if c[0][0] != "sample"}
+    axes: dict[str, Any] = {"sample": ("sample", job.positions.astype(np.int64))}
+    if job.form.channels is not None:
+        axes["c"] = "c", np.array(job.form.channels, object)
+    notes = {f"target_{name}": ("sample", values) for name, values in _table(job.rows).items()}
+    small = xarray.Dataset({**annotations, **notes}, {**coordinates, **axes})
+    columns_of_store = root.with_name("columns")
+    plain = {n: {"_FillValue": None} for n, v in small.variables.items() if v.dtype.kind == "f"}  # NaN is just a value
+    _as_text(small).to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False, encoding=plain)
+    for array in job.layout.arrays:
+        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
+    for part in columns_of_store.iterdir():
+        if (root / part.name).is_dir():  # of an earlier attempt
+            shutil.rmtree(root / part.name)
+        os.replace(part, root / part.name)
+    options = {key: repr(value) for key, value in job.keys.items()}
+    consolidate(root, {"ndzarr": {"extracted": len(job.rows), "keys": options}, "coordinates": " ".join(coordinates)})
+
+
+def _as_text(small: xarray.Dataset) -> xarray.Dataset:
+    """Text as objects, which zarr stores with variable length."""
+    return small.assign({n: v.astype(object) for n, v in small.variables.items() if v.dtype.kind == "U"})
+
+
+def _table(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
+    """The targets by column: numbers and dates as they are, all else as text, lists and slices as JSON."""
+    import pandas
+
+    table = rows.frame if rows.frame is not None else pandas.DataFrame(list(rows))
+    return {str(name): _column(table[name]) for name in table.columns}
+
+
+def _column(values: pandas.Series) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = values.to_numpy()
+    if array.dtype.kind in "biufM":
+        return array
+    if not values.isna().any() and {type(v) for v in array.tolist()} <= {int, float}:
+        return np.asarray(array.tolist())
+    return np.array([_text(v) for v in array.tolist()], object)
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType"):
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, slice):
+        return [value.start, value.stop, value.step]
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,0 +1,1 @@
+"""Cloud-optimised GeoTIFFs: written and validated."""

@@ -1,0 +1,258 @@
+"""How does a pyramid become a cloud optimized GeoTIFF?
+
+1. What is exported is chosen (`content`), and how its tiles are stored (`tiles`); what cannot be is refused here.
+2. The header is made with places for offsets (`header`), as TIFF or, where the tiles might not fit, as BigTIFF.
+3. Tiles are encoded and appended (`write`); the levels of the pyramid are the overviews.
+4. The file appears under its name once it is complete.
+
+The layout is GDAL's (https://gdal.org/drivers/raster/cog.html); GDAL itself is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ndzarr._concurrency import available_cpus as processors
+from ndzarr._export.cog_pixels import Content, TileFormat, content, tile_format
+from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write
+from ndzarr._files import local, publishing_file, refuse_existing_file
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr.errors import OptionError
+
+
+def export_cog(
+    pyr: Pyramid | str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    *,
+    compression: str = "deflate",
+    predictor: str = "auto",
+    blocksize: int = 512,
+    overviews: bool = True,
+    bigtiff: bool | str = "auto",
+    nodata: float | None = None,
+    mask: bool | str | Pyramid = False,
+    channels: Sequence[str] | None = None,
+    t: int | None = None,
+    z: int | None = None,
+    level: int | None = None,
+    quality: int | None = None,
+    max_error: float = 0.0,
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+) -> Path:
+    """
+    Write a pyramid as a cloud optimized GeoTIFF.
+
+    Its levels become the overviews.  A georeference that the pyramid has goes into the file.
+
+    Parameters
+    ----------
+    pyr
+        A pyramid, or the path of one.
+    dest
+        File to make.
+    compression
+        Lossless: 'deflate', 'zstd', 'lzw', 'lerc', 'none'.  Lossy: 'jpeg' (uint8, 1 or 3 channels), 'webp' (uint8, 3 or
+        4 channels; lossless at quality 100).
+    predictor
+        'horizontal' for integers, 'float' for floats, 'none', or 'auto': what fits the type, 'none' for labels.
+    blocksize
+        Height and width of tiles in pixels, a multiple of 16.
+    overviews
+        Write the coarser levels, too.
+    bigtiff
+        True, False, or 'auto': only if the tiles might not fit into the 4 GiB of a TIFF.
+    nodata
+        Value that marks pixels without data; the pyramid's own if left out.
+    mask
+        True writes an internal mask of the pixels that are neither nodata nor NaN (in any channel); 'alpha' turns
+        channel a into one; a pyramid of the same size is one where it is nonzero.
+    channels
+        Names of the channels to export, in order; all if left out.
+    t, z
+        Which frame and which plane, where there are several.
+    level
+        How hard deflate (1 to 12, default 6) and zstd (1 to 22, default 9) try.
+    quality
+        Of jpeg and webp, 1 to 100, default 75.
+    max_error
+        How far pixels may be off with lerc; 0 is lossless.
+    overwrite
+        Replace `dest` if it exists, once the new file is complete.
+    progress
+        Show a progress bar.
+    workers
+        Threads that encode; the number of processors if left out.
+
+    Returns
+    -------
+    The absolute path of the file.
+
+    Raises
+    ------
+    OptionError
+        The pixels cannot be stored so; says which option would.
+    ExistsError, MissingError, WriteError
+        The file cannot be written; nothing is left of it.
+    DamagedError
+        The pyramid is damaged; nothing is left of the file.
+
+    Examples
+    --------
+    >>> import ndzarr, numpy as np, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> pyr = ndzarr.transcode(np.zeros((3, 700, 900), "u1"), folder + "/a.zarr")
+    >>> ndzarr.export_cog(pyr, folder + "/a.tif", compression="zstd").name
+    'a.tif'
+    """
+    target = local(dest)
+    refuse_existing_file(target, overwrite)
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers={workers!r}: expected at least 1")
+    writing = prepare(
+        pyr,
+        compression=compression,
+        predictor=predictor,
+        blocksize=blocksize,
+        overviews=overviews,
+        nodata=nodata,
+        mask=mask,
+        channels=channels,
+        t=t,
+        z=z,
+        level=level,
+        quality=quality,
+        max_error=max_error,
+    )
+    write_file(writing, target, bigtiff=bigtiff, overwrite=overwrite, progress=progress, workers=workers)
+    return target
+
+
+def prepare(
+    pyr: Pyramid | str | os.PathLike[str],
+    *,
+    compression: str = "deflate",
+    predictor: str = "auto",
+    blocksize: int = 512,
+    level: int | None = None,
+    quality: int | None = None,
+    max_error: float = 0.0,
+    **choice: Any,
+) -> Writing:
+    """
+    Settle what is written and how, from the options of `export_cog`.
+
+    Raises
+    ------
+    OptionError
+        The pixels cannot be stored so.
+    """
+    if not isinstance(pyr, Pyramid):
+        from ndzarr._library.open import open as open_any
+
+        pyr = open_any(pyr)
+    chosen = content(pyr, **choice)
+    form = tile_format(
+        compression,
+        chosen.dtype,
+        chosen.samples,
+        predictor=predictor,
+        classes=pyr.kind == "labels" or pyr.dtype.kind == "b",
+        level=level,
+        quality=quality,
+        max_error=max_error,
+    )
+    return Writing(chosen, form, _blocksize(blocksize))
+
+
+def write_file(
+    writing: Writing,
+    dest: Path,
+    *,
+    bigtiff: bool | str = "auto",
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+    check: Callable[[], object] = lambda: None,
+) -> None:
+    """
+    Write what was settled; see `export_cog`.
+
+    Parameters
+    ----------
+    check
+        Is called between tiles, and may raise to give up.
+    """
+    head = header(_images(writing.content, writing.form), writing.blocksize, _big(writing, bigtiff))
+    with (
+        publishing_file(dest, overwrite) as path,
+        path.open("wb") as file,
+        _bar(writing, dest.name, progress) as advance,
+    ):
+
+        def done(tiles: int) -> None:
+            check()
+            advance(tiles)
+
+        write(file, head, writing, workers or processors(), done)
+
+
+def _images(chosen: Content, form: TileFormat) -> list[Image]:
+    """The directories of the file."""
+    nodata = () if chosen.nodata is None else (nodata_tag(chosen.nodata, chosen.dtype),)
+    about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()
+    place = chosen.pyramid.georeference
+    about += () if place is None else tuple(place.tags())
+    out = []
+    for k in range(len(chosen.levels)):
+        out.append(
+            Image(
+                chosen.size(k),
+                form,
+                k > 0,
+                "rgb" if chosen.colour else "minisblack",
+                chosen.extras,
+                nodata if k else (*about, *nodata),
+            )
+        )
+        if chosen.masking is not None:
+            out.append(Image(chosen.size(k), None, k > 0))
+    return out
+
+
+def _blocksize(blocksize: int) -> int:
+    if blocksize % 16 or not 16 <= blocksize <= 1 << 14:
+        raise OptionError(f"blocksize={blocksize!r}: expected a multiple of 16 between 16 and 16384, such as 512")
+    return blocksize
+
+
+def _big(writing: Writing, wanted: bool | str) -> bool:
+    if isinstance(wanted, bool):
+        return wanted
+    if wanted != "auto":
+        raise OptionError(f"bigtiff={wanted!r}: expected True, False or 'auto'")
+    masked = writing.content.masking is not None
+    each = writing.form.bound(writing.blocksize**2) + masked * (writing.blocksize**2 // 4 + 64)
+    return _tiles(writing) * each + (1 << 20) > LARGEST
+
+
+def _tiles(writing: Writing) -> int:
+    grids = [writing.grid(k) for k in range(len(writing.content.levels))]
+    return sum(rows * columns for rows, columns in grids)
+
+
+@contextmanager
+def _bar(writing: Writing, name: str, progress: bool) -> Iterator[Callable[[int], Any]]:
+    """What is told of tiles that are done; shows nothing for a second."""
+    if not progress:
+        yield lambda tiles: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=_tiles(writing), unit="tile", desc=name, leave=False, delay=1) as bar:
+        yield bar.update

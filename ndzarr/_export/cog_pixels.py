@@ -1,0 +1,420 @@
+"""Which pixels go into a file, at every level?
+
+`Content` picks one frame, one plane and some channels of a pyramid and knows what each becomes: colour, alpha, the
+mask.  It reads blocks of a level with the samples of a pixel side by side, as tiles want them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ndzarr._pyramid.levels import Level
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._store.downsample import as_pixel, holds_data
+from ndzarr.errors import OptionError, did_you_mean
+
+ALPHA = "a"
+_RGB = ({"r", "red"}, {"g", "green"}, {"b", "blue"})
+_MEANING = {"associated": 1, "unassociated": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is exported of a pyramid."""
+
+    pyramid: Pyramid
+    levels: tuple[Level, ...]
+    """Native first."""
+    channels: tuple[int, ...]
+    """Positions along c of what become samples; empty where the pyramid has no axis c."""
+    lead: tuple[tuple[str, slice], ...]
+    """One frame and one plane of the axes t and z."""
+    nodata: float | None
+    """Value of pixels without data."""
+    masking: str | None = None
+    """Where the mask comes from: 'data' (what is neither nodata nor NaN), 'alpha', 'pyramid'; None for no mask."""
+    mask: Pyramid | None = None
+    """The pyramid that is nonzero where pixels are real."""
+    alpha: int | None = None
+    """Position of the channel that becomes the mask."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of samples; bool becomes uint8, 0 and 1."""
+        dtype = self.pyramid.dtype
+        return np.dtype(np.uint8) if dtype.kind == "b" else dtype
+
+    @property
+    def samples(self) -> int:
+        """Per pixel."""
+        return max(1, len(self.channels))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the samples; empty where they have none."""
+        return tuple(self.pyramid.channels[i] for i in self.channels)
+
+    @property
+    def colour(self) -> bool:
+        """True if the first three samples are red, green and blue, of a type that viewers take for colour."""
+        names = [name.lower() for name in self.names[:3]]
+        return self.dtype in (np.uint8, np.uint16) and len(names) == 3 and all(map(set.__contains__, _RGB, names))
+
+    @property
+    def extras(self) -> tuple[int, ...]:
+        """Meaning of the samples beyond colour, as TIFF's tag 338 has it."""
+        alpha = _MEANING.get(self.pyramid.attrs.get("ndzarr", {}).get("source", {}).get("alpha", ""), 2)
+        beyond = self.names[3 if self.colour else 1 :]
+        return tuple(alpha if name == ALPHA else 0 for name in beyond)
+
+    @property
+    def described(self) -> bool:
+        """True if names say more than the photometric interpretation does."""
+        plain = self.names in ((), ("gray",), ("gray", ALPHA)) or self.names == tuple(
+            f"c{i}" for i in range(len(self.names))
+        )
+        return not plain and not (self.colour and self.names in (("r", "g", "b"), ("r", "g", "b", ALPHA)))
+
+    def size(self, level: int) -> tuple[int, int]:
+        """(height, width) of a level."""
+        height, width = self.levels[level].shape[-2:]
+        return height, width
+
+    def read(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+        """
+        A block of a level.
+
+        Returns
+        -------
+        (pixels, valid): pixels have axes (y, x, sample); valid (y, x), True where pixels are real, None without a mask.
+        """
+        window: dict[str, Any] = {**dict(self.lead), "y": y, "x": x}
+        if self.channels:
+            wanted = self.channels if self.alpha is None else (*self.channels, self.alpha)
+            start = wanted[0]
+            run = wanted == tuple(range(start, start + len(wanted)))
+            window["c"] = slice(start, start + len(wanted)) if run else list(wanted)
+        planes = self.pyramid.read(level, **window)
+        planes = planes.reshape(-1, *planes.shape[-2:])
+        valid = None
+        if self.masking == "alpha":
+            planes, valid = planes[:-1], planes[-1] > 0
+        elif self.masking == "data":
+            valid = holds_data(planes, as_pixel(self.nodata, planes.dtype)).any(axis=0)
+        elif self.mask is not None:
+            chosen = {d: slice(0, 1) for d in self.mask.dims[:-2]}
+            valid = self.mask.read(level, y=y, x=x, **chosen).reshape(planes.shape[-2:]) != 0
+        return _interleaved(planes.view(self.dtype) if planes.dtype.kind == "b" else planes), valid
+
+
+def _interleaved(planes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(sample, y, x) as contiguous (y, x, sample)."""
+    if len(planes) == 1:
+        return np.ascontiguousarray(planes[0])[..., None]
+    if len(planes) <= 4 and planes.dtype.itemsize <= 4 and planes.dtype.str[1:] not in ("u4", "f2"):
+        import cv2  # ten times as fast as numpy for few samples
+
+        return np.asarray(cv2.merge(tuple(planes)))
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def content(
+    pyramid: Pyramid,
+    *,
+    overviews: bool = True,
+    channels: Sequence[str] | None = None,
+    t: int | None = None,
+    z: int | None = None,
+    nodata: float | None = None,
+    mask: bool | str | Pyramid = False,
+) -> Content:
+    """
+    Choose what is exported; see `export_cog`.
+
+    Raises
+    ------
+    OptionError
+        The choice is open, or does not fit the pyramid.
+    """
+    if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
+        raise OptionError(
+            f"{pyramid.path}: has axes {' '.join(pyramid.dims)} of {pyramid.shape}; an image has y x last"
+        )
+    lead = tuple(_one(pyramid, d, {"t": t, "z": z}.get(d)) for d in pyramid.dims[:-2] if d != "c")
+    for d, i in (("t", t), ("z", z)):
+        if i is not None and d not in pyramid.dims:
+            raise OptionError(f"{d}={i!r}: {pyramid.path} has no axis {d}; leave it out")
+    nodata = pyramid.nodata if nodata is None else nodata
+    if as_pixel(nodata, pyramid.dtype) is None and nodata is not None:
+        raise OptionError(f"nodata={nodata!r} is no value of {pyramid.dtype}; choose one that is")
+    chosen = tuple(pyramid.channel_indices(channels)) if channels is not None else tuple(range(len(pyramid.channels)))
+    if channels is not None and not chosen:
+        raise OptionError("channels=(): a file needs at least one channel")
+    levels = pyramid.planar_levels if overviews else pyramid.planar_levels[:1]
+    masking, source, alpha = _mask(pyramid, mask, chosen, nodata)
+    if alpha is not None:
+        chosen = tuple(i for i in chosen if i != alpha)
+    _refuse_mask(pyramid, source, len(levels))
+    return Content(pyramid, levels, chosen, lead, nodata, masking, source, alpha)
+
+
+def _one(pyramid: Pyramid, dim: str, wanted: int | None) -> tuple[str, slice]:
+    n = pyramid.sizes[dim]
+    if wanted is None and n != 1:
+        options = f"choose one with {dim}=0 to {dim}={n - 1}" if dim in "tz" else "transcode a part of it"
+        raise OptionError(f"{pyramid.path}: has {n} planes along {dim}, a COG holds one; {options}")
+    i = wanted or 0
+    if not 0 <= i < n:
+        raise OptionError(f"{dim}={wanted!r}: {pyramid.path} has {dim}=0 to {dim}={n - 1}")
+    return dim, slice(i, i + 1)
+
+
+def _mask(
+    pyramid: Pyramid, mask: bool | str | Pyramid, chosen: Sequence[int], nodata: float | None
+) -> tuple[str | None, Pyramid | None, int | None]:
+    """(masking, pyramid, position of alpha) of a `Content`."""
+    if mask is False or mask is None:
+        return None, None, None
+    if isinstance(mask, Pyramid):
+        return "pyramid", mask, None
+    if mask is True:
+        if nodata is None and pyramid.dtype.kind not in "fc":
+            raise OptionError(
+                f"mask=True: {pyramid.path} states no value of missing pixels; give nodata=, mask='alpha', or a pyramid"
+            )
+        return "data", None, None
+    if mask != "alpha":
+        raise OptionError(f"mask={mask!r}: expected True, False, 'alpha' or a pyramid that is nonzero where data are")
+    if ALPHA not in pyramid.channels or len(chosen) < 2:
+        raise OptionError(f"mask='alpha': no channel {ALPHA!r} beside others in {', '.join(pyramid.channels)}")
+    return "alpha", None, pyramid.channels.index(ALPHA)
+
+
+def _refuse_mask(pyramid: Pyramid, mask: Pyramid | None, levels: int) -> None:
+    if mask is None:
+        return
+    want, have = pyramid.planar_shapes[:levels], mask.planar_shapes[:levels]
+    extra = [d for d in mask.dims[:-2] if mask.sizes[d] != 1]
+    if want != have or extra:
+        raise OptionError(
+            f"mask: {mask.path} has levels of {have} with axes {' '.join(mask.dims)}, the image {want}; "
+            f"transcode one channel of the same size with kind='labels'"
+        )
+
+
+# --- How do the pixels of a tile become bytes of a TIFF, and can they?
+
+
+Pixels: TypeAlias = "np.ndarray[Any, Any]"
+
+CODES = {"none": 1, "lzw": 5, "jpeg": 7, "deflate": 8, "lerc": 34887, "zstd": 50000, "webp": 50001}
+"""Compressions by name, with the value of tag 259."""
+PREDICTORS = {"none": 1, "horizontal": 2, "float": 3}
+"""Predictors by name, with the value of tag 317."""
+_GENERAL = ("none", "lzw", "deflate", "zstd")
+"""Compressions that take bytes of any kind."""
+_LEVELS = {"deflate": (6, 12), "zstd": (9, 22)}
+"""(default, highest) level; the defaults are GDAL's."""
+QUALITY = 75
+"""Of jpeg and webp, GDAL's default too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileFormat:
+    """How tiles of one kind of pixels are stored."""
+
+    compression: str
+    """One of `CODES`."""
+    dtype: np.dtype[Any]
+    """Of samples."""
+    samples: int
+    """Per pixel."""
+    predictor: int = 1
+    """Value of tag 317."""
+    level: int | None = None
+    """How hard deflate and zstd try."""
+    quality: int = QUALITY
+    """Of jpeg and webp, up to 100; webp is lossless at 100."""
+    max_error: float = 0.0
+    """How far lerc may be off."""
+
+    @property
+    def lossless(self) -> bool:
+        """True if pixels come back as they were."""
+        if self.compression == "lerc":
+            return self.max_error == 0
+        return self.compression in _GENERAL or (self.compression == "webp" and self.quality == 100)
+
+    def bound(self, pixels: int) -> int:
+        """Bytes that a tile of so many pixels takes at most."""
+        raw = pixels * self.samples * self.dtype.itemsize
+        # A code of lzw has 12 bits at most and stands for 8 or more; the other lossless ones fall back to copies.
+        grown = {"lzw": raw * 3 // 2, "jpeg": raw * 2, "webp": raw * 2}.get(self.compression, raw + raw // 64)
+        return grown + 1024
+
+    def encode(self, tile: Pixels) -> bytes:
+        """
+        The bytes of a tile.
+
+        Parameters
+        ----------
+        tile
+            Axes (y, x, sample), contiguous, of `dtype`; not written to.
+        """
+        if self.predictor == 2:
+            tile = _differences(tile)
+        elif self.predictor == 3:
+            tile = _codecs().floatpred_encode(tile, axis=-2)
+        return bytes(_ENCODERS[self.compression](self, tile))
+
+
+def tile_format(
+    compression: str,
+    dtype: np.dtype[Any],
+    samples: int,
+    *,
+    predictor: str = "auto",
+    classes: bool = False,
+    level: int | None = None,
+    quality: int | None = None,
+    max_error: float = 0.0,
+) -> TileFormat:
+    """
+    The format of tiles, if there is one for such pixels.
+
+    Parameters
+    ----------
+    classes
+        Values are names, so that differences between neighbours mean nothing.
+
+    Raises
+    ------
+    OptionError
+        An option is unknown, or cannot go with the pixels or another option; says which can.
+    """
+    if compression not in CODES:
+        raise OptionError(f"compression={compression!r} is not known{did_you_mean(compression, CODES)}")
+    _refuse_pixels(compression, dtype, samples)
+    lossy = compression in ("jpeg", "webp")
+    _refuse_stray("quality", quality, lossy, "jpeg or webp")
+    _refuse_stray("max_error", max_error or None, compression == "lerc", "lerc")
+    _refuse_stray("level", level, compression in _LEVELS, "deflate or zstd")
+    if quality is not None and not 1 <= quality <= 100:
+        raise OptionError(f"quality={quality!r}: expected 1 to 100")
+    if not (max_error >= 0 and np.isfinite(max_error)):
+        raise OptionError(f"max_error={max_error!r}: expected a number that is not below 0")
+    default, highest = _LEVELS.get(compression, (None, 0))
+    if level is not None and not 1 <= level <= highest:
+        raise OptionError(f"level={level!r}: {compression} has levels 1 to {highest}")
+    return TileFormat(
+        compression,
+        dtype,
+        samples,
+        _predictor(predictor, compression, dtype, classes),
+        default if level is None else level,
+        QUALITY if quality is None else quality,
+        max_error,
+    )
+
+
+def _refuse_stray(option: str, value: Any, fits: bool, where: str) -> None:
+    if value is not None and not fits:
+        raise OptionError(f"{option}={value!r} means something with compression {where} only; leave it out")
+
+
+def _refuse_pixels(compression: str, dtype: np.dtype[Any], samples: int) -> None:
+    able = {"jpeg": (1, 3), "webp": (3, 4)}.get(compression)
+    if able is not None and (dtype != np.uint8 or samples not in able):
+        raise OptionError(
+            f"compression={compression!r} stores {able[0]} or {able[1]} channels of uint8, not {samples} of {dtype}; "
+            f"use compression='zstd' or 'deflate'"
+            + (f", or choose {able[0]} or {able[1]} with channels=" if dtype == np.uint8 else "")
+            + (", or mask='alpha' if the last is alpha" if compression == "jpeg" and samples in (2, 4) else "")
+        )
+    if compression == "lerc" and (dtype.kind not in "iuf" or dtype.itemsize > 4) and dtype != np.float64:
+        raise OptionError(f"compression='lerc' has no {dtype}; use compression='zstd' or 'deflate'")
+    if compression == "lerc" and dtype == np.float16:
+        raise OptionError("compression='lerc' has no float16; use compression='zstd' or 'deflate'")
+
+
+def _predictor(name: str, compression: str, dtype: np.dtype[Any], classes: bool) -> int:
+    packs = compression in ("lzw", "deflate", "zstd")
+    fitting = "horizontal" if dtype.kind in "iu" else "float" if dtype.kind == "f" else "none"
+    if name == "auto":
+        # libtiff before 4.4 takes no differences of 64-bit integers.
+        return PREDICTORS[fitting] if packs and not classes and (dtype.kind == "f" or dtype.itemsize < 8) else 1
+    if name not in PREDICTORS:
+        raise OptionError(f"predictor={name!r} is not known{did_you_mean(name, ('auto', *PREDICTORS))}")
+    if name != "none" and (not packs or name != fitting):
+        where = dtype if packs else f"compression={compression!r}"
+        raise OptionError(
+            f"predictor={name!r} does not go with {where}; use predictor={fitting if packs else 'none'!r} or 'auto'"
+        )
+    return PREDICTORS[name]
+
+
+def _differences(tile: Pixels) -> Pixels:
+    rows = tile.reshape(tile.shape[0], -1)
+    out = np.empty_like(rows)
+    samples = tile.shape[-1]
+    out[:, :samples] = rows[:, :samples]
+    np.subtract(rows[:, samples:], rows[:, :-samples], out=out[:, samples:])
+    return out
+
+
+def _codecs() -> Any:
+    """The package imagecodecs, whose types say less than it takes."""
+    import imagecodecs
+
+    return imagecodecs
+
+
+def _jpeg(form: TileFormat, tile: Pixels) -> Any:
+    imagecodecs = _codecs()
+    if form.samples == 1:
+        return imagecodecs.jpeg8_encode(tile[..., 0], level=form.quality, optimize=True)
+    return imagecodecs.jpeg8_encode(
+        tile, level=form.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420", optimize=True
+    )
+
+
+def _lerc(form: TileFormat, tile: Pixels) -> Any:
+    encode = partial(_codecs().lerc_encode, level=form.max_error, version=4)
+    if form.samples == 1:
+        return encode(tile[..., 0], planar=False)
+    if form.dtype.kind == "f":
+        missing = np.isnan(tile)
+        if (missing != missing[..., :1]).any():  # a mask per sample, which libtiff takes where samples lie apart
+            planes, mask = (np.ascontiguousarray(np.moveaxis(a, -1, 0)) for a in (tile, ~missing))
+            planes[~mask] = 0
+            return encode(planes, masks=mask, planar=True)
+    return encode(tile, planar=False)
+
+
+def _general(name: str) -> Callable[[TileFormat, Pixels], Any]:
+    def encode(form: TileFormat, tile: Pixels) -> Any:
+        # uint8, since some codecs take no other buffers
+        options = {} if form.level is None else {"level": form.level}
+        return getattr(_codecs(), f"{name}_encode")(tile.reshape(-1).view(np.uint8), **options)
+
+    return encode
+
+
+def _webp(form: TileFormat, tile: Pixels) -> Any:
+    return _codecs().webp_encode(tile, level=form.quality, lossless=form.quality == 100)
+
+
+_ENCODERS: dict[str, Callable[[TileFormat, Pixels], Any]] = {
+    "none": lambda form, tile: tile.tobytes(),
+    "lzw": _general("lzw"),
+    "deflate": _general("deflate"),
+    "zstd": _general("zstd"),
+    "jpeg": _jpeg,
+    "webp": _webp,
+    "lerc": _lerc,
+}

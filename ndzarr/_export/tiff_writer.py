@@ -1,0 +1,319 @@
+"""How are tiles encoded in threads and written in order?
+
+1. Images come smallest first, their tiles in rows from the top.  A task is some neighbouring tiles of a row: it reads
+   their pixels, encodes each, and returns bytes.
+2. Few tasks are under way at a time, so that memory holds some tiles, whatever the size of the image.
+3. Bytes are appended in order.  GDAL's structural metadata promise that four bytes before each tile hold its size, that
+   its last four bytes are repeated after it, and that the tile of a mask follows that of its image.
+4. Offsets and sizes go to the places that the header has left for them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import tifffile
+
+from ndzarr._export.cog_pixels import CODES, Content, TileFormat
+from ndzarr.errors import OptionError
+
+# --- What stands at the beginning of a cloud optimized GeoTIFF?
+
+
+_COMPRESSION, _OFFSETS, _COUNTS = 259, 324, 325
+_REDUCED, _MASK = 1, 4
+"""Bits of the subfile type."""
+_NODATA, _METADATA = 42113, 42112
+_ASCII = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One directory to write."""
+
+    shape: tuple[int, int]
+    """(height, width)."""
+    form: TileFormat | None
+    """How its tiles are stored; None for a mask."""
+    reduced: bool
+    """True for an overview."""
+    photometric: str = "minisblack"
+    """'rgb' or 'minisblack'."""
+    extras: tuple[int, ...] = ()
+    """Meaning of the samples beyond colour (tag 338): 0 unknown, 1 associated, 2 unassociated alpha."""
+    tags: tuple[tuple[Any, ...], ...] = ()
+    """Further tags as tifffile takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where offsets and sizes of the tiles of an image stand in the file."""
+
+    offsets_at: int
+    """Position of the first offset."""
+    sizes_at: int
+    """Position of the first size."""
+    offsets: np.ndarray[Any, Any]
+    """To fill in, of the type that the file has."""
+    sizes: np.ndarray[Any, Any]
+    """To fill in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """All that precedes the tiles."""
+
+    data: bytes
+    tables: tuple[Table, ...]
+    """One per image, in order."""
+
+
+def structure(masked: bool) -> bytes:
+    """GDAL's structural metadata."""
+    text = (
+        "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
+        # Whoever edits the file later writes YES and a line break over the last four characters.
+        "BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+    )
+    if masked:
+        text += "MASK_INTERLEAVED_WITH_IMAGERY=YES\n"
+    return f"GDAL_STRUCTURAL_METADATA_SIZE={len(text):06d} bytes\n{text}".encode()
+
+
+def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
+    """
+    The header of a file with these images.
+
+    Parameters
+    ----------
+    blocksize
+        Height and width of tiles.
+    """
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, bigtiff=bigtiff, byteorder="<") as writer:
+        buffer.seek(0, io.SEEK_END)
+        buffer.write(structure(any(image.form is None for image in images)))
+        for image in images:
+            _write(writer, image, blocksize)
+    buffer.seek(0)
+    with tifffile.TiffFile(buffer) as tif:
+        pages: list[Any] = list(tif.pages)
+        tables = tuple(_table(page) for page in pages)
+        places = [page.tags[_COMPRESSION].valueoffset for page in pages]
+        end = max(t.offset + t.valuebytecount for page in pages for t in _spans(page))
+    data = bytearray(buffer.getvalue()[:end].ljust(end + 16 - end % 16, b"\0"))
+    for image, place in zip(images, places, strict=True):
+        if image.form is not None:
+            data[place : place + 2] = CODES[image.form.compression].to_bytes(2, "little")
+    return Header(bytes(data), tables)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    offset: int
+    valuebytecount: int
+
+
+def _spans(page: Any) -> list[_Span]:
+    """What a directory takes in the file."""
+    big = page.parent.is_bigtiff
+    entries = (8 + 20 * len(page.tags) + 8) if big else (2 + 12 * len(page.tags) + 4)
+    return [_Span(page.offset, entries), *(_Span(t.valueoffset, t.valuebytecount) for t in page.tags)]
+
+
+def _write(writer: Any, image: Image, blocksize: int) -> None:
+    height, width = image.shape
+    across = -(-width // blocksize) * -(-height // blocksize)
+    common: dict[str, Any] = {
+        "tile": (blocksize, blocksize),
+        "metadata": None,
+        "software": False,
+        "extratags": image.tags,
+        "subfiletype": _REDUCED * image.reduced | _MASK * (image.form is None),
+    }
+    if image.form is None:
+        writer.write(iter([b""] * across), shape=image.shape, dtype=bool, compression=8, **common)
+        return
+    form = image.form
+    shape = image.shape if form.samples == 1 else (*image.shape, form.samples)
+    # tifffile writes no empty tiles of 'none': its tag is set afterwards, as that of deflate is of the same size.
+    code = 8 if form.compression == "none" else CODES[form.compression]
+    writer.write(
+        iter([b""] * across),
+        shape=shape,
+        dtype=form.dtype,
+        compression=code,
+        predictor=None if form.predictor == 1 else form.predictor,
+        photometric=image.photometric,
+        planarconfig="contig" if form.samples > 1 else None,
+        extrasamples=image.extras or None,
+        **common,
+    )
+
+
+def _table(page: Any) -> Table:
+    offsets, sizes = page.tags[_OFFSETS], page.tags[_COUNTS]
+    return Table(
+        offsets.valueoffset,
+        sizes.valueoffset,
+        np.zeros(offsets.count, _TYPES[int(offsets.dtype)]),
+        np.zeros(sizes.count, _TYPES[int(sizes.dtype)]),
+    )
+
+
+_TYPES = {3: "<u2", 4: "<u4", 16: "<u8"}
+"""Types of TIFF as numpy's."""
+
+
+def nodata_tag(value: float, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """GDAL's tag for the value of missing data."""
+    text = str(int(value)) if dtype.kind in "iub" else "nan" if np.isnan(value) else repr(float(value))
+    return (_NODATA, _ASCII, 0, text, True)
+
+
+def names_tag(names: Sequence[str]) -> tuple[Any, ...]:
+    """GDAL's tag with a description of every band."""
+    from xml.sax.saxutils import escape
+
+    # Escaped twice, since GDAL does so, and undoes it twice.
+    items = "".join(
+        f'  <Item name="DESCRIPTION" sample="{i}" role="description">{escape(escape(name))}</Item>\n'
+        for i, name in enumerate(names)
+    )
+    return (_METADATA, _ASCII, 0, f"<GDALMetadata>\n{items}</GDALMetadata>\n".encode(), True)
+
+
+TASK_BYTES = 4 << 20
+"""Pixels of a task, at least one tile."""
+LARGEST = 2**32 - 1
+"""Last position that a TIFF can name; BigTIFF goes beyond."""
+MASK_FORM = TileFormat("deflate", np.dtype(np.uint8), 1, level=6)
+"""How tiles of masks are stored, 8 pixels a byte."""
+
+Encoded: TypeAlias = "list[tuple[bytes, bytes | None]]"
+"""(tile, tile of the mask) in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Neighbouring tiles of a row."""
+
+    level: int
+    row: int
+    columns: range
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What is written, and how."""
+
+    content: Content
+    form: TileFormat
+    blocksize: int
+
+    def tasks(self) -> Iterator[Task]:
+        """All tiles in the order of the file."""
+        pixels = self.blocksize**2 * self.form.samples * self.form.dtype.itemsize
+        step = max(1, TASK_BYTES // pixels)
+        for level in reversed(range(len(self.content.levels))):
+            rows, columns = self.grid(level)
+            for row, first in product(range(rows), range(0, columns, step)):
+                yield Task(level, row, range(first, min(first + step, columns)))
+
+    def grid(self, level: int) -> tuple[int, int]:
+        """(rows, columns) of tiles of a level."""
+        height, width = self.content.size(level)
+        return -(-height // self.blocksize), -(-width // self.blocksize)
+
+    def encode(self, task: Task) -> Encoded:
+        """Read and encode the tiles of a task."""
+        side = self.blocksize
+        height, width = self.content.size(task.level)
+        y = slice(task.row * side, min((task.row + 1) * side, height))
+        x = slice(task.columns.start * side, min(task.columns.stop * side, width))
+        pixels, valid = self.content.read(task.level, y, x)
+        out: Encoded = []
+        for k in range(len(task.columns)):
+            across = slice(k * side, (k + 1) * side)
+            tile = _whole(pixels[:, across], side)
+            out.append((self.form.encode(tile), None if valid is None else _mask(valid[:, across], side)))
+        return out
+
+
+def _whole(part: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
+    """A whole tile, contiguous; the border is repeated where there are no pixels, which costs the fewest bytes."""
+    missing = side - part.shape[0], side - part.shape[1]
+    if any(missing):
+        return np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+    return np.ascontiguousarray(part)
+
+
+def _mask(part: np.ndarray[Any, Any], side: int) -> bytes:
+    whole = np.zeros((side, side), bool)
+    whole[: part.shape[0], : part.shape[1]] = part
+    return MASK_FORM.encode(np.packbits(whole, axis=1)[..., None])
+
+
+def write(file: BinaryIO, header: Header, writing: Writing, workers: int, advance: Callable[[int], object]) -> None:
+    """
+    Write header and tiles.
+
+    Parameters
+    ----------
+    advance
+        Is told of tiles that are done.
+
+    Raises
+    ------
+    OptionError
+        The file gets too large for the format that was asked for.
+    """
+    masked = writing.content.masking is not None
+    file.write(header.data)
+    position = len(header.data)
+    for task, encoded in _in_order(writing, workers):
+        tables = header.tables[task.level * (1 + masked) :]
+        columns = writing.grid(task.level)[1]
+        for column, (tile, mask) in zip(task.columns, encoded, strict=True):
+            index = task.row * columns + column
+            position = _append(file, tables[0], index, tile, position)
+            if mask is not None:
+                position = _append(file, tables[1], index, mask, position)
+        advance(len(encoded))
+    for table in header.tables:
+        for place, values in ((table.offsets_at, table.offsets), (table.sizes_at, table.sizes)):
+            file.seek(place)
+            file.write(values.tobytes())
+
+
+def _append(file: BinaryIO, table: Table, index: int, tile: bytes, position: int) -> int:
+    if table.offsets.itemsize == 4 and position + len(tile) + 8 > LARGEST:
+        raise OptionError(f"{file.name}: gets larger than the 4 GiB of a TIFF; use bigtiff=True or 'auto'")
+    file.write(len(tile).to_bytes(4, "little") + tile + tile[-4:].ljust(4, b"\0"))
+    table.offsets[index] = position + 4
+    table.sizes[index] = len(tile)
+    return position + len(tile) + 8
+
+
+def _in_order(writing: Writing, workers: int) -> Iterator[tuple[Task, Encoded]]:
+    """Tasks in order with their bytes, a few of them under way at a time."""
+    queue: deque[tuple[Task, Future[Encoded]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ndzarr-cog")
+    try:
+        for task in writing.tasks():
+            queue.append((task, pool.submit(writing.encode, task)))
+            if len(queue) > 2 * workers:
+                first, job = queue.popleft()
+                yield first, job.result()
+        while queue:
+            first, job = queue.popleft()
+            yield first, job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,366 @@
+"""Is a TIFF cloud optimized, and if not, why?
+
+The rules are those of GDAL's `validate_cloud_optimized_geotiff` with its full check, read from the tags with tifffile:
+
+1. Images of more than 512 pixels are tiled, and have overviews.
+2. All directories precede all tiles: the native image first, then its overviews, ever smaller.
+3. Tiles follow smallest image first, so that a viewer finds its overview near the header.
+4. What GDAL's structural metadata promise holds (`header`): tiles row by row, their size before and their last bytes
+   after them, each tile of a mask right behind that of its image.
+
+Besides, no tile may lie beyond the end of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+
+from ndzarr._formats.tiff.metadata import listening, refuse_broken_chain, refuse_missing
+from ndzarr.errors import MissingError, SourceError
+
+# --- Which images does a TIFF hold, where are their tiles, and what does it promise about them?
+
+
+REDUCED, MASK = 1, 4
+"""Bits of the subfile type (tag 254)."""
+_HEAD = re.compile(rb"GDAL_STRUCTURAL_METADATA_SIZE=(\d{6}) bytes\n")
+_METADATA = 42112
+_BY_TILE = re.compile(r'<Item name="INTERLEAVE" domain="IMAGE_STRUCTURE">TILE</Item>')
+_WORST = 5
+"""Tiles that are named of those with the same fault."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directory:
+    """One image of a file."""
+
+    name: str
+    at: int
+    """Position of the directory."""
+    shape: tuple[int, int]
+    """(height, width)."""
+    tile: tuple[int, int] | None
+    """(height, width); None for strips."""
+    offsets: np.ndarray[Any, Any]
+    """Of its tiles; those of one sample after the other, where samples are stored apart."""
+    sizes: np.ndarray[Any, Any]
+    """Of its tiles in bytes, as `offsets`."""
+    planes: int
+    """Samples that are stored apart; 1 where those of a pixel lie side by side."""
+    by_tile: bool
+    """True where the tiles of all samples at one place follow each other, false where all of a sample do."""
+
+    @property
+    def first(self) -> int:
+        """Where its first tile that is there begins; 0 if there is none."""
+        there = self.offsets[self.offsets > 0]
+        return int(there[0]) if len(there) else 0
+
+    @property
+    def in_order(self) -> np.ndarray[Any, Any]:
+        """Numbers of tiles that are there, in the order in which the file promises them."""
+        numbers = np.arange(len(self.offsets))
+        if self.by_tile:
+            numbers = numbers.reshape(self.planes, -1).T.ravel()
+        return numbers[self.offsets[numbers] > 0]
+
+    @property
+    def last_plane(self) -> slice:
+        """The tiles behind which those of a mask lie."""
+        return slice(len(self.offsets) - len(self.offsets) // self.planes, None)
+
+    def named(self, tiles: Sequence[int] | np.ndarray[Any, Any]) -> str:
+        """Which tiles are meant, as the beginning of a sentence."""
+        across = -(-self.shape[1] // self.tile[1]) if self.tile else 1
+        each = len(self.offsets) // self.planes
+        names = [
+            f"({i % each // across}, {i % each % across})" + (f" of band {i // each + 1}" if self.planes > 1 else "")
+            for i in list(tiles)[:_WORST]
+        ]
+        rest = f" and {len(tiles) - _WORST} more" if len(tiles) > _WORST else ""
+        return f"in {self.name}, tile {', '.join(names)}{rest} (row, column) lies"
+
+
+def directories(tif: Any) -> tuple[list[Directory], dict[tuple[int, int], Directory]]:
+    """
+    (native image and overviews, masks by shape) of an open `tifffile.TiffFile`.
+
+    Raises
+    ------
+    Exception
+        A directory is damaged: whatever that provokes in the parser, or a ValueError.
+    """
+    images: list[Directory] = []
+    masks: dict[tuple[int, int], Directory] = {}
+    by_tile = False
+    for page in _pages(tif):
+        kind = int(page.subfiletype or 0)
+        if not images and (tag := page.tags.get(_METADATA)) is not None:
+            by_tile = _BY_TILE.search(str(tag.value)) is not None
+        if kind & MASK:
+            shape = int(page.imagelength), int(page.imagewidth)
+            masks[shape] = _directory(page, f"the mask of {shape[1]} x {shape[0]}", False)
+        elif not images or kind & REDUCED:
+            images.append(_directory(page, f"overview {len(images)}" if images else "the image", by_tile))
+    return images, masks
+
+
+def _pages(tif: Any) -> Iterator[Any]:
+    """All directories; those below the first follow it."""
+    for number, page in enumerate(tif.pages):
+        yield page.aspage()
+        if number == 0 and page.pages is not None:
+            yield from (below.aspage() for below in page.pages)
+
+
+def _directory(page: Any, name: str, by_tile: bool) -> Directory:
+    shape = int(page.imagelength), int(page.imagewidth)
+    segment = (int(page.tilelength), int(page.tilewidth)) if page.is_tiled else (int(page.rowsperstrip), shape[1])
+    if min(*shape, *segment) < 1:
+        raise ValueError(f"{name} has {shape[1]} x {shape[0]} pixels in pieces of {segment[1]} x {segment[0]}")
+    planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
+    number = planes * -(-shape[0] // segment[0]) * -(-shape[1] // segment[1])
+    offsets, sizes = (np.array(values, np.int64)[:number] for values in (page.dataoffsets, page.databytecounts))
+    if not len(offsets) == len(sizes) == number:
+        raise ValueError(f"{name} lists {len(offsets)} offsets and {len(sizes)} sizes of {number} tiles or strips")
+    return Directory(
+        name=name if name.startswith("the mask") else f"{name} ({shape[1]} x {shape[0]})",
+        at=page.offset,
+        shape=shape,
+        tile=segment if page.is_tiled else None,
+        offsets=offsets,
+        sizes=sizes,
+        planes=planes,
+        by_tile=by_tile and planes > 1,
+    )
+
+
+def structure(tif: Any) -> tuple[str, int]:
+    """(what GDAL's structural metadata promise, where the first directory is to be)."""
+    begin = 16 if tif.is_bigtiff else 8
+    tif.filehandle.seek(begin)
+    head = tif.filehandle.read(43)
+    found = _HEAD.match(head)
+    if found is None:
+        return "", begin
+    size = int(found.group(1))
+    end = begin + len(head) + size
+    return tif.filehandle.read(size).decode("latin1"), end + end % 2
+
+
+_SMALL = 512
+"""Pixels up to which an image needs neither tiles nor overviews."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that a file breaks."""
+
+    what: str
+    """What was found."""
+    why: str
+    """Why that matters."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class CogReport:
+    """What `validate_cog` found."""
+
+    path: str
+    """Absolute path of the file."""
+    summary: str
+    """What is in the file."""
+    errors: tuple[Finding, ...]
+    """Rules that a cloud optimized GeoTIFF must not break."""
+    warnings: tuple[Finding, ...]
+    """Rules that it had better not break."""
+
+    @property
+    def ok(self) -> bool:
+        """True if it is a cloud optimized GeoTIFF."""
+        return not self.errors
+
+    def __str__(self) -> str:
+        verdict = "a valid cloud optimized GeoTIFF" if self.ok else "no valid cloud optimized GeoTIFF"
+        lines = [f"{self.path}: {verdict} ({self.summary})"]
+        lines += [f"  error: {finding}" for finding in self.errors]
+        return "\n".join([*lines, *(f"  warning: {finding}" for finding in self.warnings)])
+
+
+def validate_cog(path: str | os.PathLike[str]) -> CogReport:
+    """
+    Check whether a file is a cloud optimized GeoTIFF.
+
+    Raises
+    ------
+    MissingError
+        There is no such file.
+    SourceError
+        It is no TIFF, or too damaged to tell.
+    """
+    name = os.path.abspath(path)
+    if os.path.isdir(name):
+        raise SourceError(f"{name}: a directory, not a TIFF; write one with ndzarr.export_cog")
+    if not os.path.isfile(name):
+        raise MissingError(f"{name}: no such file")
+    with listening() as messages:
+        try:
+            tif = tifffile.TiffFile(name)
+        except Exception as error:  # damaged files raise whatever they provoke in the parser
+            raise SourceError(f"{name}: no TIFF, or damaged ({error})") from error
+        with tif:
+            refuse_broken_chain(name, tif)
+            try:
+                images, masks = directories(tif)
+            except Exception as error:
+                raise SourceError(f"{name}: its directories cannot be read ({error}); it is damaged") from error
+            refuse_missing(name, messages)
+            if not images:
+                raise SourceError(f"{name}: holds no image; it is damaged")
+            promises, expected = structure(tif)
+            with open(name, "rb") as file:
+                errors = list(_errors(name, images, masks, promises, expected, file))
+            return CogReport(
+                name, _summary(tif.pages[0], images, masks), tuple(errors), tuple(_warnings(images, promises))
+            )
+
+
+def _errors(
+    path: str,
+    images: Sequence[Directory],
+    masks: dict[tuple[int, int], Directory],
+    promises: str,
+    expected: int,
+    file: BinaryIO,
+) -> Iterator[Finding]:
+    if os.path.exists(f"{path}.ovr"):
+        yield Finding(f"overviews lie in {path}.ovr", "they have to be in the file itself")
+    yield from _shape_errors(images)
+    if "KNOWN_INCOMPATIBLE_EDITION=YES" in promises:
+        yield Finding(
+            "KNOWN_INCOMPATIBLE_EDITION=YES", "the file was edited after it had been optimized; write it again"
+        )
+    if images[0].at not in (expected, 8, 16):
+        yield Finding(
+            f"the first directory is at byte {images[0].at}, not at {expected}",
+            "readers fetch the beginning of the file and expect it there",
+        )
+    yield from _order_errors(images)
+    end = os.path.getsize(path)
+    for image in (*images, *masks.values()):
+        yield from _tile_errors(image, promises, file, end)
+    if "MASK_INTERLEAVED_WITH_IMAGERY=YES" in promises:
+        for image in images:
+            if image.shape in masks:
+                yield from _mask_errors(image, masks[image.shape], promises)
+
+
+def _shape_errors(images: Sequence[Directory]) -> Iterator[Finding]:
+    for image in images:
+        if image.tile is None and max(image.shape) > _SMALL:
+            yield Finding(f"{image.name} has strips, not tiles", "a window needs whole rows of the image")
+    for larger, image in pairwise(images):
+        if image.shape[0] > larger.shape[0] or image.shape[1] > larger.shape[1]:
+            yield Finding(f"{image.name} is larger than {larger.name}", "overviews have to become ever smaller")
+
+
+def _order_errors(images: Sequence[Directory]) -> Iterator[Finding]:
+    for before, image in pairwise(images):
+        if image.at < before.at:
+            yield Finding(
+                f"the directory of {image.name} at byte {image.at} precedes that of {before.name} at {before.at}",
+                "directories have to stand in order of size, native first",
+            )
+        if 0 < before.first < image.first:
+            yield Finding(
+                f"tiles of {before.name} begin at byte {before.first}, before those of {image.name} at {image.first}",
+                "tiles have to come smallest image first",
+            )
+    last = images[-1]
+    if 0 < last.first < last.at:
+        yield Finding(
+            f"tiles of {last.name} begin at byte {last.first}, before its directory at {last.at}",
+            "all directories have to precede all tiles, to be fetched at once",
+        )
+
+
+def _tile_errors(image: Directory, promises: str, file: BinaryIO, end: int) -> Iterator[Finding]:
+    there = image.in_order
+    offsets, sizes = image.offsets[there], image.sizes[there]
+    outside = sizes > end - offsets
+    if outside.any():
+        yield Finding(f"{image.named(there[outside])} beyond the end of the file, {end} bytes", "the file is truncated")
+    if "BLOCK_ORDER=ROW_MAJOR" in promises and len(wrong := there[1:][np.diff(offsets) < 0]):
+        yield Finding(f"{image.named(wrong)} before the tile that precedes it in rows", "BLOCK_ORDER promises rows")
+    inside = [(int(i), int(image.offsets[i]), int(image.sizes[i])) for i in there[~outside]]
+    if "BLOCK_LEADER=SIZE_AS_UINT4" in promises:
+        bad = [i for i, start, size in inside if int.from_bytes(_at(file, start - 4, 4), "little") != size]
+        if bad:
+            yield Finding(f"{image.named(bad)} not behind four bytes that hold its size", "BLOCK_LEADER promises them")
+    if "BLOCK_TRAILER=LAST_4_BYTES_REPEATED" in promises:
+        bad = [i for i, start, size in inside if not _repeated(file, start + size, size)]
+        if bad:
+            yield Finding(
+                f"{image.named(bad)} without its last four bytes repeated behind it", "BLOCK_TRAILER promises them"
+            )
+
+
+def _at(file: BinaryIO, position: int, size: int) -> bytes:
+    file.seek(max(0, position))
+    return file.read(size)
+
+
+def _repeated(file: BinaryIO, end: int, size: int) -> bool:
+    if size < 4:
+        return True
+    last = _at(file, end - 4, 8)
+    return last[:4] == last[4:]
+
+
+def _mask_errors(image: Directory, mask: Directory, promises: str) -> Iterator[Finding]:
+    offsets, sizes = image.offsets[image.last_plane], image.sizes[image.last_plane]
+    if image.tile != mask.tile or len(offsets) != len(mask.offsets):
+        yield Finding(
+            f"{mask.name} has tiles of {mask.tile}, {image.name} of {image.tile}",
+            "MASK_INTERLEAVED_WITH_IMAGERY promises pairs of tiles",
+        )
+        return
+    gap = 4 * ("BLOCK_LEADER=SIZE" in promises) + 4 * ("BLOCK_TRAILER=LAST" in promises)
+    both = (offsets > 0) & (mask.offsets > 0)
+    wrong = np.flatnonzero(both & (mask.offsets != offsets + sizes + gap))
+    if len(wrong):
+        yield Finding(
+            f"{mask.named(wrong)} not right behind that of its image",
+            "MASK_INTERLEAVED_WITH_IMAGERY promises to save a request",
+        )
+
+
+def _warnings(images: Sequence[Directory], promises: str) -> Iterator[Finding]:
+    if len(images) == 1 and max(images[0].shape) > _SMALL:
+        yield Finding(
+            f"the image has more than {_SMALL} pixels and no overviews", "a view of all of it has to read all of it"
+        )
+    if not promises:
+        yield Finding("it has no GDAL structural metadata", "readers cannot know that tiles lie in order")
+
+
+def _summary(page: Any, images: Sequence[Directory], masks: dict[tuple[int, int], Directory]) -> str:
+    image = images[0]
+    tiles = f"tiles of {image.tile[1]} x {image.tile[0]}" if image.tile else "strips"
+    mask = ", masked" if image.shape in masks else ""
+    compression = getattr(page.compression, "name", str(page.compression)).lower()
+    return (
+        f"{image.shape[1]} x {image.shape[0]}, {page.samplesperpixel} of {page.dtype}, {tiles}, {compression}, "
+        f"{len(images) - 1} overviews{mask}"
+    )

@@ -1,0 +1,530 @@
+"""How does a store, or a file, appear whole or not at all?
+
+It is written to a hidden directory beside its destination, then renamed: a rename within one file system is atomic.
+What a killed process leaves behind is a hidden `.NAME.*.partial`, which nothing reads and `ndzarr cache prune` removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ndzarr.errors import DamagedError, ExistsError, MissingError, OptionError, SourceError, StoreError, WriteError
+
+PARTIAL = ".partial"
+"""Suffix of what is not published yet."""
+
+_STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+"""A directory that holds one of these is a Zarr store."""
+
+
+@contextmanager
+def publishing(dest: Path, overwrite: bool = False) -> Iterator[Path]:
+    """
+    A directory to fill, that becomes `dest` when the block ends without an error and vanishes if there was one.
+
+    Raises
+    ------
+    ExistsError
+        `dest` exists and is not to be overwritten, or is no Zarr store.
+    MissingError
+        The directory that is to hold it does not exist.
+    WriteError
+        The disk is full, or may not be written.
+    """
+    refuse_existing(dest, overwrite)
+    with _beside(dest) as work:
+        yield work
+        refuse_existing(dest, overwrite)
+        _replace(dest, work)
+
+
+def put_in_place(work: Path, dest: Path, overwrite: bool = False) -> None:
+    """
+    Rename a store that is complete to its name.
+
+    Raises
+    ------
+    ExistsError, WriteError
+        As `publishing`.
+    """
+    refuse_existing(dest, overwrite)
+    with explained(dest):
+        _replace(dest, work)
+
+
+@contextmanager
+def publishing_file(dest: Path, overwrite: bool = False) -> Iterator[Path]:
+    """
+    A path to write a file to, that becomes `dest` when the block ends without an error and vanishes if there was one.
+
+    Raises
+    ------
+    ExistsError, MissingError, WriteError
+        As `publishing`.
+    """
+    refuse_existing_file(dest, overwrite)
+    with _beside(dest) as work:
+        yield work / dest.name
+        refuse_existing_file(dest, overwrite)
+        os.replace(work / dest.name, dest)
+
+
+@contextmanager
+def _beside(dest: Path) -> Iterator[Path]:
+    """A hidden directory beside `dest` that is gone when the block ends."""
+    if not dest.parent.is_dir():
+        raise MissingError(f"{dest}: the directory {dest.parent} does not exist; make it first")
+    with explained(dest):
+        work = partial_path(dest)
+        try:
+            work.mkdir()
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def local(dest: str | os.PathLike[str]) -> Path:
+    """
+    A destination as an absolute path.
+
+    Raises
+    ------
+    OptionError
+        It is a URL.
+    """
+    if "://" in os.fspath(dest):
+        raise OptionError(f"{os.fspath(dest)}: is written to local disks only; write it there, then copy it")
+    return Path(os.path.abspath(dest))
+
+
+def partial_path(dest: Path) -> Path:
+    """A new name for what is not, or no longer, published as `dest`."""
+    return dest.parent / f".{dest.name}.{secrets.token_hex(6)}{PARTIAL}"
+
+
+def refuse_existing(dest: Path, overwrite: bool) -> None:
+    """Raise `ExistsError` if `dest` is there and must not be replaced by a store."""
+    if not overwrite:
+        _refuse(dest)
+    elif os.path.lexists(dest) and not is_store(dest) and not _is_empty_directory(dest):
+        raise ExistsError(
+            f"{dest}: exists and is no Zarr store, so it is not overwritten; remove it, or choose another destination"
+        )
+
+
+def refuse_existing_file(dest: Path, overwrite: bool) -> None:
+    """Raise `ExistsError` if `dest` is there and must not be replaced by a file."""
+    if not overwrite:
+        _refuse(dest)
+    elif dest.is_dir():
+        raise ExistsError(f"{dest}: is a directory, so it is not overwritten; choose another destination")
+
+
+def _refuse(dest: Path) -> None:
+    if os.path.lexists(dest):
+        raise ExistsError(
+            f"{dest}: exists already; choose another destination, or overwrite it (overwrite=True, --overwrite)"
+        )
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """True for a directory with the metadata of a Zarr store, of format 2 or 3."""
+    return any(os.path.exists(os.path.join(path, name)) for name in _STORE_FILES)
+
+
+def _is_empty_directory(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _replace(dest: Path, work: Path) -> None:
+    """Rename `work` to `dest`, which is removed first if it exists; readers that have it open keep what they mapped."""
+    if not os.path.lexists(dest):
+        os.rename(work, dest)
+        return
+    old = partial_path(dest)
+    os.rename(dest, old)
+    try:
+        os.rename(work, dest)
+    except BaseException:
+        os.rename(old, dest)
+        raise
+    discard(old)
+
+
+def discard(path: Path) -> None:
+    """Remove a store or a link to one, at once as far as readers can tell."""
+    if path.suffix != PARTIAL:
+        hidden = partial_path(path)
+        os.rename(path, hidden)
+        path = hidden
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
+    """
+    Say what to do about the errors of a file system.
+
+    Parameters
+    ----------
+    kept
+        What is left of the work if the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WriteError(f"{dest}: the disk is full; {kept}. Free some space or choose another disk") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise WriteError(
+                f"{dest}: may not be written ({error.strerror}); check the permissions of {dest.parent}"
+            ) from error
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise ExistsError(f"{dest}: another process made it meanwhile; use that one, or overwrite it") from error
+        if error.errno == errno.EFBIG:
+            raise WriteError(
+                f"{dest}: the file system, or `ulimit -f`, allows no file of this size; choose another disk"
+            ) from error
+        if error.errno == errno.EMFILE:
+            raise WriteError(
+                f"{dest}: too many open files; raise the limit (ulimit -n) or use larger shards"
+            ) from error
+        raise
+
+
+# --- Who may make, or remove, this store now?
+
+
+LOCK = re.compile(r"\.(.+\.zarr)\.lock")
+"""Names of locks."""
+
+_PATIENCE = 1.0
+"""Seconds between looks at whether waiting still makes sense."""
+
+
+def lock_of(store: Path) -> Path:
+    """The lock of a store."""
+    return store.with_name(f".{store.name}.lock")
+
+
+@contextmanager
+def holding(path: Path, check: Callable[[], None] | None = None) -> Iterator[None]:
+    """
+    Hold a lock, waiting for it.
+
+    Parameters
+    ----------
+    check
+        Called now and then while waiting; ends it by raising.
+
+    Raises
+    ------
+    WriteError
+        Its directory cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    while not lock.is_locked:
+        with explained(path), suppress(Timeout):
+            lock.acquire(timeout=-1 if check is None else _PATIENCE)
+        if check is not None and not lock.is_locked:
+            check()
+    try:
+        yield
+    finally:
+        _drop(lock, path)
+
+
+@contextmanager
+def trying(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does; False if somebody does, or if the directory cannot be written."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, PermissionError, FileNotFoundError):
+        pass
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    try:
+        yield lock.is_locked
+    finally:
+        if lock.is_locked:
+            _drop(lock, path)
+
+
+def _drop(lock: Any, path: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):  # Windows removes it on release
+        path.unlink()
+    lock.release()
+
+
+# --- How do several threads read ranges of one file, without a lock and without copies?
+
+
+class ByteFile:
+    """A file of which ranges are read."""
+
+    def __init__(self, path: str) -> None:
+        """Look at a file; it is opened at the first read, so that many may be known at once."""
+        self.path = path
+        try:
+            self.size = os.stat(path).st_size
+        except OSError as error:
+            raise self._unreadable(error) from error
+        self._fd: int | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """
+        Return `count` bytes.
+
+        Raises
+        ------
+        SourceError
+            The file ends before.
+        """
+        out = bytearray(count)
+        self.read_into(offset, np.frombuffer(out, np.uint8))
+        return bytes(out)
+
+    def read_into(self, offset: int, out: np.ndarray[Any, Any]) -> None:
+        """
+        Fill a C-contiguous array.
+
+        Raises
+        ------
+        SourceError
+            The file ends before the array is full.
+        """
+        rest = out.reshape(-1).view(np.uint8).data
+        while rest:
+            try:
+                got = self._read_some(offset, rest)
+            except OSError as error:
+                raise self._unreadable(error) from error
+            if not got:
+                raise SourceError(
+                    f"{self.path}: the file is truncated: bytes {offset} to {offset + len(rest)} are missing from it; "
+                    f"fetch or write it again"
+                )
+            offset += got
+            rest = rest[got:]
+
+    def close(self) -> None:
+        """Release the file."""
+        with self._lock:
+            self._closed = True
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+    def _descriptor(self) -> int:
+        if self._fd is not None:
+            return self._fd
+        with self._lock:
+            if self._closed:
+                raise SourceError(f"{self.path}: the source is closed; open it again to read")
+            if self._fd is None:
+                self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            return self._fd
+
+    def _read_some(self, offset: int, out: memoryview) -> int:
+        fd = self._descriptor()
+        if hasattr(os, "preadv"):
+            return os.preadv(fd, [out], offset)
+        with self._lock:  # Windows
+            os.lseek(fd, offset, os.SEEK_SET)
+            data = os.read(fd, len(out))
+            out[: len(data)] = data
+            return len(data)
+
+    def _unreadable(self, error: OSError) -> SourceError:
+        return SourceError(f"{self.path}: it cannot be read ({error.strerror}); check that it is still there")
+
+
+# --- How do any number of threads and processes read ranges of a file, and notice that it has changed?
+
+
+_KEPT_BUFFER = 16 << 20
+"""Bytes of a thread's buffer that is kept between reads, at most."""
+_LOCAL = threading.local()
+
+
+class FileId(NamedTuple):
+    """A file as it was when it was opened."""
+
+    path: str
+    """Absolute."""
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> FileId:
+        """
+        The file as it is now.
+
+        Raises
+        ------
+        MissingError
+            It is not there.
+        """
+        try:
+            now = os.stat(path)
+        except OSError as error:
+            raise MissingError(f"{path}: the file is gone, or cannot be looked at ({error.strerror})") from error
+        return cls(path, now.st_ino, now.st_size, now.st_mtime_ns)
+
+    def check(self) -> None:
+        """Raise `StoreError` if the file is another one by now."""
+        try:
+            self.compare(os.stat(self.path))
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: the file is gone ({error.strerror}); open it again once it is back"
+            ) from error
+
+    def compare(self, now: os.stat_result) -> None:
+        """Raise `StoreError` if this is another file."""
+        if now.st_mtime_ns != self.mtime_ns or now.st_size != self.size or now.st_ino != self.inode:
+            raise StoreError(f"{self.path}: the file was changed since it was opened; open it again")
+
+    def read(self, offset: int, count: int) -> np.ndarray[Any, Any]:
+        """
+        Bytes of the file, in a buffer of this thread that the next read overwrites.
+
+        Raises
+        ------
+        StoreError
+            The file was changed since.
+        DamagedError
+            It ends before.
+        """
+        out = buffer("read", count)
+        self.read_into(offset, out)
+        return out
+
+    def read_into(self, offset: int, out: np.ndarray[Any, Any]) -> None:
+        """Fill a contiguous array of uint8; raises as `read`."""
+        try:
+            held = DESCRIPTORS[self]  # a name of its own: what another thread drops must not be closed yet
+            found = _read(held.fd, offset, out)
+        except OSError as error:
+            self.check()
+            raise StoreError(f"{self.path}: the file cannot be read ({error.strerror}); check the disk") from error
+        self.check()
+        if found != out.size:
+            raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}")
+
+
+def buffer(name: str, count: int) -> np.ndarray[Any, Any]:
+    """Bytes that belong to this thread until it asks for those of the same name again."""
+    if count > _KEPT_BUFFER:
+        return np.empty(count, np.uint8)
+    held: np.ndarray[Any, Any] | None = getattr(_LOCAL, name, None)
+    if held is None or held.size < count:
+        held = np.empty(max(count, 1 << 18), np.uint8)
+        setattr(_LOCAL, name, held)
+    return held[:count]
+
+
+def _read(fd: int, offset: int, out: np.ndarray[Any, Any]) -> int:
+    """Bytes read: fewer than asked for only at the end of the file."""
+    done = os.preadv(fd, [out.data], offset)
+    while 0 < done < out.size:
+        more = os.preadv(fd, [out[done:].data], offset + done)
+        if not more:
+            break
+        done += more
+    return done
+
+
+class _Descriptor:
+    """An open file, closed when nobody reads from it any more."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, file: FileId) -> None:
+        self.fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        file.compare(os.fstat(self.fd))
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
+        if hasattr(self, "fd"):
+            close(self.fd)
+
+
+class _Descriptors(dict[FileId, _Descriptor]):
+    """Open files, the oldest dropped first; `descriptors[file]` opens one that is not held."""
+
+    def __missing__(self, file: FileId) -> _Descriptor:
+        opened = _Descriptor(file)
+        while len(self) >= MOST_FILES:
+            try:
+                del self[next(iter(self))]
+            except (StopIteration, KeyError, RuntimeError):  # another thread was faster
+                break
+        self[file] = opened
+        return opened
+
+
+MOST_FILES = 256
+"""Files that stay open, at most; opening one again takes 20 us."""
+DESCRIPTORS = _Descriptors()
+"""The files that this process has open; shared by all pyramids."""
+
+
+# --- What is the store of a source called, what must it say of its source, and who makes it?
+
+
+def default_root() -> Path:
+    """`$NDZARR_CACHE`, else `ndzarr` in the user's cache directory (`$XDG_CACHE_HOME`, else ~/.cache)."""
+    if own := os.environ.get("NDZARR_CACHE"):
+        return Path(own).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(cache if os.path.isabs(cache) else Path.home() / ".cache") / "ndzarr"
+
+
+# --- What is asked of a file, and has the file changed since?
+
+
+_TICK = 0.02
+"""Seconds; file systems note times of modification a little more often than this."""
+
+
+def signature(path: str) -> tuple[int, ...]:
+    """What changes when a file, or the metadata of a store, is replaced or written to."""
+    if "://" in path:
+        return ()
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        with suppress(FileNotFoundError):
+            found = os.stat(os.path.join(path, "zarr.json"))
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def settle(mtime_ns: int) -> None:
+    """Wait until another change of the file would show in its time of modification."""
+    age = time.time() - mtime_ns / 1e9
+    if 0 <= age < _TICK:
+        time.sleep(_TICK - age)

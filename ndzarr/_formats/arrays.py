@@ -1,0 +1,484 @@
+"""How is an array read as a source: in memory, in a .npy file, or lazy in dask?
+
+All of them are indexed alike; dask's block is then computed.  Arrays in memory and memory-mapped files give views.
+What xarray and Zarr arrays know beyond that is told in `labelled` and `zarr_array`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ndzarr._formats.base import BaseSource, Facts, Pixels, Region, in_order, reason
+from ndzarr._formats.colour import plain_names
+from ndzarr._formats.options import Options
+from ndzarr.errors import OptionError, SourceError
+
+# --- Which axis of an array is which, and how does it come into the order t c z y x?
+
+
+_NAMES = {
+    "t": ("t", "time", "times", "timestep", "frame", "frames", "date", "datetime"),
+    "c": ("c", "channel", "channels", "band", "bands", "ch", "s", "sample", "samples", "rgb", "rgba", "wavelength"),
+    "z": ("z", "depth", "level", "levels", "slice", "slices", "plane", "planes", "altitude"),
+    "y": ("y", "row", "rows", "lat", "latitude", "northing", "height", "line", "lines"),
+    "x": ("x", "col", "cols", "column", "columns", "lon", "long", "longitude", "easting", "width"),
+}
+_AXIS_OF = {name: axis for axis, names in _NAMES.items() for name in names}
+MOST_COLOURS = 4
+"""Length up to which the last of three unnamed axes is taken for channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Where the axes of a source are in an array."""
+
+    axes: str
+    """One letter per axis of the array, in its order."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Axis names of the source."""
+        return in_order(self.axes)
+
+    def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Length of each of `dims`, given the shape of the array."""
+        lengths = dict(zip(self.axes, shape, strict=True))
+        return tuple(int(lengths.get(d, 1)) for d in self.dims)
+
+    def index(self, region: Region) -> Region:
+        """The index of the array for a window with axes `dims`."""
+        window = dict(zip(self.dims, region, strict=True))
+        return tuple(window[a] for a in self.axes)
+
+    def arrange(self, block: Pixels) -> Pixels:
+        """A block of the array with axes `dims`; a view."""
+        block = block.transpose([self.axes.index(d) for d in self.dims if d in self.axes])
+        return block if "c" in self.axes else block[(slice(None),) * self.dims.index("c") + (None,)]
+
+    def along(self, axis: str, lengths: Sequence[int]) -> int:
+        """Of one length per axis of the array (such as a chunk's), the one along `axis`; 1 if there is none."""
+        return int(lengths[self.axes.index(axis)]) if axis in self.axes else 1
+
+
+def from_shape(name: str, shape: Sequence[int], options: Options) -> Arrangement:
+    """The arrangement of an array without names."""
+    if options.axes is not None:
+        return _asked(name, shape, options.axes)
+    if len(shape) == 2:
+        return Arrangement("yx")
+    if len(shape) == 3:
+        return Arrangement("yxc" if shape[-1] <= MOST_COLOURS else "cyx")
+    if len(shape) < 2:
+        raise SourceError(f"{name}: an array of shape {tuple(shape)} has fewer than the two axes of an image")
+    raise SourceError(
+        f"{name}: an array of shape {tuple(shape)} has {len(shape)} axes without names; say what they are, such as "
+        f"axes={'tcyx' if len(shape) == 4 else 'tczyx'!r}"
+    )
+
+
+def from_names(name: str, names: Sequence[object], shape: Sequence[int], options: Options) -> Arrangement:
+    """The arrangement of an array whose axes have names, such as ('time', 'band', 'lat', 'lon')."""
+    if options.axes is not None:
+        return _asked(name, shape, options.axes)
+    if all(str(n) == f"dim_{i}" for i, n in enumerate(names)):  # xarray's way to say unnamed
+        return from_shape(name, shape, options)
+    letters = [_AXIS_OF.get(str(n).lower()) for n in names]
+    unknown = [str(n) for n, letter in zip(names, letters, strict=True) if letter is None]
+    axes = "".join(letter for letter in letters if letter is not None)
+    if unknown or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
+        what = f"{', '.join(map(repr, unknown))} not understood" if unknown else "y and x, and each once, are needed"
+        raise SourceError(
+            f"{name}: the axes are named {', '.join(map(str, names))}: {what}; say what they are, "
+            f"such as axes={'tczyx'[-len(names) :]!r}"
+        )
+    return Arrangement(axes)
+
+
+def _asked(name: str, shape: Sequence[int], axes: str) -> Arrangement:
+    if len(axes) != len(shape):
+        raise OptionError(
+            f"{name}: axes={axes!r} names {len(axes)} axes, but the array has {len(shape)}, of shape {tuple(shape)}"
+        )
+    return Arrangement(axes)
+
+
+_SUPPORTED = frozenset(np.dtype(c) for c in "?bBhHiIlLqQefdFD")
+
+Fetch = Callable[[Region], Any]
+"""Index an array, in its own axis order."""
+
+
+class ArraySource(BaseSource):
+    """Anything that is indexed with slices."""
+
+    def __init__(self, facts: Facts, arrangement: Arrangement, fetch: Fetch) -> None:
+        super().__init__(facts)
+        self._arrangement = arrangement
+        self._fetch: Fetch | None = fetch
+
+    def _pixels(self, region: Region) -> Pixels:
+        fetch = self._fetch
+        if fetch is None:
+            raise SourceError(f"{self.name}: the source is closed; open it again to read")
+        try:
+            block = np.asarray(fetch(self._arrangement.index(region)))
+        except Exception as error:  # a damaged chunk, a failed dask task: anything the array's owner may raise
+            what = self._say(region)
+            raise SourceError(
+                f"{self.name}: reading {what} failed ({reason(error)}); check where it comes from"
+            ) from error
+        return self._arrangement.arrange(block.astype(self.dtype, copy=False))
+
+    def _release(self) -> None:
+        self._fetch = None
+
+    def _say(self, region: Region) -> str:
+        return ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
+
+
+def native(name: str, dtype: Any) -> np.dtype[Any]:
+    """
+    A dtype in native byte order.
+
+    Raises
+    ------
+    SourceError
+        It is not one of booleans, integers, floats up to 64 bits or complex numbers up to 128.
+    """
+    try:
+        found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        found = np.dtype(object)
+    if found not in _SUPPORTED:
+        raise SourceError(
+            f"{name}: the dtype is {dtype}; pixels have to be bool, int, uint, float16 to float64, complex64 or "
+            f"complex128, so convert with .astype first"
+        )
+    return found
+
+
+def open_array(
+    name: str,
+    array: Any,
+    arrangement: Arrangement,
+    options: Options,
+    *,
+    fetch: Fetch | None = None,
+    blocks: tuple[int, ...] | None = None,
+    nodata: float | None = None,
+    channels: tuple[str, ...] | None = None,
+    times: Pixels | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> ArraySource:
+    """
+    Describe an array.
+
+    Parameters
+    ----------
+    array
+        Has `shape` and `dtype`.
+    fetch
+        How to index it; `array[index]` if left out.
+    blocks
+        Length of what is decoded together along each axis of the array; None for pixels that lie in memory.
+    """
+    shape = arrangement.shape(array.shape)
+    if 0 in shape:
+        raise SourceError(f"{name}: the shape is {tuple(array.shape)}, so there is nothing to read")
+    lengths = dict(zip(arrangement.dims, shape, strict=True))
+    facts = Facts(
+        name=name,
+        dims=arrangement.dims,
+        shape=shape,
+        dtype=native(name, array.dtype),
+        channels=channels or plain_names(lengths["c"]),
+        band=1 if blocks is None else min(arrangement.along("y", blocks), lengths["y"]),
+        interleaved=_interleaved(arrangement, array, blocks),
+        nodata=nodata,
+        times=times,
+        metadata=metadata or {"format": "array"},
+    )
+    return ArraySource(facts.settle(options), arrangement, fetch or array.__getitem__)
+
+
+def open_numpy(array: Pixels, options: Options, name: str = "<numpy array>", form: str = "array") -> ArraySource:
+    """Read an array in memory, or mapped into it."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise SourceError(f"{name}: it is a masked array; pass array.filled(value) and nodata=value")
+    return open_array(name, array, from_shape(name, array.shape, options), options, metadata={"format": form})
+
+
+def open_npy(path: str, options: Options) -> ArraySource:
+    """Map a .npy file into memory."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy parses the header as Python, and lets errors of its tokenizer through
+        raise SourceError(
+            f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)}); write it again"
+        ) from error
+    lengths = dict(zip(*_dims_and_shape(path, array, options), strict=True))
+    options.check_pixels(path, lengths["y"], lengths["x"], whole=False)
+    return open_numpy(array, options, path, "NPY")
+
+
+def open_dask(array: Any, options: Options) -> ArraySource:
+    """Read a dask array, computing what each window touches."""
+    name = f"<dask array {array.name}>"
+    if any(n != n for n in array.shape):  # NaN: dask's way to say unknown
+        raise SourceError(f"{name}: the shape is {array.shape}; call .compute_chunk_sizes() first")
+    return open_array(
+        name,
+        array,
+        from_shape(name, array.shape, options),
+        options,
+        fetch=lambda index: array[index].compute(),
+        blocks=tuple(chunks[0] for chunks in array.chunks),
+        metadata={"format": "dask"},
+    )
+
+
+def _dims_and_shape(name: str, array: Pixels, options: Options) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    arrangement = from_shape(name, array.shape, options)
+    return arrangement.dims, arrangement.shape(array.shape)
+
+
+def _interleaved(arrangement: Arrangement, array: Any, blocks: tuple[int, ...] | None) -> bool:
+    if blocks is not None:
+        return arrangement.along("c", blocks) > 1
+    if "c" not in arrangement.axes:
+        return False
+    strides = [abs(s) for s in array.strides]
+    return arrangement.along("c", strides) < max(arrangement.along("x", strides), arrangement.along("y", strides))
+
+
+# --- Where does an xarray DataArray lie, if it says so as rioxarray and odc-geo do?
+
+
+_NAME = "spatial_ref"
+_EVEN = 1e-3
+"""Of a pixel, by which evenly spaced coordinates may be off."""
+
+
+def place(array: Any, y: str, x: str) -> dict[str, Any]:
+    """
+    `transform`, and `wkt` or `epsg`, as metadata of a source; empty without a grid mapping or a transform.
+
+    Parameters
+    ----------
+    y, x
+        Names of the dimensions.
+    """
+    name = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping", _NAME))
+    mapping = array.coords.get(name)
+    if mapping is None:
+        return {}
+    attrs = mapping.attrs
+    transform = _transform(array, y, x, attrs.get("GeoTransform"))
+    if transform is None:
+        return {}
+    text = str(attrs.get("crs_wkt") or attrs.get("spatial_ref") or "")
+    code = re.fullmatch(r"EPSG:(\d+)", text, re.IGNORECASE)
+    crs: dict[str, Any] = {"epsg": int(code.group(1))} if code else {"wkt": text} if text else {}
+    return {"transform": transform, **crs}
+
+
+def _transform(array: Any, y: str, x: str, stated: Any) -> list[float] | None:
+    given: list[float] | None = None
+    try:
+        c, a, b, f, d, e = (float(v) for v in str(stated).split())
+        given = [a, b, c, d, e, f]
+    except ValueError:
+        pass  # then only coordinates can tell
+    if given is not None and (given[1] != 0 or given[3] != 0):
+        return given
+    across, down = (_spacing(array.coords.get(dim)) for dim in (x, y))
+    if across is None or down is None:
+        return given
+    return [across[0], 0.0, across[1], 0.0, down[0], down[1]]
+
+
+def _spacing(coordinate: Any) -> tuple[float, float] | None:
+    """(step, border of the first pixel) of evenly spaced centres."""
+    if coordinate is None or coordinate.ndim != 1 or coordinate.size < 2 or coordinate.dtype.kind not in "fiu":
+        return None
+    values = coordinate.to_numpy().astype(float)
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    if not np.isfinite(step) or step == 0 or np.abs(np.diff(values) - step).max() > _EVEN * abs(step):
+        return None
+    return float(step), float(values[0] - step / 2)
+
+
+# --- What does an xarray DataArray say about its pixels beyond their values?
+
+
+_SECONDS = ("s", "sec", "second", "seconds")
+_NODATA = ("_FillValue", "missing_value", "nodata")
+
+
+def open_labelled(array: Any, options: Options) -> ArraySource:
+    """Read an `xarray.DataArray`; what it loads lazily stays lazy."""
+    if type(array).__name__ != "DataArray" and not {"dims", "coords", "name"} <= set(dir(array)):
+        raise SourceError(f"a xarray {type(array).__name__} is not a source of pixels; pass one of its variables")
+    name = f"<xarray DataArray {array.name}>" if array.name is not None else "<xarray DataArray>"
+    arrangement = from_names(name, array.dims, array.shape, options)
+    times, about = _times(array, arrangement)
+
+    def fetch(index: Region) -> Any:
+        return array[index].to_numpy()
+
+    in_memory = isinstance(getattr(array.variable, "_data", None), np.ndarray)  # `.data` would load the file
+    return open_array(
+        name,
+        array.data if in_memory else array,
+        arrangement,
+        options,
+        fetch=None if in_memory else fetch,
+        blocks=None if in_memory else _blocks(array),
+        nodata=nodata_of(array.attrs),
+        channels=_channels(array, arrangement),
+        times=times,
+        metadata={"format": "xarray", **about, **_place(array, arrangement)},
+    )
+
+
+def nodata_of(attributes: Any) -> float | None:
+    """The value that attributes say marks missing data, if it is a real number."""
+    for key in _NODATA:
+        try:
+            return float(attributes[key])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None
+
+
+def _place(array: Any, arrangement: Arrangement) -> dict[str, Any]:
+    y, x = (array.dims[arrangement.axes.index(axis)] for axis in ("y", "x"))
+    return place(array, y, x)
+
+
+def _blocks(array: Any) -> tuple[int, ...]:
+    if array.chunks is not None:
+        return tuple(chunks[0] for chunks in array.chunks)
+    # Of what is read from a file, xarray may know the blocks; if not, a row may cost all there is.
+    return tuple(array.encoding.get("preferred_chunks", {}).get(d, n) for d, n in array.sizes.items())
+
+
+def _coordinate(array: Any, arrangement: Arrangement, axis: str) -> Any:
+    if axis not in arrangement.axes:
+        return None
+    dim = array.dims[arrangement.axes.index(axis)]
+    return array.coords.get(dim)
+
+
+def _channels(array: Any, arrangement: Arrangement) -> tuple[str, ...] | None:
+    found = _coordinate(array, arrangement, "c")
+    if found is None or found.dtype.kind not in "UOT":
+        return None
+    names = tuple(str(n) for n in found.to_numpy())
+    return names if len(set(names)) == len(names) and all(names) else None
+
+
+def _times(array: Any, arrangement: Arrangement) -> tuple[Pixels | None, dict[str, Any]]:
+    """Seconds along t, and what they count from if they are dates."""
+    found = _coordinate(array, arrangement, "t")
+    if found is None:
+        return None, {}
+    values = found.to_numpy()
+    if values.dtype.kind == "M" and not np.isnat(values).any():
+        return (values - values[0]) / np.timedelta64(1, "s"), {"time_origin": str(values[0])}
+    if values.dtype.kind == "m" and not np.isnat(values).any():
+        return values / np.timedelta64(1, "s"), {}
+    in_seconds = str(found.attrs.get("units", "")).lower() in _SECONDS
+    if values.dtype.kind == "f" or (values.dtype.kind in "iu" and in_seconds):
+        return values.astype(np.float64), {}
+    return None, {}  # integers without a unit are frame numbers
+
+
+# --- How is a Zarr array, of format 2 or 3, read as a source?
+
+
+_NAMED = 8
+"""Most arrays of a group that an error lists."""
+
+
+def open_zarr(array: Any, options: Options, name: str | None = None) -> ArraySource:
+    """Read a `zarr.Array`."""
+    name = name or f"<Zarr array {array.store_path}>"
+    if not hasattr(array, "chunks"):
+        raise SourceError(f"{name}: it is a Zarr {type(array).__name__.lower()}; pass one of its arrays")
+    attributes = dict(array.attrs)
+    arrangement = _arrangement(name, array, attributes, options)
+    lengths = dict(zip(arrangement.dims, arrangement.shape(array.shape), strict=True))
+    options.check_pixels(name, lengths["y"], lengths["x"], whole=False)
+    return open_array(
+        name,
+        array,
+        arrangement,
+        options,
+        blocks=tuple(array.chunks),
+        nodata=nodata_of(attributes),
+        metadata={"format": f"Zarr v{array.metadata.zarr_format}"},
+    )
+
+
+def open_zarr_directory(path: str, options: Options) -> ArraySource:
+    """Read the Zarr array that a directory holds."""
+    kind = _kind(Path(path))
+    if kind is None:
+        raise SourceError(
+            f"{path}: it is a directory without a Zarr array in it (no zarr.json, no .zarray); pass an image file or "
+            f"the directory of a Zarr array"
+        )
+    if kind == "group":
+        found = _arrays(Path(path))
+        which = f"one of its arrays, such as {', '.join(found)}" if found else "a Zarr array; this group has none"
+        raise SourceError(f"{path}: it is a Zarr group; pass the path of {which}")
+    import zarr
+
+    try:
+        array = zarr.open_array(path, mode="r")
+    except Exception as error:  # whatever zarr makes of damaged metadata
+        raise SourceError(f"{path}: zarr-python cannot open this array ({reason(error)}); write it again") from error
+    return open_zarr(array, options, path)
+
+
+def _arrangement(name: str, array: Any, attributes: dict[str, Any], options: Options) -> Arrangement:
+    names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
+    if names and len(names) == array.ndim and None not in names:
+        return from_names(name, names, array.shape, options)
+    return from_shape(name, array.shape, options)
+
+
+def _kind(folder: Path) -> str | None:
+    """'array', 'group' or None."""
+    if (folder / ".zarray").is_file():
+        return "array"
+    try:
+        node = json.loads((folder / "zarr.json").read_bytes()).get("node_type")
+    except FileNotFoundError:
+        return "group" if (folder / ".zgroup").is_file() else None
+    except (ValueError, AttributeError) as error:
+        raise SourceError(f"{folder}: its zarr.json is not a JSON object ({reason(error)}); write it again") from error
+    return "array" if node == "array" else "group"
+
+
+def _arrays(group: Path) -> list[str]:
+    """Paths, within the group, of the first few arrays."""
+    found: list[str] = []
+    for folder, inner, _ in os.walk(group):
+        here = Path(folder)
+        if _kind(here) == "array":
+            inner.clear()  # do not walk through chunks
+            found.append(here.relative_to(group).as_posix())
+        inner.sort()
+        if len(found) == _NAMED:
+            break
+    return found

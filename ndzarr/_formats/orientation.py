@@ -1,0 +1,135 @@
+"""Which way up is an image, and which stored pixels make an upright window?
+
+Cameras store pixels as the sensor gives them and add a number from 1 to 8, defined by TIFF 6.0 (tag 274) and used by
+EXIF, which says how to turn them.  Turning is a transpose followed by flips of rows and columns, all of them views,
+so an upright window is read as one stored window and turned without a copy.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ndzarr._formats.options import Options
+from ndzarr.errors import SourceError
+
+TAG = 274
+"""Number of the orientation tag."""
+
+_TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+"""(transpose, then flip rows, then flip columns) per value of the tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pixels become the pixels that are read."""
+
+    tag: int = 1
+    """Value of the tag that is applied; 1 leaves pixels as they are stored."""
+
+    @property
+    def transposes(self) -> bool:
+        """True if rows become columns."""
+        return _TURNS[self.tag][0]
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of an image stored with this height and width; works in both directions."""
+        return (width, height) if self.transposes else (height, width)
+
+    def stored(self, y: slice, x: slice, height: int, width: int) -> tuple[slice, slice]:
+        """
+        The stored (y, x) window that holds an upright one.
+
+        Parameters
+        ----------
+        y, x
+            Half-open, not negative.
+        height, width
+            Of the upright image.
+        """
+        transpose, flip_y, flip_x = _TURNS[self.tag]
+        if flip_y:
+            y = slice(height - y.stop, height - y.start)
+        if flip_x:
+            x = slice(width - x.stop, width - x.start)
+        return (x, y) if transpose else (y, x)
+
+    def turn(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Turn the last two axes (y, x) of stored pixels upright; a view."""
+        transpose, flip_y, flip_x = _TURNS[self.tag]
+        if transpose:
+            pixels = pixels.swapaxes(-1, -2)
+        if flip_y:
+            pixels = pixels[..., ::-1, :]
+        if flip_x:
+            pixels = pixels[..., ::-1]
+        return pixels
+
+
+def choose(name: str, tag: int, height: int, width: int, options: Options) -> Orientation:
+    """
+    What the option `orient` means for an image.
+
+    Parameters
+    ----------
+    name
+        What the error calls the image.
+    tag
+        What the file says, 1 if nothing.
+    height, width
+        As stored.
+    """
+    upright = Orientation(tag if tag in _TURNS else 1)
+    if isinstance(options.orient, bool):
+        return upright if options.orient else Orientation()
+    for orientation in (upright, Orientation()):
+        if orientation.size(height, width) == options.orient[::-1]:
+            return orientation
+    turned = upright.size(height, width)
+    either = f" ({turned[1]} x {turned[0]} upright)" if upright.transposes else ""
+    raise SourceError(
+        f"{name}: expected {options.orient[0]} x {options.orient[1]} pixels (orient), found {width} x {height}{either}"
+        f"; correct the size, or pass orient=True or False"
+    )
+
+
+def describe(tag: int, applied: Orientation) -> dict[str, Any]:
+    """Metadata that say what the file asked for and what was done."""
+    if tag not in _TURNS or tag == 1:
+        return {}
+    return {"orientation": {"tag": tag, "applied": applied.tag == tag}}
+
+
+def exif_tag(exif: bytes | None) -> int:
+    """
+    The orientation in a block of EXIF, 1 if it holds none.
+
+    EXIF is a small TIFF; only its first directory is looked at.  A damaged block counts as none: orientation is a
+    hint beside the pixels, and cameras that write a damaged one are common.
+    """
+    data = (exif or b"").removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for i in range(count):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", data, start + 2 + 12 * i)
+            if tag == TAG and kind == 3:
+                return int(value) if value in _TURNS else 1
+    except struct.error:
+        return 1
+    return 1

@@ -1,0 +1,327 @@
+"""Which adapter reads this?
+
+Objects are told apart by the package that made them, so that none of xarray, dask and zarr is imported unless the
+caller did; files by their content (`sniff`), directories by the Zarr metadata in them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ndzarr._formats.base import Source, reason
+from ndzarr._formats.options import Options, make_clip, make_options
+from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
+from ndzarr.errors import MissingError, SourceError
+
+# --- What kind of file is this, going by its first bytes?
+
+
+HEAD = 4096
+"""Bytes at the beginning of a file that are looked at."""
+
+_READABLE: tuple[tuple[bytes, str], ...] = (
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08", "TIFF"),
+    (rb"RIFF.{4}WEBP", "WebP"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (rb"\x93NUMPY", "NPY"),
+)
+
+_VIDEO = re.compile(
+    rb".{4}(?:ftyp(?!avif|avis|hei|hev|mif1|msf1)|moov|mdat|wide|free|skip|pnot)"  # MP4, QuickTime, 3GP
+    rb"|\x1a\x45\xdf\xa3"  # Matroska, WebM
+    rb"|RIFF.{4}(?:AVI |AMV )|RF64.{4}AVI |FLV\x01|OggS|\.RMF|DKIF|YUV4MPEG2 |NSVf|nut/multimedia container|KwKf"
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # ASF: Windows Media
+    rb"|\0\0\x01[\xba\xb3\xb0]|\0\0\0\x01[\x06\x07\x09\x27\x40\x42\x44\x46\x67]"  # MPEG, H.264, H.265
+    rb"|\x47.{187}\x47.{187}\x47|.{4}\x47.{191}\x47.{191}\x47"  # MPEG transport streams
+    rb"|\x06\x0e\x2b\x34\x02\x05\x01\x01|\0\0\0\0\x01\xbc\0\0"  # MXF, GXF
+    rb"|\x1f\x07\0[\x3f\xbf]|.{4}[\x11\x12\x44]\xaf"  # DV, FLIC
+    rb"|\xb7\xd8\0\x20\x37\x49\xda\x11|\0\0\x02\x80[\x01-\x03]|\x12\0\x0a"  # WTV, bare DNxHD and AV1
+    rb"|NuppelVideo|MythTVVideo|\x84\x10\xff\xff\xff\xff|FILM.{12}FDSC|Interplay MVE File"  # NUV, RoQ, other games
+    rb"|BIK[bdfghi]|KB2[adfghijk]|SMK[24]|BBCD\0|(?:F|C)WS[\x03-\x2b]",  # Bink, Smacker, Dirac, Flash
+    re.DOTALL,
+)
+"""How containers of videos begin, and bare streams; FFmpeg then says what they are."""
+
+_CONVERT = "convert it to TIFF or PNG first"
+_UNPACK = "unpack it first"
+
+_OTHERS: tuple[tuple[bytes, str, str], ...] = (
+    (rb".{4}ftyp(?:avif|avis)", "an AVIF image", _CONVERT),
+    (rb".{4}ftyp(?:hei|hev|mif1|msf1)", "a HEIF image", _CONVERT),
+    (rb"ID3|\xff[\xfb\xf3\xf2]|fLaC|RIFF.{4}WAVE|FORM.{4}AIF", "sound", "pass a file that has pictures"),
+    (rb"\x89HDF\r\n\x1a\n", "a HDF5 or NetCDF-4 file", "open a variable of it with xarray and pass that"),
+    (rb"CDF[\x01\x02\x05]", "a NetCDF file", "open a variable of it with xarray and pass that"),
+    (rb"GRIB", "a GRIB file", "open a variable of it with xarray and pass that"),
+    (rb"%PDF-", "a PDF document", "render its pages as PNG first"),
+    (rb"%!PS", "a PostScript document", "render its pages as PNG first"),
+    (rb"8BPS", "a Photoshop document", _CONVERT),
+    (rb"\x76\x2f\x31\x01", "an OpenEXR image", _CONVERT),
+    (rb"II\xbc", "a JPEG XR image", _CONVERT),
+    (rb"SIMPLE  =", "a FITS image", "read it with astropy and pass the array"),
+    (rb".{128}DICM", "a DICOM image", "read it with pydicom and pass the array"),
+    (rb"NITF", "a NITF image", _CONVERT),
+    (rb"\0\0\x01\0[^\0]\0", "a Windows icon", _CONVERT),
+    (rb"P[1-7]\s", "a netpbm image", _CONVERT),
+    (rb"qoif", "a QOI image", _CONVERT),
+    (rb"DDS ", "a DDS texture", _CONVERT),
+    (rb"PK\x03\x04\x14\0\0\0.{22}[\w.-]+\.npy", "a NPZ archive", "load it with numpy and pass one of its arrays"),
+    (rb"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (rb"\x1f\x8b", "a gzip archive", _UNPACK),
+    (rb"BZh|\xfd7zXZ\0|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", _UNPACK),
+    (rb"\x80[\x02-\x05].{0,20}[c}\](\x8c\x95]", "a Python pickle", "load it and pass the array"),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`"),
+)
+
+
+def sniff(name: str, head: bytes) -> str:
+    """
+    Name the format of a file.
+
+    Parameters
+    ----------
+    name
+        What the error calls the file.
+    head
+        Its first `HEAD` bytes, or all of them if it has fewer.
+
+    Returns
+    -------
+    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video.
+
+    Raises
+    ------
+    SourceError
+        It is none of these.
+
+    Examples
+    --------
+    >>> sniff("a.dat", b"GIF89a")
+    'GIF'
+    """
+    if not head:
+        raise SourceError(f"{name}: the file is empty; fetch or write it again")
+    for pattern, form in _READABLE:
+        if re.match(pattern, head, re.DOTALL):
+            return form
+    if is_video(head):
+        return "video"
+    for pattern, what, advice in _OTHERS:
+        if re.match(pattern, head, re.DOTALL):
+            raise SourceError(f"{name}: it is {what}, not an image that can be read; {advice}")
+    raise SourceError(
+        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
+    )
+
+
+def is_video(head: bytes) -> bool:
+    """True where a file begins like a container of videos."""
+    return _VIDEO.match(head) is not None
+
+
+def _impression(head: bytes) -> str:
+    """What a file that is no known format looks like."""
+    if not head.strip(b"\0"):
+        return "it begins with zero bytes only, as an interrupted download leaves it"
+    text = head.decode("latin-1")
+    try:
+        text = head[: max(1, len(head) - 4)].decode()  # 4: the last character may be cut
+    except UnicodeDecodeError:
+        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
+    if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
+        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
+    if re.search(r"<svg[\s>]", text):
+        return "it is a SVG drawing, which has no pixels; render it as PNG first"
+    kind = "HTML" if re.match(r"\s*<(?:!doctype html|html)", text, re.IGNORECASE) else "text"
+    return f"it looks like {kind}, not an image: it begins with {' '.join(text.split())[:40]!r}"
+
+
+_REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "az://", "abfs://", "ftp://")
+
+
+def open_source(
+    source: Any,
+    *,
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    nodata: float | None = None,
+    orient: bool | tuple[int, int] = True,
+    max_pixels: int | None = None,
+    stack: str = "t",
+    start: float | None = None,
+    stop: float | None = None,
+    step: int = 1,
+    size: tuple[int, int] | float | None = None,
+) -> Source:
+    """
+    Open an image or video file or an array as a source of pixels.
+
+    Parameters
+    ----------
+    source
+        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video in any
+        container and codec that FFmpeg decodes, or of a Zarr array; or a numpy, dask, xarray or Zarr array; or a list
+        of them, or a pattern of paths, that make one source.
+    axes
+        One letter of 't c z y x' per axis of the data, such as 'tyxc'; needed for arrays of more than 3 axes without
+        names.
+    channels
+        Names of the channels, in order.
+    nodata
+        Value of pixels that hold no data; what the source says if left out.
+    orient
+        True turns images upright by their EXIF orientation, False leaves pixels as stored, (width, height) takes
+        whichever of the two has this size.
+    max_pixels
+        Refuse an image of more pixels; by default 2**30 if its format has to be decoded whole, else 2**36.
+    stack
+        What the images of a list or pattern are: frames, 't', or planes, 'z'.
+    start, stop, step, size
+        Which frames of a video are wanted, and how large; see `ndzarr.transcode`.
+
+    Returns
+    -------
+    An open source; a context manager.
+
+    Raises
+    ------
+    MissingError
+        There is no such file.
+    SourceError
+        It cannot be used as a source of pixels.
+    OptionError
+        An option is not understood, or contradicts the source.
+    """
+    check_stack(stack)
+    options = make_options(axes, channels, nodata, orient, max_pixels, make_clip(start, stop, step, size))
+    if is_sequence(source):
+        return open_sequence(source, stack, options, _open)
+    return _open(source, options)
+
+
+def _open(source: Any, options: Options) -> Source:
+    if isinstance(source, str | os.PathLike):
+        return _open_path(os.fspath(source), options)
+    options.refuse_clip("an array")
+    if isinstance(source, np.ndarray):
+        from ndzarr._formats.arrays import open_numpy
+
+        return open_numpy(source, options)
+    package = next((p for p in map(_package, type(source).__mro__) if p in _PACKAGES), None)
+    if package is None:
+        raise SourceError(
+            f"a {type(source).__module__}.{type(source).__qualname__} is not a source of pixels; pass a path, or a "
+            f"numpy, dask, xarray or Zarr array (numpy.asarray may make one)"
+        )
+    return _PACKAGES[package](source, options)
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def _open_dask(source: Any, options: Options) -> Source:
+    from ndzarr._formats.arrays import open_dask
+
+    if not hasattr(source, "chunks") or not hasattr(source, "shape"):
+        raise SourceError(f"a dask {type(source).__name__} is not a source of pixels; pass a dask array")
+    return open_dask(source, options)
+
+
+def _open_xarray(source: Any, options: Options) -> Source:
+    from ndzarr._formats.arrays import open_labelled
+
+    return open_labelled(source, options)
+
+
+def _open_zarr(source: Any, options: Options) -> Source:
+    from ndzarr._formats.arrays import open_zarr
+
+    return open_zarr(source, options)
+
+
+_PACKAGES: dict[str, Callable[[Any, Options], Source]] = {
+    "dask": _open_dask,
+    "xarray": _open_xarray,
+    "zarr": _open_zarr,
+}
+
+
+def _open_path(given: str | bytes, options: Options) -> Source:
+    given = os.fsdecode(given)
+    if given.startswith(_REMOTE):
+        raise SourceError(f"{given}: sources are read from local files; download it first")
+    path = os.path.abspath(os.path.expanduser(given))
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingError(f"{path}: there is no such file{_nearest_parent(path)}") from error
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"{path}: it cannot be looked at ({reason(error)}); check the path and its permissions"
+        ) from error
+    if stat.S_ISDIR(mode):
+        from ndzarr._formats.arrays import open_zarr_directory
+
+        options.refuse_clip(path)
+        return open_zarr_directory(path, options)
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{path}: it is neither a file nor a directory; pass an image file")
+    return _open_file(path, options)
+
+
+def _open_file(path: str, options: Options) -> Source:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise SourceError(f"{path}: it cannot be read ({error.strerror}); check its permissions") from error
+    form = sniff(path, head)
+    if form == "video":
+        from ndzarr._formats.video.source import open_video
+
+        return open_video(path, options)
+    options.refuse_clip(path)
+    if form == "TIFF":
+        from ndzarr._formats.tiff.open import open_tiff
+
+        return open_tiff(path, options)
+    if form == "NPY":
+        from ndzarr._formats.arrays import open_npy
+
+        return open_npy(path, options)
+    if form == "PNG":
+        from ndzarr._formats.raster import open_png
+
+        return open_png(path, options)
+    if form == "JPEG 2000":
+        from ndzarr._formats.raster import open_jpeg2000
+
+        return open_jpeg2000(path, options)
+    if form == "JPEG XL":
+        from ndzarr._formats.raster import open_jpegxl
+
+        return open_jpegxl(path, options)
+    from ndzarr._formats.raster import open_raster
+
+    return open_raster(path, form, options)
+
+
+def _nearest_parent(path: str) -> str:
+    """The part of a message that says where the path stops to exist."""
+    parent = os.path.dirname(path)
+    if os.path.isdir(parent):
+        return "; check its name"
+    while parent != os.path.dirname(parent) and not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    return f"; {parent} exists, what follows does not"

@@ -1,0 +1,1 @@
+"""TIFF files: parsed by tifffile, read tile by tile or strip by strip."""

@@ -1,0 +1,1 @@
+"""Video files: containers, frame indexes, decoding and colour."""

@@ -1,0 +1,1 @@
+"""Index arithmetic: selections, windows, read plans, resampling."""

@@ -1,0 +1,218 @@
+"""For a set of windows, which chunks must be decoded, and where does each part of them land?
+
+1. Each window is a selection on one array; its axes are cut at chunk borders (`geometry.selection.segments`).
+2. The product of the cuts names the chunks; parts of one chunk that several windows want are gathered under one read.
+3. Reads are ordered by array and by chunk, so that execution walks each file forwards.
+
+A `ReadPlan` knows neither files nor codecs.  The same plan serves one crop, a batch, a dask task and a torch fetch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from ndzarr._indexing.selection import Selection, lengths, segments
+
+# --- What would a plan read, and how much of what it decodes is wanted?
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The cost of a `ReadPlan`, in counts that are the same on every machine."""
+
+    windows: int
+    """Windows asked for."""
+    chunks: int
+    """Chunks that hold wanted pixels, each counted once."""
+    missing: int
+    """Of these, chunks that are not stored because they hold only the fill value."""
+    shared: int
+    """Of these, chunks that more than one window wants."""
+    encoded_bytes: int | None
+    """Bytes read from files; None where an engine cannot tell beforehand."""
+    decoded_bytes: int
+    """Bytes of pixels that are decoded (missing chunks decode nothing)."""
+    wanted_bytes: int
+    """Bytes of pixels in all windows."""
+    engines: tuple[tuple[str, int], ...]
+    """(engine, chunks it reads), most first."""
+
+    @property
+    def amplification(self) -> float:
+        """Decoded bytes per wanted byte; below 1 where windows share chunks."""
+        return self.decoded_bytes / self.wanted_bytes if self.wanted_bytes else 0.0
+
+    def __str__(self) -> str:
+        encoded = "unknown" if self.encoded_bytes is None else human_bytes(self.encoded_bytes)
+        rows = [
+            ("windows", f"{self.windows:,}"),
+            ("chunks", f"{self.chunks:,} ({self.missing:,} missing, {self.shared:,} shared between windows)"),
+            ("read", f"{encoded} encoded"),
+            ("decode", f"{human_bytes(self.decoded_bytes)} for {human_bytes(self.wanted_bytes)} wanted"),
+            ("amplification", f"{self.amplification:.2f}"),
+        ]
+        rows += [("engine", f"{name}: {n:,} chunks") for name, n in self.engines]
+        return "\n".join(f"{key:<14}{value}" for key, value in rows)
+
+
+def explain(plan: ReadPlan) -> Explanation:
+    """Count what executing a plan would read and decode; reads shard indexes, never chunks."""
+    sizes = [plan.arrays[a].encoded_size(chunk) for a, chunk, _ in plan.reads]
+    decoded = sum(
+        plan.arrays[a].dtype.itemsize * prod(plan.arrays[a].chunks)
+        for (a, _, _), size in zip(plan.reads, sizes, strict=True)
+        if size != 0
+    )
+    wanted = sum(
+        prod(shape) * plan.arrays[a].dtype.itemsize for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)
+    )
+    engines = Counter(plan.arrays[a].engine for a, _, _ in plan.reads)
+    return Explanation(
+        windows=len(plan.windows),
+        chunks=len(plan.reads),
+        missing=sum(size == 0 for size in sizes),
+        shared=sum(len({window for window, _, _ in parts}) > 1 for _, _, parts in plan.reads),
+        encoded_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        decoded_bytes=decoded,
+        wanted_bytes=wanted,
+        engines=tuple(engines.most_common()),
+    )
+
+
+def counted(n: int, noun: str) -> str:
+    """
+    How many there are of something, as a person says it.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(2000, "image"), counted(3, "category")
+    ('1 image', '2000 images', '3 categories')
+    """
+    if n == 1:
+        return f"1 {noun}"
+    return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
+
+
+def human_bytes(n: float) -> str:
+    """
+    A size as a person reads it.
+
+    Examples
+    --------
+    >>> human_bytes(1536), human_bytes(12)
+    ('1.5 KiB', '12 B')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024:
+            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.1f} TiB"
+
+
+class Chunked(Protocol):
+    """An N-D array in chunks, as far as planning needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """What explanations call it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Length of a chunk along each axis; a chunk is what can be decoded on its own."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the decoded pixels."""
+
+    @property
+    def engine(self) -> str:
+        """What will read it, and why, where that is not the hot path."""
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
+        """Bytes a chunk takes in its file; 0 if it is missing (all fill value), None if the engine cannot tell."""
+
+
+Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
+"""One rectangle to copy: (index of the window in the plan, its place in the chunk, its place in the output)."""
+
+Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
+"""A part of a window: (position of its chunk, its place in the chunk, its place in the output)."""
+
+ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
+"""One chunk to decode, once: (index of the array in the plan, position in its chunk grid, parts)."""
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """Deduplicated chunk reads for a sequence of windows."""
+
+    arrays: tuple[Chunked, ...]
+    """The arrays read from."""
+    windows: tuple[tuple[int, Selection], ...]
+    """(index of the array, selection) of each window, in the order asked for."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Shape of the output of each window, along the axes of its array."""
+
+    @cached_property
+    def reads(self) -> tuple[ChunkRead, ...]:
+        """Every chunk that holds a pixel of a window, each exactly once; found when first asked for."""
+        wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
+        for w, (a, selection) in enumerate(self.windows):
+            for position, source, target in cuts(self.arrays[a], selection):
+                parts = wanted.get((a, position))
+                if parts is None:
+                    wanted[a, position] = [(w, source, target)]
+                else:
+                    parts.append((w, source, target))
+        keys = sorted(wanted) if len(self.windows) > 1 else wanted
+        return tuple([(*key, tuple(wanted[key])) for key in keys])
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def explain(self) -> Explanation:
+        """Count what executing this plan would read and decode; print it to see a table."""
+        return explain(self)
+
+    def __repr__(self) -> str:
+        numbers = {"window": self.windows, "chunk read": self.reads, "array": self.arrays}
+        return f"<ReadPlan: {', '.join(counted(len(some), noun) for noun, some in numbers.items())}>"
+
+
+def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
+    """
+    Plan the reads for windows.
+
+    Parameters
+    ----------
+    requests
+        (array, selection) per window; selections lie within the array, as `geometry.selection.select` makes them.
+    """
+    arrays: list[Chunked] = []
+    number: dict[int, int] = {}
+    windows: list[tuple[int, Selection]] = []
+    for array, selection in requests:
+        a = number.get(id(array), -1)
+        if a < 0:
+            a = number[id(array)] = len(arrays)
+            arrays.append(array)
+        windows.append((a, selection))
+    return ReadPlan(tuple(arrays), tuple(windows), tuple([lengths(selection) for _, selection in windows]))
+
+
+def cuts(array: Chunked, selection: Selection) -> list[Cut]:
+    """Every part of a window, in C order."""
+    axes = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
+    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]

@@ -1,0 +1,201 @@
+"""Which indices of each axis are asked for, and in which chunks do they lie?
+
+A *selection* has one entry per axis of an array: a slice with a step of at least 1, or a tuple of indices.
+`select` makes one from what a person writes (named axes, numpy's rules for stops that lie beyond the end);
+`segments` cuts one entry at the chunk borders, so that every piece of work below is a plain slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import index
+from typing import TypeAlias
+
+from ndzarr.errors import WindowError, did_you_mean
+
+AxisSelection: TypeAlias = slice | tuple[int, ...]
+"""Indices along one axis: a half-open slice with step >= 1, or a tuple of non-negative indices."""
+
+Selection: TypeAlias = tuple[AxisSelection, ...]
+"""One `AxisSelection` per axis of an array."""
+
+Segment: TypeAlias = tuple[int, slice, slice]
+"""(chunk index along the axis, slice within that chunk, slice of the output)."""
+
+
+_EXPECTED = "expected a half-open slice of integers, or a sequence of indices"
+
+
+def select(
+    dims: Sequence[str], shape: Sequence[int], window: Mapping[str, slice | Sequence[int] | int | None]
+) -> Selection:
+    """
+    The selection that a window means, by numpy's rules: stops are clipped, nothing is padded.
+
+    Parameters
+    ----------
+    dims, shape
+        Names and lengths of the axes.
+    window
+        Per axis name a half-open slice, a sequence of indices, or None for the whole axis.  Axes left out are whole.
+
+    Raises
+    ------
+    WindowError
+        An axis is unknown, an index is negative or out of range, or a step is smaller than 1.
+
+    Examples
+    --------
+    >>> select(("c", "y", "x"), (3, 100, 100), {"y": slice(90, 120), "c": [2, 0]})
+    ((2, 0), slice(90, 100, 1), slice(0, 100, 1))
+    """
+    for name in window:
+        if name not in dims:
+            raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}")
+    return tuple(
+        _whole(n) if (want := window.get(name)) is None else _axis(name, n, want)
+        for name, n in zip(dims, shape, strict=True)
+    )
+
+
+def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
+    """
+    The part of an interval that lies on an axis, where some of it does not.
+
+    Parameters
+    ----------
+    n
+        Length of the axis.
+    want
+        Positions with a step of at least 1, which may begin before 0 and end behind the axis.
+
+    Returns
+    -------
+    (all positions, the slice of the axis that is there, where that lands among the positions); None where all are
+    there, or the slice is not one of integers, which `select` says.
+
+    Examples
+    --------
+    >>> outside(10, slice(-3, 14, 2))
+    (range(-3, 14, 2), slice(1, 10, 2), slice(2, 7, None))
+    """
+    try:
+        start = 0 if want.start is None else index(want.start)
+        stop = n if want.stop is None else index(want.stop)
+        step = 1 if want.step is None else index(want.step)
+    except TypeError:
+        return None
+    asked = range(start, stop, max(1, step))
+    if step < 1 or not asked or (asked[0] >= 0 and asked[-1] < n):
+        return None
+    before = min(len(asked), max(0, -(start // step)))
+    there = range(start + before * step, min(stop, n), step)
+    if not there:
+        return asked, slice(0, 0, 1), slice(0, 0)
+    return asked, slice(there[0], there[-1] + 1, step), slice(before, before + len(there))
+
+
+def _whole(n: int) -> slice:
+    return slice(0, n, 1)
+
+
+def _axis(name: str, n: int, want: slice | Sequence[int] | int) -> AxisSelection:
+    if isinstance(want, slice):
+        return _clip(name, n, want)
+    if not isinstance(want, Iterable):
+        hint = f"an integer would drop the axis; ask for slice({want}, {want} + 1)" if _is_integer(want) else _EXPECTED
+        raise WindowError(f"{name}={want!r}: {hint}")
+    try:
+        picks = tuple([index(i) for i in want])
+    except TypeError as error:
+        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})") from error
+    for i in picks:
+        if not 0 <= i < n:
+            raise WindowError(f"{name}={list(picks)!r}: index {i} lies outside [0, {n})")
+    return picks
+
+
+def _is_integer(value: object) -> bool:
+    return hasattr(value, "__index__")
+
+
+def _clip(name: str, n: int, want: slice) -> slice:
+    try:
+        start = 0 if want.start is None else index(want.start)
+        stop = n if want.stop is None else index(want.stop)
+        step = 1 if want.step is None else index(want.step)
+    except TypeError as error:
+        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})") from error
+    if start < 0 or stop < 0:
+        raise WindowError(
+            f"{name}={start}:{stop} has a negative index; the raw layer counts from the start of the axis "
+            f"(its length is {n}). Use window(), which pads, for windows that lie partly outside"
+        )
+    if step < 1:
+        raise WindowError(f"{name}={start}:{stop}:{step}: the step must be at least 1")
+    stop = min(stop, n)
+    return slice(min(start, stop), stop, step)
+
+
+def lengths(selection: Selection) -> tuple[int, ...]:
+    """
+    Shape of what a selection selects.
+
+    Examples
+    --------
+    >>> lengths((slice(2, 9, 3), (5, 5)))
+    (3, 2)
+    """
+    return tuple([max(0, -((s.start - s.stop) // s.step)) if isinstance(s, slice) else len(s) for s in selection])
+
+
+def segments(want: AxisSelection, chunk: int) -> list[Segment]:
+    """
+    Cut one axis of a selection at the borders of chunks of length `chunk`.
+
+    Returns
+    -------
+    One `Segment` per chunk touched (per pick, for a tuple of indices), in the order of the output.
+
+    Examples
+    --------
+    >>> segments(slice(100, 300, 1), 128)
+    [(0, slice(100, 128, 1), slice(0, 28, 1)), (1, slice(0, 128, 1), slice(28, 156, 1)), (2, slice(0, 44, 1),
+    slice(156, 200, 1))]
+    """
+    if not isinstance(want, slice):
+        return [(i // chunk, slice(i % chunk, i % chunk + 1, 1), slice(k, k + 1, 1)) for k, i in enumerate(want)]
+    if want.step != 1:
+        return list(_strided(want, chunk))
+    start, stop = want.start, want.stop
+    if start >= stop:
+        return []
+    first, last = start // chunk, (stop - 1) // chunk
+    if first == last:
+        base = first * chunk
+        return [(first, slice(start - base, stop - base, 1), slice(0, stop - start, 1))]
+    cuts = [(first, slice(start - first * chunk, chunk, 1), slice(0, (first + 1) * chunk - start, 1))]
+    cuts += [
+        (k, slice(0, chunk, 1), slice(k * chunk - start, (k + 1) * chunk - start, 1)) for k in range(first + 1, last)
+    ]
+    cuts.append((last, slice(0, stop - last * chunk, 1), slice(last * chunk - start, stop - start, 1)))
+    return cuts
+
+
+def _strided(want: slice, chunk: int) -> Iterator[Segment]:
+    start, stop, step = want.start, want.stop, want.step
+    done, i = 0, start
+    while i < stop:
+        k = i // chunk
+        end = min(stop, (k + 1) * chunk)
+        n = -((i - end) // step)
+        yield k, slice(i - k * chunk, end - k * chunk, step), slice(done, done + n, 1)
+        done += n
+        i += n * step
+
+
+# --- What does a transcoder need to know about a source of pixels?
+
+
+AXES = ("t", "c", "z", "y", "x")
+"""Every axis name, in the order in which axes are stored."""

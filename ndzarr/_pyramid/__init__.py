@@ -1,0 +1,1 @@
+"""Pyramids: levels, windows at any scale, transcoding."""

@@ -1,0 +1,104 @@
+"""What does a person want to see of a pyramid at a prompt, and in a notebook?"""
+
+from __future__ import annotations
+
+import base64
+import html as escaping
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ndzarr._pyramid.pyramid import Pyramid
+
+
+THUMBNAIL = 192
+"""Longest side of the picture in a notebook, in pixels."""
+
+
+def text_repr(pyramid: Pyramid) -> str:
+    """One line on the whole, one per level."""
+    size = ", ".join(f"{d}: {n}" for d, n in pyramid.sizes.items())
+    lines = [f"<ndzarr.Pyramid {os.path.basename(pyramid.path)!r} ({size}) {pyramid.dtype}>"]
+    if pyramid.channels:
+        lines.append(f"  {'channels':<9}{_shortened(pyramid.channels)}")
+    if pyramid.kind != "intensity":
+        lines.append(f"  {'kind':<9}{pyramid.kind}")
+    if pyramid.nodata is not None:
+        lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
+    for k, level in enumerate(pyramid.levels):
+        lines.append(
+            f"  {f'level {k}':<9}{' x '.join(map(str, level.shape))}, in chunks of {' x '.join(map(str, level.chunks))}"
+        )
+    lines.append(f"  {'path':<9}{pyramid.path}")
+    return "\n".join(lines)
+
+
+def html_repr(pyramid: Pyramid) -> str:
+    """The same as a table, beside a picture of the coarsest level."""
+    rows = [line.strip().split(None, 2) for line in text_repr(pyramid).splitlines()[1:]]
+    cells = "".join(
+        f"<tr><th align='left'>{escaping.escape(' '.join(r[:-1]))}</th><td>{escaping.escape(r[-1])}</td></tr>"
+        for r in ([f"{a} {b}", c[0]] if a == "level" and c else [a, " ".join([b, *c])] for a, b, *c in rows)
+    )
+    title = escaping.escape(text_repr(pyramid).splitlines()[0])
+    return f"<div><b>{title}</b><div style='display:flex;gap:1em'>{_picture(pyramid)}<table>{cells}</table></div></div>"
+
+
+def _picture(pyramid: Pyramid) -> str:
+    if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
+        return ""
+    png = base64.b64encode(_png(thumbnail(pyramid))).decode()
+    return f"<img style='image-rendering:pixelated' src='data:image/png;base64,{png}'>"
+
+
+def thumbnail(pyramid: Pyramid) -> np.ndarray[Any, Any]:
+    """The coarsest level, first frame and plane, as uint8 (y, x, 3)."""
+    level = len(pyramid.levels) - 1
+    shape = pyramid.levels[level].shape
+    step = max(1, -(-max(shape[-2:]) // THUMBNAIL))
+    window: dict[str, Any] = {d: slice(0, 1) for d in pyramid.dims[:-2] if d != "c"}
+    if "c" in pyramid.dims:
+        window["c"] = slice(0, 3 if len(pyramid.channels) >= 3 else 1)
+    pixels = pyramid.read(level, **window, y=slice(0, shape[-2], step), x=slice(0, shape[-1], step))
+    return displayable(pixels.reshape(-1, *pixels.shape[-2:]), pyramid.kind)
+
+
+def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.ndarray[Any, Any]:
+    """
+    An image to look at.
+
+    Parameters
+    ----------
+    pixels
+        (c, y, x): the first three channels are shown, or the first in grey.
+
+    Returns
+    -------
+    uint8 (y, x, 3).  uint8 is shown as it is; other types are stretched between their 1st and 99th percentile.
+    """
+    shown = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
+    if shown.dtype != np.uint8 or kind == "labels":
+        real = (np.abs(shown) if shown.dtype.kind == "c" else shown).astype(np.float64)
+        finite = real[np.isfinite(real)]
+        if not finite.size:
+            finite = np.zeros(1)
+        low, high = (finite.min(), finite.max()) if kind == "labels" else np.percentile(finite, (1, 99))
+        with np.errstate(over="ignore"):  # from the least to the greatest float64
+            part = (np.clip(np.nan_to_num(real, nan=low), low, high) - low) / max(high - low, 1e-300)
+        shown = np.rint(part * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(shown, 0, -1))
+
+
+def _png(image: np.ndarray[Any, Any]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return " ".join(names) if len(names) <= 12 else f"{' '.join(names[:10])} ... {names[-1]} ({len(names)})"

@@ -1,0 +1,477 @@
+"""How does a source of pixels become a pyramid?
+
+1. The source is opened and described (`sources`).
+2. Its bands of rows go, top to bottom and each once, to a `PyramidWriter`, which makes all levels on the way.
+3. Metadata follow; then the store is published by a rename.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod, sqrt
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from ndzarr._files import local, publishing, refuse_existing
+from ndzarr._formats.base import Source
+from ndzarr._formats.sequence import SequenceSource
+from ndzarr._indexing.windows import level_count, level_shape
+from ndzarr._progress import row_progress
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._store.downsample import Reducer, reducer
+from ndzarr._store.metadata import Description, LevelShape
+from ndzarr._store.metadata import write as metadata_write
+from ndzarr._store.presets import PRESETS, Encoding, chunks_option
+from ndzarr._store.presets import choose_layout as layout
+from ndzarr._store.writer import PyramidWriter, halve
+from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError
+
+# --- How is a source written whose length is known only when it ends?
+
+
+ENDLESS = 2**40
+"""More frames than any video has."""
+
+
+class Stream(Source, Protocol):
+    """What a source whose `growing` is True has besides what all sources have."""
+
+    @property
+    def expected_shape(self) -> tuple[int, ...]:
+        """The shape that its header promises, with 0 frames if it does not say; all but their number is true."""
+
+    @property
+    def trouble(self) -> Sequence[str]:
+        """What is wrong with it, once all frames have come."""
+
+    def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
+        """All frames in order, `length` at a time, the last time what is left; axes (t, ...)."""
+
+
+def as_stream(source: Source) -> Stream | None:
+    """The source, if its length is known only in the end."""
+    return cast(Stream, source) if getattr(source, "growing", False) else None
+
+
+def write_stream(
+    stream: Stream,
+    levels: Callable[[int], list[LevelShape]],
+    writer: Callable[[list[LevelShape]], PyramidWriter],
+    block_bytes: int,
+    progress: Callable[[int], object],
+) -> list[LevelShape]:
+    """
+    Write all frames of a stream.
+
+    Parameters
+    ----------
+    levels
+        The levels of so many frames.
+    writer
+        Makes what writes them.
+    block_bytes
+        Of native pixels that are gathered before they are encoded, where the chunks are not longer.
+    progress
+        Is told of rows that were written.
+
+    Returns
+    -------
+    The levels as they are.
+
+    Raises
+    ------
+    SourceError
+        It has no frames, or one cannot be used.
+    """
+    endless = levels(ENDLESS)[0]
+    chunk = endless.layout.chunks[0]
+    frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
+    blocks = stream.blocks(chunk * max(1, block_bytes // (chunk * frame)))
+    block, following = next(blocks, None), next(blocks, None)
+    if block is None:
+        raise SourceError(f"{stream.name}: it has no frames")
+    at = 0
+    with writer(levels(len(block) if following is None else ENDLESS)) as out:
+        while block is not None:
+            if following is None:
+                out.end(at + len(block))
+            out.write((at, *[0] * (block.ndim - 3)), block)
+            at += len(block)
+            progress(prod(block.shape[:-1]))
+            block, following = following, next(blocks, None)
+        out.finish()
+        return out.levels
+
+
+BAND_BYTES = 16 << 20
+"""Pixels read at a time, at least one band of the source."""
+
+
+def transcode(
+    source: Any,
+    dest: str | os.PathLike[str],
+    *,
+    preset: str = "fast",
+    kind: str = "intensity",
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    nodata: float | None = None,
+    orient: bool | tuple[int, int] = True,
+    chunks: Mapping[str, int] | None = None,
+    access: str = "frames",
+    reduce: str = "yx",
+    stack: str = "t",
+    start: float | None = None,
+    stop: float | None = None,
+    step: int = 1,
+    size: tuple[int, int] | float | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+) -> Pyramid:
+    """
+    Write a source as a pyramid.
+
+    Parameters
+    ----------
+    source
+        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video (anything
+        that FFmpeg decodes; see docs/videos.md), of a Zarr array, or a numpy, dask, xarray or Zarr array; or a list of
+        them, or a pattern such as 'frames/*.png', that become one.
+    dest
+        Directory of the store to make; conventionally ends in .zarr.
+    preset
+        'fast' (lossless), 'compact' (lossless, smaller, slower); see docs/layouts.md.
+    kind
+        'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
+    axes
+        Meaning of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
+    channels
+        Names of the channels, where the source's own are not wanted.  A video is converted to 'gray' or 'rgb'.
+    nodata
+        Value of pixels that hold no data; the source's own if it states one.
+    orient
+        Turn photographs upright by their EXIF orientation; (width, height) takes whichever orientation has that size.
+    chunks
+        Lengths of chunks by axis, where those of `preset` and `access` do not suit.
+    access
+        How frames or planes will be read: 'frames' (whole ones), 'tubes' (short windows through many), 'mixed'; see
+        docs/layouts.md.
+    reduce
+        The axes that levels halve: 'yx', or 'zyx' for volumes whose planes are as close as their pixels.
+    stack
+        What the images of a list are: frames, 't', or planes, 'z'.
+    start, stop
+        Of a video, take the frames that are shown at or after `start` and before `stop`, in seconds of its own clock.
+    step
+        Of those frames, take every so many.
+    size
+        (height, width) of the frames of a video in pixels, or how many times as large as they are.
+    overwrite
+        Replace `dest` if it exists, once the new store is complete.
+    progress
+        Show a progress bar.
+    workers
+        Threads that encode; the number of processors if left out.
+    max_pixels
+        Refuse larger images; the default depends on whether they can be read in pieces.
+
+    Returns
+    -------
+    The pyramid, open for reading.
+
+    Raises
+    ------
+    SourceError, MissingError
+        The source cannot be used; nothing was written.
+    ExistsError
+        `dest` exists.
+    WriteError
+        `dest` cannot be written, or the disk is full; nothing is left of it.
+
+    Warns
+    -----
+    DamagedVideoWarning
+        Frames of a video do not decode, or it ends too soon; the others were written.
+    """
+    from ndzarr._formats.registry import open_source
+
+    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    target = local(dest)
+    refuse_existing(target, overwrite)
+    with open_source(
+        source,
+        axes=axes,
+        channels=channels,
+        nodata=nodata,
+        orient=orient,
+        max_pixels=max_pixels,
+        stack=stack,
+        start=start,
+        stop=stop,
+        step=step,
+        size=size,
+    ) as opened:
+        write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
+    return open_pyramid(target)
+
+
+def write_pyramid(
+    source: Source,
+    dest: Path,
+    encoding: Encoding,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+    origin: Mapping[str, Any] | None = None,
+    number: int = 0,
+) -> None:
+    """
+    Write an open source as a store; see `transcode`.
+
+    Parameters
+    ----------
+    origin
+        The `identity` of the source's file before it was opened, and whatever else the store is to record of it; its
+        identity now if left out.
+    number
+        Of the source's level, where it is not the native one of a pyramid: halves are rounded by it.
+
+    Raises
+    ------
+    SourceError
+        The source cannot be read, or its file was changed meanwhile; nothing was written.
+    """
+    origin = identity(source.name) if origin is None else origin
+    stream = as_stream(source)
+    levels = level_shapes(source, encoding) if stream is None else []
+    volume = "z" in encoding.reduce and "z" in source.dims
+    plain = reducer(source.dtype, encoding.kind, source.nodata, volume)
+
+    def reduce(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
+        return plain(image, level + number)
+
+    total, name = row_count(source, levels[:-1] if volume else []), os.path.basename(source.name)
+    with publishing(dest, overwrite) as work, row_progress(total, name, progress) as bar:
+        if stream is not None:
+            frame = stream.expected_shape[1:]
+            levels = write_stream(
+                stream,
+                lambda t: level_shapes(source, encoding, (t, *frame)),
+                lambda levels: PyramidWriter(work, levels, reduce, workers),
+                BAND_BYTES,
+                bar.update,
+            )
+        else:
+            with PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer:
+                for block, window in _bands(source, levels[0]):
+                    rows = source.read(window)
+                    writer.write(block, rows)
+                    bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
+                writer.finish()
+        if volume:
+            halve(work, levels, reduce, workers, bar.update)
+        _refuse_changed(source, origin)
+        about = describe(source, encoding, origin)
+        limits = display(source.dtype, source.metadata.get("bits"))
+        metadata_write(work, about, levels, [limits] * len(source.channels))
+    if stream is not None and stream.trouble:
+        warnings.warn(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning, stacklevel=2)
+
+
+def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
+    """Rows of the source and of the levels that are read again to be halved; None if the source does not know yet."""
+    stream = as_stream(source)
+    shape = source.shape if stream is None else stream.expected_shape
+    return sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
+
+
+def describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
+    """What a store of a source, or whatever else has its facts, says about itself."""
+    return Description(
+        dims=source.dims,
+        channels=source.channels,
+        dtype=source.dtype,
+        encoding=encoding,
+        nodata=source.nodata,
+        times=None if source.times is None else tuple(float(t) for t in source.times),
+        source={"name": source.name, **source.metadata, **origin},
+    )
+
+
+def identity(name: str) -> dict[str, Any]:
+    """What tells whether a file has changed: its size and time of modification; nothing for what is not a file."""
+    try:
+        stat = os.stat(name)
+    except OSError:
+        return {}
+    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _refuse_changed(source: Source, origin: Mapping[str, Any]) -> None:
+    """Raise `SourceError` if a file is there whose identity is another by now."""
+    if isinstance(source, SequenceSource):
+        source.refuse_changed()
+    now = identity(origin["path"]) if origin else {}
+    if any(now[key] != origin[key] for key in now):
+        raise SourceError(f"{origin['path']}: was changed while it was read; transcode it once it is complete")
+
+
+def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | None = None) -> list[LevelShape]:
+    """
+    The levels that a source gets, from native to coarsest; `OptionError` where a preset cannot hold its pixels.
+
+    Parameters
+    ----------
+    native
+        Shape of the native level, where it is not that of the source.
+    """
+    native = source.shape if native is None else native
+    out = []
+    for k in range(level_count(*native[-2:])):
+        shape = level_shape(k, source.dims, native, encoding.reduce)
+        factors = tuple(2**k if d in encoding.reduce else 1 for d in source.dims)
+        out.append(LevelShape(shape, layout(source.dims, shape, source.dtype, encoding), factors))
+    return out
+
+
+def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
+    """(first index of the block before y, window to read), blocks of whole chunks, rows top to bottom."""
+    lengths = dict(zip(source.dims, source.shape, strict=True))
+    block = dict(zip(source.dims, level.layout.shards, strict=True))
+    step = dict(zip(source.dims, level.layout.chunks, strict=True))
+    step["c"] = lengths["c"] if source.interleaved else block["c"]
+    lead = source.dims[:-2]
+    row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in lead)
+    unit = max(1, source.band)
+    rows = min(lengths["y"], unit * max(1, BAND_BYTES // max(1, unit * row_bytes)))
+    for start in product(*(range(0, lengths[d], step[d]) for d in lead)):
+        window = {d: slice(i, min(i + step[d], lengths[d])) for d, i in zip(lead, start, strict=True)}
+        for y in range(0, lengths["y"], rows):
+            yield start, {**window, "y": slice(y, min(y + rows, lengths["y"]))}
+
+
+def display(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
+    """The range of values that viewers show; of so many bits where not all of the type's are used."""
+    if bits is not None and dtype.kind == "u":
+        return 0.0, float(2**bits - 1)
+    if dtype.kind in "iu":
+        return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    return 0.0, 1.0
+
+
+# --- How much disk will a pyramid take?
+
+
+WINDOWS = 24
+"""Places that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one preset would take."""
+
+    preset: str
+    """Its name."""
+    nbytes: int
+    """Bytes of all levels, most likely."""
+    error: int
+    """Standard error of that, in bytes."""
+    raw: int
+    """Bytes of the native pixels."""
+
+    @property
+    def ratio(self) -> float:
+        """Native pixels per byte on disk."""
+        return self.raw / max(1, self.nbytes)
+
+
+def estimate(
+    source: Source,
+    encoding: Encoding | None = None,
+    windows: int = WINDOWS,
+    advance: Callable[[], object] = lambda: None,
+) -> list[Estimate]:
+    """
+    The size of the store of a source under each preset that can hold its pixels.
+
+    Parameters
+    ----------
+    source
+        Open; some of it is read, from its beginning to its end.
+    encoding
+        The other options; its preset does not matter.
+    windows
+        Number of places that are looked at, at most.
+    advance
+        Called after each of them.
+    """
+    given = encoding or Encoding()
+    layouts: dict[str, list[LevelShape]] = {}
+    for preset in PRESETS:
+        try:
+            options = Encoding(preset, given.kind, given.chunks, given.shard, given.access, given.reduce)
+            layouts[preset] = level_shapes(source, options)
+        except OptionError:  # jpeg holds photographs only
+            continue
+    reduce = reducer(source.dtype, given.kind, source.nodata, "z" in given.reduce and "z" in source.dims)
+    found: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}
+    for window in _spread(source, next(iter(layouts.values()))[0], windows):
+        pixels = source.read(window)
+        for preset, levels in layouts.items():
+            found[preset].append(_cost(pixels, levels, reduce))
+        advance()
+    return [_total(preset, layouts[preset], found[preset], source) for preset in layouts]
+
+
+def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[str, slice]]:
+    """Windows of 2 x 2 chunks, at places that are spread evenly and do not line up."""
+    lengths = dict(zip(source.dims, source.shape, strict=True))
+    size = dict(zip(source.dims, level.layout.chunks, strict=True))
+    size |= {"y": 2 * size["y"], "x": 2 * size["x"]}
+    grid = {d: ceil(lengths[d] / size[d]) for d in source.dims}
+    order = [d for d in source.dims if d != "x"] + ["x"]
+    total = prod(grid.values())
+    golden = 0.6180339887498949  # steps that fill an interval evenly
+    places = sorted({int((k + (k * golden) % 1) * total / number) for k in range(min(number, total))})
+    for place in places:
+        window = {}
+        for d in reversed(order):
+            place, k = divmod(place, grid[d])
+            window[d] = slice(k * size[d], min((k + 1) * size[d], lengths[d]))
+        yield window
+
+
+def _cost(pixels: np.ndarray[Any, Any], levels: Sequence[LevelShape], reduce: Reducer) -> tuple[float, float]:
+    """Bytes per pixel of a window, and of its halves."""
+    halves = reduce(pixels, 1)
+    return _bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[-1 if len(levels) < 2 else 1])
+
+
+def _bytes_per_pixel(pixels: np.ndarray[Any, Any], level: LevelShape) -> float:
+    codec = level.layout.codec
+    steps = [range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True)]
+    total = 0
+    for start in product(*steps):
+        chunk = pixels[tuple(slice(a, a + c) for a, c in zip(start, codec.shape, strict=True))]
+        if chunk.any():
+            beyond = [(0, c - n) for c, n in zip(codec.shape, chunk.shape, strict=True)]
+            total += len(codec.encode(np.pad(chunk, beyond, mode="edge")))
+        total += 16  # in the shard's index
+    return total / pixels.size
+
+
+def _total(preset: str, levels: Sequence[LevelShape], costs: Sequence[tuple[float, float]], source: Source) -> Estimate:
+    native, coarser = prod(levels[0].shape), sum(prod(level.shape) for level in levels[1:])
+    sizes = np.array([a * native + b * coarser for a, b in costs])
+    error = float(sizes.std(ddof=1)) / sqrt(len(sizes)) if len(sizes) > 1 else 0.0
+    return Estimate(preset, int(sizes.mean()), int(error), native * source.dtype.itemsize)

@@ -1,0 +1,486 @@
+"""Which annotations touch a window?
+
+The annotations of a dataset as columns, sorted by image, so that a look-up is a few vector operations on one image's
+rows. Boxes are x, y, width, height in image space; what is asked in another space is warped first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from typing import Any
+
+import numpy as np
+
+from ndzarr._indexing.affine import scale_offset, warp_boxes
+from ndzarr._sampling.scene import Scene
+from ndzarr._validation import as_flag as flag
+from ndzarr._validation import as_integer as whole
+from ndzarr._validation import as_number as real
+from ndzarr._validation import as_tuple as several
+from ndzarr.errors import TargetError
+
+# --- How do kwcoco's annotation dictionaries become columns?
+
+
+NO_ID = -1
+"""Stands for a category or track that an annotation does not have."""
+
+
+def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
+    """Boxes, shape (n, 4), NaN where there is none; errors are those of `box_of`."""
+    missing = (float("nan"),) * 4
+    try:
+        boxes = [a.get("bbox") or missing for a in annotations]
+        flat = np.fromiter(chain.from_iterable(boxes), float, 4 * len(boxes)).reshape(-1, 4)
+        plain = all(len(box) == 4 for box in boxes) and not (flat[:, 2:] < 0).any() and not np.isinf(flat).any()
+    except (TypeError, ValueError):
+        plain = False
+    if plain:
+        return flat
+    found = [box_of(a) for a in annotations]  # takes arrays too, and names what is no box
+    return np.array([missing if box is None else box for box in found], float).reshape(-1, 4)
+
+
+def box_of(annotation: Mapping[str, Any]) -> np.ndarray[Any, Any] | None:
+    """
+    The box of an annotation: x, y, width, height in image space; None if it has none.
+
+    Raises
+    ------
+    TargetError
+        It has one of another form.
+    """
+    given = annotation.get("bbox")
+    try:
+        box = np.asarray(() if given is None else given, float)
+    except (TypeError, ValueError):
+        box = np.empty(0, float) if given is None else np.full(1, np.inf)
+    if box.size == 0 or (box.shape == (4,) and np.isnan(box).any()):
+        return None
+    if box.shape != (4,) or np.isinf(box).any() or box[2:].min() < 0:
+        raise TargetError(
+            f"annotation {annotation.get('id')!r}: bbox={given!r} is not x, y, width, height, with a size of at least 0"
+        )
+    return box
+
+
+def ids_of(values: list[Any]) -> np.ndarray[Any, Any]:
+    """Integers with `NO_ID` for none; strings with '' for none as soon as one of them is a string."""
+    kinds = set(map(type, values))
+    if str in kinds:
+        return np.array(["" if v is None else str(v) for v in values])
+    known = values if kinds <= {int} else [NO_ID if v is None or v != v else v for v in values]
+    try:
+        ids = np.array(known, np.int64)
+    except OverflowError:
+        ids = np.array(known, np.float64)
+    if not kinds <= {int, type(None)} and (wrong := [v for v in known if whole(v) is None]):
+        raise TargetError(f"track_id={wrong[0]!r} is neither a whole number nor text")
+    if ids.dtype != np.int64:
+        raise TargetError(f"track_id or category_id={max(known, key=abs)!r} has more than 64 bits")
+    return ids
+
+
+# --- Which boxes share area with a window, in the space of the window?
+
+
+KEPT_BYTES = 64 << 20
+"""What a table keeps, beside itself: about 900,000 boxes."""
+
+_ENTRY_BYTES = 1024
+"""What the objects take besides their numbers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """The boxes of some images in one space."""
+
+    frame: np.ndarray[Any, Any]
+    """Position of the image of each among those that are sampled; shape (n,)."""
+    offset: np.ndarray[Any, Any]
+    """What makes positions here rows of the table, per image."""
+    near: np.ndarray[Any, Any]
+    """x and y of the near corner; shape (2, n), NaN where there is no box."""
+    far: np.ndarray[Any, Any]
+    """x and y of the far corner; shape (2, n).  Boxes without area, points and lines, reach a little further than they
+    do, so that they touch the window that holds them."""
+    boxes: np.ndarray[Any, Any]
+    """x, y, width, height in the space; shape (n, 4).  Corners are compared column by column, boxes gathered whole:
+    rows of four are gathered several times as quickly as four columns."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        arrays = self.frame, self.offset, self.near, self.far, self.boxes
+        return _ENTRY_BYTES + sum([array.nbytes for array in arrays])
+
+    def touching(
+        self, window: tuple[float, float, float, float]
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """
+        What shares area with a window: y start, y stop, x start, x stop.
+
+        Returns
+        -------
+        rows, frame, boxes
+            Shapes (k,), (k,) and (k, 4).
+        """
+        y0, y1, x0, x1 = window
+        hit = self.near[0] < x1
+        hit &= self.near[1] < y1
+        hit &= self.far[0] > x0
+        hit &= self.far[1] > y0
+        found = hit.nonzero()[0]
+        # take() gathers many times faster than an index does.
+        boxes = self.boxes.take(found, axis=0)
+        if len(self.offset) == 1:
+            return found + self.offset[0], np.zeros(len(found), np.intp), boxes
+        frame = self.frame.take(found)
+        return found + self.offset.take(frame), frame, boxes
+
+
+def place_annotations(parts: Sequence[tuple[slice, np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]) -> Placed:
+    """
+    Move boxes to the sampled space.
+
+    Parameters
+    ----------
+    parts
+        Per image its rows in the table, the columns x, y, width, height of them, shape (4, n), and the transform to the
+        space; None if that is the image's own.
+    """
+    ends = [0, *accumulate(rows.stop - rows.start for rows, _, _ in parts)]
+    near, far, boxes = np.empty((2, ends[-1])), np.empty((2, ends[-1])), np.empty((ends[-1], 4))
+    frame = np.zeros(ends[-1], np.intp)
+    for k, (_, columns, to_space) in enumerate(parts):
+        mine = slice(ends[k], ends[k + 1])
+        if k:
+            frame[mine] = k
+        corner, size = near[:, mine], columns[2:]
+        if to_space is None:
+            corner[...] = columns[:2]
+        else:
+            size = _warped(to_space[:2], columns, corner)
+        np.maximum(size, 1e-9, out=far[:, mine])
+        for j, column in enumerate((*corner, *size)):
+            boxes[mine, j] = column
+    far += near
+    offset = np.array([own.start - end for (own, _, _), end in zip(parts, ends[:-1], strict=True)], np.intp)
+    return Placed(frame, offset, near, far, boxes)
+
+
+def _warped(
+    matrix: np.ndarray[Any, Any], boxes: np.ndarray[Any, Any], corner: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Sizes of the upright boxes that hold the images of boxes; their corners go into `corner`.  As `warp_boxes`."""
+    linear, shift = matrix[:, :2], matrix[:, 2:]
+    if not linear[0, 1] and not linear[1, 0] and linear.min() >= 0:  # nearly always: scaled and shifted
+        scale = linear.diagonal()[:, None]
+        np.multiply(boxes[:2], scale, out=corner)
+        corner += shift
+        return np.asarray(boxes[2:] * scale)
+    np.matmul(linear, boxes[:2], out=corner)
+    if linear.min() < 0:  # another corner becomes the first
+        corner += np.minimum(linear, 0) @ boxes[2:]
+    corner += shift
+    return np.asarray(abs(linear) @ boxes[2:])
+
+
+class Kept:
+    """What was placed lately, the oldest dropped first; it pickles empty."""
+
+    def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
+        self._placed: dict[Hashable, Placed] = {}
+        self._bytes = 0
+        self.max_bytes = max_bytes
+
+    def get(self, key: Hashable) -> Placed | None:
+        """What was put there; None if it is not held."""
+        return self._placed.get(key)
+
+    def put(self, key: Hashable, placed: Placed) -> None:
+        """Hold it, unless it is larger than the budget."""
+        if placed.nbytes > self.max_bytes:
+            return
+        while self._placed and self._bytes + placed.nbytes > self.max_bytes:
+            try:
+                self._bytes -= self._placed.pop(next(iter(self._placed))).nbytes
+            except (StopIteration, KeyError, RuntimeError):  # another thread was faster
+                break
+        if not self._placed:
+            self._bytes = 0  # threads that race may count one twice; this is where that ends
+        if self._placed.setdefault(key, placed) is placed:
+            self._bytes += placed.nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._placed.clear()
+        self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        return self._bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, (self.max_bytes,)
+
+
+NO_ROWS = slice(0, 0)
+"""Those of an image without annotations."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationTable:
+    """All annotations, sorted by image."""
+
+    gids: np.ndarray[Any, Any]
+    """Image of each row, ascending; shape (n,)."""
+    annot_id: np.ndarray[Any, Any]
+    """Shape (n,)."""
+    category_id: np.ndarray[Any, Any]
+    """Shape (n,); `NO_ID` where there is none."""
+    track_id: np.ndarray[Any, Any]
+    """Shape (n,); integers, or strings where a dataset names its tracks."""
+    columns: np.ndarray[Any, Any]
+    """Shape (4, n): x, y, width, height in image space, each contiguous, so that a look-up streams through them; NaN
+    where an annotation has no box."""
+    rows: dict[Any, slice]
+    """The rows of each image that has any."""
+    position: np.ndarray[Any, Any]
+    """Where the dataset lists the annotation of each row; shape (n,)."""
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    """Boxes in the spaces that were sampled lately."""
+
+    def __len__(self) -> int:
+        return len(self.annot_id)
+
+    @property
+    def bbox(self) -> np.ndarray[Any, Any]:
+        """Shape (n, 4): x, y, width, height in image space; NaN where an annotation has no box."""
+        return self.columns.T
+
+    def touching(
+        self, gid: Any, window: tuple[float, float, float, float], to_space: np.ndarray[Any, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """
+        Annotations of an image that share area with a window.
+
+        Parameters
+        ----------
+        window
+            y start, y stop, x start, x stop.
+        to_space
+            Transform from image space to the space of the window; None if they are the same.
+
+        Returns
+        -------
+        rows, boxes
+            Row numbers, shape (k,), and boxes in the space of the window, shape (k, 4).
+        """
+        rows, _, boxes = self.placed(((gid, to_space),)).touching(window)
+        return rows, boxes
+
+    def placed(self, images: Sequence[tuple[Any, np.ndarray[Any, Any] | None]]) -> Placed:
+        """
+        The boxes of images in the space that they are sampled in; kept for the next look-up.
+
+        Parameters
+        ----------
+        images
+            Image id, and the transform from image space to that space, None if they are the same.
+        """
+        key = tuple([(gid, None if to is None else to.tobytes()) for gid, to in images])
+        found = self.kept.get(key)
+        if found is None:
+            parts = [(self.rows.get(gid, NO_ROWS), to) for gid, to in images]
+            found = place_annotations([(rows, self.columns[:, rows], to) for rows, to in parts])
+            self.kept.put(key, found)
+        return found
+
+
+def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
+    """The table of kwcoco's annotation dictionaries."""
+    gids = np.array([a["image_id"] for a in annotations])
+    boxes = boxes_of(annotations)
+    order = np.argsort(gids, kind="stable") if len(gids) else np.empty(0, np.intp)
+    sorted_gids = gids[order]
+    starts = np.flatnonzero(np.r_[True, sorted_gids[1:] != sorted_gids[:-1]]) if len(gids) else np.empty(0, np.intp)
+    stops = [*starts[1:].tolist(), len(gids)] if len(gids) else []
+    return AnnotationTable(
+        gids=sorted_gids,
+        annot_id=np.array([a["id"] for a in annotations])[order] if len(gids) else np.empty(0, np.int64),
+        category_id=ids_of([a.get("category_id") for a in annotations])[order],
+        track_id=ids_of([a.get("track_id") for a in annotations])[order],
+        columns=np.ascontiguousarray(boxes[order].T),
+        rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
+        position=order,
+    )
+
+
+GEOMETRY = ("boxes", "segmentation", "keypoints")
+"""What `with_annots` may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Which annotations are wanted with a sample."""
+
+    with_annots: bool | str | Sequence[str] = True
+    """False for none; text or a sequence restricts the geometry to some of `GEOMETRY`."""
+    annot_ids: Sequence[Any] | None = None
+    """Exactly these; None for those that touch the window."""
+    visible_thresh: float = 0.0
+    """Least fraction of the area of a box that lies in the window."""
+    clip: bool = False
+    """Clip boxes to the window."""
+
+    def __post_init__(self) -> None:
+        if self.with_annots is True and self.annot_ids is None and self.visible_thresh == 0.0 and self.clip is False:
+            return  # nearly always
+        if self.annot_ids is not None and several(self.annot_ids) is None:
+            raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids")
+        least = real(self.visible_thresh)
+        if least is None or not 0 <= least <= 1:
+            raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction from 0 to 1")
+        if not isinstance(self.with_annots, str | bool) and several(self.with_annots) is None:
+            flag("with_annots", self.with_annots)
+        flag("clip", self.clip)
+        unknown = set(self.geometry) - set(GEOMETRY)
+        if unknown:
+            raise TargetError(
+                f"with_annots={self.with_annots!r}: expected True, False or some of {', '.join(GEOMETRY)}"
+            )
+
+    @property
+    def wanted(self) -> bool:
+        """False where no annotations are looked up."""
+        return self.with_annots is True or several(self.with_annots) is not None or bool(self.with_annots)
+
+    @property
+    def geometry(self) -> tuple[str, ...]:
+        """Which of `GEOMETRY` are wanted."""
+        if self.with_annots is True:
+            return GEOMETRY
+        if isinstance(self.with_annots, str):
+            return tuple(self.with_annots.split("+"))
+        named = several(self.with_annots)
+        return GEOMETRY if named is None else named
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Annotations of a sample."""
+
+    columns: dict[str, np.ndarray[Any, Any]]
+    """annot_id, category_id, track_id, frame (position along t), each (annot,); bbox (annot, 4): x, y, width, height in
+    sample pixels."""
+    known: Mapping[Any, dict[str, Any]]
+    """Annotation id to kwcoco's dictionary: these, and perhaps more."""
+    scene: Scene
+    """What was sampled."""
+
+    @property
+    def records(self) -> tuple[dict[str, Any], ...]:
+        """Dictionaries of kwcoco, in the order of the columns."""
+        return tuple([self.known[i] for i in self.columns["annot_id"].tolist()])
+
+    @property
+    def to_sample(self) -> tuple[np.ndarray[Any, Any], ...]:
+        """3x3 from image space to sample pixels, per frame."""
+        scene = self.scene
+        py, px = scene.pitch
+        inverse = scale_offset((1 / px, 1 / py), (-scene.x[0] / px, -scene.y[0] / py))
+        return tuple(inverse @ f.to_video if scene.video else inverse for f in scene.frames)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It pickles with the dictionaries of these annotations, not with those of the whole dataset."""
+        ids = self.columns["annot_id"].tolist()
+        return Found, (self.columns, dict(zip(ids, self.records, strict=True)), self.scene)
+
+
+def find_annotations(
+    table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, lookup: Lookup
+) -> Found:
+    """
+    The annotations of a scene, moved to sample pixels.
+
+    Parameters
+    ----------
+    records
+        Annotation id to kwcoco's dictionary.
+    """
+    window = (*scene.y, *scene.x)
+    if lookup.annot_ids is None:
+        images = [(f.gid, f.to_video) for f in scene.frames] if scene.video else [(scene.frames[0].gid, None)]
+        rows, frame, boxes = table.placed(images).touching(window)
+    else:
+        rows, frame, boxes = _asked(table, records, scene, lookup.annot_ids)
+    if lookup.visible_thresh > 0:
+        seen = _visible(boxes, window) >= lookup.visible_thresh
+        rows, frame, boxes = rows[seen], frame[seen], boxes[seen]
+    _in_sample(boxes, scene)  # they were gathered for this sample
+    columns = {
+        "annot_id": table.annot_id.take(rows),
+        "category_id": table.category_id.take(rows),
+        "track_id": table.track_id.take(rows),
+        "frame": frame,
+        "bbox": _clipped(boxes, scene.n) if lookup.clip else boxes,
+    }
+    return Found(columns, records, scene)
+
+
+def _asked(
+    table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, ids: Sequence[Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Rows, frames and boxes, in the sampled space, of exactly these annotations."""
+    strangers = [aid for aid in ids if not isinstance(aid, Hashable) or aid not in records]
+    if strangers:
+        raise TargetError(f"annot_ids: the dataset has no annotation {strangers[0]!r}")
+    hits = [
+        np.array([row for aid in ids if (row := _row(table, frame.gid, aid)) is not None], np.intp)
+        for frame in scene.frames
+    ]
+    boxes = [
+        warp_boxes(frame.to_video, table.bbox[rows]) if scene.video else table.bbox[rows]
+        for frame, rows in zip(scene.frames, hits, strict=True)
+    ]
+    return np.concatenate(hits), np.repeat(np.arange(len(hits)), [len(rows) for rows in hits]), np.concatenate(boxes)
+
+
+def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> None:
+    """Move boxes from the sampled space to sample pixels, where they are."""
+    py, px = scene.pitch
+    columns = boxes.T  # numpy is slow along axes of four
+    columns[0] -= float(scene.x[0])  # which may be more than 64 bits hold
+    columns[1] -= float(scene.y[0])
+    if px != 1:
+        columns[0::2] /= px
+    if py != 1:
+        columns[1::2] /= py
+
+
+def _row(table: AnnotationTable, gid: Any, aid: Any) -> int | None:
+    """The row of an annotation, if it is one of that image."""
+    whole = table.rows.get(gid, NO_ROWS)
+    found = np.flatnonzero(table.annot_id[whole] == aid)
+    return whole.start + int(found[0]) if len(found) else None
+
+
+def _visible(boxes: np.ndarray[Any, Any], window: tuple[float, float, float, float]) -> np.ndarray[Any, Any]:
+    """Fraction of the area of each box that lies in the window; boxes without area count as visible."""
+    y0, y1, x0, x1 = window
+    x, y, w, h = boxes.T
+    common = np.maximum(np.minimum(x + w, x1) - np.maximum(x, x0), 0) * np.maximum(
+        np.minimum(y + h, y1) - np.maximum(y, y0), 0
+    )
+    return np.where(w * h > 0, common / np.where(w * h > 0, w * h, 1), 1.0)
+
+
+def _clipped(boxes: np.ndarray[Any, Any], n: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Boxes in sample pixels, cut at the borders of the sample."""
+    low = np.clip(boxes[:, :2], 0, (n[1], n[0]))
+    high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, (n[1], n[0]))
+    return np.concatenate([low, high - low], axis=1)

@@ -1,0 +1,148 @@
+"""Which channels of which assets make a sample?
+
+For every frame, the channels asked for are looked up in its assets; neighbours in the output that come from one asset
+make a `Run`.  None of that depends on the window, so that it is found once for the same frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ndzarr._indexing.affine import IDENTITY, is_scale_offset
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._sampling.scene import Asset, Channel, Frame, Scene
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """How an asset lies in the sampled space; one object for all that lie alike."""
+
+    matrix: np.ndarray[Any, Any]
+    """3x3, from its pixels to the space."""
+    upright: tuple[float, float, float, float] | None
+    """Scale along x and y, offset along x and y; None where it is rotated, sheared or flipped."""
+
+
+class Run(NamedTuple):
+    """Neighbours along c that come from one asset."""
+
+    frame: int
+    """Position along t."""
+    first: int
+    """Position along c of the first of them."""
+    asset: Asset
+    indices: tuple[int, ...]
+    """Their positions in the asset."""
+    placed: Placement
+
+
+class Arrangement(NamedTuple):
+    """What makes a sample, whatever its window."""
+
+    runs: tuple[Run, ...]
+    """Along t, then along c."""
+    wanted: tuple[str, ...]
+    """Names along c."""
+    available: tuple[str, ...]
+    """Names that some frame has."""
+    absent: tuple[str, ...]
+    """Names that are wanted and that no frame has."""
+
+
+def arrange(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Arrangement:
+    """
+    Find the runs of a scene.
+
+    Parameters
+    ----------
+    open_asset
+        Gives the pyramid of an asset; asked where the dataset does not name the channels of one.
+    """
+    stated = tuple([asset.channels or names_in(open_asset(asset)) for f in scene.frames for asset in f.assets])
+    return _arranged(scene.frames, scene.video, scene.channels, stated)
+
+
+def names_in(pyramid: Pyramid) -> tuple[str, ...]:
+    """The channels of a file; one without an axis c, such as a Zarr array, is gray."""
+    return pyramid.channels or ("gray",)
+
+
+def asked_of(channels: Sequence[Channel] | None, frame: Frame) -> tuple[str, ...] | None:
+    """The channels that were asked of the sensor of a frame, in order; None for all."""
+    if channels is None:
+        return None
+    any_sensor = frame.sensor == "*"
+    return tuple(dict.fromkeys(name for sensor, name in channels if any_sensor or sensor in ("*", frame.sensor)))
+
+
+@lru_cache(maxsize=1024)
+def _arranged(
+    frames: tuple[Frame, ...],
+    video: bool,
+    channels: tuple[Channel, ...] | None,
+    stated: tuple[tuple[str, ...], ...],
+) -> Arrangement:
+    """`arrange`, given the names of the channels of each asset of each frame."""
+    rest = iter(stated)
+    tables = [_table(frame, rest) for frame in frames]
+    available = tuple(dict.fromkeys(name for table in tables for name in table))
+    wanted = available if channels is None else tuple(dict.fromkeys(name for _, name in channels))
+    runs = []
+    for t, (frame, table) in enumerate(zip(frames, tables, strict=True)):
+        to_video = (frame.to_video if video else IDENTITY).tobytes()
+        for first, asset, indices in _neighbours(_offered(channels, frame, wanted), table):
+            runs.append(Run(t, first, asset, indices, _placement(to_video, asset.to_image.tobytes())))
+    return Arrangement(tuple(runs), wanted, available, tuple(name for name in wanted if name not in available))
+
+
+_Table: TypeAlias = dict[str, tuple[Asset, int]]
+"""Channel name to the asset that has it, and its position there."""
+
+
+def _table(frame: Frame, stated: Iterator[tuple[str, ...]]) -> _Table:
+    """The channels of a frame; the first asset wins."""
+    table: _Table = {}
+    for asset in frame.assets:
+        for i, name in enumerate(next(stated)):
+            table.setdefault(name, (asset, i))
+    return table
+
+
+def _offered(channels: Sequence[Channel] | None, frame: Frame, wanted: Sequence[str]) -> list[str | None]:
+    """The channels wanted, None for those that were not asked of the sensor of this frame."""
+    asked = asked_of(channels, frame)
+    if asked is None:
+        return list(wanted)
+    return [name if name in asked else None for name in wanted]
+
+
+def _neighbours(wanted: Sequence[str | None], table: _Table) -> list[tuple[int, Asset, tuple[int, ...]]]:
+    """(position of the first channel in the output, asset, positions there) of neighbours that come from one asset."""
+    runs: list[tuple[int, Asset, tuple[int, ...]]] = []
+    previous: Asset | None = None
+    for k, name in enumerate(wanted):
+        if name is None or name not in table:
+            previous = None
+            continue
+        asset, i = table[name]
+        if asset is previous:
+            first, _, indices = runs[-1]
+            runs[-1] = first, asset, (*indices, i)
+        else:
+            runs.append((k, asset, (i,)))
+        previous = asset
+    return runs
+
+
+@lru_cache(maxsize=4096)
+def _placement(to_video: bytes, to_image: bytes) -> Placement:
+    """From the matrices' bytes: a dataset has few different ones, and numpy is slow with nine numbers."""
+    matrix = np.frombuffer(to_video).reshape(3, 3) @ np.frombuffer(to_image).reshape(3, 3)
+    if not is_scale_offset(matrix):
+        return Placement(matrix, None)
+    return Placement(matrix, (float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])))

@@ -1,0 +1,313 @@
+"""Of which files is an image of a kwcoco dataset made, and how are they aligned?
+
+An image has a file of its own, or assets, or both.  A frame of a video that has neither is a position in the file of
+its video; and where a file that is named for an image holds a video, `frame_index` says which of its frames that is.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from itertools import combinations
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from ndzarr._indexing.affine import IDENTITY
+from ndzarr._indexing.selection import AXES
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._sampling.scene import Asset, Clock, Frame
+from ndzarr._validation import as_integer as whole
+from ndzarr.errors import TargetError
+
+
+def channels_of(obj: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """
+    Names of the channels of a file as the dataset states them, as a code or a list of names; None if it does not.
+
+    Raises
+    ------
+    TargetError
+        It states what is neither.
+    """
+    stated = obj.get("channels")
+    if not stated:
+        return None
+    try:
+        names = channel_names(stated if isinstance(stated, str) else "|".join(stated))
+    except (TypeError, ValueError):
+        names = ("",)
+    if "" in names:
+        raise TargetError(f"image {image['id']!r}: channels={stated!r} is no channel code; write 'r|g|b'")
+    return names
+
+
+@cache
+def channel_names(spec: str) -> tuple[str, ...]:
+    """Names of the channels of one file."""
+    import delayed_image
+
+    return tuple(delayed_image.FusedChannelSpec.coerce(without_blanks(spec)).normalize().as_list())
+
+
+def without_blanks(spec: str) -> str:
+    """A channel code without blanks around its names."""
+    return re.sub(r"\s*([|,:()])\s*", r"\1", spec.strip())
+
+
+def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, clocks: dict[str, Clock]) -> Frame:
+    """
+    An image, from its dictionary.
+
+    Parameters
+    ----------
+    video
+        The dictionary of its video, empty if it is in none.
+    folder
+        What paths are relative to.
+    clocks
+        Those of files, by path; new ones are added.
+
+    Raises
+    ------
+    TargetError
+        The dictionary lacks something, or has it in a form that is not understood.
+    """
+    gid = image["id"]
+    index = image.get("frame_index")
+    return Frame(
+        gid=gid,
+        assets=tuple(_asset(obj, image, video, folder, clocks) for obj in asset_dicts(image, video)),
+        size=size_of(image),
+        to_video=_affine(image, image.get("warp_img_to_vid")),
+        index=gid if index is None else index,
+        time=_time(image, asset_dicts(image, video)[:1] == [video]),
+        name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
+        sensor=sensor_of(image),
+    )
+
+
+def sensor_of(image: Mapping[str, Any]) -> str:
+    """What took an image, '*' if that is not stated."""
+    return str(image.get("sensor_coarse") or image.get("sensor") or "*")
+
+
+def asset_dicts(image: Mapping[str, Any], video: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """
+    The image's own file first, then its assets, under any of the names that kwcoco has given them; where there is
+    neither, the video, if that has a file.
+    """
+    own = [image] if image.get("file_name") else []
+    for key in ("assets", "auxiliary"):
+        listed = image.get(key) or []
+        listed = list(listed.values()) if isinstance(listed, Mapping) else listed
+        if not isinstance(listed, Sequence) or not all(isinstance(obj, Mapping) for obj in listed):
+            raise TargetError(f"image {image['id']!r}: {key}={listed!r} is no list of dictionaries")
+        own += listed
+    return own or ([video] if video and _path(video) else [])
+
+
+def _path(video: Mapping[str, Any]) -> Any:
+    """The file that holds the frames of a video."""
+    return video.get("file_name") or video.get("path")
+
+
+def _asset(
+    obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any], folder: str, clocks: dict[str, Clock]
+) -> Asset:
+    position = _position(obj, image, video)
+    if obj is video:
+        path = _absolute(folder, _path(video), image)
+        return Asset(
+            path=path,
+            channels=channels_of(image, image) or channels_of(video, image),
+            to_image=IDENTITY,
+            size=size_of(image),
+            nodata=_nodata(image, image),
+            position=position,
+            container=True,
+            clock=clocks.setdefault(path, Clock()),
+        )
+    if not obj.get("file_name"):
+        raise TargetError(
+            f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
+        )
+    if not isinstance(obj["file_name"], str | os.PathLike):
+        raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is no path")
+    path = _absolute(folder, obj["file_name"], image)
+    return Asset(
+        path=path,
+        channels=channels_of(obj, image),
+        to_image=IDENTITY if obj is image else _affine(image, obj.get("warp_aux_to_img")),
+        size=size_of(obj),
+        nodata=_nodata(obj, image),
+        position=position,
+        clock=None if position is None else clocks.setdefault(path, Clock()),
+    )
+
+
+def _absolute(folder: str, name: str | os.PathLike[str], image: Mapping[str, Any]) -> str:
+    """A path, relative to the dataset's directory; the URL of a store as it is."""
+    name = os.fspath(name)
+    if "://" not in name:
+        return os.path.abspath(os.path.join(folder, name))
+    kind = mimetypes.guess_type(name)[0] or ""
+    if kind.startswith(("image/", "video/")):
+        raise TargetError(
+            f"image {image['id']!r}: {name} is remote; download it, or name a remote store that is made of it"
+        )
+    return name.rstrip("/")
+
+
+def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:
+    """Which frame of its file an image is, where that holds a video."""
+    value = obj.get("frame_index", image.get("frame_index")) if obj is not video else image.get("frame_index")
+    if value is None:
+        if obj is video:
+            raise TargetError(
+                f"image {image['id']!r} has no file of its own, and no frame_index that says which frame of "
+                f"{_path(video)} it is; give it one"
+            )
+        return None
+    if not isinstance(value, Integral) or value < 0:
+        if obj is not video:
+            return None
+        raise TargetError(
+            f"image {image['id']!r}: frame_index={value!r} is no frame of {_path(video)}; they begin at 0"
+        )
+    return int(value)
+
+
+def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
+    value = obj.get("nodata")
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise TargetError(
+            f"image {image['id']!r}: nodata={value!r} of {obj.get('file_name', 'its file')} is no number"
+        ) from None
+
+
+def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
+    """
+    (width, height) as an image, asset or video states it.
+
+    Raises
+    ------
+    TargetError
+        It states what is no size.
+    """
+    width, height = obj.get("width"), obj.get("height")
+    if width is None or height is None:
+        return None
+    if type(width) is type(height) is int and width > 0 and height > 0:  # nearly always
+        return width, height
+    numbers = [whole(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
+    if any(n is None or n < 1 for n in numbers):
+        what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
+        raise TargetError(
+            f"{what}: the dataset states width={width!r} and height={height!r}, which is no size in pixels"
+        )
+    return numbers[0], numbers[1]  # type: ignore[return-value]
+
+
+def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
+    """A transform in any form that kwcoco stores: a dictionary, a matrix, nothing."""
+    if warp is None:
+        return IDENTITY
+    import kwimage
+
+    try:
+        given = np.asarray(warp, float) if isinstance(warp, Sequence) else warp
+        if isinstance(given, np.ndarray) and given.shape not in ((2, 3), (3, 3)):
+            raise ValueError(f"its shape is {given.shape}, not (2, 3) or (3, 3)")
+        matrix = np.asarray(kwimage.Affine.coerce(given).matrix, float)
+        matrix = matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
+        if (matrix[2] != (0, 0, 1)).any():
+            raise ValueError("its last row is not 0, 0, 1")
+    except (TypeError, ValueError, KeyError) as error:
+        raise TargetError(f"image {image['id']!r}: {warp!r} is no affine transform ({error})") from error
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+        raise TargetError(f"image {image['id']!r}: the transform {warp!r} has no inverse")
+    return matrix
+
+
+def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
+    """
+    When an image was taken, in UTC; None if it does not say, or not in a form that is a date.
+
+    Parameters
+    ----------
+    shown
+        True for a frame of a video file: a number then says when it is shown there, as the file does.
+    """
+    value = image.get("date_captured") or image.get("timestamp")
+    if value is None or value == "" or (shown and isinstance(value, (int, float))):
+        return None
+    try:
+        moment = (
+            datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else datetime.fromisoformat(value)
+        )
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(moment, "ns")
+
+
+# --- Which frame of a file is an image?
+
+
+VIDEOS = ("video", "GIF", "PNG", "WebP")
+"""Formats whose files hold the frames of a video, if they hold several."""
+
+
+def position_of(frame: Frame, asset: Asset, pyramid: Pyramid) -> int:
+    """
+    Position along t of an asset in its file, which has an axis t.
+
+    Raises
+    ------
+    TargetError
+        The dataset does not say which, or names one that the file does not have; or the file is no video.
+    """
+    length = pyramid.sizes["t"]
+    if not asset.container:
+        if length == 1:
+            return 0
+        if pyramid.attrs.get("ndzarr", {}).get("source", {}).get("format") not in VIDEOS:
+            raise TargetError(
+                f"{frame.name}: {asset.path} has {length} planes along t; sample it by named axes with ndzarr.Sampler"
+            )
+    if asset.position is None:
+        raise TargetError(f"{frame.name}: {asset.path} is a video of {length} frames; give the image its frame_index")
+    if asset.position >= length:
+        raise TargetError(
+            f"{frame.name}: frame_index={asset.position}, but {asset.path} has {length} frames, 0 to {length - 1}"
+        )
+    return asset.position
+
+
+# --- Has a file the axes of a sample?  Zarr arrays are read as they are, and may have any.
+
+
+_ORDERED = {(*lead, "y", "x") for n in range(4) for lead in combinations(AXES[:3], n)}
+"""Axes of files whose parts are parts of samples as they are."""
+
+
+def check_axes(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
+    """Raise `TargetError` for axes in another order, but for those of one position before y and x."""
+    dims = pyramid.dims
+    if dims in _ORDERED:
+        return
+    sizes = pyramid.sizes
+    if (*[d for d in dims[:-2] if sizes[d] != 1], *dims[-2:]) not in _ORDERED:
+        raise TargetError(
+            f"{frame.name}: {asset.path} has axes {' '.join(dims)}, a sample {' '.join(AXES)}; write it in that order, "
+            "or sample it by named axes with ndzarr.Sampler"
+        )

@@ -1,0 +1,310 @@
+"""What does a kwcoco dataset say about its images, in our own terms?
+
+All knowledge of kwcoco's dictionaries is here and in `assets`: which frames make a video, what is known of each, what
+codes of channels mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ndzarr._sampling.coco_assets import asset_dicts, channels_of, frame_of, sensor_of, size_of, without_blanks
+from ndzarr._sampling.scene import Channel, Clock, Frame
+from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
+
+# --- What is wrong with a dataset that kwcoco does not take, or takes with a warning?
+
+
+_TABLES = {"images": ("id",), "videos": ("id",), "categories": ("id", "name"), "annotations": ("id", "image_id")}
+"""Tables of a dataset, and what each of their dictionaries has."""
+
+
+def complaint(data: Any) -> str | None:
+    """
+    One thing that is wrong with a dataset, by name; None if it is none of those that are looked for.
+
+    Parameters
+    ----------
+    data
+        The dictionary, or the path of one.
+    """
+    if not isinstance(data, Mapping):
+        try:
+            with open(data, encoding="utf-8") as file:
+                data = json.load(file)
+        except (OSError, ValueError, TypeError):
+            return None
+    return next(iter(_complaints(data)), None) if isinstance(data, Mapping) else "it is no dictionary"
+
+
+def _complaints(data: Mapping[str, Any]) -> Iterable[str]:
+    for table, needed in _TABLES.items():
+        rows = data.get(table, [])
+        if not isinstance(rows, list):
+            yield f"{table} is {type(rows).__name__}, and no list"
+            continue
+        for k, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                yield f"{table}[{k}] is {row!r}, and no dictionary"
+            elif lacking := [key for key in needed if row.get(key) is None]:
+                yield f"{table}[{k}] has no {lacking[0]}"
+            elif table == "images" and row.get("video_id") is not None:
+                index = row.get("frame_index")
+                if isinstance(index, str) or index is None:
+                    yield f"image {row['id']!r} is in video {row['video_id']!r}, and its frame_index is {index!r}"
+
+
+def refuse_repeated_ids(coco: Any) -> None:
+    """
+    Check that there are ids: kwcoco keeps the last of several dictionaries, and only warns.
+
+    Raises
+    ------
+    SourceError
+        Two of one kind have the same id.
+    """
+    index = coco.index
+    kinds = {"images": index.imgs, "videos": index.videos, "categories": index.cats, "annotations": index.anns}
+    for table, known in kinds.items():
+        rows = coco.dataset.get(table, [])
+        if None in known:
+            raise SourceError(f"{coco.tag}: one of {table} has the id None; give it one")
+        if len(known) < len(rows):
+            [(repeated, times)] = Counter(row["id"] for row in rows).most_common(1)
+            raise SourceError(f"{coco.tag}: {times} {table} have the id {repeated!r}; ids have to differ")
+
+
+def coerce(dset: Any) -> Any:
+    """
+    The `kwcoco.CocoDataset` that a person means.
+
+    Parameters
+    ----------
+    dset
+        A dataset, its path, its dictionary, or the name of one of kwcoco's demos, such as 'shapes8' or
+        'vidshapes2-frames5' (`kwcoco.CocoDataset.demo`), if no file is called so.
+
+    Raises
+    ------
+    MissingError
+        The path does not exist.
+    SourceError
+        kwcoco cannot read it.
+    """
+    if isinstance(dset, (str, os.PathLike)):
+        path, name = Path(dset), os.fspath(dset).removeprefix("special:")
+        if path.is_dir() and not (path / "data.kwcoco.json").exists():
+            raise MissingError(f"{path.absolute()} is a directory without data.kwcoco.json; name the dataset's file")
+        if not path.exists():
+            if _DEMO.match(name):
+                return _demo(name)
+            raise MissingError(f"{path.absolute()}: no such kwcoco dataset, nor a demo's name such as 'vidshapes8'")
+        return _read(os.fspath(path), os.fspath(path))
+    if isinstance(dset, Mapping):
+        return _read(dict(dset), "the dictionary")
+    if not hasattr(dset, "coco_image"):
+        raise TargetError(f"{type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary")
+    return dset
+
+
+_DEMO = re.compile(r"(vid)?shapes\d*(-[\w.-]+)*$")
+"""Names of the demos that kwcoco makes without downloading anything."""
+
+
+def _demo(name: str) -> Any:
+    import kwcoco
+
+    try:
+        return kwcoco.CocoDataset.demo(name, verbose=0)
+    except (KeyError, ValueError, TypeError) as error:
+        raise MissingError(f"{name}: neither a file nor a demo that kwcoco makes ({error})") from error
+
+
+def _read(data: Any, name: str) -> Any:
+    import kwcoco
+
+    try:
+        return kwcoco.CocoDataset(data)
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{name} is no kwcoco dataset ({reason}); see `kwcoco validate`") from error
+
+
+class Dataset:
+    """A kwcoco dataset, as far as sampling needs to know it; frames are looked at once."""
+
+    def __init__(self, coco: Any) -> None:
+        refuse_repeated_ids(coco)
+        self.coco = coco
+        """The `kwcoco.CocoDataset`."""
+        self._frames: dict[Any, Frame] = {}
+        self._clocks: dict[str, Clock] = {}
+        self._known: tuple[dict[str, None], set[str]] | None = None
+
+    def frame(self, gid: Any) -> Frame:
+        """
+        An image with its assets.
+
+        Raises
+        ------
+        TargetError
+            There is no such image.
+        """
+        try:
+            found = self._frames.get(gid)
+        except TypeError:
+            raise TargetError(f"gid={gid!r}: expected one id") from None
+        if found is None:
+            image = self.coco.index.imgs.get(gid)
+            if image is None:
+                raise TargetError(f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}")
+            video = self.coco.index.videos.get(image.get("video_id"), {})
+            found = self._frames[gid] = frame_of(image, video, self.coco.bundle_dpath, self._clocks)
+        return found
+
+    def known(self) -> tuple[Mapping[str, None], set[str]]:
+        """Channels that the dataset states for any image, in their order, and its sensors; found when first needed."""
+        if self._known is None:
+            names: dict[str, None] = {}
+            sensors = set()
+            for image in self.coco.index.imgs.values():
+                sensors.add(sensor_of(image))
+                video = self.coco.index.videos.get(image.get("video_id"), {})
+                for obj in asset_dicts(image, video):
+                    names |= dict.fromkeys(channels_of(obj, image) or ())
+            self._known = names, sensors
+        return self._known
+
+    def annotation(self, aid: Any) -> Mapping[str, Any]:
+        """
+        The dictionary of an annotation.
+
+        Raises
+        ------
+        TargetError
+            There is no such annotation.
+        """
+        found: Mapping[str, Any] | None = self.coco.index.anns.get(aid)
+        if found is None:
+            raise TargetError(f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}")
+        return found
+
+    def video_frames(self, vidid: Any) -> tuple[Any, ...]:
+        """
+        Image ids of a video, in the order of its frames.
+
+        Raises
+        ------
+        TargetError
+            There is no such video, or it has no frames.
+        """
+        if vidid not in self.coco.index.videos:
+            raise TargetError(f"vidid={vidid!r}: no such video; the dataset has {some(self.coco.index.videos)}")
+        gids = tuple(self.coco.index.vidid_to_gids[vidid])
+        if not gids:
+            raise TargetError(f"vidid={vidid!r}: the video has no frames")
+        return gids
+
+    def video_of(self, gid: Any) -> Any:
+        """The id of an image's video; None if it is in none."""
+        return self.coco.index.imgs[gid].get("video_id")
+
+    def video_size(self, gid: Any) -> tuple[int, int] | None:
+        """(height, width) of the space of an image's video; None if it is in none or that states no size."""
+        video = self.coco.index.videos.get(self.video_of(gid))
+        size = None if video is None else size_of(video)
+        return None if size is None else (size[1], size[0])
+
+    def resolution(self, gid: Any, video: bool) -> tuple[float, float]:
+        """
+        Metres per pixel of the sampled space, along (x, y).
+
+        Raises
+        ------
+        TargetError
+            The dataset does not say.
+        """
+        try:
+            found = self.coco.coco_image(gid).resolution("video" if video else "image")
+            x, y = (float(v) for v in found["mag"])
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise TargetError(
+                f"gid={gid!r}: the dataset states no resolution that is understood (`resolution` or `target_gsd`, such "
+                "as '10 meters'); use scale"
+            ) from error
+        unit = METRES.get(str(found["unit"] or "m").lower())
+        if unit is None or not (x > 0 and y > 0):
+            raise TargetError(
+                f"gid={gid!r}: the dataset states a resolution of {x:g} x {y:g} {found['unit']}; use scale"
+            )
+        return x * unit, y * unit
+
+    def channels(self, spec: Any) -> tuple[Channel, ...] | None:
+        """
+        (sensor, name) of the channels that a code (`r|g|b`, `S2:red,L8:B.0:3`) or a list of names means; None for all.
+
+        Raises
+        ------
+        TargetError
+            The code cannot be parsed.
+        """
+        if spec is None:
+            return None
+        codes = (spec,) if isinstance(spec, str) else spec
+        wanted = tuple(dict.fromkeys(pair for code in codes for pair in _sensor_channels(code)))
+        for sensor in dict.fromkeys(sensor for sensor, _ in wanted):
+            sensors = self.known()[1] if sensor != "*" else {sensor}
+            if sensor not in sensors and "*" not in sensors:
+                raise TargetError(f"channels={spec!r}: no image has sensor {sensor!r}{did_you_mean(sensor, sensors)}")
+        return wanted
+
+
+_CODE = re.compile(r"[\w*()]([\w *.:()-]|[|,](?![|,]|$))*")
+"""What may be a channel code at all; the parser prints what it does not understand before it raises."""
+
+METRES = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres", "gsd", "mgsd"), 1.0),
+    **dict.fromkeys(("km", "kilometer", "kilometers"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 0.01),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), 0.001),
+    **dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometers"), 1e-6),
+    **dict.fromkeys(("ft", "foot", "feet"), 0.3048),
+}
+"""Units of resolutions."""
+
+FUSED = ("rgb", "rgba", "dxdy", "fxfy")
+"""Names that stand for several channels."""
+
+
+@cache
+def _sensor_channels(spec: str) -> tuple[Channel, ...]:
+    if spec.replace("_", "").isalnum() and spec not in FUSED:  # a plain name needs no parser
+        return (("*", spec),)
+    import delayed_image
+
+    try:
+        spec = without_blanks(spec)
+        if not _CODE.fullmatch(spec):
+            raise ValueError("names are letters, digits, _, - and *, separated by |")
+        streams = delayed_image.SensorChanSpec.coerce(spec).normalize().streams()
+        pairs = [(stream.sensor.spec or "*", name) for stream in streams for name in stream.chans.normalize().as_list()]
+    except Exception as error:  # its parser raises whatever its grammar library does
+        raise TargetError(
+            f"channels={spec!r} is no channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
+        ) from error
+    return tuple(dict.fromkeys(pairs))
+
+
+def some(ids: Iterable[Any]) -> str:
+    """A few ids of many, as messages name them."""
+    known = list(ids)
+    if not known:
+        return "none"
+    return ", ".join(map(repr, known[:5])) + (f" ... {known[-1]!r} ({len(known)})" if len(known) > 5 else "")

@@ -1,0 +1,1 @@
+"""Zarr v3 bytes: codecs, shards, arrays, metadata, reading and writing."""

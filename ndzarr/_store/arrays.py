@@ -1,0 +1,348 @@
+"""How are the chunks of one array found and decoded?
+
+`ChunkArray` is the hot path: a local Zarr v3 array, regular chunk grid, sharded or not, with a codec chain that
+`codec.parse` knows.  `ZarrArray` is every other array: zarr-python reads it, with the same result.
+`open_array` decides, and the `engine` of each says which it is and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from math import prod
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from ndzarr._indexing.plan import Chunked
+from ndzarr._indexing.selection import Selection, lengths
+from ndzarr._store.codecs import ChunkCodec
+from ndzarr._store.codecs import parse_codecs as parse
+from ndzarr._store.sharding import SHARDS, Folder
+from ndzarr.errors import DamagedError, StoreError
+
+COMPLETE = "ndzarr_complete"
+"""Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
+
+
+class ChunkArray:
+    """A local array whose chunks are decoded without zarr-python."""
+
+    __slots__ = (
+        "_complete",
+        "_folder",
+        "_per_shard",
+        "chunks",
+        "codec",
+        "dtype",
+        "fill",
+        "name",
+        "shape",
+        "sharded",
+    )
+
+    chunked: Literal[True] = True
+    engine = "memory map"
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        codec: ChunkCodec,
+        per_shard: tuple[int, ...] | None,
+        fill: Any,
+        separator: str = "/",
+        version: Hashable = 0,
+        complete: bool = False,
+    ) -> None:
+        """
+        Parameters
+        ----------
+        name
+            Absolute path of the array's directory.
+        per_shard
+            Chunks of a shard along each axis, None if chunks are files of their own.
+        separator
+            Between the indices in a chunk's key.
+        version
+            Changes when the store is replaced, so that nothing cached outlives it.
+        complete
+            Every shard has a file; one that is missing was lost.
+        """
+        self.name = name
+        self.shape = shape
+        self.codec = codec
+        self.chunks = codec.shape
+        self.dtype = codec.dtype
+        self.fill = fill
+        self.sharded = per_shard is not None
+        self._per_shard = per_shard or (1,) * len(shape)
+        self._complete = complete
+        self._folder = Folder(name, version, separator, prod(self._per_shard))
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of what lies in one file."""
+        return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
+
+    def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
+        """What identifies a chunk in caches."""
+        return (self._folder, chunk)
+
+    def encoded(self, chunk: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
+        """Bytes of a chunk; None if it is missing, which means that it is all fill value."""
+        if not self.sharded:
+            try:
+                return np.fromfile(self._folder.file(chunk), np.uint8)
+            except FileNotFoundError:
+                self._folder.refuse_gone()
+                return None
+        k, position = 0, []
+        for i, n in zip(chunk, self._per_shard, strict=True):
+            k = k * n + i % n
+            position.append(i // n)
+        shard = SHARDS[self._folder, tuple(position)]
+        if shard is not None:
+            return shard.encoded(k)
+        if self._complete:
+            raise DamagedError(f"{self._file(chunk)}: this shard is missing; transcode the source again")
+        return None
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> int:
+        """Bytes that a chunk takes in its file, 0 if it is missing."""
+        found = self.encoded(chunk)
+        return 0 if found is None else found.size
+
+    def decode(
+        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
+    ) -> bool:
+        """
+        Decode a chunk into a buffer with the codec's stored shape; always all of it, since its checksum covers that.
+
+        Returns
+        -------
+        False where the chunk is missing: nothing was written, its pixels are the fill value.
+        """
+        found = self.encoded(chunk)
+        if found is None:
+            return False
+        self.codec.decode(found, out, lambda: f"{self._file(chunk)}: chunk {chunk}")
+        return True
+
+    def _file(self, chunk: tuple[int, ...]) -> str:
+        """Path of the file that holds a chunk."""
+        return self.shard_file(tuple(i // n for i, n in zip(chunk, self._per_shard, strict=True)))
+
+    def shard_file(self, position: tuple[int, ...]) -> str:
+        """Path of a shard, by its position in the grid of shards."""
+        return self._folder.file(position)
+
+
+class ZarrArray:
+    """Any array that zarr-python can open; reads whole windows through it."""
+
+    __slots__ = ("_zarr", "chunks", "dtype", "engine", "fill", "name", "shape")
+
+    chunked: Literal[False] = False
+
+    def __init__(self, array: Any, name: str, reason: str) -> None:
+        self._zarr = array
+        self.name = name
+        self.shape = tuple(array.shape)
+        self.chunks = _uniform_chunks(array)
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.fill = array.fill_value
+        self.engine = f"zarr-python ({reason})"
+
+    @property
+    def sharded(self) -> bool:
+        """True where chunks are parts of files."""
+        return getattr(self._zarr, "shards", None) is not None
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> None:
+        """zarr-python does not tell beforehand."""
+        return
+
+    def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
+        """
+        The pixels of each selection.
+
+        Raises
+        ------
+        StoreError
+            zarr-python cannot read them.
+        """
+        return [self._explained(selection) for selection in selections]
+
+    def _explained(self, selection: Selection) -> np.ndarray[Any, Any]:
+        try:
+            return self._read(selection)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a codec, or a connection, raises
+            where = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(list(s)) for s in selection)
+            what = StoreError if "://" in self.name or isinstance(error, OSError) else DamagedError
+            raise what(
+                f"{self.name}: zarr-python cannot read [{where}] of it ({type(error).__name__}: {error})"
+            ) from error
+
+    def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
+        if not all(lengths(selection)):  # zarr-python takes no empty sequence of indices
+            return np.empty(lengths(selection), self.dtype)
+        if all(isinstance(s, slice) for s in selection):
+            return np.asarray(self._zarr[selection])
+        return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
+
+
+def _uniform_chunks(array: Any) -> tuple[int, ...]:
+    """Chunk lengths for counting; an array whose chunks vary counts as one chunk per axis."""
+    try:
+        return tuple(max(1, int(n)) for n in array.chunks)
+    except (NotImplementedError, TypeError, AttributeError):  # rectilinear grids (zarr >= 3.2) have no single length
+        return tuple(max(1, n) for n in array.shape)
+
+
+def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) -> ChunkArray | str:
+    """
+    The hot-path array that Zarr v3 array metadata describe, or, as a string, the reason why it has to be zarr-python's.
+
+    Raises
+    ------
+    StoreError
+        The metadata are not those of an array.
+    """
+    if metadata.get("node_type") != "array":
+        raise StoreError(f"{path}: expected the metadata of a Zarr array, found {metadata.get('node_type')!r}")
+    grid = metadata["chunk_grid"]
+    if grid["name"] != "regular":
+        return f"chunk grid {grid['name']!r}"
+    dtype = _dtype(metadata["data_type"])
+    if dtype is None:
+        return f"data type {metadata['data_type']!r}"
+    if metadata.get("storage_transformers"):
+        return "storage transformers"
+    key = _named(metadata.get("chunk_key_encoding", "default"))
+    if key["name"] != "default":
+        return f"chunk keys {key['name']!r}"
+    shape = tuple(metadata["shape"])
+    outer, codecs = tuple(grid["configuration"]["chunk_shape"]), [_named(c) for c in metadata["codecs"]]
+    per_shard: tuple[int, ...] | None = None
+    chunks = outer
+    if [c["name"] for c in codecs] == ["sharding_indexed"]:
+        config = codecs[0]["configuration"]
+        if config.get("index_location", "end") != "end" or not _is_usual_index(
+            list(map(_named, config["index_codecs"]))
+        ):
+            return "shard index"
+        chunks, codecs = tuple(config["chunk_shape"]), [_named(c) for c in config["codecs"]]
+        per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
+    codec = parse(codecs, chunks, dtype)
+    if codec is None:
+        return f"codecs {' '.join(c['name'] for c in codecs)}"
+    separator = (key.get("configuration") or {}).get("separator", "/")
+    complete = bool((metadata.get("attributes") or {}).get(COMPLETE)) and per_shard is not None
+    return ChunkArray(path, shape, codec, per_shard, _fill(metadata["fill_value"], dtype), separator, version, complete)
+
+
+def _named(codec: Any) -> Mapping[str, Any]:
+    """Zarr v3.1 lets a codec without options be just its name."""
+    return {"name": codec} if isinstance(codec, str) else codec
+
+
+def _is_usual_index(codecs: Sequence[Mapping[str, Any]]) -> bool:
+    if [c["name"] for c in codecs] != ["bytes", "crc32c"]:
+        return False
+    return bool((codecs[0].get("configuration") or {}).get("endian") == "little")
+
+
+_DTYPES = {
+    "bool": "?",
+    **{f"{kind}{bits}": f"{kind[0]}{bits // 8}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"f{bits // 8}" for bits in (16, 32, 64)},
+    **{f"complex{bits}": f"c{bits // 8}" for bits in (64, 128)},
+}
+
+
+def _dtype(name: Any) -> np.dtype[Any] | None:
+    code = _DTYPES.get(name) if isinstance(name, str) else None
+    return None if code is None else np.dtype(code)
+
+
+def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A fill value from its JSON form (https://zarr-specs.readthedocs.io/en/latest/v3/data-types/)."""
+    if isinstance(value, list):
+        return dtype.type(complex(_fill(value[0], np.dtype("f8")), _fill(value[1], np.dtype("f8"))))
+    if isinstance(value, str) and value.startswith("0x"):
+        return np.frombuffer(int(value, 16).to_bytes(dtype.itemsize, "little"), dtype)[0]
+    return dtype.type(float(value) if isinstance(value, str) else value)
+
+
+# --- What does executing a plan need to know of an array?
+
+
+class Codec(Protocol):
+    """How a chunk is laid out once it is decoded."""
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        """Order of axes in memory, None where it is that of the array."""
+
+    @property
+    def threaded_bytes(self) -> int:
+        """Decoded bytes of a chunk from which on threads pay."""
+
+    @property
+    def slow(self) -> bool:
+        """True where even a single chunk takes so long to decode that each of a plan is worth a thread."""
+
+    def scratch(self) -> np.ndarray[Any, Any]:
+        """A buffer that a chunk can be decoded into."""
+
+    def view(self, scratch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The buffer with the axes of the array."""
+
+
+class Decoded(Chunked, Protocol):
+    """An array whose chunks are decoded one by one."""
+
+    @property
+    def chunked(self) -> Literal[True]:
+        """Tells it from `Windowed`."""
+
+    @property
+    def codec(self) -> Codec:
+        """Layout of decoded chunks."""
+
+    @property
+    def fill(self) -> Any:
+        """Value of the pixels of a chunk that is missing."""
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of what lies together, and is best read together."""
+
+    def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
+        """What identifies a chunk in caches; it changes when the file does."""
+
+    def decode(
+        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
+    ) -> bool:
+        """
+        Decode a whole chunk, also at the border, into a buffer; False, and nothing written, where it is missing.
+
+        Of `wanted`, if it is given, no more than that part of the chunk need be right.
+        """
+
+
+class Windowed(Chunked, Protocol):
+    """An array that is read window by window."""
+
+    @property
+    def chunked(self) -> Literal[False]:
+        """Tells it from `Decoded`."""
+
+    def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
+        """The pixels of each selection."""
+
+
+Stored: TypeAlias = "Decoded | Windowed"
+"""Where the pixels of a level are."""

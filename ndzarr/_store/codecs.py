@@ -1,0 +1,283 @@
+"""How does a chunk of pixels become bytes, and back, as fast as the libraries allow?
+
+A `ChunkCodec` is one of the short codec chains that the hot path knows, parsed from (and printed to) the `codecs`
+of Zarr v3 metadata (https://zarr-specs.readthedocs.io/en/latest/v3/core/):
+
+    [transpose] -> [numcodecs.delta] -> bytes -> [blosc | zstd] -> [crc32c]
+    [transpose] -> imagecodecs_jpeg -> [crc32c]
+
+Decoding goes straight into the caller's buffer.  `parse` returns None for any other chain: zarr-python reads those.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import google_crc32c
+import imagecodecs
+import numcodecs.zstd
+import numpy as np
+
+from ndzarr.errors import DamagedError
+
+# Blosc's own threads are not fork-safe and slower than ours on chunks of this size; zarr-python sets the same.
+numcodecs.blosc.use_threads = False
+
+_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+_COMPRESSORS = ("blosc", "zstd")
+_CRC_BYTES = 4
+_CRC_RESIDUE = 0x48674BC7
+"""The crc32c of any bytes followed by their own crc32c."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCodec:
+    """A codec chain for chunks of one shape and dtype."""
+
+    shape: tuple[int, ...]
+    """Shape of a chunk, in the order of the array's axes."""
+    dtype: np.dtype[Any]
+    """Native dtype of the pixels."""
+    compressor: str | None = None
+    """'blosc', 'zstd', 'jpeg' or None."""
+    cname: str = "lz4"
+    """Blosc's inner compressor."""
+    level: int = 5
+    """Compression level of blosc or zstd, quality of JPEG."""
+    shuffle: str = "bitshuffle"
+    """Blosc's filter: 'noshuffle', 'shuffle' or 'bitshuffle'."""
+    delta: bool = False
+    """Differences between neighbours along the flattened chunk (`numcodecs.delta`), integers only."""
+    order: tuple[int, ...] | None = None
+    """Axis order in which pixels are stored (the `transpose` codec), None for the array's own."""
+    crc: bool = True
+    """A crc32c behind the compressed bytes, checked at every decode."""
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of a chunk in the order in which its pixels are stored."""
+        return self.shape if self.order is None else tuple(self.shape[i] for i in self.order)
+
+    @property
+    def threaded_bytes(self) -> int:
+        """Size of a chunk from which on decoding outside Python's lock is long enough for two threads to gain by it."""
+        slow = self.compressor in ("zstd", "jpeg") or self.cname == "zstd" or self.delta
+        return 128 << 10 if slow else 512 << 10
+
+    @property
+    def slow(self) -> bool:
+        """False: waking a thread takes as long as decoding one of our chunks."""
+        return False
+
+    def scratch(self) -> np.ndarray[Any, Any]:
+        """A new buffer to decode into, with axes in the stored order."""
+        if self.compressor != "jpeg":
+            return np.empty(self.stored_shape, self.dtype)
+        # libjpeg-turbo writes past the caches to buffers that begin on 32 bytes: the copy that follows then takes
+        # as long as decoding did.
+        room = np.empty(prod(self.shape) + 80, np.uint8)
+        start = (16 - room.ctypes.data) % 64
+        return room[start : start + prod(self.shape)].reshape(self.stored_shape)
+
+    def view(self, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A decoded buffer with axes in the array's order."""
+        return stored if self.order is None else stored.transpose(np.argsort(self.order))
+
+    def decode(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any], where: Callable[[], str]) -> None:
+        """
+        Decode the uint8 bytes of a chunk into a C-contiguous buffer of `stored_shape`.
+
+        Parameters
+        ----------
+        where
+            What the error calls the chunk; asked only when there is one.
+
+        Raises
+        ------
+        DamagedError
+            The checksum does not match, or the bytes do not decode to a chunk of this size.
+        """
+        if self.crc:
+            if google_crc32c.value(encoded) != _CRC_RESIDUE:
+                raise DamagedError(f"{where()}: the checksum does not match the bytes; transcode the source again")
+            if self.compressor != "blosc":  # which knows its own length
+                encoded = encoded[:-_CRC_BYTES]
+        try:
+            self._decompress(encoded, out)
+        except (RuntimeError, ValueError, TypeError, IndexError, struct.error) as error:
+            raise DamagedError(f"{where()} does not decode ({error}); transcode the source again") from error
+
+    def _decompress(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+        target = np.empty(out.shape, out.dtype) if self.delta else out
+        # The decompressors trust their input: a cut one is read beyond its end, a short one leaves `out` as it was.
+        if self.compressor == "blosc":
+            nbytes, _, stored = _BLOSC_HEADER.unpack_from(encoded.data, 4)
+            if nbytes != out.nbytes or stored > encoded.size:
+                raise ValueError(f"{nbytes} bytes in {stored}, expected {out.nbytes} in {encoded.size}")
+            # A tenth faster than numcodecs' binding to the same library.
+            imagecodecs.blosc_decode(encoded, numthreads=1, out=target.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        elif self.compressor == "zstd":
+            if _zstd_size(encoded) == out.nbytes:
+                numcodecs.zstd.decompress(encoded, target)
+            else:  # the frame does not say its size, or a wrong one
+                body = numcodecs.zstd.decompress(encoded)
+                _expect(len(body), out.nbytes)
+                target.reshape(-1)[:] = np.frombuffer(body, self.dtype)
+        elif self.compressor == "jpeg":
+            imagecodecs.jpeg8_decode(encoded, out=self._picture(out))  # type: ignore[arg-type]
+        else:
+            _expect(encoded.size, out.nbytes)
+            target.reshape(-1)[:] = encoded.view(self.dtype)
+        if self.delta:
+            _undo_delta(target.reshape(-1), out.reshape(-1))
+
+    def _picture(self, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A chunk (..., y, x, 3) or (..., y, x) as JPEG has it."""
+        shape = stored.shape[-2:] if self.order is None else stored.shape[-3:]
+        return stored.reshape(-1).reshape(shape)  # through one axis: imagecodecs refuses numpy's strides of axes of 1
+
+    def encode(self, chunk: np.ndarray[Any, Any]) -> bytes:
+        """Encode a chunk of `shape`; any strides."""
+        stored = np.ascontiguousarray(chunk if self.order is None else chunk.transpose(self.order))
+        if self.delta:
+            stored = _delta(stored.reshape(-1))
+        if self.compressor == "blosc":
+            body = numcodecs.blosc.compress(stored, self.cname.encode(), self.level, _SHUFFLES[self.shuffle], 0)
+        elif self.compressor == "zstd":
+            body = _zstd(stored, self.level)
+        elif self.compressor == "jpeg":
+            body = imagecodecs.jpeg8_encode(self._picture(stored), level=self.level)
+        else:
+            body = stored.tobytes()
+        encoded: bytes = body
+        return encoded + google_crc32c.value(encoded).to_bytes(_CRC_BYTES, "little") if self.crc else encoded
+
+    def metadata(self) -> list[dict[str, Any]]:
+        """The `codecs` of Zarr v3 metadata that mean this chain."""
+        chain: list[dict[str, Any]] = []
+        if self.order is not None:
+            chain.append({"name": "transpose", "configuration": {"order": list(self.order)}})
+        if self.delta:
+            chain.append({"name": "numcodecs.delta", "configuration": {"dtype": self.dtype.str}})
+        if self.compressor == "jpeg":
+            chain.append({"name": JPEG, "configuration": {"level": self.level}})
+        else:
+            chain.append(BYTES if self.dtype.itemsize == 1 else LITTLE_ENDIAN)
+        if self.compressor == "blosc":
+            chain.append(
+                {
+                    "name": "blosc",
+                    "configuration": {
+                        "typesize": self.dtype.itemsize,
+                        "cname": self.cname,
+                        "clevel": self.level,
+                        "shuffle": self.shuffle,
+                        "blocksize": 0,
+                    },
+                }
+            )
+        elif self.compressor == "zstd":
+            chain.append({"name": "zstd", "configuration": {"level": self.level, "checksum": False}})
+        if self.crc:
+            chain.append({"name": "crc32c"})
+        return chain
+
+
+JPEG = "imagecodecs_jpeg"
+"""Name of the codec in `imagecodecs.zarr`, and of ours in `pyramid.jpeg`."""
+BYTES: dict[str, Any] = {"name": "bytes"}
+LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def parse_codecs(
+    codecs: Sequence[Mapping[str, Any]], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> ChunkCodec | None:
+    """The `ChunkCodec` that a Zarr v3 codec chain means, or None if the hot path does not know it."""
+    chain = list(codecs)
+    options: dict[str, Any] = {"crc": False}
+    if chain and chain[-1]["name"] == "crc32c":
+        chain.pop()
+        options["crc"] = True
+    if chain and chain[-1]["name"] in _COMPRESSORS:
+        options |= _compressor(chain.pop())
+    if chain and chain[-1]["name"] == JPEG:
+        config = chain.pop().get("configuration") or {}
+        if dtype != np.uint8 or set(config) - {"level"}:
+            return None
+        options |= {"compressor": "jpeg", "level": config.get("level", 90)}
+    elif not chain or not _is_native_bytes(chain.pop(), dtype):
+        return None
+    if chain and chain[-1]["name"] == "numcodecs.delta":
+        config = chain.pop().get("configuration", {})
+        if dtype.kind not in "iu" or np.dtype(config["dtype"]) != dtype or config.get("astype", dtype.str) != dtype.str:
+            return None
+        options["delta"] = True
+    if chain and chain[-1]["name"] == "transpose":
+        options["order"] = tuple(chain.pop()["configuration"]["order"])
+    return None if chain else ChunkCodec(shape, dtype, **options)
+
+
+def _compressor(codec: Mapping[str, Any]) -> dict[str, Any]:
+    config = codec.get("configuration", {})
+    if codec["name"] == "zstd":
+        return {"compressor": "zstd", "level": config.get("level", 0)}
+    return {"compressor": "blosc", "cname": config["cname"], "level": config["clevel"], "shuffle": config["shuffle"]}
+
+
+def _is_native_bytes(codec: Mapping[str, Any], dtype: np.dtype[Any]) -> bool:
+    if codec["name"] != "bytes":
+        return False
+    endian = (codec.get("configuration") or {}).get("endian", "little")
+    return dtype.itemsize == 1 or np.dtype(dtype).newbyteorder("<" if endian == "little" else ">") == dtype
+
+
+_BLOSC_HEADER = struct.Struct("<III")
+"""Decoded size, block size, encoded size: at byte 4 of what blosc makes."""
+
+
+def _zstd_size(encoded: np.ndarray[Any, Any]) -> int:
+    """Decoded size of a zstd frame, -1 if it does not say (RFC 8878, section 3.1.1.1)."""
+    head = encoded[:18].tobytes()
+    flags = head[4]
+    whole = flags >> 5 & 1
+    n = (whole, 2, 4, 8)[flags >> 6]
+    start = 6 - whole + (0, 1, 2, 4)[flags & 3]
+    return int.from_bytes(head[start : start + n], "little") + 256 * (n == 2) if n else -1
+
+
+def _expect(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise ValueError(f"{found} bytes instead of {wanted}")
+
+
+_local = threading.local()
+"""A zstd compressor per thread, as they must not be shared."""
+
+
+def _zstd(stored: np.ndarray[Any, Any], level: int) -> bytes:
+    """A plain zstd frame; matches of at least 7 bytes make photographs smaller, and faster in both directions."""
+    import zstandard
+
+    key = (level, stored.nbytes)
+    if getattr(_local, "key", None) != key:
+        settings = zstandard.ZstdCompressionParameters.from_level(level, source_size=stored.nbytes, min_match=7)
+        _local.key, _local.compressor = key, zstandard.ZstdCompressor(compression_params=settings)
+    body: bytes = _local.compressor.compress(stored)
+    return body
+
+
+def _delta(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    out = np.empty_like(flat)
+    out[:1] = flat[:1]
+    np.subtract(flat[1:], flat[:-1], out=out[1:])
+    return out
+
+
+def _undo_delta(flat: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+    # imagecodecs' running sum is several times faster than numpy's.
+    imagecodecs.delta_decode(flat, axis=0, out=out)

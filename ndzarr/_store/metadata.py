@@ -1,0 +1,274 @@
+"""What does a store say about itself, and to whom?
+
+One group, read in three ways: `ome` (OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/), `multiscales`
+(https://github.com/zarr-conventions/multiscales) and `ndzarr` (where the pixels came from, how they were encoded);
+`spatial` and `proj` say where they lie on earth (`geo.conventions`).
+Levels are groups `0`, `1`, ... that each hold `image` and 1-D coordinates, as `xarray.open_datatree` wants them.
+All array metadata stand in the root's consolidated metadata, so that opening a store reads one file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numcodecs.zstd
+import numpy as np
+
+from ndzarr._geo.georeference import declare, from_attributes
+from ndzarr._geo.georeference import of_crs as grid_mapping_of_crs
+from ndzarr._store.arrays import COMPLETE
+from ndzarr._store.codecs import ChunkCodec
+from ndzarr._store.presets import Encoding, Layout
+from ndzarr._store.sharding import INDEX_CODECS
+
+SCHEMA = 1
+"""Version of the `ndzarr` attribute; stores of a later one are refused."""
+
+_MULTISCALES = {
+    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v0.1/schema.json",
+    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v0.1/README.md",
+    "uuid": "d35379db-88df-4056-af3a-620245f8e347",
+    "name": "multiscales",
+    "description": "Multiscale layout of zarr datasets",
+}
+_AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b": "0000FF", "blue": "0000FF"}
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """All that a store says, besides its pixels."""
+
+    dims: tuple[str, ...]
+    """Axis names, in order."""
+    channels: tuple[str, ...]
+    """One name per channel."""
+    dtype: np.dtype[Any]
+    encoding: Encoding
+    nodata: float | None = None
+    """Value that marks pixels without data."""
+    times: tuple[float, ...] | None = None
+    """Seconds along t."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Identity of the source (path, size, mtime_ns) and what its format said."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelShape:
+    """A level as it lies on disk."""
+
+    shape: tuple[int, ...]
+    layout: Layout
+    factors: tuple[int, ...]
+    """Native pixels per pixel of this level, along each axis."""
+
+
+def attributes(
+    about: Description,
+    levels: Sequence[LevelShape],
+    windows: Sequence[tuple[float, float]],
+    complete: bool = False,
+) -> dict[str, Any]:
+    """
+    The attributes of the root group.
+
+    Parameters
+    ----------
+    windows
+        Display ranges of the channels.
+    complete
+        Say all that pyproj, if it is installed, knows of the coordinate reference system.
+    """
+    kind = about.encoding.kind
+    method = "mode" if kind == "labels" else "mean"
+    out: dict[str, Any] = {
+        "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method)], "omero": _omero(about, windows)},
+        "zarr_conventions": [_MULTISCALES],
+        "multiscales": {
+            "layout": _multiscales(levels, method),
+            "resampling_method": "mode" if kind == "labels" else "average",
+        },
+        "ndzarr": {
+            "schema": SCHEMA,
+            "dims": list(about.dims),
+            "channels": list(about.channels),
+            "nodata": None if about.nodata is None else _json_number(about.nodata),
+            "times": None if about.times is None else list(about.times),
+            "encoding": about.encoding.as_json(),
+            "source": dict(about.source),
+        },
+    }
+    if (place := from_attributes(out)) is not None:
+        sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
+        declare(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
+        if complete and (mapping := grid_mapping_of_crs(place.crs)) is not None:
+            out["ndzarr"]["grid_mapping"] = mapping
+    return out
+
+
+def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[str, Any]:
+    pixel = [float(about.source.get("pixel_size", {}).get(d, 1.0)) for d in about.dims]
+    datasets = [
+        {
+            "path": f"{k}/image",
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [p * f for p, f in zip(pixel, level.factors, strict=True)]},
+                # Pixel centres: a mean over f pixels lies (f - 1) / 2 native pixels further.
+                {
+                    "type": "translation",
+                    "translation": [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)],
+                },
+            ],
+        }
+        for k, level in enumerate(levels)
+    ]
+    units = about.source.get("pixel_unit")
+    axes = [
+        {"name": d, "type": _AXIS_TYPES[d], **({"unit": units} if units and _AXIS_TYPES[d] == "space" else {})}
+        for d in about.dims
+    ]
+    name = os.path.basename(about.source.get("name", "image"))  # what viewers call the layer
+    return {"name": name, "axes": axes, "datasets": datasets, "type": method}
+
+
+def _omero(about: Description, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    low, high = _limits(about.dtype)
+    channels = [
+        {
+            "label": name,
+            "color": _COLORS.get(name.lower(), "FFFFFF"),
+            "active": True,
+            "window": {"min": min(low, start), "max": max(high, end), "start": start, "end": end},
+        }
+        for name, (start, end) in zip(about.channels, windows, strict=True)
+    ]
+    return {"channels": channels}
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind in "iu":
+        return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    return 0.0, 1.0
+
+
+def _multiscales(levels: Sequence[LevelShape], method: str) -> list[dict[str, Any]]:
+    layout: list[dict[str, Any]] = []
+    for k, level in enumerate(levels):
+        item: dict[str, Any] = {"asset": str(k)}
+        if k:
+            item["derived_from"] = str(k - 1)
+        base = levels[max(0, k - 1)].factors  # the transform is relative to what the level is derived from
+        scale = [f / b for f, b in zip(level.factors, base, strict=True)]
+        item["transform"] = {"scale": scale, "translation": [0.0] * len(scale)}
+        if k:
+            item["resampling_method"] = "mode" if method == "mode" else "average"
+        layout.append(item)
+    return layout
+
+
+def write(root: Path, about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]]) -> None:
+    """Write every `zarr.json` and the coordinates of a store whose chunks are there."""
+    nodes: dict[str, Any] = {}
+    for k, level in enumerate(levels):
+        nodes[str(k)] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+        nodes[f"{k}/image"] = _image(about, level)
+        for name, values in coordinates(about, level).items():
+            nodes[f"{k}/{name}"] = _write_coordinate(root / str(k) / name, name, values)
+    for path, node in nodes.items():
+        (root / path).mkdir(parents=True, exist_ok=True)
+        (root / path / "zarr.json").write_text(json.dumps(node))
+    root_node = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": attributes(about, levels, windows, complete=True),
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
+    }
+    (root / "zarr.json").write_text(json.dumps(root_node))
+
+
+def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[Any, Any] | list[str]]:
+    """1-D coordinates of a level: pixel centres in native pixels, channel names, seconds or indices along t."""
+    out: dict[str, np.ndarray[Any, Any] | list[str]] = {}
+    for d, n, f in zip(about.dims, level.shape, level.factors, strict=True):
+        if d == "c":
+            out[d] = list(about.channels)
+        elif d == "t":
+            out[d] = np.asarray(about.times if about.times is not None else np.arange(n), np.float64)
+        else:
+            out[d] = (np.arange(n) + 0.5) * f - (0 if d in "yx" else 0.5)  # centres; of planes, in indices
+    return out
+
+
+def _image(about: Description, level: LevelShape) -> dict[str, Any]:
+    layout = level.layout
+    return sharded_array(level.shape, about.dims, about.dtype, layout.codec, layout.shards)
+
+
+def sharded_array(
+    shape: Sequence[int], dims: Sequence[str], dtype: np.dtype[Any], codec: ChunkCodec, shards: Sequence[int]
+) -> dict[str, Any]:
+    """The `zarr.json` of an array of which every shard has a file."""
+    sharding = {
+        "chunk_shape": list(codec.shape),
+        "codecs": codec.metadata(),
+        "index_codecs": INDEX_CODECS,
+        "index_location": "end",
+    }
+    codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    return {**_array(shape, dims, dtype, shards, codecs, _fill(dtype)), "attributes": {COMPLETE: True}}
+
+
+def _array(
+    shape: Sequence[int],
+    dims: Sequence[str],
+    dtype: np.dtype[Any] | str,
+    chunks: Sequence[int],
+    codecs: list[dict[str, Any]],
+    fill: Any,
+) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype if isinstance(dtype, str) else dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(1, n) for n in chunks]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": codecs,
+        "attributes": {},
+        "dimension_names": list(dims),
+        "storage_transformers": [],
+    }
+
+
+def _fill(dtype: np.dtype[Any]) -> Any:
+    return {"b": False, "c": [0.0, 0.0], "f": 0.0}.get(dtype.kind, 0)
+
+
+def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | list[str]) -> dict[str, Any]:
+    """Write a coordinate as one zstd chunk; strings as numcodecs' vlen-utf8."""
+    fill: Any
+    first: dict[str, Any]
+    if isinstance(values, list):
+        raw = len(values).to_bytes(4, "little") + b"".join(
+            len(v).to_bytes(4, "little") + v for v in map(str.encode, values)
+        )
+        dtype, fill, first = "string", "", {"name": "vlen-utf8"}
+    else:
+        raw, dtype, fill = values.astype("<f8").tobytes(), "float64", 0.0
+        first = {"name": "bytes", "configuration": {"endian": "little"}}
+    (folder / "c").mkdir(parents=True)
+    (folder / "c" / "0").write_bytes(numcodecs.zstd.compress(raw, 3))
+    codecs = [first, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
+    return _array([len(values)], [name], dtype, [len(values)], codecs, fill)
+
+
+def _json_number(value: float) -> float | int | str:
+    if not np.isfinite(value):  # JSON has no numbers for these
+        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return int(value) if float(value).is_integer() else float(value)

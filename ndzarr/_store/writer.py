@@ -1,0 +1,318 @@
+"""How does one pass over a source become all levels of a pyramid, in little memory?
+
+1. Bands of rows come in, top to bottom.  Each level gathers them until they make a row of chunks.
+2. A row of chunks is encoded by threads (codecs run outside Python's lock) and, meanwhile, halved; the halves go to the
+   next level.  So a level's row of chunks is made as soon as its pixels exist, and the source is read once.
+3. Encoded chunks are appended to their shard files in order; a shard gets its index when its last chunk has come.
+
+At any time a few rows of chunks per level are in memory, whatever the height of the image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise, product
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._store.arrays import ChunkArray
+from ndzarr._store.downsample import Reducer
+from ndzarr._store.metadata import LevelShape
+from ndzarr._store.read import execute
+from ndzarr._store.sharding import ShardWriter
+from ndzarr.errors import SourceError
+
+Position: TypeAlias = tuple[int, ...]
+Encoded: TypeAlias = list[tuple[Position, bytes | None]]
+
+CHUNKS_PER_TASK = 16
+"""Enough work for a task to be worth its overhead, few enough to keep all threads busy."""
+
+
+class PyramidWriter:
+    """Takes bands of native rows, writes every level."""
+
+    def __init__(
+        self, root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None, first: int = 0
+    ) -> None:
+        self._workers = workers or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="ndzarr-encode")
+        self._queue: deque[tuple[LevelWriter, Future[Encoded]]] = deque()
+        self._first = _chain(root, levels, reduce, self, first)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        level: LevelWriter | None = self._first
+        while level is not None:
+            level.close()
+            level = level.next
+
+    def write(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
+        """
+        Take the next rows of one block of frames, channels and planes.
+
+        Parameters
+        ----------
+        block
+            First index of the block along each axis before y, a multiple of the chunk length.
+        rows
+            Axes (..., rows, x), the whole width; blocks may come in any order, their rows top to bottom.  Not
+            written to.
+
+        Raises
+        ------
+        SourceError
+            The rows are not of the type or the width of the image, or there are more of them.
+        """
+        self._first.check(block, rows)
+        self._first.push(block, rows)
+
+    def end(self, length: int) -> None:
+        """
+        Say how long the first axis is, where that was not known: any number that is large enough was given then.
+
+        To be called before the last block is written, whose length need not be that of a chunk.
+        """
+        level: LevelWriter | None = self._first
+        while level is not None:
+            level.end(length)
+            level = level.next
+
+    @property
+    def levels(self) -> list[LevelShape]:
+        """The levels, as long as they are known to be by now."""
+        level: LevelWriter | None = self._first
+        out = []
+        while level is not None:
+            out.append(level.shape)
+            level = level.next
+        return out
+
+    def finish(self) -> None:
+        """Write what is still under way; raises what an encoder raised, and `SourceError` if rows are missing."""
+        while self._queue:
+            self._settle()
+        self._first.check_complete()
+
+    def submit(self, level: LevelWriter, chunks: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
+        """Queue chunks of a level for encoding, waiting for earlier ones if too much is under way."""
+        self._queue.append((level, self._pool.submit(level.encode, chunks, start, rows)))
+        while len(self._queue) > 4 * self._workers or (self._queue and self._queue[0][1].done()):
+            self._settle()
+
+    def _settle(self) -> None:
+        level, job = self._queue.popleft()
+        for position, encoded in job.result():
+            level.store(position, encoded)
+
+
+class LevelWriter:
+    """One level in the making."""
+
+    def __init__(self, folder: Path, level: LevelShape, number: int, reduce: Reducer, writer: PyramidWriter) -> None:
+        self.next: LevelWriter | None = None
+        self._folder = folder
+        self._level = level
+        self._number = number
+        self._reduce = reduce
+        self._writer = writer
+        self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]]]] = {}
+        self._shards: dict[Position, ShardWriter] = {}
+        self._left = self._chunks()
+
+    def check(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
+        """Raise `SourceError` for rows that cannot be part of the level."""
+        level = self._level
+        for start, n, chunk, length in zip(block, rows.shape, level.layout.chunks, level.shape, strict=False):
+            if (start + n) % chunk and start + n != length:
+                raise SourceError(f"the source gave a block of {rows.shape} where it had promised {level.shape}")
+        if (rows.dtype, rows.shape[-1]) != (level.layout.codec.dtype, level.shape[-1]):
+            raise SourceError(
+                f"the source gave rows of {rows.shape[-1]} x {rows.dtype} where it had promised "
+                f"{level.shape[-1]} x {level.layout.codec.dtype}"
+            )
+
+    def check_complete(self) -> None:
+        """Raise `SourceError` unless every chunk has come."""
+        if self._left:
+            raise SourceError(f"the source ended too soon: {self._left} chunks of level {self._number} have no pixels")
+
+    def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
+        """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the
+        halves.
+        """
+        height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
+        done, waiting = self._rows.pop(block, (0, []))
+        waiting.append(rows)
+        have = sum(w.shape[-2] for w in waiting)
+        if done + have > height:
+            raise SourceError(f"the source gave {done + have} rows where it had promised {height}")
+        if have < step and done + have < height:
+            self._rows[block] = done, waiting
+            return
+        band = waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=-2)
+        take = have if done + have == height else have - have % step
+        self._write_rows(block, done, band[..., :take, :])
+        if done + take < height:
+            rest = band[..., take:, :]
+            self._rows[block] = done + take, [rest] if rest.shape[-2] else []
+
+    def _write_rows(self, block: Position, top: int, band: np.ndarray[Any, Any]) -> None:
+        chunks = self._level.layout.chunks
+        start = (*block, top, 0)
+        grid = [range(a // c, -(-(a + n) // c)) for a, n, c in zip(start, band.shape, chunks, strict=True)]
+        positions = list(product(*grid))
+        for i in range(0, len(positions), CHUNKS_PER_TASK):
+            self._writer.submit(self, positions[i : i + CHUNKS_PER_TASK], start, band)
+        if self.next is not None:
+            self.next.push(block, self._reduce(band, self._number + 1))
+
+    def encode(self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]) -> Encoded:
+        """Encode the chunks at `positions` out of a band that begins at pixel `start`; None for chunks of zeros."""
+        codec = self._level.layout.codec
+        out: Encoded = []
+        for position in positions:
+            cut = tuple(slice(k * c - s, k * c - s + c) for k, c, s in zip(position, codec.shape, start, strict=True))
+            chunk = band[cut]
+            if chunk.shape != codec.shape:
+                # Beyond the border anything may stand; repeated pixels cost least, and leave no edge in a JPEG.
+                beyond = [(0, n - have) for n, have in zip(codec.shape, chunk.shape, strict=True)]
+                chunk = np.pad(chunk, beyond, mode="edge")
+            out.append((position, None if _is_blank(chunk) else codec.encode(chunk)))
+        return out
+
+    def store(self, position: Position, encoded: bytes | None) -> None:
+        """Append an encoded chunk to its shard."""
+        per_shard = self._level.layout.per_shard
+        shard = tuple(k // n for k, n in zip(position, per_shard, strict=True))
+        file = self._shards.get(shard)
+        if file is None:
+            path = self._folder.joinpath("c", *map(str, shard))
+            file = self._shards[shard] = ShardWriter(path, per_shard, self._expected(shard))
+        self._left -= 1
+        if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), encoded):
+            file.finish()
+            del self._shards[shard]
+
+    @property
+    def shape(self) -> LevelShape:
+        """The level, as long as it is known to be."""
+        return self._level
+
+    def end(self, length: int) -> None:
+        """Make the first axis shorter; shards that were waiting for more than will come are complete."""
+        before = {shard: self._expected(shard) for shard in self._shards}
+        self._left -= self._chunks()
+        self._level = replace(self._level, shape=(length, *self._level.shape[1:]))
+        self._left += self._chunks()
+        for shard, expected in before.items():
+            if self._shards[shard].expect_fewer(expected - self._expected(shard)):
+                self._shards.pop(shard).finish()
+
+    def _chunks(self) -> int:
+        """Chunks of the whole level."""
+        return prod(-(-n // c) for n, c in zip(self._level.shape, self._level.layout.chunks, strict=True))
+
+    def _expected(self, shard: Position) -> int:
+        """Chunks of the array that lie in a shard."""
+        layout, number = self._level.layout, 1
+        for k, n, c, length in zip(shard, layout.per_shard, layout.chunks, self._level.shape, strict=True):
+            number *= min(n, -(-length // c) - k * n)
+        return number
+
+    def close(self) -> None:
+        """Close files that were not finished, after an error."""
+        for file in self._shards.values():
+            file.close()
+
+
+def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: PyramidWriter, first: int) -> LevelWriter:
+    made = [LevelWriter(root / str(k) / "image", level, k, reduce, writer) for k, level in enumerate(levels, first)]
+    for finer, coarser in pairwise(made):
+        finer.next = coarser
+    return made[0]
+
+
+def _is_blank(chunk: np.ndarray[Any, Any]) -> bool:
+    """True where all pixels are the fill value, to the bit: -0.0 is not."""
+    if chunk[(0,) * chunk.ndim] or chunk.any():  # one pixel nearly always tells, and costs a hundredth of them all
+        return False
+    parts = (chunk.real, chunk.imag) if chunk.dtype.kind == "c" else (chunk,)
+    return chunk.dtype.kind not in "fc" or not any(np.signbit(part).any() for part in parts)
+
+
+def _even(n: int) -> int:
+    return n if n % 2 == 0 else 2 * n
+
+
+# --- How are levels made whose planes are halved as well as their rows and columns?
+
+
+BLOCK_BYTES = 32 << 20
+"""Pixels read at a time, at least one row of chunks."""
+
+
+def halve(
+    root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None, advance: Callable[[int], Any]
+) -> None:
+    """
+    Make all levels but the first, whose chunks are there.
+
+    Parameters
+    ----------
+    levels
+        From native to coarsest; axes end in z y x.
+    reduce
+        As `reducer` makes it for volumes.
+    workers
+        Threads that encode.
+    advance
+        Is told how many rows of a finer level were read.
+    """
+    for k, (finer, coarser) in enumerate(pairwise(levels), 1):
+        array = _array(root / str(k - 1) / "image", finer)
+        with PyramidWriter(root, [coarser], reduce, workers, first=k) as writer:
+            for block, selection in _blocks(finer, coarser):
+                [pixels] = execute(plan_reads([(array, selection)]))
+                writer.write(block, reduce(pixels, k))
+                advance(prod(pixels.shape[:-1]))
+            writer.finish()
+
+
+def _array(folder: Path, level: LevelShape) -> ChunkArray:
+    codec, per_shard = level.layout.codec, level.layout.per_shard
+    return ChunkArray(str(folder), level.shape, codec, per_shard, codec.dtype.type(0), complete=True)
+
+
+def _blocks(finer: LevelShape, coarser: LevelShape) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """(first index of a block of the coarser level before y, what it is made from), rows top to bottom."""
+    lead, chunks = coarser.shape[:-2], coarser.layout.chunks
+    height = coarser.shape[-2]
+    factors = [b // a for a, b in zip(finer.factors, coarser.factors, strict=True)]
+    row = prod(chunks[:-2]) * coarser.shape[-1] * 8 * coarser.layout.codec.dtype.itemsize
+    rows = chunks[-2] * max(1, int(BLOCK_BYTES // max(1, row * chunks[-2])))
+    for start in product(*(range(0, n, c) for n, c in zip(lead, chunks, strict=False))):
+        for top in range(0, height, rows):
+            first = (*start, top, 0)
+            length = (*chunks[:-2], rows, coarser.shape[-1])
+            yield (
+                start,
+                tuple(
+                    slice(a * f, min((a + n) * f, whole), 1)
+                    for a, n, f, whole in zip(first, length, factors, finer.shape, strict=True)
+                ),
+            )

@@ -1,1 +1,0 @@
-"""Many targets at once: planned batches, lazy ones, and whole extractions."""

@@ -1,1 +1,0 @@
-"""Pyramids as files that others read."""

@@ -1,1 +1,0 @@
-"""Files that are read where they lie, through the same interface as pyramids."""

@@ -1,1 +1,0 @@
-"""How are windows read from a video that stays in its container?"""

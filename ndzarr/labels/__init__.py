@@ -1,1 +1,0 @@
-"""Pixels with names: how arrays become labelled xarray objects, cheaply."""

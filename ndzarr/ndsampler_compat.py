@@ -1,0 +1,459 @@
+"""What do ndsampler's users know by other names?
+
+Its methods, with its order of arguments, on top of `load_sample`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndzarr._sampling.annotations import AnnotationTable
+from ndzarr._sampling.scene import Frame
+from ndzarr._validation import as_integer as whole
+from ndzarr._validation import check_count as preselect_whole
+from ndzarr.errors import OptionError, TargetError, did_you_mean
+from ndzarr.targets.table import Rows
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+    from ndzarr.targets.accessor import Targets
+
+
+class NdsamplerNames:
+    """Mixed into `CocoSampler`."""
+
+    dset: Any
+
+    if TYPE_CHECKING:  # what `CocoSampler` has
+
+        @property
+        def annotations(self) -> AnnotationTable: ...  # noqa: D102
+        @property
+        def targets(self) -> Targets: ...  # noqa: D102
+        def load_sample(self, target: Mapping[str, Any] | None = None, **options: Any) -> xarray.Dataset: ...  # noqa: D102
+        def frame(self, gid: Any) -> Frame: ...  # noqa: D102
+
+    def __len__(self) -> int:
+        """Number of items: one per annotation with a box, or what was preselected."""
+        return self.n_positives + self.n_negatives
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The windows that `load_positive` and `load_negative` choose from."""
+        return Pool(self.targets)
+
+    def preselect(
+        self,
+        n_pos: int | None = None,
+        n_neg: int | None = None,
+        neg_to_pos_ratio: float | None = None,
+        window_dims: Any = None,
+        rng: Any = None,
+        *,
+        cover: bool = False,
+        max_overlap: float = 0.0,
+    ) -> tuple[int, int]:
+        """
+        Choose what `load_item`, `load_positive` and `load_negative` load, and so the number of items.
+
+        Parameters
+        ----------
+        n_pos
+            So many positives, drawn by `rng`, in the order of the dataset; all if left out, or if there are fewer.
+        n_neg, neg_to_pos_ratio
+            So many negatives, or so many for each positive; none if both are left out.
+        window_dims
+            (height, width) of the negatives; left out, they have the sizes of annotations.
+        rng
+            Seed or `numpy.random.Generator`.
+        cover
+            Positives are few windows of `window_dims` that together cover all annotations, not one per annotation.
+        max_overlap
+            Largest fraction of a negative that one annotation may cover.
+
+        Returns
+        -------
+        Number of positives and of negatives.
+
+        Raises
+        ------
+        TargetError, OptionError
+            An option is not understood, or there is no room for a negative.
+        """
+        return self.pool.preselect(n_pos, n_neg, neg_to_pos_ratio, window_dims, rng, cover, max_overlap)
+
+    def new_sample_grid(
+        self,
+        task: str,
+        window_dims: Any,
+        window_overlap: Any = 0,
+        *,
+        classes_of_interest: Iterable[Any] | None = None,
+        ignore_coverage_thresh: float | None = 0.6,
+        negative_classes: Iterable[Any] = ("ignore", "background"),
+    ) -> dict[str, Any]:
+        """
+        Sliding windows as ndsampler returns them; `targets.grid` is the same as a table.
+
+        Parameters
+        ----------
+        task
+            'image_detection' or 'video_detection'.
+        window_dims
+            (height, width), for videos (frames, height, width); 'full' is the whole extent.
+        window_overlap
+            A float is a fraction, an integer pixels (and frames); one for all axes or one for each.
+        classes_of_interest, ignore_coverage_thresh, negative_classes
+            As `classes_of_interest`, `ignore_coverage` and `negative_classes` of `targets.grid`, for images and videos.
+
+        Returns
+        -------
+        `targets` (list of dictionaries for `load_sample`, which also hold `aids`), without windows to ignore;
+        `positives_indexes` and `negatives_indexes`, positions in that list; `positives` and `negatives`, its items
+        there.
+
+        Raises
+        ------
+        TargetError, OptionError
+            An option is not understood.
+        """
+        return sample_grid(
+            self.targets,
+            task,
+            window_dims,
+            window_overlap,
+            classes_of_interest=classes_of_interest,
+            ignore_coverage=ignore_coverage_thresh,
+            negative_classes=negative_classes,
+        )
+
+    def load_item(
+        self,
+        index: int,
+        with_annots: bool | str | Sequence[str] = True,
+        target: Mapping[str, Any] | None = None,
+        rng: Any = None,
+        **options: Any,
+    ) -> xarray.Dataset:
+        """Positives first, by their index, then negatives; see `load_positive` and `load_negative`."""
+        if whole(index) is None:
+            raise TargetError(f"item {index!r} does not exist; there are {len(self)}, from 0")
+        if index < self.n_positives:
+            return self.load_positive(index, with_annots, target, rng, **options)
+        return self.load_negative(index - self.n_positives, with_annots, target, rng, **options)
+
+    def load_positive(
+        self,
+        index: int | None = None,
+        with_annots: bool | str | Sequence[str] = True,
+        target: Mapping[str, Any] | None = None,
+        rng: Any = None,
+        **options: Any,
+    ) -> xarray.Dataset:
+        """
+        A window around an annotation, or a positive that was preselected.
+
+        Parameters
+        ----------
+        index
+            Which one, in the order of the dataset; drawn by `rng` if left out.
+        with_annots
+            As for `load_sample`.
+        target
+            Further keys, such as window_dims.
+        rng
+            Seed or `numpy.random.Generator`.
+        """
+        window = {**self.pool.positive(index, rng), **(target or {})}
+        return self.load_sample(window, with_annots=with_annots, **options)
+
+    def load_negative(
+        self,
+        index: int | None = None,
+        with_annots: bool | str | Sequence[str] = True,
+        target: Mapping[str, Any] | None = None,
+        rng: Any = None,
+        **options: Any,
+    ) -> xarray.Dataset:
+        """
+        A window that touches no annotation, or a negative that was preselected.
+
+        Parameters
+        ----------
+        index
+            Which one of those that were preselected.  If none were, it seeds the draw, where there is no `rng`: the
+            same index gives the same window.
+        with_annots
+            As for `load_sample`.
+        target
+            Further keys; `window_dims=(height, width)` gives the size, else it is that of a random annotation, and
+            `gid` the image.
+        rng
+            Seed or `numpy.random.Generator`.
+
+        Raises
+        ------
+        TargetError
+            The dataset has no room for such a window.
+        """
+        if index is not None and ((number := whole(index)) is None or number < 0):
+            raise TargetError(f"negative {index!r}: expected a whole number of at least 0")
+        further = dict(target or {})
+        gid = further.pop("gid", further.pop("image_id", None))
+        window = self.pool.negative(index, further.pop("window_dims", None), rng, gid)
+        return self.load_sample({**window, **further}, with_annots=with_annots, **options)
+
+    def load_image(self, gid: Any, **keys: Any) -> xarray.Dataset:
+        """A whole image, in image space."""
+        return self.load_sample({"gid": gid, **keys}, with_annots=False)
+
+    def load_image_with_annots(self, gid: Any, **keys: Any) -> tuple[xarray.Dataset, list[dict[str, Any]]]:
+        """A whole image, and kwcoco's dictionaries of its annotations."""
+        return self.load_sample({"gid": gid, **keys}), self.load_annotations(gid)
+
+    def load_annotations(self, gid: Any) -> list[dict[str, Any]]:
+        """Kwcoco's dictionaries of the annotations of an image."""
+        self.frame(gid)  # an unknown image is an error here as everywhere
+        return [self.dset.index.anns[aid] for aid in self.dset.index.gid_to_aids[gid]]
+
+    @property
+    def classes(self) -> Any:
+        """The `ndzarr.categories.CategoryTree` of the dataset; None if it has no categories."""
+        from ndzarr._sampling.detections import category_tree
+
+        return category_tree(self.dset.dataset.get("categories"))
+
+    @property
+    def n_positives(self) -> int:
+        """Annotations with a box, or the positives that were preselected."""
+        return self.pool.n_positives
+
+    @property
+    def n_negatives(self) -> int:
+        """Negatives that were preselected."""
+        return self.pool.n_negatives
+
+    @property
+    def n_samples(self) -> int:
+        """Number of items; see `load_item`."""
+        return len(self)
+
+    @property
+    def n_annots(self) -> int:
+        """Annotations."""
+        return len(self.dset.index.anns)
+
+    @property
+    def n_images(self) -> int:
+        """Images, frames of videos included."""
+        return len(self.dset.index.imgs)
+
+    @property
+    def n_categories(self) -> int:
+        """Categories."""
+        return len(self.dset.index.cats)
+
+    @property
+    def image_ids(self) -> list[Any]:
+        """Ids of all images."""
+        return list(self.dset.index.imgs)
+
+    @property
+    def class_ids(self) -> list[Any]:
+        """Ids of all categories."""
+        return list(self.dset.index.cats)
+
+    def lookup_class_name(self, class_id: Any) -> str:
+        """The name of a category."""
+        if not isinstance(class_id, Hashable) or class_id not in self.dset.index.cats:
+            raise TargetError(f"category {class_id!r} does not exist{did_you_mean(class_id, self.class_ids[:20])}")
+        return str(self.dset.index.cats[class_id]["name"])
+
+    def lookup_class_id(self, name: Any) -> Any:
+        """The id of a category."""
+        if not isinstance(name, Hashable) or name not in self.dset.index.name_to_cat:
+            raise TargetError(f"category {name!r} does not exist{did_you_mean(name, self.dset.index.name_to_cat)}")
+        return self.dset.index.name_to_cat[name]["id"]
+
+
+# --- From which windows do `load_positive`, `load_negative` and `load_item` choose?
+
+
+class Pool:
+    """
+    Positives and negatives of a sampler.
+
+    Parameters
+    ----------
+    targets
+        Where windows come from.
+    """
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self.positives: pandas.DataFrame | None = None
+        """What was preselected."""
+        self.negatives: pandas.DataFrame | None = None
+        """What was preselected."""
+
+    @cached_property
+    def annot_ids(self) -> list[Any]:
+        """Annotations with a box, in the order of the dataset."""
+        table = self._targets.annotations
+        boxed = np.flatnonzero(np.isfinite(table.columns).all(axis=0))
+        ids: list[Any] = table.annot_id[boxed[np.argsort(table.position[boxed], kind="stable")]].tolist()
+        return ids
+
+    @property
+    def n_positives(self) -> int:
+        """Positives there are."""
+        return len(self.annot_ids if self.positives is None else self.positives)
+
+    @property
+    def n_negatives(self) -> int:
+        """Negatives that were preselected; any number can be drawn."""
+        return 0 if self.negatives is None else len(self.negatives)
+
+    def preselect(
+        self,
+        n_pos: int | None,
+        n_neg: int | None,
+        ratio: float | None,
+        window_dims: Any,
+        rng: Any,
+        cover: bool,
+        max_overlap: float,
+    ) -> tuple[int, int]:
+        """See `CocoSampler.preselect`."""
+        if ratio is not None and n_neg is not None:
+            raise OptionError(f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many; give only one")
+        for name, number in (("n_pos", n_pos), ("n_neg", n_neg)):
+            if number is not None:
+                preselect_whole(name, number, least=0)
+        given: Any = ratio
+        if given is not None and not (isinstance(given, Real) and float(given) >= 0):
+            raise OptionError(f"neg_to_pos_ratio={given!r}: expected a number of at least 0")
+        draw = np.random.default_rng(rng)
+        found = self._targets.positives(window_dims if cover else None, cover=cover, negative_classes=(), seed=draw)
+        if n_pos is not None and n_pos < len(found):
+            found = found.iloc[np.sort(draw.choice(len(found), n_pos, replace=False))].reset_index(drop=True)
+        many = n_neg if n_neg is not None else int((ratio or 0) * len(found))
+        avoiding = self._targets.negatives(
+            many, "like_annotations" if window_dims is None else window_dims, max_overlap=max_overlap, seed=draw
+        )
+        self.positives, self.negatives = found, avoiding
+        return len(found), len(avoiding)
+
+    def positive(self, index: int | None, rng: Any = None) -> dict[str, Any]:
+        """
+        A target that holds an annotation.
+
+        Raises
+        ------
+        TargetError
+            There is no such one.
+        """
+        n = self.n_positives
+        if not n:
+            raise TargetError("the dataset has no annotations with boxes, so there are no positives")
+        if index is None:
+            index = int(np.random.default_rng(rng).integers(n))
+        if not 0 <= index < n:
+            raise TargetError(f"positive {index} does not exist; there are {n}")
+        return {"aid": self.annot_ids[index]} if self.positives is None else Rows(self.positives)[index]
+
+    def negative(self, index: int | None, window_dims: Any, rng: Any = None, gid: Any = None) -> dict[str, Any]:
+        """
+        A target that touches no annotation, or one of those that were preselected.
+
+        Raises
+        ------
+        TargetError
+            There is no such one.
+        """
+        if self.negatives is not None and gid is None:
+            n = len(self.negatives)
+            if not n:
+                raise TargetError("no negatives were preselected; give n_neg or neg_to_pos_ratio to preselect")
+            if index is None:
+                index = int(np.random.default_rng(rng).integers(n))
+            if not 0 <= index < n:
+                raise TargetError(f"negative {index} does not exist; {n} were preselected")
+            given = {} if window_dims is None else {"window_dims": window_dims}
+            return Rows(self.negatives)[index] | given
+        dims = "like_annotations" if window_dims in (None, "extent") else window_dims
+        ids = None if gid is None else [gid]
+        return Rows(self._targets.negatives(1, dims, seed=rng if rng is not None else index, ids=ids))[0]
+
+
+# --- What did ndsampler's `new_sample_grid` return?
+
+
+TASKS = ("image_detection", "video_detection")
+"""What windows slide over."""
+
+
+def sample_grid(targets: Targets, task: str, window_dims: Any, window_overlap: Any, **options: Any) -> dict[str, Any]:
+    """See `CocoSampler.new_sample_grid`."""
+    if task not in TASKS:
+        raise OptionError(f"task={task!r}: no such task{did_you_mean(task, TASKS)}")
+    video = task == "video_detection"
+    if video:
+        time_dims, *dims = _triple("window_dims", window_dims)
+        time_overlap, *overlap = _triple("window_overlap", window_overlap)
+        table = targets.grid(
+            tuple(dims), overlap, space="video", time_dims=time_dims, time_overlap=time_overlap, **options
+        )
+    else:
+        table = targets.grid(window_dims, window_overlap, **options)
+    table = table[table["kind"] != "ignored"]
+    rows = [_video_target(targets, row) if video else _image_target(row) for row in Rows(table)]
+    positive = (table["kind"] == "positive").tolist()
+    where = {
+        "positives": [k for k, yes in enumerate(positive) if yes],
+        "negatives": [k for k, yes in enumerate(positive) if not yes],
+    }
+    return {
+        "targets": rows,
+        "positives_indexes": where["positives"],
+        "negatives_indexes": where["negatives"],
+        "positives": [rows[k] for k in where["positives"]],
+        "negatives": [rows[k] for k in where["negatives"]],
+    }
+
+
+def _triple(name: str, value: Any) -> tuple[Any, Any, Any]:
+    """(along t, y, x)."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return value, value, value
+    triple = tuple(value)
+    if len(triple) != 3:
+        raise OptionError(f"{name}={value!r}: expected (frames, height, width) for videos")
+    return triple
+
+
+def _space_slice(row: Mapping[str, Any]) -> tuple[slice, slice]:
+    y, x = int(row["cy"] - row["height"] / 2), int(row["cx"] - row["width"] / 2)
+    return slice(y, y + row["height"]), slice(x, x + row["width"])
+
+
+def _image_target(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"gid": row["gid"], "slices": _space_slice(row), "aids": list(row["annot_ids"])}
+
+
+def _video_target(targets: Targets, row: Mapping[str, Any]) -> dict[str, Any]:
+    time = slice(row["time_start"], row["time_stop"])
+    return {
+        "vidid": row["vidid"],
+        "time_slice": time,
+        "space_slice": _space_slice(row),
+        "gids": list(targets.sampler.dset.index.vidid_to_gids[row["vidid"]][time]),
+        "aids": list(row["annot_ids"]),
+    }

@@ -1,3 +1,0 @@
-"""Windows with their annotations: targets in, labelled samples out."""
-
-from ndzarr.sampler import accessor as accessor  # registers `Dataset.ndzarr`

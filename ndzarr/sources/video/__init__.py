@@ -1,1 +1,0 @@
-"""How do the frames of a video container become pixels?"""

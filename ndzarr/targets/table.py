@@ -1,0 +1,127 @@
+"""How do a table, a dictionary and a list of dictionaries become targets?
+
+Whatever takes many targets takes all of these.  Rows of a table become dictionaries only when they are needed, so that
+a million of them cost nothing beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
+
+from ndzarr._validation import is_missing, present
+from ndzarr.errors import TargetError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+TargetsLike: TypeAlias = "pandas.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]]"
+"""A table with a column per key, one target, or any number of them."""
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """
+    Targets in their order, as dictionaries made when asked for.
+
+    Parameters
+    ----------
+    targets
+        In a table, a missing value (None, NaN, NaT, NA) means that the target does not have that key.
+
+    Raises
+    ------
+    TargetError
+        It is none of these.
+
+    Examples
+    --------
+    >>> import pandas
+    >>> Rows(pandas.DataFrame({"gid": [1, 2], "cx": [5.0, None]}))[1]
+    {'gid': 2}
+    """
+
+    def __init__(self, targets: TargetsLike | Rows) -> None:
+        self._items: Any
+        if isinstance(targets, Rows):
+            self._items = targets._items
+        elif hasattr(targets, "iloc") and hasattr(targets, "columns"):
+            self._items = _table(targets)
+        elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
+            self._items = [targets]
+        elif isinstance(targets, Iterable) and not isinstance(targets, str | bytes):
+            self._items = _dictionaries(targets)
+        else:
+            raise TargetError(f"targets={targets!r}: expected a target, a sequence of targets or a pandas table")
+
+    @property
+    def frame(self) -> pandas.DataFrame | None:
+        """The table, if it is one."""
+        return None if isinstance(self._items, list) else self._items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Rows:
+        if isinstance(index, slice):
+            return Rows(self._items[index] if self.frame is None else self._items.iloc[index])
+        if self.frame is None:
+            item = self._items[index]
+            if not isinstance(item, Mapping) and not hasattr(item, "iloc"):
+                raise TargetError(f"targets[{index}]={item!r}: expected a dictionary, such as {{'gid': 1}}")
+            return present(item) if hasattr(item, "iloc") else dict(item)
+        row = self._items.iloc[index : index + 1 or None]
+        return list(Rows(row))[0]  # noqa: RUF015
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self.frame is None:
+            return iter([self[k] for k in range(len(self._items))])
+        columns = {str(name): self._items[name].tolist() for name in self._items.columns}
+        return iter([_row(columns, k) for k in range(len(self._items))])
+
+    def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Rows:
+        """Some of them, in the order given."""
+        if self.frame is None:
+            return Rows([self._items[int(k)] for k in indices])
+        chosen = np.asarray(indices, np.intp)
+        columns = {name: values[chosen].tolist() for name, values in self._columns.items()}
+        return Rows([_row(columns, k) for k in range(len(chosen))])
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The table as arrays, which are indexed many times as quickly."""
+        return {str(name): self._items[name].to_numpy() for name in self._items.columns}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rows, (self._items,)
+
+
+def _table(table: pandas.DataFrame) -> pandas.DataFrame:
+    """A table; raises `TargetError` if two of its columns have one name."""
+    names = table.columns
+    if not names.is_unique:
+        twice = ", ".join(map(str, names[names.duplicated()].unique()))
+        raise TargetError(f"the table of targets has more than one column named {twice}; drop or rename the others")
+    return table
+
+
+def _dictionaries(targets: Iterable[Any]) -> list[Any]:
+    """A sequence of targets; raises `TargetError` if one is no dictionary."""
+    items = list(targets)
+    for k, item in enumerate(items):
+        if not isinstance(item, Mapping) and not hasattr(item, "iloc"):  # or a Series
+            raise TargetError(
+                f"target {k} is {item!r}: expected a dictionary of keys such as gid, cx, cy, width, height"
+            )
+    return items
+
+
+def _row(columns: Mapping[str, list[Any]], k: int) -> dict[str, Any]:
+    return {name: values[k] for name, values in columns.items() if not is_missing(values[k])}

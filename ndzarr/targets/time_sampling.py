@@ -1,0 +1,757 @@
+"""Which frames of a video go with a window?
+
+1. Every row of a table becomes a window in the space of its video; a row of one image has that as its main frame.
+2. The method says which moments are wanted around each main frame, or all along the video (`moments`).
+3. The frames nearest to them are taken, without those excluded and, where others are left, without those of which the
+   window shows too little (`nearest`): what is observable is read from coarse levels (`valid`).
+
+Rows of the same video are handled together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import timedelta
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ndzarr._progress import delayed_bar as bar
+from ndzarr._validation import as_list as several
+from ndzarr._validation import check_fraction as portion
+from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.targets.splits import in_common
+from ndzarr.targets.table import Rows
+from ndzarr.targets.table import TargetsLike as Targets
+from ndzarr.targets.valid import MAX_PIXELS, Judge, Observable, observe
+from ndzarr.targets.windows import UNUSUAL, as_table, footprints, held, windows_in
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ndzarr.coco_sampler import CocoSampler
+
+
+# --- When should frames have been taken, relative to a main frame?
+
+
+DAY = 86400.0
+UNITS = {
+    "y": 365.25 * DAY, "yr": 365.25 * DAY, "year": 365.25 * DAY, "years": 365.25 * DAY,
+    "mo": 365.25 / 12 * DAY, "month": 365.25 / 12 * DAY, "months": 365.25 / 12 * DAY,
+    "w": 7 * DAY, "week": 7 * DAY, "weeks": 7 * DAY, "d": DAY, "day": DAY, "days": DAY,
+    "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "min": 60.0, "minutes": 60.0,
+    "s": 1.0, "sec": 1.0, "seconds": 1.0, "": 1.0, "ms": 1e-3,
+}  # fmt: skip
+"""Seconds in each unit."""
+FRAMES = ("f", "frame", "frames")
+"""Units that count frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """Distances from a main frame."""
+
+    values: tuple[float, ...]
+    """Seconds, or frames."""
+    in_frames: bool
+    """True where they count frames."""
+
+
+def offsets(kernel: Any) -> Offsets:
+    """
+    What a kernel means.
+
+    Raises
+    ------
+    TargetError
+        It is none.
+
+    Examples
+    --------
+    >>> offsets("-1w, 0, 12h").values
+    (-604800.0, 0.0, 43200.0)
+    >>> offsets([-2, 0, 2.5])
+    Offsets(values=(-2.0, 0.0, 2.5), in_frames=False)
+    >>> offsets("-1f,0,1f").in_frames
+    True
+    """
+    parts = kernel.split(",") if isinstance(kernel, str) else kernel
+    if isinstance(parts, (int, float, timedelta, np.timedelta64)):
+        parts = [parts]
+    if not isinstance(parts, Iterable):
+        raise TargetError(f"kernel={kernel!r}: expected text such as '-1y,-2w,0,2w,1y', or a sequence of offsets")
+    found = [_offset(part, kernel) for part in parts]
+    if not found:
+        raise TargetError(f"kernel={kernel!r}: expected at least one offset")
+    kinds = {in_frames for value, in_frames in found if value}
+    if len(kinds) > 1:
+        raise TargetError(f"kernel={kernel!r} mixes frames and times; use one of them")
+    return Offsets(tuple(value for value, _ in found), True in kinds)
+
+
+def _offset(part: Any, kernel: Any) -> tuple[float, bool]:
+    if isinstance(part, np.timedelta64):
+        return float(part / np.timedelta64(1, "ns")) * 1e-9, False
+    if isinstance(part, timedelta):
+        return part.total_seconds(), False
+    text = str(part).strip().lower()
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)", text)
+    unit = match.group(2) if match else ""
+    if match is None or (unit not in UNITS and unit not in FRAMES):
+        hint = "; 'm' could be minutes or months: write min or mo" if match and unit == "m" else ""
+        raise TargetError(f"kernel={kernel!r}: {part!r} is no offset such as '-2w', '0' or '3f'{hint}")
+    if unit in FRAMES:
+        return float(match.group(1)), True
+    return float(match.group(1)) * UNITS[unit], False
+
+
+def seconds(sampler: CocoSampler, vidid: Any) -> np.ndarray[Any, Any] | None:
+    """
+    When each frame of a video was taken, in seconds after the first one.
+
+    From the dates of the frames; from the file whose frames they are; else, where the video states `fps` (or
+    `framerate`), from the frames' indices; else None.
+    """
+    frames = [sampler.frame(gid) for gid in sampler._dataset.video_frames(vidid)]
+    if all(f.time is not None for f in frames):
+        dates = np.array([f.time for f in frames], "datetime64[ns]")
+        return np.asarray((dates - dates[0]) / np.timedelta64(1, "s"))
+    files = {a.path: a for f in frames for a in f.assets[:1] if a.clock is not None}
+    if len(files) < len(frames):  # a file for each frame says nothing of when they were shown
+        for asset in files.values():
+            sampler.pyramid(asset)
+    shown = [f.seconds for f in frames]
+    if None not in shown:
+        return np.array(shown, float) - float(shown[0] or 0.0)
+    video = sampler.dset.index.videos[vidid]
+    rate = video.get("fps") or video.get("framerate")
+    return np.array([f.index for f in frames], float) / float(rate) if rate else None
+
+
+# --- Which moments does a way of choosing frames ask for?
+
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+METHODS = ("contiguous", "strided", "kernel", "spread", "around")
+"""Ways of choosing frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How frames are chosen."""
+
+    method: str
+    """One of `METHODS`."""
+    n: int
+    """Frames of each row."""
+    step: int = 1
+    """Frames from one to the next, where they follow each other."""
+    overlap: int = 0
+    """Frames that neighbouring rows share, where they follow each other."""
+    kernel: Offsets | None = None
+    """Offsets from the main frame."""
+    span: Offsets | None = None
+    """How much time is covered; None for the whole video."""
+
+    @property
+    def follow(self) -> bool:
+        """True where frames follow each other at a fixed step."""
+        return self.method in ("contiguous", "strided")
+
+    @property
+    def reach(self) -> int:
+        """Frames from the first to the last, both counted, where they follow each other."""
+        return (self.n - 1) * self.step + 1
+
+    @property
+    def in_frames(self) -> bool:
+        """True where moments are positions."""
+        timed = self.kernel if self.kernel is not None else self.span
+        return self.follow or (timed is not None and timed.in_frames)
+
+
+def way(method: str | None, n: int | None, step: int | None, overlap: int, kernel: Any, span: Any) -> Way:
+    """
+    Check what was asked for.
+
+    Raises
+    ------
+    TargetError
+        An argument is unknown, missing, or of another method.
+    """
+    if method is None:
+        method = "kernel" if kernel is not None else "spread" if span is not None else "contiguous"
+        method = "strided" if method == "contiguous" and (step or 1) > 1 else method
+    if method not in METHODS:
+        raise TargetError(f"method={method!r} is not known{did_you_mean(method, METHODS)}")
+    own = {"kernel": kernel is not None, "span": span is not None, "step": step is not None, "overlap": overlap != 0}
+    fits = {"contiguous": ("overlap",), "strided": ("step", "overlap"), "kernel": ("kernel",), "spread": ("span",)}
+    strange = [name for name, given in own.items() if given and name not in fits.get(method, ())]
+    if method == "contiguous" and step == 1:
+        strange = [name for name in strange if name != "step"]
+    if strange:
+        raise TargetError(f"{strange[0]} means nothing to method={method!r}")
+    found = offsets(kernel) if kernel is not None else None
+    if method == "kernel":
+        if found is None:
+            raise TargetError("method='kernel' needs kernel, such as '-1y,-2w,0,2w,1y'")
+        if n not in (None, len(found.values)):
+            raise TargetError(f"n={n}: the kernel has {len(found.values)} offsets; leave n out")
+        n = len(found.values)
+    step = (2 if method == "strided" else 1) if step is None else step
+    numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
+    if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
+        raise TargetError(
+            f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n and step of at least 1, and less overlap than n"
+        )
+    length = offsets(span) if span is not None else None
+    if length is not None and (len(length.values) != 1 or length.values[0] < 0):
+        raise TargetError(f"span={span!r}: expected one length of time, such as '1y' or '30f'")
+    return Way(method, int(n), int(step), int(overlap), found, length)
+
+
+def sliding(wanted: Way, allowed: Array) -> Array:
+    """
+    Rows of frames that follow each other, one row after the other; the last one ends with the video.
+
+    Parameters
+    ----------
+    allowed
+        False for frames that are passed over; shape (frame,).
+
+    Returns
+    -------
+    Positions; shape (row, slot); -1 beyond the end of a video that is too short.
+    """
+    there = np.flatnonzero(allowed)
+    last = len(there) - wanted.reach
+    stride = (wanted.n - wanted.overlap) * wanted.step
+    starts = np.unique(np.r_[np.arange(0, last + 1, stride), last]) if last > 0 else np.zeros(1, np.int64)
+    return _at(starts, wanted, there)
+
+
+def _at(starts: Array, wanted: Way, there: Array) -> Array:
+    index = starts[:, None] + wanted.step * np.arange(wanted.n)
+    return np.asarray(np.where(index < len(there), there[np.minimum(index, len(there) - 1)], -1))
+
+
+def around_each(wanted: Way, allowed: Array, moments: Array, main: Array) -> Array:
+    """
+    Moments around main frames.
+
+    Parameters
+    ----------
+    moments
+        Of each frame; shape (frame,).
+    main
+        Positions of main frames, -1 for the whole video; shape (row,).
+
+    Returns
+    -------
+    Moments wanted; shape (row, slot).  Where frames follow each other, positions, -1 beyond the end.
+    """
+    if wanted.follow:
+        there = np.flatnonzero(allowed)
+        starts = np.searchsorted(there, main) - (wanted.n // 2) * wanted.step
+        return _at(np.clip(starts, 0, max(0, len(there) - wanted.reach)), wanted, there)
+    if wanted.method == "kernel":
+        assert wanted.kernel is not None
+        return np.asarray(moments[main][:, None] + np.array(wanted.kernel.values))
+    if wanted.method == "around":
+        return np.repeat(moments[main][:, None], wanted.n, axis=1)
+    low, high = float(moments[allowed].min()), float(moments[allowed].max())
+    first, length = np.full(len(main), low), np.full(len(main), high - low)
+    if wanted.span is not None:
+        length = np.minimum(wanted.span.values[0], length)
+        first = np.where(main >= 0, moments[main], (low + high) / 2) - length / 2
+        first = np.clip(first, low, high - length)
+    part = np.linspace(0, 1, wanted.n) if wanted.n > 1 else np.full(1, 0.5)
+    return np.asarray(first[:, None] + length[:, None] * part)
+
+
+# --- Which frames come nearest to the moments wanted, none twice where possible?
+
+
+AT_ONCE = 1 << 21
+"""Pairs of rows and frames that are compared at once."""
+
+
+def nearest(
+    moments: Array,
+    wanted: Array,
+    allowed: Array,
+    main: Array,
+    always: Sequence[int] = (),
+    quality: Array | None = None,
+    min_quality: float = 0.0,
+) -> Array:
+    """
+    Frames for each row.
+
+    Parameters
+    ----------
+    moments
+        Of each frame; shape (frame,).
+    wanted
+        For each row; shape (row, slot).
+    allowed
+        False for frames that are never taken; shape (frame,).
+    main
+        Position of the frame that each row must have, -1 where there is none; shape (row,).
+    always
+        Positions of frames that all rows must have.
+    quality, min_quality
+        Of each frame for each row, shape (row, frame), and the least one that is good enough.
+
+    Returns
+    -------
+    Positions of frames, ascending; shape (row, slot).
+    """
+    step = max(1, AT_ONCE // max(1, len(moments)))
+    parts = []
+    for start in range(0, len(wanted), step):
+        rows = slice(start, start + step)
+        grade = None if quality is None else quality[rows]
+        parts.append(_nearest(moments, wanted[rows], allowed, main[rows], always, grade, min_quality))
+    return np.concatenate(parts) if parts else np.empty(wanted.shape, np.int64)
+
+
+def _nearest(
+    moments: Array,
+    wanted: Array,
+    allowed: Array,
+    main: Array,
+    always: Sequence[int],
+    quality: Array | None,
+    min_quality: float,
+) -> Array:
+    rows, slots = wanted.shape
+    every = np.arange(rows)
+    chosen = np.full((rows, slots), -1, np.int64)
+    # Any good frame is better than any bad one, and that better than any that is taken.
+    span = float(np.ptp(np.r_[moments, wanted.ravel()])) + 1.0
+    penalty = np.where(allowed, 0.0, np.inf)[None, :].repeat(rows, axis=0)
+    if quality is not None:
+        penalty += np.where(quality >= min_quality, 0.0, 4 * span * (2 - quality))
+    forced = [main, *(np.full(rows, a) for a in always)]
+    for frame in forced:
+        new = (frame >= 0) & ~(chosen == frame[:, None]).any(axis=1)
+        distance = np.abs(wanted - moments[frame][:, None]) + np.where(chosen >= 0, np.inf, 0)
+        slot = distance.argmin(axis=1)
+        chosen[every[new], slot[new]] = frame[new]
+        penalty[every[new], frame[new]] += 16 * span
+    centre = np.where(main >= 0, moments[main], wanted.mean(axis=1))
+    order = np.argsort(np.abs(wanted - centre[:, None]), axis=1, kind="stable")
+    for k in range(slots):
+        slot = order[:, k]
+        free = every[chosen[every, slot] < 0]
+        if len(free):
+            cost = np.abs(moments[None, :] - wanted[free, slot[free]][:, None]) + penalty[free]
+            frame = cost.argmin(axis=1)
+            chosen[free, slot[free]] = frame
+            penalty[free, frame] += 16 * span
+    return np.sort(chosen, axis=1)
+
+
+# --- Which frames does each window of one video get?
+
+
+MAINS = ("each", "first", "middle", "last", "random")
+"""What `main` may say instead of images."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Rows of a table in the spaces of their videos."""
+
+    table: pandas.DataFrame
+    """Without the columns that say where rows lie."""
+    vidids: tuple[Any, ...]
+    video: Array
+    """Position among `vidids`; shape (row,)."""
+    box: Array | None
+    """x0, y0, x1, y1; shape (row, 4); None for the whole video."""
+    size: Array
+    """(height, width) of each video."""
+    main: Array | None
+    """Image of each row, as a position in `codes`, -1 where it has none; None where no row has one."""
+    codes: Mapping[Any, int]
+    """Image id to its position."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lists:
+    """Images that are treated otherwise than the rest."""
+
+    include: Set[Any] | None
+    """No others are taken; None for no such limit."""
+    exclude: Set[Any]
+    """Never taken."""
+    always: Set[Any]
+    """In every row of their video."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picked:
+    """Frames chosen for rows of one video."""
+
+    row: Array
+    """Row of the table; shape (pick,)."""
+    frames: Array
+    """Positions, -1 for padding in time; shape (pick, slot)."""
+    main: Array
+    """Position of the main frame, -1 for none; shape (pick,)."""
+    quality: Array | None
+    """The least of the frames'; shape (pick,)."""
+    gids: Array
+    """Of all frames of the video."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picker:
+    """Chooses frames, video by video."""
+
+    sampler: CocoSampler
+    plan: Way
+    """Which moments are wanted."""
+    lists: Lists
+    what: Observable | None
+    """What makes a pixel good; None where quality does not matter."""
+    min_quality: float
+    """Least fraction of good pixels."""
+    main: Any
+    """As `times` takes it."""
+    seed: int
+
+    def pick(self, vidid: Any, windows: Windows, rows: Array) -> Picked:
+        """
+        Frames for rows of one video.
+
+        Parameters
+        ----------
+        rows
+            Positions in `windows`.
+        """
+        gids = self.sampler._dataset.video_frames(vidid)
+        named = np.empty(len(gids), object)
+        named[:] = gids
+        allowed = np.array([(self.lists.include is None or g in self.lists.include) for g in gids], bool)
+        allowed &= np.array([g not in self.lists.exclude for g in gids], bool)
+        nothing = Picked(rows[:0], np.empty((0, self.plan.n), np.int64), rows[:0], None, named)
+        if not allowed.any() or not len(rows):
+            return nothing
+        always = [k for k, g in enumerate(gids) if g in self.lists.always]
+        if len(always) > self.plan.n:
+            raise TargetError(f"vidid={vidid!r}: {len(always)} frames are to be in every row, which has {self.plan.n}")
+        quality = self._quality(gids, windows, rows)
+        entry, main = self._mains(vidid, gids, windows, rows, allowed, quality)
+        if not len(entry):
+            return nothing
+        if self.plan.follow and main is None:
+            base = sliding(self.plan, allowed)
+            entry, choice = np.repeat(np.arange(len(rows)), len(base)), np.tile(np.arange(len(base)), len(rows))
+            main, different = np.full(len(entry), -1), np.full(len(base), -1)
+        else:
+            assert main is not None
+            different, choice = np.unique(main, return_inverse=True)
+            base = around_each(self.plan, allowed, self._moments(vidid, len(gids)), different)
+        frames = self._frames(vidid, len(gids), base, choice, allowed, different, always, quality, entry)
+        least = None if quality is None else _least(quality[entry], frames)
+        return Picked(rows[entry], frames, main, least, named)
+
+    def _moments(self, vidid: Any, length: int) -> Array:
+        """Of each frame: positions where frames are counted, or nothing else is known and nothing else was asked."""
+        found = None if self.plan.in_frames else seconds(self.sampler, vidid)
+        if found is None and not self.plan.in_frames and (self.plan.kernel or self.plan.span) is not None:
+            raise TargetError(f"vidid={vidid!r}: not all frames have dates; count frames instead, as in '-1f,0,1f'")
+        return np.arange(length, dtype=float) if found is None else found
+
+    def _quality(self, gids: Sequence[Any], windows: Windows, rows: Array) -> Array | None:
+        """Of each frame for each row; shape (row, frame)."""
+        if self.what is None:
+            return None
+        size = windows.size[windows.video[rows[0]]]
+        height, width = size.tolist()
+        box = np.array([[0, 0, width, height]]) if windows.box is None else windows.box[rows]
+        x, y = (np.stack([np.floor(box[:, k]), np.ceil(box[:, k + 2])], 1).astype(np.int64) for k in (0, 1))
+        out = np.empty((len(rows), len(gids)), np.float32)
+        for k, gid in enumerate(gids):
+            out[:, k] = observe(self.sampler, gid, True, self.what).fraction(y, x)
+        return out
+
+    def _mains(
+        self, vidid: Any, gids: Sequence[Any], windows: Windows, rows: Array, allowed: Array, quality: Array | None
+    ) -> tuple[Array, Array | None]:
+        """(position among `rows`, main frame) of all pairs; None where no main frame is meant."""
+        every = np.arange(len(rows))
+        wanted = self.main
+        if wanted is None and windows.main is not None:
+            codes = np.array([windows.codes.get(g, -2) for g in gids], np.int64)
+            order = np.argsort(codes, kind="stable")
+            place = np.minimum(np.searchsorted(codes[order], windows.main[rows]), len(codes) - 1)
+            own = order[place]
+            keep = (codes[own] == windows.main[rows]) & allowed[own]
+            return every[keep], own[keep]
+        if wanted is None and (self.plan.follow or self.plan.method == "spread"):
+            return every, None if self.plan.follow else np.full(len(rows), -1)
+        there = np.flatnonzero(allowed)
+        wanted = "each" if wanted is None else wanted
+        if isinstance(wanted, str) and wanted in MAINS[1:]:
+            if wanted == "random":
+                rng = np.random.default_rng([self.seed, len(gids), int(rows[0])])
+                return every, there[rng.integers(len(there), size=len(rows))]
+            return every, np.full(len(rows), there[{"first": 0, "middle": len(there) // 2, "last": -1}[wanted]])
+        named = not isinstance(wanted, str)
+        if named:
+            ids = set(several(wanted))
+            there = np.array([k for k in there.tolist() if gids[k] in ids], np.int64)
+        elif wanted != "each":
+            raise TargetError(f"main={wanted!r}: expected one of {', '.join(MAINS)}, or image ids")
+        entry, main = np.repeat(every, len(there)), np.tile(there, len(rows))
+        if quality is not None and not named:
+            keep = quality[entry, main] >= self.min_quality
+            entry, main = entry[keep], main[keep]
+        return entry, main
+
+    def _frames(
+        self,
+        vidid: Any,
+        length: int,
+        base: Array,
+        choice: Array,
+        allowed: Array,
+        main: Array,
+        always: list[int],
+        quality: Array | None,
+        entry: Array,
+    ) -> Array:
+        """Positions for each entry, from what is wanted for each different choice."""
+        if self.plan.follow:
+            if quality is None and not always:
+                return base[choice]
+            if (base < 0).any():
+                return base[choice]  # too few frames to choose from
+            moments = np.arange(length, dtype=float)
+        else:
+            moments = self._moments(vidid, length)
+        if quality is None:
+            return nearest(moments, base.astype(float), allowed, main, always)[choice]
+        return nearest(
+            moments, base[choice].astype(float), allowed, main[choice], always, quality[entry], self.min_quality
+        )
+
+
+def _least(quality: Array, frames: Array) -> Array:
+    found = np.take_along_axis(quality, np.maximum(frames, 0), axis=1)
+    return np.asarray(np.where(frames >= 0, found, 1.0).min(axis=1))
+
+
+def times(
+    sampler: CocoSampler,
+    table: Targets | Rows | None = None,
+    n: int | None = None,
+    method: str | None = None,
+    *,
+    step: int | None = None,
+    overlap: int = 0,
+    kernel: Any = None,
+    span: Any = None,
+    main: Any = None,
+    include: Sequence[Any] | None = None,
+    exclude: Sequence[Any] = (),
+    always: Sequence[Any] = (),
+    min_quality: float | None = None,
+    quality_channels: Any = None,
+    good: Judge | None = None,
+    max_pixels: int | None = MAX_PIXELS,
+    seed: int = 0,
+    progress: bool = True,
+) -> pandas.DataFrame:
+    """
+    Choose frames for windows of videos.
+
+    Parameters
+    ----------
+    table
+        Windows of videos, or of images that are frames of videos (which are moved to video space); None for the whole
+        of every video.
+    n
+        Frames of each row; a kernel has its own number.
+    method
+        'contiguous': frames that follow each other; 'strided': every `step`-th; 'kernel': the nearest to moments around
+        a main frame; 'spread': as evenly as can be over `span`; 'around': the nearest to a main frame.  If left out, it
+        follows from the other arguments.
+    step, overlap
+        For 'contiguous' and 'strided': frames from one to the next, and how many frames neighbouring rows share.
+    kernel
+        Such as '-1y,-2w,0,2w,1y' or '-2f,0,2f'; see `kernel.offsets`.
+    span
+        How much time 'spread' covers, such as '1y'; all of the video if left out.
+    main
+        'each', 'first', 'middle', 'last' or 'random' of the frames of a video, or image ids, or None: the image of rows
+        that have one; else 'each' for methods that need one, and for the others no main frame: 'contiguous' and
+        'strided' slide along the video.
+    include, exclude, always
+        Image ids: take no others; never take these; have these in every row of their video.
+    min_quality
+        Take frames of which the window shows at least this fraction, from 0 to 1, as long as there are any.  Main
+        frames that were not asked for by name are held to it, too.
+    quality_channels, good
+        What must be real (not nodata, not NaN) for a pixel to count as shown; and, for a quality band, a function
+        from its values to True where they are good.
+    max_pixels
+        See `valid_fraction`.
+    seed
+        For main='random'.
+
+    Returns
+    -------
+    A table with vidid, gids (ascending in time), the window in video space, `note_main` (the main frame) where
+    there is one, `quality` (the least of the frames') where it was asked for, and `time_start time_stop time_step` with
+    'contiguous' and 'strided' wherever frames are evenly spaced.  Other columns are kept; `annot_ids` and
+    `n_annots`, where both are there, become those of the frames chosen.  Videos with too few frames: 'contiguous' and
+    'strided' are padded in time, all other methods repeat frames.
+
+    Raises
+    ------
+    TargetError
+        A row is of no video, an argument is not understood or names no image, or a video has no dates where they are
+        needed.
+    """
+    plan = way(method, n, step, overlap, kernel, span)
+    judged = min_quality is not None or good is not None or quality_channels is not None
+    least = 0.0 if min_quality is None else portion("min_quality", min_quality)
+    if good is not None and not callable(good):
+        raise TargetError(f"good={good!r}: expected a function from values of a band to True where they are good")
+    taken = None if include is None else _known(sampler, "include", include)
+    lists = Lists(taken, _known(sampler, "exclude", exclude), _known(sampler, "always", always))
+    if main is not None and not isinstance(main, str):
+        _known(sampler, "main", main)
+    what = Observable(quality_channels, good, max_pixels) if judged else None
+    windows = _windows(sampler, table)
+    picker = Picker(sampler, plan, lists, what, least, main, seed)
+    order = np.argsort(windows.video, kind="stable")
+    edges = np.searchsorted(windows.video[order], np.arange(len(windows.vidids) + 1))
+    parts = []
+    with bar(len(windows.vidids), "frames", "video", progress) as advance:
+        for k, vidid in enumerate(windows.vidids):
+            parts.append(picker.pick(vidid, windows, order[edges[k] : edges[k + 1]]))
+            advance()
+    return _holding(sampler, _result(windows, plan, judged, [p for p in parts if len(p.row)]))
+
+
+def _known(sampler: CocoSampler, name: str, gids: Any) -> frozenset[Any]:
+    """Images by their ids, all of which exist."""
+    images = sampler.dset.index.imgs
+    for gid in several(gids):
+        if gid not in images:
+            raise TargetError(f"{name}={gid!r}: no such image{did_you_mean(gid, list(images)[:20])}")
+    return frozenset(several(gids))
+
+
+def _holding(sampler: CocoSampler, table: pandas.DataFrame) -> pandas.DataFrame:
+    """The table with what its windows hold in the frames chosen, if it says what they hold."""
+    if not {"annot_ids", "n_annots"} <= set(table.columns):
+        return table
+    targets = sampler.targets
+    spaces = targets.spaces("video")
+    index = targets.index(spaces)
+    windows, row = windows_in(targets, table, spaces)
+    pairs = index.touching(windows)
+    ids, counts = held(row[pairs.window], targets.annotations.annot_id[index.boxes.row[pairs.box]], len(table))
+    return table.assign(annot_ids=ids, n_annots=counts)
+
+
+def _windows(sampler: CocoSampler, table: Targets | Rows | None) -> Windows:
+    import pandas
+
+    if table is None:
+        frames = sampler.dset.index.vidid_to_gids
+        vidids = tuple(v for v in sampler.dset.index.videos if len(frames[v]))
+        bare = as_table(pandas.DataFrame({"vidid": list(vidids)}))
+        found = footprints(sampler, bare)
+        return Windows(bare[[]], vidids, np.arange(len(vidids)), None, found.size, None, {})
+    given = as_table(table)
+    found = footprints(sampler, given)
+    common = in_common(sampler, found)
+    for kind, ident in common.spaces:
+        if kind != "video":
+            raise TargetError(f"gid={ident!r} is in no video; frames are chosen for windows of videos")
+    if len(common.row) != len(found):
+        raise TargetError("a row has frames of several videos; a window is of one")
+    own = np.full(len(found), -1, np.int64)
+    own[found.row] = found.frame
+    images = ~found.video
+    main = np.where(images, own, -1) if images.any() else None
+    places = {"gid", "gids", "vidid", "image_id", "image_ids", "video_id", "annot_id", "cx", "cy", "width", "height"}
+    kept = given.drop(columns=[c for c in given if c in {*places, *UNUSUAL} or str(c).startswith("time_")])
+    if "aid" in given and "annot_ids" not in given:
+        kept = kept.assign(annot_ids=[[a] if a == a and a is not None else None for a in given["aid"].tolist()])
+    size, codes = common.sizes(sampler), {gid: k for k, gid in enumerate(found.gids)}
+    vidids = tuple(ident for _, ident in common.spaces)
+    return Windows(kept, vidids, common.space, common.box, size, main, codes)
+
+
+def _result(windows: Windows, plan: Way, judged: bool, parts: Sequence[Picked]) -> pandas.DataFrame:
+    row = np.concatenate([p.row for p in parts]) if parts else np.empty(0, np.int64)
+    order = np.argsort(row, kind="stable")
+    row = row[order]
+    columns: dict[str, Any] = {"vidid": np.array(windows.vidids, object)[windows.video[row]]}
+    columns["gids"] = _pick_lists(parts, order)
+    if plan.follow:
+        frames = np.concatenate([p.frames for p in parts]) if parts else np.empty((0, plan.n), np.int64)
+        columns |= _time_columns(frames[order], plan)
+    if windows.box is not None:
+        x0, y0, x1, y1 = windows.box[row].T
+        columns |= {"cx": (x0 + x1) / 2, "cy": (y0 + y1) / 2, "width": x1 - x0, "height": y1 - y0}
+    if any((p.main >= 0).any() for p in parts):
+        columns["note_main"] = np.concatenate([_named(p.main, p.gids) for p in parts])[order]
+    if judged:
+        columns["quality"] = np.concatenate([p.quality for p in parts])[order] if parts else np.empty(0)
+    kept = windows.table.iloc[row].reset_index(drop=True)
+    return kept.drop(columns=[c for c in columns if c in kept]).assign(**columns).infer_objects()
+
+
+def _named(positions: Array, gids: Array) -> Array:
+    """Image ids; None for -1."""
+    out = gids[np.maximum(positions, 0)]
+    out[positions < 0] = None
+    return out
+
+
+def _objects(values: Sequence[Any]) -> Array:
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out
+
+
+def _pick_lists(parts: Sequence[Picked], order: Array) -> Array:
+    lists: list[list[Any]] = []
+    for p in parts:
+        if (p.frames >= 0).all():
+            lists += p.gids[p.frames].tolist()
+        else:
+            lists += [p.gids[f[f >= 0]].tolist() for f in p.frames]
+    return _objects(lists)[order]
+
+
+def _time_columns(frames: Array, plan: Way) -> dict[str, Any]:
+    """Start, stop and step of rows that are evenly spaced; missing for others."""
+    import pandas
+
+    padded = (frames < 0).any(axis=1)
+    step = np.diff(frames, axis=1)[:, 0] if plan.n > 1 else np.ones(len(frames), np.int64)
+    step = np.where(padded | (plan.n == 1), plan.step, step)
+    even = (np.diff(frames, axis=1) == step[:, None]).all(axis=1) & (step > 0)
+    with_gap = padded & ((np.diff(frames, axis=1) == step[:, None]) | (frames[:, 1:] < 0)).all(axis=1)
+    missing = ~(even | with_gap)
+    stop = frames[:, 0] + (plan.n - 1) * step + 1
+    return {
+        f"time_{name}": pandas.arrays.IntegerArray(np.asarray(values, np.int64), missing)
+        for name, values in (("start", frames[:, 0]), ("stop", stop), ("step", step))
+    }
