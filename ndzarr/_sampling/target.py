@@ -239,7 +239,7 @@ def centred_interval(centre: float, size: float) -> tuple[int, int]:
 
     Examples
     --------
-    >>> centred(50, 20), centred(50.5, 3), centred(50, 19.5)
+    >>> centred_interval(50, 20), centred_interval(50.5, 3), centred_interval(50, 19.5)
     ((40, 60), (49, 52), (40, 60))
     """
     n = max(1, ceil(size - 1e-6))
@@ -253,7 +253,7 @@ def window_interval(given: Bounds | None, centre: float | None, size: float | No
 
     Examples
     --------
-    >>> interval(None, 50, 20, 100), interval(None, None, None, 100)
+    >>> window_interval(None, 50, 20, 100), window_interval(None, None, None, 100)
     ((40, 60), (0, 100))
     """
     if given is not None:
