@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ndzarr._files import default_root
+from ndzarr._formats.registry import file_kind
 from ndzarr._geo.georeference import Georeference
 from ndzarr._indexing.plan import ReadPlan, counted
-from ndzarr._library.in_place import file_kind
 from ndzarr._library.keys import SourceRequest as Request
 from ndzarr._library.keys import as_source_request as as_request
 from ndzarr._library.library import Library
