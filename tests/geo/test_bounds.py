@@ -89,7 +89,7 @@ def test_what_is_no_box_is_refused(pyramid, arguments, says):
 
 def test_a_reference_system_that_does_not_exist_is_named(pyramid):
     pytest.importorskip("pyproj")
-    with pytest.raises(ndzarr.NdzarrError, match="'EPSG:1' is no coordinate reference system"):
+    with pytest.raises(ndzarr.NdzarrError, match="'EPSG:1': pyproj knows no such coordinate reference system"):
         pyramid("utm").window(bounds=(1, 2, 3, 4), crs="EPSG:1")
 
 
