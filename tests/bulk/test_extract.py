@@ -374,7 +374,7 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
     victim = next(iter(cluster.run(os.getpid).values()))
     import ndzarr._batches.extract as extraction
 
-    real = extraction.tasks.do
+    real = extraction.do
     flag = tmp_path / "killed"
 
     def deadly(folder, number, real=real, flag=flag, victim=victim):
@@ -410,7 +410,7 @@ def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, 
     distributed = pytest.importorskip("distributed")
     import ndzarr._batches.extract as extraction
 
-    real, caller = extraction.tasks.do, os.getpid()
+    real, caller = extraction.do, os.getpid()
 
     def deadly(folder, number, real=real, caller=caller):
         if number == 2 and os.getpid() != caller:
