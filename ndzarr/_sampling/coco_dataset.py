@@ -16,8 +16,8 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from ndzarr._formats.registry import file_kind
 from ndzarr._indexing.plan import counted
-from ndzarr._library.in_place import file_kind
 from ndzarr._library.keys import SourceRequest, as_source_request
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
