@@ -158,7 +158,7 @@ class CocoMember:
         """Its annotations; None where none are looked up."""
         if not self.lookup.wanted:
             return None
-        return find(self.sampler.annotations, self.sampler.dset.index.anns, self.scene, self.lookup)
+        return find(self.sampler._source.annotations, self.sampler.dset.index.anns, self.scene, self.lookup)
 
     def context(self) -> Context:
         """What the accessor of the sample knows."""
@@ -188,7 +188,7 @@ class CocoMember:
 
     def whole(self, name: Any) -> tuple[int, int] | None:
         """(height, width) of an image that one file covers exactly."""
-        frame = self.sampler.frame(name)
+        frame = self.sampler._source.frame(name)
         if len(frame.assets) != 1 or frame.assets[0].nodata is not None:
             return None
         [asset] = frame.assets
@@ -199,7 +199,7 @@ class CocoMember:
     @property
     def annotation_table(self) -> AnnotationTable | None:
         """The annotations of its dataset; None where none are looked up."""
-        return self.sampler.annotations if self.lookup.wanted else None
+        return self.sampler._source.annotations if self.lookup.wanted else None
 
     @property
     def labeller(self) -> Labeller:

@@ -31,7 +31,7 @@ def level_count(height: int, width: int, longest: int = LONGEST_SIDE) -> int:
 
     Examples
     --------
-    >>> count(8192, 8192), count(257, 10), count(256, 256)
+    >>> level_count(8192, 8192), level_count(257, 10), level_count(256, 256)
     (6, 2, 1)
     """
     side, levels = max(height, width), 1
@@ -48,7 +48,7 @@ def level_shape(
 
     Examples
     --------
-    >>> shape_at(2, "cyx", (3, 101, 64))
+    >>> level_shape(2, "cyx", (3, 101, 64))
     (3, 26, 16)
     """
     return tuple(-(-n // 2**level) if d in reduced else n for d, n in zip(dims, shape, strict=True))

@@ -20,6 +20,7 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import box_of
 from ndzarr._sampling.coco_dataset import Dataset, some
 from ndzarr._sampling.compose import Composition
+from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.sample import Located
 from ndzarr._sampling.scene import Asset, Frame, Scene
 from ndzarr._sampling.target import Target, parse_resolution, window_interval, window_size
@@ -88,28 +89,16 @@ def _first(target: Target, frames: Sequence[Frame], places: Places | None) -> Ge
     return next((place for place in found if place is not None), None)
 
 
-def resolve(
-    target: Target,
-    dataset: Dataset,
-    pixel_size: Callable[[Frame], tuple[int, int]],
-    places: Places | None = None,
-) -> Scene:
+def resolve(target: Target, source: SampleSource) -> Scene:
     """
     The scene of a target.
-
-    Parameters
-    ----------
-    pixel_size
-        (height, width) of a frame whose size the dataset does not state, from its file.
-    places
-        Where frames lie on earth.
 
     Raises
     ------
     TargetError
         The target names something that the dataset does not have, or leaves open what it must say.
     """
-    lead = dict(target.lead)
+    dataset, lead = source.dataset, dict(target.lead)
     if target.key is not None or "t" in lead:
         raise TargetError(
             "key and t name pyramids and their frames; a CocoSampler takes gid, gids, vidid or aid, and time_slice"
@@ -118,8 +107,12 @@ def resolve(
     if target.gids is None and target.vidid is None:
         raise TargetError("a target needs one of gid, gids, vidid and aid")
     frames = _frames(target, dataset)
+
+    def places(frame: Frame, video: bool) -> Georeference | None:
+        return place_of(frame, video, source.open_asset)
+
     target = window_from_bounds(target, frames, places)
-    space = _space(frames, target, dataset, pixel_size)
+    space = _space(frames, target, dataset, source.pixel_size)
     height, width = window_size(target.window_dims, target.size)
     y = _padded(window_interval(target.y, target.centre[0], height, space[0]), target.pad[1])
     x = _padded(window_interval(target.x, target.centre[1], width, space[1]), target.pad[2])
