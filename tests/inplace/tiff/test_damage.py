@@ -173,7 +173,7 @@ def test_a_beginning_of_a_tiff_is_an_error_that_names_the_file(content, tmp_path
 def test_what_is_no_tiff_is_told_to_be_transcoded(tmp_path):
     path = tmp_path / "scene.tif"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))
-    with pytest.raises(StoreError, match=r"scene.tif: a file, not a Zarr store; make one with ndzarr.transcode"):
+    with pytest.raises(StoreError, match=r"scene.tif: a file, not a Zarr store. Make one with ndzarr.transcode"):
         ndzarr.open(path)
     with pytest.raises(MissingError, match=r"nothing\.tif"):
         ndzarr.open(tmp_path / "nothing.tif")
