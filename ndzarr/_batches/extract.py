@@ -31,9 +31,8 @@ from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
 from ndzarr._batches.form import BulkSampler, Form, Mask, Member, agree, check_sizes, checked_mask, valid_of
 from ndzarr._batches.form import read_batch as read
 from ndzarr._concurrency import available_cpus as processors
-from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, trying
+from ndzarr._files import PARTIAL, explained, local, put_in_place, refuse_existing, trying
 from ndzarr._indexing.plan import counted, human_bytes
-from ndzarr._progress import progress_bar
 from ndzarr._sampling.annotations import Lookup
 from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError, did_you_mean
 from ndzarr.targets.table import Rows
@@ -291,7 +290,7 @@ def extract(
         raise OptionError(f"order={order!r} is not known{did_you_mean(order, ORDERS)}")
     checked(scheduler, workers)
     check_sizes(sizes)
-    dest = local_path(dest)
+    dest = local(dest)
     refuse_existing(dest, overwrite)
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame
@@ -305,7 +304,7 @@ def extract(
             forget(folder)
         tidy(folder)
         _finish(job, folder / STORE, job.columns(folder))
-        publish(folder / STORE, dest, overwrite)
+        put_in_place(folder / STORE, dest, overwrite)
     return dest
 
 
@@ -343,10 +342,9 @@ def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progr
     with working(scheduler, workers) as (count, pool):
         if progress:
             print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr)
-        before = total - sum(min(n, total - k * n) for k in todo)
-        with progress_bar(total, "extracting", "sample", progress, before) as advance:
+        with _bar(total, total - sum(min(n, total - k * n) for k in todo), progress) as bar:
             for done in pool.run(run_part, os.fspath(folder), todo):
-                advance(done)
+                bar.update(done)
 
 
 def _announcement(job: Job, todo: int, workers: int) -> str:
@@ -357,6 +355,12 @@ def _announcement(job: Job, todo: int, workers: int) -> str:
         f"into {counted(layout.shards, 'shard')}{done}; memory: "
         f"{counted(workers, 'worker')} x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
     )
+
+
+def _bar(total: int, initial: int, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, initial=initial, unit="sample", desc="extracting", delay=1, disable=not progress)
 
 
 def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:

@@ -11,8 +11,12 @@ from typing import Any
 
 import click
 
-from ndzarr._concurrency import Failure, Task, TaskContext, run_tasks
-from ndzarr._files import explained, local_path, refuse_existing
+from ndzarr._concurrency import Failure as batch_Failure
+from ndzarr._concurrency import Task as batch_Task
+from ndzarr._concurrency import Turn as batch_Turn
+from ndzarr._concurrency import run_tasks
+from ndzarr._files import explained, local, refuse_existing
+from ndzarr._formats.base import Source
 from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.cli.options import lengths, names, plain_warnings, size, tell_notes
 from ndzarr.cli.sources import Job, jobs, stacked
@@ -98,21 +102,21 @@ def command(
     batch the good ones are done, the bad ones are listed at the end, and the exit code is 1.
     """
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    local_path(dest)
+    local(dest)
     wanted = jobs(src, dest, recursive) if stack is None else [stacked(src, dest, recursive)]
     if stack is not None:
         reading["stack"] = stack
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite, quiet=quiet)
     progress = not quiet and sys.stderr.isatty()
-    failures: list[Failure] = []
+    failures: list[batch_Failure] = []
     with plain_warnings():
         if len(wanted) == 1:
             for job in todo:
                 write(job, workers=workers, progress=progress)
         else:
             failures = run_tasks(
-                [Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
+                [batch_Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
             )
     if not quiet:
         click.echo(_summary(wanted, len(todo), len(failures)))
@@ -122,8 +126,8 @@ def command(
         sys.exit(1)
 
 
-def _in_turn(write: Callable[..., None], job: Job, turn: TaskContext) -> None:
-    write(job, workers=turn.threads, check=turn.check)
+def _in_turn(write: Callable[..., None], job: Job, turn: batch_Turn) -> None:
+    write(job, workers=turn.threads, guard=turn.guard)
 
 
 def _write(
@@ -135,7 +139,7 @@ def _write(
     quiet: bool,
     workers: int | None,
     progress: bool = False,
-    check: Callable[[], None] | None = None,
+    guard: Callable[[Source], Source] = lambda source: source,
 ) -> None:
     """Transcode one image; the directory of its store is made if it is one of ours, and only once the image is open."""
     from ndzarr._formats.registry import open_source
@@ -149,14 +153,7 @@ def _write(
             with explained(dest):
                 dest.parent.mkdir(parents=True, exist_ok=True)
         write_pyramid(
-            source,
-            dest,
-            encoding,
-            overwrite=overwrite,
-            progress=progress,
-            workers=workers,
-            origin=origin,
-            check=check,
+            guard(source), dest, encoding, overwrite=overwrite, progress=progress, workers=workers, origin=origin
         )
         if not quiet:
             stream = as_stream(source)
