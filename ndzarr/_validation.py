@@ -32,7 +32,7 @@ def check_count(
 
     Examples
     --------
-    >>> whole("batch_size", 8)
+    >>> check_count("batch_size", 8)
     8
     """
     try:
@@ -86,7 +86,7 @@ def as_list(value: Any) -> list[Any]:
 
     Examples
     --------
-    >>> several("cat"), several(7), several((7, 8))
+    >>> as_list("cat"), as_list(7), as_list((7, 8))
     (['cat'], [7], [7, 8])
     """
     return [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)

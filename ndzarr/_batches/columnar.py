@@ -19,7 +19,7 @@ from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
 from ndzarr._indexing.selection import Selection, lengths, segments
 from ndzarr._pyramid.crops import Crop
 from ndzarr._sampling.annotations import AnnotationTable, Lookup
-from ndzarr._sampling.target import ALIASES, NOTE, NOTES
+from ndzarr._sampling.target import ALIASES, NOTE, NOTES, centred_intervals
 from ndzarr._store.read import execute
 from ndzarr.targets.table import Rows
 
@@ -228,20 +228,13 @@ def _windows(name: str, ids: Array, first: Member, cx: Array, cy: Array, width: 
     elif dims == "square":
         height = width = np.maximum(height, width)
     (before_y, after_y), (before_x, after_x) = target.pad[1:] if name == "gid" else ((0, 0), (0, 0))
-    y, x = _centred(cy, height), _centred(cx, width)
+    y, x = centred_intervals(cy, height), centred_intervals(cx, width)
     y, x = y + np.array([-before_y, after_y]), x + np.array([-before_x, after_x])
     sx, sy = target.scale
     n = np.stack([np.rint((y[:, 1] - y[:, 0]) * sy), np.rint((x[:, 1] - x[:, 0]) * sx)], axis=1).astype(np.int64)
     if target.output_dims is not None and name == "gid":
         n[:] = target.output_dims
     return None if n.min() < 1 else Windows(name, ids, y, x, n)
-
-
-def _centred(centre: Array, size: Array) -> Array:
-    """`values.centred` of columns, shape (window, 2)."""
-    n = np.maximum(1, np.ceil(size - 1e-6))
-    start = np.floor(centre - n / 2 + 1e-9)
-    return np.stack([start, start + n], axis=1).astype(np.int64)
 
 
 def lacking(first: Member, windows: Windows) -> Lacking:
@@ -273,7 +266,7 @@ def origin_of(crop: Crop, start: tuple[float, float]) -> Origin | None:
     if not cut.exact or cut.padded or cut.level or crop.pyramid.nodata is not None:
         return None
     shift = cut.y.read.start - int(start[0]), cut.x.read.start - int(start[1])
-    return Origin(level.array, crop.lead, shift)
+    return Origin(level.array, crop.leading, shift)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ _READABLE: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (rb"\x93NUMPY", "NPY"),
 )
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF, in either byte order."""
 
 _VIDEO = re.compile(
     rb".{4}(?:ftyp(?!avif|avis|hei|hev|mif1|msf1)|moov|mdat|wide|free|skip|pnot)"  # MP4, QuickTime, 3GP
@@ -252,7 +256,7 @@ def sniff(name: str, head: bytes) -> str:
     for pattern, form in _READABLE:
         if re.match(pattern, head, re.DOTALL):
             return form
-    if is_video(head):
+    if _VIDEO.match(head):
         return "video"
     for pattern, what, advice in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
@@ -262,9 +266,16 @@ def sniff(name: str, head: bytes) -> str:
     )
 
 
-def is_video(head: bytes) -> bool:
-    """Return True if a file begins like a video."""
-    return _VIDEO.match(head) is not None
+def file_kind(path: str) -> str | None:
+    """Return 'TIFF' or 'video' for a file that may be read in place; None for stores, other and missing files."""
+    head = b""
+    with suppress(OSError, ValueError):  # whoever opens the file complains
+        if os.path.isfile(path):  # reading a pipe would wait
+            with open(path, "rb", buffering=0) as file:
+                head = file.read(HEAD)
+    if head[:4] in _TIFF:
+        return "TIFF"
+    return "video" if _VIDEO.match(head) else None
 
 
 def _impression(head: bytes) -> str:

@@ -23,9 +23,10 @@ import numcodecs.zstd
 import numpy as np
 
 from ndzarr._formats.options import InPlaceOptions as Reading
+from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.tiles import TileLevel
 from ndzarr._indexing.plan import human_bytes
-from ndzarr._library.in_place import file_kind, open_file
+from ndzarr._library.in_place import open_file
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray

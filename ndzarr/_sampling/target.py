@@ -233,18 +233,32 @@ def parse_scale(value: Any) -> tuple[float, float]:
     return sx, sy
 
 
+SIZE_SLACK = 1e-6
+"""Pixels by which a size may exceed a whole number without needing another pixel: sums of decimals do."""
+
+START_SLACK = 1e-9
+"""Pixels by which a start may fall short of a whole number and still count as that number."""
+
+
 def centred_interval(centre: float, size: float) -> tuple[int, int]:
     """
-    The half-open interval of exactly `ceil(size)` pixels (at least 1) around a continuous centre, as ndsampler has it.
+    Return the half-open interval of exactly `ceil(size)` pixels (at least 1) around a continuous centre.
 
     Examples
     --------
-    >>> centred(50, 20), centred(50.5, 3), centred(50, 19.5)
+    >>> centred_interval(50, 20), centred_interval(50.5, 3), centred_interval(50, 19.5)
     ((40, 60), (49, 52), (40, 60))
     """
-    n = max(1, ceil(size - 1e-6))
-    start = floor(centre - n / 2 + 1e-9)
+    n = max(1, ceil(size - SIZE_SLACK))
+    start = floor(centre - n / 2 + START_SLACK)
     return start, start + n
+
+
+def centred_intervals(centre: np.ndarray[Any, Any], size: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return `centred_interval` of columns; shape (window, 2)."""
+    n = np.maximum(1, np.ceil(size - SIZE_SLACK))
+    start = np.floor(centre - n / 2 + START_SLACK)
+    return np.stack([start, start + n], axis=1).astype(np.int64)
 
 
 def window_interval(given: Bounds | None, centre: float | None, size: float | None, length: int) -> tuple[int, int]:
@@ -253,7 +267,7 @@ def window_interval(given: Bounds | None, centre: float | None, size: float | No
 
     Examples
     --------
-    >>> interval(None, 50, 20, 100), interval(None, None, None, 100)
+    >>> window_interval(None, 50, 20, 100), window_interval(None, None, None, 100)
     ((40, 60), (0, 100))
     """
     if given is not None:

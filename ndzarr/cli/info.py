@@ -12,9 +12,10 @@ import click
 
 from ndzarr._files import is_store
 from ndzarr._formats.base import Source
+from ndzarr._formats.registry import file_kind
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
-from ndzarr._library.in_place import file_kind, inefficient
+from ndzarr._library.in_place import inefficient
 from ndzarr._library.inventory import size_on_disk
 from ndzarr._library.open import open as open_in_place
 from ndzarr._pyramid.pyramid import Pyramid

@@ -161,7 +161,7 @@ def free_regions(size: tuple[int, int], planes: Array, boxes: Boxes, limit: Limi
     --------
     >>> one = (np.zeros(1, int),) * 3
     >>> box = Boxes(*one, x0=np.array([4.0]), y0=np.array([0.0]), x1=np.array([6.0]), y1=np.array([3.5]))
-    >>> rectangles, plane = free((2, 2), np.array([[6, 8]]), box, Limit(0.0, "window"))
+    >>> rectangles, plane = free_regions((2, 2), np.array([[6, 8]]), box, Limit(0.0, "window"))
     >>> rectangles.T
     array([[0, 4, 0, 3],
            [0, 4, 6, 7],
