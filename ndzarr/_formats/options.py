@@ -197,7 +197,7 @@ def _channels(channels: Sequence[str]) -> tuple[str, ...]:
         apart = [name for name in re.split(r"[|,;\s]+", channels) if name]
         raise OptionError(f"channels={channels!r} is a string. Pass a list of names such as {apart!r}")
     names = tuple(channels)
-    if not all(isinstance(name, str) and name for name in names):
+    if not all(name and isinstance(name, str) for name in names):
         raise OptionError(f"channels={list(names)!r}: expected names that are strings and not empty")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
