@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._concurrency import PROCESSORS, pool
+from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._indexing.plan import ReadPlan, plan_reads
 from ndzarr._indexing.resample import SUPPORT, resample
 from ndzarr._indexing.selection import Selection, lengths, outside, select
@@ -277,7 +277,7 @@ OVERLAPPED = 1 << 20
 
 def _overlaps(crops: Sequence[Crop]) -> bool:
     """True where resampling takes so long that it should not wait for the last chunk."""
-    if PROCESSORS < 2 or len(crops) < 2:
+    if len(crops) < 2 or available_cpus() < 2:
         return False
     inexact = [c for c in crops if not c.region.exact]
     return sum(c.pyramid.dtype.itemsize * prod(lengths(c.request[1])) for c in inexact) > OVERLAPPED
@@ -299,7 +299,7 @@ def _read_overlapping(crops: Sequence[Crop], images: Sequence[Array]) -> list[Re
             landed = _landed([crops[k] for k in turn], [images[k] for k in turn])
             for k, pixels in zip(turn, landed, strict=True):
                 works[k] = partial(_finished, [crops[k]], [images[k]], [pixels])
-                jobs[k] = pool().submit(works[k])
+                jobs[k] = decode_pool().submit(works[k])
         done = {k: works[k]() if jobs[k].cancel() else None for k in reversed(jobs)}
         return [(done[k] or jobs[k].result())[0] for k in range(len(crops))]
     finally:
