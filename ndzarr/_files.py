@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ndzarr.errors import DamagedError, ExistsError, MissingError, OptionError, SourceError, StoreError, WriteError
+from ndzarr.errors import DamagedError, ExistsError, MissingError, OptionError, StoreError, WriteError
 
 PARTIAL = ".partial"
 """Suffix of what is not published yet."""
@@ -278,91 +279,6 @@ def _drop(lock: Any, path: Path) -> None:
     lock.release()
 
 
-# --- How do several threads read ranges of one file, without a lock and without copies?
-
-
-class ByteFile:
-    """A file of which ranges are read."""
-
-    def __init__(self, path: str) -> None:
-        """Look at a file; it is opened at the first read, so that many may be known at once."""
-        self.path = path
-        try:
-            self.size = os.stat(path).st_size
-        except OSError as error:
-            raise self._unreadable(error) from error
-        self._fd: int | None = None
-        self._closed = False
-        self._lock = threading.Lock()
-
-    def read(self, offset: int, count: int) -> bytes:
-        """
-        Return `count` bytes.
-
-        Raises
-        ------
-        SourceError
-            The file ends before.
-        """
-        out = bytearray(count)
-        self.read_into(offset, np.frombuffer(out, np.uint8))
-        return bytes(out)
-
-    def read_into(self, offset: int, out: np.ndarray[Any, Any]) -> None:
-        """
-        Fill a C-contiguous array.
-
-        Raises
-        ------
-        SourceError
-            The file ends before the array is full.
-        """
-        rest = out.reshape(-1).view(np.uint8).data
-        while rest:
-            try:
-                got = self._read_some(offset, rest)
-            except OSError as error:
-                raise self._unreadable(error) from error
-            if not got:
-                raise SourceError(
-                    f"{self.path}: the file is truncated: bytes {offset} to {offset + len(rest)} are missing from it; "
-                    f"fetch or write it again"
-                )
-            offset += got
-            rest = rest[got:]
-
-    def close(self) -> None:
-        """Release the file."""
-        with self._lock:
-            self._closed = True
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
-
-    def _descriptor(self) -> int:
-        if self._fd is not None:
-            return self._fd
-        with self._lock:
-            if self._closed:
-                raise SourceError(f"{self.path}: the source is closed; open it again to read")
-            if self._fd is None:
-                self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            return self._fd
-
-    def _read_some(self, offset: int, out: memoryview) -> int:
-        fd = self._descriptor()
-        if hasattr(os, "preadv"):
-            return os.preadv(fd, [out], offset)
-        with self._lock:  # Windows
-            os.lseek(fd, offset, os.SEEK_SET)
-            data = os.read(fd, len(out))
-            out[: len(data)] = data
-            return len(data)
-
-    def _unreadable(self, error: OSError) -> SourceError:
-        return SourceError(f"{self.path}: it cannot be read ({error.strerror}); check that it is still there")
-
-
 # --- How do any number of threads and processes read ranges of a file, and notice that it has changed?
 
 
@@ -437,6 +353,10 @@ class FileId(NamedTuple):
         if found != out.size:
             raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}")
 
+    def close(self) -> None:
+        """Close the file as soon as nobody reads from it; the next read opens it again."""
+        DESCRIPTORS.pop(self, None)
+
 
 def buffer(name: str, count: int) -> np.ndarray[Any, Any]:
     """Bytes that belong to this thread until it asks for those of the same name again."""
@@ -451,13 +371,28 @@ def buffer(name: str, count: int) -> np.ndarray[Any, Any]:
 
 def _read(fd: int, offset: int, out: np.ndarray[Any, Any]) -> int:
     """Bytes read: fewer than asked for only at the end of the file."""
-    done = os.preadv(fd, [out.data], offset)
+    done = _pread(fd, out, offset)
     while 0 < done < out.size:
-        more = os.preadv(fd, [out[done:].data], offset + done)
+        more = _pread(fd, out[done:], offset + done)
         if not more:
             break
         done += more
     return done
+
+
+def _pread(fd: int, out: np.ndarray[Any, Any], offset: int) -> int:
+    if sys.platform == "win32":
+        with _SEEKING:
+            os.lseek(fd, offset, os.SEEK_SET)
+            data = os.read(fd, out.size)
+        out[: len(data)] = np.frombuffer(data, np.uint8)
+        return len(data)
+    else:
+        return os.preadv(fd, [out.data], offset)
+
+
+_SEEKING = threading.Lock()
+"""Held where a read moves the position of its descriptor, which threads share."""
 
 
 class _Descriptor:
@@ -466,7 +401,7 @@ class _Descriptor:
     __slots__ = ("fd",)
 
     def __init__(self, file: FileId) -> None:
-        self.fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
         file.compare(os.fstat(self.fd))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
