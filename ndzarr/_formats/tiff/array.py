@@ -149,7 +149,7 @@ class TiffArray:
         else:
             self.dtype, self.fill = colour.dtype, colour.dtype.type(0)
             order = tuple(range(len(dims)))
-        slow = not form.is_plain and (not form.tiled or form.segment_bytes >= _SLOW)
+        slow = not form.tiled or (not form.is_plain and form.segment_bytes >= _SLOW)
         self.codec = SegmentCodec(self.chunks, self.dtype, None if order == tuple(range(len(dims))) else order, slow)
         # The fill value as text: NaN is not equal to itself.
         self._id = self._table.files[0].file, level, self._convert is not None, repr(self._fill)

@@ -29,7 +29,7 @@ from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import SourceError, StoreError
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
 """Bytes of plain strips that are read at a time, and decoded bytes from which on a strip read in parts is kept."""
 _MOST_CHANNELS = 4
 """Longest last axis that is taken for the channels of a pixel."""
@@ -70,10 +70,9 @@ class TiffSource(BaseSource):
     def _stored(self, region: list[slice]) -> Pixels:
         """Samples of a window as stored, in memory as in the file where the samples of a pixel are side by side."""
         array = self._array
-        shape, order = [s.stop - s.start for s in region], array.codec.order
-        out = np.empty(shape, array.dtype)
-        if order is not None:
-            out = np.empty([shape[i] for i in order], array.dtype).transpose(np.argsort(order))
+        shape = [s.stop - s.start for s in region]
+        order = array.codec.order or range(len(shape))
+        out = np.empty([shape[i] for i in order], array.dtype).transpose(np.argsort(order))
         # A large strip that is only used in part is kept, because the next window will want the rest.
         cache = self._cache if shape[-2] < array.chunks[-2] else None
         plan = plan_reads([(array, tuple(slice(s.start, s.stop, 1) for s in region))])
