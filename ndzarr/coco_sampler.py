@@ -443,13 +443,13 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         ExistsError
             `dest` exists.
         """
-        from ndzarr._files import local, refuse_existing
+        from ndzarr._files import local_path, refuse_existing
         from ndzarr._pyramid.transcode import write_pyramid
         from ndzarr._pyramid.zarr_store import open_pyramid
         from ndzarr._sampling.video_source import SampledVideo
         from ndzarr._store.presets import chunks_option
 
-        target = local(dest)
+        target = local_path(dest)
         refuse_existing(target, overwrite)
         encoding = Encoding(preset, chunks=chunks_option(chunks), access=access)
         with SampledVideo(self, vidid, keys) as source:

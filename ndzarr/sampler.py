@@ -247,7 +247,7 @@ class Sampler(NamedBulk):
         place, (y, x) = cut.pyramid.georeference, (cut.region.y, cut.region.x)
         earth = None
         if place is not None and place.transform is not None:
-            earth = place.at(y.origin, x.origin, y.pitch, x.pitch)
+            earth = place.window_transform(y.origin, x.origin, y.step, x.step)
         return Context(dict(given), _scene(parsed, cut), None, (), earth=earth)
 
     def key_of(self, target: Target) -> Any:
@@ -270,7 +270,7 @@ class Sampler(NamedBulk):
 
 def _scene(target: Target, cut: Crop) -> Scene:
     """The window as the accessor knows it."""
-    y, x = ((round(s.origin), round(s.origin + s.n * s.pitch)) for s in (cut.region.y, cut.region.x))
+    y, x = ((round(s.origin), round(s.origin + s.n * s.step)) for s in (cut.region.y, cut.region.x))
     frame = Frame(target.key, (), None, IDENTITY, 0)
     space = cut.pyramid.shape[-2], cut.pyramid.shape[-1]
     return Scene((frame,), "t" in cut.pyramid.dims, space, y, x, cut.region.shape, None, cut.sampling, target.padding)

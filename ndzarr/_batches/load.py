@@ -29,7 +29,7 @@ from ndzarr._batches.form import (
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._pyramid.crops import Crop, read_crops
 from ndzarr._pyramid.window import channel_names as channels
-from ndzarr._pyramid.window import compact_mask, label_window, lead_axis
+from ndzarr._pyramid.window import compact_mask, label_window, leading_axis
 from ndzarr._sampling.annotations import AnnotationTable, Found, Lookup
 from ndzarr._sampling.annotations import find_annotations as find
 from ndzarr._sampling.compose import Composition, uncertain
@@ -288,7 +288,7 @@ class NamedMember:
     @property
     def pitch(self) -> tuple[float, float]:
         """Native pixels per pixel along (y, x)."""
-        return self.crop.region.y.pitch, self.crop.region.x.pitch
+        return self.crop.region.y.step, self.crop.region.x.step
 
     @property
     def beyond(self) -> float:
@@ -302,7 +302,7 @@ class NamedMember:
 
     def labels(self, dim: str) -> np.ndarray[Any, Any]:
         """Seconds or positions."""
-        found = lead_axis(self.crop, self.dims.index(dim))
+        found = leading_axis(self.crop, self.dims.index(dim))
         return np.asarray(found.variable.values)
 
     @property

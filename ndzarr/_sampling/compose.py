@@ -242,7 +242,7 @@ def compose(scene: Scene, source: SampleSource) -> Composition:
             made = alike[key] = _crop(scene, run, pyramid)
         crop, warp = made
         if crop.pyramid is not pyramid or t:
-            lead = (slice(t, t + 1, 1), *crop.lead[1:]) if t else crop.lead
+            lead = (slice(t, t + 1, 1), *crop.leading[1:]) if t else crop.leading
             crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
         pieces.append(Piece(run.frame, run.first, len(run.indices), crop, warp))
     dtype = _dtype(scene, pieces, open_asset)

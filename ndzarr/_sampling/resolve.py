@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._geo.bounds import metres_per_pixel, pixels
+from ndzarr._geo.bounds import covering_pixels, metres_per_pixel
 from ndzarr._geo.georeference import Georeference
 from ndzarr._indexing.affine import IDENTITY, warp_boxes
 from ndzarr._indexing.windows import output_length
@@ -43,7 +43,7 @@ def locate(composition: Composition) -> Located | None:
             a, b, c, d, e, f = (place.matrix @ piece.warp.to_native)[:2].ravel().tolist()
             return Located(place, (a, b, c, d, e, f))
         y, x = piece.crop.region.y, piece.crop.region.x
-        return Located(place, place.at(y.origin, x.origin, y.pitch, x.pitch))
+        return Located(place, place.window_transform(y.origin, x.origin, y.step, x.step))
     return None
 
 
@@ -52,7 +52,7 @@ def place_of(frame: Frame, video: bool, open_asset: Callable[[Asset], Pyramid]) 
     for asset in frame.assets:
         place = open_asset(asset).georeference
         if place is not None and place.transform is not None:
-            return place.moved(frame.to_video @ asset.to_image if video else asset.to_image)
+            return place.transformed(frame.to_video @ asset.to_image if video else asset.to_image)
     return None
 
 
@@ -70,7 +70,7 @@ def window_from_bounds(target: Target, frames: Sequence[Frame], places: Places |
     place = _first(target, frames, places)
     if place is None:
         raise TargetError(f"bounds={target.bounds[0]!r}: none of the images is georeferenced; give a window in pixels")
-    y, x = pixels(place, *target.bounds)
+    y, x = covering_pixels(place, *target.bounds)
     return replace(target, y=y, x=x, centre=(None, None), size=(None, None), window_dims=None)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from ndzarr._concurrency import available_cpus as processors
-from ndzarr._progress import delayed_bar as bar
+from ndzarr._progress import progress_bar as bar
 from ndzarr._sampling.compose import compose
 from ndzarr._sampling.compose import read_compositions as read
 from ndzarr._sampling.resolve import resolve

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._progress import delayed_bar as bar
+from ndzarr._progress import progress_bar as bar
 from ndzarr._validation import as_list as several
 from ndzarr._validation import check_fraction as portion
 from ndzarr.errors import TargetError, did_you_mean

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ndzarr._indexing.affine import warp_boxes
-from ndzarr._progress import delayed_bar as bar
+from ndzarr._progress import progress_bar as bar
 from ndzarr._pyramid.crops import Sampling
 from ndzarr._sampling.compose import Composition, compose, uncertain, valid_by_geometry
 from ndzarr._sampling.compose import read_compositions as read

@@ -96,7 +96,7 @@ def in_memory(
     while max(arrays[-1].shape[-2:]) > _CHUNK:
         arrays.append(halve(arrays[-1], len(arrays)))
     levels = [Level(MemoryArray(f"{name}/{k}", a), (1.0, 2.0**k, 2.0**k)) for k, a in enumerate(arrays)]
-    return Pyramid(name, ("c", "y", "x"), tuple(levels), channels, {}, reopen=reopen)
+    return Pyramid(name, ("c", "y", "x"), tuple(levels), channels, {}, 0, reopen)
 
 
 KEPT = 16

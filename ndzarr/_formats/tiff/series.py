@@ -18,7 +18,7 @@ import numpy as np
 from ndzarr._formats.base import Facts, Pixels, in_order
 from ndzarr._formats.colour import describe_profile
 from ndzarr._formats.options import Options
-from ndzarr._formats.orientation import Orientation, choose, describe
+from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
 from ndzarr._formats.tiff.colour import Conversion, conversion
 from ndzarr._formats.tiff.metadata import (
     ICC_PROFILE,
@@ -240,7 +240,7 @@ class ParsedTiff:
             "colour": self.colour.said,
             **describe_profile(page.data(ICC_PROFILE)),
             **georeference(page, self.orientation),
-            **describe(page.integer(ORIENTATION) or 1, self.orientation),
+            **describe_orientation(page.integer(ORIENTATION) or 1, self.orientation),
             **{key: value for key, value in optional.items() if value},
         }
 
@@ -279,7 +279,7 @@ def parse(content: Content, options: Options) -> ParsedTiff:
         form=form,
         layout=layout,
         colour=conversion(path, page, layout.lengths[1], layout.inner("c"), nodata),
-        orientation=choose(path, page.integer(ORIENTATION) or 1, form.shape[2], form.shape[3], options),
+        orientation=choose_orientation(path, page.integer(ORIENTATION) or 1, form.shape[2], form.shape[3], options),
         nodata=nodata,
         notes=(*notes, *more),
     )
