@@ -28,11 +28,11 @@ class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
     __slots__ = (
-        "_complete",
         "_folder",
         "_per_shard",
         "chunks",
         "codec",
+        "complete",
         "dtype",
         "fill",
         "name",
@@ -76,7 +76,7 @@ class ChunkArray:
         self.fill = fill
         self.sharded = per_shard is not None
         self._per_shard = per_shard or (1,) * len(shape)
-        self._complete = complete
+        self.complete = complete
         self._folder = Folder(name, version, separator, prod(self._per_shard))
 
     @property
@@ -103,7 +103,7 @@ class ChunkArray:
         shard = SHARDS[self._folder, tuple(position)]
         if shard is not None:
             return shard.encoded(k)
-        if self._complete:
+        if self.complete:
             raise DamagedError(f"{self._file(chunk)}: this shard is missing; transcode the source again")
         return None
 

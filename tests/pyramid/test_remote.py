@@ -88,7 +88,7 @@ def test_a_dataset_may_name_stores_by_their_urls(serve, image, tmp_path):
 
 
 def test_what_is_not_there_is_said_in_a_line(serve, tmp_path):
-    with pytest.raises(MissingError, match="there is no Zarr store. Check the address"):
+    with pytest.raises(MissingError, match=r"there is no Zarr store\. Check the address"):
         ndzarr.open(f"{serve(Ranged)}/nothing.zarr")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -156,7 +156,7 @@ def test_huge_headers_are_refused(write):
 
 def test_more_pixels_than_are_believed_are_refused(write):
     with pytest.raises(StoreError, match="400 x 300 pixels, more than the limit of 1000"):
-        open_tiff(str(write()), Reading(max_pixels=1000))
+        open_tiff(str(write()), 0, Reading(max_pixels=1000))
 
 
 HEADS = [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(100), b"II+\0\x08\0" + bytes(9)]
