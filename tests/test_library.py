@@ -464,7 +464,7 @@ def test_a_library_whose_place_is_a_file_says_so(tmp_path):
     save(tmp_path / "a.npy")
     (tmp_path / "file").touch()
     for place in ("file", "file/library"):
-        with pytest.raises(WriteError, match=r"is a file; choose another workdir"):
+        with pytest.raises(WriteError, match=r"is a file. Choose another workdir"):
             Library(tmp_path / place).pyramid(tmp_path / "a.npy")
 
 

@@ -214,11 +214,7 @@ def _check_tiles(array: TiffArray, row: Position) -> _Tally:
     for x in range(array.segments[-1]):
         chunk = (*row, x)
         size = array.encoded_size(chunk)
-        tally.chunks, tally.empty, tally.nbytes = (
-            tally.chunks + (size > 0),
-            tally.empty + (not size),
-            tally.nbytes + size,
-        )
+        tally.add(_Tally(size > 0, size == 0, size))
         try:
             array.decode(chunk, scratch)
         except DamagedError as error:
