@@ -22,6 +22,7 @@ from typing import Any
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr._concurrency import available_cpus
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.tiles import TileLevel
@@ -143,7 +144,7 @@ class _Tally:
 
 def _tallies(pyramid: Pyramid, progress: bool, threads: int | None) -> Iterator[_Tally]:
     """One tally per file of each level, in any order."""
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ndzarr-verify")
+    pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="ndzarr-verify")
     try:
         jobs = []
         for level in pyramid.levels:
@@ -351,7 +352,7 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
 
 def _checked(levels: list[Any], progress: bool, threads: int | None) -> Iterator[list[tuple[int, DamagedError | None]]]:
     """What `_row` says of each row of tiles."""
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ndzarr-verify")
+    pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="ndzarr-verify")
     try:
         jobs = [
             pool.submit(_row, level, lead)

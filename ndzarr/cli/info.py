@@ -138,7 +138,7 @@ def _in_place(path: str) -> dict[str, Any]:
 
 def _estimates(source: Source) -> dict[str, dict[str, Any]]:
     """What the store would take under each preset."""
-    from ndzarr._progress import delayed_bar as bar
+    from ndzarr._progress import progress_bar as bar
     from ndzarr._pyramid.transcode import WINDOWS, estimate
 
     with bar(WINDOWS, os.path.basename(source.name), "window", sys.stderr.isatty()) as advance:

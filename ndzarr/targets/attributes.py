@@ -21,7 +21,7 @@ from ndzarr.targets.windows import footprints
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
 
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -44,7 +44,7 @@ class Membership:
     """Position among `values`; shape (entry,)."""
 
 
-def membership(sampler: CocoSampler, table: pandas.DataFrame, name: str) -> Membership:
+def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Membership:
     """
     The values of an attribute for all rows.
 
@@ -61,10 +61,8 @@ def membership(sampler: CocoSampler, table: pandas.DataFrame, name: str) -> Memb
             f"{name!r} is neither a column of the table nor an attribute{did_you_mean(name, [*table.columns, *KINDS])} "
             "(attributes are named as 'image.sensor_coarse')"
         )
-    row, ids = {"image": _images, "video": _videos, "annot": _annotations, "category": _categories}[kind](
-        sampler, table
-    )
-    index = sampler.dset.index
+    row, ids = {"image": _images, "video": _videos, "annot": _annotations, "category": _categories}[kind](source, table)
+    index = source.dset.index
     records: Mapping[Any, Mapping[str, Any]] = {
         "image": index.imgs, "video": index.videos, "annot": index.anns, "category": index.cats,
     }[kind]  # fmt: skip
@@ -161,34 +159,34 @@ def _sort_key(value: Any) -> tuple[Any, ...]:
     return 1, 0, str(value)
 
 
-def _images(sampler: CocoSampler, table: pandas.DataFrame) -> tuple[Array, Any]:
+def _images(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
     if "gid" in table and "vidid" not in table and "gids" not in table and table["gid"].notna().all():
         return cells(table["gid"])
-    found = footprints(sampler, table)
+    found = footprints(source, table)
     real = found.frame >= 0
     gids = np.empty(len(found.gids), object)
     gids[:] = found.gids
     return found.row[real], gids[found.frame[real]]
 
 
-def _videos(sampler: CocoSampler, table: pandas.DataFrame) -> tuple[Array, Any]:
-    row, gids = _images(sampler, table)
+def _videos(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
+    row, gids = _images(source, table)
     different, code = _factorized(gids)
     videos = np.empty(len(different), object)
-    videos[:] = [sampler._dataset.video_of(g) if g in sampler.dset.index.imgs else None for g in different]
+    videos[:] = [source.dataset.video_of(g) if g in source.dset.index.imgs else None for g in different]
     of_row = videos[code]
     inside = np.array([v is not None for v in videos.tolist()], bool)[code]
     return row[inside], of_row[inside]
 
 
-def _annotations(sampler: CocoSampler, table: pandas.DataFrame) -> tuple[Array, Any]:
+def _annotations(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
     for name in ("annot_ids", "aid", "annot_id"):
         if name in table:
             return cells(table[name])
     raise TargetError("the table has no column annot_ids or aid, which say what annotations a window holds")
 
 
-def _categories(sampler: CocoSampler, table: pandas.DataFrame) -> tuple[Array, Any]:
+def _categories(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
     for name in ("category_ids", "category_id"):
         if name in table:
             row, ids = cells(table[name])
@@ -196,14 +194,14 @@ def _categories(sampler: CocoSampler, table: pandas.DataFrame) -> tuple[Array, A
                 return row[ids != NO_ID], ids[ids != NO_ID]
             return row, ids
     try:
-        row, aids = _annotations(sampler, table)
+        row, aids = _annotations(source, table)
     except TargetError:
         raise TargetError(
             "the table has no column category_ids, category_id, annot_ids or aid, one of which must say what a "
             "window holds"
         ) from None
     different, code = _factorized(aids)
-    anns = sampler.dset.index.anns
+    anns = source.dset.index.anns
     of_annot = [anns[a].get("category_id") if a in anns else None for a in different]
     ids = np.empty(len(of_annot), object)
     ids[:] = of_annot

@@ -29,7 +29,7 @@ from ndzarr.targets.windows import as_table, column, ramps
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
 
 
 # --- How is an amount shared out over the groups of a table, level by level?
@@ -184,7 +184,7 @@ STEPS = 32
 
 
 def balanced(
-    sampler: CocoSampler,
+    source: SampleSource,
     table: Targets | Rows,
     by: str | Sequence[str] = "category",
     n: int | None = None,
@@ -233,7 +233,7 @@ def balanced(
     """
     table = as_table(table)
     n = None if n is None else whole_number("n", n, least=0)
-    levels = tree(sampler, table, by, shares)
+    levels = tree(source, table, by, shares)
     if not len(levels[-1].row) and (n is None or n > 0):
         raise TargetError(f"by={by!r}: no window is left to balance")
     if n is None:
@@ -247,7 +247,7 @@ def balanced(
 
 
 def tree(
-    sampler: CocoSampler, table: pandas.DataFrame, by: str | Sequence[str], shares: Shares | None = None
+    source: SampleSource, table: pandas.DataFrame, by: str | Sequence[str], shares: Shares | None = None
 ) -> list[Level]:
     """
     The groups of a table, level by level.
@@ -260,7 +260,7 @@ def tree(
     names = several(by)
     if not names or not all(isinstance(name, str) for name in names):
         raise TargetError(f"by={by!r}: expected at least one attribute, by name")
-    return build([membership(sampler, table, name) for name in names], len(table), shares or {})
+    return build([membership(source, table, name) for name in names], len(table), shares or {})
 
 
 def probabilities(levels: Sequence[Level], n: int) -> Array:
@@ -436,7 +436,7 @@ class Distribution:
 
 
 def distribution(
-    sampler: CocoSampler, table: Targets | Rows, by: str | Sequence[str] = "category", shares: Shares | None = None
+    source: SampleSource, table: Targets | Rows, by: str | Sequence[str] = "category", shares: Shares | None = None
 ) -> Distribution:
     """
     How windows are distributed.
@@ -454,7 +454,7 @@ def distribution(
         An attribute is unknown.
     """
     table = as_table(table)
-    levels = tree(sampler, table, by, shares)
+    levels = tree(source, table, by, shares)
     weight = column(table, "probability", 0.0) if "probability" in table else np.ones(len(table))
     wanted = np.ones(1)
     for level in levels:

@@ -20,7 +20,7 @@ from ndzarr.targets.windows import KINDS, Array, Boxes, Spaces, Windows, as_colu
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
     from ndzarr.targets.accessor import Indexed
 
 
@@ -180,7 +180,7 @@ class Lattice:
 # --- How much of a window do regions to ignore cover?
 
 
-def covered(sampler: CocoSampler, spaces: Spaces, windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
+def covered(source: SampleSource, spaces: Spaces, windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
     """
     The fraction of each window that is covered.
 
@@ -199,7 +199,7 @@ def covered(sampler: CocoSampler, spaces: Spaces, windows: Windows, boxes: Boxes
     if not len(box):
         return area
     used, position = np.unique(box, return_inverse=True)
-    regions = _regions(sampler, spaces, boxes.take(used))
+    regions = _regions(source, spaces, boxes.take(used))
     frames, of_frame = np.unique(np.stack([boxes.space[used], boxes.frame[used]]), axis=1, return_inverse=True)
     of_frame = of_frame.reshape(-1)
     united = np.empty(frames.shape[1], object)
@@ -220,16 +220,16 @@ def _ends(group: Array) -> Array:
     return np.cumsum(np.bincount(group))[:-1]
 
 
-def _regions(sampler: CocoSampler, spaces: Spaces, boxes: Boxes) -> Array:
+def _regions(source: SampleSource, spaces: Spaces, boxes: Boxes) -> Array:
     """The shape of each annotation in its space."""
     import shapely
 
     shapes: Array = shapely.box(boxes.x0, boxes.y0, boxes.x1, boxes.y1)
-    ids = sampler.annotations.annot_id[boxes.row].tolist()
+    ids = source.annotations.annot_id[boxes.row].tolist()
     for k, (aid, space, t) in enumerate(zip(ids, boxes.space.tolist(), boxes.frame.tolist(), strict=True)):
-        record = sampler.dset.index.anns[aid]
+        record = source.dset.index.anns[aid]
         if record.get("segmentation"):
-            warp = sampler.frame(spaces.frames[space][t]).to_video if spaces.video else IDENTITY
+            warp = source.frame(spaces.frames[space][t]).to_video if spaces.video else IDENTITY
             shapes[k] = shapely.transform(_polygon(record), partial(_warped, warp))
     return shapes
 
@@ -315,7 +315,7 @@ def annotated(
     regions = classes.ignored(category, negative_classes)
     if ignore_coverage is not None and regions.any():
         meant = regions[box]
-        columns["coverage"] = covered(targets.sampler, spaces, windows, boxes, window[meant], box[meant])
+        columns["coverage"] = covered(targets.source, spaces, windows, boxes, window[meant], box[meant])
         kind[columns["coverage"] > ignore_coverage] = KINDS.index("ignored")
     return pandas.DataFrame(columns | {"kind": names(KINDS, kind)})
 

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from ndzarr._concurrency import available_cpus as processors
-from ndzarr._progress import delayed_bar as bar
+from ndzarr._progress import progress_bar as bar
+from ndzarr._sampling.compose import compose
 from ndzarr._sampling.compose import read_compositions as read
+from ndzarr._sampling.resolve import resolve
+from ndzarr._sampling.target import parse
 from ndzarr._validation import as_list as several
 from ndzarr._validation import check_fraction as portion
 from ndzarr._validation import check_target_count as whole
@@ -32,7 +35,7 @@ from ndzarr.targets.windows import as_table, footprints, spaces_of
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
 
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -238,9 +241,9 @@ class Numbered(Protocol):
 class Tiles:
     """Tiles of all images, at whole pixels of a level."""
 
-    def __init__(self, sampler: CocoSampler, factor: int, edge: int) -> None:
+    def __init__(self, source: SampleSource, factor: int, edge: int) -> None:
         self._factor, self._edge = factor, edge
-        spaces = spaces_of(sampler, "image")
+        spaces = spaces_of(source, "image")
         self._gids = [frames[0] for frames in spaces.frames]
         self._size = -(-np.stack([spaces.height, spaces.width], axis=1) // factor)
         self._grid = -(-self._size // edge)
@@ -264,9 +267,9 @@ class Tiles:
 class Snapped:
     """Rows of a table, widened to whole pixels of a level."""
 
-    def __init__(self, sampler: CocoSampler, targets: Targets | Rows, factor: int) -> None:
+    def __init__(self, source: SampleSource, targets: Targets | Rows, factor: int) -> None:
         table = as_table(targets)
-        self._factor, self._found = factor, footprints(sampler, table)
+        self._factor, self._found = factor, footprints(source, table)
         self._ends = np.searchsorted(self._found.row, np.arange(len(table) + 1))
         self._channels = table["channels"].tolist() if "channels" in table else None
 
@@ -307,7 +310,7 @@ QUANTILES = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
 
 
 def statistics(
-    sampler: CocoSampler,
+    source: SampleSource,
     table: Targets | Rows | None = None,
     level: int | None = None,
     channels: Any = None,
@@ -359,9 +362,9 @@ def statistics(
         level = 0
     extra = {} if channels is None else {"channels": channels}
     if table is None:
-        windows: Numbered = Tiles(sampler, 1 << (level or 0), TILE if sample is None else SAMPLE_TILE)
+        windows: Numbered = Tiles(source, 1 << (level or 0), TILE if sample is None else SAMPLE_TILE)
     else:
-        windows = Rows(table) if level is None else Snapped(sampler, table, 1 << level)
+        windows = Rows(table) if level is None else Snapped(source, table, 1 << level)
     total = len(windows)
     if not total:
         raise TargetError("there are no windows to read")
@@ -369,11 +372,11 @@ def statistics(
     chosen = np.arange(total)
     if sample is not None and sample < total:
         chosen = np.sort(rng.choice(total, sample, replace=False))
-    jobs = _batches(sampler, (_asked(target, extra) for target in _taken(windows, chosen)))
-    found = _measured(sampler, jobs, len(chosen), workers, progress)
+    jobs = _batches(source, (_asked(target, extra) for target in _taken(windows, chosen)))
+    found = _measured(source, jobs, len(chosen), workers, progress)
     if not found:
         raise TargetError("no window has any channel")
-    loss = _loss(sampler, windows, chosen, level or 0, extra, rng)
+    loss = _loss(source, windows, chosen, level or 0, extra, rng)
     # A census has no sampling error; a large part of a finite whole has less of it.
     factor = np.sqrt(1 - len(chosen) / total) if table is None else 1.0
     return _result(found, loss, factor, asked, bins, range, level, len(chosen))
@@ -411,11 +414,11 @@ def _taken(windows: Numbered, chosen: Array) -> Iterator[dict[str, Any]]:
         yield from windows.take(chosen[start : start + AT_ONCE])
 
 
-def _batches(sampler: CocoSampler, targets: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
+def _batches(source: SampleSource, targets: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
     """What is read together."""
     rest = iter(targets)
     while part := list(islice(rest, BATCH)):
-        compositions = [sampler.composition(t) for t in part]
+        compositions = [compose(resolve(parse(t), source), source) for t in part]
         batch: list[Any] = []
         pixels = 0
         for c in compositions:
@@ -446,7 +449,7 @@ def _measure(compositions: Sequence[Any]) -> Found:
     return found
 
 
-def _measured(sampler: CocoSampler, batches: Iterator[list[Any]], total: int, workers: int, progress: bool) -> Found:
+def _measured(source: SampleSource, batches: Iterator[list[Any]], total: int, workers: int, progress: bool) -> Found:
     found: Found = {}
     waiting: deque[tuple[int, Future[Found]]] = deque()
     with (
@@ -476,7 +479,7 @@ def _measured(sampler: CocoSampler, batches: Iterator[list[Any]], total: int, wo
 
 
 def _loss(
-    sampler: CocoSampler,
+    source: SampleSource,
     windows: Numbered,
     chosen: Array,
     level: int,
@@ -499,7 +502,7 @@ def _loss(
             for s, m in zip(target["space_slice"], middle, strict=True)
         )
         for scale, into in ((1 / factor, coarse), (1.0, fine)):
-            part = _measure([sampler.composition(target | {"space_slice": (y, x), "scale": scale})])
+            part = _measure([compose(resolve(parse(target | {"space_slice": (y, x), "scale": scale}), source), source)])
             for name, running in part.items():
                 into.setdefault(name, Running()).merge(running)
     return {name: max(0.0, fine[name].moments[1] - coarse[name].moments[1]) for name in fine if fine[name].count}

@@ -31,7 +31,7 @@ from ndzarr.targets.table import TargetsLike as Targets
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
     from ndzarr.targets.accessor import Indexed
 
 
@@ -100,7 +100,7 @@ def canonical(table: pandas.DataFrame) -> pandas.DataFrame:
     return table.rename(columns=ALIASES)
 
 
-def footprints(sampler: CocoSampler, targets: Targets | Rows) -> Footprints:
+def footprints(source: SampleSource, targets: Targets | Rows) -> Footprints:
     """
     Where targets lie, in their order.
 
@@ -110,7 +110,7 @@ def footprints(sampler: CocoSampler, targets: Targets | Rows) -> Footprints:
         One of them names something that the dataset does not have.
     """
     table = canonical(as_table(targets))
-    found = _Columns(sampler, len(table))
+    found = _Columns(source, len(table))
     slow = np.zeros(len(table), bool)
     for name in UNUSUAL:
         if name in table:
@@ -128,8 +128,8 @@ _IDS = ("gid", "vidid", "gids")
 class _Columns:
     """Footprints in the making."""
 
-    def __init__(self, sampler: CocoSampler, n: int) -> None:
-        self.sampler = sampler
+    def __init__(self, source: SampleSource, n: int) -> None:
+        self.source = source
         self.spaces: dict[tuple[str, Any], int] = {}
         self.size: list[tuple[int, int]] = []
         self.gids: dict[Any, int] = {}
@@ -168,7 +168,7 @@ class _Columns:
     def _videos(self, table: pandas.DataFrame, rows: Array) -> None:
         codes, ids = _coded(table["vidid"])
         self.space[rows] = self._space_codes([("video", i) for i in ids])[codes]
-        frames = [self.sampler._dataset.video_frames(i) for i in ids]
+        frames = [self.source.dataset.video_frames(i) for i in ids]
         lengths = np.array([len(f) for f in frames])
         base = np.cumsum(lengths) - lengths
         of_frame = self._gid_codes(list(chain.from_iterable(frames)))
@@ -195,18 +195,18 @@ class _Columns:
         names: dict[int, tuple[str, Any]] = {}
         known = list(self.gids)
         for code in np.unique(first).tolist():
-            vidid = self.sampler._dataset.video_of(known[code])
+            vidid = self.source.dataset.video_of(known[code])
             names[code] = ("video", vidid) if vidid is not None else ("video", ("gid", known[code]))
         codes, back = np.unique(first, return_inverse=True)
         self.space[rows] = self._space_codes([names[c] for c in codes.tolist()])[back]
         self.entries.append((np.repeat(rows, number), frame))
 
     def one_by_one(self, table: pandas.DataFrame, rows: Array) -> None:
-        sampler = self.sampler
+        source = self.source
         for k, target in zip(rows.tolist(), Rows(table).take(rows), strict=True):
-            scene = resolve(parse(target), sampler._dataset, sampler._pixel_size)
+            scene = resolve(parse(target), source)
             gids = [f.gid for f in scene.frames if f.gid is not None]
-            vidid = sampler._dataset.video_of(gids[0])
+            vidid = source.dataset.video_of(gids[0])
             name = ("image", gids[0])
             if scene.video:
                 name = "video", vidid if vidid is not None else ("gid", gids[0])
@@ -219,7 +219,7 @@ class _Columns:
     def _gid_codes(self, gids: Sequence[Any]) -> Array:
         unknown = [g for g in dict.fromkeys(gids) if g not in self.gids]
         for gid in unknown:
-            self.sampler.frame(gid)  # an unknown image is an error here as everywhere
+            self.source.frame(gid)  # an unknown image is an error here as everywhere
             self.gids[gid] = len(self.gids)
         return np.fromiter(map(self.gids.__getitem__, gids), np.int64, len(gids))
 
@@ -227,23 +227,23 @@ class _Columns:
         for name in names:
             if name not in self.spaces:
                 self.spaces[name] = len(self.spaces)
-                self.size.append(space_size(self.sampler, *name))
+                self.size.append(space_size(self.source, *name))
         return np.array([self.spaces[name] for name in names], np.int64)
 
 
-def space_size(sampler: CocoSampler, kind: str, ident: Any) -> tuple[int, int]:
+def space_size(source: SampleSource, kind: str, ident: Any) -> tuple[int, int]:
     """(height, width) of an image or a video, as `load_sample` finds it."""
     if kind == "image":
-        size = sampler.frame(ident).size
-        return (size[1], size[0]) if size else _resolved(sampler, {"gid": ident})
+        size = source.frame(ident).size
+        return (size[1], size[0]) if size else _resolved(source, {"gid": ident})
     if isinstance(ident, tuple):
-        return _resolved(sampler, {"gids": [ident[1]]})
-    frames = sampler._dataset.video_frames(ident)
-    return sampler._dataset.video_size(frames[0]) or _resolved(sampler, {"vidid": ident})
+        return _resolved(source, {"gids": [ident[1]]})
+    frames = source.dataset.video_frames(ident)
+    return source.dataset.video_size(frames[0]) or _resolved(source, {"vidid": ident})
 
 
-def _resolved(sampler: CocoSampler, target: dict[str, Any]) -> tuple[int, int]:
-    return resolve(parse(target), sampler._dataset, sampler._pixel_size).space
+def _resolved(source: SampleSource, target: dict[str, Any]) -> tuple[int, int]:
+    return resolve(parse(target), source).space
 
 
 def intervals(centre: Array, size: Array, length: Array) -> Array:
@@ -435,7 +435,7 @@ def column_of_ids(ids: Sequence[Any]) -> Array:
     return out
 
 
-def spaces_of(sampler: CocoSampler, kind: str) -> Spaces:
+def spaces_of(source: SampleSource, kind: str) -> Spaces:
     """
     The images or videos of a sampler; videos without frames are left out.
 
@@ -444,15 +444,14 @@ def spaces_of(sampler: CocoSampler, kind: str) -> Spaces:
     TargetError
         There are none, or the size of one cannot be known.
     """
-    dataset = sampler._dataset
     if kind == "image":
-        frames = [(gid,) for gid in dataset.coco.index.imgs]
+        frames = [(gid,) for gid in source.dset.index.imgs]
         ids = [gid for (gid,) in frames]
-        sizes = [_image_size(sampler, gid) for gid in ids]
+        sizes = [_image_size(source, gid) for gid in ids]
     elif kind == "video":
-        known = {v: tuple(g) for v, g in dataset.coco.index.vidid_to_gids.items() if len(g)}
+        known = {v: tuple(g) for v, g in source.dset.index.vidid_to_gids.items() if len(g)}
         ids, frames = list(known), list(known.values())
-        sizes = [_video_size(sampler, v, known[v][0]) for v in ids]
+        sizes = [_video_size(source, v, known[v][0]) for v in ids]
     else:
         raise TargetError(f"space={kind!r}: expected 'image' or 'video'")
     if not ids:
@@ -461,18 +460,18 @@ def spaces_of(sampler: CocoSampler, kind: str) -> Spaces:
     return Spaces(kind, column_of_ids(ids), height, width, tuple(frames))
 
 
-def _image_size(sampler: CocoSampler, gid: Any) -> tuple[int, int]:
-    size = sampler.frame(gid).size
-    return _resolved_size(sampler, {"gid": gid}) if size is None else (size[1], size[0])
+def _image_size(source: SampleSource, gid: Any) -> tuple[int, int]:
+    size = source.frame(gid).size
+    return _resolved_size(source, {"gid": gid}) if size is None else (size[1], size[0])
 
 
-def _video_size(sampler: CocoSampler, vidid: Any, gid: Any) -> tuple[int, int]:
-    return sampler._dataset.video_size(gid) or _resolved_size(sampler, {"vidid": vidid})
+def _video_size(source: SampleSource, vidid: Any, gid: Any) -> tuple[int, int]:
+    return source.dataset.video_size(gid) or _resolved_size(source, {"vidid": vidid})
 
 
-def _resolved_size(sampler: CocoSampler, target: dict[str, Any]) -> tuple[int, int]:
+def _resolved_size(source: SampleSource, target: dict[str, Any]) -> tuple[int, int]:
     """As `load_sample` finds it where the dataset does not say: from the file."""
-    return resolve(parse(target), sampler._dataset, sampler._pixel_size).space
+    return resolve(parse(target), source).space
 
 
 def boxes_of(spaces: Spaces, table: AnnotationTable, dataset: Dataset) -> Boxes:
@@ -621,7 +620,7 @@ def windows_in(targets: Indexed, table: pandas.DataFrame, spaces: Spaces) -> tup
         A column is missing, or a row has no value in it.
     """
     if "gids" in table.columns and not _sliced(table):
-        return _frame_by_frame(footprints(targets.sampler, table), spaces)
+        return _frame_by_frame(footprints(targets.source, table), spaces)
     needed = (spaces.column, "cx", "cy", "width", "height")
     missing = [name for name in needed if name not in table.columns or table[name].isna().any()]
     if missing:
