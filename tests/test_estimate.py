@@ -7,11 +7,11 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.estimate import WINDOWS, estimate
 from ndzarr.inventory import size_on_disk
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.sources import open_source
-from pictures import photo
 
 
 def _check(source, folder, within=0.12, **options):

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import ndzarr
-from library_workers import ROOT, ask, make, on_small_disk, save, slow_down, wait_for
+from helpers.library_processes import ask, make, save, slow_down, wait_for
+from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr import batch, inventory
 from ndzarr.batch import BatchError
 from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError, WriteError
@@ -265,7 +266,7 @@ FORK = """
 import os, sys
 from pathlib import Path
 from types import SimpleNamespace
-from library_workers import save
+from helpers.library_processes import save
 from ndzarr.library import Library
 folder = Path(sys.argv[1])
 library = Library(folder / "library")
@@ -280,8 +281,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_library_works_after_a_fork_in_parent_and_child(tmp_path):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    subprocess.run([sys.executable, "-c", FORK, str(tmp_path)], env=env, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", FORK, str(tmp_path)], env=environment(), timeout=60, check=True)
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ FULL = """
 import os, sys
 from pathlib import Path
 import pytest
-from library_workers import save
+from helpers.library_processes import save
 from ndzarr.errors import WriteError
 from ndzarr.library import Library
 folder, library = Path(sys.argv[1]), Library(Path(sys.argv[2]) / "library")
@@ -490,7 +490,7 @@ assert (library.pyramid(folder / "small.npy").read() == small).all()
 def test_a_full_disk_leaves_nothing_and_stops_a_batch(tmp_path):
     for k in range(3):
         save(tmp_path / f"{k}.npy", k, (1000, 1000))
-    done = on_small_disk(tmp_path / "disk", sys.executable, "-c", FULL, str(tmp_path), str(tmp_path / "disk"))
+    done = run_on_small_disk(tmp_path / "disk", sys.executable, "-c", FULL, str(tmp_path), str(tmp_path / "disk"))
     assert done.returncode == 0, done.stderr
 
 
@@ -498,7 +498,7 @@ READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
 import pytest
-from library_workers import save
+from helpers.library_processes import save
 from ndzarr.errors import WriteError
 from ndzarr.library import Library
 folder, disk = map(Path, sys.argv[1:])
@@ -515,7 +515,7 @@ assert library.prune() == []
 
 
 def test_a_library_that_cannot_be_written_serves_what_it_has_and_says_why_not_the_rest(tmp_path):
-    done = on_small_disk(tmp_path / "disk", sys.executable, "-c", READ_ONLY, str(tmp_path), str(tmp_path / "disk"))
+    done = run_on_small_disk(tmp_path / "disk", sys.executable, "-c", READ_ONLY, str(tmp_path), str(tmp_path / "disk"))
     assert done.returncode == 0, done.stderr
 
 

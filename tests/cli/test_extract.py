@@ -11,7 +11,7 @@ import xarray
 from PIL import Image
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 THREADS = ["--scheduler", "threads"]  # this process has threads, and should not fork
 

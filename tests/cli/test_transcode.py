@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from library_workers import ROOT, on_small_disk
+from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr.cli.sources import jobs
 
 
@@ -266,7 +266,7 @@ def test_a_damaged_image_leaves_nothing(run, folder, picture):
 def test_a_full_disk_leaves_nothing(folder, dest):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
     command = f"{sys.executable} -m ndzarr.cli transcode a.npy -o {dest} || echo $? && ls -A disk"
-    done = on_small_disk(folder / "disk", "sh", "-c", command)
+    done = run_on_small_disk(folder / "disk", "sh", "-c", command)
     assert done.stdout == "1\n"
     assert "the disk is full; nothing was kept" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -313,7 +313,7 @@ def slow_shell(shell, tmp_path_factory):
     """Starts a command that takes its time once it has written a shard."""
     place = tmp_path_factory.mktemp("slow")
     (place / "sitecustomize.py").write_text(SLOW)
-    return lambda *args: shell(*args, env={"PYTHONPATH": os.pathsep.join([str(place), str(ROOT)])})
+    return lambda *args: shell(*args, env=environment(place))
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import tifffile
 from rasterio.shutil import copy
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import MissingError, SourceError
 from ndzarr.export.directory import Directory
 from ndzarr.export.validate import validate_cog
-from pictures import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

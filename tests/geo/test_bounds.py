@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 import ndzarr
-from geo_helpers import KINDS
+from helpers.georeferences import KINDS
 from ndzarr.geo.bounds import pixels
 from ndzarr.geo.crs import Crs
 from ndzarr.geo.georeference import Georeference

@@ -13,10 +13,10 @@ import tifffile
 from rasterio.crs import CRS
 
 import ndzarr
-from geo_helpers import GCPS, KINDS, equal_transforms
+from helpers.georeferences import GCPS, KINDS, equal_transforms
+from helpers.metadata_schemas import validate_multiscales
 from ndzarr.geo.crs import Crs
 from ndzarr.geo.geokeys import GeoKeys
-from validate import validate_multiscales
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr.geometry.bands import bands, matrix, through_bands
 from ndzarr.geometry.taps import SUPPORT, Grid
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr.geometry.resample import resample
 from ndzarr.geometry.taps import SUPPORT, Grid, taps
 

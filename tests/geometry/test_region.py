@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr.errors import WindowError
 from ndzarr.geometry.levels import count, shape_at
 from ndzarr.geometry.region import region, region_at

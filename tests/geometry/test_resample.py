@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr.geometry.resample import resample
 from ndzarr.geometry.taps import Grid, taps
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr.geometry.selection import lengths, select
 from ndzarr.plan.plan import plan_reads
 

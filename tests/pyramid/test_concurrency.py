@@ -8,27 +8,30 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ndzarr
-from arrays import make, random_array, same
+from helpers.arrays import random_array, same
+from helpers.pyramids import make
+from helpers.subprocesses import environment
 from ndzarr.pyramid import cache
 from ndzarr.pyramid.cache import SHARDS, ChunkCache, Folder, ShardCache
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.shard import Shard
 
-ROOT = Path(ndzarr.__file__).parents[1]
 SMALL = Encoding(chunks=(("y", 32), ("x", 32)), shard=64)
 
 
 def run(script, *args, options=()):
     """Run a script in a new interpreter and return what it printed."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     done = subprocess.run(
-        [sys.executable, *options, "-c", script, *map(str, args)], env=env, timeout=120, text=True, capture_output=True
+        [sys.executable, *options, "-c", script, *map(str, args)],
+        env=environment(),
+        timeout=120,
+        text=True,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

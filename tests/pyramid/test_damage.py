@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
-from arrays import examples, make, random_array, same
+from helpers.arrays import random_array, same
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import make
 from ndzarr.errors import DamagedError, StoreError
 from ndzarr.pyramid.cache import SHARDS
 from ndzarr.pyramid.layout import Encoding

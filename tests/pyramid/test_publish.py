@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import ndzarr
-from arrays import ArraySource, make, random_array, same
+from helpers.arrays import random_array, same
+from helpers.pyramids import ArraySource, make
+from helpers.subprocesses import environment
 from ndzarr.errors import ExistsError, MissingError, NdzarrError, SourceError, WriteError
 from ndzarr.pyramid import publish, writer
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.transcoding import write_pyramid
-
-ROOT = Path(ndzarr.__file__).parents[1]
 
 
 def fail_at(number, error):
@@ -175,9 +175,8 @@ def test_a_destination_that_appears_at_the_last_moment_is_not_replaced(tmp_path,
 KILLED = """
 import sys, time
 import numpy as np
-sys.path[:0] = sys.argv[2:]
 import ndzarr.transcoding
-from arrays import ArraySource
+from helpers.pyramids import ArraySource
 from ndzarr.pyramid.layout import Encoding
 from pathlib import Path
 ndzarr.transcoding.BAND_BYTES = 1
@@ -197,8 +196,8 @@ def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old
     array = random_array((1, 30, 30), "u1")
     if old:
         make(tmp_path, array)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), str(ROOT), str(Path(__file__).parents[1])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr")]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half way\n"
         process.send_signal(signal.SIGKILL)
@@ -218,8 +217,8 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path, old):
     array = random_array((1, 30, 30), "u1")
     if old:
         make(tmp_path, array)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), str(ROOT), str(Path(__file__).parents[1])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr")]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half way\n"
         time.sleep(0.1)

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
+from helpers.metadata_schemas import validate_ome
 from ndzarr.errors import OptionError
 from ndzarr.pyramid.layout import Encoding
 from ndzarr.pyramid.reduce import reducer
 from ndzarr.rowbar import row_bar
 from ndzarr.sources import open_source
 from ndzarr.transcoding import level_shapes
-from validate import validate_ome
 
 
 def eighths(volume, level):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore:DelayedLoad may not be efficient without gdal")  # our oracle says so
 

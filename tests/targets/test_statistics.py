@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets import bar as bar_module
 from ndzarr.targets import tally as tally_module
 from ndzarr.targets.running import Running, of_windows
 from ndzarr.targets.statistics import Statistics
 from ndzarr.targets.tally import Tally
-from pictures import photo
 
 Q = (0.0, 0.01, 0.25, 0.5, 0.9, 1.0)
 

@@ -11,11 +11,11 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, StoreError
 from ndzarr.inplace.reading import Reading
 from ndzarr.inplace.tiff.open import open_tiff
 from ndzarr.inplace.tiff.tiles import TileLevel
-from pictures import photo
 
 PIXELS = photo(300, 400)
 

@@ -11,12 +11,12 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import WriteError
 from ndzarr.inplace import overviews
 from ndzarr.inplace.reading import Reading
 from ndzarr.inplace.tiff.open import open_tiff
 from ndzarr.library import Library
-from pictures import photo
 
 NATIVE = photo(700, 900)
 

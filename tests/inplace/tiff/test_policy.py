@@ -11,12 +11,12 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.batch import BatchError
 from ndzarr.errors import DamagedError, MissingError, OptionError, SourceError, StoreError
 from ndzarr.inplace import overviews
 from ndzarr.library import Library
 from ndzarr.pyramid.layout import Encoding
-from pictures import photo
 
 PIXELS = photo(500, 700)
 

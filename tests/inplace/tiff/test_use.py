@@ -13,8 +13,8 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.inplace import bytefile
-from pictures import photo
 
 PIXELS = photo(600, 700)
 WINDOW = {"y": slice(100, 350), "x": slice(60, 500)}
