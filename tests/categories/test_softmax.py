@@ -115,6 +115,7 @@ def test_scores_that_do_not_fit_are_refused():
         tree.hierarchical_softmax(np.zeros((5, 3)), method="topdown")
 
 
+@pytest.mark.slow
 def test_numpy_arrays_need_no_torch():
     code = (
         "import sys, numpy as np; from ndzarr.categories import CategoryTree; t = CategoryTree.from_mutex('ab');"

@@ -262,6 +262,7 @@ def test_a_damaged_image_leaves_nothing(run, folder, picture):
     assert left(folder) == ["cut.png", "whole.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dest", ["disk/a.zarr", "disk/"])
 def test_a_full_disk_leaves_nothing(folder, dest):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
@@ -272,6 +273,7 @@ def test_a_full_disk_leaves_nothing(folder, dest):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_leaves_nothing(shell, folder):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
 
@@ -369,6 +371,7 @@ def test_a_killed_process_leaves_only_what_prune_removes(run, slow_shell, large)
     assert left(large) == ["in"]
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(shell, folder):
     pty = pytest.importorskip("pty")
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (6000, 6000), "u1"))

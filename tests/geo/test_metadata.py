@@ -221,6 +221,7 @@ def test_well_known_text_of_others_becomes_keys_that_gdal_reads(tmp_path, defini
     np.testing.assert_allclose(there.transform(15, 50), back.transform(15, 50), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_pyproj_codes_and_transforms_still_go_through(geotiff, tmp_path):
     geotiff("utm", "utm.tif")
     geotiff("own laea", "own.tif")
@@ -246,6 +247,7 @@ def test_without_pyproj_codes_and_transforms_still_go_through(geotiff, tmp_path)
             assert file.crs == source.crs
 
 
+@pytest.mark.slow
 def test_reading_plain_images_imports_no_pyproj(tmp_path):
     ndzarr.transcode(np.zeros((3, 300, 300), "u1"), tmp_path / "a.zarr")
     script = (

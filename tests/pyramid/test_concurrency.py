@@ -139,6 +139,7 @@ def test_the_number_of_mapped_files_follows_the_limit_of_the_system():
         assert 16 <= cache._open_files() <= max(16, soft // 2)
 
 
+@pytest.mark.slow
 def test_many_shards_do_not_use_up_the_file_descriptors(tmp_path):
     script = """
 import resource, sys
@@ -245,11 +246,13 @@ print("fine")
 """
 
 
+@pytest.mark.slow
 def test_a_fork_after_threads_were_used_reads_on_its_own(tmp_path):
     array = random_array((3, 2600, 2600), "u1")
     assert run(FORKING, make(tmp_path, array, encoding=LARGE_CHUNKS).path) == "fine\n"
 
 
+@pytest.mark.slow
 def test_a_spawned_process_reads_what_it_was_sent(tmp_path):
     array = random_array((1, 300, 300), "u1")
     pyramid = make(tmp_path, array)
@@ -276,6 +279,7 @@ HEAVY = [
 ]
 
 
+@pytest.mark.slow
 def test_importing_ndzarr_starts_no_thread_and_loads_nothing_heavy():
     script = """
 import json, sys, threading
@@ -288,6 +292,7 @@ print(json.dumps([threading.active_count(), sorted({m.partition(".")[0] for m in
     assert sorted(set(HEAVY) & set(modules)) == []
 
 
+@pytest.mark.slow
 def test_opening_and_reading_load_nothing_heavy_and_small_windows_start_no_thread(tmp_path):
     script = """
 import json, sys, threading

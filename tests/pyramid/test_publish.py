@@ -191,6 +191,7 @@ ndzarr.transcoding.write_pyramid(source, Path(sys.argv[1]), Encoding(chunks=(("y
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
 def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old):
     array = random_array((1, 30, 30), "u1")
@@ -212,6 +213,7 @@ def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old
         assert same(make(tmp_path, array).read(), array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
 def test_an_interrupted_writer_leaves_nothing(tmp_path, old):
     array = random_array((1, 30, 30), "u1")

@@ -138,6 +138,7 @@ print(sorted(sample.ndzarr.to_ndsampler()["im"].shape))
 """
 
 
+@pytest.mark.slow
 def test_nothing_needs_gdal_and_nothing_warns(tmp_path):  # ndsampler's defects 10 and 27
     pixels = np.arange(60 * 50, dtype=np.int16).reshape(60, 50)
     pixels[:6, :5] = -9999

@@ -330,6 +330,7 @@ print(hashlib.sha256("".join(t.to_csv() for t in tables).encode()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tables_in_one_process_and_in_four():
     jobs = [
         subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, env=environment(PYTHONHASHSEED=h))

@@ -87,6 +87,7 @@ def test_it_pickles_to_its_path(clip, truth):
     assert_array_equal(again.read(t=slice(60, 63)), truth[60:63])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_it_is_safe_after_a_fork_also_of_a_child_that_exits_in_order(clip, truth):
@@ -101,6 +102,7 @@ def test_it_is_safe_after_a_fork_also_of_a_child_that_exits_in_order(clip, truth
     assert_array_equal(opened.read(t=slice(31, 40)), truth[31:40])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_does_not_wait_for_decoders_that_its_parent_had_done_with(clip):
