@@ -15,7 +15,7 @@ QUESTIONS = {"ndzarr/_indexing/plan.py", "ndzarr/_store/codecs.py", "ndzarr/_sto
 
 RULES = {
     "a sentence that begins with 'Of'": r"(?:^|[.!?:]\s+)Of (?!course)\w+",
-    "'is no X' for 'is not an X'": r"(?<![Tt]here )\b(?:is|are|was|were) no (?!longer|more|less|better|worse|larger|fewer)\w+",
+    "'is no X' for 'is not an X'": r"(?<![Tt]here )\b(?:is|are|was|were) no (?!longer|more|less|better|worse|fewer)\w+",
     "'It is none'": r"\b[Ii]t is none\b|\bthey are none\b",
     "'where it lies' for 'in place'": r"\bwhere (?:it|they|the file|the files) lies?\b",
     "'what ..., that ...'": r"\b[Ww]hat \w[^.,;:?]{2,60}, (?:that|this|is|are)\b",

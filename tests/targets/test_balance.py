@@ -244,6 +244,7 @@ def test_a_distribution_is_plotted():
     pyplot.close(ax.figure)
 
 
+@pytest.mark.slow
 def test_any_process_draws_the_same():
     code = (
         "import numpy as np, pandas as pd; from ndzarr.targets.balance import balanced;"
