@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._concurrency import available_cpus
-from ndzarr._export.cog_pixels import Content, TileFormat, content, tile_format
+from ndzarr._export.cog_pixels import CogContent, TileFormat, choose_content, tile_format
 from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write_tiff
 from ndzarr._files import local_path, publishing_file, refuse_existing_file
 from ndzarr._progress import progress_bar
@@ -151,7 +151,7 @@ def prepare(
         from ndzarr._library.open import open as open_any
 
         pyr = open_any(pyr)
-    chosen = content(pyr, **choice)
+    chosen = choose_content(pyr, **choice)
     form = tile_format(
         compression,
         chosen.dtype,
@@ -198,7 +198,7 @@ def write_file(
         write_tiff(file, head, writing, workers or available_cpus(), done)
 
 
-def _images(chosen: Content, form: TileFormat) -> list[Image]:
+def _images(chosen: CogContent, form: TileFormat) -> list[Image]:
     """Return the directories of the file, native image first, each followed by its mask."""
     nodata = () if chosen.nodata is None else (nodata_tag(chosen.nodata, chosen.dtype),)
     about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()

@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 
 from ndzarr._concurrency import ordered_map
-from ndzarr._export.cog_pixels import CODES, Content, TileFormat
+from ndzarr._export.cog_pixels import CODES, CogContent, TileFormat
 from ndzarr.errors import OptionError
 
 _COMPRESSION, _OFFSETS, _COUNTS = 259, 324, 325
@@ -203,7 +203,7 @@ class Task:
 class Writing:
     """Everything that is settled before a file is written."""
 
-    content: Content
+    content: CogContent
     form: TileFormat
     blocksize: int
 
