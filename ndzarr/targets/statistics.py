@@ -1,4 +1,4 @@
-"""What is known of the pixels of each channel, and how are images normalised with it?"""
+"""Statistics of the pixels of each channel, and images normalised with them."""
 
 from __future__ import annotations
 
@@ -13,44 +13,76 @@ from itertools import count, islice
 from math import prod
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from ndzarr._concurrency import available_cpus as processors
-from ndzarr._progress import delayed_bar as bar
-from ndzarr._sampling.compose import read_compositions as read
-from ndzarr._validation import as_list as several
-from ndzarr._validation import check_fraction as portion
-from ndzarr._validation import check_target_count as whole
+from ndzarr._concurrency import available_cpus
+from ndzarr._progress import delayed_bar
+from ndzarr._sampling.compose import Composition, compose, read_compositions
+from ndzarr._sampling.resolve import resolve
+from ndzarr._sampling.target import parse
+from ndzarr._validation import as_list, check_fraction, check_target_count
 from ndzarr.errors import OptionError, TargetError, did_you_mean
-from ndzarr.targets._quantiles import Running, of_windows, pixels_that_count
-from ndzarr.targets.table import Rows
-from ndzarr.targets.table import TargetsLike as Targets
-from ndzarr.targets.windows import as_table, footprints, spaces_of
+from ndzarr.targets._quantiles import StreamingMoments, moments_of, pixels_that_count
+from ndzarr.targets.table import Rows, TargetsLike, as_table
+from ndzarr.targets.windows import Array, spaces_of, window_columns
 
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
 
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+QUANTILES = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
+"""Probabilities, unless others are asked for."""
+
+TILE = 1024
+"""Edge of the tiles of whole images, in pixels of the level."""
+
+SAMPLE_TILE = 256
+"""Edge of the tiles if only some are read: many small tiles say more than few large ones."""
+
+BATCH = 32
+"""Windows that are read together, at most."""
+
+BATCH_PIXELS = 1 << 22
+"""Pixels of a band that are read together, about."""
+
+AT_ONCE = 1000
+"""Rows of a table that are made into dictionaries together: pandas is slow with single rows."""
+
+PROBES = 32
+"""Windows that are also read at native resolution, to find what a level does to the standard deviation."""
+
+PROBE_EDGE = 512
+"""Edge of these windows in native pixels, about."""
+
+LARGEST_LEVEL = 30
+"""A level whose pixels are wider than any image."""
 
 WHOLE = ("count", "missing", "histogram")
 """Fields of whole numbers."""
+
+HANDED_OVER = ("lazy", "finalize", "use_native_scale", "realign_native", "nodata", "dtype", "fill", "padkw")
+"""Keys that change how a sample is handed over, and not what is read."""
+
+Image = TypeVar("Image", bound=Any)
+"""An xarray.DataArray, numpy array or torch tensor."""
+
+Moments: TypeAlias = "dict[str, StreamingMoments]"
+"""Channel to what is known of its pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Statistics:
     """
-    Statistics of pixels, per channel.
+    Statistics of the pixels of each channel, in the units of the pixels.
 
-    Pixels that are not real are left out: outside the image, nodata, NaN, infinite.
+    Pixels without data are left out: outside the image, nodata, NaN, infinite.
     """
 
     channels: tuple[str, ...]
-    """Names."""
     count: Array
     """Pixels; shape (c,)."""
     missing: Array
@@ -58,35 +90,36 @@ class Statistics:
     mean: Array
     """Shape (c,)."""
     std: Array
-    """Of the pixels that were read, with divisor n; shape (c,)."""
+    """Standard deviation of the pixels that were read, with divisor n; shape (c,)."""
     min: Array
     """Shape (c,)."""
     max: Array
     """Shape (c,)."""
     mean_error: Array
-    """Standard error of `mean`, the windows that were read being a sample of others; 0 where the whole dataset was
-    read, NaN for a single window; shape (c,)."""
+    """Standard error of `mean`, if the windows that were read are a sample of others; 0 if the whole dataset was read,
+    NaN for a single window; shape (c,)."""
     std_native: Array
-    """What `std` is at native resolution: pixels of a coarser level are means, which vary less.  Estimated from a few
-    windows read at both; shape (c,)."""
+    """Standard deviation at native resolution: pixels of a coarser level are means, which vary less.  Estimated from a
+    few windows read at both; shape (c,)."""
     probabilities: Array
-    """Of `quantiles`; shape (q,)."""
+    """Probabilities of `quantiles`, from 0 to 1; shape (q,)."""
     quantiles: Array
     """Shape (c, q)."""
     quantile_error: Array
-    """How far each quantile may be from that of the pixels that were read; 0 for up to 16 bits; shape (c, q)."""
+    """How far each quantile may be from that of the pixels that were read; 0 for types of up to 16 bits; shape (c,
+    q)."""
     edges: Array
-    """Of the bins of `histogram`; shape (c, bins + 1)."""
+    """Edges of the bins of `histogram`; shape (c, bins + 1)."""
     histogram: Array
     """Pixels in each bin; shape (c, bins)."""
     level: int | None
-    """Level that was read; None where rows of a table were read at their own scale."""
+    """Level that was read; None if rows of a table were read at their own scale."""
     windows: int
-    """How many were read."""
+    """Number of windows that were read."""
 
     def select(self, channels: Sequence[str]) -> Statistics:
         """
-        Some channels, in the order given.
+        Return the statistics of some channels, in the order given.
 
         Raises
         ------
@@ -102,7 +135,7 @@ class Statistics:
         arrays: dict[str, Any] = {name: getattr(self, name)[index] for name in own}
         return replace(self, channels=tuple(channels), **arrays)
 
-    def normalise(self, image: Any, native: bool = True) -> Any:
+    def normalise(self, image: Image, native: bool = True) -> Image:
         """
         Subtract the mean and divide by the standard deviation.
 
@@ -116,12 +149,12 @@ class Statistics:
 
         Returns
         -------
-        Of the same kind, float32 (float64 stays).  Channels that do not vary become 0.
+        An image of the same kind as float32, or float64 if it was.  Channels that do not vary become 0.
 
         Raises
         ------
         OptionError
-            There are no statistics of a channel, or another number of channels.
+            A channel has no statistics, or the number of channels differs.
         """
         if hasattr(image, "dims") and hasattr(image, "coords"):
             import xarray
@@ -150,7 +183,7 @@ class Statistics:
         return self.mean.astype(wide), np.where(std > 0, std, 1).astype(wide)
 
     def to_frame(self) -> pandas.DataFrame:
-        """A table with a row per channel."""
+        """Return a table with a row per channel."""
         import pandas
 
         names = ("count", "missing", "mean", "mean_error", "std", "std_native", "min", "max")
@@ -159,7 +192,7 @@ class Statistics:
         return pandas.DataFrame(columns, index=pandas.Index(self.channels, name="channel"))
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """As text, which is also written to a file if one is named."""
+        """Return the statistics as JSON; also write it to `path`, if given."""
         text = json.dumps({name: _plain(v) for name, v in asdict(self).items()})
         if path is not None:
             Path(path).write_text(text)
@@ -168,12 +201,12 @@ class Statistics:
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> Statistics:
         """
-        From what `to_json` gave: text, or the path of a file.
+        Read what `to_json` returned or wrote: JSON, or the path of a file.
 
         Raises
         ------
         OptionError
-            It is something else.
+            The text is not the statistics of ndzarr.
         """
         text = os.fspath(source)
         try:
@@ -195,15 +228,8 @@ class Statistics:
             total = int(self.count[k] + self.missing[k])
             share = f"{self.missing[k] / total:.1%}" if total else "-"
             middle = float(np.interp(0.5, self.probabilities, self.quantiles[k])) if len(self.probabilities) else np.nan
-            numbers = (
-                self.mean[k],
-                self.mean_error[k],
-                self.std[k],
-                self.std_native[k],
-                self.min[k],
-                middle,
-                self.max[k],
-            )
+            spread = (self.mean, self.mean_error, self.std, self.std_native, self.min)
+            numbers = *(v[k] for v in spread), middle, self.max[k]
             cells.append((name, str(int(self.count[k])), share, *(f"{v:.5g}" for v in numbers)))
         widths = [max(map(len, c)) for c in zip(*cells, strict=True)]
         lines += [
@@ -214,7 +240,7 @@ class Statistics:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN."""
+    """Return lists, with None for NaN, which JSON does not have."""
     if not isinstance(value, np.ndarray):
         return value
     boxed = value.astype(object)
@@ -222,146 +248,34 @@ def _plain(value: Any) -> Any:
     return boxed.tolist()
 
 
-# --- Which windows are read for statistics, as targets whose pixels are those of a level?
-
-
-class Numbered(Protocol):
-    """Targets, made when asked for."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def __getitem__(self, k: int, /) -> dict[str, Any]:
-        """One of them."""
-
-
-class Tiles:
-    """Tiles of all images, at whole pixels of a level."""
-
-    def __init__(self, sampler: CocoSampler, factor: int, edge: int) -> None:
-        self._factor, self._edge = factor, edge
-        spaces = spaces_of(sampler, "image")
-        self._gids = [frames[0] for frames in spaces.frames]
-        self._size = -(-np.stack([spaces.height, spaces.width], axis=1) // factor)
-        self._grid = -(-self._size // edge)
-        self._ends = np.cumsum(self._grid.prod(axis=1))
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, k: int, /) -> dict[str, Any]:
-        image = int(np.searchsorted(self._ends, k, side="right"))
-        inner = int(k - (self._ends[image - 1] if image else 0))
-        place = divmod(inner, int(self._grid[image, 1]))
-        factor, edge = self._factor, self._edge
-        y, x = (
-            slice(p * edge * factor, min((p + 1) * edge, n) * factor)
-            for p, n in zip(place, self._size[image].tolist(), strict=True)
-        )
-        return {"gid": self._gids[image], "space_slice": (y, x), "scale": 1 / factor}
-
-
-class Snapped:
-    """Rows of a table, widened to whole pixels of a level."""
-
-    def __init__(self, sampler: CocoSampler, targets: Targets | Rows, factor: int) -> None:
-        table = as_table(targets)
-        self._factor, self._found = factor, footprints(sampler, table)
-        self._ends = np.searchsorted(self._found.row, np.arange(len(table) + 1))
-        self._channels = table["channels"].tolist() if "channels" in table else None
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __getitem__(self, k: int, /) -> dict[str, Any]:
-        found, factor = self._found, self._factor
-        y, x = (slice(int(a // factor * factor), int(-(-b // factor) * factor)) for a, b in (found.y[k], found.x[k]))
-        frames = [found.gids[f] for f in found.frame[self._ends[k] : self._ends[k + 1]].tolist() if f >= 0]
-        name = {"gids": frames} if found.spaces[int(found.space[k])][0] == "video" else {"gid": frames[0]}
-        own = None if self._channels is None else self._channels[k]
-        target = name | {"space_slice": (y, x), "scale": 1 / factor}
-        return target if own is None or own != own else target | {"channels": own}
-
-
-# --- How are statistics of many pixels made from windows that are read one after the other?
-
-Found: TypeAlias = "dict[str, Running]"
-
-TILE = 1024
-"""Edge of the tiles of whole images, in pixels of the level."""
-SAMPLE_TILE = 256
-"""The same where only some tiles are read: many small ones say more than few large ones."""
-BATCH = 32
-"""Windows read together, at most."""
-BATCH_PIXELS = 1 << 22
-"""Pixels of a band read together, about."""
-AT_ONCE = 1000
-"""Rows of a table that are looked at together."""
-PROBES = 32
-"""Windows that are read at native resolution too, to say what a level does to the standard deviation."""
-PROBE_EDGE = 512
-"""Native pixels along their edges, about."""
-LARGEST_LEVEL = 30
-"""Of which a pixel is wider than any image."""
-QUANTILES = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
-
-
 def statistics(
-    sampler: CocoSampler,
-    table: Targets | Rows | None = None,
-    level: int | None = None,
-    channels: Any = None,
-    sample: int | None = None,
-    quantiles: Sequence[float] = QUANTILES,
-    bins: int = 256,
-    range: tuple[float, float] | None = None,
-    workers: int | None = None,
-    seed: int = 0,
-    progress: bool = True,
+    source: SampleSource,
+    targets: TargetsLike | Rows | None,
+    level: int | None,
+    channels: str | Sequence[str] | None,
+    sample: int | None,
+    quantiles: Sequence[float] | None,
+    bins: int,
+    range: tuple[float, float] | None,
+    workers: int | None,
+    seed: int | np.random.Generator | None,
+    progress: bool,
 ) -> Statistics:
-    """
-    Mean, standard deviation, extremes, quantiles and histogram of each channel.
-
-    Parameters
-    ----------
-    table
-        Targets; None for all of all images.
-    level
-        Level to read, 0 being native; windows of a table are widened to whole pixels of it.  None means 0 for whole
-        images, and for a table the scale that each row asks for.
-    channels
-        A channel code; None for those of the row, else all.
-    sample
-        Read only so many windows (tiles of whole images), drawn by seed.
-    quantiles
-        Probabilities.
-    bins, range
-        Of the histogram, as `numpy.histogram` takes them.
-    workers
-        Threads; the number of processors if left out.  The result does not depend on it.
-    seed
-        Of the sample.
-    progress
-        Show a bar if it takes longer than a second.
-
-    Raises
-    ------
-    TargetError
-        There is nothing to read, or an argument is not understood.
-    """
-    asked = np.array([portion("quantiles", q) for q in several(quantiles)])
-    bins = whole("bins", bins)
-    level = None if level is None else whole("level", level, least=0, most=LARGEST_LEVEL)
-    sample = None if sample is None else whole("sample", sample)
-    workers = processors() if workers is None else whole("workers", workers)
+    """Return the statistics of each channel; see `Targets.statistics`."""
+    probabilities = as_list(QUANTILES if quantiles is None else quantiles)
+    asked = np.array([check_fraction("quantiles", q) for q in probabilities])
+    bins = check_target_count("bins", bins)
+    level = None if level is None else check_target_count("level", level, least=0, most=LARGEST_LEVEL)
+    sample = None if sample is None else check_target_count("sample", sample)
+    workers = available_cpus() if workers is None else check_target_count("workers", workers)
     range = None if range is None else _ascending(range)
-    if table is None and level is None:
+    if targets is None and level is None:
         level = 0
-    extra = {} if channels is None else {"channels": channels}
-    if table is None:
-        windows: Numbered = Tiles(sampler, 1 << (level or 0), TILE if sample is None else SAMPLE_TILE)
+    extra: dict[str, Any] = {} if channels is None else {"channels": channels}
+    if targets is None:
+        windows: NumberedTargets = TileTargets(source, 1 << (level or 0), TILE if sample is None else SAMPLE_TILE)
     else:
-        windows = Rows(table) if level is None else Snapped(sampler, table, 1 << level)
+        windows = Rows(targets) if level is None else SnappedTargets(source, targets, 1 << level)
     total = len(windows)
     if not total:
         raise TargetError("there are no windows to read")
@@ -369,19 +283,19 @@ def statistics(
     chosen = np.arange(total)
     if sample is not None and sample < total:
         chosen = np.sort(rng.choice(total, sample, replace=False))
-    jobs = _batches(sampler, (_asked(target, extra) for target in _taken(windows, chosen)))
-    found = _measured(sampler, jobs, len(chosen), workers, progress)
+    batches = _batches(source, (_asked(target, extra) for target in _chosen(windows, chosen)))
+    found = _measured(batches, len(chosen), workers, progress)
     if not found:
         raise TargetError("no window has any channel")
-    loss = _loss(sampler, windows, chosen, level or 0, extra, rng)
-    # A census has no sampling error; a large part of a finite whole has less of it.
-    factor = np.sqrt(1 - len(chosen) / total) if table is None else 1.0
+    loss = _variance_lost(source, windows, chosen, level or 0, extra, rng)
+    # A census has no sampling error, and a large part of a finite whole has less of it.
+    factor = np.sqrt(1 - len(chosen) / total) if targets is None else 1.0
     return _result(found, loss, factor, asked, bins, range, level, len(chosen))
 
 
 def _ascending(limits: Any) -> tuple[float, float]:
-    """The limits of a histogram."""
-    found = several(limits)
+    """Return the limits of a histogram."""
+    found = as_list(limits)
     if (
         len(found) != 2
         or not all(isinstance(v, Real) and np.isfinite(float(v)) for v in found)
@@ -391,17 +305,12 @@ def _ascending(limits: Any) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-_DROPPED = ("lazy", "finalize", "use_native_scale", "realign_native", "nodata", "dtype", "fill", "padkw")
-"""Keys that change how a sample is handed over, and not what is read."""
-
-
 def _asked(target: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in target.items() if key not in _DROPPED}
+    kept = {key: value for key, value in target.items() if key not in HANDED_OVER}
     return kept | {"nodata": "ma"} | extra
 
 
-def _taken(windows: Numbered, chosen: Array) -> Iterator[dict[str, Any]]:
-    """Some of them; rows of a table a thousand at a time, since pandas is slow with single ones."""
+def _chosen(windows: NumberedTargets, chosen: Array) -> Iterator[dict[str, Any]]:
     if not isinstance(windows, Rows):
         yield from (windows[int(k)] for k in chosen)
         return
@@ -411,12 +320,12 @@ def _taken(windows: Numbered, chosen: Array) -> Iterator[dict[str, Any]]:
         yield from windows.take(chosen[start : start + AT_ONCE])
 
 
-def _batches(sampler: CocoSampler, targets: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
-    """What is read together."""
+def _batches(source: SampleSource, targets: Iterable[dict[str, Any]]) -> Iterator[list[Composition]]:
+    """Group what is read together."""
     rest = iter(targets)
     while part := list(islice(rest, BATCH)):
-        compositions = [sampler.composition(t) for t in part]
-        batch: list[Any] = []
+        compositions = [compose(resolve(parse(t), source), source) for t in part]
+        batch: list[Composition] = []
         pixels = 0
         for c in compositions:
             size = c.shape[0] * prod(c.shape[2:])
@@ -428,11 +337,11 @@ def _batches(sampler: CocoSampler, targets: Iterable[dict[str, Any]]) -> Iterato
         yield batch
 
 
-def _measure(compositions: Sequence[Any]) -> Found:
-    """Every channel of some windows, read together."""
+def _measure(compositions: Sequence[Composition]) -> Moments:
+    """Read some windows together and measure every channel."""
     pixels: dict[tuple[str, Any], list[Array]] = {}
     missing: dict[str, int] = {}
-    for c, (image, valid) in zip(compositions, read(compositions), strict=True):
+    for c, (image, valid) in zip(compositions, read_compositions(compositions), strict=True):
         if image.dtype.kind == "c":
             raise TargetError("complex pixels have no order, and so no statistics; take their magnitude first")
         for k, name in enumerate(c.channels):
@@ -440,56 +349,57 @@ def _measure(compositions: Sequence[Any]) -> Found:
             values = pixels_that_count(image[:, k], real)
             pixels.setdefault((name, values.dtype), []).append(values)
             missing[name] = missing.get(name, 0) + image[:, k].size - values.size
-    found = {name: Running(missing=number) for name, number in missing.items()}
+    found = {name: StreamingMoments(missing=number) for name, number in missing.items()}
     for (name, _), windows in pixels.items():
-        found[name].merge(of_windows(windows))
+        found[name].merge(moments_of(windows))
     return found
 
 
-def _measured(sampler: CocoSampler, batches: Iterator[list[Any]], total: int, workers: int, progress: bool) -> Found:
-    found: Found = {}
-    waiting: deque[tuple[int, Future[Found]]] = deque()
+def _measured(batches: Iterable[list[Composition]], total: int, workers: int, progress: bool) -> Moments:
+    """Measure batches in threads and merge the results in order, so that the number of threads changes nothing."""
+    found: Moments = {}
+    waiting: deque[tuple[int, Future[Moments]]] = deque()
     with (
-        bar(total, "statistics", "window", progress) as advance,
+        delayed_bar(total, "statistics", "window", progress) as advance,
         ThreadPoolExecutor(workers, thread_name_prefix="ndzarr-statistics") if workers > 1 else nullcontext() as pool,
     ):
 
-        def finish(size: int, part: Found) -> None:
-            for name, running in part.items():
+        def merge(size: int, part: Moments) -> None:
+            for name, moments in part.items():
                 if name in found:
-                    found[name].merge(running)
+                    found[name].merge(moments)
                 else:
-                    found[name] = running
+                    found[name] = moments
             advance(size)
 
         for batch in batches:
             if pool is None:
-                finish(len(batch), _measure(batch))
+                merge(len(batch), _measure(batch))
                 continue
             waiting.append((len(batch), pool.submit(_measure, batch)))
             if len(waiting) > workers:
                 size, future = waiting.popleft()
-                finish(size, future.result())
+                merge(size, future.result())
         for size, future in waiting:
-            finish(size, future.result())
+            merge(size, future.result())
     return found
 
 
-def _loss(
-    sampler: CocoSampler,
-    windows: Numbered,
+def _variance_lost(
+    source: SampleSource,
+    windows: NumberedTargets,
     chosen: Array,
     level: int,
     extra: dict[str, Any],
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """By how much the variance of native pixels exceeds that of pixels of the level, per channel."""
+    """Return by how much the variance of native pixels exceeds that of pixels of the level, per channel."""
     if not level:
         return {}
     factor = 1 << level
     some = np.sort(rng.choice(chosen, min(PROBES, len(chosen)), replace=False))
-    coarse: Found = {}
-    fine: Found = {}
+    coarse: Moments = {}
+    fine: Moments = {}
     for k in some:
         target = _asked(windows[int(k)], extra)
         middle = [(s.start + s.stop) // 2 // factor * factor for s in target["space_slice"]]
@@ -499,14 +409,14 @@ def _loss(
             for s, m in zip(target["space_slice"], middle, strict=True)
         )
         for scale, into in ((1 / factor, coarse), (1.0, fine)):
-            part = _measure([sampler.composition(target | {"space_slice": (y, x), "scale": scale})])
-            for name, running in part.items():
-                into.setdefault(name, Running()).merge(running)
+            probe = parse(target | {"space_slice": (y, x), "scale": scale})
+            for name, moments in _measure([compose(resolve(probe, source), source)]).items():
+                into.setdefault(name, StreamingMoments()).merge(moments)
     return {name: max(0.0, fine[name].moments[1] - coarse[name].moments[1]) for name in fine if fine[name].count}
 
 
 def _result(
-    found: Found,
+    found: Moments,
     loss: dict[str, float],
     factor: float,
     probabilities: Array,
@@ -521,10 +431,10 @@ def _result(
     histogram, edges = np.zeros((len(runs), bins), np.int64), np.zeros((len(runs), bins + 1))
     for k, r in enumerate(runs):
         if r.count:
-            quantiles[:, k] = r.tally.quantiles(probabilities, r.least, r.greatest)
-        values = np.clip(r.tally.middle(), r.least, r.greatest) if r.count else np.empty(0)
+            quantiles[:, k] = r.sketch.quantiles(probabilities, r.least, r.greatest)
+        values = np.clip(r.sketch.middle(), r.least, r.greatest) if r.count else np.empty(0)
         between = limits or ((r.least, r.greatest) if r.count else (0.0, 1.0))
-        weights = r.tally.counts if r.count else None
+        weights = r.sketch.counts if r.count else None
         counts, edges[k] = np.histogram(values, bins, between, weights=weights)
         histogram[k] = np.rint(counts).astype(np.int64)
     exact = factor == 0
@@ -546,3 +456,58 @@ def _result(
         level=level,
         windows=windows,
     )
+
+
+class NumberedTargets(Protocol):
+    """A sequence of targets, each made when it is asked for."""
+
+    def __len__(self) -> int: ...  # noqa: D105
+    def __getitem__(self, k: int, /) -> dict[str, Any]: ...  # noqa: D105
+
+
+class TileTargets:
+    """Tiles of all images as targets, at whole pixels of a level."""
+
+    def __init__(self, source: SampleSource, factor: int, edge: int) -> None:
+        self._factor, self._edge = factor, edge
+        spaces = spaces_of(source, "image")
+        self._gids = [frames[0] for frames in spaces.frames]
+        self._size = -(-np.stack([spaces.height, spaces.width], axis=1) // factor)
+        self._grid = -(-self._size // edge)
+        self._ends = np.cumsum(self._grid.prod(axis=1))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, k: int, /) -> dict[str, Any]:
+        image = int(np.searchsorted(self._ends, k, side="right"))
+        inner = int(k - (self._ends[image - 1] if image else 0))
+        place = divmod(inner, int(self._grid[image, 1]))
+        factor, edge = self._factor, self._edge
+        y, x = (
+            slice(p * edge * factor, min((p + 1) * edge, n) * factor)
+            for p, n in zip(place, self._size[image].tolist(), strict=True)
+        )
+        return {"gid": self._gids[image], "space_slice": (y, x), "scale": 1 / factor}
+
+
+class SnappedTargets:
+    """Rows of a table as targets, widened to whole pixels of a level."""
+
+    def __init__(self, source: SampleSource, targets: TargetsLike | Rows, factor: int) -> None:
+        table = as_table(targets)
+        self._factor, self._found = factor, window_columns(table, source)
+        self._ends = np.searchsorted(self._found.row, np.arange(len(table) + 1))
+        self._channels = table["channels"].tolist() if "channels" in table else None
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, k: int, /) -> dict[str, Any]:
+        found, factor = self._found, self._factor
+        y, x = (slice(int(a // factor * factor), int(-(-b // factor) * factor)) for a, b in (found.y[k], found.x[k]))
+        frames = [found.gids[f] for f in found.frame[self._ends[k] : self._ends[k + 1]].tolist() if f >= 0]
+        name = {"gids": frames} if found.spaces[int(found.space[k])][0] == "video" else {"gid": frames[0]}
+        own = None if self._channels is None else self._channels[k]
+        target = name | {"space_slice": (y, x), "scale": 1 / factor}
+        return target if own is None or own != own else target | {"channels": own}
