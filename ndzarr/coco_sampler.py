@@ -8,30 +8,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ndzarr._files import default_root
-from ndzarr._geo.georeference import Georeference
 from ndzarr._indexing.plan import ReadPlan, counted
-from ndzarr._library.in_place import file_kind
-from ndzarr._library.keys import SourceRequest as Request
-from ndzarr._library.keys import as_source_request as as_request
 from ndzarr._library.library import Library
 from ndzarr._pyramid.crops import Crop, plan_crops
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._sampling.annotations import AnnotationTable, Lookup, tabulate
+from ndzarr._sampling.annotations import AnnotationTable, Lookup
 from ndzarr._sampling.annotations import find_annotations as find
-from ndzarr._sampling.coco_dataset import Dataset, coerce
+from ndzarr._sampling.coco_dataset import CocoSource, coerce
 from ndzarr._sampling.compose import Composition, compose
 from ndzarr._sampling.compose import read_compositions as read
 from ndzarr._sampling.resolve import locate as located
-from ndzarr._sampling.resolve import place_of, resolve, resolved
+from ndzarr._sampling.resolve import resolve, resolved
 from ndzarr._sampling.sample import Context
 from ndzarr._sampling.sample import label_sample as label
 from ndzarr._sampling.scene import Asset, Frame, Scene
@@ -58,11 +52,12 @@ if TYPE_CHECKING:
 class CocoBulk:
     """The part of `CocoSampler` that works on many targets."""
 
-    dset: Any
-    library: Library
-
     if TYPE_CHECKING:  # what `CocoSampler` has
 
+        @property
+        def dset(self) -> Any: ...  # noqa: D102
+        @property
+        def library(self) -> Library: ...  # noqa: D102
         @property
         def hashid(self) -> str: ...  # noqa: D102
         def frame(self, gid: Any) -> Frame: ...  # noqa: D102
@@ -277,13 +272,18 @@ class CocoSampler(CocoBulk, NdsamplerNames):
     def __init__(
         self, dset: Any, workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast", transcode: str = "auto"
     ) -> None:
-        self.dset = coerce(dset)
+        root = Path(workdir) if workdir is not None else default_root()
+        self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode))
+
+    @property
+    def dset(self) -> Any:
         """The `kwcoco.CocoDataset`."""
-        self.library = Library(
-            Path(workdir) if workdir is not None else default_root(), Encoding(preset), transcode=transcode
-        )
+        return self._source.dset
+
+    @property
+    def library(self) -> Library:
         """Where the pyramids are."""
-        self._dataset = Dataset(self.dset)
+        return self._source.library
 
     def __repr__(self) -> str:
         index = self.dset.index
@@ -291,17 +291,17 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         content = ", ".join(counted(len(some), noun) for noun, some in numbers.items())
         return f"<ndzarr.CocoSampler {self.dset.tag!r}: {content}>\n  workdir  {self.library.root}"
 
-    @cached_property
+    @property
     def annotations(self) -> AnnotationTable:
         """All annotations as columns, sorted by image."""
-        return tabulate(self.dset.dataset.get("annotations", []))
+        return self._source.annotations
 
     @cached_property
     def targets(self) -> coco_Targets:
         """Chooses windows: `sampler.targets.grid(...)`, `.positives(...)`, `.negatives(...)` and more."""
         from ndzarr.targets.accessor import Targets
 
-        return Targets(self)
+        return Targets(self._source)
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """
@@ -312,8 +312,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         SourceError
             Some files could not be used; the message names each.  All others are done.
         """
-        assets = [asset for gid in self.dset.index.imgs for asset in self.frame(gid).assets]
-        self.library.prepare([_request(a) for a in assets], workers=workers, progress=progress)
+        self._source.prepare(progress, workers)
 
     def load_sample(
         self,
@@ -360,7 +359,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         """
         given = merged(target, keys)
         parsed = parse(given)
-        scene = resolve(parsed, self._dataset, self._pixel_size, self._place)
+        scene = resolve(parsed, self._source)
         lookup = Lookup(with_annots, annot_ids, visible_thresh, clip)
         if parsed.native is not None:
             from ndzarr._sampling.native_scale import load_native
@@ -386,7 +385,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
             return self.composition_of(target).crops
         from ndzarr._sampling.native_scale import native_parts as parts
 
-        scene = resolve(target, self._dataset, self._pixel_size, self._place)
+        scene = resolve(target, self._source)
         return [crop for part in parts(self, target, scene) for crop in part.composition.crops]
 
     def composition(self, target: Mapping[str, Any]) -> Composition:
@@ -395,11 +394,11 @@ class CocoSampler(CocoBulk, NdsamplerNames):
 
     def composition_of(self, target: Target) -> Composition:
         """Everything that is read for a target that was parsed."""
-        return self.compose(resolve(target, self._dataset, self._pixel_size, self._place))
+        return self.compose(resolve(target, self._source))
 
     def compose(self, scene: Scene) -> Composition:
         """Everything that is read for a scene."""
-        return compose(scene, self.pyramid, lambda: self._dataset.known()[0])
+        return compose(scene, self._source)
 
     def context(self, given: Mapping[str, Any], parsed: Target, scene: Scene, lookup: Lookup) -> Context:
         """What the accessor of a sample knows: where it came from, and its annotations."""
@@ -408,7 +407,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
             if len(self.annotations) != len(self.dset.index.anns):
                 raise TargetError("the dataset was changed after annotations were looked up; make another CocoSampler")
             found = find(self.annotations, self.dset.index.anns, scene, lookup)
-        target = resolved(given, parsed, scene, self._dataset)
+        target = resolved(given, parsed, scene, self._source.dataset)
         content = self.dset.dataset
         classes, points = content.get("categories", []), content.get("keypoint_categories", [])
         return Context(target, scene, found, classes, points, lookup.geometry)
@@ -444,13 +443,13 @@ class CocoSampler(CocoBulk, NdsamplerNames):
         ExistsError
             `dest` exists.
         """
-        from ndzarr._files import local, refuse_existing
+        from ndzarr._files import local_path, refuse_existing
         from ndzarr._pyramid.transcode import write_pyramid
         from ndzarr._pyramid.zarr_store import open_pyramid
         from ndzarr._sampling.video_source import SampledVideo
         from ndzarr._store.presets import chunks_option
 
-        target = local(dest)
+        target = local_path(dest)
         refuse_existing(target, overwrite)
         encoding = Encoding(preset, chunks=chunks_option(chunks), access=access)
         with SampledVideo(self, vidid, keys) as source:
@@ -459,37 +458,13 @@ class CocoSampler(CocoBulk, NdsamplerNames):
 
     def pyramid(self, asset: Asset) -> Pyramid:
         """The pyramid of an asset, transcoded now if need be."""
-        pyramid = self.library.find(_request(asset))
-        clock = asset.clock
-        if clock is not None and clock.seconds is None:
-            clock.seconds = pyramid.times or ()
-        return pyramid
+        return self._source.open_asset(asset)
 
     def frame(self, gid: Any) -> Frame:
         """An image with its assets."""
-        return self._dataset.frame(gid)
-
-    def _pixel_size(self, frame: Frame) -> tuple[int, int]:
-        pyramid = self.pyramid(frame.assets[0])
-        return pyramid.shape[-2], pyramid.shape[-1]
-
-    def _place(self, frame: Frame, video: bool) -> Georeference | None:
-        return place_of(frame, video, self.pyramid)
+        return self._source.frame(gid)
 
     @property
     def hashid(self) -> str:
         """Changes whenever the dataset or an option of this sampler does."""
-        content = json.dumps(self.dset.dataset, sort_keys=True, default=str) + json.dumps(
-            [self.library.encoding.as_json(), self.library.transcode]
-        )
-        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-
-
-@lru_cache(maxsize=1 << 16)
-def _request(asset: Asset) -> Request:
-    """What the library is asked for: the orientation that fits the stated size, and the stated nodata; of a video
-    also its gray, if that is what the dataset has of it.
-    """
-    gray = asset.position is not None and asset.channels == ("gray",) and file_kind(asset.path) == "video"
-    channels = asset.channels if gray else None
-    return as_request(asset.path, True if asset.size is None else asset.size, channels=channels, nodata=asset.nodata)
+        return self._source.hashid

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 class NdsamplerNames:
     """Mixed into `CocoSampler`."""
 
-    dset: Any
-
     if TYPE_CHECKING:  # what `CocoSampler` has
 
+        @property
+        def dset(self) -> Any: ...  # noqa: D102
         @property
         def annotations(self) -> AnnotationTable: ...  # noqa: D102
         @property
@@ -454,6 +454,6 @@ def _video_target(targets: Targets, row: Mapping[str, Any]) -> dict[str, Any]:
         "vidid": row["vidid"],
         "time_slice": time,
         "space_slice": _space_slice(row),
-        "gids": list(targets.sampler.dset.index.vidid_to_gids[row["vidid"]][time]),
+        "gids": list(targets.source.dset.index.vidid_to_gids[row["vidid"]][time]),
         "aids": list(row["annot_ids"]),
     }

@@ -17,14 +17,14 @@ from ndzarr._library.library import Library
 from ndzarr._pyramid.crops import Crop, plan_crops, read_crops
 from ndzarr._pyramid.crops import make_crop as crop
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._sampling.annotations import Lookup
+from ndzarr._sampling.named_sources import NamedSource
 from ndzarr._sampling.named_window import refuse, window_of
 from ndzarr._sampling.sample import Context
 from ndzarr._sampling.scene import Frame, Scene
 from ndzarr._sampling.target import Target, merged, parse
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import SourceError, TargetError, did_you_mean
+from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ if TYPE_CHECKING:
 class NamedBulk:
     """The part of `Sampler` that works on many targets."""
 
-    sources: dict[Any, Any]
-    library: Library
-
     if TYPE_CHECKING:  # what `Sampler` has
 
+        @property
+        def sources(self) -> dict[Any, Any]: ...  # noqa: D102
+        @property
+        def library(self) -> Library: ...  # noqa: D102
         def crop(self, target: Target) -> Crop: ...  # noqa: D102
 
     def load_batch(self, targets: Targets | Rows | None = None, *, sizes: Sizes = "pad", **keys: Any) -> xarray.Dataset:
@@ -170,21 +171,18 @@ class Sampler(NamedBulk):
         preset: str = "fast",
         transcode: str = "auto",
     ) -> None:
-        if isinstance(sources, str | os.PathLike | Pyramid):
-            what = sources.path if isinstance(sources, Pyramid) else os.fspath(sources)
-            raise SourceError(f"{what}: a single source is given as a list of it, or with a name: {{'name': ...}}")
-        self.sources = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
+        root = Path(workdir) if workdir is not None else default_root()
+        self._source = NamedSource(sources, Library(root, Encoding(preset), transcode=transcode))
+
+    @property
+    def sources(self) -> dict[Any, Any]:
         """Name to what was given for it."""
-        self.library = Library(
-            Path(workdir) if workdir is not None else default_root(), Encoding(preset), transcode=transcode
-        )
-        for key, source in self.sources.items():
-            if not isinstance(source, Pyramid | str | os.PathLike):
-                raise SourceError(
-                    f"source {key!r} is of type {type(source).__name__}: expected a pyramid or a path; "
-                    f"ndzarr.transcode makes a pyramid of arrays, and of lists of frames"
-                )
-        self._opened: dict[Any, Pyramid] = {}
+        return self._source.sources
+
+    @property
+    def library(self) -> Library:
+        """Where the pyramids are."""
+        return self._source.library
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -197,12 +195,11 @@ class Sampler(NamedBulk):
         """Chooses windows: `sampler.targets.grid(...)`."""
         from ndzarr.targets.accessor import SourceTargets
 
-        return SourceTargets(self)
+        return SourceTargets(self._source)
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """Transcode every image file that is not transcoded yet; raises at the end, naming the files that failed."""
-        files = [os.fspath(s) for s in self.sources.values() if not isinstance(s, Pyramid) and not _is_store(s)]
-        self.library.prepare([(f, True) for f in dict.fromkeys(files)], workers=workers, progress=progress)
+        self._source.prepare(progress, workers)
 
     def pyramid(self, key: Any) -> Pyramid:
         """
@@ -213,16 +210,7 @@ class Sampler(NamedBulk):
         TargetError
             There is no such source.
         """
-        if key not in self.sources:
-            raise TargetError(f"key={key!r}: no such source{did_you_mean(key, list(self.sources)[:20])}")
-        source = self.sources[key]
-        if isinstance(source, Pyramid):
-            return source
-        if not _is_store(source):
-            return self.library.pyramid(os.fspath(source))
-        if key not in self._opened:
-            self._opened[key] = open_pyramid(source)
-        return self._opened[key]
+        return self._source.open(key)
 
     def load_sample(self, target: Mapping[str, Any] | None = None, **keys: Any) -> xarray.Dataset:
         """
@@ -259,7 +247,7 @@ class Sampler(NamedBulk):
         place, (y, x) = cut.pyramid.georeference, (cut.region.y, cut.region.x)
         earth = None
         if place is not None and place.transform is not None:
-            earth = place.at(y.origin, x.origin, y.pitch, x.pitch)
+            earth = place.window_transform(y.origin, x.origin, y.step, x.step)
         return Context(dict(given), _scene(parsed, cut), None, (), earth=earth)
 
     def key_of(self, target: Target) -> Any:
@@ -280,14 +268,9 @@ class Sampler(NamedBulk):
         return crop(pyramid, window, scale, target.sampling, target.padding.fill or 0)
 
 
-def _is_store(source: Any) -> bool:
-    name = os.fspath(source)
-    return "://" in name or os.path.isdir(name)
-
-
 def _scene(target: Target, cut: Crop) -> Scene:
     """The window as the accessor knows it."""
-    y, x = ((round(s.origin), round(s.origin + s.n * s.pitch)) for s in (cut.region.y, cut.region.x))
+    y, x = ((round(s.origin), round(s.origin + s.n * s.step)) for s in (cut.region.y, cut.region.x))
     frame = Frame(target.key, (), None, IDENTITY, 0)
     space = cut.pyramid.shape[-2], cut.pyramid.shape[-1]
     return Scene((frame,), "t" in cut.pyramid.dims, space, y, x, cut.region.shape, None, cut.sampling, target.padding)

@@ -106,7 +106,7 @@ def test_a_file_rewritten_again_and_again_never_comes_back_old(library, tmp_path
 @pytest.mark.parametrize(("age", "waited"), [(0.0, [0.02]), (0.015, [0.005]), (0.021, []), (3600, []), (-3600, [])])
 def test_a_file_that_was_just_written_is_left_until_another_write_would_show(monkeypatch, age, waited):
     naps = []
-    monkeypatch.setattr("ndzarr._library.keys.time", SimpleNamespace(time=lambda: 1000.0, sleep=naps.append))
+    monkeypatch.setattr("ndzarr._files.time", SimpleNamespace(time=lambda: 1000.0, sleep=naps.append))
     settle(round((1000 - age) * 1e9))
     assert naps == pytest.approx(waited, abs=1e-6)
 

@@ -266,7 +266,7 @@ def origin_of(crop: Crop, start: tuple[float, float]) -> Origin | None:
     if not cut.exact or cut.padded or cut.level or crop.pyramid.nodata is not None:
         return None
     shift = cut.y.read.start - int(start[0]), cut.x.read.start - int(start[1])
-    return Origin(level.array, crop.lead, shift)
+    return Origin(level.array, crop.leading, shift)
 
 
 @dataclass(frozen=True)

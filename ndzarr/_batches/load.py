@@ -29,7 +29,7 @@ from ndzarr._batches.form import (
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._pyramid.crops import Crop, read_crops
 from ndzarr._pyramid.window import channel_names as channels
-from ndzarr._pyramid.window import compact_mask, label_window, lead_axis
+from ndzarr._pyramid.window import compact_mask, label_window, leading_axis
 from ndzarr._sampling.annotations import AnnotationTable, Found, Lookup
 from ndzarr._sampling.annotations import find_annotations as find
 from ndzarr._sampling.compose import Composition, uncertain
@@ -158,7 +158,7 @@ class CocoMember:
         """Its annotations; None where none are looked up."""
         if not self.lookup.wanted:
             return None
-        return find(self.sampler.annotations, self.sampler.dset.index.anns, self.scene, self.lookup)
+        return find(self.sampler._source.annotations, self.sampler.dset.index.anns, self.scene, self.lookup)
 
     def context(self) -> Context:
         """What the accessor of the sample knows."""
@@ -188,7 +188,7 @@ class CocoMember:
 
     def whole(self, name: Any) -> tuple[int, int] | None:
         """(height, width) of an image that one file covers exactly."""
-        frame = self.sampler.frame(name)
+        frame = self.sampler._source.frame(name)
         if len(frame.assets) != 1 or frame.assets[0].nodata is not None:
             return None
         [asset] = frame.assets
@@ -199,7 +199,7 @@ class CocoMember:
     @property
     def annotation_table(self) -> AnnotationTable | None:
         """The annotations of its dataset; None where none are looked up."""
-        return self.sampler.annotations if self.lookup.wanted else None
+        return self.sampler._source.annotations if self.lookup.wanted else None
 
     @property
     def labeller(self) -> Labeller:
@@ -288,7 +288,7 @@ class NamedMember:
     @property
     def pitch(self) -> tuple[float, float]:
         """Native pixels per pixel along (y, x)."""
-        return self.crop.region.y.pitch, self.crop.region.x.pitch
+        return self.crop.region.y.step, self.crop.region.x.step
 
     @property
     def beyond(self) -> float:
@@ -302,7 +302,7 @@ class NamedMember:
 
     def labels(self, dim: str) -> np.ndarray[Any, Any]:
         """Seconds or positions."""
-        found = lead_axis(self.crop, self.dims.index(dim))
+        found = leading_axis(self.crop, self.dims.index(dim))
         return np.asarray(found.variable.values)
 
     @property

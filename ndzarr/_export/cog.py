@@ -11,15 +11,15 @@ The layout is GDAL's (https://gdal.org/drivers/raster/cog.html); GDAL itself is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ndzarr._concurrency import available_cpus as processors
+from ndzarr._concurrency import available_cpus
 from ndzarr._export.cog_pixels import Content, TileFormat, content, tile_format
 from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write
-from ndzarr._files import local, publishing_file, refuse_existing_file
+from ndzarr._files import local_path, publishing_file, refuse_existing_file
+from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr.errors import OptionError
 
@@ -110,7 +110,7 @@ def export_cog(
     >>> ndzarr.export_cog(pyr, folder + "/a.tif", compression="zstd").name
     'a.tif'
     """
-    target = local(dest)
+    target = local_path(dest)
     refuse_existing_file(target, overwrite)
     if workers is not None and workers < 1:
         raise OptionError(f"workers={workers!r}: expected at least 1")
@@ -192,14 +192,14 @@ def write_file(
     with (
         publishing_file(dest, overwrite) as path,
         path.open("wb") as file,
-        _bar(writing, dest.name, progress) as advance,
+        progress_bar(_tiles(writing), dest.name, "tile", progress) as advance,
     ):
 
         def done(tiles: int) -> None:
             check()
             advance(tiles)
 
-        write(file, head, writing, workers or processors(), done)
+        write(file, head, writing, workers or available_cpus(), done)
 
 
 def _images(chosen: Content, form: TileFormat) -> list[Image]:
@@ -244,15 +244,3 @@ def _big(writing: Writing, wanted: bool | str) -> bool:
 def _tiles(writing: Writing) -> int:
     grids = [writing.grid(k) for k in range(len(writing.content.levels))]
     return sum(rows * columns for rows, columns in grids)
-
-
-@contextmanager
-def _bar(writing: Writing, name: str, progress: bool) -> Iterator[Callable[[int], Any]]:
-    """What is told of tiles that are done; shows nothing for a second."""
-    if not progress:
-        yield lambda tiles: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=_tiles(writing), unit="tile", desc=name, leave=False, delay=1) as bar:
-        yield bar.update

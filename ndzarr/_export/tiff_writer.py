@@ -11,9 +11,7 @@
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, BinaryIO, TypeAlias
@@ -21,6 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 import tifffile
 
+from ndzarr._concurrency import ordered_map
 from ndzarr._export.cog_pixels import CODES, Content, TileFormat
 from ndzarr.errors import OptionError
 
@@ -232,7 +231,7 @@ class Writing:
         height, width = self.content.size(level)
         return -(-height // self.blocksize), -(-width // self.blocksize)
 
-    def encode(self, task: Task) -> Encoded:
+    def encode(self, task: Task) -> tuple[Task, Encoded]:
         """Read and encode the tiles of a task."""
         side = self.blocksize
         height, width = self.content.size(task.level)
@@ -244,7 +243,7 @@ class Writing:
             across = slice(k * side, (k + 1) * side)
             tile = _whole(pixels[:, across], side)
             out.append((self.form.encode(tile), None if valid is None else _mask(valid[:, across], side)))
-        return out
+        return task, out
 
 
 def _whole(part: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
@@ -278,7 +277,7 @@ def write(file: BinaryIO, header: Header, writing: Writing, workers: int, advanc
     masked = writing.content.masking is not None
     file.write(header.data)
     position = len(header.data)
-    for task, encoded in _in_order(writing, workers):
+    for task, encoded in ordered_map(writing.encode, writing.tasks(), workers, name="cog"):
         tables = header.tables[task.level * (1 + masked) :]
         columns = writing.grid(task.level)[1]
         for column, (tile, mask) in zip(task.columns, encoded, strict=True):
@@ -300,20 +299,3 @@ def _append(file: BinaryIO, table: Table, index: int, tile: bytes, position: int
     table.offsets[index] = position + 4
     table.sizes[index] = len(tile)
     return position + len(tile) + 8
-
-
-def _in_order(writing: Writing, workers: int) -> Iterator[tuple[Task, Encoded]]:
-    """Tasks in order with their bytes, a few of them under way at a time."""
-    queue: deque[tuple[Task, Future[Encoded]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ndzarr-cog")
-    try:
-        for task in writing.tasks():
-            queue.append((task, pool.submit(writing.encode, task)))
-            if len(queue) > 2 * workers:
-                first, job = queue.popleft()
-                yield first, job.result()
-        while queue:
-            first, job = queue.popleft()
-            yield first, job.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

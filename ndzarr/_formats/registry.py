@@ -325,3 +325,31 @@ def _nearest_parent(path: str) -> str:
     while parent != os.path.dirname(parent) and not os.path.isdir(parent):
         parent = os.path.dirname(parent)
     return f"; {parent} exists, what follows does not"
+
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How TIFF and BigTIFF begin, in either byte order."""
+
+
+def file_kind(path: str) -> str | None:
+    """What kind of file that may be read where it lies this is; None for stores, other files and what is not there."""
+    head = _head(path)
+    if head[:4] in _TIFF:
+        return "TIFF"
+    return "video" if is_video(head) else None
+
+
+def _head(path: str) -> bytes:
+    """The first bytes of a file; none of what cannot be read, which is for others to complain about."""
+    try:
+        if not os.path.isfile(path):  # reading a pipe would wait
+            return b""
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError):
+        return b""
+    try:
+        return os.read(fd, HEAD)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)

@@ -31,7 +31,7 @@ def level_count(height: int, width: int, longest: int = LONGEST_SIDE) -> int:
 
     Examples
     --------
-    >>> count(8192, 8192), count(257, 10), count(256, 256)
+    >>> level_count(8192, 8192), level_count(257, 10), level_count(256, 256)
     (6, 2, 1)
     """
     side, levels = max(height, width), 1
@@ -48,7 +48,7 @@ def level_shape(
 
     Examples
     --------
-    >>> shape_at(2, "cyx", (3, 101, 64))
+    >>> level_shape(2, "cyx", (3, 101, 64))
     (3, 26, 16)
     """
     return tuple(-(-n // 2**level) if d in reduced else n for d, n in zip(dims, shape, strict=True))
@@ -96,7 +96,7 @@ class Span:
     """Number of output pixels."""
     origin: float
     """Where the first output pixel begins, in native pixels."""
-    pitch: float
+    step: float
     """Native pixels per output pixel."""
 
     @property
@@ -178,7 +178,7 @@ def region(
 
 def region_at(
     origin: tuple[float, float],
-    pitch: tuple[float, float],
+    step: tuple[float, float],
     n: tuple[int, int],
     shapes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
@@ -192,31 +192,31 @@ def region_at(
     ----------
     origin
         Where the first output pixel begins along (y, x), in native pixels.
-    pitch
+    step
         Native pixels per output pixel along (y, x).
     n
         Output pixels along (y, x).
     shapes, factors, support, oversampling
         As for `region`.
     """
-    level = _level(origin, pitch, factors, oversampling)
+    level = _level(origin, step, factors, oversampling)
     (fy, fx), (hy, hx) = factors[level], shapes[level]
     return Region.of(
         level,
-        _span(origin[0], pitch[0], n[0], fy, hy, shapes[0][0], support),
-        _span(origin[1], pitch[1], n[1], fx, hx, shapes[0][1], support),
+        _span(origin[0], step[0], n[0], fy, hy, shapes[0][0], support),
+        _span(origin[1], step[1], n[1], fx, hx, shapes[0][1], support),
     )
 
 
 def _level(
-    origin: tuple[float, float], pitch: tuple[float, float], factors: Sequence[tuple[float, float]], oversampling: float
+    origin: tuple[float, float], step: tuple[float, float], factors: Sequence[tuple[float, float]], oversampling: float
 ) -> int:
-    if len(factors) == 1 or factors[1][0] > pitch[0] * (1 + 1e-9) or factors[1][1] > pitch[1] * (1 + 1e-9):
+    if len(factors) == 1 or factors[1][0] > step[0] * (1 + 1e-9) or factors[1][1] > step[1] * (1 + 1e-9):
         return 0  # nearly always, and worth not looking at the other levels
-    sizes = [max(f / p for f, p in zip(pair, pitch, strict=True)) for pair in factors]
+    sizes = [max(f / p for f, p in zip(pair, step, strict=True)) for pair in factors]
     enough = finest_needed(1.0, [oversampling * size for size in sizes])
     for k in range(finest_needed(1.0, sizes), enough, -1):
-        if all(_is_whole(o / f) and _is_whole(p / f) for o, p, f in zip(origin, pitch, factors[k], strict=True)):
+        if all(_is_whole(o / f) and _is_whole(p / f) for o, p, f in zip(origin, step, factors[k], strict=True)):
             return k
     return enough
 

@@ -22,7 +22,7 @@ from ndzarr._files import FileId, settle
 from ndzarr._formats.base import Facts, reason
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.options import Options, make_options
-from ndzarr._formats.registry import HEAD, is_video
+from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.metadata import listening, refuse_broken_chain
 from ndzarr._formats.tiff.open import open_shaped
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
@@ -208,18 +208,6 @@ def _open_open(path: str, reading: Reading, cache_bytes: int) -> tuple[VideoSour
 # --- Is it a store, or a file that is read where it lies?
 
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How TIFF and BigTIFF begin, in either byte order."""
-
-
-def file_kind(path: str) -> str | None:
-    """What kind of file that may be read where it lies this is; None for stores, other files and what is not there."""
-    head = _head(path)
-    if head[:4] in _TIFF:
-        return "TIFF"
-    return "video" if is_video(head) else None
-
-
 def open_file(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     """
     Open a file that is read where it lies.
@@ -242,22 +230,6 @@ def open_file(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
         return open_video(path, reading, cache_bytes)
 
     return open_tiff(path, reading, cache_bytes)
-
-
-def _head(path: str) -> bytes:
-    """The first bytes of a file; none of what cannot be read, which is for others to complain about."""
-    try:
-        if not os.path.isfile(path):  # reading a pipe would wait
-            return b""
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError):
-        return b""
-    try:
-        return os.read(fd, HEAD)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
 
 
 # --- Is a file read where it lies, or transcoded?

@@ -24,11 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ndzarr._concurrency import BatchError as batch_BatchError
-from ndzarr._concurrency import Failure as batch_Failure
-from ndzarr._concurrency import Task as batch_Task
-from ndzarr._concurrency import Turn as batch_Turn
-from ndzarr._concurrency import run_tasks
+from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
 from ndzarr._files import default_root, settle, signature
 from ndzarr._library.in_place import agreeing
 from ndzarr._library.in_place import check_policy as checked
@@ -180,22 +176,22 @@ class Library:
             The library's directory cannot be written, or the disk is full.
         """
         requests = [as_request(*item) if isinstance(item, tuple) else as_request(item) for item in sources]
-        tasks: dict[Path, batch_Task] = {}
+        tasks: dict[Path, Task] = {}
         failures = []
         for request in dict.fromkeys(requests):
             try:
                 store, make = self._missing(request)
             except (SourceError, MissingError, StoreError) as error:
-                failures.append(batch_Failure(request.path, error))
+                failures.append(Failure(request.path, error))
                 continue
             if make is not None:
-                tasks[store] = batch_Task(request.path, make)
+                tasks[store] = Task(request.path, make)
         failures += run_tasks(list(tasks.values()), workers, progress)
         if failures:
             order = [request.path for request in requests]
-            raise batch_BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
+            raise BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
 
-    def _missing(self, request: Request) -> tuple[Path, Callable[[batch_Turn], Any] | None]:
+    def _missing(self, request: Request) -> tuple[Path, Callable[[TaskContext], Any] | None]:
         """(store of a request, what makes it); nothing makes what is there, or need not be there."""
         if in_place(request.path):
             return self.root, None
@@ -251,7 +247,7 @@ class Library:
             ) from error
         return slot(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
 
-    def _make(self, slot: Slot, request: Request, turn: batch_Turn | None = None) -> Pyramid:
+    def _make(self, slot: Slot, request: Request, turn: TaskContext | None = None) -> Pyramid:
         self._begin()
         return slot.make(partial(self._write, slot, request, turn), None if turn is None else turn.check)
 
@@ -262,7 +258,7 @@ class Library:
             inventory_sweep(self.root)
             self._begun = True
 
-    def _write(self, slot: Slot, request: Request, turn: batch_Turn | None) -> None:
+    def _write(self, slot: Slot, request: Request, turn: TaskContext | None) -> None:
         from ndzarr._formats.registry import open_source
         from ndzarr._pyramid.transcode import write_pyramid
 
@@ -272,9 +268,8 @@ class Library:
         del options["path"]
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
-                guarded = source if turn is None else turn.guard(source)
-                threads = None if turn is None else turn.threads
-                write_pyramid(guarded, slot.store, self.encoding, origin=slot.origin, workers=threads)
+                check, threads = (None, None) if turn is None else (turn.check, turn.threads)
+                write_pyramid(source, slot.store, self.encoding, origin=slot.origin, workers=threads, check=check)
         except SourceError as error:
             if os.path.abspath(request.path) == real:
                 raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from ndzarr._library.in_place import file_kind, open_file
+from ndzarr._formats.registry import file_kind
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 
@@ -51,7 +51,8 @@ def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     """
     name = os.fspath(path)
     if "://" not in name and file_kind(name) is not None:
-        from ndzarr._formats.options import InPlaceOptions as Reading
+        from ndzarr._formats.options import InPlaceOptions
+        from ndzarr._library.in_place import open_file
 
-        return open_file(name, Reading(), cache_bytes)
+        return open_file(name, InPlaceOptions(), cache_bytes)
     return open_pyramid(path, cache_bytes)

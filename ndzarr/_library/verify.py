@@ -22,10 +22,12 @@ from typing import Any
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr._concurrency import available_cpus
 from ndzarr._formats.options import InPlaceOptions as Reading
+from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.tiles import TileLevel
 from ndzarr._indexing.plan import human_bytes
-from ndzarr._library.in_place import file_kind, open_file
+from ndzarr._library.in_place import open_file
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray
@@ -142,7 +144,7 @@ class _Tally:
 
 def _tallies(pyramid: Pyramid, progress: bool, threads: int | None) -> Iterator[_Tally]:
     """One tally per file of each level, in any order."""
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ndzarr-verify")
+    pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="ndzarr-verify")
     try:
         jobs = []
         for level in pyramid.levels:
@@ -350,7 +352,7 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
 
 def _checked(levels: list[Any], progress: bool, threads: int | None) -> Iterator[list[tuple[int, DamagedError | None]]]:
     """What `_row` says of each row of tiles."""
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ndzarr-verify")
+    pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="ndzarr-verify")
     try:
         jobs = [
             pool.submit(_row, level, lead)

@@ -9,21 +9,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._concurrency import PROCESSORS, pool
+from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._indexing.plan import ReadPlan, plan_reads
 from ndzarr._indexing.resample import SUPPORT, resample
 from ndzarr._indexing.selection import Selection, lengths, outside, select
 from ndzarr._indexing.windows import OVERSAMPLING, Region, output_length, region_at
+from ndzarr._pyramid.levels import Multiscale
 from ndzarr._store.downsample import as_pixel, holds_data
 from ndzarr._store.read import execute
 from ndzarr.errors import OptionError, WindowError, did_you_mean
-
-if TYPE_CHECKING:
-    from ndzarr._pyramid.pyramid import Pyramid
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Sampling:
     """Where reducing, let every native pixel count: None means unless interpolation is nearest.  Without it, native
     pixels are read, since coarser levels are means."""
 
-    def settled(self, pyramid: Pyramid) -> Sampling:
+    def resolved(self, pyramid: Multiscale) -> Sampling:
         """
         What 'auto' and None stand for.
 
@@ -64,10 +62,10 @@ AUTO = Sampling()
 class Crop:
     """One window of one pyramid, ready to be planned."""
 
-    pyramid: Pyramid
+    pyramid: Multiscale
     region: Region
     """Along y and x."""
-    lead: Selection
+    leading: Selection
     """Along the axes before y."""
     sampling: Sampling
     """How pixels are made where they are not copied."""
@@ -80,7 +78,7 @@ class Crop:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the output, along the pyramid's axes."""
-        lead = lengths(self.lead)
+        lead = lengths(self.leading)
         if self.outer is not None:
             lead = tuple(n if out is None else len(out[0]) for n, out in zip(lead, self.outer, strict=True))
         return (*lead, *self.region.shape)
@@ -96,11 +94,11 @@ class Crop:
     @property
     def request(self) -> tuple[Any, Selection]:
         """What a `ReadPlan` is made from."""
-        return self.pyramid.levels[self.region.level].array, (*self.lead, self.region.y.read, self.region.x.read)
+        return self.pyramid.levels[self.region.level].array, (*self.leading, self.region.y.read, self.region.x.read)
 
 
 def make_crop(
-    pyramid: Pyramid,
+    pyramid: Multiscale,
     window: Mapping[str, Any],
     scale: float | tuple[float, float] = 1.0,
     sampling: Sampling = AUTO,
@@ -132,9 +130,9 @@ def make_crop(
     sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
     y, x = _interval("y", window.get("y"), shape[-2]), _interval("x", window.get("x"), shape[-1])
     n = output_length("y", y, sy), output_length("x", x, sx)
-    pitch = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
+    step = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
     outer = _outer(dims[:-2], shape[:-2], lead)
-    cut = crop_at(pyramid, (y[0], x[0]), pitch, n, select(dims[:-2], shape[:-2], lead), sampling, fill)
+    cut = crop_at(pyramid, (y[0], x[0]), step, n, select(dims[:-2], shape[:-2], lead), sampling, fill)
     return cut if outer is None else replace(cut, outer=outer)
 
 
@@ -153,9 +151,9 @@ def _outer(dims: Sequence[str], shape: Sequence[int], lead: dict[str, Any]) -> A
 
 
 def crop_at(
-    pyramid: Pyramid,
+    pyramid: Multiscale,
     origin: tuple[float, float],
-    pitch: tuple[float, float],
+    step: tuple[float, float],
     n: tuple[int, int],
     lead: Selection,
     sampling: Sampling = AUTO,
@@ -168,24 +166,24 @@ def crop_at(
     ----------
     origin
         Where the first output pixel begins along (y, x), in native pixels.
-    pitch
+    step
         Native pixels per output pixel along (y, x).
     n
         Output pixels along (y, x).
     lead
         Selection along the axes before y.
     """
-    settled = sampling.settled(pyramid)
+    resolved = sampling.resolved(pyramid)
     cut = _region_at(
         origin,
-        pitch,
+        step,
         n,
         pyramid.planar_shapes,
-        pyramid.planar_factors if settled.antialias else pyramid.planar_factors[:1],
-        SUPPORT[settled.interpolation],
-        1.0 if settled.interpolation == "nearest" else OVERSAMPLING,
+        pyramid.planar_factors if resolved.antialias else pyramid.planar_factors[:1],
+        SUPPORT[resolved.interpolation],
+        1.0 if resolved.interpolation == "nearest" else OVERSAMPLING,
     )
-    return Crop(pyramid, cut, lead, settled, fill)
+    return Crop(pyramid, cut, lead, resolved, fill)
 
 
 _region_at = lru_cache(maxsize=512)(region_at)
@@ -279,7 +277,7 @@ OVERLAPPED = 1 << 20
 
 def _overlaps(crops: Sequence[Crop]) -> bool:
     """True where resampling takes so long that it should not wait for the last chunk."""
-    if PROCESSORS < 2 or len(crops) < 2:
+    if len(crops) < 2 or available_cpus() < 2:
         return False
     inexact = [c for c in crops if not c.region.exact]
     return sum(c.pyramid.dtype.itemsize * prod(lengths(c.request[1])) for c in inexact) > OVERLAPPED
@@ -301,7 +299,7 @@ def _read_overlapping(crops: Sequence[Crop], images: Sequence[Array]) -> list[Re
             landed = _landed([crops[k] for k in turn], [images[k] for k in turn])
             for k, pixels in zip(turn, landed, strict=True):
                 works[k] = partial(_finished, [crops[k]], [images[k]], [pixels])
-                jobs[k] = pool().submit(works[k])
+                jobs[k] = decode_pool().submit(works[k])
         done = {k: works[k]() if jobs[k].cancel() else None for k in reversed(jobs)}
         return [(done[k] or jobs[k].result())[0] for k in range(len(crops))]
     finally:

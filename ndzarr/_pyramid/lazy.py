@@ -14,8 +14,8 @@ import numpy as np
 import xarray
 from dask.base import tokenize
 
-from ndzarr._geo.georeference import NAME
-from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._geo.georeference import GRID_MAPPING
+from ndzarr._pyramid.levels import Multiscale, read_window
 from ndzarr._pyramid.window import level_coordinates
 from ndzarr._pyramid.xarray import earth_centre_axis as centres
 from ndzarr._pyramid.xarray import spatial_ref_coordinate as coordinate
@@ -25,15 +25,15 @@ from ndzarr.errors import OptionError
 class _Level:
     """A level that dask can slice."""
 
-    def __init__(self, pyramid: Pyramid, level: int) -> None:
+    def __init__(self, pyramid: Multiscale, level: int) -> None:
         self.pyramid, self.level = pyramid, level
         self.shape, self.dtype, self.ndim = pyramid.levels[level].shape, pyramid.dtype, len(pyramid.dims)
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
-        return self.pyramid.read(self.level, **dict(zip(self.pyramid.dims, index, strict=True)))
+        return read_window(self.pyramid, self.level, dict(zip(self.pyramid.dims, index, strict=True)))
 
 
-def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) -> xarray.DataArray:
+def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int]) -> xarray.DataArray:
     """A level as a labelled dask array; see `Pyramid.to_xarray`."""
     array = pyramid.level(level).array
     blocks = _blocks(pyramid, array, chunks)
@@ -48,26 +48,26 @@ def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) ->
     coords: dict[str, Any] = level_coordinates(pyramid, level)
     place = pyramid.georeference
     if place is not None and place.transform is not None:
-        transform = place.at(0, 0, *pyramid.levels[level].factors[-2:])
+        transform = place.window_transform(0, 0, *pyramid.levels[level].factors[-2:])
         coords["y"], coords["x"] = centres(transform, *array.shape[-2:])
-        coords[NAME] = coordinate(place, transform)
+        coords[GRID_MAPPING] = coordinate(place, transform)
     out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=_attrs(pyramid))
-    if NAME in coords:
-        out.encoding["grid_mapping"] = NAME
+    if GRID_MAPPING in coords:
+        out.encoding["grid_mapping"] = GRID_MAPPING
     return out
 
 
-def lazy_tree(pyramid: Pyramid) -> xarray.DataTree:
+def lazy_tree(pyramid: Multiscale) -> xarray.DataTree:
     """All levels; see `Pyramid.to_datatree`."""
     children = {str(k): lazy_level(pyramid, k, "shards").to_dataset() for k in range(len(pyramid.levels))}
     return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=dict(pyramid.attrs)), **children})
 
 
-def _attrs(pyramid: Pyramid) -> dict[str, Any]:
+def _attrs(pyramid: Multiscale) -> dict[str, Any]:
     return {} if pyramid.nodata is None else {"nodata": pyramid.nodata}
 
 
-def _blocks(pyramid: Pyramid, array: Any, chunks: str | Mapping[str, int]) -> tuple[int, ...]:
+def _blocks(pyramid: Multiscale, array: Any, chunks: str | Mapping[str, int]) -> tuple[int, ...]:
     shard = array.shards if array.chunked else array.chunks
     if chunks == "shards":
         return tuple(min(n, max(1, length)) for n, length in zip(shard, array.shape, strict=True))

@@ -1,37 +1,25 @@
-"""What can be asked of a pyramid?
+"""The public facade of a pyramid.
 
-`Pyramid` holds the arrays of all levels and answers windows: raw (`read`, `read_many`: exactly numpy's slicing),
-labelled and padded (`window`), lazy (`to_xarray`, `to_datatree`).  It pickles to the path it was opened from.
+`Pyramid` reads windows: raw (`read`, `read_many`: exactly numpy's slicing), labelled and padded (`window`), lazy
+(`to_xarray`, `to_datatree`).  Its methods call the functions of this package; its data are those of `Multiscale`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from itertools import takewhile
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr._geo.georeference import Georeference, from_attributes
-from ndzarr._indexing.plan import ReadPlan, plan_reads
-from ndzarr._indexing.selection import Selection, select
-from ndzarr._pyramid.levels import Level
-from ndzarr._store.arrays import Stored
+from ndzarr._indexing.plan import ReadPlan
+from ndzarr._pyramid.levels import AxisWindow, Multiscale, plan_windows, read_window
 from ndzarr._store.read import execute
-from ndzarr._store.sharding import ChunkCache
-from ndzarr.errors import WindowError, did_you_mean
 
 if TYPE_CHECKING:
     import xarray
 
 
-Axis: TypeAlias = "slice | Sequence[int] | Sequence[str] | None"
-"""What `read` takes for an axis: a half-open slice, indices, channel names along c, or None for all of it."""
-
-
-class Pyramid:
+class Pyramid(Multiscale):
     """
     An image, video or volume at several resolutions, open for reading.
 
@@ -39,75 +27,7 @@ class Pyramid:
     pickles to its path.
     """
 
-    def __init__(
-        self,
-        path: str,
-        dims: tuple[str, ...],
-        levels: tuple[Level, ...],
-        channels: tuple[str, ...],
-        attrs: Mapping[str, Any],
-        cache_bytes: int = 0,
-        reopen: Callable[[str, int], Pyramid] | None = None,
-    ) -> None:
-        self._reopen = reopen
-        self.path = path
-        """Absolute path or URL of the store."""
-        self.dims = dims
-        """Axis names, in order."""
-        self.levels = levels
-        """From native to coarsest."""
-        self.planar_levels = tuple(takewhile(lambda level: level.shape[:-2] == levels[0].shape[:-2], levels))
-        """Those that differ from the native one along y and x only, which windows are read from: all that ndzarr
-        writes."""
-        self.planar_shapes = tuple((v.shape[-2], v.shape[-1]) for v in self.planar_levels if len(v.shape) > 1)
-        """(height, width) of each of them."""
-        self.planar_factors = tuple((v.factors[-2], v.factors[-1]) for v in self.planar_levels if len(v.shape) > 1)
-        """Native pixels per pixel along (y, x) of each of them."""
-        self.channels = channels
-        """One name per channel; empty where there is no axis c."""
-        self.attrs = attrs
-        """The attributes of the store's root."""
-        self.cache = ChunkCache(cache_bytes) if cache_bytes else None
-        """Decoded chunks kept between reads, None if that is off."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis at native resolution."""
-        return self.levels[0].shape
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Axis name to length at native resolution."""
-        return dict(zip(self.dims, self.shape, strict=True))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
-        return self.levels[0].array.dtype
-
-    @property
-    def kind(self) -> str:
-        """'intensity' or 'labels': how levels were made and how windows are resampled."""
-        return str(self.attrs.get("ndzarr", {}).get("encoding", {}).get("kind", "intensity"))
-
-    @property
-    def nodata(self) -> float | None:
-        """The value that marks pixels without data, if there is one."""
-        value = self.attrs.get("ndzarr", {}).get("nodata")
-        return None if value is None else float(value)
-
-    @cached_property
-    def georeference(self) -> Georeference | None:
-        """Where on earth native pixels lie, if the source said so."""
-        return from_attributes(self.attrs)
-
-    @property
-    def times(self) -> tuple[float, ...] | None:
-        """Seconds of each frame along t, where the source stated them."""
-        values = self.attrs.get("ndzarr", {}).get("times")
-        return None if values is None else tuple(values)
-
-    def read(self, level: int = 0, **window: Axis) -> np.ndarray[Any, Any]:
+    def read(self, level: int = 0, **window: AxisWindow) -> np.ndarray[Any, Any]:
         """
         Read a window as it is stored: the raw hot path.
 
@@ -138,9 +58,9 @@ class Pyramid:
         array([[[4, 5],
                 [8, 9]]], dtype=uint8)
         """
-        return execute(plan_reads([self._request(level, window)]), cache=self.cache)[0]
+        return read_window(self, level, window)
 
-    def read_many(self, windows: Iterable[Mapping[str, Axis]], level: int = 0) -> list[np.ndarray[Any, Any]]:
+    def read_many(self, windows: Iterable[Mapping[str, AxisWindow]], level: int = 0) -> list[np.ndarray[Any, Any]]:
         """
         Read windows planned together: each chunk that they touch is decoded once.
 
@@ -153,53 +73,11 @@ class Pyramid:
         -------
         One array per window, in order.
         """
-        return execute(self.plan(windows, level), cache=self.cache)
+        return execute(plan_windows(self, windows, level), cache=self.cache)
 
-    def plan(self, windows: Iterable[Mapping[str, Axis]], level: int = 0) -> ReadPlan:
+    def plan(self, windows: Iterable[Mapping[str, AxisWindow]], level: int = 0) -> ReadPlan:
         """What `read_many` would read; `plan(...).explain()` says what that costs."""
-        return plan_reads([self._request(level, window) for window in windows])
-
-    def _request(self, level: int, window: Mapping[str, Axis]) -> tuple[Stored, Selection]:
-        given: Any = window
-        if not isinstance(given, Mapping):
-            raise WindowError(f"{given!r}: expected a window such as {{'y': slice(0, 256)}}; many are a list of them")
-        channels = window.get("c")
-        if channels is not None and not isinstance(channels, slice):
-            window = {**window, "c": self.channel_indices(channels)}
-        array = self.level(level).array
-        return array, select(self.dims, array.shape, window)  # type: ignore[arg-type]
-
-    def level(self, level: int) -> Level:
-        """
-        One of `levels`, counted from 0.
-
-        Raises
-        ------
-        WindowError
-            There is no such level.
-        """
-        number: Any = level
-        if not isinstance(number, Integral) or not 0 <= level < len(self.levels):
-            raise WindowError(f"level {level!r} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
-        return self.levels[level]
-
-    def channel_indices(self, channels: Sequence[int] | Sequence[str]) -> list[int]:
-        """
-        Positions of channels given by name (or already by position).
-
-        Raises
-        ------
-        WindowError
-            A name is unknown.
-        """
-        if not isinstance(channels, Iterable):
-            raise WindowError(f"c={channels!r}: a single channel would drop the axis; ask for c=[{channels!r}]")
-        out: list[int] = []
-        for name in [channels] if isinstance(channels, str) else channels:
-            if isinstance(name, str) and name not in self.channels:
-                raise WindowError(f"channel {name!r} is not in {self.path}{did_you_mean(name, self.channels)}")
-            out.append(self.channels.index(name) if isinstance(name, str) else name)
-        return out
+        return plan_windows(self, windows, level)
 
     def window(
         self,
@@ -211,7 +89,7 @@ class Pyramid:
         resolution: float | None = None,
         bounds: tuple[float, float, float, float] | None = None,
         crs: Any = None,
-        **window: Axis,
+        **window: AxisWindow,
     ) -> xarray.DataArray:
         """
         A labelled window at any scale, padded where it lies outside.
@@ -253,9 +131,11 @@ class Pyramid:
         from ndzarr._pyramid.window import labelled_window
 
         if bounds is not None or crs is not None or resolution is not None:
-            from ndzarr._geo.bounds import settle
+            from ndzarr._geo.bounds import pixel_window
 
-            window, scale = settle(self, window, scale, resolution, bounds, crs)
+            window, scale = pixel_window(
+                self.georeference, self.path, self.sizes, window, scale, resolution, bounds, crs
+            )
         return labelled_window(self, window, scale, Sampling(interpolation, antialias), fill)
 
     def to_xarray(self, level: int = 0, chunks: str | Mapping[str, int] = "shards") -> xarray.DataArray:
@@ -278,20 +158,11 @@ class Pyramid:
         return lazy_tree(self)
 
     def __repr__(self) -> str:
-        from ndzarr._pyramid.repr import text_repr as text
+        from ndzarr._pyramid.repr import text_repr
 
-        return text(self)
+        return text_repr(self)
 
     def _repr_html_(self) -> str:
-        from ndzarr._pyramid.repr import html_repr as html
+        from ndzarr._pyramid.repr import html_repr
 
-        return html(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from ndzarr._pyramid.zarr_store import open_pyramid
-
-        return self._reopen or open_pyramid, (self.path, self.cache.max_bytes if self.cache else 0)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        keys = [a.key(()) if (a := level.array).chunked else a.name for level in self.levels]
-        return (type(self).__name__, self.path, keys)
+        return html_repr(self)

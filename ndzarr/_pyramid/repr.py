@@ -6,19 +6,17 @@ import base64
 import html as escaping
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ndzarr._pyramid.pyramid import Pyramid
-
+from ndzarr._pyramid.levels import Multiscale, read_window
 
 THUMBNAIL = 192
 """Longest side of the picture in a notebook, in pixels."""
 
 
-def text_repr(pyramid: Pyramid) -> str:
+def text_repr(pyramid: Multiscale) -> str:
     """One line on the whole, one per level."""
     size = ", ".join(f"{d}: {n}" for d, n in pyramid.sizes.items())
     lines = [f"<ndzarr.Pyramid {os.path.basename(pyramid.path)!r} ({size}) {pyramid.dtype}>"]
@@ -36,7 +34,7 @@ def text_repr(pyramid: Pyramid) -> str:
     return "\n".join(lines)
 
 
-def html_repr(pyramid: Pyramid) -> str:
+def html_repr(pyramid: Multiscale) -> str:
     """The same as a table, beside a picture of the coarsest level."""
     rows = [line.strip().split(None, 2) for line in text_repr(pyramid).splitlines()[1:]]
     cells = "".join(
@@ -47,14 +45,14 @@ def html_repr(pyramid: Pyramid) -> str:
     return f"<div><b>{title}</b><div style='display:flex;gap:1em'>{_picture(pyramid)}<table>{cells}</table></div></div>"
 
 
-def _picture(pyramid: Pyramid) -> str:
+def _picture(pyramid: Multiscale) -> str:
     if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
         return ""
     png = base64.b64encode(_png(thumbnail(pyramid))).decode()
     return f"<img style='image-rendering:pixelated' src='data:image/png;base64,{png}'>"
 
 
-def thumbnail(pyramid: Pyramid) -> np.ndarray[Any, Any]:
+def thumbnail(pyramid: Multiscale) -> np.ndarray[Any, Any]:
     """The coarsest level, first frame and plane, as uint8 (y, x, 3)."""
     level = len(pyramid.levels) - 1
     shape = pyramid.levels[level].shape
@@ -62,7 +60,8 @@ def thumbnail(pyramid: Pyramid) -> np.ndarray[Any, Any]:
     window: dict[str, Any] = {d: slice(0, 1) for d in pyramid.dims[:-2] if d != "c"}
     if "c" in pyramid.dims:
         window["c"] = slice(0, 3 if len(pyramid.channels) >= 3 else 1)
-    pixels = pyramid.read(level, **window, y=slice(0, shape[-2], step), x=slice(0, shape[-1], step))
+    window |= {"y": slice(0, shape[-2], step), "x": slice(0, shape[-1], step)}
+    pixels = read_window(pyramid, level, window)
     return displayable(pixels.reshape(-1, *pixels.shape[-2:]), pyramid.kind)
 
 

@@ -19,7 +19,7 @@ import xarray
 from xarray.core.indexing import PandasIndexingAdapter
 from xarray.indexes import PandasIndex
 
-from ndzarr._geo.georeference import NAME, Georeference, Transform, attributes
+from ndzarr._geo.georeference import GRID_MAPPING, Georeference, Transform, grid_mapping_attributes
 
 
 class Axis(NamedTuple):
@@ -54,7 +54,7 @@ def _variable(kind: Any, dims: tuple[str, ...], data: Any) -> Any:
     return made
 
 
-def centre_axis(name: str, origin: float, pitch: float, n: int) -> Axis:
+def centre_axis(name: str, origin: float, step: float, n: int) -> Axis:
     """
     A coordinate of pixel centres.
 
@@ -62,18 +62,18 @@ def centre_axis(name: str, origin: float, pitch: float, n: int) -> Axis:
     ----------
     origin
         Where the first pixel begins, in native pixels.
-    pitch
+    step
         Native pixels per pixel.
     """
-    first = int(origin / pitch)
-    if pitch == int(pitch) and origin == first * pitch and 0 <= first <= LONGEST_GRID - n:
+    first = int(origin / step)
+    if step == int(step) and origin == first * step and 0 <= first <= LONGEST_GRID - n:
         # Slicing an index that exists costs a fifth of making one.
-        index = _grid(name, pitch, 1 << (first + n).bit_length()).isel({name: slice(first, first + n)})
+        index = _grid(name, step, 1 << (first + n).bit_length()).isel({name: slice(first, first + n)})
         assert index is not None  # only a scalar would drop it
         values = object.__new__(PandasIndexingAdapter)
         values.array, values._dtype = index.index, _FLOAT
         return Axis(index, _variable(xarray.IndexVariable, (name,), values))
-    return index_axis(name, (np.arange(n) + 0.5) * pitch + origin)
+    return index_axis(name, (np.arange(n) + 0.5) * step + origin)
 
 
 _FLOAT = np.dtype("f8")
@@ -83,8 +83,8 @@ LONGEST_GRID = 1 << 18
 
 
 @lru_cache(maxsize=16)
-def _grid(name: str, pitch: float, n: int) -> PandasIndex:
-    return index_axis(name, (np.arange(n) + 0.5) * pitch).labels
+def _grid(name: str, step: float, n: int) -> PandasIndex:
+    return index_axis(name, (np.arange(n) + 0.5) * step).labels
 
 
 @lru_cache(maxsize=256)
@@ -131,7 +131,7 @@ _ZERO = np.array(0)
 
 def spatial_ref_coordinate(place: Georeference, transform: Transform) -> xarray.Variable:
     """The grid mapping of pixels that a transform maps to earth."""
-    return xarray.Variable((), _ZERO, attributes(place, transform), fastpath=True)
+    return xarray.Variable((), _ZERO, grid_mapping_attributes(place, transform), fastpath=True)
 
 
 def earth_centre_axis(
@@ -155,9 +155,9 @@ def attach_spatial_ref(sample: xarray.Dataset, place: Georeference, transform: T
 
     It goes straight into the parts of the Dataset (see `construct`), as assigning it takes ten times as long.
     """
-    sample._variables[NAME] = spatial_ref_coordinate(place, transform)
-    sample._coord_names.add(NAME)
+    sample._variables[GRID_MAPPING] = spatial_ref_coordinate(place, transform)
+    sample._coord_names.add(GRID_MAPPING)
     for name in ("image", "valid"):
         if name in sample._variables:
-            sample._variables[name].encoding = {"grid_mapping": NAME}
+            sample._variables[name].encoding = {"grid_mapping": GRID_MAPPING}
     return sample

@@ -83,7 +83,7 @@ def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...
 
 def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if not os.path.lexists(folder):
-        raise MissingError(f"{folder}: no such file or directory")
+        raise MissingError(f"{folder}: no such file or directory", path=folder)
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
         return _through_zarr(folder, cache_bytes)
     if os.path.isdir(folder):
@@ -204,7 +204,7 @@ def _pyramid(
         else:
             factors = tuple(_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
         levels.append(Level(array, factors))
-    return Pyramid(name, dims, tuple(levels), _channels(attrs, dims, arrays[0].shape), attrs, cache_bytes)
+    return Pyramid(name, dims, tuple(levels), _channels(attrs, dims, arrays[0].shape), attrs, cache_bytes, open_pyramid)
 
 
 def _factor(native: int, length: int) -> float:

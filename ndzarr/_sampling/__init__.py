@@ -1,1 +1,3 @@
-"""From a target to a labelled sample."""
+"""Windows with their annotations: targets in, labelled samples out."""
+
+from ndzarr._sampling import accessor as accessor  # registers `Dataset.ndzarr`

@@ -6,17 +6,24 @@ codes of channels mean.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from ndzarr._formats.registry import file_kind
+from ndzarr._indexing.plan import counted
+from ndzarr._library.keys import SourceRequest, as_source_request
+from ndzarr._library.library import Library
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._sampling.annotations import AnnotationTable, tabulate
 from ndzarr._sampling.coco_assets import asset_dicts, channels_of, frame_of, sensor_of, size_of, without_blanks
-from ndzarr._sampling.scene import Channel, Clock, Frame
+from ndzarr._sampling.scene import Asset, Channel, Clock, Frame
 from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
 
 # --- What is wrong with a dataset that kwcoco does not take, or takes with a warning?
@@ -308,3 +315,74 @@ def some(ids: Iterable[Any]) -> str:
     if not known:
         return "none"
     return ", ".join(map(repr, known[:5])) + (f" ... {known[-1]!r} ({len(known)})" if len(known) > 5 else "")
+
+
+# --- What sampling needs to know of a kwcoco dataset.
+
+
+class CocoSource:
+    """
+    A kwcoco dataset and the pyramids of its files.
+
+    Parameters
+    ----------
+    dset
+        The `kwcoco.CocoDataset`; it is looked at once.
+    library
+        Opens and transcodes its files.
+    """
+
+    def __init__(self, dset: Any, library: Library) -> None:
+        self.dset = dset
+        self.library = library
+        self.dataset = Dataset(dset)
+
+    def __repr__(self) -> str:
+        index = self.dset.index
+        numbers = {"image": index.imgs, "video": index.videos, "annotation": index.anns, "category": index.cats}
+        content = ", ".join(counted(len(some), noun) for noun, some in numbers.items())
+        return f"<kwcoco dataset {self.dset.tag!r}: {content}>"
+
+    @cached_property
+    def annotations(self) -> AnnotationTable:
+        """All annotations as columns, sorted by image."""
+        return tabulate(self.dset.dataset.get("annotations", []))
+
+    @property
+    def hashid(self) -> str:
+        """A digest of the dataset and of the library's options."""
+        content = json.dumps(self.dset.dataset, sort_keys=True, default=str) + json.dumps(
+            [self.library.encoding.as_json(), self.library.transcode]
+        )
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    def frame(self, gid: Any) -> Frame:
+        """Return an image with its assets."""
+        return self.dataset.frame(gid)
+
+    def open_asset(self, asset: Asset) -> Pyramid:
+        """Return the pyramid of an asset, transcoded now if need be."""
+        pyramid = self.library.find(_request(asset))
+        clock = asset.clock
+        if clock is not None and clock.seconds is None:
+            clock.seconds = pyramid.times or ()
+        return pyramid
+
+    def pixel_size(self, frame: Frame) -> tuple[int, int]:
+        """Return (height, width) of an image whose size the dataset does not state, from its file."""
+        pyramid = self.open_asset(frame.assets[0])
+        return pyramid.shape[-2], pyramid.shape[-1]
+
+    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+        """Transcode every asset that is not transcoded yet."""
+        assets = [asset for gid in self.dset.index.imgs for asset in self.frame(gid).assets]
+        self.library.prepare([_request(a) for a in assets], workers=workers, progress=progress)
+
+
+@lru_cache(maxsize=1 << 16)
+def _request(asset: Asset) -> SourceRequest:
+    """The orientation that fits the stated size, and the stated nodata; of a video gray, where the dataset says so."""
+    gray = asset.position is not None and asset.channels == ("gray",) and file_kind(asset.path) == "video"
+    channels = asset.channels if gray else None
+    size = True if asset.size is None else asset.size
+    return as_source_request(asset.path, size, channels=channels, nodata=asset.nodata)

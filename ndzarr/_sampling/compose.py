@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, floor
@@ -24,6 +24,7 @@ from ndzarr._pyramid.crops import Crop, crop_at, read_crops
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.channels import Run, arrange, names_in
 from ndzarr._sampling.coco_assets import check_axes, position_of
+from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.scene import Asset, Frame, Scene, planes_of
 from ndzarr._sampling.warp import Warp, inside, warp_crop
 from ndzarr._store.downsample import as_pixel
@@ -206,27 +207,18 @@ class Composition:
         return self.dtype
 
 
-def compose(
-    scene: Scene, open_asset: Callable[[Asset], Pyramid], known: Callable[[], Iterable[str]] = tuple
-) -> Composition:
+def compose(scene: Scene, source: SampleSource) -> Composition:
     """
     Find what to read.
-
-    Parameters
-    ----------
-    open_asset
-        Gives the pyramid of an asset.
-    known
-        Gives channels that other images have: frames may lack them all the same.
 
     Raises
     ------
     TargetError
         Neither a frame nor another image has a channel that was asked for, or files do not have the planes.
     """
-    open_asset = cache(open_asset)  # one look at each file
+    open_asset = cache(source.open_asset)  # one look at each file
     frames, found = scene.frames, arrange(scene, open_asset)
-    elsewhere = set(known()) if found.absent else set()
+    elsewhere = set(source.dataset.known()[0]) if found.absent else set()
     for name in found.absent:
         if name not in elsewhere:
             raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
@@ -250,7 +242,7 @@ def compose(
             made = alike[key] = _crop(scene, run, pyramid)
         crop, warp = made
         if crop.pyramid is not pyramid or t:
-            lead = (slice(t, t + 1, 1), *crop.lead[1:]) if t else crop.lead
+            lead = (slice(t, t + 1, 1), *crop.leading[1:]) if t else crop.leading
             crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
         pieces.append(Piece(run.frame, run.first, len(run.indices), crop, warp))
     dtype = _dtype(scene, pieces, open_asset)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from operator import index
 from typing import Any
 
-from ndzarr._geo.bounds import metres_per_pixel, pixels, placed
+from ndzarr._geo.bounds import covering_pixels, metres_per_pixel, require_transform
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.target import NO_PADDING, Target
 from ndzarr._sampling.target import parse_resolution as metres
@@ -38,7 +38,7 @@ def window_of(target: Target, pyramid: Pyramid) -> tuple[dict[str, Any], tuple[f
     size = sized(target.window_dims, target.size)
     asked: Any = target.y, target.x
     if target.bounds is not None:
-        asked = pixels(placed(pyramid.georeference, pyramid.path), *target.bounds)
+        asked = covering_pixels(require_transform(pyramid.georeference, pyramid.path), *target.bounds)
     for axis, given, centre, n, pad in zip("yx", asked, target.centre, size, target.pad[1:], strict=True):
         start, stop = interval(given, centre, n, pyramid.sizes[axis])
         window[axis] = slice(start - pad[0], stop + pad[1])
@@ -71,7 +71,7 @@ def _scale(target: Target, pyramid: Pyramid, y: slice, x: slice) -> tuple[float,
         return target.output_dims[1] / max(1, x.stop - x.start), target.output_dims[0] / max(1, y.stop - y.start)
     if target.resolution is None:
         return target.scale
-    place, wanted = placed(pyramid.georeference, pyramid.path), metres(target.resolution)
+    place, wanted = require_transform(pyramid.georeference, pyramid.path), metres(target.resolution)
     across, down = metres_per_pixel(place, (y.start + y.stop) / 2, (x.start + x.stop) / 2)
     return target.scale[0] * across / wanted, target.scale[1] * down / wanted
 

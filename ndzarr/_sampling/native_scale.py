@@ -82,12 +82,12 @@ def native_parts(sampler: CocoSampler, target: Target, scene: Scene) -> list[Par
         times[path] += 1
         if times[path] > 1:  # another asset of the same channels
             path += f" {times[path]}"
-        found.append(Part(path, compose(_alone(scene, frame, asset, n, names), sampler.pyramid)))
+        found.append(Part(path, compose(_alone(scene, frame, asset, n, names), sampler._source)))
     return found
 
 
 def _names(sampler: CocoSampler, asset: Asset, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    have = asset.channels or names_in(sampler.pyramid(asset))
+    have = asset.channels or names_in(sampler._source.open_asset(asset))
     return have if wanted is None else tuple(name for name in wanted if name in have)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._geo.bounds import metres_per_pixel, pixels
+from ndzarr._geo.bounds import covering_pixels, metres_per_pixel
 from ndzarr._geo.georeference import Georeference
 from ndzarr._indexing.affine import IDENTITY, warp_boxes
 from ndzarr._indexing.windows import output_length
@@ -20,6 +20,7 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import box_of
 from ndzarr._sampling.coco_dataset import Dataset, some
 from ndzarr._sampling.compose import Composition
+from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.sample import Located
 from ndzarr._sampling.scene import Asset, Frame, Scene
 from ndzarr._sampling.target import Target, parse_resolution, window_interval, window_size
@@ -42,7 +43,7 @@ def locate(composition: Composition) -> Located | None:
             a, b, c, d, e, f = (place.matrix @ piece.warp.to_native)[:2].ravel().tolist()
             return Located(place, (a, b, c, d, e, f))
         y, x = piece.crop.region.y, piece.crop.region.x
-        return Located(place, place.at(y.origin, x.origin, y.pitch, x.pitch))
+        return Located(place, place.window_transform(y.origin, x.origin, y.step, x.step))
     return None
 
 
@@ -51,7 +52,7 @@ def place_of(frame: Frame, video: bool, open_asset: Callable[[Asset], Pyramid]) 
     for asset in frame.assets:
         place = open_asset(asset).georeference
         if place is not None and place.transform is not None:
-            return place.moved(frame.to_video @ asset.to_image if video else asset.to_image)
+            return place.transformed(frame.to_video @ asset.to_image if video else asset.to_image)
     return None
 
 
@@ -69,7 +70,7 @@ def window_from_bounds(target: Target, frames: Sequence[Frame], places: Places |
     place = _first(target, frames, places)
     if place is None:
         raise TargetError(f"bounds={target.bounds[0]!r}: none of the images is georeferenced; give a window in pixels")
-    y, x = pixels(place, *target.bounds)
+    y, x = covering_pixels(place, *target.bounds)
     return replace(target, y=y, x=x, centre=(None, None), size=(None, None), window_dims=None)
 
 
@@ -88,28 +89,16 @@ def _first(target: Target, frames: Sequence[Frame], places: Places | None) -> Ge
     return next((place for place in found if place is not None), None)
 
 
-def resolve(
-    target: Target,
-    dataset: Dataset,
-    pixel_size: Callable[[Frame], tuple[int, int]],
-    places: Places | None = None,
-) -> Scene:
+def resolve(target: Target, source: SampleSource) -> Scene:
     """
     The scene of a target.
-
-    Parameters
-    ----------
-    pixel_size
-        (height, width) of a frame whose size the dataset does not state, from its file.
-    places
-        Where frames lie on earth.
 
     Raises
     ------
     TargetError
         The target names something that the dataset does not have, or leaves open what it must say.
     """
-    lead = dict(target.lead)
+    dataset, lead = source.dataset, dict(target.lead)
     if target.key is not None or "t" in lead:
         raise TargetError(
             "key and t name pyramids and their frames; a CocoSampler takes gid, gids, vidid or aid, and time_slice"
@@ -118,8 +107,12 @@ def resolve(
     if target.gids is None and target.vidid is None:
         raise TargetError("a target needs one of gid, gids, vidid and aid")
     frames = _frames(target, dataset)
+
+    def places(frame: Frame, video: bool) -> Georeference | None:
+        return place_of(frame, video, source.open_asset)
+
     target = window_from_bounds(target, frames, places)
-    space = _space(frames, target, dataset, pixel_size)
+    space = _space(frames, target, dataset, source.pixel_size)
     height, width = window_size(target.window_dims, target.size)
     y = _padded(window_interval(target.y, target.centre[0], height, space[0]), target.pad[1])
     x = _padded(window_interval(target.x, target.centre[1], width, space[1]), target.pad[2])

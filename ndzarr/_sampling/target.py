@@ -267,7 +267,7 @@ def window_interval(given: Bounds | None, centre: float | None, size: float | No
 
     Examples
     --------
-    >>> interval(None, 50, 20, 100), interval(None, None, None, 100)
+    >>> window_interval(None, 50, 20, 100), window_interval(None, None, None, 100)
     ((40, 60), (0, 100))
     """
     if given is not None:

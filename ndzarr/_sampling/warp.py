@@ -50,7 +50,7 @@ class Warp:
         """The warp from an asset, given the transform from its pixels to the sampled space."""
         to_native = np.linalg.inv(to_space) @ scene.transform
         scales = np.linalg.svd(to_native[:2, :2], compute_uv=False)
-        settled = scene.sampling.settled(pyramid)
+        settled = scene.sampling.resolved(pyramid)
         levels = pyramid.planar_levels if settled.antialias else pyramid.planar_levels[:1]
         level = finest_needed(1 / float(scales.min()), [max(found.factors[-2:]) for found in levels])
         fy, fx = levels[level].factors[-2:]
@@ -69,7 +69,7 @@ class Warp:
     def crop(self, pyramid: Pyramid, lead: Selection, sampling: Sampling) -> Crop:
         """The box that is read, as pixels of its level."""
         region = Region.of(self.level, _as_stored(self.y), _as_stored(self.x))
-        return Crop(pyramid, region, lead, sampling.settled(pyramid), 0)
+        return Crop(pyramid, region, lead, sampling.resolved(pyramid), 0)
 
 
 def _range(low: float, high: float, n: int) -> slice:

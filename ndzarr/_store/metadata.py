@@ -19,8 +19,7 @@ from typing import Any
 import numcodecs.zstd
 import numpy as np
 
-from ndzarr._geo.georeference import declare, from_attributes
-from ndzarr._geo.georeference import of_crs as grid_mapping_of_crs
+from ndzarr._geo.georeference import add_conventions, cf_grid_mapping, from_attributes
 from ndzarr._store.arrays import COMPLETE
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.presets import Encoding, Layout
@@ -105,8 +104,8 @@ def attributes(
     }
     if (place := from_attributes(out)) is not None:
         sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
-        declare(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
-        if complete and (mapping := grid_mapping_of_crs(place.crs)) is not None:
+        add_conventions(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
+        if complete and (mapping := cf_grid_mapping(place.crs)) is not None:
             out["ndzarr"]["grid_mapping"] = mapping
     return out
 

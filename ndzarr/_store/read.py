@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._concurrency import PROCESSORS, pool
+from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._indexing.plan import ChunkRead, Cut, Part, ReadPlan, cuts
 from ndzarr._store.arrays import Decoded, Stored
 from ndzarr._store.sharding import ChunkCache
@@ -66,7 +66,7 @@ def execute(
     if len(runs) == 1:
         _decode(runs[0], arrays, out, cache)
     else:
-        jobs = [pool().submit(_decode_run, run, arrays, out, cache) for run in runs[1:]]
+        jobs = [decode_pool().submit(_decode_run, run, arrays, out, cache) for run in runs[1:]]
         try:
             _decode_run(runs[0], arrays, out, cache)
         finally:
@@ -147,8 +147,8 @@ def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
         return [reads]
     if _is_shared(plan):
         queue = deque(reads)
-        return [_left(queue) for _ in range(min(threads or PROCESSORS, len(reads)))]
-    n = min(threads or PROCESSORS, len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
+        return [_left(queue) for _ in range(min(threads or available_cpus(), len(reads)))]
+    n = min(threads or available_cpus(), len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
     borders = [len(reads) * i // n for i in range(n + 1)]
     return [reads[a:b] for a, b in pairwise(borders)]
 

@@ -10,10 +10,7 @@ At any time a few rows of chunks per level are in memory, whatever the height of
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from math import prod
@@ -23,6 +20,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from ndzarr._concurrency import OrderedQueue, available_cpus
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.downsample import Reducer
@@ -44,18 +42,18 @@ class PyramidWriter:
     def __init__(
         self, root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None, first: int = 0
     ) -> None:
-        self._workers = workers or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="ndzarr-encode")
-        self._queue: deque[tuple[LevelWriter, Future[Encoded]]] = deque()
+        workers = workers or available_cpus()
+        self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers, "encode")
         self._first = _chain(root, levels, reduce, self, first)
 
     def __enter__(self) -> Self:
+        self._queue.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=kind is not None)
+        self._queue.__exit__(kind, value, trace)
         level: LevelWriter | None = self._first
         while level is not None:
             level.close()
@@ -104,19 +102,17 @@ class PyramidWriter:
 
     def finish(self) -> None:
         """Write what is still under way; raises what an encoder raised, and `SourceError` if rows are missing."""
-        while self._queue:
-            self._settle()
+        _store(self._queue.finish())
         self._first.check_complete()
 
     def submit(self, level: LevelWriter, chunks: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
-        """Queue chunks of a level for encoding, waiting for earlier ones if too much is under way."""
-        self._queue.append((level, self._pool.submit(level.encode, chunks, start, rows)))
-        while len(self._queue) > 4 * self._workers or (self._queue and self._queue[0][1].done()):
-            self._settle()
+        """Queue chunks of a level for encoding; append to shards the earlier ones that are encoded."""
+        _store(self._queue.submit(level.encode, chunks, start, rows))
 
-    def _settle(self) -> None:
-        level, job = self._queue.popleft()
-        for position, encoded in job.result():
+
+def _store(results: Iterable[tuple[LevelWriter, Encoded]]) -> None:
+    for level, chunks in results:
+        for position, encoded in chunks:
             level.store(position, encoded)
 
 
@@ -181,7 +177,9 @@ class LevelWriter:
         if self.next is not None:
             self.next.push(block, self._reduce(band, self._number + 1))
 
-    def encode(self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]) -> Encoded:
+    def encode(
+        self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]
+    ) -> tuple[LevelWriter, Encoded]:
         """Encode the chunks at `positions` out of a band that begins at pixel `start`; None for chunks of zeros."""
         codec = self._level.layout.codec
         out: Encoded = []
@@ -193,7 +191,7 @@ class LevelWriter:
                 beyond = [(0, n - have) for n, have in zip(codec.shape, chunk.shape, strict=True)]
                 chunk = np.pad(chunk, beyond, mode="edge")
             out.append((position, None if _is_blank(chunk) else codec.encode(chunk)))
-        return out
+        return self, out
 
     def store(self, position: Position, encoded: bytes | None) -> None:
         """Append an encoded chunk to its shard."""

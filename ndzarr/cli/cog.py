@@ -13,12 +13,9 @@ from typing import Any
 
 import click
 
-from ndzarr._concurrency import Failure as batch_Failure
-from ndzarr._concurrency import Task as batch_Task
-from ndzarr._concurrency import Turn as batch_Turn
-from ndzarr._concurrency import run_tasks
+from ndzarr._concurrency import Failure, Task, TaskContext, run_tasks
 from ndzarr._export.cog_pixels import CODES, PREDICTORS
-from ndzarr._files import PARTIAL, explained, local, refuse_existing_file
+from ndzarr._files import PARTIAL, explained, local_path, refuse_existing_file
 from ndzarr._store.presets import KINDS
 from ndzarr.cli.options import names, tell_notes
 from ndzarr.errors import NdzarrError
@@ -112,18 +109,18 @@ def command(
     if dest is None:
         raise click.UsageError("say what to write with -o")
     options["mask"] = {"none": False, "data": True, "alpha": "alpha"}[mask]
-    local(dest)
+    local_path(dest)
     wanted = _jobs(stores, images, dest)
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
     write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite, quiet=quiet)
     progress = not quiet and sys.stderr.isatty()
-    failures: list[batch_Failure] = []
+    failures: list[Failure] = []
     if len(wanted) == 1:
         for job in todo:
             write(job, workers=workers, progress=progress)
     else:
-        tasks = [batch_Task(job.source, partial(_in_turn, write, job)) for job in todo]
+        tasks = [Task(job.source, partial(_in_turn, write, job)) for job in todo]
         failures = run_tasks(tasks, workers, progress, "exporting")
     if not quiet:
         click.echo(_summary(wanted, len(todo), len(failures)))
@@ -170,7 +167,7 @@ def _jobs(stores: Sequence[str], images: Sequence[str], dest: str) -> list[Job]:
     return list(dict.fromkeys(out))
 
 
-def _in_turn(write: Callable[..., None], job: Job, turn: batch_Turn) -> None:
+def _in_turn(write: Callable[..., None], job: Job, turn: TaskContext) -> None:
     write(job, workers=turn.threads, check=turn.check)
 
 

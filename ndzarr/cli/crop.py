@@ -58,7 +58,7 @@ def command(
     Axes that are left out are taken whole.  PNG takes uint8 and uint16, JPEG uint8; TIFF takes every type, and NPY is
     exactly the array, with axes t c z y x.
     """
-    from ndzarr._files import local, publishing_file, refuse_existing_file
+    from ndzarr._files import local_path, publishing_file, refuse_existing_file
     from ndzarr.cli.images import check_suffix, save
 
     if dest is None and not explain:
@@ -66,7 +66,7 @@ def command(
     if scale is not None and level is not None:
         raise click.UsageError("--scale chooses the level itself; give one of --scale and --level")
     if dest is not None:
-        target = local(dest)
+        target = local_path(dest)
         check_suffix(target)
         refuse_existing_file(target, overwrite)
     pyramid = open_pyramid(store)
@@ -77,7 +77,7 @@ def command(
         return
     image, channels = _read(pyramid, window, scale, level)
     with publishing_file(target, overwrite) as work:
-        save(work, image, pyramid.dims, channels, pyramid.nodata)
+        save(work, target.name, image, pyramid.dims, channels, pyramid.nodata)
     sizes = ", ".join(f"{d}: {n}" for d, n in zip(pyramid.dims, image.shape, strict=True))
     click.echo(f"wrote {dest} ({sizes}) {image.dtype}, {human_bytes(target.stat().st_size)}")
 

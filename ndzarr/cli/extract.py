@@ -89,11 +89,11 @@ def command(
 
     When it was interrupted, or killed, the same command goes on where it was.
     """
-    from ndzarr._files import local, refuse_existing
+    from ndzarr._files import local_path, refuse_existing
     from ndzarr._indexing.plan import counted, human_bytes
     from ndzarr.coco_sampler import CocoSampler
 
-    refuse_existing(local(dest), overwrite)
+    refuse_existing(local_path(dest), overwrite)
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None
     sampler = CocoSampler(dataset, workdir)
     if table is None:

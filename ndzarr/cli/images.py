@@ -8,7 +8,7 @@ three or four channels; what they cannot hold is an error, never a conversion.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -42,12 +42,16 @@ def check_suffix(path: Path) -> None:
         raise OptionError(f"{path.name}: its suffix does not say which format{hint}")
 
 
-def save(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None) -> None:
+def save(
+    path: Path, name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None
+) -> None:
     """
-    Write an image file, in the format that its suffix says.
+    Write an image file.
 
     Parameters
     ----------
+    name
+        Of the file once it is complete; its suffix says the format.
     image
         Axes `dims`, in the order t c z y x.
     channels
@@ -58,14 +62,14 @@ def save(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str]
     OptionError
         The format cannot hold this image.
     """
-    suffix = path.suffix.lower()
+    suffix = PurePath(name).suffix.lower()
     if suffix == ".npy":
         with open(path, "wb") as file:
             np.save(_Through(file), image, allow_pickle=False)
     elif suffix in (".tif", ".tiff"):
-        _save_tiff(path, image, dims, channels, nodata)
+        _save_tiff(path, name, image, dims, channels, nodata)
     else:
-        path.write_bytes(_encoded(path, image, dims, channels, suffix == ".png"))
+        path.write_bytes(_encoded(name, image, dims, channels, suffix == ".png"))
 
 
 class _Through:
@@ -78,24 +82,23 @@ class _Through:
         return self._file.write(data)
 
 
-def _encoded(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
+def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
     """The bytes of a PNG or JPEG."""
     import imagecodecs
 
     types = ("uint8", "uint16") if png else ("uint8",)
     form = "PNG" if png else "JPEG"
-    other = f"write {path.stem}.tif or {path.stem}.npy instead"
+    stem = PurePath(name).stem
+    other = f"write {stem}.tif or {stem}.npy instead"
     if image.dtype.name not in types:
-        raise OptionError(f"{path.name}: {form} holds {' and '.join(types)}, not {image.dtype}; {other}")
+        raise OptionError(f"{name}: {form} holds {' and '.join(types)}, not {image.dtype}; {other}")
     for d, n in zip(dims, image.shape, strict=True):
         if d in ("t", "z") and n > 1:
-            raise OptionError(
-                f"{path.name}: {form} holds one image, not {n} along {d}; choose one with --{d}, or {other}"
-            )
+            raise OptionError(f"{name}: {form} holds one image, not {n} along {d}; choose one with --{d}, or {other}")
     pixels = np.moveaxis(image.reshape(-1, *image.shape[-2:]), 0, -1)
     if not _fits(pixels.shape[-1], channels, png):
         raise OptionError(
-            f"{path.name}: {form} holds grey or colour, not the {pixels.shape[-1]} channels {' '.join(channels)}; "
+            f"{name}: {form} holds grey or colour, not the {pixels.shape[-1]} channels {' '.join(channels)}; "
             f"choose one or three with --c, or {other}"
         )
     pixels = np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
@@ -108,7 +111,9 @@ def _fits(n: int, channels: Sequence[str], png: bool) -> bool:
     return n in (1, 3) or (png and n in (2, 4) and channels[-1].lower() in _ALPHA)
 
 
-def _save_tiff(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None) -> None:
+def _save_tiff(
+    path: Path, name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None
+) -> None:
     import tifffile
 
     names = tuple(name.lower() for name in channels)
@@ -127,12 +132,14 @@ def _save_tiff(path: Path, image: Pixels, dims: Sequence[str], channels: Sequenc
     if nodata is not None:
         text = "nan" if np.isnan(nodata) else f"{nodata:g}"
         options["extratags"] = [(_GDAL_NODATA, 2, len(text) + 1, text, True)]
-    if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+    ome = name.lower().endswith((".ome.tif", ".ome.tiff"))
+    if not ome:
         metadata = {"channels": list(channels)}
     tifffile.imwrite(
         path,
         np.ascontiguousarray(image),
         bigtiff=image.nbytes > _BIG,
+        ome=ome,
         metadata={"axes": axes, **metadata},
         **options,
     )

@@ -12,9 +12,10 @@ import click
 
 from ndzarr._files import is_store
 from ndzarr._formats.base import Source
+from ndzarr._formats.registry import file_kind
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
-from ndzarr._library.in_place import file_kind, inefficient
+from ndzarr._library.in_place import inefficient
 from ndzarr._library.inventory import size_on_disk
 from ndzarr._library.open import open as open_in_place
 from ndzarr._pyramid.pyramid import Pyramid
@@ -137,7 +138,7 @@ def _in_place(path: str) -> dict[str, Any]:
 
 def _estimates(source: Source) -> dict[str, dict[str, Any]]:
     """What the store would take under each preset."""
-    from ndzarr._progress import delayed_bar as bar
+    from ndzarr._progress import progress_bar as bar
     from ndzarr._pyramid.transcode import WINDOWS, estimate
 
     with bar(WINDOWS, os.path.basename(source.name), "window", sys.stderr.isatty()) as advance:

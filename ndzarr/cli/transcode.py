@@ -11,12 +11,8 @@ from typing import Any
 
 import click
 
-from ndzarr._concurrency import Failure as batch_Failure
-from ndzarr._concurrency import Task as batch_Task
-from ndzarr._concurrency import Turn as batch_Turn
-from ndzarr._concurrency import run_tasks
-from ndzarr._files import explained, local, refuse_existing
-from ndzarr._formats.base import Source
+from ndzarr._concurrency import Failure, Task, TaskContext, run_tasks
+from ndzarr._files import explained, local_path, refuse_existing
 from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.cli.options import lengths, names, plain_warnings, size, tell_notes
 from ndzarr.cli.sources import Job, jobs, stacked
@@ -102,21 +98,21 @@ def command(
     batch the good ones are done, the bad ones are listed at the end, and the exit code is 1.
     """
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    local(dest)
+    local_path(dest)
     wanted = jobs(src, dest, recursive) if stack is None else [stacked(src, dest, recursive)]
     if stack is not None:
         reading["stack"] = stack
     todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite, quiet=quiet)
     progress = not quiet and sys.stderr.isatty()
-    failures: list[batch_Failure] = []
+    failures: list[Failure] = []
     with plain_warnings():
         if len(wanted) == 1:
             for job in todo:
                 write(job, workers=workers, progress=progress)
         else:
             failures = run_tasks(
-                [batch_Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
+                [Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
             )
     if not quiet:
         click.echo(_summary(wanted, len(todo), len(failures)))
@@ -126,8 +122,8 @@ def command(
         sys.exit(1)
 
 
-def _in_turn(write: Callable[..., None], job: Job, turn: batch_Turn) -> None:
-    write(job, workers=turn.threads, guard=turn.guard)
+def _in_turn(write: Callable[..., None], job: Job, turn: TaskContext) -> None:
+    write(job, workers=turn.threads, check=turn.check)
 
 
 def _write(
@@ -139,7 +135,7 @@ def _write(
     quiet: bool,
     workers: int | None,
     progress: bool = False,
-    guard: Callable[[Source], Source] = lambda source: source,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Transcode one image; the directory of its store is made if it is one of ours, and only once the image is open."""
     from ndzarr._formats.registry import open_source
@@ -153,7 +149,14 @@ def _write(
             with explained(dest):
                 dest.parent.mkdir(parents=True, exist_ok=True)
         write_pyramid(
-            guard(source), dest, encoding, overwrite=overwrite, progress=progress, workers=workers, origin=origin
+            source,
+            dest,
+            encoding,
+            overwrite=overwrite,
+            progress=progress,
+            workers=workers,
+            origin=origin,
+            check=check,
         )
         if not quiet:
             stream = as_stream(source)

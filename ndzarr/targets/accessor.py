@@ -20,8 +20,8 @@ from ndzarr.targets.windows import Spaces, as_columns, boxes_of, column_of_ids, 
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
-    from ndzarr.sampler import Sampler
+    from ndzarr._sampling.named_sources import NamedSource
+    from ndzarr._sampling.protocols import SampleSource
     from ndzarr.targets.balance import Distribution, Shares
     from ndzarr.targets.overlaps import Index
     from ndzarr.targets.statistics import Statistics
@@ -40,36 +40,36 @@ class Indexed:
 
     Parameters
     ----------
-    sampler
+    source
         Whose images, videos and annotations are meant.
     """
 
-    def __init__(self, sampler: CocoSampler) -> None:
-        self.sampler = sampler
-        """The `ndzarr.CocoSampler`."""
+    def __init__(self, source: SampleSource) -> None:
+        self.source = source
+        """The dataset."""
         self._spaces: dict[str, Spaces] = {}
         self._indexes: dict[str, Index] = {}
 
     def __repr__(self) -> str:
-        return f"<targets of {repr(self.sampler).splitlines()[0]}>"
+        return f"<targets of {self.source!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sampler,)  # trees do not travel: they are built anew where they are needed
+        return type(self), (self.source,)  # trees do not travel: they are built anew where they are needed
 
     @property
     def annotations(self) -> AnnotationTable:
         """All annotations as columns."""
-        return self.sampler.annotations
+        return self.source.annotations
 
     @cached_property
     def classes(self) -> Classes:
         """The categories, by name and id."""
-        return Classes(self.sampler.dset.index.cats)
+        return Classes(self.source.dset.index.cats)
 
     def spaces(self, kind: str, ids: Iterable[Any] | None = None) -> Spaces:
         """Images ('image') or videos ('video') with their sizes; all, or those of the given ids."""
         if kind not in self._spaces:
-            self._spaces[kind] = spaces_of(self.sampler, kind)
+            self._spaces[kind] = spaces_of(self.source, kind)
         return self._spaces[kind] if ids is None else self._spaces[kind].some(ids)
 
     def index(self, spaces: Spaces) -> Index:
@@ -77,9 +77,9 @@ class Indexed:
         from ndzarr.targets.overlaps import Index
 
         if spaces is not self._spaces.get(spaces.kind):
-            return Index(spaces, boxes_of(spaces, self.annotations, self.sampler._dataset))
+            return Index(spaces, boxes_of(spaces, self.annotations, self.source.dataset))
         if spaces.kind not in self._indexes:
-            self._indexes[spaces.kind] = Index(spaces, boxes_of(spaces, self.annotations, self.sampler._dataset))
+            self._indexes[spaces.kind] = Index(spaces, boxes_of(spaces, self.annotations, self.source.dataset))
         return self._indexes[spaces.kind]
 
 
@@ -322,7 +322,7 @@ def _with_data(targets: Indexed, table: pandas.DataFrame, valid_only: bool | flo
         return table
     from ndzarr.targets.valid import valid
 
-    return valid(targets.sampler, table, ANY if valid_only is True else valid_only)
+    return valid(targets.source, table, ANY if valid_only is True else valid_only)
 
 
 # --- What can be done with a table of windows
@@ -353,7 +353,7 @@ class Arranging(Indexed):
         """
         from ndzarr.targets.balance import balanced
 
-        return balanced(self.sampler, table, by, n, replace, shares, seed)
+        return balanced(self.source, table, by, n, replace, shares, seed)
 
     def distribution(
         self, table: arranging_Targets | Rows, by: str | Sequence[str] = "category", shares: Shares | None = None
@@ -361,7 +361,7 @@ class Arranging(Indexed):
         """How windows are distributed over attributes, to print and plot; `distribution.distribution`."""
         from ndzarr.targets.balance import distribution
 
-        return distribution(self.sampler, table, by, shares)
+        return distribution(self.source, table, by, shares)
 
     def times(
         self,
@@ -388,7 +388,7 @@ class Arranging(Indexed):
         from ndzarr.targets.time_sampling import times
 
         return times(
-            self.sampler,
+            self,
             table,
             n,
             method,
@@ -418,7 +418,7 @@ class Arranging(Indexed):
         """Fraction of each window that is real data, from coarse levels; `valid.valid_fraction`."""
         from ndzarr.targets.valid import valid_fraction
 
-        return valid_fraction(self.sampler, table, max_pixels, channels, progress)
+        return valid_fraction(self.source, table, max_pixels, channels, progress)
 
     def valid(
         self,
@@ -431,7 +431,7 @@ class Arranging(Indexed):
         """Keep the windows that hold enough real data; `valid.valid`."""
         from ndzarr.targets.valid import valid
 
-        return valid(self.sampler, table, min_fraction, max_pixels, channels, progress)
+        return valid(self.source, table, min_fraction, max_pixels, channels, progress)
 
     def observed(
         self,
@@ -445,7 +445,7 @@ class Arranging(Indexed):
         """Draw windows that hold enough real data, from all images; `observed.observed`."""
         from ndzarr.targets.valid import observed
 
-        return observed(self.sampler, n, window_dims, min_fraction, channels, seed, progress)
+        return observed(self.source, n, window_dims, min_fraction, channels, seed, progress)
 
     def split(
         self,
@@ -460,7 +460,7 @@ class Arranging(Indexed):
         """Part windows into training, validation and test, no two of which share a pixel; `splits.split`."""
         from ndzarr.targets.splits import split
 
-        return split(self.sampler, table, fractions, by, stratify, block, margin, seed)
+        return split(self.source, table, fractions, by, stratify, block, margin, seed)
 
     def statistics(
         self,
@@ -479,7 +479,7 @@ class Arranging(Indexed):
         from ndzarr.targets.statistics import QUANTILES, statistics
 
         asked = QUANTILES if quantiles is None else quantiles
-        return statistics(self.sampler, table, level, channels, sample, asked, bins, range, workers, seed, progress)
+        return statistics(self.source, table, level, channels, sample, asked, bins, range, workers, seed, progress)
 
 
 class Targets(Windowing, Arranging):
@@ -488,7 +488,7 @@ class Targets(Windowing, Arranging):
 
     Parameters
     ----------
-    sampler
+    source
         Whose images, videos and annotations are meant.
     """
 
@@ -502,16 +502,16 @@ class SourceTargets:
 
     Parameters
     ----------
-    sampler
+    source
         Whose sources are meant.
     """
 
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-        """The `ndzarr.Sampler`."""
+    def __init__(self, source: NamedSource) -> None:
+        self.source = source
+        """The sources."""
 
     def __repr__(self) -> str:
-        return f"<targets of {repr(self.sampler).splitlines()[0]}>"
+        return f"<targets of {self.source!r}>"
 
     def grid(
         self,
@@ -551,8 +551,8 @@ class SourceTargets:
         """
         import pandas
 
-        names = list(self.sampler.sources if ids is None else several(ids))
-        sizes = [self.sampler.pyramid(name).sizes for name in names]
+        names = list(self.source.sources if ids is None else several(ids))
+        sizes = [self.source.open(name).sizes for name in names]
         height, width = (np.array([size[axis] for size in sizes], np.int64) for axis in ("y", "x"))
         spaces = Spaces("source", column_of_ids(names), height, width, ((None,),) * len(names))
         windows = lattice(spaces, window_dims, overlap, None, 0, keep_borders).windows()

@@ -25,7 +25,7 @@ from ndzarr.targets.windows import Footprints, as_table, footprints, ramps, spac
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
 
 
 # --- Which windows share pixels?
@@ -52,17 +52,17 @@ class Common:
     box: Array
     """x0, y0, x1, y1 in pixels of the space; shape (box, 4)."""
 
-    def sizes(self, sampler: CocoSampler) -> Array:
+    def sizes(self, source: SampleSource) -> Array:
         """(height, width) of each space; shape (space, 2)."""
-        return np.array([space_size(sampler, *name) for name in self.spaces], np.int64).reshape(-1, 2)
+        return np.array([space_size(source, *name) for name in self.spaces], np.int64).reshape(-1, 2)
 
 
-def in_common(sampler: CocoSampler, found: Footprints) -> Common:
+def in_common(source: SampleSource, found: Footprints) -> Common:
     """The boxes of all rows."""
     names: dict[tuple[str, Any], int] = {}
     of_gid = np.empty(len(found.gids), np.int64)
     for k, gid in enumerate(found.gids):
-        vidid = sampler._dataset.video_of(gid)
+        vidid = source.dataset.video_of(gid)
         of_gid[k] = names.setdefault(("image", gid) if vidid is None else ("video", vidid), len(names))
     real = found.frame >= 0
     row, frame = found.row[real], found.frame[real]
@@ -77,7 +77,7 @@ def in_common(sampler: CocoSampler, found: Footprints) -> Common:
     inner = np.flatnonzero(~found.video[row] & kinds[space]) if len(row) else np.empty(0, np.intp)
     if len(inner):
         used, code = np.unique(frame[inner], return_inverse=True)
-        warps = np.stack([sampler.frame(found.gids[k]).to_video for k in used.tolist()])[code]
+        warps = np.stack([source.frame(found.gids[k]).to_video for k in used.tolist()])[code]
         box[inner] = warped(warps, box[inner])
     return Common(tuple(names), row, space, box)
 
@@ -331,7 +331,7 @@ AIMS = 6
 
 
 def split(
-    sampler: CocoSampler,
+    source: SampleSource,
     table: Targets | Rows,
     fractions: Mapping[str, float] | None = None,
     by: str = "video",
@@ -378,17 +378,17 @@ def split(
     if by != "space" and (block is not None or margin):
         raise TargetError(f"block and margin are for by='space', not by={by!r}")
     margin, block = whole("margin", margin, least=0), None if block is None else whole("block", block)
-    labels = None if stratify is None else membership(sampler, table, stratify)
+    labels = None if stratify is None else membership(source, table, stratify)
     names = np.array([*parts, None], object)
     if not len(table):
         return table.assign(split=names[:0])
-    found = footprints(sampler, table)
+    found = footprints(source, table)
     rng = np.random.default_rng(seed)
     share = np.array(list(parts.values()))
     if by == "space":
-        part = _in_space(sampler, in_common(sampler, found), labels, len(table), share, block, margin, rng)
+        part = _in_space(source, in_common(source, found), labels, len(table), share, block, margin, rng)
     else:
-        group = _groups(sampler, table, found, by)
+        group = _groups(source, table, found, by)
         part = _assigned(group, labels, share, rng, f"by={by!r}")[group]
     return table.assign(split=names[part])
 
@@ -432,31 +432,31 @@ def _assigned(
     return assign(counts, share, rng)
 
 
-def _groups(sampler: CocoSampler, table: pandas.DataFrame, found: Footprints, by: str) -> Array:
+def _groups(source: SampleSource, table: pandas.DataFrame, found: Footprints, by: str) -> Array:
     """The group of each row."""
     n = len(found)
     if by in ("image", "video") and by not in table:
         code = np.arange(len(found.gids))
         if by == "video":
             videos: dict[Any, int] = {}
-            keys = [(sampler._dataset.video_of(g), g) for g in found.gids]
+            keys = [(source.dataset.video_of(g), g) for g in found.gids]
             code = np.array([videos.setdefault((v, None) if v is not None else (v, g), len(videos)) for v, g in keys])
         real = found.frame >= 0
         row, member = found.row[real], code[found.frame[real]]
     else:
-        values = membership(sampler, table, by)
+        values = membership(source, table, by)
         row, member = values.row, values.code
     # Rows and what they belong to are connected, and with them all rows of one group.
     group = components(n + int(member.max(initial=-1)) + 1, row, n + member)[:n]
     group = np.unique(group, return_inverse=True)[1]
     if by == "image":
         return group
-    pairs = touching_groups(in_common(sampler, found), group)
+    pairs = touching_groups(in_common(source, found), group)
     return components(int(group.max()) + 1, pairs[:, 0], pairs[:, 1])[group]
 
 
 def _in_space(
-    sampler: CocoSampler,
+    source: SampleSource,
     found: Common,
     labels: Membership | None,
     rows: int,
@@ -466,7 +466,7 @@ def _in_space(
     rng: np.random.Generator,
 ) -> Array:
     """The part of each row; the number of parts for those that are in none."""
-    size = found.sizes(sampler)
+    size = found.sizes(source)
     edge = block if block is not None else _block(found, size, share)
     grid = -(-size // edge)
     base = np.cumsum(grid.prod(axis=1)) - grid.prod(axis=1)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._progress import delayed_bar as bar
+from ndzarr._progress import progress_bar as bar
 from ndzarr._validation import as_list as several
 from ndzarr._validation import check_fraction as portion
 from ndzarr.errors import TargetError, did_you_mean
@@ -32,7 +32,8 @@ from ndzarr.targets.windows import UNUSUAL, as_table, footprints, held, windows_
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
+    from ndzarr.targets.accessor import Indexed
 
 
 # --- When should frames have been taken, relative to a main frame?
@@ -109,25 +110,25 @@ def _offset(part: Any, kernel: Any) -> tuple[float, bool]:
     return float(match.group(1)) * UNITS[unit], False
 
 
-def seconds(sampler: CocoSampler, vidid: Any) -> np.ndarray[Any, Any] | None:
+def seconds(source: SampleSource, vidid: Any) -> np.ndarray[Any, Any] | None:
     """
     When each frame of a video was taken, in seconds after the first one.
 
     From the dates of the frames; from the file whose frames they are; else, where the video states `fps` (or
     `framerate`), from the frames' indices; else None.
     """
-    frames = [sampler.frame(gid) for gid in sampler._dataset.video_frames(vidid)]
+    frames = [source.frame(gid) for gid in source.dataset.video_frames(vidid)]
     if all(f.time is not None for f in frames):
         dates = np.array([f.time for f in frames], "datetime64[ns]")
         return np.asarray((dates - dates[0]) / np.timedelta64(1, "s"))
     files = {a.path: a for f in frames for a in f.assets[:1] if a.clock is not None}
     if len(files) < len(frames):  # a file for each frame says nothing of when they were shown
         for asset in files.values():
-            sampler.pyramid(asset)
+            source.open_asset(asset)
     shown = [f.seconds for f in frames]
     if None not in shown:
         return np.array(shown, float) - float(shown[0] or 0.0)
-    video = sampler.dset.index.videos[vidid]
+    video = source.dset.index.videos[vidid]
     rate = video.get("fps") or video.get("framerate")
     return np.array([f.index for f in frames], float) / float(rate) if rate else None
 
@@ -416,7 +417,7 @@ class Picked:
 class Picker:
     """Chooses frames, video by video."""
 
-    sampler: CocoSampler
+    source: SampleSource
     plan: Way
     """Which moments are wanted."""
     lists: Lists
@@ -437,7 +438,7 @@ class Picker:
         rows
             Positions in `windows`.
         """
-        gids = self.sampler._dataset.video_frames(vidid)
+        gids = self.source.dataset.video_frames(vidid)
         named = np.empty(len(gids), object)
         named[:] = gids
         allowed = np.array([(self.lists.include is None or g in self.lists.include) for g in gids], bool)
@@ -466,7 +467,7 @@ class Picker:
 
     def _moments(self, vidid: Any, length: int) -> Array:
         """Of each frame: positions where frames are counted, or nothing else is known and nothing else was asked."""
-        found = None if self.plan.in_frames else seconds(self.sampler, vidid)
+        found = None if self.plan.in_frames else seconds(self.source, vidid)
         if found is None and not self.plan.in_frames and (self.plan.kernel or self.plan.span) is not None:
             raise TargetError(f"vidid={vidid!r}: not all frames have dates; count frames instead, as in '-1f,0,1f'")
         return np.arange(length, dtype=float) if found is None else found
@@ -481,7 +482,7 @@ class Picker:
         x, y = (np.stack([np.floor(box[:, k]), np.ceil(box[:, k + 2])], 1).astype(np.int64) for k in (0, 1))
         out = np.empty((len(rows), len(gids)), np.float32)
         for k, gid in enumerate(gids):
-            out[:, k] = observe(self.sampler, gid, True, self.what).fraction(y, x)
+            out[:, k] = observe(self.source, gid, True, self.what).fraction(y, x)
         return out
 
     def _mains(
@@ -552,7 +553,7 @@ def _least(quality: Array, frames: Array) -> Array:
 
 
 def times(
-    sampler: CocoSampler,
+    targets: Indexed,
     table: Targets | Rows | None = None,
     n: int | None = None,
     method: str | None = None,
@@ -623,18 +624,19 @@ def times(
         A row is of no video, an argument is not understood or names no image, or a video has no dates where they are
         needed.
     """
+    source = targets.source
     plan = way(method, n, step, overlap, kernel, span)
     judged = min_quality is not None or good is not None or quality_channels is not None
     least = 0.0 if min_quality is None else portion("min_quality", min_quality)
     if good is not None and not callable(good):
         raise TargetError(f"good={good!r}: expected a function from values of a band to True where they are good")
-    taken = None if include is None else _known(sampler, "include", include)
-    lists = Lists(taken, _known(sampler, "exclude", exclude), _known(sampler, "always", always))
+    taken = None if include is None else _known(source, "include", include)
+    lists = Lists(taken, _known(source, "exclude", exclude), _known(source, "always", always))
     if main is not None and not isinstance(main, str):
-        _known(sampler, "main", main)
+        _known(source, "main", main)
     what = Observable(quality_channels, good, max_pixels) if judged else None
-    windows = _windows(sampler, table)
-    picker = Picker(sampler, plan, lists, what, least, main, seed)
+    windows = _windows(source, table)
+    picker = Picker(source, plan, lists, what, least, main, seed)
     order = np.argsort(windows.video, kind="stable")
     edges = np.searchsorted(windows.video[order], np.arange(len(windows.vidids) + 1))
     parts = []
@@ -642,23 +644,22 @@ def times(
         for k, vidid in enumerate(windows.vidids):
             parts.append(picker.pick(vidid, windows, order[edges[k] : edges[k + 1]]))
             advance()
-    return _holding(sampler, _result(windows, plan, judged, [p for p in parts if len(p.row)]))
+    return _holding(targets, _result(windows, plan, judged, [p for p in parts if len(p.row)]))
 
 
-def _known(sampler: CocoSampler, name: str, gids: Any) -> frozenset[Any]:
+def _known(source: SampleSource, name: str, gids: Any) -> frozenset[Any]:
     """Images by their ids, all of which exist."""
-    images = sampler.dset.index.imgs
+    images = source.dset.index.imgs
     for gid in several(gids):
         if gid not in images:
             raise TargetError(f"{name}={gid!r}: no such image{did_you_mean(gid, list(images)[:20])}")
     return frozenset(several(gids))
 
 
-def _holding(sampler: CocoSampler, table: pandas.DataFrame) -> pandas.DataFrame:
+def _holding(targets: Indexed, table: pandas.DataFrame) -> pandas.DataFrame:
     """The table with what its windows hold in the frames chosen, if it says what they hold."""
     if not {"annot_ids", "n_annots"} <= set(table.columns):
         return table
-    targets = sampler.targets
     spaces = targets.spaces("video")
     index = targets.index(spaces)
     windows, row = windows_in(targets, table, spaces)
@@ -667,18 +668,18 @@ def _holding(sampler: CocoSampler, table: pandas.DataFrame) -> pandas.DataFrame:
     return table.assign(annot_ids=ids, n_annots=counts)
 
 
-def _windows(sampler: CocoSampler, table: Targets | Rows | None) -> Windows:
+def _windows(source: SampleSource, table: Targets | Rows | None) -> Windows:
     import pandas
 
     if table is None:
-        frames = sampler.dset.index.vidid_to_gids
-        vidids = tuple(v for v in sampler.dset.index.videos if len(frames[v]))
+        frames = source.dset.index.vidid_to_gids
+        vidids = tuple(v for v in source.dset.index.videos if len(frames[v]))
         bare = as_table(pandas.DataFrame({"vidid": list(vidids)}))
-        found = footprints(sampler, bare)
+        found = footprints(source, bare)
         return Windows(bare[[]], vidids, np.arange(len(vidids)), None, found.size, None, {})
     given = as_table(table)
-    found = footprints(sampler, given)
-    common = in_common(sampler, found)
+    found = footprints(source, given)
+    common = in_common(source, found)
     for kind, ident in common.spaces:
         if kind != "video":
             raise TargetError(f"gid={ident!r} is in no video; frames are chosen for windows of videos")
@@ -692,7 +693,7 @@ def _windows(sampler: CocoSampler, table: Targets | Rows | None) -> Windows:
     kept = given.drop(columns=[c for c in given if c in {*places, *UNUSUAL} or str(c).startswith("time_")])
     if "aid" in given and "annot_ids" not in given:
         kept = kept.assign(annot_ids=[[a] if a == a and a is not None else None for a in given["aid"].tolist()])
-    size, codes = common.sizes(sampler), {gid: k for k, gid in enumerate(found.gids)}
+    size, codes = common.sizes(source), {gid: k for k, gid in enumerate(found.gids)}
     vidids = tuple(ident for _, ident in common.spaces)
     return Windows(kept, vidids, common.space, common.box, size, main, codes)
 

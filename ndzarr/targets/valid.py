@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ndzarr._indexing.affine import warp_boxes
-from ndzarr._progress import delayed_bar as bar
+from ndzarr._progress import progress_bar as bar
 from ndzarr._pyramid.crops import Sampling
-from ndzarr._sampling.compose import Composition, uncertain, valid_by_geometry
+from ndzarr._sampling.compose import Composition, compose, uncertain, valid_by_geometry
 from ndzarr._sampling.compose import read_compositions as read
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import parse, parse_window_dims
@@ -36,7 +36,7 @@ from ndzarr.targets.windows import Footprints, as_table, footprints, spaces_of
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr._sampling.protocols import SampleSource
 
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -118,9 +118,9 @@ class Observable:
     """As `MAX_PIXELS`; None reads native pixels."""
 
 
-def observe(sampler: CocoSampler, gid: Any, video: bool, what: Observable) -> Mask:
+def observe(source: SampleSource, gid: Any, video: bool, what: Observable) -> Mask:
     """The mask of an image, in its own space or in that of its video, wherever it has pixels there."""
-    (top, bottom), (left, right) = _extent(sampler, gid, video)
+    (top, bottom), (left, right) = _extent(source, gid, video)
     factor = 1
     while what.max_pixels is not None and -(-(bottom - top) // factor) * -(-(right - left) // factor) > max(
         1, what.max_pixels
@@ -133,20 +133,20 @@ def observe(sampler: CocoSampler, gid: Any, video: bool, what: Observable) -> Ma
     target |= {"space_slice": (slice(top, top + height), slice(left, left + width))}
     target |= {"nodata": "ma", "scale": 1 / factor}
     target |= {} if what.channels is None else {"channels": what.channels}
-    scene = resolve(parse(target), sampler._dataset, sampler._pixel_size)
-    composition = sampler.compose(scene)
+    scene = resolve(parse(target), source)
+    composition = compose(scene, source)
     if what.good is not None and any(p.crop.pyramid.kind != "labels" for p in composition.pieces):
         # Means of codes are no codes: native pixels are read.
-        composition = sampler.compose(replace(scene, sampling=Sampling("nearest", False)))
+        composition = compose(replace(scene, sampling=Sampling("nearest", False)), source)
     return Mask.of(_real(composition, what), (bottom - top, right - left), factor, (top, left))
 
 
-def _extent(sampler: CocoSampler, gid: Any, video: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+def _extent(source: SampleSource, gid: Any, video: bool) -> tuple[tuple[int, int], tuple[int, int]]:
     """Half-open intervals along y and x that hold all assets of an image."""
-    frame = sampler.frame(gid)
+    frame = source.frame(gid)
     boxes = []
     for asset in frame.assets:
-        height, width = sampler.pyramid(asset).shape[-2:]
+        height, width = source.open_asset(asset).shape[-2:]
         matrix = frame.to_video @ asset.to_image if video else asset.to_image
         boxes.append(warp_boxes(matrix, np.array([[0, 0, width, height]]))[0])
     if not boxes:
@@ -179,7 +179,7 @@ def _everywhere(mask: Array) -> Array:
 
 
 def entry_fractions(
-    sampler: CocoSampler, found: Footprints, what: Sequence[Observable], code: Array, progress: bool = True
+    source: SampleSource, found: Footprints, what: Sequence[Observable], code: Array, progress: bool = True
 ) -> Array:
     """
     Real fraction of every frame of every row.
@@ -208,14 +208,14 @@ def entry_fractions(
             rows = found.row[entries]
             k = int(found.space[rows[0]])
             gid = found.gids[int(found.frame[first])]
-            mask = observe(sampler, gid, found.spaces[k][0] == "video", what[int(code[first])])
+            mask = observe(source, gid, found.spaces[k][0] == "video", what[int(code[first])])
             out[entries] = mask.fraction(found.y[rows], found.x[rows])
             advance()
     return out
 
 
 def valid_fraction(
-    sampler: CocoSampler,
+    source: SampleSource,
     table: Targets | Rows,
     max_pixels: int | None = MAX_PIXELS,
     channels: Any = None,
@@ -245,7 +245,7 @@ def valid_fraction(
         A row is no target of this dataset.
     """
     table = as_table(table)
-    found = footprints(sampler, table)
+    found = footprints(source, table)
     what, code = [Observable(channels, None, max_pixels)], np.zeros(len(found.row), np.int64)
     if channels is None and "channels" in table and table["channels"].notna().any():
         given = table["channels"].notna().tolist()
@@ -254,13 +254,13 @@ def valid_fraction(
         positions = {name: k for k, name in enumerate(names)}
         what = [Observable(c, None, max_pixels) for c in names.values()]
         code = np.array([positions[repr(c)] for c in wanted], np.int64)[found.row]
-    fractions = entry_fractions(sampler, found, what, code, progress)
+    fractions = entry_fractions(source, found, what, code, progress)
     number = np.bincount(found.row, minlength=len(found))
     return np.bincount(found.row, fractions, minlength=len(found)) / np.maximum(number, 1)
 
 
 def valid(
-    sampler: CocoSampler,
+    source: SampleSource,
     table: Targets | Rows,
     min_fraction: float = 0.5,
     max_pixels: int | None = MAX_PIXELS,
@@ -288,7 +288,7 @@ def valid(
     """
     min_fraction = portion("min_fraction", min_fraction)
     table = as_table(table)
-    fractions = valid_fraction(sampler, table, max_pixels, channels, progress)
+    fractions = valid_fraction(source, table, max_pixels, channels, progress)
     table = table.assign(valid_fraction=fractions)
     return table[fractions >= min_fraction].reset_index(drop=True)
 
@@ -301,7 +301,7 @@ MAX_POSITIONS = 1 << 20
 
 
 def observed(
-    sampler: CocoSampler,
+    source: SampleSource,
     n: int,
     window_dims: tuple[int, int],
     min_fraction: float = 0.9,
@@ -341,13 +341,13 @@ def observed(
     if not isinstance(dims, tuple):
         raise TargetError(f"window_dims={window_dims!r}: expected (height, width)")
     height, width = (whole("window_dims", length) for length in dims)
-    spaces = spaces_of(sampler, "image")
+    spaces = spaces_of(source, "image")
     parts = []
     with bar(len(spaces), "valid regions", "image", progress) as advance:
         for k in range(len(spaces)):
             size = int(spaces.height[k]), int(spaces.width[k])
             if size[0] >= height and size[1] >= width:
-                mask = observe(sampler, spaces.frames[k][0], False, Observable(channels, None, MAX_POSITIONS))
+                mask = observe(source, spaces.frames[k][0], False, Observable(channels, None, MAX_POSITIONS))
                 step = max(1, int(np.ceil(np.sqrt(size[0] * size[1] / MAX_POSITIONS))))
                 y, x = _positions(size[0] - height, step), _positions(size[1] - width, step)
                 y0, x0 = (v.ravel() for v in np.meshgrid(y, x, indexing="ij"))

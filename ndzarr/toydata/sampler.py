@@ -16,8 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ndzarr._indexing.selection import Selection
+from ndzarr._library.library import Library
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._sampling.coco_dataset import CocoSource, coerce
 from ndzarr._sampling.scene import Asset
 from ndzarr._store.downsample import reducer
 from ndzarr.coco_sampler import CocoSampler
@@ -94,7 +96,7 @@ def in_memory(
     while max(arrays[-1].shape[-2:]) > _CHUNK:
         arrays.append(halve(arrays[-1], len(arrays)))
     levels = [Level(MemoryArray(f"{name}/{k}", a), (1.0, 2.0**k, 2.0**k)) for k, a in enumerate(arrays)]
-    return Pyramid(name, ("c", "y", "x"), tuple(levels), channels, {}, reopen=reopen)
+    return Pyramid(name, ("c", "y", "x"), tuple(levels), channels, {}, 0, reopen)
 
 
 KEPT = 16
@@ -216,8 +218,7 @@ class ToySampler(CocoSampler):
     ) -> None:
         self.recipe = Recipe(n, picture_size(size), frames, things, channels, depth, seed)
         """All that the data follow from."""
-        self._pyramids: OrderedDict[int, Pyramid] = OrderedDict()
-        super().__init__(self.recipe.records().content(), os.curdir)
+        self._source = _ToySource(self.recipe)
 
     def __repr__(self) -> str:
         r, index = self.recipe, self.dset.index
@@ -230,14 +231,26 @@ class ToySampler(CocoSampler):
         rest = partial(ToySampler, frames=r.frames, things=r.things, channels=r.channels, depth=r.depth, seed=r.seed)
         return rest, (r.n, r.size)
 
+
+class _ToySource(CocoSource):
+    """The dataset of a recipe, whose images are painted instead of opened."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(coerce(recipe.records().content()), Library(os.curdir))
+        self._recipe = recipe
+        self._pyramids: OrderedDict[int, Pyramid] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._recipe,)
+
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """Do nothing: images are made when they are touched."""
 
-    def pyramid(self, asset: Asset) -> Pyramid:
+    def open_asset(self, asset: Asset) -> Pyramid:
         """An image, painted now unless it is among the last `KEPT`."""
         gid = int(os.path.basename(asset.path).rpartition("-")[2])
         if gid not in self._pyramids:
-            self._pyramids[gid] = painted(self.recipe, _NAME.format(gid))
+            self._pyramids[gid] = painted(self._recipe, _NAME.format(gid))
         self._pyramids.move_to_end(gid)
         while len(self._pyramids) > KEPT:
             self._pyramids.popitem(last=False)

@@ -374,7 +374,7 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
     victim = next(iter(cluster.run(os.getpid).values()))
     import ndzarr._batches.extract as extraction
 
-    real = extraction.tasks.do
+    real = extraction.run_part
     flag = tmp_path / "killed"
 
     def deadly(folder, number, real=real, flag=flag, victim=victim):
@@ -383,7 +383,7 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
             os.kill(victim, signal.SIGKILL)
         return real(folder, number)
 
-    monkeypatch.setattr(extraction.tasks, "do", deadly)
+    monkeypatch.setattr(extraction, "run_part", deadly)
     mixed.extract(table, dest, shard=2, scheduler=cluster)
     assert flag.exists()
     check(dest, mixed, table)
@@ -410,14 +410,14 @@ def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, 
     distributed = pytest.importorskip("distributed")
     import ndzarr._batches.extract as extraction
 
-    real, caller = extraction.tasks.do, os.getpid()
+    real, caller = extraction.run_part, os.getpid()
 
     def deadly(folder, number, real=real, caller=caller):
         if number == 2 and os.getpid() != caller:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(folder, number)
 
-    monkeypatch.setattr(extraction.tasks, "do", deadly)
+    monkeypatch.setattr(extraction, "run_part", deadly)
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,

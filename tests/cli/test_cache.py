@@ -1,8 +1,5 @@
 """`ndzarr cache`, and the wiring of `ndzarr demo`."""
 
-import sys
-from types import ModuleType
-
 import pytest
 
 from ndzarr._library.library import Library
@@ -55,8 +52,7 @@ def test_path_prints_the_default_directory(run, library):
 @pytest.mark.parametrize(("words", "expected"), [([], (None, False)), (["-o", "there", "--quiet"], ("there", True))])
 def test_demo_runs_the_demo(run, folder, monkeypatch, words, expected):
     called = []
-    module = ModuleType("ndzarr.cli.demo")
-    module.run = lambda directory, quiet: called.append((directory and str(directory), quiet))
-    monkeypatch.setitem(sys.modules, "ndzarr.cli.demo", module)
+    tour = lambda directory, quiet: called.append((directory and str(directory), quiet))  # noqa: E731
+    monkeypatch.setattr("ndzarr.cli.demo.run", tour)
     run("demo", *words)
     assert called == [expected]

@@ -120,7 +120,7 @@ def test_damage_is_an_error_not_a_hang_in_the_middle(pyramid, tmp_path):
 def test_memory_does_not_grow_with_the_image(tmp_path):
     script = textwrap.dedent("""
         import sys, zarr, ndzarr, cv2, imagecodecs, tifffile
-        from ndzarr.export import cog
+        from ndzarr._export import cog
         folder, n = sys.argv[1], int(sys.argv[2])
         group = zarr.open_group(f"{folder}/{n}.zarr", mode="w", zarr_format=3)
         shape = {"shape": (3, n, n), "shards": (3, 2048, 2048), "chunks": (3, 128, 128)}

@@ -175,7 +175,7 @@ def test_stores_say_it_by_the_conventions(pyramid, kind):
     assert tuple(attrs["spatial:transform"]) == pyr.georeference.transform
     assert attrs["spatial:shape"] == [300, 400]
     for k, item in enumerate(attrs["multiscales"]["layout"]):
-        assert tuple(item["spatial:transform"]) == pyr.georeference.at(0, 0, 2**k, 2**k)
+        assert tuple(item["spatial:transform"]) == pyr.georeference.window_transform(0, 0, 2**k, 2**k)
     left, bottom, right, top = attrs["spatial:bbox"]
     assert left < right
     assert bottom < top

@@ -213,7 +213,6 @@ LARGE_CHUNKS = Encoding(chunks=(("x", 512), ("y", 512)))
 FORKING = """
 import multiprocessing, os, sys, threading, warnings
 import numpy as np, ndzarr
-from ndzarr.pyramid import execute
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what is tested
 pyramid = ndzarr.open(sys.argv[1])
 before = threading.active_count()

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import OptionError, TargetError
-from ndzarr.targets import negatives as listing
 from ndzarr.targets import negatives as room
 from ndzarr.targets.negatives import Limit, Listing, Places
 from ndzarr.targets.negatives import free_regions as free
@@ -170,7 +169,7 @@ def test_images_that_are_too_full_are_not_searched_again_for_larger_windows(monk
         looked.append(len(planes))
         return free(size, planes, boxes, limit)
 
-    monkeypatch.setattr(listing, "free", counted)
+    monkeypatch.setattr("ndzarr.targets.negatives.free_regions", counted)
     table = targets(scattered(100, 3000, size=256, largest=110)).negatives(300)
     assert (table.n_annots == 0).all()
     assert len(looked) > 50  # sizes of which windows are rare

@@ -65,7 +65,7 @@ def pixels(sampler, table, across_frames=True):
             continue
         scene = _scene(sampler, target)
         for frame in scene.frames:
-            video = sampler._dataset.video_of(frame.gid)
+            video = sampler._source.dataset.video_of(frame.gid)
             dx = dy = 0
             if video is not None and not scene.video:
                 dx, dy = frame.to_video[:2, 2].astype(int)
@@ -82,7 +82,7 @@ def pixels(sampler, table, across_frames=True):
 
 
 def _scene(sampler, target):
-    return resolve(parse(merged(pd.Series(target), {})), sampler._dataset, sampler._pixel_size)
+    return resolve(parse(merged(pd.Series(target), {})), sampler._source)
 
 
 def assert_apart(seen):
@@ -129,7 +129,7 @@ def test_parts_by_image_share_no_image(sampler, n, seed):
 def test_blocks_keep_their_margin(sampler, seed, margin, block):
     table = windows(60, seed, "image")
     parted = sampler.targets.split(table, TWO, by="space", block=block, margin=margin, seed=seed)
-    found = footprints(sampler, parted)
+    found = footprints(sampler._source, parted)
     apart = parted.split.to_numpy()
     for a in np.flatnonzero(parted.split == "train"):
         others = np.flatnonzero((apart == "test") & (found.space == found.space[a]))
@@ -294,7 +294,7 @@ def test_components_are_those_of_networkx(n, edges):
 def test_groups_that_touch_are_those_of_overlapping_boxes(sampler, seed):
     table = windows(40, seed)
     group = np.random.default_rng(seed).integers(0, 8, 40)
-    common = in_common(sampler, footprints(sampler, table))
+    common = in_common(sampler._source, footprints(sampler._source, table))
     wanted = set()
     for i in range(len(common.row)):
         for j in range(i):

@@ -318,7 +318,7 @@ def test_merged_moments_are_those_of_the_whole(parts):
 def test_a_bar_is_shown_only_for_what_takes_long(capsys, monkeypatch):
     for delay, progress, shown in [(60.0, True, False), (-1.0, True, True), (-1.0, False, False)]:
         monkeypatch.setattr(bar_module, "DELAY", delay)
-        with bar_module.delayed_bar(3, "counting", "sheep", progress) as advance:
+        with bar_module.progress_bar(3, "counting", "sheep", progress) as advance:
             advance()
             advance(2)
         assert ("counting" in capsys.readouterr().err) == shown
