@@ -1,12 +1,12 @@
 """Quantile sketch and streaming moments: statistics of many pixels in bounded memory, in one pass.
 
-Every value has a code, an integer in the same order: integers are their own code, floating values have the bits of their
-float64.  A `QuantileSketch` holds how often each code occurred.  When there are more than `capacity` different codes, the
-last bit of all codes is dropped, and again until there are few enough.
+Every value has a code, an integer in the same order: integers are their own code, floating values have the bits of
+their float64.  A `QuantileSketch` holds how often each code occurred.  When there are more than `capacity` different
+codes, the last bit of all codes is dropped, and again until there are few enough.
 
 So a sketch of 8- or 16-bit pixels is exact, and any other is exact up to a bin that is as narrow as the data allow:
-evenly wide for integers, of constant relative width for floating values.  It depends on the values alone, and neither on
-their order nor on what was merged when.
+evenly wide for integers, of constant relative width for floating values.  It depends on the values alone, and neither
+on their order nor on what was merged when.
 """
 
 from __future__ import annotations
@@ -268,4 +268,6 @@ def moments_of(windows: Sequence[Array], missing: int = 0) -> StreamingMoments:
     apart = means - means[0]
     clusters = tuple(float((number**2 * apart**k).sum()) for k in range(3))
     least, greatest = float(values.min()), float(values.max())
-    return StreamingMoments(values.size, missing, len(windows), mean, squares, least, greatest, clusters, float(means[0]), sketch)
+    return StreamingMoments(
+        values.size, missing, len(windows), mean, squares, least, greatest, clusters, float(means[0]), sketch
+    )

@@ -259,7 +259,7 @@ class Categories:
         return np.isin(category, np.array(self.ids(wanted), category.dtype))
 
     def positive(self, category: Array, of_interest: Names | None, negative: Names) -> Array:
-        """Return True for annotations that make a window positive: those of interest, else all that are not negative."""
+        """Return True for annotations that make a window positive: of interest, else all but the negative ones."""
         return ~self.among(category, negative) if of_interest is None else self.among(category, of_interest)
 
     def ignored(self, category: Array, negative: Names) -> Array:

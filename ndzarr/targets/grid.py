@@ -35,8 +35,8 @@ Length: TypeAlias = "int | str"
 WindowDims: TypeAlias = "str | tuple[Length, Length]"
 """(height, width), or 'full'."""
 
-Overlap: TypeAlias = "float | tuple[float, float]"
-"""Of neighbouring windows: a float below 1 is a fraction of the window, an integer is pixels; a pair is along (y, x)."""
+Overlap: TypeAlias = "float | Sequence[float]"
+"""A float below 1 is a fraction of the window, an integer is pixels; a pair is (along y, along x)."""
 
 
 def grid_table(
@@ -170,7 +170,7 @@ def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float,
     return SlidingAxis(lengths, np.full_like(lengths, size), np.full_like(lengths, stride), count, borders)
 
 
-def _overlap_in_pixels(name: str, size: int, overlap: float) -> int:
+def _overlap_in_pixels(name: str, size: int, overlap: object) -> int:
     pixels = overlap
     if isinstance(overlap, Real) and not isinstance(overlap, Integral) and 0 <= float(overlap) < 1:
         pixels = min(round(size * float(overlap)), size - 1)

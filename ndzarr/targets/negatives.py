@@ -3,8 +3,8 @@
 1. Rejection sampling: each window of the wanted size that fits into a space is drawn with equal chance, and drawn again
    if it overlaps an annotation too much.  So images count by their free area.
 2. Windows that are still missing after some rounds are drawn from all free positions.  These are found at stride 1: on
-   each row of starts a box forbids an interval of columns, and the running sum of the intervals' ends (an integral image
-   along x) is 0 where a window may start.  The search ends with a window, or with the proof that there is none.
+   each row of starts a box forbids an interval of columns, and the running sum of the intervals' ends (an integral
+   image along x) is 0 where a window may start.  The search ends with a window, or with the proof that there is none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SIZES = ("like_annotations", "square")
 """`window_dims` by name: the sizes of annotations' boxes, or the squares around these."""
 
-Dims: TypeAlias = "str | tuple[int, int]"
+NegativeDims: TypeAlias = "str | tuple[int, int]"
 """(height, width), or one of `SIZES`."""
 
 ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)
@@ -82,7 +82,7 @@ class OverlapLimit:
 def negatives(
     context: TargetContext,
     n: int,
-    window_dims: Dims,
+    window_dims: NegativeDims,
     spaces: Spaces,
     limit: OverlapLimit,
     time_dims: int | None,
@@ -105,8 +105,8 @@ def negatives(
     return windows_table(context, spaces, windows, "negative")
 
 
-def _sizes(window_dims: Dims, boxes: Boxes) -> tuple[Array, Array]:
-    """Return the different sizes, shape (size, 2), and the positions to draw from, as often as each size shall count."""
+def _sizes(window_dims: NegativeDims, boxes: Boxes) -> tuple[Array, Array]:
+    """Return the different sizes, shape (size, 2), and positions to draw from, each as often as it shall count."""
     if not isinstance(window_dims, str):
         dims = parse_window_dims(window_dims)
         if dims is None:
@@ -202,7 +202,7 @@ def _allowed(windows: Windows, index: BoxIndex, limit: OverlapLimit) -> Array:
     return clean
 
 
-def _no_room(window_dims: Dims, proposals: Proposals, limit: OverlapLimit) -> str:
+def _no_room(window_dims: NegativeDims, proposals: Proposals, limit: OverlapLimit) -> str:
     kind, spaces = proposals.spaces.kind, proposals.spaces
     counts = sum(proposals.count(k) for k in range(len(proposals.sizes)))
     if not np.any(counts):
@@ -446,7 +446,7 @@ class PositionsOfSize:
 
 
 def _forbidden(y: Array, size: tuple[int, int], boxes: Boxes, area: Array) -> tuple[Array, Array]:
-    """Return the half-open interval of columns that each box forbids on a row of starts; empty where it forbids none."""
+    """Return the half-open interval of columns that each box forbids on a row of starts; it may be empty."""
     shared = np.minimum(y + size[0], boxes.y1) - np.maximum(y, boxes.y0)
     width = np.divide(area, shared, out=np.zeros(shared.shape), where=shared > 0)  # that may be shared along x
     first = np.floor(boxes.x0 + width).astype(np.int64) - size[1] + 1

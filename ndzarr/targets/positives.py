@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ndzarr.targets.attributes import Names
 
 
-Dims: TypeAlias = "str | tuple[int, int] | None"
+PositiveDims: TypeAlias = "str | tuple[int, int] | None"
 """(height, width), 'square', or None for the size of the box."""
 
 
@@ -27,7 +27,7 @@ Dims: TypeAlias = "str | tuple[int, int] | None"
 class Placement:
     """Where windows lie relative to annotations; see `Targets.positives`."""
 
-    window_dims: Dims = None
+    window_dims: PositiveDims = None
     context: float = 1.0
     jitter: float = 0.0
     time_dims: int | None = None
@@ -195,7 +195,7 @@ def covering(
     Return few windows that together cover all boxes, as far as these lie in their spaces.
 
     Boxes are cut into parts that fit into a window.  A window holds a part if it starts in a rectangle of positions, so
-    that few windows are few points that stab all rectangles.  `per_image` keeps the windows of each space that add most.
+    that few windows are few points that stab all rectangles.  `per_image` keeps the windows of a space that add most.
     """
     assert placement.size is not None
     size = placement.size

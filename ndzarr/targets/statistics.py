@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import count, islice
 from math import prod
@@ -17,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from ndzarr._concurrency import available_cpus
-from ndzarr._progress import delayed_bar
+from ndzarr._concurrency import available_cpus, ordered_map
+from ndzarr._progress import progress_bar
 from ndzarr._sampling.compose import Composition, compose, read_compositions
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import parse
@@ -162,7 +159,8 @@ class Statistics:
             found = self.select([str(c) for c in image.coords["c"].values])
             mean, std = found._scale(native, image.dtype)
             coords = {"c": image.coords["c"]}
-            return (image - xarray.DataArray(mean, coords, ["c"])) / xarray.DataArray(std, coords, ["c"])
+            done: Image = (image - xarray.DataArray(mean, coords, ["c"])) / xarray.DataArray(std, coords, ["c"])
+            return done
         if image.ndim < 3 or image.shape[-3] != len(self.channels):
             raise OptionError(
                 f"an image of shape {tuple(image.shape)}: expected (..., {len(self.channels)}, y, x), the channels "
@@ -173,9 +171,10 @@ class Statistics:
 
             wide = np.dtype("f8" if image.dtype == torch.float64 else "f4")
             mean, std = (torch.from_numpy(v[:, None, None]).to(image.device) for v in self._scale(native, wide))
-            return (image - mean) / std
-        mean, std = (v[:, None, None] for v in self._scale(native, image.dtype))
-        return (image - mean) / std
+        else:
+            mean, std = (v[:, None, None] for v in self._scale(native, image.dtype))
+        done = (image - mean) / std
+        return done
 
     def _scale(self, native: bool, dtype: np.dtype[Any]) -> tuple[Array, Array]:
         wide = np.dtype("f8") if dtype == np.dtype("f8") else np.dtype("f4")
@@ -358,30 +357,14 @@ def _measure(compositions: Sequence[Composition]) -> Moments:
 def _measured(batches: Iterable[list[Composition]], total: int, workers: int, progress: bool) -> Moments:
     """Measure batches in threads and merge the results in order, so that the number of threads changes nothing."""
     found: Moments = {}
-    waiting: deque[tuple[int, Future[Moments]]] = deque()
-    with (
-        delayed_bar(total, "statistics", "window", progress) as advance,
-        ThreadPoolExecutor(workers, thread_name_prefix="ndzarr-statistics") if workers > 1 else nullcontext() as pool,
-    ):
-
-        def merge(size: int, part: Moments) -> None:
+    with progress_bar(total, "statistics", "window", progress) as advance:
+        for size, part in ordered_map(lambda b: (len(b), _measure(b)), batches, workers, name="statistics"):
             for name, moments in part.items():
                 if name in found:
                     found[name].merge(moments)
                 else:
                     found[name] = moments
             advance(size)
-
-        for batch in batches:
-            if pool is None:
-                merge(len(batch), _measure(batch))
-                continue
-            waiting.append((len(batch), pool.submit(_measure, batch)))
-            if len(waiting) > workers:
-                size, future = waiting.popleft()
-                merge(size, future.result())
-        for size, future in waiting:
-            merge(size, future.result())
     return found
 
 
@@ -461,8 +444,8 @@ def _result(
 class NumberedTargets(Protocol):
     """A sequence of targets, each made when it is asked for."""
 
-    def __len__(self) -> int: ...  # noqa: D105
-    def __getitem__(self, k: int, /) -> dict[str, Any]: ...  # noqa: D105
+    def __len__(self) -> int: ...
+    def __getitem__(self, k: int, /) -> dict[str, Any]: ...
 
 
 class TileTargets:

@@ -54,8 +54,8 @@ class WindowColumns:
     """The windows of the rows of a table."""
 
     spaces: tuple[tuple[str, Any], ...]
-    """('image', gid) or ('video', vidid) of each space that is sampled; ('video', ('gid', gid)) is the video space of an
-    image that is in no video."""
+    """('image', gid) or ('video', vidid) of each space that is sampled; ('video', ('gid', gid)) is the video space of
+    an image that is in no video."""
     size: Array
     """(height, width) of each space; shape (space, 2)."""
     space: Array
@@ -460,8 +460,8 @@ def windows_in(found: WindowColumns, spaces: Spaces) -> tuple[Windows, Array]:
     """
     Return the windows of rows in known spaces, and the row of each.
 
-    A row that lists its frames becomes one window per frame, since they need not be evenly spaced; a frame that it lists
-    twice counts once.
+    A row that lists its frames becomes one window per frame, since they need not be evenly spaced; a frame that it
+    lists twice counts once.
 
     Raises
     ------
