@@ -28,3 +28,10 @@ def test_errors_carry_what_they_are_about(tmp_path):
     with pytest.raises(errors.MissingError) as found:
         ndzarr.open(tmp_path / "none.zarr")
     assert found.value.path == str(tmp_path / "none.zarr")
+
+
+def test_the_package_lists_its_public_names_once_and_nothing_else():
+    modules = {"categories", "errors", "targets", "torch", "toydata"}
+    assert set(dir(ndzarr)) == {*ndzarr.__all__, *modules, "__version__"}
+    assert len(dir(ndzarr)) == len(set(dir(ndzarr)))
+    assert all(hasattr(ndzarr, name) for name in set(dir(ndzarr)) - {"torch"})

@@ -4,6 +4,8 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -153,3 +155,23 @@ def test_memory_for_decoded_frames_has_a_budget(clip, truth, monkeypatch):
     opened = ndzarr.open(clip)
     assert_array_equal(opened.read(), truth)
     assert_array_equal(opened.read(t=slice(3, 9)), truth[3:9])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("then", ["pass", "del opened; gc.enable(); gc.collect()", "opened.read(t=slice(31, 40))"])
+def test_a_forked_child_ends_in_order_whatever_it_does_with_decoders_of_its_parent(clip, then):
+    script = f"""
+import gc, os, signal, sys, ndzarr
+gc.disable()
+opened = ndzarr.open({str(clip)!r})
+opened.read(t=slice(30, 33))
+ndzarr.open({str(clip)!r}).read(t=slice(30, 33))
+child = os.fork()
+if child == 0:
+    signal.alarm(30)  # ends a child that waits
+    {then}
+    sys.exit()
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=120).returncode == 0

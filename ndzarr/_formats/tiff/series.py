@@ -19,7 +19,7 @@ import numpy as np
 from ndzarr._formats.base import Facts, Pixels, in_order
 from ndzarr._formats.colour import describe_profile
 from ndzarr._formats.options import Options
-from ndzarr._formats.orientation import TAG, Orientation, choose, describe
+from ndzarr._formats.orientation import TAG, Orientation, choose_orientation, describe_orientation
 from ndzarr._formats.tiff.colour import Conversion, conversion
 from ndzarr._formats.tiff.metadata import OmeImage as about_OmeImage
 from ndzarr._formats.tiff.metadata import gdal_names as about_gdal_names
@@ -276,7 +276,7 @@ class ParsedTiff:
             "colour": self.colour.said,
             **describe_profile(_tag(self.page, _PROFILE)),
             **georeference(self.page, self.orientation),
-            **describe(self.tag, self.orientation),
+            **describe_orientation(self.tag, self.orientation),
             **{key: value for key, value in optional.items() if value},
         }
 
@@ -314,7 +314,7 @@ def parse(path: str, tif: Any, options: Options, messages: list[str]) -> ParsedT
         form=form,
         layout=layout,
         colour=conversion(path, page, layout.lengths[1], layout.inner("c"), nodata),
-        orientation=choose(path, tag, form.shape[2], form.shape[3], options),
+        orientation=choose_orientation(path, tag, form.shape[2], form.shape[3], options),
         tag=tag,
         nodata=nodata,
         notes=(*notes, *more),
