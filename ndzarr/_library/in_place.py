@@ -34,8 +34,7 @@ from ndzarr._library.keys import SourceRequest as Request
 from ndzarr._library.overviews import Base, levels_above
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._store.metadata import LevelShape
-from ndzarr._store.metadata import attributes as metadata_attributes
+from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import (
     DamagedError,
@@ -123,7 +122,7 @@ def _pyramid(
     about: Any = describe(facts, Encoding(kind=reading.kind), origin)  # type: ignore[arg-type]
     factors = [tuple(2**k if d in "yx" else 1 for d in facts.dims) for k in powers]
     shapes: list[Any] = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
-    attrs = metadata_attributes(about, shapes, [display(facts.dtype)] * len(facts.channels))
+    attrs = root_attributes(about, shapes, [display(facts.dtype)] * len(facts.channels))
     attrs["ndzarr"]["encoding"] = {"kind": reading.kind}
     levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
     return Pyramid(file.path, facts.dims, levels, facts.channels, attrs, cache_bytes, _Reopen(reading))
@@ -183,7 +182,7 @@ def _open_open(path: str, reading: Reading, cache_bytes: int) -> tuple[VideoSour
     levels: list[Any] = [LevelShape(shape, None, factors)]  # type: ignore[arg-type]
     limits = display(source.dtype, source.metadata["bits"])
     about = describe(source, Encoding(kind=reading.kind), origin)
-    attrs = metadata_attributes(about, levels, [limits] * len(source.channels))
+    attrs = root_attributes(about, levels, [limits] * len(source.channels))
     attrs["ndzarr"]["encoding"] = {"kind": reading.kind}
     level = Level(array, tuple(map(float, factors)))
     return source, Pyramid(path, source.dims, (level,), source.channels, attrs, cache_bytes, _OPEN_Reopen(reading))

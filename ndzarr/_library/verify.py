@@ -178,7 +178,7 @@ def _file(array: ChunkArray, where: Position) -> _Tally:
         shard = Shard(path, prod(inside)) if array.sharded else None
         size = os.stat(path).st_size
     except FileNotFoundError:
-        if array._complete:
+        if array.complete:
             tally.problems.append(Problem(path, None, "the file is missing; transcode the source again"))
         return tally
     except DamagedError as error:
@@ -193,7 +193,7 @@ def _file(array: ChunkArray, where: Position) -> _Tally:
         encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
         _decode(array, chunk, encoded, scratch, path, tally)
     used = 0 if shard is None else sum(shard.size(k) for k in range(prod(inside))) + 16 * prod(inside) + 4
-    if array._complete and used != size:
+    if array.complete and used != size:
         tally.problems.append(Problem(path, None, f"{size} bytes, of which the index accounts for {used}"))
     return tally
 

@@ -223,7 +223,7 @@ def test_another_call_does_not_take_up_what_does_not_fit_it(mixed, table, tmp_pa
 
     dest = tmp_path / "crops.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "put_in_place", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(extraction, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             mixed.extract(table, dest, shard=4)
     mixed.extract(table, dest, shard=4, channels="b")

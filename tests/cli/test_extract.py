@@ -83,7 +83,7 @@ def test_positives_are_windows_around_annotations(run, dataset):
         (["--targets", "grid"], 2, "grid:256"),
         (["--targets", "grid:big"], 2, "grid:256"),
         (["--targets", "nothing.parquet"], 1, "nothing.parquet: no such table"),
-        (["--targets", "data.csv"], 1, "data.csv is no table"),
+        (["--targets", "data.csv"], 1, "data.csv is not a table"),
         (["--targets", "grid:100", "--scheduler", "thread"], 1, "did you mean 'threads'"),
         (["--targets", "grid:100", "--channels", "nir"], 1, "nir"),
         (["--targets", "positives", "--sizes", "refuse", "--channels", "r|g"], 0, ""),
@@ -132,7 +132,7 @@ job.Job.do = do
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "Interrupted; what is finished is kept: the same command goes on from there."
+    assert err.splitlines()[-1] == "Interrupted; finished shards are kept: the same command resumes."
     (folder / "sitecustomize.py").unlink()
     assert "3 of them done already" in run(*args).err
     np.testing.assert_array_equal(opened().image, dataset.load_batch(dataset.targets.grid((50, 50))).image)

@@ -185,7 +185,7 @@ def test_patterns_that_the_shell_left_are_matched(run, folder, picture):
 
 def test_a_directory_without_images_says_where_to_look(run, folder, picture):
     picture("in/deep/a.png")
-    assert "--recursive looks into its subdirectories" in run("transcode", "in", "-o", "out", code=1).err
+    assert "--recursive searches its subdirectories" in run("transcode", "in", "-o", "out", code=1).err
     assert left(folder) == ["in"]
 
 
@@ -221,7 +221,7 @@ def test_several_images_need_a_directory(run, folder, picture):
     picture("b.png")
     run("transcode", "a.png", "-o", "a.zarr")
     for dest in ("a.zarr", "b.png"):
-        assert "is no directory for several stores" in run("transcode", "a.png", "b.png", "-o", dest, code=2).err
+        assert "is not a directory for several stores" in run("transcode", "a.png", "b.png", "-o", dest, code=2).err
 
 
 def test_in_a_batch_the_good_ones_are_done_and_the_bad_ones_listed(run, folder, picture):
@@ -338,7 +338,7 @@ def large(folder, original):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "words"),
-    [(signal.SIGINT, 130, "Interrupted; what was not complete has been removed.\n"), (signal.SIGTERM, 143, "")],
+    [(signal.SIGINT, 130, "Interrupted; what was not complete was removed.\n"), (signal.SIGTERM, 143, "")],
     ids=["SIGINT", "SIGTERM"],
 )
 @pytest.mark.parametrize("sources", [["in/a.npy"], ["in"]], ids=["one", "batch"])
