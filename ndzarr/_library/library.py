@@ -39,6 +39,7 @@ from ndzarr._library.keys import as_source_request as as_request
 from ndzarr._library.keys import cache_entry as slot
 from ndzarr._library.keys import in_place, make_root
 from ndzarr._library.overviews import side_store
+from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.presets import Encoding
@@ -186,7 +187,8 @@ class Library:
                 continue
             if make is not None:
                 tasks[store] = Task(request.path, make)
-        failures += run_tasks(list(tasks.values()), workers, progress)
+        with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
+            failures += run_tasks(list(tasks.values()), workers, advance)
         if failures:
             order = [request.path for request in requests]
             raise BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
