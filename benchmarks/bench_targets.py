@@ -55,7 +55,7 @@ def dictionaries(images: int, annotations: int, frames: int = 0, seed: int = 0) 
 def chooser(images: int, annotations: int, frames: int = 0) -> Targets:
     """What chooses windows, with its table of annotations made."""
     targets = ndzarr.CocoSampler(dictionaries(images, annotations, frames), "unused").targets
-    len(targets.annotations)
+    len(targets.source.annotations)
     return targets
 
 
@@ -69,7 +69,7 @@ class Grid:
 
     def setup(self, annotations: int) -> None:
         self.targets = chooser(MILLION, annotations)
-        self.targets.index(self.targets.spaces("image"))
+        self.targets.negatives(1, (WINDOW, WINDOW))  # makes the index
 
     def time_grid(self, annotations: int) -> None:
         self.targets.grid((WINDOW, WINDOW))
@@ -93,7 +93,7 @@ class Choice:
 
     def setup(self) -> None:
         self.targets = chooser(1000, 100_000)
-        self.targets.index(self.targets.spaces("image"))
+        self.targets.negatives(1, (WINDOW, WINDOW))  # makes the index
 
     def time_positives(self) -> None:
         self.targets.positives((WINDOW, WINDOW), jitter=0.5)
@@ -179,7 +179,7 @@ def ndsampler() -> None:
     from ndsampler import coco_regions
 
     targets = chooser(MILLION // 50, 2_000)
-    dset = targets.sampler.dset
+    dset = targets.source.dset
     measured("a fiftieth of the grid, 2,000 annotations", lambda: targets.grid((WINDOW, WINDOW)))
     measured(
         "    ndsampler's new_image_sample_grid",

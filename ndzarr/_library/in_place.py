@@ -31,7 +31,7 @@ from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import describe, display, identity
 from ndzarr._store.arrays import Stored
-from ndzarr._store.metadata import LevelShape, attributes
+from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreError
 
@@ -149,7 +149,7 @@ def _pyramid(
     shapes = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
     description = describe(facts, Encoding(kind=options.kind), origin)
     limits = display(facts.dtype, facts.metadata.get("bits"))
-    attrs = attributes(description, shapes, [limits] * len(facts.channels))
+    attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
     attrs["ndzarr"]["encoding"] = {"kind": options.kind}
     levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
     return Pyramid(path, facts.dims, levels, facts.channels, attrs, cache_bytes, reopen)

@@ -35,6 +35,7 @@ from ndzarr._library.keys import (
 )
 from ndzarr._library.open import check_policy, open_unless_transcoded, refuse_disagreement
 from ndzarr._library.overviews import overview_store
+from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.presets import Encoding
@@ -180,7 +181,8 @@ class Library:
                 continue
             if make is not None:
                 tasks[store] = Task(request.path, make)
-        failures += run_tasks(list(tasks.values()), workers, progress)
+        with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
+            failures += run_tasks(list(tasks.values()), workers, advance)
         if failures:
             order = [request.path for request in requests]
             raise BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))

@@ -26,8 +26,7 @@ from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import Reducer, reducer
-from ndzarr._store.metadata import Description, LevelShape
-from ndzarr._store.metadata import write as metadata_write
+from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, chunks_option
 from ndzarr._store.presets import choose_layout as layout
 from ndzarr._store.writer import PyramidWriter, halve
@@ -293,7 +292,7 @@ def write_pyramid(
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        metadata_write(work, about, levels, [limits] * len(source.channels))
+        write_metadata(work, about, levels, [limits] * len(source.channels))
     if stream is not None and stream.trouble:
         warnings.warn(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning, stacklevel=2)
 

@@ -11,11 +11,11 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._library.in_place import open_tiff
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, StoreError
-from pictures import photo
 
 PIXELS = photo(300, 400)
 
