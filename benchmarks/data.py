@@ -288,7 +288,7 @@ def kind_options(kind: str) -> dict[str, Any]:
 
 
 def make(path: Path) -> None:
-    """Make a file of the asv benchmarks by its name: KIND.tif, KIND-PRESET.zarr, COMPRESSION.tif, clip-FRAMES.mp4, ..."""
+    """Make a file of the asv benchmarks by its name: KIND.tif, KIND-PRESET.zarr, COMPRESSION.tif, clip-N.mp4, ..."""
     stem, _, what = path.stem.partition("-")
     if stem in KINDS and path.suffix == ".tif":
         made(path, lambda p: write_tif(p, getattr(photographs, stem)(EDGE, EDGE)))
@@ -327,14 +327,19 @@ def _write_overviews(path: Path, compression: str) -> None:
             )
 
 
+def units(benchmark: type, **tracked: str) -> None:
+    """Set the units of `track_` methods."""
+    for name, unit in tracked.items():
+        getattr(benchmark, f"track_{name}").unit = unit
+
+
 class Cached:
     """What all asv benchmarks start from: a directory that asv keeps while they run, filled when files are needed.
 
-    Packages that a benchmark needs and that may be missing are named in `needs`; it is skipped without them.
+    A benchmark without a package that it needs is skipped, and asv shows which one.
     """
 
     timeout = 600
-    needs: tuple[str, ...] = ()
 
     def setup_cache(self) -> Path:
         """Asv runs this once for all subclasses."""
@@ -344,13 +349,9 @@ class Cached:
         """A file by its name (see `make`), made in a process of its own, whose memory `peakmem_` must not count."""
         path = folder / name
         if not path.exists():
-            fresh(f"from pathlib import Path; from benchmarks.data import make; make(Path({str(path)!r}))")
-        return path
-
-    def require(self) -> None:
-        """Skip the benchmark, naming what is missing; called by `setup`."""
-        for package in self.needs:
             try:
-                __import__(package)
+                fresh(f"from pathlib import Path; from benchmarks.data import make; make(Path({str(path)!r}))")
             except ImportError as error:
-                raise NotImplementedError(f"{package} is not installed") from error
+                print(error)  # asv skips, but does not show what an exception says
+                raise NotImplementedError(str(error)) from error
+        return path

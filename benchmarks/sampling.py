@@ -1,4 +1,4 @@
-"""Samples beside plain reads and beside ndsampler, and what annotations cost.
+"""Samples beside plain reads, and samples of videos beside ndsampler's.
 
     python -m benchmarks.sampling            # a few minutes
     python -m benchmarks.sampling --quick    # small data: to see that it works
@@ -10,7 +10,6 @@ ndsampler runs with backend=None, its path for multispectral videos.
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,8 +20,8 @@ from typing import Any
 import numpy as np
 
 import ndzarr
-from benchmarks.data import Data, coco, large_video, multispectral_video, random_boxes
-from benchmarks.harness import chosen, number, options, race, timed, workspace
+from benchmarks.data import Data, large_video, multispectral_video
+from benchmarks.harness import chosen, options, race, workspace
 from benchmarks.readers import ndsampler_peer
 
 OVERVIEW: dict[str, Any] = {"vidid": 1, "scale": 1 / 16}
@@ -86,36 +85,7 @@ def videos(folder: Path, quick: bool) -> None:
               f"ms: {ratio:.1f} x (wanted {wanted}: {'reached' if ratio >= wanted else 'MISSED'})")  # fmt: skip
 
 
-def annotations(folder: Path, quick: bool) -> None:
-    """Print the times of loading annotations, and of samples of an image that has ten thousand."""
-    import kwcoco
-
-    n = 20_000 if quick else 1_000_000
-    gids = np.random.default_rng(0).integers(1, n // 100 + 1, n).tolist()
-    content = coco([f"{k}.png" for k in range(n // 100)], 1000, gids, random_boxes(n, 1000))
-    path = folder / "annotations.kwcoco.json"
-    path.write_text(json.dumps(content))
-    load = timed(lambda: kwcoco.CocoDataset(str(path)))
-    dset = kwcoco.CocoDataset(str(path))
-    took = timed(lambda: len(ndzarr.CocoSampler(dset, folder / "pyramids").annotations))
-    print(
-        f"{n} annotations: kwcoco loads {load:.2f} s, the table {took:.2f} s; together {1 + took / load:.2f} x kwcoco"
-    )
-    source = Data.within(folder, 1024).png
-    crowd = coco([source], 1024, [1] * 10_000, random_boxes(10_000, 1024))
-    alone, among = (ndzarr.CocoSampler(c, folder / "pyramids") for c in (coco([source], 1024), crowd))
-    for edge in (64, 1000):
-        target = {"gid": 1, "space_slice": (slice(0, edge), slice(0, edge))}
-        found = race(
-            {"alone": lambda i, t=target: alone.load_sample(t), "among": lambda i, t=target: among.load_sample(t)},
-            300,
-            1,
-        )  # type: ignore[misc]
-        more = found.difference("among", "alone") * 1e6
-        print(f"finding {among.load_sample(target).sizes['annot']} of 10000 annotations: {number(more)} us")
-
-
-PARTS = {"one": one_sample, "videos": videos, "annotations": annotations}
+PARTS = {"one": one_sample, "videos": videos}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -303,9 +303,7 @@ class Study:
                 ]  # fmt: skip
                 head = ["chunk (t, y, x), all channels", "access", "ratio", "frame, ms", "16 x 128 x 128, ms",
                         "1 x 128 x 128, ms"]  # fmt: skip
-                note = (
-                    f"{made[0].shape} uint8 (t, c, y, x), decoded H.264; random windows; levels left out of the ratio."
-                )
+                note = f"{made[0].shape} uint8 (t, c, y, x), decoded H.264; levels left out of the ratio."
                 self.table(f"Space and time: {preset}", head, rows, note)
 
 

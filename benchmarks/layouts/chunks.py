@@ -1,8 +1,8 @@
 """Images cut into encoded chunks, and the reader of windows that is measured.
 
-`encode` cuts (c, y, x) into square chunks, pads the last ones, transposes and encodes each, and joins the results in one
-buffer with offsets, which is what a shard is. `Encoded.crop` reads as ndzarr does: look each touched chunk up, check its
-crc32c, decode it into a scratch array, copy the part that the window wants. One thread, a plain Python loop.
+`encode` cuts (c, y, x) into square chunks, pads the last ones, transposes and encodes each, and joins the results in
+one buffer with offsets, which is what a shard is. `Encoded.crop` reads as ndzarr does: look each touched chunk up,
+check its crc32c, decode it into a scratch array, copy the part that the window wants. One thread, a Python loop.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 from benchmarks.harness import race
 from benchmarks.layouts.codecs import Array, Bytes, Codec
 
+Runner = Callable[[int], Any]
+Scratch = tuple[Array, Array, Bytes]
 ORDERS = {"planar": (0, 1, 2), "single": (0, 1, 2), "interleaved": (1, 2, 0), "rows": (1, 0, 2)}
 """The order in which (c, y, x) is stored: the argument of the core `transpose` codec."""
 
@@ -63,7 +65,7 @@ class Encoded:
         """Bytes of pixels over bytes stored."""
         return self.nbytes / self.stored
 
-    def scratch(self) -> tuple[Array, Array, Bytes]:
+    def scratch(self) -> Scratch:
         """A buffer for a decoded chunk in stored order, the same seen as (c, y, x), and a spare one.
 
         It begins 16 bytes after a multiple of 64: at a multiple of 32, libjpeg-turbo writes past the cache, and who
@@ -77,7 +79,7 @@ class Encoded:
         stored = buffer[start : start + nbytes].view(self.dtype).reshape([shape[axis] for axis in order])
         return stored, stored.transpose(np.argsort(order)), np.empty(nbytes, np.uint8)
 
-    def decode(self, chunk: int, scratch: tuple[Array, Array, Bytes]) -> None:
+    def decode(self, chunk: int, scratch: Scratch) -> None:
         """Check and decode one chunk."""
         start, stop, crc = self.spans[chunk % len(self.spans)]
         data = self.data[start:stop]
