@@ -129,18 +129,19 @@ class Tables(Once):
         self.targets.times(self.table, kernel="-1y,-2w,0,2w,1y", progress=False)
 
 
+def stores(folder: Path) -> list[Path]:
+    """Two photographs, transcoded."""
+    return [Data.within(folder, EDGE, seed).pyramid() for seed in (1, 2)]
+
+
 def photographs(folder: Path) -> ndzarr.CocoSampler:
-    """A sampler of two transcoded photographs."""
-    files = [Data.within(folder, EDGE, seed).tif for seed in (1, 2)]
-    sampler = ndzarr.CocoSampler(coco(files, EDGE, channels="r|g|b"), folder / "pyramids", transcode="always")
-    sampler.prepare()
-    return sampler
+    """A sampler of them."""
+    return ndzarr.CocoSampler(coco(stores(folder), EDGE), folder)
 
 
-def read_all(sampler: ndzarr.CocoSampler, level: int) -> None:
+def read_all(folder: Path, level: int) -> None:
     """Every pixel of a level, by tiles."""
-    for gid in sampler.image_ids:
-        pyramid = sampler.pyramid(sampler.frame(gid).assets[0])
+    for pyramid in map(ndzarr.open, stores(folder)):
         height, width = pyramid.levels[level].shape[-2:]
         for y in range(0, height, 1024):
             for x in range(0, width, 1024):
@@ -154,13 +155,14 @@ class Statistics(Once, Cached):
     param_names = ("level",)
 
     def setup(self, folder: Path, level: int) -> None:
-        self.sampler, self.level = photographs(folder / "statistics"), level
+        self.folder, self.level = folder / "statistics", level
+        self.sampler = photographs(self.folder)
 
     def time_statistics(self, *_: Any) -> None:
         self.sampler.targets.statistics(level=self.level, progress=False)
 
     def time_reading(self, *_: Any) -> None:
-        read_all(self.sampler, self.level)
+        read_all(self.folder, self.level)
 
 
 def measured(what: str, work: Callable[[], Any], repeat: int = 3) -> None:
@@ -227,7 +229,7 @@ def statistics() -> None:
         for level in Statistics.params:
             found = sampler.targets.statistics(level=level, progress=False)
             spent = timed(lambda k=level: sampler.targets.statistics(level=k, progress=False), 3)  # type: ignore[misc]
-            alone = timed(lambda k=level: read_all(sampler, k), 3)  # type: ignore[misc]
+            alone = timed(lambda k=level: read_all(folder, k), 3)  # type: ignore[misc]
             std, native = (np.abs(s / whole.std - 1).max() for s in (found.std, found.std_native))
             off = np.abs(found.mean - whole.mean).max()
             print(f"statistics, level {level} {spent:8.3f} s  reading alone {alone:.3f} s; mean off by {off:.3f}, "

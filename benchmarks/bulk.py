@@ -48,23 +48,18 @@ class Images:
 
     @cached_property
     def coco(self) -> dict[str, Any]:
-        """The dataset; makes the files that are missing."""
-        n = 50 * len(self.data)
-        gids = [1 + i % len(self.data) for i in range(n)]
-        return coco([d.png for d in self.data], self.side, gids, random_boxes(n, self.side, 5, 90), channels="r|g|b")
+        """The dataset of PNG files."""
+        return self._coco([d.png for d in self.data])
+
+    def _coco(self, files: list[Path]) -> dict[str, Any]:
+        n = 50 * len(files)
+        gids = [1 + i % len(files) for i in range(n)]
+        return coco(files, self.side, gids, random_boxes(n, self.side, 5, 90))
 
     @cached_property
     def sampler(self) -> ndzarr.CocoSampler:
-        """Ours, all images transcoded."""
-        sampler = ndzarr.CocoSampler(self.coco, self.folder / "pyramids", transcode="always")
-        sampler.prepare()
-        return sampler
-
-    @cached_property
-    def stores(self) -> list[str]:
-        """The pyramids, by image."""
-        frames = [self.sampler.frame(k + 1) for k in range(len(self.data))]
-        return [self.sampler.pyramid(frame.assets[0]).path for frame in frames]
+        """Ours, of the same images transcoded."""
+        return ndzarr.CocoSampler(self._coco([d.pyramid() for d in self.data]), self.folder)
 
     def peer(self, backend: str | None) -> Any:
         """The sampler of ndsampler."""
@@ -183,7 +178,7 @@ def one_task_per_crop(images: Images, table: pd.DataFrame, out: Path) -> None:
     import dask
     import dask.array as da
 
-    arrays = [da.from_zarr(store, component="0/image") for store in images.stores]
+    arrays = [da.from_zarr(str(d.pyramid()), component="0/image") for d in images.data]
     half = EDGE // 2
     crops = []
     for row in table.itertuples():
@@ -201,7 +196,7 @@ def floor(images: Images, table: pd.DataFrame, share: int = 1000) -> float:
     """
     wanted = images.sampler.plan(table.to_dict("records")).explain().chunks
     pixels = images.sampler.load_batch(table[:share], with_annots=False).image.values
-    loop = BareLoop(Path(images.stores[0]))
+    loop = BareLoop(images.data[0].pyramid())
     grid = list(product(range(images.side // loop.chunk), repeat=2))
 
     def alone(queue: Any) -> None:

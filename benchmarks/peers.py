@@ -121,11 +121,8 @@ def crops(data: Data, settings: Settings) -> Section:
 
 def sample_calls(data: Data, crops: int, seed: int = 0) -> tuple[dict[str, Callable[[int], Any]], int]:
     """`pyr.read`, `pyr.window` and `load_sample` of the same windows with ten annotations each, and how many in all."""
-    content, cells = ten_each(data.tif, data.size, EDGE)
-    sampler = ndzarr.CocoSampler(content, workdir=data.stores / "workdir", transcode="always")
-    sampler.prepare()
-    # The pyramid that the sampler made holds the same pixels; this one is read in the same way.
-    pyramid = ndzarr.open(data.pyramid())
+    content, cells = ten_each(data.pyramid(), data.size, EDGE)
+    sampler, pyramid = ndzarr.CocoSampler(content, workdir=data.folder), ndzarr.open(data.pyramid())
     rng = random.Random(seed)
     corners = [(y + rng.randrange(8), x + rng.randrange(8)) for y, x in rng.choices(cells, k=crops)]
     wanted = [{"y": slice(y, y + EDGE), "x": slice(x, x + EDGE)} for y, x in corners]
@@ -158,7 +155,7 @@ def labelled(data: Data, settings: Settings) -> Section:
             Line("2", "load_sample - pyr.read", added["load_sample"], 120, unit=" us"),
         ],
         [
-            f"The same {settings.crops} windows of {EDGE} x {EDGE} of one image. 10 annotations lie in each "
+            f"The same {settings.crops} windows of {EDGE} x {EDGE} of one store. 10 annotations lie in each "
             f"window, of {annotations:,} in the dataset. The difference is taken window by window."
         ],
     )
