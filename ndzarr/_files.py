@@ -29,7 +29,6 @@ from ndzarr.errors import (
     MissingError,
     NdzarrError,
     OptionError,
-    SourceError,
     StoreError,
     WriteError,
 )
@@ -390,6 +389,10 @@ class FileId(NamedTuple):
         if found != out.size:
             raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}", path=self.path)
 
+    def close(self) -> None:
+        """Close the file as soon as nobody reads from it; the next read opens it again."""
+        DESCRIPTORS.pop(self, None)
+
 
 def buffer(name: str, count: int) -> Bytes:
     """Return bytes that belong to this thread until it asks for those of the same name again."""
@@ -454,44 +457,6 @@ class _Descriptors(dict[FileId, _Descriptor]):
 
 DESCRIPTORS = _Descriptors()
 """The files that this process has open for reading ranges."""
-
-
-class ByteFile:
-    """A file whose ranges a source of pixels reads: as `FileId`, with the errors of a source."""
-
-    def __init__(self, path: str) -> None:
-        """Look at a file; it is opened at the first read, so that many may be known at once."""
-        self.path = path
-        try:
-            self._file = FileId.of(path)
-        except MissingError as error:
-            raise SourceError(str(error), path=path) from error
-        self.size = self._file.size
-        self._closed = False
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes; raise `SourceError` if the file ends before, or was changed."""
-        out = np.empty(count, np.uint8)
-        self.read_into(offset, out)
-        return out.tobytes()
-
-    def read_into(self, offset: int, out: np.ndarray[Any, Any]) -> None:
-        """Fill a C-contiguous array; raises as `read`."""
-        if self._closed:
-            raise SourceError(f"{self.path}: the source is closed", path=self.path, hint="Open it again to read")
-        try:
-            self._file.read_into(offset, out.reshape(-1).view(np.uint8))
-        except DamagedError as error:
-            raise SourceError(
-                f"{self.path}: the file is truncated: {error}", path=self.path, hint="Fetch or write it again"
-            ) from error
-        except StoreError as error:
-            raise SourceError(str(error), path=self.path) from error
-
-    def close(self) -> None:
-        """Release the file."""
-        self._closed = True
-        DESCRIPTORS.pop(self._file, None)
 
 
 # --- Where caches are, and whether a file has changed

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import ndzarr
-from library_workers import ROOT, ask, make, on_small_disk, save, slow_down, wait_for
+from helpers.library_processes import ask, make, save, slow_down, wait_for
+from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr import _concurrency as batch
 from ndzarr._concurrency import BatchError
 from ndzarr._files import default_root, holding, lock_of, settle
@@ -253,6 +254,7 @@ def test_a_library_pickles_to_its_parameters(library, tmp_path):
     assert repr(library) == f"<ndzarr Library '{library.root}', preset 'fast'>"
 
 
+@pytest.mark.slow
 def test_a_library_works_in_a_spawned_process(library, tmp_path):
     pixels = save(tmp_path / "a.npy")
     results = SPAWN.Queue()
@@ -266,7 +268,7 @@ FORK = """
 import os, sys
 from pathlib import Path
 from types import SimpleNamespace
-from library_workers import save
+from helpers.library_processes import save
 from ndzarr._library.library import Library
 folder = Path(sys.argv[1])
 library = Library(folder / "library")
@@ -280,9 +282,9 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 def test_a_library_works_after_a_fork_in_parent_and_child(tmp_path):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    subprocess.run([sys.executable, "-c", FORK, str(tmp_path)], env=env, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", FORK, str(tmp_path)], env=environment(), timeout=60, check=True)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +309,7 @@ def test_the_default_place_is_the_users_cache(monkeypatch, environment, expected
 # Made once, by one
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_for_the_same_pyramid_make_it_once(library, tmp_path, log):
     pixels = save(tmp_path / "a.npy")
     results = SPAWN.Queue()
@@ -345,6 +348,7 @@ def start(library, source, log, seconds):
     return process, results
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_to_be_seen_and_the_next_one_is_not_in_its_way(library, tmp_path, log):
     pixels = save(tmp_path / "a.npy")
     process, _ = start(library, tmp_path / "a.npy", log, 30)
@@ -359,6 +363,7 @@ def test_a_killed_process_leaves_nothing_to_be_seen_and_the_next_one_is_not_in_i
     assert [name for name in names(library) if name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_process_that_is_killed_makes_the_pyramid(library, tmp_path, log):
     pixels = save(tmp_path / "a.npy")
     first, _ = start(library, tmp_path / "a.npy", log, 30)
@@ -473,7 +478,7 @@ FULL = """
 import os, sys
 from pathlib import Path
 import pytest
-from library_workers import save
+from helpers.library_processes import save
 from ndzarr.errors import WriteError
 from ndzarr._library.library import Library
 folder, library = Path(sys.argv[1]), Library(Path(sys.argv[2]) / "library")
@@ -488,10 +493,11 @@ assert (library.pyramid(folder / "small.npy").read() == small).all()
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_and_stops_a_batch(tmp_path):
     for k in range(3):
         save(tmp_path / f"{k}.npy", k, (1000, 1000))
-    done = on_small_disk(tmp_path / "disk", sys.executable, "-c", FULL, str(tmp_path), str(tmp_path / "disk"))
+    done = run_on_small_disk(tmp_path / "disk", sys.executable, "-c", FULL, str(tmp_path), str(tmp_path / "disk"))
     assert done.returncode == 0, done.stderr
 
 
@@ -499,7 +505,7 @@ READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
 import pytest
-from library_workers import save
+from helpers.library_processes import save
 from ndzarr.errors import WriteError
 from ndzarr._library.library import Library
 folder, disk = map(Path, sys.argv[1:])
@@ -515,8 +521,9 @@ assert library.prune() == []
 """
 
 
+@pytest.mark.slow
 def test_a_library_that_cannot_be_written_serves_what_it_has_and_says_why_not_the_rest(tmp_path):
-    done = on_small_disk(tmp_path / "disk", sys.executable, "-c", READ_ONLY, str(tmp_path), str(tmp_path / "disk"))
+    done = run_on_small_disk(tmp_path / "disk", sys.executable, "-c", READ_ONLY, str(tmp_path), str(tmp_path / "disk"))
     assert done.returncode == 0, done.stderr
 
 

@@ -1,10 +1,11 @@
-"""How does a TIFF become a pyramid?
+"""
+Files that are read in place: TIFFs with tiles, and videos, as pyramids that are not transcoded.
 
-1. tifffile parses the file, and `sources.tiff.parsed` works out what it says, as for transcoding.
-2. `levels` picks the images that are levels; `table` finds their tiles.
-3. Levels that a pyramid has above the coarsest one of the file are made when they are first read (`overviews`).
+1. The file is parsed, as for transcoding.
+2. The images of a TIFF that are levels become arrays whose chunks are tiles (`ndzarr._formats.tiff.array`).
+3. Levels above the coarsest one of the file are made when they are first read (`ndzarr._library.overviews`).
 
-No file stays open but through `bytefile`, and nothing of tifffile is used later but its decoders.
+`open_in_place` decides whether a file is read in place or transcoded.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import tifffile
-
 from ndzarr._files import FileId, settle
-from ndzarr._formats.base import Facts, reason
+from ndzarr._formats.base import Facts
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.options import Options, make_options
 from ndzarr._formats.registry import file_kind
-from ndzarr._formats.tiff.metadata import listening, refuse_broken_chain
+from ndzarr._formats.tiff.array import TiffArray
+from ndzarr._formats.tiff.metadata import DamagedTiffError, open_parsed, read_content
 from ndzarr._formats.tiff.open import open_shaped
+from ndzarr._formats.tiff.segments import make_decoder, read_table
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
-from ndzarr._formats.tiff.tiles import TileLevel, decoder, read_table
 from ndzarr._formats.video.source import VideoArray, VideoSource
 from ndzarr._formats.video.source import open_video as open_source
 from ndzarr._library.keys import SourceRequest as Request
@@ -70,7 +71,7 @@ def open_tiff(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     Raises
     ------
     StoreError
-        It cannot be read where it lies.
+        The file cannot be read in place.
     DamagedError
         It is truncated or damaged.
     """
@@ -78,55 +79,38 @@ def open_tiff(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     options = make_options(reading.axes, reading.channels, reading.nodata, reading.orient, reading.max_pixels)
     file = FileId.of(path)
     settle(file.mtime_ns)
-    with listening() as messages:
-        try:
-            with tifffile.TiffFile(path) as tif:
-                pyramid = _open(file, tif, options, reading, messages, cache_bytes)
-        except StoreError:
-            raise
-        except SourceError as error:
-            raise StoreError(str(error)) from error
-        except NdzarrError:
-            raise
-        except Exception as error:  # damaged files raise whatever they provoke in the parser
-            found = " ".join("; ".join([*messages, reason(error)]).split())
-            raise DamagedError(
-                f"{path}: this TIFF cannot be parsed ({found}); it is truncated or damaged, fetch or write it again"
-            ) from error
+    try:
+        with open_parsed(path) as (tif, messages):
+            if open_shaped(path, tif, options) is not None:
+                raise not_in_place(path, "the rows of its image are stored as pages, so it is not read in place")
+            parsed = parse(read_content(path, tif, messages), options)
+            images, notes = find_levels(parsed, reading.kind)
+            facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(options)
+            native = [_array(file, k, image, parsed, facts, options) for k, image in enumerate(images)]
+    except DamagedTiffError as error:
+        raise DamagedError(str(error)) from error
+    except SourceError as error:
+        raise StoreError(str(error)) from error
     file.check()
-    return pyramid
-
-
-def _open(file: FileId, tif: Any, options: Options, reading: Reading, messages: list[str], cache_bytes: int) -> Pyramid:
-    refuse_broken_chain(file.path, tif)  # before tifffile looks for series: it would follow a loop for ever
-    if open_shaped(file.path, tif, options) is not None:
-        raise not_in_place(file.path, "the rows of its image are stored as pages, so it is not read in place")
-    parsed = parse(file.path, tif, options, messages)
-    images, notes = find_levels(parsed, reading.kind)
-    facts = replace(parsed, notes=(*parsed.notes, *notes)).facts(messages).settle(options)
-    arrays: list[Any] = [_tiles(file, k, image, parsed, facts, options) for k, image in enumerate(images)]
     powers = [image.power for image in images]
     asked = reading.axes, reading.nodata
     base = Base(
-        arrays[-1], powers[-1], file, facts.dims, facts.channels, facts.nodata, reading.kind, reading.cache, asked
+        native[-1], powers[-1], file, facts.dims, facts.channels, facts.nodata, reading.kind, reading.cache, asked
     )
     above = levels_above(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(above))
-    return _pyramid(file, facts, [*arrays, *above], powers, reading, cache_bytes)
+    return _pyramid(file, facts, [*native, *above], powers, reading, cache_bytes)
 
 
-def _tiles(file: FileId, number: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options) -> TileLevel:
-    height, width = image.form.shape[2:4]
-    return TileLevel(
-        file,
-        number,
-        facts.dims,
-        (*facts.shape[:-2], height, width),
-        decoder(image.series.keyframe, image.form),
-        read_table(file.path, file.size, number, image.series, image.form, parsed.layout),
-        image.colour,
-        parsed.fill(options),
-    )
+def _array(file: FileId, level: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options) -> TiffArray:
+    form, layout = image.form, parsed.layout
+    shape = (*facts.shape[:-2], *form.shape[2:4])
+    table = read_table(file, level, image.series, form, layout.frames.size)
+    decoder = make_decoder(image.series.page, form)
+    array = TiffArray(level, facts.dims, shape, form, decoder, table, layout, parsed.fill(options), image.colour)
+    if array.files != (file,):
+        raise not_in_place(file.path, "its frames are in several files, so it is not read in place")
+    return array
 
 
 def _pyramid(
@@ -318,27 +302,23 @@ def _reading(request: Request, encoding: Encoding, max_pixels: int | None, cache
 
 
 def inefficient(pyramid: Pyramid) -> str | None:
-    """Why windows of a file that was opened where it lies would be slow; None if they would not."""
-    from ndzarr._formats.tiff.tiles import TileLevel
+    """Why windows of a file that was opened in place would be slow; None if they would not."""
     from ndzarr._library.overviews import side_store
 
     native = pyramid.levels[0].array
     if native.engine == "video decoder":
         return "it is a video, of which whole frames are decoded"
-    if not isinstance(native, TileLevel):
+    if not isinstance(native, TiffArray):
         return None
     height, width = native.chunks[-2:]
-    *lead, rows, columns = native.tiles
-    if min(height, width) < SIDES[0] or max(height, width) > SIDES[1] or native.tile_bytes > TILE_BYTES:
+    *lead, rows, columns = native.segments
+    if min(height, width) < SIDES[0] or max(height, width) > SIDES[1] or native.form.segment_bytes > TILE_BYTES:
         return f"its tiles have {width} x {height} pixels"
-    if native.decoder.name not in QUICK:
-        return f"{native.decoder.name} decodes slowly"
+    if native.form.compression not in QUICK:
+        return f"{native.form.compression} decodes slowly"
     if native.converts:
         return "its colours have to be converted"
-    frames = 1
-    for n in lead:
-        frames *= n
-    if frames * rows * columns > TILES or native.frames > FRAMES:
+    if prod(lead) * rows * columns > TILES or native.frames > FRAMES:
         return f"it has {native.frames} frames of {rows * columns} tiles"
     if side_store(pyramid) is not None:
         return "it has no overviews"

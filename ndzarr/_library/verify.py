@@ -25,7 +25,7 @@ import numpy as np
 from ndzarr._concurrency import available_cpus
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.registry import file_kind
-from ndzarr._formats.tiff.tiles import TileLevel
+from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._library.in_place import open_file
 from ndzarr._pyramid.pyramid import Pyramid
@@ -341,7 +341,7 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     except DamagedError as error:
         where = os.path.realpath(name)
         return Report(where, 0, 0, 0, 0, (Problem(where, None, str(error)),))
-    levels = [level.array for level in pyramid.levels if isinstance(level.array, TileLevel)]
+    levels = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray)]
     found = [tally for tallies in _checked(levels, progress, threads) for tally in tallies]
     sizes = [size for size, _ in found]
     problems = [Problem(pyramid.path, None, str(error)) for _, error in found if error is not None]
@@ -357,7 +357,7 @@ def _checked(levels: list[Any], progress: bool, threads: int | None) -> Iterator
         jobs = [
             pool.submit(_row, level, lead)
             for level in levels
-            for lead in product(*(range(n) for n in level.tiles[:-1]))
+            for lead in product(*(range(n) for n in level.segments[:-1]))
         ]
         done: Any = as_completed(jobs)
         if progress:
@@ -373,7 +373,7 @@ def _checked(levels: list[Any], progress: bool, threads: int | None) -> Iterator
 def _row(level: Any, lead: tuple[int, ...]) -> list[tuple[int, DamagedError | None]]:
     """(encoded size, what is wrong) of each tile of a row."""
     scratch, found = level.codec.scratch(), []
-    for x in range(level.tiles[-1]):
+    for x in range(level.segments[-1]):
         chunk = (*lead, x)
         wrong = None
         try:

@@ -204,10 +204,14 @@ def _exact_target(array: Decoded, part: Part, out: Sequence[np.ndarray[Any, Any]
     window, _, target = part
     whole = out[window]
     # Cheap test first: along the last axis the output must be as long as the chunk.
-    if whole.shape[-1] != array.chunks[-1] or whole.dtype != array.dtype or array.codec.order is not None:
+    if whole.shape[-1] != array.chunks[-1] or whole.dtype != array.dtype:
         return None
     view = whole[target]
-    return view if view.shape == array.chunks and view.flags.c_contiguous else None
+    if view.shape != array.chunks:
+        return None
+    if array.codec.order is not None:
+        view = view.transpose(array.codec.order)  # as the chunk is laid out
+    return view if view.flags.c_contiguous else None
 
 
 def _through_cache(array: Decoded, chunk: tuple[int, ...], cache: ChunkCache) -> np.ndarray[Any, Any] | None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.category_trees import forests, peers, scores
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
-from oracle_of_trees import forests, peers, scores
 
 CRITERIA = st.sampled_from(["gini", "entropy", "prob"])
 

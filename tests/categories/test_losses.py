@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.category_trees import forests, peers, scores
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
-from oracle_of_trees import forests, peers, scores
 
 ANIMALS = [
     {"name": "background"},

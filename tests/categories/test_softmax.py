@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.category_trees import forests, peers, scores
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
-from oracle_of_trees import forests, peers, scores
 
 METHODS = ("conditional_log_softmax", "source_log_softmax", "sink_log_softmax", "hierarchical_log_softmax")
 
@@ -115,6 +115,7 @@ def test_scores_that_do_not_fit_are_refused():
         tree.hierarchical_softmax(np.zeros((5, 3)), method="topdown")
 
 
+@pytest.mark.slow
 def test_numpy_arrays_need_no_torch():
     code = (
         "import sys, numpy as np; from ndzarr.categories import CategoryTree; t = CategoryTree.from_mutex('ab');"

@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._export.validate import validate_cog
-from pictures import photo
 
 
 @pytest.fixture

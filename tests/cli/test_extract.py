@@ -11,7 +11,7 @@ import xarray
 from PIL import Image
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 THREADS = ["--scheduler", "threads"]  # this process has threads, and should not fork
 
@@ -96,6 +96,7 @@ def test_what_is_wrong_is_said_in_one_line(run, dataset, folder, args, code, mes
     assert code == 2 or done.err.count("\n") <= 2
 
 
+@pytest.mark.slow
 def test_processes_do_the_work_unless_asked_otherwise(shell, dataset):
     with shell(
         "extract", "data.kwcoco.json", "--targets", "grid:100", "-o", "out.zarr", "--workdir", "work"
@@ -113,6 +114,7 @@ def test_an_existing_store_is_not_replaced_unasked(run, dataset):
     assert opened().image.shape[-1] == 100
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_goes_on(run, dataset, shell, folder):
     slow = """
 import time, ndzarr._batches.extract as job

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from library_workers import ROOT, on_small_disk
+from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr.cli.sources import jobs
 
 
@@ -262,16 +262,18 @@ def test_a_damaged_image_leaves_nothing(run, folder, picture):
     assert left(folder) == ["cut.png", "whole.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dest", ["disk/a.zarr", "disk/"])
 def test_a_full_disk_leaves_nothing(folder, dest):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
     command = f"{sys.executable} -m ndzarr.cli transcode a.npy -o {dest} || echo $? && ls -A disk"
-    done = on_small_disk(folder / "disk", "sh", "-c", command)
+    done = run_on_small_disk(folder / "disk", "sh", "-c", command)
     assert done.stdout == "1\n"
     assert "the disk is full; nothing was kept" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_leaves_nothing(shell, folder):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
 
@@ -313,7 +315,7 @@ def slow_shell(shell, tmp_path_factory):
     """Starts a command that takes its time once it has written a shard."""
     place = tmp_path_factory.mktemp("slow")
     (place / "sitecustomize.py").write_text(SLOW)
-    return lambda *args: shell(*args, env={"PYTHONPATH": os.pathsep.join([str(place), str(ROOT)])})
+    return lambda *args: shell(*args, env=environment(place))
 
 
 @pytest.fixture(scope="module")
@@ -369,6 +371,7 @@ def test_a_killed_process_leaves_only_what_prune_removes(run, slow_shell, large)
     assert left(large) == ["in"]
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(shell, folder):
     pty = pytest.importorskip("pty")
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (6000, 6000), "u1"))

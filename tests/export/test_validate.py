@@ -11,9 +11,9 @@ import tifffile
 from rasterio.shutil import copy
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._export.validate import Directory, validate_cog
 from ndzarr.errors import MissingError, SourceError
-from pictures import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

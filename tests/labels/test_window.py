@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
-from arrays import examples, make, random_array
+from helpers.arrays import random_array
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import make
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
 

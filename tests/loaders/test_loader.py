@@ -14,9 +14,9 @@ from kwcoco import CocoDataset
 torch = pytest.importorskip("torch")
 
 import ndzarr  # noqa: E402
+from helpers.torch_processes import train  # noqa: E402
 from ndzarr.errors import OptionError  # noqa: E402
 from ndzarr.torch import CropDataset, CropStream, loader  # noqa: E402
-from torch_ranks import train  # noqa: E402
 
 
 def indices(batches):

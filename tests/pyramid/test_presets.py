@@ -7,8 +7,8 @@ import pytest
 import zarr
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import OptionError
-from pictures import photo
 
 KINDS = {
     "rgb": photo(300, 260),

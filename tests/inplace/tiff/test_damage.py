@@ -11,11 +11,11 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._formats.options import InPlaceOptions as Reading
-from ndzarr._formats.tiff.tiles import TileLevel
+from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._library.in_place import open_tiff
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, StoreError
-from pictures import photo
 
 PIXELS = photo(300, 400)
 
@@ -68,13 +68,13 @@ def test_the_rest_of_a_plan_is_dropped_once_a_tile_is_damaged(write, monkeypatch
     at, size = places(path)[0]
     overwrite(path, at, b"\xff" * size)
     pyramid = ndzarr.open(path)
-    decode = TileLevel.decode
+    decode = TiffArray.decode
 
     def noted(self, chunk, *rest):
         tiles.append(chunk)
         return decode(self, chunk, *rest)
 
-    monkeypatch.setattr(TileLevel, "decode", noted)
+    monkeypatch.setattr(TiffArray, "decode", noted)
     with pytest.raises(DamagedError, match="row 0, column 0"):
         pyramid.read(x=slice(0, 1000))
     assert len(tiles) < 60
@@ -209,7 +209,7 @@ def test_a_file_that_shrinks_ends_no_process(write):
     path = write(None)
     pyramid = ndzarr.open(path)
     pyramid.read()
-    file = pyramid.levels[0].array._file
+    file = pyramid.levels[0].array.files[0]
     os.truncate(path, 2000)
     out = np.empty(100, np.uint8)
     with pytest.raises(NdzarrError):

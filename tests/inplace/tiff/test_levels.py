@@ -11,12 +11,12 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._library import overviews
 from ndzarr._library.in_place import open_tiff
 from ndzarr._library.library import Library
 from ndzarr.errors import WriteError
-from pictures import photo
 
 NATIVE = photo(700, 900)
 

@@ -11,12 +11,12 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._concurrency import BatchError
 from ndzarr._library import overviews
 from ndzarr._library.library import Library
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import DamagedError, MissingError, OptionError, SourceError, StoreError
-from pictures import photo
 
 PIXELS = photo(500, 700)
 
