@@ -462,12 +462,13 @@ DESCRIPTORS = _Descriptors()
 # --- Where caches are, and whether a file has changed
 
 
-def default_root() -> Path:
-    """Return `$NDZARR_CACHE`, else `ndzarr` in the user's cache directory (`$XDG_CACHE_HOME`, else ~/.cache)."""
+def cache_root() -> Path:
+    """Return `$NDZARR_CACHE`, else the user's cache directory for ndzarr: ~/.cache/ndzarr on Linux."""
     if own := os.environ.get("NDZARR_CACHE"):
         return Path(own).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(cache if os.path.isabs(cache) else Path.home() / ".cache") / "ndzarr"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("ndzarr")
 
 
 _TICK = 0.02

@@ -156,7 +156,7 @@ def test_huge_headers_are_refused(write):
 
 def test_more_pixels_than_are_believed_are_refused(write):
     with pytest.raises(StoreError, match="400 x 300 pixels, more than the limit of 1000"):
-        open_tiff(str(write()), Reading(max_pixels=1000))
+        open_tiff(str(write()), 0, Reading(max_pixels=1000))
 
 
 HEADS = [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(100), b"II+\0\x08\0" + bytes(9)]
@@ -173,7 +173,7 @@ def test_a_beginning_of_a_tiff_is_an_error_that_names_the_file(content, tmp_path
 def test_what_is_no_tiff_is_told_to_be_transcoded(tmp_path):
     path = tmp_path / "scene.tif"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))
-    with pytest.raises(StoreError, match=r"scene.tif: a file, not a Zarr store; make one with ndzarr.transcode"):
+    with pytest.raises(StoreError, match=r"scene.tif: a file, not a Zarr store. Make one with ndzarr.transcode"):
         ndzarr.open(path)
     with pytest.raises(MissingError, match=r"nothing\.tif"):
         ndzarr.open(tmp_path / "nothing.tif")
