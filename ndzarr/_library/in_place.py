@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ndzarr._files import FileId, settle
-from ndzarr._formats.base import Facts
+from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.options import Options, make_options
 from ndzarr._formats.registry import file_kind
@@ -28,8 +28,6 @@ from ndzarr._formats.tiff.metadata import DamagedTiffError, open_parsed, read_co
 from ndzarr._formats.tiff.open import open_shaped
 from ndzarr._formats.tiff.segments import make_decoder, read_table
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
-from ndzarr._formats.video.source import VideoArray, VideoSource
-from ndzarr._formats.video.source import open_video as open_source
 from ndzarr._library.keys import SourceRequest as Request
 from ndzarr._library.overviews import Base, levels_above
 from ndzarr._pyramid.levels import Level
@@ -46,14 +44,19 @@ from ndzarr.errors import (
     did_you_mean,
 )
 
+if TYPE_CHECKING:
+    from ndzarr._formats.video.source import VideoSource
+
 
 @dataclass(frozen=True, slots=True)
 class _Reopen:
-    """How a pyramid of a file is opened in another process."""
+    """Opens the file of a pyramid in another process, without repeating warnings."""
 
     reading: Reading
 
     def __call__(self, path: str, cache_bytes: int) -> Pyramid:
+        if file_kind(path) == "video":
+            return _open_video(path, self.reading, cache_bytes)[1]
         return open_tiff(path, self.reading, cache_bytes)
 
 
@@ -99,7 +102,9 @@ def open_tiff(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     )
     above = levels_above(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(above))
-    return _pyramid(file, facts, [*native, *above], powers, reading, cache_bytes)
+    origin = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns}
+    levels = list(zip([*native, *above], powers, strict=True))
+    return _pyramid(file.path, facts, origin, levels, reading, cache_bytes)
 
 
 def _array(file: FileId, level: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options) -> TiffArray:
@@ -114,105 +119,85 @@ def _array(file: FileId, level: int, image: Image, parsed: ParsedTiff, facts: Fa
 
 
 def _pyramid(
-    file: FileId, facts: Facts, arrays: Sequence[Any], powers: Sequence[int], reading: Reading, cache_bytes: int
+    path: str,
+    source: Source | Facts,
+    origin: Mapping[str, Any],
+    levels: Sequence[tuple[Any, int]],
+    reading: Reading,
+    cache_bytes: int,
 ) -> Pyramid:
+    """Build the pyramid of a file from its arrays and the power of 2 by which each is smaller."""
     from ndzarr._pyramid.transcode import describe, display
 
-    origin = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns}
-    about: Any = describe(facts, Encoding(kind=reading.kind), origin)  # type: ignore[arg-type]
-    factors = [tuple(2**k if d in "yx" else 1 for d in facts.dims) for k in powers]
-    shapes: list[Any] = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
-    attrs = root_attributes(about, shapes, [display(facts.dtype)] * len(facts.channels))
+    about: Any = describe(source, Encoding(kind=reading.kind), origin)  # type: ignore[arg-type]
+    factors = [tuple(2**power if d in "yx" else 1 for d in source.dims) for _, power in levels]
+    shapes: list[Any] = [LevelShape(a.shape, None, f) for (a, _), f in zip(levels, factors, strict=True)]  # type: ignore[arg-type]
+    limits = display(source.dtype, source.metadata.get("bits"))
+    attrs = root_attributes(about, shapes, [limits] * len(source.channels))
     attrs["ndzarr"]["encoding"] = {"kind": reading.kind}
-    levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
-    return Pyramid(file.path, facts.dims, levels, facts.channels, attrs, cache_bytes, _Reopen(reading))
-
-
-# --- How does a video become a pyramid without being transcoded?
+    arrays = tuple(Level(a, tuple(map(float, f))) for (a, _), f in zip(levels, factors, strict=True))
+    return Pyramid(path, source.dims, arrays, source.channels, attrs, cache_bytes, _Reopen(reading))
 
 
 def open_video(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     """
-    Open a video where it lies.
+    Open a video in place.
 
     Parameters
     ----------
     cache_bytes
-        Of no use here: decoded frames are kept within a budget of their own.
+        Not used: decoded frames are kept within a budget of their own.
 
     Raises
     ------
     StoreError
-        It has no video that can be decoded.
+        The file has no video that can be decoded.
 
     Warns
     -----
     DamagedVideoWarning
-        Frames do not decode, or it ends too soon; the others can be read.
+        Frames do not decode, or the file ends too soon; the other frames can be read.
     """
-    source, pyramid = _open_open(path, reading, cache_bytes)
+    source, pyramid = _open_video(path, reading, cache_bytes)
     if source.trouble:
         warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=3)
     return pyramid
 
 
-@dataclass(frozen=True, slots=True)
-class _OPEN_Reopen:
-    """What a pyramid pickles to, with its path; what is wrong with the video has been said."""
-
-    reading: Reading
-
-    def __call__(self, path: str, cache_bytes: int) -> Pyramid:
-        return _open_open(path, self.reading, cache_bytes)[1]
-
-
-def _open_open(path: str, reading: Reading, cache_bytes: int) -> tuple[VideoSource, Pyramid]:
-    from ndzarr._pyramid.transcode import describe, display, identity
+def _open_video(path: str, reading: Reading, cache_bytes: int) -> tuple[VideoSource, Pyramid]:
+    from ndzarr._formats.video.source import VideoArray, open_video  # imports av, which files of other kinds do without
+    from ndzarr._pyramid.transcode import identity
 
     path = os.path.realpath(path)
     origin = identity(path)
     options = make_options(reading.axes, reading.channels, reading.nodata, reading.orient, reading.max_pixels)
     try:
-        source = open_source(path, options)
+        source = open_video(path, options)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
         raise StoreError(str(error)) from error
     array = VideoArray(path, shape, source.dtype, keys, source.windows())
-    factors = (1,) * len(shape)
-    levels: list[Any] = [LevelShape(shape, None, factors)]  # type: ignore[arg-type]
-    limits = display(source.dtype, source.metadata["bits"])
-    about = describe(source, Encoding(kind=reading.kind), origin)
-    attrs = root_attributes(about, levels, [limits] * len(source.channels))
-    attrs["ndzarr"]["encoding"] = {"kind": reading.kind}
-    level = Level(array, tuple(map(float, factors)))
-    return source, Pyramid(path, source.dims, (level,), source.channels, attrs, cache_bytes, _OPEN_Reopen(reading))
-
-
-# --- Is it a store, or a file that is read where it lies?
+    return source, _pyramid(path, source, origin, [(array, 0)], reading, cache_bytes)
 
 
 def open_file(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
     """
-    Open a file that is read where it lies.
+    Open a file in place.
 
     Parameters
     ----------
     path
         A file that `file_kind` knows.
-    reading
-        How it is to be read.
 
     Raises
     ------
     StoreError
-        It cannot be read where it lies; the message says why, and what to do.
+        The file cannot be read in place; the message says why, and what to do.
     DamagedError
-        It is truncated or damaged.
+        The file is truncated or damaged.
     """
-    if file_kind(path) == "video":
-        return open_video(path, reading, cache_bytes)
-
-    return open_tiff(path, reading, cache_bytes)
+    opener = open_video if file_kind(path) == "video" else open_tiff
+    return opener(path, reading, cache_bytes)
 
 
 # --- Is a file read where it lies, or transcoded?
