@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from ndzarr._files import local_path, publishing, refuse_existing
-from ndzarr._formats.base import Source
+from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.sequence import SequenceSource
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
@@ -304,7 +304,7 @@ def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
     return sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
 
 
-def describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
+def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
     """What a store of a source, or whatever else has its facts, says about itself."""
     return Description(
         dims=source.dims,

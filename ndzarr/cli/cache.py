@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ndzarr._files import default_root
+from ndzarr._files import cache_root
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._library.inventory import Entry
 from ndzarr._library.library import Library
@@ -73,7 +73,7 @@ def prune(workdir: str | None, dry_run: bool) -> None:
 @command.command(epilog="\b\nExample:\n  du -sh $(ndzarr cache path)")
 def path() -> None:
     """Print the default directory of pyramids."""
-    click.echo(default_root())
+    click.echo(cache_root())
 
 
 def _line(entry: Entry) -> str:

@@ -15,9 +15,9 @@ from ndzarr._formats.base import Source
 from ndzarr._formats.registry import file_kind
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
-from ndzarr._library.in_place import inefficient
 from ndzarr._library.inventory import size_on_disk
 from ndzarr._library.open import open as open_in_place
+from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray
@@ -129,7 +129,7 @@ def _in_place(path: str) -> dict[str, Any]:
         pyramid = open_in_place(path)
     except StoreError as error:
         return {"in_place": f"no: {str(error).removeprefix(f'{os.path.realpath(path)}: ')}"}
-    why, array = inefficient(pyramid), pyramid.levels[0].array
+    why, array = why_inefficient(pyramid), pyramid.levels[0].array
     return {
         "levels": [list(level.shape) for level in pyramid.levels],
         "chunks": list(array.chunks),

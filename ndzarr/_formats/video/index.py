@@ -33,7 +33,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ndzarr._files import default_root, replacing, settle, signature
+from ndzarr._files import cache_root, replacing, settle, signature
 from ndzarr._formats.video.decode import (
     MISSING,
     Array,
@@ -318,7 +318,7 @@ def _digest(frame: Any) -> int:
 def _kept_file(path: str) -> Path:
     key = [SCHEMA, os.path.realpath(path), signature(path), av.library_versions["libavcodec"]]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-    return default_root() / "video-indexes" / f"{digest}.npz"
+    return cache_root() / "video-indexes" / f"{digest}.npz"
 
 
 def _load(file: Path) -> Index:

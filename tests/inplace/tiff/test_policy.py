@@ -51,7 +51,7 @@ def test_always_transcodes_and_never_does_not(library, tmp_path):
     assert store.path.endswith(".zarr")
     assert np.array_equal(store.read(), library("never").pyramid(path).read())
     Image.fromarray(PIXELS).save(tmp_path / "b.png")
-    with pytest.raises(StoreError, match=r"b.png: this file cannot be read where it lies, and transcode='never'"):
+    with pytest.raises(StoreError, match=r"b.png: this file cannot be read in place, and transcode='never'"):
         library("never").pyramid(tmp_path / "b.png")
     write(tmp_path / "strips.tif", tile=None, rowsperstrip=8)
     with pytest.raises(StoreError, match=r"strips.tif: it has strips of 8 rows"):
