@@ -44,7 +44,7 @@ def messages(path):
 
 
 def lines_of_prose(path):
-    """(line, text) of each line of a page that is neither code, nor a table, nor written by a benchmark; the others are empty."""
+    """(line, text) of each line of a page; code, tables and what a benchmark wrote are empty."""
     fenced = generated = False
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.startswith("<!-- benchmarks."):
