@@ -163,8 +163,11 @@ def _decoding(path: str, form: str) -> Iterator[None]:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, ...
         raise SourceError(
-            f"{path}: this {form} file does not decode ({reason(error)}). It is truncated or damaged (fetch or "
-            f"write it again), or of a rare kind (convert it to TIFF or PNG)"
+            f"{path}: this {form} file does not decode ({reason(error)})",
+            path=path,
+            hint=(
+                "It is truncated or damaged (fetch or write it again), or of a rare kind (convert it to TIFF or PNG)"
+            ),
         ) from error
 
 
@@ -261,7 +264,7 @@ def open_png(path: str, options: Options) -> BaseSource:
     try:
         width, height, depth, colour_type = struct.unpack_from(">IIBB", chunks[b"IHDR"])
     except (KeyError, struct.error) as error:
-        raise SourceError(f"{path}: this PNG has no valid header. Fetch or write it again") from error
+        raise SourceError(f"{path}: this PNG has no valid header", path=path, hint="Fetch or write it again") from error
     options.check_pixels(path, height, width, whole=True)
     if int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") > 1:  # number of frames
         return open_pillow(path, "PNG", options)
@@ -303,7 +306,9 @@ def _png_chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None
         length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (size, b"")
         if at + 12 + length > size:
             raise SourceError(
-                f"{path}: this PNG is truncated: it has {size} bytes and no IEND chunk. Fetch or write it again"
+                f"{path}: this PNG is truncated: it has {size} bytes and no IEND chunk",
+                path=path,
+                hint="Fetch or write it again",
             )
         yield kind, None if kind in (b"IDAT", b"fdAT") or length > _PNG_SMALL else file.read(length), 12 + length
         at += 12 + length
@@ -339,7 +344,9 @@ def _decode_png(path: str) -> Pixels:
 
 
 def _damaged_png(path: str, found: str) -> SourceError:
-    return SourceError(f"{path}: this PNG does not decode ({found}). It is damaged: fetch or write it again")
+    return SourceError(
+        f"{path}: this PNG does not decode ({found})", path=path, hint="It is damaged: fetch or write it again"
+    )
 
 
 # --- JPEG 2000
@@ -397,7 +404,7 @@ def _j2k_codestream(path: str, head: bytes) -> _Codestream:
             raise ValueError(f"codestream at {at} with {components} components")
     except (struct.error, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file has no valid codestream header. Fetch or write it again"
+            f"{path}: this JPEG 2000 file has no valid codestream header", path=path, hint="Fetch or write it again"
         ) from error
     return _Codestream(width - left, height - top, components, (depth & 0x7F) + 1, bool(depth & 0x80))
 
@@ -438,13 +445,16 @@ def _decode_jpeg2000(path: str) -> Pixels:
         data = file.read()
     # Compressed bits never contain this marker.  Older decoders fill what is missing with gray.
     if data.rfind(_J2K_END) < data.find(_J2K_SIZ):
-        raise SourceError(f"{path}: this JPEG 2000 file is truncated: its end is missing. Fetch or write it again")
+        raise SourceError(
+            f"{path}: this JPEG 2000 file is truncated: its end is missing", path=path, hint="Fetch or write it again"
+        )
     try:
         return _channels_first(imagecodecs.jpeg2k_decode(data))
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file does not decode ({reason(error)}). It is damaged (fetch or write it again), "
-            f"or of a rare kind (convert it to TIFF or PNG)"
+            f"{path}: this JPEG 2000 file does not decode ({reason(error)})",
+            path=path,
+            hint="It is damaged (fetch or write it again), or of a rare kind (convert it to TIFF or PNG)",
         ) from error
 
 
@@ -514,7 +524,7 @@ def _jxl_codestream(path: str, data: bytes) -> int:
         if kind in (b"jxlc", b"jxlp"):
             return body + (4 if kind == b"jxlp" else 0)
         if length < 8:
-            raise SourceError(f"{path}: this JPEG XL file has no codestream. Fetch or write it again")
+            raise SourceError(f"{path}: this JPEG XL file has no codestream", path=path, hint="Fetch or write it again")
         at += length
     return at
 
@@ -529,5 +539,7 @@ def _decode_jpegxl(path: str, data: bytes, height: int, width: int) -> Pixels:
         return np.moveaxis(pixels.reshape(*frames, height, width, -1), -1, -3)
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG XL file does not decode ({reason(error)}). It is damaged: fetch or write it again"
+            f"{path}: this JPEG XL file does not decode ({reason(error)})",
+            path=path,
+            hint="It is damaged: fetch or write it again",
         ) from error
