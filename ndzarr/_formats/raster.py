@@ -13,6 +13,7 @@ It has no functions that read headers, so these are parsed here, as far as shape
 from __future__ import annotations
 
 import io
+import os
 import struct
 import threading
 import zlib
@@ -43,8 +44,6 @@ _PLUGINS = {
 }
 _CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
 """Names of channels per Pillow mode; CMYK is converted afterwards."""
-_strict = threading.Lock()
-"""Held while Pillow's global switch is changed."""
 
 
 def open_pillow(path: str, form: str, options: Options) -> BaseSource:
@@ -165,9 +164,7 @@ def _decoding(path: str, form: str) -> Iterator[None]:
         raise SourceError(
             f"{path}: this {form} file does not decode ({reason(error)})",
             path=path,
-            hint=(
-                "It is truncated or damaged (fetch or write it again), or of a rare kind (convert it to TIFF or PNG)"
-            ),
+            hint="Fetch or write it again if truncated or damaged; convert it to TIFF or PNG if of a rare kind",
         ) from error
 
 
@@ -183,12 +180,18 @@ def _strictly() -> Iterator[None]:
     if not ImageFile.LOAD_TRUNCATED_IMAGES:
         yield
         return
-    with _strict:
+    with _switch_lock(os.getpid()):
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         try:
             yield
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+@cache
+def _switch_lock(pid: int) -> threading.Lock:
+    """Return the lock of this process; a forked child must not wait for one that its parent held."""
+    return threading.Lock()
 
 
 def _mode_of(image: ImageFile) -> str:
@@ -454,7 +457,7 @@ def _decode_jpeg2000(path: str) -> Pixels:
         raise SourceError(
             f"{path}: this JPEG 2000 file does not decode ({reason(error)})",
             path=path,
-            hint="It is damaged (fetch or write it again), or of a rare kind (convert it to TIFF or PNG)",
+            hint="Fetch or write it again if truncated or damaged; convert it to TIFF or PNG if of a rare kind",
         ) from error
 
 

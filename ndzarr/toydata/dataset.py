@@ -314,7 +314,7 @@ def _about(path: Path) -> Any:
     except (ValueError, LookupError, AttributeError, TypeError):
         pass
     raise ExistsError(
-        f"{path}: the file exists and was not written by ndzarr.toydata", path=path, hint="Choose another folder"
+        f"{path}: the file exists and was not written by ndzarr.toydata", path=str(path), hint="Choose another folder"
     )
 
 
