@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ndzarr._files import replacing
 from ndzarr.errors import ExistsError, OptionError, did_you_mean
 from ndzarr.toydata.world import CATEGORIES, KEYPOINTS, PIXELS_PER_METRE, World, date, drifts, exposed, picture_size
 
@@ -332,9 +333,8 @@ def _about(path: Path) -> Any:
 
 
 def _publish(path: Path, content: dict[str, Any]) -> None:
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(content))
-    draft.replace(path)
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(content))
 
 
 KINDS: dict[str, tuple[Callable[[Order, Records, Path, str], None], Order]] = {
