@@ -66,7 +66,7 @@ def stores(draw):
 
 
 @given(stores(), st.data())
-@examples(60)
+@examples(25)
 def test_any_window_of_any_store_is_numpys_slice_of_it(case, data):
     array, dims, options = case
     with tempfile.TemporaryDirectory() as folder:
