@@ -23,7 +23,6 @@ from threading import Event
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
-from ndzarr._progress import progress_bar
 from ndzarr.errors import NdzarrError, SourceError, WriteError
 
 Item = TypeVar("Item")
@@ -233,7 +232,7 @@ class BatchError(SourceError):
 
 
 def run_tasks(
-    tasks: Sequence[Task], workers: int | None = None, progress: bool = False, doing: str = "transcoding"
+    tasks: Sequence[Task], workers: int | None = None, advance: Callable[[], object] = lambda: None
 ) -> list[Failure]:
     """
     Do all tasks, as many at a time as there are threads; the threads that are left over encode.
@@ -244,10 +243,8 @@ def run_tasks(
     ----------
     workers
         Number of threads in all; the number of CPUs by default.
-    progress
-        Show a bar of tasks.
-    doing
-        Name of the bar.
+    advance
+        Called after each task.
 
     Returns
     -------
@@ -266,22 +263,21 @@ def run_tasks(
     failed: dict[int, NdzarrError] = {}
     unexpected: Exception | None = None
     pool = ThreadPoolExecutor(together, thread_name_prefix="ndzarr-batch")
-    with progress_bar(len(tasks), doing, "source", progress) as advance:
-        try:
-            jobs: dict[Future[object], int] = {pool.submit(t.work, context): i for i, t in enumerate(tasks)}
-            for job in as_completed(jobs):
-                error = job.exception()
-                if isinstance(error, NdzarrError) and not isinstance(error, WriteError):
-                    failed[jobs[job]] = error
-                elif isinstance(error, Exception) and not isinstance(error, WriteError):
-                    error.add_note(f"while working on {tasks[jobs[job]].name}")
-                    unexpected = unexpected or error
-                elif error is not None:
-                    raise error
-                advance()
-        finally:
-            context.stop.set()
-            pool.shutdown(cancel_futures=True)
+    try:
+        jobs: dict[Future[object], int] = {pool.submit(t.work, context): i for i, t in enumerate(tasks)}
+        for job in as_completed(jobs):
+            error = job.exception()
+            if isinstance(error, NdzarrError) and not isinstance(error, WriteError):
+                failed[jobs[job]] = error
+            elif isinstance(error, Exception) and not isinstance(error, WriteError):
+                error.add_note(f"while working on {tasks[jobs[job]].name}")
+                unexpected = unexpected or error
+            elif error is not None:
+                raise error
+            advance()
+    finally:
+        context.stop.set()
+        pool.shutdown(cancel_futures=True)
     if unexpected is not None:
         raise unexpected
     return [Failure(tasks[i].name, failed[i]) for i in sorted(failed)]

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ndzarr._files import default_root
+from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.crops import Crop, plan_crops
@@ -272,7 +272,7 @@ class CocoSampler(CocoBulk, NdsamplerNames):
     def __init__(
         self, dset: Any, workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast", transcode: str = "auto"
     ) -> None:
-        root = Path(workdir) if workdir is not None else default_root()
+        root = Path(workdir) if workdir is not None else cache_root()
         self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode))
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ndzarr._files import default_root
+from ndzarr._files import cache_root
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
@@ -171,7 +171,7 @@ class Sampler(NamedBulk):
         preset: str = "fast",
         transcode: str = "auto",
     ) -> None:
-        root = Path(workdir) if workdir is not None else default_root()
+        root = Path(workdir) if workdir is not None else cache_root()
         self._source = NamedSource(sources, Library(root, Encoding(preset), transcode=transcode))
 
     @property

@@ -21,6 +21,9 @@ Array: TypeAlias = np.ndarray[Any, Any]
 SUPPORT = {"area": 0.5, "nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lanczos": 3.0}
 """Interpolation to the radius of its kernel, in pixels."""
 
+ROUNDING = 1e-9
+"""Pixels: computed positions within images of up to a million pixels along an axis are wrong by less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -62,24 +65,40 @@ def taps(grid: Grid, length: int, interpolation: str, antialias: bool = True) ->
     begin = grid.start + np.arange(grid.n) * grid.step
     centre = begin + grid.step / 2
     if interpolation == "nearest":
-        return np.clip(np.floor(centre), 0, length - 1).astype(np.intp)[None], np.ones((1, grid.n))
+        return np.clip(pixels_at(centre), 0, length - 1)[None], np.ones((1, grid.n))
     if interpolation != "area" or grid.step < 1 or not antialias:
         kernel = "linear" if interpolation == "area" else interpolation
         return _kernel_taps(centre, grid.step if antialias else 1.0, length, kernel)
     # Area: the weight of an input pixel is the length that it shares with the output pixel.
-    first = np.floor(begin + 1e-9)
+    first = np.floor(begin + ROUNDING)
     index = first + np.arange(ceil(grid.step) + 1)[:, None]
     weights = np.minimum(begin + grid.step, index + 1) - np.maximum(begin, index)
-    weights[(weights < 1e-9) | (index < 0) | (index >= length)] = 0
+    weights[(weights < ROUNDING) | (index < 0) | (index >= length)] = 0
     weights[0, ~weights.any(axis=0)] = 1  # wholly beyond the input: repeat the border
     return _normalised(index, weights, length)
+
+
+def pixels_at(positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """
+    Return the index of the pixel that holds each position; pixel i covers [i, i + 1).
+
+    A position within rounding error of a border between pixels lies on it, and belongs to the pixel that begins there.
+
+    Examples
+    --------
+    >>> (0.1 + 0.7) * 10
+    7.999999999999999
+    >>> pixels_at(np.array([7.9, (0.1 + 0.7) * 10, -0.1]))
+    array([ 7,  8, -1])
+    """
+    return np.asarray(np.floor(positions + ROUNDING).astype(np.intp))
 
 
 def _kernel_taps(centre: Array, step: float, length: int, interpolation: str) -> tuple[Array, Array]:
     """Return the taps of a kernel around each centre; beyond the input the border is repeated."""
     stretch = max(1.0, step)
     reach = SUPPORT[interpolation] * stretch
-    first = np.ceil(centre - 0.5 - reach + 1e-9)
+    first = np.ceil(centre - 0.5 - reach + ROUNDING)
     index = first + np.arange(ceil(2 * reach))[:, None]
     weights = _KERNELS[interpolation]((index + 0.5 - centre) / stretch)
     weights[np.abs(weights) < 1e-12] = 0

@@ -23,25 +23,48 @@ class Pyramid(Multiscale):
     """
     An image, video or volume at several resolutions, open for reading.
 
-    Made by `ndzarr.open` and `ndzarr.transcode`.  Any number of threads may read one; it is safe after a fork, and
-    pickles to its path.
+    `ndzarr.open` and `ndzarr.transcode` return pyramids.  Any number of threads may read the same one.  A pyramid works
+    in forked processes, and pickles to its path and options.
+
+    Attributes
+    ----------
+    path
+        Absolute path or URL of the store or file.
+    dims, shape, sizes
+        Axis names in the order t c z y x, their lengths at native resolution, and the mapping from one to the other.
+    dtype
+        Type of the pixels.
+    levels
+        From native to coarsest; each has a `shape`, `chunks`, and `factors`: native pixels per pixel along each axis.
+    channels
+        One name per channel; empty where there is no axis c.
+    kind
+        'intensity' or 'labels'.
+    nodata
+        The value that marks pixels without data, or None.
+    times
+        Seconds of each frame along t, or None.
+    georeference
+        Reference system and transform of native pixels, or None.
+    attrs
+        Attributes of the store's root.
     """
 
     def read(self, level: int = 0, **window: AxisWindow) -> np.ndarray[Any, Any]:
         """
-        Read a window as it is stored: the raw hot path.
+        Read a window as stored, by numpy's rules for slices: stops are clipped, nothing is padded.
 
         Parameters
         ----------
         level
             0 is native.
         **window
-            Per axis a half-open slice in pixels of that level (stops are clipped as numpy does), a sequence of indices,
-            or along c a sequence of channel names.  Axes left out are read whole.
+            Axis name to a half-open slice in pixels of that level, a sequence of indices, or along c a sequence of
+            channel names.  Axes left out are read whole.
 
         Returns
         -------
-        Array with axes `dims`; no axis is dropped.
+        Array of `dtype` with axes `dims`; no axis is dropped.
 
         Raises
         ------
@@ -49,6 +72,8 @@ class Pyramid(Multiscale):
             An axis, channel or level is unknown, or an index is negative or out of range.
         DamagedError
             Stored bytes are not those that were written.
+        StoreError
+            The store, or the file opened in place, was removed or replaced, or the network failed.
 
         Examples
         --------
@@ -62,21 +87,32 @@ class Pyramid(Multiscale):
 
     def read_many(self, windows: Iterable[Mapping[str, AxisWindow]], level: int = 0) -> list[np.ndarray[Any, Any]]:
         """
-        Read windows planned together: each chunk that they touch is decoded once.
+        Read many windows in one plan: each chunk that they touch is decoded once.
 
         Parameters
         ----------
         windows
-            Each as `read` takes it, as a mapping axis -> slice or indices.
+            Each a mapping from axis names to what `read` takes for them.
+        level
+            0 is native.
 
         Returns
         -------
-        One array per window, in order.
+        One array per window, in order, as `read` returns it.
+
+        Raises
+        ------
+        WindowError, DamagedError, StoreError
+            As `read`.
         """
         return execute(plan_windows(self, windows, level), cache=self.cache)
 
     def plan(self, windows: Iterable[Mapping[str, AxisWindow]], level: int = 0) -> ReadPlan:
-        """What `read_many` would read; `plan(...).explain()` says what that costs."""
+        """
+        Return the plan of `read_many`.
+
+        `plan(...).explain()` counts chunks and bytes without reading any.  Raises `WindowError` as `read` does.
+        """
         return plan_windows(self, windows, level)
 
     def window(
@@ -92,40 +128,52 @@ class Pyramid(Multiscale):
         **window: AxisWindow,
     ) -> xarray.DataArray:
         """
-        A labelled window at any scale, padded where it lies outside.
+        Read a labelled window at any scale, padded where it lies outside the image.
 
         Parameters
         ----------
         scale
-            Output pixels per native pixel; (along x, along y) where they differ.  The coarsest level that is fine
-            enough is read, and what remains is resampled with anti-aliasing.
+            Output pixels per native pixel, above 0; (along x, along y) if they differ.  A window of h x w native
+            pixels gives round(h * scale) x round(w * scale).  The coarsest level that is fine enough is read, and
+            resampled if its pixels are not those of the output.
         interpolation
-            'area' (means, linear where enlarging), 'nearest', 'linear', 'cubic', 'lanczos', or 'auto': nearest for
-            labels, area for all else.
+            'area' (means; linear when enlarging), 'nearest', 'linear', 'cubic', 'lanczos', or 'auto': nearest for
+            labels, else area.
         antialias
-            Where reducing, let every native pixel count; unless given, all but 'nearest' do.  Without it native
-            pixels are read, since coarser levels are means.
+            When reducing, let every native pixel count.  None means yes, unless the interpolation is 'nearest'.  If
+            False, native pixels are read, since coarser levels are means.
         fill
             Value of pixels outside the image.
         resolution
-            Metres per output pixel, instead of `scale`, where the image is georeferenced.
+            Metres per output pixel, instead of `scale`; the image must be georeferenced.
         bounds
-            (left, bottom, right, top) in coordinates, instead of y and x: the fewest pixels that cover it.
+            (left, bottom, right, top) in coordinates, instead of y and x.  The fewest native pixels that cover it are
+            read.
         crs
-            Reference system of `bounds`, such as 'EPSG:4326'; that of the image if left out.
+            Reference system of `bounds`, such as 'EPSG:4326'; that of the image if None.
         **window
-            Per axis a half-open slice in native pixels, frames or planes, which may begin before 0 and end behind
-            the last, with a step along t and z; a sequence of indices, or along c channel names.
+            Axis name to a half-open slice in native pixels, frames or planes, which may begin before 0 and end after
+            the last one, with a step along t and z; or a sequence of indices, or along c of channel names.
 
         Returns
         -------
-        DataArray with axes `dims`.  Its y and x coordinates are pixel centres in native pixels.  Where something was
-        padded or holds no data, a coordinate `valid` (y, x) is False there; it has more axes where they differ.
+        DataArray of `dtype` with axes `dims`.  Its y and x coordinates are pixel centres in native pixels, or in the
+        reference system if the image is georeferenced.  If anything was padded or holds no data, a coordinate `valid`
+        with axes (y, x) is False there; it has more axes if they differ.
 
         Raises
         ------
         WindowError
-            As `read`; also an empty window, a scale that leaves no pixel, or bounds without a georeference.
+            An axis or channel is unknown, the window is empty, the scale leaves no pixel, or bounds are given for an
+            image without a transform.
+        OptionError
+            The interpolation is unknown, `dtype` cannot hold `fill`, or the reference system needs pyproj.
+        DamagedError, StoreError
+            As `read`.
+
+        Notes
+        -----
+        Kernels follow Keys (1981) for 'cubic', a = -0.5, and Duchon (1979) for 'lanczos', a = 3.
         """
         from ndzarr._pyramid.crops import Sampling
         from ndzarr._pyramid.window import labelled_window
@@ -140,19 +188,33 @@ class Pyramid(Multiscale):
 
     def to_xarray(self, level: int = 0, chunks: str | Mapping[str, int] = "shards") -> xarray.DataArray:
         """
-        A level as a lazy, labelled array (dask).
+        Return a level as a lazy, labelled dask array.
 
         Parameters
         ----------
+        level
+            0 is native.
         chunks
-            'shards': dask chunks are whole shards; or axis -> length.
+            'shards' makes dask chunks of whole shards; or a mapping from axis names to lengths in pixels.
+
+        Returns
+        -------
+        DataArray of `dtype` with axes `dims`.  Its y and x coordinates are pixel centres in native pixels, or in the
+        reference system.
+
+        Raises
+        ------
+        WindowError
+            There is no such level.
+        OptionError
+            `chunks` is not understood.
         """
         from ndzarr._pyramid.lazy import lazy_level
 
         return lazy_level(self, level, chunks)
 
     def to_datatree(self) -> xarray.DataTree:
-        """All levels as lazy arrays: children '0', '1', ... with a variable `image` each."""
+        """Return all levels as lazy arrays: children '0', '1', ... with one variable `image` each."""
         from ndzarr._pyramid.lazy import lazy_tree
 
         return lazy_tree(self)

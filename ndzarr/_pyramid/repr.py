@@ -1,4 +1,4 @@
-"""What does a person want to see of a pyramid at a prompt, and in a notebook?"""
+"""Text and HTML representations of a pyramid, with a thumbnail."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from ndzarr._pyramid.levels import Multiscale, read_window
 
 THUMBNAIL = 192
-"""Longest side of the picture in a notebook, in pixels."""
+"""Longest side of the thumbnail in a notebook, in pixels."""
 
 
 def text_repr(pyramid: Multiscale) -> str:
-    """One line on the whole, one per level."""
+    """Return a summary with one line per level."""
     size = ", ".join(f"{d}: {n}" for d, n in pyramid.sizes.items())
     lines = [f"<ndzarr.Pyramid {os.path.basename(pyramid.path)!r} ({size}) {pyramid.dtype}>"]
     if pyramid.channels:
@@ -35,7 +35,7 @@ def text_repr(pyramid: Multiscale) -> str:
 
 
 def html_repr(pyramid: Multiscale) -> str:
-    """The same as a table, beside a picture of the coarsest level."""
+    """Return the summary as a table, beside a thumbnail."""
     rows = [line.strip().split(None, 2) for line in text_repr(pyramid).splitlines()[1:]]
     cells = "".join(
         f"<tr><th align='left'>{escaping.escape(' '.join(r[:-1]))}</th><td>{escaping.escape(r[-1])}</td></tr>"
@@ -53,7 +53,7 @@ def _picture(pyramid: Multiscale) -> str:
 
 
 def thumbnail(pyramid: Multiscale) -> np.ndarray[Any, Any]:
-    """The coarsest level, first frame and plane, as uint8 (y, x, 3)."""
+    """Return the coarsest level, first frame and plane, as uint8 with axes (y, x, rgb)."""
     level = len(pyramid.levels) - 1
     shape = pyramid.levels[level].shape
     step = max(1, -(-max(shape[-2:]) // THUMBNAIL))
@@ -67,16 +67,16 @@ def thumbnail(pyramid: Multiscale) -> np.ndarray[Any, Any]:
 
 def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.ndarray[Any, Any]:
     """
-    An image to look at.
+    Return pixels as an image for the screen.
 
     Parameters
     ----------
     pixels
-        (c, y, x): the first three channels are shown, or the first in grey.
+        Axes (c, y, x).  The first three channels are shown, or the first one in grey.
 
     Returns
     -------
-    uint8 (y, x, 3).  uint8 is shown as it is; other types are stretched between their 1st and 99th percentile.
+    uint8 with axes (y, x, rgb).  uint8 stays as it is; other types are stretched between their 1st and 99th percentile.
     """
     shown = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
     if shown.dtype != np.uint8 or kind == "labels":
@@ -85,7 +85,7 @@ def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.nda
         if not finite.size:
             finite = np.zeros(1)
         low, high = (finite.min(), finite.max()) if kind == "labels" else np.percentile(finite, (1, 99))
-        with np.errstate(over="ignore"):  # from the least to the greatest float64
+        with np.errstate(over="ignore"):  # the range may exceed float64
             part = (np.clip(np.nan_to_num(real, nan=low), low, high) - low) / max(high - low, 1e-300)
         shown = np.rint(part * 255).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(shown, 0, -1))

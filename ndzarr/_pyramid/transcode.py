@@ -19,15 +19,14 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from ndzarr._files import local_path, publishing, refuse_existing
-from ndzarr._formats.base import Source
+from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.sequence import SequenceSource
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import Reducer, reducer
-from ndzarr._store.metadata import Description, LevelShape
-from ndzarr._store.metadata import write as metadata_write
+from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, chunks_option
 from ndzarr._store.presets import choose_layout as layout
 from ndzarr._store.writer import PyramidWriter, halve
@@ -293,7 +292,7 @@ def write_pyramid(
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        metadata_write(work, about, levels, [limits] * len(source.channels))
+        write_metadata(work, about, levels, [limits] * len(source.channels))
     if stream is not None and stream.trouble:
         warnings.warn(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning, stacklevel=2)
 
@@ -305,7 +304,7 @@ def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
     return sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
 
 
-def describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
+def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
     """What a store of a source, or whatever else has its facts, says about itself."""
     return Description(
         dims=source.dims,

@@ -1,8 +1,9 @@
-"""How does an array with named axes become an image file that other programs understand?
+"""
+Writing an array with named axes as an image file.
 
-NPY is the array.  TIFF has one page per frame and plane, colour interleaved, other channels as separate planes of a
-page (or pages, where there are frames), axes and channel names in its metadata.  PNG and JPEG hold one frame of one,
-three or four channels; what they cannot hold is an error, never a conversion.
+NPY holds the array. TIFF has one page per frame and plane, colour interleaved, other channels as separate planes of a
+page (or as pages, where there are frames), axes and channel names in its metadata. PNG and JPEG hold one frame of one,
+three or four channels; an array that does not fit is an error, never converted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         hint = did_you_mean(path.suffix.lower(), SUFFIXES)
-        raise OptionError(f"{path.name}: its suffix does not say which format{hint}")
+        raise OptionError(f"{path.name}: its suffix does not say which format{hint}", path=str(path))
 
 
 def save(
@@ -73,7 +74,7 @@ def save(
 
 
 class _Through:
-    """A file of which numpy does not know that it is one: its own way to write says nothing of a full disk."""
+    """Hides from numpy that this is a file: numpy's own way to write files does not report a full disk."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -83,7 +84,7 @@ class _Through:
 
 
 def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
-    """The bytes of a PNG or JPEG."""
+    """Return the bytes of a PNG or JPEG."""
     import imagecodecs
 
     types = ("uint8", "uint16") if png else ("uint8",)
@@ -107,7 +108,7 @@ def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[s
 
 
 def _fits(n: int, channels: Sequence[str], png: bool) -> bool:
-    """True if a PNG or JPEG can hold so many channels: the last of 2 or 4 has to be alpha, in PNG."""
+    """Return True if a PNG or JPEG can hold so many channels: PNG takes 2 or 4 if the last is alpha."""
     return n in (1, 3) or (png and n in (2, 4) and channels[-1].lower() in _ALPHA)
 
 

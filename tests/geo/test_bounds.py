@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 import ndzarr
-from geo_helpers import KINDS
+from helpers.georeferences import KINDS
 from ndzarr._geo.bounds import covering_pixels
 from ndzarr._geo.crs import Crs
 from ndzarr._geo.georeference import Georeference

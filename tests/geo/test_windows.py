@@ -7,7 +7,7 @@ import rasterio
 from rasterio.transform import Affine
 
 import ndzarr
-from geo_helpers import chain, equal_transforms
+from helpers.georeferences import chain, equal_transforms
 
 pytest.importorskip("rioxarray")
 pytest.importorskip("odc.geo.xr")

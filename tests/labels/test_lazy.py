@@ -9,7 +9,8 @@ import pytest
 import xarray
 
 import ndzarr
-from arrays import make, random_array
+from helpers.arrays import random_array
+from helpers.pyramids import make
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
 

@@ -16,6 +16,7 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.subprocesses import environment
 from ndzarr.errors import TargetError
 
 pytestmark = [
@@ -137,6 +138,7 @@ print(sorted(sample.ndzarr.to_ndsampler()["im"].shape))
 """
 
 
+@pytest.mark.slow
 def test_nothing_needs_gdal_and_nothing_warns(tmp_path):  # ndsampler's defects 10 and 27
     pixels = np.arange(60 * 50, dtype=np.int16).reshape(60, 50)
     pixels[:6, :5] = -9999
@@ -145,7 +147,7 @@ def test_nothing_needs_gdal_and_nothing_warns(tmp_path):  # ndsampler's defects 
     path = tmp_path / "data.kwcoco.json"
     kwcoco.CocoDataset({"images": [image]}).dump(str(path))
     command = [sys.executable, "-W", "error::UserWarning", "-c", SAMPLES, str(path), str(tmp_path / "work")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["30 int16 -9999.0", "[1, 50, 60]"]
 

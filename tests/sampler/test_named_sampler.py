@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import NdzarrError, SourceError, TargetError
-from pictures import photo
 
 
 @pytest.fixture

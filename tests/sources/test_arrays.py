@@ -329,6 +329,7 @@ def test_channels_that_make_no_sense_are_errors(channels):
         open_source(np.zeros((5, 6, 3)), channels=channels)
 
 
+@pytest.mark.slow
 def test_importing_sources_imports_no_array_library():
     code = (
         "import sys, ndzarr; before = set(sys.modules); import ndzarr._formats.registry; "

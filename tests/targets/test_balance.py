@@ -247,6 +247,7 @@ def test_a_distribution_is_plotted():
     pyplot.close(ax.figure)
 
 
+@pytest.mark.slow
 def test_any_process_draws_the_same():
     code = (
         "import numpy as np, pandas as pd; from ndzarr.targets.accessor import Targets; BARE = Targets(None);"

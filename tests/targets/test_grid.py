@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ndzarr
-from made_datasets import WARPS, box_lists, films, images, size_lists, targets
+from helpers.coco_datasets import WARPS, box_lists, films, images, size_lists, targets
 from ndzarr.errors import TargetError
 
 BORDERS = st.sampled_from(["shift", "pad", "drop"])

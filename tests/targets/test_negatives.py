@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -11,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
+from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
+from helpers.subprocesses import environment
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.negatives import FreePositions, OverlapLimit, Proposals
 from ndzarr.targets.overlaps import BoxIndex, fraction
@@ -277,9 +277,8 @@ def test_options_that_are_not_understood_say_what_was_expected(options, message)
 
 
 SCRIPT = """
-import hashlib, sys
-sys.path.insert(0, "tests")
-from made_datasets import scattered, targets
+import hashlib
+from helpers.coco_datasets import scattered, targets
 choose = targets(scattered(5, 90))
 tables = [
     choose.negatives(500, seed=7), choose.negatives(500, (30, 30), max_overlap=0.1, criterion="iou", seed=7),
@@ -291,11 +290,10 @@ print(hashlib.sha256("".join(t.to_csv() for t in tables).encode()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tables_in_one_process_and_in_four():
     jobs = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, env={**os.environ, "PYTHONHASHSEED": h}
-        )
+        subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, env=environment(PYTHONHASHSEED=h))
         for h in ("0", "1", "2", "3")
     ]
     outputs = [job.communicate()[0] for job in jobs]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
+from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import TargetError
 from ndzarr.targets.overlaps import BoxIndex
 from ndzarr.targets.windows import boxes_of, spaces_of, window_columns, windows_in

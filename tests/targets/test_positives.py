@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
-from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
+from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.positives import Starts, set_cover
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from made_datasets import WARPS, films, images, scattered
+from helpers.coco_datasets import WARPS, films, images, scattered
 from ndzarr.errors import OptionError, TargetError
 
 

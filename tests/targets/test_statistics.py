@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr import _progress as bar_module
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets._quantiles import QuantileSketch, StreamingMoments, moments_of
 from ndzarr.targets.statistics import Statistics
-from pictures import photo
 
 Q = (0.0, 0.01, 0.25, 0.5, 0.9, 1.0)
 

@@ -311,7 +311,7 @@ def test_choices_keep_their_promises(frames, slots, seed, with_quality, least):
 
 def test_frames_of_a_video_file_have_its_seconds(tmp_path):
     pytest.importorskip("av")
-    from clips import encode
+    from helpers.video_clips import encode
 
     encode(tmp_path / "clip.mkv", "mpeg4", 12, ticks=[0, 40, 80, 500, 540, 580, 1000, 1040, 1080, 1500, 1540, 1580])
     video = {"id": 1, "name": "clip", "file_name": str(tmp_path / "clip.mkv"), "width": 160, "height": 64}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_datasets import WARPS, films, images, targets
+from helpers.coco_datasets import WARPS, films, images, targets
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import centred_interval, centred_intervals, merged, parse
 from ndzarr.errors import TargetError
