@@ -309,12 +309,13 @@ class CropDataset(Dataset[Tensors]):
             parse({**self.rows[0], **self.keys})  # or else a worker finds a typo
         self.transform = transform
         self.batch_transform = batch_transform
-        categories = getattr(sampler, "class_ids", ())
+        dset = getattr(sampler, "dset", None)
+        categories = [] if dset is None else list(dset.index.cats)
         if masks is not None and not categories:
             raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none", key="masks")
         counted = {c: k for k, c in enumerate(categories)} if labels is None else dict(labels)
         self.options = TensorOptions(dtype, masks, annotations, counted)
-        self._annots = {"with_annots": annotations or masks is not None} if hasattr(sampler, "annotations") else {}
+        self._annots = {"with_annots": annotations or masks is not None} if dset is not None else {}
 
     def __len__(self) -> int:
         return len(self.rows)
