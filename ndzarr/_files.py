@@ -16,14 +16,22 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ndzarr.errors import DamagedError, ExistsError, MissingError, OptionError, StoreError, WriteError
+from ndzarr.errors import (
+    DamagedError,
+    ExistsError,
+    MissingError,
+    NdzarrError,
+    OptionError,
+    StoreError,
+    WriteError,
+)
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -140,7 +148,8 @@ def partial_path(dest: Path) -> Path:
 def local_path(dest: str | os.PathLike[str]) -> Path:
     """Return a destination as an absolute path; raise `OptionError` for a URL."""
     if "://" in os.fspath(dest):
-        raise OptionError(f"{os.fspath(dest)}: is written to local disks only; write it there, then copy it")
+        name = os.fspath(dest)
+        raise OptionError(f"{name}: is written to local disks only", path=name, hint="Write it there, then copy it")
     return Path(os.path.abspath(dest))
 
 
@@ -150,7 +159,9 @@ def refuse_existing(dest: Path, overwrite: bool) -> None:
         _refuse(dest)
     elif os.path.lexists(dest) and not is_store(dest) and not (dest.is_dir() and not any(dest.iterdir())):
         raise ExistsError(
-            f"{dest}: exists and is no Zarr store, so it is not overwritten; remove it, or choose another destination"
+            f"{dest}: exists and is not a Zarr store, so it is not overwritten",
+            path=str(dest),
+            hint="Remove it, or choose another destination",
         )
 
 
@@ -159,13 +170,17 @@ def refuse_existing_file(dest: Path, overwrite: bool) -> None:
     if not overwrite:
         _refuse(dest)
     elif dest.is_dir():
-        raise ExistsError(f"{dest}: is a directory, so it is not overwritten; choose another destination")
+        raise ExistsError(
+            f"{dest}: is a directory, so it is not overwritten", path=str(dest), hint="Choose another destination"
+        )
 
 
 def _refuse(dest: Path) -> None:
     if os.path.lexists(dest):
         raise ExistsError(
-            f"{dest}: exists already; choose another destination, or overwrite it (overwrite=True, --overwrite)"
+            f"{dest}: exists already",
+            path=str(dest),
+            hint="Choose another destination, or overwrite it (overwrite=True, --overwrite)",
         )
 
 
@@ -177,7 +192,7 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 @contextmanager
 def _explained_parent(dest: Path) -> Iterator[None]:
     if not dest.parent.is_dir():
-        raise MissingError(f"{dest}: the directory {dest.parent} does not exist; make it first")
+        raise MissingError(f"{dest}: the directory {dest.parent} does not exist", path=str(dest), hint="Make it first")
     with explained(dest):
         yield
 
@@ -195,23 +210,32 @@ def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WriteError(f"{dest}: the disk is full; {kept}. Free some space or choose another disk") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise WriteError(
-                f"{dest}: may not be written ({error.strerror}); check the permissions of {dest.parent}"
-            ) from error
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise ExistsError(f"{dest}: another process made it meanwhile; use that one, or overwrite it") from error
-        if error.errno == errno.EFBIG:
-            raise WriteError(
-                f"{dest}: the file system, or `ulimit -f`, allows no file of this size; choose another disk"
-            ) from error
-        if error.errno == errno.EMFILE:
-            raise WriteError(
-                f"{dest}: too many open files; raise the limit (ulimit -n) or use larger shards"
-            ) from error
-        raise
+        cause = _CAUSES.get(error.errno or 0)
+        if cause is None:
+            raise
+        kind, found, hint = cause
+        raise kind(
+            f"{dest}: {found.format(kept=kept, error=error.strerror)}",
+            path=str(dest),
+            hint=hint.format(parent=dest.parent),
+        ) from error
+
+
+_FULL = WriteError, "the disk is full; {kept}", "Free some space or choose another disk"
+_FORBIDDEN = WriteError, "may not be written ({error})", "Check the permissions of {parent}"
+_TAKEN = ExistsError, "another process made it meanwhile", "Use that one, or overwrite it"
+_CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+    errno.ENOTEMPTY: _TAKEN,
+    errno.EEXIST: _TAKEN,
+    errno.EFBIG: (WriteError, "the file system, or `ulimit -f`, allows no file of this size", "Choose another disk"),
+    errno.EMFILE: (WriteError, "too many open files", "Raise the limit (ulimit -n) or use larger shards"),
+}
+"""Error numbers to the error to raise, what was found and what to do."""
 
 
 # --- Locks
@@ -313,7 +337,9 @@ class FileId(NamedTuple):
         try:
             now = os.stat(path)
         except OSError as error:
-            raise MissingError(f"{path}: the file is gone, or cannot be looked at ({error.strerror})") from error
+            raise MissingError(
+                f"{path}: the file is gone, or cannot be looked at ({error.strerror})", path=path
+            ) from error
         return cls(path, now.st_ino, now.st_size, now.st_mtime_ns)
 
     def check(self) -> None:
@@ -322,13 +348,17 @@ class FileId(NamedTuple):
             self.compare(os.stat(self.path))
         except OSError as error:
             raise StoreError(
-                f"{self.path}: the file is gone ({error.strerror}); open it again once it is back"
+                f"{self.path}: the file is gone ({error.strerror})",
+                path=self.path,
+                hint="Open it again when it is back",
             ) from error
 
     def compare(self, now: os.stat_result) -> None:
         """Raise `StoreError` if this is another file."""
         if now.st_mtime_ns != self.mtime_ns or now.st_size != self.size or now.st_ino != self.inode:
-            raise StoreError(f"{self.path}: the file was changed since it was opened; open it again")
+            raise StoreError(
+                f"{self.path}: the file was changed since it was opened", path=self.path, hint="Open it again"
+            )
 
     def read(self, offset: int, count: int) -> Bytes:
         """
@@ -352,10 +382,12 @@ class FileId(NamedTuple):
             found = held.read(offset, out)
         except OSError as error:
             self.check()
-            raise StoreError(f"{self.path}: the file cannot be read ({error.strerror}); check the disk") from error
+            raise StoreError(
+                f"{self.path}: the file cannot be read ({error.strerror})", path=self.path, hint="Check the disk"
+            ) from error
         self.check()
         if found != out.size:
-            raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}")
+            raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}", path=self.path)
 
     def close(self) -> None:
         """Close the file as soon as nobody reads from it; the next read opens it again."""

@@ -7,7 +7,7 @@ plain Python object, or raise `error` with a message that names the option and e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from functools import partial
 from math import floor, isfinite
 from numbers import Integral, Real
@@ -78,7 +78,7 @@ def check_count(name: str, value: Any, least: int = 1, most: int | None = None, 
         number = None
     if number is None or number < least or (most is not None and number > most):
         above = "" if most is None else f" and at most {most}"
-        raise error(f"{name}={value!r}: expected a whole number of at least {least}{above}")
+        raise error(f"{name}={value!r}: expected a whole number of at least {least}{above}", key=name)
     return number
 
 
@@ -89,21 +89,25 @@ check_target_count = partial(check_count, error=TargetError)
 def check_fraction(name: str, value: Any, error: ErrorType = TargetError) -> float:
     """Return a number from 0 to 1, both included."""
     if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise error(f"{name}={value!r}: expected a number from 0 to 1")
+        raise error(f"{name}={value!r}: expected a number from 0 to 1", key=name)
     return float(value)
 
 
 def check_factor(name: str, value: Any, error: ErrorType = TargetError) -> float:
     """Return a number above 0."""
     if not isinstance(value, Real) or not float(value) > 0:
-        raise error(f"{name}={value!r}: expected a factor above 0")
+        raise error(f"{name}={value!r}: expected a factor above 0", key=name)
     return float(value)
 
 
-def check_choice(name: str, value: object, known: Collection[str], error: ErrorType = OptionError) -> str:
-    """Return one of the known words."""
+def check_choice(
+    name: str, value: object, known: Collection[str], error: ErrorType = OptionError, default: str | None = None
+) -> str:
+    """Return one of the known words; the default, if there is one, for None."""
+    if value is None and default is not None:
+        return default
     if not isinstance(value, str) or value not in known:
-        raise error(f"{name}={value!r} is not known{did_you_mean(value, known)}")
+        raise error(f"{name}={value!r} is not known{did_you_mean(value, known)}", key=name)
     return str(value)
 
 
@@ -112,7 +116,7 @@ def check_flag(name: str, value: object, error: ErrorType = TargetError) -> bool
     if value is None:
         return None
     if not isinstance(value, bool | np.bool_ | Integral | float) or value not in (0, 1):
-        raise error(f"{name}={value!r}: expected True or False")
+        raise error(f"{name}={value!r}: expected True or False", key=name)
     return bool(value)
 
 
@@ -122,7 +126,7 @@ def check_size(name: str, value: object, error: ErrorType = TargetError) -> tupl
         return None
     numbers = [n for n in map(as_integer, as_tuple(value) or ()) if n is not None and n >= 1]
     if len(numbers) != 2 or len(as_tuple(value) or ()) != 2:
-        raise error(f"{name}={value!r}: expected (height, width), each at least 1")
+        raise error(f"{name}={value!r}: expected (height, width), each at least 1", key=name)
     return numbers[0], numbers[1]
 
 
@@ -134,7 +138,7 @@ def check_slices(name: str, value: object, lengths: Collection[int], error: Erro
     if found is None or len(found) not in lengths:
         axes = "(slice along y, slice along x)"
         longer = " or (slice along t, slice along y, slice along x)" if 3 in lengths else ""
-        raise error(f"{name}={value!r}: expected {axes}{longer}")
+        raise error(f"{name}={value!r}: expected {axes}{longer}", key=name)
     return found
 
 
@@ -149,7 +153,7 @@ def check_time_slice(value: object, name: str = "time_slice", error: ErrorType =
             return slice(*parts)
     elif isinstance(value, Integral):
         return int(value)
-    raise error(f"{name}={value!r}: expected slice(start, stop, step) of whole numbers, or one position")
+    raise error(f"{name}={value!r}: expected slice(start, stop, step) of whole numbers, or one position", key=name)
 
 
 def check_id(key: str, value: Any, error: ErrorType = TargetError) -> Any:
@@ -160,7 +164,7 @@ def check_id(key: str, value: Any, error: ErrorType = TargetError) -> Any:
         return value.item()
     if not isinstance(value, Hashable):
         expected = "ids in an order" if key == "gids" else "one id; gids takes several"
-        raise error(f"{key}={value!r}: expected {expected}")
+        raise error(f"{key}={value!r}: expected {expected}", key=key)
     return value
 
 
@@ -169,7 +173,7 @@ def check_ids(value: Any, key: str = "gids", error: ErrorType = TargetError) -> 
     found = as_tuple(value)
     ids = (value,) if found is None else found
     if not ids:
-        raise error(f"{key}=[]: a target needs at least one image")
+        raise error(f"{key}=[]: a target needs at least one image", key=key)
     return tuple([check_id(key, i, error) for i in ids])
 
 
@@ -183,20 +187,3 @@ def is_missing(value: object) -> bool:
 def drop_missing(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a table without its missing values."""
     return {str(name): value for name, value in row.items() if not is_missing(value)}
-
-
-# Names of before, until nobody uses them.
-as_flag, as_size, as_slices, as_time_slice, as_ids, as_id = (
-    check_flag,
-    check_size,
-    check_slices,
-    check_time_slice,
-    check_ids,
-    check_id,
-)
-present = drop_missing
-
-
-def as_choice(name: str, value: object, known: Sequence[str]) -> str | None:
-    """Return one of the known words; None for None."""
-    return None if value is None else check_choice(name, value, known, TargetError)

@@ -24,8 +24,6 @@ from ndzarr._formats.tiff.metadata import DamagedTiffError, open_parsed, read_co
 from ndzarr._formats.tiff.open import open_shaped
 from ndzarr._formats.tiff.segments import make_decoder, read_table
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
-from ndzarr._formats.video.source import VideoArray
-from ndzarr._formats.video.source import open_video as open_video_source
 from ndzarr._library.overviews import Base, make_overviews
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
@@ -116,16 +114,18 @@ def _tiff_array(
 
 def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True) -> Pyramid:
     """Open a video; see `open_file`.  `warn` is False when it is opened again in another process."""
+    from ndzarr._formats.video import source as video  # imports av, which TIFFs do without
+
     path = os.path.realpath(path)
     origin = identity(path)
     try:
-        source = open_video_source(path, _check_options(options))
+        source = video.open_video(path, _check_options(options))
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
         raise StoreError(str(error), path=path) from error
     if warn and source.trouble:
         warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=4)
-    array = VideoArray(path, shape, source.dtype, keys, source.windows())
+    array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
     reopen = partial(open_video, options=options, warn=False)
     return _pyramid(path, source, [array], [0], origin, options, cache_bytes, reopen)
 

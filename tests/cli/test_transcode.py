@@ -125,7 +125,7 @@ def test_what_is_no_store_is_never_overwritten(run, folder, picture, kind):
         assert (other / "notes").read_text() == "keep me"
     else:
         other.write_text("keep me")
-        assert "is no Zarr store" in run("transcode", "a.png", "-o", "precious", "--overwrite", code=1).err
+        assert "is not a Zarr store" in run("transcode", "a.png", "-o", "precious", "--overwrite", code=1).err
         assert other.read_text() == "keep me"
 
 

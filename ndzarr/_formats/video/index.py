@@ -33,7 +33,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ndzarr._files import cache_root, settle, signature
+from ndzarr._files import cache_root, replacing, settle, signature
 from ndzarr._formats.video.decode import (
     MISSING,
     Array,
@@ -344,13 +344,8 @@ def _save(file: Path, index: Index) -> None:
     )
     arrays = {name: getattr(index, name) for name in ("ticks", "order", "keys", "marks")}
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}-{time.monotonic_ns()}")
-    try:
-        with open(part, "wb") as out:
-            np.savez_compressed(out, facts=facts, **arrays)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(file) as part, open(part, "wb") as out:
+        np.savez_compressed(out, facts=facts, **arrays)
     kept = sorted(file.parent.glob("*.npz"), key=os.path.getmtime)
     for old in kept[: max(0, len(kept) - MOST_KEPT)]:
         old.unlink(missing_ok=True)

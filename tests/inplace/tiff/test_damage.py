@@ -198,7 +198,7 @@ def test_a_file_that_changes_while_it_is_open_is_never_read_with_old_offsets(how
     else:
         path.unlink()
     for _ in range(2):
-        with pytest.raises(StoreError, match=rf"{path}: the file (was changed|is gone).*open it again"):
+        with pytest.raises(StoreError, match=rf"{path}: the file (was changed|is gone).*Open it again"):
             pyramid.read(y=slice(200, 300))
     if how not in ("removed", "shrunk"):
         assert np.array_equal(ndzarr.open(path).read(), np.moveaxis(PIXELS, -1, 0))
