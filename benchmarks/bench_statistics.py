@@ -108,7 +108,7 @@ class Tables:
 def read_all(sampler: ndzarr.CocoSampler, level: int) -> None:
     """Every pixel of a level, by tiles."""
     for gid in sampler.dset.index.imgs:
-        pyramid = sampler.pyramid(sampler.frame(gid).assets[0])
+        pyramid = sampler.open(gid)
         height, width = pyramid.levels[level].shape[-2:]
         for y in range(0, height, 1024):
             for x in range(0, width, 1024):

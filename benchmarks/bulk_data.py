@@ -70,8 +70,7 @@ class Images:
     @property
     def stores(self) -> list[str]:
         """The pyramids, by image."""
-        frames = [self.sampler.frame(k + 1) for k in range(self.number)]
-        return [self.sampler.pyramid(frame.assets[0]).path for frame in frames]
+        return [self.sampler.open(k + 1).path for k in range(self.number)]
 
     def peer(self, backend: str | None) -> Any:
         """The sampler of ndsampler, its cache filled."""

@@ -158,7 +158,7 @@ def labelled(data: Data, settings: Settings) -> Section:
     dataset = {"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
     sampler = ndzarr.CocoSampler(dataset, workdir=data.stores / "workdir")
     sampler.prepare()
-    pyramid = sampler.pyramid(sampler.frame(1).assets[0])
+    pyramid = sampler.open(1)
     chosen = [rng.choice(cells) for _ in range(settings.crops)]
     corners = [(y + rng.randrange(8), x + rng.randrange(8)) for y, x in chosen]
     wanted = [(slice(y, y + EDGE), slice(x, x + EDGE)) for y, x in corners]

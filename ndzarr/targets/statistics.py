@@ -19,8 +19,7 @@ import numpy as np
 
 from ndzarr._concurrency import available_cpus as processors
 from ndzarr._progress import delayed_bar as bar
-from ndzarr._sampling.compose import compose
-from ndzarr._sampling.compose import read_compositions as read
+from ndzarr._sampling.compose import compose, read
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import parse
 from ndzarr._validation import as_list as several
@@ -422,7 +421,7 @@ def _batches(source: SampleSource, targets: Iterable[dict[str, Any]]) -> Iterato
         batch: list[Any] = []
         pixels = 0
         for c in compositions:
-            size = c.shape[0] * prod(c.shape[2:])
+            size = prod(c.shape) // len(c.channels or ())
             if batch and pixels + size > BATCH_PIXELS:
                 yield batch
                 batch, pixels = [], 0
@@ -435,14 +434,16 @@ def _measure(compositions: Sequence[Any]) -> Found:
     """Every channel of some windows, read together."""
     pixels: dict[tuple[str, Any], list[Array]] = {}
     missing: dict[str, int] = {}
-    for c, (image, valid) in zip(compositions, read(compositions), strict=True):
+    for c, (image, mask) in zip(compositions, read(compositions), strict=True):
         if image.dtype.kind == "c":
             raise TargetError("complex pixels have no order, and so no statistics; take their magnitude first")
-        for k, name in enumerate(c.channels):
-            real = None if valid is None else valid if valid.ndim < image.ndim else valid[:, k]
-            values = pixels_that_count(image[:, k], real)
+        axis = c.dims.index("c")
+        for k, name in enumerate(c.channels or ()):
+            channel = image.take(k, axis) if axis else image[k]
+            real = None if mask is None else mask[1].take(k, axis) if "c" in mask[0] else mask[1]
+            values = pixels_that_count(channel, real)
             pixels.setdefault((name, values.dtype), []).append(values)
-            missing[name] = missing.get(name, 0) + image[:, k].size - values.size
+            missing[name] = missing.get(name, 0) + channel.size - values.size
     found = {name: Running(missing=number) for name, number in missing.items()}
     for (name, _), windows in pixels.items():
         found[name].merge(of_windows(windows))

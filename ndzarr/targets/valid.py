@@ -22,8 +22,7 @@ import numpy as np
 from ndzarr._indexing.affine import warp_boxes
 from ndzarr._progress import delayed_bar as bar
 from ndzarr._pyramid.crops import Sampling
-from ndzarr._sampling.compose import Composition, compose, uncertain, valid_by_geometry
-from ndzarr._sampling.compose import read_compositions as read
+from ndzarr._sampling.compose import SampleRequest, compose, is_uncertain, mask_by_geometry, read
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import parse, parse_window_dims
 from ndzarr._validation import check_fraction as portion
@@ -158,16 +157,16 @@ def _extent(source: SampleSource, gid: Any, video: bool) -> tuple[tuple[int, int
     )
 
 
-def _real(composition: Composition, what: Observable) -> Array | None:
-    if what.good is None and not uncertain(composition):
-        valid, good = valid_by_geometry(composition), None
+def _real(request: SampleRequest, what: Observable) -> Array | None:
+    if what.good is None and not is_uncertain(request):
+        mask, good = mask_by_geometry(request), None
     else:
-        [(image, valid)] = read([composition])
-        good = None if what.good is None else np.asarray(what.good(image[0]), bool)
-        if good is not None and good.shape != image[0].shape:
-            raise OptionError(f"good: expected a mask of shape {image[0].shape}, got {good.shape}")
-    if valid is not None:
-        valid = _everywhere(valid[0])
+        [(image, mask)] = read([request])
+        image = image[0] if request.scene.video else image
+        good = None if what.good is None else np.asarray(what.good(image), bool)
+        if good is not None and good.shape != image.shape:
+            raise OptionError(f"good: expected a mask of shape {image.shape}, got {good.shape}")
+    valid = None if mask is None else _everywhere(mask[1])
     if good is not None:
         valid = _everywhere(good) if valid is None else valid & _everywhere(good)
     return valid

@@ -20,7 +20,7 @@ import numpy as np
 
 from ndzarr._sampling.annotations import AnnotationTable
 from ndzarr._sampling.annotations import place_annotations as place
-from ndzarr._sampling.coco_dataset import Dataset
+from ndzarr._sampling.protocols import Lookups
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import ALIASES, parse
 from ndzarr._validation import as_list as several
@@ -474,7 +474,7 @@ def _resolved_size(source: SampleSource, target: dict[str, Any]) -> tuple[int, i
     return resolve(parse(target), source).space
 
 
-def boxes_of(spaces: Spaces, table: AnnotationTable, dataset: Dataset) -> Boxes:
+def boxes_of(spaces: Spaces, table: AnnotationTable, dataset: Lookups) -> Boxes:
     """Boxes of all annotations that have one, in the given spaces; moved there as `load_sample` moves them."""
     where = [(k, t, gid) for k, gids in enumerate(spaces.frames) for t, gid in enumerate(gids) if gid in table.rows]
     warps = [dataset.frame(gid).to_video if spaces.video else None for _, _, gid in where]

@@ -25,6 +25,9 @@ from ndzarr.torch.order import groups, shuffled
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr.sampler import Sampler as NamedSampler
+
 
 # --- What does a batch look like as tensors?
 
@@ -267,7 +270,7 @@ class CropDataset(Dataset[Tensors]):
 
     def __init__(
         self,
-        sampler: Any,
+        sampler: CocoSampler | NamedSampler,
         targets: Targets | Rows,
         *,
         keys: Mapping[str, Any] | None = None,
@@ -287,14 +290,13 @@ class CropDataset(Dataset[Tensors]):
             parse({**self.rows[0], **self.keys})  # else a typo is found in a worker
         self.transform = transform
         self.batch_transform = batch_transform
-        known = bool(getattr(sampler, "class_ids", ()))
-        if masks is not None and not known:
+        dset = getattr(sampler, "dset", None)
+        classes = [] if dset is None else list(dset.index.cats)
+        if masks is not None and not classes:
             raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none")
-        counted = (
-            dict(labels) if labels is not None else {c: k for k, c in enumerate(getattr(sampler, "class_ids", ()))}
-        )
+        counted = dict(labels) if labels is not None else {c: k for k, c in enumerate(classes)}
         self.content = Content(dtype, masks, annotations, counted)
-        self._options = {"with_annots": annotations or masks is not None} if hasattr(sampler, "annotations") else {}
+        self._options: dict[str, Any] = {"with_annots": annotations or masks is not None} if dset is not None else {}
 
     def __len__(self) -> int:
         return len(self.rows)
