@@ -1,62 +1,33 @@
-"""Is a COG exported as quickly as GDAL writes one, and is it as small?
+"""COGs that `ndzarr.export_cog` writes beside those of GDAL's driver: speed and size.
 
-`python -m benchmarks.cogs` writes the same photograph with `ndzarr.export_cog`, from a pyramid, and with GDAL's COG
-driver (through rasterio), from an uncompressed tiled TIFF, with the same compression, predictor, level, quality and
-block size, each on two threads.  They take turns; what counts are the medians of the ratios of neighbouring runs.
-
-GDAL also makes the overviews, which a pyramid already has; so the table has `--from-image` too, which transcodes first.
+`python -m benchmarks.cogs` writes the same photograph from a pyramid, and with GDAL (through rasterio) from an
+uncompressed tiled TIFF, with the same compression, predictor, level, quality and block size, each on two threads. They
+take turns; medians of the ratios of neighbouring runs count. GDAL also makes the overviews, which a pyramid already
+has; so the table has `--from-image` too, which transcodes first.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import ndzarr
-from benchmarks.photographs import elevation, photograph
-from benchmarks.report import Table, load, machine
+from benchmarks.data import Data, write_cog
+from benchmarks.harness import Report, Section, Table, options, timed, workspace
 
 COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "webp", "none")
 THREADS = 2
 PREDICTED = ("deflate", "zstd", "lzw")
 
 
-def make_sources(folder: Path, size: int) -> tuple[Path, Path]:
-    """(TIFF, pyramid) of a photograph."""
-    import rasterio
-
-    tif, store = folder / "source.tif", folder / "source.zarr"
-    pixels = photograph(size, size)
-    profile = {"driver": "GTiff", "height": size, "width": size, "count": 3, "dtype": "uint8", "photometric": "RGB"}
-    with rasterio.open(tif, "w", **profile, tiled=True, interleave="pixel") as file:
-        file.write(pixels)
-    ndzarr.transcode(pixels, store, channels=["r", "g", "b"])
-    return tif, store
-
-
 def gdal(source: Path, dest: Path, compression: str) -> None:
     """GDAL's COG driver."""
-    from rasterio.shutil import copy
-
-    options = {"PREDICTOR": "YES"} if compression in PREDICTED else {}
     dest.unlink(missing_ok=True)
-    copy(
-        source, dest, driver="COG", COMPRESS=compression.upper(), BLOCKSIZE=512, OVERVIEW_RESAMPLING="AVERAGE",
-        NUM_THREADS=THREADS, **options,
-    )  # fmt: skip
-
-
-def export(store: Path, dest: Path, compression: str) -> None:
-    """Ours, from a pyramid."""
-    ndzarr.export_cog(store, dest, compression=compression, overwrite=True, workers=THREADS)
+    predictor = {"PREDICTOR": "YES"} if compression in PREDICTED else {}
+    write_cog(source, dest, COMPRESS=compression.upper(), BLOCKSIZE=512, NUM_THREADS=THREADS, **predictor)
 
 
 def from_image(source: Path, dest: Path, compression: str) -> None:
@@ -66,62 +37,42 @@ def from_image(source: Path, dest: Path, compression: str) -> None:
         ndzarr.export_cog(pyramid, dest, compression=compression, overwrite=True, workers=THREADS)
 
 
-def timed(work: Callable[..., Any], *args: Any) -> float:
-    """Seconds."""
-    start = time.perf_counter()
-    work(*args)
-    return time.perf_counter() - start
-
-
-def compare(folder: Path, size: int, rounds: int) -> Table:
-    """One row per compression."""
-    tif, store = make_sources(folder, size)
-    ours, theirs, whole = (folder / f"{name}.tif" for name in ("ours", "gdal", "whole"))
-    rows = []
-    for compression in COMPRESSIONS:
-        runs = [
-            (
-                timed(export, store, ours, compression),
-                timed(gdal, tif, theirs, compression),
-                timed(from_image, tif, whole, compression),
-            )
-            for _ in range(rounds)
-        ]
-        export_s, gdal_s, whole_s = (statistics.median(column) for column in zip(*runs, strict=True))
-        speed = statistics.median(b / a for a, b, _ in runs)
-        through = statistics.median(b / c for _, b, c in runs)
-        ratio = ours.stat().st_size / theirs.stat().st_size
-        cells = (export_s, gdal_s, whole_s)
-        rows.append(
-            (
-                compression,
-                *(f"{s:.2f}" for s in cells),
-                f"{speed:.2f}x",
-                f"{through:.2f}x",
-                f"{100 * (ratio - 1):+.1f}%",
-            )
+def compare(data: Data, compression: str, rounds: int) -> tuple[str, ...]:
+    """A row of the table."""
+    ours, theirs, whole = (data.folder / f"written-{name}.tif" for name in ("ours", "gdal", "whole"))
+    tif, store = data.tif, data.pyramid()
+    how = {"compression": compression, "overwrite": True, "workers": THREADS}
+    runs = np.array([
+        (
+            timed(lambda: ndzarr.export_cog(store, ours, **how)),
+            timed(lambda: gdal(tif, theirs, compression)),
+            timed(lambda: from_image(tif, whole, compression)),
         )
-    header = ("compression", "export s", "GDAL s", "from image s", "GDAL / export", "GDAL / from image", "size")
-    return Table(header, rows)
+        for _ in range(rounds)
+    ])  # fmt: skip
+    speed, through = np.median(runs[:, 1] / runs[:, 0]), np.median(runs[:, 1] / runs[:, 2])
+    larger = 100 * (ours.stat().st_size / theirs.stat().st_size - 1)
+    seconds = (f"{s:.2f}" for s in np.median(runs, axis=0))
+    return compression, *seconds, f"{speed:.2f}x", f"{through:.2f}x", f"{larger:+.1f}%"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=8192, help="pixels along each side")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    """Measure, and print a table."""
+    args = options(
+        "cogs", __doc__,
+        size=(8192, "pixels along each side"),
+        rounds=(3, "of each"),
+        dir=(None, "keep the files here"),
+        out=(None, "put the table between the markers of this page"),
+    )  # fmt: skip
     warnings.simplefilter("ignore")  # rasterio's, that the image has no place on earth
-    print(f"{machine()}. {load()}. {options.size} x {options.size} x 3 uint8, medians of {options.rounds} rounds.\n")
-    with tempfile.TemporaryDirectory() as folder:
-        print(compare(Path(folder), options.size, options.rounds))
-
-
-def sources_for_asv(folder: Path) -> dict[str, Path]:
-    """Small pyramids of a photograph and of heights."""
-    out = {"photograph": folder / "photograph.zarr", "heights": folder / "heights.zarr"}
-    ndzarr.transcode(photograph(2048, 2048), out["photograph"], channels=["r", "g", "b"], overwrite=True)
-    ndzarr.transcode(np.asarray(elevation(2048, 2048)), out["heights"], overwrite=True)
-    return out
+    report = Report(f"{args.size} x {args.size} x 3 uint8, medians of {args.rounds} rounds")
+    with workspace(args.dir) as folder:
+        data = Data.within(folder, args.size)
+        rows = [compare(data, compression, args.rounds) for compression in COMPRESSIONS]
+    header = ("compression", "export s", "GDAL s", "from image s", "GDAL / export", "GDAL / from image", "size")
+    report.add(Section("COGs", Table(header, rows)))
+    report.write("cogs", args.out)
 
 
 if __name__ == "__main__":

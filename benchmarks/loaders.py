@@ -1,4 +1,4 @@
-"""How fast are torch loaders with two workers, beside what people use today?
+"""torch loaders with two workers beside what people use today.
 
     python -m benchmarks.loaders --dir /tmp/loaders --out docs/torch.md
 
@@ -9,181 +9,145 @@ Loaders take turns; a turn is an epoch with new workers, without their start, cu
 
 from __future__ import annotations
 
-import argparse
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 import ndzarr
-import ndzarr.torch
-from benchmarks.photographs import photograph
+from benchmarks.data import Data, Pixels
+from benchmarks.harness import Report, Section, Table, options
 
 SIDE, EDGE, STEP = 4096, 224, 112
 """Pixels of an image, of a crop, and between the places of crops (which are xbatcher's with an overlap of a half)."""
 BATCH = 32
+PATIENCE = 10
+"""Seconds after which a turn of a slow loader ends."""
+OWN = "ndzarr, the same order"
 
 
-class Images:
-    """The same photographs as pyramids and as COGs."""
+class Windows:
+    """A map-style dataset of crops by (image, y, x), read one by one from files that each worker opens once."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self.pyramids = [folder / f"{k}.zarr" for k in range(number)]
-        self.cogs = [folder / f"{k}.tif" for k in range(number)]
-
-    def make(self) -> None:
-        """Write what is missing."""
-        import rasterio
-
-        for k, (pyramid, cog) in enumerate(zip(self.pyramids, self.cogs, strict=True)):
-            if pyramid.exists() and cog.exists():
-                continue
-            pixels = photograph(SIDE, SIDE, seed=k)
-            ndzarr.transcode(pixels, pyramid, axes="cyx", overwrite=True)
-            profile = {"driver": "COG", "count": 3, "dtype": "uint8", "height": SIDE, "width": SIDE}
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # not georeferenced
-                with rasterio.open(cog, "w", **profile, compress="DEFLATE", predictor=2, num_threads=2) as file:
-                    file.write(pixels)
-
-
-class Windows(Dataset[torch.Tensor]):
-    """Crops by (image, y, x), read one by one."""
-
-    def __init__(self, paths: list[Path], places: np.ndarray[Any, Any]) -> None:
+    def __init__(self, paths: Sequence[Path], places: Pixels) -> None:
         self.paths, self.places = paths, places
         self._opened: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, k: int) -> torch.Tensor:
-        image, y, x = self.places[k].tolist()
-        return torch.from_numpy(self.read(image, y, x))
+    def __getitem__(self, k: int) -> Any:
+        import torch
 
-    def read(self, image: int, y: int, x: int) -> np.ndarray[Any, Any]:
+        image, y, x = self.places[k].tolist()
+        if image not in self._opened:
+            self._opened[image] = self.open(self.paths[image])
+        return torch.from_numpy(self.read(self._opened[image], y, x))
+
+    def open(self, path: Path) -> Any:
+        raise NotImplementedError
+
+    def read(self, opened: Any, y: int, x: int) -> Pixels:
         """A crop (c, y, x)."""
         raise NotImplementedError
 
 
 class Rasterio(Windows):
-    """Windowed reads of COGs, each opened once in each worker."""
+    """Windowed reads of COGs.
 
-    keep = True
-    cache = 0
-    """Megabytes of decoded blocks that GDAL may keep; 0 for its default, a twentieth of the memory."""
+    `cache` is how many megabytes of decoded blocks GDAL may keep, 0 for its default, a twentieth of the memory.
+    """
 
-    def read(self, image: int, y: int, x: int) -> np.ndarray[Any, Any]:
+    def __init__(self, paths: Sequence[Path], places: Pixels, cache: int = 0) -> None:
+        super().__init__(paths, places)
+        self.cache = cache
+
+    def open(self, path: Path) -> Any:
         import rasterio
-        from rasterio.windows import Window
 
         if self.cache and not self._opened:
-            rasterio.Env(GDAL_CACHEMAX=self.cache).__enter__()  # of this worker, for good
+            rasterio.Env(GDAL_CACHEMAX=self.cache).__enter__()  # for this worker, for good
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            file = self._opened.get(image) or rasterio.open(self.paths[image])
-        pixels = file.read(window=Window(x, y, EDGE, EDGE))
-        if self.keep:
-            self._opened[image] = file
-        else:
-            file.close()
-        return pixels
+            warnings.simplefilter("ignore")  # not georeferenced
+            return rasterio.open(path)
 
+    def read(self, opened: Any, y: int, x: int) -> Pixels:
+        from rasterio.windows import Window
 
-class RasterioSmallCache(Rasterio):
-    """The same where the images are more than the cache holds, as they are outside benchmarks."""
-
-    cache = 64
+        return opened.read(window=Window(x, y, EDGE, EDGE))  # type: ignore[no-any-return]
 
 
 class RasterioPerCrop(Rasterio):
     """The same, opened for each crop, as torchgeo does without its cache."""
 
-    keep = False
+    def open(self, path: Path) -> Any:
+        return path
+
+    def read(self, opened: Any, y: int, x: int) -> Pixels:
+        with super().open(opened) as file:
+            return super().read(file, y, x)
 
 
 class XBatcher(Windows):
-    """Xbatcher's generator over the Zarr that ndzarr wrote, read by xarray without dask."""
+    """Xbatcher's generator over the Zarr that ndzarr wrote, read by xarray: without dask where `chunks` is None.
 
-    chunks: dict[str, int] | None = None
+    `chunks={}` is what its documentation has: an array of dask's, whose chunks are those of the store.
+    """
 
-    @cached_property
-    def generators(self) -> list[Any]:
-        """One per image, made in the worker."""
+    def __init__(self, paths: Sequence[Path], places: Pixels, chunks: dict[str, int] | None) -> None:
+        super().__init__(paths, places)
+        self.chunks = chunks
+
+    def open(self, path: Path) -> Any:
         import xarray
         import xbatcher
 
-        found = [xarray.open_zarr(path / "0", consolidated=False, chunks=self.chunks)["image"] for path in self.paths]
-        size, overlap = {"y": EDGE, "x": EDGE}, {"y": EDGE - STEP, "x": EDGE - STEP}
-        return [xbatcher.BatchGenerator(image, size, overlap, cache=None) for image in found]
+        image = xarray.open_zarr(path / "0", consolidated=False, chunks=self.chunks)["image"]
+        return xbatcher.BatchGenerator(image, {"y": EDGE, "x": EDGE}, {"y": EDGE - STEP, "x": EDGE - STEP}, cache=None)
 
-    def read(self, image: int, y: int, x: int) -> np.ndarray[Any, Any]:
+    def read(self, opened: Any, y: int, x: int) -> Pixels:
         columns = (SIDE - EDGE) // STEP + 1
-        batch = self.generators[image][y // STEP * columns + x // STEP]
-        return np.asarray(batch.transpose("c", "y", "x").values)
+        return np.asarray(opened[y // STEP * columns + x // STEP].transpose("c", "y", "x").values)
 
 
-class XBatcherDask(XBatcher):
-    """The same as its documentation has it: an array of dask's, whose chunks are those of the store."""
-
-    chunks: dict[str, int] | None = {}  # noqa: RUF012
-
-
-def places(images: int, number: int) -> np.ndarray[Any, Any]:
-    """Random (image, y, x), shape (number, 3)."""
-    steps = (SIDE - EDGE) // STEP + 1
-    return np.random.default_rng(0).integers(0, (images, steps, steps), (number, 3)) * (1, STEP, STEP)
-
-
-def runners(images: Images, crops: np.ndarray[Any, Any]) -> dict[str, Callable[[], Iterator[Any]]]:
+def runners(images: Sequence[Data], crops: Pixels) -> dict[str, Callable[[], Iterator[Any]]]:
     """What is compared, each as a fresh iterator over all crops."""
+    from torch.utils.data import DataLoader
+
+    from ndzarr.torch import CropDataset, collate, loader
+
     gid, y, x = crops.T
     size = {"width": EDGE, "height": EDGE}
     table = pd.DataFrame({"key": gid, "cy": y + EDGE // 2, "cx": x + EDGE // 2, **size})
-    sampler = ndzarr.Sampler(dict(enumerate(images.pyramids)))
-    dataset = ndzarr.torch.CropDataset(sampler, table)
-    held = {k: ndzarr.open(path, cache_bytes=(SIDE * SIDE * 3)) for k, path in enumerate(images.pyramids)}
-    cached = ndzarr.torch.CropDataset(ndzarr.Sampler(held), table)
-    options: dict[str, Any] = {"batch_size": BATCH, "num_workers": 2}
+    pyramids, cogs = [image.pyramid() for image in images], [image.cog("deflate") for image in images]
+    held = {k: ndzarr.open(path, cache_bytes=SIDE * SIDE * 3) for k, path in enumerate(pyramids)}
+    dataset = CropDataset(ndzarr.Sampler(dict(enumerate(pyramids))), table)
+    cached = CropDataset(ndzarr.Sampler(held), table)
 
-    def peer(kind: type[Windows], paths: list[Path]) -> Callable[[], Iterator[Any]]:
-        return lambda: iter(DataLoader(kind(paths, crops), **options))
+    def loading(dataset: Any, **more: Any) -> Callable[[], Iterator[Any]]:
+        return lambda: iter(DataLoader(dataset, batch_size=BATCH, num_workers=2, **more))
 
-    collate = ndzarr.torch.collate
     return {
-        "ndzarr, the same order": lambda: iter(DataLoader(dataset, collate_fn=collate, **options)),
-        "ndzarr, the same order, cache of all images": lambda: iter(DataLoader(cached, collate_fn=collate, **options)),
-        "ndzarr, shuffled by locality": lambda: iter(
-            ndzarr.torch.loader(dataset, BATCH, workers=2, persistent_workers=False)
-        ),
-        "rasterio, COG deflate, kept open, cache of 64 MB": peer(RasterioSmallCache, images.cogs),
-        "rasterio, COG deflate, kept open, cache of all images": peer(Rasterio, images.cogs),
-        "rasterio, COG deflate, opened per crop": peer(RasterioPerCrop, images.cogs),
-        "xbatcher, the same Zarr, without dask": peer(XBatcher, images.pyramids),
-        "xbatcher, the same Zarr, through dask": peer(XBatcherDask, images.pyramids),
+        OWN: loading(dataset, collate_fn=collate),
+        "ndzarr, the same order, cache of all images": loading(cached, collate_fn=collate),
+        "ndzarr, shuffled by locality": lambda: iter(loader(dataset, BATCH, workers=2, persistent_workers=False)),
+        "rasterio, COG deflate, kept open, cache of 64 MB": loading(Rasterio(cogs, crops, 64)),
+        "rasterio, COG deflate, kept open, cache of all images": loading(Rasterio(cogs, crops)),
+        "rasterio, COG deflate, opened per crop": loading(RasterioPerCrop(cogs, crops)),
+        "xbatcher, the same Zarr, without dask": loading(XBatcher(pyramids, crops, None)),
+        "xbatcher, the same Zarr, through dask": loading(XBatcher(pyramids, crops, {})),
     }
 
 
-def check(found: dict[str, Callable[[], Iterator[Any]]]) -> None:
-    """Raise unless all give the same pixels, where the order is the same."""
-    first = {name: next(make()) for name, make in found.items() if "locality" not in name}
-    pixels = {name: batch["image"] if isinstance(batch, dict) else batch for name, batch in first.items()}
-    wanted = pixels["ndzarr, the same order"]
-    for name, one in pixels.items():
-        if not torch.equal(one, wanted):
-            raise ValueError(f"{name} gave other pixels")
-
-
-PATIENCE = 10
-"""Seconds after which a turn of a slow loader ends."""
+def pixels_of(batch: Any) -> Any:
+    """The crops of a batch."""
+    return batch["image"] if isinstance(batch, dict) else batch
 
 
 def crops_per_second(make: Callable[[], Iterator[Any]]) -> float:
@@ -192,53 +156,46 @@ def crops_per_second(make: Callable[[], Iterator[Any]]) -> float:
     next(batches), next(batches)
     began, count, took = time.perf_counter(), 0, 0.0
     for batch in batches:
-        count += len(batch["image"] if isinstance(batch, dict) else batch)
+        count += len(pixels_of(batch))
         took = time.perf_counter() - began
         if took > PATIENCE:
             break
     return count / took
 
 
-def measure(folder: Path, images: int, crops: int, turns: int) -> str:
-    """Run all and return a table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = Images(folder, images)
-    files.make()
-    chosen = places(images, crops)
-    found = runners(files, chosen)
-    check(found)
+def measure(folder: Path, number: int, crops: int, turns: int) -> Section:
+    """Compare the pixels of all, and let them take turns."""
+    images = [Data.within(folder, SIDE, seed) for seed in range(number)]
+    steps = (SIDE - EDGE) // STEP + 1
+    places = np.random.default_rng(0).integers(0, (number, steps, steps), (crops, 3)) * (1, STEP, STEP)
+    found = runners(images, places)
+    wanted = pixels_of(next(found[OWN]()))
+    for name, make in found.items():
+        if "locality" not in name and not np.array_equal(pixels_of(next(make())), wanted):
+            raise ValueError(f"{name} gave other pixels")
     rates: dict[str, list[float]] = {name: [] for name in found}
     for turn in range(turns):
         for name in np.random.default_rng(turn).permutation(list(found)):
             rates[name].append(crops_per_second(found[name]))
-    own = rates["ndzarr, the same order"]
-    lines = ["| loader, 2 workers | crops/s | ndzarr is |", "| --- | ---: | ---: |"]
-    for name, some in rates.items():
-        ratio = median(a / b for a, b in zip(own, some, strict=True))
-        lines.append(f"| {name} | {median(some):.0f} | {ratio:.1f}x |")
-    note = f"{crops} crops of {EDGE} x {EDGE} x 3 from {images} images, batches of {BATCH}, medians of {turns} turns."
-    return "\n".join([note, "", *lines])
-
-
-MARKS = "<!-- benchmarks.loaders -->", "<!-- end -->"
+    times = {name: median(a / b for a, b in zip(rates[OWN], some, strict=True)) for name, some in rates.items()}
+    rows = [(name, f"{median(some):.0f}", f"{times[name]:.1f}x") for name, some in rates.items()]
+    note = f"{crops} crops of {EDGE} x {EDGE} x 3 from {number} images, batches of {BATCH}, medians of {turns} turns."
+    return Section("Loaders", Table(("loader, 2 workers", "crops/s", "ndzarr is"), rows), notes=[note])
 
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loaders", description=__doc__.partition("\n")[0])
-    parser.add_argument("--dir", type=Path, default=Path("/tmp/ndzarr-loaders"), help="where the images are kept")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--crops", type=int, default=10_000)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a page to put the table into, between its marks")
-    given = parser.parse_args()
-    text = measure(given.dir, given.images, given.crops, given.turns)
-    print(text)
-    if given.out:
-        page = given.out.read_text()
-        before, rest = page.split(MARKS[0])
-        after = rest.split(MARKS[1], 1)[1]
-        given.out.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    args = options(
+        "loaders", __doc__,
+        dir=(Path(tempfile.gettempdir()) / "ndzarr-loaders", "where the images are kept"),
+        images=(20, "photographs"),
+        crops=(10_000, "of an epoch"),
+        turns=(5, "of each loader"),
+        out=(None, "a page to put the table into, between its marks"),
+    )  # fmt: skip
+    report = Report(f"{args.images} images of {SIDE} x {SIDE} x 3")
+    report.add(measure(args.dir, args.images, args.crops, args.turns))
+    report.write("loaders", args.out)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,27 @@
-"""How does each library read one window of one image, at its best, from a file that it can read?
+"""Readers of one window of one image: ndzarr and its peers, each at its best.
 
-A `Reader` opens once, outside the timing, and then answers windows with pixels (c, y, x) or (y, x, c).  Libraries are
-imported when a reader is opened, so that those that are not installed can be left out by name.
-
-Every reader gives the pixels of memory that it owns: a view of a memory map is copied, as the others' pixels are.
-Decoded pixels are not kept from one window to the next, except where a reader's name says so: GDAL's block cache, which
-would come to hold the whole image, gets `GDAL_CACHE_MB`, enough for the blocks of one window of 512 x 512.
+A `Reader` opens once, outside the timing, and then answers windows with pixels in memory of its own: a view of a memory
+map is copied. Libraries are imported when a reader is opened, so that missing ones are left out by name. Decoded
+pixels are not kept between windows, except where a reader's name says so: GDAL's block cache, which would come to hold
+the whole image, gets `GDAL_CACHE_MB`, enough for the blocks of one window.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numcodecs.blosc
 import numpy as np
 
-from benchmarks.data import Data, disk_bytes
-
-Pixels = np.ndarray[Any, Any]
-Window = tuple[slice, slice]
-"""Half-open, along y and x."""
+import ndzarr
+from benchmarks.data import Data, Pixels, Window, coco, disk_bytes
 
 GDAL_CACHE_MB = 16
 
@@ -36,75 +34,84 @@ class Reader:
     open: Callable[[], Any]
     """Gives what `read` reads from."""
     read: Callable[[Any, slice, slice], Pixels]
-    """(opened, along y, along x) to pixels."""
-    close: Callable[[Any], None] = lambda opened: None
-    file: Path | None = None
-    """What is read, for its size on disk."""
+    """(opened, along y, along x) to pixels (c, y, x), or (y, x, c) where `interleaved`."""
+    file: Path
     interleaved: bool = False
-    """True where pixels are (y, x, c)."""
-
-    @property
-    def megabytes(self) -> float | None:
-        """Size on disk."""
-        return None if self.file is None else disk_bytes(self.file) / 1e6
 
 
 def crop_readers(data: Data) -> list[Reader]:
-    """All readers of one image; those of packages that are not installed fail to open with ImportError."""
-    fast, compact = data.pyramid("fast"), data.pyramid("compact")
+    """All readers of one image; those of packages that are missing fail to open with ImportError."""
+    fast, compact, npy = data.pyramid("fast"), data.pyramid("compact"), data.npy
     readers = [
-        Reader("ndzarr", lambda: _ndzarr(fast), _read_ndzarr, file=fast),
-        Reader("ndzarr, compact", lambda: _ndzarr(compact), _read_ndzarr, file=compact),
-        Reader("bare loop", lambda: BareLoop(fast), BareLoop.read, file=fast),
-        Reader("tensorstore", lambda: _tensorstore(fast, 0), _read_tensorstore, file=fast),
-        Reader("tensorstore, 64 MB cache", lambda: _tensorstore(fast, 64 << 20), _read_tensorstore, file=fast),
-        Reader("zarr-python", lambda: _zarr(fast), _read_zarr, file=fast),
-        Reader("zarr-python, fused pipeline", lambda: _zarr_fused(fast), _read_fused, file=fast),
+        Reader("ndzarr", partial(ndzarr.open, fast), _ndzarr, fast),
+        Reader("ndzarr, compact", partial(ndzarr.open, compact), _ndzarr, compact),
+        Reader("bare loop", partial(BareLoop, fast), BareLoop.read, fast),
+        Reader("tensorstore", partial(tensorstore, fast), _tensorstore, fast),
+        Reader("tensorstore, 64 MB cache", partial(tensorstore, fast, 64 << 20), _tensorstore, fast),
+        Reader("zarr-python", partial(zarr_array, fast), _sliced, fast),
+        Reader("zarr-python, fused pipeline", partial(_zarr_fused, fast), _sliced, fast),
+        Reader("np.load(mmap)", partial(np.load, npy, "r"), lambda a, y, x: np.array(a[y, x]), npy, True),
+        Reader("ndsampler, npy", partial(_ndsampler, data), _read_ndsampler, npy, True),
     ]
-    for compression in ("deflate", "zstd"):
-        cog = data.cog(compression)
-        readers += [
-            Reader(f"rasterio, COG {compression}", lambda cog=cog: _rasterio(cog), _read_rasterio, _close, cog),  # type: ignore[misc]
-            Reader(
-                f"rasterio, COG {compression}, opened per crop",
-                lambda cog=cog: _rasterio_path(cog),  # type: ignore[misc]
-                _open_read_rasterio,
-                file=cog,
-            ),
-        ]
-    return [
-        *readers,
-        Reader("np.load(mmap)", lambda: np.load(data.npy, mmap_mode="r"), _read_npy, file=data.npy, interleaved=True),
-        Reader("ndsampler, npy", lambda: _ndsampler(data), _read_ndsampler, file=data.npy, interleaved=True),
-    ]
+    try:
+        cogs = {compression: data.cog(compression) for compression in ("deflate", "zstd")}
+    except ImportError:
+        cogs = {}
+    for compression, cog in cogs.items():
+        name = f"rasterio, COG {compression}"
+        readers.append(Reader(name, partial(rasterio_open, cog), read_rasterio, cog))
+        readers.append(Reader(f"{name}, opened per crop", partial(str, cog), read_rasterio_opened, cog))
+    return readers
 
 
-# ------------------------------------------------------------------------------------------------------------- ndzarr
+class Opened:
+    """Readers that work here, their pixels compared with the image; the others by name."""
+
+    def __init__(self, readers: Sequence[Reader], data: Data, wanted: Sequence[Window]) -> None:
+        self.readers: dict[str, tuple[Reader, Any]] = {}
+        self.missing: list[str] = []
+        for reader in readers:
+            try:
+                opened = reader.open()
+            except ImportError as error:
+                self.missing.append(f"{reader.name} ({error})")
+                continue
+            self.readers[reader.name] = reader, opened
+            for w in wanted[:20]:
+                got = reader.read(opened, **w)
+                if not np.array_equal(np.moveaxis(got, -1, 0) if reader.interleaved else got, crop(data, w)):
+                    raise AssertionError(f"{reader.name} reads other pixels at {w}")
+
+    def runners(self, wanted: Sequence[Window]) -> dict[str, Callable[[int], Any]]:
+        """For each reader, what reads the i-th window."""
+
+        def run(read: Callable[..., Any], opened: Any, i: int) -> Any:
+            return read(opened, **wanted[i])
+
+        return {name: partial(run, reader.read, opened) for name, (reader, opened) in self.readers.items()}
+
+    def megabytes(self, name: str) -> float:
+        """What a reader's file takes on disk."""
+        return disk_bytes(self.readers[name][0].file) / 1e6
 
 
-def _ndzarr(path: Path) -> Any:
-    import ndzarr
+def crop(data: Data, window: Window) -> Pixels:
+    """The true pixels (c, y, x) of a window."""
+    return data.pixels[:, window["y"], window["x"]]
 
-    return ndzarr.open(path)
 
-
-def _read_ndzarr(pyramid: Any, y: slice, x: slice) -> Pixels:
+def _ndzarr(pyramid: Any, y: slice, x: slice) -> Pixels:
     return pyramid.read(y=y, x=x)  # type: ignore[no-any-return]
 
 
 class BareLoop:
-    """
-    What a reader cannot do without: look up the chunks in mapped shards, decode each with numcodecs, copy its part.
+    """What a reader cannot do without: look up chunks in mapped shards, decode each with numcodecs, copy its part.
 
     It knows that the image is (c, y, x), that chunks hold all channels and that all of them are stored; it checks
     neither the window nor the checksums.
     """
 
     def __init__(self, path: Path) -> None:
-        import json
-
-        import numcodecs.blosc
-
         numcodecs.blosc.use_threads = False
         self._decompress = numcodecs.blosc.decompress
         folder = path / "0" / "image"
@@ -127,7 +134,7 @@ class BareLoop:
         return buffer, index.tolist()
 
     def read(self, y: slice, x: slice) -> Pixels:
-        """A window that lies within the image."""
+        """A window within the image."""
         size, per_shard, scratch, decompress = self.chunk, self.per_shard, self._scratch, self._decompress
         top, left, bottom, right = y.start, x.start, y.stop, x.stop
         out = np.empty((self.shape[0], bottom - top, right - left), np.uint8)
@@ -145,119 +152,91 @@ class BareLoop:
                 ]
         return out
 
-
-# --------------------------------------------------------------------------------------------------- other Zarr readers
-
-
-def _tensorstore(path: Path, cache_bytes: int) -> Any:
-    import tensorstore
-
-    return tensorstore.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/0/image/"}},
-        context=tensorstore.Context({"cache_pool": {"total_bytes_limit": cache_bytes}}),
-        read=True,
-    ).result()
+    def decode(self, i: int, j: int) -> None:
+        """Decode one chunk by its row and column, and copy nothing."""
+        buffer, index = self._shards[i // self.per_shard, j // self.per_shard]
+        offset, length = index[i % self.per_shard][j % self.per_shard]
+        self._decompress(buffer[offset : offset + length], self._scratch)
 
 
-def _read_tensorstore(store: Any, y: slice, x: slice) -> Pixels:
+def tensorstore(path: Path, cache_bytes: int = 0) -> Any:
+    import tensorstore as ts
+
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/0/image/"}}
+    context = ts.Context({"cache_pool": {"total_bytes_limit": cache_bytes}})
+    return ts.open(spec, context=context, read=True).result()
+
+
+def _tensorstore(store: Any, y: slice, x: slice) -> Pixels:
     return store[:, y, x].read().result()  # type: ignore[no-any-return]
 
 
-def _zarr(path: Path) -> Any:
+def zarr_array(path: Path) -> Any:
     import zarr
 
     return zarr.open_array(path / "0" / "image", mode="r")
 
 
-def _read_zarr(array: Any, y: slice, x: slice) -> Pixels:
-    return array[:, y, x]  # type: ignore[no-any-return]
-
-
-FUSED = {"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}
-"""Setting of zarr >= 3.2 that decodes without an event loop."""
-
-
 def _zarr_fused(path: Path) -> Any:
+    """Zarr >= 3.2 can decode without an event loop."""
     import zarr
-    import zarr.core.codec_pipeline as pipelines
+    from zarr.core import codec_pipeline
 
-    if not hasattr(pipelines, "FusedCodecPipeline"):
+    if not hasattr(codec_pipeline, "FusedCodecPipeline"):
         raise ImportError(f"zarr {zarr.__version__} has no FusedCodecPipeline")
-    with zarr.config.set(FUSED):
-        return zarr.open_array(path / "0" / "image", mode="r")
+    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}):
+        return zarr_array(path)
 
 
-def _read_fused(array: Any, y: slice, x: slice) -> Pixels:
+def _sliced(array: Any, y: slice, x: slice) -> Pixels:
     return array[:, y, x]  # type: ignore[no-any-return]
-
-
-# ----------------------------------------------------------------------------------------------------------------- GDAL
 
 
 @contextmanager
-def small_gdal_cache() -> Iterator[None]:
+def small_gdal_cache(megabytes: int = GDAL_CACHE_MB) -> Iterator[None]:
     """Readers through GDAL are opened and used within."""
     try:
         import rasterio
     except ImportError:
         yield
         return
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+    with rasterio.Env(GDAL_CACHEMAX=megabytes):
         yield
 
 
-def _rasterio(path: Path) -> Any:
+def rasterio_open(path: Path, **more: Any) -> Any:
     import rasterio
 
-    return rasterio.open(path)
+    return rasterio.open(path, **more)
 
 
-def _rasterio_path(path: Path) -> Path:
-    import rasterio  # noqa: F401 - is it there?
+def read_rasterio(dataset: Any, y: slice, x: slice) -> Pixels:
+    from rasterio.windows import Window as Box
 
-    return path
-
-
-def _read_rasterio(dataset: Any, y: slice, x: slice) -> Pixels:
-    from rasterio.windows import Window
-
-    return dataset.read(window=Window(x.start, y.start, x.stop - x.start, y.stop - y.start))  # type: ignore[no-any-return]
+    return dataset.read(window=Box(x.start, y.start, x.stop - x.start, y.stop - y.start))  # type: ignore[no-any-return]
 
 
-def _open_read_rasterio(path: Path, y: slice, x: slice) -> Pixels:
-    import rasterio
-
-    with rasterio.open(path) as dataset:
-        return _read_rasterio(dataset, y, x)
-
-
-def _close(opened: Any) -> None:
-    opened.close()
-
-
-# ------------------------------------------------------------------------------------------------------------ ndsampler
-
-
-def _read_npy(mapped: Pixels, y: slice, x: slice) -> Pixels:
-    return np.array(mapped[y, x])
+def read_rasterio_opened(path: Any, y: slice, x: slice) -> Pixels:
+    with rasterio_open(path) as dataset:
+        return read_rasterio(dataset, y, x)
 
 
 def _ndsampler(data: Data) -> Any:
-    """The sampler of ndsampler, its cache filled."""
-    import kwcoco
-    import ndsampler
-
-    dset = kwcoco.CocoDataset(
-        {
-            "images": [{"id": 1, "file_name": str(data.tif), "width": data.size, "height": data.size}],
-            "annotations": [],
-            "categories": [],
-        }
-    )
-    sampler = ndsampler.CocoSampler(dset, workdir=data.folder / "ndsampler", backend="npy")
+    sampler = ndsampler_peer(coco([data.tif], data.size), data.folder / "ndsampler", "npy")
     sampler.load_sample({"gid": 1, "cx": 64, "cy": 64, "width": 64, "height": 64})
     return sampler
 
 
 def _read_ndsampler(sampler: Any, y: slice, x: slice) -> Pixels:
     return np.array(sampler.load_sample({"gid": 1, "space_slice": (y, x)})["im"])
+
+
+def ndsampler_peer(content: dict[str, Any], workdir: Path, backend: str | None) -> Any:
+    """The sampler of ndsampler, its cache filled where it has one."""
+    import kwcoco
+    import ndsampler
+
+    sampler = ndsampler.CocoSampler(kwcoco.CocoDataset(content), workdir=workdir, backend=backend)
+    if backend is not None:
+        sampler.frames.prepare()
+    return sampler

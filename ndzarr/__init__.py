@@ -1,4 +1,9 @@
-"""Fast random access to small windows of large images and videos."""
+"""Fast random access to small windows of large images and videos.
+
+Public are the names of `__all__` and the modules `categories`, `errors`, `targets`, `torch` (needs PyTorch) and
+`toydata`.  What needs heavier packages is imported when it is first used, so that `import ndzarr` stays light.
+`ndzarr.cli` and `ndzarr.ndsampler_compat` are imported by name.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CocoSampler", "NdzarrError", "Pyramid", "ReadPlan", "Sampler", "export_cog", "open", "transcode", "verify"]
 
+_MODULES = ("categories", "errors", "targets", "torch", "toydata")
+
 _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",
     "Sampler": "ndzarr.sampler",
@@ -26,10 +33,7 @@ _LAZY = {
     "transcode": "ndzarr._pyramid.transcode",
     "verify": "ndzarr._library.verify",
 }
-"""Names that need heavier packages, imported when first used."""
-
-_PACKAGES = ("categories", "toydata")
-"""Parts that are imported when first used."""
+"""Public name to the module that it is imported from when first used."""
 
 
 def __getattr__(name: str) -> Any:
@@ -37,8 +41,11 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("ndzarr")
-    if name in _PACKAGES:
-        return import_module(f"ndzarr.{name}")
+    if name in _MODULES:
+        try:
+            return import_module(f"ndzarr.{name}")
+        except ModuleNotFoundError as error:  # an AttributeError is what hasattr() and inspect expect
+            raise AttributeError(f"ndzarr.{name} needs the package {error.name!r}; install it") from error
     if name in _LAZY:
         value = globals()[name] = getattr(import_module(_LAZY[name]), name)
         return value
@@ -46,4 +53,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, *_MODULES, "__version__"])

@@ -1,29 +1,179 @@
-"""How are many sources transcoded together, so that a bad one costs nothing but itself?
+"""
+CPUs, threads that decode, ordered maps and batches of tasks.
 
-Sources are shared out among threads.  Decoders, encoders and the file system run outside Python's lock, so processes
-were not faster where it was measured (2 processors; many small JPEGs, a few large TIFFs), and threads need neither
-pickling nor a guarded `__main__`.
-
-1. Each task takes its turn; as many run at once as there are processors, and what is left of those encode.
-2. A source that cannot be used becomes a `Failure`; the others go on.  A disk that cannot be written stops the batch.
-3. An interrupt stops every task at its next read, so that what it had begun is removed before the interrupt goes on.
+Everything runs in threads: decoders, encoders and the file system run outside Python's lock, so that processes were
+not faster where it was measured (2 CPUs; many small JPEGs, a few large TIFFs), and threads need neither pickling nor a
+guarded `__main__`.  Nothing starts at import, and what depends on the process is keyed by its id, so that a forked
+child makes its own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, inf
+from pathlib import Path
 from threading import Event
-from typing import Any, TypeVar, cast
-
-import numpy as np
+from types import TracebackType
+from typing import Generic, ParamSpec, Self, TypeVar
 
 from ndzarr.errors import NdzarrError, SourceError, WriteError
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+P = ParamSpec("P")
+
+
+# --- CPUs
+
+
+def available_cpus() -> int:
+    """
+    Return the number of CPUs that this process may use, at least 1.
+
+    The affinity of the process counts, and the CPU quota of its control groups, rounded up. Both are looked up once per
+    process.
+    """
+    return _cpus_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _cpus_of(pid: int) -> int:
+    if sys.version_info >= (3, 13):
+        cpus = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:  # macOS and Windows before Python 3.13
+        cpus = os.cpu_count() or 1
+    quota = cgroup_quota()
+    return max(1, cpus if quota == inf else min(cpus, ceil(quota)))
+
+
+def cgroup_quota(root: Path = Path("/")) -> float:
+    """
+    Return the CPUs that the control groups of this process grant it, infinity if they set no limit.
+
+    The limit of an ancestor holds for all groups below it, so the least one counts.
+
+    Parameters
+    ----------
+    root
+        Where `proc` and `sys` are mounted.
+    """
+    quota = inf
+    with suppress(OSError):  # there are no control groups outside Linux
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")  # version 2 names no controllers
+            group = mount / path.lstrip("/")
+            for folder in (group, *group.parents):
+                quota = min(quota, _quota(folder))
+                if folder == mount:
+                    break
+    return quota
+
+
+def _quota(folder: Path) -> float:
+    with suppress(OSError, ValueError):
+        if (file := folder / "cpu.max").exists():  # version 2: "max 100000" or "150000 100000"
+            limit, period = file.read_text().split()
+        else:
+            limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if limit != "max" and int(limit) > 0:  # version 1 says -1 for no limit
+            return int(limit) / int(period)
+    return inf
+
+
+# --- Threads that decode
+
+
+def decode_pool() -> ThreadPoolExecutor:
+    """Return the threads of this process that decode and resample: one fewer than there are CPUs, at least one."""
+    return _pool_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _pool_of(pid: int) -> ThreadPoolExecutor:
+    # The pool of a parent process has no threads in a forked child: its jobs would wait forever.
+    return ThreadPoolExecutor(max(1, available_cpus() - 1), thread_name_prefix="ndzarr")
+
+
+# --- Results in order
+
+
+class OrderedQueue(Generic[Result]):
+    """
+    Calls functions in threads and returns their results in the order in which they were submitted.
+
+    At most `ahead` calls are under way or wait to be taken, so that memory holds few results. An error or an interrupt
+    in the `with` block cancels the calls that have not begun.
+    """
+
+    def __init__(self, workers: int, ahead: int, name: str) -> None:
+        self._ahead = ahead
+        self._jobs: deque[Future[Result]] = deque()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=f"ndzarr-{name}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+
+    def submit(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Iterator[Result]:
+        """
+        Begin a call; return the results that are to be taken now, before the next call.
+
+        They are the finished ones at the head of the queue, and those to wait for because too many are ahead.
+        """
+        self._jobs.append(self._pool.submit(function, *args, **kwargs))
+        return self._due()
+
+    def _due(self) -> Iterator[Result]:
+        while self._jobs and (len(self._jobs) > self._ahead or self._jobs[0].done()):
+            yield self._jobs.popleft().result()
+
+    def finish(self) -> Iterator[Result]:
+        """Return all results that are left."""
+        while self._jobs:
+            yield self._jobs.popleft().result()
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int | None = None, name: str = "map"
+) -> Iterator[Result]:
+    """
+    Call a function of each item in threads; yield the results in the order of the items.
+
+    Parameters
+    ----------
+    items
+        Taken one by one as calls finish: an iterator may make them on the fly.
+    workers
+        Number of threads; with 1, the calling thread does it all.
+    ahead
+        Results that may wait beyond the next; twice the number of threads by default.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    with OrderedQueue[Result](workers, 2 * workers if ahead is None else ahead, name) as queue:
+        for item in items:
+            yield from queue.submit(function, item)
+        yield from queue.finish()
+
+
+# --- Batches of tasks, of which a bad one costs nothing but itself
 
 
 class Stopped(Exception):
@@ -31,22 +181,18 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class TaskContext:
     """What a running task is given."""
 
     stop: Event
     """Set once the batch is given up."""
     threads: int
-    """How many threads it may encode with."""
+    """Number of threads that the task may encode with."""
 
     def check(self) -> None:
-        """Raise `Stopped` if the batch has been given up."""
+        """Raise `Stopped` if the batch has been given up; a task calls this between its steps."""
         if self.stop.is_set():
             raise Stopped
-
-    def guard(self, source: T) -> T:
-        """The source, which raises `Stopped` at the next read once the batch is given up."""
-        return cast(T, _Guarded(source, self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +200,8 @@ class Task:
     """One source of a batch."""
 
     name: str
-    """What failures call it."""
-    work: Callable[[Turn], object]
-    """Does it; what it returns is dropped."""
+    """Name of the source in failures."""
+    work: Callable[[TaskContext], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +211,8 @@ class Failure:
     source: str
     """Its path as it was given."""
     error: NdzarrError
-    """What is wrong with it."""
 
     def __str__(self) -> str:
-        """One line: the file, what is wrong, what to do."""
         message = " ".join(str(self.error).split())
         return message if self.source in message else f"{self.source}: {message}"
 
@@ -89,19 +232,19 @@ class BatchError(SourceError):
 
 
 def run_tasks(
-    tasks: Sequence[Task], workers: int | None = None, progress: bool = False, doing: str = "transcoding"
+    tasks: Sequence[Task], workers: int | None = None, advance: Callable[[], object] = lambda: None
 ) -> list[Failure]:
     """
-    Do all tasks.
+    Do all tasks, as many at a time as there are threads; the threads that are left over encode.
+
+    An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun.
 
     Parameters
     ----------
     workers
-        Number of threads in all; the number of processors if left out.
-    progress
-        Show a bar of tasks, once they take longer than a second.
-    doing
-        What the bar calls it.
+        Number of threads in all; the number of CPUs by default.
+    advance
+        Called after each task.
 
     Returns
     -------
@@ -110,97 +253,31 @@ def run_tasks(
     Raises
     ------
     WriteError
-        The destination cannot be written; tasks not begun yet are left undone.
+        The destination cannot be written; tasks that have not begun are left undone.
     Exception
         Any other error of a task, with a note of its name, after all others are done.
     """
     workers = workers or available_cpus()
     together = max(1, min(workers, len(tasks)))
-    turn = Turn(Event(), max(1, workers // together))
+    context = TaskContext(Event(), max(1, workers // together))
     failed: dict[int, NdzarrError] = {}
-    surprise: Exception | None = None
+    unexpected: Exception | None = None
     pool = ThreadPoolExecutor(together, thread_name_prefix="ndzarr-batch")
-    with _bar(len(tasks), progress, doing) as advance:
-        try:
-            jobs: dict[Future[object], int] = {pool.submit(t.work, turn): i for i, t in enumerate(tasks)}
-            for job in as_completed(jobs):
-                error = job.exception()
-                if isinstance(error, NdzarrError) and not isinstance(error, WriteError):
-                    failed[jobs[job]] = error
-                elif isinstance(error, Exception) and not isinstance(error, WriteError):
-                    error.add_note(f"while working on {tasks[jobs[job]].name}")
-                    surprise = surprise or error
-                elif error is not None:
-                    raise error
-                advance()
-        finally:
-            turn.stop.set()
-            pool.shutdown(cancel_futures=True)
-    if surprise is not None:
-        raise surprise
+    try:
+        jobs: dict[Future[object], int] = {pool.submit(t.work, context): i for i, t in enumerate(tasks)}
+        for job in as_completed(jobs):
+            error = job.exception()
+            if isinstance(error, NdzarrError) and not isinstance(error, WriteError):
+                failed[jobs[job]] = error
+            elif isinstance(error, Exception) and not isinstance(error, WriteError):
+                error.add_note(f"while working on {tasks[jobs[job]].name}")
+                unexpected = unexpected or error
+            elif error is not None:
+                raise error
+            advance()
+    finally:
+        context.stop.set()
+        pool.shutdown(cancel_futures=True)
+    if unexpected is not None:
+        raise unexpected
     return [Failure(tasks[i].name, failed[i]) for i in sorted(failed)]
-
-
-def available_cpus() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Guarded:
-    """A source whose reads end once its batch has been given up."""
-
-    def __init__(self, source: Any, turn: Turn) -> None:
-        self._source = source
-        self._turn = turn
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    def read(self, window: Mapping[str, slice]) -> np.ndarray[Any, Any]:
-        """Read a window; see `Source.read`."""
-        self._turn.check()
-        return cast("np.ndarray[Any, Any]", self._source.read(window))
-
-    def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
-        """The frames of a video; see `streaming.Stream`."""
-        for block in self._source.blocks(length):
-            self._turn.check()
-            yield block
-
-
-@contextmanager
-def _bar(total: int, progress: bool, doing: str) -> Iterator[Callable[[], object]]:
-    """What is called after each task; makes no lock and no thread unless there is something to show."""
-    if not progress:
-        yield lambda: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, unit="source", desc=doing, delay=1) as bar:
-        yield bar.update
-
-
-# --- Which threads decode and resample?
-
-
-PROCESSORS = os.cpu_count() or 1
-"""Asked once: the answer costs as much as decoding a chunk."""
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def pool() -> ThreadPoolExecutor:
-    """The threads, one fewer than there are processors, but at least one."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max(1, PROCESSORS - 1), thread_name_prefix="ndzarr")
-    return _pool
-
-
-def _forget() -> None:
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -1,7 +1,9 @@
-"""How does a store, or a file, appear whole or not at all?
+"""
+Files: published atomically, locked, read by ranges, and recognised when they change.
 
-It is written to a hidden directory beside its destination, then renamed: a rename within one file system is atomic.
-What a killed process leaves behind is a hidden `.NAME.*.partial`, which nothing reads and `ndzarr cache prune` removes.
+A store or a file is written under a hidden name beside its destination, then renamed: a rename within one file system
+is atomic. What a killed process leaves behind is a hidden `.NAME.*.partial`, which nothing reads and
+`ndzarr cache prune` removes.
 """
 
 from __future__ import annotations
@@ -14,14 +16,27 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ndzarr.errors import DamagedError, ExistsError, MissingError, OptionError, SourceError, StoreError, WriteError
+from ndzarr.errors import (
+    DamagedError,
+    ExistsError,
+    MissingError,
+    NdzarrError,
+    OptionError,
+    StoreError,
+    WriteError,
+)
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+Bytes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 
 PARTIAL = ".partial"
 """Suffix of what is not published yet."""
@@ -30,30 +45,68 @@ _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """A directory that holds one of these is a Zarr store."""
 
 
+# --- Publishing
+
+
 @contextmanager
 def publishing(dest: Path, overwrite: bool = False) -> Iterator[Path]:
     """
-    A directory to fill, that becomes `dest` when the block ends without an error and vanishes if there was one.
+    Yield a directory to fill; it becomes `dest` when the block ends without an error, and vanishes if there was one.
 
     Raises
     ------
     ExistsError
-        `dest` exists and is not to be overwritten, or is no Zarr store.
+        `dest` exists and is not to be overwritten, or is not a Zarr store.
     MissingError
-        The directory that is to hold it does not exist.
+        The parent directory of `dest` does not exist.
     WriteError
         The disk is full, or may not be written.
     """
     refuse_existing(dest, overwrite)
-    with _beside(dest) as work:
-        yield work
-        refuse_existing(dest, overwrite)
-        _replace(dest, work)
+    with _explained_parent(dest):
+        work = partial_path(dest)
+        try:
+            work.mkdir()
+            yield work
+            publish(work, dest, overwrite)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
-def put_in_place(work: Path, dest: Path, overwrite: bool = False) -> None:
+@contextmanager
+def publishing_file(dest: Path, overwrite: bool = False) -> Iterator[Path]:
     """
-    Rename a store that is complete to its name.
+    Yield a path to write a file to; it becomes `dest` when the block ends without an error.
+
+    Raises
+    ------
+    ExistsError, MissingError, WriteError
+        As `publishing`.
+    """
+    refuse_existing_file(dest, overwrite)
+    with _explained_parent(dest), replacing(dest) as work:
+        yield work
+        refuse_existing_file(dest, overwrite)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    Yield a path to write a file to; it replaces `path` when the block ends without an error, else it is removed.
+
+    For files of ndzarr's own, such as those of a cache; what a user named goes through `publishing_file`.
+    """
+    work = partial_path(path)
+    try:
+        yield work
+        os.replace(work, path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def publish(work: Path, dest: Path, overwrite: bool = False) -> None:
+    """
+    Rename a complete store to `dest`.  Readers that have an earlier store open keep what they mapped of it.
 
     Raises
     ------
@@ -62,106 +115,17 @@ def put_in_place(work: Path, dest: Path, overwrite: bool = False) -> None:
     """
     refuse_existing(dest, overwrite)
     with explained(dest):
-        _replace(dest, work)
-
-
-@contextmanager
-def publishing_file(dest: Path, overwrite: bool = False) -> Iterator[Path]:
-    """
-    A path to write a file to, that becomes `dest` when the block ends without an error and vanishes if there was one.
-
-    Raises
-    ------
-    ExistsError, MissingError, WriteError
-        As `publishing`.
-    """
-    refuse_existing_file(dest, overwrite)
-    with _beside(dest) as work:
-        yield work / dest.name
-        refuse_existing_file(dest, overwrite)
-        os.replace(work / dest.name, dest)
-
-
-@contextmanager
-def _beside(dest: Path) -> Iterator[Path]:
-    """A hidden directory beside `dest` that is gone when the block ends."""
-    if not dest.parent.is_dir():
-        raise MissingError(f"{dest}: the directory {dest.parent} does not exist; make it first")
-    with explained(dest):
-        work = partial_path(dest)
+        if not os.path.lexists(dest):
+            os.rename(work, dest)
+            return
+        old = partial_path(dest)
+        os.rename(dest, old)
         try:
-            work.mkdir()
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def local(dest: str | os.PathLike[str]) -> Path:
-    """
-    A destination as an absolute path.
-
-    Raises
-    ------
-    OptionError
-        It is a URL.
-    """
-    if "://" in os.fspath(dest):
-        raise OptionError(f"{os.fspath(dest)}: is written to local disks only; write it there, then copy it")
-    return Path(os.path.abspath(dest))
-
-
-def partial_path(dest: Path) -> Path:
-    """A new name for what is not, or no longer, published as `dest`."""
-    return dest.parent / f".{dest.name}.{secrets.token_hex(6)}{PARTIAL}"
-
-
-def refuse_existing(dest: Path, overwrite: bool) -> None:
-    """Raise `ExistsError` if `dest` is there and must not be replaced by a store."""
-    if not overwrite:
-        _refuse(dest)
-    elif os.path.lexists(dest) and not is_store(dest) and not _is_empty_directory(dest):
-        raise ExistsError(
-            f"{dest}: exists and is no Zarr store, so it is not overwritten; remove it, or choose another destination"
-        )
-
-
-def refuse_existing_file(dest: Path, overwrite: bool) -> None:
-    """Raise `ExistsError` if `dest` is there and must not be replaced by a file."""
-    if not overwrite:
-        _refuse(dest)
-    elif dest.is_dir():
-        raise ExistsError(f"{dest}: is a directory, so it is not overwritten; choose another destination")
-
-
-def _refuse(dest: Path) -> None:
-    if os.path.lexists(dest):
-        raise ExistsError(
-            f"{dest}: exists already; choose another destination, or overwrite it (overwrite=True, --overwrite)"
-        )
-
-
-def is_store(path: str | os.PathLike[str]) -> bool:
-    """True for a directory with the metadata of a Zarr store, of format 2 or 3."""
-    return any(os.path.exists(os.path.join(path, name)) for name in _STORE_FILES)
-
-
-def _is_empty_directory(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
-
-
-def _replace(dest: Path, work: Path) -> None:
-    """Rename `work` to `dest`, which is removed first if it exists; readers that have it open keep what they mapped."""
-    if not os.path.lexists(dest):
-        os.rename(work, dest)
-        return
-    old = partial_path(dest)
-    os.rename(dest, old)
-    try:
-        os.rename(work, dest)
-    except BaseException:
-        os.rename(old, dest)
-        raise
-    discard(old)
+            os.rename(work, dest)
+        except BaseException:
+            os.rename(old, dest)
+            raise
+        discard(old)
 
 
 def discard(path: Path) -> None:
@@ -176,10 +140,67 @@ def discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def partial_path(dest: Path) -> Path:
+    """Return a new hidden name beside `dest` for what is not, or no longer, published."""
+    return dest.parent / f".{dest.name}.{secrets.token_hex(6)}{PARTIAL}"
+
+
+def local_path(dest: str | os.PathLike[str]) -> Path:
+    """Return a destination as an absolute path; raise `OptionError` for a URL."""
+    if "://" in os.fspath(dest):
+        name = os.fspath(dest)
+        raise OptionError(f"{name}: is written to local disks only", path=name, hint="Write it there, then copy it")
+    return Path(os.path.abspath(dest))
+
+
+def refuse_existing(dest: Path, overwrite: bool) -> None:
+    """Raise `ExistsError` if `dest` exists and must not be replaced by a store."""
+    if not overwrite:
+        _refuse(dest)
+    elif os.path.lexists(dest) and not is_store(dest) and not (dest.is_dir() and not any(dest.iterdir())):
+        raise ExistsError(
+            f"{dest}: exists and is not a Zarr store, so it is not overwritten",
+            path=str(dest),
+            hint="Remove it, or choose another destination",
+        )
+
+
+def refuse_existing_file(dest: Path, overwrite: bool) -> None:
+    """Raise `ExistsError` if `dest` exists and must not be replaced by a file."""
+    if not overwrite:
+        _refuse(dest)
+    elif dest.is_dir():
+        raise ExistsError(
+            f"{dest}: is a directory, so it is not overwritten", path=str(dest), hint="Choose another destination"
+        )
+
+
+def _refuse(dest: Path) -> None:
+    if os.path.lexists(dest):
+        raise ExistsError(
+            f"{dest}: exists already",
+            path=str(dest),
+            hint="Choose another destination, or overwrite it (overwrite=True, --overwrite)",
+        )
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Return True for a directory with the metadata of a Zarr store, of format 2 or 3."""
+    return any(os.path.exists(os.path.join(path, name)) for name in _STORE_FILES)
+
+
+@contextmanager
+def _explained_parent(dest: Path) -> Iterator[None]:
+    if not dest.parent.is_dir():
+        raise MissingError(f"{dest}: the directory {dest.parent} does not exist", path=str(dest), hint="Make it first")
+    with explained(dest):
+        yield
+
+
 @contextmanager
 def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
     """
-    Say what to do about the errors of a file system.
+    Raise the errors of a file system as errors that say what to do.
 
     Parameters
     ----------
@@ -189,26 +210,35 @@ def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WriteError(f"{dest}: the disk is full; {kept}. Free some space or choose another disk") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise WriteError(
-                f"{dest}: may not be written ({error.strerror}); check the permissions of {dest.parent}"
-            ) from error
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise ExistsError(f"{dest}: another process made it meanwhile; use that one, or overwrite it") from error
-        if error.errno == errno.EFBIG:
-            raise WriteError(
-                f"{dest}: the file system, or `ulimit -f`, allows no file of this size; choose another disk"
-            ) from error
-        if error.errno == errno.EMFILE:
-            raise WriteError(
-                f"{dest}: too many open files; raise the limit (ulimit -n) or use larger shards"
-            ) from error
-        raise
+        cause = _CAUSES.get(error.errno or 0)
+        if cause is None:
+            raise
+        kind, found, hint = cause
+        raise kind(
+            f"{dest}: {found.format(kept=kept, error=error.strerror)}",
+            path=str(dest),
+            hint=hint.format(parent=dest.parent),
+        ) from error
 
 
-# --- Who may make, or remove, this store now?
+_FULL = WriteError, "the disk is full; {kept}", "Free some space or choose another disk"
+_FORBIDDEN = WriteError, "may not be written ({error})", "Check the permissions of {parent}"
+_TAKEN = ExistsError, "another process made it meanwhile", "Use that one, or overwrite it"
+_CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+    errno.ENOTEMPTY: _TAKEN,
+    errno.EEXIST: _TAKEN,
+    errno.EFBIG: (WriteError, "the file system, or `ulimit -f`, allows no file of this size", "Choose another disk"),
+    errno.EMFILE: (WriteError, "too many open files", "Raise the limit (ulimit -n) or use larger shards"),
+}
+"""Error numbers to the error to raise, what was found and what to do."""
+
+
+# --- Locks
 
 
 LOCK = re.compile(r"\.(.+\.zarr)\.lock")
@@ -219,14 +249,14 @@ _PATIENCE = 1.0
 
 
 def lock_of(store: Path) -> Path:
-    """The lock of a store."""
+    """Return the path of a store's lock."""
     return store.with_name(f".{store.name}.lock")
 
 
 @contextmanager
 def holding(path: Path, check: Callable[[], None] | None = None) -> Iterator[None]:
     """
-    Hold a lock, waiting for it.
+    Wait for a lock and hold it.
 
     Parameters
     ----------
@@ -254,7 +284,7 @@ def holding(path: Path, check: Callable[[], None] | None = None) -> Iterator[Non
 
 @contextmanager
 def trying(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody else does; False if somebody does, or if the directory cannot be written."""
+    """Hold a lock if nobody else does; yield False if somebody does, or if the directory cannot be written."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
@@ -272,107 +302,28 @@ def trying(path: Path) -> Iterator[bool]:
             _drop(lock, path)
 
 
-def _drop(lock: Any, path: Path) -> None:
+def _drop(lock: BaseFileLock, path: Path) -> None:
     with suppress(FileNotFoundError, PermissionError):  # Windows removes it on release
         path.unlink()
     lock.release()
 
 
-# --- How do several threads read ranges of one file, without a lock and without copies?
+# --- Ranges of files
 
 
-class ByteFile:
-    """A file of which ranges are read."""
-
-    def __init__(self, path: str) -> None:
-        """Look at a file; it is opened at the first read, so that many may be known at once."""
-        self.path = path
-        try:
-            self.size = os.stat(path).st_size
-        except OSError as error:
-            raise self._unreadable(error) from error
-        self._fd: int | None = None
-        self._closed = False
-        self._lock = threading.Lock()
-
-    def read(self, offset: int, count: int) -> bytes:
-        """
-        Return `count` bytes.
-
-        Raises
-        ------
-        SourceError
-            The file ends before.
-        """
-        out = bytearray(count)
-        self.read_into(offset, np.frombuffer(out, np.uint8))
-        return bytes(out)
-
-    def read_into(self, offset: int, out: np.ndarray[Any, Any]) -> None:
-        """
-        Fill a C-contiguous array.
-
-        Raises
-        ------
-        SourceError
-            The file ends before the array is full.
-        """
-        rest = out.reshape(-1).view(np.uint8).data
-        while rest:
-            try:
-                got = self._read_some(offset, rest)
-            except OSError as error:
-                raise self._unreadable(error) from error
-            if not got:
-                raise SourceError(
-                    f"{self.path}: the file is truncated: bytes {offset} to {offset + len(rest)} are missing from it; "
-                    f"fetch or write it again"
-                )
-            offset += got
-            rest = rest[got:]
-
-    def close(self) -> None:
-        """Release the file."""
-        with self._lock:
-            self._closed = True
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
-
-    def _descriptor(self) -> int:
-        if self._fd is not None:
-            return self._fd
-        with self._lock:
-            if self._closed:
-                raise SourceError(f"{self.path}: the source is closed; open it again to read")
-            if self._fd is None:
-                self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            return self._fd
-
-    def _read_some(self, offset: int, out: memoryview) -> int:
-        fd = self._descriptor()
-        if hasattr(os, "preadv"):
-            return os.preadv(fd, [out], offset)
-        with self._lock:  # Windows
-            os.lseek(fd, offset, os.SEEK_SET)
-            data = os.read(fd, len(out))
-            out[: len(data)] = data
-            return len(data)
-
-    def _unreadable(self, error: OSError) -> SourceError:
-        return SourceError(f"{self.path}: it cannot be read ({error.strerror}); check that it is still there")
-
-
-# --- How do any number of threads and processes read ranges of a file, and notice that it has changed?
-
-
+MOST_FILES = 256
+"""Files that stay open, at most; opening one again takes 20 us."""
 _KEPT_BUFFER = 16 << 20
 """Bytes of a thread's buffer that is kept between reads, at most."""
 _LOCAL = threading.local()
 
 
 class FileId(NamedTuple):
-    """A file as it was when it was opened."""
+    """
+    A file as it was when it was opened; any number of threads and processes read ranges of it without a lock.
+
+    Each read checks that the file is still the same one.
+    """
 
     path: str
     """Absolute."""
@@ -382,42 +333,41 @@ class FileId(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> FileId:
-        """
-        The file as it is now.
-
-        Raises
-        ------
-        MissingError
-            It is not there.
-        """
+        """Return the file as it is now; raise `MissingError` if it does not exist."""
         try:
             now = os.stat(path)
         except OSError as error:
-            raise MissingError(f"{path}: the file is gone, or cannot be looked at ({error.strerror})") from error
+            raise MissingError(
+                f"{path}: the file is gone, or cannot be looked at ({error.strerror})", path=path
+            ) from error
         return cls(path, now.st_ino, now.st_size, now.st_mtime_ns)
 
     def check(self) -> None:
-        """Raise `StoreError` if the file is another one by now."""
+        """Raise `StoreError` if the path leads to another file by now."""
         try:
             self.compare(os.stat(self.path))
         except OSError as error:
             raise StoreError(
-                f"{self.path}: the file is gone ({error.strerror}); open it again once it is back"
+                f"{self.path}: the file is gone ({error.strerror})",
+                path=self.path,
+                hint="Open it again when it is back",
             ) from error
 
     def compare(self, now: os.stat_result) -> None:
         """Raise `StoreError` if this is another file."""
         if now.st_mtime_ns != self.mtime_ns or now.st_size != self.size or now.st_ino != self.inode:
-            raise StoreError(f"{self.path}: the file was changed since it was opened; open it again")
+            raise StoreError(
+                f"{self.path}: the file was changed since it was opened", path=self.path, hint="Open it again"
+            )
 
-    def read(self, offset: int, count: int) -> np.ndarray[Any, Any]:
+    def read(self, offset: int, count: int) -> Bytes:
         """
-        Bytes of the file, in a buffer of this thread that the next read overwrites.
+        Return bytes of the file, in a buffer of this thread that the next read overwrites.
 
         Raises
         ------
         StoreError
-            The file was changed since.
+            The file was changed since it was opened.
         DamagedError
             It ends before.
         """
@@ -425,53 +375,70 @@ class FileId(NamedTuple):
         self.read_into(offset, out)
         return out
 
-    def read_into(self, offset: int, out: np.ndarray[Any, Any]) -> None:
+    def read_into(self, offset: int, out: Bytes) -> None:
         """Fill a contiguous array of uint8; raises as `read`."""
         try:
             held = DESCRIPTORS[self]  # a name of its own: what another thread drops must not be closed yet
-            found = _read(held.fd, offset, out)
+            found = held.read(offset, out)
         except OSError as error:
             self.check()
-            raise StoreError(f"{self.path}: the file cannot be read ({error.strerror}); check the disk") from error
+            raise StoreError(
+                f"{self.path}: the file cannot be read ({error.strerror})", path=self.path, hint="Check the disk"
+            ) from error
         self.check()
         if found != out.size:
-            raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}")
+            raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}", path=self.path)
+
+    def close(self) -> None:
+        """Close the file as soon as nobody reads from it; the next read opens it again."""
+        DESCRIPTORS.pop(self, None)
 
 
-def buffer(name: str, count: int) -> np.ndarray[Any, Any]:
-    """Bytes that belong to this thread until it asks for those of the same name again."""
+def buffer(name: str, count: int) -> Bytes:
+    """Return bytes that belong to this thread until it asks for those of the same name again."""
     if count > _KEPT_BUFFER:
         return np.empty(count, np.uint8)
-    held: np.ndarray[Any, Any] | None = getattr(_LOCAL, name, None)
+    held: Bytes | None = getattr(_LOCAL, name, None)
     if held is None or held.size < count:
         held = np.empty(max(count, 1 << 18), np.uint8)
         setattr(_LOCAL, name, held)
     return held[:count]
 
 
-def _read(fd: int, offset: int, out: np.ndarray[Any, Any]) -> int:
-    """Bytes read: fewer than asked for only at the end of the file."""
-    done = os.preadv(fd, [out.data], offset)
-    while 0 < done < out.size:
-        more = os.preadv(fd, [out[done:].data], offset + done)
-        if not more:
-            break
-        done += more
-    return done
-
-
 class _Descriptor:
     """An open file, closed when nobody reads from it any more."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "lock")
 
     def __init__(self, file: FileId) -> None:
-        self.fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.lock = threading.Lock()
+        self.fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
         file.compare(os.fstat(self.fd))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "fd"):
             close(self.fd)
+
+    def read(self, offset: int, out: Bytes) -> int:
+        """Return the number of bytes read: fewer than asked for only at the end of the file."""
+        if not hasattr(os, "preadv"):
+            return self._read_locked(offset, out)
+        done = os.preadv(self.fd, [out.data], offset)
+        while 0 < done < out.size:
+            more = os.preadv(self.fd, [out[done:].data], offset + done)
+            if not more:
+                break
+            done += more
+        return done
+
+    def _read_locked(self, offset: int, out: Bytes) -> int:
+        with self.lock:  # Windows: the descriptor has one position for all threads
+            os.lseek(self.fd, offset, os.SEEK_SET)
+            data = bytearray()
+            while len(data) < out.size and (more := os.read(self.fd, out.size - len(data))):
+                data += more
+        out[: len(data)] = np.frombuffer(data, np.uint8)
+        return len(data)
 
 
 class _Descriptors(dict[FileId, _Descriptor]):
@@ -488,24 +455,20 @@ class _Descriptors(dict[FileId, _Descriptor]):
         return opened
 
 
-MOST_FILES = 256
-"""Files that stay open, at most; opening one again takes 20 us."""
 DESCRIPTORS = _Descriptors()
-"""The files that this process has open; shared by all pyramids."""
+"""The files that this process has open for reading ranges."""
 
 
-# --- What is the store of a source called, what must it say of its source, and who makes it?
+# --- Where caches are, and whether a file has changed
 
 
-def default_root() -> Path:
-    """`$NDZARR_CACHE`, else `ndzarr` in the user's cache directory (`$XDG_CACHE_HOME`, else ~/.cache)."""
+def cache_root() -> Path:
+    """Return `$NDZARR_CACHE`, else the user's cache directory for ndzarr: ~/.cache/ndzarr on Linux."""
     if own := os.environ.get("NDZARR_CACHE"):
         return Path(own).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(cache if os.path.isabs(cache) else Path.home() / ".cache") / "ndzarr"
+    from platformdirs import user_cache_path
 
-
-# --- What is asked of a file, and has the file changed since?
+    return user_cache_path("ndzarr")
 
 
 _TICK = 0.02
@@ -513,7 +476,7 @@ _TICK = 0.02
 
 
 def signature(path: str) -> tuple[int, ...]:
-    """What changes when a file, or the metadata of a store, is replaced or written to."""
+    """Return what changes when a file, or the metadata of a store, is replaced or written to; () for a URL."""
     if "://" in path:
         return ()
     found = os.stat(path)

@@ -1,73 +1,54 @@
-"""How far along is a transcoding?"""
+"""A progress bar for work that takes longer than a second."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
-
-
-class _NoBar:
-    """Stands in for tqdm, which starts a thread and makes locks even when it is told to show nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, rows: int) -> None:
-        """Show nothing."""
-
-
-def row_progress(total: int | None, name: str, progress: bool) -> Any:
-    """Return a bar that counts `total` rows of pixels; None where their number is not known."""
-    if not progress:
-        return _NoBar()
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, unit="row", unit_scale=True, desc=name, leave=False, delay=1)
-
-
-# --- How far along is a job that takes longer than a second?
-
+from typing import Any
 
 DELAY = 1.0
-"""Seconds before anything is shown."""
+"""Seconds before a bar is shown."""
 
 
 @contextmanager
-def delayed_bar(total: int, name: str, unit: str, progress: bool = True) -> Iterator[Callable[..., None]]:
+def progress_bar(
+    total: int | None, name: str, unit: str, progress: bool = True, done: int = 0
+) -> Iterator[Callable[..., None]]:
     """
-    What is called after each of so many steps, or with the number of several.
+    Yield a function that is called with the number of steps done, 1 by default.
+
+    tqdm is imported once there is something to show: it starts a thread and makes locks even to show nothing.
 
     Parameters
     ----------
+    total
+        Number of steps, None if it is not known.
     name
         What is being done, such as 'statistics'.
+    unit
+        Name of a step, such as 'row'.
     progress
-        False shows nothing, ever.
+        False never shows anything.
+    done
+        Steps that were done before.
     """
-    begun, done = time.monotonic(), 0
-    shown: Any = None
+    begin = time.monotonic()
+    bar: Any = None
 
     def advance(steps: int = 1) -> None:
-        nonlocal done, shown
+        nonlocal done, bar
         done += steps
-        if shown is None and progress and time.monotonic() - begun > DELAY:
-            shown = _tqdm(total=total, desc=name, unit=unit, initial=done)
-        elif shown is not None:
-            shown.update(steps)
+        if bar is not None:
+            bar.update(steps)
+        elif progress and time.monotonic() - begin > DELAY:
+            from tqdm.auto import tqdm
+
+            many = total is None or total > 99_999
+            bar = tqdm(total=total, desc=name, unit=unit, initial=done, leave=False, unit_scale=many)
 
     try:
         yield advance
     finally:
-        if shown is not None:
-            shown.close()
-
-
-def _tqdm(**options: Any) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(**options)
+        if bar is not None:
+            bar.close()

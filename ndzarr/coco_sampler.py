@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import default_root
+from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -59,7 +59,7 @@ class CocoSampler:
     def __init__(
         self, dset: Any, workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast", transcode: str = "auto"
     ) -> None:
-        root = Path(workdir) if workdir is not None else default_root()
+        root = Path(workdir) if workdir is not None else cache_root()
         self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode))
 
     def __repr__(self) -> str:

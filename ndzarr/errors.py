@@ -1,7 +1,8 @@
-"""What can go wrong, and what does the caller catch?
+"""Exceptions and warnings.
 
-Every error raised on purpose is an `NdzarrError`; each leaf also subclasses the builtin a caller
-would expect.  Messages say what was asked, what was found and how to fix it, in one line.
+Every error raised on purpose is an `NdzarrError`; each leaf also subclasses the builtin that a caller would expect.
+A message says what was asked, what was found and, as its last sentence, what to do.  The attributes `path`, `key`,
+`window` and `hint` carry the same facts for programs, where they apply.
 """
 
 from __future__ import annotations
@@ -11,7 +12,47 @@ from collections.abc import Iterable
 
 
 class NdzarrError(Exception):
-    """Base of every error that ndzarr raises on purpose."""
+    """
+    Base of every error that ndzarr raises on purpose.
+
+    Parameters
+    ----------
+    *args
+        The message.
+    path
+        The file, store or URL that the error is about.
+    key
+        The option, argument or key of a target that the error is about.
+    window
+        The window that was asked for, as it was given.
+    hint
+        What to do, as a sentence without its full stop.  It ends the message.
+
+    Attributes
+    ----------
+    path, key, window, hint
+        As given; None where the error has none.  Pickling and copying keep them.
+    """
+
+    path: str | None = None
+    key: str | None = None
+    window: object = None
+    hint: str | None = None
+
+    def __init__(
+        self,
+        *args: object,
+        path: str | None = None,
+        key: str | None = None,
+        window: object = None,
+        hint: str | None = None,
+    ) -> None:
+        if hint is not None:
+            args = (f"{args[0]}. {hint}" if args else hint, *args[1:])
+        super().__init__(*args)
+        # Stored in the instance dictionary, which exceptions pickle and copy by themselves.
+        given = {"path": path, "key": key, "window": window, "hint": hint}
+        self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
 
 class SourceError(NdzarrError, ValueError):
@@ -21,26 +62,17 @@ class SourceError(NdzarrError, ValueError):
 class MissingError(NdzarrError, FileNotFoundError):
     """A file or store that was named does not exist."""
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
 
 class ExistsError(NdzarrError, FileExistsError):
     """A destination exists and was not to be overwritten."""
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
 
 class WriteError(NdzarrError, OSError):
-    """The destination cannot be written (full disk, permissions)."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+    """A destination cannot be written, because the disk is full or permissions are missing."""
 
 
 class StoreError(NdzarrError, ValueError):
-    """A directory is not a pyramid that ndzarr can read."""
+    """A path does not hold a pyramid that ndzarr can read."""
 
 
 class DamagedError(StoreError):
@@ -64,12 +96,12 @@ class CategoryError(NdzarrError, ValueError):
 
 
 class DamagedVideoWarning(UserWarning):
-    """A video is damaged or ends too soon: what decodes of it is used, and its store's metadata say the same."""
+    """A video is damaged or ends too soon.  The frames that decode are used, and the store's metadata say so."""
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """
-    The end of an error message: the nearest known name and all the known ones.
+    Return the end of an error message: the nearest known name and all known ones.
 
     Examples
     --------

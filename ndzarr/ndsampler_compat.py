@@ -307,7 +307,7 @@ class Pool:
     @cached_property
     def annot_ids(self) -> list[Any]:
         """Annotations with a box, in the order of the dataset."""
-        table = self._targets.annotations
+        table = self._targets.source.annotations
         boxed = np.flatnonzero(np.isfinite(table.columns).all(axis=0))
         ids: list[Any] = table.annot_id[boxed[np.argsort(table.position[boxed], kind="stable")]].tolist()
         return ids

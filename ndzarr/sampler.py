@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import default_root
+from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -61,7 +61,7 @@ class Sampler:
         preset: str = "fast",
         transcode: str = "auto",
     ) -> None:
-        root = Path(workdir) if workdir is not None else default_root()
+        root = Path(workdir) if workdir is not None else cache_root()
         self._source = NamedSource(sources, Library(root, Encoding(preset), transcode=transcode))
 
     def __len__(self) -> int:

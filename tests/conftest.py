@@ -1,7 +1,9 @@
-"""How does hypothesis try (in CI the same examples each time; never against the clock), and where do demo data go?"""
+"""Profiles of hypothesis, the cache of kwcoco's demo data, and the handler of SIGINT."""
 
 import os
+import signal
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -12,3 +14,15 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     # kwcoco writes its demo data into the user's cache; two processes that make the same ones spoil each other's.
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     os.environ["XDG_CACHE_HOME"] = os.path.join(cache, "ndzarr-tests", worker)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sigint_interrupts():
+    """Let SIGINT raise KeyboardInterrupt here and in child processes, as it does in a foreground process.
+
+    A non-interactive shell starts background commands with SIGINT ignored.  Children inherit that, Python keeps it, and
+    tests that interrupt a process then wait forever.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -7,11 +7,11 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._formats.registry import open_source
 from ndzarr._library.inventory import size_on_disk
 from ndzarr._pyramid.transcode import WINDOWS, estimate
 from ndzarr._store.presets import Encoding
-from pictures import photo
 
 
 def _check(source, folder, within=0.12, **options):

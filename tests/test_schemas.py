@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import ValidationError
 
-from validate import validate_multiscales, validate_ome
+from helpers.metadata_schemas import validate_multiscales, validate_ome
 
 SCHEMAS = Path(__file__).parent / "schemas"
 

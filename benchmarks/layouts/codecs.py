@@ -1,8 +1,7 @@
-"""How does a codec turn the bytes of a chunk into fewer bytes and back, and who can read them?"""
+"""Codecs that turn the bytes of a chunk into fewer bytes and back, and who can read them."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol, cast
@@ -11,55 +10,48 @@ import imagecodecs
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 Support = Literal["core", "zarr-python", "with pcodec", "with imagecodecs"]
 """Who reads it: any Zarr v3 reader; zarr-python out of the box, or with one more package installed."""
-Shuffle = Literal["noshuffle", "shuffle", "bitshuffle"]
+SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 
 
 class Codec(Protocol):
-    """One way to turn the bytes of a chunk into fewer bytes and back."""
+    """One way to encode C-contiguous chunks."""
+
+    support: Any
+    lossless: Any
 
     @property
     def name(self) -> str: ...
 
-    @property
-    def support(self) -> Support: ...
-
-    @property
-    def lossless(self) -> bool: ...
-
-    def encode(self, chunk: Array) -> bytes:
-        """Return the encoded bytes of a C-contiguous ``chunk``."""
-        ...
+    def encode(self, chunk: Array) -> bytes: ...
 
     def decode(self, data: Bytes, out: Array, spare: Bytes) -> None:
-        """Decode ``data`` into ``out``; ``spare`` is a buffer of the same size for codecs in two steps."""
+        """Decode `data` into `out`; `spare` is a buffer of the same size for codecs in two steps."""
         ...
 
 
 @dataclass(frozen=True)
 class Blosc:
-    """The Zarr v3 core codec ``blosc``."""
+    """The Zarr v3 core codec `blosc`."""
 
     cname: str
     level: int
-    shuffle: Shuffle
-    blocksize: int = 0
-    """Bytes asked for; 0 lets blosc choose."""
-    support: Support = "core"
-    lossless: bool = True
+    shuffle: str
+    support = "core"
+    lossless = True
 
     @property
     def name(self) -> str:
-        return f"blosc {self.cname} {self.level} {self.shuffle}" + f" {self.blocksize}" * bool(self.blocksize)
+        return f"blosc {self.cname} {self.level} {self.shuffle}"
 
     def encode(self, chunk: Array) -> bytes:
-        shuffle = ("noshuffle", "shuffle", "bitshuffle").index(self.shuffle)
-        return bytes(numcodecs.blosc.compress(chunk, self.cname.encode(), self.level, shuffle, self.blocksize))
+        return bytes(numcodecs.blosc.compress(chunk, self.cname.encode(), self.level, SHUFFLES.index(self.shuffle)))
 
     def decode(self, data: Bytes, out: Array, spare: Bytes) -> None:
         numcodecs.blosc.decompress(data, out)
@@ -67,14 +59,14 @@ class Blosc:
 
 @dataclass(frozen=True)
 class Zstd:
-    """The Zarr v3 core codec ``zstd``."""
+    """The Zarr v3 core codec `zstd`."""
 
     level: int
     min_match: int = 0
-    """Shortest repeat the encoder looks for, 0 for what the level implies. Differences of noise hold hardly a repeat
-    worth its bits: without them Huffman codes alone are smaller, and decode faster. Writing needs zstandard."""
-    support: Support = "core"
-    lossless: bool = True
+    """Shortest repeat that the encoder looks for, 0 for what the level implies. Differences of noise hold hardly a
+    repeat worth its bits: without them Huffman codes alone are smaller, and decode faster."""
+    support = "core"
+    lossless = True
 
     @property
     def name(self) -> str:
@@ -90,20 +82,23 @@ class Zstd:
 
 
 @lru_cache
-def _zstandard(level: int, min_match: int, nbytes: int) -> Any:
-    import zstandard
+def _settings(level: int, min_match: int, nbytes: int) -> Any:
+    return zstandard.ZstdCompressionParameters.from_level(level, source_size=nbytes, min_match=min_match)
 
-    how = zstandard.ZstdCompressionParameters.from_level(level, source_size=nbytes, min_match=min_match)
-    return zstandard.ZstdCompressor(compression_params=how)
+
+def _zstandard(level: int, min_match: int, nbytes: int) -> Any:
+    return zstandard.ZstdCompressor(
+        compression_params=_settings(level, min_match, nbytes)
+    )  # not to be shared by threads
 
 
 @dataclass(frozen=True)
 class Delta:
-    """``numcodecs.delta`` of the flattened chunk in its own integer dtype, wrapping around, before ``inner``."""
+    """`numcodecs.delta` of the flattened chunk in its own integer dtype, wrapping around, before `inner`."""
 
     inner: Blosc | Zstd
-    support: Support = "zarr-python"
-    lossless: bool = True
+    support = "zarr-python"
+    lossless = True
 
     @property
     def name(self) -> str:
@@ -111,7 +106,10 @@ class Delta:
 
     def encode(self, chunk: Array) -> bytes:
         flat = chunk.reshape(-1)
-        return self.inner.encode(np.diff(flat, prepend=flat.dtype.type(0)))
+        differences = np.empty_like(flat)
+        differences[:1] = flat[:1]
+        np.subtract(flat[1:], flat[:-1], out=differences[1:])
+        return self.inner.encode(differences)
 
     def decode(self, data: Bytes, out: Array, spare: Bytes) -> None:
         differences = spare[: out.nbytes].view(out.dtype)
@@ -121,11 +119,11 @@ class Delta:
 
 @dataclass(frozen=True)
 class Pcodec:
-    """``numcodecs.pcodec``, made for numeric columns."""
+    """`numcodecs.pcodec`, made for numeric columns."""
 
     level: int
-    support: Support = "with pcodec"
-    lossless: bool = True
+    support = "with pcodec"
+    lossless = True
 
     @property
     def name(self) -> str:
@@ -147,7 +145,7 @@ class Picture:
     format: str
     options: tuple[tuple[str, Any], ...] = ()
     lossless: bool = True
-    support: Support = "with imagecodecs"
+    support = "with imagecodecs"
 
     @property
     def name(self) -> str:
@@ -161,14 +159,12 @@ class Picture:
 
 
 def _squeezed(chunk: Array) -> Array:
-    """Return a (1, y, x) chunk as (y, x), which is what image formats take for a single channel."""
+    """A (1, y, x) chunk as (y, x), which is what image formats take for a single channel."""
     return chunk[0] if chunk.shape[0] == 1 else chunk
 
 
-def installed(package: str) -> bool:
-    """Return whether the distribution ``package`` is installed."""
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+FAST = Blosc("lz4hc", 2, "bitshuffle")
+COMPACT = Delta(Zstd(1, 7))
+JPEG = Picture("jpeg8", (("level", 90),), lossless=False)
+PRESET_CODECS: dict[str, Codec] = {"fast": FAST, "compact": COMPACT}
+"""What the presets write uint8 pictures with."""

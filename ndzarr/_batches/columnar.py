@@ -262,7 +262,7 @@ def _origin(r: SampleRequest) -> Origin | None:
     if crop.region.level:
         return None
     shift = crop.region.y.read.start - r.scene.y[0], crop.region.x.read.start - r.scene.x[0]
-    return Origin(crop.pyramid.levels[0].array, crop.lead, shift)
+    return Origin(crop.pyramid.levels[0].array, crop.leading, shift)
 
 
 @dataclass(frozen=True)

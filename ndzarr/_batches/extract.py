@@ -46,8 +46,9 @@ from ndzarr._batches.load import (
     window_columns,
 )
 from ndzarr._concurrency import available_cpus as processors
-from ndzarr._files import PARTIAL, explained, local, put_in_place, refuse_existing, trying
+from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, trying
 from ndzarr._indexing.plan import counted, human_bytes
+from ndzarr._progress import progress_bar
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask
 from ndzarr._sampling.protocols import SampleSource
@@ -294,7 +295,7 @@ def extract(
         raise OptionError(f"order={order!r} is not known{did_you_mean(order, ORDERS)}")
     checked(scheduler, workers)
     check_sizes(sizes)
-    dest = local(dest)
+    dest = local_path(dest)
     refuse_existing(dest, overwrite)
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame
@@ -308,7 +309,7 @@ def extract(
             forget(folder)
         tidy(folder)
         _finish(job, folder / STORE, job.columns(folder))
-        put_in_place(folder / STORE, dest, overwrite)
+        publish(folder / STORE, dest, overwrite)
     return dest
 
 
@@ -346,9 +347,10 @@ def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progr
     with working(scheduler, workers) as (count, pool):
         if progress:
             print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr)
-        with _bar(total, total - sum(min(n, total - k * n) for k in todo), progress) as bar:
+        before = total - sum(min(n, total - k * n) for k in todo)
+        with progress_bar(total, "extracting", "sample", progress, before) as advance:
             for done in pool.run(run_part, os.fspath(folder), todo):
-                bar.update(done)
+                advance(done)
 
 
 def _announcement(job: Job, todo: int, workers: int) -> str:
@@ -359,12 +361,6 @@ def _announcement(job: Job, todo: int, workers: int) -> str:
         f"into {counted(layout.shards, 'shard')}{done}; memory: "
         f"{counted(workers, 'worker')} x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
     )
-
-
-def _bar(total: int, initial: int, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, initial=initial, unit="sample", desc="extracting", delay=1, disable=not progress)
 
 
 def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:

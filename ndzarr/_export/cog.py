@@ -1,9 +1,10 @@
-"""How does a pyramid become a cloud optimized GeoTIFF?
+"""
+Export of pyramids as cloud optimized GeoTIFFs.
 
-1. What is exported is chosen (`content`), and how its tiles are stored (`tiles`); what cannot be is refused here.
-2. The header is made with places for offsets (`header`), as TIFF or, where the tiles might not fit, as BigTIFF.
-3. Tiles are encoded and appended (`write`); the levels of the pyramid are the overviews.
-4. The file appears under its name once it is complete.
+1. `cog_pixels` chooses the pixels of each level and the format of tiles, and refuses what does not fit.
+2. `tiff_writer` makes the header, as TIFF or, where the tiles might not fit, as BigTIFF; then it encodes and appends
+   the tiles. The levels of the pyramid are the overviews.
+3. The file gets its name once it is complete.
 
 The layout is GDAL's (https://gdal.org/drivers/raster/cog.html); GDAL itself is not needed.
 """
@@ -11,16 +12,17 @@ The layout is GDAL's (https://gdal.org/drivers/raster/cog.html); GDAL itself is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ndzarr._concurrency import available_cpus as processors
-from ndzarr._export.cog_pixels import Content, TileFormat, content, tile_format
-from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write
-from ndzarr._files import local, publishing_file, refuse_existing_file
+from ndzarr._concurrency import available_cpus
+from ndzarr._export.cog_pixels import CogContent, TileFormat, choose_content, tile_format
+from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write_tiff
+from ndzarr._files import local_path, publishing_file, refuse_existing_file
+from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._validation import check_count
 from ndzarr.errors import OptionError
 
 
@@ -48,7 +50,7 @@ def export_cog(
     """
     Write a pyramid as a cloud optimized GeoTIFF.
 
-    Its levels become the overviews.  A georeference that the pyramid has goes into the file.
+    Its levels become the overviews. Its georeference, if it has one, goes into the file.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ def export_cog(
         Lossless: 'deflate', 'zstd', 'lzw', 'lerc', 'none'.  Lossy: 'jpeg' (uint8, 1 or 3 channels), 'webp' (uint8, 3 or
         4 channels; lossless at quality 100).
     predictor
-        'horizontal' for integers, 'float' for floats, 'none', or 'auto': what fits the type, 'none' for labels.
+        'horizontal' for integers, 'float' for floats, 'none', or 'auto': the one for the type, 'none' for labels.
     blocksize
         Height and width of tiles in pixels, a multiple of 16.
     overviews
@@ -68,26 +70,26 @@ def export_cog(
     bigtiff
         True, False, or 'auto': only if the tiles might not fit into the 4 GiB of a TIFF.
     nodata
-        Value that marks pixels without data; the pyramid's own if left out.
+        Value of pixels without data; the pyramid's own by default.
     mask
         True writes an internal mask of the pixels that are neither nodata nor NaN (in any channel); 'alpha' turns
         channel a into one; a pyramid of the same size is one where it is nonzero.
     channels
-        Names of the channels to export, in order; all if left out.
+        Names of the channels to export, in order; all by default.
     t, z
-        Which frame and which plane, where there are several.
+        Index of the frame and of the plane, where there are several.
     level
-        How hard deflate (1 to 12, default 6) and zstd (1 to 22, default 9) try.
+        Compression level of deflate (1 to 12, default 6) or zstd (1 to 22, default 9).
     quality
-        Of jpeg and webp, 1 to 100, default 75.
+        Quality of jpeg or webp, 1 to 100, default 75.
     max_error
-        How far pixels may be off with lerc; 0 is lossless.
+        Largest error of a pixel with lerc; 0 is lossless.
     overwrite
         Replace `dest` if it exists, once the new file is complete.
     progress
         Show a progress bar.
     workers
-        Threads that encode; the number of processors if left out.
+        Number of threads that encode; the number of CPUs by default.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def export_cog(
     Raises
     ------
     OptionError
-        The pixels cannot be stored so; says which option would.
+        An option cannot store these pixels; the message names one that can.
     ExistsError, MissingError, WriteError
         The file cannot be written; nothing is left of it.
     DamagedError
@@ -110,10 +112,10 @@ def export_cog(
     >>> ndzarr.export_cog(pyr, folder + "/a.tif", compression="zstd").name
     'a.tif'
     """
-    target = local(dest)
+    target = local_path(dest)
     refuse_existing_file(target, overwrite)
-    if workers is not None and workers < 1:
-        raise OptionError(f"workers={workers!r}: expected at least 1")
+    if workers is not None:
+        check_count("workers", workers)
     writing = prepare(
         pyr,
         compression=compression,
@@ -144,19 +146,12 @@ def prepare(
     max_error: float = 0.0,
     **choice: Any,
 ) -> Writing:
-    """
-    Settle what is written and how, from the options of `export_cog`.
-
-    Raises
-    ------
-    OptionError
-        The pixels cannot be stored so.
-    """
+    """Return everything that the options of `export_cog` settle; raise `OptionError` if one does not fit the pixels."""
     if not isinstance(pyr, Pyramid):
         from ndzarr._library.open import open as open_any
 
         pyr = open_any(pyr)
-    chosen = content(pyr, **choice)
+    chosen = choose_content(pyr, **choice)
     form = tile_format(
         compression,
         chosen.dtype,
@@ -178,32 +173,33 @@ def write_file(
     overwrite: bool = False,
     progress: bool = False,
     workers: int | None = None,
-    check: Callable[[], object] = lambda: None,
+    check: Callable[[], object] | None = None,
 ) -> None:
     """
-    Write what was settled; see `export_cog`.
+    Write the file; see `export_cog`.
 
     Parameters
     ----------
     check
-        Is called between tiles, and may raise to give up.
+        Called between tiles; gives up by raising.
     """
     head = header(_images(writing.content, writing.form), writing.blocksize, _big(writing, bigtiff))
     with (
         publishing_file(dest, overwrite) as path,
         path.open("wb") as file,
-        _bar(writing, dest.name, progress) as advance,
+        progress_bar(_tiles(writing), dest.name, "tile", progress) as advance,
     ):
 
         def done(tiles: int) -> None:
-            check()
+            if check is not None:
+                check()
             advance(tiles)
 
-        write(file, head, writing, workers or processors(), done)
+        write_tiff(file, head, writing, workers or available_cpus(), done)
 
 
-def _images(chosen: Content, form: TileFormat) -> list[Image]:
-    """The directories of the file."""
+def _images(chosen: CogContent, form: TileFormat) -> list[Image]:
+    """Return the directories of the file, native image first, each followed by its mask."""
     nodata = () if chosen.nodata is None else (nodata_tag(chosen.nodata, chosen.dtype),)
     about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()
     place = chosen.pyramid.georeference
@@ -227,7 +223,9 @@ def _images(chosen: Content, form: TileFormat) -> list[Image]:
 
 def _blocksize(blocksize: int) -> int:
     if blocksize % 16 or not 16 <= blocksize <= 1 << 14:
-        raise OptionError(f"blocksize={blocksize!r}: expected a multiple of 16 between 16 and 16384, such as 512")
+        raise OptionError(
+            f"blocksize={blocksize!r}: expected a multiple of 16 between 16 and 16384, such as 512", key="blocksize"
+        )
     return blocksize
 
 
@@ -235,7 +233,7 @@ def _big(writing: Writing, wanted: bool | str) -> bool:
     if isinstance(wanted, bool):
         return wanted
     if wanted != "auto":
-        raise OptionError(f"bigtiff={wanted!r}: expected True, False or 'auto'")
+        raise OptionError(f"bigtiff={wanted!r}: expected True, False or 'auto'", key="bigtiff")
     masked = writing.content.masking is not None
     each = writing.form.bound(writing.blocksize**2) + masked * (writing.blocksize**2 // 4 + 64)
     return _tiles(writing) * each + (1 << 20) > LARGEST
@@ -244,15 +242,3 @@ def _big(writing: Writing, wanted: bool | str) -> bool:
 def _tiles(writing: Writing) -> int:
     grids = [writing.grid(k) for k in range(len(writing.content.levels))]
     return sum(rows * columns for rows, columns in grids)
-
-
-@contextmanager
-def _bar(writing: Writing, name: str, progress: bool) -> Iterator[Callable[[int], Any]]:
-    """What is told of tiles that are done; shows nothing for a second."""
-    if not progress:
-        yield lambda tiles: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=_tiles(writing), unit="tile", desc=name, leave=False, delay=1) as bar:
-        yield bar.update

@@ -1,7 +1,9 @@
-"""Which pixels go into a file, at every level?
+"""
+The pixels of a cloud optimized GeoTIFF, and the format of its tiles.
 
-`Content` picks one frame, one plane and some channels of a pyramid and knows what each becomes: colour, alpha, the
-mask.  It reads blocks of a level with the samples of a pixel side by side, as tiles want them.
+`CogContent` chooses one frame, one plane and some channels of a pyramid, and decides which become colour, alpha and the
+mask. It reads blocks of a level with the samples of a pixel side by side, as tiles hold them. `TileFormat` encodes a
+tile.
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.downsample import as_pixel, holds_data
-from ndzarr.errors import OptionError, did_you_mean
+from ndzarr._validation import check_choice
+from ndzarr.errors import OptionError
 
 ALPHA = "a"
 _RGB = ({"r", "red"}, {"g", "green"}, {"b", "blue"})
@@ -24,83 +27,86 @@ _MEANING = {"associated": 1, "unassociated": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What is exported of a pyramid."""
+class CogContent:
+    """The part of a pyramid that is exported."""
 
     pyramid: Pyramid
     levels: tuple[Level, ...]
     """Native first."""
     channels: tuple[int, ...]
-    """Positions along c of what become samples; empty where the pyramid has no axis c."""
-    lead: tuple[tuple[str, slice], ...]
-    """One frame and one plane of the axes t and z."""
+    """Positions along c of the channels that become samples; empty where the pyramid has no axis c."""
+    leading: tuple[tuple[str, slice], ...]
+    """The frame along t and the plane along z."""
     nodata: float | None
     """Value of pixels without data."""
-    masking: str | None = None
-    """Where the mask comes from: 'data' (what is neither nodata nor NaN), 'alpha', 'pyramid'; None for no mask."""
+    masking: Literal["data", "alpha", "pyramid"] | None = None
+    """Origin of the mask: pixels that are neither nodata nor NaN, the channel `alpha`, or the pyramid `mask`."""
     mask: Pyramid | None = None
-    """The pyramid that is nonzero where pixels are real."""
+    """A pyramid that is nonzero where pixels are real."""
     alpha: int | None = None
     """Position of the channel that becomes the mask."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of samples; bool becomes uint8, 0 and 1."""
+        """Type of the samples; bool becomes uint8, 0 and 1."""
         dtype = self.pyramid.dtype
         return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
     @property
     def samples(self) -> int:
-        """Per pixel."""
+        """Number of samples per pixel."""
         return max(1, len(self.channels))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the samples; empty where they have none."""
+        """Names of the samples; empty where they have none."""
         return tuple(self.pyramid.channels[i] for i in self.channels)
 
     @property
     def colour(self) -> bool:
-        """True if the first three samples are red, green and blue, of a type that viewers take for colour."""
+        """True if the first three samples are red, green and blue, of a type that viewers show as colour."""
         names = [name.lower() for name in self.names[:3]]
         return self.dtype in (np.uint8, np.uint16) and len(names) == 3 and all(map(set.__contains__, _RGB, names))
 
     @property
     def extras(self) -> tuple[int, ...]:
-        """Meaning of the samples beyond colour, as TIFF's tag 338 has it."""
+        """Meaning of the samples beyond colour (tag 338): 0 unknown, 1 associated, 2 unassociated alpha."""
         alpha = _MEANING.get(self.pyramid.attrs.get("ndzarr", {}).get("source", {}).get("alpha", ""), 2)
         beyond = self.names[3 if self.colour else 1 :]
         return tuple(alpha if name == ALPHA else 0 for name in beyond)
 
     @property
     def described(self) -> bool:
-        """True if names say more than the photometric interpretation does."""
+        """True if the names say more than the photometric interpretation does."""
         plain = self.names in ((), ("gray",), ("gray", ALPHA)) or self.names == tuple(
             f"c{i}" for i in range(len(self.names))
         )
         return not plain and not (self.colour and self.names in (("r", "g", "b"), ("r", "g", "b", ALPHA)))
 
     def size(self, level: int) -> tuple[int, int]:
-        """(height, width) of a level."""
+        """Return (height, width) of a level."""
         height, width = self.levels[level].shape[-2:]
         return height, width
 
     def read(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
         """
-        A block of a level.
+        Read a block of a level.
 
         Returns
         -------
-        (pixels, valid): pixels have axes (y, x, sample); valid (y, x), True where pixels are real, None without a mask.
+        pixels
+            Axes (y, x, sample).
+        valid
+            Axes (y, x), True where pixels are real; None without a mask.
         """
-        window: dict[str, Any] = {**dict(self.lead), "y": y, "x": x}
+        window: dict[str, Any] = {**dict(self.leading), "y": y, "x": x}
         if self.channels:
             wanted = self.channels if self.alpha is None else (*self.channels, self.alpha)
             start = wanted[0]
             run = wanted == tuple(range(start, start + len(wanted)))
             window["c"] = slice(start, start + len(wanted)) if run else list(wanted)
         planes = self.pyramid.read(level, **window)
-        planes = planes.reshape(-1, *planes.shape[-2:])
+        planes = planes.reshape(-1, *planes.shape[-2:])  # (channel, y, x)
         valid = None
         if self.masking == "alpha":
             planes, valid = planes[:-1], planes[-1] > 0
@@ -113,7 +119,7 @@ class Content:
 
 
 def _interleaved(planes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(sample, y, x) as contiguous (y, x, sample)."""
+    """Return (sample, y, x) as contiguous (y, x, sample)."""
     if len(planes) == 1:
         return np.ascontiguousarray(planes[0])[..., None]
     if len(planes) <= 4 and planes.dtype.itemsize <= 4 and planes.dtype.str[1:] not in ("u4", "f2"):
@@ -123,7 +129,7 @@ def _interleaved(planes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
-def content(
+def choose_content(
     pyramid: Pyramid,
     *,
     overviews: bool = True,
@@ -132,52 +138,53 @@ def content(
     z: int | None = None,
     nodata: float | None = None,
     mask: bool | str | Pyramid = False,
-) -> Content:
-    """
-    Choose what is exported; see `export_cog`.
-
-    Raises
-    ------
-    OptionError
-        The choice is open, or does not fit the pyramid.
-    """
+) -> CogContent:
+    """Choose what is exported; raise `OptionError` if the options do not settle it, or do not fit the pyramid."""
     if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
         raise OptionError(
-            f"{pyramid.path}: has axes {' '.join(pyramid.dims)} of {pyramid.shape}; an image has y x last"
+            f"{pyramid.path}: has axes {' '.join(pyramid.dims)} of {pyramid.shape}; an image has y x last",
+            path=pyramid.path,
         )
-    lead = tuple(_one(pyramid, d, {"t": t, "z": z}.get(d)) for d in pyramid.dims[:-2] if d != "c")
+    leading = tuple(_one(pyramid, d, {"t": t, "z": z}.get(d)) for d in pyramid.dims[:-2] if d != "c")
     for d, i in (("t", t), ("z", z)):
         if i is not None and d not in pyramid.dims:
-            raise OptionError(f"{d}={i!r}: {pyramid.path} has no axis {d}; leave it out")
+            raise OptionError(
+                f"{d}={i!r}: {pyramid.path} has no axis {d}", path=pyramid.path, key=d, hint="Leave it out"
+            )
     nodata = pyramid.nodata if nodata is None else nodata
     if as_pixel(nodata, pyramid.dtype) is None and nodata is not None:
-        raise OptionError(f"nodata={nodata!r} is no value of {pyramid.dtype}; choose one that is")
+        raise OptionError(
+            f"nodata={nodata!r} is not a value of {pyramid.dtype}", key="nodata", hint="Choose one that is"
+        )
     chosen = tuple(pyramid.channel_indices(channels)) if channels is not None else tuple(range(len(pyramid.channels)))
     if channels is not None and not chosen:
-        raise OptionError("channels=(): a file needs at least one channel")
+        raise OptionError("channels=(): a file needs at least one channel", key="channels")
     levels = pyramid.planar_levels if overviews else pyramid.planar_levels[:1]
     masking, source, alpha = _mask(pyramid, mask, chosen, nodata)
     if alpha is not None:
         chosen = tuple(i for i in chosen if i != alpha)
     _refuse_mask(pyramid, source, len(levels))
-    return Content(pyramid, levels, chosen, lead, nodata, masking, source, alpha)
+    return CogContent(pyramid, levels, chosen, leading, nodata, masking, source, alpha)
 
 
 def _one(pyramid: Pyramid, dim: str, wanted: int | None) -> tuple[str, slice]:
+    """Return (axis, slice of one index), which must be given unless there is but one."""
     n = pyramid.sizes[dim]
     if wanted is None and n != 1:
-        options = f"choose one with {dim}=0 to {dim}={n - 1}" if dim in "tz" else "transcode a part of it"
-        raise OptionError(f"{pyramid.path}: has {n} planes along {dim}, a COG holds one; {options}")
+        hint = f"Choose one with {dim}=0 to {dim}={n - 1}" if dim in "tz" else "Transcode a part of it"
+        raise OptionError(
+            f"{pyramid.path}: has {n} planes along {dim}, a COG holds one", path=pyramid.path, key=dim, hint=hint
+        )
     i = wanted or 0
     if not 0 <= i < n:
-        raise OptionError(f"{dim}={wanted!r}: {pyramid.path} has {dim}=0 to {dim}={n - 1}")
+        raise OptionError(f"{dim}={wanted!r}: {pyramid.path} has {dim}=0 to {dim}={n - 1}", path=pyramid.path, key=dim)
     return dim, slice(i, i + 1)
 
 
 def _mask(
     pyramid: Pyramid, mask: bool | str | Pyramid, chosen: Sequence[int], nodata: float | None
-) -> tuple[str | None, Pyramid | None, int | None]:
-    """(masking, pyramid, position of alpha) of a `Content`."""
+) -> tuple[Literal["data", "alpha", "pyramid"] | None, Pyramid | None, int | None]:
+    """Return (masking, mask, alpha) of a `CogContent`."""
     if mask is False or mask is None:
         return None, None, None
     if isinstance(mask, Pyramid):
@@ -185,13 +192,21 @@ def _mask(
     if mask is True:
         if nodata is None and pyramid.dtype.kind not in "fc":
             raise OptionError(
-                f"mask=True: {pyramid.path} states no value of missing pixels; give nodata=, mask='alpha', or a pyramid"
+                f"mask=True: {pyramid.path} states no value of missing pixels",
+                path=pyramid.path,
+                key="mask",
+                hint="Give nodata=, mask='alpha' or a pyramid",
             )
         return "data", None, None
     if mask != "alpha":
-        raise OptionError(f"mask={mask!r}: expected True, False, 'alpha' or a pyramid that is nonzero where data are")
+        raise OptionError(
+            f"mask={mask!r}: expected True, False, 'alpha' or a pyramid that is nonzero where pixels are real",
+            key="mask",
+        )
     if ALPHA not in pyramid.channels or len(chosen) < 2:
-        raise OptionError(f"mask='alpha': no channel {ALPHA!r} beside others in {', '.join(pyramid.channels)}")
+        raise OptionError(
+            f"mask='alpha': there is no channel {ALPHA!r} beside others in {', '.join(pyramid.channels)}", key="mask"
+        )
     return "alpha", None, pyramid.channels.index(ALPHA)
 
 
@@ -202,70 +217,67 @@ def _refuse_mask(pyramid: Pyramid, mask: Pyramid | None, levels: int) -> None:
     extra = [d for d in mask.dims[:-2] if mask.sizes[d] != 1]
     if want != have or extra:
         raise OptionError(
-            f"mask: {mask.path} has levels of {have} with axes {' '.join(mask.dims)}, the image {want}; "
-            f"transcode one channel of the same size with kind='labels'"
+            f"mask: {mask.path} has levels of {have} with axes {' '.join(mask.dims)}, the image {want}",
+            path=mask.path,
+            key="mask",
+            hint="Transcode one channel of the same size with kind='labels'",
         )
 
 
-# --- How do the pixels of a tile become bytes of a TIFF, and can they?
+# --- Tiles
 
 
 Pixels: TypeAlias = "np.ndarray[Any, Any]"
 
 CODES = {"none": 1, "lzw": 5, "jpeg": 7, "deflate": 8, "lerc": 34887, "zstd": 50000, "webp": 50001}
-"""Compressions by name, with the value of tag 259."""
+"""Names of compressions to values of tag 259."""
 PREDICTORS = {"none": 1, "horizontal": 2, "float": 3}
-"""Predictors by name, with the value of tag 317."""
+"""Names of predictors to values of tag 317."""
 _GENERAL = ("none", "lzw", "deflate", "zstd")
 """Compressions that take bytes of any kind."""
+_LERC = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+"""Types that lerc takes."""
 _LEVELS = {"deflate": (6, 12), "zstd": (9, 22)}
 """(default, highest) level; the defaults are GDAL's."""
 QUALITY = 75
-"""Of jpeg and webp, GDAL's default too."""
+"""Default quality of jpeg and webp, as in GDAL."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileFormat:
-    """How tiles of one kind of pixels are stored."""
+    """The compression of tiles."""
 
     compression: str
     """One of `CODES`."""
     dtype: np.dtype[Any]
-    """Of samples."""
+    """Type of the samples."""
     samples: int
-    """Per pixel."""
+    """Number of samples per pixel."""
     predictor: int = 1
     """Value of tag 317."""
     level: int | None = None
-    """How hard deflate and zstd try."""
+    """Compression level of deflate and zstd."""
     quality: int = QUALITY
-    """Of jpeg and webp, up to 100; webp is lossless at 100."""
+    """Quality of jpeg and webp, 1 to 100; webp is lossless at 100."""
     max_error: float = 0.0
-    """How far lerc may be off."""
+    """Largest error of a pixel with lerc."""
 
     @property
     def lossless(self) -> bool:
-        """True if pixels come back as they were."""
+        """True if decoding gives the same pixels."""
         if self.compression == "lerc":
             return self.max_error == 0
         return self.compression in _GENERAL or (self.compression == "webp" and self.quality == 100)
 
     def bound(self, pixels: int) -> int:
-        """Bytes that a tile of so many pixels takes at most."""
+        """Return the largest number of bytes that a tile of so many pixels takes."""
         raw = pixels * self.samples * self.dtype.itemsize
-        # A code of lzw has 12 bits at most and stands for 8 or more; the other lossless ones fall back to copies.
+        # A code of LZW has 12 bits at most and stands for 8 or more; the other lossless codecs fall back to copies.
         grown = {"lzw": raw * 3 // 2, "jpeg": raw * 2, "webp": raw * 2}.get(self.compression, raw + raw // 64)
         return grown + 1024
 
     def encode(self, tile: Pixels) -> bytes:
-        """
-        The bytes of a tile.
-
-        Parameters
-        ----------
-        tile
-            Axes (y, x, sample), contiguous, of `dtype`; not written to.
-        """
+        """Encode a tile: axes (y, x, sample), contiguous, of `dtype`; it is not written to."""
         if self.predictor == 2:
             tile = _differences(tile)
         elif self.predictor == 3:
@@ -285,7 +297,7 @@ def tile_format(
     max_error: float = 0.0,
 ) -> TileFormat:
     """
-    The format of tiles, if there is one for such pixels.
+    Return the format of tiles; see `export_cog` for the options.
 
     Parameters
     ----------
@@ -295,22 +307,21 @@ def tile_format(
     Raises
     ------
     OptionError
-        An option is unknown, or cannot go with the pixels or another option; says which can.
+        An option is unknown, or does not go with the pixels or another option; the message names one that does.
     """
-    if compression not in CODES:
-        raise OptionError(f"compression={compression!r} is not known{did_you_mean(compression, CODES)}")
+    check_choice("compression", compression, CODES)
     _refuse_pixels(compression, dtype, samples)
     lossy = compression in ("jpeg", "webp")
     _refuse_stray("quality", quality, lossy, "jpeg or webp")
     _refuse_stray("max_error", max_error or None, compression == "lerc", "lerc")
     _refuse_stray("level", level, compression in _LEVELS, "deflate or zstd")
     if quality is not None and not 1 <= quality <= 100:
-        raise OptionError(f"quality={quality!r}: expected 1 to 100")
+        raise OptionError(f"quality={quality!r}: expected 1 to 100", key="quality")
     if not (max_error >= 0 and np.isfinite(max_error)):
-        raise OptionError(f"max_error={max_error!r}: expected a number that is not below 0")
+        raise OptionError(f"max_error={max_error!r}: expected a number of at least 0", key="max_error")
     default, highest = _LEVELS.get(compression, (None, 0))
     if level is not None and not 1 <= level <= highest:
-        raise OptionError(f"level={level!r}: {compression} has levels 1 to {highest}")
+        raise OptionError(f"level={level!r}: {compression} has levels 1 to {highest}", key="level")
     return TileFormat(
         compression,
         dtype,
@@ -324,22 +335,23 @@ def tile_format(
 
 def _refuse_stray(option: str, value: Any, fits: bool, where: str) -> None:
     if value is not None and not fits:
-        raise OptionError(f"{option}={value!r} means something with compression {where} only; leave it out")
+        raise OptionError(f"{option}={value!r} goes with compression {where} only", key=option, hint="Leave it out")
 
 
 def _refuse_pixels(compression: str, dtype: np.dtype[Any], samples: int) -> None:
     able = {"jpeg": (1, 3), "webp": (3, 4)}.get(compression)
     if able is not None and (dtype != np.uint8 or samples not in able):
         raise OptionError(
-            f"compression={compression!r} stores {able[0]} or {able[1]} channels of uint8, not {samples} of {dtype}; "
-            f"use compression='zstd' or 'deflate'"
+            f"compression={compression!r} stores {able[0]} or {able[1]} channels of uint8, not {samples} of {dtype}",
+            key="compression",
+            hint="Use compression='zstd' or 'deflate'"
             + (f", or choose {able[0]} or {able[1]} with channels=" if dtype == np.uint8 else "")
-            + (", or mask='alpha' if the last is alpha" if compression == "jpeg" and samples in (2, 4) else "")
+            + (", or mask='alpha' if the last is alpha" if compression == "jpeg" and samples in (2, 4) else ""),
         )
-    if compression == "lerc" and (dtype.kind not in "iuf" or dtype.itemsize > 4) and dtype != np.float64:
-        raise OptionError(f"compression='lerc' has no {dtype}; use compression='zstd' or 'deflate'")
-    if compression == "lerc" and dtype == np.float16:
-        raise OptionError("compression='lerc' has no float16; use compression='zstd' or 'deflate'")
+    if compression == "lerc" and dtype.name not in _LERC:
+        raise OptionError(
+            f"compression='lerc' has no {dtype}", key="compression", hint="Use compression='zstd' or 'deflate'"
+        )
 
 
 def _predictor(name: str, compression: str, dtype: np.dtype[Any], classes: bool) -> int:
@@ -348,12 +360,13 @@ def _predictor(name: str, compression: str, dtype: np.dtype[Any], classes: bool)
     if name == "auto":
         # libtiff before 4.4 takes no differences of 64-bit integers.
         return PREDICTORS[fitting] if packs and not classes and (dtype.kind == "f" or dtype.itemsize < 8) else 1
-    if name not in PREDICTORS:
-        raise OptionError(f"predictor={name!r} is not known{did_you_mean(name, ('auto', *PREDICTORS))}")
+    check_choice("predictor", name, ("auto", *PREDICTORS))
     if name != "none" and (not packs or name != fitting):
         where = dtype if packs else f"compression={compression!r}"
         raise OptionError(
-            f"predictor={name!r} does not go with {where}; use predictor={fitting if packs else 'none'!r} or 'auto'"
+            f"predictor={name!r} does not go with {where}",
+            key="predictor",
+            hint=f"Use predictor={fitting if packs else 'none'!r} or 'auto'",
         )
     return PREDICTORS[name]
 
@@ -368,7 +381,7 @@ def _differences(tile: Pixels) -> Pixels:
 
 
 def _codecs() -> Any:
-    """The package imagecodecs, whose types say less than it takes."""
+    """Return the package imagecodecs untyped: it takes more than its types say."""
     import imagecodecs
 
     return imagecodecs
@@ -389,7 +402,7 @@ def _lerc(form: TileFormat, tile: Pixels) -> Any:
         return encode(tile[..., 0], planar=False)
     if form.dtype.kind == "f":
         missing = np.isnan(tile)
-        if (missing != missing[..., :1]).any():  # a mask per sample, which libtiff takes where samples lie apart
+        if (missing != missing[..., :1]).any():  # a mask per sample, which libtiff takes for separate planes
             planes, mask = (np.ascontiguousarray(np.moveaxis(a, -1, 0)) for a in (tile, ~missing))
             planes[~mask] = 0
             return encode(planes, masks=mask, planar=True)

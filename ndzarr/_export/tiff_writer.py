@@ -1,19 +1,18 @@
-"""How are tiles encoded in threads and written in order?
+"""
+The header and the tiles of a cloud optimized GeoTIFF.
 
-1. Images come smallest first, their tiles in rows from the top.  A task is some neighbouring tiles of a row: it reads
-   their pixels, encodes each, and returns bytes.
-2. Few tasks are under way at a time, so that memory holds some tiles, whatever the size of the image.
-3. Bytes are appended in order.  GDAL's structural metadata promise that four bytes before each tile hold its size, that
-   its last four bytes are repeated after it, and that the tile of a mask follows that of its image.
-4. Offsets and sizes go to the places that the header has left for them.
+1. The header comes first, with zeros for the offsets and sizes of tiles.
+2. Images come smallest first, their tiles in rows from the top. A task is some neighbouring tiles of a row: it reads
+   their pixels and encodes each. Few tasks are under way at a time, so that memory holds few tiles.
+3. Tiles are appended in order. GDAL's structural metadata promise that the four bytes before each tile hold its size,
+   that its last four bytes are repeated after it, and that the tile of a mask follows that of its image.
+4. Offsets and sizes are written into the header.
 """
 
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, BinaryIO, TypeAlias
@@ -21,11 +20,9 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 import tifffile
 
-from ndzarr._export.cog_pixels import CODES, Content, TileFormat
+from ndzarr._concurrency import ordered_map
+from ndzarr._export.cog_pixels import CODES, CogContent, TileFormat
 from ndzarr.errors import OptionError
-
-# --- What stands at the beginning of a cloud optimized GeoTIFF?
-
 
 _COMPRESSION, _OFFSETS, _COUNTS = 259, 324, 325
 _REDUCED, _MASK = 1, 4
@@ -54,21 +51,20 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where offsets and sizes of the tiles of an image stand in the file."""
+    """The offsets and sizes of the tiles of an image, and their places in the file."""
 
     offsets_at: int
     """Position of the first offset."""
     sizes_at: int
     """Position of the first size."""
     offsets: np.ndarray[Any, Any]
-    """To fill in, of the type that the file has."""
+    """Of the type that the file has."""
     sizes: np.ndarray[Any, Any]
-    """To fill in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All that precedes the tiles."""
+    """Everything that precedes the tiles."""
 
     data: bytes
     tables: tuple[Table, ...]
@@ -76,7 +72,7 @@ class Header:
 
 
 def structure(masked: bool) -> bytes:
-    """GDAL's structural metadata."""
+    """Return GDAL's structural metadata."""
     text = (
         "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
         # Whoever edits the file later writes YES and a line break over the last four characters.
@@ -89,7 +85,7 @@ def structure(masked: bool) -> bytes:
 
 def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
     """
-    The header of a file with these images.
+    Return the header of a file with these images.
 
     Parameters
     ----------
@@ -107,7 +103,7 @@ def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
         pages: list[Any] = list(tif.pages)
         tables = tuple(_table(page) for page in pages)
         places = [page.tags[_COMPRESSION].valueoffset for page in pages]
-        end = max(t.offset + t.valuebytecount for page in pages for t in _spans(page))
+        end = max(map(_end, pages))
     data = bytearray(buffer.getvalue()[:end].ljust(end + 16 - end % 16, b"\0"))
     for image, place in zip(images, places, strict=True):
         if image.form is not None:
@@ -115,20 +111,13 @@ def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
     return Header(bytes(data), tables)
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    offset: int
-    valuebytecount: int
+def _end(page: tifffile.TiffPage) -> int:
+    """Return the position behind the last byte of a directory and of the values of its tags."""
+    entries = (8 + 20 * len(page.tags) + 8) if page.parent.is_bigtiff else (2 + 12 * len(page.tags) + 4)
+    return max(page.offset + entries, *(t.valueoffset + t.valuebytecount for t in page.tags))
 
 
-def _spans(page: Any) -> list[_Span]:
-    """What a directory takes in the file."""
-    big = page.parent.is_bigtiff
-    entries = (8 + 20 * len(page.tags) + 8) if big else (2 + 12 * len(page.tags) + 4)
-    return [_Span(page.offset, entries), *(_Span(t.valueoffset, t.valuebytecount) for t in page.tags)]
-
-
-def _write(writer: Any, image: Image, blocksize: int) -> None:
+def _write(writer: tifffile.TiffWriter, image: Image, blocksize: int) -> None:
     height, width = image.shape
     across = -(-width // blocksize) * -(-height // blocksize)
     common: dict[str, Any] = {
@@ -158,7 +147,7 @@ def _write(writer: Any, image: Image, blocksize: int) -> None:
     )
 
 
-def _table(page: Any) -> Table:
+def _table(page: tifffile.TiffPage) -> Table:
     offsets, sizes = page.tags[_OFFSETS], page.tags[_COUNTS]
     return Table(
         offsets.valueoffset,
@@ -173,13 +162,13 @@ _TYPES = {3: "<u2", 4: "<u4", 16: "<u8"}
 
 
 def nodata_tag(value: float, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """GDAL's tag for the value of missing data."""
+    """Return GDAL's tag for the value of missing data."""
     text = str(int(value)) if dtype.kind in "iub" else "nan" if np.isnan(value) else repr(float(value))
     return (_NODATA, _ASCII, 0, text, True)
 
 
 def names_tag(names: Sequence[str]) -> tuple[Any, ...]:
-    """GDAL's tag with a description of every band."""
+    """Return GDAL's tag with a description of every band."""
     from xml.sax.saxutils import escape
 
     # Escaped twice, since GDAL does so, and undoes it twice.
@@ -195,7 +184,7 @@ TASK_BYTES = 4 << 20
 LARGEST = 2**32 - 1
 """Last position that a TIFF can name; BigTIFF goes beyond."""
 MASK_FORM = TileFormat("deflate", np.dtype(np.uint8), 1, level=6)
-"""How tiles of masks are stored, 8 pixels a byte."""
+"""Tiles of masks, 8 pixels a byte."""
 
 Encoded: TypeAlias = "list[tuple[bytes, bytes | None]]"
 """(tile, tile of the mask) in order."""
@@ -212,14 +201,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """What is written, and how."""
+    """Everything that is settled before a file is written."""
 
-    content: Content
+    content: CogContent
     form: TileFormat
     blocksize: int
 
     def tasks(self) -> Iterator[Task]:
-        """All tiles in the order of the file."""
+        """Yield all tiles in the order of the file."""
         pixels = self.blocksize**2 * self.form.samples * self.form.dtype.itemsize
         step = max(1, TASK_BYTES // pixels)
         for level in reversed(range(len(self.content.levels))):
@@ -228,11 +217,11 @@ class Writing:
                 yield Task(level, row, range(first, min(first + step, columns)))
 
     def grid(self, level: int) -> tuple[int, int]:
-        """(rows, columns) of tiles of a level."""
+        """Return (rows, columns) of tiles of a level."""
         height, width = self.content.size(level)
         return -(-height // self.blocksize), -(-width // self.blocksize)
 
-    def encode(self, task: Task) -> Encoded:
+    def encode(self, task: Task) -> tuple[Task, Encoded]:
         """Read and encode the tiles of a task."""
         side = self.blocksize
         height, width = self.content.size(task.level)
@@ -244,11 +233,11 @@ class Writing:
             across = slice(k * side, (k + 1) * side)
             tile = _whole(pixels[:, across], side)
             out.append((self.form.encode(tile), None if valid is None else _mask(valid[:, across], side)))
-        return out
+        return task, out
 
 
 def _whole(part: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
-    """A whole tile, contiguous; the border is repeated where there are no pixels, which costs the fewest bytes."""
+    """Return a whole tile, contiguous; beyond the image its border is repeated, which costs the fewest bytes."""
     missing = side - part.shape[0], side - part.shape[1]
     if any(missing):
         return np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
@@ -261,14 +250,16 @@ def _mask(part: np.ndarray[Any, Any], side: int) -> bytes:
     return MASK_FORM.encode(np.packbits(whole, axis=1)[..., None])
 
 
-def write(file: BinaryIO, header: Header, writing: Writing, workers: int, advance: Callable[[int], object]) -> None:
+def write_tiff(
+    file: BinaryIO, header: Header, writing: Writing, workers: int, advance: Callable[[int], object]
+) -> None:
     """
     Write header and tiles.
 
     Parameters
     ----------
     advance
-        Is told of tiles that are done.
+        Called with the number of tiles that were written.
 
     Raises
     ------
@@ -278,7 +269,7 @@ def write(file: BinaryIO, header: Header, writing: Writing, workers: int, advanc
     masked = writing.content.masking is not None
     file.write(header.data)
     position = len(header.data)
-    for task, encoded in _in_order(writing, workers):
+    for task, encoded in ordered_map(writing.encode, writing.tasks(), workers, name="cog"):
         tables = header.tables[task.level * (1 + masked) :]
         columns = writing.grid(task.level)[1]
         for column, (tile, mask) in zip(task.columns, encoded, strict=True):
@@ -295,25 +286,10 @@ def write(file: BinaryIO, header: Header, writing: Writing, workers: int, advanc
 
 def _append(file: BinaryIO, table: Table, index: int, tile: bytes, position: int) -> int:
     if table.offsets.itemsize == 4 and position + len(tile) + 8 > LARGEST:
-        raise OptionError(f"{file.name}: gets larger than the 4 GiB of a TIFF; use bigtiff=True or 'auto'")
+        raise OptionError(
+            f"{file.name}: gets larger than the 4 GiB of a TIFF", key="bigtiff", hint="Use bigtiff=True or 'auto'"
+        )
     file.write(len(tile).to_bytes(4, "little") + tile + tile[-4:].ljust(4, b"\0"))
     table.offsets[index] = position + 4
     table.sizes[index] = len(tile)
     return position + len(tile) + 8
-
-
-def _in_order(writing: Writing, workers: int) -> Iterator[tuple[Task, Encoded]]:
-    """Tasks in order with their bytes, a few of them under way at a time."""
-    queue: deque[tuple[Task, Future[Encoded]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ndzarr-cog")
-    try:
-        for task in writing.tasks():
-            queue.append((task, pool.submit(writing.encode, task)))
-            if len(queue) > 2 * workers:
-                first, job = queue.popleft()
-                yield first, job.result()
-        while queue:
-            first, job = queue.popleft()
-            yield first, job.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,14 +1,15 @@
-"""Is a TIFF cloud optimized, and if not, why?
+"""
+Validation of cloud optimized GeoTIFFs.
 
 The rules are those of GDAL's `validate_cloud_optimized_geotiff` with its full check, read from the tags with tifffile:
 
 1. Images of more than 512 pixels are tiled, and have overviews.
 2. All directories precede all tiles: the native image first, then its overviews, ever smaller.
 3. Tiles follow smallest image first, so that a viewer finds its overview near the header.
-4. What GDAL's structural metadata promise holds (`header`): tiles row by row, their size before and their last bytes
-   after them, each tile of a mask right behind that of its image.
+4. The promises of GDAL's structural metadata hold: tiles row by row, their size before and their last bytes after them,
+   each tile of a mask right behind that of its image.
 
-Besides, no tile may lie beyond the end of the file.
+Besides, no tile may be beyond the end of the file.
 """
 
 from __future__ import annotations
@@ -26,16 +27,13 @@ import tifffile
 from ndzarr._formats.tiff.metadata import listening, refuse_broken_chain, refuse_missing
 from ndzarr.errors import MissingError, SourceError
 
-# --- Which images does a TIFF hold, where are their tiles, and what does it promise about them?
-
-
 REDUCED, MASK = 1, 4
 """Bits of the subfile type (tag 254)."""
 _HEAD = re.compile(rb"GDAL_STRUCTURAL_METADATA_SIZE=(\d{6}) bytes\n")
 _METADATA = 42112
 _BY_TILE = re.compile(r'<Item name="INTERLEAVE" domain="IMAGE_STRUCTURE">TILE</Item>')
 _WORST = 5
-"""Tiles that are named of those with the same fault."""
+"""Number of tiles that a finding names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,23 +48,23 @@ class Directory:
     tile: tuple[int, int] | None
     """(height, width); None for strips."""
     offsets: np.ndarray[Any, Any]
-    """Of its tiles; those of one sample after the other, where samples are stored apart."""
+    """First byte of each tile; all tiles of one sample after the other, where samples are stored apart."""
     sizes: np.ndarray[Any, Any]
-    """Of its tiles in bytes, as `offsets`."""
+    """Bytes of each tile, in the order of `offsets`."""
     planes: int
-    """Samples that are stored apart; 1 where those of a pixel lie side by side."""
+    """Number of samples that are stored apart; 1 where the samples of a pixel are side by side."""
     by_tile: bool
-    """True where the tiles of all samples at one place follow each other, false where all of a sample do."""
+    """True where the tiles of all samples at one place follow each other, False where all tiles of a sample do."""
 
     @property
     def first(self) -> int:
-        """Where its first tile that is there begins; 0 if there is none."""
-        there = self.offsets[self.offsets > 0]
-        return int(there[0]) if len(there) else 0
+        """First byte of the first stored tile; 0 if none is stored."""
+        stored = self.offsets[self.offsets > 0]
+        return int(stored[0]) if len(stored) else 0
 
     @property
     def in_order(self) -> np.ndarray[Any, Any]:
-        """Numbers of tiles that are there, in the order in which the file promises them."""
+        """Numbers of the stored tiles, in the order that the file promises."""
         numbers = np.arange(len(self.offsets))
         if self.by_tile:
             numbers = numbers.reshape(self.planes, -1).T.ravel()
@@ -74,11 +72,11 @@ class Directory:
 
     @property
     def last_plane(self) -> slice:
-        """The tiles behind which those of a mask lie."""
+        """The tiles that those of a mask follow."""
         return slice(len(self.offsets) - len(self.offsets) // self.planes, None)
 
     def named(self, tiles: Sequence[int] | np.ndarray[Any, Any]) -> str:
-        """Which tiles are meant, as the beginning of a sentence."""
+        """Return the names of tiles as the beginning of a sentence."""
         across = -(-self.shape[1] // self.tile[1]) if self.tile else 1
         each = len(self.offsets) // self.planes
         names = [
@@ -86,12 +84,12 @@ class Directory:
             for i in list(tiles)[:_WORST]
         ]
         rest = f" and {len(tiles) - _WORST} more" if len(tiles) > _WORST else ""
-        return f"in {self.name}, tile {', '.join(names)}{rest} (row, column) lies"
+        return f"in {self.name}, tile {', '.join(names)}{rest} (row, column) is"
 
 
-def directories(tif: Any) -> tuple[list[Directory], dict[tuple[int, int], Directory]]:
+def directories(tif: tifffile.TiffFile) -> tuple[list[Directory], dict[tuple[int, int], Directory]]:
     """
-    (native image and overviews, masks by shape) of an open `tifffile.TiffFile`.
+    Return (native image and overviews, masks by shape) of an open file.
 
     Raises
     ------
@@ -113,8 +111,8 @@ def directories(tif: Any) -> tuple[list[Directory], dict[tuple[int, int], Direct
     return images, masks
 
 
-def _pages(tif: Any) -> Iterator[Any]:
-    """All directories; those below the first follow it."""
+def _pages(tif: tifffile.TiffFile) -> Iterator[Any]:
+    """Yield all directories; those below the first follow it."""
     for number, page in enumerate(tif.pages):
         yield page.aspage()
         if number == 0 and page.pages is not None:
@@ -125,7 +123,7 @@ def _directory(page: Any, name: str, by_tile: bool) -> Directory:
     shape = int(page.imagelength), int(page.imagewidth)
     segment = (int(page.tilelength), int(page.tilewidth)) if page.is_tiled else (int(page.rowsperstrip), shape[1])
     if min(*shape, *segment) < 1:
-        raise ValueError(f"{name} has {shape[1]} x {shape[0]} pixels in pieces of {segment[1]} x {segment[0]}")
+        raise ValueError(f"{name} has {shape[1]} x {shape[0]} pixels in segments of {segment[1]} x {segment[0]}")
     planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
     number = planes * -(-shape[0] // segment[0]) * -(-shape[1] // segment[1])
     offsets, sizes = (np.array(values, np.int64)[:number] for values in (page.dataoffsets, page.databytecounts))
@@ -143,8 +141,8 @@ def _directory(page: Any, name: str, by_tile: bool) -> Directory:
     )
 
 
-def structure(tif: Any) -> tuple[str, int]:
-    """(what GDAL's structural metadata promise, where the first directory is to be)."""
+def structure(tif: tifffile.TiffFile) -> tuple[str, int]:
+    """Return (the promises of GDAL's structural metadata, the byte at which the first directory is to begin)."""
     begin = 16 if tif.is_bigtiff else 8
     tif.filehandle.seek(begin)
     head = tif.filehandle.read(43)
@@ -165,9 +163,9 @@ class Finding:
     """A rule that a file breaks."""
 
     what: str
-    """What was found."""
+    """The fault."""
     why: str
-    """Why that matters."""
+    """Why it matters."""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}"
@@ -180,11 +178,11 @@ class CogReport:
     path: str
     """Absolute path of the file."""
     summary: str
-    """What is in the file."""
+    """Content of the file."""
     errors: tuple[Finding, ...]
-    """Rules that a cloud optimized GeoTIFF must not break."""
+    """Broken rules that a cloud optimized GeoTIFF must keep."""
     warnings: tuple[Finding, ...]
-    """Rules that it had better not break."""
+    """Broken rules that it should keep."""
 
     @property
     def ok(self) -> bool:
@@ -192,7 +190,7 @@ class CogReport:
         return not self.errors
 
     def __str__(self) -> str:
-        verdict = "a valid cloud optimized GeoTIFF" if self.ok else "no valid cloud optimized GeoTIFF"
+        verdict = f"{'a' if self.ok else 'not a'} valid cloud optimized GeoTIFF"
         lines = [f"{self.path}: {verdict} ({self.summary})"]
         lines += [f"  error: {finding}" for finding in self.errors]
         return "\n".join([*lines, *(f"  warning: {finding}" for finding in self.warnings)])
@@ -207,27 +205,29 @@ def validate_cog(path: str | os.PathLike[str]) -> CogReport:
     MissingError
         There is no such file.
     SourceError
-        It is no TIFF, or too damaged to tell.
+        It is not a TIFF, or too damaged to tell.
     """
     name = os.path.abspath(path)
     if os.path.isdir(name):
-        raise SourceError(f"{name}: a directory, not a TIFF; write one with ndzarr.export_cog")
+        raise SourceError(f"{name}: a directory, not a TIFF", path=name, hint="Write one with ndzarr.export_cog")
     if not os.path.isfile(name):
-        raise MissingError(f"{name}: no such file")
+        raise MissingError(f"{name}: no such file", path=name)
     with listening() as messages:
         try:
             tif = tifffile.TiffFile(name)
         except Exception as error:  # damaged files raise whatever they provoke in the parser
-            raise SourceError(f"{name}: no TIFF, or damaged ({error})") from error
+            raise SourceError(f"{name}: not a TIFF, or damaged ({error})", path=name) from error
         with tif:
             refuse_broken_chain(name, tif)
             try:
                 images, masks = directories(tif)
             except Exception as error:
-                raise SourceError(f"{name}: its directories cannot be read ({error}); it is damaged") from error
+                raise SourceError(
+                    f"{name}: its directories cannot be read ({error}); it is damaged", path=name
+                ) from error
             refuse_missing(name, messages)
             if not images:
-                raise SourceError(f"{name}: holds no image; it is damaged")
+                raise SourceError(f"{name}: damaged: it holds no image", path=name)
             promises, expected = structure(tif)
             with open(name, "rb") as file:
                 errors = list(_errors(name, images, masks, promises, expected, file))
@@ -245,7 +245,7 @@ def _errors(
     file: BinaryIO,
 ) -> Iterator[Finding]:
     if os.path.exists(f"{path}.ovr"):
-        yield Finding(f"overviews lie in {path}.ovr", "they have to be in the file itself")
+        yield Finding(f"overviews are in {path}.ovr", "they have to be in the file itself")
     yield from _shape_errors(images)
     if "KNOWN_INCOMPATIBLE_EDITION=YES" in promises:
         yield Finding(
@@ -296,14 +296,16 @@ def _order_errors(images: Sequence[Directory]) -> Iterator[Finding]:
 
 
 def _tile_errors(image: Directory, promises: str, file: BinaryIO, end: int) -> Iterator[Finding]:
-    there = image.in_order
-    offsets, sizes = image.offsets[there], image.sizes[there]
+    stored = image.in_order
+    offsets, sizes = image.offsets[stored], image.sizes[stored]
     outside = sizes > end - offsets
     if outside.any():
-        yield Finding(f"{image.named(there[outside])} beyond the end of the file, {end} bytes", "the file is truncated")
-    if "BLOCK_ORDER=ROW_MAJOR" in promises and len(wrong := there[1:][np.diff(offsets) < 0]):
+        yield Finding(
+            f"{image.named(stored[outside])} beyond the end of the file, {end} bytes", "the file is truncated"
+        )
+    if "BLOCK_ORDER=ROW_MAJOR" in promises and len(wrong := stored[1:][np.diff(offsets) < 0]):
         yield Finding(f"{image.named(wrong)} before the tile that precedes it in rows", "BLOCK_ORDER promises rows")
-    inside = [(int(i), int(image.offsets[i]), int(image.sizes[i])) for i in there[~outside]]
+    inside = [(int(i), int(image.offsets[i]), int(image.sizes[i])) for i in stored[~outside]]
     if "BLOCK_LEADER=SIZE_AS_UINT4" in promises:
         bad = [i for i, start, size in inside if int.from_bytes(_at(file, start - 4, 4), "little") != size]
         if bad:

@@ -1,7 +1,7 @@
-"""How is an array read as a source: in memory, in a .npy file, or lazy in dask?
+"""Arrays as sources: numpy, .npy files, dask, xarray and Zarr.
 
-All of them are indexed alike; dask's block is then computed.  Arrays in memory and memory-mapped files give views.
-What xarray and Zarr arrays know beyond that is told in `labelled` and `zarr_array`.
+All of them are indexed alike.  Arrays in memory and memory-mapped files give views; dask computes what a window
+touches.  Names of axes, coordinates and attributes are used where an array has them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,19 +21,31 @@ from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
 from ndzarr.errors import OptionError, SourceError
 
-# --- Which axis of an array is which, and how does it come into the order t c z y x?
+if TYPE_CHECKING:
+    from xarray import DataArray
 
-
-_NAMES = {
+_AXIS_NAMES = {
     "t": ("t", "time", "times", "timestep", "frame", "frames", "date", "datetime"),
     "c": ("c", "channel", "channels", "band", "bands", "ch", "s", "sample", "samples", "rgb", "rgba", "wavelength"),
     "z": ("z", "depth", "level", "levels", "slice", "slices", "plane", "planes", "altitude"),
     "y": ("y", "row", "rows", "lat", "latitude", "northing", "height", "line", "lines"),
     "x": ("x", "col", "cols", "column", "columns", "lon", "long", "longitude", "easting", "width"),
 }
-_AXIS_OF = {name: axis for axis, names in _NAMES.items() for name in names}
+_AXIS_OF = {name: axis for axis, names in _AXIS_NAMES.items() for name in names}
 MOST_COLOURS = 4
 """Length up to which the last of three unnamed axes is taken for channels."""
+_DTYPES = frozenset(np.dtype(c) for c in "?bBhHiIlLqQefdFD")
+_SECONDS = ("s", "sec", "second", "seconds")
+_NODATA = ("_FillValue", "missing_value", "nodata")
+_GRID_MAPPING = "spatial_ref"
+"""Name of the coordinate with the CRS, unless the array names another, as rioxarray and odc-geo write it."""
+_EVEN = 1e-3
+"""Tolerance of evenly spaced coordinates, in pixels."""
+_LISTED = 8
+"""Maximum number of arrays of a Zarr group that an error lists."""
+
+Fetch: TypeAlias = Callable[[Region], Any]
+"""Indexes an array, in its own order of axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +61,34 @@ class Arrangement:
         return in_order(self.axes)
 
     def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Length of each of `dims`, given the shape of the array."""
+        """Return the length of each of `dims`, given the shape of the array."""
         lengths = dict(zip(self.axes, shape, strict=True))
         return tuple(int(lengths.get(d, 1)) for d in self.dims)
 
     def index(self, region: Region) -> Region:
-        """The index of the array for a window with axes `dims`."""
+        """Return the index of the array for a region with axes `dims`."""
         window = dict(zip(self.dims, region, strict=True))
         return tuple(window[a] for a in self.axes)
 
     def arrange(self, block: Pixels) -> Pixels:
-        """A block of the array with axes `dims`; a view."""
+        """Return a view of a block of the array with axes `dims`."""
         block = block.transpose([self.axes.index(d) for d in self.dims if d in self.axes])
         return block if "c" in self.axes else block[(slice(None),) * self.dims.index("c") + (None,)]
 
     def along(self, axis: str, lengths: Sequence[int]) -> int:
-        """Of one length per axis of the array (such as a chunk's), the one along `axis`; 1 if there is none."""
+        """Return the length along `axis` out of one per axis of the array (such as a chunk's); 1 without this axis."""
         return int(lengths[self.axes.index(axis)]) if axis in self.axes else 1
 
 
-def from_shape(name: str, shape: Sequence[int], options: Options) -> Arrangement:
-    """The arrangement of an array without names."""
+def arrange_unnamed(name: str, shape: Sequence[int], options: Options) -> Arrangement:
+    """Return the arrangement of an array without names of axes."""
     if options.axes is not None:
-        return _asked(name, shape, options.axes)
+        if len(options.axes) != len(shape):
+            raise OptionError(
+                f"{name}: axes={options.axes!r} names {len(options.axes)} axes, but the array has {len(shape)}, of "
+                f"shape {tuple(shape)}"
+            )
+        return Arrangement(options.axes)
     if len(shape) == 2:
         return Arrangement("yx")
     if len(shape) == 3:
@@ -79,41 +96,26 @@ def from_shape(name: str, shape: Sequence[int], options: Options) -> Arrangement
     if len(shape) < 2:
         raise SourceError(f"{name}: an array of shape {tuple(shape)} has fewer than the two axes of an image")
     raise SourceError(
-        f"{name}: an array of shape {tuple(shape)} has {len(shape)} axes without names; say what they are, such as "
+        f"{name}: an array of shape {tuple(shape)} has {len(shape)} axes without names. Say what they are, such as "
         f"axes={'tcyx' if len(shape) == 4 else 'tczyx'!r}"
     )
 
 
-def from_names(name: str, names: Sequence[object], shape: Sequence[int], options: Options) -> Arrangement:
-    """The arrangement of an array whose axes have names, such as ('time', 'band', 'lat', 'lon')."""
-    if options.axes is not None:
-        return _asked(name, shape, options.axes)
-    if all(str(n) == f"dim_{i}" for i, n in enumerate(names)):  # xarray's way to say unnamed
-        return from_shape(name, shape, options)
+def arrange_named(name: str, names: Sequence[object], shape: Sequence[int], options: Options) -> Arrangement:
+    """Return the arrangement of an array whose axes have names, such as ('time', 'band', 'lat', 'lon')."""
+    unnamed = all(str(n) == f"dim_{i}" for i, n in enumerate(names))  # as xarray calls them
+    if options.axes is not None or unnamed:
+        return arrange_unnamed(name, shape, options)
     letters = [_AXIS_OF.get(str(n).lower()) for n in names]
     unknown = [str(n) for n, letter in zip(names, letters, strict=True) if letter is None]
     axes = "".join(letter for letter in letters if letter is not None)
     if unknown or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
         what = f"{', '.join(map(repr, unknown))} not understood" if unknown else "y and x, and each once, are needed"
         raise SourceError(
-            f"{name}: the axes are named {', '.join(map(str, names))}: {what}; say what they are, "
-            f"such as axes={'tczyx'[-len(names) :]!r}"
+            f"{name}: the axes are named {', '.join(map(str, names))}: {what}. Say what they are, such as "
+            f"axes={'tczyx'[-len(names) :]!r}"
         )
     return Arrangement(axes)
-
-
-def _asked(name: str, shape: Sequence[int], axes: str) -> Arrangement:
-    if len(axes) != len(shape):
-        raise OptionError(
-            f"{name}: axes={axes!r} names {len(axes)} axes, but the array has {len(shape)}, of shape {tuple(shape)}"
-        )
-    return Arrangement(axes)
-
-
-_SUPPORTED = frozenset(np.dtype(c) for c in "?bBhHiIlLqQefdFD")
-
-Fetch = Callable[[Region], Any]
-"""Index an array, in its own axis order."""
 
 
 class ArraySource(BaseSource):
@@ -127,40 +129,30 @@ class ArraySource(BaseSource):
     def _pixels(self, region: Region) -> Pixels:
         fetch = self._fetch
         if fetch is None:
-            raise SourceError(f"{self.name}: the source is closed; open it again to read")
+            raise SourceError(f"{self.name}: the source is closed. Open it again to read")
         try:
             block = np.asarray(fetch(self._arrangement.index(region)))
-        except Exception as error:  # a damaged chunk, a failed dask task: anything the array's owner may raise
-            what = self._say(region)
+        except Exception as error:  # a damaged chunk, a failed dask task: anything that the array's owner may raise
+            what = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
             raise SourceError(
-                f"{self.name}: reading {what} failed ({reason(error)}); check where it comes from"
+                f"{self.name}: reading {what} failed ({reason(error)}). Check where the array comes from"
             ) from error
         return self._arrangement.arrange(block.astype(self.dtype, copy=False))
 
     def _release(self) -> None:
         self._fetch = None
 
-    def _say(self, region: Region) -> str:
-        return ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
 
-
-def native(name: str, dtype: Any) -> np.dtype[Any]:
-    """
-    A dtype in native byte order.
-
-    Raises
-    ------
-    SourceError
-        It is not one of booleans, integers, floats up to 64 bits or complex numbers up to 128.
-    """
+def _native_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+    """Return a dtype in native byte order; raise `SourceError` if it is none of those that pixels may have."""
     try:
         found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     except TypeError:
         found = np.dtype(object)
-    if found not in _SUPPORTED:
+    if found not in _DTYPES:
         raise SourceError(
-            f"{name}: the dtype is {dtype}; pixels have to be bool, int, uint, float16 to float64, complex64 or "
-            f"complex128, so convert with .astype first"
+            f"{name}: the dtype is {dtype}. Convert it with .astype to bool, int, uint, float16 to float64, complex64 "
+            f"or complex128"
         )
     return found
 
@@ -186,9 +178,9 @@ def open_array(
     array
         Has `shape` and `dtype`.
     fetch
-        How to index it; `array[index]` if left out.
+        Indexes the array; default: `array[index]`.
     blocks
-        Length of what is decoded together along each axis of the array; None for pixels that lie in memory.
+        Length of what is decoded together along each axis of the array; None if pixels are in memory.
     """
     shape = arrangement.shape(array.shape)
     if 0 in shape:
@@ -198,7 +190,7 @@ def open_array(
         name=name,
         dims=arrangement.dims,
         shape=shape,
-        dtype=native(name, array.dtype),
+        dtype=_native_dtype(name, array.dtype),
         channels=channels or plain_names(lengths["c"]),
         band=1 if blocks is None else min(arrangement.along("y", blocks), lengths["y"]),
         interleaved=_interleaved(arrangement, array, blocks),
@@ -207,47 +199,6 @@ def open_array(
         metadata=metadata or {"format": "array"},
     )
     return ArraySource(facts.settle(options), arrangement, fetch or array.__getitem__)
-
-
-def open_numpy(array: Pixels, options: Options, name: str = "<numpy array>", form: str = "array") -> ArraySource:
-    """Read an array in memory, or mapped into it."""
-    if isinstance(array, np.ma.MaskedArray):
-        raise SourceError(f"{name}: it is a masked array; pass array.filled(value) and nodata=value")
-    return open_array(name, array, from_shape(name, array.shape, options), options, metadata={"format": form})
-
-
-def open_npy(path: str, options: Options) -> ArraySource:
-    """Map a .npy file into memory."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy parses the header as Python, and lets errors of its tokenizer through
-        raise SourceError(
-            f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)}); write it again"
-        ) from error
-    lengths = dict(zip(*_dims_and_shape(path, array, options), strict=True))
-    options.check_pixels(path, lengths["y"], lengths["x"], whole=False)
-    return open_numpy(array, options, path, "NPY")
-
-
-def open_dask(array: Any, options: Options) -> ArraySource:
-    """Read a dask array, computing what each window touches."""
-    name = f"<dask array {array.name}>"
-    if any(n != n for n in array.shape):  # NaN: dask's way to say unknown
-        raise SourceError(f"{name}: the shape is {array.shape}; call .compute_chunk_sizes() first")
-    return open_array(
-        name,
-        array,
-        from_shape(name, array.shape, options),
-        options,
-        fetch=lambda index: array[index].compute(),
-        blocks=tuple(chunks[0] for chunks in array.chunks),
-        metadata={"format": "dask"},
-    )
-
-
-def _dims_and_shape(name: str, array: Pixels, options: Options) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    arrangement = from_shape(name, array.shape, options)
-    return arrangement.dims, arrangement.shape(array.shape)
 
 
 def _interleaved(arrangement: Arrangement, array: Any, blocks: tuple[int, ...] | None) -> bool:
@@ -259,98 +210,72 @@ def _interleaved(arrangement: Arrangement, array: Any, blocks: tuple[int, ...] |
     return arrangement.along("c", strides) < max(arrangement.along("x", strides), arrangement.along("y", strides))
 
 
-# --- Where does an xarray DataArray lie, if it says so as rioxarray and odc-geo do?
+def open_numpy(array: Pixels, options: Options, name: str = "<numpy array>", form: str = "array") -> ArraySource:
+    """Open an array in memory, or mapped into it."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise SourceError(f"{name}: it is a masked array. Pass array.filled(value) and nodata=value")
+    return open_array(name, array, arrange_unnamed(name, array.shape, options), options, metadata={"format": form})
 
 
-_NAME = "spatial_ref"
-_EVEN = 1e-3
-"""Of a pixel, by which evenly spaced coordinates may be off."""
-
-
-def place(array: Any, y: str, x: str) -> dict[str, Any]:
-    """
-    `transform`, and `wkt` or `epsg`, as metadata of a source; empty without a grid mapping or a transform.
-
-    Parameters
-    ----------
-    y, x
-        Names of the dimensions.
-    """
-    name = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping", _NAME))
-    mapping = array.coords.get(name)
-    if mapping is None:
-        return {}
-    attrs = mapping.attrs
-    transform = _transform(array, y, x, attrs.get("GeoTransform"))
-    if transform is None:
-        return {}
-    text = str(attrs.get("crs_wkt") or attrs.get("spatial_ref") or "")
-    code = re.fullmatch(r"EPSG:(\d+)", text, re.IGNORECASE)
-    crs: dict[str, Any] = {"epsg": int(code.group(1))} if code else {"wkt": text} if text else {}
-    return {"transform": transform, **crs}
-
-
-def _transform(array: Any, y: str, x: str, stated: Any) -> list[float] | None:
-    given: list[float] | None = None
+def open_npy(path: str, options: Options) -> ArraySource:
+    """Map a .npy file into memory."""
     try:
-        c, a, b, f, d, e = (float(v) for v in str(stated).split())
-        given = [a, b, c, d, e, f]
-    except ValueError:
-        pass  # then only coordinates can tell
-    if given is not None and (given[1] != 0 or given[3] != 0):
-        return given
-    across, down = (_spacing(array.coords.get(dim)) for dim in (x, y))
-    if across is None or down is None:
-        return given
-    return [across[0], 0.0, across[1], 0.0, down[0], down[1]]
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy parses the header as Python, and lets errors of its tokenizer through
+        raise SourceError(
+            f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)}). Write it again"
+        ) from error
+    _check_pixels(path, array.shape, arrange_unnamed(path, array.shape, options), options)
+    return open_numpy(array, options, path, "NPY")
 
 
-def _spacing(coordinate: Any) -> tuple[float, float] | None:
-    """(step, border of the first pixel) of evenly spaced centres."""
-    if coordinate is None or coordinate.ndim != 1 or coordinate.size < 2 or coordinate.dtype.kind not in "fiu":
-        return None
-    values = coordinate.to_numpy().astype(float)
-    step = (values[-1] - values[0]) / (len(values) - 1)
-    if not np.isfinite(step) or step == 0 or np.abs(np.diff(values) - step).max() > _EVEN * abs(step):
-        return None
-    return float(step), float(values[0] - step / 2)
+def _check_pixels(name: str, shape: Sequence[int], arrangement: Arrangement, options: Options) -> None:
+    options.check_pixels(name, arrangement.along("y", shape), arrangement.along("x", shape), whole=False)
 
 
-# --- What does an xarray DataArray say about its pixels beyond their values?
+def open_dask(array: Any, options: Options) -> ArraySource:
+    """Open a dask array; a window computes what it touches."""
+    if not hasattr(array, "chunks") or not hasattr(array, "shape"):
+        raise SourceError(f"a dask {type(array).__name__} is not a source of pixels. Pass a dask array")
+    name = f"<dask array {array.name}>"
+    if any(n != n for n in array.shape):  # dask gives unknown lengths as NaN
+        raise SourceError(f"{name}: the shape is {array.shape}. Call .compute_chunk_sizes() first")
+    return open_array(
+        name,
+        array,
+        arrange_unnamed(name, array.shape, options),
+        options,
+        fetch=lambda index: array[index].compute(),
+        blocks=tuple(chunks[0] for chunks in array.chunks),
+        metadata={"format": "dask"},
+    )
 
 
-_SECONDS = ("s", "sec", "second", "seconds")
-_NODATA = ("_FillValue", "missing_value", "nodata")
-
-
-def open_labelled(array: Any, options: Options) -> ArraySource:
-    """Read an `xarray.DataArray`; what it loads lazily stays lazy."""
+def open_xarray(array: Any, options: Options) -> ArraySource:
+    """Open an `xarray.DataArray`; what it loads lazily stays lazy."""
     if type(array).__name__ != "DataArray" and not {"dims", "coords", "name"} <= set(dir(array)):
-        raise SourceError(f"a xarray {type(array).__name__} is not a source of pixels; pass one of its variables")
+        raise SourceError(f"an xarray {type(array).__name__} is not a source of pixels. Pass one of its variables")
     name = f"<xarray DataArray {array.name}>" if array.name is not None else "<xarray DataArray>"
-    arrangement = from_names(name, array.dims, array.shape, options)
-    times, about = _times(array, arrangement)
-
-    def fetch(index: Region) -> Any:
-        return array[index].to_numpy()
-
+    arrangement = arrange_named(name, array.dims, array.shape, options)
+    times, origin = _times(array, arrangement)
+    dims = dict(zip(arrangement.axes, array.dims, strict=True))
     in_memory = isinstance(getattr(array.variable, "_data", None), np.ndarray)  # `.data` would load the file
     return open_array(
         name,
         array.data if in_memory else array,
         arrangement,
         options,
-        fetch=None if in_memory else fetch,
+        fetch=None if in_memory else lambda index: array[index].to_numpy(),
         blocks=None if in_memory else _blocks(array),
-        nodata=nodata_of(array.attrs),
+        nodata=_nodata(array.attrs),
         channels=_channels(array, arrangement),
         times=times,
-        metadata={"format": "xarray", **about, **_place(array, arrangement)},
+        metadata={"format": "xarray", **origin, **_georeference(array, dims["y"], dims["x"])},
     )
 
 
-def nodata_of(attributes: Any) -> float | None:
-    """The value that attributes say marks missing data, if it is a real number."""
+def _nodata(attributes: Mapping[Any, Any]) -> float | None:
+    """Return the value that attributes say marks missing data, if it is a real number."""
     for key in _NODATA:
         try:
             return float(attributes[key])
@@ -359,26 +284,20 @@ def nodata_of(attributes: Any) -> float | None:
     return None
 
 
-def _place(array: Any, arrangement: Arrangement) -> dict[str, Any]:
-    y, x = (array.dims[arrangement.axes.index(axis)] for axis in ("y", "x"))
-    return place(array, y, x)
-
-
-def _blocks(array: Any) -> tuple[int, ...]:
+def _blocks(array: DataArray) -> tuple[int, ...]:
     if array.chunks is not None:
         return tuple(chunks[0] for chunks in array.chunks)
-    # Of what is read from a file, xarray may know the blocks; if not, a row may cost all there is.
+    # xarray may know the blocks of a file; if not, a row may cost as much as all of them.
     return tuple(array.encoding.get("preferred_chunks", {}).get(d, n) for d, n in array.sizes.items())
 
 
-def _coordinate(array: Any, arrangement: Arrangement, axis: str) -> Any:
+def _coordinate(array: DataArray, arrangement: Arrangement, axis: str) -> DataArray | None:
     if axis not in arrangement.axes:
         return None
-    dim = array.dims[arrangement.axes.index(axis)]
-    return array.coords.get(dim)
+    return array.coords.get(array.dims[arrangement.axes.index(axis)])
 
 
-def _channels(array: Any, arrangement: Arrangement) -> tuple[str, ...] | None:
+def _channels(array: DataArray, arrangement: Arrangement) -> tuple[str, ...] | None:
     found = _coordinate(array, arrangement, "c")
     if found is None or found.dtype.kind not in "UOT":
         return None
@@ -386,8 +305,8 @@ def _channels(array: Any, arrangement: Arrangement) -> tuple[str, ...] | None:
     return names if len(set(names)) == len(names) and all(names) else None
 
 
-def _times(array: Any, arrangement: Arrangement) -> tuple[Pixels | None, dict[str, Any]]:
-    """Seconds along t, and what they count from if they are dates."""
+def _times(array: DataArray, arrangement: Arrangement) -> tuple[Pixels | None, dict[str, Any]]:
+    """Return seconds along t, and as metadata the date from which they count, if there is one."""
     found = _coordinate(array, arrangement, "t")
     if found is None:
         return None, {}
@@ -402,63 +321,100 @@ def _times(array: Any, arrangement: Arrangement) -> tuple[Pixels | None, dict[st
     return None, {}  # integers without a unit are frame numbers
 
 
-# --- How is a Zarr array, of format 2 or 3, read as a source?
+def _georeference(array: DataArray, y: Any, x: Any) -> dict[str, Any]:
+    """
+    Return `transform`, and `wkt` or `epsg`, as metadata; empty without a grid mapping or a transform.
+
+    Parameters
+    ----------
+    y, x
+        Names of the dimensions.
+    """
+    mapping = array.coords.get(array.encoding.get("grid_mapping", array.attrs.get("grid_mapping", _GRID_MAPPING)))
+    if mapping is None:
+        return {}
+    transform = _transform(array, y, x, mapping.attrs.get("GeoTransform"))
+    if transform is None:
+        return {}
+    text = str(mapping.attrs.get("crs_wkt") or mapping.attrs.get("spatial_ref") or "")
+    code = re.fullmatch(r"EPSG:(\d+)", text, re.IGNORECASE)
+    crs: dict[str, Any] = {"epsg": int(code.group(1))} if code else {"wkt": text} if text else {}
+    return {"transform": transform, **crs}
 
 
-_NAMED = 8
-"""Most arrays of a group that an error lists."""
+def _transform(array: DataArray, y: Any, x: Any, stated: object) -> list[float] | None:
+    """Return the affine transform.  Unless it is rotated, coordinates win over the stated one, which may be stale."""
+    given: list[float] | None = None
+    try:
+        c, a, b, f, d, e = (float(v) for v in str(stated).split())
+        given = [a, b, c, d, e, f]
+    except ValueError:
+        pass  # then only coordinates can tell
+    if given is not None and (given[1] != 0 or given[3] != 0):
+        return given
+    across, down = (_spacing(array.coords.get(dim)) for dim in (x, y))
+    if across is None or down is None:
+        return given
+    return [across[0], 0.0, across[1], 0.0, down[0], down[1]]
+
+
+def _spacing(coordinate: DataArray | None) -> tuple[float, float] | None:
+    """Return (step, border of the first pixel) of evenly spaced centres."""
+    if coordinate is None or coordinate.ndim != 1 or coordinate.size < 2 or coordinate.dtype.kind not in "fiu":
+        return None
+    values = coordinate.to_numpy().astype(float)
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    if not np.isfinite(step) or step == 0 or np.abs(np.diff(values) - step).max() > _EVEN * abs(step):
+        return None
+    return float(step), float(values[0] - step / 2)
 
 
 def open_zarr(array: Any, options: Options, name: str | None = None) -> ArraySource:
-    """Read a `zarr.Array`."""
+    """Open a `zarr.Array` of format 2 or 3."""
     name = name or f"<Zarr array {array.store_path}>"
     if not hasattr(array, "chunks"):
-        raise SourceError(f"{name}: it is a Zarr {type(array).__name__.lower()}; pass one of its arrays")
+        raise SourceError(f"{name}: it is a Zarr {type(array).__name__.lower()}. Pass one of its arrays")
     attributes = dict(array.attrs)
-    arrangement = _arrangement(name, array, attributes, options)
-    lengths = dict(zip(arrangement.dims, arrangement.shape(array.shape), strict=True))
-    options.check_pixels(name, lengths["y"], lengths["x"], whole=False)
+    names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
+    if names and len(names) == array.ndim and None not in names:
+        arrangement = arrange_named(name, names, array.shape, options)
+    else:
+        arrangement = arrange_unnamed(name, array.shape, options)
+    _check_pixels(name, array.shape, arrangement, options)
     return open_array(
         name,
         array,
         arrangement,
         options,
         blocks=tuple(array.chunks),
-        nodata=nodata_of(attributes),
+        nodata=_nodata(attributes),
         metadata={"format": f"Zarr v{array.metadata.zarr_format}"},
     )
 
 
 def open_zarr_directory(path: str, options: Options) -> ArraySource:
-    """Read the Zarr array that a directory holds."""
-    kind = _kind(Path(path))
+    """Open the Zarr array in a directory."""
+    kind = _node_type(Path(path))
     if kind is None:
         raise SourceError(
-            f"{path}: it is a directory without a Zarr array in it (no zarr.json, no .zarray); pass an image file or "
+            f"{path}: it is a directory without a Zarr array in it (no zarr.json, no .zarray). Pass an image file or "
             f"the directory of a Zarr array"
         )
     if kind == "group":
         found = _arrays(Path(path))
-        which = f"one of its arrays, such as {', '.join(found)}" if found else "a Zarr array; this group has none"
-        raise SourceError(f"{path}: it is a Zarr group; pass the path of {which}")
+        which = f"one of its arrays, such as {', '.join(found)}" if found else "a Zarr array: this group has none"
+        raise SourceError(f"{path}: it is a Zarr group. Pass the path of {which}")
     import zarr
 
     try:
         array = zarr.open_array(path, mode="r")
     except Exception as error:  # whatever zarr makes of damaged metadata
-        raise SourceError(f"{path}: zarr-python cannot open this array ({reason(error)}); write it again") from error
+        raise SourceError(f"{path}: zarr-python cannot open this array ({reason(error)}). Write it again") from error
     return open_zarr(array, options, path)
 
 
-def _arrangement(name: str, array: Any, attributes: dict[str, Any], options: Options) -> Arrangement:
-    names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
-    if names and len(names) == array.ndim and None not in names:
-        return from_names(name, names, array.shape, options)
-    return from_shape(name, array.shape, options)
-
-
-def _kind(folder: Path) -> str | None:
-    """'array', 'group' or None."""
+def _node_type(folder: Path) -> str | None:
+    """Return 'array', 'group' or None."""
     if (folder / ".zarray").is_file():
         return "array"
     try:
@@ -466,19 +422,19 @@ def _kind(folder: Path) -> str | None:
     except FileNotFoundError:
         return "group" if (folder / ".zgroup").is_file() else None
     except (ValueError, AttributeError) as error:
-        raise SourceError(f"{folder}: its zarr.json is not a JSON object ({reason(error)}); write it again") from error
+        raise SourceError(f"{folder}: its zarr.json is not a JSON object ({reason(error)}). Write it again") from error
     return "array" if node == "array" else "group"
 
 
 def _arrays(group: Path) -> list[str]:
-    """Paths, within the group, of the first few arrays."""
+    """Return paths of the first few arrays, within the group."""
     found: list[str] = []
     for folder, inner, _ in os.walk(group):
         here = Path(folder)
-        if _kind(here) == "array":
+        if _node_type(here) == "array":
             inner.clear()  # do not walk through chunks
             found.append(here.relative_to(group).as_posix())
         inner.sort()
-        if len(found) == _NAMED:
+        if len(found) == _LISTED:
             break
     return found

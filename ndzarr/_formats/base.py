@@ -1,9 +1,8 @@
-"""What does a transcoder need to know about a source of pixels?
+"""The contract of a source of pixels, and what all sources have in common.
 
-A `Source` is anything whose pixels can be read in pieces: an image file, a TIFF with tiles or strips,
-an array, a video.  Its axes are always in the order t c z y x; `c`, `y` and `x` are always
-there, `t` and `z` only where the data has them.  Colour is already explicit: palettes are expanded,
-and `channels` names what each plane is.
+A `Source` is anything whose pixels can be read in windows: an image file, a TIFF with tiles or strips, an array, a
+video.  Its axes are in the order t c z y x; `c`, `y` and `x` are always there, `t` and `z` only if the data has them.
+Colour is explicit: palettes are expanded, and `channels` names each plane.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -22,13 +21,19 @@ from ndzarr._formats.orientation import Orientation
 from ndzarr._indexing.selection import AXES
 from ndzarr.errors import SourceError, WindowError, did_you_mean
 
+Pixels: TypeAlias = np.ndarray[Any, Any]
+Region: TypeAlias = tuple[slice, ...]
+"""One half-open slice per axis, within the array and with step 1."""
+_REASON_LENGTH = 200
+"""Maximum number of letters of another library's message that an error repeats."""
+
 
 class Source(Protocol):
-    """Pixels that can be read in bands of rows."""
+    """Pixels that can be read in windows."""
 
     @property
     def name(self) -> str:
-        """What error messages call it: an absolute path, or a description of an array."""
+        """Name in errors: an absolute path, or a description of an array."""
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -36,11 +41,11 @@ class Source(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Length of each axis of `dims`."""
+        """Length of each axis of `dims`, upright."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Native byte order."""
+        """Type of the samples, in native byte order."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -48,19 +53,19 @@ class Source(Protocol):
 
     @property
     def band(self) -> int:
-        """Rows that are cheapest to read together (tile height, rows per strip); the height if decoded whole."""
+        """Rows that are cheapest to read together: tile height, rows per strip, or all if decoded whole."""
 
     @property
     def interleaved(self) -> bool:
-        """True where reading one channel costs as much as reading all of them."""
+        """True if reading one channel costs as much as reading all of them."""
 
     @property
     def nodata(self) -> float | None:
-        """The value that marks pixels that hold no data, if the source states one."""
+        """Value of pixels that hold no data, if the source states one."""
 
     @property
     def times(self) -> np.ndarray[Any, Any] | None:
-        """Seconds of each frame along t, shape (t,), where the source knows them."""
+        """Seconds of each frame along t, shape (t,), if the source knows them."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -82,7 +87,7 @@ class Source(Protocol):
         Raises
         ------
         SourceError
-            The bytes cannot be decoded; names the file.
+            The bytes cannot be decoded.
         """
 
     def close(self) -> None:
@@ -95,43 +100,23 @@ class Source(Protocol):
     ) -> None: ...
 
 
-# --- What do all sources have in common?
-
-
-Pixels = np.ndarray[Any, Any]
-Region = tuple[slice, ...]
-"""One half-open slice per axis, within the array and with step 1."""
-_REASON = 200
-"""Most letters of what a library says that go into a message."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known about a source before any pixel is read; the fields mean what they mean in `Source`."""
+    """What is known about a source before any pixel is read; the fields have the meaning that `Source` gives them."""
 
     name: str
-    """What error messages call it."""
     dims: tuple[str, ...]
-    """Axis names in the order of `AXES`."""
     shape: tuple[int, ...]
-    """Length of each axis, upright."""
     dtype: np.dtype[Any]
-    """Native byte order."""
     channels: tuple[str, ...]
-    """One name per position along c."""
     band: int
-    """Rows that are cheapest to read together."""
     interleaved: bool = True
-    """True where one channel costs as much as all of them."""
     nodata: float | None = None
-    """The value of pixels that hold no data."""
     times: Pixels | None = None
-    """Seconds, shape (t,)."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values."""
 
     def settle(self, options: Options) -> Facts:
-        """The facts after the caller's say on names and nodata."""
+        """Apply the caller's names of channels and nodata."""
         return replace(
             self,
             channels=options.name_channels(self.name, self.channels),
@@ -144,52 +129,20 @@ class BaseSource(ABC):
 
     def __init__(self, facts: Facts, orientation: Orientation | None = None) -> None:
         self.facts = facts
+        self.name, self.dims, self.dtype = facts.name, facts.dims, facts.dtype
+        self.channels, self.nodata = facts.channels, facts.nodata
+        self.band, self.interleaved = facts.band, facts.interleaved
         self.orientation = orientation or Orientation()
         self._closed = False
 
     @property
-    def name(self) -> str:
-        """What error messages call it."""
-        return self.facts.name
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Axis names."""
-        return self.facts.dims
-
-    @property
     def shape(self) -> tuple[int, ...]:
-        """Length of each axis of `dims`."""
+        """Length of each axis of `dims`, upright."""
         return self.facts.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Native byte order."""
-        return self.facts.dtype
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """One unique name per position along c."""
-        return self.facts.channels
-
-    @property
-    def band(self) -> int:
-        """Rows that are cheapest to read together."""
-        return self.facts.band
-
-    @property
-    def interleaved(self) -> bool:
-        """True where one channel costs as much as all of them."""
-        return self.facts.interleaved
-
-    @property
-    def nodata(self) -> float | None:
-        """The value of pixels that hold no data."""
-        return self.facts.nodata
-
-    @property
     def times(self) -> Pixels | None:
-        """Seconds of each frame along t."""
+        """Seconds of each frame along t, shape (t,)."""
         return self.facts.times
 
     @property
@@ -200,7 +153,7 @@ class BaseSource(ABC):
     def read(self, window: Mapping[str, slice]) -> Pixels:
         """Read a window; see `Source.read`."""
         if self._closed:
-            raise SourceError(f"{self.name}: the source is closed; open it again to read")
+            raise SourceError(f"{self.name}: the source is closed. Open it again to read")
         region = self._region(window)
         lengths = tuple(s.stop - s.start for s in region)
         if 0 in lengths:
@@ -228,7 +181,7 @@ class BaseSource(ABC):
 
     @abstractmethod
     def _pixels(self, region: Region) -> Pixels:
-        """Pixels of a stored window, axes `dims`, of `dtype`."""
+        """Return the pixels of a stored window, axes `dims`, of `dtype`."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -247,38 +200,21 @@ class BaseSource(ABC):
         start, stop = want.start or 0, length if want.stop is None else want.stop
         if start < 0 or stop < 0 or want.step not in (None, 1):
             raise WindowError(
-                f"{self.name}: {axis}={want} cannot be read; start and stop have to be at least 0, and step 1"
+                f"{self.name}: {axis}={want} cannot be read. Pass a start and a stop of at least 0, and step 1"
             )
         start = min(int(start), length)
         return slice(start, max(start, min(int(stop), length)))
 
 
-def reason(error: BaseException) -> str:
-    """What a library says went wrong, short and on one line."""
-    found = " ".join(str(error).split())
-    named = f"{type(error).__name__}: {found}" if found else type(error).__name__
-    return named if len(named) <= _REASON else f"{named[: _REASON - 1]}…"
-
-
-def in_order(axes: str) -> tuple[str, ...]:
-    """Axis letters as dims: in the order of `AXES`, with c."""
-    return tuple(a for a in AXES if a in axes or a == "c")
-
-
-# --- How is an image read whose format has to be decoded as a whole?
-
-
 class WholeSource(BaseSource):
-    """An image that is decoded at the first read."""
+    """An image whose format has to be decoded as a whole; decoded at the first read and kept."""
 
     def __init__(self, facts: Facts, orientation: Orientation, decode: Callable[[], Pixels]) -> None:
         """
-        Describe an image that `decode` makes when it is needed.
-
         Parameters
         ----------
         decode
-            Returns all pixels, axes `facts.dims`, as stored; raises SourceError.
+            Returns all pixels as stored, axes `facts.dims`; raises SourceError.
         """
         super().__init__(facts, orientation)
         self._decode: Callable[[], Pixels] | None = decode
@@ -288,7 +224,7 @@ class WholeSource(BaseSource):
     def _pixels(self, region: Region) -> Pixels:
         with self._lock:
             if self._decode is None:
-                raise SourceError(f"{self.name}: the source is closed; open it again to read")
+                raise SourceError(f"{self.name}: the source is closed. Open it again to read")
             if self._decoded is None:
                 self._decoded = self._checked(self._decode())
             return self._decoded[region]
@@ -298,10 +234,22 @@ class WholeSource(BaseSource):
         if pixels.shape != stored or pixels.dtype != self.dtype:
             raise SourceError(
                 f"{self.name}: the header announces {self.dtype} pixels of shape {stored}, but the data decode to "
-                f"{pixels.dtype} of shape {pixels.shape}; the file is damaged or changed since it was opened"
+                f"{pixels.dtype} of shape {pixels.shape}. The file is damaged, or has changed since it was opened"
             )
         return pixels
 
     def _release(self) -> None:
         with self._lock:
             self._decode = self._decoded = None
+
+
+def reason(error: BaseException) -> str:
+    """Return what a library says went wrong, short and on one line."""
+    found = " ".join(str(error).split())
+    named = f"{type(error).__name__}: {found}" if found else type(error).__name__
+    return named if len(named) <= _REASON_LENGTH else f"{named[: _REASON_LENGTH - 1]}…"
+
+
+def in_order(axes: str) -> tuple[str, ...]:
+    """Return axis letters as dims: in the order of `AXES`, with c."""
+    return tuple(a for a in AXES if a in axes or a == "c")

@@ -1,4 +1,4 @@
-"""What does each channel mean, and how do palettes and inks become red, green and blue?
+"""Names of channels, and conversion of palettes and inks to r, g and b.
 
 A source names its planes: gray, or r g b, with a for alpha.  Files that store something else are converted:
 
@@ -26,14 +26,14 @@ _PIXELS_AT_ONCE = 1 << 20
 
 
 def plain_names(count: int) -> tuple[str, ...]:
-    """Names of channels of which nothing but their number is known."""
+    """Name channels of which only the number is known."""
     known = {1: GRAY, 3: RGB, 4: (*RGB, ALPHA)}
     return known.get(count, numbered(count))
 
 
 def with_extras(colours: Sequence[str], count: int, alpha: int | None) -> tuple[str, ...]:
     """
-    Names of `count` channels: colours first, then others.
+    Name `count` channels: colours first, then others.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def with_extras(colours: Sequence[str], count: int, alpha: int | None) -> tuple[
 
 def look_up(table: Pixels, indices: Pixels) -> Pixels:
     """
-    Colours of palette indices.
+    Return the colours of palette indices.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def look_up(table: Pixels, indices: Pixels) -> Pixels:
 
 
 class InkMixer:
-    """Turns cyan, magenta, yellow and black into red, green and blue."""
+    """Converts cyan, magenta, yellow and black to red, green and blue."""
 
     said: str
-    """What metadata say about the conversion."""
+    """Description of the conversion for metadata."""
 
     def __init__(self, profile: bytes | None, dtype: np.dtype[Any]) -> None:
         self._profile = profile if dtype in (np.uint8, np.uint16) else None
@@ -83,7 +83,7 @@ class InkMixer:
 
     def __call__(self, inks: Pixels) -> Pixels:
         """
-        Mix.
+        Convert.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class InkMixer:
 
 
 def profile_name(profile: bytes) -> str:
-    """What an ICC profile calls itself."""
+    """Return the name of an ICC profile."""
     from PIL import ImageCms
 
     try:
@@ -116,7 +116,7 @@ def profile_name(profile: bytes) -> str:
 
 
 def describe_profile(profile: bytes | None) -> dict[str, str]:
-    """Metadata about an embedded profile."""
+    """Return the name of an embedded profile as metadata."""
     return {"icc_profile": profile_name(profile)} if profile else {}
 
 
@@ -129,9 +129,10 @@ def _transform(part: Pixels, profile: bytes) -> Pixels:
 
 
 def _leave_of_white(inks: Pixels) -> Pixels:
+    """Multiply what each ink leaves of white."""
     if inks.dtype.kind == "f":
         return np.asarray((1 - inks[:3]) * (1 - inks[3]))
-    if inks.dtype == np.uint8:  # Pillow's product of bytes, within 16 bits
+    if inks.dtype == np.uint8:  # as Pillow multiplies bytes, within 16 bits
         rest = 255 - inks[3]
         product = inks[:3].astype(np.uint16) * rest + np.uint16(128)
         return np.asarray(rest - (((product >> 8) + product) >> 8).astype(np.uint8))

@@ -1,23 +1,27 @@
-"""What may the caller say about a source, and does it make sense?
+"""Options of `open_source` and of files read in place, each checked on its own.
 
-`Options` is what `open_source` was given, checked once, and handed to the adapter of the format.  Contradictions
-with the file (five names for three channels) are found by the adapter, which asks the methods here.
+The adapter of the format checks them against the file (five names for three channels), through the methods here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 from ndzarr._indexing.selection import AXES
 from ndzarr.errors import OptionError, SourceError, did_you_mean
 
-# --- Which part of a video is wanted, and how large?
+WHOLE_PIXELS = 2**30
+"""Default of `max_pixels` for formats that have to be decoded whole."""
+PIECE_PIXELS = 2**36
+"""Default of `max_pixels` for formats that are read in pieces."""
+
+_COLOURS = {"gray": ("gray",), "rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a")}
+"""Channels that may be named in one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +29,21 @@ class Clip:
     """The options of `ndzarr.transcode` that only videos have."""
 
     start: float | None = None
-    """Seconds, on the clock of the video: the first frame wanted is the first that is shown then or later."""
+    """Seconds on the clock of the video; the first wanted frame is the first one shown then or later."""
     stop: float | None = None
-    """Seconds: frames that are shown then or later are not wanted."""
+    """Seconds; frames shown then or later are not wanted."""
     step: int = 1
-    """Every so many frames one is wanted."""
+    """Distance between wanted frames."""
     size: tuple[int, int] | float | None = None
-    """(height, width) in pixels, upright, or how many times as large as the video; None for its own size."""
+    """(height, width) in pixels, upright, or a factor; None for the size of the video."""
 
     @property
     def ranged(self) -> bool:
-        """True where the frames wanted depend on their times."""
+        """True if the wanted frames depend on their times."""
         return self.start is not None or self.stop is not None
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) wanted of frames of this one, both upright."""
+        """Return the wanted (height, width) of frames of this size, both upright."""
         if self.size is None:
             return height, width
         if isinstance(self.size, tuple):
@@ -47,27 +51,29 @@ class Clip:
         return max(1, round(height * self.size)), max(1, round(width * self.size))
 
 
-def make_clip(start: float | None, stop: float | None, step: int, size: Any) -> Clip:
+def make_clip(start: object, stop: object, step: object, size: object) -> Clip:
     """
-    Check the options.
+    Check the options of a video.
 
     Raises
     ------
     OptionError
-        One is not understood.
+        An option is not understood.
 
     Examples
     --------
     >>> make_clip(None, 10, 5, (360, 640))
     Clip(start=None, stop=10.0, step=5, size=(360, 640))
     """
-    clip = Clip(_seconds("start", start), _seconds("stop", stop), _step(step), _size(size))
+    if not isinstance(step, Integral) or int(step) < 1:
+        raise OptionError(f"step={step!r}: expected a whole number of frames, at least 1")
+    clip = Clip(_seconds("start", start), _seconds("stop", stop), int(step), _size(size))
     if clip.start is not None and clip.stop is not None and clip.start >= clip.stop:
-        raise OptionError(f"start={start!r} and stop={stop!r} leave nothing between them; start has to be less")
+        raise OptionError(f"start={start!r} and stop={stop!r} leave nothing between them. Make start less than stop")
     return clip
 
 
-def _seconds(name: str, value: Any) -> float | None:
+def _seconds(name: str, value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, Real) or not isfinite(value):
@@ -75,33 +81,15 @@ def _seconds(name: str, value: Any) -> float | None:
     return float(value)
 
 
-def _step(step: Any) -> int:
-    if not isinstance(step, Integral) or int(step) < 1:
-        raise OptionError(f"step={step!r}: expected a whole number of frames, at least 1")
-    return int(step)
-
-
-def _size(size: Any) -> tuple[int, int] | float | None:
+def _size(size: object) -> tuple[int, int] | float | None:
     if size is None:
         return None
     if isinstance(size, Real) and isfinite(size) and float(size) > 0:
         return float(size)
-    try:
-        height, width = size
-    except (TypeError, ValueError):
-        height = width = None
-    if not all(isinstance(n, Integral) and int(n) > 0 for n in (height, width)):
+    pair = tuple(size) if isinstance(size, Iterable) else ()
+    if len(pair) != 2 or not all(isinstance(n, Integral) and int(n) > 0 for n in pair):
         raise OptionError(f"size={size!r}: expected (height, width) in pixels, or a factor such as 0.5")
-    return int(height), int(width)
-
-
-WHOLE_PIXELS = 2**30
-"""Most pixels an image may have, unless said otherwise, if its format has to be decoded whole."""
-PIECE_PIXELS = 2**36
-"""The same for formats that are read in pieces."""
-
-_COLOURS = {"gray": ("gray",), "rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a")}
-"""Channels that have names in one word."""
+    return int(pair[0]), int(pair[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +97,21 @@ class Options:
     """The options of `open_source`."""
 
     axes: str | None = None
-    """One letter of 't c z y x' per axis of the data, in the order in which the data has them."""
+    """One letter of 't c z y x' per axis of the data, in the order of the data."""
     channels: tuple[str, ...] | None = None
     """Names of the channels, in order."""
     nodata: float | None = None
-    """The value that marks pixels that hold no data."""
+    """Value of pixels that hold no data."""
     orient: bool | tuple[int, int] = True
     """True: upright; False: as stored; (width, height): whichever of the two has this size."""
     max_pixels: int | None = None
-    """Most pixels (height times width) that are believed."""
+    """Maximum of height times width; None for the default of the format."""
     clip: Clip = field(default_factory=Clip)
-    """Which part of a video is wanted, and how large."""
+    """Wanted part of a video."""
 
     def check_pixels(self, name: str, height: int, width: int, *, whole: bool) -> None:
         """
-        Refuse images without pixels, and those with more than are plausible.
+        Refuse an image that is empty or implausibly large.
 
         Parameters
         ----------
@@ -135,21 +123,21 @@ class Options:
         limit = self.max_pixels or (WHOLE_PIXELS if whole else PIECE_PIXELS)
         if height * width > limit:
             raise SourceError(
-                f"{name}: the header says {width} x {height} pixels, more than the limit of {limit}; if that is true, "
+                f"{name}: the header says {width} x {height} pixels, more than the limit of {limit}. If that is true, "
                 f"pass max_pixels={height * width} or more"
             )
 
     def refuse_clip(self, name: str) -> None:
-        """Raise `OptionError` if options were given that only videos have."""
+        """Raise `OptionError` if an option was given that only videos have."""
         if self.clip != Clip():
             raise OptionError(
-                f"{name}: start, stop, step and size are options of videos; leave them out for this source"
+                f"{name}: start, stop, step and size are options of videos. Leave them out for this source"
             )
 
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
-        """The names asked for if there are any, else those found; either way unique."""
+        """Return the names asked for, or else those found, made unique."""
         if self.channels is None:
-            return unique(found)
+            return tuple(found) if len(set(found)) == len(found) else numbered(len(found))
         if len(self.channels) != len(found):
             raise OptionError(
                 f"{name}: channels={list(self.channels)} names {len(self.channels)} channels, but there are "
@@ -175,7 +163,7 @@ def make_options(
         An option is not understood.
     """
     if max_pixels is not None and max_pixels < 1:
-        raise OptionError(f"max_pixels is {max_pixels}; it has to be at least 1, or None for the default")
+        raise OptionError(f"max_pixels={max_pixels}: expected at least 1, or None for the default")
     return Options(
         axes=None if axes is None else _axes(axes),
         channels=None if channels is None else _channels(channels),
@@ -186,19 +174,14 @@ def make_options(
     )
 
 
-def unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names if no two are alike, else numbers with a c before them."""
-    return tuple(names) if len(set(names)) == len(names) else numbered(len(names))
-
-
 def numbered(count: int) -> tuple[str, ...]:
-    """As many names: c0, c1 and so on."""
+    """Return the names c0, c1, ..."""
     return tuple(f"c{i}" for i in range(count))
 
 
 def _axes(axes: str) -> str:
     if not isinstance(axes, str):
-        raise OptionError(f"axes is {axes!r}; it has to be a string of axis letters such as 'tyxc'")
+        raise OptionError(f"axes={axes!r}: expected a string of axis letters such as 'tyxc'")
     for letter in axes:
         if letter not in AXES:
             raise OptionError(f"axes={axes!r} holds {letter!r}{did_you_mean(letter.lower(), AXES)}")
@@ -212,10 +195,10 @@ def _channels(channels: Sequence[str]) -> tuple[str, ...]:
         if channels in _COLOURS:
             return _COLOURS[channels]
         apart = [name for name in re.split(r"[|,;\s]+", channels) if name]
-        raise OptionError(f"channels is the string {channels!r}; pass a list of names such as {apart!r}")
-    names: tuple[Any, ...] = tuple(channels)
-    if not all(isinstance(name, str) and name for name in names):
-        raise OptionError(f"channels={list(names)!r} has to hold names that are strings and not empty")
+        raise OptionError(f"channels={channels!r} is a string. Pass a list of names such as {apart!r}")
+    names = tuple(channels)
+    if not all(name and isinstance(name, str) for name in names):
+        raise OptionError(f"channels={list(names)!r}: expected names that are strings and not empty")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise OptionError(f"channels={list(names)!r} names {', '.join(map(repr, twice))} more than once")
@@ -228,16 +211,13 @@ def _orient(orient: bool | tuple[int, int]) -> bool | tuple[int, int]:
     try:
         width, height = (int(n) for n in orient)
     except (TypeError, ValueError) as error:
-        raise OptionError(f"orient is {orient!r}; it has to be True, False or a (width, height) in pixels") from error
+        raise OptionError(f"orient={orient!r}: expected True, False or (width, height) in pixels") from error
     return width, height
-
-
-# --- How is a file to be read where it lies?
 
 
 @dataclass(frozen=True, slots=True)
 class InPlaceOptions:
-    """What is known about a file beforehand; the first five are as for `ndzarr.transcode`."""
+    """Options of a file that is read in place; the first five are as for `ndzarr.transcode`."""
 
     orient: bool | tuple[int, int] = True
     axes: str | None = None
@@ -245,6 +225,6 @@ class InPlaceOptions:
     nodata: float | None = None
     max_pixels: int | None = None
     kind: str = "intensity"
-    """'intensity', or 'labels', whose levels are modes: overviews in the file, of unknown making, are left out."""
+    """'intensity', or 'labels', whose levels are modes; the overviews of the file are then left out."""
     cache: Path | None = None
-    """The directory of levels that are made of large files; the user's cache directory if None."""
+    """Directory for the levels that a large file lacks; the user's cache directory if None."""

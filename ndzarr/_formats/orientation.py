@@ -1,8 +1,8 @@
-"""Which way up is an image, and which stored pixels make an upright window?
+"""EXIF orientation: which way up an image is, and which stored pixels make an upright window.
 
-Cameras store pixels as the sensor gives them and add a number from 1 to 8, defined by TIFF 6.0 (tag 274) and used by
-EXIF, which says how to turn them.  Turning is a transpose followed by flips of rows and columns, all of them views,
-so an upright window is read as one stored window and turned without a copy.
+Cameras store pixels as the sensor gives them, with a number from 1 to 8 that says how to turn them (TIFF 6.0, tag 274,
+which EXIF uses).  Turning is a transpose followed by flips of rows and columns.  All of them are views, so an upright
+window is read as one stored window and turned without a copy.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TURNS = {
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How stored pixels become the pixels that are read."""
+    """How stored pixels become upright ones."""
 
     tag: int = 1
     """Value of the tag that is applied; 1 leaves pixels as they are stored."""
@@ -45,19 +45,19 @@ class Orientation:
         return _TURNS[self.tag][0]
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) of an image stored with this height and width; works in both directions."""
+        """Turn a stored (height, width) upright, or an upright one back."""
         return (width, height) if self.transposes else (height, width)
 
     def stored(self, y: slice, x: slice, height: int, width: int) -> tuple[slice, slice]:
         """
-        The stored (y, x) window that holds an upright one.
+        Return the stored (y, x) window that holds an upright one.
 
         Parameters
         ----------
         y, x
             Half-open, not negative.
         height, width
-            Of the upright image.
+            Size of the upright image.
         """
         transpose, flip_y, flip_x = _TURNS[self.tag]
         if flip_y:
@@ -78,18 +78,18 @@ class Orientation:
         return pixels
 
 
-def choose(name: str, tag: int, height: int, width: int, options: Options) -> Orientation:
+def choose_orientation(name: str, tag: int, height: int, width: int, options: Options) -> Orientation:
     """
-    What the option `orient` means for an image.
+    Apply the option `orient` to an image.
 
     Parameters
     ----------
     name
-        What the error calls the image.
+        Name of the image in errors.
     tag
-        What the file says, 1 if nothing.
+        Value of the tag in the file, 1 if there is none.
     height, width
-        As stored.
+        Size as stored.
     """
     upright = Orientation(tag if tag in _TURNS else 1)
     if isinstance(options.orient, bool):
@@ -101,23 +101,23 @@ def choose(name: str, tag: int, height: int, width: int, options: Options) -> Or
     either = f" ({turned[1]} x {turned[0]} upright)" if upright.transposes else ""
     raise SourceError(
         f"{name}: expected {options.orient[0]} x {options.orient[1]} pixels (orient), found {width} x {height}{either}"
-        f"; correct the size, or pass orient=True or False"
+        f". Correct the size, or pass orient=True or False"
     )
 
 
-def describe(tag: int, applied: Orientation) -> dict[str, Any]:
-    """Metadata that say what the file asked for and what was done."""
+def describe_orientation(tag: int, applied: Orientation) -> dict[str, Any]:
+    """Return the tag of a file, and whether it was applied, as metadata."""
     if tag not in _TURNS or tag == 1:
         return {}
     return {"orientation": {"tag": tag, "applied": applied.tag == tag}}
 
 
-def exif_tag(exif: bytes | None) -> int:
+def exif_orientation(exif: bytes | None) -> int:
     """
-    The orientation in a block of EXIF, 1 if it holds none.
+    Return the orientation in a block of EXIF, 1 if it holds none.
 
-    EXIF is a small TIFF; only its first directory is looked at.  A damaged block counts as none: orientation is a
-    hint beside the pixels, and cameras that write a damaged one are common.
+    EXIF is a small TIFF, and the tag is in its first directory.  A damaged block counts as none: cameras that write one
+    are common, and orientation is only a hint beside the pixels.
     """
     data = (exif or b"").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(data[:2])

@@ -1,10 +1,13 @@
-"""How are JPEG, WebP, BMP and GIF files, and animated PNGs, read with Pillow?
+"""Image files that are decoded whole or frame by frame: JPEG, WebP, BMP, GIF, PNG, JPEG 2000, JPEG XL.
 
-1. Opening parses the header only, with the plugin of the format that `sniff` found: `PIL.Image.open` would try others,
-   and warn or fail on images larger than a limit that is not ours.
-2. A still image is decoded at the first read and kept (`whole`).
-3. An animation is walked once when it is opened, to learn the times of its frames and whether any is transparent; then
-   each frame is decoded when it is read, and the last one kept, as frames build on one another.
+1. Opening parses the header only, and refuses implausible sizes before anything is decoded.
+2. A still image is decoded at the first read and kept.
+3. An animation is walked once when it is opened, to learn the times of its frames and whether any is transparent.  Then
+   each frame is decoded when it is read, and the last one is kept, as frames build on one another.
+
+Pillow reads JPEG, WebP, BMP, GIF and animated PNG, with the plugin of the format that was recognised: `PIL.Image.open`
+would try others, and has a limit of its own on the size of images.  imagecodecs decodes the others, and keeps 16 bits.
+It has no functions that read headers, so these are parsed here, as far as shape, type and names of channels need it.
 """
 
 from __future__ import annotations
@@ -15,18 +18,17 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from ndzarr._formats.base import BaseSource, Facts, Pixels, Region, WholeSource, reason
-from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile, with_extras
+from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile, plain_names, with_extras
 from ndzarr._formats.options import Options, numbered
-from ndzarr._formats.orientation import Orientation, choose, describe, exif_tag
-from ndzarr.errors import NdzarrError, SourceError
+from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation, exif_orientation
+from ndzarr.errors import SourceError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -40,25 +42,27 @@ _PLUGINS = {
     "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
 }
 _CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
-"""Names of channels per Pillow mode that is asked for; CMYK is mixed afterwards."""
+"""Names of channels per Pillow mode; CMYK is converted afterwards."""
 _strict = threading.Lock()
+"""Held while Pillow's global switch is changed."""
 
 
-def open_raster(path: str, form: str, options: Options) -> BaseSource:
+def open_pillow(path: str, form: str, options: Options) -> BaseSource:
     """
-    Open an image with Pillow.
+    Open an image that Pillow decodes.
 
     Parameters
     ----------
     form
-        What `sniff` called it.
+        A key of `_PLUGINS`.
     """
-    with _opened(path, form) as image, _decoding(path, form):
+    with _opened(path, form) as image:
         width, height = image.size
         options.check_pixels(path, height, width, whole=True)
         first = 1 if getattr(image, "default_image", False) else 0  # an APNG's still, shown where animation is not
-        frames = getattr(image, "n_frames", 1) - first
-        tag = exif_tag(image.info.get("exif"))
+        with _decoding(path, form):
+            frames = getattr(image, "n_frames", 1) - first
+        tag = exif_orientation(image.info.get("exif"))
         profile = image.info.get("icc_profile")
         about = {"format": form, **describe_profile(profile), **_notes(path, form)}
         if frames > 1:
@@ -67,7 +71,7 @@ def open_raster(path: str, form: str, options: Options) -> BaseSource:
             mode, times = _mode_of(image), None
             about["colour"] = mode if image.mode == mode else f"{image.mode} converted to {mode}"
     mixer = InkMixer(profile, np.dtype(np.uint8)) if mode == "CMYK" else None
-    orientation = choose(path, tag, height, width, options)
+    orientation = choose_orientation(path, tag, height, width, options)
     size = orientation.size(height, width)
     facts = Facts(
         name=path,
@@ -77,11 +81,11 @@ def open_raster(path: str, form: str, options: Options) -> BaseSource:
         channels=_CHANNELS[mode],
         band=size[0],
         times=times,
-        metadata={**about, **({"colour": mixer.said} if mixer else {}), **describe(tag, orientation)},
+        metadata={**about, **({"colour": mixer.said} if mixer else {}), **describe_orientation(tag, orientation)},
     ).settle(options)
     if frames > 1:
         return AnimatedSource(facts, orientation, form, mode, first)
-    return WholeSource(facts, orientation, lambda: _decode(path, form, mode, mixer))
+    return WholeSource(facts, orientation, lambda: _decode_pillow(path, form, mode, mixer))
 
 
 class AnimatedSource(BaseSource):
@@ -89,14 +93,12 @@ class AnimatedSource(BaseSource):
 
     def __init__(self, facts: Facts, orientation: Orientation, form: str, mode: str, first: int) -> None:
         """
-        Describe an animation.
-
         Parameters
         ----------
         form
-            What `sniff` called it.
+            A key of `_PLUGINS`.
         mode
-            The Pillow mode to which all frames are converted.
+            Pillow mode to which all frames are converted.
         first
             Frame of the file that is frame 0 of the source.
         """
@@ -114,17 +116,15 @@ class AnimatedSource(BaseSource):
     def _frame(self, t: int) -> Pixels:
         last, self._last = self._last, None
         if last is None or last[0] > t:  # not every plugin can go back
-            self._rewind()
+            self._exit.close()
+            self._image = self._exit.enter_context(_opened(self.name, self._form))
         if last is None or last[0] != t:
             with _decoding(self.name, self._form), _strictly():
                 self._image.seek(self._first + t)
-                last = t, _planes(self._image, self._mode)
+                self._image.load()
+            last = t, _planes(self._image, self._mode)
         self._last = last
         return last[1]
-
-    def _rewind(self) -> None:
-        self._exit.close()
-        self._image = self._exit.enter_context(_opened(self.name, self._form))
 
     def _release(self) -> None:
         with self._lock:
@@ -134,10 +134,11 @@ class AnimatedSource(BaseSource):
 
 @contextmanager
 def _opened(path: str, form: str) -> Iterator[ImageFile]:
-    """The header of an image, as Pillow parses it."""
+    """Open an image with Pillow, which parses the header."""
     with open(path, "rb") as file:
+        plugin = _plugin(form)
         with _decoding(path, form):
-            image: ImageFile = _plugin(form)(file, path)
+            image: ImageFile = plugin(file, path)
         try:
             yield image
         finally:
@@ -146,7 +147,7 @@ def _opened(path: str, form: str) -> Iterator[ImageFile]:
 
 @cache
 def _plugin(form: str) -> Any:
-    """Pillow's reader of a format, without its look at EXIF: it warns of damage there, and is not needed."""
+    """Return Pillow's reader of a format, without its look at EXIF, which warns of damage there and is not needed."""
     from PIL import Image
 
     module, name = _PLUGINS[form]
@@ -155,14 +156,14 @@ def _plugin(form: str) -> Any:
 
 @contextmanager
 def _decoding(path: str, form: str) -> Iterator[None]:
-    """Turn whatever Pillow makes of a damaged file into a SourceError."""
+    """Turn what Pillow raises for a damaged file into a SourceError; to enclose calls of Pillow only."""
     try:
         yield
-    except NdzarrError:
+    except MemoryError:
         raise
-    except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, …
+    except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, ...
         raise SourceError(
-            f"{path}: this {form} file does not decode ({reason(error)}); it is truncated or damaged (fetch or "
+            f"{path}: this {form} file does not decode ({reason(error)}). It is truncated or damaged (fetch or "
             f"write it again), or of a rare kind (convert it to TIFF or PNG)"
         ) from error
 
@@ -170,9 +171,9 @@ def _decoding(path: str, form: str) -> Iterator[None]:
 @contextmanager
 def _strictly() -> Iterator[None]:
     """
-    Make Pillow refuse truncated files, for programs that told it not to.
+    Make Pillow refuse truncated files, also in programs that told it not to.
 
-    The switch is global to Pillow.  It is only touched where a program has set it, and then by one thread at a time.
+    The switch is global to Pillow.  It is changed only where a program has set it, and by one thread at a time.
     """
     from PIL import ImageFile
 
@@ -188,7 +189,7 @@ def _strictly() -> Iterator[None]:
 
 
 def _mode_of(image: ImageFile) -> str:
-    """The mode of the pixels to ask Pillow for."""
+    """Return the Pillow mode to which an image is converted."""
     if image.mode == "CMYK":
         return "CMYK"
     gray = image.mode in ("1", "L", "LA")
@@ -198,7 +199,7 @@ def _mode_of(image: ImageFile) -> str:
 
 
 def _survey(path: str, form: str, image: ImageFile, frames: range) -> tuple[str, Pixels | None]:
-    """The one mode that holds every frame, and the second at which each begins, if all say how long they last."""
+    """Return the one mode that holds every frame, and the second at which each begins, if all state a duration."""
     gray, opaque, durations = True, True, []
     for i in frames:
         with _decoding(path, form), _strictly():
@@ -206,7 +207,7 @@ def _survey(path: str, form: str, image: ImageFile, frames: range) -> tuple[str,
             image.load()
         mode = _mode_of(image)
         gray = gray and mode in ("L", "LA")
-        # Encoders use transparency for what does not change, so alpha is only kept where it can be seen.
+        # Encoders use transparency for what does not change, so alpha is kept only where it can be seen.
         opaque = opaque and (mode in ("L", "RGB") or image.convert("RGBA").getchannel("A").getextrema()[0] == 255)
         durations.append(float(image.info.get("duration") or 0))
     times = np.cumsum([0.0, *durations[:-1]]) / 1000
@@ -215,7 +216,7 @@ def _survey(path: str, form: str, image: ImageFile, frames: range) -> tuple[str,
 
 
 def _notes(path: str, form: str) -> dict[str, Any]:
-    """Metadata about what looks wrong but can be read."""
+    """Return metadata about what looks wrong but can be read."""
     if form != "GIF":
         return {}
     with open(path, "rb") as file:
@@ -224,9 +225,10 @@ def _notes(path: str, form: str) -> dict[str, Any]:
     return {} if tail.endswith(b";") else {"notes": ["no trailer: the file may be truncated and lack its last frames"]}
 
 
-def _decode(path: str, form: str, mode: str, mixer: InkMixer | None) -> Pixels:
-    with _opened(path, form) as image, _decoding(path, form), _strictly():
-        image.load()
+def _decode_pillow(path: str, form: str, mode: str, mixer: InkMixer | None) -> Pixels:
+    with _opened(path, form) as image:
+        with _decoding(path, form), _strictly():
+            image.load()
         planes = _planes(image, mode)
         if mixer is None:
             return planes
@@ -235,121 +237,64 @@ def _decode(path: str, form: str, mode: str, mixer: InkMixer | None) -> Pixels:
 
 
 def _planes(image: ImageFile, mode: str) -> Pixels:
-    """All pixels with axes c y x."""
-    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    """Return all pixels of a loaded image with axes (c, y, x)."""
+    return _channels_first(np.asarray(image if image.mode == mode else image.convert(mode)))
+
+
+def _channels_first(pixels: Pixels) -> Pixels:
+    """Turn axes (y, x) or (y, x, c) into (c, y, x)."""
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
-# --- What is in a PNG file, and how is it decoded without losing bits?
+# --- PNG
 
-
-_GRAY, _PALETTE = 0, 3
-_COLOUR, _HAS_ALPHA = 2, 4
-"""Bits of the colour type."""
-_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """Chunks that decoding needs."""
-_SMALL = 1 << 24
-"""Most bytes of a chunk that is looked into."""
-
-
-@dataclass(frozen=True, slots=True)
-class PngHeader:
-    """What the chunks before and after the pixels say."""
-
-    width: int
-    """Pixels."""
-    height: int
-    """Pixels."""
-    depth: int
-    """Bits per sample, or per palette index."""
-    colour: int
-    """Colour type: bit 0 palette, bit 1 colour, bit 2 alpha."""
-    transparent: bool
-    """True if a tRNS chunk makes palette entries or one colour transparent."""
-    exif: bytes | None
-    """Content of the eXIf chunk."""
-    profile: bytes | None
-    """The ICC profile."""
-    frames: int
-    """Frames of an animation, 1 for a still image."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of decoded samples."""
-        return np.dtype(np.uint16 if self.depth == 16 else np.uint8)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of decoded channels."""
-        colours = RGB if self.colour & _COLOUR else GRAY
-        return (*colours, ALPHA) if self.transparent or self.colour & _HAS_ALPHA else colours
-
-    @property
-    def said(self) -> str:
-        """What metadata say about colour."""
-        if self.colour == _PALETTE:
-            return f"palette of {self.depth}-bit indices expanded to RGB{'A' if self.transparent else ''}"
-        said = f"{self.depth}-bit {'RGB' if self.colour & _COLOUR else 'gray'}"
-        return f"{said}, scaled to 8 bits" if self.depth < 8 else said
+_PNG_SMALL = 1 << 24
+"""Maximum size of a chunk that is read before decoding, in bytes."""
 
 
 def open_png(path: str, options: Options) -> BaseSource:
     """Open a PNG file, still or animated."""
     with open(path, "rb") as file:
-        header = read_header(path, file)
-    options.check_pixels(path, header.height, header.width, whole=True)
-    if header.frames > 1:
-        return open_raster(path, "PNG", options)
-    tag = exif_tag(header.exif)
-    orientation = choose(path, tag, header.height, header.width, options)
-    height, width = orientation.size(header.height, header.width)
+        chunks = {kind: data for kind, data, _ in _png_chunks(path, file) if data is not None}
+    try:
+        width, height, depth, colour_type = struct.unpack_from(">IIBB", chunks[b"IHDR"])
+    except (KeyError, struct.error) as error:
+        raise SourceError(f"{path}: this PNG has no valid header. Fetch or write it again") from error
+    options.check_pixels(path, height, width, whole=True)
+    if int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") > 1:  # number of frames
+        return open_pillow(path, "PNG", options)
+    palette, coloured, alpha = (bool(colour_type & bit) for bit in (1, 2, 4))
+    alpha = alpha or b"tRNS" in chunks  # makes palette entries, or one colour, transparent
+    channels = (*(RGB if coloured else GRAY), *((ALPHA,) if alpha else ()))
+    if palette:
+        colour = f"palette of {depth}-bit indices expanded to RGB{'A' if alpha else ''}"
+    else:
+        colour = f"{depth}-bit {'RGB' if coloured else 'gray'}{', scaled to 8 bits' if depth < 8 else ''}"
+    tag = exif_orientation(chunks.get(b"eXIf"))
+    orientation = choose_orientation(path, tag, height, width, options)
+    size = orientation.size(height, width)
     facts = Facts(
         name=path,
         dims=("c", "y", "x"),
-        shape=(len(header.channels), height, width),
-        dtype=header.dtype,
-        channels=header.channels,
-        band=height,
+        shape=(len(channels), *size),
+        dtype=np.dtype(np.uint16 if depth == 16 else np.uint8),
+        channels=channels,
+        band=size[0],
         metadata={
             "format": "PNG",
-            "colour": header.said,
-            **describe(tag, orientation),
-            **describe_profile(header.profile),
+            "colour": colour,
+            **describe_orientation(tag, orientation),
+            **describe_profile(_png_profile(chunks.get(b"iCCP"))),
         },
     )
-    return WholeSource(facts.settle(options), orientation, lambda: _png_decode(path))
+    return WholeSource(facts.settle(options), orientation, lambda: _decode_png(path))
 
 
-def read_header(path: str, file: BinaryIO) -> PngHeader:
-    """
-    Walk the chunks of a PNG file.
-
-    Raises
-    ------
-    SourceError
-        The file ends before its IEND chunk, or its header makes no sense.
-    """
-    found = {kind: data for kind, data, _ in _chunks(path, file) if data is not None}
-    try:
-        width, height, depth, colour = struct.unpack_from(">IIBB", found[b"IHDR"])
-    except (KeyError, struct.error) as error:
-        raise SourceError(f"{path}: this PNG has no valid header; fetch or write it again") from error
-    return PngHeader(
-        width=width,
-        height=height,
-        depth=depth,
-        colour=colour,
-        transparent=b"tRNS" in found,
-        exif=found.get(b"eXIf"),
-        profile=_profile(found.get(b"iCCP")),
-        frames=int.from_bytes(found[b"acTL"][:4], "big") if b"acTL" in found else 1,
-    )
-
-
-def _chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None, int]]:
-    """Kind, content and bytes in the file of each chunk up to IEND; None as content of pixels and of what is large."""
-    file.seek(0, 2)
-    size = file.tell()
+def _png_chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None, int]]:
+    """Yield kind, content and size in the file of each chunk; no content of pixels and of large chunks."""
+    size = file.seek(0, 2)
     at = 8
     kind = b""
     while kind != b"IEND":
@@ -358,95 +303,77 @@ def _chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None, in
         length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (size, b"")
         if at + 12 + length > size:
             raise SourceError(
-                f"{path}: this PNG is truncated: it has {size} bytes and no IEND chunk; fetch or write it again"
+                f"{path}: this PNG is truncated: it has {size} bytes and no IEND chunk. Fetch or write it again"
             )
-        yield kind, None if kind in (b"IDAT", b"fdAT") or length > _SMALL else file.read(length), 12 + length
+        yield kind, None if kind in (b"IDAT", b"fdAT") or length > _PNG_SMALL else file.read(length), 12 + length
         at += 12 + length
 
 
-def _profile(chunk: bytes | None) -> bytes | None:
-    """The ICC profile in an iCCP chunk: a name, a zero, the compression method, compressed bytes."""
+def _png_profile(chunk: bytes | None) -> bytes | None:
+    """Return the ICC profile in an iCCP chunk: a name, a zero, the compression method, compressed bytes."""
     try:
         return zlib.decompress(chunk[chunk.index(b"\0") + 2 :]) if chunk else None
     except (ValueError, zlib.error):
         return None
 
 
-def _damaged(path: str, found: str) -> SourceError:
-    return SourceError(f"{path}: this PNG does not decode ({found}); it is damaged, fetch or write it again")
-
-
-def _only_pixels(path: str, data: bytes) -> bytes:
-    """The file without the chunks that do not matter to pixels: libpng prints warnings about some of them."""
-    parts = [data[:8]]
-    at = 8
-    for kind, _, size in _chunks(path, io.BytesIO(data)):
-        if kind in _PIXELS:
-            part = data[at : at + size]
-            if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):  # libpng may only warn
-                raise _damaged(path, f"the checksum of a {kind.decode()} chunk does not match its bytes")
-            parts.append(part)
-        at += size
-    return b"".join(parts)
-
-
-def _png_decode(path: str) -> Pixels:
+def _decode_png(path: str) -> Pixels:
     import imagecodecs
 
     with open(path, "rb") as file:
         data = file.read()
+    # Only the chunks that matter to pixels: libpng prints warnings about some of the others.
+    parts = [data[:8]]
+    at = 8
+    for kind, _, size in _png_chunks(path, io.BytesIO(data)):
+        if kind in _PNG_NEEDED:
+            part = data[at : at + size]
+            if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):  # libpng may only warn
+                raise _damaged_png(path, f"the checksum of a {kind.decode()} chunk does not match its bytes")
+            parts.append(part)
+        at += size
     try:
-        pixels: Pixels = imagecodecs.png_decode(_only_pixels(path, data))
+        return _channels_first(imagecodecs.png_decode(b"".join(parts)))
     except (RuntimeError, ValueError) as error:
-        raise _damaged(path, reason(error)) from error
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        raise _damaged_png(path, reason(error)) from error
 
 
-# --- What is in a JPEG 2000 file, and how is it decoded?
+def _damaged_png(path: str, found: str) -> SourceError:
+    return SourceError(f"{path}: this PNG does not decode ({found}). It is damaged: fetch or write it again")
 
 
-_HEAD = 1 << 20
-"""Bytes in which the codestream has to begin."""
-_SIZ = b"\xff\x4f\xff\x51"
-_END = b"\xff\xd9"
-_COLOURS = {16: RGB, 17: GRAY, 18: RGB}
+# --- JPEG 2000
+
+_J2K_HEAD = 1 << 20
+"""Bytes within which the codestream has to begin."""
+_J2K_SIZ = b"\xff\x4f\xff\x51"
+_J2K_END = b"\xff\xd9"
+_J2K_COLOURS = {16: RGB, 17: GRAY, 18: RGB}
 """Names of the first components per enumerated colour space: sRGB, grey, sYCC (which OpenJPEG converts)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Codestream:
-    """What the SIZ segment says."""
+class _Codestream(NamedTuple):
+    """Contents of the SIZ segment."""
 
     width: int
-    """Pixels."""
     height: int
-    """Pixels."""
     components: int
-    """Number of channels."""
     bits: int
-    """Per sample."""
     signed: bool
-    """True for signed samples."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of decoded samples."""
-        size = 1 if self.bits <= 8 else 2 if self.bits <= 16 else 4
-        return np.dtype(f"{'i' if self.signed else 'u'}{size}")
 
 
 def open_jpeg2000(path: str, options: Options) -> WholeSource:
     """Open a JP2 file or a bare codestream."""
     with open(path, "rb") as file:
-        head = file.read(_HEAD)
-    stream = _codestream(path, head)
+        head = file.read(_J2K_HEAD)
+    stream = _j2k_codestream(path, head)
     options.check_pixels(path, stream.height, stream.width, whole=True)
-    boxes = dict(_boxes(head))
-    orientation = choose(path, 1, stream.height, stream.width, options)
-    channels, dtype = _channels(boxes, stream.components), stream.dtype
-    pixels = None
-    if b"pclr" in boxes:  # a palette: what it decodes to is simplest seen by decoding
-        pixels = _jpeg2000_decode(path)
+    boxes = dict(_jp2_boxes(head))
+    orientation = choose_orientation(path, 1, stream.height, stream.width, options)
+    size = 1 if stream.bits <= 8 else 2 if stream.bits <= 16 else 4
+    channels, dtype = _jp2_channels(boxes, stream.components), np.dtype(f"{'i' if stream.signed else 'u'}{size}")
+    pixels = _decode_jpeg2000(path) if b"pclr" in boxes else None  # a palette: decoding tells what it becomes
+    if pixels is not None:
         channels, dtype = with_extras(RGB, len(pixels), None), pixels.dtype
     facts = Facts(
         name=path,
@@ -457,27 +384,26 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
         band=stream.height,
         metadata={"format": "JPEG 2000", "colour": f"{stream.bits}-bit, {stream.components} components"},
     )
-    decode = (lambda: _jpeg2000_decode(path)) if pixels is None else (lambda: pixels)
+    decode = (lambda: _decode_jpeg2000(path)) if pixels is None else (lambda: pixels)
     return WholeSource(facts.settle(options), orientation, decode)
 
 
-def _codestream(path: str, head: bytes) -> Codestream:
-    at = head.find(_SIZ)
+def _j2k_codestream(path: str, head: bytes) -> _Codestream:
+    at = head.find(_J2K_SIZ)
     try:
         width, height, left, top = struct.unpack_from(">IIII", head, at + 8)
-        (components,) = struct.unpack_from(">H", head, at + 40)
-        depth = head[at + 42]
+        components, depth = struct.unpack_from(">HB", head, at + 40)
         if at < 0 or not components:
-            raise IndexError
-    except (struct.error, IndexError) as error:
+            raise ValueError(f"codestream at {at} with {components} components")
+    except (struct.error, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file has no valid codestream header; fetch or write it again"
+            f"{path}: this JPEG 2000 file has no valid codestream header. Fetch or write it again"
         ) from error
-    return Codestream(width - left, height - top, components, (depth & 0x7F) + 1, bool(depth & 0x80))
+    return _Codestream(width - left, height - top, components, (depth & 0x7F) + 1, bool(depth & 0x80))
 
 
-def _boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the boxes of the header."""
+def _jp2_boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and content of the boxes of a JP2 header."""
     at, end = (0, len(head)) if head[4:8] == b"jP  " else (0, 0)
     while at + 8 <= end:
         length, kind = struct.unpack_from(">I4s", head, at)
@@ -490,113 +416,96 @@ def _boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += length
 
 
-def _channels(boxes: dict[bytes, bytes], components: int) -> tuple[str, ...]:
+def _jp2_channels(boxes: dict[bytes, bytes], components: int) -> tuple[str, ...]:
     colour = boxes.get(b"colr", b"")
     space = int.from_bytes(colour[3:7], "big") if colour[:1] == b"\x01" else None
     if space is None:  # a bare codestream, or an ICC profile
         colours = {1: GRAY, 3: RGB}.get(components, numbered(components))
     else:
-        colours = _COLOURS.get(space, numbered(components))
-    alpha = _alpha(boxes.get(b"cdef"))
-    if alpha is None and space in _COLOURS and components == len(colours) + 1:
+        colours = _J2K_COLOURS.get(space, numbered(components))
+    definitions = boxes.get(b"cdef", b"")[2:]  # behind their number: (component, kind, association) each
+    defined = struct.iter_unpack(">HHH", definitions[: len(definitions) // 6 * 6])
+    alpha = next((int(component) for component, kind, _ in defined if kind in (1, 2)), None)
+    if alpha is None and space in _J2K_COLOURS and components == len(colours) + 1:
         alpha = len(colours)  # encoders that leave out the definition of channels put alpha behind the colours
     return with_extras(colours, components, alpha)
 
 
-def _alpha(definitions: bytes | None) -> int | None:
-    """The component that a channel definition box calls opacity."""
-    if not definitions or len(definitions) < 2:
-        return None
-    for index, kind, _ in struct.iter_unpack(">HHH", definitions[2 : 2 + (len(definitions) - 2) // 6 * 6]):
-        if kind in (1, 2):
-            return int(index)
-    return None
-
-
-def _jpeg2000_decode(path: str) -> Pixels:
+def _decode_jpeg2000(path: str) -> Pixels:
     import imagecodecs
 
     with open(path, "rb") as file:
         data = file.read()
-    # Compressed bits never look like this marker.  Older decoders fill with gray what is missing.
-    if data.rfind(_END) < data.find(_SIZ):
-        raise SourceError(f"{path}: this JPEG 2000 file is truncated: its end is missing; fetch or write it again")
+    # Compressed bits never contain this marker.  Older decoders fill what is missing with gray.
+    if data.rfind(_J2K_END) < data.find(_J2K_SIZ):
+        raise SourceError(f"{path}: this JPEG 2000 file is truncated: its end is missing. Fetch or write it again")
     try:
-        pixels: Pixels = imagecodecs.jpeg2k_decode(data)
+        return _channels_first(imagecodecs.jpeg2k_decode(data))
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file does not decode ({reason(error)}); it is damaged (fetch or write it again), "
+            f"{path}: this JPEG 2000 file does not decode ({reason(error)}). It is damaged (fetch or write it again), "
             f"or of a rare kind (convert it to TIFF or PNG)"
         ) from error
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
-# --- What is in a JPEG XL file, and how is it decoded?
+# --- JPEG XL
 
-
-_HEADER = 32
+_JXL_SIGNATURE = b"\xff\x0a"
+_JXL_HEADER = 32
 """Bytes that surely hold size and orientation."""
-_SIGNATURE = b"\xff\x0a"
-_NAMES = {1: GRAY, 2: (*GRAY, ALPHA), 3: RGB, 4: (*RGB, ALPHA)}
-_SIZE_BITS = (9, 13, 18, 30)
-_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
-"""Width to height per value of the ratio field; 0 means that the width follows."""
-
-
-class _Bits:
-    """Reads numbers bit by bit, the lowest first."""
-
-    def __init__(self, data: bytes) -> None:
-        self._rest = int.from_bytes(data, "little")
-
-    def take(self, count: int) -> int:
-        value = self._rest & ((1 << count) - 1)
-        self._rest >>= count
-        return value
+_JXL_SIZE_BITS = (9, 13, 18, 30)
+_JXL_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
+"""Width to height per value of the ratio field; after 0 the width follows."""
 
 
 def open_jpegxl(path: str, options: Options) -> WholeSource:
     """Open a JPEG XL file, still or animated."""
     with open(path, "rb") as file:
         data = file.read()
-    height, width, tag = _header(path, data)
+    height, width, tag = _jxl_header(path, data)
     options.check_pixels(path, height, width, whole=True)
-    pixels = _jpegxl_decode(path, data, height, width)
+    pixels = _decode_jpegxl(path, data, height, width)
     animated = pixels.ndim == 4
-    orientation = choose(path, tag, height, width, options)
+    orientation = choose_orientation(path, tag, height, width, options)
+    size = orientation.size(height, width)
     count = pixels.shape[-3]
     facts = Facts(
         name=path,
         dims=("t", "c", "y", "x") if animated else ("c", "y", "x"),
-        shape=(*pixels.shape[:-2], *orientation.size(height, width)),
+        shape=(*pixels.shape[:-2], *size),
         dtype=pixels.dtype,
-        channels=_NAMES.get(count, numbered(count)),
-        band=orientation.size(height, width)[0],
-        metadata={"format": "JPEG XL", **describe(tag, orientation)},
+        channels=(*GRAY, ALPHA) if count == 2 else plain_names(count),
+        band=size[0],
+        metadata={"format": "JPEG XL", **describe_orientation(tag, orientation)},
     )
     return WholeSource(facts.settle(options), orientation, lambda: pixels)
 
 
-def _header(path: str, data: bytes) -> tuple[int, int, int]:
-    """(height, width, orientation tag), as stored."""
-    at = _jpegxl_codestream(path, data) + len(_SIGNATURE)
-    bits = _Bits(data[at : at + _HEADER])
-    small = bits.take(1)
-    height = _length(bits, small)
-    ratio = bits.take(3)
-    width = height * _RATIOS[ratio][0] // _RATIOS[ratio][1] if ratio else _length(bits, small)
-    everything_default, extra = bits.take(1), bits.take(1)
-    return height, width, 1 if everything_default or not extra else bits.take(3) + 1
+def _jxl_header(path: str, data: bytes) -> tuple[int, int, int]:
+    """Return (height, width, orientation tag) as stored."""
+    at = _jxl_codestream(path, data) + len(_JXL_SIGNATURE)
+    rest = int.from_bytes(data[at : at + _JXL_HEADER], "little")
+
+    def take(count: int) -> int:
+        nonlocal rest
+        value, rest = rest & ((1 << count) - 1), rest >> count
+        return value
+
+    def length() -> int:
+        return (take(5) + 1) * 8 if small else take(_JXL_SIZE_BITS[take(2)]) + 1
+
+    small = take(1)
+    height = length()
+    ratio = take(3)
+    width = height * _JXL_RATIOS[ratio][0] // _JXL_RATIOS[ratio][1] if ratio else length()
+    all_default, extra = take(1), take(1)
+    return height, width, 1 if all_default or not extra else take(3) + 1
 
 
-def _length(bits: _Bits, small: int) -> int:
-    return (bits.take(5) + 1) * 8 if small else bits.take(_SIZE_BITS[bits.take(2)]) + 1
-
-
-def _jpegxl_codestream(path: str, data: bytes) -> int:
-    """Where the codestream begins, bare or in a box of the container."""
+def _jxl_codestream(path: str, data: bytes) -> int:
+    """Return the offset of the codestream, bare or in a box of the container."""
     at = 0
-    while not data.startswith(_SIGNATURE, at):
+    while not data.startswith(_JXL_SIGNATURE, at):
         length, kind = struct.unpack_from(">I4s", data, at) if at + 16 <= len(data) else (0, b"")
         body = at + 8
         if length == 1:  # the length does not fit into 32 bits and follows in 64
@@ -605,12 +514,13 @@ def _jpegxl_codestream(path: str, data: bytes) -> int:
         if kind in (b"jxlc", b"jxlp"):
             return body + (4 if kind == b"jxlp" else 0)
         if length < 8:
-            raise SourceError(f"{path}: this JPEG XL file has no codestream; fetch or write it again")
+            raise SourceError(f"{path}: this JPEG XL file has no codestream. Fetch or write it again")
         at += length
     return at
 
 
-def _jpegxl_decode(path: str, data: bytes, height: int, width: int) -> Pixels:
+def _decode_jpegxl(path: str, data: bytes, height: int, width: int) -> Pixels:
+    """Return all pixels with axes (c, y, x), or (t, c, y, x) of an animation."""
     import imagecodecs
 
     try:
@@ -619,5 +529,5 @@ def _jpegxl_decode(path: str, data: bytes, height: int, width: int) -> Pixels:
         return np.moveaxis(pixels.reshape(*frames, height, width, -1), -1, -3)
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG XL file does not decode ({reason(error)}); it is damaged, fetch or write it again"
+            f"{path}: this JPEG XL file does not decode ({reason(error)}). It is damaged: fetch or write it again"
         ) from error

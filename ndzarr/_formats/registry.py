@@ -1,7 +1,7 @@
-"""Which adapter reads this?
+"""Recognition of file formats, and the opening of any source.
 
-Objects are told apart by the package that made them, so that none of xarray, dask and zarr is imported unless the
-caller did; files by their content (`sniff`), directories by the Zarr metadata in them.
+Objects are recognised by the package that made them, so that xarray, dask and zarr are imported only if the caller did.
+Files are recognised by their first bytes, directories by their Zarr metadata.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,8 @@ from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
 from ndzarr.errors import MissingError, SourceError
 
-# --- What kind of file is this, going by its first bytes?
-
-
 HEAD = 4096
-"""Bytes at the beginning of a file that are looked at."""
+"""Bytes at the beginning of a file by which its format is recognised."""
 
 _READABLE: tuple[tuple[bytes, str], ...] = (
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
@@ -36,6 +34,9 @@ _READABLE: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (rb"\x93NUMPY", "NPY"),
 )
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF, in either byte order."""
 
 _VIDEO = re.compile(
     rb".{4}(?:ftyp(?!avif|avis|hei|hev|mif1|msf1)|moov|mdat|wide|free|skip|pnot)"  # MP4, QuickTime, 3GP
@@ -51,7 +52,7 @@ _VIDEO = re.compile(
     rb"|BIK[bdfghi]|KB2[adfghijk]|SMK[24]|BBCD\0|(?:F|C)WS[\x03-\x2b]",  # Bink, Smacker, Dirac, Flash
     re.DOTALL,
 )
-"""How containers of videos begin, and bare streams; FFmpeg then says what they are."""
+"""First bytes of video containers and bare streams; FFmpeg says which one it is."""
 
 _CONVERT = "convert it to TIFF or PNG first"
 _UNPACK = "unpack it first"
@@ -82,68 +83,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"\x80[\x02-\x05].{0,20}[c}\](\x8c\x95]", "a Python pickle", "load it and pass the array"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`"),
 )
-
-
-def sniff(name: str, head: bytes) -> str:
-    """
-    Name the format of a file.
-
-    Parameters
-    ----------
-    name
-        What the error calls the file.
-    head
-        Its first `HEAD` bytes, or all of them if it has fewer.
-
-    Returns
-    -------
-    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video.
-
-    Raises
-    ------
-    SourceError
-        It is none of these.
-
-    Examples
-    --------
-    >>> sniff("a.dat", b"GIF89a")
-    'GIF'
-    """
-    if not head:
-        raise SourceError(f"{name}: the file is empty; fetch or write it again")
-    for pattern, form in _READABLE:
-        if re.match(pattern, head, re.DOTALL):
-            return form
-    if is_video(head):
-        return "video"
-    for pattern, what, advice in _OTHERS:
-        if re.match(pattern, head, re.DOTALL):
-            raise SourceError(f"{name}: it is {what}, not an image that can be read; {advice}")
-    raise SourceError(
-        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
-    )
-
-
-def is_video(head: bytes) -> bool:
-    """True where a file begins like a container of videos."""
-    return _VIDEO.match(head) is not None
-
-
-def _impression(head: bytes) -> str:
-    """What a file that is no known format looks like."""
-    if not head.strip(b"\0"):
-        return "it begins with zero bytes only, as an interrupted download leaves it"
-    text = head.decode("latin-1")
-    try:
-        text = head[: max(1, len(head) - 4)].decode()  # 4: the last character may be cut
-    except UnicodeDecodeError:
-        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
-    if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
-        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
-    if re.search(r"<svg[\s>]", text):
-        return "it is a SVG drawing, which has no pixels; render it as PNG first"
-    kind = "HTML" if re.match(r"\s*<(?:!doctype html|html)", text, re.IGNORECASE) else "text"
-    return f"it looks like {kind}, not an image: it begins with {' '.join(text.split())[:40]!r}"
 
 
 _REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "az://", "abfs://", "ftp://")
@@ -178,16 +117,16 @@ def open_source(
     channels
         Names of the channels, in order.
     nodata
-        Value of pixels that hold no data; what the source says if left out.
+        Value of pixels that hold no data; default: what the source says.
     orient
-        True turns images upright by their EXIF orientation, False leaves pixels as stored, (width, height) takes
-        whichever of the two has this size.
+        True turns images upright by their EXIF orientation, False leaves pixels as stored, (width, height) chooses
+        the one that has this size.
     max_pixels
-        Refuse an image of more pixels; by default 2**30 if its format has to be decoded whole, else 2**36.
+        Maximum of height times width; default: 2**30 if the format has to be decoded whole, else 2**36.
     stack
-        What the images of a list or pattern are: frames, 't', or planes, 'z'.
+        The axis that the images of a list or pattern make: 't' (frames) or 'z' (planes).
     start, stop, step, size
-        Which frames of a video are wanted, and how large; see `ndzarr.transcode`.
+        Wanted frames of a video, and their size; see `ndzarr.transcode`.
 
     Returns
     -------
@@ -196,9 +135,9 @@ def open_source(
     Raises
     ------
     MissingError
-        There is no such file.
+        The file does not exist.
     SourceError
-        It cannot be used as a source of pixels.
+        The object or file cannot be used as a source of pixels.
     OptionError
         An option is not understood, or contradicts the source.
     """
@@ -213,62 +152,32 @@ def _open(source: Any, options: Options) -> Source:
     if isinstance(source, str | os.PathLike):
         return _open_path(os.fspath(source), options)
     options.refuse_clip("an array")
+    from ndzarr._formats import arrays
+
     if isinstance(source, np.ndarray):
-        from ndzarr._formats.arrays import open_numpy
-
-        return open_numpy(source, options)
-    package = next((p for p in map(_package, type(source).__mro__) if p in _PACKAGES), None)
-    if package is None:
-        raise SourceError(
-            f"a {type(source).__module__}.{type(source).__qualname__} is not a source of pixels; pass a path, or a "
-            f"numpy, dask, xarray or Zarr array (numpy.asarray may make one)"
-        )
-    return _PACKAGES[package](source, options)
-
-
-def _package(kind: type) -> str:
-    return kind.__module__.partition(".")[0]
-
-
-def _open_dask(source: Any, options: Options) -> Source:
-    from ndzarr._formats.arrays import open_dask
-
-    if not hasattr(source, "chunks") or not hasattr(source, "shape"):
-        raise SourceError(f"a dask {type(source).__name__} is not a source of pixels; pass a dask array")
-    return open_dask(source, options)
-
-
-def _open_xarray(source: Any, options: Options) -> Source:
-    from ndzarr._formats.arrays import open_labelled
-
-    return open_labelled(source, options)
-
-
-def _open_zarr(source: Any, options: Options) -> Source:
-    from ndzarr._formats.arrays import open_zarr
-
-    return open_zarr(source, options)
-
-
-_PACKAGES: dict[str, Callable[[Any, Options], Source]] = {
-    "dask": _open_dask,
-    "xarray": _open_xarray,
-    "zarr": _open_zarr,
-}
+        return arrays.open_numpy(source, options)
+    packages = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
+    for package, opener in (("dask", arrays.open_dask), ("xarray", arrays.open_xarray), ("zarr", arrays.open_zarr)):
+        if package in packages:
+            return opener(source, options)
+    raise SourceError(
+        f"a {type(source).__module__}.{type(source).__qualname__} is not a source of pixels. Pass a path, or a numpy, "
+        f"dask, xarray or Zarr array (numpy.asarray may make one)"
+    )
 
 
 def _open_path(given: str | bytes, options: Options) -> Source:
     given = os.fsdecode(given)
     if given.startswith(_REMOTE):
-        raise SourceError(f"{given}: sources are read from local files; download it first")
+        raise SourceError(f"{given}: sources are read from local files. Download it first")
     path = os.path.abspath(os.path.expanduser(given))
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError(f"{path}: there is no such file{_nearest_parent(path)}") from error
+        raise MissingError(f"{path}: there is no such file{_where_path_ends(path)}") from error
     except (OSError, ValueError) as error:
         raise SourceError(
-            f"{path}: it cannot be looked at ({reason(error)}); check the path and its permissions"
+            f"{path}: it cannot be looked at ({reason(error)}). Check the path and its permissions"
         ) from error
     if stat.S_ISDIR(mode):
         from ndzarr._formats.arrays import open_zarr_directory
@@ -276,7 +185,7 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         options.refuse_clip(path)
         return open_zarr_directory(path, options)
     if not stat.S_ISREG(mode):
-        raise SourceError(f"{path}: it is neither a file nor a directory; pass an image file")
+        raise SourceError(f"{path}: it is neither a file nor a directory. Pass an image file")
     return _open_file(path, options)
 
 
@@ -285,8 +194,9 @@ def _open_file(path: str, options: Options) -> Source:
         with open(path, "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise SourceError(f"{path}: it cannot be read ({error.strerror}); check its permissions") from error
+        raise SourceError(f"{path}: it cannot be read ({error.strerror}). Check its permissions") from error
     form = sniff(path, head)
+    # Each opener imports the libraries of its formats only.
     if form == "video":
         from ndzarr._formats.video.source import open_video
 
@@ -300,56 +210,85 @@ def _open_file(path: str, options: Options) -> Source:
         from ndzarr._formats.arrays import open_npy
 
         return open_npy(path, options)
-    if form == "PNG":
-        from ndzarr._formats.raster import open_png
+    from ndzarr._formats import raster
 
-        return open_png(path, options)
-    if form == "JPEG 2000":
-        from ndzarr._formats.raster import open_jpeg2000
-
-        return open_jpeg2000(path, options)
-    if form == "JPEG XL":
-        from ndzarr._formats.raster import open_jpegxl
-
-        return open_jpegxl(path, options)
-    from ndzarr._formats.raster import open_raster
-
-    return open_raster(path, form, options)
+    openers = {"PNG": raster.open_png, "JPEG 2000": raster.open_jpeg2000, "JPEG XL": raster.open_jpegxl}
+    return openers[form](path, options) if form in openers else raster.open_pillow(path, form, options)
 
 
-def _nearest_parent(path: str) -> str:
-    """The part of a message that says where the path stops to exist."""
+def _where_path_ends(path: str) -> str:
+    """Return the part of a message that says up to where a path exists."""
     parent = os.path.dirname(path)
     if os.path.isdir(parent):
-        return "; check its name"
+        return ". Check its name"
     while parent != os.path.dirname(parent) and not os.path.isdir(parent):
         parent = os.path.dirname(parent)
     return f"; {parent} exists, what follows does not"
 
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How TIFF and BigTIFF begin, in either byte order."""
+def sniff(name: str, head: bytes) -> str:
+    """
+    Recognise the format of a file.
+
+    Parameters
+    ----------
+    name
+        Name of the file in errors.
+    head
+        Its first `HEAD` bytes, or all of them if it has fewer.
+
+    Returns
+    -------
+    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video.
+
+    Raises
+    ------
+    SourceError
+        The file has none of these formats.
+
+    Examples
+    --------
+    >>> sniff("a.dat", b"GIF89a")
+    'GIF'
+    """
+    if not head:
+        raise SourceError(f"{name}: the file is empty. Fetch or write it again")
+    for pattern, form in _READABLE:
+        if re.match(pattern, head, re.DOTALL):
+            return form
+    if _VIDEO.match(head):
+        return "video"
+    for pattern, what, advice in _OTHERS:
+        if re.match(pattern, head, re.DOTALL):
+            raise SourceError(f"{name}: it is {what}, not an image that can be read. To use it, {advice}")
+    raise SourceError(
+        f"{name}: {_impression(head)}. Expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
+    )
 
 
 def file_kind(path: str) -> str | None:
-    """What kind of file that may be read where it lies this is; None for stores, other files and what is not there."""
-    head = _head(path)
+    """Return 'TIFF' or 'video' for a file that may be read in place; None for stores, other and missing files."""
+    head = b""
+    with suppress(OSError, ValueError):  # whoever opens the file complains
+        if os.path.isfile(path):  # reading a pipe would wait
+            with open(path, "rb", buffering=0) as file:
+                head = file.read(HEAD)
     if head[:4] in _TIFF:
         return "TIFF"
-    return "video" if is_video(head) else None
+    return "video" if _VIDEO.match(head) else None
 
 
-def _head(path: str) -> bytes:
-    """The first bytes of a file; none of what cannot be read, which is for others to complain about."""
+def _impression(head: bytes) -> str:
+    """Describe the beginning of a file of unknown format."""
+    if not head.strip(b"\0"):
+        return "it begins with zero bytes only, as after an interrupted download"
     try:
-        if not os.path.isfile(path):  # reading a pipe would wait
-            return b""
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError):
-        return b""
-    try:
-        return os.read(fd, HEAD)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
+        text = head[: max(1, len(head) - 4)].decode()  # 4: the last character may be cut
+    except UnicodeDecodeError:
+        text = "\0"
+    if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
+        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
+    if re.search(r"<svg[\s>]", text):
+        return "it is an SVG drawing, which has no pixels (render it as PNG first)"
+    kind = "HTML" if re.match(r"\s*<(?:!doctype html|html)", text, re.IGNORECASE) else "text"
+    return f"it looks like {kind}, not an image: it begins with {' '.join(text.split())[:40]!r}"

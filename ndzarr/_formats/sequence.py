@@ -1,10 +1,10 @@
-"""How do images that are frames of a video, or planes of a volume, become one source?
+"""A sequence of images as one source: frames of a video, or planes of a volume.
 
-1. The first one says what all of them have to be: axes, size, type, channels and nodata.  Of the others only size and
-   date of their files are looked at before they are read, so that a sequence of many thousands opens at once.
-2. A window is read frame by frame; its frames are kept open until one of others is asked for, since a band of rows is
-   followed by the next one of the same frames.
-3. Metadata are what all frames agree on.  A file that changes between opening and the end is an error.
+1. The first image decides axes, size, type, channels and nodata.  Of the others only size and date of their files are
+   looked at before they are read, so that a sequence of many thousands opens at once.
+2. A window is read image by image.  Its images stay open until a window of others is asked for, since a band of rows is
+   followed by the next band of the same images.
+3. Metadata are what all images agree on.  A file that changes between opening and the end is an error.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ndzarr._formats.options import Options
 from ndzarr.errors import MissingError, OptionError, SourceError
 
 Opener: TypeAlias = Callable[[Any, Options], Source]
-"""Opens one frame."""
+"""Opens one image: a path or an array."""
 
 
-def is_sequence(source: Any) -> bool:
-    """True for a list of frames, and for a pattern that is not itself the name of a file."""
+def is_sequence(source: object) -> bool:
+    """Return True for a list of images, and for a pattern that is not itself the name of a file."""
     if isinstance(source, list | tuple):
         return True
     if not isinstance(source, str | os.PathLike):
@@ -38,14 +38,14 @@ def is_sequence(source: Any) -> bool:
 
 
 def check_stack(stack: str) -> None:
-    """Raise `OptionError` unless images may become this axis."""
+    """Raise `OptionError` unless images can be stacked along this axis."""
     if stack not in ("t", "z"):
-        raise OptionError(f"stack={stack!r}: a sequence of images becomes frames, 't', or planes, 'z'")
+        raise OptionError(f"stack={stack!r}: expected 't' (the images are frames) or 'z' (they are planes)")
 
 
 def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -> Source:
     """
-    Read several images as one.
+    Open several images as one source.
 
     Parameters
     ----------
@@ -53,26 +53,24 @@ def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -
         Paths or arrays, in order; or a pattern such as 'frames/*.png', whose matches are sorted with numbers in their
         names taken as numbers.
     stack
-        't' or 'z': the axis that they make.
-    open_one
-        Opens one of them.
+        Axis that they make: 't' or 'z'.
 
     Raises
     ------
     MissingError
-        A file is not there, or the pattern matches nothing.
+        A file does not exist, or the pattern matches nothing.
     SourceError
-        Frames do not fit together; found out when they are read.
+        The list is empty.  An image that is not like the first is found when it is read.
     """
     frames = list(source) if isinstance(source, list | tuple) else _matches(os.fsdecode(source))
     if not frames:
-        raise SourceError("an empty list of frames has no pixels; name at least one file")
+        raise SourceError("an empty list of frames has no pixels. Name at least one file")
     return SequenceSource(frames, stack, options, open_one)
 
 
-def natural(name: str) -> tuple[Any, ...]:
+def natural(name: str) -> tuple[str | int, ...]:
     """
-    What names are sorted by, so that frame10 comes after frame9.
+    Return a key that sorts frame10 after frame9.
 
     Examples
     --------
@@ -85,7 +83,7 @@ def natural(name: str) -> tuple[Any, ...]:
 def _matches(pattern: str) -> list[str]:
     found = sorted(glob.glob(os.path.expanduser(pattern), recursive=True), key=natural)
     if not found:
-        raise MissingError(f"{pattern}: no file matches this pattern; check its directory")
+        raise MissingError(f"{pattern}: no file matches this pattern. Check its directory")
     return found
 
 
@@ -96,24 +94,22 @@ class SequenceSource(BaseSource):
         self._frames = list(frames)
         self._options = options
         self._open_one = open_one
-        self._states = _states(self._frames)
+        self._states = _file_states(self._frames)
         self._like = first = open_one(self._frames[0], options)
         self._opened: dict[int, Source] = {0: first}
         if stack in first.dims:
             first.close()
             raise SourceError(
                 f"{first.name}: it has an axis {stack} of its own ({first.shape[first.dims.index(stack)]} long), and "
-                f"cannot be one of a sequence along {stack}; transcode it alone"
+                f"cannot be one of a sequence along {stack}. Transcode it alone"
             )
         dims = in_order("".join((*first.dims, stack)))
         self._axis = dims.index(stack)
-        shape = list(first.shape)
-        shape.insert(self._axis, len(self._frames))
         super().__init__(
             Facts(
                 name=_name(self._frames, first),
                 dims=dims,
-                shape=tuple(shape),
+                shape=(*first.shape[: self._axis], len(self._frames), *first.shape[self._axis :]),
                 dtype=first.dtype,
                 channels=first.channels,
                 band=first.band,
@@ -130,38 +126,33 @@ class SequenceSource(BaseSource):
         )
 
     def refuse_changed(self) -> None:
-        """Raise `SourceError` if the file of a frame is another than when the sequence was opened."""
-        for before, now in zip(self._states, _states(self._frames), strict=True):
+        """Raise `SourceError` if the file of an image has changed since the sequence was opened."""
+        for before, now in zip(self._states, _file_states(self._frames), strict=True):
             if before != now:
-                raise SourceError(f"{now[0]}: was changed while it was read; transcode it once it is complete")
+                raise SourceError(f"{now[0]}: the file was changed while it was read. Transcode it once it is complete")
 
     def _pixels(self, region: Region) -> Pixels:
         wanted = region[self._axis]
-        rest = (*region[: self._axis], *region[self._axis + 1 :])
+        rest = dict(zip(self._like.dims, (*region[: self._axis], *region[self._axis + 1 :]), strict=True))
         for number in [k for k in self._opened if not wanted.start <= k < wanted.stop]:
             self._opened.pop(number).close()
-        like = self._like
         out = np.empty([s.stop - s.start for s in region], self.dtype)
         for k, number in enumerate(range(wanted.start, wanted.stop)):
-            pixels = self._frame(number).read(dict(zip(like.dims, rest, strict=True)))
-            out[(slice(None),) * self._axis + (k,)] = pixels
+            if number not in self._opened:
+                self._opened[number] = self._open_checked(number)
+            out[(slice(None),) * self._axis + (k,)] = self._opened[number].read(rest)
         return out
 
-    def _frame(self, number: int) -> Source:
-        if number not in self._opened:
-            self._opened[number] = self._checked(number)
-        return self._opened[number]
-
-    def _checked(self, number: int) -> Source:
-        """A frame, which has to be like the first."""
+    def _open_checked(self, number: int) -> Source:
+        """Open an image, which has to be like the first."""
         found, like = self._open_one(self._frames[number], self._options), self._like
         for what in ("dims", "shape", "dtype", "channels", "nodata"):
-            ours, its = getattr(like, what), getattr(found, what)
-            if ours != its and not (ours != ours and its != its):  # NaN is like NaN
+            expected, actual = getattr(like, what), getattr(found, what)
+            if expected != actual and not (expected != expected and actual != actual):  # NaN is like NaN
                 found.close()
                 raise SourceError(
-                    f"{found.name}: frame {number} has {what} {_say(its)}, but the first, {like.name}, has "
-                    f"{_say(ours)}; the frames of a sequence have to be alike"
+                    f"{found.name}: frame {number} has {what} {_text(actual)}, but the first, {like.name}, has "
+                    f"{_text(expected)}. The frames of a sequence have to be alike"
                 )
         if found.metadata != like.metadata:
             own = {k for k, v in like.metadata.items() if found.metadata.get(k) != v}
@@ -176,8 +167,8 @@ class SequenceSource(BaseSource):
         self._opened.clear()
 
 
-def _states(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """(path, size, time of modification) of each file, its place where it is an array."""
+def _file_states(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return (path, size, time of modification) of each file, (position,) of each array."""
     out: list[tuple[Any, ...]] = []
     for number, frame in enumerate(frames):
         if not isinstance(frame, str | os.PathLike):
@@ -189,12 +180,12 @@ def _states(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
         except FileNotFoundError as error:
             raise MissingError(f"{path}: there is no such file, which is one of {len(frames)} frames") from error
         except OSError as error:
-            raise SourceError(f"{path}: it cannot be looked at ({error.strerror}); check its permissions") from error
+            raise SourceError(f"{path}: it cannot be looked at ({error.strerror}). Check its permissions") from error
         out.append((path, found.st_size, found.st_mtime_ns))
     return out
 
 
-def _say(value: Any) -> str:
+def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

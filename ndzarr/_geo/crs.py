@@ -1,7 +1,7 @@
-"""In which coordinate reference system are coordinates?
+"""Coordinate reference systems, and the GeoTIFF keys that define them.
 
-A system is known by its code, by well-known text, or by GeoTIFF keys.  Whatever needs to understand it, rather than to
-pass it on, asks pyproj, which is the extra `geo`.
+A system is known by its code, by well-known text or by GeoTIFF keys, and is passed on in that form.  Only what needs
+its meaning imports pyproj, which is the extra `geo`.
 """
 
 from __future__ import annotations
@@ -14,27 +14,24 @@ from typing import Any, TypeAlias
 
 from ndzarr.errors import OptionError
 
-# --- What do the GeoTIFF keys of a file say about its coordinate reference system?
-
-
 DIRECTORY, DOUBLES, TEXTS = 34735, 34736, 34737
-"""Tags."""
+"""TIFF tags of the GeoTIFF keys."""
 MODEL, RASTER, CITATION = 1024, 1025, 1026
 GEOGRAPHIC, GEOGRAPHIC_CITATION, PROJECTED, PROJECTED_CITATION = 2048, 2049, 3072, 3073
 LINEAR_UNIT, LINEAR_SIZE, VERTICAL = 3076, 3077, 4096
-"""Keys."""
+"""GeoTIFF keys."""
 USER_DEFINED = 32767
 IS_POINT = 2
-"""Value of RASTER where coordinates are those of pixel centres."""
+"""Value of RASTER for coordinates of pixel centres."""
 UNITS = {9001: ("metre", 1.0), 9002: ("foot", 0.3048), 9003: ("US survey foot", 12 / 39.37), 9036: ("kilometre", 1e3)}
-"""Linear units by EPSG code, with their size in metres."""
+"""EPSG code of a linear unit to (name, metres)."""
 
 Value: TypeAlias = "int | float | str | tuple[float, ...]"
 
 
 @dataclass(frozen=True)
 class GeoKeys:
-    """The three tags."""
+    """The GeoTIFF keys of a file, in the form of their three tags."""
 
     directory: tuple[int, ...]
     doubles: tuple[float, ...] = ()
@@ -42,7 +39,7 @@ class GeoKeys:
 
     @cached_property
     def values(self) -> dict[int, Value]:
-        """Key to its value; keys whose value is not there are left out."""
+        """Key to its value; keys whose value is missing from the tags are left out."""
         out: dict[int, Value] = {}
         numbers = self.directory[4:]
         for key, place, count, value in zip(*(numbers[k::4] for k in range(4)), strict=False):
@@ -56,16 +53,16 @@ class GeoKeys:
         return out
 
     def integer(self, key: int) -> int | None:
-        """A code, None where it is missing, undefined or the user's own."""
+        """Return a code; None if it is missing, undefined or user-defined."""
         value = self.values.get(key)
         return value if isinstance(value, int) and value not in (0, USER_DEFINED) else None
 
     def number(self, *keys: int) -> float | None:
-        """The first of some keys that holds a number."""
+        """Return the number under the first of these keys that holds one."""
         return next((float(v) for key in keys if isinstance(v := self.values.get(key), int | float)), None)
 
     def text(self, key: int) -> str:
-        """A citation; '' where it is missing."""
+        """Return a citation; '' if it is missing."""
         value = self.values.get(key)
         return value if isinstance(value, str) else ""
 
@@ -79,12 +76,12 @@ class GeoKeys:
 
     @property
     def vertical(self) -> int | None:
-        """The EPSG code of the heights, if they count: as for GDAL, from GeoTIFF 1.1 on."""
+        """The EPSG code of the heights; ignored before GeoTIFF 1.1, as GDAL does."""
         return None if self.directory[2:3] == (0,) else self.integer(VERTICAL)
 
     @property
     def metres(self) -> float | None:
-        """Metres per unit along x and y; None for degrees, and where it is not said."""
+        """Metres per unit along x and y; None for degrees, and where the keys do not say."""
         if self.values.get(MODEL) == 2:
             return None
         code = self.integer(LINEAR_UNIT)
@@ -92,15 +89,15 @@ class GeoKeys:
 
     @property
     def point(self) -> bool:
-        """True where coordinates are those of pixel centres."""
+        """True if coordinates are those of pixel centres."""
         return self.values.get(RASTER) == IS_POINT
 
     def as_json(self) -> dict[str, Any]:
-        """The form in which a store records them."""
+        """Return the form in which a store records the keys."""
         return {"directory": list(self.directory), "doubles": list(self.doubles), "ascii": self.texts}
 
     def tags(self) -> list[tuple[Any, ...]]:
-        """The tags as tifffile writes them."""
+        """Return the tags in the form that tifffile writes."""
         out: list[tuple[Any, ...]] = [(DIRECTORY, 3, len(self.directory), self.directory, True)]
         if self.doubles:
             out.append((DOUBLES, 12, len(self.doubles), self.doubles, True))
@@ -108,29 +105,29 @@ class GeoKeys:
             out.append((TEXTS, 2, 0, self.texts, True))
         return out
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> GeoKeys:
+        """Return what `as_json` recorded."""
+        return cls(tuple(found["directory"]), tuple(found.get("doubles", ())), found.get("ascii", ""))
 
-def from_json(found: Mapping[str, Any]) -> GeoKeys:
-    """What `GeoKeys.as_json` returned."""
-    return GeoKeys(tuple(found["directory"]), tuple(found.get("doubles", ())), found.get("ascii", ""))
+    @classmethod
+    def from_epsg(cls, code: int, geographic: bool) -> GeoKeys:
+        """Return the keys of a system that has an EPSG code."""
+        entries = [(MODEL, 2 if geographic else 1), (RASTER, 1), (GEOGRAPHIC if geographic else PROJECTED, code)]
+        return cls((1, 1, 0, len(entries), *(n for key, value in entries for n in (key, 0, 1, value))))
 
+    @classmethod
+    def from_esri(cls, wkt: str, metres: float | None) -> GeoKeys:
+        """
+        Return the keys of a user-defined system, with its definition in Esri's well-known text.
 
-def from_epsg(code: int, geographic: bool) -> GeoKeys:
-    """The keys of a system that has an EPSG code."""
-    entries = [(MODEL, 2 if geographic else 1), (RASTER, 1), (GEOGRAPHIC if geographic else PROJECTED, code)]
-    return GeoKeys((1, 1, 0, len(entries), *(n for key, value in entries for n in (key, 0, 1, value))))
-
-
-def from_esri(wkt: str, metres: float | None) -> GeoKeys:
-    """
-    The keys of a system of one's own, with its definition in Esri's well-known text.
-
-    GDAL writes those so that keys have no numbers for.
-    """
-    text = f"ESRI PE String = {wkt}|"
-    unit = next((code for code, (_, size) in UNITS.items() if size == metres), None)
-    entries = [(MODEL, 0, 1, USER_DEFINED), (RASTER, 0, 1, 1), (PROJECTED_CITATION, TEXTS, len(text), 0)]
-    entries += [(LINEAR_UNIT, 0, 1, unit)] if unit is not None else []
-    return GeoKeys((1, 1, 0, len(entries), *(n for entry in entries for n in entry)), (), text)
+        This is how GDAL writes systems that the keys cannot express.
+        """
+        text = f"ESRI PE String = {wkt}|"
+        unit = next((code for code, (_, size) in UNITS.items() if size == metres), None)
+        entries = [(MODEL, 0, 1, USER_DEFINED), (RASTER, 0, 1, 1), (PROJECTED_CITATION, TEXTS, len(text), 0)]
+        entries += [(LINEAR_UNIT, 0, 1, unit)] if unit is not None else []
+        return cls((1, 1, 0, len(entries), *(n for entry in entries for n in entry)), (), text)
 
 
 @dataclass(frozen=True)
@@ -138,60 +135,67 @@ class Crs:
     """A coordinate reference system."""
 
     code: str | None = None
-    """Authority and code, such as 'EPSG:32633'; of the horizontal part where keys say more."""
+    """Authority and code, such as 'EPSG:32633'; of the horizontal part if the keys also define heights."""
     wkt: str | None = None
     """Well-known text."""
     keys: GeoKeys | None = None
-    """GeoTIFF keys as they were read."""
+    """GeoTIFF keys, as read from a file."""
 
     @property
     def defined(self) -> bool:
-        """True if there is anything to know it by."""
+        """True if a code, text or keys are known."""
         return self.code is not None or self.wkt is not None or self.keys is not None
 
     @property
     def whole(self) -> str | None:
-        """The code, if it says all that is known: it has no heights beside it."""
+        """The code, unless the keys define heights beside it."""
         return None if self.keys is not None and self.keys.vertical is not None else self.code
 
     @property
     def epsg(self) -> int | None:
-        """Its EPSG code, if it is known by that."""
+        """The EPSG code, if `code` is one."""
         name, _, number = (self.code or "").partition(":")
         return int(number) if name == "EPSG" and number.isdigit() else None
 
     def pyproj(self) -> Any:
         """
-        The `pyproj.CRS`; None where what is known defines none that pyproj understands.
+        Return the `pyproj.CRS`; None if pyproj does not understand what is known.
 
         Raises
         ------
         ImportError
             pyproj is not installed.
         """
-        return _understood(self)
+        return _pyproj_crs(self)
 
-    def understood(self, what: str) -> Any:
+    def require_pyproj(self, purpose: str) -> Any:
         """
-        The `pyproj.CRS`, for something that cannot be done without.
+        Return the `pyproj.CRS` for a purpose that needs one.
 
         Raises
         ------
         OptionError
             pyproj is not installed, or does not understand the system.
         """
-        found = needs_pyproj(what, self)
+        try:
+            found = self.pyproj()
+        except ImportError as error:
+            raise OptionError(
+                f"{purpose} needs pyproj to understand {self.name}", hint="Run pip install 'ndzarr[geo]'"
+            ) from error
         if found is None:
-            raise OptionError(f"{what}: the coordinate reference system of the image is not understood ({self.name})")
+            raise OptionError(
+                f"{purpose}: the coordinate reference system of the image is not understood ({self.name})"
+            )
         return found
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """A short name for messages."""
         return self.code or (self.keys.text(CITATION) if self.keys else "") or (self.wkt or "none")[:60]
 
     def text(self) -> str | None:
-        """Well-known text, version 2; None where pyproj is missing or does not understand the system."""
+        """Return well-known text, version 2; None if pyproj is missing or does not understand the system."""
         if self.wkt is not None:
             return self.wkt
         try:
@@ -202,7 +206,7 @@ class Crs:
 
     def metres(self) -> float | None:
         """
-        Metres per unit of a projected system; None for a geographic one, whose unit is a degree.
+        Return metres per unit of a projected system; None for a geographic one, whose unit is a degree.
 
         Raises
         ------
@@ -211,12 +215,12 @@ class Crs:
         """
         if self.keys is not None and (self.keys.values.get(MODEL) == 2 or self.keys.metres is not None):
             return self.keys.metres
-        found = self.understood("the size of a pixel in metres")
+        found = self.require_pyproj("the size of a pixel in metres")
         return None if found.is_geographic else float(found.axis_info[0].unit_conversion_factor)
 
     def geotiff(self) -> GeoKeys | None:
         """
-        GeoTIFF keys: those that were read, else those of its definition; None where nothing is known.
+        Return GeoTIFF keys: those that were read, else those of the definition; None if the system is undefined.
 
         Raises
         ------
@@ -225,44 +229,26 @@ class Crs:
         """
         if self.keys is not None or not self.defined:
             return self.keys
-        found = self.understood("writing GeoTIFF keys")
+        found = self.require_pyproj("writing GeoTIFF keys")
         code = self.epsg or found.to_epsg()
         if code is not None:
-            return from_epsg(code, found.is_geographic)
+            return GeoKeys.from_epsg(code, found.is_geographic)
         metres = None if found.is_geographic else float(found.axis_info[0].unit_conversion_factor)
-        return from_esri(found.to_wkt("WKT1_ESRI"), metres)
+        return GeoKeys.from_esri(found.to_wkt("WKT1_ESRI"), metres)
 
 
 @lru_cache(maxsize=256)
-def _understood(crs: Crs) -> Any:
+def _pyproj_crs(crs: Crs) -> Any:
     import pyproj
 
     try:
         if crs.wkt is not None or crs.whole is not None:
             return pyproj.CRS.from_user_input(crs.wkt or crs.whole)
     except pyproj.exceptions.CRSError:
-        pass  # the keys may say it in another way
-    found = None if crs.keys is None else to_pyproj(crs.keys)
-    # Heights that pyproj does not know cost the heights.
+        pass  # the keys may define it in another way
+    found = None if crs.keys is None else _crs_of_keys(crs.keys)
+    # If pyproj does not know the heights, only the heights are lost.
     return pyproj.CRS.from_user_input(crs.code) if found is None and crs.code != crs.whole else found
-
-
-def needs_pyproj(what: str, crs: Crs) -> Any:
-    """
-    What `Crs.pyproj` returns.
-
-    Raises
-    ------
-    OptionError
-        pyproj is not installed.
-    """
-    try:
-        return crs.pyproj()
-    except ImportError as error:
-        raise OptionError(f"{what} needs pyproj to understand {crs.name}; pip install 'ndzarr[geo]'") from error
-
-
-# --- What is a coordinate reference system that GeoTIFF keys define piece by piece, in well-known text?
 
 
 _DATUM, _PRIME, _ANGULAR_UNIT, _ELLIPSOID, _MAJOR, _MINOR, _FLATTENING = 2050, 2051, 2054, 2056, 2057, 2058, 2059
@@ -270,7 +256,7 @@ _PRIME_LONGITUDE, _TO_WGS84 = 2061, 2062
 _OPERATION, _METHOD = 3074, 3075
 _DEGREE = 9102
 _GEOCENTRIC = 3
-"""Value of MODEL for coordinates from the centre of the earth, which no image has."""
+"""Value of MODEL for geocentric coordinates, which no image has."""
 
 _LAT, _LON = ("latitude_of_origin", 3081, 3085, 3089), ("central_meridian", 3080, 3084, 3088)
 _LAT_CENTRE, _LON_CENTRE = ("latitude_of_center", 3089, 3081), ("longitude_of_center", 3088, 3080)
@@ -313,19 +299,12 @@ _METHODS: dict[int, tuple[str, tuple[tuple[Any, ...], ...]]] = {
         (_LAT_CENTRE, _LON_CENTRE, ("azimuth", 3094), ("rectified_grid_angle", 3096), _SCALE),
     ),
 }
-"""Number of a method to its name, and (parameter, keys that may hold it)."""
+"""GeoTIFF code of a projection method to its name in well-known text, and (parameter, keys that may hold it)."""
 _EASTING, _NORTHING = ("false_easting", 3082, 3086, 3090), ("false_northing", 3083, 3087, 3091)
 
 
-def to_pyproj(keys: GeoKeys) -> Any:
-    """
-    The `pyproj.CRS` of GeoTIFF keys; None where they define none that is understood.
-
-    Raises
-    ------
-    ImportError
-        pyproj is not installed.
-    """
+def _crs_of_keys(keys: GeoKeys) -> Any:
+    """Return the `pyproj.CRS` of GeoTIFF keys; None if they define none that pyproj understands."""
     import pyproj
 
     try:
@@ -333,7 +312,7 @@ def to_pyproj(keys: GeoKeys) -> Any:
         if horizontal is None or keys.vertical is None:
             return horizontal
         vertical = pyproj.CRS.from_epsg(keys.vertical)
-        if not vertical.is_vertical:  # degrees and heights together, such as EPSG:4979
+        if not vertical.is_vertical:  # degrees and heights in one system, such as EPSG:4979
             return vertical
         name = keys.text(CITATION) or f"{horizontal.name} + {vertical.name}"
         return pyproj.crs.CompoundCRS(name, [horizontal, vertical])
@@ -351,7 +330,7 @@ def _horizontal(pyproj: Any, keys: GeoKeys) -> Any:
 
 
 def _unshifted(pyproj: Any, keys: GeoKeys) -> Any:
-    """The horizontal system without what relates it to WGS 84."""
+    """Return the horizontal system, without its shift to WGS 84."""
     esri = re.search(r"ESRI PE String = (.+?)(\||$)", keys.texts, re.DOTALL)
     if keys.epsg is not None:
         return pyproj.CRS.from_epsg(keys.epsg)
@@ -387,7 +366,7 @@ def _geographic(pyproj: Any, keys: GeoKeys) -> Any:
             else pyproj.crs.datum.CustomPrimeMeridian(longitude, names.get("Primem", "Greenwich")),
         )
     if keys.integer(_ANGULAR_UNIT) not in (None, _DEGREE):
-        raise ValueError("angles in other units than degrees")
+        raise ValueError("angles are not in degrees")
     axes = pyproj.crs.coordinate_system.Ellipsoidal2DCS(pyproj.crs.enums.Ellipsoidal2DCSAxis.LATITUDE_LONGITUDE)
     name = names.get("GCS Name", keys.text(GEOGRAPHIC_CITATION) or "unknown")
     return pyproj.crs.GeographicCRS(name, datum, axes)
@@ -406,7 +385,7 @@ def _ellipsoid(pyproj: Any, keys: GeoKeys, name: str) -> Any:
 
 
 def _projected(keys: GeoKeys, base: Any) -> str | None:
-    """A projected system in the well-known text of GDAL; None if the method is unknown."""
+    """Return a projected system in GDAL's well-known text; None if the method is unknown."""
     number = keys.integer(_METHOD)
     if number not in _METHODS:
         return None

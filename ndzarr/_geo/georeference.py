@@ -1,7 +1,8 @@
-"""Where on earth do the pixels of an image, of a level or of a window lie?
+"""Georeferences: the affine transform from pixels to coordinates, and the reference system of those.
 
-An affine transform (a, b, c, d, e, f) maps pixels to coordinates of a reference system: x = a * column + b * row + c,
-y = d * column + e * row + f, for corners of pixels, as pixel i covers [i, i + 1).
+A transform (a, b, c, d, e, f) maps corners of pixels, where pixel i covers [i, i + 1): x = a * column + b * row + c,
+y = d * column + e * row + f.  It is written as GeoTIFF tags, as the Zarr conventions `spatial` and `proj`, and as a CF
+grid mapping.
 """
 
 from __future__ import annotations
@@ -14,28 +15,27 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._geo.crs import Crs
-from ndzarr._geo.crs import from_json as geokeys_from_json
+from ndzarr._geo.crs import Crs, GeoKeys
 
 Transform: TypeAlias = "tuple[float, float, float, float, float, float]"
 _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
-"""Tags."""
+"""GeoTIFF tags."""
 
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where an image lies."""
+    """Coordinates of the pixels of an image."""
 
     crs: Crs
-    """In which coordinates; may be undefined."""
+    """Reference system of the coordinates; may be undefined."""
     transform: Transform | None = None
-    """From native pixels to coordinates; None if only control points are known."""
+    """From corners of native pixels to coordinates; None if only control points are known."""
     point: bool = False
-    """True where the source gave coordinates of pixel centres; `transform` is of corners all the same."""
+    """True if the source gave coordinates of pixel centres.  `transform` maps corners in any case."""
     gcps: tuple[tuple[float, ...], ...] = ()
-    """Ground control points (column, row, level, x, y, z), where the source has no transform but these."""
+    """Ground control points (column, row, level, x, y, z), if the source has no transform."""
     grid_mapping: Mapping[str, Any] | None = None
-    """Attributes of a CF grid mapping, where the store holds them."""
+    """Attributes of a CF grid mapping, if the store holds them."""
 
     @cached_property
     def matrix(self) -> np.ndarray[Any, Any]:
@@ -48,36 +48,36 @@ class Georeference:
         """True if rows run along x and columns along y."""
         return self.transform is not None and self.transform[1] == 0 == self.transform[3]
 
-    def at(self, y: float, x: float, pitch_y: float, pitch_x: float) -> Transform:
+    def window_transform(self, y: float, x: float, step_y: float, step_x: float) -> Transform:
         """
-        The transform of a window.
+        Return the transform of a window.
 
         Parameters
         ----------
         y, x
-            Where it begins, in native pixels.
-        pitch_y, pitch_x
-            Native pixels per pixel of it.
+            Its first corner, in native pixels.
+        step_y, step_x
+            Native pixels per pixel of the window.
         """
         assert self.transform is not None
         a, b, c, d, e, f = self.transform
-        return a * pitch_x, b * pitch_y, c + a * x + b * y, d * pitch_x, e * pitch_y, f + d * x + e * y
+        return a * step_x, b * step_y, c + a * x + b * y, d * step_x, e * step_y, f + d * x + e * y
 
-    def moved(self, matrix: np.ndarray[Any, Any]) -> Georeference:
-        """The same place for pixels that are moved by a 3x3 matrix."""
+    def transformed(self, matrix: np.ndarray[Any, Any]) -> Georeference:
+        """Return the georeference of the image after a 3x3 matrix has mapped its pixels."""
         if self.transform is None or np.array_equal(matrix, np.eye(3)):
             return self
-        found = self.matrix @ np.linalg.inv(matrix)
-        return Georeference(self.crs, _six(found), self.point, (), self.grid_mapping)
+        a, b, c, d, e, f = (self.matrix @ np.linalg.inv(matrix))[:2].ravel().tolist()
+        return Georeference(self.crs, (a, b, c, d, e, f), self.point, (), self.grid_mapping)
 
     def bounds(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """(left, bottom, right, top) of an image of this size: the least and greatest x and y."""
+        """Return (left, bottom, right, top) of an image of this size: the least and greatest x and y."""
         corners = self.matrix @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1.0]])
         (left, bottom), (right, top) = corners[:2].min(axis=1).tolist(), corners[:2].max(axis=1).tolist()
         return left, bottom, right, top
 
     def tags(self) -> list[tuple[Any, ...]]:
-        """GeoTIFF tags as tifffile writes them."""
+        """Return GeoTIFF tags, in the form that tifffile writes."""
         keys = self.crs.geotiff()
         out = [] if keys is None else keys.tags()
         if self.transform is None:
@@ -93,16 +93,11 @@ class Georeference:
         return out
 
 
-def _six(matrix: np.ndarray[Any, Any]) -> Transform:
-    a, b, c, d, e, f = matrix[:2].ravel().tolist()
-    return a, b, c, d, e, f
-
-
 def from_attributes(attrs: Mapping[str, Any]) -> Georeference | None:
     """
-    What the attributes of a store, or of a file that is read in place, say.
+    Return the georeference that the attributes of a store, or of a file opened in place, state.
 
-    ndzarr's own record counts first, then the conventions `spatial` and `proj`.
+    ndzarr's own record comes first, then the conventions `spatial` and `proj`.
     """
     own = attrs.get("ndzarr", {})
     source = own.get("source", {})
@@ -115,10 +110,10 @@ def from_attributes(attrs: Mapping[str, Any]) -> Georeference | None:
             tuple(map(tuple, source.get("gcps", ()))),
             own.get("grid_mapping"),
         )
-    layout = (attrs.get("multiscales") or [{}]) if isinstance(attrs.get("multiscales"), list) else []
-    if isinstance(attrs.get("multiscales"), Mapping):
-        layout = attrs["multiscales"].get("layout") or [{}]
-    found = (layout[0] if layout else {}).get("spatial:transform") or attrs.get("spatial:transform")
+    multiscales = attrs.get("multiscales")
+    levels = multiscales.get("layout") if isinstance(multiscales, Mapping) else multiscales
+    native = levels[0] if levels and isinstance(levels, list) else {}
+    found = native.get("spatial:transform") or attrs.get("spatial:transform")
     if not isinstance(found, list) or len(found) != 6 or attrs.get("spatial:transform_type", "affine") != "affine":
         return None
     if attrs.get("spatial:registration") == "node":
@@ -132,10 +127,7 @@ def _crs(attrs: Mapping[str, Any], source: Mapping[str, Any]) -> Crs:
     code, wkt = attrs.get("proj:code"), attrs.get("proj:wkt2")
     if code is None and source.get("epsg") is not None:
         code = f"EPSG:{source['epsg']}"
-    return Crs(code, wkt or source.get("wkt"), None if keys is None else geokeys_from_json(keys))
-
-
-# --- How does a store say where it lies, so that others understand it?
+    return Crs(code, wkt or source.get("wkt"), None if keys is None else GeoKeys.from_json(keys))
 
 
 SPATIAL = {
@@ -154,67 +146,60 @@ PROJ = {
 }
 
 
-def declare(
+def add_conventions(
     attrs: dict[str, Any],
-    place: Georeference,
+    georeference: Georeference,
     sizes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
     text: bool,
 ) -> None:
     """
-    Add the conventions to the attributes of a pyramid's root.
+    Add the conventions `spatial` and `proj` to the attributes of a pyramid's root.
 
     Parameters
     ----------
     sizes, factors
         (height, width), and native pixels per pixel along (y, x), of each level.
     text
-        Define the reference system by well-known text, too, for which pyproj is imported if it is installed.
+        Also define the reference system by well-known text, which imports pyproj if it is installed.
     """
-    if place.transform is not None:
+    if georeference.transform is not None:
         attrs["zarr_conventions"].append(SPATIAL)
         attrs["spatial:dimensions"] = ["y", "x"]
         attrs["spatial:transform_type"] = "affine"
-        attrs["spatial:transform"] = list(place.transform)
+        attrs["spatial:transform"] = list(georeference.transform)
         attrs["spatial:shape"] = list(sizes[0])
-        attrs["spatial:bbox"] = list(place.bounds(*sizes[0]))
+        attrs["spatial:bbox"] = list(georeference.bounds(*sizes[0]))
         attrs["spatial:registration"] = "pixel"
         for item, size, (fy, fx) in zip(attrs["multiscales"]["layout"], sizes, factors, strict=True):
             item["spatial:shape"] = list(size)
-            item["spatial:transform"] = list(place.at(0, 0, fy, fx))
-    words = place.crs.text() if text else None
-    if place.crs.whole is not None:
-        attrs["proj:code"] = place.crs.whole
+            item["spatial:transform"] = list(georeference.window_transform(0, 0, fy, fx))
+    words = georeference.crs.text() if text else None
+    if georeference.crs.whole is not None:
+        attrs["proj:code"] = georeference.crs.whole
     if words is not None:
         attrs["proj:wkt2"] = words
-    if place.crs.whole is not None or words is not None:
+    if georeference.crs.whole is not None or words is not None:
         attrs["zarr_conventions"].append(PROJ)
 
 
-# --- What does a CF grid mapping say about a window, so that rioxarray and odc-geo know where it lies?
+GRID_MAPPING = "spatial_ref"
+"""Name of the coordinate that holds the grid mapping; rioxarray and odc-geo look for it."""
 
 
-NAME = "spatial_ref"
-"""What the coordinate is called; rioxarray and odc-geo look for it."""
-
-
-def attributes(place: Georeference, transform: Transform) -> dict[str, Any]:
-    """The attributes for pixels that a transform maps to coordinates."""
+def grid_mapping_attributes(georeference: Georeference, transform: Transform) -> dict[str, Any]:
+    """Return the attributes of the CF grid mapping of pixels that have this transform."""
     a, b, c, d, e, f = transform
-    known = place.grid_mapping or _of_crs(place.crs)
+    known = georeference.grid_mapping or cf_grid_mapping(georeference.crs) or {}
     return {**known, "GeoTransform": f"{c!r} {a!r} {b!r} {f!r} {d!r} {e!r}"}
 
 
 @lru_cache(maxsize=256)
-def _of_crs(crs: Crs) -> Mapping[str, Any]:
-    return of_crs(crs) or {}
-
-
-def of_crs(crs: Crs) -> dict[str, Any] | None:
+def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
     """
-    The attributes that tell a reference system; None where nothing can be told.
+    Return the CF attributes of a reference system; None where it is not known.
 
-    Without pyproj they are the code or the text that is known, which rioxarray and odc-geo understand, too.
+    Without pyproj they are the code or the text, which rioxarray and odc-geo understand, too.
     """
     try:
         found = crs.pyproj()
@@ -224,7 +209,7 @@ def of_crs(crs: Crs) -> dict[str, Any] | None:
     if found is None:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of what CF has no attribute for; `crs_wkt` says all
-        told = found.to_cf()
-    cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in told.items()}
+        warnings.simplefilter("ignore", UserWarning)  # about what CF has no attribute for; `crs_wkt` has it all
+        attributes = found.to_cf()
+    cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in attributes.items()}
     return {**cf, "spatial_ref": cf["crs_wkt"]}

@@ -1,6 +1,6 @@
-"""How do coordinates of one space become those of another?
+"""Affine transforms of the plane.
 
-A 2-D affine transform is the 3x3 matrix that maps continuous (x, y, 1), where pixel i covers [i, i+1).
+A transform is a 3x3 matrix that maps continuous coordinates (x, y, 1), where pixel i covers [i, i+1).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 IDENTITY = np.eye(3)
-"""Maps every point to itself."""
+"""The transform that maps every point to itself."""
 
 
 def scale_offset(scale: tuple[float, float], offset: tuple[float, float]) -> np.ndarray[Any, Any]:
     """
-    First scale, then shift, both along (x, y).
+    Return the transform that first scales, then shifts, both along (x, y).
 
     Examples
     --------
@@ -26,19 +26,19 @@ def scale_offset(scale: tuple[float, float], offset: tuple[float, float]) -> np.
 
 
 def is_scale_offset(matrix: np.ndarray[Any, Any]) -> bool:
-    """True where a transform neither rotates, shears nor flips: it maps upright windows to upright windows."""
+    """Return True if a transform neither rotates, shears nor flips, so that it maps windows to windows."""
     off = max(abs(matrix[0, 1]), abs(matrix[1, 0]))
     return bool(off < 1e-9 * max(abs(matrix[0, 0]), abs(matrix[1, 1])) and matrix[0, 0] > 0 and matrix[1, 1] > 0)
 
 
 def warp_boxes(matrix: np.ndarray[Any, Any], boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """
-    The upright boxes that hold the images of boxes.
+    Return the upright boxes that enclose transformed boxes.
 
     Parameters
     ----------
     boxes
-        Shape (n, 4): x, y, width, height.
+        Shape (n, 4): x, y, width, height in pixels.
 
     Examples
     --------

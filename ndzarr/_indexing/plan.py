@@ -1,10 +1,11 @@
-"""For a set of windows, which chunks must be decoded, and where does each part of them land?
+"""Read plans: which chunks a set of windows needs, and where each part of a chunk goes.
 
-1. Each window is a selection on one array; its axes are cut at chunk borders (`geometry.selection.segments`).
-2. The product of the cuts names the chunks; parts of one chunk that several windows want are gathered under one read.
+1. Each window is a selection on one array; its axes are cut at chunk borders (`selection.segments`).
+2. The product of the cuts names the chunks.  Parts of one chunk that several windows want are gathered under one read.
 3. Reads are ordered by array and by chunk, so that execution walks each file forwards.
 
-A `ReadPlan` knows neither files nor codecs.  The same plan serves one crop, a batch, a dask task and a torch fetch.
+A `ReadPlan` knows neither files nor codecs.  The same plan serves one crop, a batch, a dask task and a torch fetch, and
+`explain` counts what it would cost.
 """
 
 from __future__ import annotations
@@ -21,7 +22,110 @@ import numpy as np
 
 from ndzarr._indexing.selection import Selection, lengths, segments
 
-# --- What would a plan read, and how much of what it decodes is wanted?
+
+class Chunked(Protocol):
+    """What planning needs to know of an N-D array."""
+
+    @property
+    def name(self) -> str:
+        """Name for explanations and messages."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Length of a chunk along each axis; a chunk is decoded as a whole."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the decoded pixels."""
+
+    @property
+    def engine(self) -> str:
+        """What reads the array, and why, if that is not the hot path."""
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
+        """Return the bytes of a chunk in its file; 0 if it is missing (all fill value), None if unknown."""
+
+
+Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
+"""One box to copy: (index of the window in the plan, place in the chunk, place in the output)."""
+
+Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
+"""One box of a window: (position of its chunk, place in the chunk, place in the output)."""
+
+ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
+"""One chunk to decode: (index of the array in the plan, position in its chunk grid, parts)."""
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """Deduplicated chunk reads for a sequence of windows."""
+
+    arrays: tuple[Chunked, ...]
+    """The arrays that are read."""
+    windows: tuple[tuple[int, Selection], ...]
+    """(index of the array, selection) of each window, in the order given."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Shape of the output of each window."""
+
+    @cached_property
+    def reads(self) -> tuple[ChunkRead, ...]:
+        """Every chunk that holds a pixel of a window, each once; computed when first used."""
+        wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
+        for w, (a, selection) in enumerate(self.windows):
+            for position, source, target in cuts(self.arrays[a], selection):
+                parts = wanted.get((a, position))
+                if parts is None:
+                    wanted[a, position] = [(w, source, target)]
+                else:
+                    parts.append((w, source, target))
+        keys = sorted(wanted) if len(self.windows) > 1 else wanted
+        return tuple([(*key, tuple(wanted[key])) for key in keys])
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def explain(self) -> Explanation:
+        """
+        Count what executing this plan would read and decode; print the result to see a table.
+
+        Reads shard indexes, but no chunks.
+        """
+        return _explain(self)
+
+    def __repr__(self) -> str:
+        numbers = {"window": self.windows, "chunk read": self.reads, "array": self.arrays}
+        return f"<ReadPlan: {', '.join(counted(len(some), noun) for noun, some in numbers.items())}>"
+
+
+def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
+    """
+    Plan the reads of windows.
+
+    Parameters
+    ----------
+    requests
+        (array, selection) of each window; selections lie within the array, as `selection.select` returns them.
+    """
+    arrays: list[Chunked] = []
+    number: dict[int, int] = {}
+    windows: list[tuple[int, Selection]] = []
+    for array, selection in requests:
+        a = number.get(id(array), -1)
+        if a < 0:
+            a = number[id(array)] = len(arrays)
+            arrays.append(array)
+        windows.append((a, selection))
+    return ReadPlan(tuple(arrays), tuple(windows), tuple([lengths(selection) for _, selection in windows]))
+
+
+def cuts(array: Chunked, selection: Selection) -> list[Cut]:
+    """Cut a window at chunk borders; the boxes are in C order."""
+    axes = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
+    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +133,25 @@ class Explanation:
     """The cost of a `ReadPlan`, in counts that are the same on every machine."""
 
     windows: int
-    """Windows asked for."""
+    """Number of windows."""
     chunks: int
     """Chunks that hold wanted pixels, each counted once."""
     missing: int
-    """Of these, chunks that are not stored because they hold only the fill value."""
+    """Chunks among them that are not stored, because they hold only the fill value."""
     shared: int
-    """Of these, chunks that more than one window wants."""
+    """Chunks among them that more than one window needs."""
     encoded_bytes: int | None
-    """Bytes read from files; None where an engine cannot tell beforehand."""
+    """Bytes to read from files; None if an engine cannot tell beforehand."""
     decoded_bytes: int
-    """Bytes of pixels that are decoded (missing chunks decode nothing)."""
+    """Bytes of pixels to decode; nothing is decoded for missing chunks."""
     wanted_bytes: int
     """Bytes of pixels in all windows."""
     engines: tuple[tuple[str, int], ...]
-    """(engine, chunks it reads), most first."""
+    """(engine, number of chunks that it reads), most first."""
 
     @property
     def amplification(self) -> float:
-        """Decoded bytes per wanted byte; below 1 where windows share chunks."""
+        """Decoded bytes per wanted byte; below 1 if windows share chunks."""
         return self.decoded_bytes / self.wanted_bytes if self.wanted_bytes else 0.0
 
     def __str__(self) -> str:
@@ -63,8 +167,7 @@ class Explanation:
         return "\n".join(f"{key:<14}{value}" for key, value in rows)
 
 
-def explain(plan: ReadPlan) -> Explanation:
-    """Count what executing a plan would read and decode; reads shard indexes, never chunks."""
+def _explain(plan: ReadPlan) -> Explanation:
     sizes = [plan.arrays[a].encoded_size(chunk) for a, chunk, _ in plan.reads]
     decoded = sum(
         plan.arrays[a].dtype.itemsize * prod(plan.arrays[a].chunks)
@@ -89,7 +192,7 @@ def explain(plan: ReadPlan) -> Explanation:
 
 def counted(n: int, noun: str) -> str:
     """
-    How many there are of something, as a person says it.
+    Return a number with its noun.
 
     Examples
     --------
@@ -103,7 +206,7 @@ def counted(n: int, noun: str) -> str:
 
 def human_bytes(n: float) -> str:
     """
-    A size as a person reads it.
+    Return a size in binary units.
 
     Examples
     --------
@@ -115,104 +218,3 @@ def human_bytes(n: float) -> str:
             return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
         n /= 1024
     return f"{n:.1f} TiB"
-
-
-class Chunked(Protocol):
-    """An N-D array in chunks, as far as planning needs to know it."""
-
-    @property
-    def name(self) -> str:
-        """What explanations call it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Length of a chunk along each axis; a chunk is what can be decoded on its own."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the decoded pixels."""
-
-    @property
-    def engine(self) -> str:
-        """What will read it, and why, where that is not the hot path."""
-
-    def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
-        """Bytes a chunk takes in its file; 0 if it is missing (all fill value), None if the engine cannot tell."""
-
-
-Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
-"""One rectangle to copy: (index of the window in the plan, its place in the chunk, its place in the output)."""
-
-Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
-"""A part of a window: (position of its chunk, its place in the chunk, its place in the output)."""
-
-ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
-"""One chunk to decode, once: (index of the array in the plan, position in its chunk grid, parts)."""
-
-
-@dataclass(frozen=True)
-class ReadPlan:
-    """Deduplicated chunk reads for a sequence of windows."""
-
-    arrays: tuple[Chunked, ...]
-    """The arrays read from."""
-    windows: tuple[tuple[int, Selection], ...]
-    """(index of the array, selection) of each window, in the order asked for."""
-    shapes: tuple[tuple[int, ...], ...]
-    """Shape of the output of each window, along the axes of its array."""
-
-    @cached_property
-    def reads(self) -> tuple[ChunkRead, ...]:
-        """Every chunk that holds a pixel of a window, each exactly once; found when first asked for."""
-        wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
-        for w, (a, selection) in enumerate(self.windows):
-            for position, source, target in cuts(self.arrays[a], selection):
-                parts = wanted.get((a, position))
-                if parts is None:
-                    wanted[a, position] = [(w, source, target)]
-                else:
-                    parts.append((w, source, target))
-        keys = sorted(wanted) if len(self.windows) > 1 else wanted
-        return tuple([(*key, tuple(wanted[key])) for key in keys])
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def explain(self) -> Explanation:
-        """Count what executing this plan would read and decode; print it to see a table."""
-        return explain(self)
-
-    def __repr__(self) -> str:
-        numbers = {"window": self.windows, "chunk read": self.reads, "array": self.arrays}
-        return f"<ReadPlan: {', '.join(counted(len(some), noun) for noun, some in numbers.items())}>"
-
-
-def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
-    """
-    Plan the reads for windows.
-
-    Parameters
-    ----------
-    requests
-        (array, selection) per window; selections lie within the array, as `geometry.selection.select` makes them.
-    """
-    arrays: list[Chunked] = []
-    number: dict[int, int] = {}
-    windows: list[tuple[int, Selection]] = []
-    for array, selection in requests:
-        a = number.get(id(array), -1)
-        if a < 0:
-            a = number[id(array)] = len(arrays)
-            arrays.append(array)
-        windows.append((a, selection))
-    return ReadPlan(tuple(arrays), tuple(windows), tuple([lengths(selection) for _, selection in windows]))
-
-
-def cuts(array: Chunked, selection: Selection) -> list[Cut]:
-    """Every part of a window, in C order."""
-    axes = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
-    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]

@@ -1,8 +1,7 @@
-"""Which indices of each axis are asked for, and in which chunks do they lie?
+"""Selections: the indices wanted along each axis, and their cuts at chunk borders.
 
-A *selection* has one entry per axis of an array: a slice with a step of at least 1, or a tuple of indices.
-`select` makes one from what a person writes (named axes, numpy's rules for stops that lie beyond the end);
-`segments` cuts one entry at the chunk borders, so that every piece of work below is a plain slice.
+A *selection* has one entry per axis of an array: a slice with a step of at least 1, or a tuple of indices.  `select`
+makes one from named axes, by numpy's rules for stops beyond the end; `segments` cuts one entry at chunk borders.
 """
 
 from __future__ import annotations
@@ -13,6 +12,9 @@ from typing import TypeAlias
 
 from ndzarr.errors import WindowError, did_you_mean
 
+AXES = ("t", "c", "z", "y", "x")
+"""Every axis name, in the order in which axes are stored."""
+
 AxisSelection: TypeAlias = slice | tuple[int, ...]
 """Indices along one axis: a half-open slice with step >= 1, or a tuple of non-negative indices."""
 
@@ -22,7 +24,6 @@ Selection: TypeAlias = tuple[AxisSelection, ...]
 Segment: TypeAlias = tuple[int, slice, slice]
 """(chunk index along the axis, slice within that chunk, slice of the output)."""
 
-
 _EXPECTED = "expected a half-open slice of integers, or a sequence of indices"
 
 
@@ -30,14 +31,14 @@ def select(
     dims: Sequence[str], shape: Sequence[int], window: Mapping[str, slice | Sequence[int] | int | None]
 ) -> Selection:
     """
-    The selection that a window means, by numpy's rules: stops are clipped, nothing is padded.
+    Return the selection of a window, by numpy's rules: stops are clipped, nothing is padded.
 
     Parameters
     ----------
     dims, shape
         Names and lengths of the axes.
     window
-        Per axis name a half-open slice, a sequence of indices, or None for the whole axis.  Axes left out are whole.
+        Axis name to a half-open slice, a sequence of indices, or None for the whole axis.  Axes left out are whole.
 
     Raises
     ------
@@ -51,28 +52,28 @@ def select(
     """
     for name in window:
         if name not in dims:
-            raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}")
+            raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}", key=name, window=window)
     return tuple(
-        _whole(n) if (want := window.get(name)) is None else _axis(name, n, want)
+        slice(0, n, 1) if (want := window.get(name)) is None else _axis(name, n, want)
         for name, n in zip(dims, shape, strict=True)
     )
 
 
 def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
     """
-    The part of an interval that lies on an axis, where some of it does not.
+    Split an interval that lies partly outside an axis.
 
     Parameters
     ----------
     n
         Length of the axis.
     want
-        Positions with a step of at least 1, which may begin before 0 and end behind the axis.
+        Positions with a step of at least 1, which may begin before 0 and end after the axis.
 
     Returns
     -------
-    (all positions, the slice of the axis that is there, where that lands among the positions); None where all are
-    there, or the slice is not one of integers, which `select` says.
+    (all positions, the slice of the axis that exists, its place among the positions); None if all positions exist, or
+    if the slice is invalid, which `select` reports.
 
     Examples
     --------
@@ -95,28 +96,22 @@ def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
     return asked, slice(there[0], there[-1] + 1, step), slice(before, before + len(there))
 
 
-def _whole(n: int) -> slice:
-    return slice(0, n, 1)
-
-
 def _axis(name: str, n: int, want: slice | Sequence[int] | int) -> AxisSelection:
     if isinstance(want, slice):
         return _clip(name, n, want)
     if not isinstance(want, Iterable):
-        hint = f"an integer would drop the axis; ask for slice({want}, {want} + 1)" if _is_integer(want) else _EXPECTED
-        raise WindowError(f"{name}={want!r}: {hint}")
+        if hasattr(want, "__index__"):
+            hint = f"Give slice({want}, {want} + 1)"
+            raise WindowError(f"{name}={want!r}: an integer would drop the axis", key=name, window=want, hint=hint)
+        raise WindowError(f"{name}={want!r}: {_EXPECTED}", key=name, window=want)
     try:
         picks = tuple([index(i) for i in want])
     except TypeError as error:
-        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})") from error
+        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})", key=name, window=want) from error
     for i in picks:
         if not 0 <= i < n:
-            raise WindowError(f"{name}={list(picks)!r}: index {i} lies outside [0, {n})")
+            raise WindowError(f"{name}={list(picks)!r}: index {i} lies outside [0, {n})", key=name, window=picks)
     return picks
-
-
-def _is_integer(value: object) -> bool:
-    return hasattr(value, "__index__")
 
 
 def _clip(name: str, n: int, want: slice) -> slice:
@@ -125,21 +120,23 @@ def _clip(name: str, n: int, want: slice) -> slice:
         stop = n if want.stop is None else index(want.stop)
         step = 1 if want.step is None else index(want.step)
     except TypeError as error:
-        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})") from error
+        raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})", key=name, window=want) from error
     if start < 0 or stop < 0:
         raise WindowError(
-            f"{name}={start}:{stop} has a negative index; the raw layer counts from the start of the axis "
-            f"(its length is {n}). Use window(), which pads, for windows that lie partly outside"
+            f"{name}={start}:{stop} has a negative index; read() counts from the start of the axis, of length {n}",
+            key=name,
+            window=want,
+            hint="Use window(), which pads, for windows that lie partly outside",
         )
     if step < 1:
-        raise WindowError(f"{name}={start}:{stop}:{step}: the step must be at least 1")
+        raise WindowError(f"{name}={start}:{stop}:{step}: the step must be at least 1", key=name, window=want)
     stop = min(stop, n)
     return slice(min(start, stop), stop, step)
 
 
 def lengths(selection: Selection) -> tuple[int, ...]:
     """
-    Shape of what a selection selects.
+    Return the shape of a selection.
 
     Examples
     --------
@@ -155,7 +152,7 @@ def segments(want: AxisSelection, chunk: int) -> list[Segment]:
 
     Returns
     -------
-    One `Segment` per chunk touched (per pick, for a tuple of indices), in the order of the output.
+    One `Segment` per chunk touched, or per index of a tuple, in the order of the output.
 
     Examples
     --------
@@ -192,10 +189,3 @@ def _strided(want: slice, chunk: int) -> Iterator[Segment]:
         yield k, slice(i - k * chunk, end - k * chunk, step), slice(done, done + n, 1)
         done += n
         i += n * step
-
-
-# --- What does a transcoder need to know about a source of pixels?
-
-
-AXES = ("t", "c", "z", "y", "x")
-"""Every axis name, in the order in which axes are stored."""

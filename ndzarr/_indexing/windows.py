@@ -1,9 +1,9 @@
-"""A window at a scale: which level is read, which of its pixels, and how do they become the output?
+"""Windows at a scale: the level to read, its pixels, and their place in the output.
 
 1. The output has round(h*s) x round(w*s) pixels, each covering p = h / round(h*s) native ones.
-2. Where the borders of output pixels are borders of a level's pixels, the coarsest such level is read: means of its
-   pixels are exact.  Else the coarsest one with `OVERSAMPLING` pixels in an output pixel; never a finer one.
-3. Where its pixels are the output's own (same size, same borders), they are copied; else they are resampled, once.
+2. If the borders of output pixels are borders of a level's pixels, the coarsest such level is read: means of its pixels
+   are exact.  Otherwise the coarsest one with at least `OVERSAMPLING` pixels per output pixel is read.
+3. If its pixels are those of the output (same size, same borders), they are copied; otherwise they are resampled, once.
 4. Output pixels that lie wholly outside the image are padding.
 """
 
@@ -18,16 +18,13 @@ from typing import Any
 from ndzarr._indexing.resample import Grid
 from ndzarr.errors import WindowError
 
-# --- How large is each level of a pyramid, and which one answers a window at a scale?
-
-
 LONGEST_SIDE = 256
-"""A pyramid ends at the first level whose longest side is at most this."""
+"""The coarsest level of a pyramid is the first whose longest side has at most so many pixels."""
 
 
 def level_count(height: int, width: int, longest: int = LONGEST_SIDE) -> int:
     """
-    Number of levels of a pyramid, the native one included.
+    Return the number of levels of a pyramid, including the native one.
 
     Examples
     --------
@@ -44,7 +41,7 @@ def level_shape(
     level: int, dims: Sequence[str], shape: Sequence[int], reduced: Sequence[str] = ("y", "x")
 ) -> tuple[int, ...]:
     """
-    Shape of a level.
+    Return the shape of a level.
 
     Examples
     --------
@@ -56,7 +53,7 @@ def level_shape(
 
 def finest_needed(scale: float, factors: Sequence[float]) -> int:
     """
-    The coarsest level that still has at least the resolution asked for.
+    Return the coarsest level that has at least the resolution asked for.
 
     Parameters
     ----------
@@ -75,56 +72,59 @@ def finest_needed(scale: float, factors: Sequence[float]) -> int:
 
 
 OVERSAMPLING = 2.0
-"""Pixels of a level along each axis of an output pixel, at least, where their borders differ.  With one, parts of two
-pixels are mixed, which blurs photographs by 1 to 4 grey levels on average; with two it is less than 1."""
+"""Least pixels of a level along each axis of an output pixel, where their borders differ.
+
+With one, parts of two pixels are mixed, which blurs photographs by 1 to 4 grey levels on average (measured); with two
+it is less than 1.
+"""
 
 _EPS = 1e-6
-"""Of an output pixel: less than this is not covered."""
+"""Part of an output pixel; an image that covers less of it does not cover it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A region along one axis."""
+    """One axis of a `Region`."""
 
     read: slice
-    """Pixels of the level to read, within the level; may be empty."""
+    """Pixels of the level to read; within the level, may be empty."""
     target: slice
-    """Pixels of the output that they make; all others are padding."""
+    """Output pixels that are made of them; all others are padding."""
     grid: Grid
-    """The output pixels of `target` in coordinates of what is read."""
+    """The output pixels of `target`, in pixels of `read`."""
     n: int
     """Number of output pixels."""
     origin: float
-    """Where the first output pixel begins, in native pixels."""
-    pitch: float
+    """Begin of the first output pixel, in native pixels."""
+    step: float
     """Native pixels per output pixel."""
 
     @property
     def exact(self) -> bool:
-        """True where output pixels are pixels of the level."""
+        """True if output pixels are pixels of the level."""
         return self.grid.exact and bool(self.read.stop - self.read.start == self.grid.n)
 
     @property
     def padded(self) -> bool:
-        """True where some output pixels are padding."""
+        """True if some output pixels are padding."""
         return bool(self.target.stop - self.target.start < self.n)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A window at a scale, cut out of a level."""
+    """A window at a scale, as pixels of one level."""
 
     level: int
     y: Span
     x: Span
     exact: bool
-    """True where output pixels are pixels of the level."""
+    """True if output pixels are pixels of the level."""
     padded: bool
-    """True where some output pixels are padding."""
+    """True if some output pixels are padding."""
 
     @classmethod
     def of(cls, level: int, y: Span, x: Span) -> Region:
-        """The region of two spans."""
+        """Return the region of two spans."""
         return cls(level, y, x, y.exact and x.exact, y.padded or x.padded)
 
     @property
@@ -133,52 +133,9 @@ class Region:
         return self.y.n, self.x.n
 
 
-def region(
-    y: tuple[int, int],
-    x: tuple[int, int],
-    scale: tuple[float, float],
-    shapes: Sequence[tuple[int, int]],
-    factors: Sequence[tuple[float, float]],
-    support: float = 0.5,
-    oversampling: float = OVERSAMPLING,
-) -> Region:
-    """
-    Plan a window.
-
-    Parameters
-    ----------
-    y, x
-        Half-open native interval, which may lie outside the image.
-    scale
-        Output pixels per native pixel along (x, y).
-    shapes, factors
-        Per level, pixels along (y, x) and native pixels per pixel along (y, x).
-    support
-        How many pixels around a point the interpolation looks at; see `resample.SUPPORT`.
-    oversampling
-        Pixels of the level in an output pixel where their borders differ; 1 suits interpolations that do not mix.
-
-    Raises
-    ------
-    WindowError
-        The window is empty, or nothing is left of it at this scale.
-
-    Examples
-    --------
-    >>> cut = region((0, 64), (32, 96), (0.5, 0.5), [(64, 64), (32, 32)], [(1, 1), (2, 2)])
-    >>> cut.level, cut.exact, cut.x.read, cut.x.target, cut.x.n
-    (1, True, slice(16, 32, 1), slice(0, 16, 1), 32)
-    """
-    sx, sy = scale
-    n = output_length("y", y, sy), output_length("x", x, sx)
-    return region_at(
-        (y[0], x[0]), ((y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]), n, shapes, factors, support, oversampling
-    )
-
-
 def region_at(
     origin: tuple[float, float],
-    pitch: tuple[float, float],
+    step: tuple[float, float],
     n: tuple[int, int],
     shapes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
@@ -186,37 +143,47 @@ def region_at(
     oversampling: float = OVERSAMPLING,
 ) -> Region:
     """
-    Plan a window whose borders need not fall on pixels.
+    Choose the level and its pixels for a window whose borders need not fall on pixels.
 
     Parameters
     ----------
     origin
-        Where the first output pixel begins along (y, x), in native pixels.
-    pitch
+        Begin of the first output pixel along (y, x), in native pixels; may lie outside the image.
+    step
         Native pixels per output pixel along (y, x).
     n
         Output pixels along (y, x).
-    shapes, factors, support, oversampling
-        As for `region`.
+    shapes, factors
+        Per level, pixels along (y, x) and native pixels per pixel along (y, x).
+    support
+        Radius of the interpolation, in pixels; see `resample.SUPPORT`.
+    oversampling
+        Least pixels of the level per output pixel where their borders differ; 1 for interpolations that do not mix.
+
+    Examples
+    --------
+    >>> found = region_at((0, 32), (2, 2), (32, 32), [(64, 64), (32, 32)], [(1, 1), (2, 2)])
+    >>> found.level, found.exact, found.x.read, found.x.target, found.x.n
+    (1, True, slice(16, 32, 1), slice(0, 16, 1), 32)
     """
-    level = _level(origin, pitch, factors, oversampling)
+    level = _level(origin, step, factors, oversampling)
     (fy, fx), (hy, hx) = factors[level], shapes[level]
     return Region.of(
         level,
-        _span(origin[0], pitch[0], n[0], fy, hy, shapes[0][0], support),
-        _span(origin[1], pitch[1], n[1], fx, hx, shapes[0][1], support),
+        _span(origin[0], step[0], n[0], fy, hy, shapes[0][0], support),
+        _span(origin[1], step[1], n[1], fx, hx, shapes[0][1], support),
     )
 
 
 def _level(
-    origin: tuple[float, float], pitch: tuple[float, float], factors: Sequence[tuple[float, float]], oversampling: float
+    origin: tuple[float, float], step: tuple[float, float], factors: Sequence[tuple[float, float]], oversampling: float
 ) -> int:
-    if len(factors) == 1 or factors[1][0] > pitch[0] * (1 + 1e-9) or factors[1][1] > pitch[1] * (1 + 1e-9):
-        return 0  # nearly always, and worth not looking at the other levels
-    sizes = [max(f / p for f, p in zip(pair, pitch, strict=True)) for pair in factors]
+    if len(factors) == 1 or factors[1][0] > step[0] * (1 + 1e-9) or factors[1][1] > step[1] * (1 + 1e-9):
+        return 0  # the usual case, decided without looking at the other levels
+    sizes = [max(f / p for f, p in zip(pair, step, strict=True)) for pair in factors]
     enough = finest_needed(1.0, [oversampling * size for size in sizes])
     for k in range(finest_needed(1.0, sizes), enough, -1):
-        if all(_is_whole(o / f) and _is_whole(p / f) for o, p, f in zip(origin, pitch, factors[k], strict=True)):
+        if all(_is_whole(o / f) and _is_whole(p / f) for o, p, f in zip(origin, step, factors[k], strict=True)):
             return k
     return enough
 
@@ -227,7 +194,7 @@ def _is_whole(number: float) -> bool:
 
 def output_length(name: str, interval: tuple[int, int], scale: Any) -> int:
     """
-    Number of output pixels of a half-open interval at a scale: exactly round(n * scale).
+    Return the number of output pixels of a half-open interval at a scale: exactly round(n * scale).
 
     Raises
     ------
@@ -235,20 +202,27 @@ def output_length(name: str, interval: tuple[int, int], scale: Any) -> int:
         The interval is empty, the scale is not above 0, or no pixel is left.
     """
     if not isinstance(scale, Real) or not 0 < float(scale) < inf:
-        raise WindowError(f"scale={scale!r}: expected a number above 0")
+        raise WindowError(f"scale={scale!r}: expected a number above 0", key="scale")
     n = interval[1] - interval[0]
     if n <= 0:
-        raise WindowError(f"{name}={interval[0]}:{interval[1]} is empty; windows are half-open, start < stop")
+        raise WindowError(
+            f"{name}={interval[0]}:{interval[1]} is empty; windows are half-open, start < stop",
+            key=name,
+            window=interval,
+        )
     out = round(n * float(scale))
     if out == 0:
         raise WindowError(
-            f"{name}={interval[0]}:{interval[1]} at scale {scale:g} leaves no pixel; use a larger scale or window"
+            f"{name}={interval[0]}:{interval[1]} at scale {scale:g} leaves no pixel",
+            key=name,
+            window=interval,
+            hint="Use a larger scale or window",
         )
     return out
 
 
 def _span(start: float, step: float, n: int, factor: float, length: int, native: int, support: float) -> Span:
-    """One axis: `start` and `step` in native pixels, `length` of the level, `native` length of the image."""
+    """Return one axis; `start` and `step` in native pixels, `length` of the level, `native` length of the image."""
     first = min(n, max(0, floor(-start / step + _EPS)))
     last = max(first, min(n, ceil((native - start) / step - _EPS)))
     begin, end = (start + first * step) / factor, (start + last * step) / factor
@@ -260,7 +234,11 @@ def _span(start: float, step: float, n: int, factor: float, length: int, native:
         return Span(
             slice(low, low + last - first, 1), slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step
         )
-    margin = ceil(support * max(1.0, unit) - unit / 2)  # how far it looks beyond the border of an output pixel
-    low = min(length - 1, max(0, floor(begin + 1e-9) - margin))  # other writers round lengths of levels down
+    margin = ceil(
+        support * max(1.0, unit) - unit / 2
+    )  # pixels that the kernel needs beyond the border of an output pixel
+    low = min(
+        length - 1, max(0, floor(begin + 1e-9) - margin)
+    )  # the level may be short: other writers round lengths down
     high = max(low + 1, min(length, ceil(end - 1e-9) + margin))
     return Span(slice(low, high, 1), slice(first, last, 1), Grid(begin - low, unit, last - first), n, start, step)

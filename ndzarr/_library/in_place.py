@@ -1,365 +1,155 @@
-"""How does a TIFF become a pyramid?
+"""Files that are read in place: TIFFs with tiles, and videos, as pyramids that are not transcoded.
 
-1. tifffile parses the file, and `sources.tiff.parsed` works out what it says, as for transcoding.
-2. `levels` picks the images that are levels; `table` finds their tiles.
-3. Levels that a pyramid has above the coarsest one of the file are made when they are first read (`overviews`).
-
-No file stays open but through `bytefile`, and nothing of tifffile is used later but its decoders.
+1. The file is parsed, as for transcoding.
+2. The images of a TIFF that are levels become arrays whose chunks are tiles (`_formats.tiff.array`).  A video becomes
+   one array that decodes as far as each window needs it (`_formats.video.source`).
+3. Overviews that a TIFF lacks are made when they are first read (`_library.overviews`).
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import tifffile
-
 from ndzarr._files import FileId, settle
-from ndzarr._formats.base import Facts, reason
-from ndzarr._formats.options import InPlaceOptions as Reading
-from ndzarr._formats.options import Options, make_options
+from ndzarr._formats.base import Facts, Source
+from ndzarr._formats.options import InPlaceOptions, Options, make_options
 from ndzarr._formats.registry import file_kind
-from ndzarr._formats.tiff.metadata import listening, refuse_broken_chain
+from ndzarr._formats.tiff.array import TiffArray
+from ndzarr._formats.tiff.metadata import DamagedTiffError, open_parsed, read_content
 from ndzarr._formats.tiff.open import open_shaped
+from ndzarr._formats.tiff.segments import make_decoder, read_table
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
-from ndzarr._formats.tiff.tiles import TileLevel, decoder, read_table
-from ndzarr._formats.video.source import VideoArray, VideoSource
-from ndzarr._formats.video.source import open_video as open_source
-from ndzarr._library.keys import SourceRequest as Request
-from ndzarr._library.overviews import Base, levels_above
+from ndzarr._library.overviews import Base, make_overviews
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._store.metadata import LevelShape
-from ndzarr._store.metadata import attributes as metadata_attributes
+from ndzarr._pyramid.transcode import describe, display, identity
+from ndzarr._store.arrays import Stored
+from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import (
-    DamagedError,
-    DamagedVideoWarning,
-    NdzarrError,
-    OptionError,
-    SourceError,
-    StoreError,
-    did_you_mean,
-)
+from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreError
 
 
-@dataclass(frozen=True, slots=True)
-class _Reopen:
-    """How a pyramid of a file is opened in another process."""
-
-    reading: Reading
-
-    def __call__(self, path: str, cache_bytes: int) -> Pyramid:
-        return open_tiff(path, self.reading, cache_bytes)
-
-
-def open_tiff(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
+def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
     """
-    Open a TIFF with tiles as a pyramid.
-
-    Parameters
-    ----------
-    reading
-        How the file is to be read.
-    cache_bytes
-        Keep so many bytes of decoded tiles between reads.
-
-    Raises
-    ------
-    StoreError
-        It cannot be read where it lies.
-    DamagedError
-        It is truncated or damaged.
-    """
-    path = os.path.realpath(path)  # not abspath, which would take `link/..` for the directory that holds the link
-    options = make_options(reading.axes, reading.channels, reading.nodata, reading.orient, reading.max_pixels)
-    file = FileId.of(path)
-    settle(file.mtime_ns)
-    with listening() as messages:
-        try:
-            with tifffile.TiffFile(path) as tif:
-                pyramid = _open(file, tif, options, reading, messages, cache_bytes)
-        except StoreError:
-            raise
-        except SourceError as error:
-            raise StoreError(str(error)) from error
-        except NdzarrError:
-            raise
-        except Exception as error:  # damaged files raise whatever they provoke in the parser
-            found = " ".join("; ".join([*messages, reason(error)]).split())
-            raise DamagedError(
-                f"{path}: this TIFF cannot be parsed ({found}); it is truncated or damaged, fetch or write it again"
-            ) from error
-    file.check()
-    return pyramid
-
-
-def _open(file: FileId, tif: Any, options: Options, reading: Reading, messages: list[str], cache_bytes: int) -> Pyramid:
-    refuse_broken_chain(file.path, tif)  # before tifffile looks for series: it would follow a loop for ever
-    if open_shaped(file.path, tif, options) is not None:
-        raise not_in_place(file.path, "the rows of its image are stored as pages, so it is not read in place")
-    parsed = parse(file.path, tif, options, messages)
-    images, notes = find_levels(parsed, reading.kind)
-    facts = replace(parsed, notes=(*parsed.notes, *notes)).facts(messages).settle(options)
-    arrays: list[Any] = [_tiles(file, k, image, parsed, facts, options) for k, image in enumerate(images)]
-    powers = [image.power for image in images]
-    asked = reading.axes, reading.nodata
-    base = Base(
-        arrays[-1], powers[-1], file, facts.dims, facts.channels, facts.nodata, reading.kind, reading.cache, asked
-    )
-    above = levels_above(base)
-    powers += range(powers[-1] + 1, powers[-1] + 1 + len(above))
-    return _pyramid(file, facts, [*arrays, *above], powers, reading, cache_bytes)
-
-
-def _tiles(file: FileId, number: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options) -> TileLevel:
-    height, width = image.form.shape[2:4]
-    return TileLevel(
-        file,
-        number,
-        facts.dims,
-        (*facts.shape[:-2], height, width),
-        decoder(image.series.keyframe, image.form),
-        read_table(file.path, file.size, number, image.series, image.form, parsed.layout),
-        image.colour,
-        parsed.fill(options),
-    )
-
-
-def _pyramid(
-    file: FileId, facts: Facts, arrays: Sequence[Any], powers: Sequence[int], reading: Reading, cache_bytes: int
-) -> Pyramid:
-    from ndzarr._pyramid.transcode import describe, display
-
-    origin = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns}
-    about: Any = describe(facts, Encoding(kind=reading.kind), origin)  # type: ignore[arg-type]
-    factors = [tuple(2**k if d in "yx" else 1 for d in facts.dims) for k in powers]
-    shapes: list[Any] = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
-    attrs = metadata_attributes(about, shapes, [display(facts.dtype)] * len(facts.channels))
-    attrs["ndzarr"]["encoding"] = {"kind": reading.kind}
-    levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
-    return Pyramid(file.path, facts.dims, levels, facts.channels, attrs, cache_bytes, _Reopen(reading))
-
-
-# --- How does a video become a pyramid without being transcoded?
-
-
-def open_video(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
-    """
-    Open a video where it lies.
-
-    Parameters
-    ----------
-    cache_bytes
-        Of no use here: decoded frames are kept within a budget of their own.
-
-    Raises
-    ------
-    StoreError
-        It has no video that can be decoded.
-
-    Warns
-    -----
-    DamagedVideoWarning
-        Frames do not decode, or it ends too soon; the others can be read.
-    """
-    source, pyramid = _open_open(path, reading, cache_bytes)
-    if source.trouble:
-        warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=3)
-    return pyramid
-
-
-@dataclass(frozen=True, slots=True)
-class _OPEN_Reopen:
-    """What a pyramid pickles to, with its path; what is wrong with the video has been said."""
-
-    reading: Reading
-
-    def __call__(self, path: str, cache_bytes: int) -> Pyramid:
-        return _open_open(path, self.reading, cache_bytes)[1]
-
-
-def _open_open(path: str, reading: Reading, cache_bytes: int) -> tuple[VideoSource, Pyramid]:
-    from ndzarr._pyramid.transcode import describe, display, identity
-
-    path = os.path.realpath(path)
-    origin = identity(path)
-    options = make_options(reading.axes, reading.channels, reading.nodata, reading.orient, reading.max_pixels)
-    try:
-        source = open_source(path, options)
-        shape, keys = source.shape, len(source.index.starts[0])
-    except SourceError as error:
-        raise StoreError(str(error)) from error
-    array = VideoArray(path, shape, source.dtype, keys, source.windows())
-    factors = (1,) * len(shape)
-    levels: list[Any] = [LevelShape(shape, None, factors)]  # type: ignore[arg-type]
-    limits = display(source.dtype, source.metadata["bits"])
-    about = describe(source, Encoding(kind=reading.kind), origin)
-    attrs = metadata_attributes(about, levels, [limits] * len(source.channels))
-    attrs["ndzarr"]["encoding"] = {"kind": reading.kind}
-    level = Level(array, tuple(map(float, factors)))
-    return source, Pyramid(path, source.dims, (level,), source.channels, attrs, cache_bytes, _OPEN_Reopen(reading))
-
-
-# --- Is it a store, or a file that is read where it lies?
-
-
-def open_file(path: str, reading: Reading, cache_bytes: int = 0) -> Pyramid:
-    """
-    Open a file that is read where it lies.
+    Open a file in place.
 
     Parameters
     ----------
     path
-        A file that `file_kind` knows.
-    reading
-        How it is to be read.
+        A file that `registry.file_kind` knows.
+    cache_bytes
+        Budget for decoded tiles kept between reads.  Frames of videos have a budget of their own.
 
     Raises
     ------
     StoreError
-        It cannot be read where it lies; the message says why, and what to do.
+        The file cannot be read in place; the message says why, and what to do.
     DamagedError
-        It is truncated or damaged.
+        The file is truncated or damaged.
+
+    Warns
+    -----
+    DamagedVideoWarning
+        Frames of a video do not decode, or it ends too soon; the others can be read.
     """
-    if file_kind(path) == "video":
-        return open_video(path, reading, cache_bytes)
-
-    return open_tiff(path, reading, cache_bytes)
+    opener = open_video if file_kind(path) == "video" else open_tiff
+    return opener(path, cache_bytes, options or InPlaceOptions())
 
 
-# --- Is a file read where it lies, or transcoded?
-
-
-POLICIES = ("auto", "always", "never")
-
-SIDES = (64, 1024)
-"""Least and most pixels along a side of an efficient tile."""
-TILE_BYTES = 4 << 20
-"""Decoded bytes of an efficient tile, at most."""
-TILES = 4 << 20
-"""Tiles of an efficient file, at most: their places take 16 bytes each in memory."""
-FRAMES = 1024
-"""Frames of an efficient file, at most: each has a directory that is read when the file is opened."""
-QUICK = frozenset(
-    "none lzw deflate adobe_deflate packbits zstd zstd_deprecated jpeg webp lerc".split()  # noqa: SIM905
-)
-"""Compressions that decode about as quickly as deflate."""
-
-
-def check_policy(transcode: str) -> str:
-    """
-    The option, if it is one of `POLICIES`.
-
-    Raises
-    ------
-    OptionError
-        It is not.
-    """
-    if transcode not in POLICIES:
-        raise OptionError(f"transcode={transcode!r} is not known{did_you_mean(transcode, POLICIES)}")
-    return transcode
-
-
-def open_in_place(
-    request: Request, transcode: str, encoding: Encoding, max_pixels: int | None, cache: Path
-) -> Pyramid | None:
-    """
-    The pyramid of a file that is read where it lies; None if the file is to be transcoded.
-
-    Parameters
-    ----------
-    transcode
-        One of `POLICIES`.
-    encoding
-        How it would be transcoded.
-    cache
-        Where levels are kept that the file does not have.
-
-    Raises
-    ------
-    StoreError
-        `transcode` is 'never', and the file cannot be read where it lies.
-    """
-    if transcode == "always":
-        return None
-    path = os.path.realpath(request.path)
-    kind = file_kind(path)
-    known = kind is not None
-    if transcode == "auto":
-        return _if_efficient(path, request, encoding, max_pixels, cache) if kind == "TIFF" else None
-    if not known and os.path.exists(path):
-        raise StoreError(
-            f"{request.path}: this file cannot be read where it lies, and transcode='never' forbids to transcode it; "
-            f"pass transcode='auto', or convert it to a TIFF with tiles"
-        )
-    return open_file(path, _reading(request, encoding, max_pixels, cache)) if known else None
-
-
-def _if_efficient(
-    path: str, request: Request, encoding: Encoding, max_pixels: int | None, cache: Path
-) -> Pyramid | None:
-    if encoding.chunks or encoding.access != "frames" or encoding.reduce != "yx":
-        return None  # somebody wants chunks, or levels, that the file does not have
+def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
+    """Open a TIFF with tiles; see `open_file`."""
+    path = os.path.realpath(path)  # not abspath, which would take `link/..` for the directory that holds the link
+    checked = _check_options(options)
+    file = FileId.of(path)
+    settle(file.mtime_ns)
     try:
-        pyramid = open_file(path, _reading(request, encoding, max_pixels, cache))
-    except NdzarrError:
-        return None  # transcoding may do, or else says what is wrong with the source
-    return pyramid if inefficient(pyramid) is None else None
-
-
-def _reading(request: Request, encoding: Encoding, max_pixels: int | None, cache: Path) -> Reading:
-    return Reading(
-        request.orient, request.axes, request.channels, request.nodata, max_pixels, kind=encoding.kind, cache=cache
+        with open_parsed(path) as (tif, messages):
+            if open_shaped(path, tif, checked) is not None:
+                raise not_in_place(path, "the rows of its image are stored as pages, so it is not read in place")
+            parsed = parse(read_content(path, tif, messages), checked)
+            images, notes = find_levels(parsed, options.kind)
+            facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
+            native = [_tiff_array(file, k, image, parsed, facts, checked) for k, image in enumerate(images)]
+    except DamagedTiffError as error:
+        raise DamagedError(str(error), path=path) from error
+    except SourceError as error:
+        raise StoreError(str(error), path=path) from error
+    file.check()
+    powers = [image.power for image in images]
+    base = Base(
+        native[-1],
+        powers[-1],
+        file,
+        facts.dims,
+        facts.channels,
+        facts.nodata,
+        options.kind,
+        options.cache,
+        (options.axes, options.nodata),
     )
+    overviews = make_overviews(base)
+    powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
+    origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
+    reopen = partial(open_tiff, options=options)
+    return _pyramid(path, facts, [*native, *overviews], powers, origin, options, cache_bytes, reopen)
 
 
-def inefficient(pyramid: Pyramid) -> str | None:
-    """Why windows of a file that was opened where it lies would be slow; None if they would not."""
-    from ndzarr._formats.tiff.tiles import TileLevel
-    from ndzarr._library.overviews import side_store
-
-    native = pyramid.levels[0].array
-    if native.engine == "video decoder":
-        return "it is a video, of which whole frames are decoded"
-    if not isinstance(native, TileLevel):
-        return None
-    height, width = native.chunks[-2:]
-    *lead, rows, columns = native.tiles
-    if min(height, width) < SIDES[0] or max(height, width) > SIDES[1] or native.tile_bytes > TILE_BYTES:
-        return f"its tiles have {width} x {height} pixels"
-    if native.decoder.name not in QUICK:
-        return f"{native.decoder.name} decodes slowly"
-    if native.converts:
-        return "its colours have to be converted"
-    frames = 1
-    for n in lead:
-        frames *= n
-    if frames * rows * columns > TILES or native.frames > FRAMES:
-        return f"it has {native.frames} frames of {rows * columns} tiles"
-    if side_store(pyramid) is not None:
-        return "it has no overviews"
-    return None
+def _tiff_array(
+    file: FileId, level: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options
+) -> TiffArray:
+    form, layout = image.form, parsed.layout
+    shape = (*facts.shape[:-2], *form.shape[2:4])
+    table = read_table(file, level, image.series, form, layout.frames.size)
+    decoder = make_decoder(image.series.page, form)
+    array = TiffArray(level, facts.dims, shape, form, decoder, table, layout, parsed.fill(options), image.colour)
+    if array.files != (file,):
+        raise not_in_place(file.path, "its frames are in several files, so it is not read in place")
+    return array
 
 
-def agreeing(pyramid: Pyramid, request: Request) -> Pyramid:
-    """
-    A store that was not made for a request, if it says what the request does.
+def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True) -> Pyramid:
+    """Open a video; see `open_file`.  `warn` is False when it is opened again in another process."""
+    from ndzarr._formats.video import source as video  # imports av, which TIFFs do without
 
-    Raises
-    ------
-    OptionError
-        It says something else.
-    """
-    for option, own in (("axes", "".join(pyramid.dims)), ("channels", pyramid.channels), ("nodata", pyramid.nodata)):
-        asked = getattr(request, option)
-        if asked is not None and asked != own and not (asked != asked and own != own):
-            raise OptionError(
-                f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}, and is taken as "
-                f"it is; leave it out, or transcode the store"
-            )
-    return pyramid
+    path = os.path.realpath(path)
+    origin = identity(path)
+    try:
+        source = video.open_video(path, _check_options(options))
+        shape, keys = source.shape, len(source.index.starts[0])
+    except SourceError as error:
+        raise StoreError(str(error), path=path) from error
+    if warn and source.trouble:
+        warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=4)
+    array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
+    reopen = partial(open_video, options=options, warn=False)
+    return _pyramid(path, source, [array], [0], origin, options, cache_bytes, reopen)
+
+
+def _check_options(options: InPlaceOptions) -> Options:
+    return make_options(options.axes, options.channels, options.nodata, options.orient, options.max_pixels)
+
+
+def _pyramid(
+    path: str,
+    facts: Facts | Source,
+    arrays: Sequence[Stored],
+    powers: Sequence[int],
+    origin: Mapping[str, Any],
+    options: InPlaceOptions,
+    cache_bytes: int,
+    reopen: partial[Pyramid],
+) -> Pyramid:
+    """Return the pyramid of a file, with the attributes that a store of it would have."""
+    factors = [tuple(2**k if d in "yx" and k else 1 for d in facts.dims) for k in powers]
+    shapes = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
+    description = describe(facts, Encoding(kind=options.kind), origin)
+    limits = display(facts.dtype, facts.metadata.get("bits"))
+    attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
+    attrs["ndzarr"]["encoding"] = {"kind": options.kind}
+    levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
+    return Pyramid(path, facts.dims, levels, facts.channels, attrs, cache_bytes, reopen)

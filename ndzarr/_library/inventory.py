@@ -1,8 +1,8 @@
-"""What lies in a library's directory, and what of it may go?
+"""The inventory of a cache directory: its stores, their state, and which of them may go.
 
-Each store says of which file, of which size and time of modification, it was made; comparing that with the file tells
-whether it will ever be read again.  Only what carries the mark of a library, the key in its name and in its metadata,
-is looked at: other stores in the same directory are nobody's to remove.
+Each store records the file that it was made from, with its size and time of modification.  Comparing that with the file
+tells whether the store will be read again.  Only stores that a library made, with the key in their name and in their
+metadata, are looked at; others in the same directory are left alone.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ndzarr._files import LOCK, PARTIAL, discard, lock_of, trying
-from ndzarr._library.keys import MALFORMED
+from ndzarr._library.keys import source_record
 
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which an unfinished store of `transcode`, which takes no lock, counts as abandoned."""
@@ -32,8 +32,8 @@ State = Literal["current", "stale", "orphaned", "damaged", "partial", "making"]
 """
 Whether a store will be read again.
 
-'current': it will.  'stale': its source was changed since; 'orphaned': its source is gone; 'damaged': its metadata
-cannot be read; 'partial': whoever made it was killed.  These may go.  'making': somebody is at it.
+'current': it will.  'making': a process is making it.  The others may go: 'stale', the source was changed since;
+'orphaned', the source is gone; 'damaged', the metadata cannot be read; 'partial', the process that made it was killed.
 """
 
 USEFUL = ("current", "making")
@@ -42,24 +42,24 @@ USEFUL = ("current", "making")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that lies in a library."""
+    """A store in a cache directory."""
 
     store: Path
     """The store, or the hidden directory of an unfinished one."""
     source: str | None
-    """The file that it was made from; None if that cannot be told."""
+    """The file that it was made from; None if unknown."""
     state: State
     nbytes: int
     """Size on disk."""
 
     @property
     def useless(self) -> bool:
-        """True if it will not be read again."""
+        """True if the store will not be read again."""
         return self.state not in USEFUL
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """Everything in a library, by name."""
+    """Yield all stores of a library, by name."""
     for path in _paths(root):
         free = True
         if _PARTIAL.fullmatch(path.name):
@@ -72,16 +72,16 @@ def entries(root: Path) -> Iterator[Entry]:
 
 
 def prune(root: Path, dry_run: bool = False) -> list[Entry]:
-    """Remove what is useless, and the locks of dead processes; see `Library.prune`."""
-    found = [entry for entry in entries(root) if entry.useless]
+    """Remove useless stores, and the locks of dead processes; see `Library.prune`."""
+    useless = [entry for entry in entries(root) if entry.useless]
     if dry_run:
-        return found
-    removed = [entry for entry in found if _remove(entry.store)]
+        return useless
+    removed = [entry for entry in useless if _remove(entry.store)]
     _remove_locks(root)
     return removed
 
 
-def sweep(root: Path) -> None:
+def remove_partial(root: Path) -> None:
     """Remove what killed processes left: unfinished stores and locks."""
     for path in _paths(root):
         if path.suffix == PARTIAL:
@@ -97,37 +97,43 @@ def _paths(root: Path) -> list[Path]:
 
 
 def _lock(path: Path) -> Path:
-    """The lock of a store, finished or not."""
+    """Return the lock of a store, finished or not."""
     found = _PARTIAL.fullmatch(path.name)
     return lock_of(path.parent / found[1] if found else path)
 
 
 def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
-    """(state, source) of something in the directory of a library; None if it is not the library's."""
+    """Return (state, source) of a path in a cache directory; None if it is not a store of the library."""
     if found := _PARTIAL.fullmatch(path.name):
-        return ("partial" if free and _abandoned(path, found[1]) else "making"), None
+        return ("partial" if free and _is_abandoned(path, found[1]) else "making"), None
     key = STORE.fullmatch(path.name)
     if key is None or not path.is_dir():
         return None
     try:
-        source: dict[str, Any] = json.loads((path / "zarr.json").read_bytes())["attributes"]["ndzarr"]["source"]
-        if source.get("key") != key[1]:
-            return None
-        return _state(source), str(source["path"])
-    except (FileNotFoundError, *MALFORMED):
+        root = json.loads((path / "zarr.json").read_bytes())
+    except (FileNotFoundError, ValueError):
         return "damaged", None
+    record = source_record(root.get("attributes") if isinstance(root, dict) else None)
+    if record is None:
+        return "damaged", None
+    if record.get("key") != key[1]:
+        return None
+    return _state(record), str(record.get("path"))
 
 
-def _state(source: dict[str, Any]) -> State:
+def _state(record: Mapping[str, Any]) -> State:
+    source = record.get("path")
+    if not isinstance(source, str):
+        return "damaged"
     try:
-        now = os.stat(source["path"])
+        now = os.stat(source)
     except (FileNotFoundError, NotADirectoryError):
         return "orphaned"
-    return "current" if (now.st_size, now.st_mtime_ns) == (source["size"], source["mtime_ns"]) else "stale"
+    return "current" if (now.st_size, now.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")) else "stale"
 
 
-def _abandoned(path: Path, name: str) -> bool:
-    """True for an unfinished store that nobody holds the lock of, if its maker takes one, or writes to any more."""
+def _is_abandoned(path: Path, name: str) -> bool:
+    """Return True if nobody writes to an unfinished store any more; its lock, if its maker takes one, is free."""
     if STORE.fullmatch(name):
         return True
     written = [os.stat(folder).st_mtime for folder, _, _ in os.walk(path)]
@@ -135,7 +141,7 @@ def _abandoned(path: Path, name: str) -> bool:
 
 
 def _remove(path: Path) -> bool:
-    """Remove something if it is useless and nobody is at it."""
+    """Remove a store if it is useless and its lock is free."""
     with trying(_lock(path)) as free:
         judged = _judge(path, free)
         if not free or judged is None or judged[0] in USEFUL:
@@ -148,11 +154,11 @@ def _remove_locks(root: Path) -> None:
     for path in _paths(root):
         if LOCK.fullmatch(path.name):
             with trying(path):
-                pass  # releasing it removes it
+                pass  # releasing the lock removes it
 
 
 def size_on_disk(path: str | os.PathLike[str]) -> int:
-    """Bytes of all files below a directory; those that vanish meanwhile count for nothing."""
+    """Return the bytes of all files below a directory; files that vanish meanwhile count as nothing."""
     total = 0
     for folder, _, files in os.walk(path):
         for name in files:

@@ -1,7 +1,8 @@
-"""What is the store of a source called, what must it say of its source, and who makes it?
+"""Cache keys: the store that belongs to a source, its name and its identity.
 
-A *key* is a digest of all that the pixels of a store depend on.  It is in the store's name, `STEM-KEY.zarr`, and in its
-metadata, so that a store is known by both.  It is made by whoever gets its lock; all others wait for it.
+A *key* is a digest of everything that the pixels of a store depend on.  It is part of the store's name,
+`STEM-KEY.zarr`, and of its metadata, so that a store is known by both.  The first process to take the lock of a key
+makes the store; the others wait for it.
 """
 
 from __future__ import annotations
@@ -10,94 +11,19 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import discard, explained
+from ndzarr._files import discard, explained, holding, lock_of
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.metadata import SCHEMA
 from ndzarr.errors import MissingError, StoreError, WriteError
 
-
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
-    """Where a store is, or will be."""
-
-    store: Path
-    origin: dict[str, Any]
-    """What the store must say of its source: path, size, mtime_ns and key."""
-
-    def find(self) -> Pyramid | None:
-        """The pyramid, if it is there, undamaged and of this source."""
-        try:
-            pyramid = open_pyramid(self.store)
-            source = pyramid.attrs["ndzarr"]["source"]
-            return pyramid if all(source[name] == value for name, value in self.origin.items()) else None
-        except (MissingError, *MALFORMED):
-            return None
-
-    def make(self, write: Callable[[], None], waiting: Callable[[], None] | None = None) -> Pyramid:
-        """
-        The pyramid, made by `write` unless another process does so meanwhile; one that is damaged is replaced.
-
-        Parameters
-        ----------
-        write
-            Writes the store, whose directory exists.
-        waiting
-            Called now and then while another makes it; what it raises ends the waiting.
-        """
-        from ndzarr._files import holding, lock_of
-
-        with holding(lock_of(self.store), waiting):
-            found = self.find()
-            if found is None:
-                if os.path.lexists(self.store):
-                    discard(self.store)
-                write()
-                found = open_pyramid(self.store)
-        return found
-
-
-def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *told: Any) -> CacheEntry:
-    """
-    The slot of a source.
-
-    Parameters
-    ----------
-    root
-        The directory of stores.
-    source
-        Absolute path of the file, links resolved.
-    told
-        All else that the pixels of the store depend on, as JSON values.
-    """
-    origin = {"path": source, "size": size, "mtime_ns": mtime_ns}
-    key = hashlib.sha256(json.dumps([SCHEMA, origin, *told], sort_keys=True).encode()).hexdigest()[:16]
-    stem = re.sub(r"[^\w.-]", "_", Path(source).stem, flags=re.ASCII)[:64]
-    return CacheEntry(root / f"{stem}-{key}.zarr", {**origin, "key": key})
-
-
-def make_root(root: Path) -> None:
-    """
-    Make the directory of stores.
-
-    Raises
-    ------
-    WriteError
-        It cannot be made.
-    """
-    try:
-        with explained(root):
-            root.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise WriteError(f"{root}: it, or a part of its path, is a file; choose another workdir") from error
-
-
-# --- What is asked of a file, and has the file changed since?
+_NAN = float("nan")
+"""Stands for every NaN: tuples that hold the same object are equal."""
 
 
 class SourceRequest(NamedTuple):
@@ -117,7 +43,7 @@ def as_source_request(
     channels: Sequence[str] | None = None,
     nodata: float | None = None,
 ) -> SourceRequest:
-    """A `Request` in its one form, so that equal ones are equal."""
+    """Return the normal form of a request, so that equal ones compare equal."""
     path = os.fsdecode(source)
     if path[:1] == "~":
         path = os.path.expanduser(path)
@@ -126,17 +52,89 @@ def as_source_request(
     return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), nodata)
 
 
-_NAN = float("nan")
-"""The one that stands for all of them: tuples that hold the same object are equal."""
-
-
-def in_place(path: str) -> bool:
-    """True for stores and URLs, which are not transcoded."""
+def is_opened_in_place(path: str) -> bool:
+    """Return True for directories and URLs, which are stores and never transcoded."""
     return "://" in path or os.path.isdir(path)
 
 
-# --- What lies in a library's directory, and what of it may go?
+def source_record(attrs: object) -> Mapping[str, Any] | None:
+    """Return what the attributes of a store record of its source; None if they record nothing."""
+    found = attrs
+    for name in ("ndzarr", "source"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else None
 
 
-MALFORMED = (StoreError, KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What is raised on metadata that are there but damaged."""
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """The store of a source, made or still to be made."""
+
+    store: Path
+    origin: dict[str, Any]
+    """What the store must record of its source: path, size, mtime_ns and key."""
+
+    def find(self) -> Pyramid | None:
+        """Return the pyramid, if it is there, undamaged and of this source."""
+        try:
+            pyramid = open_pyramid(self.store)
+        except (MissingError, StoreError):
+            return None
+        record = source_record(pyramid.attrs) or {}
+        return pyramid if all(record.get(name) == value for name, value in self.origin.items()) else None
+
+    def make(self, write: Callable[[], None], waiting: Callable[[], None] | None = None) -> Pyramid:
+        """
+        Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
+
+        Parameters
+        ----------
+        write
+            Writes the store, whose directory exists.
+        waiting
+            Called now and then while another process makes the store; ends the waiting by raising.
+        """
+        with holding(lock_of(self.store), waiting):
+            pyramid = self.find()
+            if pyramid is None:
+                if os.path.lexists(self.store):
+                    discard(self.store)
+                write()
+                pyramid = open_pyramid(self.store)
+        return pyramid
+
+
+def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any) -> CacheEntry:
+    """
+    Return the cache entry of a source.
+
+    Parameters
+    ----------
+    root
+        Directory of the stores.
+    source, size, mtime_ns
+        Absolute path of the file with links resolved, its size in bytes and its time of modification in ns.
+    inputs
+        Everything else that the pixels of the store depend on, as JSON values; hashed into the key.
+    """
+    origin = {"path": source, "size": size, "mtime_ns": mtime_ns}
+    key = hashlib.sha256(json.dumps([SCHEMA, origin, *inputs], sort_keys=True).encode()).hexdigest()[:16]
+    stem = re.sub(r"[^\w.-]", "_", Path(source).stem, flags=re.ASCII)[:64]
+    return CacheEntry(root / f"{stem}-{key}.zarr", {**origin, "key": key})
+
+
+def make_root(root: Path) -> None:
+    """
+    Make the directory of stores.
+
+    Raises
+    ------
+    WriteError
+        The directory cannot be made.
+    """
+    try:
+        with explained(root):
+            root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise WriteError(
+            f"{root}: the path, or a part of it, is a file", path=str(root), hint="Choose another workdir"
+        ) from error

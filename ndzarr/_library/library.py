@@ -1,17 +1,14 @@
-"""Which source is already transcoded, and who makes it?
+"""Libraries: cache directories of pyramids, one per source and way of reading it.
 
-A `Library` is a directory of pyramids, one per source and way of reading it.
+1. Everything that the pixels of a store depend on makes its *key*: the file's absolute path with links resolved, its
+   size and time of modification, the `SourceRequest` and the encoding.  Links are resolved, because a link may come to
+   point to another file of the same size and age, and because two links to one file need only one store.
+2. The store is `STEM-KEY.zarr`.  Other files of the same name have other keys.  So has a file that was changed; its old
+   store is not read again, and `prune` removes it.
+3. The first process to take the lock of a key makes the store; the others wait.  The system releases the locks of
+   processes that die.  A store is hidden until it is complete; a damaged one is made again.
 
-1. All that the pixels of a store depend on makes its *key*: the file's absolute path with symlinks resolved, its size
-   and time of modification, the `Request`, the encoding.  Resolved, because a link may come to point to another file of
-   the same size and age, and because two links to one file need only one store.
-2. The store is `STEM-KEY.zarr`.  Files of the same name have other keys; so has a file that was changed, whose old
-   store is never met again, until `prune` removes it.
-3. What is not there is made by whoever gets the lock of its key; all others wait for it.  The system takes locks from
-   processes that die.  Until it is complete a store is hidden (`pyramid.publish`); a damaged one is made again.
-
-A Zarr store, or a URL, that is given as a source is opened where it is; so is a file that is efficiently tiled
-(`inplace.policy`).
+Zarr stores and URLs are opened in place, and so are files that are efficiently tiled (`_library.open`).
 """
 
 from __future__ import annotations
@@ -24,41 +21,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ndzarr._concurrency import BatchError as batch_BatchError
-from ndzarr._concurrency import Failure as batch_Failure
-from ndzarr._concurrency import Task as batch_Task
-from ndzarr._concurrency import Turn as batch_Turn
-from ndzarr._concurrency import run_tasks
-from ndzarr._files import default_root, settle, signature
-from ndzarr._library.in_place import agreeing
-from ndzarr._library.in_place import check_policy as checked
-from ndzarr._library.in_place import open_in_place as where_it_lies
+from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
+from ndzarr._files import cache_root, settle, signature
+from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
-from ndzarr._library.inventory import entries as inventory_entries
-from ndzarr._library.inventory import prune as inventory_prune
-from ndzarr._library.inventory import sweep as inventory_sweep
-from ndzarr._library.keys import CacheEntry as Slot
-from ndzarr._library.keys import SourceRequest as Request
-from ndzarr._library.keys import as_source_request as as_request
-from ndzarr._library.keys import cache_entry as slot
-from ndzarr._library.keys import in_place, make_root
-from ndzarr._library.overviews import side_store
+from ndzarr._library.keys import (
+    CacheEntry,
+    SourceRequest,
+    as_source_request,
+    cache_entry,
+    is_opened_in_place,
+    make_root,
+)
+from ndzarr._library.open import check_policy, open_unless_transcoded, refuse_disagreement
+from ndzarr._library.overviews import overview_store
+from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import MissingError, SourceError, StoreError
 
-__all__ = ["Entry", "Library", "Request", "default_root"]
-
 MAX_OPEN = 512
-"""Pyramids that a library keeps open."""
+"""Most pyramids that a library keeps open."""
 
 
 class Library:
     """
-    A directory of pyramids, made when they are first asked for.
+    A directory of pyramids, which are made when they are first asked for.
 
-    Any number of processes and threads may share one.  It pickles to its parameters.
+    Any number of processes and threads may share one.  A library pickles to its parameters.
     """
 
     def __init__(
@@ -70,31 +61,28 @@ class Library:
         transcode: str = "auto",
     ) -> None:
         """
-        Take a directory, which is made when something is written to it.
+        Name a directory, which is made when something is written to it.
 
         Parameters
         ----------
         root
-            The directory; `default_root()` if left out.
+            The directory; the user's cache directory if None.
         encoding
-            How sources are encoded.
+            Encoding of the stores.
         max_pixels
             Refuse larger images; see `ndzarr.transcode`.
         max_open
-            Keep so many pyramids open.
+            Most pyramids that are kept open.
         transcode
-            'auto': files that are efficiently tiled are read where they lie, others are transcoded; 'always': all are;
-            'never': none is.  See docs/in-place.md.
+            'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none.  See
+            docs/in-place.md.
         """
-        self.root = Path(os.path.abspath(default_root() if root is None else root))
-        """Where the stores are."""
+        self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
-        """How they are encoded."""
         self.max_pixels = max_pixels
         self.max_open = max_open
-        self.transcode = checked(transcode)
-        """Which sources are transcoded."""
-        self._open: OrderedDict[Request, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
+        self.transcode = check_policy(transcode)
+        self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._begun = False
 
     def __repr__(self) -> str:
@@ -113,10 +101,11 @@ class Library:
         nodata: float | None = None,
     ) -> Pyramid:
         """
-        The pyramid of a source: the file itself where it is efficiently tiled, else a store, transcoded now if it is
-        not there or was made from another version of the file.
+        Return the pyramid of a source.
 
-        Where it is open already, that costs one look at the file's time of modification.
+        It is the file itself if that is efficiently tiled, else a store.  The store is made now if it does not exist,
+        or if the file was changed since it was made.  For a pyramid that is open already, this only looks at the file's
+        time of modification.
 
         Parameters
         ----------
@@ -130,18 +119,20 @@ class Library:
         SourceError, MissingError
             The file cannot be used.
         StoreError
-            It cannot be read where it lies, and is not to be transcoded.
+            The file cannot be read in place, and must not be transcoded.
+        OptionError
+            `source` is a store that has other axes, channels or nodata.
         WriteError
             The library's directory cannot be written, or the disk is full.
         """
-        return self.find(as_request(source, orient, axes, channels, nodata))
+        return self.find(as_source_request(source, orient, axes, channels, nodata))
 
-    def find(self, request: Request) -> Pyramid:
-        """The pyramid of a request in the form that `as_request` gives it; see `pyramid`."""
+    def find(self, request: SourceRequest) -> Pyramid:
+        """Return the pyramid of a request made by `as_source_request`; see `pyramid`."""
         try:
             seen = signature(request.path)
         except OSError:
-            return self._resolve(request)  # says what is wrong
+            return self._resolve(request)  # reports what is wrong
         held = self._open.get(request)
         if held is not None and held[0] == seen:
             with suppress(KeyError):  # another thread dropped it
@@ -166,116 +157,123 @@ class Library:
         Parameters
         ----------
         sources
-            Paths, or `Request`s (any tuples of their fields).  Those that are there already cost a look at the file.
+            Paths, or `SourceRequest`s (any tuples of their fields).  If the store exists, only the file is looked at.
         workers
-            Number of threads; the number of processors if left out.
+            Number of threads; the number of CPUs if None.
         progress
             Show a bar of sources.
 
         Raises
         ------
         BatchError
-            Some could not be used: its `failures` say which, and why.  All others are done.
+            Some sources could not be used; `failures` of the error has each with its error.  All others are done.
         WriteError
             The library's directory cannot be written, or the disk is full.
         """
-        requests = [as_request(*item) if isinstance(item, tuple) else as_request(item) for item in sources]
-        tasks: dict[Path, batch_Task] = {}
+        requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
+        tasks: dict[Path, Task] = {}
         failures = []
         for request in dict.fromkeys(requests):
             try:
                 store, make = self._missing(request)
             except (SourceError, MissingError, StoreError) as error:
-                failures.append(batch_Failure(request.path, error))
+                failures.append(Failure(request.path, error))
                 continue
             if make is not None:
-                tasks[store] = batch_Task(request.path, make)
-        failures += run_tasks(list(tasks.values()), workers, progress)
+                tasks[store] = Task(request.path, make)
+        with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
+            failures += run_tasks(list(tasks.values()), workers, advance)
         if failures:
             order = [request.path for request in requests]
-            raise batch_BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
+            raise BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
 
-    def _missing(self, request: Request) -> tuple[Path, Callable[[batch_Turn], Any] | None]:
-        """(store of a request, what makes it); nothing makes what is there, or need not be there."""
-        if in_place(request.path):
+    def _missing(self, request: SourceRequest) -> tuple[Path, Callable[[TaskContext], Any] | None]:
+        """Return (store of a request, function that makes it); None if the store exists or is not needed."""
+        if is_opened_in_place(request.path):
             return self.root, None
-        if (pyramid := self._where_it_lies(request)) is not None:
-            side = side_store(pyramid)
-            return (self.root, None) if side is None or side.made else (side.path, lambda turn: side.make())
-        found = self._slot(request)
-        there = os.path.exists(f"{found.store}/zarr.json")
-        return found.store, None if there else partial(self._make, found, request)
+        if (pyramid := self._open_file(request)) is not None:
+            overviews = overview_store(pyramid)
+            if overviews is None or overviews.exists:
+                return self.root, None
+            return overviews.path, lambda context: overviews.make()
+        entry = self._entry(request)
+        exists = os.path.exists(f"{entry.store}/zarr.json")
+        return entry.store, None if exists else partial(self._make, entry, request)
 
     def entries(self) -> Iterator[Entry]:
-        """Everything in the library, by name; files and stores that it did not make are left out."""
-        return inventory_entries(self.root)
+        """Yield all stores that libraries made in the directory, by name."""
+        return inventory.entries(self.root)
 
     def prune(self, dry_run: bool = False) -> list[Entry]:
         """
-        Remove what is never read again: stale, orphaned, damaged and unfinished stores, and locks of dead processes.
+        Remove stale, orphaned, damaged and unfinished stores, and the locks of dead processes.
 
         A source on a disk that is not mounted counts as gone.
 
         Parameters
         ----------
         dry_run
-            Only say what would be removed.
+            Remove nothing.
 
         Returns
         -------
-        What was removed.
+        The stores that were, or would be, removed.
         """
-        return inventory_prune(self.root, dry_run)
+        return inventory.prune(self.root, dry_run)
 
-    def _resolve(self, request: Request) -> Pyramid:
-        if in_place(request.path):
-            return agreeing(open_pyramid(request.path), request)
-        if (pyramid := self._where_it_lies(request)) is not None:
+    def _resolve(self, request: SourceRequest) -> Pyramid:
+        if is_opened_in_place(request.path):
+            pyramid = open_pyramid(request.path)
+            refuse_disagreement(pyramid, request)
             return pyramid
-        found = self._slot(request)
-        return found.find() or self._make(found, request)
+        if (opened := self._open_file(request)) is not None:
+            return opened
+        entry = self._entry(request)
+        return entry.find() or self._make(entry, request)
 
-    def _where_it_lies(self, request: Request) -> Pyramid | None:
-        """The pyramid of a file that is not transcoded; None for all others."""
-        return where_it_lies(request, self.transcode, self.encoding, self.max_pixels, self.root)
+    def _open_file(self, request: SourceRequest) -> Pyramid | None:
+        return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root)
 
-    def _slot(self, request: Request) -> Slot:
+    def _entry(self, request: SourceRequest) -> CacheEntry:
         real = os.path.realpath(request.path)
         try:
             found = os.stat(real)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise MissingError(f"{os.path.abspath(request.path)}: there is no such file; check its name") from error
+            path = os.path.abspath(request.path)
+            raise MissingError(f"{path}: there is no such file", path=path, hint="Check its name") from error
         except OSError as error:
             raise SourceError(
-                f"{request.path}: it cannot be looked at ({error.strerror}); check its permissions"
+                f"{request.path}: it cannot be accessed ({error.strerror})",
+                path=request.path,
+                hint="Check its permissions",
             ) from error
-        return slot(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
+        return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
 
-    def _make(self, slot: Slot, request: Request, turn: batch_Turn | None = None) -> Pyramid:
+    def _make(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None = None) -> Pyramid:
         self._begin()
-        return slot.make(partial(self._write, slot, request, turn), None if turn is None else turn.check)
+        write = partial(self._write, entry, request, context)
+        return entry.make(write, None if context is None else context.check)
 
     def _begin(self) -> None:
-        """Make the directory; remove what killed processes left in it."""
+        """Make the directory, and remove what killed processes left in it."""
         if not self._begun:
             make_root(self.root)
-            inventory_sweep(self.root)
+            inventory.remove_partial(self.root)
             self._begun = True
 
-    def _write(self, slot: Slot, request: Request, turn: batch_Turn | None) -> None:
+    def _write(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None) -> None:
         from ndzarr._formats.registry import open_source
         from ndzarr._pyramid.transcode import write_pyramid
 
-        real = slot.origin["path"]
-        settle(slot.origin["mtime_ns"])
+        real = entry.origin["path"]
+        settle(entry.origin["mtime_ns"])
         options = request._asdict()
         del options["path"]
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
-                guarded = source if turn is None else turn.guard(source)
-                threads = None if turn is None else turn.threads
-                write_pyramid(guarded, slot.store, self.encoding, origin=slot.origin, workers=threads)
+                check, threads = (None, None) if context is None else (context.check, context.threads)
+                write_pyramid(source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check)
         except SourceError as error:
             if os.path.abspath(request.path) == real:
                 raise
-            raise SourceError(f"{request.path}, which is {error}") from error
+            raise SourceError(f"{request.path}, which is {error}", path=real) from error

@@ -1,22 +1,27 @@
-"""Is it a store, or a file that is read where it lies?
+"""Opening stores and files, and the choice between reading a file in place and transcoding it.
 
-1. A directory or a URL is a store (`pyramid.open`).
-2. A file is told by its content.  What can be read in pieces without being transcoded (TIFF with tiles) becomes a
-   pyramid of its own; all other files are told to be transcoded.
+A directory or a URL is a store.  A file is recognised by its content: TIFFs with tiles and videos can be read in place,
+all other files must be transcoded.
 """
 
 from __future__ import annotations
 
 import os
+from math import prod
+from pathlib import Path
 
 from ndzarr._formats.registry import file_kind
+from ndzarr._library.keys import SourceRequest
+from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._store.presets import Encoding
+from ndzarr.errors import NdzarrError, OptionError, StoreError, did_you_mean
 
 
 def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     """
-    Open a pyramid, or an image file that is read where it lies.
+    Open a pyramid, or a file that is read in place.
 
     Parameters
     ----------
@@ -26,16 +31,25 @@ def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
         tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as
         far as each window needs it; see docs/videos.md.
     cache_bytes
-        Keep so many bytes of decoded chunks between reads; 0 keeps none.
+        Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
+
+    Returns
+    -------
+    The pyramid, open for reading.
 
     Raises
     ------
     MissingError
-        There is nothing at `path`.
+        Nothing exists at `path`.
     StoreError
-        There is something else than a pyramid, or a file that cannot be read where it lies; the message says why.
+        `path` holds neither a pyramid nor a file that can be read in place; the message says why.
     DamagedError
         The file is truncated or damaged.
+
+    Warns
+    -----
+    DamagedVideoWarning
+        Frames of a video do not decode, or it ends too soon; the others can be read.
 
     Examples
     --------
@@ -51,8 +65,133 @@ def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     """
     name = os.fspath(path)
     if "://" not in name and file_kind(name) is not None:
-        from ndzarr._formats.options import InPlaceOptions
         from ndzarr._library.in_place import open_file
 
-        return open_file(name, InPlaceOptions(), cache_bytes)
+        return open_file(name, cache_bytes)
     return open_pyramid(path, cache_bytes)
+
+
+POLICIES = ("auto", "always", "never")
+"""Which files a library transcodes: those that are not efficiently tiled, all, or none."""
+
+TILE_SIDES = (64, 1024)
+"""Least and most pixels along a side of an efficient tile."""
+TILE_BYTES = 4 << 20
+"""Most decoded bytes of an efficient tile."""
+TILES = 4 << 20
+"""Most tiles of an efficient file: their offsets and sizes take 16 bytes each in memory."""
+FRAMES = 1024
+"""Most frames of an efficient file: each has a directory that is read when the file is opened."""
+FAST_COMPRESSIONS = frozenset(
+    ("none", "lzw", "deflate", "adobe_deflate", "packbits", "zstd", "zstd_deprecated", "jpeg", "webp", "lerc")
+)
+"""Compressions that decode about as fast as deflate."""
+
+
+def check_policy(transcode: str) -> str:
+    """
+    Return the policy if it is one of `POLICIES`.
+
+    Raises
+    ------
+    OptionError
+        It is not.
+    """
+    if transcode not in POLICIES:
+        raise OptionError(f"transcode={transcode!r} is not known{did_you_mean(transcode, POLICIES)}", key="transcode")
+    return transcode
+
+
+def open_unless_transcoded(
+    request: SourceRequest, transcode: str, encoding: Encoding, max_pixels: int | None, cache: Path
+) -> Pyramid | None:
+    """
+    Open a file in place; return None if it is to be transcoded.
+
+    Parameters
+    ----------
+    transcode
+        One of `POLICIES`.
+    encoding
+        Encoding that transcoding would use.
+    cache
+        Directory for overviews that the file lacks.
+
+    Raises
+    ------
+    StoreError
+        `transcode` is 'never', and the file cannot be read in place.
+    """
+    if transcode == "always":
+        return None
+    path = os.path.realpath(request.path)
+    kind = file_kind(path)
+    if transcode == "never" and kind is None and os.path.exists(path):
+        raise StoreError(
+            f"{request.path}: this file cannot be read in place, and transcode='never' forbids transcoding it",
+            path=request.path,
+            key="transcode",
+            hint="Pass transcode='auto', or convert the file to a TIFF with tiles",
+        )
+    if kind is None or (transcode == "auto" and (kind != "TIFF" or not _suits_files(encoding))):
+        return None
+    from ndzarr._formats.options import InPlaceOptions
+    from ndzarr._library.in_place import open_file
+
+    _, orient, axes, channels, nodata = request
+    options = InPlaceOptions(orient, axes, channels, nodata, max_pixels, kind=encoding.kind, cache=cache)
+    if transcode == "never":
+        return open_file(path, 0, options)
+    try:
+        pyramid = open_file(path, 0, options)
+    except NdzarrError:
+        return None  # transcoding may work; if not, it reports what is wrong with the source
+    return pyramid if why_inefficient(pyramid) is None else None
+
+
+def _suits_files(encoding: Encoding) -> bool:
+    """Return False for an encoding that asks for chunks or levels that a file does not have."""
+    return not encoding.chunks and encoding.access == "frames" and encoding.reduce == "yx"
+
+
+def why_inefficient(pyramid: Multiscale) -> str | None:
+    """Return why windows of a file opened in place are slow to read; None if they are not."""
+    from ndzarr._formats.tiff.array import TiffArray
+    from ndzarr._library.overviews import overview_store
+
+    native = pyramid.levels[0].array
+    if native.engine == "video decoder":
+        return "it is a video, of which whole frames are decoded"
+    if not isinstance(native, TiffArray):
+        return None
+    height, width = native.chunks[-2:]
+    *leading, rows, columns = native.segments
+    least, most = TILE_SIDES
+    if min(height, width) < least or max(height, width) > most or native.form.segment_bytes > TILE_BYTES:
+        return f"its tiles have {width} x {height} pixels"
+    if native.form.compression not in FAST_COMPRESSIONS:
+        return f"{native.form.compression} decodes slowly"
+    if native.converts:
+        return "its colours have to be converted"
+    if prod(leading) * rows * columns > TILES or native.frames > FRAMES:
+        return f"it has {native.frames} frames of {rows * columns} tiles"
+    if overview_store(pyramid) is not None:
+        return "it has no overviews"
+    return None
+
+
+def refuse_disagreement(pyramid: Multiscale, request: SourceRequest) -> None:
+    """
+    Raise `OptionError` if a request states other axes, channels or nodata than the store that it names.
+
+    A store is used as it is, so the options of a request cannot change how it is read.
+    """
+    for option, own in (("axes", "".join(pyramid.dims)), ("channels", pyramid.channels), ("nodata", pyramid.nodata)):
+        asked = getattr(request, option)
+        if asked is not None and asked != own and not (asked != asked and own != own):  # NaN is not equal to itself
+            raise OptionError(
+                f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}",
+                path=request.path,
+                key=option,
+                hint=f"Leave {option} out, or transcode the store",
+            )

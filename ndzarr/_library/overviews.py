@@ -1,11 +1,11 @@
-"""Where do levels come from that a file does not have?
+"""Overviews of files that have none, or too few: levels made from the coarsest one of the file.
 
-1. They are made from the coarsest level that it has, as transcoding would make them, when one is first read.
-2. Up to `IN_MEMORY` decoded bytes of that level, they are kept in memory: that takes a tenth of a second, and a third
-   of its size.
-3. Else they are written as a store of their own in a cache directory, never beside the file, once for all processes.
-   The store says of which file, of what size and age, it was made; a changed file has another one, and
-   `ndzarr cache prune` removes what is left of the old.
+1. They are made as transcoding would make them, when one of them is first read.
+2. If the coarsest level of the file has at most `IN_MEMORY` decoded bytes, they are kept in memory: that takes a tenth
+   of a second, and a third of its size.
+3. Otherwise they are written as a store in a cache directory, never beside the file, once for all processes.  The store
+   records the file, its size and its time of modification; a changed file has another store, and `ndzarr cache prune`
+   removes the old one.
 """
 
 from __future__ import annotations
@@ -20,167 +20,158 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ndzarr._files import FileId, default_root
+from ndzarr._files import FileId, cache_root
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
-from ndzarr._indexing.windows import level_count as count
-from ndzarr._library.keys import CacheEntry as Slot
-from ndzarr._library.keys import cache_entry as slot
-from ndzarr._library.keys import make_root
-from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._indexing.windows import level_count
+from ndzarr._library.keys import CacheEntry, cache_entry, make_root
+from ndzarr._pyramid.levels import Multiscale
+from ndzarr._store.arrays import Decoded, Stored
 from ndzarr._store.downsample import Reducer, reducer
-from ndzarr._store.presets import Encoding, Layout
-from ndzarr._store.presets import choose_layout as layout
+from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.read import execute
 
+Array = np.ndarray[Any, Any]
+
 IN_MEMORY = 16 << 20
-"""Decoded bytes of the coarsest level of a file up to which the levels above it are made in memory."""
+"""Most decoded bytes of the coarsest level of a file whose overviews are made in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Base:
     """The coarsest level of a file, and what is known about the file."""
 
-    array: Any
-    """A `Decoded` array, axes `dims`."""
+    array: Decoded
+    """Its pixels, axes `dims`."""
     power: int
-    """It has 1 / 2**power of the native pixels along y and x."""
+    """The level has 1 / 2**power of the native pixels along y and x."""
     file: FileId
-    """The file."""
     dims: tuple[str, ...]
     channels: tuple[str, ...]
     nodata: float | None
     kind: str
     """'intensity' or 'labels'."""
     cache: Path | None
-    """Where stores of levels are kept; the user's cache directory if None."""
-    asked: tuple[Any, ...]
-    """All else that its pixels depend on; repr tells different ones apart."""
+    """Directory for stores of overviews; the user's cache directory if None."""
+    options: tuple[Any, ...]
+    """Options of reading that change its pixels; hashed by their repr."""
 
     @property
     def nbytes(self) -> int:
-        """Decoded."""
-        shape: tuple[int, ...] = self.array.shape
-        return prod(shape) * int(self.array.dtype.itemsize)
+        """Decoded bytes."""
+        return prod(self.array.shape) * self.array.dtype.itemsize
 
     @property
-    def above(self) -> int:
-        """Number of levels that a pyramid has above this one."""
+    def count(self) -> int:
+        """Number of overviews that a pyramid needs above this level."""
         height, width = self.array.shape[-2:]
-        return count(height, width) - 1
+        return level_count(height, width) - 1
 
     @property
     def reduce(self) -> Reducer:
-        """How it is halved; halves are rounded by the number of the level in the whole pyramid."""
+        """Halves an image; rounding depends on the number of the level in the whole pyramid."""
         plain = reducer(self.array.dtype, self.kind, self.nodata)
         return lambda image, level: plain(image, level + self.power)
 
-    def shape(self, step: int) -> tuple[int, ...]:
-        """Of the level `step` above this one."""
-        *lead, height, width = self.array.shape
-        return (*lead, -(-height // 2**step), -(-width // 2**step))
+    def shape(self, number: int) -> tuple[int, ...]:
+        """Return the shape of an overview; the first above this level has number 1."""
+        *leading, height, width = self.array.shape
+        return (*leading, -(-height // 2**number), -(-width // 2**number))
 
-    def read(self, selection: Selection) -> np.ndarray[Any, Any]:
-        """Pixels of this level, in this thread: it may be one of those that `execute` waits for."""
+    def read(self, selection: Selection) -> Array:
+        """Read pixels in this thread, which may be one that `execute` waits for."""
         return execute(plan_reads([(self.array, selection)]), threads=1)[0]
 
 
-def levels_above(base: Base) -> list[Any]:
-    """Arrays of the levels above the coarsest one of a file; none of them is made yet."""
-    steps = range(1, base.above + 1)
+def make_overviews(base: Base) -> list[Stored]:
+    """Return the arrays of all overviews; no pixels are made yet."""
+    numbers = range(1, base.count + 1)
     if base.nbytes <= IN_MEMORY:
-        memory = Memory(base)
-        return [MemoryLevel(memory, step) for step in steps]
-    store = SideStore(base)
-    return [StoredLevel(store, step) for step in steps]
+        memory = MemoryOverviews(base)
+        return [MemoryOverview(memory, number) for number in numbers]
+    store = OverviewStore(base)
+    return [StoredOverview(store, number) for number in numbers]
 
 
-class Memory:
-    """Levels in memory, made together."""
+class MemoryOverviews:
+    """Overviews in memory, made together."""
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self._levels: list[np.ndarray[Any, Any]] | None = None
+        self._levels: list[Array] | None = None
 
-    def level(self, step: int) -> np.ndarray[Any, Any]:
-        """Pixels of the level `step` above the base; threads that come at the same time may all make it."""
+    def level(self, number: int) -> Array:
+        """Return the pixels of an overview.  Threads that ask for it at the same time may each make it."""
         if self._levels is None:
-            image, made = self.base.read(tuple(slice(0, n, 1) for n in self.base.array.shape)), []
-            for k in range(1, self.base.above + 1):
+            image, levels = self.base.read(tuple(slice(0, n, 1) for n in self.base.array.shape)), []
+            for k in range(1, self.base.count + 1):
                 image = self.base.reduce(image, k)
-                made.append(image)
-            self._levels = made
-        return self._levels[step - 1]
+                levels.append(image)
+            self._levels = levels
+        return self._levels[number - 1]
 
 
-class MemoryLevel:
-    """A level in memory."""
+class MemoryOverview:
+    """An overview in memory, as an array."""
 
     chunked: Literal[False] = False
 
-    def __init__(self, memory: Memory, step: int) -> None:
-        self._memory, self._step, base = memory, step, memory.base
-        self.name = f"{base.file.path}, made level {base.power + step}"
+    def __init__(self, memory: MemoryOverviews, number: int) -> None:
+        self._memory, self._number, base = memory, number, memory.base
+        self.name = f"{base.file.path}, made level {base.power + number}"
         self.engine = f"made in memory from {os.path.basename(base.file.path)}"
-        self.shape = self.chunks = base.shape(step)
+        self.shape = self.chunks = base.shape(number)
         self.dtype = base.array.dtype
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
-        """Nothing is read for it, once it is made."""
+        """Return None: nothing is read from a file."""
         return None
 
-    def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """The pixels of each selection."""
-        pixels = self._memory.level(self._step)
-        return [_cut(pixels, selection) for selection in selections]
+    def read(self, selections: Sequence[Selection]) -> list[Array]:
+        """Return the pixels of each selection."""
+        pixels = self._memory.level(self._number)
+        return [_select(pixels, selection) for selection in selections]
 
 
-def _cut(pixels: np.ndarray[Any, Any], selection: Selection) -> np.ndarray[Any, Any]:
+def _select(pixels: Array, selection: Selection) -> Array:
     for axis, want in enumerate(selection):
         pixels = pixels[(slice(None),) * axis + (want if isinstance(want, slice) else list(want),)]
     return pixels
 
 
-class SideStore:
-    """The levels above as a store in a cache directory, made when it is first needed."""
+class OverviewStore:
+    """Overviews as a store in a cache directory, made when one is first needed."""
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self._arrays: list[Any] | None = None
+        self.encoding = Encoding(kind=base.kind)
+        self._arrays: list[Stored] | None = None
+
+    def layout(self, number: int) -> Layout:
+        """Return chunks and codec of an overview, which are known before it is made."""
+        return choose_layout(self.base.dims, self.base.shape(number), self.base.array.dtype, self.encoding)
 
     @property
-    def encoding(self) -> Encoding:
-        """Of the store."""
-        return Encoding(kind=self.base.kind)
-
-    def layout(self, step: int) -> Layout:
-        """Chunks and codec of the level `step` above the base, known before it is made."""
-        return layout(self.base.dims, self.base.shape(step), self.base.array.dtype, self.encoding)
-
-    @property
-    def slot(self) -> Slot:
-        """Where it is, and what it says of its source."""
+    def entry(self) -> CacheEntry:
+        """The place of the store, and what it records of its source."""
         file, base = self.base.file, self.base
-        told = ["levels above", base.power, list(base.array.shape), repr(base.asked), base.kind]
-        return slot(base.cache or default_root(), file.path, file.size, file.mtime_ns, *told)
+        # "levels above" and the order of the inputs must not change: keys of existing stores depend on them.
+        inputs = ["levels above", base.power, list(base.array.shape), repr(base.options), base.kind]
+        return cache_entry(base.cache or cache_root(), file.path, file.size, file.mtime_ns, *inputs)
 
     @property
     def path(self) -> Path:
-        """Where it is."""
-        return self.slot.store
+        """Directory of the store."""
+        return self.entry.store
 
     @property
-    def made(self) -> bool:
-        """True if it is there."""
+    def exists(self) -> bool:
+        """True if the store is made."""
         return self._arrays is not None or (self.path / "zarr.json").exists()
 
-    def array(self, step: int) -> Any:
-        """The array of the level `step` above the base; raises as `make`."""
-        return self.make()[step - 1]
-
-    def make(self) -> list[Any]:
+    def make(self) -> list[Stored]:
         """
-        Its arrays, made now if they are not there.
+        Return the arrays of the store, which is made now if it does not exist.
 
         Raises
         ------
@@ -188,64 +179,66 @@ class SideStore:
             The cache directory cannot be written.
         """
         if self._arrays is None:
-            where = self.slot
-            self._arrays = [level.array for level in (where.find() or self._make(where)).levels]
+            entry = self.entry
+            pyramid = entry.find()
+            if pyramid is None:
+                make_root(entry.store.parent)
+                pyramid = entry.make(partial(self._write, entry))
+            self._arrays = [level.array for level in pyramid.levels]
         return self._arrays
 
-    def _make(self, slot: Slot) -> Pyramid:
-        make_root(slot.store.parent)
-        return slot.make(partial(self._write, slot))
-
-    def _write(self, slot: Slot) -> None:
+    def _write(self, entry: CacheEntry) -> None:
         from ndzarr._pyramid.transcode import write_pyramid
 
         number = self.base.power + 1
-        write_pyramid(Half(self.base), slot.store, self.encoding, origin=slot.origin, number=number)
+        write_pyramid(HalfSource(self.base), entry.store, self.encoding, origin=entry.origin, number=number)
         self.base.file.check()
 
 
-def side_store(pyramid: Pyramid) -> SideStore | None:
-    """The store of the levels of a pyramid that its file does not have, if they are not kept in memory."""
+def overview_store(pyramid: Multiscale) -> OverviewStore | None:
+    """Return the store of a pyramid's overviews; None if it needs none or keeps them in memory."""
     array = pyramid.levels[-1].array
-    return array.store if isinstance(array, StoredLevel) else None
+    return array.store if isinstance(array, StoredOverview) else None
 
 
-class StoredLevel:
-    """A level in a store that is made when it is first read."""
+class StoredOverview:
+    """An overview in a store that is made when one of its chunks is first read."""
 
     chunked: Literal[True] = True
     fill: Any = 0
 
-    def __init__(self, store: SideStore, step: int) -> None:
-        self.store, self._step, base = store, step, store.base
-        found = store.layout(step)
-        self.name = f"{base.file.path}, made level {base.power + step}"
-        self.shape, self.dtype = base.shape(step), base.array.dtype
-        self.chunks, self.shards, self.codec = found.chunks, found.shards, found.codec
+    def __init__(self, store: OverviewStore, number: int) -> None:
+        self.store, self._number, base = store, number, store.base
+        layout = store.layout(number)
+        self.name = f"{base.file.path}, made level {base.power + number}"
+        self.shape, self.dtype = base.shape(number), base.array.dtype
+        self.chunks, self.shards, self.codec = layout.chunks, layout.shards, layout.codec
 
     @property
     def engine(self) -> str:
-        """Where it is."""
+        """Place of the store."""
         name = os.path.basename(self.store.base.file.path)
-        return f"levels of {name} in the cache" + ("" if self.store.made else ", still to be made")
+        return f"levels of {name} in the cache" + ("" if self.store.exists else ", still to be made")
+
+    @property
+    def _array(self) -> Any:
+        return self.store.make()[self._number - 1]
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
-        """What identifies a chunk in caches."""
-        return (str(self.store.path), self._step, chunk)
+        """Return what identifies a chunk in caches."""
+        return (str(self.store.path), self._number, chunk)
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
-        """Bytes of a chunk; None if the store is not made yet."""
-        return int(self.store.array(self._step).encoded_size(chunk)) if self.store.made else None
+        """Return the bytes of a chunk; None if the store is not made yet."""
+        return int(self._array.encoded_size(chunk)) if self.store.exists else None
 
-    def decode(
-        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
-    ) -> bool:
-        """Decode a chunk; the store is made if it is not there."""
-        return bool(self.store.array(self._step).decode(chunk, out, wanted))
+    def decode(self, chunk: tuple[int, ...], out: Array, wanted: tuple[slice, ...] | None = None) -> bool:
+        """Decode a chunk; the store is made if it does not exist."""
+        return bool(self._array.decode(chunk, out, wanted))
 
 
-class Half:
-    """A level of half the size of the base, as a source of pixels that `write_pyramid` takes."""
+class HalfSource:
+    """The first overview, as a source of pixels for `write_pyramid`."""
 
     band = 512
     interleaved = True
@@ -258,20 +251,20 @@ class Half:
         self.shape, self.dtype = base.shape(1), base.array.dtype
         self.metadata: Mapping[str, Any] = {"levels_above": base.power}
 
-    def read(self, window: Mapping[str, slice]) -> np.ndarray[Any, Any]:
-        """Rows, whole along x."""
+    def read(self, window: Mapping[str, slice]) -> Array:
+        """Read rows, whole along x."""
         rows, height = window["y"], self._base.array.shape[-2]
-        lead = tuple(
+        leading = tuple(
             slice(window[d].start or 0, window[d].stop, 1) if d in window else slice(0, n, 1)
             for d, n in zip(self.dims[:-2], self.shape[:-2], strict=True)
         )
         y = slice(2 * rows.start, min(2 * rows.stop, height), 1)
-        return self._base.reduce(self._base.read((*lead, y, slice(0, self._base.array.shape[-1], 1))), 1)
+        return self._base.reduce(self._base.read((*leading, y, slice(0, self._base.array.shape[-1], 1))), 1)
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: the file is not held open."""
 
-    def __enter__(self) -> Half:
+    def __enter__(self) -> HalfSource:
         return self
 
     def __exit__(self, *error: object) -> None:

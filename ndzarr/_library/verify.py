@@ -1,51 +1,52 @@
-"""Are the bytes of a store those that were written, and do its metadata agree with each other and with the files?
+"""Verification of stores and of TIFFs with tiles: metadata, files and the bytes of every chunk.
 
-1. Metadata: each node says of itself what the root says of it; levels have the size that their scale implies; channels,
-   times and coordinates are as many as there are pixels along their axis.
-2. Files: every shard that there should be is there, and no other; its index is sound, and accounts for all its bytes.
-3. Chunks: each is decoded, which checks its checksum.  Arrays that only zarr-python can read are read through it.
+1. Metadata: each node agrees with the consolidated metadata of the root; levels have the size that their scale implies;
+   there are as many channels, times and coordinates as pixels along their axis.
+2. Files: every shard of a level exists, and no other file; the index of a shard accounts for all of its bytes.
+3. Chunks: each is decoded, which checks its checksum.  Arrays that only zarr-python reads are read through it.
 
-Reading does 2 and 3 as well, for what it touches; this does them for all.
+Reading does 2 and 3 for the chunks that it touches.  A TIFF has only 3, for its tiles.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from math import ceil, floor, prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numcodecs.zstd
 import numpy as np
 
-from ndzarr._formats.options import InPlaceOptions as Reading
+from ndzarr._concurrency import available_cpus, ordered_map
 from ndzarr._formats.registry import file_kind
-from ndzarr._formats.tiff.tiles import TileLevel
+from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._library.in_place import open_file
-from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._progress import progress_bar
+from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.arrays import ChunkArray, ZarrArray
+from ndzarr._store.arrays import ChunkArray, Stored, ZarrArray
 from ndzarr._store.sharding import Shard
 from ndzarr.errors import DamagedError, StoreError
 
-Position = tuple[int, ...]
+Position: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a store."""
+    """One fault of a store or file."""
 
     file: str
     """Absolute path of the file, or of the array's directory."""
     chunk: Position | None
-    """Position of the chunk in the array's chunk grid; None if it is not about one."""
+    """Position of the chunk in the array's chunk grid; None if the fault is not that of a chunk."""
     what: str
-    """What is wrong with it."""
+    """Description of the fault."""
 
     def __str__(self) -> str:
         if self.file in self.what:
@@ -55,10 +56,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found."""
+    """The result of `verify`."""
 
     path: str
-    """Absolute path of the store."""
+    """Absolute path of the store or file."""
     levels: int
     """Levels checked; 0 if the metadata are too damaged to tell."""
     chunks: int
@@ -68,11 +69,11 @@ class Report:
     nbytes: int
     """Encoded bytes of the chunks that were decoded."""
     problems: tuple[Problem, ...]
-    """Everything that is wrong; empty for a sound store."""
+    """All faults; empty for a sound store."""
 
     @property
     def ok(self) -> bool:
-        """True if nothing is wrong."""
+        """True if there is no problem."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -83,27 +84,29 @@ class Report:
         return "\n  ".join([f"{self.path}: {n} problem{'s' * (n > 1)} ({counts})", *map(str, self.problems)])
 
 
-def verify_store(path: str | os.PathLike[str], progress: bool = False, threads: int | None = None) -> Report:
+def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | None = None) -> Report:
     """
-    Check a whole store.
+    Check every byte of a store, or every tile of a TIFF.
 
     Parameters
     ----------
     path
-        As `ndzarr.open` takes it.
+        A store or a TIFF with tiles, as `ndzarr.open` takes it.
     progress
-        Show a bar of files, once it takes longer than a second.
+        Show a bar, once the check takes longer than a second.
     threads
-        Decode in so many threads; the number of processors if left out.
+        Number of threads that decode; the number of CPUs if None.
 
     Returns
     -------
-    What was checked and what is wrong.
+    What was checked, and all problems that were found.
 
     Raises
     ------
-    MissingError, StoreError
-        There is nothing at `path`, or nothing that looks like a Zarr store.
+    MissingError
+        Nothing exists at `path`.
+    StoreError
+        `path` is neither a Zarr store nor a file that can be read in place.
 
     Examples
     --------
@@ -114,128 +117,133 @@ def verify_store(path: str | os.PathLike[str], progress: bool = False, threads: 
     (True, 2, 5, 8)
     """
     name = os.fspath(path)
+    is_tiff = "://" not in name and file_kind(name) == "TIFF"
     try:
-        pyramid = open_pyramid(path)
-    except (StoreError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        root = os.path.join(os.path.abspath(name), "zarr.json")
-        if not os.path.exists(root):
+        pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name)
+    except StoreError as error:
+        name = os.path.realpath(name) if is_tiff else os.path.abspath(name)
+        file = name if is_tiff else os.path.join(name, "zarr.json")
+        # A TIFF that is sound but not tiled, or a directory without metadata, is not damaged: it is something else.
+        if not (isinstance(error, DamagedError) if is_tiff else os.path.exists(file)):
             raise
-        what = str(error) if isinstance(error, StoreError) else f"the metadata are malformed ({error!r})"
-        return Report(os.path.abspath(name), 0, 0, 0, 0, (Problem(root, None, what),))
-    found = list(_metadata(pyramid))
-    chunks = empty = nbytes = 0
-    for tally in _tallies(pyramid, progress, threads):
-        chunks, empty, nbytes = chunks + tally.chunks, empty + tally.empty, nbytes + tally.nbytes
-        found += tally.problems
-    found.sort(key=lambda p: (p.file, p.chunk or ()))
-    return Report(pyramid.path, len(pyramid.levels), chunks, empty, nbytes, tuple(found))
+        return Report(name, 0, 0, 0, 0, (Problem(file, None, str(error)),))
+    total = _Tally(problems=[] if is_tiff else list(_check_metadata(pyramid)))
+    arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray | ZarrArray | ChunkArray)]
+    checks = [check for array in arrays for check in _checks(array)]
+    with progress_bar(len(checks), "verifying", "part", progress) as advance:
+        for tally in ordered_map(lambda check: check(), checks, threads or available_cpus(), name="verify"):
+            total.add(tally)
+            advance()
+    total.problems.sort(key=lambda p: (p.file, p.chunk or (), p.what))
+    return Report(pyramid.path, len(arrays), total.chunks, total.empty, total.nbytes, tuple(total.problems))
 
 
 @dataclass(slots=True)
 class _Tally:
-    """What was found in one file."""
+    """Counts and problems of a part of a pyramid."""
 
-    chunks: int
-    empty: int
-    nbytes: int
-    problems: list[Problem]
+    chunks: int = 0
+    empty: int = 0
+    nbytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, other: _Tally) -> None:
+        self.chunks += other.chunks
+        self.empty += other.empty
+        self.nbytes += other.nbytes
+        self.problems += other.problems
 
 
-def _tallies(pyramid: Pyramid, progress: bool, threads: int | None) -> Iterator[_Tally]:
-    """One tally per file of each level, in any order."""
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ndzarr-verify")
-    try:
-        jobs = []
-        for level in pyramid.levels:
-            array: Any = level.array
-            if isinstance(array, ZarrArray):
-                jobs += [pool.submit(_through_zarr, array, chunk) for chunk in _grid(array.shape, array.chunks)]
-                continue
-            yield _Tally(0, 0, 0, list(_strays(array)))
-            jobs += [pool.submit(_file, array, where) for where in _grid(array.shape, array.shards)]
-        done = as_completed(jobs)
-        if progress:
-            from tqdm.auto import tqdm
-
-            done = tqdm(done, total=len(jobs), unit="file", desc="verifying", delay=1)
-        for job in done:
-            yield job.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _checks(array: Stored) -> Iterator[Callable[[], _Tally]]:
+    """Yield functions that check one part of an array each: a file, a row of tiles, or a chunk of zarr-python."""
+    if isinstance(array, TiffArray):
+        for row in product(*(range(n) for n in array.segments[:-1])):
+            yield partial(_check_tiles, array, row)
+    elif isinstance(array, ZarrArray):
+        for chunk in _grid(array.shape, array.chunks):
+            yield partial(_check_through_zarr, array, chunk)
+    elif isinstance(array, ChunkArray):
+        yield partial(_check_stray_files, array)
+        for position in _grid(array.shape, array.shards):
+            yield partial(_check_file, array, position)
 
 
 def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Position]:
     return product(*(range(ceil(n / s)) for n, s in zip(shape, step, strict=True)))
 
 
-def _file(array: ChunkArray, where: Position) -> _Tally:
+def _check_file(array: ChunkArray, position: Position) -> _Tally:
     """Check one shard, or one chunk that is a file of its own."""
-    tally = _Tally(0, 0, 0, [])
-    path = array.shard_file(where)
+    tally = _Tally()
+    path = array.shard_file(position)
     inside = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
     try:
         shard = Shard(path, prod(inside)) if array.sharded else None
         size = os.stat(path).st_size
     except FileNotFoundError:
-        if array._complete:
+        if array.complete:
             tally.problems.append(Problem(path, None, "the file is missing; transcode the source again"))
         return tally
     except DamagedError as error:
         tally.problems.append(Problem(path, None, str(error)))
         return tally
     scratch = array.codec.scratch()
-    first = tuple(w * n for w, n in zip(where, inside, strict=True))
+    first = tuple(p * n for p, n in zip(position, inside, strict=True))
     for k, offset in enumerate(np.ndindex(inside)):
         chunk = tuple(f + o for f, o in zip(first, offset, strict=True))
         if any(i * c >= n for i, c, n in zip(chunk, array.chunks, array.shape, strict=True)):
             continue
         encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
-        _decode(array, chunk, encoded, scratch, path, tally)
+        if encoded is None:
+            tally.empty += 1
+            continue
+        tally.add(_Tally(1, 0, encoded.size))
+        try:
+            array.codec.decode(encoded, scratch, partial("{}: chunk {}".format, path, chunk))
+        except DamagedError as error:
+            tally.problems.append(Problem(path, chunk, str(error)))
     used = 0 if shard is None else sum(shard.size(k) for k in range(prod(inside))) + 16 * prod(inside) + 4
-    if array._complete and used != size:
+    if array.complete and used != size:
         tally.problems.append(Problem(path, None, f"{size} bytes, of which the index accounts for {used}"))
     return tally
 
 
-def _decode(
-    array: ChunkArray,
-    chunk: Position,
-    encoded: np.ndarray[Any, Any] | None,
-    scratch: np.ndarray[Any, Any],
-    path: str,
-    tally: _Tally,
-) -> None:
-    if encoded is None:
-        tally.empty += 1
-        return
-    tally.chunks += 1
-    tally.nbytes += encoded.size
-    try:
-        array.codec.decode(encoded, scratch, lambda: f"{path}: chunk {chunk}")
-    except DamagedError as error:
-        tally.problems.append(Problem(path, chunk, str(error)))
+def _check_tiles(array: TiffArray, row: Position) -> _Tally:
+    """Decode one row of tiles."""
+    scratch, tally = array.codec.scratch(), _Tally()
+    for x in range(array.segments[-1]):
+        chunk = (*row, x)
+        size = array.encoded_size(chunk)
+        tally.add(_Tally(size > 0, size == 0, size))
+        try:
+            array.decode(chunk, scratch)
+        except DamagedError as error:
+            tally.problems.append(Problem(array.files[0].path, chunk, str(error)))
+    return tally
 
 
-def _through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
+def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     box = tuple(slice(i * c, min(n, (i + 1) * c), 1) for i, c, n in zip(chunk, array.chunks, array.shape, strict=True))
     try:
         [pixels] = array.read([box])
     except StoreError as error:
-        return _Tally(1, 0, 0, [Problem(array.name, chunk, f"zarr-python cannot read it ({error.__cause__!r})")])
-    return _Tally(1, 0, pixels.nbytes, [])
+        problem = Problem(array.name, chunk, f"zarr-python cannot read it ({error.__cause__!r})")
+        return _Tally(1, problems=[problem])
+    return _Tally(1, nbytes=pixels.nbytes)
 
 
-def _strays(array: ChunkArray) -> Iterator[Problem]:
-    """Files among the chunks that are none."""
-    known = {array.shard_file(where) for where in _grid(array.shape, array.shards)}
+def _check_stray_files(array: ChunkArray) -> _Tally:
+    """Find files among the shards that are not shards."""
+    tally, known = _Tally(), {array.shard_file(position) for position in _grid(array.shape, array.shards)}
     for folder, _, files in os.walk(os.path.join(array.name, "c")):
         for name in files:
             path = os.path.join(folder, name)
             if path not in known:
-                yield Problem(path, None, "not a file of this array; remove it")
+                tally.problems.append(Problem(path, None, "not a file of this array; remove it"))
+    return tally
 
 
-def _metadata(pyramid: Pyramid) -> Iterator[Problem]:
+def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     root = os.path.join(pyramid.path, "zarr.json")
     own = pyramid.attrs.get("ndzarr")
     for what in _disagreements(pyramid, own):
@@ -245,13 +253,13 @@ def _metadata(pyramid: Pyramid) -> Iterator[Problem]:
     with open(root, "rb") as file:
         nodes = (json.loads(file.read()).get("consolidated_metadata") or {}).get("metadata") or {}
     for name, node in nodes.items():
-        yield from _node(os.path.join(pyramid.path, name, "zarr.json"), node)
+        yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
     if own is not None:
-        yield from _coordinates(pyramid, nodes)
+        yield from _check_coordinates(pyramid, nodes)
 
 
-def _disagreements(pyramid: Pyramid, own: Mapping[str, Any] | None) -> Iterator[str]:
-    """What the levels, the channels and the times say of each other that cannot be."""
+def _disagreements(pyramid: Multiscale, own: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield contradictions between levels, channels and times."""
     for k, level in enumerate(pyramid.levels):
         for d, n, whole, factor in zip(pyramid.dims, level.shape, pyramid.shape, level.factors, strict=True):
             least = ceil(whole / factor) if own is not None else max(1, floor(whole / factor))
@@ -265,20 +273,20 @@ def _disagreements(pyramid: Pyramid, own: Mapping[str, Any] | None) -> Iterator[
             yield f"there are {len(values)} {key}, but {pyramid.sizes[axis]} pixels along {axis}"
 
 
-def _node(file: str, node: Any) -> Iterator[Problem]:
-    """Check that a node's own metadata are those that the root has of it."""
+def _check_node(file: str, node: Any) -> Iterator[Problem]:
+    """Check that the metadata of a node are those in the consolidated metadata."""
     try:
         with open(file, "rb") as opened:
             if json.loads(opened.read()) != node:
-                yield Problem(file, None, "says something else than the consolidated metadata of the root")
+                yield Problem(file, None, "differs from the consolidated metadata of the root")
     except FileNotFoundError:
         yield Problem(file, None, "the file is missing")
     except ValueError as error:
         yield Problem(file, None, f"not valid JSON ({error})")
 
 
-def _coordinates(pyramid: Pyramid, nodes: Mapping[str, Any]) -> Iterator[Problem]:
-    """Check that each axis of each level has as many coordinates as pixels."""
+def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check that every axis of every level has as many coordinates as pixels."""
     for k, level in enumerate(pyramid.levels):
         for d, n in zip(pyramid.dims, level.shape, strict=True):
             file = os.path.join(pyramid.path, str(k), d, "c", "0")
@@ -297,87 +305,3 @@ def _coordinates(pyramid: Pyramid, nodes: Mapping[str, Any]) -> Iterator[Problem
                 held = int.from_bytes(raw[:4], "little") if d == "c" else len(raw) / 8
                 if held != n:
                     yield Problem(file, None, f"holds {held:g} coordinates for {n} pixels along {d}")
-
-
-# --- Are all bytes of a store, or of a file that is read where it lies, sound?
-
-
-def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | None = None) -> Report:
-    """
-    Check a whole store, or a TIFF with tiles.
-
-    Parameters
-    ----------
-    path
-        As `ndzarr.open` takes it.
-    progress
-        Show a bar, once it takes longer than a second.
-    threads
-        Decode in so many threads; the number of processors if left out.
-
-    Returns
-    -------
-    What was checked and what is wrong.
-
-    Raises
-    ------
-    MissingError, StoreError
-        There is nothing at `path`, or nothing that looks like a Zarr store, or a file that cannot be read in place.
-
-    Examples
-    --------
-    >>> import ndzarr, numpy as np, tempfile
-    >>> pyr = ndzarr.transcode(np.eye(300, dtype="u1"), tempfile.mkdtemp() + "/a.zarr")
-    >>> report = ndzarr.verify(pyr.path)
-    >>> report.ok, report.levels, report.chunks, report.empty
-    (True, 2, 5, 8)
-    """
-    name = os.fspath(path)
-    if "://" in name or file_kind(name) != "TIFF":
-        return verify_store(path, progress, threads)
-    try:
-        pyramid = open_file(name, Reading())
-    except DamagedError as error:
-        where = os.path.realpath(name)
-        return Report(where, 0, 0, 0, 0, (Problem(where, None, str(error)),))
-    levels = [level.array for level in pyramid.levels if isinstance(level.array, TileLevel)]
-    found = [tally for tallies in _checked(levels, progress, threads) for tally in tallies]
-    sizes = [size for size, _ in found]
-    problems = [Problem(pyramid.path, None, str(error)) for _, error in found if error is not None]
-    problems.sort(key=lambda problem: problem.what)
-    stored = sum(size > 0 for size in sizes)
-    return Report(pyramid.path, len(levels), stored, len(sizes) - stored, sum(sizes), tuple(problems))
-
-
-def _checked(levels: list[Any], progress: bool, threads: int | None) -> Iterator[list[tuple[int, DamagedError | None]]]:
-    """What `_row` says of each row of tiles."""
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ndzarr-verify")
-    try:
-        jobs = [
-            pool.submit(_row, level, lead)
-            for level in levels
-            for lead in product(*(range(n) for n in level.tiles[:-1]))
-        ]
-        done: Any = as_completed(jobs)
-        if progress:
-            from tqdm.auto import tqdm
-
-            done = tqdm(done, total=len(jobs), unit="row", desc="verifying", delay=1)
-        for job in done:
-            yield job.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _row(level: Any, lead: tuple[int, ...]) -> list[tuple[int, DamagedError | None]]:
-    """(encoded size, what is wrong) of each tile of a row."""
-    scratch, found = level.codec.scratch(), []
-    for x in range(level.tiles[-1]):
-        chunk = (*lead, x)
-        wrong = None
-        try:
-            level.decode(chunk, scratch)
-        except DamagedError as error:
-            wrong = error
-        found.append((level.encoded_size(chunk), wrong))
-    return found

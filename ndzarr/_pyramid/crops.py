@@ -1,4 +1,10 @@
-"""Which level, and which pixels of it, does a window at some scale need, and where do they land?"""
+"""Crops: windows of pyramids at any scale, planned and read many at a time.
+
+1. `make_crop` chooses the level and its pixels (`windows.region_at`).
+2. `read_crops` plans the chunk reads of all crops together.  Pixels that are copied are decoded into the output; pixels
+   that are resampled are decoded into buffers of a pool.
+3. If resampling takes long, other threads do it while this one decodes the next crops.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +15,37 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._concurrency import PROCESSORS, pool
+from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._indexing.plan import ReadPlan, plan_reads
 from ndzarr._indexing.resample import SUPPORT, resample
 from ndzarr._indexing.selection import Selection, lengths, outside, select
 from ndzarr._indexing.windows import OVERSAMPLING, Region, output_length, region_at
+from ndzarr._pyramid.levels import Multiscale
+from ndzarr._store.arrays import Stored
 from ndzarr._store.downsample import as_pixel, holds_data
 from ndzarr._store.read import execute
 from ndzarr.errors import OptionError, WindowError, did_you_mean
 
-if TYPE_CHECKING:
-    from ndzarr._pyramid.pyramid import Pyramid
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How output pixels are made from those of a pyramid."""
+    """The way output pixels are computed from those of a pyramid."""
 
     interpolation: str = "auto"
-    """'area', 'nearest', 'linear', 'cubic', 'lanczos'; 'auto' is nearest for labels, which must not mix, area for
-    all else."""
+    """'area', 'nearest', 'linear', 'cubic', 'lanczos' or 'auto': nearest for labels, which must not mix, else area."""
     antialias: bool | None = None
-    """Where reducing, let every native pixel count: None means unless interpolation is nearest.  Without it, native
-    pixels are read, since coarser levels are means."""
+    """When reducing, let every native pixel count; None means yes, unless the interpolation is nearest.  If False, only
+    native pixels are read, since coarser levels are means."""
 
-    def settled(self, pyramid: Pyramid) -> Sampling:
+    def resolved(self, pyramid: Multiscale) -> Sampling:
         """
-        What 'auto' and None stand for.
+        Replace 'auto' and None by what they mean for a pyramid.
 
         Raises
         ------
@@ -51,7 +57,8 @@ class Sampling:
         if name == "auto":
             name = "nearest" if labels else "area"
         if name not in SUPPORT:
-            raise OptionError(f"interpolation={name!r} is not known{did_you_mean(name, (*SUPPORT, 'auto'))}")
+            known = did_you_mean(name, (*SUPPORT, "auto"))
+            raise OptionError(f"interpolation={name!r} is not known{known}", key="interpolation")
         antialias = self.antialias if self.antialias is not None else labels or name != "nearest"
         return Sampling(name, antialias)
 
@@ -64,162 +71,170 @@ AUTO = Sampling()
 class Crop:
     """One window of one pyramid, ready to be planned."""
 
-    pyramid: Pyramid
+    pyramid: Multiscale
     region: Region
     """Along y and x."""
-    lead: Selection
+    leading: Selection
     """Along the axes before y."""
     sampling: Sampling
-    """How pixels are made where they are not copied."""
+    """Resolved; used where pixels are not copied."""
     fill: float
     """Value of pixels outside the image."""
     outer: tuple[tuple[range, slice] | None, ...] | None = None
-    """Along the axes before y, (all positions asked for, where those that exist land), None for an axis on which all
-    exist; None where that is so for all axes."""
+    """Per axis before y, (all positions asked for, place of those that exist), or None if all exist; None if that is so
+    for all axes."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the output, along the pyramid's axes."""
-        lead = lengths(self.lead)
+        """Shape of the output, along the pyramid's axes."""
+        leading = lengths(self.leading)
         if self.outer is not None:
-            lead = tuple(n if out is None else len(out[0]) for n, out in zip(lead, self.outer, strict=True))
-        return (*lead, *self.region.shape)
+            leading = tuple(n if out is None else len(out[0]) for n, out in zip(leading, self.outer, strict=True))
+        return (*leading, *self.region.shape)
 
     @property
     def inside(self) -> tuple[Any, ...]:
-        """Where what is read lands in the output."""
+        """Index of the output pixels that are read; all others are padding."""
         ends = (self.region.y.target, self.region.x.target)
         if self.outer is None:
             return (..., *ends)
         return (*(slice(None) if out is None else out[1] for out in self.outer), *ends)
 
     @property
-    def request(self) -> tuple[Any, Selection]:
-        """What a `ReadPlan` is made from."""
-        return self.pyramid.levels[self.region.level].array, (*self.lead, self.region.y.read, self.region.x.read)
+    def request(self) -> tuple[Stored, Selection]:
+        """(array, selection) for a `ReadPlan`."""
+        return self.pyramid.levels[self.region.level].array, (*self.leading, self.region.y.read, self.region.x.read)
 
 
 def make_crop(
-    pyramid: Pyramid,
+    pyramid: Multiscale,
     window: Mapping[str, Any],
     scale: float | tuple[float, float] = 1.0,
     sampling: Sampling = AUTO,
     fill: float = 0,
 ) -> Crop:
     """
-    A window with named axes as a `Crop`.
+    Return the crop of a window with named axes; see `Pyramid.window` for the parameters.
 
     Raises
     ------
     WindowError
         An axis or channel is unknown, or the window is empty.
     OptionError
-        The interpolation is unknown.
+        The interpolation is unknown, or the dtype cannot hold `fill`.
     """
-    lead: dict[str, Any] = {d: s for d, s in window.items() if d not in ("y", "x")}
-    if lead.get("c") is not None and not isinstance(lead["c"], slice):
-        lead["c"] = pyramid.channel_indices(lead["c"])
+    leading: dict[str, Any] = {d: s for d, s in window.items() if d not in ("y", "x")}
+    if leading.get("c") is not None and not isinstance(leading["c"], slice):
+        leading["c"] = pyramid.channel_indices(leading["c"])
     dims, shape = pyramid.dims, pyramid.shape
     if dims[-2:] != ("y", "x"):
         raise WindowError(
-            f"{pyramid.path} has axes {' '.join(dims)}; a window needs y x as the last two, read() does not"
+            f"{pyramid.path} has axes {' '.join(dims)}, but a window needs y x as the last two",
+            path=pyramid.path,
+            hint="Use read(), which does not",
         )
     for name in window:
         if name not in dims:
-            raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}")
+            raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}", key=name, window=window)
     if as_pixel(fill, pyramid.dtype) is None:
-        raise OptionError(f"fill={fill!r} is no value of {pyramid.dtype}; choose one that is")
+        raise OptionError(f"fill={fill!r} is not a value of {pyramid.dtype}", key="fill", hint="Choose one that is")
     sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
     y, x = _interval("y", window.get("y"), shape[-2]), _interval("x", window.get("x"), shape[-1])
     n = output_length("y", y, sy), output_length("x", x, sx)
-    pitch = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
-    outer = _outer(dims[:-2], shape[:-2], lead)
-    cut = crop_at(pyramid, (y[0], x[0]), pitch, n, select(dims[:-2], shape[:-2], lead), sampling, fill)
-    return cut if outer is None else replace(cut, outer=outer)
+    step = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
+    outer = _clip_leading(dims[:-2], shape[:-2], leading)
+    crop = crop_at(pyramid, (y[0], x[0]), step, n, select(dims[:-2], shape[:-2], leading), sampling, fill)
+    return crop if outer is None else replace(crop, outer=outer)
 
 
-def _outer(dims: Sequence[str], shape: Sequence[int], lead: dict[str, Any]) -> Any:
-    """`Crop.outer`; the intervals in `lead` are cut at the borders."""
+def _clip_leading(
+    dims: Sequence[str], shape: Sequence[int], leading: dict[str, Any]
+) -> tuple[tuple[range, slice] | None, ...] | None:
+    """Return `Crop.outer`, and clip the intervals in `leading` to their axes."""
     found: list[tuple[range, slice] | None] = []
     for d, n in zip(dims, shape, strict=True):
-        want = lead.get(d)
+        want = leading.get(d)
         beyond = outside(n, want) if isinstance(want, slice) and d != "c" else None
         if beyond is None:
             found.append(None)
         else:
-            lead[d] = beyond[1]
+            leading[d] = beyond[1]
             found.append((beyond[0], beyond[2]))
     return tuple(found) if any(found) else None
 
 
 def crop_at(
-    pyramid: Pyramid,
+    pyramid: Multiscale,
     origin: tuple[float, float],
-    pitch: tuple[float, float],
+    step: tuple[float, float],
     n: tuple[int, int],
-    lead: Selection,
+    leading: Selection,
     sampling: Sampling = AUTO,
     fill: float = 0,
 ) -> Crop:
     """
-    A window whose borders need not fall on pixels.
+    Return the crop of a window whose borders need not fall on pixels.
 
     Parameters
     ----------
     origin
-        Where the first output pixel begins along (y, x), in native pixels.
-    pitch
+        Begin of the first output pixel along (y, x), in native pixels.
+    step
         Native pixels per output pixel along (y, x).
     n
         Output pixels along (y, x).
-    lead
+    leading
         Selection along the axes before y.
     """
-    settled = sampling.settled(pyramid)
-    cut = _region_at(
+    resolved = sampling.resolved(pyramid)
+    region = _region_at(
         origin,
-        pitch,
+        step,
         n,
         pyramid.planar_shapes,
-        pyramid.planar_factors if settled.antialias else pyramid.planar_factors[:1],
-        SUPPORT[settled.interpolation],
-        1.0 if settled.interpolation == "nearest" else OVERSAMPLING,
+        pyramid.planar_factors if resolved.antialias else pyramid.planar_factors[:1],
+        SUPPORT[resolved.interpolation],
+        1.0 if resolved.interpolation == "nearest" else OVERSAMPLING,
     )
-    return Crop(pyramid, cut, lead, settled, fill)
+    return Crop(pyramid, region, leading, resolved, fill)
 
 
 _region_at = lru_cache(maxsize=512)(region_at)
-"""The frames and assets of a sample have few different ones."""
+"""Cached, since the frames and assets of a sample have few different regions."""
 
 
 def _interval(name: str, want: Any, n: int) -> tuple[int, int]:
     if want is None:
         return 0, n
     if not isinstance(want, slice) or want.step not in (None, 1):
-        raise WindowError(f"{name}={want!r}: expected a slice with step 1 along y and x; use scale= to reduce")
+        raise WindowError(
+            f"{name}={want!r}: expected a slice with step 1 along y and x",
+            key=name,
+            window=want,
+            hint="Use scale= to reduce",
+        )
     try:
         return 0 if want.start is None else index(want.start), n if want.stop is None else index(want.stop)
     except TypeError as error:
         raise WindowError(
-            f"{name}={want!r}: expected integers; windows begin and end between pixels ({error})"
+            f"{name}={want!r}: expected integers; windows begin and end between pixels ({error})", key=name, window=want
         ) from error
 
 
-# --- Where do pixels land that are made something else at once?
-
+# --- A pool of buffers for pixels that are resampled at once
 
 LARGEST_BUFFER = 4 << 20
-"""Bytes of a buffer that is worth keeping: larger ones are few, and take long to fill."""
+"""Most bytes of a buffer that is kept: larger ones are few, and take long to fill."""
 
 SMALLEST_BUFFER = 128 << 10
-"""Smaller ones are malloc's own, which keeps them."""
+"""Least bytes of a buffer that is kept: malloc keeps smaller ones itself."""
 
 _free: deque[np.ndarray[Any, Any]] = deque(maxlen=8)
-"""Buffers of bytes that nobody uses; of more, the oldest goes."""
+"""Buffers in no use; if there are more, the oldest is dropped."""
 
 
 def take_buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """An array with anything in it."""
+    """Return an uninitialised array, in a buffer of the pool if one is free."""
     size = prod(shape) * dtype.itemsize
     if not SMALLEST_BUFFER <= size <= LARGEST_BUFFER:
         return np.empty(shape, dtype)
@@ -233,53 +248,50 @@ def take_buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, A
 
 
 def return_buffer(array: np.ndarray[Any, Any]) -> None:
-    """Take back an array of which no view is left."""
+    """Give an array of `take_buffer` back to the pool; no view of it may be left."""
     memory = array.base
-    if memory is not None:  # else it was not worth keeping
+    if memory is not None:  # None if it was too small or too large for the pool
         _free.append(memory)
 
 
-# --- How are windows at any scale read, many at a time?
-
-
-Array: TypeAlias = np.ndarray[Any, Any]
+# --- Reading
 
 Result: TypeAlias = tuple[Array, Array | None]
 """(image, valid) of a crop, as `read_crops` returns them."""
 
 
 def plan_crops(crops: Sequence[Crop]) -> ReadPlan:
-    """The chunk reads of many crops, each chunk once."""
+    """Plan the chunk reads of many crops; each chunk is read once."""
     return plan_reads([c.request for c in crops])
 
 
 def read_crops(crops: Sequence[Crop], out: Sequence[Array] | None = None) -> list[Result]:
     """
-    Read crops, planned together.
+    Read crops, planned together: each chunk is decoded once.
 
     Parameters
     ----------
     out
-        Where the pixels of each go, of the crop's shape; made if left out.
+        Array for the pixels of each crop, of its shape; new ones if None.
 
     Returns
     -------
-    (image, valid) per crop: axes of the pyramid; a mask that is True where pixels are real, with the same axes where a
-    value marks missing data, else (y, x), or None where all pixels are real.
+    (image, valid) per crop.  The image has the axes of the pyramid.  The mask is True where pixels are real: it has the
+    same axes if a value marks missing data, else (y, x); it is None if all pixels are real.
     """
     images = [_blank(c) for c in crops] if out is None else list(out)
     if not _overlaps(crops):
-        return _finished(crops, images, _landed(crops, images))
+        return _resample_all(crops, images, _decode(crops, images))
     return _read_overlapping(crops, images)
 
 
 OVERLAPPED = 1 << 20
-"""Bytes to be resampled from which on another thread does so while this one decodes."""
+"""Bytes to resample from which another thread does so while this one decodes."""
 
 
 def _overlaps(crops: Sequence[Crop]) -> bool:
-    """True where resampling takes so long that it should not wait for the last chunk."""
-    if PROCESSORS < 2 or len(crops) < 2:
+    """Return True if resampling takes so long that it should not wait for the last chunk."""
+    if len(crops) < 2 or available_cpus() < 2:
         return False
     inexact = [c for c in crops if not c.region.exact]
     return sum(c.pyramid.dtype.itemsize * prod(lengths(c.request[1])) for c in inexact) > OVERLAPPED
@@ -287,74 +299,74 @@ def _overlaps(crops: Sequence[Crop]) -> bool:
 
 def _read_overlapping(crops: Sequence[Crop], images: Sequence[Array]) -> list[Result]:
     """
-    Decode the crops of one array, which may share chunks, while those of the one before are finished.
+    Decode the crops of one array, which may share chunks, while other threads resample those of the array before.
 
-    What no other thread has begun in the end is finished here.
+    Crops that no other thread has begun in the end are resampled by this one.
     """
-    turns: dict[int, list[int]] = {}
+    by_array: dict[int, list[int]] = {}
     for k, c in enumerate(crops):
-        turns.setdefault(id(c.request[0]), []).append(k)
+        by_array.setdefault(id(c.request[0]), []).append(k)
     works: list[Callable[[], list[Result]]] = [list] * len(crops)
     jobs: dict[int, Future[list[Result]]] = {}
     try:
-        for turn in turns.values():
-            landed = _landed([crops[k] for k in turn], [images[k] for k in turn])
-            for k, pixels in zip(turn, landed, strict=True):
-                works[k] = partial(_finished, [crops[k]], [images[k]], [pixels])
-                jobs[k] = pool().submit(works[k])
+        for members in by_array.values():
+            decoded = _decode([crops[k] for k in members], [images[k] for k in members])
+            for k, pixels in zip(members, decoded, strict=True):
+                works[k] = partial(_resample_all, [crops[k]], [images[k]], [pixels])
+                jobs[k] = decode_pool().submit(works[k])
         done = {k: works[k]() if jobs[k].cancel() else None for k in reversed(jobs)}
         return [(done[k] or jobs[k].result())[0] for k in range(len(crops))]
     finally:
         wait([job for job in jobs.values() if not job.cancel()])
 
 
-def _landed(crops: Sequence[Crop], images: Sequence[Array]) -> list[Array]:
-    """Array of levels: in their places where they are copied, else to be resampled."""
+def _decode(crops: Sequence[Crop], images: Sequence[Array]) -> list[Array]:
+    """Return the pixels of levels: views of the images where they are copied, else buffers to resample."""
     plan = plan_crops(crops)
-    places = [
+    targets = [
         image[c.inside] if c.region.exact else take_buffer(shape, image.dtype)
         for c, image, shape in zip(crops, images, plan.shapes, strict=True)
     ]
-    execute(plan, places, crops[0].pyramid.cache if crops else None)
-    return places
+    execute(plan, targets, crops[0].pyramid.cache if crops else None)
+    return targets
 
 
-def _finished(crops: Sequence[Crop], images: Sequence[Array], landed: list[Array]) -> list[Result]:
-    spent = [pixels for c, pixels in zip(crops, landed, strict=True) if not c.region.exact]
-    _resample_alike(crops, images, landed)
-    done = [(image, _finish(c, image, pixels)) for c, image, pixels in zip(crops, images, landed, strict=True)]
-    for pixels in spent:
+def _resample_all(crops: Sequence[Crop], images: Sequence[Array], decoded: list[Array]) -> list[Result]:
+    buffers = [pixels for c, pixels in zip(crops, decoded, strict=True) if not c.region.exact]
+    _resample_alike(crops, images, decoded)
+    done = [(image, _resample_and_mask(c, image, px)) for c, image, px in zip(crops, images, decoded, strict=True)]
+    for pixels in buffers:
         return_buffer(pixels)
     return done
 
 
 SMALL = 1 << 20
-"""Bytes up to which crops are worth stacking: calls, not pixels, take the time to resample them."""
+"""Bytes up to which crops are stacked: calls, not pixels, take the time to resample them."""
 
 
-def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], landed: list[Array]) -> None:
+def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], decoded: list[Array]) -> None:
     """
-    Resample together the small crops that lie alike on their levels, such as the frames of a video.
+    Resample together the small crops that have the same place on their levels, such as the frames of a video.
 
-    Where that was done, `landed` holds the image itself.
+    `decoded` then holds the image itself.
     """
     alike: dict[Any, list[int]] = {}
-    for k, (c, pixels) in enumerate(zip(crops, landed, strict=True)):
+    for k, (c, pixels) in enumerate(zip(crops, decoded, strict=True)):
         if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.nodata is None and 0 < pixels.nbytes <= SMALL:
             alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
     for (y, x, sampling, _, _), members in alike.items():
-        largest = max(landed[members[0]].nbytes, images[members[0]].nbytes)
-        together = max(1, SMALL // largest)  # more would not fit into the processor's caches
+        largest = max(decoded[members[0]].nbytes, images[members[0]].nbytes)
+        together = max(1, SMALL // largest)  # more would not fit into the caches of the processor
         for some in (members[i : i + together] for i in range(0, len(members), together)):
             settings = y, x, sampling.interpolation, None, bool(sampling.antialias)
             if len(some) == 1:
-                resample(landed[some[0]], *settings, out=images[some[0]][crops[some[0]].inside])
+                resample(decoded[some[0]], *settings, out=images[some[0]][crops[some[0]].inside])
             else:
-                done = resample(np.stack([landed[k] for k in some]), *settings)
+                done = resample(np.stack([decoded[k] for k in some]), *settings)
                 for k, part in zip(some, done, strict=True):
                     images[k][crops[k].inside] = part
             for k in some:
-                landed[k] = images[k]
+                decoded[k] = images[k]
 
 
 def _blank(c: Crop) -> Array:
@@ -362,27 +374,27 @@ def _blank(c: Crop) -> Array:
     return np.full(c.shape, c.fill, dtype) if c.region.padded or c.outer is not None else np.empty(c.shape, dtype)
 
 
-def _finish(c: Crop, image: Array, pixels: Array) -> Array | None:
-    """Resample where that is still needed, and say which pixels are real."""
-    cut, nodata = c.region, c.pyramid.nodata
-    ready = cut.exact or pixels is image
-    padded = cut.padded or c.outer is not None
+def _resample_and_mask(c: Crop, image: Array, pixels: Array) -> Array | None:
+    """Resample a crop where that is not done yet, and return the mask of real pixels, None if all are."""
+    region, nodata = c.region, c.pyramid.nodata
+    ready = region.exact or pixels is image
+    padded = region.padded or c.outer is not None
     if ready and nodata is None and not padded:
         return None
     inside = c.inside
     marker = as_pixel(nodata, c.pyramid.dtype)
     present = None if nodata is None else holds_data(pixels, marker)
     if not ready:
-        if cut.y.grid.n and cut.x.grid.n:
+        if region.y.grid.n and region.x.grid.n:
             image[inside] = resample(
-                pixels, cut.y.grid, cut.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
+                pixels, region.y.grid, region.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
             )
         present = None if nodata is None else holds_data(image[inside], marker)
     if present is None and not padded:
         return None
     shape = c.shape
     if c.outer is None:
-        shape = cut.shape if present is None else (*present.shape[:-2], *cut.shape)
+        shape = region.shape if present is None else (*present.shape[:-2], *region.shape)
     valid = np.zeros(shape, bool)
     valid[inside] = True if present is None else present
     return valid

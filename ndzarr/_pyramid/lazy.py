@@ -1,7 +1,7 @@
-"""How does a level become a lazy dask array whose tasks are worth their overhead?
+"""Lazy levels: dask arrays with one task per shard.
 
-One task per shard (or per block that the caller chooses): each reads its block through the hot path.  The graph
-holds the pyramid's path, not its pixels, and its names are derived from the store's identity.
+Each task reads its block through the hot path.  The graph holds the pyramid's path, not its pixels, and its names are
+derived from the store's identity.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ import numpy as np
 import xarray
 from dask.base import tokenize
 
-from ndzarr._geo.georeference import NAME
-from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._geo.georeference import GRID_MAPPING
+from ndzarr._pyramid.levels import Multiscale, read_window
 from ndzarr._pyramid.window import level_coordinates
-from ndzarr._pyramid.xarray import earth_centre_axis as centres
-from ndzarr._pyramid.xarray import spatial_ref_coordinate as coordinate
+from ndzarr._pyramid.xarray import earth_centres, spatial_ref_coordinate
+from ndzarr._store.arrays import Stored
 from ndzarr.errors import OptionError
 
 
 class _Level:
     """A level that dask can slice."""
 
-    def __init__(self, pyramid: Pyramid, level: int) -> None:
+    def __init__(self, pyramid: Multiscale, level: int) -> None:
         self.pyramid, self.level = pyramid, level
         self.shape, self.dtype, self.ndim = pyramid.levels[level].shape, pyramid.dtype, len(pyramid.dims)
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
-        return self.pyramid.read(self.level, **dict(zip(self.pyramid.dims, index, strict=True)))
+        return read_window(self.pyramid, self.level, dict(zip(self.pyramid.dims, index, strict=True)))
 
 
-def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) -> xarray.DataArray:
-    """A level as a labelled dask array; see `Pyramid.to_xarray`."""
+def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int]) -> xarray.DataArray:
+    """Return a level as a labelled dask array; see `Pyramid.to_xarray`."""
     array = pyramid.level(level).array
     blocks = _blocks(pyramid, array, chunks)
     data = dask.array.from_array(
@@ -46,28 +46,25 @@ def lazy_level(pyramid: Pyramid, level: int, chunks: str | Mapping[str, int]) ->
         meta=np.empty((0,) * len(pyramid.dims), pyramid.dtype),
     )
     coords: dict[str, Any] = level_coordinates(pyramid, level)
-    place = pyramid.georeference
-    if place is not None and place.transform is not None:
-        transform = place.at(0, 0, *pyramid.levels[level].factors[-2:])
-        coords["y"], coords["x"] = centres(transform, *array.shape[-2:])
-        coords[NAME] = coordinate(place, transform)
-    out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=_attrs(pyramid))
-    if NAME in coords:
-        out.encoding["grid_mapping"] = NAME
+    georeference = pyramid.georeference
+    if georeference is not None and georeference.transform is not None:
+        transform = georeference.window_transform(0, 0, *pyramid.levels[level].factors[-2:])
+        coords["y"], coords["x"] = earth_centres(transform, *array.shape[-2:])
+        coords[GRID_MAPPING] = spatial_ref_coordinate(georeference, transform)
+    attrs = {} if pyramid.nodata is None else {"nodata": pyramid.nodata}
+    out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=attrs)
+    if GRID_MAPPING in coords:
+        out.encoding["grid_mapping"] = GRID_MAPPING
     return out
 
 
-def lazy_tree(pyramid: Pyramid) -> xarray.DataTree:
-    """All levels; see `Pyramid.to_datatree`."""
+def lazy_tree(pyramid: Multiscale) -> xarray.DataTree:
+    """Return all levels; see `Pyramid.to_datatree`."""
     children = {str(k): lazy_level(pyramid, k, "shards").to_dataset() for k in range(len(pyramid.levels))}
     return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=dict(pyramid.attrs)), **children})
 
 
-def _attrs(pyramid: Pyramid) -> dict[str, Any]:
-    return {} if pyramid.nodata is None else {"nodata": pyramid.nodata}
-
-
-def _blocks(pyramid: Pyramid, array: Any, chunks: str | Mapping[str, int]) -> tuple[int, ...]:
+def _blocks(pyramid: Multiscale, array: Stored, chunks: str | Mapping[str, int]) -> tuple[int, ...]:
     shard = array.shards if array.chunked else array.chunks
     if chunks == "shards":
         return tuple(min(n, max(1, length)) for n, length in zip(shard, array.shape, strict=True))
@@ -75,7 +72,8 @@ def _blocks(pyramid: Pyramid, array: Any, chunks: str | Mapping[str, int]) -> tu
         for d, n in chunks.items():
             if d not in pyramid.dims or n < 1:
                 raise OptionError(
-                    f"chunks={dict(chunks)!r}: expected lengths of at least 1 for axes among {' '.join(pyramid.dims)}"
+                    f"chunks={dict(chunks)!r}: expected lengths of at least 1 for axes among {' '.join(pyramid.dims)}",
+                    key="chunks",
                 )
         return tuple(chunks.get(d, n) for d, n in zip(pyramid.dims, shard, strict=True))
-    raise OptionError(f"chunks={chunks!r}: expected 'shards' or a mapping axis -> length")
+    raise OptionError(f"chunks={chunks!r}: expected 'shards' or a mapping axis -> length", key="chunks")

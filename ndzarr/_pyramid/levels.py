@@ -1,10 +1,30 @@
-"""What is one level of a pyramid?"""
+"""The levels of a pyramid, and raw reads of them.
+
+`Multiscale` (OME-Zarr's term) is the data behind the public `Pyramid`: arrays, names and attributes.  Everything below
+that facade takes a `Multiscale`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from numbers import Integral
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from ndzarr._geo.georeference import Georeference, from_attributes
+from ndzarr._indexing.plan import ReadPlan, plan_reads
+from ndzarr._indexing.selection import Selection, select
 from ndzarr._store.arrays import Stored
+from ndzarr._store.read import execute
+from ndzarr._store.sharding import ChunkCache
+from ndzarr.errors import WindowError, did_you_mean
+
+AxisWindow: TypeAlias = "slice | Sequence[int] | Sequence[str] | None"
+"""What `read` takes for an axis: a half-open slice, indices, channel names along c, or None for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +32,7 @@ class Level:
     """One level of a pyramid."""
 
     array: Stored
-    """Where its pixels are."""
+    """Its pixels."""
     factors: tuple[float, ...]
     """Native pixels per pixel of this level, along each axis of the pyramid."""
 
@@ -23,9 +43,150 @@ class Level:
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Shape of what is decoded together."""
+        """Shape of a chunk, which is decoded as a whole."""
         return self.array.chunks
 
     def __repr__(self) -> str:
         scale = max(self.factors)
         return f"<Level 1/{scale:g}: {' x '.join(map(str, self.shape))}, chunks {' x '.join(map(str, self.chunks))}>"
+
+
+@dataclass(eq=False, repr=False)
+class Multiscale:
+    """The levels of one image, video or volume, and what is known about them."""
+
+    path: str
+    """Absolute path or URL of the store or file."""
+    dims: tuple[str, ...]
+    """Axis names, in the order t c z y x."""
+    levels: tuple[Level, ...]
+    """From native to coarsest."""
+    channels: tuple[str, ...]
+    """One name per channel; empty where there is no axis c."""
+    attrs: Mapping[str, Any]
+    """Attributes of the store's root."""
+    cache_bytes: int
+    """Budget of `cache`, in bytes; 0 for none."""
+    reopen: Callable[[str, int], Multiscale]
+    """Opens `path` again with `cache_bytes`, in another process; must be picklable."""
+
+    def __post_init__(self) -> None:
+        self.cache = ChunkCache(self.cache_bytes) if self.cache_bytes else None
+        """Decoded chunks kept between reads; None if nothing is kept."""
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis at native resolution."""
+        return self.levels[0].shape
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Axis name to length at native resolution."""
+        return dict(zip(self.dims, self.shape, strict=True))
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self.levels[0].array.dtype
+
+    @cached_property
+    def planar_levels(self) -> tuple[Level, ...]:
+        """
+        The levels that windows are read from: those that differ from the native one along y and x only.
+
+        They are all levels of a store that ndzarr wrote, except those of a volume reduced along z.
+        """
+        native = self.levels[0].shape[:-2]
+        return tuple(takewhile(lambda level: level.shape[:-2] == native, self.levels))
+
+    @cached_property
+    def planar_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each planar level."""
+        return tuple((v.shape[-2], v.shape[-1]) for v in self.planar_levels if len(v.shape) > 1)
+
+    @cached_property
+    def planar_factors(self) -> tuple[tuple[float, float], ...]:
+        """Native pixels per pixel along (y, x) of each planar level."""
+        return tuple((v.factors[-2], v.factors[-1]) for v in self.planar_levels if len(v.shape) > 1)
+
+    @cached_property
+    def kind(self) -> str:
+        """'intensity' or 'labels': decides how levels were made and how windows are resampled."""
+        return str(self.attrs.get("ndzarr", {}).get("encoding", {}).get("kind", "intensity"))
+
+    @cached_property
+    def nodata(self) -> float | None:
+        """The value that marks pixels without data, if there is one."""
+        value = self.attrs.get("ndzarr", {}).get("nodata")
+        return None if value is None else float(value)
+
+    @cached_property
+    def georeference(self) -> Georeference | None:
+        """The reference system and transform of native pixels, if the source has them."""
+        return from_attributes(self.attrs)
+
+    @cached_property
+    def times(self) -> tuple[float, ...] | None:
+        """Seconds of each frame along t, if the source has them."""
+        values = self.attrs.get("ndzarr", {}).get("times")
+        return None if values is None else tuple(values)
+
+    def level(self, level: int) -> Level:
+        """
+        Return one of `levels`, counted from 0.
+
+        Raises
+        ------
+        WindowError
+            There is no such level.
+        """
+        number: Any = level
+        if not isinstance(number, Integral) or not 0 <= level < len(self.levels):
+            raise WindowError(f"level {level!r} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
+        return self.levels[level]
+
+    def channel_indices(self, channels: Sequence[int] | Sequence[str]) -> list[int]:
+        """
+        Return the positions of channels given by name or by position.
+
+        Raises
+        ------
+        WindowError
+            A name is unknown.
+        """
+        if not isinstance(channels, Iterable):
+            raise WindowError(f"c={channels!r}: a single channel would drop the axis; ask for c=[{channels!r}]")
+        out: list[int] = []
+        for name in [channels] if isinstance(channels, str) else channels:
+            if isinstance(name, str) and name not in self.channels:
+                raise WindowError(f"channel {name!r} is not in {self.path}{did_you_mean(name, self.channels)}")
+            out.append(self.channels.index(name) if isinstance(name, str) else name)
+        return out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reopen, (self.path, self.cache_bytes)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        keys = [a.key(()) if (a := level.array).chunked else a.name for level in self.levels]
+        return (type(self).__name__, self.path, keys)
+
+
+def read_window(pyramid: Multiscale, level: int, window: Mapping[str, AxisWindow]) -> np.ndarray[Any, Any]:
+    """Read one raw window; see `Pyramid.read`."""
+    return execute(plan_reads([_request(pyramid, level, window)]), cache=pyramid.cache)[0]
+
+
+def plan_windows(pyramid: Multiscale, windows: Iterable[Mapping[str, AxisWindow]], level: int) -> ReadPlan:
+    """Plan raw windows together; see `Pyramid.plan`."""
+    return plan_reads([_request(pyramid, level, window) for window in windows])
+
+
+def _request(pyramid: Multiscale, level: int, window: Mapping[str, AxisWindow]) -> tuple[Stored, Selection]:
+    given: Any = window
+    if not isinstance(given, Mapping):
+        raise WindowError(f"{given!r}: expected a window such as {{'y': slice(0, 256)}}; many are a list of them")
+    channels = window.get("c")
+    if channels is not None and not isinstance(channels, slice):
+        window = {**window, "c": pyramid.channel_indices(channels)}
+    array = pyramid.level(level).array
+    return array, select(pyramid.dims, array.shape, window)  # type: ignore[arg-type]

@@ -1,127 +1,70 @@
-"""What can be asked of a pyramid?
+"""The public facade of a pyramid.
 
-`Pyramid` holds the arrays of all levels and answers windows: raw (`read`, `read_many`: exactly numpy's slicing),
-labelled and padded (`window`), lazy (`to_xarray`, `to_datatree`).  It pickles to the path it was opened from.
+`Pyramid` reads windows: raw (`read`, `read_many`: exactly numpy's slicing), labelled and padded (`window`), lazy
+(`to_xarray`, `to_datatree`).  Its methods call the functions of this package; its data are those of `Multiscale`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from itertools import takewhile
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr._geo.georeference import Georeference, from_attributes
-from ndzarr._indexing.plan import ReadPlan, plan_reads
-from ndzarr._indexing.selection import Selection, select
-from ndzarr._pyramid.levels import Level
-from ndzarr._store.arrays import Stored
+from ndzarr._indexing.plan import ReadPlan
+from ndzarr._pyramid.levels import AxisWindow, Multiscale, plan_windows, read_window
 from ndzarr._store.read import execute
-from ndzarr._store.sharding import ChunkCache
-from ndzarr.errors import WindowError, did_you_mean
 
 if TYPE_CHECKING:
     import xarray
 
 
-Axis: TypeAlias = "slice | Sequence[int] | Sequence[str] | None"
-"""What `read` takes for an axis: a half-open slice, indices, channel names along c, or None for all of it."""
-
-
-class Pyramid:
+class Pyramid(Multiscale):
     """
     An image, video or volume at several resolutions, open for reading.
 
-    Made by `ndzarr.open` and `ndzarr.transcode`.  Any number of threads may read one; it is safe after a fork, and
-    pickles to its path.
+    `ndzarr.open` and `ndzarr.transcode` return pyramids.  Any number of threads may read the same one.  A pyramid works
+    in forked processes, and pickles to its path and options.
+
+    Attributes
+    ----------
+    path
+        Absolute path or URL of the store or file.
+    dims, shape, sizes
+        Axis names in the order t c z y x, their lengths at native resolution, and the mapping from one to the other.
+    dtype
+        Type of the pixels.
+    levels
+        From native to coarsest; each has a `shape`, `chunks`, and `factors`: native pixels per pixel along each axis.
+    channels
+        One name per channel; empty where there is no axis c.
+    kind
+        'intensity' or 'labels'.
+    nodata
+        The value that marks pixels without data, or None.
+    times
+        Seconds of each frame along t, or None.
+    georeference
+        Reference system and transform of native pixels, or None.
+    attrs
+        Attributes of the store's root.
     """
 
-    def __init__(
-        self,
-        path: str,
-        dims: tuple[str, ...],
-        levels: tuple[Level, ...],
-        channels: tuple[str, ...],
-        attrs: Mapping[str, Any],
-        cache_bytes: int = 0,
-        reopen: Callable[[str, int], Pyramid] | None = None,
-    ) -> None:
-        self._reopen = reopen
-        self.path = path
-        """Absolute path or URL of the store."""
-        self.dims = dims
-        """Axis names, in order."""
-        self.levels = levels
-        """From native to coarsest."""
-        self.planar_levels = tuple(takewhile(lambda level: level.shape[:-2] == levels[0].shape[:-2], levels))
-        """Those that differ from the native one along y and x only, which windows are read from: all that ndzarr
-        writes."""
-        self.planar_shapes = tuple((v.shape[-2], v.shape[-1]) for v in self.planar_levels if len(v.shape) > 1)
-        """(height, width) of each of them."""
-        self.planar_factors = tuple((v.factors[-2], v.factors[-1]) for v in self.planar_levels if len(v.shape) > 1)
-        """Native pixels per pixel along (y, x) of each of them."""
-        self.channels = channels
-        """One name per channel; empty where there is no axis c."""
-        self.attrs = attrs
-        """The attributes of the store's root."""
-        self.cache = ChunkCache(cache_bytes) if cache_bytes else None
-        """Decoded chunks kept between reads, None if that is off."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis at native resolution."""
-        return self.levels[0].shape
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Axis name to length at native resolution."""
-        return dict(zip(self.dims, self.shape, strict=True))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
-        return self.levels[0].array.dtype
-
-    @property
-    def kind(self) -> str:
-        """'intensity' or 'labels': how levels were made and how windows are resampled."""
-        return str(self.attrs.get("ndzarr", {}).get("encoding", {}).get("kind", "intensity"))
-
-    @property
-    def nodata(self) -> float | None:
-        """The value that marks pixels without data, if there is one."""
-        value = self.attrs.get("ndzarr", {}).get("nodata")
-        return None if value is None else float(value)
-
-    @cached_property
-    def georeference(self) -> Georeference | None:
-        """Where on earth native pixels lie, if the source said so."""
-        return from_attributes(self.attrs)
-
-    @property
-    def times(self) -> tuple[float, ...] | None:
-        """Seconds of each frame along t, where the source stated them."""
-        values = self.attrs.get("ndzarr", {}).get("times")
-        return None if values is None else tuple(values)
-
-    def read(self, level: int = 0, **window: Axis) -> np.ndarray[Any, Any]:
+    def read(self, level: int = 0, **window: AxisWindow) -> np.ndarray[Any, Any]:
         """
-        Read a window as it is stored: the raw hot path.
+        Read a window as stored, by numpy's rules for slices: stops are clipped, nothing is padded.
 
         Parameters
         ----------
         level
             0 is native.
         **window
-            Per axis a half-open slice in pixels of that level (stops are clipped as numpy does), a sequence of indices,
-            or along c a sequence of channel names.  Axes left out are read whole.
+            Axis name to a half-open slice in pixels of that level, a sequence of indices, or along c a sequence of
+            channel names.  Axes left out are read whole.
 
         Returns
         -------
-        Array with axes `dims`; no axis is dropped.
+        Array of `dtype` with axes `dims`; no axis is dropped.
 
         Raises
         ------
@@ -129,6 +72,8 @@ class Pyramid:
             An axis, channel or level is unknown, or an index is negative or out of range.
         DamagedError
             Stored bytes are not those that were written.
+        StoreError
+            The store, or the file opened in place, was removed or replaced, or the network failed.
 
         Examples
         --------
@@ -138,68 +83,37 @@ class Pyramid:
         array([[[4, 5],
                 [8, 9]]], dtype=uint8)
         """
-        return execute(plan_reads([self._request(level, window)]), cache=self.cache)[0]
+        return read_window(self, level, window)
 
-    def read_many(self, windows: Iterable[Mapping[str, Axis]], level: int = 0) -> list[np.ndarray[Any, Any]]:
+    def read_many(self, windows: Iterable[Mapping[str, AxisWindow]], level: int = 0) -> list[np.ndarray[Any, Any]]:
         """
-        Read windows planned together: each chunk that they touch is decoded once.
+        Read many windows in one plan: each chunk that they touch is decoded once.
 
         Parameters
         ----------
         windows
-            Each as `read` takes it, as a mapping axis -> slice or indices.
+            Each a mapping from axis names to what `read` takes for them.
+        level
+            0 is native.
 
         Returns
         -------
-        One array per window, in order.
-        """
-        return execute(self.plan(windows, level), cache=self.cache)
-
-    def plan(self, windows: Iterable[Mapping[str, Axis]], level: int = 0) -> ReadPlan:
-        """What `read_many` would read; `plan(...).explain()` says what that costs."""
-        return plan_reads([self._request(level, window) for window in windows])
-
-    def _request(self, level: int, window: Mapping[str, Axis]) -> tuple[Stored, Selection]:
-        given: Any = window
-        if not isinstance(given, Mapping):
-            raise WindowError(f"{given!r}: expected a window such as {{'y': slice(0, 256)}}; many are a list of them")
-        channels = window.get("c")
-        if channels is not None and not isinstance(channels, slice):
-            window = {**window, "c": self.channel_indices(channels)}
-        array = self.level(level).array
-        return array, select(self.dims, array.shape, window)  # type: ignore[arg-type]
-
-    def level(self, level: int) -> Level:
-        """
-        One of `levels`, counted from 0.
+        One array per window, in order, as `read` returns it.
 
         Raises
         ------
-        WindowError
-            There is no such level.
+        WindowError, DamagedError, StoreError
+            As `read`.
         """
-        number: Any = level
-        if not isinstance(number, Integral) or not 0 <= level < len(self.levels):
-            raise WindowError(f"level {level!r} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
-        return self.levels[level]
+        return execute(plan_windows(self, windows, level), cache=self.cache)
 
-    def channel_indices(self, channels: Sequence[int] | Sequence[str]) -> list[int]:
+    def plan(self, windows: Iterable[Mapping[str, AxisWindow]], level: int = 0) -> ReadPlan:
         """
-        Positions of channels given by name (or already by position).
+        Return the plan of `read_many`.
 
-        Raises
-        ------
-        WindowError
-            A name is unknown.
+        `plan(...).explain()` counts chunks and bytes without reading any.  Raises `WindowError` as `read` does.
         """
-        if not isinstance(channels, Iterable):
-            raise WindowError(f"c={channels!r}: a single channel would drop the axis; ask for c=[{channels!r}]")
-        out: list[int] = []
-        for name in [channels] if isinstance(channels, str) else channels:
-            if isinstance(name, str) and name not in self.channels:
-                raise WindowError(f"channel {name!r} is not in {self.path}{did_you_mean(name, self.channels)}")
-            out.append(self.channels.index(name) if isinstance(name, str) else name)
-        return out
+        return plan_windows(self, windows, level)
 
     def window(
         self,
@@ -211,87 +125,106 @@ class Pyramid:
         resolution: float | None = None,
         bounds: tuple[float, float, float, float] | None = None,
         crs: Any = None,
-        **window: Axis,
+        **window: AxisWindow,
     ) -> xarray.DataArray:
         """
-        A labelled window at any scale, padded where it lies outside.
+        Read a labelled window at any scale, padded where it lies outside the image.
 
         Parameters
         ----------
         scale
-            Output pixels per native pixel; (along x, along y) where they differ.  The coarsest level that is fine
-            enough is read, and what remains is resampled with anti-aliasing.
+            Output pixels per native pixel, above 0; (along x, along y) if they differ.  A window of h x w native
+            pixels gives round(h * scale) x round(w * scale).  The coarsest level that is fine enough is read, and
+            resampled if its pixels are not those of the output.
         interpolation
-            'area' (means, linear where enlarging), 'nearest', 'linear', 'cubic', 'lanczos', or 'auto': nearest for
-            labels, area for all else.
+            'area' (means; linear when enlarging), 'nearest', 'linear', 'cubic', 'lanczos', or 'auto': nearest for
+            labels, else area.
         antialias
-            Where reducing, let every native pixel count; unless given, all but 'nearest' do.  Without it native
-            pixels are read, since coarser levels are means.
+            When reducing, let every native pixel count.  None means yes, unless the interpolation is 'nearest'.  If
+            False, native pixels are read, since coarser levels are means.
         fill
             Value of pixels outside the image.
         resolution
-            Metres per output pixel, instead of `scale`, where the image is georeferenced.
+            Metres per output pixel, instead of `scale`; the image must be georeferenced.
         bounds
-            (left, bottom, right, top) in coordinates, instead of y and x: the fewest pixels that cover it.
+            (left, bottom, right, top) in coordinates, instead of y and x.  The fewest native pixels that cover it are
+            read.
         crs
-            Reference system of `bounds`, such as 'EPSG:4326'; that of the image if left out.
+            Reference system of `bounds`, such as 'EPSG:4326'; that of the image if None.
         **window
-            Per axis a half-open slice in native pixels, frames or planes, which may begin before 0 and end behind
-            the last, with a step along t and z; a sequence of indices, or along c channel names.
+            Axis name to a half-open slice in native pixels, frames or planes, which may begin before 0 and end after
+            the last one, with a step along t and z; or a sequence of indices, or along c of channel names.
 
         Returns
         -------
-        DataArray with axes `dims`.  Its y and x coordinates are pixel centres in native pixels.  Where something was
-        padded or holds no data, a coordinate `valid` (y, x) is False there; it has more axes where they differ.
+        DataArray of `dtype` with axes `dims`.  Its y and x coordinates are pixel centres in native pixels, or in the
+        reference system if the image is georeferenced.  If anything was padded or holds no data, a coordinate `valid`
+        with axes (y, x) is False there; it has more axes if they differ.
 
         Raises
         ------
         WindowError
-            As `read`; also an empty window, a scale that leaves no pixel, or bounds without a georeference.
+            An axis or channel is unknown, the window is empty, the scale leaves no pixel, or bounds are given for an
+            image without a transform.
+        OptionError
+            The interpolation is unknown, `dtype` cannot hold `fill`, or the reference system needs pyproj.
+        DamagedError, StoreError
+            As `read`.
+
+        Notes
+        -----
+        Kernels follow Keys (1981) for 'cubic', a = -0.5, and Duchon (1979) for 'lanczos', a = 3.
         """
         from ndzarr._pyramid.crops import Sampling
         from ndzarr._pyramid.window import labelled_window
 
         if bounds is not None or crs is not None or resolution is not None:
-            from ndzarr._geo.bounds import settle
+            from ndzarr._geo.bounds import pixel_window
 
-            window, scale = settle(self, window, scale, resolution, bounds, crs)
+            window, scale = pixel_window(
+                self.georeference, self.path, self.sizes, window, scale, resolution, bounds, crs
+            )
         return labelled_window(self, window, scale, Sampling(interpolation, antialias), fill)
 
     def to_xarray(self, level: int = 0, chunks: str | Mapping[str, int] = "shards") -> xarray.DataArray:
         """
-        A level as a lazy, labelled array (dask).
+        Return a level as a lazy, labelled dask array.
 
         Parameters
         ----------
+        level
+            0 is native.
         chunks
-            'shards': dask chunks are whole shards; or axis -> length.
+            'shards' makes dask chunks of whole shards; or a mapping from axis names to lengths in pixels.
+
+        Returns
+        -------
+        DataArray of `dtype` with axes `dims`.  Its y and x coordinates are pixel centres in native pixels, or in the
+        reference system.
+
+        Raises
+        ------
+        WindowError
+            There is no such level.
+        OptionError
+            `chunks` is not understood.
         """
         from ndzarr._pyramid.lazy import lazy_level
 
         return lazy_level(self, level, chunks)
 
     def to_datatree(self) -> xarray.DataTree:
-        """All levels as lazy arrays: children '0', '1', ... with a variable `image` each."""
+        """Return all levels as lazy arrays: children '0', '1', ... with one variable `image` each."""
         from ndzarr._pyramid.lazy import lazy_tree
 
         return lazy_tree(self)
 
     def __repr__(self) -> str:
-        from ndzarr._pyramid.repr import text_repr as text
+        from ndzarr._pyramid.repr import text_repr
 
-        return text(self)
+        return text_repr(self)
 
     def _repr_html_(self) -> str:
-        from ndzarr._pyramid.repr import html_repr as html
+        from ndzarr._pyramid.repr import html_repr
 
-        return html(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from ndzarr._pyramid.zarr_store import open_pyramid
-
-        return self._reopen or open_pyramid, (self.path, self.cache.max_bytes if self.cache else 0)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        keys = [a.key(()) if (a := level.array).chunked else a.name for level in self.levels]
-        return (type(self).__name__, self.path, keys)
+        return html_repr(self)

@@ -1,4 +1,4 @@
-"""What does a person want to see of a pyramid at a prompt, and in a notebook?"""
+"""Text and HTML representations of a pyramid, with a thumbnail."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import base64
 import html as escaping
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ndzarr._pyramid.pyramid import Pyramid
-
+from ndzarr._pyramid.levels import Multiscale, read_window
 
 THUMBNAIL = 192
-"""Longest side of the picture in a notebook, in pixels."""
+"""Longest side of the thumbnail in a notebook, in pixels."""
 
 
-def text_repr(pyramid: Pyramid) -> str:
-    """One line on the whole, one per level."""
+def text_repr(pyramid: Multiscale) -> str:
+    """Return a summary with one line per level."""
     size = ", ".join(f"{d}: {n}" for d, n in pyramid.sizes.items())
     lines = [f"<ndzarr.Pyramid {os.path.basename(pyramid.path)!r} ({size}) {pyramid.dtype}>"]
     if pyramid.channels:
@@ -36,8 +34,8 @@ def text_repr(pyramid: Pyramid) -> str:
     return "\n".join(lines)
 
 
-def html_repr(pyramid: Pyramid) -> str:
-    """The same as a table, beside a picture of the coarsest level."""
+def html_repr(pyramid: Multiscale) -> str:
+    """Return the summary as a table, beside a thumbnail."""
     rows = [line.strip().split(None, 2) for line in text_repr(pyramid).splitlines()[1:]]
     cells = "".join(
         f"<tr><th align='left'>{escaping.escape(' '.join(r[:-1]))}</th><td>{escaping.escape(r[-1])}</td></tr>"
@@ -47,37 +45,38 @@ def html_repr(pyramid: Pyramid) -> str:
     return f"<div><b>{title}</b><div style='display:flex;gap:1em'>{_picture(pyramid)}<table>{cells}</table></div></div>"
 
 
-def _picture(pyramid: Pyramid) -> str:
+def _picture(pyramid: Multiscale) -> str:
     if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
         return ""
     png = base64.b64encode(_png(thumbnail(pyramid))).decode()
     return f"<img style='image-rendering:pixelated' src='data:image/png;base64,{png}'>"
 
 
-def thumbnail(pyramid: Pyramid) -> np.ndarray[Any, Any]:
-    """The coarsest level, first frame and plane, as uint8 (y, x, 3)."""
+def thumbnail(pyramid: Multiscale) -> np.ndarray[Any, Any]:
+    """Return the coarsest level, first frame and plane, as uint8 with axes (y, x, rgb)."""
     level = len(pyramid.levels) - 1
     shape = pyramid.levels[level].shape
     step = max(1, -(-max(shape[-2:]) // THUMBNAIL))
     window: dict[str, Any] = {d: slice(0, 1) for d in pyramid.dims[:-2] if d != "c"}
     if "c" in pyramid.dims:
         window["c"] = slice(0, 3 if len(pyramid.channels) >= 3 else 1)
-    pixels = pyramid.read(level, **window, y=slice(0, shape[-2], step), x=slice(0, shape[-1], step))
+    window |= {"y": slice(0, shape[-2], step), "x": slice(0, shape[-1], step)}
+    pixels = read_window(pyramid, level, window)
     return displayable(pixels.reshape(-1, *pixels.shape[-2:]), pyramid.kind)
 
 
 def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.ndarray[Any, Any]:
     """
-    An image to look at.
+    Return pixels as an image for the screen.
 
     Parameters
     ----------
     pixels
-        (c, y, x): the first three channels are shown, or the first in grey.
+        Axes (c, y, x).  The first three channels are shown, or the first one in grey.
 
     Returns
     -------
-    uint8 (y, x, 3).  uint8 is shown as it is; other types are stretched between their 1st and 99th percentile.
+    uint8 with axes (y, x, rgb).  uint8 stays as it is; other types are stretched between their 1st and 99th percentile.
     """
     shown = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
     if shown.dtype != np.uint8 or kind == "labels":
@@ -86,7 +85,7 @@ def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.nda
         if not finite.size:
             finite = np.zeros(1)
         low, high = (finite.min(), finite.max()) if kind == "labels" else np.percentile(finite, (1, 99))
-        with np.errstate(over="ignore"):  # from the least to the greatest float64
+        with np.errstate(over="ignore"):  # the range may exceed float64
             part = (np.clip(np.nan_to_num(real, nan=low), low, high) - low) / max(high - low, 1e-300)
         shown = np.rint(part * 255).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(shown, 0, -1))

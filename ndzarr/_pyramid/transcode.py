@@ -18,16 +18,15 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from ndzarr._files import local, publishing, refuse_existing
-from ndzarr._formats.base import Source
+from ndzarr._files import local_path, publishing, refuse_existing
+from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.sequence import SequenceSource
 from ndzarr._indexing.windows import level_count, level_shape
-from ndzarr._progress import row_progress
+from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import Reducer, reducer
-from ndzarr._store.metadata import Description, LevelShape
-from ndzarr._store.metadata import write as metadata_write
+from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, chunks_option
 from ndzarr._store.presets import choose_layout as layout
 from ndzarr._store.writer import PyramidWriter, halve
@@ -205,7 +204,7 @@ def transcode(
     from ndzarr._formats.registry import open_source
 
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    target = local(dest)
+    target = local_path(dest)
     refuse_existing(target, overwrite)
     with open_source(
         source,
@@ -234,6 +233,7 @@ def write_pyramid(
     workers: int | None = None,
     origin: Mapping[str, Any] | None = None,
     number: int = 0,
+    check: Callable[[], object] | None = None,
 ) -> None:
     """
     Write an open source as a store; see `transcode`.
@@ -245,6 +245,8 @@ def write_pyramid(
         identity now if left out.
     number
         Of the source's level, where it is not the native one of a pyramid: halves are rounded by it.
+    check
+        Called between steps; gives up by raising.
 
     Raises
     ------
@@ -261,7 +263,14 @@ def write_pyramid(
         return plain(image, level + number)
 
     total, name = row_count(source, levels[:-1] if volume else []), os.path.basename(source.name)
-    with publishing(dest, overwrite) as work, row_progress(total, name, progress) as bar:
+    with publishing(dest, overwrite) as work, progress_bar(total, name, "row", progress) as show:
+
+        def advance(rows: int) -> None:
+            if check is not None:
+                check()
+            show(rows)
+
+        advance(0)
         if stream is not None:
             frame = stream.expected_shape[1:]
             levels = write_stream(
@@ -269,21 +278,21 @@ def write_pyramid(
                 lambda t: level_shapes(source, encoding, (t, *frame)),
                 lambda levels: PyramidWriter(work, levels, reduce, workers),
                 BAND_BYTES,
-                bar.update,
+                advance,
             )
         else:
             with PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer:
                 for block, window in _bands(source, levels[0]):
                     rows = source.read(window)
                     writer.write(block, rows)
-                    bar.update(rows.shape[-2] * prod(rows.shape[:-2]))
+                    advance(rows.shape[-2] * prod(rows.shape[:-2]))
                 writer.finish()
         if volume:
-            halve(work, levels, reduce, workers, bar.update)
+            halve(work, levels, reduce, workers, advance)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        metadata_write(work, about, levels, [limits] * len(source.channels))
+        write_metadata(work, about, levels, [limits] * len(source.channels))
     if stream is not None and stream.trouble:
         warnings.warn(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning, stacklevel=2)
 
@@ -295,7 +304,7 @@ def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
     return sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
 
 
-def describe(source: Source, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
+def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
     """What a store of a source, or whatever else has its facts, says about itself."""
     return Description(
         dims=source.dims,

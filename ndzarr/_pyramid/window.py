@@ -1,4 +1,4 @@
-"""What does `Pyramid.window` return, and which coordinates has a level?"""
+"""Labels: windows as xarray objects, and the coordinates of levels."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import numpy as np
 import xarray
 
 from ndzarr._indexing.selection import AxisSelection
-from ndzarr._pyramid.crops import Crop, Sampling, read_crops
-from ndzarr._pyramid.crops import make_crop as crop
-from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.xarray import Axis, earth_axes
-from ndzarr._pyramid.xarray import attach_spatial_ref as attach
-from ndzarr._pyramid.xarray import build_dataset as dataset
-from ndzarr._pyramid.xarray import centre_axis as centres
-from ndzarr._pyramid.xarray import index_axis as axis
-from ndzarr._pyramid.xarray import name_axis as names
+from ndzarr._pyramid.crops import Crop, Sampling, make_crop, read_crops
+from ndzarr._pyramid.levels import Multiscale
+from ndzarr._pyramid.xarray import (
+    Axis,
+    attach_spatial_ref,
+    build_dataset,
+    centre_axis,
+    earth_axes,
+    index_axis,
+    name_axis,
+)
 
 
 def labelled_window(
-    pyramid: Pyramid,
+    pyramid: Multiscale,
     window: Mapping[str, Any],
     scale: float | tuple[float, float],
     sampling: Sampling,
     fill: float,
 ) -> xarray.DataArray:
-    """A window, read and labelled; see `Pyramid.window`."""
-    wanted = crop(pyramid, window, scale, sampling, fill)
-    [(image, valid)] = read_crops([wanted])
-    return label_window(wanted, image, valid, ("valid",))["image"]
+    """Read and label a window; see `Pyramid.window`."""
+    crop = make_crop(pyramid, window, scale, sampling, fill)
+    [(image, valid)] = read_crops([crop])
+    return label_window(crop, image, valid, ("valid",))["image"]
 
 
 def label_window(
@@ -40,34 +42,34 @@ def label_window(
     coordinates: tuple[str, ...] = (),
 ) -> xarray.Dataset:
     """
-    Name the axes of what was read.
+    Return a crop with labelled axes.
 
     Parameters
     ----------
     image, valid
         As `read_crops` returns them.
     coordinates
-        ('valid',) makes the mask a coordinate rather than a variable.
+        ('valid',) makes the mask a coordinate instead of a variable.
     """
-    cut, dims = crop.region, crop.pyramid.dims
-    axes = {d: lead_axis(crop, k) for k, d in enumerate(dims[:-2])}
-    place = crop.pyramid.georeference
+    region, dims = crop.region, crop.pyramid.dims
+    axes = {d: leading_axis(crop, k) for k, d in enumerate(dims[:-2])}
+    georeference = crop.pyramid.georeference
     transform = None
-    if place is None or place.transform is None:
-        axes[dims[-2]] = centres(dims[-2], cut.y.origin, cut.y.pitch, cut.y.n)
-        axes[dims[-1]] = centres(dims[-1], cut.x.origin, cut.x.pitch, cut.x.n)
+    if georeference is None or georeference.transform is None:
+        axes[dims[-2]] = centre_axis(dims[-2], region.y.origin, region.y.step, region.y.n)
+        axes[dims[-1]] = centre_axis(dims[-1], region.x.origin, region.x.step, region.x.n)
     else:
-        transform = place.at(cut.y.origin, cut.x.origin, cut.y.pitch, cut.x.pitch)
-        axes |= earth_axes(transform, *cut.shape)
+        transform = georeference.window_transform(region.y.origin, region.x.origin, region.y.step, region.x.step)
+        axes |= earth_axes(transform, *region.shape)
     variables = {"image": (dims, image)}
     if valid is not None:
         variables["valid"] = compact_mask(dims, valid)
-    made = dataset(variables, axes, coordinates if valid is not None else ())
-    return made if place is None or transform is None else attach(made, place, transform)
+    out = build_dataset(variables, axes, coordinates if valid is not None else ())
+    return out if georeference is None or transform is None else attach_spatial_ref(out, georeference, transform)
 
 
 def compact_mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
-    """The mask with its axes, without c where all channels agree."""
+    """Return (dims, mask), without c if all channels agree."""
     dims = dims[len(dims) - valid.ndim :]
     if "c" not in dims:
         return dims, valid
@@ -78,53 +80,52 @@ def compact_mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tu
     return dims, valid
 
 
-def lead_axis(crop: Crop, k: int) -> Axis:
-    """The coordinate along the k-th axis, one before y: where it lies outside, indices go on, and seconds are NaN."""
+def leading_axis(crop: Crop, k: int) -> Axis:
+    """Return the coordinate of the k-th axis, one before y.  Outside the axis, indices go on and seconds are NaN."""
     pyramid, dim = crop.pyramid, crop.pyramid.dims[k]
     beyond = None if crop.outer is None else crop.outer[k]
     if beyond is None:
-        return _picked(pyramid, dim, crop.lead[k])
-    asked, place = beyond
+        return _selected_axis(pyramid, dim, crop.leading[k])
+    asked, inside = beyond
     if dim != "t" or pyramid.times is None:
-        return axis(dim, np.arange(asked.start, asked.stop, asked.step))
+        return index_axis(dim, np.arange(asked.start, asked.stop, asked.step))
     values = np.full(len(asked), np.nan)
-    values[place] = np.asarray(pyramid.times)[crop.lead[k]]
-    return axis(dim, values)
+    values[inside] = np.asarray(pyramid.times)[crop.leading[k]]
+    return index_axis(dim, values)
 
 
-def _picked(pyramid: Pyramid, dim: str, want: AxisSelection) -> Axis:
-    """The coordinate of a selection along an axis before y."""
+def _selected_axis(pyramid: Multiscale, dim: str, want: AxisSelection) -> Axis:
     if dim == "c":
-        return names("c", _channels(pyramid, want))
+        return name_axis("c", _channels(pyramid, want))
     values = _positions(pyramid, dim, pyramid.sizes[dim])
-    return axis(dim, values[want if isinstance(want, slice) else list(want)])
+    return index_axis(dim, values[want if isinstance(want, slice) else list(want)])
 
 
 def channel_names(crop: Crop) -> tuple[str, ...] | None:
-    """Names along c of what is read; None where there is no such axis."""
+    """Return the channel names of a crop; None if it has no axis c."""
     dims = crop.pyramid.dims
-    return _channels(crop.pyramid, crop.lead[dims.index("c")]) if "c" in dims else None
+    return _channels(crop.pyramid, crop.leading[dims.index("c")]) if "c" in dims else None
 
 
-def _channels(pyramid: Pyramid, want: AxisSelection) -> tuple[str, ...]:
+def _channels(pyramid: Multiscale, want: AxisSelection) -> tuple[str, ...]:
     if want == slice(0, len(pyramid.channels), 1):
         return pyramid.channels
-    picks = range(want.start, want.stop, want.step) if isinstance(want, slice) else want
-    return tuple(pyramid.channels[i] for i in picks)
+    indices = range(want.start, want.stop, want.step) if isinstance(want, slice) else want
+    return tuple(pyramid.channels[i] for i in indices)
 
 
-def _positions(pyramid: Pyramid, dim: str, n: int, factor: float = 1) -> np.ndarray[Any, Any]:
-    """Seconds along t where they are known, else indices; between those of the planes that one was made from."""
+def _positions(pyramid: Multiscale, dim: str, n: int, factor: float = 1) -> np.ndarray[Any, Any]:
+    """Return seconds along t if they are known, else native indices: the mean of those that a plane was made from."""
     if dim == "t" and pyramid.times is not None:
         return np.asarray(pyramid.times)
     return np.arange(n) if factor == 1 else (np.arange(n) + 0.5) * factor - 0.5
 
 
-def level_coordinates(pyramid: Pyramid, level: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Coordinates of a whole level: pixel centres in native pixels, channel names, seconds or indices along t."""
-    found = pyramid.levels[level]
+def level_coordinates(pyramid: Multiscale, level: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the coordinates of a level: pixel centres in native pixels, channel names, seconds or indices along t."""
+    shape, factors = pyramid.levels[level].shape, pyramid.levels[level].factors
     out: dict[str, np.ndarray[Any, Any]] = {}
-    for d, n, f in zip(pyramid.dims, found.shape, found.factors, strict=True):
+    for d, n, f in zip(pyramid.dims, shape, factors, strict=True):
         if d == "c":
             out[d] = np.array(pyramid.channels)
         else:

@@ -1,7 +1,7 @@
-"""What is at this path, and how is it read?
+"""Opening Zarr stores as pyramids.
 
 `open_pyramid` reads one JSON file of a local Zarr v3 store (its consolidated metadata) and makes the arrays of the hot
-path; everything else that holds a pyramid or a single array (Zarr v2, OME-Zarr 0.4, remote stores, other codecs) is
+path.  All other stores that hold a pyramid or a single array (Zarr v2, OME-Zarr 0.4, remote stores, other codecs) are
 opened through zarr-python.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,19 @@ from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
 from ndzarr._store.metadata import SCHEMA
-from ndzarr.errors import MissingError, StoreError
+from ndzarr.errors import MissingError, NdzarrError, StoreError
 
 
 def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     """
-    Open a pyramid for reading.
-
-    Parameters
-    ----------
-    path
-        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
-        single array.  URLs (s3://, https://) need the extra `remote` and are read by zarr-python.
-    cache_bytes
-        Keep so many bytes of decoded chunks between reads; 0 keeps none.
+    Open a Zarr store; see `ndzarr.open` for the parameters.
 
     Raises
     ------
     MissingError
-        There is nothing at `path`.
+        Nothing exists at `path`.
     StoreError
-        There is something else than a pyramid.
-
-    Examples
-    --------
-    >>> import ndzarr, numpy as np, tempfile
-    >>> path = tempfile.mkdtemp() + "/a.zarr"
-    >>> _ = ndzarr.transcode(np.zeros((300, 400), "u1"), path)
-    >>> ndzarr.open(path).levels
-    (<Level 1/1: 1 x 300 x 400, chunks 1 x 128 x 128>, <Level 1/2: 1 x 150 x 200, chunks 1 x 128 x 128>)
+        `path` does not hold a pyramid, or its metadata are malformed.
     """
     name = os.fspath(path)
     if "://" in name:
@@ -60,38 +45,56 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
         return _not_zarr3(folder, cache_bytes)
     except ValueError as error:
         raise StoreError(
-            f"{folder}: zarr.json is not valid JSON ({error}); the store is damaged, transcode again"
+            f"{folder}: zarr.json is not valid JSON ({error}), so the store is damaged",
+            path=folder,
+            hint="Transcode the source again",
         ) from error
-    try:
-        return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{folder}: its metadata are not those of a Zarr v3 image ({error!r})") from error
+    return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
 
 
 def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...], cache_bytes: int) -> Pyramid:
-    if "ndzarr" not in root.get("attributes", {}):
-        # Other writers change chunks in place and leave the metadata as they are: trust no shard mapped earlier.
-        version = (*version, time.monotonic_ns())
-    nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
-    paths = _level_paths(folder, root)
-    if any(p and p not in nodes for p, _ in paths):
-        nodes = {p: _node(folder, p) for p, _ in paths}
-    arrays = [_array(folder, p, nodes[p] if p else root, version) for p, _ in paths]
-    first = nodes[paths[0][0]] if paths[0][0] else root
-    return _pyramid(folder, root.get("attributes", {}), paths, arrays, first.get("dimension_names"), cache_bytes)
+    with _interpreting(folder):
+        if "ndzarr" not in root.get("attributes", {}):
+            # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
+            version = (*version, time.monotonic_ns())
+        nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
+        paths = _level_paths(folder, root)
+        if any(p and p not in nodes for p, _ in paths):
+            nodes = {p: _node(folder, p) for p, _ in paths}
+        folders = [os.path.join(folder, p) if p else folder for p, _ in paths]
+        found = [open_array(f, nodes[p] if p else root, version) for f, (p, _) in zip(folders, paths, strict=True)]
+        first = nodes[paths[0][0]] if paths[0][0] else root
+        names = first.get("dimension_names")
+    arrays = [_zarr_array(f, a) if isinstance(a, str) else a for f, a in zip(folders, found, strict=True)]
+    return _pyramid(folder, root.get("attributes", {}), paths, arrays, names, cache_bytes)
+
+
+@contextmanager
+def _interpreting(name: str) -> Iterator[None]:
+    """Report metadata of an unexpected structure as a `StoreError`; nothing but JSON is interpreted within."""
+    try:
+        yield
+    except NdzarrError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise StoreError(f"{name}: its metadata are not those of a Zarr image ({error!r})", path=name) from error
 
 
 def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if not os.path.lexists(folder):
-        raise MissingError(f"{folder}: no such file or directory")
+        raise MissingError(f"{folder}: no such file or directory", path=folder)
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
         return _through_zarr(folder, cache_bytes)
     if os.path.isdir(folder):
         raise StoreError(
-            f"{folder}: a directory without zarr.json is not a Zarr store; ndzarr.transcode makes one from images"
+            f"{folder}: a directory without zarr.json is not a Zarr store",
+            path=folder,
+            hint="Make one from images with ndzarr.transcode",
         )
     raise StoreError(
-        f"{folder}: a file, not a Zarr store; make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)"
+        f"{folder}: a file, not a Zarr store",
+        path=folder,
+        hint=f"Make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)",
     )
 
 
@@ -100,23 +103,27 @@ def _remote(url: str, cache_bytes: int) -> Pyramid:
         pyramid = _through_zarr(url, cache_bytes)
     except ImportError as error:
         raise StoreError(
-            f"{url}: reading it needs another package ({error}); pip install 'ndzarr[remote]' brings those for "
-            f"https:// and s3://"
+            f"{url}: reading it needs another package ({error})",
+            path=url,
+            hint="Run pip install 'ndzarr[remote]', which has those for https:// and s3://",
         ) from error
     except (MissingError, StoreError):
         raise
-    except Exception as error:  # whatever a protocol raises: servers that are not there, credentials, unknown schemes
-        raise StoreError(f"{url}: cannot be opened ({type(error).__name__}: {error}); check the address") from error
+    except Exception as error:  # protocols raise their own errors: no server, no credentials, unknown schemes
+        raise StoreError(
+            f"{url}: cannot be opened ({type(error).__name__}: {error})", path=url, hint="Check the address"
+        ) from error
     if url.startswith("http") and not _answers_ranges(f"{url}/zarr.json", pyramid):
         raise StoreError(
-            f"{url}: its server sends whole files where parts are asked for (as `python -m http.server` does), and "
-            f"chunks are parts of shards; use a server that answers range requests, or copy the store"
+            f"{url}: its server ignores range requests (as `python -m http.server`), and chunks are parts of shards",
+            path=url,
+            hint="Use a server that answers range requests, or copy the store",
         )
     return pyramid
 
 
 def _answers_ranges(url: str, pyramid: Pyramid) -> bool:
-    """False for a server that ignores the range of a request; True also where there are no shards, so none is made."""
+    """Return False if the server ignores range requests; stores without shards need none."""
     if not any(isinstance(v.array, ZarrArray) and v.array.sharded for v in pyramid.levels):
         return True
     import fsspec  # type: ignore[import-untyped]  # comes with the extra `remote`
@@ -130,10 +137,11 @@ def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
     try:
         node: Any = zarr.open(name, mode="r")
     except (FileNotFoundError, KeyError) as error:
-        raise MissingError(f"{name}: there is no Zarr store; check the address") from error
+        raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
     attrs = dict(node.attrs)
     root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
-    paths = _level_paths(name, root)
+    with _interpreting(name):
+        paths = _level_paths(name, root)
     arrays = [node[p] if p else node for p, _ in paths]
     metadata = arrays[0].metadata
     dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
@@ -143,21 +151,25 @@ def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
 
 
 def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[float] | None]]:
-    """(path of the array, its scale relative to nothing in particular) of each level; '' is the root itself."""
+    """Return (path of the array, its `scale` transformation) of each level; the path is '' for the root itself."""
     if root["node_type"] == "array":
         return [("", None)]
     attrs = root.get("attributes", {})
     schema = attrs.get("ndzarr", {}).get("schema", SCHEMA)
     if schema > SCHEMA:
         raise StoreError(
-            f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA}); upgrade ndzarr"
+            f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA})",
+            path=name,
+            hint="Upgrade ndzarr",
         )
     ome = attrs.get("ome", attrs)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if isinstance(multiscales, list) and multiscales:
         return [(d["path"], _scale(d.get("coordinateTransformations", []))) for d in multiscales[0]["datasets"]]
     raise StoreError(
-        f"{name}: a Zarr group without OME-Zarr `multiscales`; open one of its arrays by its path, or transcode that"
+        f"{name}: a Zarr group without OME-Zarr `multiscales`",
+        path=name,
+        hint="Open one of its arrays by its path, or transcode that",
     )
 
 
@@ -171,18 +183,19 @@ def _node(folder: str, path: str) -> Any:
         return json.loads(file.read_bytes())
     except FileNotFoundError as error:
         raise StoreError(
-            f"{folder}: level {path!r} is named in the metadata but missing; the store is damaged"
+            f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged", path=folder
         ) from error
 
 
-def _array(folder: str, path: str, metadata: Mapping[str, Any], version: tuple[int, ...]) -> ChunkArray | ZarrArray:
-    where = os.path.join(folder, path) if path else folder
-    array = open_array(where, metadata, version)
-    if isinstance(array, ChunkArray):
-        return array
+def _zarr_array(folder: str, reason: str) -> ZarrArray:
     import zarr
 
-    return ZarrArray(zarr.open_array(where, mode="r"), where, array)
+    try:
+        return ZarrArray(zarr.open_array(folder, mode="r"), folder, reason)
+    except Exception as error:  # codecs and data types have errors of their own
+        raise StoreError(
+            f"{folder}: zarr-python cannot open this array ({type(error).__name__}: {error})", path=folder
+        ) from error
 
 
 def _pyramid(
@@ -194,21 +207,23 @@ def _pyramid(
     cache_bytes: int,
 ) -> Pyramid:
     if not arrays[0].shape:
-        raise StoreError(f"{name}: an array without axes is no image")
-    dims = _dims(attrs, dimension_names, len(arrays[0].shape))
-    base = paths[0][1]
-    levels = []
-    for array, (_, scale) in zip(arrays, paths, strict=True):
-        if scale and base:
-            factors = tuple(s / b for s, b in zip(scale, base, strict=True))
-        else:
-            factors = tuple(_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
-        levels.append(Level(array, factors))
-    return Pyramid(name, dims, tuple(levels), _channels(attrs, dims, arrays[0].shape), attrs, cache_bytes)
+        raise StoreError(f"{name}: an array without axes is not an image", path=name)
+    with _interpreting(name):
+        dims = _dims(attrs, dimension_names, len(arrays[0].shape))
+        base = paths[0][1]
+        levels = []
+        for array, (_, scale) in zip(arrays, paths, strict=True):
+            if scale and base:
+                factors = tuple(s / b for s, b in zip(scale, base, strict=True))
+            else:
+                factors = tuple(_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
+            levels.append(Level(array, factors))
+        channels = _channels(attrs, dims, arrays[0].shape)
+    return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, open_pyramid)
 
 
 def _factor(native: int, length: int) -> float:
-    """How much longer the native axis is, where the store does not say: a whole number if the lengths allow for one."""
+    """Return native pixels per pixel, derived from lengths: a whole number if they allow for one."""
     ratio = native / max(1, length)
     whole = max(1, round(ratio))
     return float(whole) if length in (native // whole, -(-native // whole)) else ratio

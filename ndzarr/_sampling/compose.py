@@ -160,7 +160,7 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
                 alike[key] = _crop(scene, run, pyramid, positions)
             crop, warp = alike[key]
         if t or crop.pyramid is not pyramid:
-            lead = (slice(t, t + 1, 1), *crop.lead[1:]) if t else crop.lead
+            lead = (slice(t, t + 1, 1), *crop.leading[1:]) if t else crop.leading
             crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
         place: list[int | slice] = []
         for d in dims[:-2]:
@@ -169,7 +169,7 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
             else:
                 place.append(positions[d].target if d in positions else run.frame)
         pieces.append(Piece(tuple(place), crop, warp))
-        planes += prod(lengths(crop.lead))
+        planes += prod(lengths(crop.leading))
         exact = exact and warp is None and crop.region.exact and pyramid.nodata is None
         dtype = pyramid.dtype if dtype is None else np.result_type(dtype, pyramid.dtype)
     if dtype is None:

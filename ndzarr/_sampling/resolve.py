@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._geo.bounds import metres_per_pixel, pixels
+from ndzarr._geo.bounds import covering_pixels, metres_per_pixel
 from ndzarr._geo.georeference import Georeference
 from ndzarr._indexing.affine import IDENTITY, warp_boxes
 from ndzarr._indexing.windows import output_length
@@ -230,7 +230,7 @@ def _window_from_bounds(target: Target, frames: Sequence[Frame], source: SampleS
     place = _georeference(target, frames, source)
     if place is None:
         raise TargetError(f"bounds={target.bounds[0]!r}: none of the images is georeferenced; give a window in pixels")
-    y, x = pixels(place, *target.bounds)
+    y, x = covering_pixels(place, *target.bounds)
     return replace(target, y=y, x=x, centre=(None, None), size=(None, None), window_dims=None)
 
 
@@ -240,7 +240,7 @@ def _georeference(target: Target, frames: Sequence[Frame], source: SampleSource)
         for asset in frame.assets:
             place = source.open_asset(asset).georeference
             if place is not None and place.transform is not None:
-                return place.moved(frame.to_video @ asset.to_image if target.video else asset.to_image)
+                return place.transformed(frame.to_video @ asset.to_image if target.video else asset.to_image)
     return None
 
 

@@ -162,7 +162,9 @@ def labels_of(request: SampleRequest) -> Labels:
             a, b, c, d, e, f = (place.matrix @ piece.warp.to_native)[:2].ravel().tolist()
             return Labels(request.dims, request.channels, lead, place, (a, b, c, d, e, f))
         y, x = piece.crop.region.y, piece.crop.region.x
-        return Labels(request.dims, request.channels, lead, place, place.at(y.origin, x.origin, y.pitch, x.pitch))
+        return Labels(
+            request.dims, request.channels, lead, place, place.window_transform(y.origin, x.origin, y.step, x.step)
+        )
     return Labels(request.dims, request.channels, lead, None, None)
 
 

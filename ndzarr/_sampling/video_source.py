@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._files import local, refuse_existing
+from ndzarr._files import local_path, refuse_existing
 from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
@@ -41,7 +41,7 @@ def transcode_video(
     progress: bool,
 ) -> Pyramid:
     """Write a video as one pyramid; see `CocoSampler.transcode_video`."""
-    path = local(dest)
+    path = local_path(dest)
     refuse_existing(path, overwrite)
     with SampledVideo(source, vidid, keys) as video:
         write_pyramid(video, path, encoding, overwrite=overwrite, progress=progress)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._indexing.affine import scale_offset
-from ndzarr._indexing.resample import Grid, rounded
+from ndzarr._indexing.resample import Grid, pixels_at, rounded
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import Region, Span, finest_needed
 from ndzarr._pyramid.crops import Crop, Sampling
@@ -50,7 +50,7 @@ class Warp:
         """The warp from an asset, given the transform from its pixels to the sampled space."""
         to_native = np.linalg.inv(to_space) @ scene.transform
         scales = np.linalg.svd(to_native[:2, :2], compute_uv=False)
-        settled = scene.sampling.settled(pyramid)
+        settled = scene.sampling.resolved(pyramid)
         levels = pyramid.planar_levels if settled.antialias else pyramid.planar_levels[:1]
         level = finest_needed(1 / float(scales.min()), [max(found.factors[-2:]) for found in levels])
         fy, fx = levels[level].factors[-2:]
@@ -69,7 +69,7 @@ class Warp:
     def crop(self, pyramid: Pyramid, lead: Selection, sampling: Sampling) -> Crop:
         """The box that is read, as pixels of its level."""
         region = Region.of(self.level, _as_stored(self.y), _as_stored(self.x))
-        return Crop(pyramid, region, lead, sampling.settled(pyramid), 0)
+        return Crop(pyramid, region, lead, sampling.resolved(pyramid), 0)
 
 
 def _range(low: float, high: float, n: int) -> slice:
@@ -132,7 +132,7 @@ def inside(warp: Warp, crop: Crop) -> np.ndarray[Any, Any]:
     """True where the centre of an output pixel lies in the asset, shape (y, x)."""
     rows, columns = np.arange(warp.n[0])[:, None] + 0.5, np.arange(warp.n[1]) + 0.5
     height, width = crop.pyramid.shape[-2:]
-    x, y = (m[0] * columns + m[1] * rows + m[2] for m in warp.to_native[:2])
+    x, y = (pixels_at(m[0] * columns + m[1] * rows + m[2]) for m in warp.to_native[:2])
     return np.asarray((x >= 0) & (x < width) & (y >= 0) & (y < height))
 
 
@@ -169,5 +169,5 @@ def _nearest(plane: np.ndarray[Any, Any], warp: Warp) -> np.ndarray[Any, Any]:
     before.
     """
     rows, columns = np.arange(warp.n[0])[:, None] + 0.5, np.arange(warp.n[1]) + 0.5
-    x, y = (np.floor(m[0] * columns + m[1] * rows + m[2]).astype(np.intp) for m in warp.matrix[:2])
+    x, y = (pixels_at(m[0] * columns + m[1] * rows + m[2]) for m in warp.matrix[:2])
     return np.asarray(plane[np.clip(y, 0, plane.shape[0] - 1), np.clip(x, 0, plane.shape[1] - 1)])

@@ -1,8 +1,9 @@
-"""How are the chunks of one array found and decoded?
+"""
+Stored arrays, and the way to read each.
 
-`ChunkArray` is the hot path: a local Zarr v3 array, regular chunk grid, sharded or not, with a codec chain that
-`codec.parse` knows.  `ZarrArray` is every other array: zarr-python reads it, with the same result.
-`open_array` decides, and the `engine` of each says which it is and why.
+`ChunkArray` is the hot path: a local Zarr v3 array with a regular chunk grid, sharded or not, whose codec chain
+`ChunkCodec` knows. `ZarrArray` is every other array: zarr-python reads it, with the same result. `open_array` decides;
+the `engine` of each says which it is and why.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import numpy as np
 
 from ndzarr._indexing.plan import Chunked
 from ndzarr._indexing.selection import Selection, lengths
-from ndzarr._store.codecs import ChunkCodec
-from ndzarr._store.codecs import parse_codecs as parse
+from ndzarr._store.codecs import ChunkCodec, parse_codecs
 from ndzarr._store.sharding import SHARDS, Folder
 from ndzarr.errors import DamagedError, StoreError
 
@@ -24,15 +24,85 @@ COMPLETE = "ndzarr_complete"
 """Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
 
 
+class Codec(Protocol):
+    """The layout of decoded chunks, and what decoding them costs."""
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        """Order of axes in memory, None where it is that of the array."""
+
+    @property
+    def threaded_bytes(self) -> int:
+        """Decoded bytes of a chunk from which on threads pay."""
+
+    @property
+    def slow(self) -> bool:
+        """True where even a single chunk takes so long to decode that each of a plan is worth a thread."""
+
+    def scratch(self) -> np.ndarray[Any, Any]:
+        """Return a buffer that a chunk can be decoded into."""
+
+    def view(self, scratch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return the buffer with the axes of the array."""
+
+
+class Decoded(Chunked, Protocol):
+    """An array whose chunks are decoded one by one."""
+
+    @property
+    def chunked(self) -> Literal[True]:
+        """Tells it from `Windowed`."""
+
+    @property
+    def codec(self) -> Codec:
+        """Layout of decoded chunks."""
+
+    @property
+    def fill(self) -> Any:
+        """Value of the pixels of a missing chunk."""
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of what is stored together, and best read together."""
+
+    def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
+        """Return what identifies a chunk in caches; it changes when the file does."""
+
+    def decode(
+        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
+    ) -> bool:
+        """
+        Decode a whole chunk, also at the border, into a buffer.
+
+        If `wanted` is given, only that part of the buffer need be right. A missing chunk writes nothing and returns
+        False.
+        """
+
+
+class Windowed(Chunked, Protocol):
+    """An array that is read window by window."""
+
+    @property
+    def chunked(self) -> Literal[False]:
+        """Tells it from `Decoded`."""
+
+    def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
+        """Return the pixels of each selection."""
+
+
+Stored: TypeAlias = "Decoded | Windowed"
+"""Where the pixels of a level are."""
+
+
 class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
     __slots__ = (
-        "_complete",
         "_folder",
         "_per_shard",
         "chunks",
         "codec",
+        "complete",
         "dtype",
         "fill",
         "name",
@@ -55,6 +125,8 @@ class ChunkArray:
         complete: bool = False,
     ) -> None:
         """
+        Describe an array; nothing is opened.
+
         Parameters
         ----------
         name
@@ -75,21 +147,21 @@ class ChunkArray:
         self.dtype = codec.dtype
         self.fill = fill
         self.sharded = per_shard is not None
+        self.complete = complete
         self._per_shard = per_shard or (1,) * len(shape)
-        self._complete = complete
         self._folder = Folder(name, version, separator, prod(self._per_shard))
 
     @property
     def shards(self) -> tuple[int, ...]:
-        """Shape of what lies in one file."""
+        """Shape of the part of the array that is in one file."""
         return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
-        """What identifies a chunk in caches."""
+        """Return what identifies a chunk in caches."""
         return (self._folder, chunk)
 
     def encoded(self, chunk: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
-        """Bytes of a chunk; None if it is missing, which means that it is all fill value."""
+        """Return the bytes of a chunk; None if it is missing, which means that it is all fill value."""
         if not self.sharded:
             try:
                 return np.fromfile(self._folder.file(chunk), np.uint8)
@@ -103,12 +175,13 @@ class ChunkArray:
         shard = SHARDS[self._folder, tuple(position)]
         if shard is not None:
             return shard.encoded(k)
-        if self._complete:
-            raise DamagedError(f"{self._file(chunk)}: this shard is missing; transcode the source again")
+        if self.complete:
+            path = self._file(chunk)
+            raise DamagedError(f"{path}: this shard is missing", path=path, hint="Transcode the source again")
         return None
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
-        """Bytes that a chunk takes in its file, 0 if it is missing."""
+        """Return the number of bytes that a chunk takes in its file, 0 if it is missing."""
         found = self.encoded(chunk)
         return 0 if found is None else found.size
 
@@ -116,7 +189,9 @@ class ChunkArray:
         self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
     ) -> bool:
         """
-        Decode a chunk into a buffer with the codec's stored shape; always all of it, since its checksum covers that.
+        Decode a chunk into a buffer of the codec's stored shape.
+
+        All of it is decoded, whatever is wanted, since its checksum covers all of it.
 
         Returns
         -------
@@ -129,11 +204,10 @@ class ChunkArray:
         return True
 
     def _file(self, chunk: tuple[int, ...]) -> str:
-        """Path of the file that holds a chunk."""
         return self.shard_file(tuple(i // n for i, n in zip(chunk, self._per_shard, strict=True)))
 
     def shard_file(self, position: tuple[int, ...]) -> str:
-        """Path of a shard, by its position in the grid of shards."""
+        """Return the path of a shard, by its position in the grid of shards."""
         return self._folder.file(position)
 
 
@@ -148,7 +222,10 @@ class ZarrArray:
         self._zarr = array
         self.name = name
         self.shape = tuple(array.shape)
-        self.chunks = _uniform_chunks(array)
+        try:
+            self.chunks = tuple(max(1, int(n)) for n in array.chunks)
+        except (NotImplementedError, TypeError, AttributeError):  # rectilinear grids (zarr >= 3.2) count as one chunk
+            self.chunks = tuple(max(1, n) for n in array.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.fill = array.fill_value
         self.engine = f"zarr-python ({reason})"
@@ -159,51 +236,42 @@ class ZarrArray:
         return getattr(self._zarr, "shards", None) is not None
 
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
-        """zarr-python does not tell beforehand."""
+        """Return None: zarr-python does not tell beforehand."""
         return
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
         """
-        The pixels of each selection.
+        Return the pixels of each selection.
 
         Raises
         ------
         StoreError
             zarr-python cannot read them.
         """
-        return [self._explained(selection) for selection in selections]
-
-    def _explained(self, selection: Selection) -> np.ndarray[Any, Any]:
-        try:
-            return self._read(selection)
-        except MemoryError:
-            raise
-        except Exception as error:  # whatever a codec, or a connection, raises
-            where = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(list(s)) for s in selection)
-            what = StoreError if "://" in self.name or isinstance(error, OSError) else DamagedError
-            raise what(
-                f"{self.name}: zarr-python cannot read [{where}] of it ({type(error).__name__}: {error})"
-            ) from error
+        return [self._read(selection) for selection in selections]
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
         if not all(lengths(selection)):  # zarr-python takes no empty sequence of indices
             return np.empty(lengths(selection), self.dtype)
-        if all(isinstance(s, slice) for s in selection):
-            return np.asarray(self._zarr[selection])
-        return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
-
-
-def _uniform_chunks(array: Any) -> tuple[int, ...]:
-    """Chunk lengths for counting; an array whose chunks vary counts as one chunk per axis."""
-    try:
-        return tuple(max(1, int(n)) for n in array.chunks)
-    except (NotImplementedError, TypeError, AttributeError):  # rectilinear grids (zarr >= 3.2) have no single length
-        return tuple(max(1, n) for n in array.shape)
+        try:
+            if all(isinstance(s, slice) for s in selection):
+                return np.asarray(self._zarr[selection])
+            return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a codec, or a connection, raises
+            where = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(list(s)) for s in selection)
+            kind = StoreError if "://" in self.name or isinstance(error, OSError) else DamagedError
+            raise kind(
+                f"{self.name}: zarr-python cannot read [{where}] of it ({type(error).__name__}: {error})",
+                path=self.name,
+                window=selection,
+            ) from error
 
 
 def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) -> ChunkArray | str:
     """
-    The hot-path array that Zarr v3 array metadata describe, or, as a string, the reason why it has to be zarr-python's.
+    Return the hot-path array that Zarr v3 metadata describe, or the reason why zarr-python has to read it.
 
     Raises
     ------
@@ -211,13 +279,15 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
         The metadata are not those of an array.
     """
     if metadata.get("node_type") != "array":
-        raise StoreError(f"{path}: expected the metadata of a Zarr array, found {metadata.get('node_type')!r}")
+        found = metadata.get("node_type")
+        raise StoreError(f"{path}: expected the metadata of a Zarr array, found {found!r}", path=path)
     grid = metadata["chunk_grid"]
     if grid["name"] != "regular":
         return f"chunk grid {grid['name']!r}"
-    dtype = _dtype(metadata["data_type"])
-    if dtype is None:
-        return f"data type {metadata['data_type']!r}"
+    name = metadata["data_type"]
+    if not isinstance(name, str) or name not in _DTYPES:
+        return f"data type {name!r}"
+    dtype = np.dtype(_DTYPES[name])
     if metadata.get("storage_transformers"):
         return "storage transformers"
     key = _named(metadata.get("chunk_key_encoding", "default"))
@@ -229,13 +299,12 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
     chunks = outer
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
         config = codecs[0]["configuration"]
-        if config.get("index_location", "end") != "end" or not _is_usual_index(
-            list(map(_named, config["index_codecs"]))
-        ):
+        usual = _is_usual_index([_named(c) for c in config["index_codecs"]])
+        if config.get("index_location", "end") != "end" or not usual:
             return "shard index"
         chunks, codecs = tuple(config["chunk_shape"]), [_named(c) for c in config["codecs"]]
         per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
-    codec = parse(codecs, chunks, dtype)
+    codec = parse_codecs(codecs, chunks, dtype)
     if codec is None:
         return f"codecs {' '.join(c['name'] for c in codecs)}"
     separator = (key.get("configuration") or {}).get("separator", "/")
@@ -260,89 +329,13 @@ _DTYPES = {
     **{f"float{bits}": f"f{bits // 8}" for bits in (16, 32, 64)},
     **{f"complex{bits}": f"c{bits // 8}" for bits in (64, 128)},
 }
-
-
-def _dtype(name: Any) -> np.dtype[Any] | None:
-    code = _DTYPES.get(name) if isinstance(name, str) else None
-    return None if code is None else np.dtype(code)
+"""Zarr's names of data types to numpy's."""
 
 
 def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
-    """A fill value from its JSON form (https://zarr-specs.readthedocs.io/en/latest/v3/data-types/)."""
+    """Return a fill value from its JSON form (https://zarr-specs.readthedocs.io/en/latest/v3/data-types/)."""
     if isinstance(value, list):
         return dtype.type(complex(_fill(value[0], np.dtype("f8")), _fill(value[1], np.dtype("f8"))))
     if isinstance(value, str) and value.startswith("0x"):
         return np.frombuffer(int(value, 16).to_bytes(dtype.itemsize, "little"), dtype)[0]
     return dtype.type(float(value) if isinstance(value, str) else value)
-
-
-# --- What does executing a plan need to know of an array?
-
-
-class Codec(Protocol):
-    """How a chunk is laid out once it is decoded."""
-
-    @property
-    def order(self) -> tuple[int, ...] | None:
-        """Order of axes in memory, None where it is that of the array."""
-
-    @property
-    def threaded_bytes(self) -> int:
-        """Decoded bytes of a chunk from which on threads pay."""
-
-    @property
-    def slow(self) -> bool:
-        """True where even a single chunk takes so long to decode that each of a plan is worth a thread."""
-
-    def scratch(self) -> np.ndarray[Any, Any]:
-        """A buffer that a chunk can be decoded into."""
-
-    def view(self, scratch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The buffer with the axes of the array."""
-
-
-class Decoded(Chunked, Protocol):
-    """An array whose chunks are decoded one by one."""
-
-    @property
-    def chunked(self) -> Literal[True]:
-        """Tells it from `Windowed`."""
-
-    @property
-    def codec(self) -> Codec:
-        """Layout of decoded chunks."""
-
-    @property
-    def fill(self) -> Any:
-        """Value of the pixels of a chunk that is missing."""
-
-    @property
-    def shards(self) -> tuple[int, ...]:
-        """Shape of what lies together, and is best read together."""
-
-    def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
-        """What identifies a chunk in caches; it changes when the file does."""
-
-    def decode(
-        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
-    ) -> bool:
-        """
-        Decode a whole chunk, also at the border, into a buffer; False, and nothing written, where it is missing.
-
-        Of `wanted`, if it is given, no more than that part of the chunk need be right.
-        """
-
-
-class Windowed(Chunked, Protocol):
-    """An array that is read window by window."""
-
-    @property
-    def chunked(self) -> Literal[False]:
-        """Tells it from `Decoded`."""
-
-    def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """The pixels of each selection."""
-
-
-Stored: TypeAlias = "Decoded | Windowed"
-"""Where the pixels of a level are."""

@@ -1,12 +1,14 @@
-"""How does a chunk of pixels become bytes, and back, as fast as the libraries allow?
+"""
+How a chunk of pixels becomes bytes, and back.
 
-A `ChunkCodec` is one of the short codec chains that the hot path knows, parsed from (and printed to) the `codecs`
+A `ChunkCodec` is one of the short codec chains that the hot path knows. It is parsed from, and printed to, the `codecs`
 of Zarr v3 metadata (https://zarr-specs.readthedocs.io/en/latest/v3/core/):
 
     [transpose] -> [numcodecs.delta] -> bytes -> [blosc | zstd] -> [crc32c]
     [transpose] -> imagecodecs_jpeg -> [crc32c]
 
-Decoding goes straight into the caller's buffer.  `parse` returns None for any other chain: zarr-python reads those.
+Decoding goes straight into the caller's buffer. `parse_codecs` returns None for any other chain: zarr-python reads
+those.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import imagecodecs
@@ -25,10 +27,6 @@ import numpy as np
 
 from ndzarr.errors import DamagedError
 
-# Blosc's own threads are not fork-safe and slower than ours on chunks of this size; zarr-python sets the same.
-numcodecs.blosc.use_threads = False
-
-_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 _COMPRESSORS = ("blosc", "zstd")
 _CRC_BYTES = 4
 _CRC_RESIDUE = 0x48674BC7
@@ -43,8 +41,7 @@ class ChunkCodec:
     """Shape of a chunk, in the order of the array's axes."""
     dtype: np.dtype[Any]
     """Native dtype of the pixels."""
-    compressor: str | None = None
-    """'blosc', 'zstd', 'jpeg' or None."""
+    compressor: Literal["blosc", "zstd", "jpeg"] | None = None
     cname: str = "lz4"
     """Blosc's inner compressor."""
     level: int = 5
@@ -60,12 +57,12 @@ class ChunkCodec:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Shape of a chunk in the order in which its pixels are stored."""
+        """Shape of a chunk with its axes in the stored order."""
         return self.shape if self.order is None else tuple(self.shape[i] for i in self.order)
 
     @property
     def threaded_bytes(self) -> int:
-        """Size of a chunk from which on decoding outside Python's lock is long enough for two threads to gain by it."""
+        """Decoded bytes of a chunk from which on two threads gain by decoding outside Python's lock."""
         slow = self.compressor in ("zstd", "jpeg") or self.cname == "zstd" or self.delta
         return 128 << 10 if slow else 512 << 10
 
@@ -75,17 +72,17 @@ class ChunkCodec:
         return False
 
     def scratch(self) -> np.ndarray[Any, Any]:
-        """A new buffer to decode into, with axes in the stored order."""
+        """Return a new buffer to decode into, with axes in the stored order."""
         if self.compressor != "jpeg":
             return np.empty(self.stored_shape, self.dtype)
         # libjpeg-turbo writes past the caches to buffers that begin on 32 bytes: the copy that follows then takes
         # as long as decoding did.
-        room = np.empty(prod(self.shape) + 80, np.uint8)
-        start = (16 - room.ctypes.data) % 64
-        return room[start : start + prod(self.shape)].reshape(self.stored_shape)
+        spare = np.empty(prod(self.shape) + 80, np.uint8)
+        start = (16 - spare.ctypes.data) % 64
+        return spare[start : start + prod(self.shape)].reshape(self.stored_shape)
 
     def view(self, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """A decoded buffer with axes in the array's order."""
+        """Return a decoded buffer with axes in the array's order."""
         return stored if self.order is None else stored.transpose(np.argsort(self.order))
 
     def decode(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any], where: Callable[[], str]) -> None:
@@ -95,7 +92,7 @@ class ChunkCodec:
         Parameters
         ----------
         where
-            What the error calls the chunk; asked only when there is one.
+            Returns what the error calls the chunk; called only if there is one.
 
         Raises
         ------
@@ -104,22 +101,24 @@ class ChunkCodec:
         """
         if self.crc:
             if google_crc32c.value(encoded) != _CRC_RESIDUE:
-                raise DamagedError(f"{where()}: the checksum does not match the bytes; transcode the source again")
+                raise DamagedError(f"{where()}: the checksum does not match the bytes", hint=_AGAIN)
             if self.compressor != "blosc":  # which knows its own length
                 encoded = encoded[:-_CRC_BYTES]
         try:
             self._decompress(encoded, out)
         except (RuntimeError, ValueError, TypeError, IndexError, struct.error) as error:
-            raise DamagedError(f"{where()} does not decode ({error}); transcode the source again") from error
+            raise DamagedError(f"{where()} does not decode ({error})", hint=_AGAIN) from error
 
     def _decompress(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
         target = np.empty(out.shape, out.dtype) if self.delta else out
-        # The decompressors trust their input: a cut one is read beyond its end, a short one leaves `out` as it was.
+        # The decompressors trust their input: they read beyond the end of a truncated one, and leave `out` as it was
+        # behind a short one.
         if self.compressor == "blosc":
             nbytes, _, stored = _BLOSC_HEADER.unpack_from(encoded.data, 4)
             if nbytes != out.nbytes or stored > encoded.size:
                 raise ValueError(f"{nbytes} bytes in {stored}, expected {out.nbytes} in {encoded.size}")
-            # A tenth faster than numcodecs' binding to the same library.
+            # A tenth faster than numcodecs' binding to the same library, and no global switch for Blosc's own threads,
+            # which are not safe to fork and slower than ours on chunks of this size.
             imagecodecs.blosc_decode(encoded, numthreads=1, out=target.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         elif self.compressor == "zstd":
             if _zstd_size(encoded) == out.nbytes:
@@ -137,7 +136,7 @@ class ChunkCodec:
             _undo_delta(target.reshape(-1), out.reshape(-1))
 
     def _picture(self, stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """A chunk (..., y, x, 3) or (..., y, x) as JPEG has it."""
+        """Return a chunk (..., y, x, 3) or (..., y, x) with the axes of a JPEG."""
         shape = stored.shape[-2:] if self.order is None else stored.shape[-3:]
         return stored.reshape(-1).reshape(shape)  # through one axis: imagecodecs refuses numpy's strides of axes of 1
 
@@ -147,18 +146,26 @@ class ChunkCodec:
         if self.delta:
             stored = _delta(stored.reshape(-1))
         if self.compressor == "blosc":
-            body = numcodecs.blosc.compress(stored, self.cname.encode(), self.level, _SHUFFLES[self.shuffle], 0)
+            body = imagecodecs.blosc_encode(
+                stored,  # type: ignore[arg-type]
+                level=self.level,
+                compressor=self.cname,
+                shuffle=self.shuffle,
+                typesize=stored.itemsize,
+                blocksize=0,
+                numthreads=1,
+            )
         elif self.compressor == "zstd":
             body = _zstd(stored, self.level)
         elif self.compressor == "jpeg":
             body = imagecodecs.jpeg8_encode(self._picture(stored), level=self.level)
         else:
             body = stored.tobytes()
-        encoded: bytes = body
+        encoded = bytes(body)
         return encoded + google_crc32c.value(encoded).to_bytes(_CRC_BYTES, "little") if self.crc else encoded
 
     def metadata(self) -> list[dict[str, Any]]:
-        """The `codecs` of Zarr v3 metadata that mean this chain."""
+        """Return the `codecs` of Zarr v3 metadata for this chain."""
         chain: list[dict[str, Any]] = []
         if self.order is not None:
             chain.append({"name": "transpose", "configuration": {"order": list(self.order)}})
@@ -189,7 +196,7 @@ class ChunkCodec:
 
 
 JPEG = "imagecodecs_jpeg"
-"""Name of the codec in `imagecodecs.zarr`, and of ours in `pyramid.jpeg`."""
+"""Name of the codec in `imagecodecs.zarr`, and of ours in `jpeg_codec`."""
 BYTES: dict[str, Any] = {"name": "bytes"}
 LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -197,7 +204,7 @@ LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "l
 def parse_codecs(
     codecs: Sequence[Mapping[str, Any]], shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> ChunkCodec | None:
-    """The `ChunkCodec` that a Zarr v3 codec chain means, or None if the hot path does not know it."""
+    """Return the `ChunkCodec` for a Zarr v3 codec chain, None if the hot path does not know it."""
     chain = list(codecs)
     options: dict[str, Any] = {"crc": False}
     if chain and chain[-1]["name"] == "crc32c":
@@ -237,11 +244,12 @@ def _is_native_bytes(codec: Mapping[str, Any], dtype: np.dtype[Any]) -> bool:
 
 
 _BLOSC_HEADER = struct.Struct("<III")
-"""Decoded size, block size, encoded size: at byte 4 of what blosc makes."""
+"""Decoded size, block size, encoded size: at byte 4 of a Blosc chunk."""
+_AGAIN = "Transcode the source again"
 
 
 def _zstd_size(encoded: np.ndarray[Any, Any]) -> int:
-    """Decoded size of a zstd frame, -1 if it does not say (RFC 8878, section 3.1.1.1)."""
+    """Return the decoded size of a zstd frame, -1 if it does not say (RFC 8878, section 3.1.1.1)."""
     head = encoded[:18].tobytes()
     flags = head[4]
     whole = flags >> 5 & 1
@@ -260,7 +268,7 @@ _local = threading.local()
 
 
 def _zstd(stored: np.ndarray[Any, Any], level: int) -> bytes:
-    """A plain zstd frame; matches of at least 7 bytes make photographs smaller, and faster in both directions."""
+    """Return a plain zstd frame; matches of at least 7 bytes make photographs smaller, and faster both ways."""
     import zstandard
 
     key = (level, stored.nbytes)

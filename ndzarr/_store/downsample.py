@@ -1,11 +1,11 @@
-"""How do the pixels of one level become those of the next, half as large along y and x, and along z if that is asked?
+"""
+Halving a level along y and x, and along z for volumes.
 
-Each output pixel is made from the 2x2 (or 2x2x2) pixels it covers; at an odd border from those that exist.
+Each output pixel is made from the 2x2 (or 2x2x2) pixels that it covers; at an odd border from those that exist.
 
-Intensities: the mean of the valid ones, rounded.  Halves are rounded up on odd levels and down on even ones: always
-rounding up would make the 8th level of a photograph one grey level too bright.  NaN and nodata are left out of the
-mean; where all are missing the result is too.  Labels: the most frequent one, the first in reading order where they
-tie.
+Intensities become the mean of the valid pixels, rounded: halves up on odd levels and down on even ones, since always
+rounding up would make the 8th level of a photograph one grey level too bright. NaN and nodata are left out of the mean;
+where all are missing, so is the result. Labels become the most frequent one, the first in reading order where they tie.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OPENCV = frozenset(["u1", "u2", "i2", "f4", "f8"])
 
 def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None, volume: bool = False) -> Reducer:
     """
-    The way to halve images of a dtype.
+    Return the function that halves images of a dtype.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None, volume
 
 
 def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
-    """The nodata value as pixels of a dtype have it; None where there is none that they could have (-9999 in uint8)."""
+    """Return the nodata value as a pixel of a dtype; None where no pixel can have it (-9999 in uint8)."""
     if nodata is None:
         return None
     if dtype.kind not in "iub" or nodata == 0:
@@ -61,7 +61,7 @@ def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
 
 def holds_data(image: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any]:
     """
-    True where pixels are real: neither NaN nor the nodata value.
+    Return True where pixels are real: neither NaN nor the nodata value.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def holds_data(image: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any]
 
 
 def _even(image: np.ndarray[Any, Any], n: int = 2) -> np.ndarray[Any, Any]:
-    """Repeat the last row and column (and plane) where their number is odd; a mean of a pixel with itself is itself."""
+    """Repeat the last row and column (and plane) where their number is odd: the mean of a pixel with itself."""
     odd = [length % 2 for length in image.shape[-n:]]
     return np.pad(image, [(0, 0)] * (image.ndim - n) + [(0, o) for o in odd], mode="edge") if any(odd) else image
 
 
 def _parts(image: np.ndarray[Any, Any], n: int) -> tuple[np.ndarray[Any, Any], ...]:
-    """The 2**n pixels of each block along the last n axes, in reading order."""
+    """Return the 2**n pixels of each block along the last n axes, in reading order."""
     image = _even(image, n)
     corners: Any = product((slice(None, None, 2), slice(1, None, 2)), repeat=n)
     return tuple(image[(..., *corner)] for corner in corners)
@@ -99,7 +99,7 @@ def _opencv_mean(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _integer_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray[Any, Any]:
-    """(a + b + c + d + 2) >> 2 on odd levels, + 1 on even ones; no intermediate overflows."""
+    """Return (a + b + c + d + 2) >> 2 on odd levels, + 1 on even ones; no intermediate result overflows."""
     up = level % 2 == 1
     if n == 2 and image.dtype.str[1:] in _OPENCV and image.dtype.itemsize * image.size:
         # Rounding down is rounding up of the complement: ~mean_up(~x).

@@ -1,8 +1,9 @@
-"""How does zarr-python read a store of the preset 'jpeg'?
+"""
+The codec by which zarr-python reads a store of the preset 'jpeg'.
 
-Through this codec, which it finds by its entry point wherever ndzarr is installed.  Name, configuration and bytes
-are those of `imagecodecs.zarr.Jpeg` (imagecodecs >= 2026.10): where ndzarr is not installed,
-`imagecodecs.zarr.register_codecs()` does the same.  ndzarr's own reads do not come here, see `codec`.
+zarr-python finds it by its entry point wherever ndzarr is installed. Name, configuration and bytes are those of
+`imagecodecs.zarr.Jpeg` (imagecodecs >= 2026.10): where ndzarr is not installed, `imagecodecs.zarr.register_codecs()`
+does the same. ndzarr's own reads go through `codecs.ChunkCodec` instead.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ class Jpeg(ArrayBytesCodec):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The codec that its metadata describe."""
+        """Return the codec that its metadata describe."""
         return cls(**(data.get("configuration") or {}))
 
     def to_dict(self) -> dict[str, Any]:
-        """Its metadata."""
+        """Return its metadata."""
         return {"name": JPEG, "configuration": {"level": self.level}}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
-        """Not known before encoding."""
+        """Raise: the size is not known before encoding."""
         raise NotImplementedError
 
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:

@@ -1,10 +1,11 @@
-"""What does a store say about itself, and to whom?
+"""
+The metadata of a store.
 
-One group, read in three ways: `ome` (OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/), `multiscales`
-(https://github.com/zarr-conventions/multiscales) and `ndzarr` (where the pixels came from, how they were encoded);
-`spatial` and `proj` say where they lie on earth (`geo.conventions`).
-Levels are groups `0`, `1`, ... that each hold `image` and 1-D coordinates, as `xarray.open_datatree` wants them.
-All array metadata stand in the root's consolidated metadata, so that opening a store reads one file.
+The attributes of the root group serve three readers: `ome` (OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/),
+`multiscales` (https://github.com/zarr-conventions/multiscales) and `ndzarr` (where the pixels came from and how they
+were encoded). `spatial` and `proj` georeference the pixels (`_geo.georeference`). Levels are groups `0`, `1`, ... that
+each hold `image` and 1-D coordinates, as `xarray.open_datatree` wants them. The root's consolidated metadata hold all
+array metadata, so that opening a store reads one file.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from typing import Any
 import numcodecs.zstd
 import numpy as np
 
-from ndzarr._geo.georeference import declare, from_attributes
-from ndzarr._geo.georeference import of_crs as grid_mapping_of_crs
+from ndzarr._geo.georeference import add_conventions, cf_grid_mapping, from_attributes
 from ndzarr._store.arrays import COMPLETE
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.presets import Encoding, Layout
@@ -42,7 +42,7 @@ _COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b"
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """All that a store says, besides its pixels."""
+    """Everything that a store says besides its pixels."""
 
     dims: tuple[str, ...]
     """Axis names, in order."""
@@ -60,7 +60,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class LevelShape:
-    """A level as it lies on disk."""
+    """The shape of a level and its layout on disk."""
 
     shape: tuple[int, ...]
     layout: Layout
@@ -68,21 +68,21 @@ class LevelShape:
     """Native pixels per pixel of this level, along each axis."""
 
 
-def attributes(
+def root_attributes(
     about: Description,
     levels: Sequence[LevelShape],
     windows: Sequence[tuple[float, float]],
     complete: bool = False,
 ) -> dict[str, Any]:
     """
-    The attributes of the root group.
+    Return the attributes of the root group.
 
     Parameters
     ----------
     windows
-        Display ranges of the channels.
+        Display range of each channel.
     complete
-        Say all that pyproj, if it is installed, knows of the coordinate reference system.
+        Add all that pyproj, if it is installed, knows of the coordinate reference system.
     """
     kind = about.encoding.kind
     method = "mode" if kind == "labels" else "mean"
@@ -105,8 +105,8 @@ def attributes(
     }
     if (place := from_attributes(out)) is not None:
         sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
-        declare(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
-        if complete and (mapping := grid_mapping_of_crs(place.crs)) is not None:
+        add_conventions(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
+        if complete and (mapping := cf_grid_mapping(place.crs)) is not None:
             out["ndzarr"]["grid_mapping"] = mapping
     return out
 
@@ -118,7 +118,7 @@ def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[
             "path": f"{k}/image",
             "coordinateTransformations": [
                 {"type": "scale", "scale": [p * f for p, f in zip(pixel, level.factors, strict=True)]},
-                # Pixel centres: a mean over f pixels lies (f - 1) / 2 native pixels further.
+                # Pixel centres: the centre of a mean over f pixels is (f - 1) / 2 native pixels further.
                 {
                     "type": "translation",
                     "translation": [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)],
@@ -137,7 +137,9 @@ def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[
 
 
 def _omero(about: Description, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    low, high = _limits(about.dtype)
+    low, high = 0.0, 1.0
+    if about.dtype.kind in "iu":
+        low, high = float(np.iinfo(about.dtype).min), float(np.iinfo(about.dtype).max)
     channels = [
         {
             "label": name,
@@ -148,12 +150,6 @@ def _omero(about: Description, windows: Sequence[tuple[float, float]]) -> dict[s
         for name, (start, end) in zip(about.channels, windows, strict=True)
     ]
     return {"channels": channels}
-
-
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
-    if dtype.kind in "iu":
-        return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-    return 0.0, 1.0
 
 
 def _multiscales(levels: Sequence[LevelShape], method: str) -> list[dict[str, Any]]:
@@ -171,12 +167,15 @@ def _multiscales(levels: Sequence[LevelShape], method: str) -> list[dict[str, An
     return layout
 
 
-def write(root: Path, about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]]) -> None:
+def write_metadata(
+    root: Path, about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]]
+) -> None:
     """Write every `zarr.json` and the coordinates of a store whose chunks are there."""
     nodes: dict[str, Any] = {}
     for k, level in enumerate(levels):
         nodes[str(k)] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-        nodes[f"{k}/image"] = _image(about, level)
+        layout = level.layout
+        nodes[f"{k}/image"] = sharded_array(level.shape, about.dims, about.dtype, layout.codec, layout.shards)
         for name, values in coordinates(about, level).items():
             nodes[f"{k}/{name}"] = _write_coordinate(root / str(k) / name, name, values)
     for path, node in nodes.items():
@@ -185,14 +184,14 @@ def write(root: Path, about: Description, levels: Sequence[LevelShape], windows:
     root_node = {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": attributes(about, levels, windows, complete=True),
+        "attributes": root_attributes(about, levels, windows, complete=True),
         "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
     }
     (root / "zarr.json").write_text(json.dumps(root_node))
 
 
 def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[Any, Any] | list[str]]:
-    """1-D coordinates of a level: pixel centres in native pixels, channel names, seconds or indices along t."""
+    """Return the 1-D coordinates of a level: centres in native pixels, channel names, seconds or indices along t."""
     out: dict[str, np.ndarray[Any, Any] | list[str]] = {}
     for d, n, f in zip(about.dims, level.shape, level.factors, strict=True):
         if d == "c":
@@ -204,15 +203,10 @@ def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[A
     return out
 
 
-def _image(about: Description, level: LevelShape) -> dict[str, Any]:
-    layout = level.layout
-    return sharded_array(level.shape, about.dims, about.dtype, layout.codec, layout.shards)
-
-
 def sharded_array(
     shape: Sequence[int], dims: Sequence[str], dtype: np.dtype[Any], codec: ChunkCodec, shards: Sequence[int]
 ) -> dict[str, Any]:
-    """The `zarr.json` of an array of which every shard has a file."""
+    """Return the `zarr.json` of an array of which every shard has a file."""
     sharding = {
         "chunk_shape": list(codec.shape),
         "codecs": codec.metadata(),
@@ -220,7 +214,8 @@ def sharded_array(
         "index_location": "end",
     }
     codecs = [{"name": "sharding_indexed", "configuration": sharding}]
-    return {**_array(shape, dims, dtype, shards, codecs, _fill(dtype)), "attributes": {COMPLETE: True}}
+    fill = {"b": False, "c": [0.0, 0.0], "f": 0.0}.get(dtype.kind, 0)
+    return {**_array(shape, dims, dtype, shards, codecs, fill), "attributes": {COMPLETE: True}}
 
 
 def _array(
@@ -244,10 +239,6 @@ def _array(
         "dimension_names": list(dims),
         "storage_transformers": [],
     }
-
-
-def _fill(dtype: np.dtype[Any]) -> Any:
-    return {"b": False, "c": [0.0, 0.0], "f": 0.0}.get(dtype.kind, 0)
 
 
 def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | list[str]) -> dict[str, Any]:

@@ -1,20 +1,22 @@
-"""How are pixels cut into chunks and shards, and with which codec?
+"""
+Presets: the chunks, shards and codec of each level.
 
-A preset is a named point on the line between speed and size, chosen by `python -m benchmarks.layouts`
-(its tables are in docs/layouts.md).  `layout` turns a preset into the chunk shape, shard shape and codec of each level.
+A preset is a named point on the line between speed and size, chosen by `python -m benchmarks.layouts` (its tables are
+in docs/layouts.md). `choose_layout` turns it into the chunk shape, shard shape and codec of a level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
 import numpy as np
 
 from ndzarr._store.codecs import ChunkCodec
-from ndzarr.errors import OptionError, did_you_mean
+from ndzarr._validation import check_choice
+from ndzarr.errors import OptionError
 
 PRESETS = ("fast", "compact", "jpeg")
 KINDS = ("intensity", "labels")
@@ -22,16 +24,16 @@ KINDS = ("intensity", "labels")
 CHUNK = 128
 """Pixels along y and x of a chunk."""
 ACCESS = {"frames": (1, CHUNK), "mixed": (2, CHUNK // 2), "tubes": (4, CHUNK // 2)}
-"""How frames and planes are read (whole ones, both, short tubes through many) to lengths of a chunk: along t or z, and
-along y and x."""
+"""How frames and planes will be read (whole frames, both, short tubes through many), to the lengths of a chunk along t
+or z, and along y and x."""
 SHARD = 2048
 """Pixels along y and x of a shard, at most."""
 SHARD_BYTES = 64 << 20
-"""Decoded bytes of a shard beyond which it does not take in more channels."""
+"""Decoded bytes of a shard beyond which it takes no more channels, planes or frames."""
 JPEG_QUALITY = 90
-"""Of the preset 'jpeg', on libjpeg's scale from 1 to 100."""
+"""Quality of the preset 'jpeg', on libjpeg's scale from 1 to 100."""
 TOGETHER = 4
-"""Images of so many channels (RGBA) keep them in one chunk; others give each its own."""
+"""Images of up to so many channels (RGBA) keep them in one chunk; those of more give each channel its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,9 @@ class Layout:
     """Chunks, shards and codec of one level."""
 
     chunks: tuple[int, ...]
-    """Shape of a chunk."""
     per_shard: tuple[int, ...]
     """Chunks of a shard along each axis."""
     codec: ChunkCodec
-    """How a chunk becomes bytes."""
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -53,14 +53,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What a person chooses; the same encoding of the same source gives the same store."""
+    """The options of a user; the same encoding of the same source gives the same store."""
 
     preset: str = "fast"
     """One of `PRESETS`."""
     kind: str = "intensity"
     """'intensity' (levels are means) or 'labels' (levels are modes)."""
     chunks: tuple[tuple[str, int], ...] = ()
-    """(axis, length) of chunks, where not the preset's."""
+    """(axis, length) of chunks, where they are not the preset's."""
     shard: int = SHARD
     """Longest side of a shard along y and x, in pixels."""
     access: str = "frames"
@@ -75,28 +75,21 @@ class Encoding:
             ("access", self.access, tuple(ACCESS)),
             ("reduce", self.reduce, ("yx", "zyx")),
         ):
-            if value not in known:
-                raise OptionError(f"{option}={value!r} is not known{did_you_mean(value, known)}")
+            check_choice(option, value, known)
         for axis, n in self.chunks:
             if axis not in "tczyx" or n < 1:
                 raise OptionError(
-                    f"chunks={dict(self.chunks)!r}: expected lengths of at least 1 for axes among t c z y x"
+                    f"chunks={dict(self.chunks)!r}: expected lengths of at least 1 for axes among t c z y x",
+                    key="chunks",
                 )
 
     def as_json(self) -> dict[str, Any]:
-        """The form in which a store records it."""
-        return {
-            "preset": self.preset,
-            "kind": self.kind,
-            "chunks": dict(self.chunks),
-            "shard": self.shard,
-            "access": self.access,
-            "reduce": self.reduce,
-        }
+        """Return the form in which a store records it."""
+        return {**asdict(self), "chunks": dict(self.chunks)}
 
 
 def choose_layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], encoding: Encoding) -> Layout:
-    """The layout of a level of this shape."""
+    """Return the layout of a level of this shape."""
     asked = dict(encoding.chunks)
     length = dict(zip(dims, shape, strict=True))
     together = (1, 3) if encoding.preset == "jpeg" else range(1, TOGETHER + 1)
@@ -123,7 +116,7 @@ def choose_layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any
 
 def choose_codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[Any], encoding: Encoding) -> ChunkCodec:
     """
-    The codec of a preset for pixels of a dtype.
+    Return the codec of a preset for pixels of a dtype.
 
     Raises
     ------
@@ -149,21 +142,24 @@ def choose_codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[A
         return replace(blosc, cname="zstd", level=5, shuffle="shuffle")
     if classes or dtype != np.uint8:
         raise OptionError(
-            f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}; use 'compact' (lossless)"
+            f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}",
+            key="preset",
+            hint="Use 'compact', which is lossless",
         )
     return _jpeg(dims, chunks)
 
 
 def _jpeg(dims: Sequence[str], chunks: tuple[int, ...]) -> ChunkCodec:
-    """JPEG with the three channels of a pixel together, or of one channel."""
     length = dict(zip(dims, chunks, strict=True))
     if length["c"] not in (1, 3) or any(length.get(d, 1) > 1 for d in "tz"):
-        raise OptionError(f"chunks={length!r}: preset='jpeg' needs 1 or 3 channels, 1 frame and 1 plane per chunk")
+        raise OptionError(
+            f"chunks={length!r}: preset='jpeg' needs 1 or 3 channels, 1 frame and 1 plane per chunk", key="chunks"
+        )
     c = list(dims).index("c")
     order = (*[i for i in range(len(dims)) if i != c], c) if length["c"] == 3 else None
     return ChunkCodec(chunks, np.dtype("u1"), "jpeg", level=JPEG_QUALITY, order=order)
 
 
 def chunks_option(chunks: Mapping[str, int] | None) -> tuple[tuple[str, int], ...]:
-    """The `chunks` of an `Encoding` from a mapping axis -> length."""
+    """Return the `chunks` of an `Encoding` from a mapping of axes to lengths."""
     return tuple(sorted((chunks or {}).items()))

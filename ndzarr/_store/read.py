@@ -1,14 +1,15 @@
-"""How is a `ReadPlan` carried out?
+"""
+Execution of a `ReadPlan`.
 
 1. Every chunk of the plan is decoded once: into the output, where the output is exactly that chunk, else into a scratch
    buffer from which its parts are copied.
-2. Large plans of large chunks are cut into runs of neighbouring chunks, one per thread.  All others are decoded where
-   they are asked for: between two chunks a thread needs Python's lock, and waiting for it costs as much as decoding a
-   small chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
+2. Large plans of large chunks are cut into runs of neighbouring chunks, one per thread. All others are decoded in the
+   calling thread: between two chunks a thread needs Python's lock, and waiting for it costs as much as decoding a small
+   chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
 3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
-4. Arrays that are read by something else (zarr-python, a video decoder) are given all of their windows at once.
+4. Arrays that something else reads (zarr-python, a video decoder) are given all of their windows at once.
 
-No event loop.
+There is no event loop.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._concurrency import PROCESSORS, pool
+from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._indexing.plan import ChunkRead, Cut, Part, ReadPlan, cuts
 from ndzarr._store.arrays import Decoded, Stored
 from ndzarr._store.sharding import ChunkCache
@@ -42,16 +43,16 @@ def execute(
     Parameters
     ----------
     out
-        Where each window goes: arrays (or views) of the plan's shapes.  New ones are made if left out.
+        Arrays (or views) of the plan's shapes to read the windows into; new ones by default.
     cache
         Holds decoded chunks between calls.
     threads
-        Decode in at most so many threads; the number of processors if left out.
+        Largest number of threads that decode; the number of CPUs by default.
 
     Raises
     ------
     DamagedError
-        Stored bytes do not match their checksum.  Nothing of `out` should be used then.
+        Stored bytes do not match their checksum. Nothing of `out` should be used then.
     """
     arrays: Any = plan.arrays
     if out is None:
@@ -66,7 +67,7 @@ def execute(
     if len(runs) == 1:
         _decode(runs[0], arrays, out, cache)
     else:
-        jobs = [pool().submit(_decode_run, run, arrays, out, cache) for run in runs[1:]]
+        jobs = [decode_pool().submit(_decode_run, run, arrays, out, cache) for run in runs[1:]]
         try:
             _decode_run(runs[0], arrays, out, cache)
         finally:
@@ -87,7 +88,7 @@ def _read_windows(plan: ReadPlan, number: int, out: Sequence[np.ndarray[Any, Any
 
 
 def _is_simple(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> bool:
-    """True where no chunk is wanted twice, and one thread decodes them, none straight into the output."""
+    """Return True if no chunk is wanted twice, and one thread decodes them all, none straight into the output."""
     arrays: Any = plan.arrays
     if len(arrays) != len(plan.windows):
         return False
@@ -102,11 +103,11 @@ def _is_simple(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> bool:
 
 
 def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None:
-    """What `_decode` does, window by window: as their chunks are all different, there is nothing to gather first."""
+    """Decode window by window: as their chunks are all different, there is nothing to gather first."""
     arrays: Any = plan.arrays
     alike: dict[Any, list[Cut]] = {}
     for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True):
-        # The frames of a video share the slices of their selections, and are cut at the same places.
+        # The frames of a video share the slices of their selections, so that the same cuts serve them all.
         key = array.chunks, *map(id, selection)
         found = alike.get(key)
         if found is None:
@@ -119,16 +120,16 @@ def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None
 
 def _is_shared(plan: ReadPlan) -> bool:
     """
-    True where chunks are slow: threads then take them one by one from those that are left.
+    Return True if chunks are slow: threads then take them one by one from those that are left.
 
-    So a thread that wakes late, or not at all on a busy machine, keeps nobody waiting.
+    A thread that wakes late, or not at all on a busy machine, then keeps nobody waiting.
     """
     array: Any = plan.arrays[0]
     return bool(array.chunked and array.codec.slow)
 
 
 def _left(queue: deque[ChunkRead]) -> Iterator[ChunkRead]:
-    """Reads that no other thread has taken."""
+    """Yield reads that no other thread has taken."""
     while True:
         try:
             yield queue.popleft()
@@ -137,7 +138,7 @@ def _left(queue: deque[ChunkRead]) -> Iterator[ChunkRead]:
 
 
 def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
-    """The reads, cut into one run per thread that pays for itself."""
+    """Return the reads, cut into one run per thread that pays for itself."""
     reads = plan.reads
     if not reads:
         return [reads]
@@ -145,10 +146,11 @@ def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
     chunk = prod(array.chunks) * array.dtype.itemsize
     if threads is None and (not array.chunked or chunk < array.codec.threaded_bytes):
         return [reads]
+    most = threads or available_cpus()
     if _is_shared(plan):
         queue = deque(reads)
-        return [_left(queue) for _ in range(min(threads or PROCESSORS, len(reads)))]
-    n = min(threads or PROCESSORS, len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
+        return [_left(queue) for _ in range(min(most, len(reads)))]
+    n = min(most, len(reads), 1 + len(reads) * chunk // THREADED_BYTES)
     borders = [len(reads) * i // n for i in range(n + 1)]
     return [reads[a:b] for a, b in pairwise(borders)]
 
@@ -159,7 +161,7 @@ def _decode_run(
     out: Sequence[np.ndarray[Any, Any]],
     cache: ChunkCache | None,
 ) -> None:
-    """What `_decode` does; if that fails, nobody needs the reads that are left."""
+    """Decode; if that fails, drop the reads that are left, which nobody needs any more."""
     try:
         _decode(run, arrays, out, cache)
     except BaseException:
@@ -198,14 +200,18 @@ def _decode(
 
 
 def _exact_target(array: Decoded, part: Part, out: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
-    """The part of the output that is exactly one decoded chunk, if it is contiguous there."""
+    """Return the part of the output that is exactly one decoded chunk, if it is contiguous."""
     window, _, target = part
     whole = out[window]
     # Cheap test first: along the last axis the output must be as long as the chunk.
-    if whole.shape[-1] != array.chunks[-1] or whole.dtype != array.dtype or array.codec.order is not None:
+    if whole.shape[-1] != array.chunks[-1] or whole.dtype != array.dtype:
         return None
     view = whole[target]
-    return view if view.shape == array.chunks and view.flags.c_contiguous else None
+    if view.shape != array.chunks:
+        return None
+    if array.codec.order is not None:
+        view = view.transpose(array.codec.order)  # as the chunk is laid out
+    return view if view.flags.c_contiguous else None
 
 
 def _through_cache(array: Decoded, chunk: tuple[int, ...], cache: ChunkCache) -> np.ndarray[Any, Any] | None:

@@ -1,4 +1,5 @@
-"""Where in a shard file does each chunk lie, and how is such a file written?
+"""
+Shard files: their index, writing them, and caches of mapped shards and of decoded chunks.
 
 The Zarr v3 `sharding_indexed` layout with the index at the end
 (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): encoded chunks back to back, then for every
@@ -21,6 +22,8 @@ import numpy as np
 
 from ndzarr.errors import DamagedError
 
+_AGAIN = "Transcode the source again"
+
 MISSING = 2**64 - 1
 """Offset and length of a chunk that is not stored."""
 
@@ -42,7 +45,7 @@ class Shard:
         Parameters
         ----------
         chunks
-            Number of chunks in a shard.
+            Number of chunks of a shard.
 
         Raises
         ------
@@ -55,25 +58,30 @@ class Shard:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             if size < chunks * 16 + 4:
-                raise DamagedError(f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated")
+                raise DamagedError(
+                    f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated",
+                    path=path,
+                    hint=_AGAIN,
+                )
             self._bytes = np.frombuffer(_map(file.fileno()), np.uint8)
         tail = self._bytes[size - chunks * 16 - 4 :]
         index = tail[:-4]
         if google_crc32c.value(index) != int.from_bytes(tail[-4:].tobytes(), "little"):
-            raise DamagedError(f"{path}: the checksum of the shard index does not match; transcode the source again")
+            raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
         table = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
         stored = table[table[:, 0] != MISSING]
         if np.any(stored[:, 0] + stored[:, 1] > size):
-            raise DamagedError(f"{path}: the shard index points behind the end of the file; transcode the source again")
-        self._index = memoryview(table.reshape(-1))  # type: ignore[arg-type]  # plain ints on lookup, no numpy scalars
+            raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
+        # A memoryview gives plain ints on lookup, an array would give numpy scalars.
+        self._index = memoryview(table.reshape(-1))  # type: ignore[arg-type]
 
     def encoded(self, k: int) -> np.ndarray[Any, Any] | None:
-        """The bytes of chunk k (C order within the shard), without copying them; None if it is missing."""
+        """Return the bytes of chunk k (C order within the shard) without a copy; None if it is missing."""
         offset = self._index[2 * k]
         return None if offset == MISSING else self._bytes[offset : offset + self._index[2 * k + 1]]
 
     def size(self, k: int) -> int:
-        """Length in bytes of chunk k; 0 if it is missing."""
+        """Return the length in bytes of chunk k; 0 if it is missing."""
         n = self._index[2 * k + 1]
         return 0 if n == MISSING else n
 
@@ -91,16 +99,17 @@ def _map(fileno: int) -> mmap.mmap:
 
 class ShardWriter:
     """
-    A shard file in the making: chunks are appended in any order, the index follows when the last one has come.
+    Writes one shard file: chunks are appended in any order, the index follows the last one.
 
-    A shard of which no chunk is stored is written too, as an index: so a file that is missing later is damage, not
-    zeros.
+    A shard without stored chunks is written too, as an index alone: a file that is missing later is damage, not zeros.
     """
 
     __slots__ = ("_file", "_index", "_left", "_offset", "_shape")
 
     def __init__(self, path: Path, shape: Sequence[int], expected: int) -> None:
         """
+        Open the file.
+
         Parameters
         ----------
         shape
@@ -120,7 +129,7 @@ class ShardWriter:
         self._file.close()
 
     def add(self, chunk: Sequence[int], encoded: bytes | None) -> bool:
-        """Append a chunk by its position within the shard, None if it is all fill value; True once it is complete."""
+        """Append a chunk at a position within the shard, None if it is all fill value; return True for the last."""
         if encoded is not None:
             self._file.write(encoded)
             self._index[np.ravel_multi_index(tuple(chunk), self._shape)] = self._offset, len(encoded)
@@ -129,7 +138,7 @@ class ShardWriter:
         return self._left == 0
 
     def expect_fewer(self, number: int) -> bool:
-        """Take back so many of the chunks that were to come; True if that completes it."""
+        """Expect so many chunks fewer; return True if that completes the shard."""
         self._left -= number
         return self._left == 0
 
@@ -140,15 +149,15 @@ class ShardWriter:
             file.write(index + google_crc32c.value(index).to_bytes(4, "little"))
 
 
-# --- Which shard files stay mapped between reads, and which decoded chunks stay in memory?
+# --- Caches
 
 
 _ENTRY_BYTES = 512
-"""What a mapped shard takes besides its index: the objects, not the pages, which belong to the system's cache."""
+"""Memory that a mapped shard takes besides its index: the objects, not the pages, which are in the system's cache."""
 
 
 class Folder(NamedTuple):
-    """Where the shards of an array are."""
+    """The directory of an array's shards."""
 
     path: str
     """The array's directory."""
@@ -160,22 +169,20 @@ class Folder(NamedTuple):
     """Chunks of a shard."""
 
     def file(self, position: tuple[int, ...]) -> str:
-        """Path of a shard."""
+        """Return the path of a shard."""
         return f"{self.path}/c{self.separator}{self.separator.join(map(str, position))}"
 
     def refuse_gone(self) -> None:
         """
-        Of a store that is there, what is missing is fill value.
+        Raise `DamagedError` if the array's directory does not exist any more.
 
-        Raises
-        ------
-        DamagedError
-            The array's directory is not there any more.
+        In a store that does exist, missing chunks are fill value.
         """
         if not os.path.isdir(self.path):
             raise DamagedError(
-                f"{self.path}: is missing; the store was moved or removed since it was opened, so open it where it is "
-                f"now, or it is damaged"
+                f"{self.path}: is missing: the store is damaged, or was moved or removed since it was opened",
+                path=self.path,
+                hint="Open it where it is now",
             )
 
 
@@ -183,7 +190,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
     """
     Mapped shards by (folder, position), the oldest dropped first; None where there is no such file.
 
-    `cache[folder, position]` maps a shard that is not held: what is held costs one look into a dictionary.
+    `cache[folder, position]` maps a shard that is not held. A shard that is held costs one look into a dictionary.
     """
 
     def __init__(self, max_bytes: int = 64 << 20, max_files: int | None = None) -> None:
@@ -222,7 +229,7 @@ def _cost(shard: Shard | None) -> int:
 
 
 def _open_files() -> int:
-    """How many shards may stay mapped: before Python 3.13 each map holds a file descriptor."""
+    """Return how many shards may stay mapped: before Python 3.13 each map holds a file descriptor."""
     if sys.version_info >= (3, 13):
         return 16384
     try:
@@ -244,7 +251,7 @@ class ChunkCache:
         self.misses = 0
 
     def get(self, key: Hashable) -> np.ndarray[Any, Any] | None:
-        """A decoded chunk, read-only; None if it is not held."""
+        """Return a decoded chunk, read-only; None if it is not held."""
         chunk = self._chunks.pop(key, None)
         if chunk is None:
             self.misses += 1
@@ -278,4 +285,4 @@ class ChunkCache:
 
 
 SHARDS = ShardCache()
-"""The shards that this process has mapped; shared by all pyramids."""
+"""The shards that this process has mapped, for all pyramids."""

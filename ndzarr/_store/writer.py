@@ -1,19 +1,17 @@
-"""How does one pass over a source become all levels of a pyramid, in little memory?
+"""
+Writing all levels of a pyramid in one pass over its source.
 
-1. Bands of rows come in, top to bottom.  Each level gathers them until they make a row of chunks.
-2. A row of chunks is encoded by threads (codecs run outside Python's lock) and, meanwhile, halved; the halves go to the
-   next level.  So a level's row of chunks is made as soon as its pixels exist, and the source is read once.
-3. Encoded chunks are appended to their shard files in order; a shard gets its index when its last chunk has come.
+1. Bands of rows come in, top to bottom. Each level gathers them until they make a row of chunks.
+2. Threads encode a row of chunks (codecs run outside Python's lock) while it is halved for the next level. A level's
+   row of chunks is made as soon as its pixels exist, and the source is read once.
+3. Encoded chunks are appended to their shard files in order; a shard gets its index after its last chunk.
 
 At any time a few rows of chunks per level are in memory, whatever the height of the image.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from math import prod
@@ -23,6 +21,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from ndzarr._concurrency import OrderedQueue, available_cpus
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.downsample import Reducer
@@ -35,7 +34,7 @@ Position: TypeAlias = tuple[int, ...]
 Encoded: TypeAlias = list[tuple[Position, bytes | None]]
 
 CHUNKS_PER_TASK = 16
-"""Enough work for a task to be worth its overhead, few enough to keep all threads busy."""
+"""Enough for a task to be worth its overhead, few enough to keep all threads busy."""
 
 
 class PyramidWriter:
@@ -44,22 +43,23 @@ class PyramidWriter:
     def __init__(
         self, root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None, first: int = 0
     ) -> None:
-        self._workers = workers or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="ndzarr-encode")
-        self._queue: deque[tuple[LevelWriter, Future[Encoded]]] = deque()
-        self._first = _chain(root, levels, reduce, self, first)
+        workers = workers or available_cpus()
+        self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers, "encode")
+        made = [LevelWriter(root / str(k) / "image", level, k, reduce, self) for k, level in enumerate(levels, first)]
+        for finer, coarser in pairwise(made):
+            finer.next = coarser
+        self._first = made[0]
 
     def __enter__(self) -> Self:
+        self._queue.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=kind is not None)
-        level: LevelWriter | None = self._first
-        while level is not None:
+        self._queue.__exit__(kind, value, trace)
+        for level in self._chain():
             level.close()
-            level = level.next
 
     def write(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
         """
@@ -70,8 +70,8 @@ class PyramidWriter:
         block
             First index of the block along each axis before y, a multiple of the chunk length.
         rows
-            Axes (..., rows, x), the whole width; blocks may come in any order, their rows top to bottom.  Not
-            written to.
+            Axes (..., rows, x), the whole width; not written to. Blocks may come in any order, their rows top to
+            bottom.
 
         Raises
         ------
@@ -83,45 +83,42 @@ class PyramidWriter:
 
     def end(self, length: int) -> None:
         """
-        Say how long the first axis is, where that was not known: any number that is large enough was given then.
+        Set the length of the first axis, where it was not known and any larger number stood for it.
 
         To be called before the last block is written, whose length need not be that of a chunk.
         """
-        level: LevelWriter | None = self._first
-        while level is not None:
+        for level in self._chain():
             level.end(length)
-            level = level.next
 
     @property
     def levels(self) -> list[LevelShape]:
-        """The levels, as long as they are known to be by now."""
+        """The levels, with the lengths that are known by now."""
+        return [level.shape for level in self._chain()]
+
+    def _chain(self) -> Iterator[LevelWriter]:
         level: LevelWriter | None = self._first
-        out = []
         while level is not None:
-            out.append(level.shape)
+            yield level
             level = level.next
-        return out
 
     def finish(self) -> None:
-        """Write what is still under way; raises what an encoder raised, and `SourceError` if rows are missing."""
-        while self._queue:
-            self._settle()
+        """Write what is under way; raise what an encoder raised, and `SourceError` if rows are missing."""
+        _store(self._queue.finish())
         self._first.check_complete()
 
     def submit(self, level: LevelWriter, chunks: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
-        """Queue chunks of a level for encoding, waiting for earlier ones if too much is under way."""
-        self._queue.append((level, self._pool.submit(level.encode, chunks, start, rows)))
-        while len(self._queue) > 4 * self._workers or (self._queue and self._queue[0][1].done()):
-            self._settle()
+        """Queue chunks of a level for encoding; append earlier ones that are encoded to their shards."""
+        _store(self._queue.submit(level.encode, chunks, start, rows))
 
-    def _settle(self) -> None:
-        level, job = self._queue.popleft()
-        for position, encoded in job.result():
+
+def _store(results: Iterable[tuple[LevelWriter, Encoded]]) -> None:
+    for level, chunks in results:
+        for position, encoded in chunks:
             level.store(position, encoded)
 
 
 class LevelWriter:
-    """One level in the making."""
+    """Gathers rows of one level and writes its shards."""
 
     def __init__(self, folder: Path, level: LevelShape, number: int, reduce: Reducer, writer: PyramidWriter) -> None:
         self.next: LevelWriter | None = None
@@ -152,9 +149,7 @@ class LevelWriter:
             raise SourceError(f"the source ended too soon: {self._left} chunks of level {self._number} have no pixels")
 
     def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
-        """Gather rows; each time they make a row of chunks (of even height, for halving), write it and pass on the
-        halves.
-        """
+        """Gather rows until they make a row of chunks of even height; then write it and pass on its halves."""
         height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
         done, waiting = self._rows.pop(block, (0, []))
         waiting.append(rows)
@@ -181,19 +176,21 @@ class LevelWriter:
         if self.next is not None:
             self.next.push(block, self._reduce(band, self._number + 1))
 
-    def encode(self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]) -> Encoded:
-        """Encode the chunks at `positions` out of a band that begins at pixel `start`; None for chunks of zeros."""
+    def encode(
+        self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]
+    ) -> tuple[LevelWriter, Encoded]:
+        """Encode the chunks at `positions` of a band that begins at pixel `start`; None for chunks of zeros."""
         codec = self._level.layout.codec
         out: Encoded = []
         for position in positions:
             cut = tuple(slice(k * c - s, k * c - s + c) for k, c, s in zip(position, codec.shape, start, strict=True))
             chunk = band[cut]
             if chunk.shape != codec.shape:
-                # Beyond the border anything may stand; repeated pixels cost least, and leave no edge in a JPEG.
+                # Pixels beyond the border are never read; repeated ones cost least, and leave no edge in a JPEG.
                 beyond = [(0, n - have) for n, have in zip(codec.shape, chunk.shape, strict=True)]
                 chunk = np.pad(chunk, beyond, mode="edge")
             out.append((position, None if _is_blank(chunk) else codec.encode(chunk)))
-        return out
+        return self, out
 
     def store(self, position: Position, encoded: bytes | None) -> None:
         """Append an encoded chunk to its shard."""
@@ -210,11 +207,11 @@ class LevelWriter:
 
     @property
     def shape(self) -> LevelShape:
-        """The level, as long as it is known to be."""
+        """The level, with the length that is known by now."""
         return self._level
 
     def end(self, length: int) -> None:
-        """Make the first axis shorter; shards that were waiting for more than will come are complete."""
+        """Make the first axis shorter; finish shards that were waiting only for chunks beyond its end."""
         before = {shard: self._expected(shard) for shard in self._shards}
         self._left -= self._chunks()
         self._level = replace(self._level, shape=(length, *self._level.shape[1:]))
@@ -224,11 +221,11 @@ class LevelWriter:
                 self._shards.pop(shard).finish()
 
     def _chunks(self) -> int:
-        """Chunks of the whole level."""
+        """Return the number of chunks of the level."""
         return prod(-(-n // c) for n, c in zip(self._level.shape, self._level.layout.chunks, strict=True))
 
     def _expected(self, shard: Position) -> int:
-        """Chunks of the array that lie in a shard."""
+        """Return the number of chunks that a shard will get."""
         layout, number = self._level.layout, 1
         for k, n, c, length in zip(shard, layout.per_shard, layout.chunks, self._level.shape, strict=True):
             number *= min(n, -(-length // c) - k * n)
@@ -240,15 +237,8 @@ class LevelWriter:
             file.close()
 
 
-def _chain(root: Path, levels: Sequence[LevelShape], reduce: Reducer, writer: PyramidWriter, first: int) -> LevelWriter:
-    made = [LevelWriter(root / str(k) / "image", level, k, reduce, writer) for k, level in enumerate(levels, first)]
-    for finer, coarser in pairwise(made):
-        finer.next = coarser
-    return made[0]
-
-
 def _is_blank(chunk: np.ndarray[Any, Any]) -> bool:
-    """True where all pixels are the fill value, to the bit: -0.0 is not."""
+    """Return True if all pixels are the fill value, to the bit: -0.0 is not."""
     if chunk[(0,) * chunk.ndim] or chunk.any():  # one pixel nearly always tells, and costs a hundredth of them all
         return False
     parts = (chunk.real, chunk.imag) if chunk.dtype.kind == "c" else (chunk,)
@@ -259,7 +249,7 @@ def _even(n: int) -> int:
     return n if n % 2 == 0 else 2 * n
 
 
-# --- How are levels made whose planes are halved as well as their rows and columns?
+# --- Volumes
 
 
 BLOCK_BYTES = 32 << 20
@@ -270,7 +260,7 @@ def halve(
     root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None, advance: Callable[[int], Any]
 ) -> None:
     """
-    Make all levels but the first, whose chunks are there.
+    Make all levels of a volume but the first, whose chunks exist.
 
     Parameters
     ----------
@@ -281,10 +271,12 @@ def halve(
     workers
         Threads that encode.
     advance
-        Is told how many rows of a finer level were read.
+        Called with the number of rows of a finer level that were read.
     """
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
-        array = _array(root / str(k - 1) / "image", finer)
+        codec, folder = finer.layout.codec, root / str(k - 1) / "image"
+        fill = codec.dtype.type(0)
+        array = ChunkArray(str(folder), finer.shape, codec, finer.layout.per_shard, fill, complete=True)
         with PyramidWriter(root, [coarser], reduce, workers, first=k) as writer:
             for block, selection in _blocks(finer, coarser):
                 [pixels] = execute(plan_reads([(array, selection)]))
@@ -293,13 +285,8 @@ def halve(
             writer.finish()
 
 
-def _array(folder: Path, level: LevelShape) -> ChunkArray:
-    codec, per_shard = level.layout.codec, level.layout.per_shard
-    return ChunkArray(str(folder), level.shape, codec, per_shard, codec.dtype.type(0), complete=True)
-
-
 def _blocks(finer: LevelShape, coarser: LevelShape) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """(first index of a block of the coarser level before y, what it is made from), rows top to bottom."""
+    """Yield (first index of a block of the coarser level before y, its selection of the finer one), top to bottom."""
     lead, chunks = coarser.shape[:-2], coarser.layout.chunks
     height = coarser.shape[-2]
     factors = [b // a for a, b in zip(finer.factors, coarser.factors, strict=True)]

@@ -1,4 +1,4 @@
-"""What do the classes of a dataset mean to each other, and what follows for scores, losses and decisions?"""
+"""Hierarchies of classes: scores, losses and decisions."""
 
 from ndzarr.categories.tree import CategoryTree
 

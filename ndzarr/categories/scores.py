@@ -1,51 +1,56 @@
-"""What are the probabilities of classes that hold each other?
+"""Probabilities and losses of classes that hold each other, on numpy arrays and torch tensors alike.
 
-`scores` are what the last layer of a network returns, one per class, on numpy arrays and torch tensors alike.
+Scores are what the last layer of a network returns, one per class.
 
 - *Conditional*: a softmax over each group of siblings gives P(class | parent).
-- *Top-down* (Redmon and Farhadi, YOLO9000, 2017): along the path from the root these are multiplied, so that every
+- *Top-down* (Redmon and Farhadi, YOLO9000, 2017): these are multiplied along the path from the root, so that every
   class has P(class) = P(class | parent) P(parent), and children sum to their parent.
-- *Bottom-up*: one softmax over the leaves, whose sums are the probabilities of the classes above; scores of classes
-  that are not leaves do not matter.
+- *Bottom-up*: one softmax over the leaves; the classes above get sums of it.  Scores of classes that are not leaves do
+  not matter.
+
+The functions work on rows: axis 0 is the class, in an order in which siblings are neighbours, axis 1 everything else.
+`xp` is the namespace of the array library.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
+import array_api_compat.numpy
 import numpy as np
+from array_api_compat import array_namespace, device, is_torch_array
 
 from ndzarr.errors import CategoryError, OptionError, did_you_mean
-
-# --- Where do the classes of a tree lie as rows of an array?
-
 
 Index: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
 ROOT = -1
 """Stands for the parent of a root."""
+IGNORE = -100
+"""Target of samples that do not count, as in torch."""
+METHODS = ("top_down", "bottom_up")
+REDUCTIONS = ("mean", "sum", "none")
 
 
 @dataclass(frozen=True)
 class Layers:
-    """A forest of classes 0 ... n - 1."""
+    """A forest of classes 0 ... n - 1 as arrays."""
 
     parent: Index
     """Parent of each class, `ROOT` for roots; shape (n,)."""
     depth: Index
-    """Of each class; 0 for roots; shape (n,)."""
+    """Depth of each class, 0 for roots; shape (n,)."""
     order: Index
-    """Classes by depth, then in the order of their parents, siblings ascending: row to class; shape (n,)."""
+    """Class of each row: by depth, then in the order of their parents, siblings ascending; shape (n,)."""
     groups: tuple[tuple[int, ...], ...]
     """Siblings, ascending; the roots first, then in the order of the rows of their parents."""
 
     @classmethod
     def of(cls, parents: Sequence[int]) -> Layers:
-        """The layers of a forest, given the parent of each class (`ROOT` for none)."""
+        """Build the layers of a forest from the parent of each class (`ROOT` for none)."""
         children: dict[int, list[int]] = {}
         for child, parent in enumerate(parents):
             children.setdefault(parent, []).append(child)
@@ -63,7 +68,7 @@ class Layers:
 
     @cached_property
     def rows(self) -> Index:
-        """Class to row: the inverse of `order`."""
+        """Row of each class: the inverse of `order`."""
         return np.argsort(self.order)
 
     @cached_property
@@ -73,7 +78,7 @@ class Layers:
 
     @cached_property
     def owners(self) -> tuple[int, ...]:
-        """The class whose children each group is; `ROOT` for the roots."""
+        """Class whose children each group is; `ROOT` for the roots."""
         return tuple(int(self.parent[group[0]]) for group in self.groups)
 
     @cached_property
@@ -85,238 +90,64 @@ class Layers:
 
     @cached_property
     def levels(self) -> tuple[slice, ...]:
-        """The rows of each depth."""
+        """Rows of each depth."""
         stops = np.cumsum(np.bincount(self.depth)) if len(self) else np.empty(0, int)
         return tuple(slice(a, b) for a, b in zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True))
 
-    @cached_property
-    def starts(self) -> tuple[int, ...]:
-        """First row of each group."""
-        return (0, *np.cumsum(self.sizes)[:-1].tolist())
-
-    @cached_property
-    def group(self) -> Index:
-        """Number of the group of children that each class owns; `len(groups)` for leaves; shape (n,)."""
-        out = np.full(len(self), len(self.groups), np.intp)
-        for number, owner in enumerate(self.owners):
-            if owner != ROOT:
-                out[owner] = number
-        return out
-
     def above(self, level: int) -> Index:
-        """For each row of a level, where among the rows of the level before its parent is."""
+        """Return for each row of a level the position of its parent among the rows of the level before."""
         parents = self.parent[self.order[self.levels[level]]]
         above: Index = self.rows[parents] - self.levels[level - 1].start
         return above
 
 
-# --- How can one function take numpy arrays and torch tensors?
-
-
-class Ops(Protocol):
-    """Operations on rows, one per class, unless they say otherwise."""
-
-    def first(self, values: Any, axis: int, order: Any) -> Any:
-        """Values as (classes, everything else), classes in an order."""
-
-    def back(self, rows: Any, axis: int, order: Any, like: Any) -> Any:
-        """The inverse of `first`: values of the shape of `like`."""
-
-    def indices(self, values: Any, like: Any) -> Any:
-        """Whole numbers where `like` is."""
-
-    def split(self, rows: Any, sizes: Sequence[int]) -> Sequence[Any]:
-        """Runs of rows."""
-
-    def concat(self, parts: Sequence[Any]) -> Any:
-        """Rows behind each other."""
-
-    def log_softmax(self, rows: Any) -> Any:
-        """Log of the softmax over all rows."""
-
-    def logsumexp(self, rows: Any) -> Any:
-        """Log of the sum of exponentials over all rows."""
-
-    def surprise(self, rows: Any) -> Any:
-        """-p log p, 0 where p is 0."""
-
-    def last(self, values: Any, axis: int) -> Any:
-        """Values as (everything else, classes)."""
-
-    def largest(self, table: Any) -> tuple[Any, Any]:
-        """Largest of each row of a table and the first column that holds it."""
-
-    def flatnonzero(self, flags: Any) -> Any:
-        """Indices of what is True."""
-
-    def where(self, condition: Any, a: Any, b: Any) -> Any:
-        """A where the condition holds, b elsewhere."""
-
-    def constant(self, values: Any) -> Any:
-        """The same values, through which no gradient flows."""
-
-
-class NumpyOps:
-    """Operations on numpy arrays."""
-
-    def first(self, values: Any, axis: int, order: Any) -> Any:  # noqa: D102
-        return np.moveaxis(values, axis, 0).reshape(len(order), -1)[order]
-
-    def back(self, rows: Any, axis: int, order: Any, like: Any) -> Any:  # noqa: D102
-        out = np.empty(like.shape, rows.dtype)
-        turned = np.moveaxis(out, axis, 0)
-        turned[order] = rows.reshape(turned.shape)
-        return out
-
-    def indices(self, values: Any, like: Any) -> Any:  # noqa: D102
-        return np.asarray(values, np.intp)
-
-    def split(self, rows: Any, sizes: Sequence[int]) -> Sequence[Any]:  # noqa: D102
-        return np.split(rows, np.cumsum(sizes)[:-1])
-
-    def concat(self, parts: Sequence[Any]) -> Any:  # noqa: D102
-        return np.concatenate(parts)
-
-    def log_softmax(self, rows: Any) -> Any:  # noqa: D102
-        shifted = rows - rows.max(axis=0)
-        shifted -= np.log(np.exp(shifted).sum(axis=0))
-        return shifted
-
-    def logsumexp(self, rows: Any) -> Any:  # noqa: D102
-        top = rows.max(axis=0)
-        top = np.where(np.isfinite(top), top, 0)  # of rows that are all -inf
-        with np.errstate(divide="ignore"):
-            return np.log(np.exp(rows - top).sum(axis=0)) + top
-
-    def surprise(self, rows: Any) -> Any:  # noqa: D102
-        return -rows * np.log(np.where(rows > 0, rows, 1))
-
-    def last(self, values: Any, axis: int) -> Any:  # noqa: D102
-        turned = np.moveaxis(values, axis, -1)
-        return turned.reshape(int(np.prod(turned.shape[:-1])), turned.shape[-1])
-
-    def largest(self, table: Any) -> tuple[Any, Any]:  # noqa: D102
-        where = table.argmax(axis=1)
-        return table[np.arange(len(table)), where], where
-
-    def flatnonzero(self, flags: Any) -> Any:  # noqa: D102
-        return np.flatnonzero(flags)
-
-    def where(self, condition: Any, a: Any, b: Any) -> Any:  # noqa: D102
-        return np.where(condition, a, b)
-
-    def constant(self, values: Any) -> Any:  # noqa: D102
-        return values
-
-
-class TorchOps:
-    """Operations on torch tensors, on the device where they are."""
-
-    def __init__(self) -> None:
-        import torch
-
-        self.torch: Any = torch
-
-    def first(self, values: Any, axis: int, order: Any) -> Any:  # noqa: D102
-        return values.movedim(axis, 0).reshape(len(order), -1)[self.indices(order, values)]
-
-    def back(self, rows: Any, axis: int, order: Any, like: Any) -> Any:  # noqa: D102
-        turned = like.movedim(axis, 0).shape
-        return rows[self.indices(np.argsort(order), rows)].reshape(turned).movedim(0, axis).contiguous()
-
-    def indices(self, values: Any, like: Any) -> Any:  # noqa: D102
-        return self.torch.as_tensor(values, dtype=self.torch.long, device=like.device)
-
-    def split(self, rows: Any, sizes: Sequence[int]) -> Sequence[Any]:  # noqa: D102
-        parts: Sequence[Any] = self.torch.split(rows, list(sizes))
-        return parts
-
-    def concat(self, parts: Sequence[Any]) -> Any:  # noqa: D102
-        return self.torch.cat(list(parts))
-
-    def log_softmax(self, rows: Any) -> Any:  # noqa: D102
-        return self.torch.log_softmax(rows, 0)
-
-    def logsumexp(self, rows: Any) -> Any:  # noqa: D102
-        return self.torch.logsumexp(rows, 0)
-
-    def surprise(self, rows: Any) -> Any:  # noqa: D102
-        return self.torch.special.entr(rows)
-
-    def last(self, values: Any, axis: int) -> Any:  # noqa: D102
-        turned = values.movedim(axis, -1)
-        return turned.reshape(turned.shape[:-1].numel(), turned.shape[-1])
-
-    def largest(self, table: Any) -> tuple[Any, Any]:  # noqa: D102
-        largest: tuple[Any, Any] = tuple(self.torch.max(table, 1))
-        return largest
-
-    def flatnonzero(self, flags: Any) -> Any:  # noqa: D102
-        return flags.nonzero().squeeze(1)
-
-    def where(self, condition: Any, a: Any, b: Any) -> Any:  # noqa: D102
-        return self.torch.where(condition, a, b)
-
-    def constant(self, values: Any) -> Any:  # noqa: D102
-        return values.detach()
-
-
-def prepared(values: Any, axis: int, classes: int, what: str) -> tuple[Ops, Any, int]:
+def prepare(values: Any, axis: int, classes: int, what: str) -> tuple[Any, Any, int]:
     """
-    The operations for an array, the array as floating point numbers, and the axis counted from the front.
+    Check an array.
+
+    Returns
+    -------
+    xp, values, axis
+        The namespace, the array as floating point numbers, and the axis counted from the front.
 
     Raises
     ------
     CategoryError
         The axis does not hold one value per class.
     """
-    tensor = is_tensor(values)
-    if not tensor:
-        values = np.asarray(values)
+    if is_torch_array(values):
+        xp, floating = array_namespace(values), values.is_floating_point()
+    else:
+        xp, values = array_api_compat.numpy, np.asarray(values)
         if values.dtype.kind not in "fiub":
             raise CategoryError(f"{what}: expected numbers, found dtype {values.dtype}")
-        values = values if values.dtype.kind == "f" else values.astype(float)
-    elif not values.is_floating_point():
-        values = values.double()
+        floating = values.dtype.kind == "f"
+    values = values if floating else xp.astype(values, xp.float64)
     shape = tuple(values.shape)
     if not -len(shape) <= axis < len(shape):
-        raise CategoryError(f"{what} of shape {shape} have no axis {axis}; dim says which axis the classes are along")
+        raise CategoryError(f"{what} of shape {shape} have no axis {axis}. Pass the axis of the classes as dim")
     if shape[axis] != classes or not classes:
         raise CategoryError(
-            f"{what} of shape {shape} hold {shape[axis]} values along axis {axis}, and there are {classes} classes; "
-            "dim says which axis the classes are along"
+            f"{what} of shape {shape} hold {shape[axis]} values along axis {axis}, and there are {classes} classes. "
+            "Pass the axis of the classes as dim"
         )
-    return (TorchOps() if tensor else NumpyOps()), values, axis % len(shape)
+    return xp, values, axis % len(shape)
 
 
-def is_tensor(values: Any) -> bool:
-    """True for a torch tensor; who has one has imported torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.Tensor)
+def integers(xp: Any, values: Any, like: Any) -> Any:
+    """Convert whole numbers to an array of the library, on the device of another array."""
+    return xp.asarray(values, dtype=xp.int64, device=device(like))
 
 
-def conditional(scores: Any, layers: Layers, axis: int) -> Any:
-    """Log P(class | parent); shape and library of `scores`, classes along `axis`."""
-    return _applied(_conditional, scores, layers, axis)
+def log_conditional(scores: Any, layers: Layers, axis: int) -> Any:
+    """Return log P(class | parent); shape and library of `scores`, classes along `axis`."""
+    xp, values, axis = prepare(scores, axis, len(layers), "scores")
+    return _from_rows(xp, _conditional(xp, _to_rows(xp, values, axis, layers), layers), values, axis, layers)
 
 
-def top_down(scores: Any, layers: Layers, axis: int) -> Any:
-    """Log P(class), from the conditional probabilities along the path from its root."""
-    return _applied(_top_down, scores, layers, axis)
-
-
-def bottom_up(scores: Any, layers: Layers, axis: int) -> Any:
-    """Log P(class), from a softmax over all leaves."""
-    return _applied(_bottom_up, scores, layers, axis)
-
-
-METHODS = {"top_down": top_down, "bottom_up": bottom_up}
-"""Ways to absolute probabilities."""
-
-
-def log_softmax(scores: Any, layers: Layers, axis: int, method: str) -> Any:
+def log_probability(scores: Any, layers: Layers, axis: int, method: str) -> Any:
     """
-    Log P(class) by one of `METHODS`.
+    Return log P(class) by one of `METHODS`; shape and library of `scores`, classes along `axis`.
 
     Raises
     ------
@@ -325,57 +156,16 @@ def log_softmax(scores: Any, layers: Layers, axis: int, method: str) -> Any:
     """
     if method not in METHODS:
         raise OptionError(f"method={method!r}{did_you_mean(method, METHODS)}")
-    return METHODS[method](scores, layers, axis)
+    xp, values, axis = prepare(scores, axis, len(layers), "scores")
+    function = _top_down if method == "top_down" else _bottom_up
+    return _from_rows(xp, function(xp, _to_rows(xp, values, axis, layers), layers), values, axis, layers)
 
 
-def exp(log_probs: Any) -> Any:
-    """Probabilities."""
-    return log_probs.exp() if is_tensor(log_probs) else np.exp(log_probs)
-
-
-def _applied(function: Callable[[Ops, Any, Layers], Any], scores: Any, layers: Layers, axis: int) -> Any:
-    ops, values, axis = prepared(scores, axis, len(layers), "scores")
-    rows = ops.first(values, axis, layers.order)
-    return ops.back(function(ops, rows, layers), axis, layers.order, values)
-
-
-def _conditional(ops: Ops, rows: Any, layers: Layers) -> Any:
-    return ops.concat([ops.log_softmax(siblings) for siblings in ops.split(rows, layers.sizes)])
-
-
-def _top_down(ops: Ops, rows: Any, layers: Layers) -> Any:
-    given_parent = ops.split(_conditional(ops, rows, layers), [level.stop - level.start for level in layers.levels])
-    out = [given_parent[0]]
-    for level, log_probs in enumerate(given_parent[1:], start=1):
-        out.append(log_probs + out[-1][ops.indices(layers.above(level), rows)])
-    return ops.concat(out)
-
-
-def _bottom_up(ops: Ops, rows: Any, layers: Layers) -> Any:
-    leaves = layers.rows[layers.leaves]
-    log_probs = ops.log_softmax(rows[ops.indices(leaves, rows)])
-    out: list[Any] = [None] * len(layers)
-    for row, one in zip(leaves.tolist(), ops.split(log_probs, [1] * len(leaves)), strict=True):
-        out[row] = one
-    for owner, start, size in zip(layers.owners[::-1], layers.starts[::-1], layers.sizes[::-1], strict=True):
-        if owner != ROOT:  # what lies deeper has been summed before
-            out[layers.rows[owner]] = ops.logsumexp(ops.concat(out[start : start + size]))[None]
-    return ops.concat(out)
-
-
-# --- How wrong are predictions, where a label may be as coarse as what is known?
-
-
-REDUCTIONS = ("mean", "sum", "none")
-"""What becomes of the losses of single samples."""
-
-IGNORE = -100
-"""Target of samples that do not count, as in torch."""
-
-
-def nll(log_probs: Any, targets: Any, classes: int, axis: int, reduction: str, ignore: int, weight: Any = None) -> Any:
+def negative_log_likelihood(
+    log_probs: Any, targets: Any, classes: int, axis: int, reduction: str, ignore: int, weight: Any = None
+) -> Any:
     """
-    Minus the log probabilities of the targets.
+    Return minus the log probabilities of the targets.
 
     Parameters
     ----------
@@ -388,28 +178,31 @@ def nll(log_probs: Any, targets: Any, classes: int, axis: int, reduction: str, i
     ignore
         Target of samples that do not count.
     weight
-        Of each class; shape (classes,).
+        Weight of each class; shape (classes,).
 
     Raises
     ------
     CategoryError
-        A target is no class, or shapes do not fit.
+        A target is not a class, or shapes do not fit.
     """
     if reduction not in REDUCTIONS:
         raise OptionError(f"reduction={reduction!r}{did_you_mean(reduction, REDUCTIONS)}")
-    ops, values, axis = prepared(log_probs, axis, classes, "log probabilities")
-    wanted = ops.indices(targets, values)
+    xp, values, axis = prepare(log_probs, axis, classes, "log probabilities")
+    wanted = integers(xp, targets, values)
     if tuple(wanted.shape) != (expected := tuple(values.shape[:axis]) + tuple(values.shape[axis + 1 :])):
         raise CategoryError(f"targets have shape {tuple(wanted.shape)}; expected {expected}, one class per sample")
     counts = wanted != ignore
-    inside = ops.where(counts, wanted, 0)
+    inside = xp.where(counts, wanted, xp.zeros_like(wanted))
     wrong = (inside < 0) | (inside >= classes)
     if bool(wrong.any()):
-        raise CategoryError(f"target {int(wanted[wrong][0])} is no class index; there are {classes} classes")
-    picked = _picked(values, inside, axis, isinstance(ops, TorchOps))
-    losses = ops.where(counts, -picked, 0.0)  # also where what is ignored is -inf
-    weights = counts if weight is None else ops.where(counts, _like(weight, values)[inside], 0.0)
+        raise CategoryError(f"target {int(wanted[wrong][0])} is not a class index; there are {classes} classes")
+    picked = xp.take_along_axis(values, xp.expand_dims(inside, axis=axis), axis=axis).squeeze(axis)
+    nothing = xp.zeros_like(picked)
+    losses = xp.where(counts, -picked, nothing)  # also where what is ignored is -inf
+    weights = counts
     if weight is not None:
+        of_class = xp.asarray(weight, dtype=values.dtype, device=device(values))
+        weights = xp.where(counts, of_class[inside], nothing)
         losses = losses * weights
     if reduction == "none":
         return losses
@@ -419,15 +212,60 @@ def nll(log_probs: Any, targets: Any, classes: int, axis: int, reduction: str, i
     return losses.sum() / total if total else losses.sum() * np.nan  # as in torch: a mean of nothing
 
 
-def _picked(values: Any, inside: Any, axis: int, tensor: bool) -> Any:
-    if tensor:
-        return values.gather(axis, inside.unsqueeze(axis)).squeeze(axis)
-    return np.take_along_axis(values, np.expand_dims(inside, axis), axis).squeeze(axis)
+def _to_rows(xp: Any, values: Any, axis: int, layers: Layers) -> Any:
+    rows = xp.moveaxis(values, axis, 0).reshape(len(layers), -1)
+    return rows[integers(xp, layers.order, values)]
 
 
-def _like(weight: Any, values: Any) -> Any:
-    if isinstance(values, np.ndarray):
-        return np.asarray(weight, values.dtype)
-    import torch
+def _from_rows(xp: Any, rows: Any, like: Any, axis: int, layers: Layers) -> Any:
+    shape = (len(layers), *like.shape[:axis], *like.shape[axis + 1 :])
+    turned = xp.moveaxis(rows.reshape(shape), 0, axis)
+    return xp.take(turned, integers(xp, layers.rows, rows), axis=axis)  # contiguous
 
-    return torch.as_tensor(weight, dtype=values.dtype, device=values.device)
+
+def _split(rows: Any, sizes: Sequence[int]) -> Sequence[Any]:
+    """Return consecutive parts of the rows; torch has another split than numpy, and slices have costly gradients."""
+    return rows.split(list(sizes)) if is_torch_array(rows) else np.split(rows, np.cumsum(sizes)[:-1])
+
+
+def _log_softmax(xp: Any, rows: Any) -> Any:
+    if hasattr(xp, "log_softmax"):
+        return xp.log_softmax(rows, 0)
+    shifted = rows - rows.max(axis=0)
+    shifted -= np.log(np.exp(shifted).sum(axis=0))
+    return shifted
+
+
+def _logsumexp(xp: Any, rows: Any) -> Any:
+    if hasattr(xp, "logsumexp"):
+        return xp.logsumexp(rows, 0)
+    top = rows.max(axis=0)
+    top = np.where(np.isfinite(top), top, 0)  # if all rows are -inf
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(rows - top).sum(axis=0)) + top
+
+
+def _conditional(xp: Any, rows: Any, layers: Layers) -> Any:
+    return xp.concat([_log_softmax(xp, siblings) for siblings in _split(rows, layers.sizes)])
+
+
+def _top_down(xp: Any, rows: Any, layers: Layers) -> Any:
+    given_parent = _split(_conditional(xp, rows, layers), [level.stop - level.start for level in layers.levels])
+    out = [given_parent[0]]
+    for level, log_probs in enumerate(given_parent[1:], start=1):
+        out.append(log_probs + out[-1][integers(xp, layers.above(level), rows)])
+    return xp.concat(out)
+
+
+def _bottom_up(xp: Any, rows: Any, layers: Layers) -> Any:
+    leaves = layers.rows[layers.leaves]
+    log_probs = _log_softmax(xp, rows[integers(xp, leaves, rows)])
+    out: list[Any] = [None] * len(layers)
+    for row, one in zip(leaves.tolist(), _split(log_probs, [1] * len(leaves)), strict=True):
+        out[row] = one
+    stop = len(layers)
+    for owner, size in zip(layers.owners[::-1], layers.sizes[::-1], strict=True):
+        if owner != ROOT:  # the rows of its children, which lie deeper, are filled
+            out[layers.rows[owner]] = _logsumexp(xp, xp.concat(out[stop - size : stop]))[None]
+        stop -= size
+    return xp.concat(out)

@@ -1,7 +1,6 @@
-"""Which classes are there, and which hold which?
+"""A tree of categories: names, ids and indices, the hierarchy, scores and decisions.
 
-A `kwcoco.CategoryTree` (names, ids, indices, subgraphs), so that kwcoco, kwimage and ndsampler take it for theirs, with
-queries of the hierarchy, and with the scores, losses and decisions of `ScoredTree`.
+`CategoryTree` is a `kwcoco.CategoryTree`, so that kwcoco, kwimage and ndsampler accept it as theirs.
 """
 
 from __future__ import annotations
@@ -9,316 +8,48 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kwcoco
 import networkx as nx
 import numpy as np
 
 from ndzarr.categories.decisions import decide
-from ndzarr.categories.scores import IGNORE as losses_IGNORE
-from ndzarr.categories.scores import ROOT, Layers
-from ndzarr.categories.scores import bottom_up as softmax_bottom_up
-from ndzarr.categories.scores import conditional as softmax_conditional
-from ndzarr.categories.scores import exp as softmax_exp
-from ndzarr.categories.scores import log_softmax as softmax_log_softmax
-from ndzarr.categories.scores import nll as losses_nll
-from ndzarr.categories.scores import top_down as softmax_top_down
+from ndzarr.categories.scores import (
+    IGNORE,
+    ROOT,
+    Layers,
+    log_conditional,
+    log_probability,
+    negative_log_likelihood,
+)
 from ndzarr.errors import CategoryError, did_you_mean
 
-# --- Do categories form a tree?
+_LISTED = 5
+"""Maximum number of names that a message lists."""
+_MISSING_PARENTS = ("error", "add", "ignore")
 
 
-SHOWN = 5
-"""Names listed in a message."""
-
-MISSING = ("error", "add", "ignore")
-"""What may be done about a supercategory that is no category."""
-
-
-def checked(categories: Iterable[Mapping[str, Any]], missing_parents: str = "error") -> list[dict[str, Any]]:
-    """
-    Category dictionaries that form a tree.
-
-    A category that names itself as its supercategory, as MS-COCO's "person" does, is a root.
-
-    Parameters
-    ----------
-    categories
-        With `name`, perhaps `id` and `supercategory`.
-    missing_parents
-        What to do about a supercategory that is no category itself: 'error'; 'add' leaves it, so that kwcoco makes it
-        a category; 'ignore' makes its children roots.
-
-    Raises
-    ------
-    CategoryError
-        Names or ids are missing or occur twice, or supercategories are missing or go round in a circle.
-    """
-    if missing_parents not in MISSING:
-        raise CategoryError(f"missing_parents={missing_parents!r}{did_you_mean(missing_parents, MISSING)}")
-    given = [dict(category) for category in categories]
-    _refuse_nameless(given)
-    _refuse_twice("name", [c["name"] for c in given])
-    _refuse_twice("id", [c["id"] for c in given if c.get("id") is not None])
-    names = {c["name"] for c in given}
-    for category in given:
-        parent = category.get("supercategory")
-        stray = parent is not None and parent not in names
-        if stray and missing_parents == "error":
-            raise CategoryError(
-                f"category {category['name']!r} is in {parent!r}, which is no category"
-                f"{did_you_mean(parent, sorted(map(str, names))[:20])}; "
-                "missing_parents='add' makes it one, 'ignore' leaves it out"
-            )
-        if parent == category["name"] or (stray and missing_parents == "ignore"):
-            category["supercategory"] = None
-        if category.get("id", ...) is None:
-            del category["id"]
-    _refuse_circles(given)
-    return given
-
-
-def refuse_unless_forest(graph: Any) -> None:
-    """
-    Check a graph with edges from parent to child.
-
-    Raises
-    ------
-    CategoryError
-        It is no directed graph, a category has two parents, or is its own ancestor.
-    """
-    if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
-        raise CategoryError(f"{type(graph).__name__}: expected a networkx.DiGraph with edges from parent to child")
-    for node in graph:
-        parents = list(graph.predecessors(node))
-        if len(parents) > 1:
-            raise CategoryError(
-                f"category {node!r} is in {_listed(parents)}; in a tree it has one parent at most: remove all but one"
-            )
-    _refuse_circles([{"name": child, "supercategory": parent} for parent, child in graph.edges])
-
-
-def refuse_unknown(names: Iterable[Hashable], known: Sequence[Hashable]) -> None:
-    """
-    Check names of categories.
-
-    Raises
-    ------
-    CategoryError
-        There is no such category.
-    """
-    have = set(known)
-    for name in names:
-        if name not in have:
-            raise CategoryError(f"there is no category {name!r}{did_you_mean(name, known[:20])}")
-
-
-def refuse_twice(names: Sequence[Hashable]) -> None:
-    """
-    Check the names of mutually exclusive categories.
-
-    Raises
-    ------
-    CategoryError
-        A name occurs twice.
-    """
-    _refuse_twice("name", names)
-
-
-def _refuse_nameless(categories: Sequence[Mapping[str, Any]]) -> None:
-    for position, category in enumerate(categories):
-        if not category.get("name"):
-            raise CategoryError(f"category {category.get('id', f'at position {position}')!r} has no name")
-        number = category.get("id")
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-            raise CategoryError(f"category {category['name']!r} has id={number!r}; ids are whole numbers")
-
-
-def _refuse_twice(what: str, values: Sequence[Any]) -> None:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise CategoryError(f"{what}s of categories have to differ, and {_listed(twice)} occur more than once")
-
-
-def _refuse_circles(categories: Iterable[Mapping[str, Any]]) -> None:
-    parents = {c["name"]: c["supercategory"] for c in categories if c.get("supercategory") is not None}
-    free: set[Hashable] = set()
-    for start in parents:
-        path: dict[Hashable, None] = {}
-        name: Any = start
-        while name in parents and name not in free and name not in path:
-            path[name] = None
-            name = parents[name]
-        if name in path:
-            circle = list(path)[list(path).index(name) :]
-            links = ", ".join(f"{child} in {parents[child]}" for child in circle)
-            raise CategoryError(f"categories have to form a tree, and these are in each other: {links[:200]}")
-        free |= path.keys()
-
-
-def _listed(names: Sequence[Hashable]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(repr, names[:SHOWN])) + more
-
-
-# --- What can be done with one score per class of a tree?
-
-
-class ScoredTree:
-    """Mixed into `CategoryTree`."""
-
-    if TYPE_CHECKING:
-
-        @property
-        def layers(self) -> Layers: ...  # noqa: D102
-
-    def conditional_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
-        """Log P(class | parent): a softmax over each group of siblings."""
-        return softmax_conditional(class_energy, self.layers, dim)
-
-    def source_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
-        """Log P(class), top-down: P(class | parent) P(parent).  Children sum to their parent, roots to 1."""
-        return softmax_top_down(class_energy, self.layers, dim)
-
-    def sink_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
-        """Log P(class), bottom-up: a softmax over the leaves, and sums of them; no other scores matter."""
-        return softmax_bottom_up(class_energy, self.layers, dim)
-
-    def hierarchical_log_softmax(self, class_energy: Any, dim: int = 1, method: str = "top_down") -> Any:
-        """
-        Log P(class).
-
-        Parameters
-        ----------
-        class_energy
-            One score per class along `dim`; any other axes.
-        method
-            'top_down' (`source_log_softmax`) or 'bottom_up' (`sink_log_softmax`).
-
-        Raises
-        ------
-        CategoryError
-            The axis does not hold one score per class.
-        """
-        return softmax_log_softmax(class_energy, self.layers, dim, method)
-
-    def hierarchical_softmax(self, class_energy: Any, dim: int = 1, method: str = "top_down") -> Any:
-        """P(class); see `hierarchical_log_softmax`."""
-        return softmax_exp(self.hierarchical_log_softmax(class_energy, dim, method))
-
-    def hierarchical_nll_loss(
-        self,
-        class_logprobs: Any,
-        targets: Any,
-        reduction: str = "mean",
-        *,
-        dim: int = 1,
-        ignore_index: int = losses_IGNORE,
-        weight: Any = None,
-    ) -> Any:
-        """
-        Minus the log probability of the targets.
-
-        Parameters
-        ----------
-        class_logprobs
-            From `hierarchical_log_softmax`.
-        targets
-            Indices of classes, leaves or not, of the shape of `class_logprobs` without `dim`.  A coarse target says
-            nothing about the classes in it, and their scores do not matter.
-        reduction
-            'mean', 'sum' or 'none'.
-        ignore_index
-            Target of samples that do not count.
-        weight
-            Of each class; the mean is weighted then.
-
-        Raises
-        ------
-        CategoryError
-            A target is no class, or shapes do not fit.
-        """
-        return losses_nll(class_logprobs, targets, len(self.layers), dim, reduction, ignore_index, weight)
-
-    def hierarchical_cross_entropy(
-        self,
-        class_energy: Any,
-        targets: Any,
-        reduction: str = "mean",
-        *,
-        dim: int = 1,
-        method: str = "top_down",
-        ignore_index: int = losses_IGNORE,
-        weight: Any = None,
-    ) -> Any:
-        """`hierarchical_nll_loss` of the `hierarchical_log_softmax`."""
-        log_probs = self.hierarchical_log_softmax(class_energy, dim, method)
-        return self.hierarchical_nll_loss(
-            log_probs, targets, reduction, dim=dim, ignore_index=ignore_index, weight=weight
-        )
-
-    def decision(
-        self,
-        class_probs: Any,
-        dim: int = 1,
-        thresh: float = 0.5,
-        criterion: str = "gini",
-        ignore_class_idxs: Collection[int] | None = None,
-        always_refine_idxs: Collection[int] | None = None,
-    ) -> tuple[Any, Any]:
-        """
-        The finest class of each sample that its probabilities support.
-
-        Parameters
-        ----------
-        class_probs
-            From `hierarchical_softmax`.
-        thresh
-            The higher, the coarser the classes.  0 always goes on to a leaf unless children are equally likely
-            ('prob': unless they have no probability).
-        criterion
-            'gini' and 'entropy' ask how simple it is to tell the children apart, 'prob' how probable the best is; see
-            `ndzarr.categories.decisions`.
-        ignore_class_idxs
-            Indices of classes that are never chosen, nor what lies in them.
-        always_refine_idxs
-            Indices of classes that are never chosen while they have children, such as a root that holds all.
-
-        Returns
-        -------
-        indices, probabilities
-            Of the chosen classes; each of the shape of `class_probs` without `dim`.
-
-        Raises
-        ------
-        CategoryError
-            All roots are ignored, or the axis does not hold one probability per class.
-        """
-        ignored, refined = ignore_class_idxs or (), always_refine_idxs or ()
-        return decide(class_probs, self.layers, dim, thresh, criterion, ignored, refined)
-
-
-class CategoryTree(ScoredTree, kwcoco.CategoryTree):
+class CategoryTree(kwcoco.CategoryTree):
     """
     Classes in a hierarchy, or mutually exclusive ones.
 
-    A class has a name (`node`), an id in the dataset, and an index, 0 to n - 1, which is its place along the axis of
-    scores.  Indices are in the order in which names first occur.  `idx_to_node`, `node_to_idx`, `id_to_node`,
-    `node_to_id`, `id_to_idx` and `idx_to_id` map each to the others; `index(name)`, `tree[index]`,
-    `name in tree` and `len(tree)` do what they say.
+    A class has a name (`node`), an id in the dataset, and an index, 0 to n - 1, which is its position along the axis
+    of scores.  Indices are in the order in which names first occur.  `idx_to_node`, `node_to_idx`, `id_to_node`,
+    `node_to_id`, `id_to_idx` and `idx_to_id` map each to the others; `index(name)`, `tree[index]`, `name in tree` and
+    `len(tree)` do what they say.
 
     Parameters
     ----------
     graph
         A `networkx.DiGraph` with edges from parent to child; attributes of nodes, such as `id`, are kept.
     checks
-        Make sure that it is a forest.
+        Check that the graph is a forest.
 
     Raises
     ------
     CategoryError
-        The graph is no forest.
+        The graph is not a forest.
 
     Examples
     --------
@@ -341,34 +72,34 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
 
     def __init__(self, graph: nx.DiGraph | None = None, checks: bool = True) -> None:
         if graph is not None and checks:
-            refuse_unless_forest(graph)
+            _check_forest(graph)
         super().__init__(graph, checks=False)
 
     @classmethod
     def from_coco(cls, categories: Iterable[Mapping[str, Any]], missing_parents: str = "error") -> CategoryTree:
         """
-        The tree of category dictionaries.
+        Build a tree from category dictionaries.
 
         Parameters
         ----------
         categories
-            With `name`, perhaps `id`, `supercategory` and whatever else; see `cats`.
+            Have a `name`, and may have `id`, `supercategory` and others; see `cats`.
         missing_parents
-            What to do about a supercategory that is no category itself (MS-COCO has such): 'error'; 'add' makes it a
-            class, with an id of its own; 'ignore' makes its children roots.
+            What to do about a supercategory that is not a category itself (MS-COCO has such): 'error'; 'add' makes it
+            a class, with an id of its own; 'ignore' makes its children roots.
 
         Raises
         ------
         CategoryError
-            Names or ids are missing or occur twice, or supercategories are missing or go round in a circle.
+            Names or ids are missing or occur twice, or supercategories are missing or form a circle.
         """
-        tree: CategoryTree = super().from_coco(checked(categories, missing_parents))
+        tree: CategoryTree = super().from_coco(_check_categories(categories, missing_parents))
         return tree
 
     @classmethod
     def from_mutex(cls, nodes: Iterable[Hashable], bg_hack: bool = True) -> CategoryTree:
         """
-        Mutually exclusive classes.
+        Build a tree of mutually exclusive classes.
 
         Parameters
         ----------
@@ -376,7 +107,7 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
             Names.  Ids count from 1; 'background' has id 0 with `bg_hack`.
         """
         names = list(nodes)
-        refuse_twice(names)
+        _check_unique("name", names)
         tree: CategoryTree = super().from_mutex(names, bg_hack)
         return tree
 
@@ -414,27 +145,27 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
         return len(self.layers.levels)
 
     def parent(self, node: Hashable) -> Hashable | None:
-        """The class that holds a class; None for a root."""
-        refuse_unknown([node], self.idx_to_node)
+        """Return the class that holds a class; None for a root."""
+        self._check_known(node)
         return next(iter(self.graph.predecessors(node)), None)
 
     def parents(self, node: Hashable) -> list[Hashable]:
-        """The class that holds a class, as a list of one; empty for a root."""
+        """Return the class that holds a class as a list of one; empty for a root."""
         parent = self.parent(node)
         return [] if parent is None else [parent]
 
     def children(self, node: Hashable) -> list[Hashable]:
-        """Classes directly in a class, by index."""
-        refuse_unknown([node], self.idx_to_node)
+        """Return the classes directly in a class, by index."""
+        self._check_known(node)
         return sorted(self.graph.successors(node), key=self.node_to_idx.__getitem__)
 
     def siblings(self, node: Hashable) -> list[Hashable]:
-        """Other classes with the same parent, by index; other roots of a root."""
+        """Return the other classes with the same parent, by index; for a root, the other roots."""
         parent = self.parent(node)
         return [name for name in (self.roots if parent is None else self.children(parent)) if name != node]
 
     def ancestors(self, node: Hashable) -> list[Hashable]:
-        """Classes that hold a class, from its parent up to its root."""
+        """Return the classes that hold a class, from its parent up to its root."""
         path: list[Hashable] = []
         above = self.parent(node)
         while above is not None:
@@ -443,49 +174,49 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
         return path
 
     def descendants(self, node: Hashable) -> list[Hashable]:
-        """Classes in a class, at whatever depth, by index."""
-        refuse_unknown([node], self.idx_to_node)
+        """Return the classes in a class, at any depth, by index."""
+        self._check_known(node)
         return sorted(nx.descendants(self.graph, node), key=self.node_to_idx.__getitem__)
 
     def depth(self, node: Hashable) -> int:
-        """Number of ancestors of a class; 0 for a root."""
-        refuse_unknown([node], self.idx_to_node)
+        """Return the number of ancestors of a class; 0 for a root."""
+        self._check_known(node)
         return int(self.layers.depth[self.node_to_idx[node]])
 
     def forest_str(self) -> str:
-        """The hierarchy as lines of text."""
+        """Return the hierarchy as lines of text."""
         return "\n".join(nx.generate_network_text(self.graph))
 
     def subgraph(self, subnodes: Iterable[Hashable], closure: bool = True) -> CategoryTree:
         """
-        The tree of some classes, in the order given, with their ids.
+        Return the tree of some classes, in the order given, with their ids.
 
         Parameters
         ----------
         closure
-            Join classes to their nearest ancestor that is left; else only parents that are left hold their children.
+            Join a class to its nearest remaining ancestor; if False, only to its parent, if that remains.
         """
         names = list(subnodes)
-        refuse_unknown(names, self.idx_to_node)
-        refuse_twice(names)
+        self._check_known(*names)
+        _check_unique("name", names)
         tree: CategoryTree = super().subgraph(names, closure)
         return tree
 
     def indices(self, ids: Any, missing: int | None = None) -> np.ndarray[Any, np.dtype[np.intp]]:
         """
-        Category ids to indices, such as targets of a loss.
+        Convert category ids to indices, such as targets of a loss.
 
         Parameters
         ----------
         ids
-            Category ids, of any shape, such as `sample.category_id`.
+            Category ids of any shape, such as `sample.category_id`.
         missing
-            Index for ids that no category has; an error if left out.
+            Index for ids that no category has; None raises an error.
 
         Raises
         ------
         CategoryError
-            An id is no category's.
+            No category has an id.
         """
         given = np.asarray(ids)
         known = np.array(list(self.id_to_idx), np.int64)
@@ -498,5 +229,203 @@ class CategoryTree(ScoredTree, kwcoco.CategoryTree):
         values = np.array(list(self.id_to_idx.values()), np.intp)[order]
         return np.where(found, values[place] if len(known) else -1, -1 if missing is None else missing)
 
+    def conditional_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
+        """Return log P(class | parent): a softmax over each group of siblings."""
+        return log_conditional(class_energy, self.layers, dim)
+
+    def source_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
+        """Return log P(class), top-down: P(class | parent) P(parent).  Children sum to their parent, roots to 1."""
+        return log_probability(class_energy, self.layers, dim, "top_down")
+
+    def sink_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
+        """Return log P(class), bottom-up: a softmax over the leaves, and sums of it; no other scores matter."""
+        return log_probability(class_energy, self.layers, dim, "bottom_up")
+
+    def hierarchical_log_softmax(self, class_energy: Any, dim: int = 1, method: str = "top_down") -> Any:
+        """
+        Return log P(class).
+
+        Parameters
+        ----------
+        class_energy
+            One score per class along `dim`; any other axes.
+        method
+            'top_down' (`source_log_softmax`) or 'bottom_up' (`sink_log_softmax`).
+
+        Raises
+        ------
+        CategoryError
+            The axis does not hold one score per class.
+        """
+        return log_probability(class_energy, self.layers, dim, method)
+
+    def hierarchical_softmax(self, class_energy: Any, dim: int = 1, method: str = "top_down") -> Any:
+        """Return P(class); see `hierarchical_log_softmax`."""
+        log_probs = self.hierarchical_log_softmax(class_energy, dim, method)
+        return log_probs.exp() if hasattr(log_probs, "exp") else np.exp(log_probs)
+
+    def hierarchical_nll_loss(
+        self,
+        class_logprobs: Any,
+        targets: Any,
+        reduction: str = "mean",
+        *,
+        dim: int = 1,
+        ignore_index: int = IGNORE,
+        weight: Any = None,
+    ) -> Any:
+        """
+        Return minus the log probability of the targets.
+
+        Parameters
+        ----------
+        class_logprobs
+            From `hierarchical_log_softmax`.
+        targets
+            Indices of classes, leaves or not, of the shape of `class_logprobs` without `dim`.  A coarse target says
+            nothing about the classes in it: their scores do not matter.
+        reduction
+            'mean', 'sum' or 'none'.
+        ignore_index
+            Target of samples that do not count.
+        weight
+            Weight of each class; 'mean' is then a weighted mean.
+
+        Raises
+        ------
+        CategoryError
+            A target is not a class, or shapes do not fit.
+        """
+        classes = len(self.layers)
+        return negative_log_likelihood(class_logprobs, targets, classes, dim, reduction, ignore_index, weight)
+
+    def hierarchical_cross_entropy(
+        self,
+        class_energy: Any,
+        targets: Any,
+        reduction: str = "mean",
+        *,
+        dim: int = 1,
+        method: str = "top_down",
+        ignore_index: int = IGNORE,
+        weight: Any = None,
+    ) -> Any:
+        """Return the `hierarchical_nll_loss` of the `hierarchical_log_softmax`."""
+        log_probs = self.hierarchical_log_softmax(class_energy, dim, method)
+        return self.hierarchical_nll_loss(
+            log_probs, targets, reduction, dim=dim, ignore_index=ignore_index, weight=weight
+        )
+
+    def decision(
+        self,
+        class_probs: Any,
+        dim: int = 1,
+        thresh: float = 0.5,
+        criterion: str = "gini",
+        ignore_class_idxs: Collection[int] | None = None,
+        always_refine_idxs: Collection[int] | None = None,
+    ) -> tuple[Any, Any]:
+        """
+        Return the finest class of each sample that its probabilities support.
+
+        Parameters
+        ----------
+        class_probs
+            From `hierarchical_softmax`.
+        thresh
+            The higher, the coarser the classes.  0 always goes on to a leaf unless children are equally likely
+            ('prob': unless they have no probability).
+        criterion
+            'gini' and 'entropy' ask how simple it is to tell the children apart, 'prob' how probable the best is; see
+            `ndzarr.categories.decisions`.
+        ignore_class_idxs
+            Indices of classes that are never chosen, nor what lies in them.
+        always_refine_idxs
+            Indices of classes that are never chosen while they have children, such as a root that holds all.
+
+        Returns
+        -------
+        indices, probabilities
+            Chosen class and its probability; each of the shape of `class_probs` without `dim`.
+
+        Raises
+        ------
+        CategoryError
+            All roots are ignored, or the axis does not hold one probability per class.
+        """
+        ignored, refined = ignore_class_idxs or (), always_refine_idxs or ()
+        return decide(class_probs, self.layers, dim, thresh, criterion, ignored, refined)
+
+    def _check_known(self, *nodes: Hashable) -> None:
+        for node in nodes:
+            if node not in self.node_to_idx:
+                raise CategoryError(f"there is no category {node!r}{did_you_mean(node, self.idx_to_node[:20])}")
+
     def _names(self, indices: np.ndarray[Any, Any]) -> list[Hashable]:
         return [self.idx_to_node[i] for i in indices.tolist()]
+
+
+def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: str) -> list[dict[str, Any]]:
+    """Return category dictionaries that form a tree; see `CategoryTree.from_coco`."""
+    if missing_parents not in _MISSING_PARENTS:
+        raise CategoryError(f"missing_parents={missing_parents!r}{did_you_mean(missing_parents, _MISSING_PARENTS)}")
+    given = [dict(category) for category in categories]
+    for position, category in enumerate(given):
+        if not category.get("name"):
+            raise CategoryError(f"category {category.get('id', f'at position {position}')!r} has no name")
+        number = category.get("id")
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise CategoryError(f"category {category['name']!r} has id={number!r}; ids are whole numbers")
+    _check_unique("name", [c["name"] for c in given])
+    _check_unique("id", [c["id"] for c in given if c.get("id") is not None])
+    names = {c["name"] for c in given}
+    for category in given:
+        parent = category.get("supercategory")
+        missing = parent is not None and parent not in names
+        if missing and missing_parents == "error":
+            raise CategoryError(
+                f"category {category['name']!r} is in {parent!r}, which is not a category"
+                f"{did_you_mean(parent, sorted(map(str, names))[:20])}. "
+                "Pass missing_parents='add' to make it one, or 'ignore' to leave it out"
+            )
+        # A category in itself, such as MS-COCO's "person", is a root.  With 'add', kwcoco makes the parent a category.
+        if parent == category["name"] or (missing and missing_parents == "ignore"):
+            category["supercategory"] = None
+        if category.get("id", ...) is None:
+            del category["id"]
+    _check_no_circle((c["name"], c["supercategory"]) for c in given if c.get("supercategory") is not None)
+    return given
+
+
+def _check_forest(graph: object) -> None:
+    """Check a graph with edges from parent to child."""
+    if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
+        raise CategoryError(f"{type(graph).__name__}: expected a networkx.DiGraph with edges from parent to child")
+    for node in graph:
+        parents = list(graph.predecessors(node))
+        if len(parents) > 1:
+            raise CategoryError(
+                f"category {node!r} is in {_listed(parents)}. In a tree it has one parent at most: remove all but one"
+            )
+    _check_no_circle((child, parent) for parent, child in graph.edges)
+
+
+def _check_unique(what: str, values: Sequence[Hashable]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise CategoryError(f"{what}s of categories have to differ, and {_listed(twice)} occur more than once")
+
+
+def _check_no_circle(links: Iterable[tuple[Hashable, Hashable]]) -> None:
+    """Check pairs of child and parent."""
+    try:
+        circle = nx.find_cycle(nx.DiGraph(list(links)))
+    except nx.NetworkXNoCycle:
+        return
+    said = ", ".join(f"{child} in {parent}" for child, parent in circle)
+    raise CategoryError(f"categories have to form a tree, and these are in each other: {said[:200]}")
+
+
+def _listed(names: Sequence[Hashable]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(repr, names[:_LISTED])) + more

@@ -1,8 +1,9 @@
-"""What can be done from a shell, and how do errors get there?
+"""
+The command line `ndzarr`.
 
-Commands are imported when they are run or explained, each from the module of its name, so that `ndzarr --help` is
-quick.  An `NdzarrError`, and what a full or forbidden disk raises, is one line on stderr and exit code 1, wrong usage
-2, an interrupt 130; any other exception is a defect and shows its traceback.
+A command is imported when it is run or explained, from the module of its name, so that `ndzarr --help` is quick. An
+`NdzarrError`, or the error of a full or forbidden disk, is one line on stderr and exit code 1; wrong usage is 2, an
+interrupt 130. Any other exception is a defect and shows its traceback.
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ from ndzarr.errors import NdzarrError, did_you_mean
 
 _COMMANDS = {
     "transcode": "Write images as pyramids.",
-    "info": "Say what a pyramid or an image file holds.",
+    "info": "Describe pyramids and image files.",
     "crop": "Write a window of a pyramid as an image file.",
     "extract": "Write many windows of a dataset to one store.",
     "cog": "Write pyramids as cloud optimized GeoTIFFs, or check such files.",
     "verify": "Check every byte of pyramids.",
-    "cache": "List or tidy up the pyramids that samplers have made.",
-    "demo": "Show what ndzarr does, on data made for it.",
+    "cache": "List or prune the pyramids that samplers made.",
+    "demo": "Show what ndzarr does, on generated data.",
 }
 
-
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
-"""What a disk or a permission does is no defect, wherever it happens."""
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+"""Errors of disks and permissions, which are not defects wherever they happen."""
 
 
 class _Commands(click.Group):
@@ -63,12 +63,12 @@ class _Commands(click.Group):
             with _terminable():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Interrupted; what was not complete has been removed.", err=True)
+            click.echo("Interrupted; what was not complete was removed.", err=True)
             ctx.exit(130)
         except NdzarrError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         except OSError as error:
-            if error.errno not in _OF_THE_MACHINE:
+            if error.errno not in _DISK_ERRORS:
                 raise
             where = "" if error.filename is None else f"{error.filename}: "
             raise click.ClickException(f"{where}{error.strerror}") from error
@@ -76,7 +76,7 @@ class _Commands(click.Group):
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """End as in order when the system asks to (a batch queue's time limit): what was not complete is removed."""
+    """Exit in order on SIGTERM, such as at the time limit of a batch queue: remove what is not complete."""
 
     def end(number: int, frame: object) -> NoReturn:
         sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""What does `python -m ndzarr.cli` run?  The command line."""
+"""`python -m ndzarr.cli`: the command line."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""How are the pyramids that samplers made looked at and tidied up?"""
+"""The command `ndzarr cache`."""
 
 from __future__ import annotations
 
 import click
 
-from ndzarr._files import default_root
+from ndzarr._files import cache_root
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._library.inventory import Entry
 from ndzarr._library.library import Library
@@ -18,34 +18,37 @@ _WORKDIR = click.option(
 
 _STATES = """\b
 States:
-  current   is used when the file is
-  stale     the file was changed since
+  current   in use for its file
+  stale     the file has changed since
   orphaned  the file is gone, or its disk is not mounted
-  damaged   the pyramid's metadata cannot be read; it will be made again
-  partial   whoever made it was killed
-  making    is being made"""
+  damaged   the metadata cannot be read; the pyramid will be made again
+  partial   left behind by a process that was killed
+  making    a process is writing it now"""
 
 
 @click.group(
     epilog="""\b
 Examples:
-  ndzarr cache list
-  ndzarr cache prune --dry-run
-  ndzarr cache prune --workdir /data/pyramids
+  List all pyramids:
+    ndzarr cache list
+  Print what would be removed:
+    ndzarr cache prune --dry-run
+  Remove it, from a directory of your own:
+    ndzarr cache prune --workdir /data/pyramids
 """
 )
 def command() -> None:
     """
-    List or tidy up the pyramids that samplers have made.
+    List or prune the pyramids that samplers made.
 
-    A sampler transcodes each image file that it is given once, and keeps the pyramid in its working directory.
+    A sampler transcodes each image file once, and keeps the pyramid in its working directory.
     """
 
 
 @command.command("list", epilog=_STATES + "\n\n\b\nExample:\n  ndzarr cache list --workdir /data/pyramids")
 @_WORKDIR
 def list_entries(workdir: str | None) -> None:
-    """List all pyramids: their state, their size and the file that they were made from."""
+    """List all pyramids: state, size, name and the file each was made from."""
     library = Library(workdir)
     total = count = 0
     for entry in library.entries():
@@ -56,9 +59,9 @@ def list_entries(workdir: str | None) -> None:
 
 @command.command(epilog="\b\nExample:\n  ndzarr cache prune --dry-run")
 @_WORKDIR
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 def prune(workdir: str | None, dry_run: bool) -> None:
-    """Remove pyramids that will not be used again: stale, orphaned, damaged and partial ones (see `list`)."""
+    """Remove pyramids that are never used again: stale, orphaned, damaged and partial ones (see `list`)."""
     library = Library(workdir)
     removed = library.prune(dry_run)
     for entry in removed:
@@ -69,8 +72,8 @@ def prune(workdir: str | None, dry_run: bool) -> None:
 
 @command.command(epilog="\b\nExample:\n  du -sh $(ndzarr cache path)")
 def path() -> None:
-    """Print the directory where pyramids are kept unless a sampler is told otherwise."""
-    click.echo(default_root())
+    """Print the default directory of pyramids."""
+    click.echo(cache_root())
 
 
 def _line(entry: Entry) -> str:

@@ -1,11 +1,9 @@
-"""How are cloud optimized GeoTIFFs written and checked from a shell?"""
+"""The command `ndzarr cog`."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,40 +11,23 @@ from typing import Any
 
 import click
 
-from ndzarr._concurrency import Failure as batch_Failure
-from ndzarr._concurrency import Task as batch_Task
-from ndzarr._concurrency import Turn as batch_Turn
-from ndzarr._concurrency import run_tasks
 from ndzarr._export.cog_pixels import CODES, PREDICTORS
-from ndzarr._files import PARTIAL, explained, local, refuse_existing_file
+from ndzarr._files import PARTIAL, explained, local_path, refuse_existing_file
 from ndzarr._store.presets import KINDS
+from ndzarr.cli.batch import Job, print_reports, run_jobs
 from ndzarr.cli.options import names, tell_notes
-from ndzarr.errors import NdzarrError
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A file to be written."""
-
-    source: str
-    """A pyramid, or an image file."""
-    image: bool
-    """True for an image file, that is transcoded first."""
-    dest: Path
-    within: bool
-    """True if it goes into a directory, which is to be made."""
 
 
 @click.command(
     epilog="""\b
 Examples:
-  One pyramid, to be put on the web:
+  Write one pyramid, to be put on the web:
     ndzarr cog scene.zarr -o scene.tif --compression zstd
-  All pyramids of a directory, several at a time:
+  Write all pyramids of a directory, several at a time:
     ndzarr cog pyramids/*.zarr -o cogs/
-  An image file, through a pyramid that is not kept, smaller and lossy:
+  Write an image file through a temporary pyramid, smaller and lossy:
     ndzarr cog --from-image scan.png -o scan.tif --compression jpeg --quality 85
-  Is this file cloud optimized, and if not, why?
+  Check whether a file is cloud optimized, and if not, why:
     ndzarr cog --validate scene.tif
 """
 )
@@ -54,29 +35,39 @@ Examples:
 @click.option("-o", "--output", "dest", metavar="DEST", help="File to make; for several, a directory.")
 @click.option("--from-image", "images", metavar="SRC", multiple=True, help="Transcode SRC first; may be repeated.")
 @click.option(
-    "--kind", type=click.Choice(KINDS), default="intensity", show_default=True, help="What pixels of SRC mean."
+    "--kind", type=click.Choice(KINDS), default="intensity", show_default=True, help="Meaning of the pixels of SRC."
 )
 @click.option("--validate", is_flag=True, help="Check files instead of writing them.")
 @click.option(
-    "--compression", type=click.Choice(list(CODES)), default="deflate", show_default=True, help="How tiles are stored."
+    "--compression", type=click.Choice(list(CODES)), default="deflate", show_default=True, help="Compression of tiles."
 )
 @click.option(
-    "--predictor", type=click.Choice(["auto", *PREDICTORS]), default="auto", show_default=True, help="What precedes it."
+    "--predictor",
+    type=click.Choice(["auto", *PREDICTORS]),
+    default="auto",
+    show_default=True,
+    help="Filter before the compression.",
 )
-@click.option("--level", type=int, metavar="N", help="How hard deflate (1 to 12) and zstd (1 to 22) try.")
-@click.option("--quality", type=int, metavar="N", help="Of jpeg and webp, 1 to 100 [default: 75].")
-@click.option("--max-error", type=float, default=0.0, metavar="E", help="How far lerc may be off [default: 0].")
+@click.option("--level", type=int, metavar="N", help="Level of deflate (1 to 12) or zstd (1 to 22).")
+@click.option("--quality", type=int, metavar="N", help="Quality of jpeg or webp, 1 to 100 [default: 75].")
+@click.option("--max-error", type=float, default=0.0, metavar="E", help="Largest error with lerc [default: 0].")
 @click.option("--blocksize", type=int, default=512, show_default=True, help="Height and width of tiles.")
 @click.option("--overviews/--no-overviews", default=True, help="Write the coarser levels, too (default).")
-@click.option("--bigtiff", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True)
-@click.option("--nodata", type=float, help="Value of pixels that hold no data.")
+@click.option(
+    "--bigtiff",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Write BigTIFF, for files beyond 4 GiB.",
+)
+@click.option("--nodata", type=float, help="Value of pixels without data.")
 @click.option("--mask", type=click.Choice(["none", "data", "alpha"]), default="none", help="Write an internal mask.")
 @click.option("--channels", type=names, metavar="NAME,...", help="Channels to export, such as r,g,b.")
-@click.option("--t", type=int, metavar="N", help="Which frame, where there are several.")
-@click.option("--z", type=int, metavar="N", help="Which plane, where there are several.")
+@click.option("--t", type=int, metavar="N", help="Frame to export, where there are several.")
+@click.option("--z", type=int, metavar="N", help="Plane to export, where there are several.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist, once the new ones are complete.")
-@click.option("--skip-existing", is_flag=True, help="Leave files that exist as they are: go on after an interrupt.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads; default: one per processor.")
+@click.option("--skip-existing", is_flag=True, help="Keep files that exist: resume after an interrupt.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     stores: tuple[str, ...],
@@ -95,83 +86,49 @@ def command(
     """
     Write pyramids as cloud optimized GeoTIFFs, or check such files.
 
-    STORE are pyramids that ndzarr transcoded, or whatever else it opens.  One becomes the file DEST, unless DEST is a
-    directory or ends in a slash; several become DEST/NAME.tif.  In a batch the good ones are done, the bad ones are
-    listed at the end, and the exit code is 1.
+    STORE are pyramids that ndzarr transcoded, or anything else that it opens. One becomes the file DEST, unless DEST is
+    a directory or ends in a slash; several become DEST/NAME.tif. A batch writes all files that it can, lists the others
+    at the end, and then exits with 1.
 
-    With --validate, files are checked as GDAL's validate_cloud_optimized_geotiff does with its full check; the exit
-    code is 1 if one is no valid cloud optimized GeoTIFF.
+    With --validate, checks files as GDAL's validate_cloud_optimized_geotiff does with its full check, and exits with 1
+    if one is not a valid cloud optimized GeoTIFF.
     """
     if not stores and not images:
         raise click.UsageError("name at least one STORE, or an image with --from-image")
     if validate:
+        from ndzarr._export.validate import validate_cog
+
         if images or dest is not None:
-            raise click.UsageError("--validate checks files that are there; leave out --from-image and -o")
-        _validate(stores, quiet)
+            raise click.UsageError("--validate checks files that exist; leave out --from-image and -o")
+        print_reports(stores, validate_cog, quiet)
         return
     if dest is None:
         raise click.UsageError("say what to write with -o")
     options["mask"] = {"none": False, "data": True, "alpha": "alpha"}[mask]
-    local(dest)
-    wanted = _jobs(stores, images, dest)
-    todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
+    local_path(dest)
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
     write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite, quiet=quiet)
-    progress = not quiet and sys.stderr.isatty()
-    failures: list[batch_Failure] = []
-    if len(wanted) == 1:
-        for job in todo:
-            write(job, workers=workers, progress=progress)
-    else:
-        tasks = [batch_Task(job.source, partial(_in_turn, write, job)) for job in todo]
-        failures = run_tasks(tasks, workers, progress, "exporting")
-    if not quiet:
-        click.echo(_summary(wanted, len(todo), len(failures)))
-    for failure in failures:
-        click.echo(f"Error: {failure}", err=True)
-    if failures:
-        sys.exit(1)
-
-
-def _validate(files: Sequence[str], quiet: bool) -> None:
-    from ndzarr._export.validate import validate_cog
-
-    sound = True
-    for file in files:
-        try:
-            report = validate_cog(file)
-        except NdzarrError as error:
-            click.echo(f"Error: {error}", err=True)
-            sound = False
-            continue
-        sound &= report.ok
-        if not (quiet and report.ok):
-            click.echo(report)
-    if not sound:
-        sys.exit(1)
+    wanted = _jobs(stores, images, dest)
+    run_jobs(wanted, write, skip_existing=skip_existing, workers=workers, quiet=quiet, doing="exporting", noun="files")
 
 
 def _jobs(stores: Sequence[str], images: Sequence[str], dest: str) -> list[Job]:
-    """What is to be written where."""
     found = [(os.fspath(s), False) for s in stores] + [(os.fspath(s), True) for s in images]
     if len(found) == 1 and not dest.endswith(os.sep) and not os.path.isdir(dest):
-        return [Job(*found[0], Path(dest), within=False)]
+        [(source, image)] = found
+        return [Job(source, Path(dest), False, image)]
     like_a_file = dest.lower().endswith((".tif", ".tiff")) and not os.path.isdir(dest)
     if os.path.isfile(dest) or like_a_file:
-        raise click.UsageError(f"{dest} is no directory for several files; choose one with -o, such as cogs/")
+        raise click.UsageError(f"{dest} is not a directory for several files; choose one with -o, such as cogs/")
     taken: dict[Path, str] = {}
-    out = []
+    out: dict[tuple[str, bool], Job] = {}
     for source, image in found:
         file = Path(dest, Path(os.path.abspath(source)).stem + ".tif")
         other = taken.setdefault(file, source)
         if other != source:
             raise click.UsageError(f"{other} and {source} would both become {file}; write them one by one")
-        out.append(Job(source, image, file, within=True))
-    return list(dict.fromkeys(out))
-
-
-def _in_turn(write: Callable[..., None], job: Job, turn: batch_Turn) -> None:
-    write(job, workers=turn.threads, check=turn.check)
+        out[source, image] = Job(source, file, True, image)
+    return list(out.values())
 
 
 def _write(
@@ -184,31 +141,23 @@ def _write(
     quiet: bool,
     workers: int | None,
     progress: bool = False,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] | None = None,
 ) -> None:
+    """Write one file."""
     from ndzarr._export.cog import prepare, write_file
     from ndzarr._pyramid.transcode import transcode
 
-    dest = Path(os.path.abspath(job.dest))
+    source, dest = str(job.source), Path(os.path.abspath(job.dest))
     refuse_existing_file(dest, overwrite)
     finish = partial(
         write_file, dest=dest, bigtiff=bigtiff, overwrite=overwrite, progress=progress, workers=workers, check=check
     )
-    if job.within:
-        with explained(dest):
-            dest.parent.mkdir(parents=True, exist_ok=True)
+    job.make_folder()
     if not job.image:
-        finish(prepare(job.source, **options))
+        finish(prepare(source, **options))
         return
     with explained(dest), TemporaryDirectory(prefix=f".{dest.name}.", suffix=PARTIAL, dir=dest.parent) as work:
-        made = transcode(job.source, Path(work, "pyramid.zarr"), kind=kind, workers=workers, progress=progress)
+        made = transcode(source, Path(work, "pyramid.zarr"), kind=kind, workers=workers, progress=progress)
         finish(prepare(made, **options))
     if not quiet:
-        tell_notes(job.source, made.attrs["ndzarr"]["source"])
-
-
-def _summary(wanted: Sequence[Job], tried: int, failed: int) -> str:
-    if len(wanted) == 1:
-        return f"wrote {wanted[0].dest}" if tried else f"left {wanted[0].dest} as it was"
-    skipped = f", left {len(wanted) - tried} as they were" if tried < len(wanted) else ""
-    return f"wrote {tried - failed} of {len(wanted)} files{skipped}"
+        tell_notes(source, made.attrs["ndzarr"]["source"])

@@ -1,4 +1,4 @@
-"""How is the demo run from a shell?"""
+"""The command `ndzarr demo`: make data, sample it, and show the results on one page."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  ndzarr demo                                      # the whole tour, in ./ndzarr-demo
-  ndzarr demo -o /tmp/tour --quiet                 # prints only where the results are
-  ndzarr demo --data video -o toys                 # only writes toys/video.kwcoco.json and its frames
-  ndzarr demo --data huge --size 12000x16000 -o big   # takes 12 bytes of memory a pixel
-  ndzarr demo --data multispectral -n 10 --seed 3 -o toys
+  Run the whole tour in ./ndzarr-demo:
+    ndzarr demo
+  Write only a dataset, toys/video.kwcoco.json and its frames:
+    ndzarr demo --data video -o toys
+  Write a huge image, which takes 12 bytes of memory per pixel:
+    ndzarr demo --data huge --size 12000x16000 -o big
 """
 
 KINDS = ("images", "multispectral", "video", "huge")
-"""What `ndzarr.toydata.write_demo` writes."""
+"""Kinds of datasets of `ndzarr.toydata.write_demo`."""
 
 
 @click.command(epilog=EPILOG)
 @click.option(
     "-o", "--output", "directory", type=click.Path(file_okay=False, path_type=Path),
-    help="Where to put everything; ./ndzarr-demo if left out.",
+    help="Directory of the results; default: ./ndzarr-demo.",
 )  # fmt: skip
 @click.option("--data", "kind", type=click.Choice(KINDS), help="Only write a dataset of this kind.")
 @click.option("-n", "n", type=click.IntRange(1), help="With --data: number of images, or of frames.")
 @click.option("--size", metavar="HxW", help="With --data: height and width of the largest image, in pixels.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="With --data: other data for every number.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="With --data: seed; each gives other data.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only where the results are.")
 def command(directory: Path | None, kind: str | None, n: int | None, size: str | None, seed: int, quiet: bool) -> None:
     """
     Make a small dataset, transcode it, load samples, draw them, and time random windows.
 
-    Takes about ten seconds, downloads nothing, and leaves a picture (samples.png) and two kwcoco datasets to play
-    with. The data show a made-up country from the air, with vehicles, boats and buildings that are annotated with
-    boxes, outlines, keypoints and tracks.
+    Takes about ten seconds, downloads nothing, and writes a picture (samples.png) and two kwcoco datasets to play with.
+    The data show a made-up country from the air. Its vehicles, boats and buildings have boxes, outlines, keypoints and
+    tracks.
     """
     if kind is not None:
         from ndzarr.toydata.dataset import write_demo
@@ -57,7 +58,7 @@ def command(directory: Path | None, kind: str | None, n: int | None, size: str |
         return
     options: dict[str, Any] = {"-n": n, "--size": size, "--seed": seed}
     if given := [name for name, value in options.items() if value]:
-        raise click.UsageError(f"{given[0]} needs --data, which says what is to be written")
+        raise click.UsageError(f"{given[0]} needs --data, which says what to write")
 
     run(directory, quiet)
 
@@ -71,17 +72,14 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-# --- What does ndzarr do, on one page?  `ndzarr demo` makes data, runs the main job on it and shows the result.
-
-
 SIZE = (2880, 2800)
 """(height, width) of the largest image."""
 
 WINDOW = 256
-"""Edge of the windows that are timed, in pixels."""
+"""Height and width of the timed windows, in pixels."""
 
 COLUMNS = 4
-"""Small panels in a row of the picture; the first panel is two of them wide and high."""
+"""Small panels in a row of the picture; the first panel is twice as wide and high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +89,11 @@ class Panel:
     caption: str
     sample: xarray.Dataset
     seconds: float
-    """That loading it took."""
+    """Time that loading took."""
     cells: int = 1
     """Its width and height, in small panels."""
     window: tuple[float, float, float, float] | None = None
-    """x0, y0, x1, y1 in the large image, which are marked in the first panel."""
+    """x0, y0, x1, y1 in the large image, marked in the first panel."""
 
 
 def run(directory: Path | None = None, quiet: bool = False) -> None:
@@ -105,8 +103,7 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     Parameters
     ----------
     directory
-        Where to put everything; `ndzarr-demo` in the current directory if left out.  Existing data there are used
-        again.
+        Directory of the results; `ndzarr-demo` in the current directory by default. Existing data there are reused.
     quiet
         Print only where the results are.
     """
@@ -118,13 +115,13 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     say: Callable[..., None] = (lambda *_: None) if quiet else print
     say(f"1. Writing annotated images (JPEG, 16-bit TIFF, PNG) and a video to {root}")
     photos, film = (write_demo(root, "images", size=SIZE, things=16), write_demo(root, "video"))
-    say("2. Transcoding to pyramids what cannot be read in windows as it is")
+    say("2. Transcoding to pyramids the files that cannot be read in place")
     samplers = [CocoSampler(path, workdir=root / "pyramids") for path in (photos, film)]
     for sampler in samplers:
         sampler.prepare(progress=not quiet)
         say(f"   {str(sampler).splitlines()[0]}")
     say("3. Loading samples; each is an xarray.Dataset:\n")
-    samplers[0].load_sample(gid=1, width=8, height=8)  # what is imported at the first sample is not to be timed
+    samplers[0].load_sample(gid=1, width=8, height=8)  # imports must not count
     panels = list(_panels(*samplers))
     say(panels[1].sample, "\n")
     for panel in panels:
@@ -151,7 +148,6 @@ or in Python:
 
 
 def _panels(photos: CocoSampler, film: CocoSampler) -> Iterator[Panel]:
-    """What is shown."""
     height, width = SIZE
     boxes = {a["id"]: a["bbox"] for a in photos.dset.annots(gid=1).objs}
     aid = min(boxes, key=lambda a: abs(boxes[a][0] - width * 0.6) + abs(boxes[a][1] - height * 0.5))
@@ -172,7 +168,7 @@ def _panels(photos: CocoSampler, film: CocoSampler) -> Iterator[Panel]:
     yield panel("128x128 around an annotation", photos, {"aid": aid, "window_dims": (128, 128)})
     yield panel("320x320, native", photos, {**square, "width": 320, "height": 320})
     yield panel("1280x1280 at 1/4", photos, {**square, "width": 1280, "height": 1280, "scale": 0.25})
-    x, y, w, h = min(boxes.values())  # that farthest to the left
+    x, y, w, h = min(boxes.values())  # the leftmost
     corner = {"gid": 1, "cx": x + w / 2 + 40, "cy": y + h / 2, "width": 320, "height": 320}
     yield panel("over the border (hatched)", photos, corner)
     fields = {"gid": 2, "width": 320, "height": 320, "channels": "nir|r|g"}
@@ -184,7 +180,7 @@ def _panels(photos: CocoSampler, film: CocoSampler) -> Iterator[Panel]:
 
 
 def draw(panels: list[Panel], side: int = 320) -> Any:
-    """The picture: samples with their captions, the first one with the windows of others marked in it."""
+    """Draw samples with their captions; the first one has the windows of the others marked in it."""
     from PIL import Image, ImageDraw, ImageFont
 
     gap, line, ink, paper = 10, 24, (228, 232, 236), (24, 28, 32)
@@ -215,7 +211,7 @@ def draw(panels: list[Panel], side: int = 320) -> Any:
 
 
 def _places(panels: list[Panel]) -> Iterator[tuple[int, int]]:
-    """(column, row) of each panel: the first that is free, row by row."""
+    """Yield (column, row) of each panel: the first free one, row by row."""
     taken: set[tuple[int, int]] = set()
     for panel in panels:
         spots = ((c, r) for r in range(len(panels)) for c in range(COLUMNS + 1 - panel.cells))
@@ -225,7 +221,7 @@ def _places(panels: list[Panel]) -> Iterator[tuple[int, int]]:
 
 
 def _timings(sampler: CocoSampler, dataset: Path) -> list[str]:
-    """Median times of random windows: a whole sample, its pixels alone, and decoding the file each time."""
+    """Return median times of random windows: a whole sample, its pixels alone, and decoding the file each time."""
     from PIL import Image
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""How are many windows written to one store from a shell?"""
+"""The command `ndzarr extract`."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
 
 
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
-"""Suffix of a table to the function of pandas that reads it."""
+"""Suffixes of tables to the functions of pandas that read them."""
 
 
 @click.command(
     epilog="""\b
 Examples:
-  The windows of a table with a column per key (gid, cx, cy, width, height, ...):
+  Extract the windows of a table with a column per key (gid, cx, cy, width, height, ...):
     ndzarr extract data.kwcoco.json --targets windows.parquet -o crops.zarr
-  A grid of windows of 256x256 over all images; 256x512 is height and width, 256+32 overlaps by 32 pixels:
+  Extract a grid of 256x256 windows over all images (256x512 is height x width, 256+32 overlaps by 32 pixels):
     ndzarr extract data.kwcoco.json --targets grid:256 -o tiles.zarr --order locality
-  A window of 224x224 around every annotation, at half the resolution, in 8 processes:
+  Extract a window around every annotation, 448x448 at half the resolution, in 8 processes:
     ndzarr extract data.kwcoco.json --targets positives:448 --scale 0.5 -o objects.zarr \\
         --scheduler processes --workers 8
-  On the workers of a dask cluster that share a file system:
+  Extract on the workers of a dask cluster, which share a file system:
     ndzarr extract data.kwcoco.json --targets windows.parquet -o crops.zarr --scheduler tcp://head:8786
 """
 )
 @click.argument("dataset", metavar="DATASET")
 @click.option(
     "--targets", required=True, metavar="TABLE|grid:SIZE|positives[:SIZE]",
-    help="Which windows: a .parquet, .csv, .json or .feather file, a grid over all images, or the annotations.",
+    help="Windows: a .parquet, .csv, .json or .feather file, a grid over all images, or the annotations.",
 )  # fmt: skip
 @click.option("--space", type=click.Choice(("image", "video")), default="image", show_default=True,
-              help="Of grid and positives: windows of images, or of videos.")  # fmt: skip
+              help="Take grid and positives from images, or from videos.")  # fmt: skip
 @click.option("-o", "--output", "dest", required=True, metavar="STORE", help="Zarr store to make.")
-@click.option("--channels", metavar="CODE", help="Channels, such as r|g|b.")
+@click.option("--channels", metavar="CODE", help="Channels to read, such as r|g|b.")
 @click.option("--scale", type=float, help="Output pixels per native pixel, such as 0.5.")
 @click.option("--dtype", metavar="TYPE", help="Type of the pixels, such as float32.")
 @click.option("--order", type=click.Choice(("input", "locality")), default="input", show_default=True,
-              help="How samples lie in the store; locality reads less.")  # fmt: skip
+              help="Order of the samples in the store; locality reads less.")  # fmt: skip
 @click.option("--sizes", type=click.Choice(("pad", "refuse")), default="pad", show_default=True,
-              help="What becomes of windows that are smaller than the largest.")  # fmt: skip
+              help="Pad windows that are smaller than the largest, or refuse them.")  # fmt: skip
 @click.option("--annots/--no-annots", default=True, help="Write the annotations of each window (default).")
 @click.option("--visible", type=click.FloatRange(0, 1), default=0.0, metavar="FRACTION",
-              help="Leave out annotations of which less is in the window.")  # fmt: skip
-@click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="How pixels are encoded.")
-@click.option("--workdir", metavar="DIR", help="Where pyramids are kept; default: the user's cache directory.")
+              help="Leave out annotations with a smaller fraction in the window.")  # fmt: skip
+@click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="Encoding of the pixels.")
+@click.option("--workdir", metavar="DIR", help="Directory of pyramids; default: the user's cache directory.")
 @click.option("--scheduler", default="processes", show_default=True, metavar="threads|processes|ADDRESS",
-              help="Where it runs; ADDRESS is that of a dask scheduler.")  # fmt: skip
+              help="Where to run; ADDRESS is that of a dask scheduler.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), metavar="N",
-              help="Threads or processes; default: one per processor.")  # fmt: skip
+              help="Number of threads or processes; default: one per CPU.")  # fmt: skip
 @click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Samples per shard; default: about 32 MB.")
 @click.option("--overwrite", is_flag=True, help="Replace STORE if it exists, once the new one is complete.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -85,15 +85,15 @@ def command(
     quiet: bool,
 ) -> None:
     """
-    Write many windows of the images of a kwcoco DATASET to one Zarr store, which xarray opens.
+    Write many windows of a kwcoco DATASET to one Zarr store, which xarray opens.
 
-    When it was interrupted, or killed, the same command goes on where it was.
+    After an interrupt, or a kill, the same command resumes.
     """
-    from ndzarr._files import local, refuse_existing
+    from ndzarr._files import local_path, refuse_existing
     from ndzarr._indexing.plan import counted, human_bytes
     from ndzarr.coco_sampler import CocoSampler
 
-    refuse_existing(local(dest), overwrite)
+    refuse_existing(local_path(dest), overwrite)
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None
     sampler = CocoSampler(dataset, workdir)
     if table is None:
@@ -118,7 +118,7 @@ def command(
             **keys,
         )
     except KeyboardInterrupt:
-        click.echo("Interrupted; what is finished is kept: the same command goes on from there.", err=True)
+        click.echo("Interrupted; finished shards are kept: the same command resumes.", err=True)
         sys.exit(130)
     if not quiet:
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
@@ -126,23 +126,25 @@ def command(
 
 
 def _read(path: str) -> pandas.DataFrame:
-    """A table of targets from a file."""
+    """Read a table of targets."""
     import pandas
 
     if not os.path.exists(path):
-        raise MissingError(f"{path}: no such table")
+        raise MissingError(f"{path}: no such table", path=path)
     reader = getattr(pandas, READERS[Path(path).suffix.lower()])
     try:
         return reader(path)
     except ImportError as error:
-        raise SourceError(f"{path}: pandas needs a package to read it: {' '.join(str(error).split())}") from error
+        raise SourceError(
+            f"{path}: pandas needs a package to read it: {' '.join(str(error).split())}", path=path
+        ) from error
     except (ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{path} is no table that pandas reads ({reason})") from error
+        raise SourceError(f"{path} is not a table that pandas reads ({reason})", path=path) from error
 
 
 def _chosen(sampler: CocoSampler, text: str, space: str) -> pandas.DataFrame:
-    """The table that `grid:256` or `positives` means."""
+    """Return the table for `grid:256` or `positives`."""
     name, _, size = text.partition(":")
     found = re.fullmatch(r"(\d+)(?:x(\d+))?(?:\+(\d+))?", size)
     if name not in ("grid", "positives") or (size and not found) or (name == "grid" and not size):

@@ -1,14 +1,15 @@
-"""How does an array with named axes become an image file that other programs understand?
+"""
+Writing an array with named axes as an image file.
 
-NPY is the array.  TIFF has one page per frame and plane, colour interleaved, other channels as separate planes of a
-page (or pages, where there are frames), axes and channel names in its metadata.  PNG and JPEG hold one frame of one,
-three or four channels; what they cannot hold is an error, never a conversion.
+NPY holds the array. TIFF has one page per frame and plane, colour interleaved, other channels as separate planes of a
+page (or as pages, where there are frames), axes and channel names in its metadata. PNG and JPEG hold one frame of one,
+three or four channels; an array that does not fit is an error, never converted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -39,15 +40,19 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         hint = did_you_mean(path.suffix.lower(), SUFFIXES)
-        raise OptionError(f"{path.name}: its suffix does not say which format{hint}")
+        raise OptionError(f"{path.name}: its suffix does not say which format{hint}", path=str(path))
 
 
-def save(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None) -> None:
+def save(
+    path: Path, name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None
+) -> None:
     """
-    Write an image file, in the format that its suffix says.
+    Write an image file.
 
     Parameters
     ----------
+    name
+        Of the file once it is complete; its suffix says the format.
     image
         Axes `dims`, in the order t c z y x.
     channels
@@ -58,18 +63,18 @@ def save(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str]
     OptionError
         The format cannot hold this image.
     """
-    suffix = path.suffix.lower()
+    suffix = PurePath(name).suffix.lower()
     if suffix == ".npy":
         with open(path, "wb") as file:
             np.save(_Through(file), image, allow_pickle=False)
     elif suffix in (".tif", ".tiff"):
-        _save_tiff(path, image, dims, channels, nodata)
+        _save_tiff(path, name, image, dims, channels, nodata)
     else:
-        path.write_bytes(_encoded(path, image, dims, channels, suffix == ".png"))
+        path.write_bytes(_encoded(name, image, dims, channels, suffix == ".png"))
 
 
 class _Through:
-    """A file of which numpy does not know that it is one: its own way to write says nothing of a full disk."""
+    """Hides from numpy that this is a file: numpy's own way to write files does not report a full disk."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -78,24 +83,23 @@ class _Through:
         return self._file.write(data)
 
 
-def _encoded(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
-    """The bytes of a PNG or JPEG."""
+def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
+    """Return the bytes of a PNG or JPEG."""
     import imagecodecs
 
     types = ("uint8", "uint16") if png else ("uint8",)
     form = "PNG" if png else "JPEG"
-    other = f"write {path.stem}.tif or {path.stem}.npy instead"
+    stem = PurePath(name).stem
+    other = f"write {stem}.tif or {stem}.npy instead"
     if image.dtype.name not in types:
-        raise OptionError(f"{path.name}: {form} holds {' and '.join(types)}, not {image.dtype}; {other}")
+        raise OptionError(f"{name}: {form} holds {' and '.join(types)}, not {image.dtype}; {other}")
     for d, n in zip(dims, image.shape, strict=True):
         if d in ("t", "z") and n > 1:
-            raise OptionError(
-                f"{path.name}: {form} holds one image, not {n} along {d}; choose one with --{d}, or {other}"
-            )
+            raise OptionError(f"{name}: {form} holds one image, not {n} along {d}; choose one with --{d}, or {other}")
     pixels = np.moveaxis(image.reshape(-1, *image.shape[-2:]), 0, -1)
     if not _fits(pixels.shape[-1], channels, png):
         raise OptionError(
-            f"{path.name}: {form} holds grey or colour, not the {pixels.shape[-1]} channels {' '.join(channels)}; "
+            f"{name}: {form} holds grey or colour, not the {pixels.shape[-1]} channels {' '.join(channels)}; "
             f"choose one or three with --c, or {other}"
         )
     pixels = np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
@@ -104,11 +108,13 @@ def _encoded(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[
 
 
 def _fits(n: int, channels: Sequence[str], png: bool) -> bool:
-    """True if a PNG or JPEG can hold so many channels: the last of 2 or 4 has to be alpha, in PNG."""
+    """Return True if a PNG or JPEG can hold so many channels: PNG takes 2 or 4 if the last is alpha."""
     return n in (1, 3) or (png and n in (2, 4) and channels[-1].lower() in _ALPHA)
 
 
-def _save_tiff(path: Path, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None) -> None:
+def _save_tiff(
+    path: Path, name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None
+) -> None:
     import tifffile
 
     names = tuple(name.lower() for name in channels)
@@ -127,12 +133,14 @@ def _save_tiff(path: Path, image: Pixels, dims: Sequence[str], channels: Sequenc
     if nodata is not None:
         text = "nan" if np.isnan(nodata) else f"{nodata:g}"
         options["extratags"] = [(_GDAL_NODATA, 2, len(text) + 1, text, True)]
-    if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+    ome = name.lower().endswith((".ome.tif", ".ome.tiff"))
+    if not ome:
         metadata = {"channels": list(channels)}
     tifffile.imwrite(
         path,
         np.ascontiguousarray(image),
         bigtiff=image.nbytes > _BIG,
+        ome=ome,
         metadata={"axes": axes, **metadata},
         **options,
     )

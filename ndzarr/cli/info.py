@@ -1,4 +1,4 @@
-"""What can be said of a pyramid, or of an image before it is transcoded?"""
+"""The command `ndzarr info`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ndzarr._formats.base import Source
 from ndzarr._formats.registry import file_kind
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
-from ndzarr._library.in_place import inefficient
 from ndzarr._library.inventory import size_on_disk
 from ndzarr._library.open import open as open_in_place
+from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray
@@ -29,18 +29,20 @@ from ndzarr.errors import NdzarrError, StoreError
 @click.command(
     epilog="""\b
 Examples:
-  ndzarr info huge.zarr
-  ndzarr info photo.jpg scene.tif
-  What the presets would take, before transcoding:
+  Describe a pyramid, or image files before they are transcoded:
+    ndzarr info huge.zarr
+    ndzarr info photo.jpg scene.tif
+  Estimate how much disk each preset would take:
     ndzarr info --estimate scans/*.tif
-  ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
+  Print the sizes of all axes by a program:
+    ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
 """
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option("--estimate", "estimated", is_flag=True, help="Say how much disk a pyramid of each preset would take.")
+@click.option("--estimate", "estimated", is_flag=True, help="Estimate the size of a pyramid under each preset.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one per path.")
 def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
-    """Say what a pyramid holds and how it is stored, or what an image file holds and what its pyramid would be like."""
+    """Describe pyramids and how they are stored, or image files and the pyramids that they would become."""
     found, failed = [], False
     for path in paths:
         try:
@@ -61,7 +63,7 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
 
 
 def _pyramid(path: str) -> tuple[dict[str, Any], str]:
-    """What a pyramid is, and its title."""
+    """Return the facts of a pyramid, and a title."""
     pyramid = open_pyramid(path)
     array = pyramid.levels[0].array
     disk = size_on_disk(pyramid.path) if os.path.isdir(pyramid.path) else None
@@ -85,7 +87,7 @@ def _pyramid(path: str) -> tuple[dict[str, Any], str]:
 
 
 def _source(pyramid: Pyramid) -> dict[str, Any] | None:
-    """Where the pixels came from, and whether that is still there as it was."""
+    """Return where the pixels came from, and whether that file has changed since."""
     source = pyramid.attrs.get("ndzarr", {}).get("source")
     if not source or "path" not in source:
         return source or None
@@ -98,7 +100,7 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
 
 
 def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
-    """What transcoding an image would see, and its title."""
+    """Return the facts of an image file, and a title."""
     from ndzarr._formats.registry import open_source
 
     with open_source(path) as source:
@@ -120,14 +122,14 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
 
 
 def _in_place(path: str) -> dict[str, Any]:
-    """Of a file that may be read where it lies: whether it is, and its own levels."""
+    """Return whether a file is read in place, and its own levels; nothing for files that never are."""
     if file_kind(path) is None:
         return {}
     try:
         pyramid = open_in_place(path)
     except StoreError as error:
         return {"in_place": f"no: {str(error).removeprefix(f'{os.path.realpath(path)}: ')}"}
-    why, array = inefficient(pyramid), pyramid.levels[0].array
+    why, array = why_inefficient(pyramid), pyramid.levels[0].array
     return {
         "levels": [list(level.shape) for level in pyramid.levels],
         "chunks": list(array.chunks),
@@ -137,11 +139,11 @@ def _in_place(path: str) -> dict[str, Any]:
 
 
 def _estimates(source: Source) -> dict[str, dict[str, Any]]:
-    """What the store would take under each preset."""
-    from ndzarr._progress import delayed_bar as bar
+    """Return how much disk the store would take under each preset."""
+    from ndzarr._progress import progress_bar
     from ndzarr._pyramid.transcode import WINDOWS, estimate
 
-    with bar(WINDOWS, os.path.basename(source.name), "window", sys.stderr.isatty()) as advance:
+    with progress_bar(WINDOWS, os.path.basename(source.name), "window", sys.stderr.isatty()) as advance:
         found = estimate(source, advance=advance)
     return {e.preset: {"bytes": e.nbytes, "error": e.error, "ratio": round(e.ratio, 3)} for e in found}
 
@@ -151,7 +153,7 @@ def _what(sizes: dict[str, int], dtype: Any, channels: tuple[str, ...]) -> dict[
 
 
 def _codec(codec: ChunkCodec) -> str:
-    """The chain of codecs in a few words, such as 'blosc lz4 5 bitshuffle + crc32c'."""
+    """Return the codec chain in a few words, such as 'blosc lz4 5 bitshuffle + crc32c'."""
     words = []
     for step in codec.metadata():
         options = step.get("configuration", {})
@@ -160,7 +162,7 @@ def _codec(codec: ChunkCodec) -> str:
 
 
 _TOLD = ("cname", "clevel", "level", "shuffle", "quality", "dtype", "order")
-"""Options of codecs that are worth telling."""
+"""Options of codecs that are shown."""
 
 
 def _json_number(value: float | None) -> float | str | None:
@@ -168,7 +170,7 @@ def _json_number(value: float | None) -> float | str | None:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """The facts as lines for a person."""
+    """Return the facts as lines for a person."""
     rows = [
         ("size", ", ".join(f"{d}: {n}" for d, n in facts["sizes"].items()) + f"  {facts['dtype']}"),
         ("channels", " ".join(facts["channels"])),
@@ -199,7 +201,7 @@ def _on_disk(facts: dict[str, Any]) -> str | None:
 
 
 def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
-    """What is known of the source: the file first, then what its format said, nested values left to --json."""
+    """Return rows about the source: its file first, then plain values of its metadata; --json has the nested ones."""
     state = f" ({source['state']})" if "state" in source else ""
     rows: list[tuple[str, Any]] = [("source", f"{source['path']}{state}")] if "path" in source else []
     skip = {"name", "path", "size", "mtime_ns", "key", "state"}

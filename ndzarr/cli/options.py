@@ -1,4 +1,4 @@
-"""How are windows, names and lengths written on the command line?"""
+"""Parsers of option values: windows, names and lengths; and notes on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ndzarr.errors import DamagedVideoWarning
 
 def lengths(text: str) -> dict[str, int]:
     """
-    `y=256,x=256` as a dictionary.
+    Parse `y=256,x=256`.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def lengths(text: str) -> dict[str, int]:
 
 def names(text: str) -> tuple[str, ...]:
     """
-    `r,g,b` as a tuple of names.
+    Parse `r,g,b`.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def names(text: str) -> tuple[str, ...]:
 
 def interval(text: str) -> slice:
     """
-    `0:512` as a slice; either end may be left out.
+    Parse `0:512`; either end may be left out.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def interval(text: str) -> slice:
 
 def indices(text: str) -> slice | list[int]:
     """
-    `3` or `0,2,5` as a list of indices, `0:10` or `0:10:2` as a slice.
+    Parse `3` or `0,2,5` as a list of indices, `0:10` or `0:10:2` as a slice.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def indices(text: str) -> slice | list[int]:
 
 def size(text: str) -> float | tuple[int, int]:
     """
-    `y=360,x=640` as (height, width), `0.5` as a factor.
+    Parse `y=360,x=640` as (height, width), `0.5` as a factor.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def size(text: str) -> float | tuple[int, int]:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Print what is wrong with videos that are used all the same as one line each, and not as Python does."""
+    """Print a `DamagedVideoWarning` as one line, without the place in the code."""
     before = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -116,7 +116,7 @@ def plain_warnings() -> Iterator[None]:
 
 
 def tell_notes(name: str, metadata: Mapping[str, Any], told: Collection[str] = ()) -> None:
-    """Say on stderr what is odd about a source, such as a mask that is not read, unless it was told."""
+    """Print the notes of a source, such as that a mask is not read, to stderr, unless they are among `told`."""
     for note in metadata.get("notes", ()):
         if note not in told:
             click.echo(f"Note: {name}: {note}", err=True)

@@ -1,8 +1,9 @@
-"""Which files does a person mean, and what is the store of each called?
+"""
+The files that the sources of a command name, and the store of each.
 
-1. Files are themselves; directories are the images in them, by suffix; patterns are what they match.
-2. Stores are named after the files, in the subdirectories that the files have below what was named.
-3. Two files that would have one store get their suffix into its name (`a.png.zarr`); if that does not tell them apart,
+1. A directory stands for the images in it, by suffix; a pattern for the files that it matches.
+2. Stores are named after the files, in the subdirectories that the files have below the named directory.
+3. Two files that would have one store keep their suffix in its name (`a.png.zarr`); if that does not tell them apart,
    nothing is written.
 """
 
@@ -12,64 +13,37 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import click
 
 from ndzarr._files import is_store
 from ndzarr._formats.sequence import natural
+from ndzarr.cli.batch import Job
 from ndzarr.errors import MissingError, SourceError
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),
     *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl", ".npy"),
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".m2ts",
-        ".mts",
-        ".flv",
-        ".wmv",
-        ".3gp",
-        ".ogv",
-    ),
-    *(".mxf", ".y4m"),
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2ts"),
+    *(".mts", ".flv", ".wmv", ".3gp", ".ogv", ".mxf", ".y4m"),
 )
-"""What the images and videos in a directory are called; a file that is named is taken whatever it is called."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A store to be written."""
-
-    source: str | list[str]
-    """The file, as it was named; or files that become one store."""
-    dest: Path
-    """The store."""
-    within: bool
-    """True if it goes into a directory of stores, which is to be made."""
+"""Suffixes of the images and videos in a directory; a file that is named itself may have any."""
 
 
 def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
     """
-    What is to be written where.
+    Return the stores to write.
 
     Parameters
     ----------
     sources
         Files, directories and patterns.
     dest
-        The store, if there is one source that is a file, and `dest` is neither a directory nor ends like one; else the
+        The store, if the only source is a file, and `dest` is neither a directory nor ends in a slash; else the
         directory of the stores.
     recursive
-        Look into subdirectories of directories.
+        Search the subdirectories of directories.
 
     Raises
     ------
@@ -85,7 +59,7 @@ def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
     like_a_store = dest.endswith(".zarr") and not folder
     if is_store(dest) or os.path.isfile(dest) or like_a_store:
         raise click.UsageError(
-            f"{dest} is no directory for several stores; choose one with -o, such as pyramids/ (--stack makes one "
+            f"{dest} is not a directory for several stores; choose one with -o, such as pyramids/ (--stack makes one "
             f"store of all)"
         )
     return _named(found, Path(dest))
@@ -93,7 +67,7 @@ def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
 
 def stacked(sources: Sequence[str], dest: str, recursive: bool) -> Job:
     """
-    The one store of many images: in the order in which they are named, those of a directory or pattern by their names.
+    Return the one store of many images, in the order of the sources, and within a directory or pattern by name.
 
     Raises
     ------
@@ -105,11 +79,12 @@ def stacked(sources: Sequence[str], dest: str, recursive: bool) -> Job:
 
 
 def _expand(source: str, recursive: bool) -> Iterator[tuple[str, PurePath]]:
-    """(file, its path below what was named)."""
+    """Yield (file, its path below what was named)."""
     if glob.has_magic(source) and not os.path.lexists(source):
         matches = sorted(glob.glob(os.path.expanduser(source), recursive=True))
         if not matches:
-            raise MissingError(f"{source}: no file matches this pattern; check its directory, and quote it if need be")
+            hint = "Check its directory, and quote it if need be"
+            raise MissingError(f"{source}: no file matches this pattern", path=source, hint=hint)
         for match in matches:
             yield from _expand(match, recursive)
     elif os.path.isdir(source) and not is_store(source):
@@ -118,14 +93,14 @@ def _expand(source: str, recursive: bool) -> Iterator[tuple[str, PurePath]]:
             empty = False
             yield os.path.join(source, path), PurePath(path)
         if empty:
-            hint = "name its files one by one" if recursive else "--recursive looks into its subdirectories"
-            raise SourceError(f"{source}: no file in this directory is called like an image; {hint}")
+            hint = "Name its files one by one" if recursive else "--recursive searches its subdirectories"
+            raise SourceError(f"{source}: no file in this directory has the suffix of an image", path=source, hint=hint)
     else:
         yield source, PurePath(os.path.basename(os.path.abspath(source)))
 
 
 def _images(folder: str, recursive: bool) -> Iterator[str]:
-    """Image files below a directory, by name; neither hidden ones nor what lies in stores."""
+    """Yield image files below a directory, by name, except hidden ones and what is in stores."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if recursive and not f.startswith(".") and not is_store(f"{place}/{f}"))
         for name in sorted(files):
@@ -134,7 +109,7 @@ def _images(folder: str, recursive: bool) -> Iterator[str]:
 
 
 def _named(found: Sequence[tuple[str, PurePath]], folder: Path) -> list[Job]:
-    """Stores for (file, path below the directory), no two alike, not even where upper and lower case are."""
+    """Return the stores for (file, path below the directory), no two alike even where case is ignored."""
     short = [path.with_suffix(".zarr") for _, path in found]
     number = Counter(str(path).casefold() for path in short)
     names = [

@@ -1,39 +1,34 @@
-"""How are images transcoded from a shell?"""
+"""The command `ndzarr transcode`."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ndzarr._concurrency import Failure as batch_Failure
-from ndzarr._concurrency import Task as batch_Task
-from ndzarr._concurrency import Turn as batch_Turn
-from ndzarr._concurrency import run_tasks
-from ndzarr._files import explained, local, refuse_existing
-from ndzarr._formats.base import Source
+from ndzarr._files import local_path, refuse_existing
 from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
+from ndzarr.cli.batch import Job, run_jobs
 from ndzarr.cli.options import lengths, names, plain_warnings, size, tell_notes
-from ndzarr.cli.sources import Job, jobs, stacked
+from ndzarr.cli.sources import jobs, stacked
 
 
 @click.command(
     epilog="""\b
 Examples:
-  One image:
+  Transcode one image:
     ndzarr transcode huge.tif -o huge.zarr
-  All images in a directory and its subdirectories, as pyramids/SUBDIRECTORY/NAME.zarr:
+  Transcode all images below a directory to pyramids/SUBDIRECTORY/NAME.zarr:
     ndzarr transcode photos --recursive -o pyramids/
-  Images that are the frames of one pyramid, read in short windows through many:
+  Stack images as the frames of one pyramid, to be read in short windows through many:
     ndzarr transcode 'frames/*.png' -o clip.zarr --stack t --access tubes
-  Every tenth frame of the first minute of a video, at half its size:
+  Take every tenth frame of the first minute of a video, at half its size:
     ndzarr transcode clip.mp4 -o clip.zarr --stop 60 --step 10 --size 0.5
-  A class map, whose levels must not mix values:
+  Transcode a class map, whose levels must not mix values:
     ndzarr transcode landcover.tif -o landcover.zarr --kind labels --nodata 255
 """
 )
@@ -41,16 +36,13 @@ Examples:
 @click.option(
     "-o", "--output", "dest", required=True, metavar="DEST", help="Store to make; for several images, a directory."
 )
-@click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="How pixels are encoded.")
-@click.option("--kind", type=click.Choice(KINDS), default="intensity", show_default=True, help="What pixels mean.")
-@click.option("--axes", metavar="LETTERS", help="Meaning of the source's axes, such as tyxc.")
+@click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="Encoding of the pixels.")
+@click.option("--kind", type=click.Choice(KINDS), default="intensity", show_default=True, help="Meaning of the pixels.")
+@click.option("--axes", metavar="LETTERS", help="Axes of the source, such as tyxc.")
 @click.option(
-    "--channels",
-    type=names,
-    metavar="NAME,...",
-    help="Names of the channels, such as r,g,b,nir; of a video, gray or rgb.",
+    "--channels", type=names, metavar="NAME,...", help="Channel names, such as r,g,b,nir; for a video, gray or rgb."
 )
-@click.option("--nodata", type=float, help="Value of pixels that hold no data.")
+@click.option("--nodata", type=float, help="Value of pixels without data.")
 @click.option(
     "--orient/--no-orient", default=True, help="Turn photographs upright by their EXIF orientation (default)."
 )
@@ -60,22 +52,20 @@ Examples:
     type=click.Choice(tuple(ACCESS)),
     default="frames",
     show_default=True,
-    help="How frames and planes will be read.",
+    help="How you will read frames and planes.",
 )
 @click.option(
-    "--reduce", type=click.Choice(("yx", "zyx")), default="yx", show_default=True, help="Axes that are halved."
+    "--reduce", type=click.Choice(("yx", "zyx")), default="yx", show_default=True, help="Axes that levels halve."
 )
-@click.option("--start", type=float, metavar="SECONDS", help="Of a video, frames shown then or later.")
-@click.option("--stop", type=float, metavar="SECONDS", help="Of a video, frames shown before then.")
-@click.option("--step", type=click.IntRange(min=1), metavar="N", default=1, help="Of a video, every N-th frame.")
-@click.option(
-    "--size", type=size, metavar="y=N,x=N | FACTOR", help="Of the frames of a video, such as y=360,x=640 or 0.5."
-)
-@click.option("--stack", type=click.Choice(("t", "z")), help="All images become frames, or planes, of one store.")
-@click.option("--recursive", is_flag=True, help="Look into the subdirectories of directories.")
+@click.option("--start", type=float, metavar="SECONDS", help="Take the frames of a video from this time on.")
+@click.option("--stop", type=float, metavar="SECONDS", help="Take the frames of a video before this time.")
+@click.option("--step", type=click.IntRange(min=1), metavar="N", default=1, help="Take every N-th frame of a video.")
+@click.option("--size", type=size, metavar="y=N,x=N | FACTOR", help="Resize the frames of a video: y=360,x=640 or 0.5.")
+@click.option("--stack", type=click.Choice(("t", "z")), help="Make one store with all images as frames, or as planes.")
+@click.option("--recursive", is_flag=True, help="Search the subdirectories of directories.")
 @click.option("--overwrite", is_flag=True, help="Replace stores that exist, once the new ones are complete.")
-@click.option("--skip-existing", is_flag=True, help="Leave stores that exist as they are: go on after an interrupt.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads; default: one per processor.")
+@click.option("--skip-existing", is_flag=True, help="Keep stores that exist: resume after an interrupt.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
@@ -97,37 +87,22 @@ def command(
     """
     Write images as pyramids.
 
-    SRC are image files, directories of them, or patterns such as 'scans/*.tif'.  One file becomes the store DEST,
-    unless DEST is a directory or ends in a slash; several become DEST/NAME.zarr, or with --stack one store.  In a
-    batch the good ones are done, the bad ones are listed at the end, and the exit code is 1.
+    SRC are image files, directories of them, or patterns such as 'scans/*.tif'. One file becomes the store DEST, unless
+    DEST is a directory or ends in a slash; several become DEST/NAME.zarr, or with --stack one store. A batch writes all
+    images that it can, lists the others at the end, and then exits with 1.
     """
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    local(dest)
-    wanted = jobs(src, dest, recursive) if stack is None else [stacked(src, dest, recursive)]
-    if stack is not None:
+    local_path(dest)
+    if stack is None:
+        wanted = jobs(src, dest, recursive)
+    else:
+        wanted = [stacked(src, dest, recursive)]
         reading["stack"] = stack
-    todo = [job for job in wanted if not (skip_existing and os.path.lexists(job.dest))]
     write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite, quiet=quiet)
-    progress = not quiet and sys.stderr.isatty()
-    failures: list[batch_Failure] = []
     with plain_warnings():
-        if len(wanted) == 1:
-            for job in todo:
-                write(job, workers=workers, progress=progress)
-        else:
-            failures = run_tasks(
-                [batch_Task(str(job.source), partial(_in_turn, write, job)) for job in todo], workers, progress
-            )
-    if not quiet:
-        click.echo(_summary(wanted, len(todo), len(failures)))
-    for failure in failures:
-        click.echo(f"Error: {failure}", err=True)
-    if failures:
-        sys.exit(1)
-
-
-def _in_turn(write: Callable[..., None], job: Job, turn: batch_Turn) -> None:
-    write(job, workers=turn.threads, guard=turn.guard)
+        run_jobs(
+            wanted, write, skip_existing=skip_existing, workers=workers, quiet=quiet, doing="transcoding", noun="stores"
+        )
 
 
 def _write(
@@ -139,9 +114,9 @@ def _write(
     quiet: bool,
     workers: int | None,
     progress: bool = False,
-    guard: Callable[[Source], Source] = lambda source: source,
+    check: Callable[[], None] | None = None,
 ) -> None:
-    """Transcode one image; the directory of its store is made if it is one of ours, and only once the image is open."""
+    """Transcode one image."""
     from ndzarr._formats.registry import open_source
     from ndzarr._pyramid.transcode import as_stream, identity, write_pyramid
 
@@ -149,19 +124,17 @@ def _write(
     refuse_existing(dest, overwrite)
     origin = {} if isinstance(job.source, list) else identity(os.path.abspath(job.source))
     with open_source(job.source, **reading) as source:
-        if job.within:
-            with explained(dest):
-                dest.parent.mkdir(parents=True, exist_ok=True)
+        job.make_folder()
         write_pyramid(
-            guard(source), dest, encoding, overwrite=overwrite, progress=progress, workers=workers, origin=origin
+            source,
+            dest,
+            encoding,
+            overwrite=overwrite,
+            progress=progress,
+            workers=workers,
+            origin=origin,
+            check=check,
         )
         if not quiet:
             stream = as_stream(source)
             tell_notes(source.name, source.metadata, () if stream is None else stream.trouble)
-
-
-def _summary(wanted: Sequence[Job], tried: int, failed: int) -> str:
-    if len(wanted) == 1:
-        return f"wrote {wanted[0].dest}" if tried else f"left {wanted[0].dest} as it was"
-    skipped = f", left {len(wanted) - tried} as they were" if tried < len(wanted) else ""
-    return f"wrote {tried - failed} of {len(wanted)} stores{skipped}"

@@ -1,12 +1,12 @@
-"""How is it remembered which values occurred how often, in bounded memory?
+"""Quantile sketch and streaming moments: statistics of many pixels in bounded memory, in one pass.
 
-Every value has a code, an integer in the same order: integers are their own, floating values the bits of float64.  A
-tally holds how often each code occurred; once there are more than `CAPACITY` different ones, the last bit of all codes
-is dropped, and again, until there are not.
+Every value has a code, an integer in the same order: integers are their own code, floating values have the bits of
+their float64.  A `QuantileSketch` holds how often each code occurred.  When there are more than `capacity` different
+codes, the last bit of all codes is dropped, and again until there are few enough.
 
-So a tally of 8- or 16-bit pixels is exact, and any other is exact up to a bin that is as narrow as the data allow:
-evenly wide for integers, of constant relative width for floating values.  It depends on the values alone: neither on
-their order nor on what was merged when.
+So a sketch of 8- or 16-bit pixels is exact, and any other is exact up to a bin that is as narrow as the data allow:
+evenly wide for integers, of constant relative width for floating values.  It depends on the values alone, and neither
+on their order nor on what was merged when.
 """
 
 from __future__ import annotations
@@ -20,38 +20,46 @@ import numpy as np
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 CAPACITY = 1 << 16
-"""Different codes that are held at most."""
+"""Different codes that a sketch holds at most."""
 
 _REST = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-class Tally:
-    """Values and how often they occurred."""
+class QuantileSketch:
+    """
+    Values and how often they occurred.
 
-    def __init__(self, integer: bool = True) -> None:
-        self.integer = integer
-        """True where codes are the values themselves; False where they are the bits of floating values."""
+    Parameters
+    ----------
+    integer
+        True if codes are the values themselves; False if they are the bits of floating values.
+    capacity
+        Different codes that are held at most.
+    """
+
+    def __init__(self, integer: bool = True, capacity: int = CAPACITY) -> None:
+        self.integer, self.capacity = integer, capacity
         self.shift = 0
         """Bits dropped from codes."""
         self.blur = 0.0
-        """By how much values are off besides, since they were integers whose bits were dropped."""
+        """How much more values may be off, because they were integers whose bits were dropped."""
         self.codes: Array = np.empty(0, np.int64)
         """Ascending, without the bits dropped."""
         self.counts: Array = np.empty(0, np.int64)
-        """Of each code."""
+        """Values of each code."""
 
     @classmethod
-    def of(cls, values: Array) -> Tally:
-        """Of pixels, all of them finite."""
+    def of(cls, values: Array, capacity: int = CAPACITY) -> QuantileSketch:
+        """Return the sketch of pixels, all of them finite."""
         integer = values.dtype.kind in "iub" and values.dtype != np.uint64
-        out = cls(integer)
+        out = cls(integer, capacity)
         different, counts = _counted(values.ravel())
         out._set(_codes(different, integer), counts)
         return out
 
     @property
     def exact(self) -> bool:
-        """True where no bit was dropped."""
+        """True if no bit was dropped."""
         return self.shift == 0 and not self.blur
 
     @property
@@ -59,14 +67,14 @@ class Tally:
         """Number of values."""
         return int(self.counts.sum())
 
-    def merge(self, other: Tally) -> None:
-        """Add what another tally holds."""
+    def merge(self, other: QuantileSketch) -> None:
+        """Add what another sketch holds."""
         if not len(other.codes):
             return
         if self.integer and not other.integer:
             self._to_floating()
         elif other.integer and not self.integer:
-            copy = Tally(True)
+            copy = QuantileSketch(True, other.capacity)
             copy.shift, copy.codes, copy.counts = other.shift, other.codes, other.counts
             copy._to_floating()
             other = copy
@@ -84,33 +92,26 @@ class Tally:
     def _set(self, codes: Array, counts: Array) -> None:
         order = np.argsort(codes, kind="stable")
         self.codes, self.counts = _joined(codes[order], counts[order])
-        while len(self.codes) > CAPACITY:
+        while len(self.codes) > self.capacity:
             self.shift += 1
             self.codes, self.counts = _joined(self.codes >> 1, self.counts)
 
     def bounds(self) -> tuple[Array, Array]:
-        """Least and greatest value of each code."""
+        """Return the least and the greatest value of each code."""
         low = self.codes << self.shift
         high = low + ((1 << self.shift) - 1)
         return _values(low, self.integer), _values(high, self.integer)
 
     def middle(self) -> Array:
-        """A value for each code, at most half a bin off."""
+        """Return a value for each code, at most half a bin off."""
         low, high = self.bounds()
         return np.asarray(low if not self.shift else low + (high - low) / 2)
 
     def quantiles(self, probabilities: Array, least: float, greatest: float) -> tuple[Array, Array]:
         """
-        Quantiles as `numpy.quantile` defines them.
+        Return quantiles as `numpy.quantile` defines them, and by how much each may be off.
 
-        Parameters
-        ----------
-        least, greatest
-            Of all values.
-
-        Returns
-        -------
-        Values, and by how much each may be off.
+        `least` and `greatest` are those of all values.
         """
         low, high = (np.clip(v, least, greatest) for v in self.bounds())
         place = np.asarray(probabilities) * (self.total - 1)
@@ -123,7 +124,7 @@ class Tally:
 
 
 def _counted(values: Array) -> tuple[Array, Array]:
-    """Different values, ascending, and how often each occurs."""
+    """Return the different values, ascending, and how often each occurs."""
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind == "b":
         values, kind = values.view(np.uint8), "u"
@@ -143,7 +144,7 @@ def _counted(values: Array) -> tuple[Array, Array]:
 
 
 def _joined(ascending: Array, counts: Array | None) -> tuple[Array, Array]:
-    """Equal neighbours as one."""
+    """Return equal neighbours as one value, and their number."""
     if not len(ascending):
         return ascending, np.empty(0, np.int64)
     first = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
@@ -160,18 +161,15 @@ def _codes(values: Array, integer: bool) -> Array:
 
 
 def _values(codes: Array, integer: bool) -> Array:
-    """Values of whole codes, as float64."""
+    """Return the values of whole codes, as float64."""
     if integer:
         return codes.astype(np.float64)
     return np.ascontiguousarray(codes ^ ((codes >> 63) & _REST)).view(np.float64)
 
 
-# --- What are the mean, the variance and the error of the mean of pixels that pass by once?
-
-
 @dataclass(slots=True)
-class Running:
-    """What is known of one channel so far."""
+class StreamingMoments:
+    """Mean, variance, extremes, sketch and error of the mean of one channel, from pixels that pass by once."""
 
     count: int = 0
     """Pixels."""
@@ -188,10 +186,10 @@ class Running:
     """Sums over windows of n^2, n^2 (m - origin) and n^2 (m - origin)^2, of n pixels with mean m."""
     origin: float | None = None
     """Near the means, so that the sums keep their digits."""
-    tally: Tally = field(default_factory=Tally)
+    sketch: QuantileSketch = field(default_factory=QuantileSketch)
 
-    def merge(self, other: Running) -> None:
-        """Add what another one knows."""
+    def merge(self, other: StreamingMoments) -> None:
+        """Add the pixels of another one (Chan, Golub and LeVeque, 1983)."""
         self.missing += other.missing
         if not other.count:
             return
@@ -203,9 +201,9 @@ class Running:
         self.windows += other.windows
         self.least, self.greatest = min(self.least, other.least), max(self.greatest, other.greatest)
         self._merge_clusters(other)
-        self.tally.merge(other.tally)
+        self.sketch.merge(other.sketch)
 
-    def _merge_clusters(self, other: Running) -> None:
+    def _merge_clusters(self, other: StreamingMoments) -> None:
         if self.origin is None:
             self.origin = other.origin
         a, b, c = other.clusters
@@ -215,18 +213,18 @@ class Running:
 
     @property
     def moments(self) -> tuple[float, float]:
-        """Mean and variance; without rounding on the way where the tally is exact."""
+        """Mean and variance; without rounding on the way if the sketch is exact."""
         if not self.count:
             return np.nan, np.nan
-        if not self.tally.exact:
+        if not self.sketch.exact:
             return self.mean, self.squares / self.count
-        values, counts = self.tally.middle(), self.tally.counts
+        values, counts = self.sketch.middle(), self.sketch.counts
         mean = float(self.mean + ((values - self.mean) * counts).sum() / self.count)
         return mean, float(((values - mean) ** 2 * counts).sum() / self.count)
 
     @property
     def error(self) -> float:
-        """Standard error of the mean, the windows being a sample; NaN for fewer than two."""
+        """Standard error of the mean, if the windows are a sample of others; NaN for fewer than two."""
         if self.windows < 2:
             return np.nan
         a, b, c = self.clusters
@@ -236,20 +234,7 @@ class Running:
 
 
 def pixels_that_count(pixels: Array, real: Array | None) -> Array:
-    """
-    Finite pixels of one channel of a window.
-
-    Parameters
-    ----------
-    pixels
-        Any shape.
-    real
-        False for pixels that do not count; None where all do.
-
-    Returns
-    -------
-    One axis.
-    """
+    """Return the finite pixels of a window for which `real` is True (None means all), along one axis."""
     values = pixels.ravel() if real is None else pixels[real]
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
@@ -257,30 +242,32 @@ def pixels_that_count(pixels: Array, real: Array | None) -> Array:
     return values
 
 
-def of_windows(windows: Sequence[Array], missing: int = 0) -> Running:
+def moments_of(windows: Sequence[Array], missing: int = 0) -> StreamingMoments:
     """
-    One channel of some windows.
+    Return the moments of one channel of some windows.
 
     Parameters
     ----------
     windows
-        The pixels that count, of one dtype, one axis each.
+        The pixels of each window that count, all of one dtype, along one axis.
     missing
-        Pixels that do not.
+        Number of pixels that do not count.
     """
     windows = [w for w in windows if w.size]
     if not windows:
-        return Running(missing=missing)
+        return StreamingMoments(missing=missing)
     values = windows[0] if len(windows) == 1 else np.concatenate(windows)
-    tally = Tally.of(values)
+    sketch = QuantileSketch.of(values)
     number = np.array([w.size for w in windows], float)
     means = np.array([w.mean(dtype=np.float64) for w in windows])
     mean = float((means * number).sum() / values.size)
-    if tally.exact:  # fewer numbers to add up
-        squares = float(((tally.middle() - mean) ** 2 * tally.counts).sum())
+    if sketch.exact:  # fewer numbers to add up
+        squares = float(((sketch.middle() - mean) ** 2 * sketch.counts).sum())
     else:
         squares = float(((values.astype(np.float64) - mean) ** 2).sum())
     apart = means - means[0]
     clusters = tuple(float((number**2 * apart**k).sum()) for k in range(3))
     least, greatest = float(values.min()), float(values.max())
-    return Running(values.size, missing, len(windows), mean, squares, least, greatest, clusters, float(means[0]), tally)
+    return StreamingMoments(
+        values.size, missing, len(windows), mean, squares, least, greatest, clusters, float(means[0]), sketch
+    )

@@ -1,154 +1,109 @@
-"""Which windows are there to choose from?
+"""Tables of targets: `sampler.targets`.
 
-`sampler.targets` answers with pandas tables whose rows are targets: `load_sample(row)` loads one, `load_batch(table)`
-many.  Every method delegates to the module of its name, and every random choice to its seed.
+Rows are targets: `load_sample(row)` loads one, `load_batch(table)` loads many.  The same seed gives the same table.
+Methods only delegate to the module of their name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ndzarr._sampling.annotations import AnnotationTable
-from ndzarr._validation import as_list as several
-from ndzarr.targets.grid import NEGATIVE, Classes, lattice
-from ndzarr.targets.windows import Spaces, as_columns, boxes_of, column_of_ids, spaces_of
+from ndzarr.targets import balance, grid, negatives, overlaps, positives, splits, statistics, time_sampling, valid
+from ndzarr.targets.attributes import NEGATIVE
+from ndzarr.targets.valid import MAX_PIXELS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
 
     from ndzarr._sampling.named_sources import NamedSource
     from ndzarr._sampling.protocols import SampleSource
+    from ndzarr.targets.attributes import Names
     from ndzarr.targets.balance import Distribution, Shares
-    from ndzarr.targets.overlaps import Index
+    from ndzarr.targets.grid import Length, Overlap, WindowDims
+    from ndzarr.targets.negatives import NegativeDims
+    from ndzarr.targets.positives import PositiveDims
     from ndzarr.targets.statistics import Statistics
-    from ndzarr.targets.table import Rows
-    from ndzarr.targets.table import TargetsLike as arranging_Targets
-    from ndzarr.targets.table import TargetsLike as windowing_Targets
-    from ndzarr.targets.valid import Judge
+    from ndzarr.targets.table import Rows, TargetsLike
+    from ndzarr.targets.time_sampling import Kernel, Main
+    from ndzarr.targets.valid import Channels, Judge
 
 
-# --- What do all ways to choose windows look up?
-
-
-class Indexed:
+class Targets:
     """
-    What is known about the windows of a sampler.
+    Tables of targets of an `ndzarr.CocoSampler`.
 
     Parameters
     ----------
     source
-        Whose images, videos and annotations are meant.
+        The images, videos and annotations.
     """
 
     def __init__(self, source: SampleSource) -> None:
         self.source = source
-        """The dataset."""
-        self._spaces: dict[str, Spaces] = {}
-        self._indexes: dict[str, Index] = {}
+        """The images, videos and annotations."""
+        self._context = overlaps.TargetContext(source)
 
     def __repr__(self) -> str:
         return f"<targets of {self.source!r}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.source,)  # trees do not travel: they are built anew where they are needed
-
-    @property
-    def annotations(self) -> AnnotationTable:
-        """All annotations as columns."""
-        return self.source.annotations
-
-    @cached_property
-    def classes(self) -> Classes:
-        """The categories, by name and id."""
-        return Classes(self.source.dset.index.cats)
-
-    def spaces(self, kind: str, ids: Iterable[Any] | None = None) -> Spaces:
-        """Images ('image') or videos ('video') with their sizes; all, or those of the given ids."""
-        if kind not in self._spaces:
-            self._spaces[kind] = spaces_of(self.source, kind)
-        return self._spaces[kind] if ids is None else self._spaces[kind].some(ids)
-
-    def index(self, spaces: Spaces) -> Index:
-        """The spatial index of the annotations in some spaces; that of all images, or videos, is kept."""
-        from ndzarr.targets.overlaps import Index
-
-        if spaces is not self._spaces.get(spaces.kind):
-            return Index(spaces, boxes_of(spaces, self.annotations, self.source.dataset))
-        if spaces.kind not in self._indexes:
-            self._indexes[spaces.kind] = Index(spaces, boxes_of(spaces, self.annotations, self.source.dataset))
-        return self._indexes[spaces.kind]
-
-
-# --- How are windows asked for that slide, hold annotations, or avoid them?
-
-
-ANY = 1e-9
-"""The fraction that is some data at all."""
-
-
-class Windowing(Indexed):
-    """Mixed into `Targets`."""
-
     def grid(
         self,
-        window_dims: Any,
-        overlap: Any = 0,
+        window_dims: WindowDims,
+        overlap: Overlap = 0,
         *,
         space: str = "image",
-        time_dims: Any = None,
-        time_overlap: Any = 0,
+        time_dims: Length | None = None,
+        time_overlap: float = 0,
         keep_borders: bool | str = True,
-        classes_of_interest: Iterable[Any] | None = None,
-        negative_classes: Iterable[Any] = NEGATIVE,
+        classes_of_interest: Names | None = None,
+        negative_classes: Names = NEGATIVE,
         ignore_coverage: float | None = 0.6,
         valid_only: bool | float = False,
-        ids: Iterable[Any] | None = None,
+        ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
         """
-        Sliding windows in space, and for videos in time.
+        Slide windows over space, and for videos over time.
 
         Parameters
         ----------
         window_dims
             (height, width) in pixels of the space; 'full' for the extent, of one axis or both.
         overlap
-            Of neighbouring windows: a float is the fraction of the window, an integer is pixels; a pair is (along y,
-            along x).
+            Overlap of neighbouring windows: a float is a fraction of the window, an integer is pixels; a pair is (along
+            y, along x).
         space
             'image' slides over each image; 'video' over each video, in the space that its frames share.
         time_dims, time_overlap
-            Frames of a window of a video (all if left out), and by how many, or which fraction, neighbours overlap.
+            Frames of a window of a video (all by default), and the overlap of neighbours as frames or a fraction.
         keep_borders
             What becomes of windows that would reach beyond the end: True or 'shift' moves them inward, 'pad' leaves
-            them (what lies outside is padded), False or 'drop' leaves them out.  A space that is smaller than the
+            them in place (what lies outside is padded), False or 'drop' leaves them out.  A space smaller than the
             window is padded, or left out by 'drop'.
         classes_of_interest
-            Categories, by name or id, that make a window positive; if left out, all but `negative_classes`.
+            Categories, by name or id, that make a window positive; by default all but `negative_classes`.
         negative_classes
-            Categories that make no window positive.  Those other than 'background' are regions to ignore.
+            Categories that do not make a window positive.  Those other than 'background' are regions to ignore.
         ignore_coverage
-            A window is ignored when regions to ignore cover more than this fraction of it.  Regions are segmentations,
-            or boxes of annotations that have none, united; windows of several frames have the mean.  None for never.
+            A window is ignored if regions to ignore cover more than this fraction of it.  Regions are segmentations, or
+            boxes of annotations that have none, united; windows of several frames have the mean.  None for never.
         valid_only
-            Leave out windows that hold too little data: True for those that hold none, a number for the least fraction.
+            Leave out windows with too little data: True for those without any, a number for the least fraction.
         ids
-            Images or videos; all if left out.
+            Images or videos; all by default.
 
         Returns
         -------
-        One row per window, by space, then t, y, x: `gid` or `vidid`, `cx cy width height`, for videos `time_start
-        time_stop time_step`; `annot_ids` (tuple of all annotations whose boxes share area with the window, those that
-        `load_sample` returns), `n_annots`, `kind` ('positive', 'negative', 'ignored'), and `coverage` where there are
-        regions to ignore.
+        One row per window, sorted by space, t, y and x: `gid` or `vidid`; `cx cy width height` in pixels; for videos
+        `time_start time_stop time_step`; `annot_ids` (tuple of all annotations whose boxes share area with the window,
+        the ones that `load_sample` returns), `n_annots`, `kind` ('positive', 'negative', 'ignored'); and `coverage` if
+        there are regions to ignore.
 
         Raises
         ------
         TargetError
-            An option is not understood, or names what the dataset does not have.
+            An option is not understood, or the dataset does not have what it names.
 
         Examples
         --------
@@ -161,16 +116,14 @@ class Windowing(Indexed):
         0  128.0  100.0      (7,)  positive
         1  272.0  100.0      (7,)  positive
         """
-        from ndzarr.targets.grid import annotated, lattice
-
-        chosen = self.spaces(space, ids)
-        over = lattice(chosen, window_dims, overlap, time_dims, time_overlap, keep_borders)
-        table = annotated(self, chosen, over, classes_of_interest, negative_classes, ignore_coverage)
-        return _with_data(self, table, valid_only)
+        spaces = self._context.spaces(space, ids)
+        windows = grid.sliding_windows(spaces, window_dims, overlap, time_dims, time_overlap, keep_borders)
+        table = grid.grid_table(self._context, spaces, windows, classes_of_interest, negative_classes, ignore_coverage)
+        return valid.with_data(self.source, table, valid_only)
 
     def positives(
         self,
-        window_dims: Any = None,
+        window_dims: PositiveDims = None,
         *,
         context: float = 1.0,
         jitter: float = 0.0,
@@ -178,124 +131,119 @@ class Windowing(Indexed):
         space: str = "image",
         time_dims: int | None = None,
         keep_borders: bool | str = "pad",
-        classes_of_interest: Iterable[Any] | None = None,
-        negative_classes: Iterable[Any] = NEGATIVE,
+        classes_of_interest: Names | None = None,
+        negative_classes: Names = NEGATIVE,
         per_class: int | None = None,
         per_image: int | None = None,
         valid_only: bool | float = False,
-        seed: Any = 0,
-        ids: Iterable[Any] | None = None,
+        seed: int | np.random.Generator | None = 0,
+        ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
         """
-        Windows that hold annotations: one around each, or few that cover all.
+        Choose windows that hold annotations: one around each, or few that cover all.
 
         Parameters
         ----------
         window_dims
-            (height, width) in pixels of the space, the same for all; left out, each has the size of its annotation's
-            box, 'square' the square around it.  Of an annotation that is larger than the window, a window around it
-            shows the middle; with `cover`, several windows cover it together.
+            (height, width) in pixels of the space, the same for all; 'square' is the square around each box, None its
+            size.  A window smaller than its annotation shows the middle of it; with `cover`, several windows cover it.
         context
-            Factor on the size of the box, where the window has it from there.
+            Factor on the size of the box, if the size comes from there.
         jitter
             How far windows may lie off centre, drawn by the seed: 0 is centred, 1 as far as the annotation stays within
-            the window (or the window within the annotation, if that is larger); with `cover`, all that it covers.
+            the window (or the window within a larger annotation); with `cover`, all annotations that it covers.
         cover
-            Choose few windows, all of `window_dims`, so that every pixel of every annotation's box, as far as it lies
-            in the space, is in one; annotations that fit into a window are whole in one.
+            Choose few windows, all of `window_dims`, so that every pixel of every annotation's box that lies in the
+            space is in one of them; annotations that fit into a window are whole in one (a greedy set cover).
         space, time_dims
-            'image', or 'video' with that many frames around the annotation's (all frames if left out).
+            'image', or 'video' with that many frames around the annotation's (all frames by default).
         keep_borders
-            As for `grid`; by default windows keep their place and what lies outside is padded.
+            As for `grid`; by default windows keep their place, and what lies outside is padded.
         classes_of_interest, negative_classes
-            Categories, by name or id, that count; if none are of interest, all but the negative ones.
+            Categories, by name or id, that count; by default all but the negative ones.
         per_class
-            At most so many annotations of each category, drawn by the seed.
+            Most annotations of each category, drawn by the seed.
         per_image
-            At most so many windows of each image (or video): drawn by the seed or, with `cover`, those that add most.
+            Most windows of each image (or video), drawn by the seed; with `cover`, those that add most.
         valid_only, ids
             As for `grid`.
         seed
-            Number or `numpy.random.Generator`.
+            A number or a `numpy.random.Generator`.
 
         Returns
         -------
-        Columns as for `grid`.  Windows around annotations also have `aid` and `category_id`, and `img_width` and
-        `img_height` for images; they are in the order of the dataset, covering ones by image, y and x.
+        Columns as for `grid`.  Windows around annotations also have `aid` and `category_id`, and for images `img_width`
+        and `img_height` in pixels; they are in the order of the dataset.  Covering windows are sorted by image, y, x.
 
         Raises
         ------
         TargetError, OptionError
-            An option is not understood, or names what the dataset does not have.
+            An option is not understood, or the dataset does not have what it names.
         """
-        from ndzarr.targets.grid import at_borders
-        from ndzarr.targets.positives import Around, positives
-
-        how = Around(window_dims, context, jitter, time_dims, at_borders(keep_borders), cover)
-        classes, caps = (classes_of_interest, negative_classes), (per_class, per_image)
-        table = positives(self, self.spaces(space, ids), how, classes, caps, seed)
-        return _with_data(self, table, valid_only)
+        borders = grid.parse_borders(keep_borders)
+        placement = positives.Placement(window_dims, context, jitter, time_dims, borders, cover)
+        spaces, classes = self._context.spaces(space, ids), (classes_of_interest, negative_classes)
+        table = positives.positives(self._context, spaces, placement, *classes, per_class, per_image, seed)
+        return valid.with_data(self.source, table, valid_only)
 
     def negatives(
         self,
         n: int,
-        window_dims: Any = "like_annotations",
+        window_dims: NegativeDims = "like_annotations",
         *,
         max_overlap: float = 0.0,
         criterion: str = "window",
         space: str = "image",
         time_dims: int | None = None,
-        avoid: Iterable[Any] | None = None,
-        seed: Any = 0,
-        ids: Iterable[Any] | None = None,
+        avoid: Names | None = None,
+        seed: int | np.random.Generator | None = 0,
+        ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
         """
-        Random windows, wholly inside, that hold no annotation, or little of any.
+        Draw windows, wholly inside, that hold no annotation, or little of any.
 
-        They are drawn independently, each with equal chance from all windows of its size that keep the promise, so that
-        images count by their free area.
+        Each is drawn independently, with equal chance, from all windows of its size that keep to the limit; so images
+        count by their free area.
 
         Parameters
         ----------
         n
-            Exactly so many rows.
+            Number of rows, exactly.
         window_dims
             (height, width) in pixels of the space; 'like_annotations' draws sizes from those of the annotations' boxes,
-            'square' the squares around these (sizes for which there is no room are drawn again).
+            'square' the squares around these (sizes without a free window are drawn again).
         max_overlap
             Largest fraction that a window may share with any one annotation's box; 0 for none at all.
         criterion
-            Fraction of what: 'window' its area, 'annotation' the box's, 'iou' of their union.
+            The fraction's whole: 'window' its area, 'annotation' the box's, 'iou' their union's.
         space, time_dims
-            'image', or 'video' with that many frames (all if left out), none of which may have the annotation there.
+            'image', or 'video' with that many frames (all by default), none of which may have the annotation there.
         avoid
-            Categories that windows avoid, by name or id; all if left out.
+            Categories that windows avoid, by name or id; all by default.
         seed, ids
             As for `positives`.
 
         Returns
         -------
-        Columns as for `grid`; `kind` is 'negative', `annot_ids` what the windows touch although they may.
+        Columns as for `grid`; `kind` is 'negative', `annot_ids` are the annotations that the limit lets windows touch.
 
         Raises
         ------
         TargetError, OptionError
-            There is no such window; the message says what was found.
+            There is no such window (the message says how many windows fit, and where), or an option is not understood.
         """
-        from ndzarr.targets.negatives import Limit, negatives
+        limit = negatives.OverlapLimit(max_overlap, criterion)
+        spaces = self._context.spaces(space, ids)
+        return negatives.negatives(self._context, n, window_dims, spaces, limit, time_dims, avoid, seed)
 
-        chosen = self.spaces(space, ids)
-        return negatives(self, n, window_dims, chosen, Limit(max_overlap, criterion), time_dims, avoid, seed)
-
-    def overlaps(self, table: windowing_Targets | Rows) -> pandas.DataFrame:
+    def overlaps(self, table: TargetsLike | Rows) -> pandas.DataFrame:
         """
-        Which annotations the windows of a table touch, and how much of each other they cover.
+        Find the annotations that windows touch, and how much of each other they cover.
 
         Parameters
         ----------
         table
-            Targets with `gid` or `vidid`, `cx cy width height`, and for videos `time_start time_stop time_step`, or
-            `gids`, whose frames may be any of their video's.
+            Targets with `cx cy width height`, in images or in videos; listed frames (`gids`) may be any of the video's.
 
         Returns
         -------
@@ -306,42 +254,51 @@ class Windowing(Indexed):
         Raises
         ------
         TargetError
-            The table lacks a column.
+            The table lacks a column, or a row is not a target of this dataset.
         """
-        from ndzarr.targets.overlaps import overlaps
-        from ndzarr.targets.windows import as_table, canonical, windows_in
-
-        table = canonical(as_table(table))
-        spaces = self.spaces("video" if {"vidid", "gids"} & set(table.columns) else "image")
-        return overlaps(self.index(spaces), *windows_in(self, table, spaces), self.annotations)
-
-
-def _with_data(targets: Indexed, table: pandas.DataFrame, valid_only: bool | float) -> pandas.DataFrame:
-    """The rows that hold enough data."""
-    if valid_only is False:
-        return table
-    from ndzarr.targets.valid import valid
-
-    return valid(targets.source, table, ANY if valid_only is True else valid_only)
-
-
-# --- What can be done with a table of windows
-
-
-class Arranging(Indexed):
-    """Mixed into `Targets`."""
+        return overlaps.overlaps(self._context, table)
 
     def balanced(
         self,
-        table: arranging_Targets | Rows,
+        table: TargetsLike | Rows,
         by: str | Sequence[str] = "category",
         n: int | None = None,
         replace: bool = True,
         shares: Shares | None = None,
-        seed: int = 0,
+        seed: int | np.random.Generator | None = 0,
     ) -> pandas.DataFrame:
         """
-        Balance windows over attributes: a column `probability`, or n windows drawn; `balance.balanced`.
+        Balance a table over any attributes.
+
+        Parameters
+        ----------
+        table
+            Targets.
+        by
+            Attributes; the first divides first.  Each is a column of the table (whose cells may be lists), 'category',
+            or a key of kwcoco's dictionaries: 'image.sensor_coarse', 'video.name', 'annot.weight',
+            'category.supercategory'; 'image' and 'video' alone are their ids.  Windows without a value make a group of
+            their own, None.
+        n
+            Number of windows to draw; None keeps the table, with a column `probability`.
+        replace
+            Whether a window may be drawn more than once.  Windows of a group come in turn: none is drawn a second time
+            before all others of the group.
+        shares
+            Attribute to value to its share among its siblings: {'category': {'boat': 2, None: 0.5}}.  Others have 1; 0
+            leaves a value out.
+        seed
+            As for `positives`.
+
+        Returns
+        -------
+        The table with a column `probability`, which sums to 1; or the windows drawn, shuffled, with a column `group`:
+        the group that each was drawn for.
+
+        Raises
+        ------
+        TargetError
+            An attribute is unknown, or fewer windows exist than are to be drawn without replacement.
 
         Examples
         --------
@@ -350,190 +307,340 @@ class Arranging(Indexed):
         >>> table = pandas.DataFrame({"gid": [1, 1, 1, 2], "kind": ["a", "a", "a", "b"]})
         >>> sorted(targets.balanced(table, by="kind", n=6).kind)
         ['a', 'a', 'a', 'b', 'b', 'b']
+        >>> targets.balanced(table, by="kind").probability.round(3).tolist()
+        [0.167, 0.167, 0.167, 0.5]
         """
-        from ndzarr.targets.balance import balanced
-
-        return balanced(self.source, table, by, n, replace, shares, seed)
+        return balance.balanced(self.source, table, by, n, replace, shares, seed)
 
     def distribution(
-        self, table: arranging_Targets | Rows, by: str | Sequence[str] = "category", shares: Shares | None = None
+        self, table: TargetsLike | Rows, by: str | Sequence[str] = "category", shares: Shares | None = None
     ) -> Distribution:
-        """How windows are distributed over attributes, to print and plot; `distribution.distribution`."""
-        from ndzarr.targets.balance import distribution
+        """
+        Count windows per group of attribute values, to print and to plot.
 
-        return distribution(self.source, table, by, shares)
+        Parameters
+        ----------
+        table
+            Targets; a column `probability` weighs them.
+        by, shares
+            As for `balanced`.
+
+        Raises
+        ------
+        TargetError
+            An attribute is unknown.
+        """
+        return balance.distribution(self.source, table, by, shares)
 
     def times(
         self,
-        table: arranging_Targets | Rows | None = None,
+        table: TargetsLike | Rows | None = None,
         n: int | None = None,
         method: str | None = None,
         *,
         step: int | None = None,
         overlap: int = 0,
-        kernel: Any = None,
-        span: Any = None,
-        main: Any = None,
-        include: Sequence[Any] | None = None,
-        exclude: Sequence[Any] = (),
-        always: Sequence[Any] = (),
+        kernel: Kernel | None = None,
+        span: Kernel | None = None,
+        main: Main = None,
+        include: Iterable[Hashable] | None = None,
+        exclude: Iterable[Hashable] = (),
+        always: Iterable[Hashable] = (),
         min_quality: float | None = None,
-        quality_channels: Any = None,
+        quality_channels: Channels = None,
         good: Judge | None = None,
-        max_pixels: int | None = 1 << 22,
+        max_pixels: int | None = MAX_PIXELS,
         seed: int = 0,
         progress: bool = True,
     ) -> pandas.DataFrame:
-        """Choose the frames of windows of videos: contiguous, strided, by kernel, spread, around; `times.times`."""
-        from ndzarr.targets.time_sampling import times
+        """
+        Choose the frames of windows of videos.
 
-        return times(
-            self,
-            table,
-            n,
-            method,
-            step=step,
-            overlap=overlap,
-            kernel=kernel,
-            span=span,
-            main=main,
-            include=include,
-            exclude=exclude,
-            always=always,
-            min_quality=min_quality,
-            quality_channels=quality_channels,
-            good=good,
-            max_pixels=max_pixels,
-            seed=seed,
-            progress=progress,
-        )
+        Parameters
+        ----------
+        table
+            Windows of videos, or of images that are frames of videos (which are moved to video space); None for the
+            whole of every video.
+        n
+            Frames of each row; a kernel has its own number.
+        method
+            'contiguous': frames that follow each other; 'strided': every `step`-th; 'kernel': the nearest to moments
+            around a main frame; 'spread': as evenly as possible over `span`; 'around': the nearest to a main frame.  By
+            default it follows from the other arguments.
+        step, overlap
+            For 'contiguous' and 'strided': frames from one to the next, and frames that neighbouring rows share.
+        kernel
+            Offsets such as '-1y,-2w,0,2w,1y' or '-2f,0,2f', or a sequence of numbers (seconds), texts or timedeltas.
+        span
+            Length of time that 'spread' covers, such as '1y' or '30f'; all of the video by default.
+        main
+            'each', 'first', 'middle', 'last' or 'random' frame of a video, or image ids.  By default the image of rows
+            that have one; else 'each' for methods that need a main frame, and none for the others: 'contiguous' and
+            'strided' slide along the video.
+        include, exclude, always
+            Image ids: take no others; never take these; take these in every row of their video.
+        min_quality
+            Take frames of which the window shows at least this fraction, from 0 to 1, as long as there are any.  Main
+            frames that were not named by id are held to it, too.
+        quality_channels, good
+            Channels that must be real (not nodata, not NaN) for a pixel to count as shown; and, for a quality band, a
+            function from its values to True where they are good.
+        max_pixels
+            As for `valid_fraction`.
+        seed
+            Seed of main='random'.
+        progress
+            Show a bar if it takes longer than a second.
+
+        Returns
+        -------
+        A table with `vidid`; `gids`, ascending in time; the window in video space; `note_main` (the main frame) if
+        there is one; `quality` (the least of the frames') if it was asked for; and `time_start time_stop time_step`
+        with 'contiguous' and 'strided' wherever frames are evenly spaced.  Other columns are kept; `annot_ids` and
+        `n_annots`, if both are there, become those of the frames chosen.  For videos with too few frames, 'contiguous'
+        and 'strided' pad in time, and all other methods repeat frames.
+
+        Raises
+        ------
+        TargetError
+            A row is of no video, an argument is not understood, an image does not exist, or a video has no dates where
+            they are needed.
+        """
+        sampling = time_sampling.TimeSampling.parse(method, n, step, overlap, kernel, span)
+        quality = time_sampling.Quality.parse(min_quality, quality_channels, good, max_pixels)
+        lists = time_sampling.FrameLists.parse(self.source, include, exclude, always)
+        return time_sampling.times(self._context, table, sampling, main, lists, quality, seed, progress)
 
     def valid_fraction(
         self,
-        table: arranging_Targets | Rows,
-        max_pixels: int | None = 1 << 22,
-        channels: Any = None,
+        table: TargetsLike | Rows,
+        max_pixels: int | None = MAX_PIXELS,
+        channels: Channels = None,
         progress: bool = True,
     ) -> np.ndarray[Any, Any]:
-        """Fraction of each window that is real data, from coarse levels; `valid.valid_fraction`."""
-        from ndzarr.targets.valid import valid_fraction
+        """
+        Measure the fraction of each window that is real data: inside the image, not nodata, not NaN.
 
-        return valid_fraction(self.source, table, max_pixels, channels, progress)
+        Masks are summed-area tables (Crow, 1984) of coarse levels.
+
+        Parameters
+        ----------
+        table
+            Targets.
+        max_pixels
+            Masks are read from the finest level with at most so many pixels; None reads native pixels.
+        channels
+            Channels that must all be real; by default those that the row asks for, else all of the image.
+        progress
+            Show a bar if it takes longer than a second.
+
+        Returns
+        -------
+        Fractions from 0 to 1, the mean over the frames of a row; shape (row,).
+
+        Raises
+        ------
+        TargetError
+            A row is not a target of this dataset.
+        """
+        return valid.valid_fraction(self.source, table, max_pixels, channels, progress)
 
     def valid(
         self,
-        table: arranging_Targets | Rows,
+        table: TargetsLike | Rows,
         min_fraction: float = 0.5,
-        max_pixels: int | None = 1 << 22,
-        channels: Any = None,
+        max_pixels: int | None = MAX_PIXELS,
+        channels: Channels = None,
         progress: bool = True,
     ) -> pandas.DataFrame:
-        """Keep the windows that hold enough real data; `valid.valid`."""
-        from ndzarr.targets.valid import valid
+        """
+        Keep the windows that hold enough real data.
 
-        return valid(self.source, table, min_fraction, max_pixels, channels, progress)
+        Parameters
+        ----------
+        table
+            Targets.
+        min_fraction
+            Least fraction, from 0 (keep all) to 1.
+        max_pixels, channels, progress
+            As for `valid_fraction`.
+
+        Returns
+        -------
+        Those rows of the table, with a column `valid_fraction`.
+
+        Raises
+        ------
+        TargetError
+            A row is not a target of this dataset, or the fraction is not from 0 to 1.
+        """
+        return valid.valid(self.source, table, min_fraction, max_pixels, channels, progress)
 
     def observed(
         self,
         n: int,
         window_dims: tuple[int, int],
         min_fraction: float = 0.9,
-        channels: Any = None,
-        seed: int = 0,
+        channels: Channels = None,
+        seed: int | np.random.Generator | None = 0,
         progress: bool = True,
     ) -> pandas.DataFrame:
-        """Draw windows that hold enough real data, from all images; `observed.observed`."""
-        from ndzarr.targets.valid import observed
+        """
+        Draw windows that hold enough real data, from all images.
 
-        return observed(self.source, n, window_dims, min_fraction, channels, seed, progress)
+        Parameters
+        ----------
+        n
+            Number of windows; none is drawn a second time before all others.
+        window_dims
+            (height, width) in pixels of the image; windows lie wholly in their image.
+        min_fraction
+            Least fraction of real data, from 0 to 1.
+        channels
+            Channels that must all be real; all of the image by default.
+        seed, progress
+            As for `positives` and `valid_fraction`.
+
+        Returns
+        -------
+        A table with `gid`, `cx cy width height` and `valid_fraction`.
+
+        Raises
+        ------
+        TargetError
+            No image has such a window.
+        """
+        return valid.observed(self.source, n, window_dims, min_fraction, channels, seed, progress)
 
     def split(
         self,
-        table: arranging_Targets | Rows,
+        table: TargetsLike | Rows,
         fractions: Mapping[str, float] | None = None,
         by: str = "video",
         stratify: str | None = None,
         block: int | None = None,
         margin: int = 0,
-        seed: int = 0,
+        seed: int | np.random.Generator | None = 0,
     ) -> pandas.DataFrame:
-        """Part windows into training, validation and test, no two of which share a pixel; `splits.split`."""
-        from ndzarr.targets.splits import split
+        """
+        Split windows into training, validation and test; no two parts share a pixel.
 
-        return split(self.source, table, fractions, by, stratify, block, margin, seed)
+        Parameters
+        ----------
+        table
+            Targets.
+        fractions
+            Part to its fraction of the windows; by default 'train' 0.8, 'validation' 0.1 and 'test' 0.1.
+        by
+            What stays together: 'video' (each image in no video by itself), 'image' (frames of a video may go to
+            different parts), 'space' (blocks of one image or video), or an attribute as for `balanced`, such as a
+            column or 'video.region'.  Groups whose windows overlap become one.
+        stratify
+            An attribute, such as 'category', of which every value is divided by the same fractions.
+        block
+            Edge of a block in pixels, with by='space'; by default it follows from the size of windows and spaces.
+        margin
+            Pixels between windows of different parts, with by='space'.
+        seed
+            As for `positives`.
+
+        Returns
+        -------
+        The table with a column `split`; with by='space', missing for windows on a border between two parts.
+
+        Raises
+        ------
+        TargetError
+            There are fewer groups than parts, or an argument is not understood.
+        """
+        return splits.split(self.source, table, fractions, by, stratify, block, margin, seed)
 
     def statistics(
         self,
-        table: arranging_Targets | Rows | None = None,
+        table: TargetsLike | Rows | None = None,
         level: int | None = None,
-        channels: Any = None,
+        channels: Channels = None,
         sample: int | None = None,
         quantiles: Sequence[float] | None = None,
         bins: int = 256,
         range: tuple[float, float] | None = None,
         workers: int | None = None,
-        seed: int = 0,
+        seed: int | np.random.Generator | None = 0,
         progress: bool = True,
     ) -> Statistics:
-        """Mean, std, extremes, quantiles and histogram of each channel; `measure.statistics`."""
-        from ndzarr.targets.statistics import QUANTILES, statistics
+        """
+        Measure mean, standard deviation, extremes, quantiles and histogram of each channel, in bounded memory.
 
-        asked = QUANTILES if quantiles is None else quantiles
-        return statistics(self.source, table, level, channels, sample, asked, bins, range, workers, seed, progress)
+        Parameters
+        ----------
+        table
+            Targets; None for all of all images.
+        level
+            Level to read, 0 being native; windows of a table are widened to whole pixels of it.  None means 0 for whole
+            images, and for a table the scale that each row asks for.
+        channels
+            A channel code; by default the channels of the row, else all.
+        sample
+            Number of windows (tiles of whole images) to read, drawn by the seed; all by default.
+        quantiles
+            Probabilities from 0 to 1; by default `statistics.QUANTILES`.
+        bins, range
+            Bins of the histogram, as for `numpy.histogram`.
+        workers
+            Threads; the number of available CPUs by default.  The result does not depend on it.
+        seed
+            Seed of the sample.
+        progress
+            Show a bar if it takes longer than a second.
 
-
-class Targets(Windowing, Arranging):
-    """
-    Tables of targets of a sampler: `sampler.targets`.
-
-    Parameters
-    ----------
-    source
-        Whose images, videos and annotations are meant.
-    """
-
-
-# --- Which windows slide over named sources, which have no annotations?
+        Raises
+        ------
+        TargetError
+            There is nothing to read, or an argument is not understood.
+        """
+        return statistics.statistics(
+            self.source, table, level, channels, sample, quantiles, bins, range, workers, seed, progress
+        )
 
 
 class SourceTargets:
     """
-    Tables of targets of an `ndzarr.Sampler`: `sampler.targets`.
+    Tables of targets of an `ndzarr.Sampler`, whose sources have no annotations.
 
     Parameters
     ----------
     source
-        Whose sources are meant.
+        The named images and pyramids.
     """
 
     def __init__(self, source: NamedSource) -> None:
         self.source = source
-        """The sources."""
+        """The named images and pyramids."""
 
     def __repr__(self) -> str:
         return f"<targets of {self.source!r}>"
 
     def grid(
         self,
-        window_dims: Any,
-        overlap: Any = 0,
+        window_dims: WindowDims,
+        overlap: Overlap = 0,
         *,
         keep_borders: bool | str = True,
-        ids: Iterable[Any] | None = None,
+        ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
         """
-        Sliding windows in space; along other axes, such as t, each has the whole extent.
+        Slide windows over space; along other axes, such as t, each has the whole extent.
 
         Parameters
         ----------
         window_dims, overlap, keep_borders
-            As for `CocoSampler.targets.grid`.
+            As for `Targets.grid`.
         ids
-            Names of sources; all if left out.
+            Names of sources; all by default.
 
         Returns
         -------
-        One row per window, by source, then y and x: `key`, `cx cy width height`.
+        One row per window, sorted by source, y and x: `key`, and `cx cy width height` in pixels.
 
         Raises
         ------
@@ -549,11 +656,4 @@ class SourceTargets:
         0   a  32.0  32.0     64      64
         1   a  64.0  32.0     64      64
         """
-        import pandas
-
-        names = list(self.source.sources if ids is None else several(ids))
-        sizes = [self.source.open(name).sizes for name in names]
-        height, width = (np.array([size[axis] for size in sizes], np.int64) for axis in ("y", "x"))
-        spaces = Spaces("source", column_of_ids(names), height, width, ((None,),) * len(names))
-        windows = lattice(spaces, window_dims, overlap, None, 0, keep_borders).windows()
-        return pandas.DataFrame(as_columns(windows, spaces))
+        return grid.source_grid(self.source, window_dims, overlap, keep_borders, ids)

@@ -1,4 +1,4 @@
-"""Which values of an attribute does each row of a table have?
+"""Values of attributes for the rows of a table, and categories by name.
 
 An attribute is named as a column of the table, as 'category', or as a key of kwcoco's dictionaries:
 'image.sensor_coarse', 'video.name', 'annot.weight', 'category.supercategory'.  A row may have several values: a window
@@ -7,7 +7,7 @@ that holds boats and cars has both.  Dictionaries are looked up once per id; row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ndzarr._sampling.annotations import NO_ID
+from ndzarr._validation import as_list
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.targets.windows import footprints
+from ndzarr.targets.windows import Array, ramps, window_columns
 
 if TYPE_CHECKING:
     import pandas
@@ -24,15 +25,13 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
-
 KINDS = ("image", "video", "annot", "category")
-"""What has attributes in a kwcoco dataset."""
+"""Tables of kwcoco whose dictionaries have attributes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Membership:
-    """Which rows have which values of an attribute."""
+    """The values of an attribute that each row has."""
 
     name: str
     """The attribute."""
@@ -46,28 +45,34 @@ class Membership:
 
 def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Membership:
     """
-    The values of an attribute for all rows.
+    Return the values of an attribute for all rows.
 
     Raises
     ------
     TargetError
-        The table does not say, or the dataset has no such attribute.
+        Neither the table nor the dataset has such an attribute, or the table lacks the column that it is looked up by.
     """
     if name in table:
-        return _from_column(name, table[name])
+        row, cells = _cells(table[name])
+        values, code = _factorized(cells)
+        return _membership(name, len(table), row, code, values)
     kind, _, key = name.partition(".")
     if kind not in KINDS:
         raise TargetError(
             f"{name!r} is neither a column of the table nor an attribute{did_you_mean(name, [*table.columns, *KINDS])} "
             "(attributes are named as 'image.sensor_coarse')"
         )
-    row, ids = {"image": _images, "video": _videos, "annot": _annotations, "category": _categories}[kind](source, table)
+    if kind == "category":
+        row, ids = _categories(source, table)
+        key = key or "name"
+    elif kind == "annot":
+        row, ids = _annotations(table)
+    else:
+        row, ids = (_images if kind == "image" else _videos)(source, table)
     index = source.dset.index
     records: Mapping[Any, Mapping[str, Any]] = {
         "image": index.imgs, "video": index.videos, "annot": index.anns, "category": index.cats,
     }[kind]  # fmt: skip
-    if kind == "category" and not key:
-        key = "name"
     different, code = _factorized(ids)
     lists = [_attribute(records, ident, key) for ident in different]
     if key and different and not any(key in records.get(i, ()) for i in different):
@@ -76,20 +81,19 @@ def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Memb
     number = np.array([len(found) for found in lists], np.int64)
     first = np.cumsum(number) - number
     each = number[code]
-    within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
     flat, value = _factorized(list(chain.from_iterable(lists)))
-    return _membership(name, len(table), np.repeat(row, each), value[np.repeat(first[code], each) + within], flat)
+    entry = np.repeat(first[code], each) + ramps(each)  # where the values of each (row, id) lie in the flat list
+    return _membership(name, len(table), np.repeat(row, each), value[entry], flat)
 
 
 def _attribute(records: Mapping[Any, Mapping[str, Any]], ident: Any, key: str) -> Sequence[Any]:
     if not key:
         return (ident,)
-    value = records[ident].get(key) if ident in records else None
-    return _several(value)
+    return _values_of_cell(records[ident].get(key) if ident in records else None)
 
 
-def _several(value: Any) -> Sequence[Any]:
-    """The values of a cell: those of a list, none for a missing value."""
+def _values_of_cell(value: Any) -> Sequence[Any]:
+    """Return the items of a list, one value, or nothing for a missing value."""
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
         return [_hashable(v) for v in value]
     missing = value is None or value != value or type(value).__name__ in ("NAType", "NaTType")
@@ -102,21 +106,15 @@ def _hashable(value: Any) -> Any:
     return str(value) if isinstance(value, (dict, set)) else value
 
 
-def _from_column(name: str, column: pandas.Series) -> Membership:
-    row, flat = cells(column)
-    values, code = _factorized(flat)
-    return _membership(name, len(column), row, code, values)
-
-
-def cells(column: pandas.Series) -> tuple[Array, Any]:
-    """(row, value) of all values of a column, of which cells may be lists; missing ones are left out."""
+def _cells(column: pandas.Series) -> tuple[Array, Any]:
+    """Return (row, value) of all values of a column, whose cells may be lists; missing values are left out."""
     n = len(column)
     if column.dtype.kind in "biuf":
         present = column.notna().to_numpy(bool)
         return np.flatnonzero(present), column.to_numpy()[present]
     values = column.tolist() if column.dtype == object else []
     if any(isinstance(v, (list, tuple, set, frozenset, np.ndarray, dict)) for v in values):
-        lists = [_several(v) for v in values]
+        lists = [_values_of_cell(v) for v in values]
         number = np.fromiter(map(len, lists), np.int64, n)
         return np.repeat(np.arange(n), number), list(chain.from_iterable(lists))
     present = column.notna().to_numpy(bool)
@@ -124,7 +122,7 @@ def cells(column: pandas.Series) -> tuple[Array, Any]:
 
 
 def _factorized(values: Any) -> tuple[list[Any], Array]:
-    """Different values, and the position of each among them."""
+    """Return the different values, and the position of each value among them."""
     import pandas
 
     if not isinstance(values, np.ndarray):
@@ -135,9 +133,8 @@ def _factorized(values: Any) -> tuple[list[Any], Array]:
     return [v.item() if isinstance(v, np.generic) else v for v in different], np.asarray(code, np.int64)
 
 
-def _membership(name: str, n: int, row: Array, code: Array, values: Iterable[Any]) -> Membership:
-    """Sorted, without doubles, with an entry for rows that have none."""
-    values = list(values)
+def _membership(name: str, n: int, row: Array, code: Array, values: Sequence[Any]) -> Membership:
+    """Sort the values, drop repeated entries, and add an entry for each row that has none."""
     order = sorted(range(len(values)), key=lambda k: _sort_key(values[k]))
     rank = np.empty(len(values), np.int64)
     rank[order] = np.arange(len(values))
@@ -161,40 +158,37 @@ def _sort_key(value: Any) -> tuple[Any, ...]:
 
 def _images(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
     if "gid" in table and "vidid" not in table and "gids" not in table and table["gid"].notna().all():
-        return cells(table["gid"])
-    found = footprints(source, table)
-    real = found.frame >= 0
+        return _cells(table["gid"])
+    found = window_columns(table, source)
+    row, frame = found.real_entries()
     gids = np.empty(len(found.gids), object)
     gids[:] = found.gids
-    return found.row[real], gids[found.frame[real]]
+    return row, gids[frame]
 
 
 def _videos(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
     row, gids = _images(source, table)
     different, code = _factorized(gids)
-    videos = np.empty(len(different), object)
-    videos[:] = [source.dataset.video_of(g) if g in source.dset.index.imgs else None for g in different]
-    of_row = videos[code]
-    inside = np.array([v is not None for v in videos.tolist()], bool)[code]
-    return row[inside], of_row[inside]
+    videos = [source.dataset.video_of(g) if g in source.dset.index.imgs else None for g in different]
+    return _looked_up(row, code, videos)
 
 
-def _annotations(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
+def _annotations(table: pandas.DataFrame) -> tuple[Array, Any]:
     for name in ("annot_ids", "aid", "annot_id"):
         if name in table:
-            return cells(table[name])
+            return _cells(table[name])
     raise TargetError("the table has no column annot_ids or aid, which say what annotations a window holds")
 
 
 def _categories(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
     for name in ("category_ids", "category_id"):
         if name in table:
-            row, ids = cells(table[name])
+            row, ids = _cells(table[name])
             if len(ids) and isinstance(ids, np.ndarray) and ids.dtype.kind in "if":
                 return row[ids != NO_ID], ids[ids != NO_ID]
             return row, ids
     try:
-        row, aids = _annotations(source, table)
+        row, aids = _annotations(table)
     except TargetError:
         raise TargetError(
             "the table has no column category_ids, category_id, annot_ids or aid, one of which must say what a "
@@ -202,8 +196,73 @@ def _categories(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, A
         ) from None
     different, code = _factorized(aids)
     anns = source.dset.index.anns
-    of_annot = [anns[a].get("category_id") if a in anns else None for a in different]
-    ids = np.empty(len(of_annot), object)
-    ids[:] = of_annot
-    keep = np.array([i is not None for i in of_annot], bool)[code]
-    return row[keep], ids[code][keep]
+    return _looked_up(row, code, [anns[a].get("category_id") if a in anns else None for a in different])
+
+
+def _looked_up(row: Array, code: Array, found: Sequence[Any]) -> tuple[Array, Array]:
+    """Return (row, value) where a value was found for the code of a row."""
+    values = np.empty(len(found), object)
+    values[:] = found
+    keep = np.array([v is not None for v in found], bool)[code]
+    return row[keep], values[code][keep]
+
+
+NEGATIVE = ("ignore", "background")
+"""Categories that do not make a window positive, unless others are named; a dataset need not have them."""
+
+BACKGROUND = "background"
+"""The one of `NEGATIVE` that is not a reason to ignore a window: it says that nothing is there."""
+
+Names: TypeAlias = Iterable[Hashable]
+"""Names or ids of categories; one alone need not be in a list."""
+
+
+class Categories:
+    """
+    The categories of a dataset, looked up by name or id.
+
+    Parameters
+    ----------
+    records
+        Id to kwcoco's dictionary.
+    """
+
+    def __init__(self, records: Mapping[Any, Mapping[str, Any]]) -> None:
+        self._ids: dict[str, list[Any]] = {}
+        self._names: dict[str, str] = {}
+        for i, category in records.items():
+            self._ids.setdefault(str(category["name"]).lower(), []).append(i)
+            self._names[str(category["name"]).lower()] = str(category["name"])
+        self._known = set(records)
+
+    def ids(self, wanted: Names) -> list[Any]:
+        """
+        Return the ids of categories.
+
+        Raises
+        ------
+        TargetError
+            There is no such category.
+        """
+        found: list[Any] = []
+        for one in as_list(wanted):
+            if not isinstance(one, str) and one in self._known:
+                found.append(one)
+            elif isinstance(one, str) and one.lower() in self._ids:
+                found += self._ids[one.lower()]
+            elif one not in NEGATIVE:
+                raise TargetError(f"category {one!r} does not exist{did_you_mean(one, self._names.values())}")
+        return found
+
+    def among(self, category: Array, wanted: Names) -> Array:
+        """Return True for annotations of the named categories, given the category ids of all; shape (annotation,)."""
+        return np.isin(category, np.array(self.ids(wanted), category.dtype))
+
+    def positive(self, category: Array, of_interest: Names | None, negative: Names) -> Array:
+        """Return True for annotations that make a window positive: of interest, else all but the negative ones."""
+        return ~self.among(category, negative) if of_interest is None else self.among(category, of_interest)
+
+    def ignored(self, category: Array, negative: Names) -> Array:
+        """Return True for regions to ignore: annotations of negative categories other than the background."""
+        background = self._ids.get(BACKGROUND, [])
+        return self.among(category, [i for i in self.ids(negative) if i not in background])

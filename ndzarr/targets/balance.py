@@ -1,12 +1,12 @@
-"""How often should each window be seen, so that rare kinds are seen as often as common ones?
+"""Balanced tables: rare kinds of windows are seen as often as common ones.
 
-1. The attributes divide the table into groups of groups (`hierarchy`): those of the first are to have equal shares (or
-   the shares given), in each of them those of the second, and so on; windows of one group are alike.
-2. A window with several values of an attribute counts for each of them.  So windows are given out in rounds: each fills
-   up the groups that are behind, with what was given before counted in all groups that it belongs to.
+1. Attributes divide the table into groups, level by level: the groups of the first attribute have equal shares (or the
+   shares given), within each of them those of the second, and so on.  Windows of one group are alike.
+2. A window with several values of an attribute counts for each of them.  So the allocation proceeds in rounds: each
+   fills up the groups that are behind, with what was given before counted in all groups that a window belongs to.
 3. Amounts are probabilities, or whole numbers of windows.
 
-Choosing a group on every level and then a window of it is the idea of class-aware sampling (Shen, Lin and Huang, "Relay
+Choosing a group on every level and then a window of it is class-aware sampling (Shen, Lin and Huang, "Relay
 backpropagation for effective learning of deep convolutional neural networks", 2016); the rounds are new.
 """
 
@@ -18,38 +18,82 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._validation import as_list as several
-from ndzarr._validation import check_target_count as whole_number
+from ndzarr._validation import as_list, check_target_count
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.targets.attributes import Membership, membership
-from ndzarr.targets.table import Rows
-from ndzarr.targets.table import TargetsLike as Targets
-from ndzarr.targets.windows import as_table, column, ramps
+from ndzarr.targets.table import Rows, TargetsLike, as_table
+from ndzarr.targets.windows import Array, column, ramps
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
     from ndzarr._sampling.protocols import SampleSource
 
 
-# --- How is an amount shared out over the groups of a table, level by level?
-
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
-
 Shares: TypeAlias = "Mapping[str, Mapping[Any, float]]"
-"""Attribute to value to its share among its siblings; those left out have 1."""
+"""Attribute to value to its share among its siblings; values that are left out have 1."""
 
-ROUNDS = 60
-"""Halvings in the search for a level: as many as float64 has bits."""
+HALVINGS = 60
+"""Steps of the search for a level: as many as float64 has bits."""
+
+ROUNDS = 32
+"""Rounds in which probabilities are given out where windows belong to several groups."""
+
+
+def balanced(
+    source: SampleSource,
+    targets: TargetsLike | Rows,
+    by: str | Sequence[str],
+    n: int | None,
+    replace: bool,
+    shares: Shares | None,
+    seed: int | np.random.Generator | None,
+) -> pandas.DataFrame:
+    """Balance a table over attributes; see `Targets.balanced`."""
+    table = as_table(targets)
+    n = None if n is None else check_target_count("n", n, least=0)
+    levels = build_levels(source, table, by, shares)
+    if not len(levels[-1].row) and (n is None or n > 0):
+        raise TargetError(f"by={by!r}: no window is left to balance")
+    if n is None:
+        return table.assign(probability=_probabilities(levels, len(table)))
+    available = int((np.bincount(levels[-1].row, minlength=1) > 0).sum())
+    if not replace and n > available:
+        raise TargetError(f"n={n}: there are {available} windows; ask for fewer, or replace=True")
+    row, leaf = _draw(levels, len(table), n, replace, np.random.default_rng(seed))
+    names = np.array(["/".join(map(str, values)) for values in _groups(levels)], object)
+    return table.iloc[row].assign(group=names[leaf]).reset_index(drop=True)
+
+
+def distribution(
+    source: SampleSource, targets: TargetsLike | Rows, by: str | Sequence[str], shares: Shares | None
+) -> Distribution:
+    """Count windows per group of values; see `Targets.distribution`."""
+    table = as_table(targets)
+    levels = build_levels(source, table, by, shares)
+    weight = column(table, "probability", 0.0) if "probability" in table else np.ones(len(table))
+    wanted = np.ones(1)
+    for level in levels:
+        wanted = level.wanted(wanted)
+    leaves = levels[-1]
+    amount = leaves.amounts(weight)
+    return Distribution(
+        by=tuple(level.name for level in levels),
+        groups=tuple(_groups(levels)),
+        windows=np.bincount(leaves.group, minlength=len(leaves)),
+        share=amount / (amount.sum() or 1.0),
+        wanted=wanted,
+        total=len(table),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """The groups on one level."""
+    """The groups that one attribute divides the table into."""
 
     name: str
-    """The attribute that divides."""
+    """The attribute."""
     values: tuple[Any, ...]
     """Its different values."""
     parent: Array
@@ -57,9 +101,9 @@ class Level:
     value: Array
     """Position among `values`; shape (group,)."""
     share: Array
-    """Wanted, relative to siblings; shape (group,)."""
+    """Share that is wanted, relative to siblings; shape (group,)."""
     row: Array
-    """Rows, one entry for each group that it belongs to; shape (entry,)."""
+    """Rows of the table, one entry for each group that a row belongs to; shape (entry,)."""
     group: Array
     """The group of each entry; shape (entry,)."""
 
@@ -67,27 +111,33 @@ class Level:
         return len(self.parent)
 
     def wanted(self, above: Array) -> Array:
-        """Fraction of the whole that each group should have, given that of those above."""
+        """Return the fraction of the whole that each group should have, given those of the groups above."""
         sums = np.bincount(self.parent, self.share, minlength=len(above))
         return np.asarray(above[self.parent] * self.share / sums[self.parent])
 
     def amounts(self, of_row: Array) -> Array:
-        """What the rows of each group have together."""
+        """Return what the rows of each group have together; shape (group,)."""
         return np.bincount(self.group, of_row[self.row], minlength=len(self))
 
 
-def build(members: Sequence[Membership], n: int, shares: Shares) -> list[Level]:
+def build_levels(
+    source: SampleSource, table: pandas.DataFrame, by: str | Sequence[str], shares: Shares | None
+) -> list[Level]:
     """
-    Divide n rows.
+    Return the groups of a table, level by level.
 
     Raises
     ------
     TargetError
-        `shares` names an unknown attribute or value, or a share below 0.
+        An attribute is unknown, or `shares` names an unknown attribute or value, or a share below 0.
     """
+    names, shares, n = as_list(by), shares or {}, len(table)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TargetError(f"by={by!r}: expected at least one attribute, by name")
+    members = [membership(source, table, name) for name in names]
     for name in shares:
-        if name not in [m.name for m in members]:
-            raise TargetError(f"shares: {name!r} is not balanced{did_you_mean(name, [m.name for m in members])}")
+        if name not in names:
+            raise TargetError(f"shares: {name!r} is not balanced{did_you_mean(name, names)}")
     row, group, levels = np.arange(n), np.zeros(n, np.int64), []
     for found in members:
         share = _shares(found, shares.get(found.name, {}))
@@ -96,22 +146,18 @@ def build(members: Sequence[Membership], n: int, shares: Shares) -> list[Level]:
         number = np.bincount(of_row, minlength=n)
         first = np.cumsum(number) - number
         each = number[row]
-        within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
-        code = code[np.repeat(first[row], each) + within]
+        # Each (row, group) entry becomes one entry per value that the row has.
+        code = code[np.repeat(first[row], each) + ramps(each)]
         row, above = np.repeat(row, each), np.repeat(group, each)
         key, group = np.unique(above * max(1, len(found.values)) + code, return_inverse=True)
         parent, value = np.divmod(key, max(1, len(found.values)))
         levels.append(Level(found.name, found.values, parent, value, share[value], row, group))
-    # Rows of which a deeper attribute was given no share belong to no group above either.
+    # A row whose values of a deeper attribute have no share does not belong to any group above either.
     return [_reached(level, levels[-1].row, n) for level in levels]
 
 
 def _reached(level: Level, row: Array, n: int) -> Level:
-    """
-    Without the entries of rows that are in no leaf.
-
-    Groups that only had such rows stay, empty, and get nothing.
-    """
+    """Return a level without the rows that are in no leaf; groups that only had such rows stay, and get nothing."""
     reached = np.zeros(n, bool)
     reached[row] = True
     keep = reached[level.row]
@@ -131,9 +177,9 @@ def _shares(found: Membership, wanted: Mapping[Any, float]) -> Array:
     return share
 
 
-def fill(level: Level, amount: Array, have: Array, room: Array) -> Array:
+def allocate(level: Level, amount: Array, have: Array, room: Array) -> Array:
     """
-    Share out what each group above was given.
+    Divide what each group above was given among its groups.
 
     Parameters
     ----------
@@ -142,18 +188,19 @@ def fill(level: Level, amount: Array, have: Array, room: Array) -> Array:
     have
         What each group has already.
     room
-        What each can take at most.
+        The most that each group can take.
 
     Returns
     -------
-    What each group gets: `have` plus it is in proportion to the shares as far as can be; shape (group,).
+    What each group gets, so that `have` plus that is as near to the shares as can be; shape (group,).
     """
     share = np.where(level.share > 0, level.share, 1)
     room = np.where(level.share > 0, np.minimum(room, amount[level.parent]), 0)
     above = len(amount)
     low, high = np.zeros(above), np.zeros(above)
     np.maximum.at(high, level.parent, (have + room) / share)
-    for _ in range(ROUNDS):
+    # Bisection for the level up to which the groups below each group above are filled.
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         given = np.clip(middle[level.parent] * share - have, 0, room)
         enough = np.bincount(level.parent, given, minlength=above) >= amount
@@ -161,11 +208,11 @@ def fill(level: Level, amount: Array, have: Array, room: Array) -> Array:
     return np.asarray(np.clip(high[level.parent] * share - have, 0, room))
 
 
-def whole(level: Level, given: Array, amount: Array, room: Array, rng: np.random.Generator) -> Array:
+def _round(level: Level, given: Array, amount: Array, room: Array, rng: np.random.Generator) -> Array:
     """
-    What each group gets, as whole numbers that sum to those of the groups above.
+    Return what each group gets, as whole numbers that sum to those of the groups above.
 
-    Rounded down; what is left goes to the largest remainders, by chance where they are alike.
+    Amounts are rounded down; what is left goes to the largest remainders, by chance where these are equal.
     """
     room = np.where(level.share > 0, room, 0)
     down = np.minimum(np.floor(given + 1e-6), room)
@@ -179,122 +226,29 @@ def whole(level: Level, given: Array, amount: Array, room: Array, rng: np.random
     return down.astype(np.int64)
 
 
-STEPS = 32
-"""Rounds in which probabilities are given out where windows belong to several groups."""
-
-
-def balanced(
-    source: SampleSource,
-    table: Targets | Rows,
-    by: str | Sequence[str] = "category",
-    n: int | None = None,
-    replace: bool = True,
-    shares: Shares | None = None,
-    seed: int = 0,
-) -> pandas.DataFrame:
-    """
-    Balance a table over any attributes.
-
-    Parameters
-    ----------
-    table
-        Targets.
-    by
-        Attributes, the first divides first: columns of the table (of which cells may be lists), 'category', or a key of
-        kwcoco's dictionaries: 'image.sensor_coarse', 'video.name', 'annot.weight', 'category.supercategory'; 'image'
-        and 'video' alone are their ids.  Windows that have no value make a group of their own, None.
-    n
-        How many windows to draw; None keeps the table, with a column `probability`.
-    replace
-        Whether a window may be drawn more often than once.  If so, windows of a group come in turn, so that none is
-        drawn a second time before all others of the group.
-    shares
-        Attribute to value to its share among its siblings: {'category': {'boat': 2, None: 0.5}}; others have 1, and
-        0 leaves a value out.
-    seed
-        The same one gives the same table.
-
-    Returns
-    -------
-    The table with a column `probability`, which sums to 1; or the windows drawn, shuffled, with a column `group`, the
-    group that each was drawn for.
-
-    Raises
-    ------
-    TargetError
-        An attribute is unknown, or there are fewer windows than are to be drawn without replacement.
-
-    Examples
-    --------
-    >>> import pandas
-    >>> table = pandas.DataFrame({"gid": [1, 1, 1, 2], "kind": ["a", "a", "a", "b"]})
-    >>> balanced(None, table, by="kind").probability.round(3).tolist()
-    [0.167, 0.167, 0.167, 0.5]
-    """
-    table = as_table(table)
-    n = None if n is None else whole_number("n", n, least=0)
-    levels = tree(source, table, by, shares)
-    if not len(levels[-1].row) and (n is None or n > 0):
-        raise TargetError(f"by={by!r}: no window is left to balance")
-    if n is None:
-        return table.assign(probability=probabilities(levels, len(table)))
-    available = int((np.bincount(levels[-1].row, minlength=1) > 0).sum())
-    if not replace and n > available:
-        raise TargetError(f"n={n}: there are {available} windows; ask for fewer, or replace=True")
-    row, leaf = draw(levels, len(table), n, replace, np.random.default_rng(seed))
-    names = np.array(group_names(levels), object)
-    return table.iloc[row].assign(group=names[leaf]).reset_index(drop=True)
-
-
-def tree(
-    source: SampleSource, table: pandas.DataFrame, by: str | Sequence[str], shares: Shares | None = None
-) -> list[Level]:
-    """
-    The groups of a table, level by level.
-
-    Raises
-    ------
-    TargetError
-        An attribute is unknown.
-    """
-    names = several(by)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise TargetError(f"by={by!r}: expected at least one attribute, by name")
-    return build([membership(source, table, name) for name in names], len(table), shares or {})
-
-
-def probabilities(levels: Sequence[Level], n: int) -> Array:
-    """Of each of n rows; they sum to 1."""
+def _probabilities(levels: Sequence[Level], n: int) -> Array:
+    """Return the probability of each of n rows; they sum to 1."""
     leaves = levels[-1]
     size = np.maximum(1, np.bincount(leaves.group, minlength=len(leaves)))
-    steps = 1 if all(_alone(level) for level in levels) else STEPS
+    steps = 1 if all(_alone(level) for level in levels) else ROUNDS
     weight: Array = np.zeros(len(leaves))
     of_row: Array = np.zeros(n)
     for _ in range(steps):
         amount = np.array([1 / steps])
         for level in levels:
-            amount = fill(level, amount, level.amounts(of_row), np.full(len(level), np.inf))
+            amount = allocate(level, amount, level.amounts(of_row), np.full(len(level), np.inf))
         weight += amount
         of_row = np.bincount(leaves.row, (weight / size)[leaves.group], minlength=n)
     return np.asarray(of_row / of_row.sum())
 
 
 def _alone(level: Level) -> bool:
-    """True where no row is in two groups."""
+    """Return True if no row is in two groups."""
     return len(level.row) < 2 or bool((np.bincount(level.row) < 2).all())
 
 
-def draw(levels: Sequence[Level], rows: int, n: int, replace: bool, rng: np.random.Generator) -> tuple[Array, Array]:
-    """
-    Rows that are drawn, in random order, and the leaf that each was drawn for.
-
-    Parameters
-    ----------
-    rows
-        Of the table.
-    n
-        To draw.
-    """
+def _draw(levels: Sequence[Level], rows: int, n: int, replace: bool, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw n of so many rows; return them in random order, and the leaf that each was drawn for."""
     leaves = levels[-1]
     alone = all(_alone(level) for level in levels)
     order = np.lexsort((rng.random(len(leaves.row)), leaves.group))
@@ -306,7 +260,7 @@ def draw(levels: Sequence[Level], rows: int, n: int, replace: bool, rng: np.rand
         amount = np.array([rest if alone else -(-rest // 4)])
         for level in levels:
             room = np.full(len(level), np.inf) if replace else level.amounts(count == 0)
-            amount = whole(level, fill(level, amount, level.amounts(count), room), amount, room, rng)
+            amount = _round(level, allocate(level, amount, level.amounts(count), room), amount, room, rng)
         new, group = turns.take(amount) if replace else turns.take_once(amount, count > 0)
         drawn, leaf = np.r_[drawn, new], np.r_[leaf, group]
         count += np.bincount(new, minlength=rows)
@@ -315,7 +269,7 @@ def draw(levels: Sequence[Level], rows: int, n: int, replace: bool, rng: np.rand
 
 
 class _Turns:
-    """The rows of each leaf in a random order, handed out in turn."""
+    """The rows of each leaf in a random order, given out in turn."""
 
     def __init__(self, row: Array, leaf: Array, leaves: int) -> None:
         self.row, self.leaf = row, leaf
@@ -324,14 +278,14 @@ class _Turns:
         self.given = np.zeros(leaves, np.int64)
 
     def take(self, number: Array) -> tuple[Array, Array]:
-        """So many rows of each leaf, from the beginning again where they are used up."""
+        """Return so many rows of each leaf, and begin again where they are used up."""
         leaf = np.repeat(np.arange(len(number)), number)
         turn = (self.given[leaf] + ramps(number)) % self.size[leaf]
         self.given += number
         return self.row[self.first[leaf] + turn], leaf
 
     def take_once(self, number: Array, taken: Array) -> tuple[Array, Array]:
-        """Up to so many rows of each leaf that were not taken before, none of them twice."""
+        """Return up to so many rows of each leaf that were not taken before, none of them twice."""
         free = np.flatnonzero(~taken[self.row])
         leaf = self.leaf[free]
         rank = np.arange(len(free)) - np.searchsorted(leaf, leaf)
@@ -340,57 +294,54 @@ class _Turns:
         return row, self.leaf[chosen[first]]
 
 
-def group_names(levels: Sequence[Level]) -> list[str]:
-    """What each leaf is called: 'video 1/boat'."""
-    names: list[str] = [""]
+def _groups(levels: Sequence[Level]) -> list[tuple[Any, ...]]:
+    """Return the values of each leaf, one per attribute."""
+    found: list[tuple[Any, ...]] = [()]
     for level in levels:
-        own = [str(v) for v in level.values]
         pairs = zip(level.parent.tolist(), level.value.tolist(), strict=True)
-        names = [f"{names[p]}/{own[v]}" if names[p] else own[v] for p, v in pairs]
-    return names
-
-
-# --- How are the windows of a table distributed over the values of attributes?
+        found = [(*found[p], level.values[v]) for p, v in pairs]
+    return found
 
 
 SHOWN = 20
 """Groups that a repr shows."""
+
 BAR = 24
 """Characters of the longest bar of a repr."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
-    """Windows per group of values."""
+    """Windows per group of values, to print and to plot."""
 
     by: tuple[str, ...]
-    """Attributes, the first divides first."""
+    """Attributes; the first divides first."""
     groups: tuple[tuple[Any, ...], ...]
     """A value of each attribute; None for windows that have none."""
-    windows: np.ndarray[Any, Any]
-    """Windows in each group, a window with several values in several; shape (group,)."""
-    share: np.ndarray[Any, Any]
+    windows: Array
+    """Windows in each group; a window with several values is in several; shape (group,)."""
+    share: Array
     """Of the windows, or of their probabilities where the table has some; sums to 1; shape (group,)."""
-    wanted: np.ndarray[Any, Any]
+    wanted: Array
     """The share that a balanced table would have; shape (group,)."""
     total: int
     """Windows in the table."""
 
     def to_frame(self) -> pandas.DataFrame:
-        """A table with a column per attribute, and windows, share and wanted."""
+        """Return a table with a column per attribute, and `windows`, `share` and `wanted`."""
         import pandas
 
         columns: dict[str, Any] = {name: [g[k] for g in self.groups] for k, name in enumerate(self.by)}
         return pandas.DataFrame(columns | {"windows": self.windows, "share": self.share, "wanted": self.wanted})
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """
-        Bars of the shares, with marks where those wanted are.
+        Draw the shares as bars, with marks at the shares that are wanted.
 
         Parameters
         ----------
         ax
-            Axes of matplotlib; made if left out.
+            Axes of matplotlib; new ones if left out.
 
         Returns
         -------
@@ -433,47 +384,3 @@ class Distribution:
         ]
         more = [f"... {len(self.groups) - shown} more"] if len(self.groups) > shown else []
         return "\n  ".join([f"{head}, at most {worst:.1%} off>", *lines, *more])
-
-
-def distribution(
-    source: SampleSource, table: Targets | Rows, by: str | Sequence[str] = "category", shares: Shares | None = None
-) -> Distribution:
-    """
-    How windows are distributed.
-
-    Parameters
-    ----------
-    table
-        Targets; a column `probability` is taken into account.
-    by, shares
-        As `balanced` takes them.
-
-    Raises
-    ------
-    TargetError
-        An attribute is unknown.
-    """
-    table = as_table(table)
-    levels = tree(source, table, by, shares)
-    weight = column(table, "probability", 0.0) if "probability" in table else np.ones(len(table))
-    wanted = np.ones(1)
-    for level in levels:
-        wanted = level.wanted(wanted)
-    leaves = levels[-1]
-    amount = leaves.amounts(weight)
-    return Distribution(
-        by=tuple(level.name for level in levels),
-        groups=_values(levels),
-        windows=np.bincount(leaves.group, minlength=len(leaves)),
-        share=amount / (amount.sum() or 1.0),
-        wanted=wanted,
-        total=len(table),
-    )
-
-
-def _values(levels: Sequence[Any]) -> tuple[tuple[Any, ...], ...]:
-    found: list[tuple[Any, ...]] = [()]
-    for level in levels:
-        pairs = zip(level.parent.tolist(), level.value.tolist(), strict=True)
-        found = [(*found[p], level.values[v]) for p, v in pairs]
-    return tuple(found)

@@ -1,45 +1,100 @@
-"""Which windows slide over images and videos, and what does each of them hold?"""
+"""Sliding windows over images, videos and named sources, and the annotations that each window touches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ndzarr._indexing.affine import IDENTITY
-from ndzarr._validation import as_list as several
-from ndzarr._validation import check_fraction as portion
-from ndzarr._validation import check_target_count as whole
-from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.targets.windows import KINDS, Array, Boxes, Spaces, Windows, as_columns, held, names, refuse_time
+from ndzarr._validation import as_list, check_fraction, check_target_count
+from ndzarr.errors import TargetError
+from ndzarr.targets.overlaps import KINDS, TargetContext, as_tuples, kind_column
+from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, column_of_ids, ramps
 
 if TYPE_CHECKING:
     import pandas
+    import shapely
 
+    from ndzarr._sampling.named_sources import NamedSource
     from ndzarr._sampling.protocols import SampleSource
-    from ndzarr.targets.accessor import Indexed
-
-
-# --- Where do the windows of a sliding grid lie, and which of them does a box touch?
+    from ndzarr.targets.attributes import Names
 
 
 BORDERS = ("shift", "pad", "drop")
-"""What becomes of the last window, where windows do not end with the space: moved inward, left as it is (what lies
-outside is padded), or left out."""
+"""What becomes of a window that would reach beyond the end: moved inward, left in place (what lies outside is padded),
+or left out."""
+
+Length: TypeAlias = "int | str"
+"""Pixels or frames, or 'full' for the whole extent."""
+
+WindowDims: TypeAlias = "str | tuple[Length, Length]"
+"""(height, width), or 'full'."""
+
+Overlap: TypeAlias = "float | Sequence[float]"
+"""A float below 1 is a fraction of the window, an integer is pixels; a pair is (along y, along x)."""
 
 
-def at_borders(keep_borders: bool | str) -> str:
+def grid_table(
+    context: TargetContext,
+    spaces: Spaces,
+    windows: SlidingWindows,
+    classes_of_interest: Names | None,
+    negative_classes: Names,
+    ignore_coverage: float | None,
+) -> pandas.DataFrame:
+    """Return sliding windows as targets, with the columns that say what they hold; see `Targets.grid`."""
+    import pandas
+
+    if ignore_coverage is not None:
+        check_fraction("ignore_coverage", ignore_coverage)
+    annotations, categories = context.annotations, context.categories
+    boxes = context.index(spaces).boxes
+    every = windows.windows()
+    window, box = windows.touching(boxes)
+    category = annotations.category_id[boxes.row]
+    counting = categories.positive(category, classes_of_interest, negative_classes)
+    kind = (np.bincount(window[counting[box]], minlength=len(every)) > 0).astype(np.int8)
+    ids, counts = as_tuples(window, annotations.annot_id[boxes.row[box]], len(every))
+    columns: dict[str, Any] = every.target_columns(spaces) | {"annot_ids": ids, "n_annots": counts}
+    regions = categories.ignored(category, negative_classes)
+    if ignore_coverage is not None and regions.any():
+        meant = regions[box]
+        columns["coverage"] = _coverage(context.source, spaces, every, boxes, window[meant], box[meant])
+        kind[columns["coverage"] > ignore_coverage] = KINDS.index("ignored")
+    return pandas.DataFrame(columns | {"kind": kind_column(kind)})
+
+
+def source_grid(
+    source: NamedSource,
+    window_dims: WindowDims,
+    overlap: Overlap,
+    keep_borders: bool | str,
+    ids: Iterable[Hashable] | None,
+) -> pandas.DataFrame:
+    """Return sliding windows over named sources; see `SourceTargets.grid`."""
+    import pandas
+
+    names = list(source.sources) if ids is None else as_list(ids)
+    sizes = [source.open(name).sizes for name in names]
+    height, width = (np.array([size[axis] for size in sizes], np.int64) for axis in ("y", "x"))
+    spaces = Spaces("source", column_of_ids(names), height, width, ((None,),) * len(names))
+    windows = sliding_windows(spaces, window_dims, overlap, None, 0, keep_borders).windows()
+    return pandas.DataFrame(windows.target_columns(spaces))
+
+
+def parse_borders(keep_borders: bool | str) -> str:
     """
-    One of `BORDERS`.
+    Return one of `BORDERS`.
 
     Raises
     ------
     TargetError
-        It is neither True, False nor one of them.
+        `keep_borders` is not True, False or one of them.
     """
     borders = ("drop", "shift")[bool(keep_borders)] if isinstance(keep_borders, (bool, np.bool_)) else keep_borders
     if borders not in BORDERS:
@@ -48,13 +103,13 @@ def at_borders(keep_borders: bool | str) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Axis:
-    """Windows along one axis of each space; all have shape (space,)."""
+class SlidingAxis:
+    """Windows along one axis of each space, in pixels or frames; arrays have shape (space,)."""
 
     length: Array
-    """Pixels or frames of the space."""
+    """Of the space."""
     size: Array
-    """Pixels or frames of a window."""
+    """Of a window."""
     stride: Array
     """From one window to the next."""
     count: Array
@@ -63,7 +118,7 @@ class Axis:
     """One of `BORDERS`."""
 
     def start(self, space: Array, number: Array) -> Array:
-        """Where windows begin."""
+        """Return where the windows of these numbers begin."""
         start = number * self.stride[space]
         if self.borders != "shift":
             return start
@@ -71,7 +126,7 @@ class Axis:
         return out
 
     def touched(self, space: Array, low: Array, high: Array) -> tuple[Array, Array]:
-        """The first window that ends after `low`, and the number of windows that begin before `high`."""
+        """Return the first window that ends after `low`, and the number of windows that begin before `high`."""
         stride, size, count = self.stride[space], self.size[space], self.count[space]
         first = np.clip((np.floor(low).astype(np.int64) - size) // stride + 1, 0, count)
         stop = np.clip(-(-np.ceil(high).astype(np.int64) // stride), 0, count)
@@ -82,41 +137,40 @@ class Axis:
         return first, stop
 
 
-def axis(name: str, lengths: Array, size: Any, overlap: Any, borders: str) -> Axis:
+def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float, borders: str) -> SlidingAxis:
     """
-    Windows along an axis.
+    Return the windows along an axis.
 
     Parameters
     ----------
     size
-        Pixels or frames, or 'full' for the whole length.
+        Pixels or frames; 'full' or None for the whole length.
     overlap
-        Of neighbours: an integer is pixels or frames, a float below 1 the fraction of the window.
+        Of neighbours: an integer is pixels or frames, a float below 1 a fraction of the window.
 
     Raises
     ------
     TargetError
-        A size below 1, or an overlap that leaves no step.
+        The size is below 1, or the overlap leaves no step.
 
     Examples
     --------
-    >>> along = axis("x", np.array([100]), 40, 0.25, "shift")
+    >>> along = sliding_axis("x", np.array([100]), 40, 0.25, "shift")
     >>> along.start(np.zeros(along.count[0], int), np.arange(along.count[0]))
     array([ 0, 30, 60])
     """
     if isinstance(size, str) or size is None:
         if size not in ("full", None):
             raise TargetError(f"{name}={size!r}: expected a number or 'full'")
-        return Axis(lengths, lengths, lengths, np.ones_like(lengths), borders)
-    size = whole(name, size)
-    stride = size - _pixels(name, size, overlap)
+        return SlidingAxis(lengths, lengths, lengths, np.ones_like(lengths), borders)
+    size = check_target_count(name, size)
+    stride = size - _overlap_in_pixels(name, size, overlap)
     beyond = lengths - size
     count = np.maximum(beyond // stride + 1, 0) if borders == "drop" else np.maximum(-(-beyond // stride), 0) + 1
-    return Axis(lengths, np.full_like(lengths, size), np.full_like(lengths, stride), count, borders)
+    return SlidingAxis(lengths, np.full_like(lengths, size), np.full_like(lengths, stride), count, borders)
 
 
-def _pixels(name: str, size: int, overlap: Any) -> int:
-    """Overlap in pixels."""
+def _overlap_in_pixels(name: str, size: int, overlap: object) -> int:
     pixels = overlap
     if isinstance(overlap, Real) and not isinstance(overlap, Integral) and 0 <= float(overlap) < 1:
         pixels = min(round(size * float(overlap)), size - 1)
@@ -128,10 +182,10 @@ def _pixels(name: str, size: int, overlap: Any) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lattice:
-    """All windows of a grid, numbered through: by space, then by t, y and x."""
+class SlidingWindows:
+    """All windows of a grid, numbered by space, then by t, y and x."""
 
-    axes: Sequence[Axis]
+    axes: Sequence[SlidingAxis]
     """Along t, y, x."""
 
     @property
@@ -141,10 +195,10 @@ class Lattice:
         return t * y * x
 
     def windows(self) -> Windows:
-        """All of them."""
+        """Return all of them."""
         counts = self.counts
         space = np.repeat(np.arange(len(counts)), counts)
-        number = np.arange(len(space)) - np.repeat(np.cumsum(counts) - counts, counts)
+        number = ramps(counts)  # of each window within its space
         edges: list[Array] = []
         for along in reversed(self.axes):
             count = along.count[space]
@@ -155,7 +209,11 @@ class Lattice:
         return Windows(space, t0, t1, np.ones_like(t0), *rest)
 
     def touching(self, boxes: Boxes) -> tuple[Array, Array]:
-        """Pairs of the number of a window and the position of a box that share area, sorted by window, then box."""
+        """
+        Return the pairs of a window and a box that share area, sorted by window, then by box; shape (pair,) each.
+
+        No tree is needed: the windows that a box touches are a range along each axis.
+        """
         t, y, x = self.axes
         ranges = [
             t.touched(boxes.space, boxes.frame, boxes.frame + 1),
@@ -165,7 +223,7 @@ class Lattice:
         many = [np.maximum(stop - first, 0) for first, stop in ranges]
         each = many[0] * many[1] * many[2]
         box = np.repeat(np.arange(len(boxes)), each)
-        number = np.arange(len(box)) - np.repeat(np.cumsum(each) - each, each)
+        number = ramps(each)  # of each pair among those of its box
         space = boxes.space[box]
         window = (np.cumsum(self.counts) - self.counts)[space]
         unit = np.ones(len(box), np.int64)
@@ -177,21 +235,52 @@ class Lattice:
         return window[order], box[order]
 
 
-# --- How much of a window do regions to ignore cover?
-
-
-def covered(source: SampleSource, spaces: Spaces, windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
+def sliding_windows(
+    spaces: Spaces,
+    window_dims: WindowDims,
+    overlap: Overlap,
+    time_dims: Length | None,
+    time_overlap: float,
+    keep_borders: bool | str,
+) -> SlidingWindows:
     """
-    The fraction of each window that is covered.
+    Return the windows of a grid; see `Targets.grid`.
 
-    Parameters
-    ----------
-    window, box
-        The pairs of a window and a region that touches it; shape (pair,).
+    Raises
+    ------
+    TargetError
+        An option is not understood.
+    """
+    borders = parse_borders(keep_borders)
+    height, width = _pair("window_dims", window_dims)
+    over_y, over_x = _pair("overlap", overlap)
+    spaces.refuse_time(time_dims)
+    return SlidingWindows(
+        (
+            sliding_axis("time_dims", spaces.lengths, time_dims, time_overlap, borders),
+            sliding_axis("window_dims[0]", spaces.height, height, over_y, borders),
+            sliding_axis("window_dims[1]", spaces.width, width, over_x, borders),
+        )
+    )
 
-    Returns
-    -------
-    Fractions from 0 to 1; shape (window,).
+
+def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    """Return (along y, along x)."""
+    if value is None or isinstance(value, str) or not isinstance(value, Iterable):
+        if name == "window_dims" and value != "full":
+            raise TargetError(f"window_dims={value!r}: expected (height, width), each a number or 'full', or 'full'")
+        return value, value
+    pair = tuple(value)
+    if len(pair) != 2:
+        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x")
+    return pair
+
+
+def _coverage(source: SampleSource, spaces: Spaces, windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
+    """
+    Return the fraction of each window that regions cover, from 0 to 1; shape (window,).
+
+    `window` and `box` are the pairs of a window and a region that touches it; shape (pair,).
     """
     import shapely
 
@@ -200,12 +289,15 @@ def covered(source: SampleSource, spaces: Spaces, windows: Windows, boxes: Boxes
         return area
     used, position = np.unique(box, return_inverse=True)
     regions = _regions(source, spaces, boxes.take(used))
+    # The regions of each frame, united.
     frames, of_frame = np.unique(np.stack([boxes.space[used], boxes.frame[used]]), axis=1, return_inverse=True)
     of_frame = of_frame.reshape(-1)
+    by_frame = regions[np.argsort(of_frame, kind="stable")]
     united = np.empty(frames.shape[1], object)
-    for k, group in enumerate(np.split(regions[np.argsort(of_frame, kind="stable")], _ends(of_frame))):
+    for k, group in enumerate(np.split(by_frame, np.cumsum(np.bincount(of_frame))[:-1])):
         united[k] = shapely.union_all(group)
     shapely.prepare(united)
+    # Each window meets each frame's united region once.
     pairs = np.unique(np.stack([window, of_frame[position]]), axis=1)
     w = windows.take(pairs[0])
     shapes = shapely.box(w.x0, w.y0, w.x1, w.y1)
@@ -215,13 +307,8 @@ def covered(source: SampleSource, spaces: Spaces, windows: Windows, boxes: Boxes
     return out
 
 
-def _ends(group: Array) -> Array:
-    """Where to split values that are sorted by group, groups being 0, 1, 2, ..."""
-    return np.cumsum(np.bincount(group))[:-1]
-
-
 def _regions(source: SampleSource, spaces: Spaces, boxes: Boxes) -> Array:
-    """The shape of each annotation in its space."""
+    """Return the shape of each annotation in its space; shape (box,)."""
     import shapely
 
     shapes: Array = shapely.box(boxes.x0, boxes.y0, boxes.x1, boxes.y1)
@@ -235,149 +322,16 @@ def _regions(source: SampleSource, spaces: Spaces, boxes: Boxes) -> Array:
 
 
 def _warped(matrix: Array, points: Array) -> Array:
-    """Points, shape (n, 2), mapped."""
-    out: Array = points @ matrix[:2, :2].T + matrix[:2, 2]
-    return out
+    return np.asarray(points @ matrix[:2, :2].T + matrix[:2, 2])
 
 
-def _polygon(record: dict[str, Any]) -> Any:
-    """A segmentation, in any form that kwcoco stores, in image space."""
+def _polygon(record: dict[str, Any]) -> shapely.Geometry:
+    """Return a segmentation, in any form that kwcoco stores, in image space."""
     import kwimage
     import shapely
 
     try:
         polygons = kwimage.Segmentation.coerce(record["segmentation"]).to_multi_polygon()
-        shape = shapely.union_all([shapely.make_valid(p.to_shapely()) for p in polygons.data])
+        return shapely.union_all([shapely.make_valid(p.to_shapely()) for p in polygons.data])
     except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         raise TargetError(f"annotation {record.get('id')!r}: the segmentation is not understood ({error})") from error
-    return shape
-
-
-def lattice(
-    spaces: Spaces, window_dims: Any, overlap: Any, time_dims: Any, time_overlap: Any, keep_borders: bool | str
-) -> Lattice:
-    """
-    The windows of a grid.
-
-    Raises
-    ------
-    TargetError
-        An option has another form.
-    """
-    borders = at_borders(keep_borders)
-    height, width = _pair("window_dims", window_dims)
-    over_y, over_x = _pair("overlap", overlap)
-    refuse_time(spaces, time_dims)
-    return Lattice(
-        (
-            axis("time_dims", spaces.lengths, time_dims, time_overlap, borders),
-            axis("window_dims[0]", spaces.height, height, over_y, borders),
-            axis("window_dims[1]", spaces.width, width, over_x, borders),
-        )
-    )
-
-
-def _pair(name: str, value: Any) -> tuple[Any, Any]:
-    """(along y, along x)."""
-    if value is None or isinstance(value, str) or not isinstance(value, Iterable):
-        if name == "window_dims" and value != "full":
-            raise TargetError(f"window_dims={value!r}: expected (height, width), each a number or 'full', or 'full'")
-        return value, value
-    pair = tuple(value)
-    if len(pair) != 2:
-        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x")
-    return pair
-
-
-def annotated(
-    targets: Indexed,
-    spaces: Spaces,
-    over: Lattice,
-    classes_of_interest: Iterable[Any] | None,
-    negative_classes: Iterable[Any],
-    ignore_coverage: float | None,
-) -> pandas.DataFrame:
-    """The windows of a grid as targets, with the columns that say what they hold."""
-    import pandas
-
-    if ignore_coverage is not None:
-        portion("ignore_coverage", ignore_coverage)
-    annotations, classes = targets.annotations, targets.classes
-    boxes = targets.index(spaces).boxes
-    windows = over.windows()
-    window, box = over.touching(boxes)
-    category = annotations.category_id[boxes.row]
-    counting = classes.counting(category, classes_of_interest, negative_classes)
-    positive = np.bincount(window[counting[box]], minlength=len(windows)) > 0
-    kind = positive.astype(np.int8)
-    ids, counts = held(window, annotations.annot_id[boxes.row[box]], len(windows))
-    columns: dict[str, Any] = as_columns(windows, spaces) | {"annot_ids": ids, "n_annots": counts}
-    regions = classes.ignored(category, negative_classes)
-    if ignore_coverage is not None and regions.any():
-        meant = regions[box]
-        columns["coverage"] = covered(targets.source, spaces, windows, boxes, window[meant], box[meant])
-        kind[columns["coverage"] > ignore_coverage] = KINDS.index("ignored")
-    return pandas.DataFrame(columns | {"kind": names(KINDS, kind)})
-
-
-# --- Which annotations count, by their category?
-
-
-NEGATIVE = ("ignore", "background")
-"""Categories that make no window positive, unless others are named; a dataset need not have them."""
-
-BACKGROUND = "background"
-"""The one of `NEGATIVE` that is no reason to ignore a window: it says that nothing is there."""
-
-
-class Classes:
-    """
-    The categories of a dataset.
-
-    Parameters
-    ----------
-    categories
-        Id to kwcoco's dictionary.
-    """
-
-    def __init__(self, categories: Mapping[Any, Mapping[str, Any]]) -> None:
-        self._ids: dict[str, list[Any]] = {}
-        self._names: dict[str, str] = {}
-        for i, category in categories.items():
-            self._ids.setdefault(str(category["name"]).lower(), []).append(i)
-            self._names[str(category["name"]).lower()] = str(category["name"])
-        self._known = set(categories)
-
-    def ids(self, wanted: Iterable[Any]) -> list[Any]:
-        """
-        Ids of the categories that are named.
-
-        Raises
-        ------
-        TargetError
-            There is no such category.
-        """
-        found: list[Any] = []
-        for one in several(wanted):
-            if not isinstance(one, str) and one in self._known:
-                found.append(one)
-            elif isinstance(one, str) and one.lower() in self._ids:
-                found += self._ids[one.lower()]
-            elif one not in NEGATIVE:
-                raise TargetError(f"category {one!r} does not exist{did_you_mean(one, self._names.values())}")
-        return found
-
-    def among(self, category: Array, wanted: Iterable[Any]) -> Array:
-        """Where annotations, given by their category ids, are of the named ones; shape (annotation,)."""
-        return np.isin(category, np.array(self.ids(wanted), category.dtype))
-
-    def counting(self, category: Array, of_interest: Iterable[Any] | None, negative: Iterable[Any]) -> Array:
-        """Where annotations make a window positive: those of interest, or else all that are not negative."""
-        if of_interest is not None:
-            return self.among(category, of_interest)
-        return ~self.among(category, negative)
-
-    def ignored(self, category: Array, negative: Iterable[Any]) -> Array:
-        """Where annotations are regions to ignore: those of negative classes other than the background."""
-        background = self._ids.get(BACKGROUND, [])
-        return self.among(category, [i for i in self.ids(negative) if i not in background])

@@ -1,12 +1,13 @@
-"""Which annotations do windows touch, and how much of each other do they cover?
+"""Annotations that windows touch, and how much of each other they cover.
 
 All spaces are laid side by side on one plane, long videos cut into blocks of frames, and one tree (shapely's STRtree)
-over all boxes answers for all windows at once.  The tree only proposes pairs; sharing area is decided on the original
-coordinates, exactly as `load_sample` does.
+over all boxes answers for all windows at once.  The tree only proposes pairs; whether two share area is decided on the
+original coordinates, exactly as `load_sample` does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,20 +15,81 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, holds_frame
+from ndzarr.targets.attributes import Categories
+from ndzarr.targets.table import Rows, TargetsLike, as_table, without_aliases
+from ndzarr.targets.windows import (
+    Array,
+    Boxes,
+    Spaces,
+    WindowColumns,
+    Windows,
+    boxes_of,
+    holds_frame,
+    present_in,
+    ramps,
+    spaces_of,
+    window_columns,
+    windows_in,
+)
 
 if TYPE_CHECKING:
     import pandas
     import shapely
 
     from ndzarr._sampling.annotations import AnnotationTable
+    from ndzarr._sampling.protocols import SampleSource
 
-
-AT_ONCE = 1 << 17
-"""Windows asked about together: bounds the memory of their geometries."""
 
 CRITERIA = ("window", "annotation", "iou")
 """Shared area as a fraction of the window's, of the annotation's, or of their union."""
+
+KINDS = ("negative", "positive", "ignored")
+"""Values of the column `kind`, in the order of their codes."""
+
+
+class TargetContext:
+    """
+    What all ways to choose windows look up, each made when it is first needed and then kept.
+
+    It pickles without its trees: they are built anew where they are needed.
+
+    Parameters
+    ----------
+    source
+        The images, videos and annotations.
+    """
+
+    def __init__(self, source: SampleSource) -> None:
+        self.source = source
+        self._spaces: dict[str, Spaces] = {}
+        self._indexes: dict[str, BoxIndex] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TargetContext, (self.source,)
+
+    @property
+    def annotations(self) -> AnnotationTable:
+        """All annotations as columns."""
+        return self.source.annotations
+
+    @cached_property
+    def categories(self) -> Categories:
+        """The categories, by name and id."""
+        return Categories(self.source.dset.index.cats)
+
+    def spaces(self, kind: str, ids: Iterable[Hashable] | None = None) -> Spaces:
+        """Return images ('image') or videos ('video') with their sizes; all, or those of the given ids."""
+        if kind not in self._spaces:
+            self._spaces[kind] = spaces_of(self.source, kind)
+        return self._spaces[kind].take(ids)
+
+    def index(self, spaces: Spaces) -> BoxIndex:
+        """Return the spatial index of the annotations in some spaces; that of all images, or videos, is kept."""
+        if spaces is not self._spaces.get(spaces.kind):
+            return BoxIndex(spaces, boxes_of(self.source, spaces))
+        if spaces.kind not in self._indexes:
+            self._indexes[spaces.kind] = BoxIndex(spaces, boxes_of(self.source, spaces))
+        return self._indexes[spaces.kind]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,47 +102,46 @@ class Pairs:
     """Position among the boxes; shape (pair,)."""
 
 
-class Index:
+class BoxIndex:
     """
-    The boxes of some spaces, ready to be asked.
+    A spatial index of the boxes of some spaces.
 
     Parameters
     ----------
     spaces
-        Where the boxes lie.
+        The spaces.
     boxes
-        What is searched.
+        Boxes in them.
+    at_once
+        Windows whose geometries are held in memory together.
     """
 
-    def __init__(self, spaces: Spaces, boxes: Boxes) -> None:
+    def __init__(self, spaces: Spaces, boxes: Boxes, at_once: int = 1 << 17) -> None:
         self.spaces = spaces
         self.boxes = boxes
+        self.at_once = at_once
         self._trees: dict[int, shapely.STRtree] = {}
         self._low = float(min(boxes.x0.min(initial=0), boxes.y0.min(initial=0)))
         high = float(max(boxes.x1.max(initial=0), boxes.y1.max(initial=0)))
-        self._pitch = float(np.ceil(high - self._low)) + 2
-
-    @cached_property
-    def sizes(self) -> tuple[Array, Array]:
-        """The different (height, width) of boxes in whole pixels, shape (size, 2), and that of each, shape (box,)."""
-        b = self.boxes
-        sizes = np.ceil(np.stack([b.y1 - b.y0, b.x1 - b.x0], axis=1) - 1e-6).astype(np.int64)
-        different, which = np.unique(np.maximum(sizes, 1), axis=0, return_inverse=True)
-        return different, which.reshape(-1)
+        self._side = float(np.ceil(high - self._low)) + 2  # of the square that each space has on the plane
 
     def touching(self, windows: Windows) -> Pairs:
-        """The pairs that share area."""
+        """Return the pairs that share area."""
         if not len(self.boxes) or not len(windows):
             return Pairs(np.empty(0, np.intp), np.empty(0, np.intp))
         block = self._block(windows)
         parts = [
-            self._touching(windows, np.arange(start, min(start + AT_ONCE, len(windows))), block)
-            for start in range(0, len(windows), AT_ONCE)
+            self._touching(windows, np.arange(start, min(start + self.at_once, len(windows))), block)
+            for start in range(0, len(windows), self.at_once)
         ]
         return Pairs(np.concatenate([p.window for p in parts]), np.concatenate([p.box for p in parts]))
 
+    def annotation_ids(self, pairs: Pairs, annotations: AnnotationTable) -> Array:
+        """Return the annotation of each pair; shape (pair,)."""
+        return np.asarray(annotations.annot_id[self.boxes.row[pairs.box]])
+
     def _block(self, windows: Windows) -> int:
-        """Frames that share a plane: a power of two near the windows' duration, so that few foreign ones come up."""
+        """Frames that share a square: a power of two near the windows' duration, so that few foreign boxes come up."""
         if not self.spaces.video:
             return 1
         typical = float(np.median(windows.t1 - windows.t0))
@@ -89,12 +150,11 @@ class Index:
     def _touching(self, windows: Windows, chosen: Array, block: int) -> Pairs:
         last = self.spaces.lengths[windows.space[chosen]] - 1
         first = np.clip(windows.t0[chosen], 0, last) // block
-        planes = np.clip(windows.t1[chosen] - 1, 0, last) // block - first + 1
-        part = np.repeat(np.arange(len(chosen)), planes)
-        window = chosen[part]
-        plane = first[part] + np.arange(len(part)) - np.repeat(np.cumsum(planes) - planes, planes)
+        number = np.clip(windows.t1[chosen] - 1, 0, last) // block - first + 1
+        # One query per window and block of frames that it reaches.
+        window = np.repeat(chosen, number)
         shapes = self._shapes(
-            windows.space[window], plane, block,
+            windows.space[window], np.repeat(first, number) + ramps(number),
             windows.x0[window], windows.y0[window], windows.x1[window], windows.y1[window],
         )  # fmt: skip
         asked, box = self._tree(block).query(shapes)
@@ -112,27 +172,26 @@ class Index:
             import shapely
 
             b = self.boxes
-            shapes = self._shapes(b.space, b.frame // block, block, b.x0, b.y0, b.x1, b.y1)
-            self._trees[block] = shapely.STRtree(shapes)
+            self._trees[block] = shapely.STRtree(self._shapes(b.space, b.frame // block, b.x0, b.y0, b.x1, b.y1))
         return self._trees[block]
 
-    def _shapes(self, space: Array, plane: Array, block: int, x0: Array, y0: Array, x1: Array, y1: Array) -> Array:
+    def _shapes(self, space: Array, block: Array, x0: Array, y0: Array, x1: Array, y1: Array) -> Array:
         """
-        Boxes on the plane on which every space and block of frames has a square of its own.
+        Return boxes on the plane, where every space (along x) and block of frames (along y) has a square of its own.
 
-        What lies beyond the square of its space is cut off: no box of that space is there.
+        They are cut at the borders of the square: no box of that space lies beyond.
         """
         import shapely
 
-        offset_x, offset_y = space * self._pitch - self._low, plane * self._pitch - self._low
-        high = self._low + self._pitch - 1
+        offset_x, offset_y = space * self._side - self._low, block * self._side - self._low
+        high = self._low + self._side - 1
         x0, y0, x1, y1 = (np.clip(edge, self._low, high) for edge in (x0, y0, x1, y1))
         out: Array = shapely.box(x0 + offset_x, y0 + offset_y, x1 + offset_x, y1 + offset_y)
         return out
 
 
 def shared_area(windows: Windows, boxes: Boxes, pairs: Pairs) -> Array:
-    """Square pixels that a window and a box share; shape (pair,)."""
+    """Return the square pixels that a window and a box share; shape (pair,)."""
     w, b = windows.take(pairs.window), boxes.take(pairs.box)
     x = np.minimum(w.x1, b.x1) - np.maximum(w.x0, b.x0)
     y = np.minimum(w.y1, b.y1) - np.maximum(w.y0, b.y0)
@@ -142,7 +201,7 @@ def shared_area(windows: Windows, boxes: Boxes, pairs: Pairs) -> Array:
 
 def fraction(windows: Windows, boxes: Boxes, pairs: Pairs, criterion: str) -> Array:
     """
-    Shared area by one of `CRITERIA`; shape (pair,).
+    Return the shared area by one of `CRITERIA`; shape (pair,).
 
     Raises
     ------
@@ -150,7 +209,7 @@ def fraction(windows: Windows, boxes: Boxes, pairs: Pairs, criterion: str) -> Ar
         There is no such criterion.
     """
     if criterion not in CRITERIA:
-        raise TargetError(f"criterion={criterion!r}: no such criterion{did_you_mean(criterion, CRITERIA)}")
+        raise TargetError(f"criterion={criterion!r} is unknown{did_you_mean(criterion, CRITERIA)}")
     shared = shared_area(windows, boxes, pairs)
     window, box = windows.area[pairs.window], boxes.area[pairs.box]
     whole = {"window": window, "annotation": box, "iou": window + box - shared}[criterion]
@@ -158,21 +217,90 @@ def fraction(windows: Windows, boxes: Boxes, pairs: Pairs, criterion: str) -> Ar
     return out
 
 
-def overlaps(index: Index, windows: Windows, row: Array, annotations: AnnotationTable) -> pandas.DataFrame:
-    """What `Targets.overlaps` returns, of windows of which `row` says whose they are."""
+def overlaps(context: TargetContext, targets: TargetsLike | Rows) -> pandas.DataFrame:
+    """Return the annotations that windows touch; see `Targets.overlaps`."""
     import pandas
 
+    table = without_aliases(as_table(targets))
+    missing = [name for name in ("cx", "cy", "width", "height") if not present_in(table, name).all()]
+    if missing and "gids" not in table:
+        raise TargetError(f"the table lacks {', '.join(missing)}, in whole or in some rows; give each row its window")
+    found = window_columns(table, context.source)
+    spaces = context.spaces("video" if found.video.any() else "image")
+    windows, row = windows_in(found, spaces)
+    index, annotations = context.index(spaces), context.annotations
     pairs = index.touching(windows)
     boxes = index.boxes
-    rows = boxes.row[pairs.box]
     columns: dict[str, Any] = {
         "row": row[pairs.window],
         "frame": boxes.frame[pairs.box],
-        "annot_id": annotations.annot_id[rows],
-        "category_id": annotations.category_id[rows],
+        "annot_id": index.annotation_ids(pairs, annotations),
+        "category_id": annotations.category_id[boxes.row[pairs.box]],
         "area": shared_area(windows, boxes, pairs),
         "of_window": fraction(windows, boxes, pairs, "window"),
         "of_annotation": fraction(windows, boxes, pairs, "annotation"),
         "iou": fraction(windows, boxes, pairs, "iou"),
     }
     return pandas.DataFrame(columns)
+
+
+def annotations_touched(context: TargetContext, found: WindowColumns, spaces: Spaces) -> tuple[Array, Array]:
+    """Return the annotation ids of each row of `WindowColumns`, as tuples, and their number."""
+    windows, row = windows_in(found, spaces)
+    index = context.index(spaces)
+    pairs = index.touching(windows)
+    return as_tuples(row[pairs.window], index.annotation_ids(pairs, context.annotations), len(found))
+
+
+def as_tuples(window: Array, ids: Array, n: int) -> tuple[Array, Array]:
+    """
+    Return the ids of each window as a column of tuples.
+
+    Only windows that have any cost a Python object: the others share the empty tuple.
+
+    Parameters
+    ----------
+    window, ids
+        Pairs, in any order; shape (pair,).
+    n
+        Number of windows.
+
+    Returns
+    -------
+    Tuples in the order of the pairs, and their lengths; shape (n,).
+
+    Examples
+    --------
+    >>> as_tuples(np.array([2, 0, 2]), np.array([7, 8, 9]), 3)[0].tolist()
+    [(8,), (), (7, 9)]
+    """
+    counts = np.bincount(window, minlength=n)
+    order = np.argsort(window, kind="stable")
+    flat = ids[order].tolist()
+    some = np.flatnonzero(counts)
+    stops = np.cumsum(counts[some]).tolist()
+    column = np.empty(n, object)
+    column.fill(())
+    bounds = zip([0, *stops], stops, strict=False)
+    column[some] = np.fromiter((tuple(flat[a:b]) for a, b in bounds), object, len(some))
+    return column, counts
+
+
+def kind_column(codes: Array) -> pandas.Series:
+    """Return the column `kind` from positions in `KINDS`; each word is stored once."""
+    import pandas
+
+    return pandas.Series(np.array(KINDS, object)[codes], dtype=object)
+
+
+def windows_table(
+    context: TargetContext, spaces: Spaces, windows: Windows, kind: str, further: dict[str, Array] | None = None
+) -> pandas.DataFrame:
+    """Return windows of one kind as targets, with the annotations that they touch and further columns."""
+    import pandas
+
+    index = context.index(spaces)
+    pairs = index.touching(windows)
+    ids, counts = as_tuples(pairs.window, index.annotation_ids(pairs, context.annotations), len(windows))
+    columns = windows.target_columns(spaces) | (further or {}) | {"annot_ids": ids, "n_annots": counts}
+    return pandas.DataFrame(columns | {"kind": kind_column(np.full(len(windows), KINDS.index(kind)))})

@@ -1,7 +1,7 @@
-"""How do a table, a dictionary and a list of dictionaries become targets?
+"""Targets as a table, a dictionary or a list of dictionaries.
 
-Whatever takes many targets takes all of these.  Rows of a table become dictionaries only when they are needed, so that
-a million of them cost nothing beforehand.
+Whatever takes many targets takes all of these.  Rows of a table become dictionaries only when they are asked for, so
+that a table of a million rows costs nothing beforehand.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
+from ndzarr._sampling.target import ALIASES
 from ndzarr._validation import is_missing, present
 from ndzarr.errors import TargetError
 
@@ -25,7 +26,7 @@ TargetsLike: TypeAlias = "pandas.DataFrame | Mapping[str, Any] | Iterable[Mappin
 
 class Rows(Sequence[dict[str, Any]]):
     """
-    Targets in their order, as dictionaries made when asked for.
+    A sequence of targets, each made into a dictionary when it is asked for.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class Rows(Sequence[dict[str, Any]]):
     Raises
     ------
     TargetError
-        It is none of these.
+        `targets` is not a target, a sequence of targets or a table; or two columns of the table have the same name.
 
     Examples
     --------
@@ -49,7 +50,13 @@ class Rows(Sequence[dict[str, Any]]):
         if isinstance(targets, Rows):
             self._items = targets._items
         elif hasattr(targets, "iloc") and hasattr(targets, "columns"):
-            self._items = _table(targets)
+            names = targets.columns
+            if not names.is_unique:
+                twice = ", ".join(map(str, names[names.duplicated()].unique()))
+                raise TargetError(
+                    f"the table of targets has more than one column named {twice}; drop or rename the others"
+                )
+            self._items = targets
         elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
             self._items = [targets]
         elif isinstance(targets, Iterable) and not isinstance(targets, str | bytes):
@@ -59,7 +66,7 @@ class Rows(Sequence[dict[str, Any]]):
 
     @property
     def frame(self) -> pandas.DataFrame | None:
-        """The table, if it is one."""
+        """The table; None for dictionaries."""
         return None if isinstance(self._items, list) else self._items
 
     def __len__(self) -> int:
@@ -87,7 +94,7 @@ class Rows(Sequence[dict[str, Any]]):
         return iter([_row(columns, k) for k in range(len(self._items))])
 
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Rows:
-        """Some of them, in the order given."""
+        """Return some of them, in the order given."""
         if self.frame is None:
             return Rows([self._items[int(k)] for k in indices])
         chosen = np.asarray(indices, np.intp)
@@ -96,24 +103,37 @@ class Rows(Sequence[dict[str, Any]]):
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The table as arrays, which are indexed many times as quickly."""
+        """The table as arrays: they are indexed many times as fast as a table."""
         return {str(name): self._items[name].to_numpy() for name in self._items.columns}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Rows, (self._items,)
 
 
-def _table(table: pandas.DataFrame) -> pandas.DataFrame:
-    """A table; raises `TargetError` if two of its columns have one name."""
-    names = table.columns
-    if not names.is_unique:
-        twice = ", ".join(map(str, names[names.duplicated()].unique()))
-        raise TargetError(f"the table of targets has more than one column named {twice}; drop or rename the others")
-    return table
+def as_table(targets: TargetsLike | Rows) -> pandas.DataFrame:
+    """
+    Return targets in any form as a table.
+
+    Raises
+    ------
+    TargetError
+        `targets` is not a target, a sequence of targets or a table.
+    """
+    import pandas
+
+    rows = Rows(targets)
+    return pandas.DataFrame(list(rows)) if rows.frame is None else rows.frame
+
+
+def without_aliases(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Return a table with one column per key, under the key's own name."""
+    for alias, name in ALIASES.items():
+        if alias in table and name in table:
+            table = table.assign(**{name: table[name].where(table[name].notna(), table[alias])}).drop(columns=alias)
+    return table.rename(columns=ALIASES)
 
 
 def _dictionaries(targets: Iterable[Any]) -> list[Any]:
-    """A sequence of targets; raises `TargetError` if one is no dictionary."""
     items = list(targets)
     for k, item in enumerate(items):
         if not isinstance(item, Mapping) and not hasattr(item, "iloc"):  # or a Series

@@ -1,9 +1,9 @@
-"""Which frames of a video go with a window?
+"""Frames of a video that go with a window.
 
-1. Every row of a table becomes a window in the space of its video; a row of one image has that as its main frame.
-2. The method says which moments are wanted around each main frame, or all along the video (`moments`).
-3. The frames nearest to them are taken, without those excluded and, where others are left, without those of which the
-   window shows too little (`nearest`): what is observable is read from coarse levels (`valid`).
+1. Every row of a table becomes a window in the space of its video; a row of one image has that image as its main frame.
+2. The method says which moments are wanted around each main frame, or all along the video.
+3. The frames nearest to the moments are taken, without those excluded and, as long as others are left, without those of
+   which the window shows too little.  What is observable is read from coarse levels (`valid`).
 
 Rows of the same video are handled together.
 """
@@ -11,7 +11,7 @@ Rows of the same video are handled together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from numbers import Integral
@@ -19,27 +19,40 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._progress import delayed_bar as bar
-from ndzarr._validation import as_list as several
-from ndzarr._validation import check_fraction as portion
+from ndzarr._progress import progress_bar
+from ndzarr._validation import as_list, check_fraction
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.targets.splits import in_common
-from ndzarr.targets.table import Rows
-from ndzarr.targets.table import TargetsLike as Targets
-from ndzarr.targets.valid import MAX_PIXELS, Judge, Observable, observe
-from ndzarr.targets.windows import UNUSUAL, as_table, footprints, held, windows_in
+from ndzarr.targets.overlaps import TargetContext, annotations_touched
+from ndzarr.targets.splits import in_shared_spaces
+from ndzarr.targets.table import Rows, TargetsLike, as_table
+from ndzarr.targets.valid import Channels, Judge, Observable, observe
+from ndzarr.targets.windows import RESOLVED_SINGLY, Array, window_columns
 
 if TYPE_CHECKING:
     import pandas
 
     from ndzarr._sampling.protocols import SampleSource
-    from ndzarr.targets.accessor import Indexed
 
 
-# --- When should frames have been taken, relative to a main frame?
+METHODS = ("contiguous", "strided", "kernel", "spread", "around")
+"""TimeSamplings of choosing frames."""
+
+MAINS = ("each", "first", "middle", "last", "random")
+"""Names of main frames, instead of image ids."""
+
+Main: TypeAlias = "str | Hashable | Iterable[Hashable] | None"
+"""One of `MAINS`, or image ids."""
+
+AT_ONCE = 1 << 21
+"""Pairs of rows and frames that are compared together."""
+
+
+# Moments ---------------------------------------------------------------------------------------------------------
 
 
 DAY = 86400.0
+"""Seconds."""
+
 UNITS = {
     "y": 365.25 * DAY, "yr": 365.25 * DAY, "year": 365.25 * DAY, "years": 365.25 * DAY,
     "mo": 365.25 / 12 * DAY, "month": 365.25 / 12 * DAY, "months": 365.25 / 12 * DAY,
@@ -48,6 +61,7 @@ UNITS = {
     "s": 1.0, "sec": 1.0, "seconds": 1.0, "": 1.0, "ms": 1e-3,
 }  # fmt: skip
 """Seconds in each unit."""
+
 FRAMES = ("f", "frame", "frames")
 """Units that count frames."""
 
@@ -59,25 +73,29 @@ class Offsets:
     values: tuple[float, ...]
     """Seconds, or frames."""
     in_frames: bool
-    """True where they count frames."""
+    """True if they count frames."""
 
 
-def offsets(kernel: Any) -> Offsets:
+Kernel: TypeAlias = "str | float | timedelta | np.timedelta64 | Iterable[str | float | timedelta | np.timedelta64]"
+"""Offsets from a main frame, such as '-1y,-2w,0,2w,1y', '-2f,0,2f' or [timedelta(days=-32), 0]; numbers are seconds."""
+
+
+def parse_kernel(kernel: Kernel) -> Offsets:
     """
-    What a kernel means.
+    Return the offsets of a kernel.
 
     Raises
     ------
     TargetError
-        It is none.
+        The kernel is not understood.
 
     Examples
     --------
-    >>> offsets("-1w, 0, 12h").values
+    >>> parse_kernel("-1w, 0, 12h").values
     (-604800.0, 0.0, 43200.0)
-    >>> offsets([-2, 0, 2.5])
+    >>> parse_kernel([-2, 0, 2.5])
     Offsets(values=(-2.0, 0.0, 2.5), in_frames=False)
-    >>> offsets("-1f,0,1f").in_frames
+    >>> parse_kernel("-1f,0,1f").in_frames
     True
     """
     parts = kernel.split(",") if isinstance(kernel, str) else kernel
@@ -104,25 +122,25 @@ def _offset(part: Any, kernel: Any) -> tuple[float, bool]:
     unit = match.group(2) if match else ""
     if match is None or (unit not in UNITS and unit not in FRAMES):
         hint = "; 'm' could be minutes or months: write min or mo" if match and unit == "m" else ""
-        raise TargetError(f"kernel={kernel!r}: {part!r} is no offset such as '-2w', '0' or '3f'{hint}")
+        raise TargetError(f"kernel={kernel!r}: {part!r} is not an offset such as '-2w', '0' or '3f'{hint}")
     if unit in FRAMES:
         return float(match.group(1)), True
     return float(match.group(1)) * UNITS[unit], False
 
 
-def seconds(source: SampleSource, vidid: Any) -> np.ndarray[Any, Any] | None:
+def frame_times(source: SampleSource, vidid: Any) -> Array | None:
     """
-    When each frame of a video was taken, in seconds after the first one.
+    Return when each frame of a video was taken, in seconds after the first one; None if that is not known.
 
-    From the dates of the frames; from the file whose frames they are; else, where the video states `fps` (or
-    `framerate`), from the frames' indices; else None.
+    It is known from the dates of the frames, from the video file that they are in, or from their indices and the `fps`
+    (or `framerate`) of the video, in this order.
     """
     frames = [source.frame(gid) for gid in source.dataset.video_frames(vidid)]
     if all(f.time is not None for f in frames):
         dates = np.array([f.time for f in frames], "datetime64[ns]")
         return np.asarray((dates - dates[0]) / np.timedelta64(1, "s"))
     files = {a.path: a for f in frames for a in f.assets[:1] if a.clock is not None}
-    if len(files) < len(frames):  # a file for each frame says nothing of when they were shown
+    if len(files) < len(frames):  # files of one frame each have no clock
         for asset in files.values():
             source.open_asset(asset)
     shown = [f.seconds for f in frames]
@@ -133,92 +151,91 @@ def seconds(source: SampleSource, vidid: Any) -> np.ndarray[Any, Any] | None:
     return np.array([f.index for f in frames], float) / float(rate) if rate else None
 
 
-# --- Which moments does a way of choosing frames ask for?
-
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
-
-METHODS = ("contiguous", "strided", "kernel", "spread", "around")
-"""Ways of choosing frames."""
-
-
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How frames are chosen."""
+class TimeSampling:
+    """How frames are chosen; see `Targets.times`."""
 
     method: str
     """One of `METHODS`."""
     n: int
     """Frames of each row."""
     step: int = 1
-    """Frames from one to the next, where they follow each other."""
+    """Frames from one to the next, for 'contiguous' and 'strided'."""
     overlap: int = 0
-    """Frames that neighbouring rows share, where they follow each other."""
+    """Frames that neighbouring rows share, for 'contiguous' and 'strided'."""
     kernel: Offsets | None = None
     """Offsets from the main frame."""
     span: Offsets | None = None
-    """How much time is covered; None for the whole video."""
+    """Length of time that is covered; None for the whole video."""
 
     @property
-    def follow(self) -> bool:
-        """True where frames follow each other at a fixed step."""
+    def evenly(self) -> bool:
+        """True if frames follow each other at a fixed step."""
         return self.method in ("contiguous", "strided")
 
     @property
     def reach(self) -> int:
-        """Frames from the first to the last, both counted, where they follow each other."""
+        """Frames from the first to the last, both counted, at a fixed step."""
         return (self.n - 1) * self.step + 1
 
     @property
     def in_frames(self) -> bool:
-        """True where moments are positions."""
+        """True if moments are positions of frames."""
         timed = self.kernel if self.kernel is not None else self.span
-        return self.follow or (timed is not None and timed.in_frames)
+        return self.evenly or (timed is not None and timed.in_frames)
+
+    @classmethod
+    def parse(
+        cls, method: str | None, n: int | None, step: int | None, overlap: int, kernel: Kernel | None, span: Any
+    ) -> TimeSampling:
+        """
+        Check what was asked for.
+
+        Raises
+        ------
+        TargetError
+            An argument is unknown, missing, or of another method.
+        """
+        if method is None:
+            method = "kernel" if kernel is not None else "spread" if span is not None else "contiguous"
+            method = "strided" if method == "contiguous" and (step or 1) > 1 else method
+        if method not in METHODS:
+            raise TargetError(f"method={method!r} is not known{did_you_mean(method, METHODS)}")
+        own = {
+            "kernel": kernel is not None,
+            "span": span is not None,
+            "step": step is not None,
+            "overlap": overlap != 0,
+        }
+        fits = {"contiguous": ("overlap",), "strided": ("step", "overlap"), "kernel": ("kernel",), "spread": ("span",)}
+        strange = [name for name, given in own.items() if given and name not in fits.get(method, ())]
+        if method == "contiguous" and step == 1:
+            strange = [name for name in strange if name != "step"]
+        if strange:
+            raise TargetError(f"{strange[0]} means nothing to method={method!r}")
+        found = parse_kernel(kernel) if kernel is not None else None
+        if method == "kernel":
+            if found is None:
+                raise TargetError("method='kernel' needs kernel, such as '-1y,-2w,0,2w,1y'")
+            if n not in (None, len(found.values)):
+                raise TargetError(f"n={n}: the kernel has {len(found.values)} offsets; leave n out")
+            n = len(found.values)
+        step = (2 if method == "strided" else 1) if step is None else step
+        numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
+        if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
+            raise TargetError(
+                f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n and step of at least 1, and "
+                "less overlap than n"
+            )
+        length = parse_kernel(span) if span is not None else None
+        if length is not None and (len(length.values) != 1 or length.values[0] < 0):
+            raise TargetError(f"span={span!r}: expected one length of time, such as '1y' or '30f'")
+        return cls(method, int(n), int(step), int(overlap), found, length)
 
 
-def way(method: str | None, n: int | None, step: int | None, overlap: int, kernel: Any, span: Any) -> Way:
+def sliding(wanted: TimeSampling, allowed: Array) -> Array:
     """
-    Check what was asked for.
-
-    Raises
-    ------
-    TargetError
-        An argument is unknown, missing, or of another method.
-    """
-    if method is None:
-        method = "kernel" if kernel is not None else "spread" if span is not None else "contiguous"
-        method = "strided" if method == "contiguous" and (step or 1) > 1 else method
-    if method not in METHODS:
-        raise TargetError(f"method={method!r} is not known{did_you_mean(method, METHODS)}")
-    own = {"kernel": kernel is not None, "span": span is not None, "step": step is not None, "overlap": overlap != 0}
-    fits = {"contiguous": ("overlap",), "strided": ("step", "overlap"), "kernel": ("kernel",), "spread": ("span",)}
-    strange = [name for name, given in own.items() if given and name not in fits.get(method, ())]
-    if method == "contiguous" and step == 1:
-        strange = [name for name in strange if name != "step"]
-    if strange:
-        raise TargetError(f"{strange[0]} means nothing to method={method!r}")
-    found = offsets(kernel) if kernel is not None else None
-    if method == "kernel":
-        if found is None:
-            raise TargetError("method='kernel' needs kernel, such as '-1y,-2w,0,2w,1y'")
-        if n not in (None, len(found.values)):
-            raise TargetError(f"n={n}: the kernel has {len(found.values)} offsets; leave n out")
-        n = len(found.values)
-    step = (2 if method == "strided" else 1) if step is None else step
-    numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
-    if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
-        raise TargetError(
-            f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n and step of at least 1, and less overlap than n"
-        )
-    length = offsets(span) if span is not None else None
-    if length is not None and (len(length.values) != 1 or length.values[0] < 0):
-        raise TargetError(f"span={span!r}: expected one length of time, such as '1y' or '30f'")
-    return Way(method, int(n), int(step), int(overlap), found, length)
-
-
-def sliding(wanted: Way, allowed: Array) -> Array:
-    """
-    Rows of frames that follow each other, one row after the other; the last one ends with the video.
+    Return rows of frames at a fixed step that slide along the video; the last row ends with it.
 
     Parameters
     ----------
@@ -227,7 +244,7 @@ def sliding(wanted: Way, allowed: Array) -> Array:
 
     Returns
     -------
-    Positions; shape (row, slot); -1 beyond the end of a video that is too short.
+    Positions, -1 beyond the end of a video that is too short; shape (row, slot).
     """
     there = np.flatnonzero(allowed)
     last = len(there) - wanted.reach
@@ -236,27 +253,27 @@ def sliding(wanted: Way, allowed: Array) -> Array:
     return _at(starts, wanted, there)
 
 
-def _at(starts: Array, wanted: Way, there: Array) -> Array:
+def _at(starts: Array, wanted: TimeSampling, there: Array) -> Array:
     index = starts[:, None] + wanted.step * np.arange(wanted.n)
     return np.asarray(np.where(index < len(there), there[np.minimum(index, len(there) - 1)], -1))
 
 
-def around_each(wanted: Way, allowed: Array, moments: Array, main: Array) -> Array:
+def around_each(wanted: TimeSampling, allowed: Array, moments: Array, main: Array) -> Array:
     """
-    Moments around main frames.
+    Return the moments that are wanted around main frames.
 
     Parameters
     ----------
     moments
-        Of each frame; shape (frame,).
+        Moment of each frame; shape (frame,).
     main
         Positions of main frames, -1 for the whole video; shape (row,).
 
     Returns
     -------
-    Moments wanted; shape (row, slot).  Where frames follow each other, positions, -1 beyond the end.
+    Moments; for frames at a fixed step their positions, -1 beyond the end; shape (row, slot).
     """
-    if wanted.follow:
+    if wanted.evenly:
         there = np.flatnonzero(allowed)
         starts = np.searchsorted(there, main) - (wanted.n // 2) * wanted.step
         return _at(np.clip(starts, 0, max(0, len(there) - wanted.reach)), wanted, there)
@@ -275,13 +292,6 @@ def around_each(wanted: Way, allowed: Array, moments: Array, main: Array) -> Arr
     return np.asarray(first[:, None] + length[:, None] * part)
 
 
-# --- Which frames come nearest to the moments wanted, none twice where possible?
-
-
-AT_ONCE = 1 << 21
-"""Pairs of rows and frames that are compared at once."""
-
-
 def nearest(
     moments: Array,
     wanted: Array,
@@ -292,22 +302,22 @@ def nearest(
     min_quality: float = 0.0,
 ) -> Array:
     """
-    Frames for each row.
+    Return the frames nearest to the moments that each row wants, none twice as long as others are left.
 
     Parameters
     ----------
     moments
-        Of each frame; shape (frame,).
+        Moment of each frame; shape (frame,).
     wanted
-        For each row; shape (row, slot).
+        Moments that each row wants; shape (row, slot).
     allowed
         False for frames that are never taken; shape (frame,).
     main
-        Position of the frame that each row must have, -1 where there is none; shape (row,).
+        Position of the frame that each row must have, -1 for none; shape (row,).
     always
         Positions of frames that all rows must have.
     quality, min_quality
-        Of each frame for each row, shape (row, frame), and the least one that is good enough.
+        Quality of each frame for each row, shape (row, frame), and the least that is good enough.
 
     Returns
     -------
@@ -334,7 +344,7 @@ def _nearest(
     rows, slots = wanted.shape
     every = np.arange(rows)
     chosen = np.full((rows, slots), -1, np.int64)
-    # Any good frame is better than any bad one, and that better than any that is taken.
+    # A good frame is better than any bad one, and a bad one better than any that is taken: penalties of 4 and 16 spans.
     span = float(np.ptp(np.r_[moments, wanted.ravel()])) + 1.0
     penalty = np.where(allowed, 0.0, np.inf)[None, :].repeat(rows, axis=0)
     if quality is not None:
@@ -347,6 +357,7 @@ def _nearest(
         chosen[every[new], slot[new]] = frame[new]
         penalty[every[new], frame[new]] += 16 * span
     centre = np.where(main >= 0, moments[main], wanted.mean(axis=1))
+    # Slots are filled from the centre outwards.
     order = np.argsort(np.abs(wanted - centre[:, None]), axis=1, kind="stable")
     for k in range(slots):
         slot = order[:, k]
@@ -359,19 +370,74 @@ def _nearest(
     return np.sort(chosen, axis=1)
 
 
-# --- Which frames does each window of one video get?
+# Frames of windows ----------------------------------------------------------------------------------------------
 
 
-MAINS = ("each", "first", "middle", "last", "random")
-"""What `main` may say instead of images."""
+def times(
+    context: TargetContext,
+    targets: TargetsLike | Rows | None,
+    sampling: TimeSampling,
+    main: Main,
+    lists: FrameLists,
+    quality: Quality | None,
+    seed: int,
+    progress: bool,
+) -> pandas.DataFrame:
+    """Choose frames for windows of videos; see `Targets.times`."""
+    source = context.source
+    if main is not None and not isinstance(main, str):
+        lists.known("main", main)
+    windows = _windows(source, targets)
+    picker = FramePicker(source, sampling, lists, quality, main, seed)
+    order = np.argsort(windows.video, kind="stable")
+    edges = np.searchsorted(windows.video[order], np.arange(len(windows.vidids) + 1))
+    parts = []
+    with progress_bar(len(windows.vidids), "frames", "video", progress) as advance:
+        for k, vidid in enumerate(windows.vidids):
+            parts.append(picker.pick(vidid, windows, order[edges[k] : edges[k + 1]]))
+            advance()
+    table = _table(windows, sampling, quality is not None, [p for p in parts if len(p.row)])
+    if {"annot_ids", "n_annots"} <= set(table.columns):  # they become those of the frames that were chosen
+        ids, counts = annotations_touched(context, window_columns(table, source), context.spaces("video"))
+        table = table.assign(annot_ids=ids, n_annots=counts)
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a frame must show of a window."""
+
+    least: float
+    """Least fraction of good pixels, from 0 to 1."""
+    what: Observable
+    """What makes a pixel good."""
+
+    @classmethod
+    def parse(
+        cls, min_quality: float | None, channels: Channels, good: Judge | None, max_pixels: int | None
+    ) -> Quality | None:
+        """
+        Check what was asked for; None if quality does not matter.
+
+        Raises
+        ------
+        TargetError
+            The fraction is not from 0 to 1, or `good` is not a function.
+        """
+        if min_quality is None and good is None and channels is None:
+            return None
+        if good is not None and not callable(good):
+            raise TargetError(f"good={good!r}: expected a function from values of a band to True where they are good")
+        least = 0.0 if min_quality is None else check_fraction("min_quality", min_quality)
+        return cls(least, Observable(channels, good, max_pixels))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Windows:
+class VideoWindows:
     """Rows of a table in the spaces of their videos."""
 
     table: pandas.DataFrame
-    """Without the columns that say where rows lie."""
+    """The columns that do not say where rows lie."""
     vidids: tuple[Any, ...]
     video: Array
     """Position among `vidids`; shape (row,)."""
@@ -380,15 +446,17 @@ class Windows:
     size: Array
     """(height, width) of each video."""
     main: Array | None
-    """Image of each row, as a position in `codes`, -1 where it has none; None where no row has one."""
+    """Code of the image of each row, -1 for none; shape (row,); None if no row has one."""
     codes: Mapping[Any, int]
-    """Image id to its position."""
+    """Image id to its code."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lists:
-    """Images that are treated otherwise than the rest."""
+class FrameLists:
+    """Images that are treated differently from the rest."""
 
+    images: Set[Any]
+    """All images of the dataset."""
     include: Set[Any] | None
     """No others are taken; None for no such limit."""
     exclude: Set[Any]
@@ -396,9 +464,30 @@ class Lists:
     always: Set[Any]
     """In every row of their video."""
 
+    @classmethod
+    def parse(cls, source: SampleSource, include: Any, exclude: Any, always: Any) -> FrameLists:
+        """
+        Check lists of image ids.
+
+        Raises
+        ------
+        TargetError
+            There is no such image.
+        """
+        bare = cls(source.dset.index.imgs.keys(), None, frozenset(), frozenset())
+        taken = None if include is None else bare.known("include", include)
+        return cls(bare.images, taken, bare.known("exclude", exclude), bare.known("always", always))
+
+    def known(self, name: str, gids: Any) -> frozenset[Any]:
+        """Return image ids, or raise `TargetError` if there is no such image."""
+        for gid in as_list(gids):
+            if gid not in self.images:
+                raise TargetError(f"{name}={gid!r}: no such image{did_you_mean(gid, list(self.images)[:20])}")
+        return frozenset(as_list(gids))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picked:
+class PickedFrames:
     """Frames chosen for rows of one video."""
 
     row: Array
@@ -410,71 +499,65 @@ class Picked:
     quality: Array | None
     """The least of the frames'; shape (pick,)."""
     gids: Array
-    """Of all frames of the video."""
+    """Image ids of all frames of the video."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picker:
+class FramePicker:
     """Chooses frames, video by video."""
 
     source: SampleSource
-    plan: Way
-    """Which moments are wanted."""
-    lists: Lists
-    what: Observable | None
-    """What makes a pixel good; None where quality does not matter."""
-    min_quality: float
-    """Least fraction of good pixels."""
-    main: Any
-    """As `times` takes it."""
+    sampling: TimeSampling
+    lists: FrameLists
+    quality: Quality | None
+    main: Main
     seed: int
 
-    def pick(self, vidid: Any, windows: Windows, rows: Array) -> Picked:
-        """
-        Frames for rows of one video.
-
-        Parameters
-        ----------
-        rows
-            Positions in `windows`.
-        """
+    def pick(self, vidid: Any, windows: VideoWindows, rows: Array) -> PickedFrames:
+        """Return frames for rows of one video, which are given by their position in `windows`."""
         gids = self.source.dataset.video_frames(vidid)
         named = np.empty(len(gids), object)
         named[:] = gids
         allowed = np.array([(self.lists.include is None or g in self.lists.include) for g in gids], bool)
         allowed &= np.array([g not in self.lists.exclude for g in gids], bool)
-        nothing = Picked(rows[:0], np.empty((0, self.plan.n), np.int64), rows[:0], None, named)
+        nothing = PickedFrames(rows[:0], np.empty((0, self.sampling.n), np.int64), rows[:0], None, named)
         if not allowed.any() or not len(rows):
             return nothing
         always = [k for k, g in enumerate(gids) if g in self.lists.always]
-        if len(always) > self.plan.n:
-            raise TargetError(f"vidid={vidid!r}: {len(always)} frames are to be in every row, which has {self.plan.n}")
+        if len(always) > self.sampling.n:
+            raise TargetError(
+                f"vidid={vidid!r}: {len(always)} frames are to be in every row, which has {self.sampling.n}"
+            )
         quality = self._quality(gids, windows, rows)
         entry, main = self._mains(vidid, gids, windows, rows, allowed, quality)
         if not len(entry):
             return nothing
-        if self.plan.follow and main is None:
-            base = sliding(self.plan, allowed)
+        if self.sampling.evenly and main is None:
+            base = sliding(self.sampling, allowed)
             entry, choice = np.repeat(np.arange(len(rows)), len(base)), np.tile(np.arange(len(base)), len(rows))
             main, different = np.full(len(entry), -1), np.full(len(base), -1)
         else:
             assert main is not None
             different, choice = np.unique(main, return_inverse=True)
-            base = around_each(self.plan, allowed, self._moments(vidid, len(gids)), different)
+            base = around_each(self.sampling, allowed, self._moments(vidid, len(gids)), different)
         frames = self._frames(vidid, len(gids), base, choice, allowed, different, always, quality, entry)
         least = None if quality is None else _least(quality[entry], frames)
-        return Picked(rows[entry], frames, main, least, named)
+        return PickedFrames(rows[entry], frames, main, least, named)
+
+    @property
+    def _least(self) -> float:
+        return 0.0 if self.quality is None else self.quality.least
 
     def _moments(self, vidid: Any, length: int) -> Array:
-        """Of each frame: positions where frames are counted, or nothing else is known and nothing else was asked."""
-        found = None if self.plan.in_frames else seconds(self.source, vidid)
-        if found is None and not self.plan.in_frames and (self.plan.kernel or self.plan.span) is not None:
+        """Return the moment of each frame: its time, or its position if frames are counted or have no time."""
+        found = None if self.sampling.in_frames else frame_times(self.source, vidid)
+        if found is None and not self.sampling.in_frames and (self.sampling.kernel or self.sampling.span) is not None:
             raise TargetError(f"vidid={vidid!r}: not all frames have dates; count frames instead, as in '-1f,0,1f'")
         return np.arange(length, dtype=float) if found is None else found
 
-    def _quality(self, gids: Sequence[Any], windows: Windows, rows: Array) -> Array | None:
-        """Of each frame for each row; shape (row, frame)."""
-        if self.what is None:
+    def _quality(self, gids: Sequence[Any], windows: VideoWindows, rows: Array) -> Array | None:
+        """Return the quality of each frame for each row; shape (row, frame)."""
+        if self.quality is None:
             return None
         size = windows.size[windows.video[rows[0]]]
         height, width = size.tolist()
@@ -482,13 +565,13 @@ class Picker:
         x, y = (np.stack([np.floor(box[:, k]), np.ceil(box[:, k + 2])], 1).astype(np.int64) for k in (0, 1))
         out = np.empty((len(rows), len(gids)), np.float32)
         for k, gid in enumerate(gids):
-            out[:, k] = observe(self.source, gid, True, self.what).fraction(y, x)
+            out[:, k] = observe(self.source, gid, True, self.quality.what).fraction(y, x)
         return out
 
     def _mains(
-        self, vidid: Any, gids: Sequence[Any], windows: Windows, rows: Array, allowed: Array, quality: Array | None
+        self, vidid: Any, gids: Sequence[Any], windows: VideoWindows, rows: Array, allowed: Array, quality: Array | None
     ) -> tuple[Array, Array | None]:
-        """(position among `rows`, main frame) of all pairs; None where no main frame is meant."""
+        """Return pairs of a position among `rows` and a main frame; None for the frames if none is meant."""
         every = np.arange(len(rows))
         wanted = self.main
         if wanted is None and windows.main is not None:
@@ -498,8 +581,8 @@ class Picker:
             own = order[place]
             keep = (codes[own] == windows.main[rows]) & allowed[own]
             return every[keep], own[keep]
-        if wanted is None and (self.plan.follow or self.plan.method == "spread"):
-            return every, None if self.plan.follow else np.full(len(rows), -1)
+        if wanted is None and (self.sampling.evenly or self.sampling.method == "spread"):
+            return every, None if self.sampling.evenly else np.full(len(rows), -1)
         there = np.flatnonzero(allowed)
         wanted = "each" if wanted is None else wanted
         if isinstance(wanted, str) and wanted in MAINS[1:]:
@@ -509,13 +592,13 @@ class Picker:
             return every, np.full(len(rows), there[{"first": 0, "middle": len(there) // 2, "last": -1}[wanted]])
         named = not isinstance(wanted, str)
         if named:
-            ids = set(several(wanted))
+            ids = set(as_list(wanted))
             there = np.array([k for k in there.tolist() if gids[k] in ids], np.int64)
         elif wanted != "each":
             raise TargetError(f"main={wanted!r}: expected one of {', '.join(MAINS)}, or image ids")
         entry, main = np.repeat(every, len(there)), np.tile(there, len(rows))
         if quality is not None and not named:
-            keep = quality[entry, main] >= self.min_quality
+            keep = quality[entry, main] >= self._least
             entry, main = entry[keep], main[keep]
         return entry, main
 
@@ -531,8 +614,8 @@ class Picker:
         quality: Array | None,
         entry: Array,
     ) -> Array:
-        """Positions for each entry, from what is wanted for each different choice."""
-        if self.plan.follow:
+        """Return frames for each entry, from the moments `base` of each different choice; shape (entry, slot)."""
+        if self.sampling.evenly:
             if quality is None and not always:
                 return base[choice]
             if (base < 0).any():
@@ -542,9 +625,7 @@ class Picker:
             moments = self._moments(vidid, length)
         if quality is None:
             return nearest(moments, base.astype(float), allowed, main, always)[choice]
-        return nearest(
-            moments, base[choice].astype(float), allowed, main[choice], always, quality[entry], self.min_quality
-        )
+        return nearest(moments, base[choice].astype(float), allowed, main[choice], always, quality[entry], self._least)
 
 
 def _least(quality: Array, frames: Array) -> Array:
@@ -552,137 +633,21 @@ def _least(quality: Array, frames: Array) -> Array:
     return np.asarray(np.where(frames >= 0, found, 1.0).min(axis=1))
 
 
-def times(
-    targets: Indexed,
-    table: Targets | Rows | None = None,
-    n: int | None = None,
-    method: str | None = None,
-    *,
-    step: int | None = None,
-    overlap: int = 0,
-    kernel: Any = None,
-    span: Any = None,
-    main: Any = None,
-    include: Sequence[Any] | None = None,
-    exclude: Sequence[Any] = (),
-    always: Sequence[Any] = (),
-    min_quality: float | None = None,
-    quality_channels: Any = None,
-    good: Judge | None = None,
-    max_pixels: int | None = MAX_PIXELS,
-    seed: int = 0,
-    progress: bool = True,
-) -> pandas.DataFrame:
-    """
-    Choose frames for windows of videos.
-
-    Parameters
-    ----------
-    table
-        Windows of videos, or of images that are frames of videos (which are moved to video space); None for the whole
-        of every video.
-    n
-        Frames of each row; a kernel has its own number.
-    method
-        'contiguous': frames that follow each other; 'strided': every `step`-th; 'kernel': the nearest to moments around
-        a main frame; 'spread': as evenly as can be over `span`; 'around': the nearest to a main frame.  If left out, it
-        follows from the other arguments.
-    step, overlap
-        For 'contiguous' and 'strided': frames from one to the next, and how many frames neighbouring rows share.
-    kernel
-        Such as '-1y,-2w,0,2w,1y' or '-2f,0,2f'; see `kernel.offsets`.
-    span
-        How much time 'spread' covers, such as '1y'; all of the video if left out.
-    main
-        'each', 'first', 'middle', 'last' or 'random' of the frames of a video, or image ids, or None: the image of rows
-        that have one; else 'each' for methods that need one, and for the others no main frame: 'contiguous' and
-        'strided' slide along the video.
-    include, exclude, always
-        Image ids: take no others; never take these; have these in every row of their video.
-    min_quality
-        Take frames of which the window shows at least this fraction, from 0 to 1, as long as there are any.  Main
-        frames that were not asked for by name are held to it, too.
-    quality_channels, good
-        What must be real (not nodata, not NaN) for a pixel to count as shown; and, for a quality band, a function
-        from its values to True where they are good.
-    max_pixels
-        See `valid_fraction`.
-    seed
-        For main='random'.
-
-    Returns
-    -------
-    A table with vidid, gids (ascending in time), the window in video space, `note_main` (the main frame) where
-    there is one, `quality` (the least of the frames') where it was asked for, and `time_start time_stop time_step` with
-    'contiguous' and 'strided' wherever frames are evenly spaced.  Other columns are kept; `annot_ids` and
-    `n_annots`, where both are there, become those of the frames chosen.  Videos with too few frames: 'contiguous' and
-    'strided' are padded in time, all other methods repeat frames.
-
-    Raises
-    ------
-    TargetError
-        A row is of no video, an argument is not understood or names no image, or a video has no dates where they are
-        needed.
-    """
-    source = targets.source
-    plan = way(method, n, step, overlap, kernel, span)
-    judged = min_quality is not None or good is not None or quality_channels is not None
-    least = 0.0 if min_quality is None else portion("min_quality", min_quality)
-    if good is not None and not callable(good):
-        raise TargetError(f"good={good!r}: expected a function from values of a band to True where they are good")
-    taken = None if include is None else _known(source, "include", include)
-    lists = Lists(taken, _known(source, "exclude", exclude), _known(source, "always", always))
-    if main is not None and not isinstance(main, str):
-        _known(source, "main", main)
-    what = Observable(quality_channels, good, max_pixels) if judged else None
-    windows = _windows(source, table)
-    picker = Picker(source, plan, lists, what, least, main, seed)
-    order = np.argsort(windows.video, kind="stable")
-    edges = np.searchsorted(windows.video[order], np.arange(len(windows.vidids) + 1))
-    parts = []
-    with bar(len(windows.vidids), "frames", "video", progress) as advance:
-        for k, vidid in enumerate(windows.vidids):
-            parts.append(picker.pick(vidid, windows, order[edges[k] : edges[k + 1]]))
-            advance()
-    return _holding(targets, _result(windows, plan, judged, [p for p in parts if len(p.row)]))
-
-
-def _known(source: SampleSource, name: str, gids: Any) -> frozenset[Any]:
-    """Images by their ids, all of which exist."""
-    images = source.dset.index.imgs
-    for gid in several(gids):
-        if gid not in images:
-            raise TargetError(f"{name}={gid!r}: no such image{did_you_mean(gid, list(images)[:20])}")
-    return frozenset(several(gids))
-
-
-def _holding(targets: Indexed, table: pandas.DataFrame) -> pandas.DataFrame:
-    """The table with what its windows hold in the frames chosen, if it says what they hold."""
-    if not {"annot_ids", "n_annots"} <= set(table.columns):
-        return table
-    spaces = targets.spaces("video")
-    index = targets.index(spaces)
-    windows, row = windows_in(targets, table, spaces)
-    pairs = index.touching(windows)
-    ids, counts = held(row[pairs.window], targets.annotations.annot_id[index.boxes.row[pairs.box]], len(table))
-    return table.assign(annot_ids=ids, n_annots=counts)
-
-
-def _windows(source: SampleSource, table: Targets | Rows | None) -> Windows:
+def _windows(source: SampleSource, targets: TargetsLike | Rows | None) -> VideoWindows:
     import pandas
 
-    if table is None:
+    if targets is None:
         frames = source.dset.index.vidid_to_gids
         vidids = tuple(v for v in source.dset.index.videos if len(frames[v]))
         bare = as_table(pandas.DataFrame({"vidid": list(vidids)}))
-        found = footprints(source, bare)
-        return Windows(bare[[]], vidids, np.arange(len(vidids)), None, found.size, None, {})
-    given = as_table(table)
-    found = footprints(source, given)
-    common = in_common(source, found)
+        found = window_columns(bare, source)
+        return VideoWindows(bare[[]], vidids, np.arange(len(vidids)), None, found.size, None, {})
+    given = as_table(targets)
+    found = window_columns(given, source)
+    common = in_shared_spaces(source, found)
     for kind, ident in common.spaces:
         if kind != "video":
-            raise TargetError(f"gid={ident!r} is in no video; frames are chosen for windows of videos")
+            raise TargetError(f"gid={ident!r} is in no video; give windows of videos, or of images that are in one")
     if len(common.row) != len(found):
         raise TargetError("a row has frames of several videos; a window is of one")
     own = np.full(len(found), -1, np.int64)
@@ -690,23 +655,25 @@ def _windows(source: SampleSource, table: Targets | Rows | None) -> Windows:
     images = ~found.video
     main = np.where(images, own, -1) if images.any() else None
     places = {"gid", "gids", "vidid", "image_id", "image_ids", "video_id", "annot_id", "cx", "cy", "width", "height"}
-    kept = given.drop(columns=[c for c in given if c in {*places, *UNUSUAL} or str(c).startswith("time_")])
+    kept = given.drop(columns=[c for c in given if c in {*places, *RESOLVED_SINGLY} or str(c).startswith("time_")])
     if "aid" in given and "annot_ids" not in given:
         kept = kept.assign(annot_ids=[[a] if a == a and a is not None else None for a in given["aid"].tolist()])
     size, codes = common.sizes(source), {gid: k for k, gid in enumerate(found.gids)}
     vidids = tuple(ident for _, ident in common.spaces)
-    return Windows(kept, vidids, common.space, common.box, size, main, codes)
+    return VideoWindows(kept, vidids, common.space, common.box, size, main, codes)
 
 
-def _result(windows: Windows, plan: Way, judged: bool, parts: Sequence[Picked]) -> pandas.DataFrame:
+def _table(
+    windows: VideoWindows, sampling: TimeSampling, judged: bool, parts: Sequence[PickedFrames]
+) -> pandas.DataFrame:
     row = np.concatenate([p.row for p in parts]) if parts else np.empty(0, np.int64)
     order = np.argsort(row, kind="stable")
     row = row[order]
     columns: dict[str, Any] = {"vidid": np.array(windows.vidids, object)[windows.video[row]]}
     columns["gids"] = _pick_lists(parts, order)
-    if plan.follow:
-        frames = np.concatenate([p.frames for p in parts]) if parts else np.empty((0, plan.n), np.int64)
-        columns |= _time_columns(frames[order], plan)
+    if sampling.evenly:
+        frames = np.concatenate([p.frames for p in parts]) if parts else np.empty((0, sampling.n), np.int64)
+        columns |= _time_columns(frames[order], sampling)
     if windows.box is not None:
         x0, y0, x1, y1 = windows.box[row].T
         columns |= {"cx": (x0 + x1) / 2, "cy": (y0 + y1) / 2, "width": x1 - x0, "height": y1 - y0}
@@ -719,39 +686,35 @@ def _result(windows: Windows, plan: Way, judged: bool, parts: Sequence[Picked]) 
 
 
 def _named(positions: Array, gids: Array) -> Array:
-    """Image ids; None for -1."""
+    """Return image ids; None for -1."""
     out = gids[np.maximum(positions, 0)]
     out[positions < 0] = None
     return out
 
 
-def _objects(values: Sequence[Any]) -> Array:
-    out = np.empty(len(values), object)
-    out[:] = values
-    return out
-
-
-def _pick_lists(parts: Sequence[Picked], order: Array) -> Array:
+def _pick_lists(parts: Sequence[PickedFrames], order: Array) -> Array:
     lists: list[list[Any]] = []
     for p in parts:
         if (p.frames >= 0).all():
             lists += p.gids[p.frames].tolist()
         else:
             lists += [p.gids[f[f >= 0]].tolist() for f in p.frames]
-    return _objects(lists)[order]
+    out = np.empty(len(lists), object)
+    out[:] = lists
+    return out[order]
 
 
-def _time_columns(frames: Array, plan: Way) -> dict[str, Any]:
-    """Start, stop and step of rows that are evenly spaced; missing for others."""
+def _time_columns(frames: Array, sampling: TimeSampling) -> dict[str, Any]:
+    """Return start, stop and step of rows that are evenly spaced; missing for others."""
     import pandas
 
     padded = (frames < 0).any(axis=1)
-    step = np.diff(frames, axis=1)[:, 0] if plan.n > 1 else np.ones(len(frames), np.int64)
-    step = np.where(padded | (plan.n == 1), plan.step, step)
+    step = np.diff(frames, axis=1)[:, 0] if sampling.n > 1 else np.ones(len(frames), np.int64)
+    step = np.where(padded | (sampling.n == 1), sampling.step, step)
     even = (np.diff(frames, axis=1) == step[:, None]).all(axis=1) & (step > 0)
     with_gap = padded & ((np.diff(frames, axis=1) == step[:, None]) | (frames[:, 1:] < 0)).all(axis=1)
     missing = ~(even | with_gap)
-    stop = frames[:, 0] + (plan.n - 1) * step + 1
+    stop = frames[:, 0] + (sampling.n - 1) * step + 1
     return {
         f"time_{name}": pandas.arrays.IntegerArray(np.asarray(values, np.int64), missing)
         for name, values in (("start", frames[:, 0]), ("stop", stop), ("step", step))

@@ -1,16 +1,20 @@
-"""Which pixels of which frames does each row of a table ask for?
+"""The columnar resolver: which pixels of which frames each row of a table asks for.
 
-What `load_sample` finds out for one target, for whole columns at once: the space that a row samples, its window there
-and its frames.
+`window_columns` answers for whole columns what `resolve` answers for one target: the space that a row samples, its
+window there, and its frames.
 
 1. Rows that give their window by `cx cy width height` (or not at all) and their frames by `gid`, `gids`, or `vidid`
    with `time_start time_stop time_step` are read from their columns.
-2. The few that say it otherwise (`aid`, slices, `window_dims`, `pad`) are resolved one by one, as `load_sample` does.
+2. The few rows that are written otherwise (slices, `window_dims`, `pad`, `bounds`, `aid` without a window) go through
+   `resolve` one by one.
+
+`Spaces`, `Windows` and `Boxes` hold what the functions that choose windows work on: the images or videos, windows in
+them, and the boxes of annotations in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -18,35 +22,40 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._sampling.annotations import AnnotationTable
-from ndzarr._sampling.annotations import place_annotations as place
-from ndzarr._sampling.protocols import Lookups
+from ndzarr._sampling.annotations import place_annotations
 from ndzarr._sampling.resolve import resolve
-from ndzarr._sampling.target import ALIASES, parse
-from ndzarr._validation import as_list as several
+from ndzarr._sampling.target import centred_intervals, parse
+from ndzarr._validation import as_list
 from ndzarr.errors import TargetError, did_you_mean
-from ndzarr.targets.table import Rows
-from ndzarr.targets.table import TargetsLike as Targets
+from ndzarr.targets.table import Rows, TargetsLike, as_table, without_aliases
 
 if TYPE_CHECKING:
     import pandas
 
     from ndzarr._sampling.protocols import SampleSource
-    from ndzarr.targets.accessor import Indexed
 
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-UNUSUAL = ("aid", "slices", "space_slice", "time_slice", "window_dims", "y", "x", "pad", "key", "t", "z")
-"""Keys that move the window, and are looked at row by row."""
+RESOLVED_SINGLY = (
+    "slices", "space_slice", "time_slice", "window_dims", "y", "x", "pad", "key", "t", "z", "bounds",
+)  # fmt: skip
+"""Keys that move the window or the frames in ways that the columns do not cover."""
+
+_WINDOW = ("cx", "cy", "width", "height")
+_TIME = ("time_start", "time_stop", "time_step")
+
+
+# Rows of a table -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Footprints:
-    """Where the rows of a table lie."""
+class WindowColumns:
+    """The windows of the rows of a table."""
 
     spaces: tuple[tuple[str, Any], ...]
-    """('image', gid) or ('video', vidid) of each space that is sampled."""
+    """('image', gid) or ('video', vidid) of each space that is sampled; ('video', ('gid', gid)) is the video space of
+    an image that is in no video."""
     size: Array
     """(height, width) of each space; shape (space, 2)."""
     space: Array
@@ -54,7 +63,10 @@ class Footprints:
     y: Array
     """Half-open intervals in pixels of the space; shape (row, 2)."""
     x: Array
-    """As `y`."""
+    """Half-open intervals in pixels of the space; shape (row, 2)."""
+    time: Array
+    """First frame, frame after the last, and step, as positions in the video; step 0 for rows that list their frames;
+    shape (row, 3)."""
     gids: tuple[Any, ...]
     """Images that any row asks for."""
     row: Array
@@ -71,62 +83,54 @@ class Footprints:
         kinds = np.array([kind == "video" for kind, _ in self.spaces], bool)
         return kinds[self.space] if len(self) else np.empty(0, bool)
 
-    @property
-    def area(self) -> Array:
-        """Pixels of each window; shape (row,)."""
-        return np.asarray((self.y[:, 1] - self.y[:, 0]) * (self.x[:, 1] - self.x[:, 0]))
+    def real_entries(self) -> tuple[Array, Array]:
+        """Row and frame of the entries that are not padding."""
+        real = self.frame >= 0
+        return self.row[real], self.frame[real]
 
 
-def as_table(targets: Targets | Rows) -> pandas.DataFrame:
+def window_columns(targets: TargetsLike | Rows, source: SampleSource) -> WindowColumns:
     """
-    Targets in any form as a table.
+    Resolve targets, in their order.
 
     Raises
     ------
     TargetError
-        It is none of these.
+        A target names something that the dataset does not have, or is not understood.
     """
-    import pandas
-
-    rows = Rows(targets)
-    return pandas.DataFrame(list(rows)) if rows.frame is None else rows.frame
-
-
-def canonical(table: pandas.DataFrame) -> pandas.DataFrame:
-    """A table with keys under their own names only."""
-    for alias, name in ALIASES.items():
-        if alias in table and name in table:
-            table = table.assign(**{name: table[name].where(table[name].notna(), table[alias])}).drop(columns=alias)
-    return table.rename(columns=ALIASES)
+    table = without_aliases(as_table(targets))
+    singly = _to_resolve_singly(table, source)
+    resolver = _Resolver(source, len(table))
+    resolver.add_columns(table, np.flatnonzero(~singly))
+    resolver.add_singly(table, np.flatnonzero(singly))
+    return resolver.columns()
 
 
-def footprints(source: SampleSource, targets: Targets | Rows) -> Footprints:
-    """
-    Where targets lie, in their order.
-
-    Raises
-    ------
-    TargetError
-        One of them names something that the dataset does not have.
-    """
-    table = canonical(as_table(targets))
-    found = _Columns(source, len(table))
-    slow = np.zeros(len(table), bool)
-    for name in UNUSUAL:
-        if name in table:
-            slow |= table[name].notna().to_numpy(bool)
-    named = [table[c].notna().to_numpy(bool) if c in table else np.zeros(len(table), bool) for c in _IDS]
-    slow |= ~np.logical_or.reduce(named)  # says what is missing
-    found.from_columns(table, np.flatnonzero(~slow))
-    found.one_by_one(table, np.flatnonzero(slow))
-    return found.build()
-
-
-_IDS = ("gid", "vidid", "gids")
+def _to_resolve_singly(table: pandas.DataFrame, source: SampleSource) -> Array:
+    """True for rows whose columns are unusual or contradict each other; shape (row,)."""
+    has = {name: present_in(table, name) for name in ("gid", "vidid", "gids", "aid", *_WINDOW, *_TIME)}
+    singly = np.zeros(len(table), bool)
+    for name in RESOLVED_SINGLY:
+        singly |= present_in(table, name)
+    named = has["gid"].astype(int) + (has["vidid"] | has["gids"])
+    singly |= (named != 1) | (has["cx"] != has["cy"]) | (has["width"] != has["height"])
+    timed = np.logical_or.reduce([has[name] for name in _TIME])
+    singly |= timed & ~has["vidid"]
+    singly |= timed & has["gids"] & ~np.logical_and.reduce([has[name] for name in _TIME])
+    # An annotation changes nothing where the row states both its image and its window.
+    stated = np.logical_and.reduce([has[name] for name in ("gid", *_WINDOW)])
+    singly |= has["aid"] & ~stated
+    rows = np.flatnonzero(has["aid"] & ~singly)
+    if len(rows):
+        records = source.dset.index.anns
+        aids, gids = (_plain(table[name].to_numpy()[rows]) for name in ("aid", "gid"))
+        pairs = zip(aids, gids, strict=True)
+        singly[rows] = [a not in records or records[a]["image_id"] != g for a, g in pairs]
+    return singly
 
 
-class _Columns:
-    """Footprints in the making."""
+class _Resolver:
+    """`WindowColumns` in the making."""
 
     def __init__(self, source: SampleSource, n: int) -> None:
         self.source = source
@@ -134,93 +138,101 @@ class _Columns:
         self.size: list[tuple[int, int]] = []
         self.gids: dict[Any, int] = {}
         self.space = np.zeros(n, np.int64)
-        self.y, self.x = np.zeros((n, 2), np.int64), np.zeros((n, 2), np.int64)
-        self.entries: list[tuple[Array, Array]] = []
+        self.y, self.x, self.time = np.zeros((n, 2), np.int64), np.zeros((n, 2), np.int64), np.zeros((n, 3), np.int64)
+        self.entries: list[tuple[Array, Array]] = [(np.empty(0, np.int64), np.empty(0, np.int64))]
 
-    def build(self) -> Footprints:
-        row = np.concatenate([r for r, _ in self.entries] or [np.empty(0, np.int64)])
-        frame = np.concatenate([f for _, f in self.entries] or [np.empty(0, np.int64)])
+    def columns(self) -> WindowColumns:
+        row, frame = (np.concatenate(part) for part in zip(*self.entries, strict=True))
         order = np.argsort(row, kind="stable")
-        size = np.array(self.size, np.int64).reshape(-1, 2)
-        return Footprints(
-            tuple(self.spaces), size, self.space, self.y, self.x, tuple(self.gids), row[order], frame[order]
-        )
+        return WindowColumns(
+            tuple(self.spaces), np.array(self.size, np.int64).reshape(-1, 2), self.space, self.y, self.x, self.time,
+            tuple(self.gids), row[order], frame[order],
+        )  # fmt: skip
 
-    def from_columns(self, table: pandas.DataFrame, rows: Array) -> None:
+    def add_columns(self, table: pandas.DataFrame, rows: Array) -> None:
         if not len(rows):
             return
-        table = table.iloc[rows]
-        lists = _present(table, "gids")
-        videos = _present(table, "vidid") & ~lists
-        images = ~(lists | videos)
+        table = table if len(rows) == len(table) else table.iloc[rows]
+        images = present_in(table, "gid")
+        videos = present_in(table, "vidid") & (present_in(table, "time_step") | ~present_in(table, "gids"))
+        lists = ~(images | videos)
         if images.any():
             codes, ids = _coded(table.loc[images, "gid"])
             self.space[rows[images]] = self._space_codes([("image", i) for i in ids])[codes]
+            self.time[rows[images]] = 0, 1, 1
             self.entries.append((rows[images], self._gid_codes(ids)[codes]))
         if videos.any():
-            self._videos(table[videos], rows[videos])
+            self._add_videos(table[videos], rows[videos])
         if lists.any():
-            self._lists(table.loc[lists, "gids"].tolist(), rows[lists])
-        size = np.array(self.size, np.int64)[self.space[rows]]
-        self.y[rows] = intervals(column(table, "cy"), column(table, "height"), size[:, 0])
-        self.x[rows] = intervals(column(table, "cx"), column(table, "width"), size[:, 1])
+            self._add_lists(table.loc[lists, "gids"].tolist(), rows[lists])
+        height, width = np.array(self.size, np.int64)[self.space[rows]].T
+        self.y[rows] = _intervals(column(table, "cy"), column(table, "height"), height)
+        self.x[rows] = _intervals(column(table, "cx"), column(table, "width"), width)
 
-    def _videos(self, table: pandas.DataFrame, rows: Array) -> None:
+    def _add_videos(self, table: pandas.DataFrame, rows: Array) -> None:
         codes, ids = _coded(table["vidid"])
         self.space[rows] = self._space_codes([("video", i) for i in ids])[codes]
         frames = [self.source.dataset.video_frames(i) for i in ids]
         lengths = np.array([len(f) for f in frames])
         base = np.cumsum(lengths) - lengths
         of_frame = self._gid_codes(list(chain.from_iterable(frames)))
-        start, step = (column(table, f"time_{part}", default) for part, default in (("start", 0), ("step", 1)))
+        start, step = column(table, "time_start", 0), column(table, "time_step", 1)
         stop = column(table, "time_stop")
         stop = np.where(np.isnan(stop), lengths[codes], stop)
-        if ((step < 1) | (stop <= start)).any():
-            raise TargetError("time_start, time_stop, time_step: expected start < stop and a step of at least 1")
+        wrong = np.flatnonzero((step < 1) | (stop <= start))
+        if len(wrong):
+            k = wrong[0]
+            raise TargetError(
+                f"row {rows[k]}: time_start={start[k]:g}, time_stop={stop[k]:g}, time_step={step[k]:g}; expected "
+                "time_start < time_stop and a step of at least 1"
+            )
+        self.time[rows] = np.stack([start, stop, step], axis=1)
         number = np.ceil((stop - start) / step).astype(np.int64)
+        # One entry per frame of a row: its position in the video, and the video.
         position = np.repeat(start, number) + np.repeat(step, number) * ramps(number)
         video = np.repeat(codes, number)
         inside = (position >= 0) & (position < lengths[video])
         flat = np.where(inside, base[video] + position, 0).astype(np.int64)
         self.entries.append((np.repeat(rows, number), np.where(inside, of_frame[flat], -1)))
 
-    def _lists(self, lists: list[Any], rows: Array) -> None:
+    def _add_lists(self, lists: list[Any], rows: Array) -> None:
         lists = [g if isinstance(g, (list, tuple, np.ndarray)) else [g] for g in lists]
         number = np.fromiter(map(len, lists), np.int64, len(lists))
         if not number.all():
-            raise TargetError("gids=[]: a target needs at least one image")
-        flat = _plain(chain.from_iterable(lists))
-        frame = self._gid_codes(flat)
+            raise TargetError(f"row {rows[int(np.argmin(number))]}: gids=[]; a target needs at least one image")
+        frame = self._gid_codes(_plain(chain.from_iterable(lists)))
         first = frame[np.cumsum(number) - number]
-        names: dict[int, tuple[str, Any]] = {}
         known = list(self.gids)
-        for code in np.unique(first).tolist():
-            vidid = self.source.dataset.video_of(known[code])
-            names[code] = ("video", vidid) if vidid is not None else ("video", ("gid", known[code]))
-        codes, back = np.unique(first, return_inverse=True)
-        self.space[rows] = self._space_codes([names[c] for c in codes.tolist()])[back]
+        videos: dict[Any, int] = {}
+        of_gid = np.array([videos.setdefault(self.source.dataset.video_of(g), len(videos)) for g in known])
+        mixed = np.flatnonzero(of_gid[frame] != np.repeat(of_gid[first], number))
+        if len(mixed):
+            strange = lists[np.repeat(np.arange(len(lists)), number)[mixed[0]]]
+            raise TargetError(f"gids={list(strange)!r} are frames of different videos")
+        first, back = np.unique(first, return_inverse=True)
+        self.space[rows] = self._space_codes([("video", self._video_of(known[c])) for c in first.tolist()])[back]
         self.entries.append((np.repeat(rows, number), frame))
 
-    def one_by_one(self, table: pandas.DataFrame, rows: Array) -> None:
-        source = self.source
+    def add_singly(self, table: pandas.DataFrame, rows: Array) -> None:
         for k, target in zip(rows.tolist(), Rows(table).take(rows), strict=True):
-            scene = resolve(parse(target), source)
+            scene = resolve(parse(target), self.source)
             gids = [f.gid for f in scene.frames if f.gid is not None]
-            vidid = source.dataset.video_of(gids[0])
-            name = ("image", gids[0])
-            if scene.video:
-                name = "video", vidid if vidid is not None else ("gid", gids[0])
+            name = ("video", self._video_of(gids[0])) if scene.video else ("image", gids[0])
             self.space[k] = self._space_codes([name])[0]
             self.y[k], self.x[k] = scene.y, scene.x
             frame = np.full(len(scene.frames), -1, np.int64)
             frame[[f.gid is not None for f in scene.frames]] = self._gid_codes(gids)
             self.entries.append((np.full(len(frame), k, np.int64), frame))
 
+    def _video_of(self, gid: Any) -> Any:
+        vidid = self.source.dataset.video_of(gid)
+        return ("gid", gid) if vidid is None else vidid
+
     def _gid_codes(self, gids: Sequence[Any]) -> Array:
-        unknown = [g for g in dict.fromkeys(gids) if g not in self.gids]
-        for gid in unknown:
-            self.source.frame(gid)  # an unknown image is an error here as everywhere
-            self.gids[gid] = len(self.gids)
+        for gid in dict.fromkeys(gids):
+            if gid not in self.gids:
+                self.source.frame(gid)  # raises for an unknown image
+                self.gids[gid] = len(self.gids)
         return np.fromiter(map(self.gids.__getitem__, gids), np.int64, len(gids))
 
     def _space_codes(self, names: Sequence[tuple[str, Any]]) -> Array:
@@ -232,45 +244,29 @@ class _Columns:
 
 
 def space_size(source: SampleSource, kind: str, ident: Any) -> tuple[int, int]:
-    """(height, width) of an image or a video, as `load_sample` finds it."""
+    """Return (height, width) of an image or a video: what the dataset states, else what the file says."""
+    stated = None
     if kind == "image":
-        size = source.frame(ident).size
-        return (size[1], size[0]) if size else _resolved(source, {"gid": ident})
-    if isinstance(ident, tuple):
-        return _resolved(source, {"gids": [ident[1]]})
-    frames = source.dataset.video_frames(ident)
-    return source.dataset.video_size(frames[0]) or _resolved(source, {"vidid": ident})
+        size, target = source.frame(ident).size, {"gid": ident}
+        stated = (size[1], size[0]) if size else None
+    elif isinstance(ident, tuple):
+        target = {"gids": [ident[1]]}
+    else:
+        stated, target = source.dataset.video_size(source.dataset.video_frames(ident)[0]), {"vidid": ident}
+    return stated or resolve(parse(target), source).space
 
 
-def _resolved(source: SampleSource, target: dict[str, Any]) -> tuple[int, int]:
-    return resolve(parse(target), source).space
-
-
-def intervals(centre: Array, size: Array, length: Array) -> Array:
-    """
-    Half-open intervals along one axis, as `values.interval` finds one.
-
-    Parameters
-    ----------
-    centre, size
-        Of each row; NaN where it gives none.
-    length
-        Of its space.
-
-    Returns
-    -------
-    Shape (row, 2).
-    """
-    bare = np.isnan(centre) & np.isnan(size)
-    centre, size = np.where(np.isnan(centre), length / 2, centre), np.where(np.isnan(size), length, size)
-    n = np.maximum(1, np.ceil(size - 1e-6))
-    start = np.where(bare, 0, np.floor(centre - n / 2 + 1e-9))
-    return np.stack([start, start + np.where(bare, length, n)], axis=1).astype(np.int64, copy=False)
+def _intervals(centre: Array, size: Array, length: Array) -> Array:
+    """Return `window_interval` of columns, NaN where a row does not say; shape (row, 2)."""
+    whole = np.isnan(centre) & np.isnan(size)
+    found = centred_intervals(np.where(np.isnan(centre), length / 2, centre), np.where(np.isnan(size), length, size))
+    found[whole, 0], found[whole, 1] = 0, length[whole]
+    return found
 
 
 def ramps(number: Array) -> Array:
     """
-    0, 1, ... up to each number, one after the other.
+    Count from 0 up to each number, one after the other.
 
     Examples
     --------
@@ -282,32 +278,33 @@ def ramps(number: Array) -> Array:
 
 
 def column(table: pandas.DataFrame, name: str, default: float = np.nan) -> Array:
-    """A column of numbers, with a default where it is missing."""
+    """Return a column of numbers as floats, with a default where it is missing."""
     if name not in table:
         return np.full(len(table), default)
     values = table[name].to_numpy(dtype=float, na_value=np.nan)
     return np.asarray(np.where(np.isnan(values), default, values))
 
 
-def _present(table: pandas.DataFrame, name: str) -> Array:
+def present_in(table: pandas.DataFrame, name: str) -> Array:
+    """Return True where a table has a value in a column; shape (row,)."""
     return table[name].notna().to_numpy(bool) if name in table else np.zeros(len(table), bool)
 
 
 def _coded(ids: pandas.Series) -> tuple[Array, list[Any]]:
-    """Codes, and the ids that they stand for."""
+    """Return the code of each value, and the values that the codes stand for."""
     import pandas
 
     codes, uniques = pandas.factorize(ids)
     return codes, _plain(uniques)
 
 
-def _plain(ids: Any) -> list[Any]:
-    """Python's own values: a column of ids with gaps holds floats."""
+def _plain(ids: Iterable[Any]) -> list[Any]:
+    """Return Python's own values; a column of ids with gaps holds floats."""
     values = [i.item() if isinstance(i, np.generic) else i for i in ids]
     return [int(i) if isinstance(i, float) and i.is_integer() else i for i in values]
 
 
-# --- In which spaces do windows lie, and where are the annotations in them?
+# Spaces, windows and boxes ---------------------------------------------------------------------------------------
 
 
 COLUMNS = {"image": "gid", "video": "vidid", "source": "key"}
@@ -333,7 +330,7 @@ class Spaces:
         return len(self.ids)
 
     @property
-    def column(self) -> str:
+    def key(self) -> str:
         """The key of targets that names a space."""
         return COLUMNS[self.kind]
 
@@ -353,24 +350,24 @@ class Spaces:
         different, which = np.unique(np.stack([self.lengths, self.height, self.width]), axis=1, return_inverse=True)
         return different, which.reshape(-1)
 
-    def positions(self, ids: Iterable[Any]) -> Array:
+    def positions(self, ids: Iterable[Hashable]) -> Array:
         """
-        Where ids are in `ids`.
+        Return the position of each id in `ids`.
 
         Raises
         ------
         TargetError
-            One of them is not there.
+            There is no such id.
         """
         where = {i: k for k, i in enumerate(self.ids.tolist())}
         try:
-            return np.array([where[i] for i in several(ids)], np.intp)
+            return np.array([where[i] for i in as_list(ids)], np.intp)
         except KeyError as error:
             known = did_you_mean(error.args[0], list(where)[:20])
-            raise TargetError(f"{self.column}={error.args[0]!r}: no such {self.kind}{known}") from None
+            raise TargetError(f"{self.key}={error.args[0]!r}: no such {self.kind}{known}") from None
 
-    def some(self, ids: Iterable[Any] | None) -> Spaces:
-        """Those of them; all for None."""
+    def take(self, ids: Iterable[Hashable] | None) -> Spaces:
+        """Return the spaces of these ids; all for None."""
         if ids is None:
             return self
         keep = self.positions(ids)
@@ -378,56 +375,36 @@ class Spaces:
             self.kind, self.ids[keep], self.height[keep], self.width[keep], tuple(self.frames[k] for k in keep)
         )
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Boxes:
-    """Boxes of annotations in their spaces, sorted by space, in the order of the dataset's table within an image."""
-
-    space: Array
-    """Position among the spaces; shape (n,)."""
-    frame: Array
-    """Position along t; shape (n,)."""
-    row: Array
-    """Row of the `AnnotationTable`; shape (n,)."""
-    x0: Array
-    """Left edges in pixels, continuous; shape (n,)."""
-    y0: Array
-    """Upper edges."""
-    x1: Array
-    """Right edges, those of points and lines a little beyond the left ones."""
-    y1: Array
-    """Lower edges."""
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    @property
-    def area(self) -> Array:
-        """Square pixels; shape (n,)."""
-        out: Array = (self.x1 - self.x0) * (self.y1 - self.y0)
-        return out
-
-    def take(self, index: Array | slice) -> Boxes:
-        """Some of them, by position or mask."""
-        columns = (self.space, self.frame, self.row, self.x0, self.y0, self.x1, self.y1)
-        return Boxes(*(c[index] for c in columns))
+    def refuse_time(self, time_dims: object) -> None:
+        """Raise `TargetError` if a number of frames is asked for and the spaces have no axis t."""
+        if time_dims is not None and not self.video:
+            raise TargetError(f"time_dims={time_dims!r}: images have no time; use space='video'")
 
 
-def refuse_time(spaces: Spaces, time_dims: Any) -> None:
+def spaces_of(source: SampleSource, kind: str) -> Spaces:
     """
-    Images have no frames to choose from.
+    Return the images or videos of a dataset; videos without frames are left out.
 
     Raises
     ------
     TargetError
-        A number of them was asked for.
+        There are none, or the size of one cannot be known.
     """
-    if time_dims is not None and not spaces.video:
-        raise TargetError(f"time_dims={time_dims!r}: images have no time; use space='video'")
+    index = source.dset.index
+    if kind == "image":
+        frames = {gid: (gid,) for gid in index.imgs}
+    elif kind == "video":
+        frames = {v: tuple(gids) for v, gids in index.vidid_to_gids.items() if len(gids)}
+    else:
+        raise TargetError(f"space={kind!r}: expected 'image' or 'video'")
+    if not frames:
+        raise TargetError(f"space={kind!r}: the dataset has no {kind}s{' with frames' if kind == 'video' else ''}")
+    height, width = np.array([space_size(source, kind, i) for i in frames], np.int64).T
+    return Spaces(kind, column_of_ids(list(frames)), height, width, tuple(frames.values()))
 
 
 def column_of_ids(ids: Sequence[Any]) -> Array:
-    """Integers as such, all else as objects, so that Python's own values come out again."""
+    """Return integers as int64 and all else as objects, so that Python's own values come out again."""
     if all(type(i) is int for i in ids):
         return np.array(ids, np.int64)
     out = np.empty(len(ids), object)
@@ -435,82 +412,20 @@ def column_of_ids(ids: Sequence[Any]) -> Array:
     return out
 
 
-def spaces_of(source: SampleSource, kind: str) -> Spaces:
-    """
-    The images or videos of a sampler; videos without frames are left out.
-
-    Raises
-    ------
-    TargetError
-        There are none, or the size of one cannot be known.
-    """
-    if kind == "image":
-        frames = [(gid,) for gid in source.dset.index.imgs]
-        ids = [gid for (gid,) in frames]
-        sizes = [_image_size(source, gid) for gid in ids]
-    elif kind == "video":
-        known = {v: tuple(g) for v, g in source.dset.index.vidid_to_gids.items() if len(g)}
-        ids, frames = list(known), list(known.values())
-        sizes = [_video_size(source, v, known[v][0]) for v in ids]
-    else:
-        raise TargetError(f"space={kind!r}: expected 'image' or 'video'")
-    if not ids:
-        raise TargetError(f"space={kind!r}: the dataset has no {kind}s{' with frames' if kind == 'video' else ''}")
-    height, width = np.array(sizes, np.int64).T
-    return Spaces(kind, column_of_ids(ids), height, width, tuple(frames))
-
-
-def _image_size(source: SampleSource, gid: Any) -> tuple[int, int]:
-    size = source.frame(gid).size
-    return _resolved_size(source, {"gid": gid}) if size is None else (size[1], size[0])
-
-
-def _video_size(source: SampleSource, vidid: Any, gid: Any) -> tuple[int, int]:
-    return source.dataset.video_size(gid) or _resolved_size(source, {"vidid": vidid})
-
-
-def _resolved_size(source: SampleSource, target: dict[str, Any]) -> tuple[int, int]:
-    """As `load_sample` finds it where the dataset does not say: from the file."""
-    return resolve(parse(target), source).space
-
-
-def boxes_of(spaces: Spaces, table: AnnotationTable, dataset: Lookups) -> Boxes:
-    """Boxes of all annotations that have one, in the given spaces; moved there as `load_sample` moves them."""
-    where = [(k, t, gid) for k, gids in enumerate(spaces.frames) for t, gid in enumerate(gids) if gid in table.rows]
-    warps = [dataset.frame(gid).to_video if spaces.video else None for _, _, gid in where]
-    rows = [table.rows[gid] for _, _, gid in where]
-    placed = place([(r, table.columns[:, r], warp) for r, warp in zip(rows, warps, strict=True)])
-    row = np.concatenate([np.arange(r.start, r.stop) for r in rows]) if rows else np.empty(0, np.intp)
-    space, frame = (np.array([p[i] for p in where], np.int64)[placed.frame] for i in (0, 1))
-    x0, y0 = placed.near
-    x1, y1 = placed.far
-    boxes = Boxes(space, frame, row, x0, y0, x1, y1)
-    return boxes.take(np.isfinite(boxes.area))
-
-
-# --- What is a window, before it becomes a row of a table?
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """Windows as columns; all have shape (window,)."""
+    """Windows in known spaces; intervals are half-open, all arrays have shape (window,)."""
 
     space: Array
     """Position among the spaces."""
     t0: Array
-    """First frame."""
     t1: Array
-    """Frame after the last."""
     step: Array
     """From frame to frame."""
     y0: Array
-    """First row of pixels."""
     y1: Array
-    """Row after the last."""
     x0: Array
-    """First column of pixels."""
     x1: Array
-    """Column after the last."""
 
     def __len__(self) -> int:
         return len(self.space)
@@ -522,156 +437,117 @@ class Windows:
         return out
 
     def take(self, index: Array) -> Windows:
-        """Some of them, by position or mask."""
+        """Return some of them, by position or mask."""
         columns = (self.space, self.t0, self.t1, self.step, self.y0, self.y1, self.x0, self.x1)
         return Windows(*(c[index] for c in columns))
 
-
-def holds_frame(windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
-    """For pairs of windows and boxes of one space, whether the window has the box's frame; shape (pair,)."""
-    t, start = boxes.frame[box], windows.t0[window]
-    inside: Array = (t >= start) & (t < windows.t1[window]) & ((t - start) % windows.step[window] == 0)
-    return inside
-
-
-# --- How do windows become rows of a table, and rows windows?
-
-
-KINDS = ("negative", "positive", "ignored")
-"""What the column `kind` says, in the order of its codes."""
-
-
-def as_columns(windows: Windows, spaces: Spaces) -> dict[str, Array]:
-    """The keys of targets: what `load_sample` needs to read exactly these windows."""
-    height, width = windows.y1 - windows.y0, windows.x1 - windows.x0
-    columns = {
-        spaces.column: spaces.ids[windows.space],
-        "cx": windows.x0 + width / 2,
-        "cy": windows.y0 + height / 2,
-        "width": width,
-        "height": height,
-    }
-    if spaces.video:
-        columns |= {"time_start": windows.t0, "time_stop": windows.t1, "time_step": windows.step}
-    return columns
+    def target_columns(self, spaces: Spaces) -> dict[str, Array]:
+        """Return the keys of targets that read exactly these windows."""
+        height, width = self.y1 - self.y0, self.x1 - self.x0
+        columns = {
+            spaces.key: spaces.ids[self.space],
+            "cx": self.x0 + width / 2,
+            "cy": self.y0 + height / 2,
+            "width": width,
+            "height": height,
+        }
+        if spaces.video:
+            columns |= {"time_start": self.t0, "time_stop": self.t1, "time_step": self.step}
+        return columns
 
 
-def held(window: Array, ids: Array, n: int) -> tuple[Array, Array]:
+def windows_in(found: WindowColumns, spaces: Spaces) -> tuple[Windows, Array]:
     """
-    Ids that each window holds, as a column of tuples.
+    Return the windows of rows in known spaces, and the row of each.
 
-    Only windows that hold any cost a Python object: the others share the empty tuple.
-
-    Parameters
-    ----------
-    window, ids
-        Pairs, in any order; shape (pair,).
-    n
-        Number of windows.
-
-    Returns
-    -------
-    Tuples in the order of the pairs, and their lengths; shape (n,).
-
-    Examples
-    --------
-    >>> held(np.array([2, 0, 2]), np.array([7, 8, 9]), 3)[0].tolist()
-    [(8,), (), (7, 9)]
-    """
-    counts = np.bincount(window, minlength=n)
-    order = np.argsort(window, kind="stable")
-    flat = ids[order].tolist()
-    some = np.flatnonzero(counts)
-    stops = np.cumsum(counts[some]).tolist()
-    column = np.empty(n, object)
-    column.fill(())
-    bounds = zip([0, *stops], stops, strict=False)
-    column[some] = np.fromiter((tuple(flat[a:b]) for a, b in bounds), object, len(some))
-    return column, counts
-
-
-def names(labels: tuple[str, ...], codes: Array) -> pandas.Series:
-    """A column of text of which each word is stored once."""
-    import pandas
-
-    return pandas.Series(np.array(labels, object)[codes], dtype=object)
-
-
-def windows_table(
-    targets: Indexed, spaces: Spaces, windows: Windows, kind: str, further: dict[str, Array] | None = None
-) -> pandas.DataFrame:
-    """Windows of one kind as targets, with what they hold."""
-    import pandas
-
-    index = targets.index(spaces)
-    pairs = index.touching(windows)
-    ids, counts = held(pairs.window, targets.annotations.annot_id[index.boxes.row[pairs.box]], len(windows))
-    columns = as_columns(windows, spaces) | (further or {}) | {"annot_ids": ids, "n_annots": counts}
-    return pandas.DataFrame(columns | {"kind": names((kind,), np.zeros(len(windows), np.intp))})
-
-
-def windows_in(targets: Indexed, table: pandas.DataFrame, spaces: Spaces) -> tuple[Windows, Array]:
-    """
-    The windows of a table of targets, and the row of each: several windows of one row lie in different frames.
+    A row that lists its frames becomes one window per frame, since they need not be evenly spaced; a frame that it
+    lists twice counts once.
 
     Raises
     ------
     TargetError
-        A column is missing, or a row has no value in it.
+        A row lies in none of the spaces.
     """
-    if "gids" in table.columns and not _sliced(table):
-        return _frame_by_frame(footprints(targets.source, table), spaces)
-    needed = (spaces.column, "cx", "cy", "width", "height")
-    missing = [name for name in needed if name not in table.columns or table[name].isna().any()]
-    if missing:
-        raise TargetError(
-            f"the table lacks {', '.join(missing)} (in whole or in some rows); each row needs {', '.join(needed)}"
-        )
-    space = spaces.positions(table[spaces.column].tolist())
-    height, width = (np.maximum(np.ceil(_floats(table, c) - 1e-6), 1).astype(np.int64) for c in ("height", "width"))
-    y0 = np.floor(_floats(table, "cy") - height / 2 + 1e-9).astype(np.int64)
-    x0 = np.floor(_floats(table, "cx") - width / 2 + 1e-9).astype(np.int64)
-    t0, t1, step = (
-        _times(table, name, default)
-        for name, default in (
-            ("time_start", np.zeros(len(space), np.int64)),
-            ("time_stop", spaces.lengths[space]),
-            ("time_step", np.ones(len(space), np.int64)),
-        )
-    )
-    return Windows(space, t0, t1, step, y0, y0 + height, x0, x0 + width), np.arange(len(space))
-
-
-def _sliced(table: pandas.DataFrame) -> bool:
-    """True where every row also says its frames as a slice of its video's, which then are the same."""
-    names = ("vidid", "time_start", "time_stop", "time_step")
-    return all(name in table.columns and bool(table[name].notna().all()) for name in names)
-
-
-def _frame_by_frame(found: Footprints, spaces: Spaces) -> tuple[Windows, Array]:
-    """A window for every frame of every row, since listed frames may be any; each frame of a row counts once."""
-    real = found.frame >= 0
-    row, frame = np.unique(np.stack([found.row[real], found.frame[real]]), axis=1)
-    where = {gid: (k, t) for k, gids in enumerate(spaces.frames) for t, gid in enumerate(gids)}
-    strange = [gid for gid in found.gids if gid not in where]
-    if strange or not found.video.all():
-        name = f"gids with {strange[0]!r}" if strange else "gid"
-        raise TargetError(f"a table of videos has a row with {name}, which is in none of their spaces")
-    place = np.array([where[gid] for gid in found.gids], np.int64).reshape(-1, 2)
-    space, t = place[frame].T
-    order = np.lexsort((t, row))
-    row, space, t = row[order], space[order], t[order]
+    known = {name: k for k, name in enumerate(spaces.ids.tolist())}
+    of_space = np.array([known.get(i, -1) if kind == spaces.kind else -1 for kind, i in found.spaces], np.int64)
+    space = of_space[found.space] if len(found) else found.space
+    strange = np.flatnonzero(space < 0)
+    if len(strange):
+        kind, ident = found.spaces[found.space[strange[0]]]
+        name = f"gids with {ident[1]!r}" if isinstance(ident, tuple) else f"{COLUMNS[kind]}={ident!r}"
+        raise TargetError(f"row {strange[0]} has {name}, which is not one of the {spaces.kind}s that the table is of")
+    t0, t1, step = found.time.T
+    row = np.arange(len(found))
+    listed = step == 0
+    if listed.any():
+        entry_row, frame = found.real_entries()
+        keep = listed[entry_row]
+        position = {gid: t for gids in spaces.frames for t, gid in enumerate(gids)}
+        t = np.array([position.get(gid, -1) for gid in found.gids], np.int64)
+        n = max(position.values()) + 1
+        listed_row, start = np.divmod(np.unique(entry_row[keep] * n + t[frame[keep]]), n)
+        row = np.concatenate([row[~listed], listed_row])
+        order = np.argsort(row, kind="stable")
+        row = row[order]
+        t0 = np.concatenate([t0[~listed], start])[order]
+        t1 = np.concatenate([t1[~listed], start + 1])[order]
+        step = np.concatenate([step[~listed], np.ones_like(start)])[order]
     (y0, y1), (x0, x1) = found.y[row].T, found.x[row].T
-    return Windows(space, t, t + 1, np.ones_like(t), y0, y1, x0, x1), row
+    return Windows(space[row], t0, t1, step, y0, y1, x0, x1), row
 
 
-def _floats(table: Any, name: str) -> Array:
-    out: Array = table[name].to_numpy(float)
-    return out
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """
+    Boxes of annotations in their spaces, in continuous pixels; all arrays have shape (box,).
+
+    They are sorted by space, and within an image in the order of the dataset's table.
+    """
+
+    space: Array
+    """Position among the spaces."""
+    frame: Array
+    """Position along t."""
+    row: Array
+    """Row of the `AnnotationTable`."""
+    x0: Array
+    y0: Array
+    x1: Array
+    """Right edges; those of points and lines lie a little to the right of the left ones."""
+    y1: Array
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def area(self) -> Array:
+        """Square pixels."""
+        out: Array = (self.x1 - self.x0) * (self.y1 - self.y0)
+        return out
+
+    def take(self, index: Array | slice) -> Boxes:
+        """Return some of them, by position or mask."""
+        columns = (self.space, self.frame, self.row, self.x0, self.y0, self.x1, self.y1)
+        return Boxes(*(c[index] for c in columns))
 
 
-def _times(table: Any, name: str, default: Array) -> Array:
-    if name not in table.columns:
-        return default
-    given = table[name].to_numpy(float, na_value=np.nan)
-    return np.where(np.isnan(given), default, given).astype(np.int64)
+def boxes_of(source: SampleSource, spaces: Spaces) -> Boxes:
+    """Return the boxes of all annotations that have one, moved to the given spaces as `load_sample` moves them."""
+    table = source.annotations
+    where = [(k, t, gid) for k, gids in enumerate(spaces.frames) for t, gid in enumerate(gids) if gid in table.rows]
+    rows = [table.rows[gid] for _, _, gid in where]
+    warps = [source.frame(gid).to_video if spaces.video else None for _, _, gid in where]
+    placed = place_annotations([(r, table.columns[:, r], warp) for r, warp in zip(rows, warps, strict=True)])
+    row = np.concatenate([np.arange(r.start, r.stop) for r in rows]) if rows else np.empty(0, np.intp)
+    space, frame = (np.array([p[i] for p in where], np.int64)[placed.frame] for i in (0, 1))
+    x0, y0 = placed.near
+    x1, y1 = placed.far
+    boxes = Boxes(space, frame, row, x0, y0, x1, y1)
+    return boxes.take(np.isfinite(boxes.area))
+
+
+def holds_frame(windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
+    """Return, for pairs of a window and a box of one space, whether the window has the box's frame; shape (pair,)."""
+    t, start = boxes.frame[box], windows.t0[window]
+    inside: Array = (t >= start) & (t < windows.t1[window]) & ((t - start) % windows.step[window] == 0)
+    return inside

@@ -1,8 +1,8 @@
 """
 Crops for training with PyTorch.
 
-`CropDataset` is map-style, with one plan per batch; `loader` shuffles by locality, shards over workers and ranks, and
-resumes; `collate` makes batches of images, boxes and masks.
+`CropDataset` is map-style and reads a batch by one plan. `loader` shuffles by locality, shards over workers and ranks,
+and resumes. `collate` makes batches of images, boxes and masks.
 """
 
 from ndzarr.torch.crops import CropDataset, LocalityBatches, collate

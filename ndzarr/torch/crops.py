@@ -1,6 +1,7 @@
-"""How does a DataLoader ask for crops by number?
+"""
+Targets as a map-style dataset for PyTorch.
 
-torch's DataLoader calls `__getitems__` with the numbers of a whole batch: they make one `ReadPlan`, and every chunk is
+torch's DataLoader calls `__getitems__` with the indices of a whole batch. They make one `ReadPlan`: every chunk is
 decoded once, straight into the batch's tensor.
 """
 
@@ -9,60 +10,59 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from ndzarr._sampling.target import parse
-from ndzarr._validation import check_count as whole
-from ndzarr.errors import OptionError, did_you_mean
-from ndzarr.targets.table import Rows
-from ndzarr.targets.table import TargetsLike as Targets
+from ndzarr._validation import check_choice, check_count
+from ndzarr.errors import OptionError
+from ndzarr.targets.table import Rows, TargetsLike
 from ndzarr.torch.order import groups, shuffled
 
 if TYPE_CHECKING:
     import xarray
 
-    from ndzarr.coco_sampler import CocoSampler
-    from ndzarr.sampler import Sampler as NamedSampler
 
-
-# --- What does a batch look like as tensors?
+# --- Tensors of a batch
 
 
 Tensors: TypeAlias = dict[str, Any]
 """Names to tensors, and to lists of tensors."""
 
+Transform: TypeAlias = Callable[[Tensors], Tensors]
+"""Takes and returns the tensors of a sample, or of a batch."""
+
 Masks: TypeAlias = Literal["semantic", "instance"]
 MASKS = ("semantic", "instance")
 RAGGED = ("boxes", "labels", "annot_ids", "track_ids", "frames", "masks")
-"""What is a list with one tensor per sample, where masks are those of instances."""
+"""Names of lists with one tensor per sample; of 'masks' where they are those of instances."""
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What is made of a batch."""
+class TensorOptions:
+    """The tensors that are made of a batch."""
 
     dtype: torch.dtype | None = None
-    """Of images; None for that of the data."""
+    """Type of images; None for that of the data."""
     masks: Masks | None = None
     """'semantic': one map of classes per sample; 'instance': one mask per annotation."""
     annotations: bool = True
-    """Boxes and labels."""
+    """Make boxes and labels."""
     labels: dict[Any, int] = field(default_factory=dict)
-    """Category id to label."""
+    """Category ids to labels."""
 
     def __post_init__(self) -> None:
         if self.dtype is not None and not isinstance(self.dtype, torch.dtype):
-            raise OptionError(f"dtype={self.dtype!r}: expected one of torch's, such as torch.float32")
-        if self.masks is not None and self.masks not in MASKS:
-            raise OptionError(f"masks={self.masks!r} is not known{did_you_mean(self.masks, MASKS)}")
+            raise OptionError(f"dtype={self.dtype!r}: expected one of torch's, such as torch.float32", key="dtype")
+        if self.masks is not None:
+            check_choice("masks", self.masks, MASKS)
 
     def tensors(self, batch: xarray.Dataset, index: np.ndarray[Any, Any]) -> Tensors:
         """
-        A batch as tensors.
+        Return a batch as tensors.
 
         Parameters
         ----------
@@ -73,11 +73,20 @@ class Content:
 
         Returns
         -------
-        image (sample, c, y, x) or (sample, t, c, y, x), of volumes with z before y; valid, bool, where something is
-        padded or missing; index (sample,); transform (sample, 3, 3), from sample pixels to native pixels; and, per
-        sample, boxes (n, 4) as left, top, right, bottom, labels (n,), annot_ids, track_ids and frames (n,), a list
-        where they are names; masks: (sample, y, x), or (sample, t, y, x), of labels + 1, 0 being none, for 'semantic';
-        per sample (n, y, x) for 'instance'.
+        image
+            (sample, c, y, x) or (sample, t, c, y, x); volumes have z before y.
+        valid
+            bool, False where pixels are padded or missing; left out if all are real.
+        index
+            (sample,)
+        transform
+            (sample, 3, 3), from sample pixels to native pixels.
+        boxes, labels, annot_ids, track_ids, frames
+            A list with one tensor per sample: (n, 4) as left, top, right, bottom, else (n,). Ids that are names are
+            lists.
+        masks
+            'semantic': (sample, y, x) or (sample, t, y, x) of labels + 1, 0 where there is no annotation.
+            'instance': a list with one tensor (n, y, x) per sample.
         """
         image = torch.from_numpy(_writable(batch["image"].values))
         out: Tensors = {"image": image if self.dtype is None else image.to(self.dtype)}
@@ -92,7 +101,7 @@ class Content:
         return out
 
     def _annotations(self, batch: xarray.Dataset) -> Tensors:
-        owner = batch["annot_sample"].values
+        owner = batch["annot_sample"].values  # (annot,), sorted
         stops = np.searchsorted(owner, np.arange(1, batch.sizes["sample"]))
         corners = batch["bbox"].values.astype(np.float32)
         corners[:, 2:] += corners[:, :2]
@@ -115,7 +124,7 @@ class Content:
         return torch.from_numpy(np.stack(found)) if found else torch.empty((0, *shape), dtype=torch.int64)
 
     def _drawn(self, frames: list[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """The annotations of one sample: a map of classes ([t,] y, x), or a mask of each (n, y, x)."""
+        """Draw the annotations of one sample: a map of classes ([t,] y, x), or a mask of each (n, y, x)."""
         size = shape[-2], shape[-1]
         classes = np.zeros((max(1, len(frames)), *size), np.int64)
         instances = []
@@ -130,7 +139,7 @@ class Content:
 
 
 def _inside(detections: Any, k: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """Pixels (y, x) of an annotation: of its segmentation, else of its box."""
+    """Return the pixels (y, x) inside the segmentation of an annotation, else inside its box."""
     segmentations = detections.data.get("segmentations")
     shape = None if segmentations is None else segmentations.data[k]
     if shape is None:
@@ -140,28 +149,25 @@ def _inside(detections: Any, k: int, size: tuple[int, int]) -> np.ndarray[Any, A
 
 
 def _tensor(column: np.ndarray[Any, Any]) -> Any:
-    """A column of a sample's own, as a tensor; names, which have none, as a list."""
+    """Return a copy of a sample's column as a tensor; names, which no tensor holds, as a list."""
     return torch.from_numpy(column.copy()) if column.dtype.kind in "iuf" else column.tolist()
 
 
 def _writable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array that torch may share: its own, contiguous and writable."""
+    """Return an array that torch may share: contiguous and writable."""
     return array if array.flags.writeable and array.flags.c_contiguous else array.copy()
 
 
-# --- What does a dataset hand to `collate_fn`?
+# --- Batches of samples
 
 
 class Fetched(Sequence[Tensors]):
-    """The samples of a batch; views of its tensors."""
+    """The samples of a batch, as views of its tensors."""
 
     def __init__(self, batch: Tensors, length: int, transform: Callable[[Tensors], Tensors] | None = None) -> None:
         self.batch = batch
-        """With the axis sample."""
         self.length = length
-        """Of that axis."""
         self.transform = transform
-        """What is done to each sample."""
 
     def __len__(self) -> int:
         return self.length
@@ -180,15 +186,16 @@ class Fetched(Sequence[Tensors]):
 
 def collate(samples: Sequence[Tensors]) -> Tensors:
     """
-    Samples as one batch: the `collate_fn` of a DataLoader.
+    Collate samples to a batch: the `collate_fn` of a DataLoader.
 
     Tensors of one shape are stacked; boxes, labels and masks of instances, which differ in number, become lists with
-    one tensor per sample.  What a transform made that is no dictionary, such as a pair, is left to torch.
+    one tensor per sample. Samples that a transform made something else than dictionaries, such as pairs, go to torch's
+    `default_collate`.
 
     Raises
     ------
     OptionError
-        Images differ in size; give all crops one `output_dims`, or a transform that makes them alike.
+        Images differ in size: give all crops one `output_dims`, or a transform that makes them alike.
     """
     if isinstance(samples, Fetched) and samples.transform is None:
         return samples.batch
@@ -211,30 +218,35 @@ def _joined(name: str, values: list[Any]) -> Any:
         return values
     if len({v.shape for v in values}) > 1:
         shapes = ", ".join(sorted({" x ".join(map(str, v.shape)) for v in values}))
-        raise OptionError(f"{name}: a batch holds tensors of one shape, not of {shapes}; give output_dims")
+        raise OptionError(
+            f"{name}: a batch holds tensors of one shape, not of {shapes}", key=name, hint="Give output_dims"
+        )
     return torch.stack(values)
 
 
 def _alike(name: str, values: list[Any]) -> bool:
-    """True for the maps of 'semantic' masks, which are of integers."""
+    """Return True for the maps of 'semantic' masks, which are of integers."""
     return name == "masks" and values[0].dtype != torch.bool
 
 
 def _completed(values: list[Any], items: Sequence[Tensors]) -> list[Any]:
-    """Masks of real pixels, all True where a sample had none."""
+    """Return masks of valid pixels, all True for samples that had none."""
     like = next(v for v in values if v is not None)
     return [torch.ones_like(like) if v is None else v for v in values]
 
 
-Transform = Callable[[Tensors], Tensors]
-"""Takes and returns the tensors of a sample, or of a batch."""
+class CropSource(Protocol):
+    """A `CocoSampler` or `Sampler`, as far as crops need to know it."""
+
+    def load_batch(self, targets: Any, **keys: Any) -> xarray.Dataset:
+        """Read targets together."""
 
 
 class CropDataset(Dataset[Tensors]):
     """
     Targets as a map-style dataset: crop `i` is that of target `i`.
 
-    It pickles and forks; workers may be started in any way.  Use `ndzarr.torch.collate` with it, or
+    It pickles and forks, so that workers may be started in any way. Use it with `ndzarr.torch.collate`, or with
     `ndzarr.torch.loader`.
 
     Parameters
@@ -246,17 +258,24 @@ class CropDataset(Dataset[Tensors]):
     keys
         Keys that every target gets, such as {"channels": "r|g|b", "output_dims": (224, 224)}.
     dtype
-        Of images, such as torch.float32; that of the data if left out.
+        Type of images, such as torch.float32; that of the data by default.
     annotations
-        Boxes and labels, of the annotations that touch the crop.
+        Add boxes and labels of the annotations that touch the crop.
     masks
-        'semantic' or 'instance': maps drawn from segmentations, or boxes where an annotation has none.
+        'semantic' or 'instance': add maps drawn from segmentations, or from boxes where an annotation has none.
     labels
-        Category id to label; by default categories are counted in the order of the dataset.
+        Category ids to labels; by default the position of a category in the dataset.
     transform
         Takes the tensors of one sample (no sample axis) and returns them, changed.
     batch_transform
         The same for a whole batch, which is quicker.
+
+    Raises
+    ------
+    OptionError
+        An option has a value that is not understood, or `masks` is asked of a sampler without categories.
+    TargetError
+        The first target is not understood.
 
     Examples
     --------
@@ -270,8 +289,8 @@ class CropDataset(Dataset[Tensors]):
 
     def __init__(
         self,
-        sampler: CocoSampler | NamedSampler,
-        targets: Targets | Rows,
+        sampler: CropSource,
+        targets: TargetsLike | Rows,
         *,
         keys: Mapping[str, Any] | None = None,
         dtype: torch.dtype | None = None,
@@ -285,18 +304,18 @@ class CropDataset(Dataset[Tensors]):
         self.rows = Rows(targets)
         self.keys = dict(keys or {})
         if "with_annots" in self.keys:
-            raise OptionError("keys={'with_annots': ...}: say annotations=True or False instead")
+            raise OptionError("keys={'with_annots': ...}: give annotations=True or False instead", key="keys")
         if len(self.rows):
-            parse({**self.rows[0], **self.keys})  # else a typo is found in a worker
+            parse({**self.rows[0], **self.keys})  # or else a worker finds a typo
         self.transform = transform
         self.batch_transform = batch_transform
         dset = getattr(sampler, "dset", None)
-        classes = [] if dset is None else list(dset.index.cats)
-        if masks is not None and not classes:
-            raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none")
-        counted = dict(labels) if labels is not None else {c: k for k, c in enumerate(classes)}
-        self.content = Content(dtype, masks, annotations, counted)
-        self._options: dict[str, Any] = {"with_annots": annotations or masks is not None} if dset is not None else {}
+        categories = () if dset is None else tuple(dset.index.cats)
+        if masks is not None and not categories:
+            raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none", key="masks")
+        counted = {c: k for k, c in enumerate(categories)} if labels is None else dict(labels)
+        self.options = TensorOptions(dtype, masks, annotations, counted)
+        self._annots = {"with_annots": annotations or masks is not None} if dset is not None else {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -309,21 +328,21 @@ class CropDataset(Dataset[Tensors]):
         return sample
 
     def __getitems__(self, indices: Sequence[int]) -> Fetched:
-        """The crops of a batch, by one plan; torch's DataLoader calls it."""
+        """Return the crops of a batch, read by one plan; torch's DataLoader calls this."""
         batch = self.batch(indices)
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
         return Fetched(batch, len(indices), self.transform)
 
     def batch(self, indices: Sequence[int]) -> Tensors:
-        """The tensors of crops, before any transform; see `Content.tensors`."""
+        """Return the tensors of crops, before any transform; see `TensorOptions.tensors`."""
         chosen = np.array([_position(k, len(self)) for k in indices], np.int64)
-        loaded = self.sampler.load_batch(self.rows.take(chosen), **self._options, **self.keys)
-        return self.content.tensors(loaded, chosen)
+        loaded = self.sampler.load_batch(self.rows.take(chosen), **self._annots, **self.keys)
+        return self.options.tensors(loaded, chosen)
 
 
 def _position(k: int, n: int) -> int:
-    """The number of a crop, counted from the end if it is negative; raises `IndexError` if there are fewer."""
+    """Return the index of a crop, counted from the end if it is negative; raise `IndexError` beyond."""
     if not -n <= index(k) < n:
         raise IndexError(f"crop {k} does not exist; there are {n}")
     return index(k) % n
@@ -331,13 +350,22 @@ def _position(k: int, n: int) -> int:
 
 class LocalityBatches(Sampler[list[int]]):
     """
-    Batches in a random order in which neighbours share chunks: the `batch_sampler` of a DataLoader.
+    Batches in a random order whose neighbours share chunks: the `batch_sampler` of a DataLoader.
 
     Call `set_epoch` before each epoch, as with torch's DistributedSampler.
+
+    Parameters
+    ----------
+    batch_size
+        Crops of a batch.
+    seed
+        Of the order, together with the epoch.
+    drop_last
+        Leave out a last batch that is not full.
     """
 
     def __init__(self, dataset: CropDataset, batch_size: int, *, seed: int = 0, drop_last: bool = False) -> None:
-        self.batch_size, self.seed = whole("batch_size", batch_size), whole("seed", seed, 0)
+        self.batch_size, self.seed = check_count("batch_size", batch_size), check_count("seed", seed, 0)
         self.drop_last = drop_last
         self.epoch = 0
         self._group = groups(dataset.rows)
@@ -347,8 +375,8 @@ class LocalityBatches(Sampler[list[int]]):
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose order comes next."""
-        self.epoch = whole("epoch", epoch, 0)
+        """Set the epoch whose order comes next."""
+        self.epoch = check_count("epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = shuffled(self._group, self.seed, self.epoch).tolist()

@@ -1,7 +1,8 @@
-"""How are crops loaded by workers, epoch after epoch, and taken up again where they stopped?
+"""
+Loading crops with worker processes, epoch after epoch, from any batch on.
 
-An iteration is one epoch, as with torch's DataLoader: one that was left early is followed by the next epoch, unless a
-state says that its rest is wanted.
+An iteration is one epoch, as with torch's DataLoader. After an iteration that was left early comes the next epoch,
+unless a loaded state asks for the rest of the epoch.
 """
 
 from __future__ import annotations
@@ -15,22 +16,20 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ndzarr._validation import check_count as whole
+from ndzarr._validation import check_choice, check_count
 from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.torch.crops import CropDataset, Tensors, collate
 from ndzarr.torch.order import groups, shuffled
 
-# --- How do many workers and ranks share one shuffled pass over targets?
-
 
 class CropStream(IterableDataset[Tensors]):
     """
-    Batches of targets in a random order in which neighbours share chunks, sharded over workers and ranks.
+    Batches of crops in a random order whose neighbours share chunks, sharded over workers and ranks.
 
     Parameters
     ----------
     crops
-        What is streamed.
+        The crops to stream.
     batch_size
         Crops of a batch.
     shuffle
@@ -38,15 +37,15 @@ class CropStream(IterableDataset[Tensors]):
     seed
         Of the order, together with the epoch.
     together
-        Blocks of about one shard that are open at a time.
+        Number of blocks, of about one shard each, whose crops are shuffled together.
     buffer
-        Crops over which order is mixed further.
+        Number of positions over which the order is mixed further.
     drop_last
         Leave out a last batch that is not full.
     rank, world
-        Which of how many processes this is; those of torch.distributed, if that is initialised, else 0 of 1.  All ranks
-        get equally many batches: up to world - 1 batches at the end of an epoch are left out, since a rank with one
-        more would wait for the others forever.
+        Number of this process and of all; those of torch.distributed by default, if that is initialised, else 0 of 1.
+        All ranks get equally many batches: up to world - 1 batches at the end of an epoch are left out, since a rank
+        with one more would wait for the others forever.
 
     Raises
     ------
@@ -67,9 +66,9 @@ class CropStream(IterableDataset[Tensors]):
         rank: int | None = None,
         world: int | None = None,
     ) -> None:
-        self.crops, self.batch_size, self.shuffle = crops, whole("batch_size", batch_size), shuffle
-        self.seed, self.drop_last = whole("seed", seed, 0), drop_last
-        self.together, self.buffer = whole("together", together), whole("buffer", buffer, 0)
+        self.crops, self.batch_size, self.shuffle = crops, check_count("batch_size", batch_size), shuffle
+        self.seed, self.drop_last = check_count("seed", seed, 0), drop_last
+        self.together, self.buffer = check_count("together", together), check_count("buffer", buffer, 0)
         self.rank, self.world = _place(rank, world)
         self._group = groups(crops.rows) if shuffle else None
         # Shared memory: workers that live on see the epoch that is set here.
@@ -77,7 +76,9 @@ class CropStream(IterableDataset[Tensors]):
         if len(crops) and self.world > 1 and not self.batches:
             raise OptionError(
                 f"{len(crops)} crops in batches of {batch_size} are fewer batches than the {self.world} ranks, and all "
-                f"get equally many; make batches smaller"
+                f"get equally many",
+                key="batch_size",
+                hint="Make batches smaller",
             )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -86,21 +87,21 @@ class CropStream(IterableDataset[Tensors]):
 
     @property
     def epoch(self) -> int:
-        """The epoch that is, or will be, iterated over."""
+        """The epoch of this iteration, or of the next."""
         return int(self._begin[0])
 
     @property
     def first(self) -> int:
-        """Batches of this rank that the next iteration leaves out."""
+        """Number of batches of this rank that the next iteration skips."""
         return int(self._begin[1])
 
     def begin(self, epoch: int, batch: int = 0) -> None:
-        """Let the next iteration begin with this batch of this epoch."""
-        self._begin[0], self._begin[1] = whole("epoch", epoch, 0), whole("batch", batch, 0)
+        """Begin the next iteration with this batch of this epoch."""
+        self._begin[0], self._begin[1] = check_count("epoch", epoch, 0), check_count("batch", batch, 0)
 
     @property
     def depends_on(self) -> dict[str, int]:
-        """What the order of crops is made from, besides the epoch."""
+        """Everything that decides the order of crops, besides the epoch."""
         return {
             "seed": self.seed,
             "batch_size": self.batch_size,
@@ -114,16 +115,16 @@ class CropStream(IterableDataset[Tensors]):
 
     @property
     def batches(self) -> int:
-        """Batches of a whole epoch, of this rank."""
+        """Number of batches of a whole epoch of this rank."""
         n = len(self.crops)
-        whole = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
-        return whole // self.world
+        every = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+        return every // self.world
 
     def __len__(self) -> int:
         return max(0, self.batches - self.first)
 
     def order(self, epoch: int) -> np.ndarray[Any, Any]:
-        """Numbers of the targets in the order of an epoch, over all ranks; shape (n,)."""
+        """Return the indices of the targets in the order of an epoch, over all ranks; shape (n,)."""
         if self._group is None:
             return np.arange(len(self.crops))
         return shuffled(self._group, self.seed, epoch, self.together, self.buffer)
@@ -139,14 +140,14 @@ class CropStream(IterableDataset[Tensors]):
 
 def _place(rank: int | None, world: int | None) -> tuple[int, int]:
     if (rank is None) != (world is None):
-        raise OptionError(f"rank={rank}, world={world}: give both or neither")
+        raise OptionError(f"rank={rank}, world={world}: give both or neither", key="rank")
     if rank is None or world is None:
         distributed = torch.distributed
         if not (distributed.is_available() and distributed.is_initialized()):
             return 0, 1
         rank, world = distributed.get_rank(), distributed.get_world_size()
     if not 0 <= rank < world:
-        raise OptionError(f"rank={rank} of world={world} does not exist")
+        raise OptionError(f"rank={rank} of world={world} does not exist", key="rank")
     return rank, world
 
 
@@ -158,10 +159,10 @@ _DECIDED = ("sampler", "batch_sampler", "collate_fn", "dataset", "num_workers", 
 
 class Loader:
     """
-    Iterates over an epoch of a `CropStream`, then the next; made by `loader`.
+    Iterates over one epoch of a `CropStream` after the other; made by `loader`.
 
-    `state_dict` may be taken between any two batches, and `load_state_dict` makes the next iteration go on there, with
-    any number of workers.
+    `state_dict` may be taken between any two batches. `load_state_dict` makes the next iteration go on there, with any
+    number of workers.
     """
 
     def __init__(self, stream: CropStream, workers: int, **options: Any) -> None:
@@ -170,12 +171,12 @@ class Loader:
         self._next = (stream.epoch, stream.first)
         """Epoch and number of the next batch."""
         self._chosen: tuple[int, int] | None = self._next
-        """Where the next iteration begins, if that was said."""
+        """Where the next iteration begins, if that was chosen."""
         self._running: object = None
-        """What tells the iteration that is under way from earlier ones."""
+        """Token of the iteration that is under way."""
 
     def __len__(self) -> int:
-        """Batches of the iteration that is under way, else of the next."""
+        """Return the number of batches of the iteration that is under way, else of the next."""
         first = self.stream.first if self._running is not None else self._start()[1]
         return max(0, self.stream.batches - first)
 
@@ -189,46 +190,49 @@ class Loader:
                 self._next = (epoch, taken) if taken < self.stream.batches else (epoch + 1, 0)
                 yield batch
                 if self._running is not running:
-                    raise OptionError("another iteration over this loader has begun; make a loader for each")
+                    raise OptionError("another iteration over this loader has begun", hint="Make a loader for each")
             self._next = (epoch + 1, 0)
         finally:
             if self._running is running:
                 self._running = None
 
     def _start(self) -> tuple[int, int]:
-        """Where the next iteration begins: what is left of an epoch is left out, unless it was chosen."""
+        """Return where the next iteration begins: at the next epoch after one left early, unless it was chosen."""
         epoch, batch = self._next
         return self._chosen or (epoch + (batch > 0), 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be this epoch, from its beginning; without it, epochs follow one another."""
-        self._chosen = (whole("epoch", epoch, 0), 0)
+        """Begin the next iteration with this epoch; otherwise epochs follow one another."""
+        self._chosen = (check_count("epoch", epoch, 0), 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch is, and what the order of crops depends on."""
+        """Return the position of the next batch, and everything that the order of crops depends on."""
         epoch, batch = self._next if self._running is not None or self._chosen is None else self._chosen
         return {"epoch": epoch, "batch": batch, **self.stream.depends_on}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """
-        Go on where `state_dict` was taken.
+        Begin the next iteration where `state_dict` was taken.
 
         Raises
         ------
         OptionError
-            The order would be another one: seed, batch size, ranks, targets or how they are shuffled differ.
+            The order would differ: another seed, batch size, number of ranks, targets or way to shuffle.
         """
         for name, ours in self.state_dict().items():
             if name not in state:
-                raise OptionError(f"the state has no {name!r}: it was not taken by the state_dict of such a loader")
+                raise OptionError(f"the state has no {name!r}: it is not the state of such a loader", key=name)
             if name not in ("epoch", "batch") and state[name] != ours:
                 raise OptionError(
                     f"the state was taken with {name}={state[name]}, but this loader has {name}={ours}; the "
-                    f"order of crops would be another one"
+                    f"order of crops would differ",
+                    key=name,
                 )
-        epoch, batch = whole("epoch", state["epoch"], 0), whole("batch", state["batch"], 0)
+        epoch, batch = check_count("epoch", state["epoch"], 0), check_count("batch", state["batch"], 0)
         if batch > self.stream.batches:
-            raise OptionError(f"the state was taken after batch {batch}, but an epoch has {self.stream.batches}")
+            raise OptionError(
+                f"the state was taken after batch {batch}, but an epoch has {self.stream.batches}", key="batch"
+            )
         self._chosen = (epoch, batch)
 
 
@@ -241,21 +245,21 @@ def loader(
     Parameters
     ----------
     crops
-        What is loaded.
+        The crops to load.
     batch_size
         Crops of a batch.
     workers
-        Processes; 0 loads in this one.
+        Number of worker processes; 0 loads in this process.
     start_method
-        'fork', 'spawn' or 'forkserver'; the system's own if left out.
+        'fork', 'spawn' or 'forkserver'; the system's own by default.
     **options
-        Of `CropStream` (shuffle, seed, together, buffer, drop_last, rank, world), and of torch's DataLoader
+        Options of `CropStream` (shuffle, seed, together, buffer, drop_last, rank, world) and of torch's DataLoader
         (pin_memory, prefetch_factor, persistent_workers, ...).
 
     Raises
     ------
     OptionError
-        An option is unknown, or loading in order needs it for itself.
+        An option is unknown, or is one that the loader sets itself.
     """
     _check(workers, start_method, options)
     stream = CropStream(crops, batch_size, **{k: v for k, v in options.items() if k in _STREAM})
@@ -267,21 +271,21 @@ def loader(
 
 
 _CALLED = {"num_workers": "workers", "multiprocessing_context": "start_method"}
-"""Options of DataLoader that `loader` has under another name."""
+"""Options of DataLoader to their names here."""
 
 
 def _check(workers: int, start_method: str | None, options: Mapping[str, Any]) -> None:
-    whole("workers", workers, 0)
-    if start_method is not None and start_method not in STARTS:
-        raise OptionError(f"start_method={start_method!r} is not known{did_you_mean(start_method, STARTS)}")
+    check_count("workers", workers, 0)
+    if start_method is not None:
+        check_choice("start_method", start_method, STARTS)
     known = dict.fromkeys((*_STREAM, *inspect.signature(DataLoader).parameters))
     allowed = [name for name in known if name not in (*_DECIDED, "batch_size")]
     for name in options:
         if name in _CALLED:
-            raise OptionError(f"{name}= is called {_CALLED[name]}= here")
+            raise OptionError(f"{name}= is called {_CALLED[name]}= here", key=name)
         if name in _DECIDED:
             raise OptionError(
-                f"{name}= is decided by ndzarr.torch.loader; use torch's DataLoader with CropDataset instead"
+                f"{name}= is set by ndzarr.torch.loader", key=name, hint="Use torch's DataLoader with CropDataset"
             )
         if name not in allowed:
-            raise OptionError(f"{name}= is no option{did_you_mean(name, allowed)}")
+            raise OptionError(f"{name}= is not an option{did_you_mean(name, allowed)}", key=name)

@@ -1,11 +1,11 @@
-"""In which order are targets visited, so that it is random and yet neighbours share chunks?
+"""
+A random order of targets whose neighbours share chunks.
 
-1. Targets in one block of one source (a shard, roughly) are a *group*; groups are shuffled.
-2. Some groups at a time are open: all of their targets are shuffled together.
-3. Positions are then jittered by up to the length of a buffer, as a shuffle buffer would, so that what was open
-   together does not stay together.
+1. The targets in one block of one source (a shard, roughly) are a group. Groups are shuffled.
+2. The targets of some neighbouring groups are shuffled together.
+3. Positions are then jittered by up to the length of a buffer, as by a shuffle buffer, to mix neighbouring sets.
 
-The order depends on seed and epoch alone, never on who reads it.  It is the two-level shuffle of streamed training data
+The order depends on seed and epoch alone, never on who reads it. It is the two-level shuffle of streamed training data
 (shards, then a buffer) as in WebDataset, on windows instead of files.
 """
 
@@ -23,9 +23,9 @@ from ndzarr._validation import is_missing
 from ndzarr.targets.table import Rows
 
 SOURCES = ("gid", "image_id", "vidid", "video_id", "key", "gids", "aid", "annot_id")
-"""Keys that say which source a target reads; the first that it has counts."""
+"""Keys that name the source of a target; the first that it has counts."""
 TIMES = ("time_start", "time_slice", "t")
-"""Keys that say where a target begins in time; the first that it has counts."""
+"""Keys that give the first frame of a target; the first that it has counts."""
 SPACES = ("space_slice", "slices")
 """Keys that hold the slices of y and x."""
 BLOCK_T = 64
@@ -36,16 +36,16 @@ FAR = 2**40
 
 def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
     """
-    Which targets are near one another.
+    Number the groups of targets that are near one another.
 
     Parameters
     ----------
     block
-        Edge of a block in native pixels.
+        Height and width of a block in native pixels.
 
     Returns
     -------
-    A number per target, equal where source and block are, shape (n,).
+    The group of each target, shape (n,): equal for targets of the same source and block.
     """
     columns, n = _columns(rows), len(rows)
     code = _sources(columns, n)
@@ -59,7 +59,7 @@ def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
 
 
 def _columns(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
-    """The keys that count here, with a value per target, None where it has none."""
+    """Return the keys that count here, each with a value per target, None where it has none."""
     wanted = (*SOURCES, *TIMES, *SPACES, "cy", "cx", "y", "x")
     frame = rows.frame
     if frame is not None:
@@ -73,7 +73,7 @@ def _columns(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _sources(columns: Mapping[str, np.ndarray[Any, Any]], n: int) -> np.ndarray[Any, Any]:
-    """A number per source, in the order in which they come first; 0 for targets that name none."""
+    """Number sources in the order in which they come first; 0 for targets that name none."""
     code = np.zeros(n, np.int64)
     start = 1
     for name in SOURCES:
@@ -89,7 +89,7 @@ def _sources(columns: Mapping[str, np.ndarray[Any, Any]], n: int) -> np.ndarray[
 
 
 def _begins(columns: Mapping[str, np.ndarray[Any, Any]], names: Iterable[str], axis: int = 0) -> np.ndarray[Any, Any]:
-    """Where targets begin, by the first key of each that says so; NaN where none does."""
+    """Return where targets begin, by the first key of each that says so; NaN where none does."""
     parts = [_numbers(columns[name], axis) for name in names if name in columns]
     out = parts[0] if parts else np.array(np.nan)
     for more in parts[1:]:
@@ -104,7 +104,7 @@ def _numbers(values: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
 
 
 def _begin(value: Any, axis: int) -> float:
-    """The first position of a number, a slice, a list of positions, or of one of (y, x) slices."""
+    """Return the first position of a number, a slice, a list of positions, or one of the slices of y and x."""
     if isinstance(value, tuple | list | np.ndarray) and len(value):
         value = value[-2:][axis] if isinstance(value[-1], slice) else value[0]
     if isinstance(value, slice):
@@ -126,16 +126,16 @@ def shuffled(
     group: np.ndarray[Any, Any], seed: int, epoch: int, together: int = 16, buffer: int = 1024
 ) -> np.ndarray[Any, Any]:
     """
-    A random order of targets that keeps groups near one another.
+    Return a random order of targets that keeps groups together.
 
     Parameters
     ----------
     group
-        Number of the group of each target, shape (n,).
+        Group of each target, shape (n,).
     together
-        Groups that are open at a time.
+        Number of groups whose targets are shuffled together.
     buffer
-        Targets over which order is mixed further.
+        Number of positions over which the order is mixed further.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""How is a demo dataset written to disk?
+"""Demo datasets on disk.
 
-Each kind of dataset is a `_Plan`: its own folder of image files beside one kwcoco file, which is written last, so that
-it stands for a complete dataset.
+Each kind of dataset is a folder of image files beside one kwcoco file.  The kwcoco file is written last, so that it
+stands for a complete dataset.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
+from ndzarr._files import replacing
 from ndzarr.errors import ExistsError, OptionError, did_you_mean
 from ndzarr.toydata.world import CATEGORIES, KEYPOINTS, PIXELS_PER_METRE, World, date, drifts, exposed, picture_size
 
-# --- How are pictures written to files?
-
+Image: TypeAlias = np.ndarray[Any, Any]
+"""Shape (y, x, band)."""
 
 NODATA = 0
-"""In TIFFs that say so; pixels with data are at least 1."""
+"""Value of pixels without data in TIFFs that say so; pixels with data are at least 1."""
+RESOLUTION = f"{1 / PIXELS_PER_METRE:g} meter"
+"""Size of a pixel of image space."""
+_TURN_CLOCKWISE = 6
+"""EXIF orientation of a picture that is stored on its side."""
 
-_ON_ITS_SIDE = 6
-"""EXIF's orientation of a picture that has to be turned clockwise."""
 
-
-def write(file: Path, image: np.ndarray[Any, Any], nodata: bool = False, on_its_side: bool = False) -> None:
+def _write(file: Path, image: Image, nodata: bool = False, on_its_side: bool = False) -> None:
     """
-    Write an image file; the ending of its name says of which kind.
+    Write an image file of the kind that the suffix says.
 
     Parameters
     ----------
-    image
-        Shape (y, x, band).
     nodata
-        Let the file say that 0 means no data (.tif alone).
+        Store `NODATA` as the value of pixels without data (.tif only).
     on_its_side
-        As phones do: stored turned, with a note (.jpg alone).
+        Store the image turned, with an EXIF orientation, as phones do (.jpg only).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".tif":
@@ -52,7 +52,7 @@ def write(file: Path, image: np.ndarray[Any, Any], nodata: bool = False, on_its_
     photo = Image.fromarray(image)
     if on_its_side:
         exif = Image.Exif()
-        exif[274] = _ON_ITS_SIDE
+        exif[274] = _TURN_CLOCKWISE
         photo.transpose(Image.Transpose.ROTATE_90).save(file, quality=92, exif=exif)
     elif file.suffix == ".jpg":
         photo.save(file, quality=92)
@@ -60,7 +60,7 @@ def write(file: Path, image: np.ndarray[Any, Any], nodata: bool = False, on_its_
         photo.save(file, compress_level=3)
 
 
-def _write_tiff(file: Path, image: np.ndarray[Any, Any], nodata: bool) -> None:
+def _write_tiff(file: Path, image: Image, nodata: bool) -> None:
     import tifffile
 
     rgb = image.shape[-1] == 3
@@ -72,45 +72,38 @@ def _write_tiff(file: Path, image: np.ndarray[Any, Any], nodata: bool) -> None:
     tifffile.imwrite(file, image if image.shape[-1] > 1 else image[..., 0], **options)
 
 
-# --- How does kwcoco describe pictures of a world?
-
-
-RESOLUTION = f"{1 / PIXELS_PER_METRE:g} meter"
-"""Of a pixel of image space."""
-
-
 @dataclass(frozen=True)
 class Records:
-    """A dataset that is being written down; ids count from 1."""
+    """The records of a kwcoco dataset that is being made; ids count from 1."""
 
     about: Mapping[str, Any]
-    """What it was made from."""
+    """Parameters of the dataset."""
     videos: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def add_video(self, world: World, name: str) -> int:
-        """A video in whose space drift is undone; returns its id."""
+        """Add a video, in whose space the drift of the camera is undone; return its id."""
         number = len(self.videos) + 1
         size = {"width": world.width, "height": world.height, "resolution": RESOLUTION}
         self.videos.append({"id": number, "name": name, **size})
         return number
 
     def add_image(self, world: World, name: str, **keys: Any) -> int:
-        """A picture of a world, with its annotations; returns its id."""
+        """Add a picture of a world, with its annotations; return its id."""
         return self._add(world, 0, (0.0, 0.0), {"name": name, **keys})
 
     def add_frame(
         self, world: World, video: int, frame: int, drift: tuple[float, float], days: float, **keys: Any
     ) -> int:
-        """A frame of a video, with its annotations and their tracks; returns its id."""
+        """Add a frame of a video, with its annotations and their tracks; return its id."""
         name = f"{self.videos[video - 1]['name']}-{frame:03}"
         about = {"video_id": video, "frame_index": frame, "date_captured": date(frame, days)}
         warp = {"warp_img_to_vid": {"offset": list(drift)}} if any(drift) else {}
         return self._add(world, frame, drift, {"name": name, **about, **warp, **keys}, video)
 
     def content(self) -> dict[str, Any]:
-        """Kwcoco's dictionary."""
+        """Return the dataset as kwcoco stores it."""
         return {
             "info": [{"type": "ndzarr.toy", "properties": dict(self.about)}],
             "categories": [dict(c) for c in CATEGORIES],
@@ -133,30 +126,23 @@ class Records:
         return gid
 
 
-Image = np.ndarray[Any, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be made."""
+    """Parameters of a dataset; see `write_demo`."""
 
     kind: str
-    """One of `KINDS`."""
     n: int
-    """Images, or frames."""
     size: tuple[int, int]
-    """(height, width) of the largest image, in pixels."""
     things: int
-    """Most annotations of an image of 1 megapixel."""
     seed: int
 
     def world(self, number: int, size: tuple[int, int], moving: bool = False) -> World:
-        """The world of image or video `number`."""
+        """Return the world of image or video `number`."""
         things = max(3, round(self.things * size[0] * size[1] / 1e6)) if self.things else 0
         return World.make(*size, things, (self.seed, number), moving)
 
     def noise(self, number: int, frame: int = 0) -> np.random.Generator:
-        """The sensor's."""
+        """Return the generator of the sensor's noise."""
         return np.random.default_rng([self.seed, number, 4, frame])
 
 
@@ -175,33 +161,33 @@ def write_demo(
     Parameters
     ----------
     folder
-        Where to put them.  A dataset that the same call has written is not written again.
+        Directory to write to.  A dataset that the same call has written is not written again.
     kind
-        'images': 8-bit JPEG, 16-bit TIFF of four bands, PNG, and a JPEG that lies on its side (EXIF), in turn.
-        'multispectral': 16-bit TIFFs at three resolutions (r|g|b|nir, swir at half, thermal at a quarter), of which a
-        border holds no data.
-        'video': frames by a camera that drifts (`warp_img_to_vid`), with dates, tracks and two sensors: 'day' with
-        r|g|b|nir and swir at half the resolution, and 'wide' with r|g|b at half the resolution, which sees less.
+        'images': 8-bit JPEG, 16-bit TIFF of four bands, PNG, and a JPEG stored on its side (EXIF), in turn.
+        'multispectral': 16-bit TIFFs at three resolutions (r|g|b|nir, swir at half, thermal at a quarter) with a border
+        without data.
+        'video': frames of a drifting camera (`warp_img_to_vid`), with dates, tracks and two sensors: 'day' with
+        r|g|b|nir and swir at half the resolution, and 'wide' with r|g|b at half the resolution and a smaller view.
         'huge': one image.
     n
         Number of images, or of frames.
     size
         (height, width) of the largest image, in pixels.
     things
-        Annotations per megapixel, as far as there is room.
+        Maximum number of annotations per megapixel; fewer if there is no room.
     seed
         The same seed makes the same data.
 
     Returns
     -------
-    Path of the dataset, `folder/<kind>.kwcoco.json`.
+    Absolute path of the dataset, `folder/<kind>.kwcoco.json`.
 
     Raises
     ------
     OptionError
-        An option has no meaning.
+        An option is not understood.
     ExistsError
-        There is another file of that name, which no such call has written.
+        A file of that name exists and was not written by this function.
 
     Examples
     --------
@@ -228,7 +214,8 @@ def write_demo(
         return path
     records = Records(about)
     make(order, records, path.parent, f"{kind}/")
-    _publish(path, records.content())
+    with replacing(path) as part:
+        part.write_text(json.dumps(records.content()))
     return path
 
 
@@ -243,7 +230,7 @@ def _images(order: Order, records: Records, root: Path, folder: str) -> None:
         world = order.world(k, size)
         tiff = name.endswith(".tif")
         seen = world.picture(world.paint())[..., : 4 if tiff else 3]
-        write(root / folder / file, exposed(seen, order.noise(k), 16 if tiff else 8), on_its_side=name == "phone.jpg")
+        _write(root / folder / file, exposed(seen, order.noise(k), 16 if tiff else 8), on_its_side=name == "phone.jpg")
         channels = "r|g|b|nir" if tiff else "r|g|b"
         records.add_image(world, Path(file).stem, file_name=folder + file, channels=channels)
 
@@ -251,7 +238,7 @@ def _images(order: Order, records: Records, root: Path, folder: str) -> None:
 def _huge(order: Order, records: Records, root: Path, folder: str) -> None:
     for k in range(order.n):
         world = order.world(k, order.size)
-        write(root / folder / f"huge-{k + 1}.tif", exposed(world.picture(world.paint())[..., :3], order.noise(k)))
+        _write(root / folder / f"huge-{k + 1}.tif", exposed(world.picture(world.paint())[..., :3], order.noise(k)))
         file = f"{folder}huge-{k + 1}.tif"
         records.add_image(world, f"huge-{k + 1}", file_name=file, channels="r|g|b")
 
@@ -287,13 +274,13 @@ def _video(order: Order, records: Records, root: Path, folder: str) -> None:
 
 
 def _asset(root: Path, file: str, channels: str, image: Image, factor: int, seen: Image) -> dict[str, Any]:
-    """Write bands at a fraction of the resolution; kwcoco's dictionary of the file."""
+    """Write bands at a fraction of the resolution; return kwcoco's dictionary of the file."""
     height, width = image.shape[0] // factor, image.shape[1] // factor
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
     mask = cv2.resize(seen.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     missing = not mask.all()
     small[mask == 0] = NODATA
-    write(root / file, small, nodata=missing)
+    _write(root / file, small, nodata=missing)
     scale = [image.shape[1] / width, image.shape[0] / height]
     warp = {"warp_aux_to_img": {"scale": scale}} if factor > 1 else {}
     about = {"nodata": NODATA} if missing else {}
@@ -301,17 +288,17 @@ def _asset(root: Path, file: str, channels: str, image: Image, factor: int, seen
 
 
 def _swir(picture: Image) -> Image:
-    """Short-wave infrared, of red and near infrared: soil is bright, water black."""
+    """Make short-wave infrared of red and near infrared: soil is bright, water black."""
     return np.asarray(picture[..., 0] * 0.6 + picture[..., 3] * 0.35 + 1).astype(np.uint16)
 
 
 def _thermal(picture: Image) -> Image:
-    """Temperature in hundredths of a degree Celsius: roads are warm, plants and water cool."""
+    """Make temperatures in hundredths of a degree Celsius: roads are warm, plants and water cool."""
     return np.asarray(1500 + picture[..., 0] * 0.12 - picture[..., 3] * 0.08).astype(np.uint16)
 
 
 def _swath(height: int, width: int, rng: np.random.Generator) -> Image:
-    """True where a sensor that flies over at an angle saw something; shape (y, x)."""
+    """Return True where a sensor that flies over at an angle saw something; shape (y, x)."""
     slope, part = rng.uniform(-0.25, 0.25), rng.uniform(0.08, 0.2)
     x, y = np.arange(width), np.arange(height)[:, None]
     seen = x > part * width + slope * (y - height / 2)
@@ -319,22 +306,14 @@ def _swath(height: int, width: int, rng: np.random.Generator) -> Image:
 
 
 def _about(path: Path) -> Any:
-    """What a dataset was made from."""
+    """Return the parameters of an existing dataset."""
     try:
         info = json.loads(path.read_text()).get("info", [{}])
         if info[0]["type"] == "ndzarr.toy":
             return info[0]["properties"]
     except (ValueError, LookupError, AttributeError, TypeError):
         pass
-    raise ExistsError(
-        f"{path}: there is a file of this name that ndzarr.toydata has not written; choose another folder"
-    )
-
-
-def _publish(path: Path, content: dict[str, Any]) -> None:
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(content))
-    draft.replace(path)
+    raise ExistsError(f"{path}: the file exists and was not written by ndzarr.toydata. Choose another folder")
 
 
 KINDS: dict[str, tuple[Callable[[Order, Records, Path, str], None], Order]] = {
@@ -343,4 +322,4 @@ KINDS: dict[str, tuple[Callable[[Order, Records, Path, str], None], Order]] = {
     "video": (_video, Order("video", 9, (384, 512), 60, 0)),
     "huge": (_huge, Order("huge", 1, (6000, 8000), 40, 0)),
 }
-"""What can be written, and how much of it unless something else is asked for."""
+"""Function and default parameters of each kind of dataset."""

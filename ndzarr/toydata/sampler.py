@@ -1,7 +1,6 @@
-"""How are samples made on the fly?
+"""A sampler whose dataset is made up, and whose images are painted in memory when a target first touches them.
 
-A `ToySampler` is a `CocoSampler` whose dataset is made up, and whose images are painted in memory when a target first
-touches them: every key of targets, every method and every label is that of real datasets.
+Every key of targets, every method and every label is that of real datasets.
 """
 
 from __future__ import annotations
@@ -27,27 +26,22 @@ from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.toydata.dataset import Records
 from ndzarr.toydata.world import BANDS, Pixels, World, drifts, exposed, picture_size
 
-# --- How is an array that is only in memory read like a pyramid?
-
-
+KEPT = 16
+"""Number of images that a sampler keeps in memory."""
 _CHUNK = 256
-"""What plans count as one, along y and x."""
+"""Side of what plans count as a chunk, in pixels."""
+_NAME = "toy-{}"
+"""Name of the file of an image, by its gid."""
 
 
 @dataclass(frozen=True, eq=False)
 class MemoryArray:
-    """Pixels of a level, read window by window."""
+    """The array of a level that is in memory."""
 
     name: str
-    """What plans call it."""
     pixels: np.ndarray[tuple[int, ...], np.dtype[Any]]
     engine: str = "made on the fly, in memory"
-    """What plans say reads it."""
-
-    @property
-    def chunked(self) -> Literal[False]:
-        """Tells it from arrays that are decoded chunk by chunk."""
-        return False
+    chunked: Literal[False] = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,14 +55,14 @@ class MemoryArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
+        """Type of the samples."""
         return self.pixels.dtype
 
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
-        """Nothing is encoded."""
+        """Return None: nothing is encoded."""
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """Copies of the pixels of each selection."""
+        """Return copies of the pixels of each selection."""
         return [self._read(selection) for selection in selections]
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
@@ -82,32 +76,26 @@ def in_memory(
     name: str, pixels: np.ndarray[Any, Any], channels: tuple[str, ...], reopen: Callable[[str, int], Pyramid]
 ) -> Pyramid:
     """
-    A pyramid of an array.
+    Build the pyramid of an array.
 
     Parameters
     ----------
     pixels
         Axes (c, y, x).
     reopen
-        Makes it again from its name, after pickling.
+        Builds the pyramid again from its name, after pickling.
     """
     halve = reducer(pixels.dtype, "intensity")
     arrays = [pixels]
     while max(arrays[-1].shape[-2:]) > _CHUNK:
         arrays.append(halve(arrays[-1], len(arrays)))
     levels = [Level(MemoryArray(f"{name}/{k}", a), (1.0, 2.0**k, 2.0**k)) for k, a in enumerate(arrays)]
-    return Pyramid(name, ("c", "y", "x"), tuple(levels), channels, {}, reopen=reopen)
-
-
-KEPT = 16
-"""Images that a sampler keeps in memory."""
-
-_NAME = "toy-{}"
+    return Pyramid(name, ("c", "y", "x"), tuple(levels), channels, {}, 0, reopen)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that the data follow from; see `ToySampler`."""
+    """The parameters of a `ToySampler`, from which all data follow."""
 
     n: int
     size: tuple[int, int]
@@ -128,11 +116,11 @@ class Recipe:
                 raise OptionError(f"{name}={value!r}: expected a whole number, 0 or more")
 
     def world(self, number: int) -> World:
-        """What image or video `number`, from 0, shows."""
+        """Return what image or video `number`, from 0, shows."""
         return World.make(*self.size, self.things, (self.seed, number), moving=self.frames > 0)
 
     def records(self) -> Records:
-        """The dataset."""
+        """Return the dataset."""
         records = Records({"ndzarr.toy": "on the fly", **asdict(self)})
         for k in range(self.n):
             world = self.world(k)
@@ -147,7 +135,7 @@ class Recipe:
         return records
 
     def pixels(self, gid: int) -> np.ndarray[Any, Any]:
-        """An image, painted; shape (c, y, x)."""
+        """Paint an image; shape (c, y, x)."""
         number, frame = divmod(gid - 1, max(self.frames, 1))
         world, ground = _painted(self, number)
         drift = drifts(world.seed, self.frames)[frame] if self.frames else (0.0, 0.0)
@@ -159,17 +147,17 @@ class Recipe:
 
 @lru_cache(maxsize=2)
 def _painted(recipe: Recipe, number: int) -> tuple[World, Pixels]:
-    """A world and its ground, which all frames of a video share."""
+    """Return a world and its ground, which all frames of a video share."""
     world = recipe.world(number)
     return world, world.paint()
 
 
 class ToySampler(CocoSampler):
     """
-    Windows of images and videos that exist nowhere, with their annotations.
+    Windows of made-up images and videos, with their annotations.
 
-    Images `gid` 1 to n, or videos `vidid` 1 to n, follow from the seed alone; nothing is written.  Everything else is
-    as in `CocoSampler`.
+    Images `gid` 1 to n, or videos `vidid` 1 to n, follow from the seed alone, and nothing is written.  Everything else
+    is as in `CocoSampler`.
 
     Parameters
     ----------
@@ -178,20 +166,20 @@ class ToySampler(CocoSampler):
     size
         (height, width) of an image, in pixels.
     frames
-        Of each video; 0 makes images.
+        Number of frames of each video; 0 makes images.
     things
-        Most annotations that an image has.
+        Maximum number of annotations of an image.
     channels
         Some of r, g, b and nir.
     depth
-        Bits: 8 (uint8) or 16 (uint16, reflectance times 10000).
+        Bits per sample: 8 (uint8) or 16 (uint16, reflectance times 10000).
     seed
         The same seed makes the same data.
 
     Raises
     ------
     OptionError
-        An option has no meaning.
+        An option is not understood.
 
     Examples
     --------
@@ -217,7 +205,6 @@ class ToySampler(CocoSampler):
         seed: int = 0,
     ) -> None:
         self.recipe = Recipe(n, picture_size(size), frames, things, channels, depth, seed)
-        """All that the data follow from."""
         self._source = _ToySource(self.recipe)
 
     def __repr__(self) -> str:
@@ -244,10 +231,10 @@ class _ToySource(CocoSource):
         return type(self), (self._recipe,)
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
-        """Do nothing: images are made when they are touched."""
+        """Do nothing: images are painted when they are touched."""
 
     def open_asset(self, asset: Asset) -> Pyramid:
-        """An image, painted now unless it is among the last `KEPT`."""
+        """Return an image, painted now unless it is among the last `KEPT`."""
         gid = int(os.path.basename(asset.path).rpartition("-")[2])
         if gid not in self._pyramids:
             self._pyramids[gid] = painted(self._recipe, _NAME.format(gid))
@@ -258,6 +245,6 @@ class _ToySource(CocoSource):
 
 
 def painted(recipe: Recipe, name: str, cache_bytes: int = 0) -> Pyramid:
-    """The pyramid of an image, by its name; what is in memory needs no cache."""
+    """Return the pyramid of an image by its name; pixels in memory need no cache."""
     pixels = recipe.pixels(int(name.rpartition("-")[2]))
     return in_memory(name, pixels, tuple(recipe.channels.split("|")), partial(painted, recipe))

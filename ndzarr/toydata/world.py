@@ -1,7 +1,7 @@
-"""What does a camera see of the country at a moment?
+"""The made-up country of the toy data, and the camera that looks at it.
 
 A `World` is ground with things on it.  Its layout and annotations are made at once, its pixels when they are asked
-for; everything follows from the seed.
+for.  Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from datetime import datetime, timedelta
 from functools import cache, cached_property
 from math import atan2, cos, sin
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
 from ndzarr.errors import OptionError
 
-# --- Where is something that has gone some way along a road?
-
-
-Points = np.ndarray[Any, np.dtype[np.float64]]
+Points: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+"""Shape (n, 2): x, y in pixels."""
+Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+"""Shape (y, x, band)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class Path:
     """A road or a river."""
 
     points: Points
-    """Its middle line; shape (n, 2): x, y in pixels."""
+    """Middle line."""
     width: float
-    """In pixels."""
+    """Pixels."""
 
     @cached_property
     def _stops(self) -> Points:
@@ -42,17 +42,17 @@ class Path:
 
     @property
     def length(self) -> float:
-        """In pixels."""
+        """Length in pixels."""
         return float(self._stops[-1])
 
     def at(self, way: float, aside: float = 0.0) -> tuple[float, float, float]:
         """
-        x, y and direction (radians) at a distance from its beginning.
+        Return x, y and direction (radians) at a distance from the beginning.
 
         Parameters
         ----------
         way
-            In pixels; what is beyond an end lies on the prolongation of the last piece.
+            Distance in pixels; beyond an end, the last segment goes on.
         aside
             Distance to the right of the middle line, in pixels.
         """
@@ -67,29 +67,26 @@ class Path:
 
     @cached_property
     def _lists(self) -> tuple[list[float], list[list[float]]]:
-        """The same as Python's numbers, with which single points are quicker."""
+        """`_stops` and `points` as Python numbers, which are quicker for single points."""
         return self._stops.tolist(), self.points.tolist()
 
     def inside(self, width: int, height: int) -> tuple[float, float]:
-        """Where along it the first and the last point lie that are in a picture; equal where none is."""
+        """Return the distances of the first and the last point in a picture; equal if there is none."""
         ways = np.linspace(0, self.length, 300)
         x, y = (np.interp(ways, self._stops, self.points[:, k]) for k in (0, 1))
         found = ways[(x > 0) & (x < width) & (y > 0) & (y < height)]
         return (float(found[0]), float(found[-1])) if len(found) else (0.0, 0.0)
 
 
-# --- What does the ground look like from the air?
-
+# --- Ground
 
 BANDS = ("r", "g", "b", "nir")
-"""Of everything that is painted."""
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+"""Bands of everything that is painted."""
 
 _FIELD = 260.0
 """Typical side of a field in pixels."""
 _ROADS = 900.0
-"""Fields larger than this are cut by a road."""
+"""Side in pixels above which fields are cut by a road."""
 _CROPS = (
     (92, 118, 58, 190), (124, 134, 66, 178), (74, 100, 52, 200), (168, 156, 96, 150), (150, 128, 92, 120),
     (186, 172, 122, 140), (110, 124, 72, 185), (132, 108, 80, 105), (98, 128, 66, 205),
@@ -97,7 +94,7 @@ _CROPS = (
 """Meadows, corn, stubble and ploughed soil."""
 _WOOD, _WATER, _ROAD, _TREE = (58, 78, 46, 150), (44, 74, 86, 12), (148, 144, 138, 92), (66, 96, 48, 190)
 _TILE = 1024
-"""Side of the texture, which repeats without a seam."""
+"""Side of the texture in pixels; it repeats without a seam."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +130,7 @@ class Land:
         )
 
     def paint(self) -> Pixels:
-        """The ground without sensor noise; shape (y, x, band)."""
+        """Paint the ground without sensor noise; shape (y, x, band)."""
         rng = np.random.default_rng([*self.seed, 1])
         picture = np.full((self.height, self.width, 4), _CROPS[0], np.uint8)
         furrows = np.zeros((self.height, self.width), np.uint8)
@@ -160,7 +157,7 @@ class Land:
 
 
 def fill(picture: Pixels, outline: Points, colour: Any) -> None:
-    """Fill a polygon of points x, y, whose edges are antialiased; pixel i covers [i, i + 1)."""
+    """Fill a polygon with antialiased edges; pixel i covers [i, i + 1)."""
     points = np.rint((outline - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(picture, [points], [float(v) for v in colour], lineType=cv2.LINE_AA, shift=4)
 
@@ -203,7 +200,7 @@ def _line(picture: Pixels, path: Path, colour: tuple[int, ...], wider: float) ->
 
 
 def _plant(rng: np.random.Generator, picture: Pixels, corners: Points) -> None:
-    """Trees with shadows, the southern ones in front."""
+    """Paint trees with shadows, the southern ones in front."""
     height, width = picture.shape[:2]
     low, high = np.clip(corners.min(axis=0), 0, (width, height)), np.clip(corners.max(axis=0), 0, (width, height))
     count = int(np.prod(high - low) / 180)
@@ -242,7 +239,7 @@ def _texture(picture: Pixels, furrows: Pixels, rng: np.random.Generator, fields:
 
 @cache
 def _fractal() -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A field of unit variance with a 1/f^2 power spectrum that repeats without a seam; shape (_TILE, _TILE)."""
+    """Return noise of unit variance with a 1/f^2 power spectrum that repeats without a seam; shape (_TILE, _TILE)."""
     rng = np.random.default_rng(7)
     fy, fx = np.fft.fftfreq(_TILE)[:, None], np.fft.rfftfreq(_TILE)
     frequency = np.hypot(fy, fx)
@@ -253,8 +250,7 @@ def _fractal() -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.asarray(field / field.std(), np.float32)
 
 
-# --- What stands or moves on the ground, how is it drawn, and how is it annotated?
-
+# --- Things on the ground
 
 CATEGORIES: tuple[dict[str, Any], ...] = (
     {"id": 1, "name": "mover"},
@@ -266,13 +262,13 @@ CATEGORIES: tuple[dict[str, Any], ...] = (
     {"id": 7, "name": "house", "supercategory": "building"},
     {"id": 8, "name": "tank", "supercategory": "building"},
 )
-"""As kwcoco has them."""
+"""Categories as kwcoco has them."""
 
 KEYPOINTS: tuple[dict[str, Any], ...] = ({"id": 1, "name": "front"}, {"id": 2, "name": "back"})
 """Keypoint categories."""
 
 PIXELS_PER_METRE = 5.0
-"""Of everything that is drawn."""
+"""Resolution of everything that is drawn."""
 
 _IDS = {category["name"]: category["id"] for category in CATEGORIES}
 _SIZES = {"car": (4.6, 2.0), "truck": (9.5, 2.6), "boat": (9.0, 3.2), "house": (12.0, 9.0), "tank": (10.0, 10.0)}
@@ -285,32 +281,32 @@ _PAINTS = {
     "tank": ((214, 214, 208), (190, 196, 198)),
 }
 _SHADOW = np.array([1.2, 1.4])
-"""Of something a metre high, in metres along x and y."""
+"""Shadow of something a metre high, in metres along x and y."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thing:
-    """Something to be found in a picture."""
+    """A vehicle, boat or building."""
 
     kind: str
-    """Its category."""
+    """Name of its category."""
     path: Path
     """The road or river where it is."""
     start: float
-    """How far along the path it is at first, in pixels."""
+    """Distance along the path at frame 0, in pixels."""
     aside: float
-    """How far to the right of the path, in pixels."""
+    """Distance to the right of the path, in pixels."""
     speed: float
-    """Pixels per frame along the path, negative against it; 0 for what stands."""
+    """Pixels per frame along the path, negative against it; 0 if it does not move."""
     size: float
-    """Relative to others of its kind."""
+    """Size relative to its kind."""
     colour: tuple[int, int, int]
     """Red, green, blue."""
     turn: float = 0.0
     """Added to the direction of the path, in radians."""
 
     def place(self, points: Points, frame: int = 0) -> Points:
-        """Points in metres of its own, shape (n, 2), to pixels of the world at a frame."""
+        """Convert points in metres of its own to pixels of the world at a frame."""
         x, y, angle = self.path.at(self.start + self.speed * frame, self.aside)
         angle += self.turn + (np.pi if self.speed < 0 else 0)
         size = self.size * PIXELS_PER_METRE
@@ -319,11 +315,11 @@ class Thing:
         return out
 
     def outline(self, frame: int = 0) -> Points:
-        """Its outline in pixels of the world, shape (n, 2)."""
+        """Return its outline in pixels of the world."""
         return self.place(_outline(self.kind), frame)
 
     def annotation(self, frame: int = 0, offset: tuple[float, float] = (0, 0)) -> dict[str, Any]:
-        """Kwcoco's dictionary, in an image whose origin lies at `offset` (x, y); without ids of its own."""
+        """Return kwcoco's dictionary without ids, for an image whose origin is at `offset` (x, y)."""
         outline = (self.outline(frame) - offset).round(2)
         (x0, y0), (x1, y1) = outline.min(axis=0).tolist(), outline.max(axis=0).tolist()
         found: dict[str, Any] = {
@@ -342,11 +338,11 @@ class Thing:
 
     @property
     def moves(self) -> bool:
-        """Whether it is of a kind that does."""
+        """True if things of its kind move."""
         return self.kind in ("car", "truck", "boat")
 
     def draw(self, picture: Pixels, frame: int = 0, offset: tuple[float, float] = (0, 0)) -> None:
-        """Draw it, and its shadow, into a picture whose origin lies at `offset` (x, y)."""
+        """Draw it and its shadow into a picture whose origin is at `offset` (x, y)."""
         height = {"car": 0.5, "boat": 0.4, "truck": 1.0, "house": 2.2, "tank": 2.5}[self.kind]
         outline = self.outline(frame) - offset
         for part in (0.5, 1.0):
@@ -359,20 +355,20 @@ class Thing:
 def place_things(
     rng: np.random.Generator, kinds: tuple[str, ...], path: Path, reach: tuple[float, float], moving: bool
 ) -> Thing:
-    """One of some kinds, somewhere along a path within a reach (first and last pixel along it)."""
+    """Make one of some kinds somewhere along a path, within a reach (first and last distance along it)."""
     kind = kinds[int(rng.integers(len(kinds)))]
     start, side = rng.uniform(*reach), float(2 * rng.integers(2) - 1)
     paint = _PAINTS[kind][int(rng.integers(len(_PAINTS[kind])))]
     size, speed = rng.uniform(0.85, 1.2), rng.uniform(4, 12)
     aside = {"boat": rng.uniform(12, 24), "car": 6.5, "truck": 6.5}.get(kind, 58 + rng.uniform(0, 24)) * side
     goes = kind not in ("house", "tank")
-    # who does not move looks along the path or against it all the same
+    # What stands looks along the path or against it, too.
     turn = 0.0 if moving and goes else (np.pi if side < 0 else 0.0)
     return Thing(kind, path, start, aside, side * speed if moving and goes else 0.0, size, paint, turn)
 
 
 def _box(x0: float, x1: float, half: float, corner: float = 0.0) -> Points:
-    """A box whose corners are cut off."""
+    """Return a box whose corners are cut off."""
     c = corner
     if not c:
         return np.array([(x0, -half), (x1, -half), (x1, half), (x0, half)])
@@ -407,7 +403,7 @@ def _outline(kind: str) -> Points:
 
 @cache
 def _parts(kind: str) -> list[tuple[Points, float]]:
-    """(polygon, brightness) of what is drawn over each other."""
+    """Return (polygon, brightness) of the parts, in the order in which they are drawn."""
     length, width = _SIZES[kind]
     whole = _outline(kind)
     if kind == "car":
@@ -448,21 +444,14 @@ def _shade(picture: Pixels, outline: Points) -> None:
 
 
 MARGIN = 24
-"""Pixels of the world beyond each border of a picture, so that the camera may drift."""
+"""Pixels of the world beyond each border of a picture, within which the camera drifts."""
 
 SMALLEST = 32
-"""Least height and width of a picture, in pixels."""
+"""Minimum height and width of a picture, in pixels."""
 
 
 def picture_size(size: Any) -> tuple[int, int]:
-    """
-    (height, width) of a picture, in pixels.
-
-    Raises
-    ------
-    OptionError
-        It is something else.
-    """
+    """Return the (height, width) of a picture in pixels; raise `OptionError` if it is something else."""
     found = tuple(size) if isinstance(size, Iterable) else ()
     if len(found) != 2 or not all(isinstance(n, Integral) for n in found):
         raise OptionError(f"size={size!r}: expected (height, width) in whole pixels")
@@ -474,11 +463,11 @@ class World:
     """A piece of country, and what is on it."""
 
     height: int
-    """Of pictures, in pixels."""
+    """Height of its pictures, in pixels."""
     width: int
     seed: tuple[int, ...]
     land: Land
-    """With `MARGIN` more on each side."""
+    """Ground, larger than pictures by `MARGIN` on each side."""
     things: tuple[Thing, ...]
 
     @classmethod
@@ -489,9 +478,9 @@ class World:
         Parameters
         ----------
         height, width
-            Of its pictures, in pixels.
+            Size of its pictures, in pixels.
         things
-            How many there are at most; fewer where there is no room.
+            Maximum number of things; fewer if there is no room.
         seed
             Whole numbers.
         moving
@@ -509,17 +498,17 @@ class World:
         return cls(height, width, seed, land, tuple(_settle(rng, land, things, moving)))
 
     def paint(self) -> Pixels:
-        """The ground, with a margin; shape (y, x, band)."""
+        """Paint the ground, with a margin; shape (y, x, band)."""
         return self.land.paint()
 
     def annotations(self, frame: int = 0, drift: tuple[float, float] = (0.0, 0.0)) -> list[dict[str, Any]]:
         """
-        What can be seen at a frame; the position of a thing in `things` is its `track_id`.
+        Return what can be seen at a frame; the position of a thing in `things` is its `track_id`.
 
         Parameters
         ----------
         drift
-            Where the origin of the picture lies, (x, y) in pixels of the undrifted one.
+            Origin of the picture, (x, y) in pixels of the undrifted one.
         """
         found = []
         for number, thing in enumerate(self.things):
@@ -531,7 +520,7 @@ class World:
 
     def picture(self, ground: Pixels, frame: int = 0, drift: tuple[float, float] = (0.0, 0.0)) -> Pixels:
         """
-        What a camera without noise would see; shape (y, x, band).
+        Return what a camera without noise sees; shape (y, x, band).
 
         Parameters
         ----------
@@ -553,7 +542,7 @@ class World:
 
 
 def _settle(rng: np.random.Generator, land: Land, things: int, moving: bool) -> list[Thing]:
-    """Things along the roads and on the river that do not touch each other at first."""
+    """Place things along the roads and on the river that do not touch each other at frame 0."""
     found: list[Thing] = []
     spots: list[tuple[float, float, float]] = []
     roads, rivers = ([(path, path.inside(land.width, land.height)) for path in p] for p in (land.roads, land.rivers))
@@ -576,29 +565,27 @@ def _settle(rng: np.random.Generator, land: Land, things: int, moving: bool) -> 
 
 
 def _wet(land: Land, x: float, y: float) -> bool:
-    """Whether a building would stand in the river."""
+    """Return True if a building would stand in the river."""
     river = land.rivers[0]
     return bool(np.hypot(*(river.points - (x, y)).T).min() < river.width / 2 + 45)
 
 
-# --- What does a camera make of what it sees, and where and when does it look?
-
+# --- Camera
 
 _FIRST = datetime(2024, 5, 1, 10, 30)
-"""When the first frame of a video is taken."""
-
+"""Time of the first frame of a video."""
 _ROWS = 256
-"""That are exposed at a time."""
+"""Number of rows that are exposed at a time."""
 
 
 def exposed(picture: Pixels, rng: np.random.Generator, depth: int = 8) -> np.ndarray[Any, Any]:
     """
-    A picture as a sensor records it: softened by the lens, with photon noise; shape (y, x, band).
+    Return a picture as a sensor records it: softened by the lens, with photon noise; shape (y, x, band).
 
     Parameters
     ----------
     depth
-        Bits: 8 gives uint8, 16 gives uint16 as reflectance times 10000, at least 1.
+        Bits per sample: 8 gives uint8, 16 gives uint16 as reflectance times 10000, at least 1.
     """
     out = np.empty(picture.shape, np.uint8 if depth == 8 else np.uint16)
     scale, low = (1.0, 0) if depth == 8 else (10000 / 255, 1)
@@ -613,12 +600,12 @@ def exposed(picture: Pixels, rng: np.random.Generator, depth: int = 8) -> np.nda
 
 
 def drifts(seed: tuple[int, ...], frames: int, most: float = 8.0) -> list[tuple[float, float]]:
-    """Where the origin of each frame lies: (x, y) in video space, quarters of pixels up to `most`, at first 0, 0."""
+    """Return the origin of each frame: (x, y) in video space, quarters of pixels up to `most`, first (0, 0)."""
     steps = np.random.default_rng([*seed, 3]).normal(0, most / 3, (frames, 2)).cumsum(axis=0)
     quarters = np.rint(np.clip(steps - steps[:1], -most, most) * 4) / 4
     return [(float(x), float(y)) for x, y in quarters]
 
 
 def date(frame: int, days: float) -> str:
-    """When a frame is taken (ISO 8601), so many days after the one before."""
+    """Return when a frame is taken (ISO 8601), so many days after the one before."""
     return (_FIRST + timedelta(days=days * frame)).isoformat()

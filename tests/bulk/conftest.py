@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 
 @pytest.fixture(scope="session")

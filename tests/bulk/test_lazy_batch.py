@@ -13,7 +13,7 @@ import xarray
 from hypothesis import HealthCheck, given, settings
 
 import ndzarr
-from bulk_cases import batches, tables
+from helpers.batch_strategies import batches, tables
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 
 RELAXED = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])

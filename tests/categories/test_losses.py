@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.category_trees import forests, peers, scores
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
-from oracle_of_trees import forests, peers, scores
 
 ANIMALS = [
     {"name": "background"},
@@ -72,7 +72,7 @@ def test_targets_that_do_not_fit_are_refused():
     tree = CategoryTree.from_mutex("ab")
     with pytest.raises(CategoryError, match=r"targets have shape \(3,\); expected \(2,\)"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 1, 0])
-    with pytest.raises(CategoryError, match="target 2 is no class index; there are 2 classes"):
+    with pytest.raises(CategoryError, match="target 2 is not a class index; there are 2 classes"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 2])
     with pytest.raises(OptionError, match="did you mean 'mean'"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 1], "means")

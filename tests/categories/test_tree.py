@@ -133,7 +133,7 @@ def test_kwimage_takes_it_for_classes(tree):
           {"name": "c", "supercategory": "a"}],
          "in each other: a in b, b in c, c in a"),
         ([{"name": "a"}, {"name": "b", "supercategory": "aa"}],
-         "'b' is in 'aa', which is no category; did you mean 'a'"),
+         "'b' is in 'aa', which is not a category; did you mean 'a'"),
         ([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}], "names of categories have to differ, and 'a' occur"),
         ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "ids of categories have to differ, and 1 occur"),
         ([{"id": 1}], "category 1 has no name"),
@@ -146,7 +146,7 @@ def test_what_is_no_tree_is_refused_with_the_categories_in_the_way(categories, s
 
 def test_graphs_that_are_no_forest_are_refused():
     two_parents = nx.DiGraph([("a", "c"), ("b", "c")])
-    assert "'c' is in 'a', 'b'; in a tree it has one parent" in refusal(CategoryTree, two_parents)
+    assert "'c' is in 'a', 'b'. In a tree it has one parent" in refusal(CategoryTree, two_parents)
     assert "b in a, a in b" in refusal(CategoryTree, nx.DiGraph([("a", "b"), ("b", "a")]))
     assert "expected a networkx.DiGraph" in refusal(CategoryTree, nx.Graph([("a", "b")]))
     assert "'x' occur more than once" in refusal(CategoryTree.from_mutex, ["x", "y", "x"])

@@ -1,6 +1,5 @@
 """Runs of the command line, in this process and in others, and things to run it on."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +11,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
+from helpers.subprocesses import environment
 from ndzarr.cli import main
-from pictures import photo
-
-ROOT = Path(ndzarr.__file__).parents[1]
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def shell(tmp_path):
     """Starts `python -m ndzarr.cli ARGS` in the test's directory."""
 
     def start(*args, **options):
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])} | options.pop("env", {})
+        env = environment(tmp_path) | options.pop("env", {})
         command = [sys.executable, "-m", "ndzarr.cli", *map(str, args)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path, **options}
         return subprocess.Popen(command, env=env, **pipes)

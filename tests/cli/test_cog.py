@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._export.validate import validate_cog
-from pictures import photo
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_files_are_checked_and_the_exit_code_says_so(run, store, folder, image):
     assert "a valid cloud optimized GeoTIFF" in run("cog", "--validate", "good.tif").out
     assert run("cog", "--validate", "good.tif", "-q").out == ""
     result = run("cog", "--validate", "bad.tif", "good.tif", "none.tif", code=1)
-    assert "no valid cloud optimized GeoTIFF" in result.out
+    assert "not a valid cloud optimized GeoTIFF" in result.out
     assert "has strips, not tiles" in result.out
     assert "none.tif: no such file" in result.err
     assert "leave out" in run("cog", "--validate", "good.tif", "-o", "b.tif", code=2).err
@@ -67,7 +67,7 @@ def test_an_existing_file_and_two_of_one_name_are_refused(run, store, folder, im
 
 def test_options_that_do_not_fit_say_which_do(run, store, folder, image):
     result = run("cog", store(image.astype("u2")), "-o", "a.tif", "--compression", "jpeg", code=1)
-    assert "use compression='zstd'" in result.err
+    assert "Use compression='zstd'" in result.err
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 import ndzarr
-from library_workers import on_small_disk
+from helpers.subprocesses import run_on_small_disk
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -260,10 +260,11 @@ def test_ome_tiff_names_axes_and_channels(run, store):
         assert all(f'Name="{c}"' in tiff.ome_metadata for c in ("dapi", "gfp", "rfp"))
 
 
+@pytest.mark.slow
 def test_an_array_on_a_full_disk_leaves_nothing(folder):
     ndzarr.transcode(np.random.default_rng(0).integers(0, 255, (2000, 1000), "u1"), "a.zarr")
     command = f"{sys.executable} -m ndzarr.cli crop a.zarr -o disk/a.npy || echo $? && ls -A disk"
-    done = on_small_disk(folder / "disk", "sh", "-c", command)
+    done = run_on_small_disk(folder / "disk", "sh", "-c", command)
     assert done.stdout == "1\n"
     assert "the disk is full; nothing was kept" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import xarray
 from PIL import Image
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 THREADS = ["--scheduler", "threads"]  # this process has threads, and should not fork
 
@@ -83,7 +83,7 @@ def test_positives_are_windows_around_annotations(run, dataset):
         (["--targets", "grid"], 2, "grid:256"),
         (["--targets", "grid:big"], 2, "grid:256"),
         (["--targets", "nothing.parquet"], 1, "nothing.parquet: no such table"),
-        (["--targets", "data.csv"], 1, "data.csv is no table"),
+        (["--targets", "data.csv"], 1, "data.csv is not a table"),
         (["--targets", "grid:100", "--scheduler", "thread"], 1, "did you mean 'threads'"),
         (["--targets", "grid:100", "--channels", "nir"], 1, "nir"),
         (["--targets", "positives", "--sizes", "refuse", "--channels", "r|g"], 0, ""),
@@ -96,6 +96,7 @@ def test_what_is_wrong_is_said_in_one_line(run, dataset, folder, args, code, mes
     assert code == 2 or done.err.count("\n") <= 2
 
 
+@pytest.mark.slow
 def test_processes_do_the_work_unless_asked_otherwise(shell, dataset):
     with shell(
         "extract", "data.kwcoco.json", "--targets", "grid:100", "-o", "out.zarr", "--workdir", "work"
@@ -113,6 +114,7 @@ def test_an_existing_store_is_not_replaced_unasked(run, dataset):
     assert opened().image.shape[-1] == 100
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_goes_on(run, dataset, shell, folder):
     slow = """
 import time, ndzarr._batches.extract as job
@@ -132,7 +134,7 @@ job.Job.do = do
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "Interrupted; what is finished is kept: the same command goes on from there."
+    assert err.splitlines()[-1] == "Interrupted; finished shards are kept: the same command resumes."
     (folder / "sitecustomize.py").unlink()
     assert "3 of them done already" in run(*args).err
     np.testing.assert_array_equal(opened().image, dataset.load_batch(dataset.targets.grid((50, 50))).image)

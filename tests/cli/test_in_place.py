@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pictures import photo
+from helpers.arrays import photo
 
 PIXELS = photo(300, 400)
 

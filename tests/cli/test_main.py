@@ -32,6 +32,7 @@ def test_each_command_explains_itself_with_a_worked_example(run, words):
     assert f"ndzarr {words[0]}" in out.partition("Example")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["ndzarr", "ndzarr.cli"])
 def test_help_is_quick_since_it_imports_nothing_heavy(module):
     script = f"""
@@ -89,6 +90,7 @@ def test_errors_are_one_line_on_stderr(run, folder):
         assert str(folder / "gone") in result.err
 
 
+@pytest.mark.slow
 def test_a_defect_shows_its_traceback(shell, folder):
     (folder / "sitecustomize.py").write_text(
         "import ndzarr._pyramid.zarr_store as o\no.open_pyramid = lambda path: 1 / 0\n"
@@ -102,6 +104,7 @@ def test_a_defect_shows_its_traceback(shell, folder):
     assert "ZeroDivisionError" in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(shell, folder, store):
     store(np.zeros((8, 8), "u1"))
     process = shell("info", *["a.zarr"] * 3000, "--json")
@@ -141,4 +144,4 @@ def test_other_errors_of_the_system_are_defects(run, folder, monkeypatch):
 
 
 def test_the_states_of_the_cache_are_listed_one_a_line(run):
-    assert "\n    stale     the file was changed since\n" in run("cache", "list", "--help").out
+    assert "\n    stale     the file has changed since\n" in run("cache", "list", "--help").out

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from library_workers import ROOT, on_small_disk
+from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr.cli.sources import jobs
 
 
@@ -125,7 +125,7 @@ def test_what_is_no_store_is_never_overwritten(run, folder, picture, kind):
         assert (other / "notes").read_text() == "keep me"
     else:
         other.write_text("keep me")
-        assert "is no Zarr store" in run("transcode", "a.png", "-o", "precious", "--overwrite", code=1).err
+        assert "is not a Zarr store" in run("transcode", "a.png", "-o", "precious", "--overwrite", code=1).err
         assert other.read_text() == "keep me"
 
 
@@ -185,7 +185,7 @@ def test_patterns_that_the_shell_left_are_matched(run, folder, picture):
 
 def test_a_directory_without_images_says_where_to_look(run, folder, picture):
     picture("in/deep/a.png")
-    assert "--recursive looks into its subdirectories" in run("transcode", "in", "-o", "out", code=1).err
+    assert "--recursive searches its subdirectories" in run("transcode", "in", "-o", "out", code=1).err
     assert left(folder) == ["in"]
 
 
@@ -221,7 +221,7 @@ def test_several_images_need_a_directory(run, folder, picture):
     picture("b.png")
     run("transcode", "a.png", "-o", "a.zarr")
     for dest in ("a.zarr", "b.png"):
-        assert "is no directory for several stores" in run("transcode", "a.png", "b.png", "-o", dest, code=2).err
+        assert "is not a directory for several stores" in run("transcode", "a.png", "b.png", "-o", dest, code=2).err
 
 
 def test_in_a_batch_the_good_ones_are_done_and_the_bad_ones_listed(run, folder, picture):
@@ -262,16 +262,18 @@ def test_a_damaged_image_leaves_nothing(run, folder, picture):
     assert left(folder) == ["cut.png", "whole.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dest", ["disk/a.zarr", "disk/"])
 def test_a_full_disk_leaves_nothing(folder, dest):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
     command = f"{sys.executable} -m ndzarr.cli transcode a.npy -o {dest} || echo $? && ls -A disk"
-    done = on_small_disk(folder / "disk", "sh", "-c", command)
+    done = run_on_small_disk(folder / "disk", "sh", "-c", command)
     assert done.stdout == "1\n"
     assert "the disk is full; nothing was kept" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_leaves_nothing(shell, folder):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
 
@@ -313,7 +315,7 @@ def slow_shell(shell, tmp_path_factory):
     """Starts a command that takes its time once it has written a shard."""
     place = tmp_path_factory.mktemp("slow")
     (place / "sitecustomize.py").write_text(SLOW)
-    return lambda *args: shell(*args, env={"PYTHONPATH": os.pathsep.join([str(place), str(ROOT)])})
+    return lambda *args: shell(*args, env=environment(place))
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +340,7 @@ def large(folder, original):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "words"),
-    [(signal.SIGINT, 130, "Interrupted; what was not complete has been removed.\n"), (signal.SIGTERM, 143, "")],
+    [(signal.SIGINT, 130, "Interrupted; what was not complete was removed.\n"), (signal.SIGTERM, 143, "")],
     ids=["SIGINT", "SIGTERM"],
 )
 @pytest.mark.parametrize("sources", [["in/a.npy"], ["in"]], ids=["one", "batch"])
@@ -369,6 +371,7 @@ def test_a_killed_process_leaves_only_what_prune_removes(run, slow_shell, large)
     assert left(large) == ["in"]
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(shell, folder):
     pty = pytest.importorskip("pty")
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (6000, 6000), "u1"))

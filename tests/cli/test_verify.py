@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import ndzarr
-from ndzarr._library.verify import Report
-from ndzarr._library.verify import verify_store as verify
+from ndzarr._library.verify import Report, verify
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import MissingError, StoreError
 

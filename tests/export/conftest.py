@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 GDAL_CHECK = """
 import sys

@@ -10,19 +10,19 @@ from ndzarr.errors import OptionError, WindowError
 @pytest.mark.parametrize(
     ("pixels", "options", "says"),
     [
-        ("u2", {"compression": "jpeg"}, "use compression='zstd' or 'deflate'"),
+        ("u2", {"compression": "jpeg"}, "Use compression='zstd' or 'deflate'"),
         ("u1x4", {"compression": "jpeg"}, "choose 1 or 3 with channels="),
         ("u1x4", {"compression": "jpeg"}, "mask='alpha'"),
         ("u1", {"compression": "webp"}, "choose 3 or 4 with channels="),
-        ("f4", {"compression": "webp"}, "use compression='zstd' or 'deflate'"),
-        ("u8", {"compression": "lerc"}, "has no uint64; use compression='zstd'"),
-        ("f2", {"compression": "lerc"}, "has no float16; use compression='zstd'"),
-        ("c8", {"compression": "lerc"}, "has no complex64; use compression='zstd'"),
+        ("f4", {"compression": "webp"}, "Use compression='zstd' or 'deflate'"),
+        ("u8", {"compression": "lerc"}, "has no uint64. Use compression='zstd'"),
+        ("f2", {"compression": "lerc"}, "has no float16. Use compression='zstd'"),
+        ("c8", {"compression": "lerc"}, "has no complex64. Use compression='zstd'"),
         ("u1", {"compression": "zsdt"}, "did you mean 'zstd'"),
-        ("u1", {"predictor": "float"}, "use predictor='horizontal' or 'auto'"),
-        ("f4", {"predictor": "horizontal"}, "use predictor='float' or 'auto'"),
-        ("c8", {"predictor": "float"}, "use predictor='none' or 'auto'"),
-        ("u1", {"predictor": "horizontal", "compression": "none"}, "use predictor='none' or 'auto'"),
+        ("u1", {"predictor": "float"}, "Use predictor='horizontal' or 'auto'"),
+        ("f4", {"predictor": "horizontal"}, "Use predictor='float' or 'auto'"),
+        ("c8", {"predictor": "float"}, "Use predictor='none' or 'auto'"),
+        ("u1", {"predictor": "horizontal", "compression": "none"}, "Use predictor='none' or 'auto'"),
         ("u1", {"predictor": "2"}, "Known: auto, none, horizontal, float"),
         ("u1", {"blocksize": 100}, "multiple of 16"),
         ("u1", {"quality": 50}, "jpeg or webp only"),
@@ -30,8 +30,8 @@ from ndzarr.errors import OptionError, WindowError
         ("u1", {"level": 3, "compression": "lzw"}, "deflate or zstd only"),
         ("u1", {"level": 30}, "levels 1 to 12"),
         ("u1", {"max_error": 1.0}, "lerc only"),
-        ("u1", {"nodata": -1}, "no value of uint8"),
-        ("u1", {"nodata": 0.5}, "no value of uint8"),
+        ("u1", {"nodata": -1}, "not a value of uint8"),
+        ("u1", {"nodata": 0.5}, "not a value of uint8"),
         ("u1", {"mask": True}, "states no value of missing pixels"),
         ("u1", {"mask": "alpha"}, "no channel 'a'"),
         ("u1", {"mask": "nodata"}, "expected True, False, 'alpha'"),
@@ -56,7 +56,7 @@ def test_an_unknown_channel_is_named(pyramid, tmp_path):
 
 def test_a_stack_needs_a_choice(tmp_path):
     pyr = ndzarr.transcode(np.zeros((3, 40, 50), "u1"), tmp_path / "a.zarr", axes="tyx")
-    with pytest.raises(OptionError, match=r"has 3 planes along t.*choose one with t=0 to t=2"):
+    with pytest.raises(OptionError, match=r"has 3 planes along t.*Choose one with t=0 to t=2"):
         ndzarr.export_cog(pyr, tmp_path / "a.tif")
     with pytest.raises(OptionError, match=r"t=3.*has t=0 to t=2"):
         ndzarr.export_cog(pyr, tmp_path / "a.tif", t=3)
@@ -64,7 +64,7 @@ def test_a_stack_needs_a_choice(tmp_path):
 
 def test_a_mask_of_another_size_is_refused(pyramid, tmp_path):
     mask = pyramid(1, "m.zarr", height=50, width=50)
-    with pytest.raises(OptionError, match="transcode one channel of the same size"):
+    with pytest.raises(OptionError, match="Transcode one channel of the same size"):
         ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", mask=mask)
 
 

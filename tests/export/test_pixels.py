@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 LOSSLESS = ["deflate", "zstd", "lzw", "none", "lerc"]
 GDAL = tuple(map(int, rasterio.__gdal_version__.split(".")[:2]))

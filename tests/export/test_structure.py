@@ -11,9 +11,9 @@ import rasterio
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._export.validate import validate_cog
 from ndzarr.errors import DamagedError, ExistsError, MissingError
-from pictures import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 COMPRESSIONS = ["deflate", "zstd", "lzw", "jpeg", "webp", "lerc", "none"]

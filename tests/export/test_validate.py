@@ -11,9 +11,9 @@ import tifffile
 from rasterio.shutil import copy
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._export.validate import Directory, validate_cog
 from ndzarr.errors import MissingError, SourceError
-from pictures import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -152,7 +152,7 @@ def test_errors_come_with_their_reasons(tmp_path):
         for k in range(2):
             tif.write(image[:: 2**k, :: 2**k], subfiletype=int(k > 0), metadata=None)
     text = str(validate_cog(tmp_path / "chained.tif"))
-    for part in ("no valid", "has strips, not tiles: a window needs whole rows", "smallest image first"):
+    for part in ("not a valid", "has strips, not tiles: a window needs whole rows", "smallest image first"):
         assert part in text
 
 
@@ -172,7 +172,7 @@ def test_what_is_no_tiff_is_named(tmp_path, content):
     ("tag", "entry", "says"),
     [
         (256, (4, 1, 0), "has 0 x 900 pixels"),
-        (323, (4, 1, 0), "in pieces of 128 x 0"),
+        (323, (4, 1, 0), "in segments of 128 x 0"),
         (325, (4, 1, 99), "and 1 sizes of"),
     ],
 )
@@ -190,7 +190,7 @@ def test_tiles_that_cannot_be_in_the_file_are_findings(pyramid, tmp_path, tag, n
     with tifffile.TiffFile(path) as tif:
         found = tif.pages[0].tags[tag]
         at, size = found.valueoffset, found.valuebytecount // found.count
-    assert "(0, 0) (row, column) lies beyond the end" in str(damaged(path, at, number.to_bytes(size, "little")))
+    assert "(0, 0) (row, column) is beyond the end" in str(damaged(path, at, number.to_bytes(size, "little")))
 
 
 def test_a_directory_without_end_is_an_error(pyramid, tmp_path):

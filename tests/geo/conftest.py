@@ -7,8 +7,8 @@ import rasterio
 from rasterio.crs import CRS
 
 import ndzarr
-from geo_helpers import KINDS
-from pictures import photo
+from helpers.arrays import photo
+from helpers.georeferences import KINDS
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 import ndzarr
-from geo_helpers import KINDS
-from ndzarr._geo.bounds import pixels
+from helpers.georeferences import KINDS
+from ndzarr._geo.bounds import covering_pixels
 from ndzarr._geo.crs import Crs
 from ndzarr._geo.georeference import Georeference
 
@@ -25,7 +25,7 @@ def test_the_bounds_of_whole_pixels_are_those_pixels(kind, y, x, height, width):
     transform = KINDS[kind]["transform"]
     bounds = rasterio.windows.bounds(Window(x, y, width, height), transform)
     left, right, bottom, top = min(bounds[::2]), max(bounds[::2]), min(bounds[1::2]), max(bounds[1::2])
-    found = pixels(Georeference(Crs(), tuple(transform)[:6]), (left, bottom, right, top))
+    found = covering_pixels(Georeference(Crs(), tuple(transform)[:6]), (left, bottom, right, top))
     assert found == ((y, y + height), (x, x + width))
 
 
@@ -62,7 +62,7 @@ def test_bounds_cover_every_pixel_whose_centre_lies_in_them(pyramid, kind):
     x, y = (place.matrix @ (200.3, 150.2, 1))[:2]
     size = 20 * np.abs(place.matrix[:2, :2]).max()
     box = (x - size, y - size, x + size, y + size)
-    rows, columns = pixels(place, box)
+    rows, columns = covering_pixels(place, box)
     column, row = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
     px, py, _ = np.tensordot(place.matrix, np.stack([column, row, np.ones_like(row)]), 1)
     inside = (px > box[0]) & (px < box[2]) & (py > box[1]) & (py < box[3])
@@ -77,7 +77,7 @@ def test_bounds_cover_every_pixel_whose_centre_lies_in_them(pyramid, kind):
         ({"bounds": (5, 2, 3, 4)}, "left < right"),
         ({"bounds": (1, 2, 3, float("nan"))}, "left < right"),
         ({"bounds": (1, 2, 3, 4), "y": slice(0, 3)}, "both bounds= and y="),
-        ({"crs": "EPSG:4326"}, "give bounds="),
+        ({"crs": "EPSG:4326"}, "Give bounds="),
         ({"resolution": 0}, "metres per pixel"),
         ({"resolution": 10, "scale": 0.5}, "only one of them"),
     ],
@@ -89,7 +89,7 @@ def test_what_is_no_box_is_refused(pyramid, arguments, says):
 
 def test_a_reference_system_that_does_not_exist_is_named(pyramid):
     pytest.importorskip("pyproj")
-    with pytest.raises(ndzarr.NdzarrError, match="'EPSG:1' is no coordinate reference system"):
+    with pytest.raises(ndzarr.NdzarrError, match="'EPSG:1': pyproj knows no such coordinate reference system"):
         pyramid("utm").window(bounds=(1, 2, 3, 4), crs="EPSG:1")
 
 

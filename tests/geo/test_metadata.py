@@ -13,9 +13,9 @@ import tifffile
 from rasterio.crs import CRS
 
 import ndzarr
-from geo_helpers import GCPS, KINDS, equal_transforms
+from helpers.georeferences import GCPS, KINDS, equal_transforms
+from helpers.metadata_schemas import validate_multiscales
 from ndzarr._geo.crs import Crs, GeoKeys
-from validate import validate_multiscales
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -175,7 +175,7 @@ def test_stores_say_it_by_the_conventions(pyramid, kind):
     assert tuple(attrs["spatial:transform"]) == pyr.georeference.transform
     assert attrs["spatial:shape"] == [300, 400]
     for k, item in enumerate(attrs["multiscales"]["layout"]):
-        assert tuple(item["spatial:transform"]) == pyr.georeference.at(0, 0, 2**k, 2**k)
+        assert tuple(item["spatial:transform"]) == pyr.georeference.window_transform(0, 0, 2**k, 2**k)
     left, bottom, right, top = attrs["spatial:bbox"]
     assert left < right
     assert bottom < top
@@ -220,6 +220,7 @@ def test_well_known_text_of_others_becomes_keys_that_gdal_reads(tmp_path, defini
     np.testing.assert_allclose(there.transform(15, 50), back.transform(15, 50), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_pyproj_codes_and_transforms_still_go_through(geotiff, tmp_path):
     geotiff("utm", "utm.tif")
     geotiff("own laea", "own.tif")
@@ -245,6 +246,7 @@ def test_without_pyproj_codes_and_transforms_still_go_through(geotiff, tmp_path)
             assert file.crs == source.crs
 
 
+@pytest.mark.slow
 def test_reading_plain_images_imports_no_pyproj(tmp_path):
     ndzarr.transcode(np.zeros((3, 300, 300), "u1"), tmp_path / "a.zarr")
     script = (

@@ -7,7 +7,7 @@ import rasterio
 from rasterio.transform import Affine
 
 import ndzarr
-from geo_helpers import chain, equal_transforms
+from helpers.georeferences import chain, equal_transforms
 
 pytest.importorskip("rioxarray")
 pytest.importorskip("odc.geo.xr")
@@ -139,7 +139,7 @@ def test_georeferenced_data_arrays_keep_their_place(geotiff, tmp_path, kind):
         assert equal_transforms(pyr.georeference.transform, file.transform)
         assert_understood(pyr.window(), path, file.transform)
     again = ndzarr.transcode(pyr.window(y=slice(10, 90), x=slice(30, 80)), tmp_path / "b.zarr")
-    assert_understood(again.window(), path, pyr.georeference.at(10, 30, 1, 1))
+    assert_understood(again.window(), path, pyr.georeference.window_transform(10, 30, 1, 1))
     with rasterio.open(ndzarr.export_cog(again, tmp_path / "b.tif")) as file, rasterio.open(path) as source:
-        assert equal_transforms(file.transform, pyr.georeference.at(10, 30, 1, 1))
+        assert equal_transforms(file.transform, pyr.georeference.window_transform(10, 30, 1, 1))
         assert file.crs == source.crs or kind == "own laea"

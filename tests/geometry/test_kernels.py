@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr._indexing.resample import SUPPORT, Grid, resample, taps
 
 PILLOW = {"linear": Image.Resampling.BILINEAR, "cubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}

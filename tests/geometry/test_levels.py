@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr._indexing.windows import finest_needed
 from ndzarr._indexing.windows import level_count as count
 from ndzarr._indexing.windows import level_shape as shape_at

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr._indexing.windows import level_count as count
 from ndzarr._indexing.windows import level_shape as shape_at
-from ndzarr._indexing.windows import region, region_at
+from ndzarr._indexing.windows import output_length, region_at
 from ndzarr.errors import WindowError
 
 EPS = Fraction(1, 10**5)
@@ -19,6 +19,13 @@ def pyramid(height, width):
     """(shapes, factors) of the levels that ndzarr writes."""
     levels = range(count(height, width, 16))
     return [shape_at(k, "yx", (height, width)) for k in levels], [(2**k, 2**k) for k in levels]
+
+
+def region(y, x, scale, shapes, factors, **options):
+    """The region of half-open native intervals, at a scale along (x, y)."""
+    n = output_length("y", y, scale[1]), output_length("x", x, scale[0])
+    step = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
+    return region_at((y[0], x[0]), step, n, shapes, factors, **options)
 
 
 def cut_of(y, x, scale, height, width):

@@ -1,14 +1,17 @@
 """Resampling against sums written out."""
 
+from fractions import Fraction
 from itertools import pairwise
+from math import floor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import examples
-from ndzarr._indexing.resample import Grid, resample, taps
+from helpers.hypothesis_settings import examples
+from ndzarr._indexing.resample import SUPPORT, Grid, resample, taps
+from ndzarr._indexing.windows import region_at
 
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
 
@@ -94,15 +97,29 @@ def test_enlarging_repeats_the_border():
     assert resample_row(np.array([1.0, 3.0]), Grid(-1, 0.5, 8)).tolist() == [1, 1, 1, 1.5, 2.5, 3, 3, 3]
 
 
-@given(grids, st.integers(0, 2**32 - 1))
-@examples(200)
-def test_nearest_picks_the_pixel_that_holds_the_centre(case, seed):
-    length, grid = case
-    row = np.random.default_rng(seed).integers(0, 2**40, length)
-    centres = grid.start + (np.arange(grid.n) + 0.5) * grid.step
-    assert np.array_equal(
-        resample_row(row, grid, "nearest"), row[np.clip(np.floor(centres).astype(int), 0, length - 1)]
-    )
+ratios = st.builds(Fraction, st.integers(1, 400), st.integers(1, 48))
+"""Positive rational numbers whose float is rounded; centres of pixels at multiples of them often fall on borders."""
+
+
+@given(st.integers(1, 40), st.builds(Fraction, st.integers(-200, 900), st.integers(1, 48)), ratios, st.integers(1, 30))
+@examples(500)
+def test_nearest_picks_the_pixel_that_holds_the_centre(length, start, step, n):
+    row = np.random.default_rng(0).integers(0, 2**40, length)
+    held = [floor(start + (j + Fraction(1, 2)) * step) for j in range(n)]
+    grid = Grid(float(start), float(step), n)
+    assert np.array_equal(resample_row(row, grid, "nearest"), row[np.clip(held, 0, length - 1)])
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(1, 1000), st.integers(1, 64))
+@examples(500)
+def test_nearest_picks_the_pixel_that_holds_the_centre_of_a_window_of_a_large_image(size, start, n, out):
+    """Windows far from the origin lose bits."""
+    start, out = min(start, size - 1), min(out, 4 * n)
+    shapes, factors = [(size, 1)], [(1, 1)]
+    span = region_at((start, 0), (n / out, 1), (out, 1), shapes, factors, SUPPORT["nearest"], 1.0).y
+    centres = [start + (j + Fraction(1, 2)) * Fraction(n, out) for j in range(span.target.start, span.target.stop)]
+    indices, _ = taps(span.grid, span.read.stop - span.read.start, "nearest")
+    assert (span.read.start + indices[0]).tolist() == [min(size - 1, floor(centre)) for centre in centres]
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8", "c8"])

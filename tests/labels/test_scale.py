@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import examples, make
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import make
 
 SIDE = 900
 

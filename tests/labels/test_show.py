@@ -10,7 +10,8 @@ import zarr
 from PIL import Image
 
 import ndzarr
-from arrays import DTYPES, make, random_array
+from helpers.arrays import DTYPES, random_array
+from helpers.pyramids import make
 from ndzarr._pyramid.repr import THUMBNAIL, displayable, thumbnail
 from ndzarr._store.presets import Encoding
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
-from arrays import examples, make, random_array
+from helpers.arrays import random_array
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import make
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
 
@@ -316,7 +318,7 @@ def test_a_window_is_the_same_cut_out_of_a_larger_one(rgb, interpolation, scale)
         ({"yy": slice(0, 3)}, WindowError, "unknown axis 'yy'.*Known: c, y, x"),
         ({"t": slice(0, 3)}, WindowError, "unknown axis 't'"),
         ({"y": [1, 2]}, WindowError, r"y=\[1, 2\].*step 1"),
-        ({"y": slice(0, 10, 2)}, WindowError, "use scale= to reduce"),
+        ({"y": slice(0, 10, 2)}, WindowError, "Use scale= to reduce"),
         ({"y": slice(0.5, 10)}, WindowError, "expected integers"),
         ({"y": 5}, WindowError, "y=5"),
         ({"y": slice(5, 5)}, WindowError, "empty"),
@@ -329,7 +331,7 @@ def test_a_window_is_the_same_cut_out_of_a_larger_one(rgb, interpolation, scale)
         ({"scale": float("nan")}, WindowError, "scale"),
         ({"scale": float("inf")}, WindowError, "scale"),
         ({"scale": 1e-9}, WindowError, "leaves no pixel"),
-        ({"fill": -1}, OptionError, "fill=-1 is no value of uint8"),
+        ({"fill": -1}, OptionError, "fill=-1 is not a value of uint8"),
         ({"fill": 256}, OptionError, "fill=256"),
         ({"fill": 0.5}, OptionError, "fill=0.5"),
         ({"fill": float("nan")}, OptionError, "fill=nan"),

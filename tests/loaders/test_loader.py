@@ -14,9 +14,9 @@ from kwcoco import CocoDataset
 torch = pytest.importorskip("torch")
 
 import ndzarr  # noqa: E402
+from helpers.torch_processes import train  # noqa: E402
 from ndzarr.errors import OptionError  # noqa: E402
 from ndzarr.torch import CropDataset, CropStream, loader  # noqa: E402
-from torch_ranks import train  # noqa: E402
 
 
 def indices(batches):
@@ -233,7 +233,7 @@ def test_a_stream_is_an_iterable_dataset_of_torchs(crops):
 
 
 def test_options_that_would_break_the_order_are_refused(crops):
-    with pytest.raises(OptionError, match="collate_fn= is decided"):
+    with pytest.raises(OptionError, match="collate_fn= is set"):
         loader(crops, 8, collate_fn=list)
     with pytest.raises(OptionError, match="num_workers= is called workers= here"):
         loader(crops, 8, num_workers=2)

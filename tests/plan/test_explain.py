@@ -10,7 +10,8 @@ import pytest
 import zarr
 
 import ndzarr
-from arrays import make, random_array
+from helpers.arrays import random_array
+from helpers.pyramids import make
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.presets import Encoding
 

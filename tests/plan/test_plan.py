@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import examples
+from helpers.hypothesis_settings import examples
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import lengths, select
 

@@ -8,26 +8,29 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ndzarr
-from arrays import make, random_array, same
+from helpers.arrays import random_array, same
+from helpers.pyramids import make
+from helpers.subprocesses import environment
 from ndzarr._store import sharding as cache
 from ndzarr._store.presets import Encoding
 from ndzarr._store.sharding import SHARDS, ChunkCache, Folder, Shard, ShardCache
 
-ROOT = Path(ndzarr.__file__).parents[1]
 SMALL = Encoding(chunks=(("y", 32), ("x", 32)), shard=64)
 
 
 def run(script, *args, options=()):
     """Run a script in a new interpreter and return what it printed."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     done = subprocess.run(
-        [sys.executable, *options, "-c", script, *map(str, args)], env=env, timeout=120, text=True, capture_output=True
+        [sys.executable, *options, "-c", script, *map(str, args)],
+        env=environment(),
+        timeout=120,
+        text=True,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -135,6 +138,7 @@ def test_the_number_of_mapped_files_follows_the_limit_of_the_system():
         assert 16 <= cache._open_files() <= max(16, soft // 2)
 
 
+@pytest.mark.slow
 def test_many_shards_do_not_use_up_the_file_descriptors(tmp_path):
     script = """
 import resource, sys
@@ -240,11 +244,13 @@ print("fine")
 """
 
 
+@pytest.mark.slow
 def test_a_fork_after_threads_were_used_reads_on_its_own(tmp_path):
     array = random_array((3, 2600, 2600), "u1")
     assert run(FORKING, make(tmp_path, array, encoding=LARGE_CHUNKS).path) == "fine\n"
 
 
+@pytest.mark.slow
 def test_a_spawned_process_reads_what_it_was_sent(tmp_path):
     array = random_array((1, 300, 300), "u1")
     pyramid = make(tmp_path, array)
@@ -271,6 +277,7 @@ HEAVY = [
 ]
 
 
+@pytest.mark.slow
 def test_importing_ndzarr_starts_no_thread_and_loads_nothing_heavy():
     script = """
 import json, sys, threading
@@ -283,6 +290,7 @@ print(json.dumps([threading.active_count(), sorted({m.partition(".")[0] for m in
     assert sorted(set(HEAVY) & set(modules)) == []
 
 
+@pytest.mark.slow
 def test_opening_and_reading_load_nothing_heavy_and_small_windows_start_no_thread(tmp_path):
     script = """
 import json, sys, threading

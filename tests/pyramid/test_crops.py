@@ -36,8 +36,8 @@ def large(pyramids):
 def turns(monkeypatch):
     """What was decoded in one go."""
     seen = []
-    real = crops._landed
-    monkeypatch.setattr(crops, "_landed", lambda some, images: seen.append(some) or real(some, images))
+    real = crops._decode
+    monkeypatch.setattr(crops, "_decode", lambda some, images: seen.append(some) or real(some, images))
     return seen
 
 

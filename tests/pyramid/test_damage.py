@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
-from arrays import examples, make, random_array, same
+from helpers.arrays import random_array, same
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import make
 from ndzarr._store.presets import Encoding
 from ndzarr._store.sharding import SHARDS
 from ndzarr.errors import DamagedError, StoreError

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
-from arrays import DTYPES, examples, random_array, same, through_tensorstore, through_zarr
+from helpers.arrays import DTYPES, random_array, same
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import read_with_tensorstore, read_with_zarr
 from ndzarr.errors import DamagedError, MissingError, StoreError
 
 HOT, SLOW = "memory map", "zarr-python"
@@ -104,7 +106,7 @@ def test_arrays_written_by_zarr_python(data, layout, dtype, codec, variant):
             overwrite=True,
         )
         written[part] = random_array(shape, dtype, len(codec))[part]
-        array = through_zarr(folder)
+        array = read_with_zarr(folder)
         check(data, folder, array, SLOW if big else engine)
 
 
@@ -162,7 +164,7 @@ def test_arrays_written_by_tensorstore(data, layout, dtype, codec, transposed, l
         written = ts.open(store, create=True).result()
         part = tuple(slice(a := data.draw(st.integers(0, n - 1)), data.draw(st.integers(a + 1, n))) for n in shape)
         written[part] = random_array(shape, TS_TYPES[dtype], 3)[part]
-        check(data, folder, through_tensorstore(folder), engine)
+        check(data, folder, read_with_tensorstore(folder), engine)
 
 
 @pytest.mark.parametrize("sharded", [False, True])
@@ -188,7 +190,7 @@ def test_zarr_v2_arrays_are_read_through_zarr_python_and_explain_says_so(tmp_pat
     assert np.array_equal(pyramid.read(y=[5, 5, 1], x=slice(3, 99, 4)), array[[5, 5, 1], 3::4])
     assert pyramid.read(y=[], x=[1]).shape == (0, 1)
     assert pyramid.plan([{}]).explain().engines == (("zarr-python (Zarr v2 store)", 12),)
-    assert np.array_equal(through_tensorstore(path, driver="zarr"), array)
+    assert np.array_equal(read_with_tensorstore(path, driver="zarr"), array)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +330,7 @@ def test_zstd_frames_that_do_not_say_their_size_are_read(tmp_path):
     raw = array.tobytes()  # as one raw block that is the last, in a frame without flags and with a window of 2 MiB
     frame = b"\x28\xb5\x2f\xfd\x00\x58" + (len(raw) << 3 | 1).to_bytes(3, "little") + raw
     (tmp_path / "a" / "c" / "0" / "0").write_bytes(frame)
-    assert same(through_zarr(tmp_path / "a"), array)
+    assert same(read_with_zarr(tmp_path / "a"), array)
     assert same(ndzarr.open(tmp_path / "a").read(), array)
     (tmp_path / "a" / "c" / "0" / "0").write_bytes(frame[:6] + (8 << 3 | 1).to_bytes(3, "little") + raw[:8])
     with pytest.raises(DamagedError, match="8 bytes instead of 2048"):

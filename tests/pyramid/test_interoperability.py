@@ -10,9 +10,10 @@ import xarray
 import zarr
 
 import ndzarr
-from arrays import make, random_array, same, through_tensorstore, through_zarr
+from helpers.arrays import random_array, same
+from helpers.metadata_schemas import validate_multiscales, validate_ome
+from helpers.pyramids import make, read_with_tensorstore, read_with_zarr
 from ndzarr._store.presets import Encoding
-from validate import validate_multiscales, validate_ome
 
 CASES = {
     "rgb": (("c", "y", "x"), (3, 700, 530), "u1", {"channels": ("red", "green", "blue")}),
@@ -48,16 +49,16 @@ def attributes(pyramid):
 
 def test_zarr_python_reads_the_same_pixels(case):
     array, pyramid, _ = case
-    assert same(through_zarr(pyramid.path, "0/image"), array)
+    assert same(read_with_zarr(pyramid.path, "0/image"), array)
     for k in range(len(pyramid.levels)):
-        assert same(through_zarr(pyramid.path, f"{k}/image"), pyramid.read(level=k))
+        assert same(read_with_zarr(pyramid.path, f"{k}/image"), pyramid.read(level=k))
 
 
 def test_tensorstore_reads_the_same_pixels(case):
     array, pyramid, _ = case
-    assert same(through_tensorstore(pyramid.path, "0/image"), array)
+    assert same(read_with_tensorstore(pyramid.path, "0/image"), array)
     for k in range(len(pyramid.levels)):
-        assert same(through_tensorstore(pyramid.path, f"{k}/image"), pyramid.read(level=k))
+        assert same(read_with_tensorstore(pyramid.path, f"{k}/image"), pyramid.read(level=k))
 
 
 def test_zarr_python_finds_every_node_with_and_without_consolidated_metadata(case, quiet):

@@ -7,8 +7,8 @@ import pytest
 import zarr
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import OptionError
-from pictures import photo
 
 KINDS = {
     "rgb": photo(300, 260),
@@ -84,7 +84,7 @@ def test_jpeg_holds_frames_one_by_one_whatever_they_are_read_for(tmp_path):
 
 @pytest.mark.parametrize("kind", ["16 bit", "float", "bool"])
 def test_jpeg_refuses_what_it_would_spoil(tmp_path, kind):
-    with pytest.raises(OptionError, match="use 'compact'"):
+    with pytest.raises(OptionError, match="Use 'compact'"):
         ndzarr.transcode(KINDS[kind], tmp_path / "a.zarr", preset="jpeg")
     with pytest.raises(OptionError, match="not labels"):
         ndzarr.transcode(KINDS["gray"], tmp_path / "a.zarr", preset="jpeg", kind="labels")

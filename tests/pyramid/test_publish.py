@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import ndzarr
-from arrays import ArraySource, make, random_array, same
+from helpers.arrays import random_array, same
+from helpers.pyramids import ArraySource, make
+from helpers.subprocesses import environment
 from ndzarr import _files as publish
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store import writer
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import ExistsError, MissingError, NdzarrError, SourceError, WriteError
-
-ROOT = Path(ndzarr.__file__).parents[1]
 
 
 def fail_at(number, error):
@@ -178,7 +178,7 @@ import sys, time
 import numpy as np
 sys.path[:0] = sys.argv[2:]
 import ndzarr._pyramid.transcode
-from arrays import ArraySource
+from helpers.pyramids import ArraySource
 from ndzarr._store.presets import Encoding
 from pathlib import Path
 ndzarr._pyramid.transcode.BAND_BYTES = 1
@@ -194,13 +194,14 @@ ndzarr._pyramid.transcode.write_pyramid(source, Path(sys.argv[1]), encoding, ove
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
 def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old):
     array = random_array((1, 30, 30), "u1")
     if old:
         make(tmp_path, array)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), str(ROOT), str(Path(__file__).parents[1])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr")]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half way\n"
         process.send_signal(signal.SIGKILL)
@@ -215,13 +216,14 @@ def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old
         assert same(make(tmp_path, array).read(), array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
 def test_an_interrupted_writer_leaves_nothing(tmp_path, old):
     array = random_array((1, 30, 30), "u1")
     if old:
         make(tmp_path, array)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), str(ROOT), str(Path(__file__).parents[1])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr")]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half way\n"
         time.sleep(0.1)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import DTYPES, examples, make, random_array, same, through_tensorstore, through_zarr
+from helpers.arrays import DTYPES, random_array, same
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import make, read_with_tensorstore, read_with_zarr
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import WindowError
 
@@ -72,11 +74,11 @@ def test_any_window_of_any_store_is_numpys_slice_of_it(case, data):
         assert (pyramid.dims, pyramid.shape, pyramid.dtype) == (dims, array.shape, array.dtype)
         assert same(pyramid.read(), array)
         for k, level in enumerate(pyramid.levels):
-            whole = through_zarr(pyramid.path, f"{k}/image")
+            whole = read_with_zarr(pyramid.path, f"{k}/image")
             assert same(pyramid.read(level=k), whole)
             codec = level.array.codec
             if not codec.delta:  # tensorstore does not know numcodecs.delta
-                assert same(through_tensorstore(pyramid.path, f"{k}/image"), whole)
+                assert same(read_with_tensorstore(pyramid.path, f"{k}/image"), whole)
             windows = [[data.draw(axis_windows(n)) for n in whole.shape] for _ in range(3)]
             named = [dict(zip(dims, window, strict=True)) for window in windows]
             for window, pixels in zip(windows, pyramid.read_many(named, level=k), strict=True):

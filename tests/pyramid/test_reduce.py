@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrays import DTYPES, examples, make, random_array
+from helpers.arrays import DTYPES, random_array
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import make
 from ndzarr._store.downsample import reducer
 from ndzarr._store.presets import Encoding
 

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
+from helpers.metadata_schemas import validate_ome
 from ndzarr._formats.registry import open_source
 from ndzarr._pyramid.transcode import level_shapes, row_count
 from ndzarr._store.downsample import reducer
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError
-from validate import validate_ome
 
 
 def eighths(volume, level):

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
-from arrays import ArraySource, examples, make, random_array, same, through_zarr
+from helpers.arrays import random_array, same
+from helpers.hypothesis_settings import examples
+from helpers.pyramids import ArraySource, make, read_with_zarr
+from helpers.subprocesses import environment
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
-
-ROOT = Path(ndzarr.__file__).parents[1]
 
 
 @st.composite
@@ -49,7 +50,7 @@ def test_every_pixel_of_the_source_is_read_exactly_once(source, band_bytes, shar
                 assert window[dims.index("c")] == slice(0, shape[dims.index("c")])
         assert (count == 1).all()
         assert same(ndzarr.open(path).read(), array)
-        assert same(through_zarr(path, "0/image"), array)
+        assert same(read_with_zarr(path, "0/image"), array)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5, None])
@@ -89,7 +90,8 @@ TALL = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from arrays import ArraySource
+from helpers.subprocesses import environment
+from helpers.pyramids import ArraySource
 from ndzarr._store.presets import Encoding
 from ndzarr._pyramid.transcode import write_pyramid
 import cv2, imagecodecs, tqdm  # what writing imports is not what it needs for pixels
@@ -118,7 +120,7 @@ def test_memory_does_not_grow_with_the_height_of_the_image(tmp_path, preset):
             text=True,
             capture_output=True,
             timeout=100,
-            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": ""},
+            env=environment(),
         )
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout) / 1024)

@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.ndsampler_compat import CocoSampler
-from pictures import photo
 
 
 @pytest.fixture

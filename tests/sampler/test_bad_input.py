@@ -11,9 +11,9 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import NdzarrError, TargetError
 from ndzarr.ndsampler_compat import CocoSampler
-from pictures import photo
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import MissingError, NdzarrError, TargetError
-from pictures import photo
 
 
 @pytest.fixture

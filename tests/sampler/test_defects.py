@@ -16,6 +16,7 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.subprocesses import environment
 from ndzarr.errors import TargetError
 
 pytestmark = [
@@ -68,7 +69,7 @@ def test_photographs_are_stored_without_loss_unless_loss_is_asked_for(dataset, t
     for preset, exact in (("fast", True), ("compact", True), ("jpeg", False)):
         sampler = ndzarr.CocoSampler(content, tmp_path / preset, preset=preset)
         for gid, image in pixels.items():
-            same = np.array_equal(sampler.load_image(gid).image.values, image.transpose(2, 0, 1))
+            same = np.array_equal(sampler.load_sample(gid=gid).image.values, image.transpose(2, 0, 1))
             assert same == exact
 
 
@@ -137,6 +138,7 @@ print(sorted(sample.ndzarr.to_ndsampler()["im"].shape))
 """
 
 
+@pytest.mark.slow
 def test_nothing_needs_gdal_and_nothing_warns(tmp_path):  # ndsampler's defects 10 and 27
     pixels = np.arange(60 * 50, dtype=np.int16).reshape(60, 50)
     pixels[:6, :5] = -9999
@@ -145,14 +147,14 @@ def test_nothing_needs_gdal_and_nothing_warns(tmp_path):  # ndsampler's defects 
     path = tmp_path / "data.kwcoco.json"
     kwcoco.CocoDataset({"images": [image]}).dump(str(path))
     command = [sys.executable, "-W", "error::UserWarning", "-c", SAMPLES, str(path), str(tmp_path / "work")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["30 int16 -9999.0", "[1, 50, 60]"]
 
 
 def test_nothing_but_stores_lies_in_the_working_directory(dataset, tmp_path):  # ndsampler's defect 26
     sampler = ndzarr.CocoSampler(dataset[0], tmp_path / "work")
-    sampler.load_image(1)
+    sampler.load_sample(gid=1)
     sampler.prepare()
     left = sorted(os.listdir(tmp_path / "work"))
     assert len(left) == 2

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._sampling.target import PAD_MODES
 from ndzarr.errors import TargetError
-from pictures import photo
 
 SPACE = (slice(-6, 40), slice(100, 131))  # 6 rows above, 11 columns right of a 96x120 space
 

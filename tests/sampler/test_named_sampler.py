@@ -8,8 +8,8 @@ import zarr
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr.errors import NdzarrError, SourceError, TargetError, WindowError
-from pictures import photo
 
 
 @pytest.fixture

@@ -103,8 +103,9 @@ def test_whole_images_and_their_annotations(sampler, dataset):
 
 
 def test_a_whole_image_of_several_assets(film):  # ndsampler's defect 21
-    assert film.sampler().load_image(11).image.shape == (3, 96, 120)
-    assert film.sampler().load_image(11, channels="nir", scale=0.5).image.shape == (1, 48, 60)
+    sampler = CocoSampler(film.content, film.workdir)
+    assert sampler.load_image(11).image.shape == (3, 96, 120)
+    assert sampler.load_image(11, channels="nir", scale=0.5).image.shape == (1, 48, 60)
 
 
 def test_lookups_and_counts(sampler):

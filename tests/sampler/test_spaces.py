@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import ndzarr
-from pictures import photo
+from helpers.arrays import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore:DelayedLoad may not be efficient without gdal")  # our oracle says so
 
@@ -186,6 +186,22 @@ def test_flipped_and_turned_assets_keep_every_pixel(large, tmp_path, matrix, tur
     np.testing.assert_array_equal(sample.image.values[:, :, 20:], turned[:, 100:200, :230])
     assert not sample.valid.values[:, :20].any()
     assert sample.valid.values[:, 20:].all()
+
+
+@pytest.mark.parametrize(("up", "down"), [(3, 2), (7, 6), (3, 10), (5, 14)])
+def test_nearest_of_a_turned_asset_is_the_pixel_that_holds_the_centre_where_centres_fall_on_borders(large, up, down):
+    _, image = large
+    height, width = 1400 * up // down, 1000 * up // down
+    source = large[0].frame(1).assets[0].path
+    asset = {"file_name": source, "channels": "r|g|b", "width": 1400, "height": 1000,
+             "warp_aux_to_img": [[0, up / down, 0], [up / down, 0, 0], [0, 0, 1]]}  # fmt: skip
+    content = {"images": [{"id": 1, "width": width, "height": height, "assets": [asset]}]}
+    sampler = ndzarr.CocoSampler(content, large[0].library.root)
+    x, y = ((2 * np.arange(n - 150, n) + 1) * down // (2 * up) for n in (width, height))
+    window = (slice(height - 150, height), slice(width - 150, width))
+    sample = sampler.load_sample(gid=1, space_slice=window, interpolation="nearest", antialias=False)
+    np.testing.assert_array_equal(sample.image.values, image.transpose(0, 2, 1)[:, y[:, None], x])
+    assert sample.valid.values.all()
 
 
 def test_an_integer_translation_between_image_and_video_is_an_exact_copy(film):

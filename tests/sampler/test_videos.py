@@ -5,12 +5,12 @@ import PIL.Image
 import pytest
 from numpy.testing import assert_array_equal
 
-import clips
 import ndzarr
+from helpers import video_clips
 from ndzarr.errors import SourceError, TargetError
 
 FRAMES = 24
-HEIGHT, WIDTH = clips.SIZE
+HEIGHT, WIDTH = video_clips.SIZE
 KINDS = ("video file_name", "video path", "image file_name", "assets")
 TARGETS = [
     {"vidid": 1, "time_slice": slice(3, 9), "space_slice": (slice(5, 60), slice(3, 100))},
@@ -28,11 +28,11 @@ TARGETS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    frames = [clips.av.VideoFrame.from_ndarray(clips.picture(i), format="rgb24") for i in range(FRAMES)]
+    frames = [video_clips.av.VideoFrame.from_ndarray(video_clips.picture(i), format="rgb24") for i in range(FRAMES)]
     frames = [frame.reformat(format="bgr0") for frame in frames]
-    clips.encode(folder / "clip.mkv", "ffv1", pix_fmt="bgr0", frames=frames)
+    video_clips.encode(folder / "clip.mkv", "ffv1", pix_fmt="bgr0", frames=frames)
     for i in range(FRAMES):
-        PIL.Image.fromarray(clips.picture(i)).save(folder / f"{i:03d}.png", compress_level=0)
+        PIL.Image.fromarray(video_clips.picture(i)).save(folder / f"{i:03d}.png", compress_level=0)
     return folder
 
 
@@ -86,7 +86,7 @@ def test_every_target_gives_what_image_files_give(folder, images, kind, target):
 
 def test_frames_are_those_whose_numbers_are_drawn_in_them_and_t_is_in_seconds(folder):
     sample = sampler_of(folder, content(folder, "video path")).load_sample({"vidid": 1, "time_slice": slice(4, 20, 3)})
-    assert clips.numbers(sample.image.values) == list(range(4, 20, 3))
+    assert video_clips.numbers(sample.image.values) == list(range(4, 20, 3))
     assert sample.t.values.tolist() == pytest.approx([k / 25 for k in range(4, 20, 3)])
     assert sample.frame_index.values.tolist() == list(range(4, 20, 3))
 
@@ -121,7 +121,7 @@ def test_frames_need_not_begin_at_0_nor_follow_each_other(folder):
     data["images"] = data["images"][5::4]
     data["annotations"] = []
     sample = sampler_of(folder, data).load_sample({"vidid": 1, "time_slice": slice(1, 4)})
-    assert clips.numbers(sample.image.values) == [9, 13, 17]
+    assert video_clips.numbers(sample.image.values) == [9, 13, 17]
 
 
 def test_gray_of_a_colour_video_is_its_luma(folder):
@@ -130,7 +130,7 @@ def test_gray_of_a_colour_video_is_its_luma(folder):
         image["channels"] = "gray"
     sample = sampler_of(folder, data).load_sample({"vidid": 1, "time_slice": slice(2, 5)})
     assert sample.c.values.tolist() == ["gray"]
-    assert clips.numbers(sample.image.values) == [2, 3, 4]
+    assert video_clips.numbers(sample.image.values) == [2, 3, 4]
 
 
 def test_padded_frames_have_no_time(folder):

@@ -358,7 +358,7 @@ def test_loaders_hand_out_planes(stacks):
 
 
 BAD = [
-    ({"gid": 1, "z": 3}, r"ask for slice\(3, 3 \+ 1\).*ab0.ome.tif has 5 planes"),
+    ({"gid": 1, "z": 3}, r"[Gg]ive slice\(3, 3 \+ 1\).*ab0.ome.tif has 5 planes"),
     ({"gid": 1, "z": [5]}, r"index 5 lies outside \[0, 5\).*ab0.ome.tif"),
     ({"gid": 1, "z": slice(0, 3, 0)}, "step must be at least 1"),
     ({"gid": 1, "z": slice(3, 0, -1)}, "step must be at least 1"),

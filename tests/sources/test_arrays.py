@@ -238,7 +238,7 @@ class TestXarray:
             assert source.read({"t": slice(1, 2), "y": slice(0, 250)}).shape == (1, 1, 250, 1000)
 
     def test_a_dataset_is_not_an_array(self):
-        with pytest.raises(SourceError, match=r"Dataset is not a source of pixels; pass one of its variables"):
+        with pytest.raises(SourceError, match=r"Dataset is not a source of pixels. Pass one of its variables"):
             open_source(xr.Dataset({"a": (("y", "x"), np.zeros((5, 6)))}))
 
 
@@ -257,9 +257,9 @@ class TestZarr:
         group = zarr.open_group(tmp_path / "g.zarr", mode="w")
         for level in (0, 1):
             group.create_array(f"{level}/image", shape=(4, 4), dtype="u1")
-        with pytest.raises(SourceError, match=r"g\.zarr: it is a Zarr group; .*0/image, 1/image"):
+        with pytest.raises(SourceError, match=r"g\.zarr: it is a Zarr group. .*0/image, 1/image"):
             open_source(tmp_path / "g.zarr")
-        with pytest.raises(SourceError, match=r"Zarr group; pass one of its arrays"):
+        with pytest.raises(SourceError, match=r"Zarr group. Pass one of its arrays"):
             open_source(group)
 
     def test_a_damaged_chunk_is_an_error(self, rng, tmp_path):
@@ -303,7 +303,7 @@ def test_masked_arrays_are_errors():
 
 @pytest.mark.parametrize("thing", [[[1, 2], [3, 4]], 5, None, b"bytes".hex, {"a": 1}])
 def test_other_objects_are_errors_that_say_what_is_accepted(thing):
-    with pytest.raises(SourceError, match=r"pass a path, or a numpy, dask, xarray or Zarr array"):
+    with pytest.raises(SourceError, match=r"Pass a path, or a numpy, dask, xarray or Zarr array"):
         open_source(thing)
 
 
@@ -329,6 +329,7 @@ def test_channels_that_make_no_sense_are_errors(channels):
         open_source(np.zeros((5, 6, 3)), channels=channels)
 
 
+@pytest.mark.slow
 def test_importing_sources_imports_no_array_library():
     code = (
         "import sys, ndzarr; before = set(sys.modules); import ndzarr._formats.registry; "

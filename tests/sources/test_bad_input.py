@@ -158,7 +158,7 @@ def test_a_file_that_may_not_be_read_is_an_error(photo, tmp_path):
 
 @pytest.mark.parametrize("url", ["https://example.org/a.tif", "s3://bucket/a.tif"])
 def test_addresses_are_errors(url):
-    with pytest.raises(SourceError, match=r"download"):
+    with pytest.raises(SourceError, match=r"Download"):
         open_source(url)
 
 

@@ -117,7 +117,7 @@ def test_a_frame_that_changes_meanwhile_is_named(frames, tmp_path):
         source.read({"t": slice(0, 12)})
         changed = folder / "frame5.png"
         changed.write_bytes(changed.read_bytes() + b" ")
-        with pytest.raises(SourceError, match=r"frame5\.png: was changed while it was read"):
+        with pytest.raises(SourceError, match=r"frame5\.png: the file was changed while it was read"):
             write_pyramid(source, tmp_path / "out.zarr", Encoding())
     assert not (tmp_path / "out.zarr").exists()
 

@@ -209,7 +209,7 @@ def test_a_file_that_shrinks_while_it_is_open_is_an_error(photo, tmp_path):
     tifffile.imwrite(path, photo, photometric="rgb")
     with open_source(path) as source:
         path.write_bytes(path.read_bytes()[:20000])
-        with pytest.raises(SourceError, match="truncated"):
+        with pytest.raises(SourceError, match="the file was changed since it was opened"):
             source.read({})
 
 
@@ -237,7 +237,7 @@ def test_damaged_segments_are_named(photo, tmp_path):
     path.write_bytes(data)
     with open_source(path) as source:
         assert source.read({"y": slice(0, 64)}).shape == (3, 64, photo.shape[1])
-        with pytest.raises(SourceError, match=f"{path}: the tile at row 64, column 64 does not decode"):
+        with pytest.raises(SourceError, match=f"{path}: level 0, the tile at row 64, column 64 .*does not decode"):
             source.read({})
 
 

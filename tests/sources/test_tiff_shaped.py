@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.arrays import photo
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
-from pictures import photo
 
 
 def written(path, samples: int, dtype="u2", **options) -> np.ndarray:

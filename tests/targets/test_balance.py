@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 import ndzarr
 from ndzarr._sampling.target import merged, parse
 from ndzarr.errors import TargetError
-from ndzarr.targets.balance import balanced, distribution
+from ndzarr.targets.accessor import Targets
+
+BARE = Targets(None)
+"""Tables that need no dataset."""
 
 
 def skewed(n=3000, seed=0):
@@ -55,7 +58,7 @@ def sampler(tmp_path_factory):
 
 def test_probabilities_give_every_group_the_same_share():
     table = skewed()
-    p = balanced(None, table, by="kind").probability
+    p = BARE.balanced(table, by="kind").probability
     assert p.sum() == pytest.approx(1)
     assert p.groupby(table.kind).sum().to_numpy() == pytest.approx(1 / 3)
     assert (p.groupby(table.kind).nunique() == 1).all()
@@ -64,22 +67,22 @@ def test_probabilities_give_every_group_the_same_share():
 def test_levels_are_balanced_one_within_the_other():
     table = skewed()
     table = table[(table.kind != "c") | (table.site < 2)]
-    p = balanced(None, table, by=["kind", "site"]).probability
+    p = BARE.balanced(table, by=["kind", "site"]).probability
     shares = p.groupby([table.kind, table.site]).sum()
     assert shares["a"].to_numpy() == pytest.approx(1 / 12)
     assert shares["c"].to_numpy() == pytest.approx(1 / 6)
 
 
 def test_a_draw_is_exact():
-    drawn = balanced(None, skewed(), by=["kind", "site"], n=240)
+    drawn = BARE.balanced(skewed(), by=["kind", "site"], n=240)
     assert set(drawn.groupby(["kind", "site"]).size()) == {20}
-    assert len(balanced(None, skewed(), by="kind", n=100)) == 100
-    assert set(balanced(None, skewed(), by="kind", n=100).kind.value_counts()) == {33, 34}
+    assert len(BARE.balanced(skewed(), by="kind", n=100)) == 100
+    assert set(BARE.balanced(skewed(), by="kind", n=100).kind.value_counts()) == {33, 34}
 
 
 def test_windows_of_a_group_come_in_turn():
     table = skewed().assign(number=range(3000))
-    rare = balanced(None, table, by="kind", n=900, seed=4)
+    rare = BARE.balanced(table, by="kind", n=900, seed=4)
     often = rare.number[rare.kind == "c"].value_counts()
     assert len(often) == (table.kind == "c").sum()
     assert often.max() - often.min() <= 1
@@ -88,21 +91,21 @@ def test_windows_of_a_group_come_in_turn():
 
 def test_without_replacement_no_window_comes_twice_and_exhausted_groups_leave_the_rest_to_others():
     table = skewed().assign(number=range(3000))
-    drawn = balanced(None, table, by="kind", n=1000, replace=False)
+    drawn = BARE.balanced(table, by="kind", n=1000, replace=False)
     assert drawn.number.is_unique
     there, got = table.kind.value_counts(), drawn.kind.value_counts()
     assert got["c"] == there["c"]
     assert got["b"] == there["b"]
     assert got["a"] == 1000 - there["b"] - there["c"]
-    assert sorted(balanced(None, table, by="kind", n=3000, replace=False).number) == list(range(3000))
+    assert sorted(BARE.balanced(table, by="kind", n=3000, replace=False).number) == list(range(3000))
     with pytest.raises(TargetError, match="there are 3000 windows"):
-        balanced(None, table, by="kind", n=3001, replace=False)
+        BARE.balanced(table, by="kind", n=3001, replace=False)
 
 
 @pytest.mark.parametrize("replace", [True, False])
 def test_a_window_with_several_labels_counts_for_each_of_them(replace):
     table = labelled()
-    drawn = balanced(None, table, by="labels", n=180, replace=replace)
+    drawn = BARE.balanced(table, by="labels", n=180, replace=replace)
     counts = drawn.labels.explode().fillna("none").value_counts()
     assert counts.drop("person").max() - counts.drop("person").min() <= 4
     # 'person' comes along with the others, and is given no more besides.
@@ -114,7 +117,7 @@ def test_a_window_with_several_labels_counts_for_each_of_them(replace):
 
 def test_probabilities_count_several_labels_too():
     table = labelled()
-    p = balanced(None, table, by="labels").probability
+    p = BARE.balanced(table, by="labels").probability
     share = {name: p[[name in labels for labels in table.labels]].sum() for name in ("boat", "car")}
     assert share["boat"] == pytest.approx(share["car"], rel=0.05)
     assert p[[not labels for labels in table.labels]].sum() == pytest.approx(share["car"], rel=0.05)
@@ -122,20 +125,20 @@ def test_probabilities_count_several_labels_too():
 
 def test_shares_change_what_is_wanted_and_zero_leaves_out():
     table = skewed()
-    p = balanced(None, table, by="kind", shares={"kind": {"a": 2, "b": 0}}).probability
+    p = BARE.balanced(table, by="kind", shares={"kind": {"a": 2, "b": 0}}).probability
     sums = p.groupby(table.kind).sum()
     assert sums.to_dict() == pytest.approx({"a": 2 / 3, "b": 0, "c": 1 / 3})
-    drawn = balanced(None, table, by=["site", "kind"], n=30, shares={"kind": {"b": 0}, "site": {3: 0}})
+    drawn = BARE.balanced(table, by=["site", "kind"], n=30, shares={"kind": {"b": 0}, "site": {3: 0}})
     assert not (drawn.kind == "b").any()
     assert not (drawn.site == 3).any()
     nothing = table[table.kind == "b"]
     with pytest.raises(TargetError, match="no window is left"):
-        balanced(None, nothing, by="kind", shares={"kind": {"b": 0}})
+        BARE.balanced(nothing, by="kind", shares={"kind": {"b": 0}})
 
 
 def test_a_group_of_which_all_windows_are_left_out_gets_nothing():
     table = pd.DataFrame({"gid": 1, "site": [1, 1, 2, 2], "kind": ["a", "b", "b", "b"]})
-    p = balanced(None, table, by=["site", "kind"], shares={"kind": {"b": 0}}).probability
+    p = BARE.balanced(table, by=["site", "kind"], shares={"kind": {"b": 0}}).probability
     assert p.tolist() == [1, 0, 0, 0]
 
 
@@ -147,14 +150,14 @@ def test_a_group_of_which_all_windows_are_left_out_gets_nothing():
 )
 def test_any_table_is_drawn_from_as_asked(rows, n, replace, seed):
     table = pd.DataFrame({"gid": range(len(rows)), "labels": [sorted(r[0]) for r in rows], "k": [r[1] for r in rows]})
-    p = balanced(None, table, by=["k", "labels"]).probability.to_numpy()
+    p = BARE.balanced(table, by=["k", "labels"]).probability.to_numpy()
     assert p.sum() == pytest.approx(1)
     assert pd.Series(p).groupby(table.k).sum().to_numpy() == pytest.approx(1 / table.k.nunique())
     n = n if replace else min(n, len(rows))
-    drawn = balanced(None, table, by=["k", "labels"], n=n, replace=replace, seed=seed)
+    drawn = BARE.balanced(table, by=["k", "labels"], n=n, replace=replace, seed=seed)
     assert len(drawn) == n
     assert replace or drawn.gid.is_unique
-    again = balanced(None, table, by=["k", "labels"], n=n, replace=replace, seed=seed)
+    again = BARE.balanced(table, by=["k", "labels"], n=n, replace=replace, seed=seed)
     pd.testing.assert_frame_equal(drawn, again)
     if replace and n:
         counts = drawn.k.value_counts().reindex(table.k.unique(), fill_value=0)
@@ -165,7 +168,7 @@ def test_attributes_of_images_videos_annotations_and_categories_are_looked_up(sa
     table = pd.DataFrame({"gid": range(1, 9), "annot_ids": [(10 + g,) for g in range(1, 9)]})
 
     def groups(by):
-        found = distribution(sampler, table, by)
+        found = sampler.targets.distribution(table, by)
         return {g[0]: int(w) for g, w in zip(found.groups, found.windows, strict=True)}
 
     assert groups("image.sensor_coarse") == {"L8": 4, "S2": 4}
@@ -177,14 +180,14 @@ def test_attributes_of_images_videos_annotations_and_categories_are_looked_up(sa
 
 def test_windows_of_videos_have_the_values_of_all_their_frames(sampler):
     table = pd.DataFrame({"vidid": [1, 2], "time_start": [0, 0], "time_stop": [1, 3]})
-    found = distribution(sampler, table, "image.sensor_coarse")
+    found = sampler.targets.distribution(table, "image.sensor_coarse")
     assert dict(zip(found.groups, found.windows.tolist(), strict=True)) == {("L8",): 1, ("S2",): 2}
 
 
 def test_categories_are_found_however_the_table_says_them(sampler):
     ways = {"category_id": [1, 2, None], "category_ids": [[1], [2], []], "aid": [12, 11, None]}
     for name, column in ways.items():
-        found = distribution(sampler, pd.DataFrame({"gid": [1, 2, 3], name: column}))
+        found = sampler.targets.distribution(pd.DataFrame({"gid": [1, 2, 3], name: column}))
         assert [g[0] for g in found.groups] == ["boat", "car", None], name
 
 
@@ -196,15 +199,15 @@ def test_what_is_not_understood_is_named(sampler):
         "category": "category_ids, category_id, annot_ids or aid",
     }.items():
         with pytest.raises(TargetError, match=message):
-            balanced(sampler, table, by=by)
+            sampler.targets.balanced(table, by=by)
     for by in ([], None, ["kind", 5]):
         with pytest.raises(TargetError, match="at least one attribute"):
-            balanced(sampler, table, by=by)
+            sampler.targets.balanced(table, by=by)
     with pytest.raises(TargetError, match="kind='z'"):
-        balanced(sampler, table, by="kind", shares={"kind": {"z": 1}})
+        sampler.targets.balanced(table, by="kind", shares={"kind": {"z": 1}})
     for n in (-1, 2.5, "all"):
         with pytest.raises(TargetError, match="whole number"):
-            balanced(sampler, table, by="kind", n=n)
+            sampler.targets.balanced(table, by="kind", n=n)
 
 
 def test_rows_stay_targets_and_the_table_stays_as_it_was(sampler):
@@ -219,17 +222,17 @@ def test_rows_stay_targets_and_the_table_stays_as_it_was(sampler):
 
 
 def test_a_distribution_is_printed_and_tabulated():
-    found = distribution(None, skewed(), by=["kind", "site"])
+    found = BARE.distribution(skewed(), by=["kind", "site"])
     assert found.share.sum() == pytest.approx(1)
     assert found.wanted == pytest.approx(1 / 12)
     text = repr(found)
     assert text.startswith("<Distribution of 3000 windows by kind, site: 12 groups")
     assert len(text.splitlines()) == 14
     assert list(found.to_frame().columns) == ["kind", "site", "windows", "share", "wanted"]
-    weighted = distribution(None, balanced(None, skewed(), by="kind"), by="kind")
+    weighted = BARE.distribution(BARE.balanced(skewed(), by="kind"), by="kind")
     assert weighted.share == pytest.approx(1 / 3)
     assert "1000 windows by number: 1000 groups" in repr(
-        distribution(None, pd.DataFrame({"number": range(1000)}), "number")
+        BARE.distribution(pd.DataFrame({"number": range(1000)}), "number")
     )
 
 
@@ -238,17 +241,18 @@ def test_a_distribution_is_plotted():
     import matplotlib
 
     matplotlib.use("Agg")
-    ax = distribution(None, skewed(), by="kind").plot()
+    ax = BARE.distribution(skewed(), by="kind").plot()
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
     assert len(ax.patches) == 3
     pyplot.close(ax.figure)
 
 
+@pytest.mark.slow
 def test_any_process_draws_the_same():
     code = (
-        "import numpy as np, pandas as pd; from ndzarr.targets.balance import balanced;"
+        "import numpy as np, pandas as pd; from ndzarr.targets.accessor import Targets; BARE = Targets(None);"
         "t = pd.DataFrame({'gid': range(500), 'kind': ['abc'[k % 7 % 3] for k in range(500)]});"
-        "print(balanced(None, t, by='kind', n=50, seed=3).gid.tolist())"
+        "print(BARE.balanced(t, by='kind', n=50, seed=3).gid.tolist())"
     )
     said = {
         subprocess.run(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ndzarr
-from made_datasets import WARPS, box_lists, films, images, size_lists, targets
+from helpers.coco_datasets import WARPS, box_lists, films, images, size_lists, targets
 from ndzarr.errors import TargetError
 
 BORDERS = st.sampled_from(["shift", "pad", "drop"])
@@ -81,8 +81,8 @@ def test_annotations_of_windows_are_those_that_load_sample_would_find(sizes, dat
     table = choose.grid(dims, overlap, keep_borders=borders)
     for row in table.itertuples():
         y, x = row.cy - row.height / 2, row.cx - row.width / 2
-        rows, _ = choose.annotations.touching(row.gid, (y, y + row.height, x, x + row.width))
-        assert row.annot_ids == tuple(choose.annotations.annot_id[rows].tolist())
+        rows, _ = choose.source.annotations.touching(row.gid, (y, y + row.height, x, x + row.width))
+        assert row.annot_ids == tuple(choose.source.annotations.annot_id[rows].tolist())
         assert row.n_annots == len(row.annot_ids)
         assert row.kind == ("positive" if row.annot_ids else "negative")
 
@@ -102,8 +102,8 @@ def test_annotations_of_videos_are_found_where_each_frame_lies(data, time_dims, 
             if t < len(gids[row.vidid]):
                 warp = np.asarray(WARPS[(gids[row.vidid][t] - 1) % len(WARPS)], float)
                 window = (y, y + row.height, x, x + row.width)
-                rows, _ = choose.annotations.touching(gids[row.vidid][t], window, warp)
-                found += choose.annotations.annot_id[rows].tolist()
+                rows, _ = choose.source.annotations.touching(gids[row.vidid][t], window, warp)
+                found += choose.source.annotations.annot_id[rows].tolist()
         assert row.annot_ids == tuple(found)
     if borders != "drop":
         for v, n in ((1, 5), (2, 2)):

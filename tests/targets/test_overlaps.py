@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
+from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from ndzarr.errors import TargetError
-from ndzarr.targets import overlaps as overlap
+from ndzarr.targets.overlaps import BoxIndex
+from ndzarr.targets.windows import boxes_of, spaces_of, window_columns, windows_in
 
 SOME = settings(deadline=None, max_examples=60)
 STARTS = st.integers(-20, 40)
@@ -33,8 +34,8 @@ def test_windows_of_images_find_what_load_sample_finds(sizes, data):
     found = choose.overlaps(table)
     expected = []
     for k, (g, y, x, h, w) in enumerate(rows):
-        hits, _ = choose.annotations.touching(g, (y, y + h, x, x + w))
-        expected += [(k, a) for a in choose.annotations.annot_id[hits].tolist()]
+        hits, _ = choose.source.annotations.touching(g, (y, y + h, x, x + w))
+        expected += [(k, a) for a in choose.source.annotations.annot_id[hits].tolist()]
     assert list(zip(found.row, found.annot_id, strict=True)) == expected
 
 
@@ -56,8 +57,8 @@ def test_windows_of_videos_find_what_lies_in_the_frames_they_have(data):
         for frame in range(t, t + d, s):
             if 0 <= frame < len(gids[v]):
                 warp = np.asarray(WARPS[(gids[v][frame] - 1) % len(WARPS)], float)
-                hits, _ = choose.annotations.touching(gids[v][frame], (0, n, x, x + n), warp)
-                expected += [(k, frame, a) for a in choose.annotations.annot_id[hits].tolist()]
+                hits, _ = choose.source.annotations.touching(gids[v][frame], (0, n, x, x + n), warp)
+                expected += [(k, frame, a) for a in choose.source.annotations.annot_id[hits].tolist()]
     assert list(zip(found.row, found.frame, found.annot_id, strict=True)) == expected
 
 
@@ -70,7 +71,7 @@ def test_windows_that_list_their_frames_find_what_lies_in_these_only():
     assert found[["row", "frame", "annot_id"]].to_numpy().tolist() == [
         [0, 1, 101], [0, 3, 103], [1, 1, 105], [2, 0, 100], [2, 1, 101], [2, 2, 102], [2, 3, 103],
     ]  # fmt: skip
-    with pytest.raises(TargetError, match="a row with gid, which is in none of their spaces"):
+    with pytest.raises(TargetError, match="row 1 has gid=1, which is not one of the videos"):
         choose.overlaps([{"gids": [1]}, {"gid": 1}])
 
 
@@ -97,21 +98,23 @@ def test_fractions_are_those_of_kwimage():
     assert set(found.category_id) == {1, 2}
 
 
-def test_many_windows_are_asked_about_in_parts(monkeypatch):
+def test_many_windows_are_asked_about_in_parts():
     choose = targets(scattered(3, 60))
-    table = choose.grid((64, 64), 0.5)
-    whole = choose.overlaps(table)
-    monkeypatch.setattr(overlap, "AT_ONCE", 7)
-    assert choose.overlaps(table).equals(whole)
+    spaces = spaces_of(choose.source, "image")
+    windows, _ = windows_in(window_columns(choose.grid((64, 64), 0.5), choose.source), spaces)
+    boxes = boxes_of(choose.source, spaces)
+    whole, parts = (BoxIndex(spaces, boxes, at_once).touching(windows) for at_once in (1000, 7))
+    np.testing.assert_array_equal(whole.window, parts.window)
+    np.testing.assert_array_equal(whole.box, parts.box)
 
 
 def test_the_index_is_not_pickled_but_built_anew():
     choose = targets(scattered(3, 60))
     table = choose.grid((64, 64))
     expected = choose.overlaps(table)
-    again = pickle.loads(pickle.dumps(choose.sampler)).targets
+    again = pickle.loads(pickle.dumps(choose))
     assert again.overlaps(table).equals(expected)
-    assert len(pickle.dumps(choose)) < 1.1 * len(pickle.dumps(choose.sampler))
+    assert len(pickle.dumps(choose)) < 1.1 * len(pickle.dumps(choose.source))
 
 
 def test_a_table_without_the_columns_it_needs_says_which():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from made_datasets import WARPS, films, images, scattered
+from helpers.coco_datasets import WARPS, films, images, scattered
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.ndsampler_compat import CocoSampler
 

@@ -12,9 +12,9 @@ import ndzarr
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import merged, parse
 from ndzarr.errors import TargetError
-from ndzarr.targets import splits as stratify
-from ndzarr.targets.splits import assign, components, in_common, touching_groups
-from ndzarr.targets.windows import footprints
+from ndzarr.targets import splits
+from ndzarr.targets.splits import assign, components, in_shared_spaces, touching_groups
+from ndzarr.targets.windows import window_columns
 
 HEIGHT, WIDTH = 60, 80
 
@@ -65,7 +65,7 @@ def pixels(sampler, table, across_frames=True):
             continue
         scene = _scene(sampler, target)
         for frame in scene.frames:
-            video = sampler._source.dataset.video_of(frame.gid)
+            video = sampler.targets.source.dataset.video_of(frame.gid)
             dx = dy = 0
             if video is not None and not scene.video:
                 dx, dy = frame.to_video[:2, 2].astype(int)
@@ -82,7 +82,7 @@ def pixels(sampler, table, across_frames=True):
 
 
 def _scene(sampler, target):
-    return resolve(parse(merged(pd.Series(target), {})), sampler._source)
+    return resolve(parse(merged(pd.Series(target), {})), sampler.targets.source)
 
 
 def assert_apart(seen):
@@ -129,7 +129,7 @@ def test_parts_by_image_share_no_image(sampler, n, seed):
 def test_blocks_keep_their_margin(sampler, seed, margin, block):
     table = windows(60, seed, "image")
     parted = sampler.targets.split(table, TWO, by="space", block=block, margin=margin, seed=seed)
-    found = footprints(sampler._source, parted)
+    found = window_columns(parted, sampler.targets.source)
     apart = parted.split.to_numpy()
     for a in np.flatnonzero(parted.split == "train"):
         others = np.flatnonzero((apart == "test") & (found.space == found.space[a]))
@@ -242,8 +242,8 @@ def test_groups_are_shared_out_at_least_as_well_as_by_scikit_learn():
 
 def test_groups_that_are_alike_are_shared_out_at_once(monkeypatch):
     steps = []
-    change = stratify._Shared.change
-    monkeypatch.setattr(stratify._Shared, "change", lambda self, value: steps.append(1) or change(self, value))
+    change = splits._Assignment.change
+    monkeypatch.setattr(splits._Assignment, "change", lambda self, value: steps.append(1) or change(self, value))
     label = np.random.default_rng(0).choice(5, 200_000, p=[0.5, 0.3, 0.15, 0.04, 0.01])
     counts = np.c_[np.ones(200_000), np.eye(5)[label]]
     fractions = np.array([0.8, 0.15, 0.05])
@@ -294,7 +294,7 @@ def test_components_are_those_of_networkx(n, edges):
 def test_groups_that_touch_are_those_of_overlapping_boxes(sampler, seed):
     table = windows(40, seed)
     group = np.random.default_rng(seed).integers(0, 8, 40)
-    common = in_common(sampler._source, footprints(sampler._source, table))
+    common = in_shared_spaces(sampler.targets.source, window_columns(table, sampler.targets.source))
     wanted = set()
     for i in range(len(common.row)):
         for j in range(i):

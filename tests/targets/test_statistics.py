@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr import _progress as bar_module
 from ndzarr.errors import OptionError, TargetError
-from ndzarr.targets import _quantiles as tally_module
-from ndzarr.targets._quantiles import Running, Tally, of_windows
+from ndzarr.targets._quantiles import QuantileSketch, StreamingMoments, moments_of
 from ndzarr.targets.statistics import Statistics
-from pictures import photo
 
 Q = (0.0, 0.01, 0.25, 0.5, 0.9, 1.0)
 
@@ -277,12 +276,10 @@ ARRAYS = st.one_of(
 
 @given(ARRAYS, st.lists(st.floats(0, 1), min_size=1, max_size=5), st.sampled_from([8, 64, 1 << 16]))
 def test_quantiles_are_as_near_as_stated(values, probabilities, capacity):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tally_module, "CAPACITY", capacity)
-        whole = Tally.of(values)
-        merged = Tally()
-        for part in np.array_split(values, 3)[::-1]:
-            merged.merge(Tally.of(part))
+    whole = QuantileSketch.of(values, capacity)
+    merged = QuantileSketch(capacity=capacity)
+    for part in np.array_split(values, 3)[::-1]:
+        merged.merge(QuantileSketch.of(part, capacity))
     real = values.astype(np.float64)
     for found in (whole, merged):
         assert len(found.codes) <= capacity
@@ -300,9 +297,9 @@ def test_quantiles_are_as_near_as_stated(values, probabilities, capacity):
 
 @given(st.lists(hnp.arrays(np.float64, st.integers(0, 30), elements=st.floats(-1e3, 1e3)), min_size=1, max_size=12))
 def test_merged_moments_are_those_of_the_whole(parts):
-    run = Running()
+    run = StreamingMoments()
     for k in range(0, len(parts), 2):
-        run.merge(of_windows([p + 1e6 for p in parts[k : k + 2]], missing=k))
+        run.merge(moments_of([p + 1e6 for p in parts[k : k + 2]], missing=k))
     values = np.concatenate(parts) + 1e6
     assert run.count == values.size
     assert run.missing == sum(range(0, len(parts), 2))
@@ -318,7 +315,7 @@ def test_merged_moments_are_those_of_the_whole(parts):
 def test_a_bar_is_shown_only_for_what_takes_long(capsys, monkeypatch):
     for delay, progress, shown in [(60.0, True, False), (-1.0, True, True), (-1.0, False, False)]:
         monkeypatch.setattr(bar_module, "DELAY", delay)
-        with bar_module.delayed_bar(3, "counting", "sheep", progress) as advance:
+        with bar_module.progress_bar(3, "counting", "sheep", progress) as advance:
             advance()
             advance(2)
         assert ("counting" in capsys.readouterr().err) == shown

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import ndzarr
 from ndzarr.errors import TargetError
-from ndzarr.targets.time_sampling import DAY, nearest, offsets
+from ndzarr.targets.time_sampling import DAY, nearest, parse_kernel
 from ndzarr.toydata.sampler import ToySampler
 
 N = 30
@@ -231,17 +231,17 @@ def test_quality_may_come_from_a_band(tmp_path):
 
 
 def test_kernels_are_read_as_people_write_them():
-    assert offsets("-1y,-2w,0,2w,1y").values == (-365.25 * DAY, -14 * DAY, 0, 14 * DAY, 365.25 * DAY)
-    assert offsets("1h, 2 min, 3s, 4ms").values == (3600, 120, 3, 0.004)
-    assert offsets("6 months").values[0] == pytest.approx(182.625 * DAY)
-    assert offsets([np.timedelta64(1, "D"), 0.5, pd.Timedelta("2h")]).values == (DAY, 0.5, 7200)
-    assert offsets("-3f,0").in_frames
-    for wrong, message in {"5m": "min or mo", "": "no offset", "1f,2d": "mixes", "next": "no offset"}.items():
+    assert parse_kernel("-1y,-2w,0,2w,1y").values == (-365.25 * DAY, -14 * DAY, 0, 14 * DAY, 365.25 * DAY)
+    assert parse_kernel("1h, 2 min, 3s, 4ms").values == (3600, 120, 3, 0.004)
+    assert parse_kernel("6 months").values[0] == pytest.approx(182.625 * DAY)
+    assert parse_kernel([np.timedelta64(1, "D"), 0.5, pd.Timedelta("2h")]).values == (DAY, 0.5, 7200)
+    assert parse_kernel("-3f,0").in_frames
+    for wrong, message in {"5m": "min or mo", "": "not an offset", "1f,2d": "mixes", "next": "not an offset"}.items():
         with pytest.raises(TargetError, match=message):
-            offsets(wrong)
+            parse_kernel(wrong)
     for wrong in (None, []):
         with pytest.raises(TargetError, match="expected"):
-            offsets(wrong)
+            parse_kernel(wrong)
 
 
 def test_what_does_not_fit_is_refused(sampler):
@@ -311,7 +311,7 @@ def test_choices_keep_their_promises(frames, slots, seed, with_quality, least):
 
 def test_frames_of_a_video_file_have_its_seconds(tmp_path):
     pytest.importorskip("av")
-    from clips import encode
+    from helpers.video_clips import encode
 
     encode(tmp_path / "clip.mkv", "mpeg4", 12, ticks=[0, 40, 80, 500, 540, 580, 1000, 1040, 1080, 1500, 1540, 1580])
     video = {"id": 1, "name": "clip", "file_name": str(tmp_path / "clip.mkv"), "width": 160, "height": 64}

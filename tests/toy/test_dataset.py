@@ -113,7 +113,7 @@ def test_a_resolution_can_be_asked_for(demos):
 def test_a_dataset_of_others_is_not_overwritten(tmp_path):
     for content in ("not json", "{}", json.dumps({"info": [{"type": "process"}]}), "[]"):
         (tmp_path / "images.kwcoco.json").write_text(content)
-        with pytest.raises(ExistsError, match=r"images\.kwcoco\.json: .* choose another folder"):
+        with pytest.raises(ExistsError, match=r"images\.kwcoco\.json: .* Choose another folder"):
             write_demo(tmp_path, size=(64, 64))
         assert (tmp_path / "images.kwcoco.json").read_text() == content
 

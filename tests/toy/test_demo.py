@@ -37,6 +37,7 @@ def test_the_tour_leaves_a_picture_and_datasets_to_play_with(tmp_path, capsys):
     assert [line[0] for line in said] == ["Picture", "Datasets", str(root / "video.kwcoco.json"), "Pyramids"]
 
 
+@pytest.mark.slow
 def test_only_a_dataset_can_be_written(tmp_path):
     done = demo("--data", "video", "-n", "2", "--size", "64x80", "-o", "toys", cwd=tmp_path)
     path = Path(done.stdout.strip())
@@ -48,6 +49,7 @@ def test_every_kind_of_dataset_can_be_asked_for():
     assert tuple(KINDS) == demo_command.KINDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

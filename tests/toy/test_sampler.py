@@ -30,6 +30,7 @@ def pixels(recipe, gid):
     return ToySampler(**options).load_sample(gid=gid, **target).image.values
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_samples_in_any_process(sampler):
     options = {"n": 6, "size": (200, 240), "things": 6, "seed": 5}
     expected = [sampler.load_sample(gid=g).image.values for g in (1, 4)]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import clips
 import ndzarr
+from helpers import video_clips
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 """Kr and Kb of ITU-R BT.601, BT.709 and BT.2020."""
@@ -58,19 +58,21 @@ def test_matrix_and_range_are_those_of_the_recommendations(matrix, extent, pix_f
     frame, values = patches(pix_fmt, depth)
     frame.colorspace, frame.color_range = SPACES[matrix], RANGES[extent]
     colour = {"colorspace": SPACES[matrix], "color_range": RANGES[extent]}
-    path = clips.encode(tmp_path / "a.mkv", "ffv1", size=(64, 128), pix_fmt=pix_fmt, frames=[frame], colour=colour)
+    path = video_clips.encode(
+        tmp_path / "a.mkv", "ffv1", size=(64, 128), pix_fmt=pix_fmt, frames=[frame], colour=colour
+    )
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert stored.dtype == (np.uint8 if depth == 8 else np.uint16)
     assert stored.attrs["ndzarr"]["source"]["bits"] == depth
     found = centres(stored.read()[0]).astype(float)
     expected = by_formula(values, matrix, extent == "full", depth)
     assert np.abs(found - expected).max() <= 1.5 * 2 ** (depth - 8), stored.attrs["ndzarr"]["source"]["colour"]
-    assert_array_equal(stored.read()[0], clips.converted(clips.decoded(path)[0]))
+    assert_array_equal(stored.read()[0], video_clips.converted(video_clips.decoded(path)[0]))
 
 
 def test_what_is_not_stated_is_bt601_of_limited_range_and_the_store_says_that_it_is_assumed(tmp_path):
     frame, values = patches("yuv444p", 8)
-    path = clips.encode(tmp_path / "a.mkv", "ffv1", size=(64, 128), pix_fmt="yuv444p", frames=[frame])
+    path = video_clips.encode(tmp_path / "a.mkv", "ffv1", size=(64, 128), pix_fmt="yuv444p", frames=[frame])
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert np.abs(centres(stored.read()[0]) - by_formula(values, "bt601", False, 8)).max() <= 1.5
     assert stored.attrs["ndzarr"]["source"]["colour"].count("assumed") == 2
@@ -80,7 +82,7 @@ def test_what_is_not_stated_is_bt601_of_limited_range_and_the_store_says_that_it
 def test_gray_of_full_range_is_stored_to_the_bit(pix_fmt, depth, tmp_path):
     truth = np.random.default_rng(0).integers(0, 2**depth, (3, 33, 50)).astype("u1" if depth == 8 else "u2")
     frames = [av.VideoFrame.from_ndarray(t, format=pix_fmt) for t in truth]
-    path = clips.encode(tmp_path / "a.mkv", "ffv1", size=(33, 50), pix_fmt=pix_fmt, frames=frames)
+    path = video_clips.encode(tmp_path / "a.mkv", "ffv1", size=(33, 50), pix_fmt=pix_fmt, frames=frames)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert (stored.channels, stored.dtype) == (("gray",), truth.dtype)
     assert_array_equal(stored.read()[:, 0], truth)
@@ -94,7 +96,7 @@ def test_gray_of_a_colour_video_is_its_luma_in_full_range(extent, tmp_path):
     frame, values = patches("yuv420p", 8)
     frame.color_range = RANGES[extent]
     colour = {"color_range": RANGES[extent]}
-    path = clips.encode(tmp_path / "a.mkv", "ffv1", size=(64, 128), frames=[frame], colour=colour)
+    path = video_clips.encode(tmp_path / "a.mkv", "ffv1", size=(64, 128), frames=[frame], colour=colour)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr", channels="gray")
     assert stored.channels == ("gray",)
     luma = values[0] if extent == "full" else (values[0] - 16.0) * 255 / 219
@@ -104,7 +106,7 @@ def test_gray_of_a_colour_video_is_its_luma_in_full_range(extent, tmp_path):
 def test_rgb_videos_are_stored_to_the_bit_also_with_alpha(tmp_path):
     truth = np.random.default_rng(0).integers(0, 256, (3, 33, 51, 4)).astype("u1")
     frames = [av.VideoFrame.from_ndarray(t, format="rgba").reformat(format="argb") for t in truth]
-    path = clips.encode(tmp_path / "a.mov", "qtrle", size=(33, 51), pix_fmt="argb", frames=frames)
+    path = video_clips.encode(tmp_path / "a.mov", "qtrle", size=(33, 51), pix_fmt="argb", frames=frames)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert stored.channels == ("r", "g", "b", "a")
     assert_array_equal(stored.read(), np.moveaxis(truth, -1, 1))
@@ -121,7 +123,7 @@ def test_a_part_of_a_frame_has_the_pixels_of_the_whole(tmp_path):
                 rng.integers(0, 4, plane.buffer_size) if "10" in pix_fmt else rng.integers(0, 256, plane.buffer_size)
             )
             plane.update(noise.astype("u1").tobytes())
-        path = clips.encode(tmp_path / f"{k}.mkv", "ffv1", size=size, pix_fmt=pix_fmt, frames=[frame])
+        path = video_clips.encode(tmp_path / f"{k}.mkv", "ffv1", size=size, pix_fmt=pix_fmt, frames=[frame])
         opened = ndzarr.open(path)
         whole = opened.read()
         for _ in range(100):
@@ -132,13 +134,13 @@ def test_a_part_of_a_frame_has_the_pixels_of_the_whole(tmp_path):
 
 @pytest.mark.parametrize("channels", [["r"], ["a"], ["r", "g", "b", "a"], ["nir", "red"]])
 def test_channels_that_a_video_does_not_have_are_an_error(channels, tmp_path):
-    path = clips.encode(tmp_path / "a.mkv", "ffv1", n=2)
+    path = video_clips.encode(tmp_path / "a.mkv", "ffv1", n=2)
     with pytest.raises(ndzarr.NdzarrError, match="channels"):
         ndzarr.transcode(path, tmp_path / "a.zarr", channels=channels)
 
 
 def test_channels_may_be_given_other_names(tmp_path):
-    path = clips.encode(tmp_path / "a.mkv", "ffv1", n=2)
+    path = video_clips.encode(tmp_path / "a.mkv", "ffv1", n=2)
     assert ndzarr.transcode(path, tmp_path / "a.zarr", channels=["red", "green", "blue"]).channels == (
         "red",
         "green",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import clips
 import ndzarr
+from helpers import video_clips
 
 LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
 FAST = {"deadline": "realtime", "cpu-used": "8", "g": "12"}
@@ -55,10 +55,10 @@ def made(tmp_path_factory):
 
     def make(name):
         kwargs = CONTAINERS[name]
-        if not clips.can_encode(kwargs["codec"]):
+        if not video_clips.can_encode(kwargs["codec"]):
             pytest.skip(f"this FFmpeg has no encoder {kwargs['codec']}")
         path = folder / name
-        return str(path) if path.exists() else clips.encode(path, **kwargs)
+        return str(path) if path.exists() else video_clips.encode(path, **kwargs)
 
     return make
 
@@ -68,8 +68,8 @@ def test_all_frames_are_there_once_and_in_order_with_pyavs_pixels(made, name, tm
     path = made(name)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     pixels = stored.read()
-    assert clips.numbers(pixels) == list(range(40))
-    assert_array_equal(pixels, [clips.converted(frame) for frame in clips.decoded(path)])
+    assert video_clips.numbers(pixels) == list(range(40))
+    assert_array_equal(pixels, [video_clips.converted(frame) for frame in video_clips.decoded(path)])
 
     opened = ndzarr.open(path)
     assert (opened.dims, opened.shape, opened.dtype, opened.channels) == (
@@ -102,7 +102,7 @@ def test_windows_in_any_order_are_those_of_the_store(made, name):
 @pytest.mark.parametrize("name", ["h264.mp4", "h264.ts", "vp9.webm", "mpeg4.avi", "mpeg1.mpg", "ffv1.mkv"])
 def test_timestamps_are_those_of_the_stream_in_seconds(made, name, tmp_path):
     times = ndzarr.transcode(made(name), tmp_path / "a.zarr").times
-    assert times == pytest.approx([frame.time for frame in clips.decoded(made(name))], abs=1e-9)
+    assert times == pytest.approx([frame.time for frame in video_clips.decoded(made(name))], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -116,21 +116,21 @@ def test_timestamps_that_are_wrong_become_even_ones_and_the_store_says_so(made, 
 
 def test_variable_frame_rates_and_late_beginnings_are_kept(tmp_path):
     ticks = [5000 + 40 * i + (7 * i) % 13 + 500 * (i > 15) for i in range(30)]
-    path = clips.encode(tmp_path / "a.mkv", n=30, ticks=ticks, options=LONG)
+    path = video_clips.encode(tmp_path / "a.mkv", n=30, ticks=ticks, options=LONG)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert stored.times == tuple(t / 1000 for t in ticks)
     assert ndzarr.open(path).times == stored.times
-    assert clips.numbers(stored.read()) == list(range(30))
+    assert video_clips.numbers(stored.read()) == list(range(30))
     assert stored.to_xarray().t.values.tolist() == [t / 1000 for t in ticks]
 
 
 def test_edit_lists_hide_frames(tmp_path):
-    path = clips.encode(tmp_path / "a.mp4", n=40, options=LONG)
-    clips.patch_edit_list(path, first_shown=10)
-    shown = clips.decoded(path)
+    path = video_clips.encode(tmp_path / "a.mp4", n=40, options=LONG)
+    video_clips.patch_edit_list(path, first_shown=10)
+    shown = video_clips.decoded(path)
     assert len(shown) < 40, "the edit list is not understood by FFmpeg, so this tests nothing"
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
-    assert_array_equal(stored.read(), [clips.converted(frame) for frame in shown])
+    assert_array_equal(stored.read(), [video_clips.converted(frame) for frame in shown])
     opened = ndzarr.open(path)
     assert_array_equal(opened.read(), stored.read())
     assert opened.times == stored.times
@@ -140,17 +140,17 @@ def test_edit_lists_hide_frames(tmp_path):
 @pytest.mark.parametrize("name", ["a.webm", "a.mkv"])
 def test_odd_sizes(name, size, tmp_path):
     codec, options = ("libvpx-vp9", FAST) if name == "a.webm" else ("ffv1", {})
-    path = clips.encode(tmp_path / name, codec, n=12, size=size, options=options)
+    path = video_clips.encode(tmp_path / name, codec, n=12, size=size, options=options)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
     assert stored.shape == (12, 3, *size)
-    assert_array_equal(stored.read(), [clips.converted(frame) for frame in clips.decoded(path)])
+    assert_array_equal(stored.read(), [video_clips.converted(frame) for frame in video_clips.decoded(path)])
     window = {"t": slice(3, 9), "y": slice(5, 20), "x": slice(100, 161)}
     assert_array_equal(ndzarr.open(path).read(**window), stored.read(**window))
 
 
 def test_headers_that_lie_about_the_number_of_frames_are_not_believed(tmp_path):
-    path = clips.encode(tmp_path / "a.avi", "mpeg4", options={"g": "12"})
-    clips.patch_avi_length(path, 25)
+    path = video_clips.encode(tmp_path / "a.avi", "mpeg4", options={"g": "12"})
+    video_clips.patch_avi_length(path, 25)
     with av.open(path) as container:
         assert container.streams.video[0].frames == 25
     assert ndzarr.transcode(path, tmp_path / "a.zarr").shape[0] == 40
@@ -161,13 +161,15 @@ def test_of_two_videos_ffmpegs_choice_is_taken(tmp_path):
     path = tmp_path / "two.mkv"
     with av.open(str(path), "w") as out:
         streams = []
-        for size in ((32, 160), clips.SIZE):
+        for size in ((32, 160), video_clips.SIZE):
             stream = out.add_stream("ffv1", rate=25)
             stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
             streams.append(stream)
         for i in range(10):
             for stream in streams:
-                frame = av.VideoFrame.from_ndarray(clips.picture(i, (stream.height, stream.width)), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(
+                    video_clips.picture(i, (stream.height, stream.width)), format="rgb24"
+                )
                 frame = frame.reformat(format="yuv420p")
                 frame.pts = i
                 out.mux(stream.encode(frame))
@@ -176,7 +178,7 @@ def test_of_two_videos_ffmpegs_choice_is_taken(tmp_path):
     with av.open(str(path)) as container:
         best = container.streams.best("video").index
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
-    assert_array_equal(stored.read(), [clips.converted(f) for f in clips.decoded(path, best)])
+    assert_array_equal(stored.read(), [video_clips.converted(f) for f in video_clips.decoded(path, best)])
     assert stored.attrs["ndzarr"]["source"]["other_video_streams"] == 1
 
 
@@ -186,7 +188,7 @@ def test_decoding_does_not_begin_at_packets_that_are_no_keys_whatever_the_contai
     with av.open(path) as container:
         keys = sum(packet.is_keyframe for packet in container.demux(video=0))
     assert keys == 40, "the container calls all of them keys, or this tests nothing"
-    truth = [clips.converted(frame) for frame in clips.decoded(path)]
+    truth = [video_clips.converted(frame) for frame in video_clips.decoded(path)]
     for k in (5, 23, 39):
         assert_array_equal(ndzarr.open(path).read(t=slice(k, k + 1))[0], truth[k])
 
@@ -206,18 +208,18 @@ def test_decoding_does_not_begin_at_packets_that_are_no_keys_whatever_the_contai
     ],
 )
 def test_containers_that_few_people_use_are_known_too(form, codec, options, tmp_path):
-    if not clips.can_encode(codec):
+    if not video_clips.can_encode(codec):
         pytest.skip(f"this FFmpeg has no encoder {codec}")
-    path = clips.encode(tmp_path / "clip", codec, n=6, form=form, **options)
+    path = video_clips.encode(tmp_path / "clip", codec, n=6, form=form, **options)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
-    assert_array_equal(stored.read(), [clips.converted(frame) for frame in clips.decoded(path)])
+    assert_array_equal(stored.read(), [video_clips.converted(frame) for frame in video_clips.decoded(path)])
     assert_array_equal(ndzarr.open(path).read(t=slice(2, 5)), stored.read(t=slice(2, 5)))
 
 
 def test_gifs_stay_with_pillow_whose_colours_are_exact(tmp_path):
-    path = clips.encode(tmp_path / "a.gif", "gif", n=12, pix_fmt="rgb8")
+    path = video_clips.encode(tmp_path / "a.gif", "gif", n=12, pix_fmt="rgb8")
     stored = ndzarr.transcode(path, tmp_path / "a.zarr")
-    assert clips.numbers(stored.read()) == list(range(12))
+    assert video_clips.numbers(stored.read()) == list(range(12))
     assert stored.attrs["ndzarr"]["source"]["format"] == "GIF"
 
 

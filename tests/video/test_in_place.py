@@ -4,14 +4,16 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import clips
 import ndzarr
+from helpers import video_clips
 from ndzarr._formats.video import decode as frames
 from ndzarr._formats.video import frames as reader
 from ndzarr.errors import SourceError
@@ -21,12 +23,12 @@ LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return clips.encode(tmp_path_factory.mktemp("clip") / "a.mp4", n=100, options=LONG)
+    return video_clips.encode(tmp_path_factory.mktemp("clip") / "a.mp4", n=100, options=LONG)
 
 
 @pytest.fixture(scope="module")
 def truth(clip):
-    return np.stack([clips.converted(frame) for frame in clips.decoded(clip)])
+    return np.stack([video_clips.converted(frame) for frame in video_clips.decoded(clip)])
 
 
 class Counting:
@@ -88,6 +90,7 @@ def test_it_pickles_to_its_path(clip, truth):
     assert_array_equal(again.read(t=slice(60, 63)), truth[60:63])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_it_is_safe_after_a_fork_also_of_a_child_that_exits_in_order(clip, truth):
@@ -102,6 +105,7 @@ def test_it_is_safe_after_a_fork_also_of_a_child_that_exits_in_order(clip, truth
     assert_array_equal(opened.read(t=slice(31, 40)), truth[31:40])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_does_not_wait_for_decoders_that_its_parent_had_done_with(clip):
@@ -110,7 +114,7 @@ def test_a_child_does_not_wait_for_decoders_that_its_parent_had_done_with(clip):
     try:
         for _ in range(3):
             ndzarr.open(clip).read(t=slice(30, 33))
-            for _ in clips.decoded(clip):
+            for _ in video_clips.decoded(clip):
                 pass
         child = os.fork()
         if child == 0:
@@ -123,10 +127,10 @@ def test_a_child_does_not_wait_for_decoders_that_its_parent_had_done_with(clip):
 
 
 def test_a_file_that_was_changed_is_an_error(tmp_path):
-    path = clips.encode(tmp_path / "a.mp4", n=30)
+    path = video_clips.encode(tmp_path / "a.mp4", n=30)
     opened = ndzarr.open(path)
     opened.read(t=slice(0, 2))
-    clips.encode(path, n=20)
+    video_clips.encode(path, n=20)
     with pytest.raises(SourceError, match="was changed since it was opened"):
         opened.read(t=slice(3, 4))
     assert ndzarr.open(path).shape[0] == 20
@@ -153,3 +157,23 @@ def test_memory_for_decoded_frames_has_a_budget(clip, truth, monkeypatch):
     opened = ndzarr.open(clip)
     assert_array_equal(opened.read(), truth)
     assert_array_equal(opened.read(t=slice(3, 9)), truth[3:9])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("then", ["pass", "del opened; gc.enable(); gc.collect()", "opened.read(t=slice(31, 40))"])
+def test_a_forked_child_ends_in_order_whatever_it_does_with_decoders_of_its_parent(clip, then):
+    script = f"""
+import gc, os, signal, sys, ndzarr
+gc.disable()
+opened = ndzarr.open({str(clip)!r})
+opened.read(t=slice(30, 33))
+ndzarr.open({str(clip)!r}).read(t=slice(30, 33))
+child = os.fork()
+if child == 0:
+    signal.alarm(30)  # ends a child that waits
+    {then}
+    sys.exit()
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=120).returncode == 0

@@ -2,15 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.testing import assert_array_equal
 
-import clips
 import ndzarr
+from helpers import video_clips
+from helpers.subprocesses import environment
 from ndzarr.cli import main
 from ndzarr.errors import OptionError, SourceError
 
@@ -19,7 +19,7 @@ LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return clips.encode(tmp_path_factory.mktemp("clip") / "a.mp4", n=50, options=LONG)
+    return video_clips.encode(tmp_path_factory.mktemp("clip") / "a.mp4", n=50, options=LONG)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def clip(tmp_path_factory):
 )
 def test_ranges_of_time_and_steps(clip, options, frames, tmp_path):
     stored = ndzarr.transcode(clip, tmp_path / "a.zarr", **options)
-    assert clips.numbers(stored.read()) == list(frames)
+    assert video_clips.numbers(stored.read()) == list(frames)
     assert stored.times == pytest.approx([k / 25 for k in frames])
     source = stored.attrs["ndzarr"]["source"]
     assert {k: v for k, v in source.items() if k in options} == options
@@ -45,9 +45,9 @@ def test_ranges_of_time_and_steps(clip, options, frames, tmp_path):
 @pytest.mark.parametrize("access", ["frames", "mixed", "tubes"])
 @pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 33])
 def test_any_number_of_frames_fills_chunks_and_shards(access, n, tmp_path):
-    path = clips.encode(tmp_path / "a.mkv", "ffv1", n=n)
+    path = video_clips.encode(tmp_path / "a.mkv", "ffv1", n=n)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr", access=access)
-    assert_array_equal(stored.read(), [clips.converted(frame) for frame in clips.decoded(path)])
+    assert_array_equal(stored.read(), [video_clips.converted(frame) for frame in video_clips.decoded(path)])
     assert [level.shape[0] for level in stored.levels] == [n] * len(stored.levels)
     ndzarr.verify(tmp_path / "a.zarr")
 
@@ -55,9 +55,9 @@ def test_any_number_of_frames_fills_chunks_and_shards(access, n, tmp_path):
 def test_a_long_video_is_one_shard_after_another_and_zarr_reads_it(tmp_path):
     import zarr
 
-    path = clips.encode(tmp_path / "a.mp4", n=300, options=LONG)
+    path = video_clips.encode(tmp_path / "a.mp4", n=300, options=LONG)
     stored = ndzarr.transcode(path, tmp_path / "a.zarr", chunks={"t": 7, "y": 48, "x": 40})
-    assert clips.numbers(stored.read()) == list(range(300))
+    assert video_clips.numbers(stored.read()) == list(range(300))
     assert_array_equal(zarr.open_group(tmp_path / "a.zarr", mode="r")["0/image"][290:], stored.read(t=slice(290, 300)))
     ndzarr.verify(tmp_path / "a.zarr")
 
@@ -79,13 +79,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path):
     peaks = []
     for n in (200, 1000):
-        path = clips.encode(tmp_path / f"{n}.mp4", n=n, size=(240, 320), options={"preset": "ultrafast"})
+        path = video_clips.encode(tmp_path / f"{n}.mp4", n=n, size=(240, 320), options={"preset": "ultrafast"})
         done = subprocess.run(
             [sys.executable, "-c", LONG_VIDEO, path],
             text=True,
             capture_output=True,
             timeout=200,
-            env={"PYTHONPATH": str(Path(ndzarr.__file__).parents[1]), "PATH": ""},
+            env=environment(),
         )
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout) / 1024)
@@ -105,8 +105,8 @@ def test_sizes(clip, size, shape, tmp_path):
 
 
 def test_size_is_that_of_the_upright_frame(tmp_path):
-    path = clips.encode(tmp_path / "a.mp4", n=3)
-    clips.patch_matrix(path, (0, 1, -1, 0))
+    path = video_clips.encode(tmp_path / "a.mp4", n=3)
+    video_clips.patch_matrix(path, (0, 1, -1, 0))
     assert ndzarr.transcode(path, tmp_path / "a.zarr", size=(80, 32)).shape == (3, 3, 80, 32)
 
 
@@ -142,7 +142,7 @@ def test_what_holds_for_images_holds_for_videos(clip, tmp_path):
         ndzarr.transcode(clip, tmp_path / "c.zarr", axes="tyx")
     sampler = ndzarr.Sampler({"clip": clip}, tmp_path)
     sample = sampler.load_sample({"key": "clip", "t": slice(3, 9), "y": slice(0, 64), "x": slice(0, 160)})
-    assert clips.numbers(sample.image.values) == list(range(3, 9))
+    assert video_clips.numbers(sample.image.values) == list(range(3, 9))
 
 
 def test_the_command_line_has_them_too(clip, tmp_path):

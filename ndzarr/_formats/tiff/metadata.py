@@ -1,8 +1,9 @@
-"""What do the metadata of a TIFF say about names, sizes and times?
+"""
+What a TIFF file says about its images, as typed values.
 
-OME-XML, ImageJ's description and GDAL's tags are read for what a source can hold: names of channels, times of frames,
-the value of missing data and the size of a pixel.  Metadata that are damaged are left out, as pixels can be read
-without them.  Where on earth the image lies is in `georeference`.
+tifffile parses the file.  Damaged files make it raise almost anything, so every call into the parser runs under
+`parsing`, and the values that other modules need are copied into `Page` and `Series` there.  Damaged metadata
+(names, times, pixel sizes, the place on earth) are left out, because pixels can be read without them.
 """
 
 from __future__ import annotations
@@ -13,24 +14,328 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
 import numpy as np
+import tifffile
 
-from ndzarr._formats.base import Pixels
+from ndzarr._formats.base import Pixels, reason
 from ndzarr._formats.orientation import Orientation
 from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
-from ndzarr.errors import SourceError
+from ndzarr.errors import NdzarrError, SourceError
 
+ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
+_X_RESOLUTION, _Y_RESOLUTION = 282, 283
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
+_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
+_TAGS = (
+    *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE, _X_RESOLUTION, _Y_RESOLUTION),
+    *(_GDAL_METADATA, _GDAL_NODATA, _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, DIRECTORY, DOUBLES, TEXTS),
+)
+"""Tags whose values `Page` keeps."""
+
+# --- The parser: tifffile, what it logs, and what it raises.
+
+
+class DamagedTiffError(SourceError):
+    """The parser cannot make sense of a file."""
+
+
+_FATAL = re.compile(r"invalid (page )?offset|invalid circular reference|corrupted tag list|failed to read '")
+"""Log messages after which pages are missing."""
+_HEARD = threading.local()
+"""Messages of the current thread, while it listens."""
+
+
+def _keep(record: logging.LogRecord) -> bool:
+    """Collect a record of tifffile's logger instead of passing it on, if its thread listens."""
+    heard: list[str] | None = getattr(_HEARD, "messages", None)
+    if heard is None:
+        return True
+    if record.levelno >= logging.WARNING and "GDAL_NODATA" not in record.getMessage():  # `nodata` reads that tag
+        heard.append(re.sub(r"<tifffile\.\S+ [^>]*> ?", "", record.getMessage()))
+    return False
+
+
+logging.getLogger("tifffile").addFilter(_keep)
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect what tifffile logs in this thread."""
+    before = getattr(_HEARD, "messages", None)
+    messages: list[str] = []
+    _HEARD.messages = messages
+    try:
+        yield messages
+    finally:
+        _HEARD.messages = before
+
+
+@contextmanager
+def parsing(path: str, messages: Sequence[str] = ()) -> Iterator[None]:
+    """
+    Turn whatever tifffile raises into a `DamagedTiffError`; wrap calls into the parser and nothing else.
+
+    Parameters
+    ----------
+    messages
+        What tifffile has logged so far; the error repeats it.
+    """
+    try:
+        yield
+    except NdzarrError:
+        raise
+    except Exception as error:  # damaged files raise whatever they provoke in the parser
+        found = " ".join("; ".join([*messages, reason(error)]).split())
+        raise DamagedTiffError(
+            f"{path}: this TIFF cannot be parsed ({found}); it is truncated or damaged, fetch or write it again"
+        ) from error
+
+
+@contextmanager
+def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
+    """
+    Open a file with tifffile.
+
+    Yields
+    ------
+    The open file, and the list to which tifffile's log messages of this thread are added.
+
+    Raises
+    ------
+    DamagedTiffError
+        It is not a TIFF, or its chain of pages does not end within the file.
+    """
+    with listening() as messages:
+        with parsing(path, messages):
+            tif = tifffile.TiffFile(path)
+        with tif:
+            refuse_broken_chain(path, tif)
+            yield tif, messages
+
+
+def refuse_missing(path: str, messages: Sequence[str]) -> None:
+    """Raise `DamagedTiffError` if a log message means that pages are missing."""
+    for message in messages:
+        if _FATAL.search(message):
+            raise DamagedTiffError(f"{path}: this TIFF is truncated or damaged ({message}); fetch or write it again")
+
+
+def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
+    """
+    Raise `DamagedTiffError` if a page refers back to an earlier one, or beyond the end of the file.
+
+    tifffile looks for a loop once, when it has found 100 pages, and follows a loop that starts behind them for ever
+    (version 2026.3.3, the last one for Python 3.11).
+    """
+    file, layout = tif.filehandle, tif.tiff
+    seen: set[int] = set()
+    with parsing(path):
+        at = int(tif.pages.first.offset) if tif.pages else 0
+    while at:
+        if at >= file.size:
+            raise DamagedTiffError(
+                f"{path}: page {len(seen)} of this TIFF would begin at byte {at}, but the file ends at {file.size}; it "
+                f"is truncated, fetch or write it again"
+            )
+        if at in seen:
+            raise DamagedTiffError(
+                f"{path}: after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged, fetch or "
+                f"write it again"
+            )
+        seen.add(at)
+        try:
+            file.seek(at)
+            (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+            file.seek(at + layout.tagnosize + count * layout.tagsize)
+            (at,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+        except (struct.error, OSError, ValueError, OverflowError):
+            return  # the page does not end within the file, which tifffile logs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """The page that stands for all frames of a series."""
+
+    height: int
+    width: int
+    shape: tuple[int, int, int, int, int]
+    """Samples stored apart, planes in depth, rows, columns, samples stored together."""
+    segment: tuple[int, int, int]
+    """Planes, rows and columns of a tile or strip."""
+    tiled: bool
+    dtype: np.dtype[Any] | None
+    """Native byte order; None if NumPy has no such type."""
+    byteorder: str
+    """'<' or '>'."""
+    bits: int | tuple[int, ...]
+    """Bits of a sample."""
+    sample_format: int | tuple[int, ...]
+    samples: int
+    """Samples of a pixel."""
+    extra_samples: tuple[int, ...]
+    compression: int
+    compression_name: str
+    predictor: int
+    fill_order: int
+    planar: int
+    """Planar configuration; 2 if samples are stored apart."""
+    subsampled: bool
+    """True if chroma has fewer samples than luma."""
+    photometric: int
+    """1, black is zero, where the file does not say."""
+    photometric_name: str
+    subfile_type: int
+    decode: Any
+    """tifffile's decoder of a segment."""
+    jpeg_header: bytes | None
+    """What precedes each JPEG segment of an NDPI file."""
+    tags: dict[int, Any]
+    """Values of `_TAGS` that the page has."""
+
+    @classmethod
+    def of(cls, page: tifffile.TiffPage) -> Page:
+        """Copy what is needed from tifffile's page; call it under `parsing`."""
+        if page.is_tiled:
+            segment = page.tiledepth, page.tilelength, page.tilewidth
+        else:
+            segment = 1, min(page.rowsperstrip, page.imagelength), page.imagewidth
+        photometric = page.photometric if page.photometric or PHOTOMETRIC in page.tags else 1
+        return cls(
+            height=int(page.imagelength),
+            width=int(page.imagewidth),
+            shape=tuple(int(n) for n in page.shaped),  # type: ignore[arg-type]
+            segment=segment,
+            tiled=page.is_tiled,
+            dtype=None if page.dtype is None else np.dtype(page.dtype).newbyteorder("="),
+            byteorder=page.parent.byteorder,
+            bits=page.bitspersample,
+            sample_format=page.sampleformat,
+            samples=int(page.samplesperpixel),
+            extra_samples=tuple(int(e) for e in page.extrasamples or ()),
+            compression=int(page.compression),
+            compression_name=getattr(page.compression, "name", str(page.compression)).lower(),
+            predictor=int(page.predictor),
+            fill_order=int(page.fillorder),
+            planar=int(page.planarconfig or 1),
+            subsampled=bool(page.is_subsampled),
+            photometric=int(photometric),
+            photometric_name=getattr(page.photometric, "name", str(page.photometric)),
+            subfile_type=int(page.subfiletype or 0),
+            decode=page.decode,
+            jpeg_header=page.jpegheader,
+            tags={code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
+        )
+
+    def integer(self, code: int) -> int | None:
+        """Value of a tag that holds one whole number."""
+        value = self.tags.get(code)
+        return int(value) if isinstance(value, int) else None
+
+    def data(self, code: int) -> bytes | None:
+        """Value of a tag that holds bytes."""
+        value = self.tags.get(code)
+        return value if isinstance(value, bytes) else None
+
+    def text(self, code: int) -> str | None:
+        """Value of a tag that holds text."""
+        value = self.tags.get(code)
+        if isinstance(value, bytes):
+            value = value.decode("latin1")
+        return None if value is None else str(value).strip().rstrip("\0").strip()
+
+    def numbers(self, code: int) -> tuple[float, ...]:
+        """Values of a tag that holds numbers; empty if the page does not have it, or if it holds something else."""
+        try:
+            values = np.asarray(self.tags.get(code, ()), float)
+        except (TypeError, ValueError, OverflowError):
+            return ()
+        return tuple(values.ravel().tolist())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """Images of one kind, as tifffile groups them."""
+
+    kind: str
+    axes: str
+    """A letter per axis of `shape`."""
+    shape: tuple[int, ...]
+    page: Page
+    levels: tuple[Series, ...]
+    """Smaller copies, the first of them half as large; not including the image itself."""
+    transformed: bool
+    """True if tifffile knows a transform of pixels for this format."""
+    frames: tifffile.TiffPageSeries
+    """tifffile's, to look frames up."""
+
+    @classmethod
+    def of(cls, series: tifffile.TiffPageSeries) -> Series:
+        """Copy what is needed from tifffile's series; call it under `parsing`."""
+        return cls(
+            kind=str(series.kind),
+            axes=series.axes,
+            shape=tuple(int(n) for n in series.shape),
+            page=Page.of(series.keyframe),
+            levels=tuple(cls.of(level) for level in series.levels[1:]),
+            transformed=series.transform is not None,
+            frames=series,
+        )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What a whole file says."""
+
+    path: str
+    size: int
+    """Bytes of the file."""
+    series: tuple[Series, ...]
+    big: bool
+    """True for BigTIFF."""
+    ome_xml: str | None
+    """None if this is not an OME-TIFF."""
+    imagej: dict[str, Any]
+    """ImageJ's description; empty if there is none."""
+    messages: list[str]
+    """What tifffile has logged; it may log more when frames are looked up."""
+
+
+def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Content:
+    """
+    Copy what a file says.
+
+    Raises
+    ------
+    DamagedTiffError
+        It cannot be parsed, or pages are missing.
+    """
+    with parsing(path, messages):
+        series = tuple(Series.of(series) for series in tif.series)
+        ome = tif.ome_metadata if tif.is_ome else None
+        imagej = tif.imagej_metadata or {}
+        size, big = tif.filehandle.size, tif.is_bigtiff
+    refuse_missing(path, messages)
+    if not series:
+        raise DamagedTiffError(f"{path}: this TIFF holds no image; it is truncated or damaged, fetch or write it again")
+    return Content(path, size, series, big, ome, imagej, messages)
+
+
+# --- Missing data, names, sizes and times.
+
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def nodata_of(page: Any, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]:
-    """The value that GDAL's tag says marks missing data, and a note if it cannot be one."""
-    text = _text(page, _GDAL_NODATA)
+def nodata_value(page: Page, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]:
+    """The value that GDAL's tag says marks missing data, and a note if no pixel can have it."""
+    text = page.text(_GDAL_NODATA)
     if text is None or dtype.kind not in "iufb":
         return None, []
     try:
@@ -43,19 +348,19 @@ def nodata_of(page: Any, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]
             return value, []
     except (ValueError, OverflowError):
         pass
-    return None, [f"nodata value {text!r} is no {dtype} and was left out"]
+    return None, [f"nodata value {text!r} is not a value of {dtype} and was left out"]
 
 
-def gdal_names(page: Any, names: Sequence[str]) -> tuple[str, ...] | None:
-    """Descriptions of bands from GDAL's metadata, the given names where there is none, if that makes unique names."""
-    root = _xml(_text(page, _GDAL_METADATA))
+def gdal_names(page: Page, names: Sequence[str]) -> tuple[str, ...] | None:
+    """Names of channels with GDAL's descriptions of bands in place of those given; None if they are not unique."""
+    root = _xml(page.text(_GDAL_METADATA))
     if root is None:
         return None
     found = list(names)
     for item in root.iter("Item"):
         # GDAL escapes the text before XML does.
         sample, text = item.get("sample", ""), unescape((item.text or "").strip(), {"&quot;": '"'})
-        if item.get("role") == "description" and sample.isdigit() and int(sample) < len(found) and text:
+        if item.get("role") == "description" and sample.isdecimal() and int(sample) < len(found) and text:
             found[int(sample)] = text
     return tuple(found) if tuple(found) != tuple(names) and len(set(found)) == len(found) else None
 
@@ -70,14 +375,14 @@ class OmeImage:
         self._pixels = None if image is None else image.find("{*}Pixels")
 
     def names(self, count: int) -> tuple[str, ...] | None:
-        """Names of `count` channels, if all have one and no two are alike."""
+        """Names of `count` channels, if each has one and they are unique."""
         if self._pixels is None:
             return None
         names = tuple((c.get("Name") or "").strip() for c in self._pixels.findall("{*}Channel"))
         return names if len(names) == count and all(names) and len(set(names)) == count else None
 
     def pixel_size(self) -> dict[str, Any]:
-        """Size and unit along each axis for which both are known."""
+        """Size and unit along each axis whose size is known."""
         out: dict[str, Any] = {}
         for axis in "xyz":
             size = self._number(f"PhysicalSize{axis.upper()}")
@@ -101,37 +406,23 @@ class OmeImage:
             return None
 
 
-def imagej_pixel_size(metadata: dict[str, Any], page: Any) -> dict[str, Any]:
-    """Size of a pixel from ImageJ's metadata and the resolution tags, which hold pixels per unit."""
+def imagej_pixel_size(metadata: dict[str, Any], page: Page) -> dict[str, Any]:
+    """Size of a pixel from ImageJ's description and the resolution tags, which hold pixels per unit."""
     unit = str(metadata.get("unit") or "").replace("\\u00B5", "µ")
     if unit in ("", "pixel", "pixels", "inch"):
         return {}
-    sizes = {"x": _reciprocal(page, 282), "y": _reciprocal(page, 283), "z": metadata.get("spacing")}
-    return {axis: {"size": float(size), "unit": unit} for axis, size in sizes.items() if size}
+    sizes: dict[str, Any] = {"z": metadata.get("spacing")}
+    for axis, code in (("x", _X_RESOLUTION), ("y", _Y_RESOLUTION)):
+        ratio = page.numbers(code)
+        sizes[axis] = ratio[1] / ratio[0] if len(ratio) == 2 and ratio[0] else None
+    found = {axis: size for axis, size in sizes.items() if isinstance(size, int | float) and size}
+    return {axis: {"size": float(found[axis]), "unit": unit} for axis in "xyz" if axis in found}
 
 
 def imagej_interval(metadata: dict[str, Any]) -> float | None:
     """Seconds between frames."""
     step = metadata.get("finterval")
     return float(step) if isinstance(step, int | float) and step > 0 else None
-
-
-def times(interval: float | None, frames: int) -> Pixels | None:
-    """Seconds of each frame."""
-    return None if interval is None else np.arange(frames) * interval
-
-
-def _reciprocal(page: Any, code: int) -> float | None:
-    tag = page.tags.get(code)
-    if tag is None:
-        return None
-    over, under = tag.value
-    return under / over if over else None
-
-
-def _text(page: Any, code: int) -> str | None:
-    tag = page.tags.get(code)
-    return None if tag is None else str(tag.value).strip().rstrip("\0").strip()
 
 
 def _xml(text: str | None) -> ElementTree.Element | None:
@@ -141,20 +432,21 @@ def _xml(text: str | None) -> ElementTree.Element | None:
         return None
 
 
-# --- Where does a GeoTIFF lie?
+# --- The place on earth.
 
 
-_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
-
-
-def georeference(page: Any, orientation: Orientation) -> dict[str, Any]:
+def georeference(page: Page, orientation: Orientation) -> dict[str, Any]:
     """
-    What the tags of a page say; empty where they say nothing.
+    Coordinates of pixels, from the tags of GeoTIFF.
 
-    `transform` is (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, for corners of
-    upright pixels; `pixel_is_point` is True where the file gave it for centres.  `gcps` are (column, row, level, x, y,
-    z).
-    `geotiff` holds the keys as stored, `epsg` the code of the horizontal system if they name one.
+    Returns
+    -------
+    Empty if the page has no such tags, else a dictionary of JSON values:
+
+    - `transform` is (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, for corners of
+      upright pixels; `pixel_is_point` is True if the file gives it for centres;
+    - `gcps` are ground control points (column, row, level, x, y, z);
+    - `geotiff` holds the keys as stored, and `epsg` the code of the horizontal system if they name one.
     """
     keys = _keys(page)
     matrix = _transform(page)
@@ -163,9 +455,9 @@ def georeference(page: Any, orientation: Orientation) -> dict[str, Any]:
         return {}
     out: dict[str, Any] = {"epsg": None if keys is None else keys.epsg}
     if matrix is not None:
-        if keys is not None and keys.point:  # coordinates are of centres; move to corners
+        if keys is not None and keys.point:  # from centres to corners
             matrix = matrix @ np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
-        stored = matrix @ _turned(orientation, int(page.imagelength), int(page.imagewidth))
+        stored = matrix @ _upright_to_stored(orientation, page.height, page.width)
         out["transform"] = stored[:2].ravel().tolist()
     elif gcps and orientation.tag == 1:
         out["gcps"] = [list(gcp) for gcp in gcps]
@@ -176,9 +468,9 @@ def georeference(page: Any, orientation: Orientation) -> dict[str, Any]:
     return out
 
 
-def _transform(page: Any) -> np.ndarray[Any, Any] | None:
+def _transform(page: Page) -> Pixels | None:
     """3x3, from stored pixels."""
-    matrix, scale, ties = (_floats(page, code) for code in (_TRANSFORMATION, _PIXEL_SCALE, _TIEPOINTS))
+    matrix, scale, ties = (page.numbers(code) for code in (_TRANSFORMATION, _PIXEL_SCALE, _TIEPOINTS))
     if len(matrix) == 16:
         found = [[matrix[0], matrix[1], matrix[3]], [matrix[4], matrix[5], matrix[7]], [0, 0, 1]]
     elif len(scale) >= 2 and len(ties) >= 6:
@@ -190,16 +482,16 @@ def _transform(page: Any) -> np.ndarray[Any, Any] | None:
     return array if np.isfinite(array).all() and np.linalg.det(array) != 0 else None
 
 
-def _control_points(page: Any) -> tuple[tuple[float, ...], ...]:
-    ties = _floats(page, _TIEPOINTS)
+def _control_points(page: Page) -> tuple[tuple[float, ...], ...]:
+    ties = page.numbers(_TIEPOINTS)
     if len(ties) < 12 or len(ties) % 6 or not np.isfinite(ties).all():
         return ()
     return tuple(ties[i : i + 6] for i in range(0, len(ties), 6))
 
 
-def _turned(orientation: Orientation, height: int, width: int) -> np.ndarray[Any, Any]:
-    """3x3, from upright pixels to stored ones, of an image stored with this height and width."""
-    # Where the first pixel, the one right of it and the one below it are stored tells the whole transform.
+def _upright_to_stored(orientation: Orientation, height: int, width: int) -> Pixels:
+    """3x3, of an image stored with this height and width."""
+    # Where the first upright pixel, its right neighbour and the one below it are stored determines the matrix.
     tall, wide = orientation.size(height, width)
     corner = np.array([_stored(orientation, y, x, tall, wide) for y, x in ((0, 0), (0, 1), (1, 0))], float)
     first, right, below = corner + 0.5  # centres
@@ -209,100 +501,15 @@ def _turned(orientation: Orientation, height: int, width: int) -> np.ndarray[Any
 
 
 def _stored(orientation: Orientation, y: int, x: int, height: int, width: int) -> tuple[int, int]:
-    """Stored (row, column) of an upright pixel; also of one beyond the border."""
+    """Stored (row, column) of an upright pixel, which may lie beyond the border."""
     rows, columns = orientation.stored(slice(y, y + 1), slice(x, x + 1), height, width)
     return rows.start, columns.start
 
 
-def _keys(page: Any) -> GeoKeys | None:
-    directory, texts = page.tags.get(DIRECTORY), page.tags.get(TEXTS)
-    values = () if directory is None else tuple(int(v) for v in np.atleast_1d(directory.value))
-    if len(values) < 4 or values[0] != 1:
+def _keys(page: Page) -> GeoKeys | None:
+    values, numbers, text = page.numbers(DIRECTORY), page.numbers(DOUBLES), page.tags.get(TEXTS, "")
+    if len(values) < 4 or values[0] != 1 or not np.isfinite([*values, *numbers]).all():
         return None
-    text, numbers = "" if texts is None else texts.value, _floats(page, DOUBLES)
-    if not np.isfinite(numbers).all():
-        return None
-    return GeoKeys(values, numbers, text if isinstance(text, str) else text.decode("latin1"))
-
-
-def _floats(page: Any, code: int) -> tuple[float, ...]:
-    tag = page.tags.get(code)
-    return () if tag is None else tuple(float(v) for v in np.atleast_1d(tag.value))
-
-
-# --- What does tifffile complain about, and who hears it?
-
-
-_FATAL = re.compile(r"invalid (page )?offset|invalid circular reference|corrupted tag list|failed to read '")
-"""Messages after which pages are missing."""
-_HEARD = threading.local()
-"""Messages of the thread that listens."""
-
-
-def _keep(record: logging.LogRecord) -> bool:
-    """Keep records of threads that listen from handlers; a filter of tifffile's logger."""
-    heard: list[str] | None = getattr(_HEARD, "messages", None)
-    if heard is None:
-        return True
-    if record.levelno >= logging.WARNING and "GDAL_NODATA" not in record.getMessage():  # read here, not there
-        heard.append(re.sub(r"<tifffile\.\S+ [^>]*> ?", "", record.getMessage()))
-    return False
-
-
-for _name in ("tifffile", "tifffile.tifffile"):  # the second until 2023
-    logging.getLogger(_name).addFilter(_keep)
-
-
-@contextmanager
-def listening() -> Iterator[list[str]]:
-    """Collect what tifffile logs in this thread."""
-    before = getattr(_HEARD, "messages", None)
-    messages: list[str] = []
-    _HEARD.messages = messages
-    try:
-        yield messages
-    finally:
-        _HEARD.messages = before
-
-
-def refuse_missing(path: str, messages: list[str]) -> None:
-    """Raise an error if a message means that pages are missing."""
-    for message in messages:
-        if _FATAL.search(message):
-            raise SourceError(f"{path}: this TIFF is truncated or damaged ({message}); fetch or write it again")
-
-
-# --- Do the directories of a TIFF come to an end, within the file?
-
-
-def refuse_broken_chain(path: str, tif: Any) -> None:
-    """
-    Raise an error if directories refer back, or beyond the end of the file.
-
-    Parameters
-    ----------
-    tif
-        An open `tifffile.TiffFile`.
-    """
-    file, layout = tif.filehandle, tif.tiff
-    seen: set[int] = set()
-    at = int(tif.pages.first.offset) if tif.pages else 0
-    while at:
-        if at >= file.size:
-            raise SourceError(
-                f"{path}: page {len(seen)} of this TIFF would begin at byte {at}, but the file ends at {file.size}; it "
-                f"is truncated, fetch or write it again"
-            )
-        if at in seen:
-            raise SourceError(
-                f"{path}: after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged, fetch or "
-                f"write it again"
-            )
-        seen.add(at)
-        try:
-            file.seek(at)
-            (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
-            file.seek(at + layout.tagnosize + count * layout.tagsize)
-            (at,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
-        except (struct.error, OSError, ValueError, OverflowError):
-            return  # the directory does not end within the file, or nowhere at all, which tifffile notices
+    if isinstance(text, bytes):
+        text = text.decode("latin1")
+    return GeoKeys(tuple(map(int, values)), numbers, text if isinstance(text, str) else "")

@@ -1,47 +1,145 @@
-"""How does a TIFF file become a source?
+"""
+TIFF files as sources.
 
-1. tifffile parses the file; what it complains about becomes an error or a note (`quiet`).
-2. What the file says is put together (`parsed`), and its first and last frame are found, so that a truncated file is
-   noticed here.
-3. A read translates the window to segments (`layout`, `segments`), then colour and orientation are applied.
+A source reads its segments through the same `TiffArray` as a file that is read in place, then converts the colours of
+the window and turns it upright.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 import tifffile
 
+from ndzarr._files import FileId
 from ndzarr._formats.arrays import ArraySource, open_numpy
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region, reason
+from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
+from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.colour import Conversion
-from ndzarr._formats.tiff.metadata import listening, refuse_broken_chain
-from ndzarr._formats.tiff.series import Layout, parse
-from ndzarr._formats.tiff.strips import Frames, Request, SegmentReader
-from ndzarr.errors import NdzarrError, SourceError
+from ndzarr._formats.tiff.metadata import open_parsed, parsing, read_content
+from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table
+from ndzarr._formats.tiff.series import ParsedTiff, parse
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._store.read import execute
+from ndzarr._store.sharding import ChunkCache
+from ndzarr.errors import SourceError, StoreError
 
-# --- When are the pages of a TIFF not images, but the rows of one?
-
-
-_TOGETHER = 4
+_BLOCK_BYTES = 1 << 20
+"""Bytes of plain strips that are read at a time, and decoded bytes from which on a strip read in parts is kept."""
+_MOST_CHANNELS = 4
 """Longest last axis that is taken for the channels of a pixel."""
 
 
-def open_shaped(path: str, tif: Any, options: Options) -> ArraySource | None:
-    """The source, or None if the file is not of this kind."""
-    series = tif.series[0]
-    if series.kind != "shaped" or len(series.shape) != 3 or series.axes[-2:] != "YX" or series.dataoffset is None:
-        return None
-    height, width, samples = series.shape
-    if not _is_interleaved(height, width, samples, options):
+class TiffSource(BaseSource):
+    """A TIFF file, read segment by segment."""
+
+    def __init__(self, facts: Facts, orientation: Orientation, array: TiffArray, colour: Conversion) -> None:
+        """
+        Describe a TIFF.
+
+        Parameters
+        ----------
+        array
+            Samples as stored, axes `facts.dims`.
+        colour
+            How they become channels.
+        """
+        super().__init__(facts, orientation)
+        self._array, self._colour = array, colour
+        form = array.form
+        keeps = not form.tiled and not form.is_plain and form.segment_bytes >= _BLOCK_BYTES
+        self._cache = ChunkCache(form.segment_bytes * form.grid[0]) if keeps else None
+
+    def _pixels(self, region: Region) -> Pixels:
+        c = self.dims.index("c")
+        stored = list(region)
+        if self._colour.whole:
+            stored[c] = slice(0, self._array.shape[c])
+        pixels = self._stored(stored)
+        if self._colour.convert is None:
+            return pixels
+        whole = self._colour.convert(pixels[tuple(slice(None) if d in self.dims else None for d in "tczyx")])
+        pixels = whole[tuple(slice(None) if d in self.dims else 0 for d in "tczyx")]
+        return pixels[(*(slice(None),) * c, region[c])] if self._colour.whole else pixels
+
+    def _stored(self, region: list[slice]) -> Pixels:
+        """Samples of a window as stored, in memory as in the file where the samples of a pixel are side by side."""
+        array = self._array
+        shape = [s.stop - s.start for s in region]
+        order = array.codec.order or range(len(shape))
+        out = np.empty([shape[i] for i in order], array.dtype).transpose(np.argsort(order))
+        # A large strip that is only used in part is kept, because the next window will want the rest.
+        cache = self._cache if shape[-2] < array.chunks[-2] else None
+        plan = plan_reads([(array, tuple(slice(s.start, s.stop, 1) for s in region))])
+        try:
+            return execute(plan, [out], cache)[0]
+        except StoreError as error:
+            raise SourceError(str(error)) from error
+
+    def _release(self) -> None:
+        self._cache = None
+        for file in self._array.files:
+            file.close()
+
+
+def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
+    """
+    Open a TIFF of any flavour that tifffile knows.
+
+    Raises
+    ------
+    SourceError
+        It is damaged, or stores pixels in a way that is not supported.
+    OptionError
+        An option does not fit the file.
+    """
+    file = FileId.of(path)
+    with open_parsed(path) as (tif, messages):
+        if (shaped := open_shaped(path, tif, options)) is not None:
+            return shaped
+        parsed = parse(read_content(path, tif, messages), options)
+        try:
+            array = _stored_array(file, parsed, options)
+        except StoreError as error:
+            raise SourceError(str(error)) from error
+        facts = parsed.facts().settle(options)
+    return TiffSource(facts, parsed.orientation, array, parsed.colour)
+
+
+def _stored_array(file: FileId, parsed: ParsedTiff, options: Options) -> TiffArray:
+    """The samples of a TIFF as they are stored."""
+    layout, series = parsed.layout, parsed.series
+    table = read_table(file, 0, series, parsed.form, layout.frames.size)
+    form, table = cut_strips(parsed.form, table, _BLOCK_BYTES)
+    decoder = make_decoder(series.page, form)
+    return TiffArray(0, layout.dims, parsed.stored_shape(), form, decoder, table, layout, parsed.fill(options))
+
+
+def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySource | None:
+    """
+    Open a file whose pages are not images, but the rows of one.
+
+    Returns
+    -------
+    None if the file is not of this kind.
+    """
+    with parsing(path):
+        series = tif.series[0] if tif.series else None
+        if series is None or series.kind != "shaped" or len(series.shape) != 3 or series.axes[-2:] != "YX":
+            return None
+        start, dtype, shape = series.dataoffset, series.dtype, tuple(int(n) for n in series.shape)
+    height, width, samples = shape
+    if start is None or not _is_interleaved(height, width, samples, options):
         return None
     options.check_pixels(path, height, width, whole=False)
-    dtype = series.dtype.newbyteorder(tif.byteorder)
-    pixels = np.memmap(path, dtype, "r", series.dataoffset, series.shape)
+    if start + prod(shape) * dtype.itemsize > tif.filehandle.size:
+        raise SourceError(f"{path}: this TIFF ends before its pixels do; it is truncated, fetch or write it again")
+    pixels = np.memmap(path, dtype.newbyteorder(tif.byteorder), "r", start, shape)
     orient: Any = True  # rows of pixels have no orientation, and their size is checked here
     return open_numpy(pixels, replace(options, axes="yxc", orient=orient), path, "TIFF")
 
@@ -51,94 +149,4 @@ def _is_interleaved(height: int, width: int, samples: int, options: Options) -> 
         return options.axes == "yxc"
     if isinstance(options.orient, tuple):
         return options.orient == (width, height) != (samples, width)
-    return samples <= _TOGETHER < min(height, width)
-
-
-class TiffSource(BaseSource):
-    """A TIFF file, read segment by segment."""
-
-    def __init__(
-        self, facts: Facts, orientation: Orientation, layout: Layout, frames: Frames, colour: Conversion, fill: float
-    ) -> None:
-        """
-        Describe a TIFF.
-
-        Parameters
-        ----------
-        fill
-            Stored value of pixels that are not in the file.
-        """
-        super().__init__(facts, orientation)
-        self._layout, self._frames, self._colour = layout, frames, colour
-        self._reader = SegmentReader(facts.name, frames.form, fill)
-
-    def _pixels(self, region: Region) -> Pixels:
-        window = dict(zip(self.dims, region, strict=True))
-        t, z, c = window.get("t", slice(0, 1)), window.get("z", slice(0, 1)), window["c"]
-        stored = slice(0, self._layout.lengths[1]) if self._colour.whole else c
-        pixels = self._stored(t, stored, z, window["y"], window["x"])
-        if self._colour.convert is not None:
-            pixels = self._colour.convert(pixels)
-            if self._colour.whole:
-                pixels = pixels[:, c]
-        return pixels[tuple(slice(None) if d in self.dims else 0 for d in "tczyx")]
-
-    def _stored(self, t: slice, c: slice, z: slice, y: slice, x: slice) -> Pixels:
-        """Samples as stored, axes t, c, z, y, x."""
-        form, layout = self._frames.form, self._layout
-        nt, nc, nz, ny, nx = (s.stop - s.start for s in (t, c, z, y, x))
-        if form.shape[4] > 1 and layout.samples[0] == "c" and layout.frames.shape[1] == 1:
-            # samples of a pixel side by side, as in the file
-            out = np.empty((nt, nz, ny, nx, nc), form.dtype).transpose(0, 4, 1, 2, 3)
-        else:
-            out = np.empty((nt, nc, nz, ny, nx), form.dtype)
-        order = [a for a in ("t", "c", "z") if a not in (layout.samples[0], layout.depths[0])]
-        axes = ["tcz".index(a) for a in (layout.samples[0], layout.depths[0], *order)]
-        requests = []
-        for piece in layout.pieces(t, c, z):
-            part = out[piece.target].transpose(*axes, 3, 4)
-            frame = self._frames.table(piece.frame)
-            requests.append(Request(frame, (piece.samples, piece.depths, y, x), part[:, :, 0]))
-        self._reader.read(requests)
-        return out
-
-    def _release(self) -> None:
-        self._frames.close()
-        self._reader.forget()
-
-
-def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
-    """Open a TIFF file of any flavour that tifffile knows."""
-    with listening() as messages:
-        try:
-            tif = tifffile.TiffFile(path)
-        except Exception as error:  # damaged files raise whatever they provoke in the parser
-            raise _unparsed(path, messages, error) from error
-        try:
-            refuse_broken_chain(path, tif)  # before tifffile looks for series: it would follow a loop for ever
-            if (shaped := open_shaped(path, tif, options)) is not None:
-                tif.close()
-                return shaped
-            return _open(path, tif, options, messages)
-        except NdzarrError:
-            tif.close()
-            raise
-        except Exception as error:
-            tif.close()
-            raise _unparsed(path, messages, error) from error
-
-
-def _open(path: str, tif: Any, options: Options, messages: list[str]) -> TiffSource:
-    parsed = parse(path, tif, options, messages)
-    frames = Frames(path, tif, parsed.series, parsed.form, parsed.layout.frames.size)
-    facts = parsed.facts(messages).settle(options)
-    frames.settle()  # nothing more is asked of tifffile
-    return TiffSource(facts, parsed.orientation, parsed.layout, frames, parsed.colour, parsed.fill(options))
-
-
-def _unparsed(path: str, messages: list[str], error: Exception) -> SourceError:
-    found = "; ".join([*messages, reason(error)])
-    return SourceError(
-        f"{path}: this TIFF cannot be parsed ({' '.join(found.split())}); it is truncated or "
-        f"damaged, fetch or write it again"
-    )
+    return samples <= _MOST_CHANNELS < min(height, width)

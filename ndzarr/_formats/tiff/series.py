@@ -1,16 +1,15 @@
-"""What does a TIFF say, before any pixel of it is read?
+"""
+The images of a TIFF: which of them are read, which are levels, and where t, c, z, y and x are in them.
 
-`parse` picks the series to read: the first that is neither a thumbnail nor a mask; smaller copies of it, as pyramids
-hold, are levels of the same series to tifffile, not frames.  Its axes, colour and orientation are worked out, and
-`ParsedTiff.facts` tells them in the words of a source.
+`parse` picks the series to read: the first that is neither a thumbnail nor a mask.  Smaller copies of it, as pyramids
+hold, are levels of the same series to tifffile, not frames.  `find_levels` tells which of them can be read in place.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -19,36 +18,27 @@ import numpy as np
 from ndzarr._formats.base import Facts, Pixels, in_order
 from ndzarr._formats.colour import describe_profile
 from ndzarr._formats.options import Options
-from ndzarr._formats.orientation import TAG, Orientation, choose, describe
+from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
 from ndzarr._formats.tiff.colour import Conversion, conversion
-from ndzarr._formats.tiff.metadata import OmeImage as about_OmeImage
-from ndzarr._formats.tiff.metadata import gdal_names as about_gdal_names
-from ndzarr._formats.tiff.metadata import georeference, refuse_missing
-from ndzarr._formats.tiff.metadata import imagej_interval as about_imagej_interval
-from ndzarr._formats.tiff.metadata import imagej_pixel_size as about_imagej_pixel_size
-from ndzarr._formats.tiff.metadata import nodata_of as about_nodata_of
-from ndzarr._formats.tiff.metadata import times as about_times
-from ndzarr._formats.tiff.strips import FrameFormat, frame_format
+from ndzarr._formats.tiff.metadata import (
+    ICC_PROFILE,
+    ORIENTATION,
+    Content,
+    OmeImage,
+    Series,
+    gdal_names,
+    georeference,
+    imagej_interval,
+    imagej_pixel_size,
+    nodata_value,
+)
+from ndzarr._formats.tiff.segments import FrameFormat, frame_format
 from ndzarr.errors import OptionError, SourceError, StoreError
 
-# --- Which frame of a TIFF, and which part of it, holds a window of t, c and z?
-
+# --- Axes.
 
 _ROLES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 _OUTER = ("t", "c", "z")
-
-
-class Piece(NamedTuple):
-    """What a window needs of one frame."""
-
-    frame: int
-    """Number of the frame in the series."""
-    samples: slice
-    """Samples of the frame."""
-    depths: slice
-    """Planes in depth of the frame."""
-    target: tuple[slice, slice, slice]
-    """Where they land in the output, along t, c and z."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,42 +50,19 @@ class Layout:
     frames: Pixels
     """Numbers of frames, shape (outer t, outer c, outer z)."""
     samples: tuple[str, int]
-    """The axis that samples within a frame belong to, and how many there are."""
+    """The axis that samples within a frame are the inner positions of, and how many there are."""
     depths: tuple[str, int]
-    """The same for planes in depth."""
+    """The same for planes in depth; another axis."""
 
     def inner(self, axis: str) -> int:
-        """How many positions along `axis` one frame holds."""
+        """Positions along `axis` that one frame holds."""
         return prod(n for a, n in (self.samples, self.depths) if a == axis)
 
     @property
     def lengths(self) -> tuple[int, int, int]:
-        """Length of t, c and z; 1 where there is none."""
+        """Length of t, c and z; 1 for an axis that `dims` does not have."""
         t, c, z = (n * self.inner(a) for a, n in zip(_OUTER, self.frames.shape, strict=True))
         return t, c, z
-
-    def pieces(self, t: slice, c: slice, z: slice) -> Iterator[Piece]:
-        """What a window needs, frame by frame."""
-        cuts = [list(_cuts(w, self.inner(a))) for a, w in zip(_OUTER, (t, c, z), strict=True)]
-        for found in product(*cuts):
-            inside = {a: cut[1] for a, cut in zip(_OUTER, found, strict=True)}
-            yield Piece(
-                frame=int(self.frames[tuple(cut[0] for cut in found)]),
-                samples=inside[self.samples[0]] if self.samples[1] > 1 else slice(0, 1),
-                depths=inside[self.depths[0]] if self.depths[1] > 1 else slice(0, 1),
-                target=(found[0][2], found[1][2], found[2][2]),
-            )
-
-
-def _cuts(window: slice, inner: int) -> Iterator[tuple[int, slice, slice]]:
-    """(outer position, positions within a frame, positions in the output) of a window along one axis."""
-    for outer in range(window.start // inner, -(-window.stop // inner)):
-        start, stop = max(window.start, outer * inner), min(window.stop, (outer + 1) * inner)
-        yield (
-            outer,
-            slice(start - outer * inner, stop - outer * inner),
-            slice(start - window.start, stop - window.start),
-        )
 
 
 def make_layout(
@@ -107,13 +74,20 @@ def make_layout(
     Parameters
     ----------
     axes, shape
-        Of the series, as tifffile tells them.
+        Axes of the series, as tifffile names them, and their lengths.
     frame
-        Shape of a frame: samples stored apart, depth, rows, columns, samples stored together.
+        Shape of a frame: samples stored apart, planes in depth, rows, columns, samples stored together.
     asked
         The option `axes`.
     keep
-        Letters of axes that are kept though they have length 1; y and x always are.
+        Letters of axes that are kept even if they have length 1; y and x always are.
+
+    Raises
+    ------
+    SourceError
+        It is not clear which axis is which.
+    OptionError
+        `asked` does not fit the series.
     """
     if asked is None:
         roles = [
@@ -166,65 +140,56 @@ def _mismatch(path: str, axes: str, shape: Sequence[int], frame: tuple[int, ...]
     )
 
 
-_PROFILE = 34675
+# --- What a file says.
+
 _REDUCED, _MASK = 1, 4
-"""Bits of the subfile type."""
+"""Bits of the subfile type (tag 254)."""
 _COLUMNS = 512
 """Columns of plain strips to read at a time where they become rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParsedTiff:
-    """What is known about a TIFF; `tif`, `series` and `page` are tifffile's."""
+    """What is known about a TIFF before any pixel of it is read."""
 
-    path: str
-    """What errors call the file."""
-    tif: Any
-    """The open file."""
-    series: Any
+    content: Content
+    series: Series
     """The images that are read."""
-    page: Any
-    """The page that stands for all of them."""
     form: FrameFormat
     """How each of them is stored."""
     layout: Layout
     """Which of them is where along t, c and z."""
     colour: Conversion
-    """What becomes of samples."""
+    """How samples become channels."""
     orientation: Orientation
     """What is applied to pixels."""
-    tag: int
-    """Orientation tag of the file."""
     nodata: float | None
     """Stored value of missing data."""
     notes: tuple[str, ...]
     """What the user should know."""
 
-    def facts(self, messages: list[str]) -> Facts:
-        """
-        Describe the source.
-
-        Parameters
-        ----------
-        messages
-            What tifffile complained about.
-        """
-        ome = about_OmeImage(self.tif.ome_metadata if self.tif.is_ome else None, self.tif.series.index(self.series))
+    def facts(self) -> Facts:
+        """Describe the source."""
+        is_ome = self.content.ome_xml is not None
+        ome = OmeImage(self.content.ome_xml, self.content.series.index(self.series))
+        imagej, t = self.content.imagej, self.layout.lengths[0]
+        interval = ome.interval() if is_ome else imagej_interval(imagej)
+        size = ome.pixel_size() if is_ome else imagej_pixel_size(imagej, self.series.page)
         return Facts(
-            name=self.path,
+            name=self.content.path,
             dims=self.layout.dims,
-            shape=self._shape(),
+            shape=self.upright_shape(),
             dtype=self.colour.dtype,
             channels=self._names(ome),
             band=self._band(),
             interleaved=self.colour.whole or (self.form.shape[4] > 1 and self.layout.samples[0] == "c"),
             nodata=self.colour.nodata,
-            times=self._times(ome),
-            metadata=self._metadata(ome, [*self.notes, *messages]),
+            times=None if interval is None or "t" not in self.layout.dims else np.arange(t) * interval,
+            metadata=self._metadata(is_ome, size),
         )
 
     def fill(self, options: Options) -> float:
-        """Stored value of pixels that are not in the file: such that they become nodata, else 0."""
+        """Stored value of pixels that are not in the file: one that becomes nodata if there is one, else 0."""
         if self.nodata is not None:
             return self.nodata
         wanted, dtype = options.nodata, self.form.dtype
@@ -234,10 +199,17 @@ class ParsedTiff:
             return wanted
         return wanted if np.isfinite(wanted) and np.iinfo(dtype).min <= wanted <= np.iinfo(dtype).max else 0
 
-    def _shape(self) -> tuple[int, ...]:
+    def upright_shape(self) -> tuple[int, ...]:
+        """Length of each axis after colours are converted and the image is turned."""
         height, width = self.orientation.size(self.form.shape[2], self.form.shape[3])
         t, _, z = self.layout.lengths
         lengths = {"t": t, "c": len(self.colour.channels), "z": z, "y": height, "x": width}
+        return tuple(lengths[d] for d in self.layout.dims)
+
+    def stored_shape(self) -> tuple[int, ...]:
+        """Length of each axis as stored."""
+        t, c, z = self.layout.lengths
+        lengths = {"t": t, "c": c, "z": z, "y": self.form.shape[2], "x": self.form.shape[3]}
         return tuple(lengths[d] for d in self.layout.dims)
 
     def _band(self) -> int:
@@ -249,111 +221,101 @@ class ParsedTiff:
             step = 1 if form.is_plain and not form.tiled else form.segment[1]
         return min(step, height)
 
-    def _names(self, ome: about_OmeImage) -> tuple[str, ...]:
+    def _names(self, ome: OmeImage) -> tuple[str, ...]:
         names = self.colour.channels
         if found := ome.names(len(names)):
             return found
-        if self.layout.inner("c") == self.layout.lengths[1] and (found := about_gdal_names(self.page, names)):
+        if self.layout.inner("c") == self.layout.lengths[1] and (found := gdal_names(self.series.page, names)):
             return found
         return names
 
-    def _times(self, ome: about_OmeImage) -> Pixels | None:
-        if "t" not in self.layout.dims:
-            return None
-        interval = ome.interval() if self.tif.is_ome else about_imagej_interval(self.tif.imagej_metadata or {})
-        return about_times(interval, self.layout.lengths[0])
-
-    def _metadata(self, ome: about_OmeImage, notes: list[str]) -> dict[str, Any]:
-        kind = "BigTIFF" if self.tif.is_bigtiff else "TIFF"
-        size = (
-            ome.pixel_size() if self.tif.is_ome else about_imagej_pixel_size(self.tif.imagej_metadata or {}, self.page)
-        )
-        optional = {"alpha": self.colour.about_alpha, "pixel_size": size, "notes": notes}
+    def _metadata(self, is_ome: bool, pixel_size: dict[str, Any]) -> dict[str, Any]:
+        kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
+        notes = [*self.notes, *self.content.messages]
+        optional = {"alpha": self.colour.about_alpha, "pixel_size": pixel_size, "notes": notes}
         return {
-            "format": f"OME-{kind}" if self.tif.is_ome else kind,
-            "compression": getattr(self.page.compression, "name", str(self.page.compression)).lower(),
+            "format": f"OME-{kind}" if is_ome else kind,
+            "compression": page.compression_name,
             "segments": "{} of {} x {}".format("tiles" if self.form.tiled else "strips", *self.form.segment[:0:-1]),
             "colour": self.colour.said,
-            **describe_profile(_tag(self.page, _PROFILE)),
-            **georeference(self.page, self.orientation),
-            **describe(self.tag, self.orientation),
+            **describe_profile(page.data(ICC_PROFILE)),
+            **georeference(page, self.orientation),
+            **describe_orientation(page.integer(ORIENTATION) or 1, self.orientation),
             **{key: value for key, value in optional.items() if value},
         }
 
 
-def parse(path: str, tif: Any, options: Options, messages: list[str]) -> ParsedTiff:
+def parse(content: Content, options: Options) -> ParsedTiff:
     """
-    Work out what an open TIFF says.
+    Work out what a TIFF says.
 
     Raises
     ------
     SourceError
-        Pages are missing, or there are more pixels than are believed.
+        The file is damaged, has more pixels than `options` allow, or stores them in a way that is not supported.
+    OptionError
+        An option does not fit the file.
     """
-    series, notes = _main_series(path, tif, messages)
-    page = series.keyframe
-    options.check_pixels(path, int(page.imagelength), int(page.imagewidth), whole=False)
+    path = content.path
+    series, notes = _main_series(content.series)
+    page = series.page
+    options.check_pixels(path, page.height, page.width, whole=False)
     form = frame_format(path, page)
     if not form.is_plain:  # then a segment has to be decoded as a whole
         options.check_pixels(path, form.segment[0] * form.segment[1], form.segment[2], whole=True)
-    if prod(series.shape) // prod(form.shape) > tif.filehandle.size:
+    if prod(series.shape) // prod(form.shape) > content.size:
         raise SourceError(
-            f"{path}: it announces an array of shape {tuple(series.shape)} in {tif.filehandle.size} bytes; the TIFF is "
-            f"truncated or damaged, fetch or write it again"
+            f"{path}: it announces an array of shape {series.shape} in {content.size} bytes; the TIFF is truncated or "
+            f"damaged, fetch or write it again"
         )
     # tifffile tells axes of length 1 for OME and ImageJ whether or not they mean anything.
     keep = "TZ" if series.kind == "shaped" else ""
     layout = make_layout(path, series.axes, series.shape, form.shape, options.axes, keep)
-    nodata, more = about_nodata_of(page, form.dtype)
-    tag = _tag(page, TAG) or 1
+    _check_regular(path, form, layout)
+    nodata, more = nodata_value(page, form.dtype)
     return ParsedTiff(
-        path=path,
-        tif=tif,
+        content=content,
         series=series,
-        page=page,
         form=form,
         layout=layout,
         colour=conversion(path, page, layout.lengths[1], layout.inner("c"), nodata),
-        orientation=choose(path, tag, form.shape[2], form.shape[3], options),
-        tag=tag,
+        orientation=choose_orientation(path, page.integer(ORIENTATION) or 1, form.shape[2], form.shape[3], options),
         nodata=nodata,
         notes=(*notes, *more),
     )
 
 
-def _main_series(path: str, tif: Any, messages: list[str]) -> tuple[Any, list[str]]:
-    """The series to read, and a note about those that are not."""
-    found = list(tif.series)
-    refuse_missing(path, messages)
-    if not found:
-        raise SourceError(f"{path}: this TIFF holds no image; it is truncated or damaged, fetch or write it again")
-    whole = [s for s in found if not int(s.keyframe.subfiletype or 0) & (_REDUCED | _MASK)]
+def _main_series(found: Sequence[Series]) -> tuple[Series, list[str]]:
+    """The series to read, and notes about those that are not read."""
+    whole = [s for s in found if not s.page.subfile_type & (_REDUCED | _MASK)]
     main = whole[0] if whole else found[0]
     others = [s for s in whole if s is not main]
     notes = [f"{len(others)} other images of the file, of other shapes, are not read"] if others else []
-    if any(int(s.keyframe.subfiletype or 0) & _MASK for s in found):
+    if any(s.page.subfile_type & _MASK for s in found):
         notes.append(
             "its internal mask is not read: pixels that the mask hides are as stored, and count as real unless they "
             "have the value given as nodata="
         )
-    if main.transform is not None:
+    if main.transformed:
         notes.append("pixels are as stored; the transform that tifffile knows for this format is not applied")
     return main, notes
 
 
-def _tag(page: Any, code: int) -> Any:
-    tag = page.tags.get(code)
-    return None if tag is None else tag.value
+def _check_regular(path: str, form: FrameFormat, layout: Layout) -> None:
+    """Raise `SourceError` if frames end within a deep tile, so that segments are not a regular grid."""
+    axis, depth = layout.depths
+    if depth > 1 and depth % form.segment[0] and layout.frames.shape[_OUTER.index(axis)] > 1:
+        raise SourceError(
+            f"{path}: its volumes of {depth} planes are stacked along {axis}, but its tiles are {form.segment[0]} "
+            f"planes deep; pass axes= with another axis for the volumes"
+        )
 
 
-# --- Which images of a TIFF are levels, and can they be read where they lie?
-
+# --- Levels that can be read in place.
 
 MOST_BYTES = 256 << 20
 """Decoded bytes of a tile beyond which it is not read in place."""
 _MOST_POWER = 40
-REDUCED, MASK = 1, 4
-"""Bits of the subfile type (tag 254)."""
 
 
 class Image(NamedTuple):
@@ -361,22 +323,21 @@ class Image(NamedTuple):
 
     power: int
     """It has 1 / 2**power of the pixels along each axis."""
-    series: Any
-    """tifffile's."""
+    series: Series
     form: FrameFormat
     """How its frames are stored."""
     colour: Conversion
-    """What becomes of its samples."""
+    """How its samples become channels."""
 
 
 def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
     """
-    The levels of a file, and notes about overviews that are left out.
+    Find the levels of a file, and say which overviews are left out.
 
     Parameters
     ----------
     kind
-        Of 'labels', overviews are left out: nobody knows whether they mix labels.
+        'intensity' or 'labels'.  Overviews of labels are left out, because they may mix labels.
 
     Raises
     ------
@@ -392,29 +353,24 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
         if isinstance(image, Image):
             found[image.power] = image
         else:
-            page = series.keyframe
-            notes.append(f"the overview of {page.imagewidth} x {page.imagelength} pixels is not used: {image}")
+            page = series.page
+            notes.append(f"the overview of {page.width} x {page.height} pixels is not used: {image}")
     return [found[power] for power in sorted(found)], notes
 
 
-def _candidates(parsed: ParsedTiff) -> list[Any]:
-    """Images that may be overviews: what tifffile says are levels, and others that say they are of less resolution."""
-    others = [s for s in parsed.tif.series if s is not parsed.series and _is_reduced(s)]
-    return [*parsed.series.levels[1:], *(level for series in others for level in series.levels)]
-
-
-def _is_reduced(series: Any) -> bool:
-    return int(series.keyframe.subfiletype or 0) & (REDUCED | MASK) == REDUCED
+def _candidates(parsed: ParsedTiff) -> list[Series]:
+    """Images that may be overviews: those tifffile calls levels, and others that are marked as of less resolution."""
+    others = [
+        s for s in parsed.content.series if s is not parsed.series and s.page.subfile_type & (_REDUCED | _MASK) == 1
+    ]
+    return [*parsed.series.levels, *(level for series in others for level in (series, *series.levels))]
 
 
 def refuse(parsed: ParsedTiff) -> None:
     """
-    Raise an error about what cannot be read in place.
+    Raise `StoreError` if a file cannot be read in place.
 
-    Raises
-    ------
-    StoreError
-        It has strips, is turned, or is stored in a way that needs more than one tile per chunk.
+    The reasons are strips, an image that has to be turned, and frames that need more than one tile per chunk.
     """
     form, layout = parsed.form, parsed.layout
     why = None
@@ -433,41 +389,41 @@ def refuse(parsed: ParsedTiff) -> None:
     else:
         why = _huge_tiles(form)
     if why is not None:
-        raise not_in_place(parsed.path, f"{why}, so it is not read in place")
+        raise not_in_place(parsed.content.path, f"{why}, so it is not read in place")
 
 
 def _huge_tiles(form: FrameFormat) -> str | None:
-    if prod(form.segment) * form.pixel_bytes <= MOST_BYTES:
+    if form.segment_bytes <= MOST_BYTES:
         return None
     return f"its tiles are as large as {form.segment[2]} x {form.segment[1]} pixels"
 
 
 def not_in_place(path: str, why: str) -> StoreError:
-    """The error that says so, and what to do."""
+    """The error about a file that cannot be read in place; it says what to do instead."""
     return StoreError(f"{path}: {why}; make a store with ndzarr.transcode({os.path.basename(path)!r}, ...)")
 
 
 def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
-    """The k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is none."""
+    """The k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is no such k."""
     for k in range(1, _MOST_POWER):
         if all(m in (max(1, n >> k), -(-n >> k)) for n, m in zip(native, shape, strict=True)):
             return k
     return None
 
 
-def _overview(parsed: ParsedTiff, series: Any) -> Image | str:
-    """An overview as a level, or why it is none."""
-    page = series.keyframe
-    power = _power(parsed.form.shape[2:4], (page.imagelength, page.imagewidth))
+def _overview(parsed: ParsedTiff, series: Series) -> Image | str:
+    """An overview as a level, or why it is not one."""
+    path, page = parsed.content.path, series.page
+    power = _power(parsed.form.shape[2:4], (page.height, page.width))
     if power is None:
         return "it does not halve the image"
-    if not page.is_tiled:
+    if not page.tiled:
         return "it has strips"
     if len(series) != len(parsed.series):
         return f"it has {len(series)} frames"
     try:
-        form = frame_format(parsed.path, page)
-        colour = conversion(parsed.path, page, parsed.layout.lengths[1], parsed.layout.inner("c"), parsed.nodata)
+        form = frame_format(path, page)
+        colour = conversion(path, page, parsed.layout.lengths[1], parsed.layout.inner("c"), parsed.nodata)
     except SourceError as error:
         return str(error)
     stored = [(f.shape[0], f.shape[1], f.shape[4], f.segment[0], f.dtype) for f in (form, parsed.form)]

@@ -1,109 +1,136 @@
-"""Which stream of a container is the video, and what does the container say of it?
+"""Video containers: open a file with PyAV, choose its video stream, read its headers.
 
-FFmpeg, inside the wheel of PyAV, parses and decodes.  Of several video streams its own choice is taken (the default
-one, then the largest picture); a cover picture of a sound file is not a video.
+FFmpeg, inside the wheel of PyAV, parses and decodes.  If a container has several video streams, FFmpeg chooses (the
+default stream, then the largest picture).  The cover picture of a sound file is not a video.
 """
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import re
+import weakref
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
+import av
+
+from ndzarr._concurrency import available_cpus
 from ndzarr._formats.base import reason
 from ndzarr.errors import SourceError
 
 THREADS = 8
-"""That decode one video, at most: each holds a few frames."""
+"""Maximum number of threads that decode one video; each holds a few frames."""
+_TOKEN = "ndzarr"
+
+
+class _Token:
+    """An object that takes weak references."""
 
 
 def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
     """
-    Open a container, and the stream of it that is the video.
+    Open a container and find its video stream.
 
     Parameters
     ----------
     threaded
-        Decode several frames at once; else one, so that an error is known to be that of the packet that was given.
+        Decode several frames at once.  If False, decode one packet at a time, so that an error belongs to the packet
+        that was just given.
 
     Returns
     -------
-    (container, stream) of PyAV; the container is to be closed.
+    container, stream
+        Objects of PyAV.  The caller closes the container.
 
     Raises
     ------
     SourceError
-        It has no video, or one that this FFmpeg cannot decode.
+        The file has no video, or this FFmpeg cannot decode it.
     """
-    import av
-
     try:
         container = _open(path)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
-            f"{path}: FFmpeg finds no video in it ({what(error)}); it is damaged, or was not written to its end "
-            f"(an MP4 without its index), so fetch or write it again"
+            f"{path}: FFmpeg finds no video in this file ({av_reason(error)}). It is damaged, or incomplete (an MP4 "
+            f"without its index): fetch or write it again"
         ) from error
     try:
-        stream = _video(path, container)
+        stream = _video_stream(path, container)
         stream.thread_type = "AUTO" if threaded else "SLICE"
-        stream.codec_context.thread_count = min(THREADS, os.cpu_count() or 1)
+        stream.codec_context.thread_count = min(THREADS, available_cpus())
+        # Container and stream refer to each other, so the garbage collector frees them, in whichever process it runs.
+        # Neither takes weak references, so a token in the stream's dictionary tells when they go.
+        stream.metadata[_TOKEN] = token = _Token()
+        keep_after_fork(token, stream.codec_context)
         return container, stream
     except BaseException:
         container.close()
         raise
 
 
-def _open(path: str) -> Any:
-    import av
+def keep_after_fork(owner: object, *resources: object) -> weakref.finalize[..., object]:
+    """
+    Free FFmpeg's resources together with their owner, but never in a forked child.
 
+    Freeing a decoder joins its threads.  A forked child has none of its parent's threads and would wait for ever.
+
+    Returns
+    -------
+    A finalizer.  A child calls it before it drops the resources of an owner that lives on.
+    """
+    return weakref.finalize(owner, _keep_if_forked, os.getpid(), resources)
+
+
+def _keep_if_forked(pid: int, resources: tuple[object, ...]) -> None:
+    if os.getpid() != pid:
+        # Nobody gives this reference back.  A list would be emptied when the interpreter exits.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(resources))
+
+
+def _open(path: str) -> Any:
     try:
         return av.open(path)
-    except UnicodeDecodeError:  # titles in some other encoding
+    except UnicodeDecodeError:  # titles in another encoding
         options: dict[str, Any] = {"metadata_errors": "replace"}  # of PyAV 15 to 18
         return av.open(path, **options)
 
 
-def _video(path: str, container: Any) -> Any:
-    import av
-
+def _video_stream(path: str, container: Any) -> Any:
     videos = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not videos:
         kinds = sorted({s.type for s in container.streams}) or ["nothing"]
         raise SourceError(
-            f"{path}: this {container.format.name} file holds {' and '.join(kinds)}, but no video; pass a file that "
+            f"{path}: this {container.format.name} file holds {' and '.join(kinds)}, but no video. Pass a file that "
             f"has pictures"
         )
     best = None
-    with suppress(av.FFmpegError):  # none that can be decoded
+    with suppress(av.FFmpegError):  # FFmpeg can decode none of them
         best = container.streams.best("video")
     stream = next((s for s in videos if best is not None and s.index == best.index), videos[0])
     if stream.codec_context is None:
-        raise SourceError(f"{path}: this FFmpeg has no decoder for its video stream; convert it to another codec first")
+        raise SourceError(f"{path}: this FFmpeg has no decoder for the video stream. Convert it to another codec first")
     return stream
 
 
-def what(error: Exception) -> str:
-    """What FFmpeg says is wrong."""
+def av_reason(error: Exception) -> str:
+    """Return FFmpeg's own words for an error."""
     return str(getattr(error, "strerror", None) or reason(error))
 
 
-def fraction(value: Any) -> Fraction | None:
-    """A ratio of PyAV, None where it is not stated (0/0, 0/1, None)."""
+def as_fraction(value: Any) -> Fraction | None:
+    """Convert a ratio of PyAV; None if it is not stated (0/0, 0/1, None)."""
     if value is None or not value.numerator or not value.denominator:
         return None
     return Fraction(value.numerator, value.denominator)
 
 
-def describe(container: Any, stream: Any) -> dict[str, Any]:
-    """What the headers say, as metadata."""
-    rate = fraction(stream.average_rate) or fraction(stream.guessed_rate)
+def describe_headers(container: Any, stream: Any) -> dict[str, Any]:
+    """Return what the headers say, as metadata of a source."""
+    rate = as_fraction(stream.average_rate) or as_fraction(stream.guessed_rate)
     claimed = int(stream.frames or 0)
-    lasts = _lasts(container, stream)
+    duration = _claimed_seconds(container, stream)
     others = sum(s.type == "video" for s in container.streams) - 1
     return {
         "format": "video",
@@ -111,35 +138,19 @@ def describe(container: Any, stream: Any) -> dict[str, Any]:
         "codec": stream.codec_context.name,
         **({"rate": float(rate)} if rate else {}),
         **({"claimed_frames": claimed} if claimed else {}),
-        **({"claimed_seconds": lasts} if lasts else {}),
+        **({"claimed_seconds": duration} if duration else {}),
         **({"stream": int(stream.index), "other_video_streams": others} if others > 0 else {}),
     }
 
 
-def _lasts(container: Any, stream: Any) -> float | None:
-    """
-    Seconds that the video lasts as the header has it; None if it does not say.
-
-    Headers that state the number of frames need not be asked; those of other containers say how long all streams last.
-    """
+def _claimed_seconds(container: Any, stream: Any) -> float | None:
+    """Return the duration that the header states for the video; None if it states a number of frames, or neither."""
     if stream.frames:
         return None
     if "DURATION" in stream.metadata:  # Matroska, per stream: hours:minutes:seconds
         parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata["DURATION"])
         return None if parts is None else int(parts[1]) * 3600 + int(parts[2]) * 60 + float(parts[3])
+    # These containers state how long all streams last together.
     if container.format.name in ("matroska,webm", "flv") and len(container.streams) == 1 and container.duration:
         return float(container.duration) / 1e6
     return None
-
-
-# --- What becomes of a decoder in a child that was forked?
-
-
-def abandon(*objects: object) -> None:
-    """Never free objects, whatever else becomes of them."""
-    for one in objects:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=gc.freeze)

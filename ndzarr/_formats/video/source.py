@@ -1,34 +1,34 @@
-"""How is a video container read as a source of pixels?
+"""A video as a source of pixels, and as the array of a pyramid.
 
-1. The first frame says what all of them become: channels, depth, size, which way is up.
-2. Written as a pyramid, a video is decoded once, from the first frame to the last; how many there are is known in the
-   end (`blocks`), whatever its header says.
-3. Whoever wants its length or a window of it before gets them through an index (`index`); so does a range of time.
+1. The first frame decides what all frames become: channels, depth, size, orientation.
+2. Transcoding decodes a video once, from its first frame to its last (`blocks`).  The number of frames is known at the
+   end, whatever the header says.
+3. The length, a window or a range of time is needed earlier only if somebody asks.  Then the index answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
+from ndzarr._formats.colour import ALPHA, GRAY, RGB
 from ndzarr._formats.options import Clip, Options
-from ndzarr._formats.orientation import Orientation, choose, describe
-from ndzarr._formats.video.colour import Converter, Output, colours_of, output_for, tag_of
-from ndzarr._formats.video.container import describe as container_describe
-from ndzarr._formats.video.container import fraction as container_fraction
-from ndzarr._formats.video.decode import MISSING, Decoding
+from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
+from ndzarr._formats.video.colour import Converter, Output, colours_of, orientation_tag, output_for
+from ndzarr._formats.video.container import as_fraction, describe_headers
+from ndzarr._formats.video.decode import MISSING, VideoDecoding
 from ndzarr._formats.video.frames import FrameReader, FrameWindows
-from ndzarr._formats.video.index import Index, Recorder, index_of
+from ndzarr._formats.video.index import Index, IndexRecorder, video_index
 from ndzarr._indexing.selection import Selection
 from ndzarr.errors import OptionError, SourceError
 
-RGB_NAMES: dict[tuple[str, ...], tuple[str, ...]] = {("rgb",): ("r", "g", "b"), ("rgba",): ("r", "g", "b", "a")}
-"""Channels that may be asked for in one word."""
+_IN_ONE_WORD: dict[tuple[str, ...], tuple[str, ...]] = {("rgb",): RGB, ("rgba",): (*RGB, ALPHA)}
 
 
 def open_video(path: str, options: Options) -> VideoSource:
@@ -38,19 +38,19 @@ def open_video(path: str, options: Options) -> VideoSource:
     Raises
     ------
     SourceError
-        It has no video, or no frame of it decodes.
+        The file has no video, or no frame of it decodes.
     OptionError
-        An option does not fit it.
+        An option does not fit the video.
     """
     if options.axes not in (None, "tcyx"):
-        raise OptionError(f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x; leave it out")
-    header, frame, aspect = _first(path)
-    wanted = None if options.channels is None else RGB_NAMES.get(options.channels, options.channels)
-    known = wanted in (("gray",), *RGB_NAMES.values())
+        raise OptionError(f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x. Leave it out")
+    header, frame, aspect = _first_frame(path)
+    wanted = None if options.channels is None else _IN_ONE_WORD.get(options.channels, options.channels)
+    known = wanted in (GRAY, RGB, (*RGB, ALPHA))  # else names for what the video has
     output = output_for(path, frame, wanted if known else None)
-    tag = tag_of(frame)
+    tag = orientation_tag(frame)
     options.check_pixels(path, frame.height, frame.width, whole=True)
-    orientation = choose(path, tag, frame.height, frame.width, options)
+    orientation = choose_orientation(path, tag, frame.height, frame.width, options)
     upright = options.clip.scaled(*orientation.size(frame.height, frame.width))
     facts = Facts(
         name=path,
@@ -63,9 +63,9 @@ def open_video(path: str, options: Options) -> VideoSource:
             **header,
             "pix_fmt": frame.format.name,
             "bits": output.bits,
-            "colour": f"{colours_of(frame).said}, made {' '.join(output.channels)} in full range",
-            **_aspect(aspect, orientation),
-            **describe(tag, orientation),
+            "colour": f"{colours_of(frame).description}, made {' '.join(output.channels)} in full range",
+            **_pixel_aspect(aspect, orientation),
+            **describe_orientation(tag, orientation),
             **({"interlaced": True} if frame.interlaced_frame else {}),
         },
     )
@@ -74,18 +74,19 @@ def open_video(path: str, options: Options) -> VideoSource:
     return VideoSource(facts, orientation, output, stored, options.clip)
 
 
-def _first(path: str) -> tuple[dict[str, Any], Any, Any]:
-    """What the headers say, the first frame, and the shape of its pixels."""
-    decoding = Decoding(path)
+def _first_frame(path: str) -> tuple[dict[str, Any], Any, Fraction | None]:
+    """Return what the headers say, the first frame, and the aspect ratio of its pixels."""
+    decoding = VideoDecoding(path)
     for _, frame in decoding:
-        decoder: Any = decoding.decoder
-        aspect = container_fraction(decoder.stream.codec_context.sample_aspect_ratio)
-        return container_describe(decoder.container, decoder.stream), frame, aspect
-    raise SourceError(f"{path}: no frame of this video decodes; it is damaged or empty, fetch or write it again")
+        decoder = decoding.decoder
+        assert decoder is not None
+        aspect = as_fraction(decoder.stream.codec_context.sample_aspect_ratio)
+        return describe_headers(decoder.container, decoder.stream), frame, aspect
+    raise SourceError(f"{path}: no frame of this video decodes. It is damaged or empty: fetch or write it again")
 
 
-def _aspect(stated: Any, orientation: Orientation) -> dict[str, str]:
-    """The shape of a pixel, upright, where it is no square."""
+def _pixel_aspect(stated: Fraction | None, orientation: Orientation) -> dict[str, str]:
+    """Return the upright aspect ratio of a pixel as metadata, unless it is a square."""
     if stated is None or stated == 1:
         return {}
     upright = 1 / stated if orientation.transposes else stated
@@ -96,7 +97,7 @@ class VideoSource(BaseSource):
     """The frames of a video."""
 
     growing = True
-    """Its length is known once it has been read; see `blocks`."""
+    """The length is known once all of `blocks` has been read."""
 
     def __init__(
         self, facts: Facts, orientation: Orientation, output: Output, stored: tuple[int, int], clip: Clip
@@ -105,11 +106,11 @@ class VideoSource(BaseSource):
         Parameters
         ----------
         stored
-            (height, width) that frames become, before they are turned upright.
+            (height, width) of converted frames, before they are turned upright.
         clip
-            Which frames are wanted.
+            The wanted frames.
         """
-        super().__init__(facts)  # not turned there, but here
+        super().__init__(facts)  # without the orientation: frames are turned here
         self._clip = clip
         self._converter = Converter(facts.name, output, stored, clip.size is not None)
         self._turn = orientation
@@ -123,43 +124,41 @@ class VideoSource(BaseSource):
 
     @property
     def times(self) -> Pixels:
-        """Seconds of each frame along t."""
+        """Seconds at which each frame is shown, shape (t,)."""
         return np.asarray(self.index.times[self._frames])
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What else is known, as JSON values."""
-        said = [*self.trouble, *self.index.said[len(self.index.notes) :]]
-        notes = {"notes": said} if said else {}
-        clip = {name: value for name in ("start", "stop") if (value := getattr(self._clip, name)) is not None}
-        step = {"step": self._clip.step} if self._clip.step > 1 else {}
+        notes = [*self.trouble, *self.index.time_notes]
         claimed = self.facts.metadata.get("claimed_frames")
         return {
             **{key: value for key, value in self.facts.metadata.items() if not key.startswith("claimed")},
             **({"claimed": claimed} if claimed not in (None, len(self.index)) else {}),
-            **clip,
-            **step,
-            **notes,
+            **({"start": self._clip.start} if self._clip.start is not None else {}),
+            **({"stop": self._clip.stop} if self._clip.stop is not None else {}),
+            **({"step": self._clip.step} if self._clip.step > 1 else {}),
+            **({"notes": notes} if notes else {}),
         }
 
     @property
     def index(self) -> Index:
         """All frames of the file."""
         if self._counted is None:
-            self._counted = index_of(self.name)
+            self._counted = video_index(self.name)
             if not len(self._counted):
-                raise SourceError(f"{self.name}: no frame of this video decodes; fetch or write it again")
+                raise SourceError(f"{self.name}: no frame of this video decodes. Fetch or write it again")
         return self._counted
 
     @cached_property
     def _frames(self) -> np.ndarray[Any, Any]:
-        """Numbers of the frames that are wanted."""
+        """Numbers of the wanted frames, shape (t,)."""
         clip, times = self._clip, self.index.times
         first = 0 if clip.start is None else int(np.searchsorted(times, clip.start))
         last = len(times) if clip.stop is None else int(np.searchsorted(times, clip.stop))
         if first >= last:
             raise SourceError(
-                f"{self.name}: no frame is shown from start={clip.start} to stop={clip.stop} seconds; the video lasts "
+                f"{self.name}: no frame is shown from start={clip.start} to stop={clip.stop} seconds. The video lasts "
                 f"from {times[0]:g} to {times[-1]:g}"
             )
         return np.arange(first, last, clip.step)
@@ -176,19 +175,19 @@ class VideoSource(BaseSource):
         claimed, found = header.get("claimed_frames", 0), len(index.ticks)
         if claimed > found:
             out.append(f"its header promises {claimed} frames, and {found} are there")
-        lasts = header.get("claimed_seconds", 0.0)
+        promised = header.get("claimed_seconds", 0.0)
         # Some headers count from 0, others from the first frame.
-        begun = min(0, int(index.ticks[index.ticks != MISSING].min(initial=index.end)))
-        lasted = 0.0 if index.end == MISSING else float((index.end - begun) * index.base)
-        if lasted and lasts > lasted + max(0.02 * lasts, 3 / (header.get("rate") or 10)):
-            out.append(f"its header promises {lasts:g} s, and it ends after {lasted:g} s")
+        begins = min(0, int(index.ticks[index.ticks != MISSING].min(initial=index.end)))
+        lasts = 0.0 if index.end == MISSING else float((index.end - begins) * index.base)
+        if lasts and promised > lasts + max(0.02 * promised, 3 / (header.get("rate") or 10)):
+            out.append(f"its header promises {promised:g} s, and it ends after {lasts:g} s")
         return out
 
     def blocks(self, length: int) -> Iterator[Pixels]:
         """
-        All frames in order, `length` at a time, the last time what is left; axes (t, c, y, x).
+        Yield the wanted frames in order, `length` at a time, the last time the rest; axes (t, c, y, x).
 
-        When all have come, `shape`, `times` and `metadata` are those of what has come.
+        After the last block, `shape`, `times` and `metadata` describe what has been read.
         """
         waiting: list[Pixels] = []
         for frame in self._ranged() if self._clip.ranged else self._all():
@@ -200,30 +199,30 @@ class VideoSource(BaseSource):
             yield np.stack(waiting)
 
     def _all(self) -> Iterator[Any]:
-        """Every `step`-th frame, decoding the file once from its beginning to its end."""
-        recorder = Recorder()
-        decoding = Decoding(self.name, recorder)
+        """Yield every `step`-th frame, decoding the file once."""
+        recorder = IndexRecorder()
+        decoding = VideoDecoding(self.name, recorder.add_packet)
         for k, (number, frame) in enumerate(decoding):
-            recorder.shown(number, frame)
+            recorder.add_frame(number, frame)
             if k % self._clip.step == 0:
                 yield frame
         assert decoding.decoder is not None
-        self._counted = recorder.index(decoding.decoder)
+        self._counted = recorder.index_from_frames(decoding.decoder)
 
     def _ranged(self) -> Iterator[Any]:
-        """The frames of a range of time."""
-        reader = self._open()
+        """Yield the frames of a range of time."""
+        reader = self._open_reader()
         for number in self._frames:
             yield reader.frame(int(number))
 
     def windows(self) -> FrameWindows:
-        """What reads windows of the frames wanted."""
-        return FrameWindows(self._open(), self._converter, self._turn, self._frames)
+        """Return what reads windows of the wanted frames."""
+        return FrameWindows(self._open_reader(), self._converter, self._turn, self._frames)
 
     def _pixels(self, region: Region) -> Pixels:
         return self.windows().read([tuple(slice(s.start, s.stop, 1) for s in region)])[0]
 
-    def _open(self) -> FrameReader:
+    def _open_reader(self) -> FrameReader:
         if self._reader is None:
             self._reader = FrameReader(self.name, self.index)
         return self._reader
@@ -233,11 +232,8 @@ class VideoSource(BaseSource):
             self._reader.close()
 
 
-# --- How are windows of a video decoded, only as far as they need it?
-
-
 class VideoArray:
-    """A video as an array with axes (t, c, y, x)."""
+    """A video as the array of a pyramid's level, with axes (t, c, y, x)."""
 
     chunked: Literal[False] = False
     engine = "video decoder"
@@ -249,17 +245,17 @@ class VideoArray:
         Parameters
         ----------
         keys
-            Frames that decoding can begin at.
+            Number of frames at which decoding can begin.
         """
         self.name, self.shape, self.dtype = name, shape, dtype
         self.chunks = (-(-shape[0] // max(1, keys)), *shape[1:])
-        """What is decoded together, on average: the frames from one key to the next."""
+        """What is decoded together on average: the frames from one key to the next."""
         self._windows = windows
 
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
-        """Not known beforehand."""
+        """Return None: the size is not known beforehand."""
         return
 
     def read(self, selections: Sequence[Selection]) -> list[Pixels]:
-        """The pixels of each selection."""
+        """Return the pixels of each selection."""
         return self._windows.read(selections)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pictures import photo
+from helpers.arrays import photo
 
 
 @pytest.fixture

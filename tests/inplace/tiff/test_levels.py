@@ -11,12 +11,12 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._library import overviews
 from ndzarr._library.in_place import open_tiff
 from ndzarr._library.library import Library
 from ndzarr.errors import WriteError
-from pictures import photo
 
 NATIVE = photo(700, 900)
 
@@ -150,7 +150,7 @@ def test_levels_above_the_last_overview_are_rounded_by_their_number(limit, tmp_p
 
 def test_labels_take_no_overviews_from_the_file_and_mix_none(tmp_path):
     path = write(tmp_path / "a.tif", [NATIVE, half(NATIVE)])
-    pyramid = open_tiff(str(path), Reading(kind="labels"))
+    pyramid = open_tiff(str(path), 0, Reading(kind="labels"))
     plain = ndzarr.transcode(path, tmp_path / "a.zarr", kind="labels")
     assert pyramid.kind == "labels"
     assert all(np.array_equal(pyramid.read(k), plain.read(k)) for k in range(3))

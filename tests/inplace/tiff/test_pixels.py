@@ -29,7 +29,7 @@ def some(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nda
 
 def check(path, **options) -> ndzarr.Pyramid:
     """Compare with the source; returns the pyramid."""
-    pyramid = open_tiff(str(path), Reading(**options)) if options else ndzarr.open(path)
+    pyramid = open_tiff(str(path), 0, Reading(**options)) if options else ndzarr.open(path)
     with open_source(path, **options) as source:
         want = source.read({})
         for name in ("dims", "shape", "dtype", "channels"):

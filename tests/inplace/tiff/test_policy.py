@@ -11,12 +11,12 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr._concurrency import BatchError
 from ndzarr._library import overviews
 from ndzarr._library.library import Library
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import DamagedError, MissingError, OptionError, SourceError, StoreError
-from pictures import photo
 
 PIXELS = photo(500, 700)
 
@@ -51,7 +51,7 @@ def test_always_transcodes_and_never_does_not(library, tmp_path):
     assert store.path.endswith(".zarr")
     assert np.array_equal(store.read(), library("never").pyramid(path).read())
     Image.fromarray(PIXELS).save(tmp_path / "b.png")
-    with pytest.raises(StoreError, match=r"b.png: this file cannot be read where it lies, and transcode='never'"):
+    with pytest.raises(StoreError, match=r"b.png: this file cannot be read in place, and transcode='never'"):
         library("never").pyramid(tmp_path / "b.png")
     write(tmp_path / "strips.tif", tile=None, rowsperstrip=8)
     with pytest.raises(StoreError, match=r"strips.tif: it has strips of 8 rows"):

@@ -13,8 +13,8 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.arrays import photo
 from ndzarr import _files as bytefile
-from pictures import photo
 
 PIXELS = photo(600, 700)
 WINDOW = {"y": slice(100, 350), "x": slice(60, 500)}
@@ -137,6 +137,7 @@ def test_more_files_than_stay_open_can_be_read(path, tmp_path, monkeypatch):
             assert len(bytefile.DESCRIPTORS) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 12) and sys.platform == "darwin", reason="forks of threads")
 def test_a_fork_reads_on(path):
     pyramid = ndzarr.open(path)

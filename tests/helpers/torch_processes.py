@@ -1,4 +1,4 @@
-"""What a process of torch.distributed does in tests of loaders; a module, so that it can be spawned."""
+"""The function that each process of torch.distributed runs in tests of loaders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of georeferences, as rasterio writes them."""
+"""Georeferences of many kinds, as rasterio writes them."""
 
 import numpy as np
 from rasterio.control import GroundControlPoint

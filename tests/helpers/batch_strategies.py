@@ -1,4 +1,4 @@
-"""Batches of targets of the dataset `mixed`, as hypothesis draws them."""
+"""Hypothesis strategies for batches of targets of the dataset `mixed`."""
 
 from __future__ import annotations
 

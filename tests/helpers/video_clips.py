@@ -1,4 +1,4 @@
-"""Clips whose frames say their own number, encoded here with PyAV, and what PyAV itself decodes of them."""
+"""Video clips whose frames show their own number, encoded with PyAV, and PyAV's decoding of them as the oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random trees, here and in ndsampler, and kinds of arrays."""
+"""Random trees of categories, as ours and as ndsampler's, and scores for their classes."""
 
 from __future__ import annotations
 

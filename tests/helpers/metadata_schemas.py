@@ -1,6 +1,6 @@
-"""Do the attributes of a group say what OME-Zarr 0.5 and the zarr-conventions allow?
+"""Validation of group attributes against the JSON schemas of OME-Zarr 0.5 and the zarr-conventions.
 
-The judges are the published JSON schemas in `schemas/` (see `schemas/PROVENANCE.md`); nothing is downloaded.
+The schemas are the published ones, in `tests/schemas/` (see `PROVENANCE.md` there); nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-_FOLDER = Path(__file__).parent / "schemas"
+_FOLDER = Path(__file__).parents[1] / "schemas"
 _SCHEMAS = {path.stem: json.loads(path.read_text()) for path in sorted(_FOLDER.glob("*/*")) if path.suffix != ".md"}
 # The strict OME schemas name no dialect; they use the one of the schemas that they refer to.
 _REGISTRY: Registry[Any] = Registry().with_contents(

@@ -1,25 +1,21 @@
-"""What do other processes do in the tests of the library?
+"""Functions that spawned processes run in tests of the library.
 
-Functions for spawned processes.  Sources are slowed down at the door, `open_source`; everything behind it is as it is.
+`open_source` is replaced to slow sources down; everything behind it is left alone.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import ndzarr._formats.registry
 import ndzarr._pyramid.transcode
 from ndzarr._library.library import Library
-
-ROOT = Path(ndzarr.__file__).parents[1]
 
 
 class Slow:
@@ -81,16 +77,3 @@ def wait_for(path: Path, lines: int = 1, seconds: float = 60) -> list[str]:
             return found
         time.sleep(0.01)
     raise AssertionError(f"{path} has not got {lines} lines in {seconds} s")
-
-
-def on_small_disk(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command for which a directory is a disk of a megabyte, in a mount namespace that ends with it."""
-    folder.mkdir(exist_ok=True)
-    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
-    mounted = 'mount -t tmpfs -o size=1m tmpfs "$0"; exec "$@"'
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    try:
-        subprocess.run([*alone, mounted, folder, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("the system does not allow to mount a file system")
-    return subprocess.run([*alone, mounted, folder, *command], env=env, capture_output=True, text=True, timeout=120)

@@ -1,13 +1,11 @@
-"""How do tests make pyramids of any array, and read them without ndzarr?
+"""Pyramids of any array, and readers of their stores that others wrote.
 
-`ArraySource` is the smallest thing that `write_pyramid` takes: an array in memory, with a say in how it is handed out.
-`make` writes one and opens it.  `through_zarr` and `through_tensorstore` are the oracles, written by others.
+`ArraySource` is the smallest source that `write_pyramid` takes: an array in memory that records its reads.
+`make` writes a pyramid and opens it.  `read_with_zarr` and `read_with_tensorstore` are the oracles.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,18 +14,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from hypothesis import HealthCheck, settings
 
 import ndzarr
+from helpers.arrays import Array
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
-
-Array = np.ndarray[Any, Any]
-
-DTYPES = tuple(
-    np.dtype(d) for d in ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8", "c16"]
-)
-"""Every type that the hot path reads."""
 
 
 @dataclass
@@ -96,28 +87,7 @@ def make(
     return ndzarr.open(path, cache_bytes)
 
 
-def random_array(shape: Sequence[int], dtype: Any, seed: int = 0, zeros: float = 0.0) -> Array:
-    """Any bits of a dtype (floats finite and moderate); a fraction of large blocks is zero, as missing chunks are."""
-    rng = np.random.default_rng(seed)
-    dtype = np.dtype(dtype)
-    if dtype.kind == "b":
-        out = rng.integers(0, 2, shape).astype(bool)
-    elif dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        out = rng.integers(info.min, info.max, shape, dtype.newbyteorder("="), endpoint=True)
-    elif dtype.kind == "c":
-        out = rng.normal(0, 100, shape) + 1j * rng.normal(0, 100, shape)
-    else:
-        out = rng.normal(0, 100, shape)
-    if zeros:
-        blocks = rng.random([-(-n // 16) for n in shape]) < zeros
-        for axis, n in enumerate(shape):
-            blocks = np.repeat(blocks, 16, axis=axis).take(range(n), axis=axis)
-        out[blocks] = 0
-    return out.astype(dtype)
-
-
-def through_zarr(path: str | Path, component: str = "") -> Array:
+def read_with_zarr(path: str | Path, component: str = "") -> Array:
     """The whole array as zarr-python reads it."""
     import zarr
 
@@ -127,28 +97,9 @@ def through_zarr(path: str | Path, component: str = "") -> Array:
         return np.asarray(zarr.open_array(Path(path, component), mode="r")[...])
 
 
-def through_tensorstore(path: str | Path, component: str = "", driver: str = "zarr3") -> Array:
+def read_with_tensorstore(path: str | Path, component: str = "", driver: str = "zarr3") -> Array:
     """The whole array as tensorstore reads it."""
     import tensorstore as ts
 
     kvstore = {"driver": "file", "path": str(Path(path, component))}
     return np.asarray(ts.open({"driver": driver, "kvstore": kvstore}, open=True).result().read().result())
-
-
-def run_async(awaitable: Any) -> Any:
-    """The result of a coroutine, for libraries that have nothing else."""
-    return asyncio.run(awaitable)
-
-
-def same(a: Array, b: Array) -> bool:
-    """True where shape, type and every bit of meaning agree; NaN equals NaN."""
-    return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
-
-
-def examples(n: int) -> settings:
-    """So many hypothesis examples, times the environment's NDZARR_EXAMPLES for a longer search; no deadline."""
-    return settings(
-        max_examples=n * int(os.environ.get("NDZARR_EXAMPLES", "1")),
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-    )

@@ -1,4 +1,4 @@
-"""Datasets that state the size of their images, so that windows are chosen without any pixels."""
+"""kwcoco datasets that state the sizes of their images, so that windows can be chosen without any pixels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def films(sizes, lengths, boxes, warps=None):
 
 
 def targets(content):
-    """What chooses windows of a dataset."""
+    """The `targets` of a sampler of a dataset."""
     return ndzarr.CocoSampler(content, "unused").targets
 
 

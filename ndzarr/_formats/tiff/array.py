@@ -1,0 +1,307 @@
+"""
+An image of a TIFF as an array whose chunks are its segments.
+
+A chunk is a tile or strip with all samples that are stored together in it.  It is decoded into a buffer with the
+segment's own order of axes (rows, columns, samples), from which a plan copies what it wants; where colours are
+converted, into the order of the array.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ndzarr._files import FileId
+from ndzarr._formats.base import Pixels
+from ndzarr._formats.tiff.colour import Conversion
+from ndzarr._formats.tiff.segments import (
+    Decoder,
+    FrameFile,
+    FrameFormat,
+    SegmentError,
+    SegmentTable,
+    segment_name,
+)
+from ndzarr._formats.tiff.series import Layout
+from ndzarr.errors import DamagedError
+
+SHARD = 2048
+"""Pixels along y and x of tiles that lazy arrays read together."""
+_SLOW = 32 << 10
+"""Decoded bytes of a tile from which on decompressing it takes longer than waking a thread."""
+_THREADED_PLAIN = 4 << 20
+"""The same for segments that are only read."""
+_LONG_ROW = 1 << 14
+"""Bytes of a row from which on it is cheaper to read the few columns wanted of each row than whole rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCodec:
+    """How a segment is laid out in memory once it is decoded."""
+
+    shape: tuple[int, ...]
+    """Of a chunk, along the axes of the array."""
+    dtype: np.dtype[Any]
+    order: tuple[int, ...] | None
+    """Order of axes in memory, None where it is that of the array."""
+    slow: bool
+    """True where decoding a chunk takes so long that each of a plan is worth a thread."""
+
+    @property
+    def threaded_bytes(self) -> int:
+        """Decoded bytes of a chunk from which on threads pay."""
+        return 0 if self.slow else _THREADED_PLAIN
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Of the buffer."""
+        return self.shape if self.order is None else tuple(self.shape[i] for i in self.order)
+
+    def scratch(self) -> Pixels:
+        """A buffer that a segment can be decoded into."""
+        return np.empty(self.stored_shape, self.dtype)
+
+    def view(self, scratch: Pixels) -> Pixels:
+        """The buffer with the axes of the array."""
+        return scratch if self.order is None else scratch.transpose(np.argsort(self.order))
+
+
+class TiffArray:
+    """One image of a TIFF, decoded segment by segment."""
+
+    __slots__ = (
+        "_convert",
+        "_dims",
+        "_fill",
+        "_id",
+        "_last_rows",
+        "_layout",
+        "_level",
+        "_only",
+        "_segment",
+        "_table",
+        "chunks",
+        "codec",
+        "decoder",
+        "dtype",
+        "fill",
+        "form",
+        "shape",
+    )
+
+    chunked: Literal[True] = True
+
+    def __init__(
+        self,
+        level: int,
+        dims: tuple[str, ...],
+        shape: tuple[int, ...],
+        form: FrameFormat,
+        decoder: Decoder,
+        table: SegmentTable,
+        layout: Layout,
+        fill: float,
+        colour: Conversion | None = None,
+    ) -> None:
+        """
+        Put an array together.
+
+        Parameters
+        ----------
+        level
+            What errors call it.
+        dims, shape
+            Axes of the array, after colours are converted.
+        form
+            How frames are stored.
+        layout
+            Which frame is where along t, c and z.
+        fill
+            Stored value of pixels that are not in the file.
+        colour
+            How samples become channels; samples are the channels if left out.  All samples of a pixel must be stored
+            together if each channel needs all of them.
+        """
+        depth, height, width = form.segment
+        together = form.shape[4]
+        self._convert = None if colour is None else colour.convert
+        self._level, self._dims, self._layout = level, dims, layout
+        self.form, self.decoder = form, decoder
+        self._table = table.arranged(lambda flat: _arranged(flat, layout, dims))
+        self._only = self._table.files[0] if self._table.which is None else None
+        self._segment = (depth, height, width, together)[depth == 1 :]
+        # The last strip has only the rows that are left; tiles are whole.
+        self._last_rows = height if form.tiled else form.shape[2] - (form.grid[2] - 1) * height
+        lengths = {"y": height, "x": width, layout.depths[0]: depth, layout.samples[0]: together}
+        if colour is not None and self._convert is not None and colour.whole:
+            lengths["c"] = len(colour.channels)
+        self.shape, self.chunks = shape, tuple(lengths.get(d, 1) for d in dims)
+        self._fill = form.dtype.type(fill)
+        if colour is None or self._convert is None:
+            self.dtype, self.fill = form.dtype, self._fill
+            last = [
+                d for d, n in ((layout.depths[0], depth), ("y", 2), ("x", 2), (layout.samples[0], together)) if n > 1
+            ]
+            order = tuple(dims.index(d) for d in (*(d for d in dims if d not in last), *last))
+        else:
+            self.dtype, self.fill = colour.dtype, colour.dtype.type(0)
+            order = tuple(range(len(dims)))
+        slow = not form.tiled or (not form.is_plain and form.segment_bytes >= _SLOW)
+        self.codec = SegmentCodec(self.chunks, self.dtype, None if order == tuple(range(len(dims))) else order, slow)
+        # The fill value as text: NaN is not equal to itself.
+        self._id = self._table.files[0].file, level, self._convert is not None, repr(self._fill)
+
+    @property
+    def name(self) -> str:
+        """What explanations and errors call it."""
+        return f"{self._table.files[0].file.path}, level {self._level}"
+
+    @property
+    def engine(self) -> str:
+        """What decodes it."""
+        return f"tiles of {os.path.basename(self._table.files[0].file.path)} ({self.form.compression})"
+
+    @property
+    def files(self) -> tuple[FileId, ...]:
+        """The files that hold its segments."""
+        return tuple({shared.file: None for shared in self._table.files})
+
+    @property
+    def converts(self) -> bool:
+        """True where samples are not channels."""
+        return self._convert is not None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self._layout.frames.size
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(self._table.counts.shape)
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of what lazy arrays read together."""
+        near = [max(1, SHARD // n) for n in self.chunks[-2:]]
+        return (*self.chunks[:-2], *(c * n for c, n in zip(self.chunks[-2:], near, strict=True)))
+
+    def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
+        """What identifies a chunk in caches; it changes when the file does."""
+        return self._id, chunk
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> int:
+        """Bytes of a segment, 0 if it is not in the file."""
+        return int(self._table.counts[chunk])
+
+    def decode(self, chunk: tuple[int, ...], out: Pixels, wanted: tuple[slice, ...] | None = None) -> bool:
+        """
+        Decode a segment, or at least the rows and columns of it that are wanted.
+
+        Parameters
+        ----------
+        out
+            C-contiguous, of the shape `codec.stored_shape`.
+
+        Returns
+        -------
+        False where it is not in the file: nothing was written, its pixels are the fill value.
+
+        Raises
+        ------
+        DamagedError
+            Its bytes are not those of a segment.
+        StoreError
+            The file was changed since it was opened.
+        """
+        count = self._table.counts.item(chunk)
+        if self._convert is None:
+            if not count:
+                return False
+            self._decode(chunk, count, out.reshape(self._segment), wanted)
+            return True
+        pixels = np.empty(self._segment, self.form.dtype)
+        if count:
+            self._decode(chunk, count, pixels, None)
+        else:
+            pixels[...] = self._fill
+        # (rows, columns, samples) -> (t, c, z, y, x)
+        out.reshape(1, -1, 1, *self._segment[:2])[...] = self._convert(pixels.transpose(2, 0, 1)[None, :, None])
+        return True
+
+    def _decode(self, chunk: tuple[int, ...], count: int, out: Pixels, wanted: tuple[slice, ...] | None) -> None:
+        start, form = self._table.offsets.item(chunk), self.form
+        if self._last_rows != form.segment[1] and chunk[-2] == self.segments[-2] - 1:
+            out = out[..., : self._last_rows, :, :]
+        if wanted is None:
+            top, bottom, left, right = 0, out.shape[-3], 0, out.shape[-2]
+        else:
+            y, x = wanted[-2:]
+            top, bottom, left, right = y.start, y.stop, x.start, x.stop
+        shared = self._only or self._shared(chunk)
+        try:
+            if form.stored is not None:
+                if out.ndim == 3:
+                    start, out = start + top * out[0].nbytes, out[top:bottom]
+                    if out[0].nbytes >= _LONG_ROW and (right - left) * 4 < form.segment[2]:
+                        return self._read_columns(shared.file, start, out, left, right)
+                shared.file.read_into(start, out.reshape(-1).view(np.uint8))
+                if not form.stored.isnative:
+                    out.byteswap(inplace=True)
+                return None
+            data = shared.file.read(start, count)
+            if not self.decoder.directly(data, out, bottom, right):
+                number, inside = self._place(chunk)
+                self.decoder.by_tifffile(data, number, shared.jpeg_tables, inside, out)
+        except (SegmentError, DamagedError) as error:
+            raise DamagedError(
+                f"{shared.file.path}: level {self._level}, {segment_name(form, chunk[-2], chunk[-1])} (chunk {chunk}, "
+                f"bytes {start} to {start + count}): {error}; the file is damaged or uses a compression that is not "
+                f"supported, fetch or convert it again"
+            ) from error
+
+    def _read_columns(self, file: FileId, start: int, out: Pixels, left: int, right: int) -> None:
+        """Read the columns wanted of plain rows; `start` is the first byte of the first row."""
+        assert self.form.stored is not None
+        for k, row in enumerate(out):
+            part = row[left:right]
+            file.read_into(start + k * row.nbytes + left * self.form.pixel_bytes, part.reshape(-1).view(np.uint8))
+            if not self.form.stored.isnative:
+                part.byteswap(inplace=True)
+
+    def _shared(self, chunk: tuple[int, ...]) -> FrameFile:
+        which = self._table.which
+        return self._table.files[0 if which is None else which.item(chunk)]
+
+    def _place(self, chunk: tuple[int, ...]) -> tuple[int, tuple[int, int, int]]:
+        """Number of a segment in its frame, as tifffile counts, and how many of its planes, rows, columns it fills."""
+        apart, planes, rows, columns = self.form.grid
+        at = dict(zip(self._dims, chunk, strict=True))
+        sample, plane = at.get(self._layout.samples[0], 0) % apart, at.get(self._layout.depths[0], 0) % planes
+        place = plane, chunk[-2], chunk[-1]
+        depth, height, width = (
+            min(step, length - i * step)
+            for step, length, i in zip(self.form.segment, self.form.shape[1:4], place, strict=True)
+        )
+        return ((sample * planes + plane) * rows + chunk[-2]) * columns + chunk[-1], (depth, height, width)
+
+
+def _arranged(flat: Pixels, layout: Layout, dims: tuple[str, ...]) -> Pixels:
+    """(frame, apart, depth, row, column) to the grid of chunks: inner positions follow the outer one of their axis."""
+    _, apart, planes, rows, columns = flat.shape
+    found = flat[layout.frames]  # t, c, z, apart, depth, row, column
+    inner = {layout.samples[0]: (3, apart), layout.depths[0]: (4, planes)}
+    order: list[int] = []
+    shape: list[int] = []
+    for axis, name in enumerate("tcz"):
+        order.append(axis)
+        shape.append(found.shape[axis])
+        if name in inner:
+            order.append(inner[name][0])
+            shape[-1] *= inner[name][1]
+    arranged = found.transpose(*order, 5, 6).reshape(*shape, rows, columns)
+    return np.ascontiguousarray(arranged[tuple(slice(None) if d in dims else 0 for d in "tczyx")])

@@ -1,0 +1,548 @@
+"""
+Segments of a TIFF: where each tile or strip is in the file, and how its bytes become pixels.
+
+- `FrameFormat` says how all frames of a series are stored.
+- `SegmentTable` holds offset and size of every segment, for every frame.
+- `Decoder` turns the bytes of one segment into pixels, straight into a buffer where it can.
+
+A segment is a tile, or a strip: a block of whole rows.  Strips of uncompressed pixels may be cut into smaller blocks of
+rows (`cut_strips`), so that little memory is needed however large they are.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, NamedTuple, TypeAlias
+
+import imagecodecs
+import numpy as np
+
+from ndzarr._files import FileId, buffer
+from ndzarr._formats.base import Pixels, reason
+from ndzarr._formats.tiff.metadata import SAMPLE_FORMAT, Page, Series, listening, parsing, refuse_missing
+from ndzarr.errors import DamagedError, SourceError
+
+_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS, _LERC, _ZSTD, _OLD_ZSTD = (
+    *(1, 5, 7, 8, 32946, 32773, 34887, 34926, 50000),
+)
+"""Compressions (tag 259)."""
+_WITH_TABLES = (6, _JPEG, 34892, 33007)
+"""Compressions whose segments need JPEG tables that are stored apart."""
+_HORIZONTAL, _FLOATING_POINT = 2, 3
+"""Predictors (tag 317)."""
+_RGB, _APART = 2, 2
+"""Photometric interpretation and planar configuration."""
+_COMPLEX_INTEGER = 5
+"""Sample format."""
+_SEGMENT_BYTES = 4
+"""Fewest bytes that a segment takes in the tables of a file: its offset; its size may take 2 bytes, or none."""
+
+# --- How frames are stored.
+
+Decode: TypeAlias = Callable[..., tuple[Pixels | None, Any, Any]]
+"""Takes bytes and number of a segment; the first item returned has axes depth, rows, columns, samples."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameFormat:
+    """What all frames of a series have in common."""
+
+    shape: tuple[int, int, int, int, int]
+    """Samples stored apart, planes in depth, rows, columns, samples stored together."""
+    segment: tuple[int, int, int]
+    """Planes, rows and columns of a segment."""
+    tiled: bool
+    """True for tiles, which are whole at the border; the last strip has only the rows that are left."""
+    dtype: np.dtype[Any]
+    """Of decoded pixels; native byte order."""
+    stored: np.dtype[Any] | None
+    """The dtype in the file, with its byte order, if pixels are not encoded; else None."""
+    compression: str
+    """Name of the compression."""
+
+    @property
+    def grid(self) -> tuple[int, int, int, int]:
+        """Number of segments along samples stored apart, depth, rows, columns."""
+        n = [-(-length // step) for length, step in zip(self.shape[1:4], self.segment, strict=True)]
+        return self.shape[0], n[0], n[1], n[2]
+
+    @property
+    def is_plain(self) -> bool:
+        """True if pixels are not encoded."""
+        return self.stored is not None
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Decoded bytes of a pixel, with all samples that are stored together."""
+        return self.dtype.itemsize * self.shape[4]
+
+    @property
+    def segment_bytes(self) -> int:
+        """Decoded bytes of a segment."""
+        return prod(self.segment) * self.pixel_bytes
+
+    def plain_bytes(self) -> Pixels:
+        """Bytes of each segment if pixels are not encoded, shape `grid`."""
+        out = np.full(self.grid, self.segment_bytes, np.int64)
+        if not self.tiled:
+            last = self.shape[2] - (self.grid[2] - 1) * self.segment[1]
+            out[:, :, -1] = last * self.segment[2] * self.pixel_bytes
+        return out
+
+
+def frame_format(path: str, page: Page) -> FrameFormat:
+    """
+    Describe frames like this page.
+
+    Raises
+    ------
+    SourceError
+        NumPy has no type for its pixels, or its segments are empty.
+    """
+    if page.dtype is None:
+        raise SourceError(
+            f"{path}: pixels of {page.bits} bits in sample format {page.sample_format} are not supported; convert the "
+            f"file to 8, 16, 32 or 64 bits first"
+        )
+    if min(page.segment) < 1:
+        raise SourceError(
+            f"{path}: its tiles or strips are {page.segment[2]} x {page.segment[1]} pixels; write it again"
+        )
+    is_plain = (
+        page.compression == _NONE
+        and page.predictor == 1
+        and page.fill_order == 1
+        and page.bits in (8, 16, 32, 64, 128)
+        and page.sample_format != _COMPLEX_INTEGER
+        and not page.subsampled
+    )
+    stored = page.dtype if _is_native(page) else page.dtype.newbyteorder("S")
+    return FrameFormat(
+        page.shape, page.segment, page.tiled, page.dtype, stored if is_plain else None, page.compression_name
+    )
+
+
+def _is_native(page: Page) -> bool:
+    return {"<": "little", ">": "big"}[page.byteorder] == sys.byteorder
+
+
+# --- Where segments are.
+
+
+class FrameFile(NamedTuple):
+    """What all segments of a frame share."""
+
+    file: FileId
+    jpeg_tables: bytes | None
+    """What precedes each JPEG segment."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentTable:
+    """Where segments are; arrays have axes frame, samples stored apart, depth, rows, columns."""
+
+    offsets: Pixels
+    """First byte."""
+    counts: Pixels
+    """Number of bytes; 0 where nothing is stored."""
+    files: tuple[FrameFile, ...]
+    """The different ones; there is at least one."""
+    which: Pixels | None
+    """Index into `files`; None if there is only one."""
+
+    def arranged(self, arrange: Callable[[Pixels], Pixels]) -> SegmentTable:
+        """The table with all of its arrays rearranged."""
+        which = None if self.which is None else arrange(self.which)
+        return replace(self, offsets=arrange(self.offsets), counts=arrange(self.counts), which=which)
+
+
+def read_table(file: FileId, level: int, series: Series, form: FrameFormat, frames: int) -> SegmentTable:
+    """
+    Find the segments of a series.
+
+    Parameters
+    ----------
+    level
+        What errors call it.
+    frames
+        Number of frames.
+
+    Raises
+    ------
+    DamagedError
+        There are fewer segments than there should be, or they lie beyond the end of the file.
+    """
+    number = prod(form.grid)
+    if (start := _stack_start(file.path, series, form, frames)) is not None:
+        size = form.plain_bytes()
+        first = start + np.cumsum(size).reshape(size.shape) - size
+        offsets = first + int(size.sum()) * np.arange(frames, dtype=np.int64).reshape(-1, 1, 1, 1, 1)
+        table = SegmentTable(offsets, np.broadcast_to(size, offsets.shape), (FrameFile(file, None),), which=None)
+        _check(level, form, table)
+        return table
+    if number * _SEGMENT_BYTES > file.size:
+        raise DamagedError(
+            f"{file.path}: level {level} has {number} tiles or strips by its header, more than a file of {file.size} "
+            f"bytes can list; it is truncated or damaged, fetch or write it again"
+        )
+    offsets, counts = np.zeros((2, frames, number), np.int64)
+    files: dict[FrameFile, int] = {}
+    known = {os.path.realpath(file.path): file}  # tifffile resolves links
+    which = np.zeros(frames, np.int32)
+    for frame in range(frames):
+        found = _frame(file, level, series, frame)
+        if found is None:  # OME-TIFF may leave frames out
+            continue
+        path, jpeg_tables, *places = found
+        for into, values, what in zip((offsets, counts), places, ("offsets", "sizes"), strict=True):
+            if len(values) < number:
+                raise _damaged(file, level, frame, f"has {len(values)} {what} for {number} tiles or strips")
+            try:
+                into[frame] = values[:number]
+            except OverflowError as error:
+                raise _damaged(file, level, frame, f"has impossible {what} of tiles or strips") from error
+        if path not in known:
+            known[path] = FileId.of(path)
+        shared = FrameFile(known[path], jpeg_tables if _needs_tables(series.page) else None)
+        which[frame] = files.setdefault(shared, len(files))
+    counts[offsets == 0] = 0
+    shape = (frames, *form.grid)
+    offsets, counts = offsets.reshape(shape), counts.reshape(shape)
+    if form.is_plain and not form.tiled:
+        needed = form.plain_bytes()
+        # Classic TIFF cannot tell the size of a single strip of 4 GB or more.
+        counts = np.minimum(counts, needed) if number > 1 else np.where(counts > 0, needed, 0)
+    table = SegmentTable(
+        offsets=offsets,
+        counts=counts,
+        files=tuple(files) or (FrameFile(file, None),),
+        which=np.broadcast_to(which.reshape(-1, 1, 1, 1, 1), shape) if len(files) > 1 else None,
+    )
+    _check(level, form, table)
+    return table
+
+
+def _needs_tables(page: Page) -> bool:
+    """True if the decoder of this page takes JPEG tables."""
+    return page.compression in _WITH_TABLES
+
+
+def _stack_start(path: str, series: Series, form: FrameFormat, frames: int) -> int | None:
+    """First byte of a stack of plain frames behind a single page; None if each frame has a page."""
+    if frames <= len(series) and series.kind != "imagej":
+        return None
+    start = None
+    if form.is_plain:
+        with parsing(path):
+            start = series.frames.dataoffset
+    if start is None and frames > len(series):
+        raise SourceError(
+            f"{path}: it announces {frames} frames but has {len(series)} pages; it is truncated or damaged, fetch or "
+            f"write it again"
+        )
+    return start
+
+
+def _frame(
+    file: FileId, level: int, series: Series, frame: int
+) -> tuple[str, bytes | None, Sequence[int], Sequence[int]] | None:
+    """Path of its file, JPEG tables, offsets and sizes of a frame; None if it is missing."""
+    with listening() as messages:
+        try:
+            page = series.frames[frame]
+            found = (
+                None
+                if page is None
+                else (page.parent.filehandle.path, page.jpegtables, page.dataoffsets, page.databytecounts)
+            )
+        except Exception as error:  # damaged files raise whatever they provoke in the parser
+            raise _damaged(file, level, frame, f"cannot be found ({reason(error)})") from error
+    refuse_missing(file.path, messages)
+    return found
+
+
+def _check(level: int, form: FrameFormat, table: SegmentTable) -> None:
+    """Raise `DamagedError` if a segment lies beyond its file, or holds fewer bytes than its plain pixels need."""
+    offsets, counts, sizes = table.offsets, table.counts, np.array([f.file.size for f in table.files])
+    size = sizes[0 if table.which is None else table.which]
+    stored = counts > 0
+    bad = (counts < 0) | (offsets < 0)
+    if form.is_plain:
+        bad |= stored & (counts < form.plain_bytes())
+    bad |= stored & (offsets + counts > size)
+    if not bad.any():
+        return
+    frame, _, _, row, column = at = tuple(int(i) for i in np.argwhere(bad)[0])
+    start, count = int(offsets[at]), int(counts[at])
+    end, size = start + count, int(sizes[0 if table.which is None else table.which[at]])
+    found = f"ends at byte {end} of {size}" if end > size else f"has {count} bytes, too few for its pixels"
+    file = table.files[0 if table.which is None else table.which[at]].file
+    where = f"frame {frame}, " if len(offsets) > 1 else ""
+    raise DamagedError(
+        f"{file.path}: level {level}, {where}{segment_name(form, row, column)} {found}; the file is truncated or "
+        f"damaged, fetch or write it again"
+    )
+
+
+def segment_name(form: FrameFormat, row: int, column: int) -> str:
+    """What errors call a segment."""
+    kind = "tile" if form.tiled else "strip"
+    return f"the {kind} at row {row * form.segment[1]}, column {column * form.segment[2]}"
+
+
+def _damaged(file: FileId, level: int, frame: int, found: str) -> DamagedError:
+    return DamagedError(
+        f"{file.path}: level {level}, frame {frame} {found}; the TIFF is truncated or damaged, fetch or write it again"
+    )
+
+
+def cut_strips(form: FrameFormat, table: SegmentTable, most: int) -> tuple[FrameFormat, SegmentTable]:
+    """
+    Cut plain strips into blocks of rows that hold at most `most` bytes, but at least a row.
+
+    Strips that follow each other in the file are first joined to one.
+    """
+    if form.tiled or not form.is_plain:
+        return form, table
+    height, rows, row = form.shape[2], form.segment[1], form.shape[3] * form.pixel_bytes
+    offsets, stored = table.offsets, table.counts > 0
+    following = offsets[..., :-1, :] + rows * row == offsets[..., 1:, :]
+    step = min(height, max(1, most // row))
+    if not (stored.all() and following.all()):
+        if rows <= step:
+            return form, table
+        step = next(n for n in range(step, 0, -1) if not rows % n)  # no block may lie in two strips
+    first = np.arange(0, height, step)  # rows
+    strip, inside = np.divmod(first, rows)
+    sizes = np.minimum(step, height - first) * row
+    cut = replace(form, segment=(1, step, form.segment[2]))
+    return cut, SegmentTable(
+        offsets=offsets[..., strip, :] + (inside * row)[:, None],
+        counts=np.where(stored[..., strip, :], sizes[:, None], 0),
+        files=table.files,
+        which=None if table.which is None else table.which[..., strip, :],
+    )
+
+
+# --- How a segment is decoded.
+
+
+class SegmentError(Exception):
+    """A segment cannot be decoded; whoever asked for it knows its name."""
+
+
+def _lzw(data: Pixels, out: Pixels) -> Pixels:
+    """
+    Decompress LZW with libtiff.
+
+    imagecodecs' own decoder takes 1.6 times as long (`benchmarks.in_place --only lzw`).  libtiff reads files; so the
+    bytes get the header of one, of a single row of pixels of 8 bits.
+    """
+    tags = ((256, out.size), (257, 1), (258, 8), (259, 5), (262, 1), (273, _LZW_START), (277, 1), (278, 1))
+    head = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in (*tags, (279, data.size)))
+    file = buffer("lzw", _LZW_START + data.size)
+    file[:_LZW_START] = np.frombuffer(struct.pack("<2sHIH", b"II", 42, 8, len(tags) + 1) + head + bytes(4), np.uint8)
+    file[_LZW_START:] = data
+    imagecodecs.tiff_decode(file, out=out.reshape(1, -1))  # type: ignore[arg-type]
+    return out
+
+
+_LZW_START = 8 + 2 + 9 * 12 + 4
+"""Bytes of the header."""
+
+
+def _zstd_beginning(data: Pixels, out: Pixels) -> Pixels:
+    """Decompress as much of a Zstandard frame as fits the output."""
+    decompressor = getattr(_LOCAL, "decompressor", None)
+    if decompressor is None:
+        import zstandard
+
+        decompressor = _LOCAL.decompressor = zstandard.ZstdDecompressor()
+    found: int = decompressor.stream_reader(data.data).readinto(out.data)
+    return out[:found]
+
+
+_LOCAL = threading.local()
+"""A decompressor per thread, because threads must not share one."""
+_DECOMPRESS: Mapping[int, Callable[..., Any]] = {
+    _DEFLATE: imagecodecs.deflate_decode,
+    _OLD_DEFLATE: imagecodecs.deflate_decode,
+    _LZW: _lzw,
+    _PACKBITS: imagecodecs.packbits_decode,
+    _ZSTD: imagecodecs.zstd_decode,
+    _OLD_ZSTD: imagecodecs.zstd_decode,
+}
+"""Decompressors to bytes; they take `out`."""
+_BEGINNING: Mapping[int, Callable[..., Any]] = {_LZW: _lzw, _ZSTD: _zstd_beginning, _OLD_ZSTD: _zstd_beginning}
+"""Decompressors that can stop early; deflate's checksum needs all bytes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoder:
+    """Decodes the segments of one series."""
+
+    form: FrameFormat
+    decompress: Callable[..., Any] | None
+    """For compressions whose bytes are pixels, up to the predictor; None if tifffile has to decode."""
+    beginning: Callable[..., Any] | None
+    """The same for the first rows of a segment alone, where that takes less time."""
+    predictor: int
+    """Tag 317; what `decompress` leaves to do."""
+    decode: Decode
+    """The decoder of all other segments."""
+    takes_tables: bool
+    """True if `decode` takes JPEG tables."""
+    jpeg_header: bytes | None
+
+    def directly(self, data: Pixels, out: Pixels, rows: int, columns: int) -> bool:
+        """
+        Decompress a segment straight into the output.
+
+        Parameters
+        ----------
+        data
+            Its bytes.
+        out
+            Axes rows, columns, samples, or depth before them; C-contiguous.
+        rows, columns
+            How many are wanted, from the first on; others may be left as they are.
+
+        Returns
+        -------
+        False if the compression is not one of those that are done here, or if something about the segment is odd,
+        which `by_tifffile` may know how to handle.
+        """
+        if self.decompress is None:
+            return False
+        target = flat = out.reshape(-1).view(np.uint8)
+        if self.predictor == _FLOATING_POINT:
+            target = buffer("segment", flat.size)
+        decompress = self.decompress
+        if rows < len(out) and self.beginning is not None and out.ndim == 3:
+            target = target[: rows * out[0].nbytes]
+            decompress = self.beginning
+        try:
+            if decompress(data, out=target).size != target.size:
+                return False
+        except Exception:  # each codec has errors of its own; tifffile gets to say what is wrong
+            return False
+        if self.predictor == _HORIZONTAL:
+            wanted = out.view(f"u{out.itemsize}")
+            if out.ndim == 3:
+                wanted = wanted[:rows, :columns]
+            imagecodecs.delta_decode(wanted, axis=-2, out=wanted)
+        elif self.predictor == _FLOATING_POINT:
+            done = out[: target.size // out[0].nbytes]
+            imagecodecs.floatpred_decode(target.view(out.dtype).reshape(done.shape), axis=-2, out=done)
+        return True
+
+    def by_tifffile(
+        self, data: Pixels, number: int, jpeg_tables: bytes | None, inside: tuple[int, ...], out: Pixels
+    ) -> None:
+        """
+        Let tifffile decode a segment.
+
+        Parameters
+        ----------
+        data
+            Its bytes.
+        number
+            Of the segment in its frame.
+        inside
+            Planes, rows and columns that lie in the image; others may be left as they are.
+        out
+            Axes rows, columns, samples, or depth before them.
+
+        Raises
+        ------
+        SegmentError
+            The bytes are not those of a segment of this size and type.
+        """
+        extra = {"jpegtables": jpeg_tables, "jpegheader": self.jpeg_header} if self.takes_tables else {}
+        try:
+            pixels = self.decode(data.tobytes(), number, **extra)[0]
+        except Exception as error:  # each codec has errors of its own
+            raise SegmentError(f"does not decode ({reason(error)})") from error
+        if pixels is None:
+            raise SegmentError("decodes to nothing")
+        whole = out if out.ndim == 4 else out[None]
+        # Fax decoders return bits as bytes.
+        castable = out.dtype == bool or np.can_cast(pixels.dtype, out.dtype)
+        have = tuple(min(n, m) for n, m in zip(whole.shape[:3], pixels.shape[:3], strict=True))
+        if any(n < m for n, m in zip(have, inside, strict=True)) or pixels.shape[3:] != out.shape[-1:] or not castable:
+            raise SegmentError(f"decodes to {pixels.dtype} pixels of shape {pixels.shape} instead of {whole.shape}")
+        part = tuple(slice(n) for n in have)
+        whole[part] = pixels[part]
+
+
+def make_decoder(page: Page, form: FrameFormat) -> Decoder:
+    """The decoder of segments of frames like this page."""
+    kinds = {1: "iufc", _HORIZONTAL: "iu", _FLOATING_POINT: "f"}.get(page.predictor, "")
+    formats = page.tags.get(SAMPLE_FORMAT, 1)
+    usual = (
+        page.fill_order == 1
+        and page.bits in (8, 16, 32, 64)
+        and page.bits == 8 * form.dtype.itemsize
+        and form.dtype.kind in kinds
+        and (form.dtype.itemsize == 1 or _is_native(page))
+        and not page.subsampled
+        and (not isinstance(formats, tuple) or len(set(formats)) == 1)  # else tifffile refuses
+    )
+    return Decoder(
+        form=form,
+        decompress=_DECOMPRESS.get(page.compression) if usual else None,
+        beginning=_BEGINNING.get(page.compression) if usual else None,
+        predictor=page.predictor,
+        decode=_decode_function(page),
+        takes_tables=_needs_tables(page),
+        jpeg_header=page.jpeg_header,
+    )
+
+
+def _decode_function(page: Page) -> Decode:
+    """Return tifffile's decoder, or one with its interface where tifffile's does not give what libtiff gives."""
+    apart = page.planar == _APART
+    if page.compression == _LERC:
+        return _lerc(1 if apart else page.samples)
+    if page.compression == _JPEG and apart and page.photometric == _RGB:
+        return _gray_jpeg
+    decode: Decode = page.decode
+    return decode
+
+
+def _lerc(samples: int) -> Decode:
+    def decode(data: bytes, number: int) -> tuple[Pixels, None, None]:
+        values, mask = imagecodecs.lerc_decode(data, masks=True)
+        return _with_missing(values, mask, samples)[None], None, None
+
+    return decode
+
+
+def _with_missing(values: Pixels, mask: Pixels | None, samples: int) -> Pixels:
+    """Rows, columns, samples, from what LERC keeps."""
+    if values.ndim == 2:
+        values = values[..., None]
+    elif values.shape[-1] not in (samples, samples - 1) or (mask is not None and mask.ndim == 3):
+        values = np.moveaxis(values, 0, -1)
+        mask = None if mask is None else np.moveaxis(mask, 0, -1)
+    if values.shape[-1] == samples - 1 and values.dtype == np.uint8:
+        alpha = np.full((*values.shape[:2], 1), 255, np.uint8) if mask is None else mask[..., None] * np.uint8(255)
+        return np.concatenate([values, alpha], axis=-1)
+    if mask is None or values.dtype.kind != "f":
+        return values
+    return np.where(mask[..., None] if mask.ndim == 2 else mask, values, values.dtype.type(np.nan))
+
+
+def _gray_jpeg(
+    data: bytes, number: int, *, jpegtables: bytes | None = None, jpegheader: bytes | None = None
+) -> tuple[Pixels, None, None]:
+    """Decode a JPEG of one sample of RGB, which tifffile would take for luma."""
+    gray = 1  # imagecodecs' number
+    pixels = imagecodecs.jpeg_decode(data, tables=jpegtables, header=jpegheader, outcolorspace=gray)
+    return pixels[None, ..., None], None, None

@@ -1,0 +1,1 @@
+"""What tests share: made data, foreign readers, and functions that other processes run."""
