@@ -178,7 +178,7 @@ def test_flipped_and_turned_assets_keep_every_pixel(large, tmp_path, matrix, tur
     _, image = large
     turned = turn(image)
     height, width = turned.shape[1:]
-    source = large[0].frame(1).assets[0].path
+    source = large[0].dset.index.imgs[1]["file_name"]
     asset = {"file_name": source, "channels": "r|g|b", "width": 1400, "height": 1000, "warp_aux_to_img": matrix}
     content = {"images": [{"id": 1, "width": width, "height": height, "assets": [asset]}]}
     sampler = ndzarr.CocoSampler(content, large[0].workdir)
@@ -192,11 +192,11 @@ def test_flipped_and_turned_assets_keep_every_pixel(large, tmp_path, matrix, tur
 def test_nearest_of_a_turned_asset_is_the_pixel_that_holds_the_centre_where_centres_fall_on_borders(large, up, down):
     _, image = large
     height, width = 1400 * up // down, 1000 * up // down
-    source = large[0].frame(1).assets[0].path
+    source = large[0].dset.index.imgs[1]["file_name"]
     asset = {"file_name": source, "channels": "r|g|b", "width": 1400, "height": 1000,
              "warp_aux_to_img": [[0, up / down, 0], [up / down, 0, 0], [0, 0, 1]]}  # fmt: skip
     content = {"images": [{"id": 1, "width": width, "height": height, "assets": [asset]}]}
-    sampler = ndzarr.CocoSampler(content, large[0].library.root)
+    sampler = ndzarr.CocoSampler(content, large[0].workdir)
     x, y = ((2 * np.arange(n - 150, n) + 1) * down // (2 * up) for n in (width, height))
     window = (slice(height - 150, height), slice(width - 150, width))
     sample = sampler.load_sample(gid=1, space_slice=window, interpolation="nearest", antialias=False)

@@ -125,7 +125,7 @@ def test_planes_outside_are_padded(stacks, z):
 @pytest.mark.parametrize("z", [None, slice(5, 5), slice(-2, 3), slice(-3, 9, 2), slice(7, 9), [2, 2], (4, 1)])
 def test_both_samplers_mean_the_same(stacks, z):
     coco = stacks.sampler
-    named = ndzarr.Sampler({"a": coco.pyramid(coco.frame(1).assets[0])})
+    named = ndzarr.Sampler({"a": coco.open(1)})
     window = {"y": slice(-5, 40), "x": slice(140, 180), "z": z}
     one, other = coco.load_sample(window, gid=1, channels="a|b"), named.load_sample(window)
     np.testing.assert_array_equal(one.image, other.image)
