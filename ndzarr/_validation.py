@@ -7,7 +7,7 @@ plain Python object, or raise `error` with a message that names the option and e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from functools import partial
 from math import floor, isfinite
 from numbers import Integral, Real
@@ -100,8 +100,12 @@ def check_factor(name: str, value: Any, error: ErrorType = TargetError) -> float
     return float(value)
 
 
-def check_choice(name: str, value: object, known: Collection[str], error: ErrorType = OptionError) -> str:
-    """Return one of the known words."""
+def check_choice(
+    name: str, value: object, known: Collection[str], error: ErrorType = OptionError, default: str | None = None
+) -> str:
+    """Return one of the known words; the default, if there is one, for None."""
+    if value is None and default is not None:
+        return default
     if not isinstance(value, str) or value not in known:
         raise error(f"{name}={value!r} is not known{did_you_mean(value, known)}", key=name)
     return str(value)
@@ -183,20 +187,3 @@ def is_missing(value: object) -> bool:
 def drop_missing(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a table without its missing values."""
     return {str(name): value for name, value in row.items() if not is_missing(value)}
-
-
-# Names of before, until nobody uses them.
-as_flag, as_size, as_slices, as_time_slice, as_ids, as_id = (
-    check_flag,
-    check_size,
-    check_slices,
-    check_time_slice,
-    check_ids,
-    check_id,
-)
-present = drop_missing
-
-
-def as_choice(name: str, value: object, known: Sequence[str]) -> str | None:
-    """Return one of the known words; None for None."""
-    return None if value is None else check_choice(name, value, known, TargetError)

@@ -44,12 +44,14 @@ def messages(path):
 
 
 def lines_of_prose(path):
-    """(line, text) of each line of a page that is neither code nor a table; the others are empty."""
-    fenced = False
+    """(line, text) of each line of a page; code, tables and what a benchmark wrote are empty."""
+    fenced = generated = False
     for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.startswith("<!-- benchmarks."):
+            generated = line.endswith(": begin -->")
         if line.lstrip().startswith("```"):
             fenced = not fenced
-        yield number, "" if fenced or line.lstrip().startswith(("|", "```")) else line
+        yield number, "" if fenced or generated or line.lstrip().startswith(("|", "```")) else line
 
 
 def paragraphs(path):
@@ -69,7 +71,7 @@ def broken_rules(path, texts):
         f"{path.relative_to(ROOT)}:{number}: {rule}: {found.group()!r}"
         for number, text in texts
         for rule, pattern in RULES.items()
-        for found in re.finditer(pattern, re.sub(r"\s+", " ", re.sub(r"`[^`]*`", "x", text)))
+        for found in re.finditer(pattern, re.sub(r"\s+", " ", re.sub(r"`[^`]*`|\"[^\"]*\"", "x", text)))
     ]
 
 

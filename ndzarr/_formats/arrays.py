@@ -86,7 +86,8 @@ def arrange_unnamed(name: str, shape: Sequence[int], options: Options) -> Arrang
         if len(options.axes) != len(shape):
             raise OptionError(
                 f"{name}: axes={options.axes!r} names {len(options.axes)} axes, but the array has {len(shape)}, of "
-                f"shape {tuple(shape)}"
+                f"shape {tuple(shape)}",
+                key="axes",
             )
         return Arrangement(options.axes)
     if len(shape) == 2:
@@ -96,8 +97,8 @@ def arrange_unnamed(name: str, shape: Sequence[int], options: Options) -> Arrang
     if len(shape) < 2:
         raise SourceError(f"{name}: an array of shape {tuple(shape)} has fewer than the two axes of an image")
     raise SourceError(
-        f"{name}: an array of shape {tuple(shape)} has {len(shape)} axes without names. Say what they are, such as "
-        f"axes={'tcyx' if len(shape) == 4 else 'tczyx'!r}"
+        f"{name}: an array of shape {tuple(shape)} has {len(shape)} axes without names",
+        hint=f"Say what they are, such as axes={'tcyx' if len(shape) == 4 else 'tczyx'!r}",
     )
 
 
@@ -112,8 +113,8 @@ def arrange_named(name: str, names: Sequence[object], shape: Sequence[int], opti
     if unknown or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
         what = f"{', '.join(map(repr, unknown))} not understood" if unknown else "y and x, and each once, are needed"
         raise SourceError(
-            f"{name}: the axes are named {', '.join(map(str, names))}: {what}. Say what they are, such as "
-            f"axes={'tczyx'[-len(names) :]!r}"
+            f"{name}: the axes are named {', '.join(map(str, names))}: {what}",
+            hint=f"Say what they are, such as axes={'tczyx'[-len(names) :]!r}",
         )
     return Arrangement(axes)
 
@@ -129,13 +130,13 @@ class ArraySource(BaseSource):
     def _pixels(self, region: Region) -> Pixels:
         fetch = self._fetch
         if fetch is None:
-            raise SourceError(f"{self.name}: the source is closed. Open it again to read")
+            raise SourceError(f"{self.name}: the source is closed", hint="Open it again to read")
         try:
             block = np.asarray(fetch(self._arrangement.index(region)))
         except Exception as error:  # a damaged chunk, a failed dask task: anything that the array's owner may raise
             what = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
             raise SourceError(
-                f"{self.name}: reading {what} failed ({reason(error)}). Check where the array comes from"
+                f"{self.name}: reading {what} failed ({reason(error)})", hint="Check where the array comes from"
             ) from error
         return self._arrangement.arrange(block.astype(self.dtype, copy=False))
 
@@ -151,8 +152,8 @@ def _native_dtype(name: str, dtype: Any) -> np.dtype[Any]:
         found = np.dtype(object)
     if found not in _DTYPES:
         raise SourceError(
-            f"{name}: the dtype is {dtype}. Convert it with .astype to bool, int, uint, float16 to float64, complex64 "
-            f"or complex128"
+            f"{name}: the dtype is {dtype}",
+            hint="Convert it with .astype to bool, int, uint, float16 to float64, complex64 or complex128",
         )
     return found
 
@@ -213,7 +214,7 @@ def _interleaved(arrangement: Arrangement, array: Any, blocks: tuple[int, ...] |
 def open_numpy(array: Pixels, options: Options, name: str = "<numpy array>", form: str = "array") -> ArraySource:
     """Open an array in memory, or mapped into it."""
     if isinstance(array, np.ma.MaskedArray):
-        raise SourceError(f"{name}: it is a masked array. Pass array.filled(value) and nodata=value")
+        raise SourceError(f"{name}: it is a masked array", hint="Pass array.filled(value) and nodata=value")
     return open_array(name, array, arrange_unnamed(name, array.shape, options), options, metadata={"format": form})
 
 
@@ -223,7 +224,9 @@ def open_npy(path: str, options: Options) -> ArraySource:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy parses the header as Python, and lets errors of its tokenizer through
         raise SourceError(
-            f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)}). Write it again"
+            f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)})",
+            path=path,
+            hint="Write it again",
         ) from error
     _check_pixels(path, array.shape, arrange_unnamed(path, array.shape, options), options)
     return open_numpy(array, options, path, "NPY")
@@ -236,10 +239,10 @@ def _check_pixels(name: str, shape: Sequence[int], arrangement: Arrangement, opt
 def open_dask(array: Any, options: Options) -> ArraySource:
     """Open a dask array; a window computes what it touches."""
     if not hasattr(array, "chunks") or not hasattr(array, "shape"):
-        raise SourceError(f"a dask {type(array).__name__} is not a source of pixels. Pass a dask array")
+        raise SourceError(f"a dask {type(array).__name__} is not a source of pixels", hint="Pass a dask array")
     name = f"<dask array {array.name}>"
     if any(n != n for n in array.shape):  # dask gives unknown lengths as NaN
-        raise SourceError(f"{name}: the shape is {array.shape}. Call .compute_chunk_sizes() first")
+        raise SourceError(f"{name}: the shape is {array.shape}", hint="Call .compute_chunk_sizes() first")
     return open_array(
         name,
         array,
@@ -254,7 +257,9 @@ def open_dask(array: Any, options: Options) -> ArraySource:
 def open_xarray(array: Any, options: Options) -> ArraySource:
     """Open an `xarray.DataArray`; what it loads lazily stays lazy."""
     if type(array).__name__ != "DataArray" and not {"dims", "coords", "name"} <= set(dir(array)):
-        raise SourceError(f"an xarray {type(array).__name__} is not a source of pixels. Pass one of its variables")
+        raise SourceError(
+            f"an xarray {type(array).__name__} is not a source of pixels", hint="Pass one of its variables"
+        )
     name = f"<xarray DataArray {array.name}>" if array.name is not None else "<xarray DataArray>"
     arrangement = arrange_named(name, array.dims, array.shape, options)
     times, origin = _times(array, arrangement)
@@ -373,7 +378,7 @@ def open_zarr(array: Any, options: Options, name: str | None = None) -> ArraySou
     """Open a `zarr.Array` of format 2 or 3."""
     name = name or f"<Zarr array {array.store_path}>"
     if not hasattr(array, "chunks"):
-        raise SourceError(f"{name}: it is a Zarr {type(array).__name__.lower()}. Pass one of its arrays")
+        raise SourceError(f"{name}: it is a Zarr {type(array).__name__.lower()}", hint="Pass one of its arrays")
     attributes = dict(array.attrs)
     names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
     if names and len(names) == array.ndim and None not in names:
@@ -397,19 +402,22 @@ def open_zarr_directory(path: str, options: Options) -> ArraySource:
     kind = _node_type(Path(path))
     if kind is None:
         raise SourceError(
-            f"{path}: it is a directory without a Zarr array in it (no zarr.json, no .zarray). Pass an image file or "
-            f"the directory of a Zarr array"
+            f"{path}: it is a directory without a Zarr array in it (no zarr.json, no .zarray)",
+            path=path,
+            hint="Pass an image file or the directory of a Zarr array",
         )
     if kind == "group":
         found = _arrays(Path(path))
         which = f"one of its arrays, such as {', '.join(found)}" if found else "a Zarr array: this group has none"
-        raise SourceError(f"{path}: it is a Zarr group. Pass the path of {which}")
+        raise SourceError(f"{path}: it is a Zarr group", path=path, hint=f"Pass the path of {which}")
     import zarr
 
     try:
         array = zarr.open_array(path, mode="r")
     except Exception as error:  # whatever zarr makes of damaged metadata
-        raise SourceError(f"{path}: zarr-python cannot open this array ({reason(error)}). Write it again") from error
+        raise SourceError(
+            f"{path}: zarr-python cannot open this array ({reason(error)})", path=path, hint="Write it again"
+        ) from error
     return open_zarr(array, options, path)
 
 
@@ -422,7 +430,9 @@ def _node_type(folder: Path) -> str | None:
     except FileNotFoundError:
         return "group" if (folder / ".zgroup").is_file() else None
     except (ValueError, AttributeError) as error:
-        raise SourceError(f"{folder}: its zarr.json is not a JSON object ({reason(error)}). Write it again") from error
+        raise SourceError(
+            f"{folder}: its zarr.json is not a JSON object ({reason(error)})", path=str(folder), hint="Write it again"
+        ) from error
     return "array" if node == "array" else "group"
 
 

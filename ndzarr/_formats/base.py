@@ -153,7 +153,7 @@ class BaseSource(ABC):
     def read(self, window: Mapping[str, slice]) -> Pixels:
         """Read a window; see `Source.read`."""
         if self._closed:
-            raise SourceError(f"{self.name}: the source is closed. Open it again to read")
+            raise SourceError(f"{self.name}: the source is closed", hint="Open it again to read")
         region = self._region(window)
         lengths = tuple(s.stop - s.start for s in region)
         if 0 in lengths:
@@ -200,7 +200,7 @@ class BaseSource(ABC):
         start, stop = want.start or 0, length if want.stop is None else want.stop
         if start < 0 or stop < 0 or want.step not in (None, 1):
             raise WindowError(
-                f"{self.name}: {axis}={want} cannot be read. Pass a start and a stop of at least 0, and step 1"
+                f"{self.name}: {axis}={want} cannot be read", hint="Pass a start and a stop of at least 0, and step 1"
             )
         start = min(int(start), length)
         return slice(start, max(start, min(int(stop), length)))
@@ -224,7 +224,7 @@ class WholeSource(BaseSource):
     def _pixels(self, region: Region) -> Pixels:
         with self._lock:
             if self._decode is None:
-                raise SourceError(f"{self.name}: the source is closed. Open it again to read")
+                raise SourceError(f"{self.name}: the source is closed", hint="Open it again to read")
             if self._decoded is None:
                 self._decoded = self._checked(self._decode())
             return self._decoded[region]
@@ -234,7 +234,8 @@ class WholeSource(BaseSource):
         if pixels.shape != stored or pixels.dtype != self.dtype:
             raise SourceError(
                 f"{self.name}: the header announces {self.dtype} pixels of shape {stored}, but the data decode to "
-                f"{pixels.dtype} of shape {pixels.shape}. The file is damaged, or has changed since it was opened"
+                f"{pixels.dtype} of shape {pixels.shape}",
+                hint="Fetch or write the file again, or open it again if it has changed",
             )
         return pixels
 

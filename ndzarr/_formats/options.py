@@ -66,10 +66,14 @@ def make_clip(start: object, stop: object, step: object, size: object) -> Clip:
     Clip(start=None, stop=10.0, step=5, size=(360, 640))
     """
     if not isinstance(step, Integral) or int(step) < 1:
-        raise OptionError(f"step={step!r}: expected a whole number of frames, at least 1")
+        raise OptionError(f"step={step!r}: expected a whole number of frames, at least 1", key="step")
     clip = Clip(_seconds("start", start), _seconds("stop", stop), int(step), _size(size))
     if clip.start is not None and clip.stop is not None and clip.start >= clip.stop:
-        raise OptionError(f"start={start!r} and stop={stop!r} leave nothing between them. Make start less than stop")
+        raise OptionError(
+            f"start={start!r} and stop={stop!r} leave nothing between them",
+            key="start",
+            hint="Make start less than stop",
+        )
     return clip
 
 
@@ -77,7 +81,7 @@ def _seconds(name: str, value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, Real) or not isfinite(value):
-        raise OptionError(f"{name}={value!r}: expected seconds, such as 12.5")
+        raise OptionError(f"{name}={value!r}: expected seconds, such as 12.5", key=name)
     return float(value)
 
 
@@ -88,7 +92,7 @@ def _size(size: object) -> tuple[int, int] | float | None:
         return float(size)
     pair = tuple(size) if isinstance(size, Iterable) else ()
     if len(pair) != 2 or not all(isinstance(n, Integral) and int(n) > 0 for n in pair):
-        raise OptionError(f"size={size!r}: expected (height, width) in pixels, or a factor such as 0.5")
+        raise OptionError(f"size={size!r}: expected (height, width) in pixels, or a factor such as 0.5", key="size")
     return int(pair[0]), int(pair[1])
 
 
@@ -123,15 +127,15 @@ class Options:
         limit = self.max_pixels or (WHOLE_PIXELS if whole else PIECE_PIXELS)
         if height * width > limit:
             raise SourceError(
-                f"{name}: the header says {width} x {height} pixels, more than the limit of {limit}. If that is true, "
-                f"pass max_pixels={height * width} or more"
+                f"{name}: the header says {width} x {height} pixels, more than the limit of {limit}",
+                hint=f"If that is true, pass max_pixels={height * width} or more",
             )
 
     def refuse_clip(self, name: str) -> None:
         """Raise `OptionError` if an option was given that only videos have."""
         if self.clip != Clip():
             raise OptionError(
-                f"{name}: start, stop, step and size are options of videos. Leave them out for this source"
+                f"{name}: start, stop, step and size are options of videos", hint="Leave them out for this source"
             )
 
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
@@ -141,7 +145,8 @@ class Options:
         if len(self.channels) != len(found):
             raise OptionError(
                 f"{name}: channels={list(self.channels)} names {len(self.channels)} channels, but there are "
-                f"{len(found)}: {', '.join(found)}"
+                f"{len(found)}: {', '.join(found)}",
+                key="channels",
             )
         return self.channels
 
@@ -163,7 +168,7 @@ def make_options(
         An option is not understood.
     """
     if max_pixels is not None and max_pixels < 1:
-        raise OptionError(f"max_pixels={max_pixels}: expected at least 1, or None for the default")
+        raise OptionError(f"max_pixels={max_pixels}: expected at least 1, or None for the default", key="max_pixels")
     return Options(
         axes=None if axes is None else _axes(axes),
         channels=None if channels is None else _channels(channels),
@@ -181,12 +186,12 @@ def numbered(count: int) -> tuple[str, ...]:
 
 def _axes(axes: str) -> str:
     if not isinstance(axes, str):
-        raise OptionError(f"axes={axes!r}: expected a string of axis letters such as 'tyxc'")
+        raise OptionError(f"axes={axes!r}: expected a string of axis letters such as 'tyxc'", key="axes")
     for letter in axes:
         if letter not in AXES:
-            raise OptionError(f"axes={axes!r} holds {letter!r}{did_you_mean(letter.lower(), AXES)}")
+            raise OptionError(f"axes={axes!r} holds {letter!r}{did_you_mean(letter.lower(), AXES)}", key="axes")
     if len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
-        raise OptionError(f"axes={axes!r} has to name y and x, and every axis once")
+        raise OptionError(f"axes={axes!r} has to name y and x, and every axis once", key="axes")
     return axes
 
 
@@ -195,13 +200,17 @@ def _channels(channels: Sequence[str]) -> tuple[str, ...]:
         if channels in _COLOURS:
             return _COLOURS[channels]
         apart = [name for name in re.split(r"[|,;\s]+", channels) if name]
-        raise OptionError(f"channels={channels!r} is a string. Pass a list of names such as {apart!r}")
+        raise OptionError(
+            f"channels={channels!r} is a string", key="channels", hint=f"Pass a list of names such as {apart!r}"
+        )
     names = tuple(channels)
     if not all(name and isinstance(name, str) for name in names):
-        raise OptionError(f"channels={list(names)!r}: expected names that are strings and not empty")
+        raise OptionError(f"channels={list(names)!r}: expected names that are strings and not empty", key="channels")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise OptionError(f"channels={list(names)!r} names {', '.join(map(repr, twice))} more than once")
+        raise OptionError(
+            f"channels={list(names)!r} names {', '.join(map(repr, twice))} more than once", key="channels"
+        )
     return names
 
 
@@ -211,7 +220,9 @@ def _orient(orient: bool | tuple[int, int]) -> bool | tuple[int, int]:
     try:
         width, height = (int(n) for n in orient)
     except (TypeError, ValueError) as error:
-        raise OptionError(f"orient={orient!r}: expected True, False or (width, height) in pixels") from error
+        raise OptionError(
+            f"orient={orient!r}: expected True, False or (width, height) in pixels", key="orient"
+        ) from error
     return width, height
 
 

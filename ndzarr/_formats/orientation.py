@@ -100,8 +100,8 @@ def choose_orientation(name: str, tag: int, height: int, width: int, options: Op
     turned = upright.size(height, width)
     either = f" ({turned[1]} x {turned[0]} upright)" if upright.transposes else ""
     raise SourceError(
-        f"{name}: expected {options.orient[0]} x {options.orient[1]} pixels (orient), found {width} x {height}{either}"
-        f". Correct the size, or pass orient=True or False"
+        f"{name}: expected {options.orient[0]} x {options.orient[1]} pixels (orient), found {width} x {height}{either}",
+        hint="Correct the size, or pass orient=True or False",
     )
 
 

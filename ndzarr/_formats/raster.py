@@ -13,6 +13,7 @@ It has no functions that read headers, so these are parsed here, as far as shape
 from __future__ import annotations
 
 import io
+import os
 import struct
 import threading
 import zlib
@@ -43,8 +44,6 @@ _PLUGINS = {
 }
 _CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
 """Names of channels per Pillow mode; CMYK is converted afterwards."""
-_strict = threading.Lock()
-"""Held while Pillow's global switch is changed."""
 
 
 def open_pillow(path: str, form: str, options: Options) -> BaseSource:
@@ -163,8 +162,9 @@ def _decoding(path: str, form: str) -> Iterator[None]:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, ...
         raise SourceError(
-            f"{path}: this {form} file does not decode ({reason(error)}). It is truncated or damaged (fetch or "
-            f"write it again), or of a rare kind (convert it to TIFF or PNG)"
+            f"{path}: this {form} file does not decode ({reason(error)})",
+            path=path,
+            hint="Fetch or write it again if truncated or damaged; convert it to TIFF or PNG if of a rare kind",
         ) from error
 
 
@@ -180,12 +180,18 @@ def _strictly() -> Iterator[None]:
     if not ImageFile.LOAD_TRUNCATED_IMAGES:
         yield
         return
-    with _strict:
+    with _switch_lock(os.getpid()):
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         try:
             yield
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+@cache
+def _switch_lock(pid: int) -> threading.Lock:
+    """Return the lock of this process; a forked child must not wait for one that its parent held."""
+    return threading.Lock()
 
 
 def _mode_of(image: ImageFile) -> str:
@@ -261,7 +267,7 @@ def open_png(path: str, options: Options) -> BaseSource:
     try:
         width, height, depth, colour_type = struct.unpack_from(">IIBB", chunks[b"IHDR"])
     except (KeyError, struct.error) as error:
-        raise SourceError(f"{path}: this PNG has no valid header. Fetch or write it again") from error
+        raise SourceError(f"{path}: this PNG has no valid header", path=path, hint="Fetch or write it again") from error
     options.check_pixels(path, height, width, whole=True)
     if int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") > 1:  # number of frames
         return open_pillow(path, "PNG", options)
@@ -303,7 +309,9 @@ def _png_chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None
         length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (size, b"")
         if at + 12 + length > size:
             raise SourceError(
-                f"{path}: this PNG is truncated: it has {size} bytes and no IEND chunk. Fetch or write it again"
+                f"{path}: this PNG is truncated: it has {size} bytes and no IEND chunk",
+                path=path,
+                hint="Fetch or write it again",
             )
         yield kind, None if kind in (b"IDAT", b"fdAT") or length > _PNG_SMALL else file.read(length), 12 + length
         at += 12 + length
@@ -339,7 +347,9 @@ def _decode_png(path: str) -> Pixels:
 
 
 def _damaged_png(path: str, found: str) -> SourceError:
-    return SourceError(f"{path}: this PNG does not decode ({found}). It is damaged: fetch or write it again")
+    return SourceError(
+        f"{path}: this PNG does not decode ({found})", path=path, hint="It is damaged: fetch or write it again"
+    )
 
 
 # --- JPEG 2000
@@ -397,7 +407,7 @@ def _j2k_codestream(path: str, head: bytes) -> _Codestream:
             raise ValueError(f"codestream at {at} with {components} components")
     except (struct.error, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file has no valid codestream header. Fetch or write it again"
+            f"{path}: this JPEG 2000 file has no valid codestream header", path=path, hint="Fetch or write it again"
         ) from error
     return _Codestream(width - left, height - top, components, (depth & 0x7F) + 1, bool(depth & 0x80))
 
@@ -438,13 +448,16 @@ def _decode_jpeg2000(path: str) -> Pixels:
         data = file.read()
     # Compressed bits never contain this marker.  Older decoders fill what is missing with gray.
     if data.rfind(_J2K_END) < data.find(_J2K_SIZ):
-        raise SourceError(f"{path}: this JPEG 2000 file is truncated: its end is missing. Fetch or write it again")
+        raise SourceError(
+            f"{path}: this JPEG 2000 file is truncated: its end is missing", path=path, hint="Fetch or write it again"
+        )
     try:
         return _channels_first(imagecodecs.jpeg2k_decode(data))
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG 2000 file does not decode ({reason(error)}). It is damaged (fetch or write it again), "
-            f"or of a rare kind (convert it to TIFF or PNG)"
+            f"{path}: this JPEG 2000 file does not decode ({reason(error)})",
+            path=path,
+            hint="Fetch or write it again if truncated or damaged; convert it to TIFF or PNG if of a rare kind",
         ) from error
 
 
@@ -514,7 +527,7 @@ def _jxl_codestream(path: str, data: bytes) -> int:
         if kind in (b"jxlc", b"jxlp"):
             return body + (4 if kind == b"jxlp" else 0)
         if length < 8:
-            raise SourceError(f"{path}: this JPEG XL file has no codestream. Fetch or write it again")
+            raise SourceError(f"{path}: this JPEG XL file has no codestream", path=path, hint="Fetch or write it again")
         at += length
     return at
 
@@ -529,5 +542,7 @@ def _decode_jpegxl(path: str, data: bytes, height: int, width: int) -> Pixels:
         return np.moveaxis(pixels.reshape(*frames, height, width, -1), -1, -3)
     except (RuntimeError, ValueError) as error:
         raise SourceError(
-            f"{path}: this JPEG XL file does not decode ({reason(error)}). It is damaged: fetch or write it again"
+            f"{path}: this JPEG XL file does not decode ({reason(error)})",
+            path=path,
+            hint="It is damaged: fetch or write it again",
         ) from error

@@ -18,7 +18,7 @@ import numpy as np
 from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
-from ndzarr.errors import MissingError, SourceError
+from ndzarr.errors import MissingError, NdzarrError, SourceError
 
 HEAD = 4096
 """Bytes at the beginning of a file by which its format is recognised."""
@@ -161,23 +161,23 @@ def _open(source: Any, options: Options) -> Source:
         if package in packages:
             return opener(source, options)
     raise SourceError(
-        f"a {type(source).__module__}.{type(source).__qualname__} is not a source of pixels. Pass a path, or a numpy, "
-        f"dask, xarray or Zarr array (numpy.asarray may make one)"
+        f"a {type(source).__module__}.{type(source).__qualname__} is not a source of pixels",
+        hint="Pass a path, or a numpy, dask, xarray or Zarr array (numpy.asarray may make one)",
     )
 
 
 def _open_path(given: str | bytes, options: Options) -> Source:
     given = os.fsdecode(given)
     if given.startswith(_REMOTE):
-        raise SourceError(f"{given}: sources are read from local files. Download it first")
+        raise SourceError(f"{given}: sources are read from local files", path=given, hint="Download it first")
     path = os.path.abspath(os.path.expanduser(given))
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError(f"{path}: there is no such file{_where_path_ends(path)}") from error
+        raise MissingError(f"{path}: there is no such file{_where_path_ends(path)}", path=path) from error
     except (OSError, ValueError) as error:
         raise SourceError(
-            f"{path}: it cannot be looked at ({reason(error)}). Check the path and its permissions"
+            f"{path}: it cannot be looked at ({reason(error)})", path=path, hint="Check the path and its permissions"
         ) from error
     if stat.S_ISDIR(mode):
         from ndzarr._formats.arrays import open_zarr_directory
@@ -185,8 +185,12 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         options.refuse_clip(path)
         return open_zarr_directory(path, options)
     if not stat.S_ISREG(mode):
-        raise SourceError(f"{path}: it is neither a file nor a directory. Pass an image file")
-    return _open_file(path, options)
+        raise SourceError(f"{path}: it is neither a file nor a directory", path=path, hint="Pass an image file")
+    try:
+        return _open_file(path, options)
+    except NdzarrError as error:
+        error.path = error.path or path
+        raise
 
 
 def _open_file(path: str, options: Options) -> Source:
@@ -194,7 +198,9 @@ def _open_file(path: str, options: Options) -> Source:
         with open(path, "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise SourceError(f"{path}: it cannot be read ({error.strerror}). Check its permissions") from error
+        raise SourceError(
+            f"{path}: it cannot be read ({error.strerror})", path=path, hint="Check its permissions"
+        ) from error
     form = sniff(path, head)
     # Each opener imports the libraries of its formats only.
     if form == "video":
@@ -252,7 +258,7 @@ def sniff(name: str, head: bytes) -> str:
     'GIF'
     """
     if not head:
-        raise SourceError(f"{name}: the file is empty. Fetch or write it again")
+        raise SourceError(f"{name}: the file is empty", hint="Fetch or write it again")
     for pattern, form in _READABLE:
         if re.match(pattern, head, re.DOTALL):
             return form
@@ -260,9 +266,9 @@ def sniff(name: str, head: bytes) -> str:
         return "video"
     for pattern, what, advice in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
-            raise SourceError(f"{name}: it is {what}, not an image that can be read. To use it, {advice}")
+            raise SourceError(f"{name}: it is {what}, not an image that can be read", hint=f"To use it, {advice}")
     raise SourceError(
-        f"{name}: {_impression(head)}. Expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
+        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
     )
 
 

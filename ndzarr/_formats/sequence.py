@@ -40,7 +40,9 @@ def is_sequence(source: object) -> bool:
 def check_stack(stack: str) -> None:
     """Raise `OptionError` unless images can be stacked along this axis."""
     if stack not in ("t", "z"):
-        raise OptionError(f"stack={stack!r}: expected 't' (the images are frames) or 'z' (they are planes)")
+        raise OptionError(
+            f"stack={stack!r}: expected 't' (the images are frames) or 'z' (they are planes)", key="stack"
+        )
 
 
 def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -> Source:
@@ -64,7 +66,7 @@ def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -
     """
     frames = list(source) if isinstance(source, list | tuple) else _matches(os.fsdecode(source))
     if not frames:
-        raise SourceError("an empty list of frames has no pixels. Name at least one file")
+        raise SourceError("an empty list of frames has no pixels", hint="Name at least one file")
     return SequenceSource(frames, stack, options, open_one)
 
 
@@ -83,7 +85,7 @@ def natural(name: str) -> tuple[str | int, ...]:
 def _matches(pattern: str) -> list[str]:
     found = sorted(glob.glob(os.path.expanduser(pattern), recursive=True), key=natural)
     if not found:
-        raise MissingError(f"{pattern}: no file matches this pattern. Check its directory")
+        raise MissingError(f"{pattern}: no file matches this pattern", path=pattern, hint="Check its directory")
     return found
 
 
@@ -101,7 +103,9 @@ class SequenceSource(BaseSource):
             first.close()
             raise SourceError(
                 f"{first.name}: it has an axis {stack} of its own ({first.shape[first.dims.index(stack)]} long), and "
-                f"cannot be one of a sequence along {stack}. Transcode it alone"
+                f"cannot be one of a sequence along {stack}",
+                path=first.name,
+                hint="Transcode it alone",
             )
         dims = in_order("".join((*first.dims, stack)))
         self._axis = dims.index(stack)
@@ -129,7 +133,11 @@ class SequenceSource(BaseSource):
         """Raise `SourceError` if the file of an image has changed since the sequence was opened."""
         for before, now in zip(self._states, _file_states(self._frames), strict=True):
             if before != now:
-                raise SourceError(f"{now[0]}: the file was changed while it was read. Transcode it once it is complete")
+                raise SourceError(
+                    f"{now[0]}: the file was changed while it was read",
+                    path=now[0],
+                    hint="Transcode it once it is complete",
+                )
 
     def _pixels(self, region: Region) -> Pixels:
         wanted = region[self._axis]
@@ -152,7 +160,8 @@ class SequenceSource(BaseSource):
                 found.close()
                 raise SourceError(
                     f"{found.name}: frame {number} has {what} {_text(actual)}, but the first, {like.name}, has "
-                    f"{_text(expected)}. The frames of a sequence have to be alike"
+                    f"{_text(expected)}; the frames of a sequence have to be alike",
+                    path=found.name,
                 )
         if found.metadata != like.metadata:
             own = {k for k, v in like.metadata.items() if found.metadata.get(k) != v}
@@ -178,9 +187,13 @@ def _file_states(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
         try:
             found = os.stat(path)
         except FileNotFoundError as error:
-            raise MissingError(f"{path}: there is no such file, which is one of {len(frames)} frames") from error
+            raise MissingError(
+                f"{path}: there is no such file, which is one of {len(frames)} frames", path=path
+            ) from error
         except OSError as error:
-            raise SourceError(f"{path}: it cannot be looked at ({error.strerror}). Check its permissions") from error
+            raise SourceError(
+                f"{path}: it cannot be looked at ({error.strerror})", path=path, hint="Check its permissions"
+            ) from error
         out.append((path, found.st_size, found.st_mtime_ns))
     return out
 

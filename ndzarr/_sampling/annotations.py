@@ -15,10 +15,10 @@ import numpy as np
 
 from ndzarr._indexing.affine import scale_offset, warp_boxes
 from ndzarr._sampling.scene import Scene
-from ndzarr._validation import as_flag as flag
 from ndzarr._validation import as_integer as whole
 from ndzarr._validation import as_number as real
 from ndzarr._validation import as_tuple as several
+from ndzarr._validation import check_flag
 from ndzarr.errors import TargetError
 
 # --- How do kwcoco's annotation dictionaries become columns?
@@ -346,8 +346,8 @@ class Lookup:
         if least is None or not 0 <= least <= 1:
             raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction from 0 to 1")
         if not isinstance(self.with_annots, str | bool) and several(self.with_annots) is None:
-            flag("with_annots", self.with_annots)
-        flag("clip", self.clip)
+            check_flag("with_annots", self.with_annots)
+        check_flag("clip", self.clip)
         unknown = set(self.geometry) - set(GEOMETRY)
         if unknown:
             raise TargetError(

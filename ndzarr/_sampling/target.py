@@ -18,13 +18,10 @@ import numpy as np
 
 from ndzarr._indexing.resample import SUPPORT
 from ndzarr._pyramid.crops import AUTO, Sampling
-from ndzarr._validation import as_choice as one_of
-from ndzarr._validation import as_flag as flag
-from ndzarr._validation import as_id, as_ids, as_slices, as_time_slice
 from ndzarr._validation import as_integer as whole
 from ndzarr._validation import as_number as real
-from ndzarr._validation import as_size as pair
 from ndzarr._validation import as_tuple as several
+from ndzarr._validation import check_choice, check_flag, check_id, check_ids, check_size, check_slices, check_time_slice
 from ndzarr.errors import TargetError, did_you_mean
 
 # --- What does one value of a target mean?
@@ -133,7 +130,7 @@ def parse_padding(given: Mapping[str, Any]) -> Padding:
     if asked is not None and not isinstance(asked, Mapping):
         raise TargetError(f"padkw={asked!r}: expected a dictionary, such as {{'mode': 'reflect'}}")
     options = dict(asked or {})
-    mode = one_of("padkw mode", options.pop("mode", "constant"), PAD_MODES) or "constant"
+    mode = check_choice("padkw mode", options.pop("mode", None), PAD_MODES, TargetError, "constant")
     fills = _fill("padkw constant_values", options.pop("constant_values", None)), _fill("fill", given.get("fill"))
     if None not in fills and fills[0] != fills[1] and not (isnan(fills[0]) and isnan(fills[1])):  # type: ignore[arg-type]
         raise TargetError(f"a target has both padkw constant_values={fills[0]!r} and fill={fills[1]!r}; give only one")
@@ -195,7 +192,7 @@ def parse_native(given: Mapping[str, Any]) -> str | None:
     realign = None if isinstance(realign, bool | np.bool_) and not realign else realign
     if realign is not None and (not isinstance(realign, str) or realign != "largest"):
         raise TargetError(f"realign_native={realign!r}: expected 'largest'")
-    if not flag("use_native_scale", given.get("use_native_scale")):
+    if not check_flag("use_native_scale", given.get("use_native_scale")):
         return None
     for key in ("output_dims", "resolution"):
         if given.get(key) is not None:
@@ -205,7 +202,7 @@ def parse_native(given: Mapping[str, Any]) -> str | None:
 
 def parse_lazy(given: Mapping[str, Any]) -> bool:
     """What `lazy` and `finalize` mean together."""
-    wanted, finalize = flag("lazy", given.get("lazy")), flag("finalize", given.get("finalize"))
+    wanted, finalize = check_flag("lazy", given.get("lazy")), check_flag("finalize", given.get("finalize"))
     if wanted is not None and wanted == finalize:
         raise TargetError(f"a target has both lazy={wanted} and finalize={finalize}; give only one of them")
     return finalize is False if wanted is None else wanted
@@ -216,8 +213,10 @@ def parse_sampling(given: Mapping[str, Any]) -> Sampling:
     antialias = given.get("antialias")
     if antialias is None and given.get("interpolation") is None:
         return AUTO
-    name = one_of("interpolation", given.get("interpolation"), ("auto", *SUPPORT)) or "auto"
-    return Sampling(name, None if isinstance(antialias, str) and antialias == "auto" else flag("antialias", antialias))
+    name = check_choice("interpolation", given.get("interpolation"), ("auto", *SUPPORT), TargetError, "auto")
+    return Sampling(
+        name, None if isinstance(antialias, str) and antialias == "auto" else check_flag("antialias", antialias)
+    )
 
 
 def parse_scale(value: Any) -> tuple[float, float]:
@@ -394,9 +393,9 @@ def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
     if target is None:
         return dict(keys)
     if hasattr(target, "iloc"):
-        from ndzarr._validation import present
+        from ndzarr._validation import drop_missing
 
-        target = present(target)
+        target = drop_missing(target)
     _refuse_others(target)
     return {**target, **keys}
 
@@ -434,8 +433,8 @@ def parse(target: Mapping[str, Any]) -> Target:
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
-    given |= {key: as_id(key, given[key]) for key in ("gid", "vidid", "aid") if key in given}
-    gids = as_ids(given["gids"]) if given.get("gids") is not None else None
+    given |= {key: check_id(key, given[key]) for key in ("gid", "vidid", "aid") if key in given}
+    gids = check_ids(given["gids"]) if given.get("gids") is not None else None
     video = gids is not None or given.get("vidid") is not None
     if gids is None and given.get("gid") is not None:
         gids = (given["gid"],)
@@ -475,11 +474,11 @@ def _pixels(given: Mapping[str, Any], video: bool) -> dict[str, Any]:
         "channels": parse_channels(given.get("channels")),
         "scale": parse_scale(given.get("scale")),
         "resolution": given.get("resolution"),
-        "output_dims": pair("output_dims", given.get("output_dims")),
+        "output_dims": check_size("output_dims", given.get("output_dims")),
         "sampling": parse_sampling(given),
         "pad": parse_pad(given.get("pad"), video or (given.get("gid") is None and given.get("aid") is None)),
         "padding": parse_padding(given),
-        "nodata": one_of("nodata", given.get("nodata"), NODATA),
+        "nodata": None if given.get("nodata") is None else check_choice("nodata", given["nodata"], NODATA, TargetError),
         "dtype": parse_dtype(given.get("dtype")),
         "native": parse_native(given),
         "lazy": parse_lazy(given),
@@ -565,7 +564,7 @@ def _flat(given: Mapping[str, Any], axis: str, key: str, whole: Any) -> Any:
     parts = tuple([given.get(f"{axis}_{part}") for part in ("start", "stop", "step")])
     if parts == (None, None, None):
         return whole
-    flat = as_time_slice(slice(*parts), key)
+    flat = check_time_slice(slice(*parts), key)
     if whole is not None and not (isinstance(whole, slice) and whole == flat):
         raise TargetError(f"a target has both {key}={whole!r} and its parts, {flat!r}; give only one of them")
     return flat
@@ -573,11 +572,11 @@ def _flat(given: Mapping[str, Any], axis: str, key: str, whole: Any) -> Any:
 
 def _intervals(given: Mapping[str, Any]) -> tuple[Bounds | None, Bounds | None, slice | int | None]:
     """Intervals along y and x, and the slice along time, however they were given."""
-    slices = as_slices("slices", given.get("slices"), (2, 3))
-    space = as_slices("space_slice", given.get("space_slice"), (2,))
-    time = _flat(given, "time", "time_slice", as_time_slice(given.get("time_slice")))
+    slices = check_slices("slices", given.get("slices"), (2, 3))
+    space = check_slices("space_slice", given.get("space_slice"), (2,))
+    time = _flat(given, "time", "time_slice", check_time_slice(given.get("time_slice")))
     if len(slices) == 3:
-        first = as_time_slice(slices[0])
+        first = check_time_slice(slices[0])
         if time not in (None, first):
             raise TargetError(f"a target has both slices={slices!r} and time_slice={time!r}; give only one of them")
         time, slices = first, slices[1:]

@@ -58,14 +58,14 @@ def decide(
         All roots are ignored, or a class does not exist.
     """
     if criterion not in CRITERIA:
-        raise OptionError(f"criterion={criterion!r}{did_you_mean(criterion, CRITERIA)}")
+        raise OptionError(f"criterion={criterion!r}{did_you_mean(criterion, CRITERIA)}", key="criterion")
     xp, values, axis = prepare(probs, axis, len(layers), "probabilities")
     unknown = [index for index in (*ignored, *refined) if not 0 <= index < len(layers)]
     if unknown:
         raise CategoryError(f"class index {unknown[0]!r} does not exist; there are {len(layers)} classes")
     groups = [[index for index in group if index not in ignored] for group in layers.groups]
     if not groups[0]:
-        raise CategoryError("all roots of the tree are ignored. Leave at least one")
+        raise CategoryError("all roots of the tree are ignored", hint="Leave at least one")
     shape = tuple(values.shape[:axis]) + tuple(values.shape[axis + 1 :])
     flat = xp.moveaxis(values, axis, -1).reshape(int(np.prod(shape)), len(layers))  # (samples, classes)
     constant = flat.detach() if hasattr(flat, "detach") else flat  # no gradient flows through the choice

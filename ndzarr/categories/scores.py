@@ -125,11 +125,11 @@ def prepare(values: Any, axis: int, classes: int, what: str) -> tuple[Any, Any, 
     values = values if floating else xp.astype(values, xp.float64)
     shape = tuple(values.shape)
     if not -len(shape) <= axis < len(shape):
-        raise CategoryError(f"{what} of shape {shape} have no axis {axis}. Pass the axis of the classes as dim")
+        raise CategoryError(f"{what} of shape {shape} have no axis {axis}", hint="Pass the axis of the classes as dim")
     if shape[axis] != classes or not classes:
         raise CategoryError(
-            f"{what} of shape {shape} hold {shape[axis]} values along axis {axis}, and there are {classes} classes. "
-            "Pass the axis of the classes as dim"
+            f"{what} of shape {shape} hold {shape[axis]} values along axis {axis}, and there are {classes} classes",
+            hint="Pass the axis of the classes as dim",
         )
     return xp, values, axis % len(shape)
 
@@ -155,7 +155,7 @@ def log_probability(scores: Any, layers: Layers, axis: int, method: str) -> Any:
         There is no such method.
     """
     if method not in METHODS:
-        raise OptionError(f"method={method!r}{did_you_mean(method, METHODS)}")
+        raise OptionError(f"method={method!r}{did_you_mean(method, METHODS)}", key="method")
     xp, values, axis = prepare(scores, axis, len(layers), "scores")
     function = _top_down if method == "top_down" else _bottom_up
     return _from_rows(xp, function(xp, _to_rows(xp, values, axis, layers), layers), values, axis, layers)
@@ -186,7 +186,7 @@ def negative_log_likelihood(
         A target is not a class, or shapes do not fit.
     """
     if reduction not in REDUCTIONS:
-        raise OptionError(f"reduction={reduction!r}{did_you_mean(reduction, REDUCTIONS)}")
+        raise OptionError(f"reduction={reduction!r}{did_you_mean(reduction, REDUCTIONS)}", key="reduction")
     xp, values, axis = prepare(log_probs, axis, classes, "log probabilities")
     wanted = integers(xp, targets, values)
     if tuple(wanted.shape) != (expected := tuple(values.shape[:axis]) + tuple(values.shape[axis + 1 :])):

@@ -384,9 +384,9 @@ def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: 
         missing = parent is not None and parent not in names
         if missing and missing_parents == "error":
             raise CategoryError(
-                f"category {category['name']!r} is in {parent!r}, which is not a category"
-                f"{did_you_mean(parent, sorted(map(str, names))[:20])}. "
-                "Pass missing_parents='add' to make it one, or 'ignore' to leave it out"
+                f"category {category['name']!r} is in {parent!r}, which is not a "
+                f"category{did_you_mean(parent, sorted(map(str, names))[:20])}",
+                hint="Pass missing_parents='add' to make it one, or 'ignore' to leave it out",
             )
         # A category in itself, such as MS-COCO's "person", is a root.  With 'add', kwcoco makes the parent a category.
         if parent == category["name"] or (missing and missing_parents == "ignore"):
@@ -405,7 +405,8 @@ def _check_forest(graph: object) -> None:
         parents = list(graph.predecessors(node))
         if len(parents) > 1:
             raise CategoryError(
-                f"category {node!r} is in {_listed(parents)}. In a tree it has one parent at most: remove all but one"
+                f"category {node!r} is in {_listed(parents)}",
+                hint="In a tree it has one parent at most: remove all but one",
             )
     _check_no_circle((child, parent) for parent, child in graph.edges)
 

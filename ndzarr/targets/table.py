@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from ndzarr._sampling.target import ALIASES
-from ndzarr._validation import is_missing, present
+from ndzarr._validation import drop_missing, is_missing
 from ndzarr.errors import TargetError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Rows(Sequence[dict[str, Any]]):
             item = self._items[index]
             if not isinstance(item, Mapping) and not hasattr(item, "iloc"):
                 raise TargetError(f"targets[{index}]={item!r}: expected a dictionary, such as {{'gid': 1}}")
-            return present(item) if hasattr(item, "iloc") else dict(item)
+            return drop_missing(item) if hasattr(item, "iloc") else dict(item)
         row = self._items.iloc[index : index + 1 or None]
         return list(Rows(row))[0]  # noqa: RUF015
 

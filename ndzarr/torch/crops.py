@@ -310,7 +310,7 @@ class CropDataset(Dataset[Tensors]):
         self.transform = transform
         self.batch_transform = batch_transform
         dset = getattr(sampler, "dset", None)
-        categories = () if dset is None else tuple(dset.index.cats)
+        categories = [] if dset is None else list(dset.index.cats)
         if masks is not None and not categories:
             raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none", key="masks")
         counted = {c: k for k, c in enumerate(categories)} if labels is None else dict(labels)

@@ -200,13 +200,13 @@ def write_demo(
     ((6, 128, 160), ['r', 'g', 'b', 'nir', 'swir', 'thermal'])
     """
     if kind not in KINDS:
-        raise OptionError(f"kind={kind!r}{did_you_mean(kind, KINDS)}")
+        raise OptionError(f"kind={kind!r}{did_you_mean(kind, KINDS)}", key="kind")
     make, default = KINDS[kind]
     n, size = default.n if n is None else n, default.size if size is None else picture_size(size)
     given: tuple[tuple[str, Any, int], ...] = (("n", n, 1), ("things", things, 0), ("seed", seed, 0))
     for name, value, least in given:
         if not isinstance(value, Integral) or value < least:
-            raise OptionError(f"{name}={value!r}: expected a whole number of at least {least}")
+            raise OptionError(f"{name}={value!r}: expected a whole number of at least {least}", key=name)
     order = replace(default, n=int(n), size=size, things=int(things), seed=int(seed))
     path = Path(folder).absolute() / f"{kind}.kwcoco.json"
     about = json.loads(json.dumps({f: getattr(order, f) for f in Order.__slots__}))
@@ -313,7 +313,9 @@ def _about(path: Path) -> Any:
             return info[0]["properties"]
     except (ValueError, LookupError, AttributeError, TypeError):
         pass
-    raise ExistsError(f"{path}: the file exists and was not written by ndzarr.toydata. Choose another folder")
+    raise ExistsError(
+        f"{path}: the file exists and was not written by ndzarr.toydata", path=str(path), hint="Choose another folder"
+    )
 
 
 KINDS: dict[str, tuple[Callable[[Order, Records, Path, str], None], Order]] = {

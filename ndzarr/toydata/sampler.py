@@ -108,12 +108,14 @@ class Recipe:
     def __post_init__(self) -> None:
         for band in self.channels.split("|"):
             if band not in BANDS:
-                raise OptionError(f"channels={self.channels!r}: there is no {band!r}{did_you_mean(band, BANDS)}")
+                raise OptionError(
+                    f"channels={self.channels!r}: there is no {band!r}{did_you_mean(band, BANDS)}", key="channels"
+                )
         if self.depth not in (8, 16):
-            raise OptionError(f"depth={self.depth!r}: pixels have 8 or 16 bits")
+            raise OptionError(f"depth={self.depth!r}: pixels have 8 or 16 bits", key="depth")
         for name in ("n", "frames", "things", "seed"):
             if not isinstance(value := getattr(self, name), int) or value < 0:
-                raise OptionError(f"{name}={value!r}: expected a whole number, 0 or more")
+                raise OptionError(f"{name}={value!r}: expected a whole number, 0 or more", key=name)
 
     def world(self, number: int) -> World:
         """Return what image or video `number`, from 0, shows."""

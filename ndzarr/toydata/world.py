@@ -454,7 +454,7 @@ def picture_size(size: Any) -> tuple[int, int]:
     """Return the (height, width) of a picture in pixels; raise `OptionError` if it is something else."""
     found = tuple(size) if isinstance(size, Iterable) else ()
     if len(found) != 2 or not all(isinstance(n, Integral) for n in found):
-        raise OptionError(f"size={size!r}: expected (height, width) in whole pixels")
+        raise OptionError(f"size={size!r}: expected (height, width) in whole pixels", key="size")
     return int(found[0]), int(found[1])
 
 
@@ -492,7 +492,9 @@ class World:
             Pictures would be smaller than `SMALLEST`.
         """
         if min(height, width) < SMALLEST:
-            raise OptionError(f"size=({height}, {width}): pictures have at least {SMALLEST} pixels along y and x")
+            raise OptionError(
+                f"size=({height}, {width}): pictures have at least {SMALLEST} pixels along y and x", key="size"
+            )
         land = Land.survey(height + 2 * MARGIN, width + 2 * MARGIN, seed)
         rng = np.random.default_rng([*seed, 2])
         return cls(height, width, seed, land, tuple(_settle(rng, land, things, moving)))

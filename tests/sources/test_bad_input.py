@@ -47,12 +47,13 @@ def with_numpy(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def check_message(error: BaseException, path: object) -> str:
+def check_message(error: NdzarrError, path: object) -> str:
     """A message is one line that begins with the absolute path."""
     message = str(error)
     assert "\n" not in message
     assert message.startswith(f"{os.path.abspath(path)}: ")
     assert "  " not in message
+    assert error.path == os.path.abspath(path)
     return message
 
 

@@ -172,5 +172,8 @@ def test_thousands_of_images_can_be_open_at_once(photo, tmp_path):
 def test_a_jpeg_of_a_kind_that_is_not_read_is_not_only_called_damaged(tmp_path):
     path = tmp_path / "twelve.jpg"
     path.write_bytes(imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint16), bitspersample=12))
-    with pytest.raises(SourceError, match=r"12-bit.*of a rare kind \(convert it"), open_source(path) as source:
+    with (
+        pytest.raises(SourceError, match=r"12-bit.*convert it to TIFF or PNG if of a rare kind"),
+        open_source(path) as source,
+    ):
         source.read({})

@@ -102,6 +102,21 @@ def test_volumes_in_deep_tiles_have_z(rng, tmp_path, read_all):
             assert np.array_equal(got[0], pixels[3:18, 5:38, 15:17])
 
 
+def test_stacks_of_volumes_in_deep_tiles(rng, tmp_path, read_all):
+    path = tmp_path / "a.tif"
+    pixels = rng.integers(0, 255, (3, 20, 40, 50)).astype(np.uint16)
+    how = {"tile": (16, 16, 16), "volumetric": True, "photometric": "minisblack", "compression": "zlib"}
+    tifffile.imwrite(path, pixels, metadata={"axes": "TZYX"}, **how)
+    assert np.array_equal(read_all(path), pixels[:, None])
+    with open_source(path) as source:
+        got = source.read({"t": slice(1, 3), "z": slice(3, 18), "y": slice(5, 38), "x": slice(15, 17)})
+        assert np.array_equal(got[:, 0], pixels[1:, 3:18, 5:38, 15:17])
+    tifffile.imwrite(path, pixels, metadata={"axes": "TQYX"}, **how)
+    with pytest.raises(SourceError, match="20 planes are stacked along t, but its tiles are 16 planes deep"):
+        open_source(path)
+    assert np.array_equal(read_all(path, axes="tzyx"), pixels[:, None])
+
+
 @pytest.mark.parametrize(
     ("axes", "dims", "order"),
     [("zyx", "czyx", None), ("tyx", "tcyx", None), ("cyx", "cyx", None)],
@@ -139,7 +154,7 @@ def test_an_option_of_the_wrong_length_is_an_error(axes, rng, tmp_path):
 def test_axes_without_y_or_x_need_the_option(rng, tmp_path, read_all):
     path = tmp_path / "a.tif"
     pixels = write(path, (5, Y, X), rng, metadata={"axes": "YTX"})
-    with pytest.raises(SourceError, match="not clear which axes are y and x; pass axes="):
+    with pytest.raises(SourceError, match=r"not clear which axes are y and x\. Pass axes="):
         open_source(path)
     assert np.array_equal(read_all(path, axes="tyx"), pixels[:, None])
 

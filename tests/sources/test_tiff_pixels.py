@@ -213,17 +213,18 @@ def test_a_file_that_shrinks_while_it_is_open_is_an_error(photo, tmp_path):
             source.read({})
 
 
-def test_pages_that_refer_back_to_an_earlier_one_are_an_error(rng, tmp_path):
+@pytest.mark.parametrize(("pages", "back"), [(4, 0), (200, 150)])  # tifffile looks for loops at its 100th page only
+def test_pages_that_refer_back_to_an_earlier_one_are_an_error(pages, back, rng, tmp_path):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, some(rng, (4, 20, 20), "u1"), photometric="minisblack", metadata=None)
+    tifffile.imwrite(path, some(rng, (pages, 20, 20), "u1"), photometric="minisblack", metadata=None)
     with tifffile.TiffFile(path) as tif:
-        first, last = tif.pages[0].offset, tif.pages[3].offset
-        tags = len(tif.pages[3].aspage().tags)
+        first, last = tif.pages[back].offset, tif.pages[pages - 1].offset
+        tags = len(tif.pages[pages - 1].aspage().tags)
     data = bytearray(path.read_bytes())
     assert data[last + 2 + 12 * tags :][:4] == bytes(4)
     struct.pack_into("<I", data, last + 2 + 12 * tags, first)
     path.write_bytes(data)
-    with pytest.raises(SourceError, match=r"after 4 pages, this TIFF refers back"):
+    with pytest.raises(SourceError, match=rf"after {pages} pages, this TIFF refers back"):
         open_source(path)
 
 

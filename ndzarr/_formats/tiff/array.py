@@ -74,6 +74,7 @@ class TiffArray:
 
     __slots__ = (
         "_convert",
+        "_decoder",
         "_dims",
         "_fill",
         "_id",
@@ -85,7 +86,6 @@ class TiffArray:
         "_table",
         "chunks",
         "codec",
-        "decoder",
         "dtype",
         "fill",
         "form",
@@ -129,7 +129,7 @@ class TiffArray:
         together = form.shape[4]
         self._convert = None if colour is None else colour.convert
         self._level, self._dims, self._layout = level, dims, layout
-        self.form, self.decoder = form, decoder
+        self.form, self._decoder = form, decoder
         self._table = table.arranged(lambda flat: _arranged(flat, layout, dims))
         self._only = self._table.files[0] if self._table.which is None else None
         self._segment = (depth, height, width, together)[depth == 1 :]
@@ -142,9 +142,9 @@ class TiffArray:
         self._fill = form.dtype.type(fill)
         if colour is None or self._convert is None:
             self.dtype, self.fill = form.dtype, self._fill
-            last = [
-                d for d, n in ((layout.depths[0], depth), ("y", 2), ("x", 2), (layout.samples[0], together)) if n > 1
-            ]
+            # A segment has the axes depth, rows, columns, samples; all other axes of a chunk have length 1.
+            before, after = [layout.depths[0]] if depth > 1 else [], [layout.samples[0]] if together > 1 else []
+            last = [*before, "y", "x", *after]
             order = tuple(dims.index(d) for d in (*(d for d in dims if d not in last), *last))
         else:
             self.dtype, self.fill = colour.dtype, colour.dtype.type(0)
@@ -254,14 +254,16 @@ class TiffArray:
                     out.byteswap(inplace=True)
                 return None
             data = shared.file.read(start, count)
-            if not self.decoder.directly(data, out, bottom, right):
+            if not self._decoder.directly(data, out, bottom, right):
                 number, inside = self._place(chunk)
-                self.decoder.by_tifffile(data, number, shared.jpeg_tables, inside, out)
+                self._decoder.by_tifffile(data, number, shared.jpeg_tables, inside, out)
         except (SegmentError, DamagedError) as error:
             raise DamagedError(
                 f"{shared.file.path}: level {self._level}, {segment_name(form, chunk[-2], chunk[-1])} (chunk {chunk}, "
                 f"bytes {start} to {start + count}): {error}; the file is damaged or uses a compression that is not "
-                f"supported, fetch or convert it again"
+                f"supported",
+                path=shared.file.path,
+                hint="Fetch the file again, or convert it",
             ) from error
 
     def _read_columns(self, file: FileId, start: int, out: Pixels, left: int, right: int) -> None:

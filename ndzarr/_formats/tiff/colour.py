@@ -22,7 +22,7 @@ import numpy as np
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, look_up, plain_names, with_extras
 from ndzarr._formats.options import numbered
-from ndzarr._formats.tiff.metadata import COLOUR_MAP, ICC_PROFILE, INK_SET, Page
+from ndzarr._formats.tiff.metadata import AGAIN, COLOUR_MAP, ICC_PROFILE, INK_SET, Page
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
@@ -108,8 +108,9 @@ def _from_palette(path: str, page: Page, dtype: np.dtype[Any], nodata: float | N
     values = np.asarray(page.numbers(COLOUR_MAP), np.int64)
     if values.size != 3 * entries:
         raise SourceError(
-            f"{path}: a palette of {entries} colours needs {3 * entries} values, but {values.size} are stored; "
-            f"write the file again"
+            f"{path}: a palette of {entries} colours needs {3 * entries} values, but {values.size} are stored",
+            path=path,
+            hint=AGAIN,
         )
     # The specification scales to 16 bits; some writers did not.
     shift = 8 if values.max(initial=0) > 255 else 0

@@ -36,6 +36,8 @@ _TAGS = (
     *(_GDAL_METADATA, _GDAL_NODATA, _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, DIRECTORY, DOUBLES, TEXTS),
 )
 """Tags whose values `Page` keeps."""
+AGAIN = "Fetch the file again, or write it again"
+"""The hint of errors about damaged files."""
 
 # --- The parser: tifffile, what it logs, and what it raises.
 
@@ -92,7 +94,7 @@ def parsing(path: str, messages: Sequence[str] = ()) -> Iterator[None]:
     except Exception as error:  # damaged files raise whatever they provoke in the parser
         found = " ".join("; ".join([*messages, reason(error)]).split())
         raise DamagedTiffError(
-            f"{path}: this TIFF cannot be parsed ({found}); it is truncated or damaged, fetch or write it again"
+            f"{path}: this TIFF cannot be parsed ({found}); it is truncated or damaged", path=path, hint=AGAIN
         ) from error
 
 
@@ -122,7 +124,7 @@ def refuse_missing(path: str, messages: Sequence[str]) -> None:
     """Raise `DamagedTiffError` if a log message means that pages are missing."""
     for message in messages:
         if _FATAL.search(message):
-            raise DamagedTiffError(f"{path}: this TIFF is truncated or damaged ({message}); fetch or write it again")
+            raise DamagedTiffError(f"{path}: this TIFF is truncated or damaged ({message})", path=path, hint=AGAIN)
 
 
 def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
@@ -140,12 +142,15 @@ def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
         if at >= file.size:
             raise DamagedTiffError(
                 f"{path}: page {len(seen)} of this TIFF would begin at byte {at}, but the file ends at {file.size}; it "
-                f"is truncated, fetch or write it again"
+                f"is truncated",
+                path=path,
+                hint=AGAIN,
             )
         if at in seen:
             raise DamagedTiffError(
-                f"{path}: after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged, fetch or "
-                f"write it again"
+                f"{path}: after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged",
+                path=path,
+                hint=AGAIN,
             )
         seen.add(at)
         try:
@@ -324,7 +329,7 @@ def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Cont
         size, big = tif.filehandle.size, tif.is_bigtiff
     refuse_missing(path, messages)
     if not series:
-        raise DamagedTiffError(f"{path}: this TIFF holds no image; it is truncated or damaged, fetch or write it again")
+        raise DamagedTiffError(f"{path}: this TIFF holds no image; it is truncated or damaged", path=path, hint=AGAIN)
     return Content(path, size, series, big, ome, imagej, messages)
 
 

@@ -21,7 +21,7 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.colour import Conversion
-from ndzarr._formats.tiff.metadata import open_parsed, parsing, read_content
+from ndzarr._formats.tiff.metadata import AGAIN, open_parsed, parsing, read_content
 from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table
 from ndzarr._formats.tiff.series import ParsedTiff, parse
 from ndzarr._indexing.plan import plan_reads
@@ -79,7 +79,7 @@ class TiffSource(BaseSource):
         try:
             return execute(plan, [out], cache)[0]
         except StoreError as error:
-            raise SourceError(str(error)) from error
+            raise SourceError(str(error), path=self.name) from error
 
     def _release(self) -> None:
         self._cache = None
@@ -106,7 +106,7 @@ def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
         try:
             array = _stored_array(file, parsed, options)
         except StoreError as error:
-            raise SourceError(str(error)) from error
+            raise SourceError(str(error), path=path) from error
         facts = parsed.facts().settle(options)
     return TiffSource(facts, parsed.orientation, array, parsed.colour)
 
@@ -138,7 +138,7 @@ def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySou
         return None
     options.check_pixels(path, height, width, whole=False)
     if start + prod(shape) * dtype.itemsize > tif.filehandle.size:
-        raise SourceError(f"{path}: this TIFF ends before its pixels do; it is truncated, fetch or write it again")
+        raise SourceError(f"{path}: this TIFF ends before its pixels do; it is truncated", path=path, hint=AGAIN)
     pixels = np.memmap(path, dtype.newbyteorder(tif.byteorder), "r", start, shape)
     orient: Any = True  # rows of pixels have no orientation, and their size is checked here
     return open_numpy(pixels, replace(options, axes="yxc", orient=orient), path, "TIFF")

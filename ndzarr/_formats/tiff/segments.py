@@ -25,7 +25,7 @@ import numpy as np
 
 from ndzarr._files import FileId, buffer
 from ndzarr._formats.base import Pixels, reason
-from ndzarr._formats.tiff.metadata import SAMPLE_FORMAT, Page, Series, listening, parsing, refuse_missing
+from ndzarr._formats.tiff.metadata import AGAIN, SAMPLE_FORMAT, Page, Series, listening, parsing, refuse_missing
 from ndzarr.errors import DamagedError, SourceError
 
 _NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS, _LERC, _ZSTD, _OLD_ZSTD = (
@@ -42,6 +42,8 @@ _COMPLEX_INTEGER = 5
 """Sample format."""
 _SEGMENT_BYTES = 4
 """Fewest bytes that a segment takes in the tables of a file: its offset; its size may take 2 bytes, or none."""
+_ANY_SEGMENTS = 1 << 22
+"""Segments that are believed of a file of any size, because other files may list them; their table takes 64 MiB."""
 
 # --- How frames are stored.
 
@@ -107,12 +109,13 @@ def frame_format(path: str, page: Page) -> FrameFormat:
     """
     if page.dtype is None:
         raise SourceError(
-            f"{path}: pixels of {page.bits} bits in sample format {page.sample_format} are not supported; convert the "
-            f"file to 8, 16, 32 or 64 bits first"
+            f"{path}: pixels of {page.bits} bits in sample format {page.sample_format} are not supported",
+            path=path,
+            hint="Convert the file to 8, 16, 32 or 64 bits first",
         )
     if min(page.segment) < 1:
         raise SourceError(
-            f"{path}: its tiles or strips are {page.segment[2]} x {page.segment[1]} pixels; write it again"
+            f"{path}: its tiles or strips are {page.segment[2]} x {page.segment[1]} pixels", path=path, hint=AGAIN
         )
     is_plain = (
         page.compression == _NONE
@@ -186,10 +189,12 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
         table = SegmentTable(offsets, np.broadcast_to(size, offsets.shape), (FrameFile(file, None),), which=None)
         _check(level, form, table)
         return table
-    if number * _SEGMENT_BYTES > file.size:
+    if frames * number > max(_ANY_SEGMENTS, file.size // _SEGMENT_BYTES):
         raise DamagedError(
-            f"{file.path}: level {level} has {number} tiles or strips by its header, more than a file of {file.size} "
-            f"bytes can list; it is truncated or damaged, fetch or write it again"
+            f"{file.path}: level {level} has {frames * number} tiles or strips by its header, more than a file of "
+            f"{file.size} bytes can list; it is truncated or damaged",
+            path=file.path,
+            hint=AGAIN,
         )
     offsets, counts = np.zeros((2, frames, number), np.int64)
     files: dict[FrameFile, int] = {}
@@ -240,11 +245,12 @@ def _stack_start(path: str, series: Series, form: FrameFormat, frames: int) -> i
     start = None
     if form.is_plain:
         with parsing(path):
-            start = series.frames.dataoffset
+            start = series.frames.dataoffset  # None if the frames do not follow each other
     if start is None and frames > len(series):
         raise SourceError(
-            f"{path}: it announces {frames} frames but has {len(series)} pages; it is truncated or damaged, fetch or "
-            f"write it again"
+            f"{path}: it announces {frames} frames but has {len(series)} pages; it is truncated or damaged",
+            path=path,
+            hint=AGAIN,
         )
     return start
 
@@ -275,7 +281,7 @@ def _check(level: int, form: FrameFormat, table: SegmentTable) -> None:
     bad = (counts < 0) | (offsets < 0)
     if form.is_plain:
         bad |= stored & (counts < form.plain_bytes())
-    bad |= stored & (offsets + counts > size)
+    bad |= stored & (counts > size - offsets)  # the sum may overflow
     if not bad.any():
         return
     frame, _, _, row, column = at = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -286,7 +292,9 @@ def _check(level: int, form: FrameFormat, table: SegmentTable) -> None:
     where = f"frame {frame}, " if len(offsets) > 1 else ""
     raise DamagedError(
         f"{file.path}: level {level}, {where}{segment_name(form, row, column)} {found}; the file is truncated or "
-        f"damaged, fetch or write it again"
+        f"damaged",
+        path=file.path,
+        hint=AGAIN,
     )
 
 
@@ -298,7 +306,9 @@ def segment_name(form: FrameFormat, row: int, column: int) -> str:
 
 def _damaged(file: FileId, level: int, frame: int, found: str) -> DamagedError:
     return DamagedError(
-        f"{file.path}: level {level}, frame {frame} {found}; the TIFF is truncated or damaged, fetch or write it again"
+        f"{file.path}: level {level}, frame {frame} {found}; the TIFF is truncated or damaged",
+        path=file.path,
+        hint=AGAIN,
     )
 
 

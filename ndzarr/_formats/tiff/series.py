@@ -21,6 +21,7 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
 from ndzarr._formats.tiff.colour import Conversion, conversion
 from ndzarr._formats.tiff.metadata import (
+    AGAIN,
     ICC_PROFILE,
     ORIENTATION,
     Content,
@@ -110,7 +111,11 @@ def make_layout(
     if {samples[0], depths[0]} & {"x", "y"} or any(role in "xy" for role, _ in rest):
         raise _mismatch(path, axes, shape, frame)
     if samples[0] == depths[0]:
-        raise SourceError(f"{path}: samples and depth of its pages cannot both be {samples[0]}; pass other axes=")
+        raise SourceError(
+            f"{path}: samples and depth of its pages cannot both be axis {samples[0]}",
+            path=path,
+            hint="Pass other axes=",
+        )
     return Layout(in_order("".join(role for role, _ in kept) + "yx"), _frames(rest), samples, depths)
 
 
@@ -129,14 +134,18 @@ def _asked(path: str, axes: str, shape: Sequence[int], asked: str) -> list[str |
             given = iter(asked)
             return [next(given) if a not in left_out else "c" if a == "S" else None for a in axes]
     found = ", ".join(f"{a} {n}" for a, n in zip(axes, shape, strict=True) if a in long)
-    raise OptionError(f"{path}: axes={asked!r} names {len(asked)} axes, but the file has {len(long)}: {found}")
+    raise OptionError(
+        f"{path}: axes={asked!r} names {len(asked)} axes, but the file has {len(long)}: {found}", path=path, key="axes"
+    )
 
 
 def _mismatch(path: str, axes: str, shape: Sequence[int], frame: tuple[int, ...]) -> SourceError:
     found = ", ".join(f"{a} {n}" for a, n in zip(axes, shape, strict=True))
     return SourceError(
         f"{path}: its axes are {found}, but its pages hold {frame[3]} x {frame[2]} pixels, so it is not clear which "
-        f"axes are y and x; pass axes= with y and x for the last two axes of a page"
+        f"axes are y and x",
+        path=path,
+        hint="Pass axes= with y and x for the last two axes of a page",
     )
 
 
@@ -266,7 +275,9 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     if prod(series.shape) // prod(form.shape) > content.size:
         raise SourceError(
             f"{path}: it announces an array of shape {series.shape} in {content.size} bytes; the TIFF is truncated or "
-            f"damaged, fetch or write it again"
+            f"damaged",
+            path=path,
+            hint=AGAIN,
         )
     # tifffile tells axes of length 1 for OME and ImageJ whether or not they mean anything.
     keep = "TZ" if series.kind == "shaped" else ""
@@ -307,7 +318,9 @@ def _check_regular(path: str, form: FrameFormat, layout: Layout) -> None:
     if depth > 1 and depth % form.segment[0] and layout.frames.shape[_OUTER.index(axis)] > 1:
         raise SourceError(
             f"{path}: its volumes of {depth} planes are stacked along {axis}, but its tiles are {form.segment[0]} "
-            f"planes deep; pass axes= with another axis for the volumes"
+            f"planes deep",
+            path=path,
+            hint="Pass axes= with another axis for the volumes",
         )
 
 
@@ -400,7 +413,8 @@ def _huge_tiles(form: FrameFormat) -> str | None:
 
 def not_in_place(path: str, why: str) -> StoreError:
     """The error about a file that cannot be read in place; it says what to do instead."""
-    return StoreError(f"{path}: {why}; make a store with ndzarr.transcode({os.path.basename(path)!r}, ...)")
+    hint = f"Make a store with ndzarr.transcode({os.path.basename(path)!r}, ...)"
+    return StoreError(f"{path}: {why}", path=path, hint=hint)
 
 
 def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:

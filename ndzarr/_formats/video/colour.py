@@ -85,8 +85,9 @@ def output_for(name: str, frame: Any, channels: tuple[str, ...] | None) -> Outpu
     wanted = own if channels is None else channels
     if wanted not in _FORMATS or (ALPHA in wanted and not alpha):
         raise OptionError(
-            f"{name}: channels={list(wanted)!r} are not in this video of {', '.join(own)}. Ask for gray, or for r, g "
-            "and b"
+            f"{name}: channels={list(wanted)!r} are not in this video of {', '.join(own)}",
+            key="channels",
+            hint="Ask for gray, or for r, g and b",
         )
     if wanted == own and alpha and frame.format.is_rgb and not frame.format.is_planar and components[0].bits == 8:
         return Output(wanted, "rgba", (0,), 8)  # FFmpeg 7 rounds when it sorts such pixels into planes
@@ -158,8 +159,10 @@ class Converter:
         """
         if not self._scaled and (frame.height, frame.width) != self.size:
             raise SourceError(
-                f"{self.name}: the size of its frames changes from {self.size[1]} x {self.size[0]} to {frame.width} x "
-                f"{frame.height}. Transcode it with size=(height, width), which scales all of them"
+                f"{self.name}: the size of its frames changes from {self.size[1]} x {self.size[0]} to {frame.width} "
+                f"x {frame.height}",
+                path=self.name,
+                hint="Transcode it with size=(height, width), which scales all of them",
             )
         top, bottom, left, right = box or (0, self.size[0], 0, self.size[1])
         crop = None if self._scaled or box is None else _box_to_convert(frame, box)
@@ -170,8 +173,9 @@ class Converter:
             made = self._graph(frame, crop)(frame)
         except av.FFmpegError as error:
             raise SourceError(
-                f"{self.name}: FFmpeg cannot convert its {frame.format.name} frames ({av_reason(error)}). Convert the "
-                f"video to another pixel format first"
+                f"{self.name}: FFmpeg cannot convert its {frame.format.name} frames ({av_reason(error)})",
+                path=self.name,
+                hint="Convert the video to another pixel format first",
             ) from error
         y, x = (0, 0) if crop is None else (crop[0], crop[2])
         part = slice(top - y, bottom - y), slice(left - x, right - x)

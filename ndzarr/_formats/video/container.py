@@ -53,8 +53,9 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
         container = _open(path)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
-            f"{path}: FFmpeg finds no video in this file ({av_reason(error)}). It is damaged, or incomplete (an MP4 "
-            f"without its index): fetch or write it again"
+            f"{path}: FFmpeg finds no video in this file ({av_reason(error)})",
+            path=path,
+            hint="It is damaged, or incomplete (an MP4 without its index): fetch or write it again",
         ) from error
     try:
         stream = _video_stream(path, container)
@@ -102,15 +103,20 @@ def _video_stream(path: str, container: Any) -> Any:
     if not videos:
         kinds = sorted({s.type for s in container.streams}) or ["nothing"]
         raise SourceError(
-            f"{path}: this {container.format.name} file holds {' and '.join(kinds)}, but no video. Pass a file that "
-            f"has pictures"
+            f"{path}: this {container.format.name} file holds {' and '.join(kinds)}, but no video",
+            path=path,
+            hint="Pass a file that has pictures",
         )
     best = None
     with suppress(av.FFmpegError):  # FFmpeg can decode none of them
         best = container.streams.best("video")
     stream = next((s for s in videos if best is not None and s.index == best.index), videos[0])
     if stream.codec_context is None:
-        raise SourceError(f"{path}: this FFmpeg has no decoder for the video stream. Convert it to another codec first")
+        raise SourceError(
+            f"{path}: this FFmpeg has no decoder for the video stream",
+            path=path,
+            hint="Convert it to another codec first",
+        )
     return stream
 
 

@@ -77,7 +77,9 @@ class FrameReader:
             self._reset()
         with self._lock:
             if signature(self.path) != self._signature:
-                raise SourceError(f"{self.path}: the file was changed since it was opened. Open it again")
+                raise SourceError(
+                    f"{self.path}: the file was changed since it was opened", path=self.path, hint="Open it again"
+                )
             for frame in frames:
                 see(frame, self._frame(frame))
 
@@ -115,8 +117,9 @@ class FrameReader:
                     return found
             self._missing.add(frame)
         raise SourceError(
-            f"{self.path}: frame {frame}, at {self.index.times[frame]:g} s, does not decode: the file is damaged "
-            f"there. ndzarr.transcode keeps every frame that decodes"
+            f"{self.path}: frame {frame}, at {self.index.times[frame]:g} s, does not decode: the file is damaged there",
+            path=self.path,
+            hint="Transcode the video: ndzarr.transcode keeps every frame that decodes",
         )
 
     def _from_start(self, start: int, frame: int) -> Any:

@@ -43,7 +43,12 @@ def open_video(path: str, options: Options) -> VideoSource:
         An option does not fit the video.
     """
     if options.axes not in (None, "tcyx"):
-        raise OptionError(f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x. Leave it out")
+        raise OptionError(
+            f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x",
+            path=path,
+            key="axes",
+            hint="Leave it out",
+        )
     header, frame, aspect = _first_frame(path)
     wanted = None if options.channels is None else _IN_ONE_WORD.get(options.channels, options.channels)
     known = wanted in (GRAY, RGB, (*RGB, ALPHA))  # else names for what the video has
@@ -82,7 +87,9 @@ def _first_frame(path: str) -> tuple[dict[str, Any], Any, Fraction | None]:
         assert decoder is not None
         aspect = as_fraction(decoder.stream.codec_context.sample_aspect_ratio)
         return describe_headers(decoder.container, decoder.stream), frame, aspect
-    raise SourceError(f"{path}: no frame of this video decodes. It is damaged or empty: fetch or write it again")
+    raise SourceError(
+        f"{path}: no frame of this video decodes", path=path, hint="It is damaged or empty: fetch or write it again"
+    )
 
 
 def _pixel_aspect(stated: Fraction | None, orientation: Orientation) -> dict[str, str]:
@@ -147,7 +154,9 @@ class VideoSource(BaseSource):
         if self._counted is None:
             self._counted = video_index(self.name)
             if not len(self._counted):
-                raise SourceError(f"{self.name}: no frame of this video decodes. Fetch or write it again")
+                raise SourceError(
+                    f"{self.name}: no frame of this video decodes", path=self.name, hint="Fetch or write it again"
+                )
         return self._counted
 
     @cached_property
@@ -158,8 +167,9 @@ class VideoSource(BaseSource):
         last = len(times) if clip.stop is None else int(np.searchsorted(times, clip.stop))
         if first >= last:
             raise SourceError(
-                f"{self.name}: no frame is shown from start={clip.start} to stop={clip.stop} seconds. The video lasts "
-                f"from {times[0]:g} to {times[-1]:g}"
+                f"{self.name}: no frame is shown from start={clip.start} to stop={clip.stop} seconds; the video lasts "
+                f"from {times[0]:g} to {times[-1]:g}",
+                path=self.name,
             )
         return np.arange(first, last, clip.step)
 

@@ -355,12 +355,15 @@ SizeT="2"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>
 """What each of two files says of both."""
 
 
-def test_frames_in_other_files_are_not_read_in_place(rng, tmp_path):
+@pytest.mark.parametrize(("opened", "frames"), [("a", "ab"), ("b", "aa")])
+def test_frames_in_other_files_are_not_read_in_place(opened, frames, rng, tmp_path):
     for name in "ab":
-        text = OME.format(own=name)
+        second = OME.replace("b.ome.tif", f"{frames[1]}.ome.tif").replace("uuid:b", f"uuid:{frames[1]}")
+        text = second.format(own=name)
         how = {"description": text, "metadata": None, "photometric": "minisblack", "tile": (16, 16)}
         tifffile.imwrite(tmp_path / f"{name}.ome.tif", some(rng, (40, 40), "u1"), **how)
-    with open_source(tmp_path / "a.ome.tif") as source:
+    path = tmp_path / f"{opened}.ome.tif"
+    with open_source(path) as source:
         assert source.shape == (2, 1, 40, 40)
     with pytest.raises(StoreError, match=r"its frames are in several files.*ndzarr.transcode"):
-        ndzarr.open(tmp_path / "a.ome.tif")
+        ndzarr.open(path)
