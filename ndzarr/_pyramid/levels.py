@@ -157,7 +157,8 @@ class Multiscale:
         WindowError
             A name is unknown.
         """
-        if not isinstance(channels, Iterable):
+        given: Any = channels
+        if not isinstance(given, Iterable):
             hint = f"Give c=[{channels!r}]"
             raise WindowError(f"c={channels!r}: a single channel would drop the axis", key="c", hint=hint)
         out: list[int] = []
