@@ -1,7 +1,4 @@
-"""What do ndsampler's users know by other names?
-
-Its methods, with its order of arguments, on top of `load_sample`.
-"""
+"""A drop-in for ndsampler's `CocoSampler`: its methods, with its order of arguments, on top of `load_sample`."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr._sampling.annotations import AnnotationTable
-from ndzarr._sampling.scene import Frame
+import ndzarr.coco_sampler
+from ndzarr._sampling.detections import category_tree
 from ndzarr._validation import as_integer as whole
 from ndzarr._validation import check_count as preselect_whole
 from ndzarr.errors import OptionError, TargetError, did_you_mean
@@ -26,26 +23,32 @@ if TYPE_CHECKING:
     from ndzarr.targets.accessor import Targets
 
 
-class NdsamplerNames:
-    """Mixed into `CocoSampler`."""
+class CocoSampler(ndzarr.coco_sampler.CocoSampler):
+    """
+    `ndzarr.CocoSampler` with the methods and attributes of ndsampler's.
 
-    if TYPE_CHECKING:  # what `CocoSampler` has
+    Parameters are those of `ndzarr.CocoSampler`.  Samples are xarray Datasets; `sample.ndzarr.to_ndsampler()` is the
+    dictionary that ndsampler returned.
 
-        @property
-        def dset(self) -> Any: ...  # noqa: D102
-        @property
-        def annotations(self) -> AnnotationTable: ...  # noqa: D102
-        @property
-        def targets(self) -> Targets: ...  # noqa: D102
-        def load_sample(self, target: Mapping[str, Any] | None = None, **options: Any) -> xarray.Dataset: ...  # noqa: D102
-        def frame(self, gid: Any) -> Frame: ...  # noqa: D102
+    Examples
+    --------
+    >>> from ndzarr.ndsampler_compat import CocoSampler
+    >>> dset = {"images": [{"id": 1, "file_name": "a.png", "width": 400, "height": 300}]}
+    >>> CocoSampler(dset).image_ids
+    [1]
+    """
 
     def __len__(self) -> int:
         """Number of items: one per annotation with a box, or what was preselected."""
         return self.n_positives + self.n_negatives
 
+    @property
+    def hashid(self) -> str:
+        """Changes whenever the dataset or an option of this sampler does."""
+        return self._source.hashid
+
     @cached_property
-    def pool(self) -> Pool:
+    def _pool(self) -> Pool:
         """The windows that `load_positive` and `load_negative` choose from."""
         return Pool(self.targets)
 
@@ -87,7 +90,7 @@ class NdsamplerNames:
         TargetError, OptionError
             An option is not understood, or there is no room for a negative.
         """
-        return self.pool.preselect(n_pos, n_neg, neg_to_pos_ratio, window_dims, rng, cover, max_overlap)
+        return self._pool.preselect(n_pos, n_neg, neg_to_pos_ratio, window_dims, rng, cover, max_overlap)
 
     def new_sample_grid(
         self,
@@ -171,7 +174,7 @@ class NdsamplerNames:
         rng
             Seed or `numpy.random.Generator`.
         """
-        window = {**self.pool.positive(index, rng), **(target or {})}
+        window = {**self._pool.positive(index, rng), **(target or {})}
         return self.load_sample(window, with_annots=with_annots, **options)
 
     def load_negative(
@@ -207,7 +210,7 @@ class NdsamplerNames:
             raise TargetError(f"negative {index!r}: expected a whole number of at least 0")
         further = dict(target or {})
         gid = further.pop("gid", further.pop("image_id", None))
-        window = self.pool.negative(index, further.pop("window_dims", None), rng, gid)
+        window = self._pool.negative(index, further.pop("window_dims", None), rng, gid)
         return self.load_sample({**window, **further}, with_annots=with_annots, **options)
 
     def load_image(self, gid: Any, **keys: Any) -> xarray.Dataset:
@@ -220,25 +223,23 @@ class NdsamplerNames:
 
     def load_annotations(self, gid: Any) -> list[dict[str, Any]]:
         """Kwcoco's dictionaries of the annotations of an image."""
-        self.frame(gid)  # an unknown image is an error here as everywhere
+        self._source.frame(gid)  # an unknown image is an error here as everywhere
         return [self.dset.index.anns[aid] for aid in self.dset.index.gid_to_aids[gid]]
 
     @property
     def classes(self) -> Any:
         """The `ndzarr.categories.CategoryTree` of the dataset; None if it has no categories."""
-        from ndzarr._sampling.detections import category_tree
-
         return category_tree(self.dset.dataset.get("categories"))
 
     @property
     def n_positives(self) -> int:
         """Annotations with a box, or the positives that were preselected."""
-        return self.pool.n_positives
+        return self._pool.n_positives
 
     @property
     def n_negatives(self) -> int:
         """Negatives that were preselected."""
-        return self.pool.n_negatives
+        return self._pool.n_negatives
 
     @property
     def n_samples(self) -> int:
@@ -283,7 +284,7 @@ class NdsamplerNames:
         return self.dset.index.name_to_cat[name]["id"]
 
 
-# --- From which windows do `load_positive`, `load_negative` and `load_item` choose?
+# --- The windows that `load_positive`, `load_negative` and `load_item` choose from.
 
 
 class Pool:
@@ -393,7 +394,7 @@ class Pool:
         return Rows(self._targets.negatives(1, dims, seed=rng if rng is not None else index, ids=ids))[0]
 
 
-# --- What did ndsampler's `new_sample_grid` return?
+# --- What ndsampler's `new_sample_grid` returned.
 
 
 TASKS = ("image_detection", "video_detection")

@@ -1,24 +1,25 @@
-"""Which tables of targets are understood without looking at each row?
+"""The columnar fast path: tables of targets that are understood without looking at each row.
 
-Those whose rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`), and in which
-annotation it is around (`aid`), if any.  The first row is parsed and resolved, which settles everything else; all
-windows follow from columns by the same arithmetic.  Other tables take Python's time per row.
+Their rows differ in nothing but the image (`gid` or `key`) and the window (`cx cy width height`), and in the annotation
+it is around (`aid`), if any.  The first row is resolved, which settles everything else; all windows follow from columns
+by the same arithmetic.  Other tables take Python's time per row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ndzarr._batches.form import BulkSampler, Form, Lacking, Member, Origin, agree, numbered
+from ndzarr._batches.form import Form, Lacking, Pending, agree, lacking, mask_dims, numbered, pending_samples
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
 from ndzarr._indexing.selection import Selection, lengths, segments
-from ndzarr._pyramid.crops import Crop
 from ndzarr._sampling.annotations import AnnotationTable, Lookup
+from ndzarr._sampling.compose import SampleRequest
+from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.target import ALIASES, NOTE, NOTES, centred_intervals
 from ndzarr._store.read import execute
 from ndzarr.targets.table import Rows
@@ -27,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 _WINDOW = ("cx", "cy", "width", "height")
 _EXACT = 2.0**52
-"""Below it, floats are exact to half a pixel; centres are rounded as `sampler.resolve` rounds them."""
+"""Below it, floats are exact to half a pixel."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,16 @@ class Windows:
 class Uniform:
     """A table that was understood."""
 
-    first: Member
-    """What its first row means."""
+    first: Pending
+    """Its first row."""
     windows: Windows
     columns: dict[str, Array]
     """What a target is made from, by column."""
 
-    def member(self, sampler: BulkSampler, i: int, keys: Mapping[str, Any], lookup: Lookup) -> Member:
-        """What a row means."""
-        return _member(sampler, self.columns, i, keys, lookup)
-
     @cached_property
     def form(self) -> Form:
         """What all samples have in common, if images are as the first is."""
-        first = self.first
+        first = self.first.request
         shape = (*first.shape[:-2], *self.windows.n.max(axis=0).tolist())
         return Form(first.dims, shape, first.dtype, first.channels)
 
@@ -100,26 +97,18 @@ class Uniform:
     def mask_dims(self) -> tuple[str, ...] | None:
         """Axes of `valid` of a sample; None where all pixels are real."""
         odd = bool((self.windows.n != self.windows.n[0]).any())
-        lacks = self.first.lacking, lacking(self.first, self.windows), "planes" if odd else "nothing"
-        return mask_dims(self.form, [self.first], lacks)
+        beyond = _lacking(self.first.source, self.windows)
+        lacks = lacking(self.first.request), beyond, "planes" if odd else "nothing"
+        return mask_dims(self.form, [self.first.request.shape], lacks)
 
 
-def mask_dims(form: Form, members: Sequence[Member], lacks: Collection[str]) -> tuple[str, ...] | None:
-    """Axes of `valid`: none where no pixel can be missing, c only where channels can differ."""
-    if "channels" in lacks and len(form.channels or ()) != 1:
-        return form.dims
-    if set(lacks) - {"nothing"} or any(m.shape != form.shape for m in members):
-        return tuple(d for d in form.dims if d != "c")
-    return None
-
-
-def uniform_windows(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Uniform | None:
+def uniform_windows(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Uniform | None:
     """The table, or None if its rows have to be looked at one by one."""
     if not len(rows):
         return None
     columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
     columns |= {name: np.full(len(rows), keys[name]) for name in _WINDOW if type(keys.get(name)) in (int, float)}
-    if "aid" in columns and _says_nothing(sampler, columns):
+    if "aid" in columns and _says_nothing(source, columns):
         del columns["aid"]
     if not set(_WINDOW) <= columns.keys() or not _alike(columns):
         return None
@@ -127,19 +116,20 @@ def uniform_windows(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], l
     window = [w for n in _WINDOW if (w := _numbers(columns[n])) is not None]
     if name is None or len(window) < len(_WINDOW) or not _present(columns[name]):
         return None
-    first = _member(sampler, columns, 0, keys, lookup)
+    first = _row(source, columns, 0, keys, lookup)
     made = _windows(name, columns[name], first, *window)
-    agrees = made is not None and (
-        (tuple(made.origin[0]), tuple(made.pitch[0]), tuple(made.n[0])) == (first.origin, first.pitch, first.shape[-2:])
-    )
-    return Uniform(first, made, columns) if made is not None and agrees else None
+    if made is None:
+        return None
+    scene = first.request.scene
+    same = (tuple(made.y[0]), tuple(made.x[0]), tuple(made.n[0])) == (scene.y, scene.x, scene.n)
+    return Uniform(first, made, columns) if same else None
 
 
-def _says_nothing(sampler: BulkSampler, columns: Mapping[str, Array]) -> bool:
+def _says_nothing(source: SampleSource, columns: Mapping[str, Array]) -> bool:
     """True where `aid` only repeats which image is meant: the window is stated, as tables of positives do."""
     if not {"gid", *_WINDOW} <= columns.keys():
         return False
-    images = sampler.images_of(columns["aid"].tolist())
+    images = source.dataset.images_of(columns["aid"].tolist())
     return images is not None and images == columns["gid"].tolist()
 
 
@@ -174,12 +164,11 @@ def _of_rows(rows: Rows, keys: Mapping[str, Any]) -> dict[str, Array]:
     return out
 
 
-def _member(
-    sampler: BulkSampler, columns: Mapping[str, Array], i: int, keys: Mapping[str, Any], lookup: Lookup
-) -> Member:
+def _row(
+    source: SampleSource, columns: Mapping[str, Array], i: int, keys: Mapping[str, Any], lookup: Lookup
+) -> Pending:
     row = {name: _plain(values[i]) for name, values in columns.items()}
-    made: list[Member] = sampler.members([{**row, **keys}], lookup, i)
-    return made[0]
+    return pending_samples(source, [{**row, **keys}], lookup, i)[0]
 
 
 def _alike(columns: Mapping[str, Array]) -> bool:
@@ -214,11 +203,13 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _windows(name: str, ids: Array, first: Member, cx: Array, cy: Array, width: Array, height: Array) -> Windows | None:
-    """Windows of all rows, as `sampler.resolve` and `values.centred` make them of one."""
+def _windows(
+    name: str, ids: Array, first: Pending, cx: Array, cy: Array, width: Array, height: Array
+) -> Windows | None:
+    """Windows of all rows, as `resolve` makes them of one; None where it looks at more than columns tell."""
     target = first.parsed
     elsewhere = target.resolution is not None or target.bounds is not None or target.aid is not None
-    if target.video or elsewhere or {"t", "z"} & set(first.dims):
+    if target.video or elsewhere or {"t", "z"} & set(first.request.dims):
         return None
     if min(width.min(), height.min()) <= 0:
         return None
@@ -227,21 +218,21 @@ def _windows(name: str, ids: Array, first: Member, cx: Array, cy: Array, width: 
         height, width = np.full(len(cy), float(dims[0])), np.full(len(cx), float(dims[1]))
     elif dims == "square":
         height = width = np.maximum(height, width)
-    (before_y, after_y), (before_x, after_x) = target.pad[1:] if name == "gid" else ((0, 0), (0, 0))
+    (before_y, after_y), (before_x, after_x) = target.pad[1:]
     y, x = centred_intervals(cy, height), centred_intervals(cx, width)
     y, x = y + np.array([-before_y, after_y]), x + np.array([-before_x, after_x])
     sx, sy = target.scale
     n = np.stack([np.rint((y[:, 1] - y[:, 0]) * sy), np.rint((x[:, 1] - x[:, 0]) * sx)], axis=1).astype(np.int64)
-    if target.output_dims is not None and name == "gid":
+    if target.output_dims is not None:
         n[:] = target.output_dims
     return None if n.min() < 1 else Windows(name, ids, y, x, n)
 
 
-def lacking(first: Member, windows: Windows) -> Lacking:
-    """What pixels of windows may not be real, as far as can be known without opening every file."""
+def _lacking(source: SampleSource, windows: Windows) -> Lacking:
+    """Which pixels of windows may not be real, as far as can be known without opening every file."""
     found: Lacking = "nothing"
     for name, members in windows.by_id():
-        [whole] = numbered(first.whole, [name], int(members[0]))
+        [whole] = numbered(source.covered_size, [name], int(members[0]))
         if whole is None:
             return "channels"
         (y0, y1), (x0, x1) = ((w[members, 0].min(), w[members, 1].max()) for w in (windows.y, windows.x))
@@ -250,23 +241,28 @@ def lacking(first: Member, windows: Windows) -> Lacking:
     return found
 
 
-# --- How is a batch of windows read that are nothing but copies of stored pixels?
+# --- Batches of windows that are nothing but copies of stored pixels.
 
 
-def origin_of(crop: Crop, start: tuple[float, float]) -> Origin | None:
-    """
-    What the crop of one window says about all of its image; None where its pixels are not simply copied.
+class Origin(NamedTuple):
+    """Where the pixels of an image are, if windows of it are copies."""
 
-    Parameters
-    ----------
-    start
-        Where the window begins along (y, x).
-    """
-    cut, level = crop.region, crop.pyramid.levels[crop.region.level]
-    if not cut.exact or cut.padded or cut.level or crop.pyramid.nodata is not None:
+    array: Any
+    lead: Selection
+    """Along the axes before y."""
+    shift: tuple[int, int]
+    """From the sampled space to pixels of the array, along (y, x)."""
+
+
+def _origin(r: SampleRequest) -> Origin | None:
+    """What one window says about all of its image; None where its pixels are not simply copied."""
+    if not r.copied or len(r.pieces) != 1 or r.scene.video:
         return None
-    shift = cut.y.read.start - int(start[0]), cut.x.read.start - int(start[1])
-    return Origin(level.array, crop.leading, shift)
+    crop = r.pieces[0].crop
+    if crop.region.level:
+        return None
+    shift = crop.region.y.read.start - r.scene.y[0], crop.region.x.read.start - r.scene.x[0]
+    return Origin(crop.pyramid.levels[0].array, crop.leading, shift)
 
 
 @dataclass(frozen=True)
@@ -281,15 +277,15 @@ class Copies:
         """What all samples have in common."""
         return self.known.form
 
-    def read(self, out: Array | None = None) -> Array:
+    def read(self) -> Array:
         """The pixels, (sample, *form.dims)."""
-        image = np.empty((len(self.plan), *self.form.shape), self.form.dtype) if out is None else out
+        image = np.empty((len(self.plan), *self.form.shape), self.form.dtype)
         places = [place.reshape(shape) for place, shape in zip(image, self.plan.shapes, strict=True)]
-        execute(self.plan, places, self.known.first.crops[0].pyramid.cache)
+        execute(self.plan, places, self.known.first.request.crops[0].pyramid.cache)
         return image
 
 
-def copies(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Copies | None:
+def copies(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Copies | None:
     """
     The batch, if all of its windows are copies.
 
@@ -298,7 +294,7 @@ def copies(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
     TargetError
         Images have different axes, channels or dtypes.
     """
-    known = uniform_windows(sampler, rows, keys, lookup)
+    known = uniform_windows(source, rows, keys, lookup)
     if known is None or (known.windows.pitch != 1).any() or (known.windows.n != known.windows.n[0]).any():
         return None
     windows = known.windows
@@ -306,9 +302,9 @@ def copies(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
     requests: list[Any] = [None] * len(windows.ids)
     for _, members in windows.by_id():
         i = int(members[0])
-        member = known.first if i == 0 else known.member(sampler, i, keys, lookup)
-        agree([member], first=known.first, start=i)
-        origin = member.copied_from
+        sample = known.first if i == 0 else _row(source, known.columns, i, keys, lookup)
+        agree([sample], first=known.first, start=i)
+        origin = _origin(sample.request)
         if origin is None:
             return None
         y, x = windows.y[members] + origin.shift[0], windows.x[members] + origin.shift[1]
@@ -369,7 +365,7 @@ def _cut(known: dict[tuple[int, int, int], list[Any]], start: int, n: int, chunk
     return found
 
 
-# --- Which annotations touch which of many windows of images?
+# --- The annotations that touch many windows of images.
 
 
 def touching(table: AnnotationTable, windows: Windows, lookup: Lookup) -> tuple[dict[str, Array], Array]:

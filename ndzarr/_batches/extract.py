@@ -1,8 +1,8 @@
-"""How are the samples of many targets written to one store?
+"""The samples of many targets, written to one store.
 
-1. All targets are surveyed: what they have in common, and in which order they are best read (`survey`).
-2. Each task reads and writes the samples of whole shards (`job`), wherever it runs (`workers`); what is done stays done
-   when the extraction is broken off (`resume`).
+1. All targets are surveyed: what they have in common, and in which order they are best read (`extract_store`).
+2. Each task reads and writes the samples of whole shards, wherever it runs (`executors`); what is done stays done when
+   the extraction is broken off.
 3. Columns, annotations and targets follow, and a rename publishes the store.
 """
 
@@ -25,16 +25,33 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from ndzarr._batches.columnar import copies
-from ndzarr._batches.dataset import ALONG, Columns, annotation_columns, where, where_windows, window_annotations
 from ndzarr._batches.executors import Scheduler, checked, working
 from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
-from ndzarr._batches.form import BulkSampler, Form, Mask, Member, agree, check_sizes, checked_mask, valid_of
-from ndzarr._batches.form import read_batch as read
+from ndzarr._batches.form import (
+    Array,
+    Form,
+    agree,
+    check_sizes,
+    checked_mask,
+    mask_of_batch,
+    pending_samples,
+    read_batch,
+)
+from ndzarr._batches.load import (
+    ALONG,
+    Columns,
+    annotation_columns,
+    sample_columns,
+    window_annotations,
+    window_columns,
+)
 from ndzarr._concurrency import available_cpus as processors
 from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, trying
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._progress import progress_bar
 from ndzarr._sampling.annotations import Lookup
+from ndzarr._sampling.compose import Mask
+from ndzarr._sampling.protocols import SampleSource
 from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError, did_you_mean
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
@@ -44,21 +61,8 @@ if TYPE_CHECKING:
     import xarray
 
 
-# --- What does one task of an extraction do, and what is known of it afterwards?
+# --- One task of an extraction.
 
-
-_reading = threading.BoundedSemaphore(max(1, processors() // 2))
-"""Threads that read at a time: decoding small chunks is mostly Python's, encoding is not, so that one thread reads
-while another encodes (measured with two: 15% faster than when both may do the same)."""
-
-
-def _forget() -> None:
-    global _reading
-    _reading = threading.BoundedSemaphore(max(1, processors() // 2))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
 
 JOB = "job.pickle"
 """File of a job."""
@@ -72,10 +76,10 @@ STORE = "store"
 class Job:
     """An extraction."""
 
-    sampler: BulkSampler
+    source: SampleSource
     rows: Rows
     """The targets, in the order in which they are stored."""
-    positions: np.ndarray[Any, Any]
+    positions: Array
     """Position of each in the targets as they were given."""
     keys: Mapping[str, Any]
     """Keys that every target gets."""
@@ -85,17 +89,11 @@ class Job:
     layout: Layout
 
     def do(self, folder: Path, number: int) -> int:
-        """
-        Write a shard and the columns of its samples.
-
-        Returns
-        -------
-        How many samples it has.
-        """
+        """Write a shard and the columns of its samples; returns how many samples it has."""
         n = self.layout.samples
         start = number * n
         rows = self.rows[start : start + n]
-        with _reading:
+        with _readers(os.getpid()):
             image, mask, columns, found = self._read(rows, start)
         self.layout.image.write(folder / STORE, number, image)
         valid = checked_mask(mask, self.mask_dims, self.form, len(rows), start)
@@ -107,25 +105,20 @@ class Job:
         _save(part(folder, number), columns | found)
         return len(rows)
 
-    def _read(self, rows: Rows, start: int) -> tuple[np.ndarray[Any, Any], Mask, Columns, Columns]:
+    def _read(self, rows: Rows, start: int) -> tuple[Array, Mask, Columns, Columns]:
         """(image, mask, columns along sample, columns along annot) of a shard."""
-        direct = copies(self.sampler, rows, self.keys, self.lookup) if self.lookup.annot_ids is None else None
+        direct = copies(self.source, rows, self.keys, self.lookup) if self.lookup.annot_ids is None else None
         if direct is not None and direct.form == self.form:
-            return direct.read(), None, where_windows(direct.known), window_annotations(direct.known)
-        members: list[Member] = self.sampler.members([{**row, **self.keys} for row in rows], self.lookup)
-        self._check(members, start)
-        pixels = read(members, self.form)
-        mask = valid_of(members, self.form, pixels.masks)
-        return pixels.image, mask, where(members, self.form), annotation_columns(members)
-
-    def _check(self, members: list[Member], start: int) -> None:
-        form = agree(members)
-        same = (form.dims, form.dtype, form.channels) == (self.form.dims, self.form.dtype, self.form.channels)
-        if not same or any(n > most for n, most in zip(form.shape, self.form.shape, strict=True)):
+            return direct.read(), None, window_columns(direct.known), window_annotations(direct.known)
+        samples = pending_samples(self.source, [{**row, **self.keys} for row in rows], self.lookup)
+        if not self.form.holds(form := agree(samples)):
             raise TargetError(
-                f"targets {start} to {start + len(members) - 1} (as they are stored) give {form.described}, the first "
-                f"of all {self.form.described}; give channels= and dtype=, or extract them apart"
+                f"targets {start} to {start + len(samples) - 1} (as they are stored) give {form}, the first of all "
+                f"{self.form}; give channels= and dtype=, or extract them apart"
             )
+        image, masks = read_batch(samples, self.form)
+        mask = mask_of_batch(samples, self.form, masks)
+        return image, mask, sample_columns(samples, self.form), annotation_columns(samples)
 
     def columns(self, folder: Path) -> Columns:
         """The columns of all samples."""
@@ -169,6 +162,17 @@ _JOBS: dict[str, Job] = {}
 """Jobs that this process itself began: its threads need no copy."""
 
 
+@lru_cache(maxsize=1)
+def _readers(process: int) -> threading.Semaphore:
+    """
+    Return what lets some threads of a process read at a time.
+
+    Decoding small chunks is mostly Python's work, encoding is not, so that one thread reads while another encodes
+    (measured with two: 15% faster than when both may do the same).
+    """
+    return threading.BoundedSemaphore(max(1, processors() // 2))
+
+
 def forget(folder: Path) -> None:
     """The job of a directory is over."""
     _JOBS.pop(os.fspath(folder), None)
@@ -202,7 +206,7 @@ def run_part(folder: str, number: int) -> int:
     return job.do(Path(folder), number)
 
 
-# --- How does an extraction that was broken off go on where it was?
+# --- Extractions that were broken off go on where they were.
 
 
 @contextmanager
@@ -271,7 +275,7 @@ ORDERS = ("input", "locality")
 
 
 def extract(
-    sampler: BulkSampler,
+    source: SampleSource,
     targets: Targets | Rows,
     dest: str | os.PathLike[str],
     *,
@@ -295,9 +299,9 @@ def extract(
     refuse_existing(dest, overwrite)
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame
-    files = identities(sampler.source_files(_images(rows)))
-    with workplace(dest, sampler, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard) as folder:
-        job = _job(sampler, rows, order, lookup, sizes, preset, shard, keys)
+    files = identities(source.files(_images(rows)))
+    with workplace(dest, source, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard) as folder:
+        job = _job(source, rows, order, lookup, sizes, preset, shard, keys)
         write_job(folder, job)
         try:
             _do(job, folder, scheduler, workers, progress)
@@ -310,7 +314,7 @@ def extract(
 
 
 def _job(
-    sampler: BulkSampler,
+    source: SampleSource,
     rows: Rows,
     order: str,
     lookup: Lookup,
@@ -319,12 +323,12 @@ def _job(
     shard: int | None,
     keys: Mapping[str, Any],
 ) -> Job:
-    found = survey(sampler, rows, keys, lookup, sizes)
+    found = survey(source, rows, keys, lookup, sizes)
     positions = found.locality if order == "locality" else np.arange(len(rows))
     arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.taken)
     if order == "locality":
         rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
-    return Job(sampler, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)
+    return Job(source, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)
 
 
 def _images(rows: Rows) -> list[Any] | None:
@@ -388,7 +392,7 @@ def _as_text(small: xarray.Dataset) -> xarray.Dataset:
     return small.assign({n: v.astype(object) for n, v in small.variables.items() if v.dtype.kind == "U"})
 
 
-def _table(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
+def _table(rows: Rows) -> dict[str, Array]:
     """The targets by column: numbers and dates as they are, all else as text, lists and slices as JSON."""
     import pandas
 
@@ -396,8 +400,8 @@ def _table(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
     return {str(name): _column(table[name]) for name in table.columns}
 
 
-def _column(values: pandas.Series) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = values.to_numpy()
+def _column(values: pandas.Series) -> Array:
+    array: Array = values.to_numpy()
     if array.dtype.kind in "biufM":
         return array
     if not values.isna().any() and {type(v) for v in array.tolist()} <= {int, float}:

@@ -1,4 +1,4 @@
-"""How do extracted samples lie on disk?
+"""Extracted samples on disk.
 
 One Zarr v3 group that xarray opens as one Dataset.  `image` and `valid` are sharded: a sample is a chunk (large ones
 are cut), a shard holds as many samples as make about 32 MB, and is written by one task, in one go, out of pixels that
@@ -20,17 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._batches.columnar import Windows, mask_dims
-from ndzarr._batches.columnar import uniform_windows as uniform
-from ndzarr._batches.form import BulkSampler, Form, Member, agree
+from ndzarr._batches.columnar import Windows, uniform_windows
+from ndzarr._batches.form import Array, Form, Pending, agree, lacking, mask_dims, pending_samples
 from ndzarr._indexing.selection import lengths
 from ndzarr._sampling.annotations import Lookup
+from ndzarr._sampling.protocols import SampleSource
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import sharded_array
-from ndzarr._store.presets import CHUNK, SHARD, Encoding
-from ndzarr._store.presets import choose_codec as codec
+from ndzarr._store.presets import CHUNK, SHARD, Encoding, choose_codec
 from ndzarr._store.sharding import ShardWriter
-from ndzarr._validation import check_count as whole
+from ndzarr._validation import check_count
 from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 
@@ -47,8 +46,6 @@ OBJECTS = 4 << 10
 
 TOGETHER = 2
 """Samples that are resampled at a time: more threads would wait for the one that decodes."""
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +166,7 @@ def layout(
         The preset is unknown or cannot store such pixels, or a shard is to hold no sample.
     """
     if shard is not None:
-        shard = whole("shard", shard)
+        shard = check_count("shard", shard)
     size = max(1, prod(form.shape) * form.dtype.itemsize)
     samples = min(n, shard or max(1, SHARD_BYTES // (size + taken.beside)))
     lengths = dict(zip(form.dims, form.shape, strict=True))
@@ -181,7 +178,7 @@ def layout(
     def array(name: str, dims: tuple[str, ...], dtype: np.dtype[Any], encoding: Encoding) -> ShardedArray:
         chunks = (1, *[chunk[d] for d in dims])
         number = (samples, *[ceil(lengths[d] / chunk[d]) for d in dims])
-        chain = _quick(codec(("sample", *dims), chunks, dtype, encoding))
+        chain = _quick(choose_codec(("sample", *dims), chunks, dtype, encoding))
         return ShardedArray(name, ("sample", *dims), (n, *[lengths[d] for d in dims]), dtype, chain, number)
 
     image = array("image", form.dims, form.dtype, Encoding(preset))
@@ -209,7 +206,7 @@ def consolidate(root: Path, attributes: Mapping[str, Any]) -> None:
     os.replace(work, root / "zarr.json")
 
 
-# --- What do many targets have in common, and in which order are they best read?
+# --- What many targets have in common, and the order in which they are best read.
 
 
 BLOCK = 1024
@@ -228,7 +225,7 @@ class Survey:
     taken: Taken
 
 
-def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lookup, sizes: str) -> Survey:
+def survey(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup, sizes: str) -> Survey:
     """
     Look at all targets.
 
@@ -239,23 +236,24 @@ def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
     """
     if not len(rows):
         raise TargetError("targets is empty: there is nothing to extract")
-    known = uniform(sampler, rows, keys, lookup)
+    known = uniform_windows(source, rows, keys, lookup)
     if known is not None and (sizes != "refuse" or (known.windows.n == known.windows.n[0]).all()):
         return Survey(known.form, known.mask_dims, _near(*_places(known.windows)), _taken(known.first))
-    first: Member | None = None
+    first: Pending | None = None
     forms: list[Form] = []
     lacks: set[str] = set()
     taken = Taken()
     names, corners = [], []
     for start in range(0, len(rows), BLOCK):
-        members = sampler.members([{**row, **keys} for row in rows[start : start + BLOCK]], lookup, start)
-        first = first or members[0]
-        forms.append(agree(members, sizes, first, start))
-        taken = reduce(Taken.most, map(_taken, members), taken)
-        lacks |= {m.lacking for m in members}
-        lacks |= {"planes"} if any(m.shape != forms[0].shape for m in members) else set()
-        names += [str(m.ids) for m in members]
-        corners += [m.origin for m in members]
+        samples = pending_samples(source, [{**row, **keys} for row in rows[start : start + BLOCK]], lookup, start)
+        first = first or samples[0]
+        forms.append(agree(samples, sizes, first, start))
+        taken = reduce(Taken.most, map(_taken, samples), taken)
+        requests = [s.request for s in samples]
+        lacks |= {lacking(r) for r in requests}
+        lacks |= {"planes"} if any(r.shape != forms[0].shape for r in requests) else set()
+        names += [str(r.ids) for r in requests]
+        corners += [(r.scene.y[0], r.scene.x[0]) for r in requests]
     assert first is not None
     shape = tuple(map(max, zip(*[f.shape for f in forms], strict=True)))
     form = Form(forms[0].dims, shape, forms[0].dtype, forms[0].channels)
@@ -263,12 +261,13 @@ def survey(sampler: BulkSampler, rows: Rows, keys: Mapping[str, Any], lookup: Lo
     return Survey(form, mask_dims(form, [], lacks), _near(codes, np.array(corners, float)), taken)
 
 
-def _taken(member: Member) -> Taken:
-    read = [c for c in member.crops if not c.region.exact or c.region.shape != member.shape[-2:]]  # or is warped
+def _taken(sample: Pending) -> Taken:
+    request = sample.request
+    read = [c for c in request.crops if not c.region.exact or c.region.shape != request.shape[-2:]]  # or is warped
     stored = sum(prod(lengths(c.request[1])) * c.pyramid.dtype.itemsize for c in read)
-    converted = sum(prod(c.shape) * c.pyramid.dtype.itemsize for c in member.crops if c.pyramid.dtype != member.dtype)
-    resampled = [prod(lengths(c.request[1])) + 2 * prod(c.shape) for c in member.crops if not c.region.exact]
-    return Taken(stored + converted, max(4, member.dtype.itemsize) * max(resampled, default=0))
+    converted = sum(prod(c.shape) * c.pyramid.dtype.itemsize for c in request.crops if c.pyramid.dtype != request.dtype)
+    resampled = [prod(lengths(c.request[1])) + 2 * prod(c.shape) for c in request.crops if not c.region.exact]
+    return Taken(stored + converted, max(4, request.dtype.itemsize) * max(resampled, default=0))
 
 
 def _places(windows: Windows) -> tuple[Array, Array]:

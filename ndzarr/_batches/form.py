@@ -1,151 +1,103 @@
-"""What does bulk work need to know of a sampler, and of one sample that is not read yet?
+"""Samples of a batch before they are read, and what they have in common.
 
-`CocoSampler` and `Sampler` each make `Member`s out of targets; everything in `ndzarr.bulk` works on those alone, so
-that batches, lazy batches and extractions mean the same with either.
+Everything in `_batches` stands on `Pending` samples: targets that were resolved, with their files opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.selection import Selection
-from ndzarr._pyramid.crops import Crop
-from ndzarr._sampling.annotations import AnnotationTable, Found, Lookup
-from ndzarr._sampling.sample import Context
-from ndzarr._sampling.scene import Scene
-from ndzarr._sampling.target import Target
+from ndzarr._indexing.plan import ReadPlan
+from ndzarr._pyramid.crops import Crop, plan_crops
+from ndzarr._sampling.annotations import Found, Lookup, find_annotations
+from ndzarr._sampling.compose import Mask, SampleRequest, compose, is_uncertain, read
+from ndzarr._sampling.native_scale import native_requests
+from ndzarr._sampling.protocols import SampleSource
+from ndzarr._sampling.resolve import resolve
+from ndzarr._sampling.sample import Context, context_of
+from ndzarr._sampling.target import Target, parse
 from ndzarr.errors import OptionError, TargetError, did_you_mean
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
-if TYPE_CHECKING:
-    import xarray
+Array: TypeAlias = np.ndarray[Any, Any]
+
+Sizes: TypeAlias = Literal["pad", "refuse"]
+SIZES = ("pad", "refuse")
+"""What may be done with samples of different sizes."""
 
 
-Mask: TypeAlias = "tuple[tuple[str, ...], np.ndarray[Any, Any]] | None"
-"""Where pixels are real, with its axes; None where all of them are."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A sample that is not read yet."""
 
-Lacking: TypeAlias = Literal["nothing", "planes", "channels"]
-"""Which pixels may not be real: none, the same of all channels, or others of other channels."""
-
-Labeller: TypeAlias = "tuple[Callable[[Context, Any, np.ndarray[Any, Any], Any], xarray.Dataset], Any]"
-"""Makes the Dataset of a sample of its context, the second item, its pixels and its mask."""
-
-
-class Member(Protocol):
-    """One sample of a batch, before it is read."""
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Axes of its image."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its image."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of its image."""
-
-    @property
-    def channels(self) -> tuple[str, ...] | None:
-        """Names along c; None where there is no such axis."""
-
-    @property
-    def crops(self) -> Sequence[Crop]:
-        """What a `ReadPlan` is made from."""
-
-    @property
-    def scene(self) -> Scene:
-        """Its window and frames."""
-
-    @property
-    def origin(self) -> tuple[float, float]:
-        """Where its first pixel begins along (y, x), in native pixels."""
-
-    @property
-    def pitch(self) -> tuple[float, float]:
-        """Native pixels per pixel along (y, x)."""
-
-    @property
-    def beyond(self) -> float:
-        """Value of the pixels that make it as large as the largest of its batch."""
-
-    @property
-    def ids(self) -> dict[str, Any]:
-        """What it was read from: columns along sample (and t, where the value is an array)."""
-
-    def labels(self, dim: str) -> np.ndarray[Any, Any]:
-        """Labels along t or z."""
+    source: SampleSource
+    given: Mapping[str, Any]
+    """The target as it was given."""
+    parsed: Target
+    request: SampleRequest
+    lookup: Lookup
 
     @property
     def found(self) -> Found | None:
         """Its annotations; None where none are looked up."""
-
-    @property
-    def lookup(self) -> Lookup:
-        """Which annotations are wanted."""
-
-    @property
-    def parsed(self) -> Target:
-        """What was asked for."""
-
-    @property
-    def copied_from(self) -> Origin | None:
-        """Where windows of its image are stored; None where they are not simply copied."""
-
-    @property
-    def lacking(self) -> Lacking:
-        """Which of its pixels may not be real, as far as can be known without reading it."""
-
-    def whole(self, name: Any) -> tuple[int, int] | None:
-        """(height, width) of an image, or of a named pyramid, of which every pixel is real; None if some may not be."""
-
-    @property
-    def annotation_table(self) -> AnnotationTable | None:
-        """The annotations of its dataset; None where none are looked up."""
-
-    @property
-    def labeller(self) -> Labeller:
-        """Puts names on its pixels, without the sampler."""
+        if not self.lookup.wanted or self.source.dset is None:
+            return None
+        return find_annotations(self.source.annotations, self.source.dset.index.anns, self.request.scene, self.lookup)
 
     def context(self) -> Context:
-        """What the accessor of the sample knows."""
-
-    def label(self, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None) -> xarray.Dataset:
-        """What `load_sample` returns, from its pixels and a mask as `read` returned it."""
-
-    @classmethod
-    def read(cls, members: Sequence[Any], out: Sequence[np.ndarray[Any, Any]]) -> list[Mask]:
-        """Read members of this kind by one plan, into arrays of their shapes and dtypes."""
+        """Return what the accessor of the sample knows."""
+        return context_of(self.source, self.given, self.parsed, self.request.scene, self.lookup)
 
 
-class BulkSampler(Protocol):
-    """A sampler, as far as bulk work needs to know it."""
-
-    def members(self, targets: Iterable[Mapping[str, Any]], lookup: Lookup, start: int = 0) -> list[Any]:
-        """The targets, of which the first has this number, parsed and resolved; none of their pixels is read."""
-
-    def source_files(self, images: Iterable[Any] | None) -> Iterator[str]:
-        """Paths of the files of some images; None for all."""
-
-    def images_of(self, annot_ids: Iterable[Any]) -> list[Any] | None:
-        """The image of each annotation; None if one does not exist."""
-
-
-def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0) -> list[Any]:
+def pending_samples(
+    source: SampleSource, targets: Iterable[Mapping[str, Any]], lookup: Lookup, start: int = 0
+) -> list[Pending]:
     """
-    What is made of each target.
+    Resolve targets; none of their pixels is read.
+
+    Parameters
+    ----------
+    start
+        Number of the first of them.
 
     Raises
     ------
     TargetError
-        One is not understood: among many, its number (the first has `start`) is what finds it.
+        One is not understood, or cannot be one of many samples of one array.
     """
+
+    def pending(given: Mapping[str, Any]) -> Pending:
+        parsed = parse(given)
+        if parsed.native is not None:
+            raise TargetError(
+                "use_native_scale gives every asset a size of its own; such samples are loaded one by one"
+            )
+        if parsed.lazy:
+            raise TargetError("lazy: a target in a batch is never lazy by itself; use lazy_batch")
+        return Pending(source, given, parsed, compose(resolve(parsed, source), source), lookup)
+
+    return numbered(pending, targets, start)
+
+
+def plan_targets(source: SampleSource, targets: Targets | Rows) -> ReadPlan:
+    """Return what loading targets would read."""
+    crops: list[Crop] = []
+    for given in Rows(targets):
+        parsed = parse(given)
+        if parsed.native is None:
+            crops += compose(resolve(parsed, source), source).crops
+        else:
+            crops += [crop for request in native_requests(source, parsed).values() for crop in request.crops]
+    return plan_crops(crops)
+
+
+def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0) -> list[Any]:
+    """Return what is made of each target; a `TargetError` says which one is not understood."""
     out = []
     for given in targets:
         try:
@@ -155,28 +107,22 @@ def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0)
     return out
 
 
-def batchable(target: Target) -> Target:
+def rows_with(targets: Targets | Rows, keys: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """
-    The target.
+    Return the targets, each with these keys.
 
     Raises
     ------
     TargetError
-        It cannot be one of many samples of one array.
+        There is no target.
     """
-    if target.native is not None:
-        raise TargetError("use_native_scale gives every asset a size of its own; such samples are loaded one by one")
-    if target.lazy:
-        raise TargetError("lazy: a target in a batch is never lazy by itself; use lazy_batch")
-    return target
+    rows = list(Rows(targets))
+    if not rows:
+        raise TargetError("targets is empty: a batch needs at least one target, or it would have no shape")
+    return [{**row, **keys} for row in rows] if keys else rows
 
 
-# --- How do many targets become one array in memory, with every chunk decoded once?
-
-
-Sizes: TypeAlias = Literal["pad", "refuse"]
-SIZES = ("pad", "refuse")
-"""What may be done with samples of different sizes."""
+# --- What all samples of a batch have in common.
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,35 +137,13 @@ class Form:
     channels: tuple[str, ...] | None
     """Names along c; None where there is no such axis."""
 
-    @property
-    def described(self) -> str:
-        """As messages name it."""
+    def __str__(self) -> str:
         return f"({' '.join(self.dims)}) {self.dtype} {'|'.join(self.channels or ())} {self.shape}"
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pixels:
-    """A batch that was read, without names."""
-
-    image: np.ndarray[Any, Any]
-    """Axes (sample, *form.dims)."""
-    masks: list[Mask]
-    """Where pixels are real, per sample, in its own size."""
-
-
-def rows_with(targets: Targets | Rows, keys: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """
-    The targets, each with these keys.
-
-    Raises
-    ------
-    TargetError
-        There is no target.
-    """
-    rows = list(Rows(targets))
-    if not rows:
-        raise TargetError("targets is empty: a batch needs at least one target, or it would have no shape")
-    return [{**row, **keys} for row in rows] if keys else rows
+    def holds(self, other: Form) -> bool:
+        """Return True if samples of the other form are samples of this one."""
+        same = (other.dims, other.dtype, other.channels) == (self.dims, self.dtype, self.channels)
+        return same and all(n <= most for n, most in zip(other.shape, self.shape, strict=True))
 
 
 def check_sizes(sizes: str) -> None:
@@ -228,9 +152,9 @@ def check_sizes(sizes: str) -> None:
         raise OptionError(f"sizes={sizes!r} is not known{did_you_mean(sizes, SIZES)}")
 
 
-def agree(members: Sequence[Member], sizes: str = "pad", first: Member | None = None, start: int = 0) -> Form:
+def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None = None, start: int = 0) -> Form:
     """
-    What the members have in common.
+    Return what the samples have in common.
 
     Parameters
     ----------
@@ -245,75 +169,56 @@ def agree(members: Sequence[Member], sizes: str = "pad", first: Member | None = 
         They have different axes, channels or dtypes, or, where those are refused, sizes; the message names two.
     """
     check_sizes(sizes)
-    wanted = members[0] if first is None else first
+    requests, wanted = [s.request for s in samples], (first or samples[0]).request
 
-    def same(what: str, of: Callable[[Member], Any], joint: str, fix: str) -> Any:
-        return _same(wanted, members, start, what, of, joint, fix)
+    def same(what: str, of: Callable[[SampleRequest], Any], joint: str, fix: str) -> None:
+        expected = of(wanted)
+        for k, request in enumerate(requests, start):
+            if (found := of(request)) != expected:
+                others = sum(of(r) != expected for r in requests)
+                shown = [joint.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in (expected, found)]
+                raise TargetError(
+                    f"samples of a batch must have the same {what}: sample 0 has {shown[0]}, sample {k} has {shown[1]}"
+                    f"{'' if others == 1 else f' (so have {others - 1} more)'}; {fix}"
+                )
 
-    dims = same("axes", lambda m: m.dims, " ", "image and video targets, and volumes, make batches of their own")
-    if "c" in dims:
-        same("channels", lambda m: m.channels, "|", "give channels=")
-    dtype = same("dtype", lambda m: m.dtype, "", "give dtype=")
+    same("axes", lambda r: r.dims, " ", "image and video targets, and volumes, make batches of their own")
+    same("channels", lambda r: r.channels, "|", "give channels=")
+    same("dtype", lambda r: r.dtype, "", "give dtype=")
     if sizes == "refuse":
-        same("size", lambda m: m.shape, " x ", "use sizes='pad', or targets of one size")
-    shape = tuple(map(max, zip(*[m.shape for m in members], strict=True)))
-    return Form(dims, shape, dtype, wanted.channels)
+        same("size", lambda r: r.shape, " x ", "use sizes='pad', or targets of one size")
+    shape = tuple(map(max, zip(*[r.shape for r in requests], strict=True)))
+    return Form(wanted.dims, shape, wanted.dtype, wanted.channels)
 
 
-def _same(
-    first: Member,
-    members: Sequence[Member],
-    start: int,
-    what: str,
-    of: Callable[[Member], Any],
-    joint: str,
-    fix: str,
-) -> Any:
-    """What all members have; raises `TargetError` if one has something else."""
-    wanted = of(first)
-    for k, member in enumerate(members, start):
-        if (found := of(member)) != wanted:
-            others = sum(of(m) != wanted for m in members)
-            shown = [joint.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in (wanted, found)]
-            raise TargetError(
-                f"samples of a batch must have the same {what}: sample 0 has {shown[0]}, sample {k} has {shown[1]}"
-                f"{'' if others == 1 else f' (so have {others - 1} more)'}; {fix}"
-            )
-    return wanted
+# --- Reading.
 
 
-def read_batch(members: Sequence[Member], form: Form, out: np.ndarray[Any, Any] | None = None) -> Pixels:
-    """
-    Read all members by one plan.
-
-    Parameters
-    ----------
-    out
-        Where the pixels go, (sample, *form.dims); made if left out.
-    """
-    shape = (len(members), *form.shape)
-    image = np.empty(shape, form.dtype) if out is None else out
+def read_batch(samples: Sequence[Pending], form: Form) -> tuple[Array, list[Mask]]:
+    """Read all samples by one plan: (image with axes (sample, *form.dims), mask of each in its own size)."""
+    image = np.empty((len(samples), *form.shape), form.dtype)
     places = []
-    for k, member in enumerate(members):
-        place = image[k]
-        if member.shape != form.shape:
-            place[...] = member.beyond
-            place = place[tuple(map(slice, member.shape))]
-        places.append(place)
-    return Pixels(image, type(members[0]).read(members, places))
+    for place, sample in zip(image, samples, strict=True):
+        if sample.request.shape != form.shape:
+            place[...] = sample.request.fill
+        places.append(place[tuple(map(slice, sample.request.shape))])
+    return image, [mask for _, mask in read([s.request for s in samples], places)]
 
 
-def valid_of(members: Sequence[Member], form: Form, masks: Sequence[Mask]) -> Mask:
-    """The mask of a batch, with axes (sample, ...); None where all pixels of all samples are real."""
-    odd = [m.shape != form.shape for m in members]
+# --- Masks.
+
+
+def mask_of_batch(samples: Sequence[Pending], form: Form, masks: Sequence[Mask]) -> Mask:
+    """Return the mask of a batch, with axes (sample, ...); None where all pixels of all samples are real."""
+    odd = [s.request.shape != form.shape for s in samples]
     if not any(odd) and all(mask is None for mask in masks):
         return None
     with_c = any(mask is not None and "c" in mask[0] for mask in masks)
     dims = tuple(d for d in form.dims if d != "c" or with_c)
     lengths = dict(zip(form.dims, form.shape, strict=True))
-    valid = np.zeros((len(members), *[lengths[d] for d in dims]), bool)
-    for k, (member, mask) in enumerate(zip(members, masks, strict=True)):
-        own = dict(zip(member.dims, member.shape, strict=True))
+    valid = np.zeros((len(samples), *[lengths[d] for d in dims]), bool)
+    for k, (sample, mask) in enumerate(zip(samples, masks, strict=True)):
+        own = dict(zip(sample.request.dims, sample.request.shape, strict=True))
         place = valid[k][tuple([slice(own[d]) for d in dims])]
         if mask is None:
             place[...] = True
@@ -322,11 +227,39 @@ def valid_of(members: Sequence[Member], form: Form, masks: Sequence[Mask]) -> Ma
     return ("sample", *dims), valid
 
 
-def checked_mask(
-    mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, start: int
-) -> np.ndarray[Any, Any] | None:
+Lacking: TypeAlias = Literal["nothing", "planes", "channels"]
+"""Which pixels may not be real: none, the same of all channels, or others of other channels."""
+
+
+def lacking(r: SampleRequest) -> Lacking:
+    """Return which pixels of a sample may not be real, as far as can be known without reading it."""
+    if is_uncertain(r):
+        return "channels"
+    if r.complete:
+        return "planes" if r.scene.nodata == "ma" else "nothing"
+    alike = len(r.pieces) == len(r.scene.frames) and all(_has_all_channels(r, p.place) for p in r.pieces)
+    return "planes" if alike else "channels"
+
+
+def _has_all_channels(r: SampleRequest, place: tuple[int | slice, ...]) -> bool:
+    if r.channels is None:
+        return True
+    along_c = place[r.dims.index("c")]
+    return isinstance(along_c, slice) and along_c.stop - along_c.start == len(r.channels)
+
+
+def mask_dims(form: Form, shapes: Iterable[tuple[int, ...]], lacks: Collection[str]) -> tuple[str, ...] | None:
+    """Return the axes of `valid`: none where no pixel can be missing, c only where channels can differ."""
+    if "channels" in lacks and len(form.channels or ()) != 1:
+        return form.dims
+    if set(lacks) - {"nothing"} or any(shape != form.shape for shape in shapes):
+        return tuple(d for d in form.dims if d != "c")
+    return None
+
+
+def checked_mask(mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, start: int) -> Array | None:
     """
-    The mask of n samples with the axes that were promised before anything was read; None where none was.
+    Return the mask of n samples with the axes that were promised before anything was read; None where none was.
 
     Raises
     ------
@@ -352,16 +285,3 @@ def checked_mask(
         )
     missing = [k for k, d in enumerate(("sample", *dims)) if d not in have]
     return np.array(np.broadcast_to(np.expand_dims(valid, missing), shape))
-
-
-# --- How is a batch of windows read that are nothing but copies of stored pixels?
-
-
-class Origin(NamedTuple):
-    """Where the pixels of an image are, if windows of it are copies."""
-
-    array: Any
-    lead: Selection
-    """Along the axes before y."""
-    shift: tuple[int, int]
-    """From the sampled space to pixels of the array, along (y, x)."""

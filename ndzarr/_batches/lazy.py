@@ -1,9 +1,9 @@
-"""How does a million targets become a Dataset at once, without a pixel being read?
+"""A million targets as a Dataset at once, without a pixel being read.
 
 1. Where the rows of a table differ only in image and window, everything but the pixels follows from its columns
-   (`uniform`); other targets are resolved one by one.
+   (`columnar`); other targets are resolved one by one.
 2. The pixels are dask arrays with one task per batch, which does what `load_batch` does.  A task holds its rows; the
-   sampler is in the graph once.
+   dataset is in the graph once.
 3. Names derive from the dataset, the rows and the options, so that the same call makes the same graph.
 """
 
@@ -13,41 +13,50 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import xarray
 
-from ndzarr._batches.columnar import Uniform, copies, mask_dims
-from ndzarr._batches.columnar import uniform_windows as uniform
-from ndzarr._batches.dataset import (
+from ndzarr._batches.columnar import Uniform, copies, uniform_windows
+from ndzarr._batches.form import (
+    Form,
+    agree,
+    check_sizes,
+    checked_mask,
+    lacking,
+    mask_dims,
+    mask_of_batch,
+    pending_samples,
+    read_batch,
+    rows_with,
+)
+from ndzarr._batches.load import (
     ALONG,
     BatchContext,
-    LazyMembers,
+    Columns,
+    LazySamples,
+    annotation_columns,
     centres,
+    origins,
+    sample_columns,
     shared_axes,
     transforms,
-    where,
     window_annotations,
 )
-from ndzarr._batches.dataset import annotation_columns as columns_of
-from ndzarr._batches.form import BulkSampler, Form, Member, agree, check_sizes, checked_mask, rows_with, valid_of
-from ndzarr._batches.form import read_batch as read
-from ndzarr._pyramid.xarray import build_dataset as construct
+from ndzarr._pyramid.xarray import build_dataset
 from ndzarr._sampling.annotations import Lookup
-from ndzarr._validation import check_count as whole
+from ndzarr._sampling.protocols import SampleSource
+from ndzarr._validation import check_count
 from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
-if TYPE_CHECKING:
-    import xarray
-
-
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Content:
+class Promise:
     """What is known of a batch before anything is read."""
 
     form: Form
@@ -57,17 +66,17 @@ class Content:
     """Where each sample begins along (y, x), shape (sample, 2)."""
     pitch: Array
     """Native pixels per pixel along (y, x), shape (sample, 2)."""
-    columns: dict[str, tuple[tuple[str, ...], Array]]
+    columns: Columns
     """Coordinates along sample."""
-    annotations: dict[str, tuple[tuple[str, ...], Array]]
+    annotations: Columns
     """Columns along annot."""
     targets: Mapping[str, Array] | Sequence[Mapping[str, Any]]
     """What tasks are given, by column or by row."""
 
 
 @dataclass(frozen=True)
-class Block:
-    """A task: the rows of one batch, and what they must turn out to be."""
+class ReadTask:
+    """The rows of one batch, and what they must turn out to be."""
 
     targets: Mapping[str, Array] | Sequence[Mapping[str, Any]]
     first: int
@@ -75,7 +84,7 @@ class Block:
     form: Form
     mask_dims: tuple[str, ...] | None
 
-    def __call__(self, sampler: BulkSampler) -> tuple[Array, Array | None]:
+    def __call__(self, source: SampleSource) -> tuple[Array, Array | None]:
         """
         Read the batch.
 
@@ -90,33 +99,24 @@ class Block:
 
             targets = pandas.DataFrame(dict(targets))
         rows, plain = Rows(targets), Lookup(False)
-        found = copies(sampler, rows, self.keys, plain)
+        found = copies(source, rows, self.keys, plain)
         if found is not None and found.form == self.form:
             return found.read(), checked_mask(None, self.mask_dims, self.form, len(rows), self.first)
-        members = sampler.members([{**t, **self.keys} for t in rows], plain, self.first)
-        self._check(members)
-        pixels = read(members, self.form)
-        mask = valid_of(members, self.form, pixels.masks)
-        return pixels.image, checked_mask(mask, self.mask_dims, self.form, len(members), self.first)
-
-    def _check(self, members: Sequence[Member]) -> None:
-        form = self.form
-        for k, m in enumerate(members):
-            found, wanted = (m.dims, m.channels, m.dtype), (form.dims, form.channels, form.dtype)
-            if found != wanted or any(n > limit for n, limit in zip(m.shape, form.shape, strict=True)):
+        samples = pending_samples(source, [{**t, **self.keys} for t in rows], plain, self.first)
+        for k, sample in enumerate(samples, self.first):
+            if not self.form.holds(own := agree([sample])):
                 raise TargetError(
-                    f"target {self.first + k} gives {_shown(*found)} {m.shape}, but target 0 promised "
-                    f"{_shown(*wanted)} {form.shape}; give channels= and dtype=, or load such targets apart"
+                    f"target {k} gives {own}, but target 0 promised {self.form}; give channels= and dtype=, or load "
+                    "such targets apart"
                 )
-
-
-def _shown(dims: tuple[str, ...], channels: tuple[str, ...] | None, dtype: np.dtype[Any]) -> str:
-    return f"({' '.join(dims)}) {dtype} {'|'.join(channels or ())}"
+        image, masks = read_batch(samples, self.form)
+        mask = mask_of_batch(samples, self.form, masks)
+        return image, checked_mask(mask, self.mask_dims, self.form, len(samples), self.first)
 
 
 @dataclass(frozen=True)
-class Centres:
-    """A task: pixel centres of the samples of one batch along an axis."""
+class CentresTask:
+    """Pixel centres of the samples of one batch along an axis."""
 
     origin: Array
     pitch: Array
@@ -128,48 +128,47 @@ class Centres:
 
 
 def lazy_batch(
-    sampler: BulkSampler, targets: Targets | Rows, batch_size: int, lookup: Lookup, sizes: str, keys: Mapping[str, Any]
+    source: SampleSource, targets: Targets | Rows, batch_size: int, lookup: Lookup, sizes: str, keys: Mapping[str, Any]
 ) -> xarray.Dataset:
     """Many windows as a dask-backed Dataset; see `CocoSampler.lazy_batch`."""
-    batch_size = whole("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
     check_sizes(sizes)
     rows = Rows(targets)
-    known = _understand(sampler, rows, lookup, sizes, keys)
+    known = _understand(source, rows, lookup, sizes, keys)
     n, form = len(rows), known.form
-    variables: dict[str, Any] = _pixels(sampler, known, n, batch_size, keys)
+    variables: dict[str, Any] = _pixels(source, known, n, batch_size, keys)
     placed = {"transform": (("sample", "row", "column"), transforms(known.origin, known.pitch)), **known.columns}
     placed |= _centres(known, n, batch_size)
-    context = BatchContext(LazyMembers(sampler, rows, dict(keys), lookup), None)
-    return construct(
+    context = BatchContext(LazySamples(source, rows, dict(keys), lookup), None)
+    return build_dataset(
         {**variables, **placed, **known.annotations}, shared_axes(n, form), tuple(placed), {"ndzarr": context}
     )
 
 
-def _understand(sampler: BulkSampler, rows: Rows, lookup: Lookup, sizes: str, keys: Mapping[str, Any]) -> Content:
-    known = uniform(sampler, rows, keys, lookup) if lookup.annot_ids is None else None
+def _understand(source: SampleSource, rows: Rows, lookup: Lookup, sizes: str, keys: Mapping[str, Any]) -> Promise:
+    known = uniform_windows(source, rows, keys, lookup) if lookup.annot_ids is None else None
     if known is not None and (sizes != "refuse" or (known.windows.n == known.windows.n[0]).all()):
         return _of_columns(known)
     targets = rows_with(rows, keys)
-    members: list[Member] = sampler.members(targets, lookup)
-    form = agree(members, sizes)
-    columns = where(members, form)
+    samples = pending_samples(source, targets, lookup)
+    form = agree(samples, sizes)
+    columns = sample_columns(samples, form)
     for name in ("transform", ALONG["y"], ALONG["x"]):
         del columns[name]
-    return Content(
+    return Promise(
         form,
-        mask_dims(form, members, [m.lacking for m in members]),
-        np.array([m.origin for m in members], float),
-        np.array([m.pitch for m in members], float),
+        mask_dims(form, [s.request.shape for s in samples], [lacking(s.request) for s in samples]),
+        *origins(samples),
         columns,
-        columns_of(members),
+        annotation_columns(samples),
         targets,
     )
 
 
-def _of_columns(known: Uniform) -> Content:
+def _of_columns(known: Uniform) -> Promise:
     windows = known.windows
     sizes = {"size_y": windows.n[:, 0], "size_x": windows.n[:, 1]}
-    return Content(
+    return Promise(
         known.form,
         known.mask_dims,
         windows.origin,
@@ -181,21 +180,21 @@ def _of_columns(known: Uniform) -> Content:
 
 
 def _pixels(
-    sampler: BulkSampler, known: Content, n: int, batch_size: int, keys: Mapping[str, Any]
+    source: SampleSource, known: Promise, n: int, batch_size: int, keys: Mapping[str, Any]
 ) -> dict[str, tuple[tuple[str, ...], Any]]:
     """`image` and `valid` as dask arrays, one task per batch."""
     from dask.base import tokenize
 
     form = known.form
-    token = tokenize(sampler, known.targets, dict(keys), form.dims, form.shape, str(form.dtype), batch_size)
-    source, read_name = f"ndzarr-sampler-{tokenize(sampler)}", f"ndzarr-batch-{token}"
-    graph: dict[Any, Any] = {source: sampler}
+    token = tokenize(source, known.targets, dict(keys), form.dims, form.shape, str(form.dtype), batch_size)
+    dataset, read_name = f"ndzarr-source-{tokenize(source)}", f"ndzarr-batch-{token}"
+    graph: dict[Any, Any] = {dataset: source}
     borders = [*range(0, n, batch_size), n]
     lengths = dict(zip(form.dims, form.shape, strict=True))
     for i, (a, b) in enumerate(pairwise(borders)):
         targets = known.targets
         mine = {k: v[a:b] for k, v in targets.items()} if isinstance(targets, Mapping) else targets[a:b]
-        graph[read_name, i] = (Block(mine, a, dict(keys), form, known.mask_dims), source)
+        graph[read_name, i] = (ReadTask(mine, a, dict(keys), form, known.mask_dims), dataset)
     out = {"image": (("sample", *form.dims), _picked(graph, read_name, 0, borders, form.shape, form.dtype))}
     if known.mask_dims is not None:
         shape = tuple(lengths[d] for d in known.mask_dims)
@@ -218,7 +217,7 @@ def _picked(
     return dask.array.Array(layers, name, chunks, dtype=dtype)
 
 
-def _centres(known: Content, n: int, batch_size: int) -> dict[str, tuple[tuple[str, ...], Any]]:
+def _centres(known: Promise, n: int, batch_size: int) -> dict[str, tuple[tuple[str, ...], Any]]:
     """Pixel centres as dask arrays: of a million samples they take gigabytes."""
     import dask.array
     from dask.base import tokenize
@@ -231,7 +230,7 @@ def _centres(known: Content, n: int, batch_size: int) -> dict[str, tuple[tuple[s
         origin, pitch = known.origin[:, k], known.pitch[:, k]
         name = f"ndzarr-centres-{tokenize(origin, pitch, length, batch_size)}"
         graph: Any = {
-            (name, i, 0): (Centres(origin[a:b], pitch[a:b], length),) for i, (a, b) in enumerate(pairwise(borders))
+            (name, i, 0): (CentresTask(origin[a:b], pitch[a:b], length),) for i, (a, b) in enumerate(pairwise(borders))
         }
         chunks = (tuple(b - a for a, b in pairwise(borders)), (length,))
         layers = HighLevelGraph.from_collections(name, graph)

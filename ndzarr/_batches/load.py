@@ -1,58 +1,50 @@
-"""How do many targets become one array in memory, with every chunk decoded once?
+"""Many targets as one Dataset in memory, with every chunk decoded once.
 
-1. Targets become members: parsed, resolved, nothing read (`member`).
-2. All members must agree on axes, channels and dtype; the largest sets the size of the batch.
-3. One array is made, and all members are read into their places in it by one `ReadPlan`.
-4. One Dataset is put together at the end (`content`).
+1. Targets become pending samples: resolved, with nothing read (`form`).
+2. All must agree on axes, channels and dtype; the largest sets the size of the batch.
+3. One array is made, and all samples are read into their places in it by one `ReadPlan`.
+4. One Dataset is put together at the end.
+
+Everything that differs between samples lies along `sample`: where each lies (`native_y`, `native_x`, `transform`), what
+it was read from (`gid` and `frame_index`, or `key`) and when (`time`).  Annotations of all samples make one table along
+`annot`, whose column `annot_sample` says whose they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import xarray
 
+from ndzarr._batches.columnar import Uniform, copies, touching
 from ndzarr._batches.form import (
-    BulkSampler,
-    Labeller,
-    Lacking,
-    Mask,
-    Member,
+    Form,
+    Pending,
     Sizes,
     agree,
     check_sizes,
+    mask_of_batch,
+    pending_samples,
     read_batch,
     rows_with,
 )
-from ndzarr._indexing.affine import IDENTITY
-from ndzarr._pyramid.crops import Crop, read_crops
-from ndzarr._pyramid.window import channel_names as channels
-from ndzarr._pyramid.window import compact_mask, label_window, leading_axis
-from ndzarr._sampling.annotations import AnnotationTable, Found, Lookup
-from ndzarr._sampling.annotations import find_annotations as find
-from ndzarr._sampling.compose import Composition, uncertain
-from ndzarr._sampling.compose import read_compositions as read
-from ndzarr._sampling.resolve import locate as located
-from ndzarr._sampling.sample import Context, Located, mask_dims
-from ndzarr._sampling.sample import label_sample as label
-from ndzarr._sampling.sample import time_coordinate as times
-from ndzarr._sampling.scene import Scene
-from ndzarr._sampling.target import Target
+from ndzarr._pyramid.xarray import Axis, build_dataset, index_axis, name_axis
+from ndzarr._sampling.annotations import Lookup
+from ndzarr._sampling.compose import Mask, read
+from ndzarr._sampling.protocols import SampleSource
+from ndzarr._sampling.sample import Context, Labels, labels_of, to_dataset
+from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
-if TYPE_CHECKING:
-    import xarray
-
-    from ndzarr._batches.form import Origin
-    from ndzarr.coco_sampler import CocoSampler
-    from ndzarr.sampler import Sampler
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 def load_batch(
-    sampler: BulkSampler, targets: Targets | Rows, lookup: Lookup, sizes: Sizes, keys: Mapping[str, Any]
+    source: SampleSource, targets: Targets | Rows, lookup: Lookup, sizes: Sizes, keys: Mapping[str, Any]
 ) -> xarray.Dataset:
     """
     Load many windows; see `CocoSampler.load_batch`.
@@ -62,315 +54,268 @@ def load_batch(
     keys
         Keys that every target gets.
     """
-    from ndzarr._batches.columnar import copies
-    from ndzarr._batches.dataset import BatchContext, LazyMembers, of_copies
-    from ndzarr._batches.dataset import batch_dataset as dataset
-
     check_sizes(sizes)
     rows = Rows(targets)
-    if lookup.annot_ids is None and (found := copies(sampler, rows, keys, lookup)) is not None:
-        context = BatchContext(LazyMembers(sampler, rows, dict(keys), lookup), (None,) * len(rows))
-        return of_copies(found.read(), found.known, context)
-    members: list[Member] = sampler.members(rows_with(rows, keys), lookup)
-    form = agree(members, sizes)
-    return dataset(members, form, read_batch(members, form))
+    if lookup.annot_ids is None and (found := copies(source, rows, keys, lookup)) is not None:
+        image, form, mask = found.read(), found.form, None
+        placed, annotations = window_columns(found.known), window_annotations(found.known)
+        context = BatchContext(LazySamples(source, rows, dict(keys), lookup), (None,) * len(rows))
+    else:
+        samples = pending_samples(source, rows_with(rows, keys), lookup)
+        form = agree(samples, sizes)
+        image, masks = read_batch(samples, form)
+        mask = mask_of_batch(samples, form, masks)
+        placed, annotations = sample_columns(samples, form), annotation_columns(samples)
+        context = BatchContext(samples, tuple([None if m is None else m[0] for m in masks]))
+    variables: Columns = {"image": (("sample", *form.dims), image), **({} if mask is None else {"valid": mask})}
+    axes = shared_axes(len(image), form)
+    return build_dataset({**variables, **placed, **annotations}, axes, tuple(placed), {"ndzarr": context})
 
 
-# --- What is a sample of a kwcoco dataset before it is read?
+# --- What a batch knows of each of its samples: `batch.ndzarr`.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CocoMember:
-    """A sample of a kwcoco dataset."""
+class BatchContext:
+    """Where the samples of a batch came from, in the order in which it was loaded."""
 
-    sampler: CocoSampler
-    given: Mapping[str, Any]
-    """The target as it was given."""
-    parsed: Target
-    composition: Composition
+    samples: Sequence[Pending] | Sequence[Known] | LazySamples
+    """By position; `Known` ones once they were pickled."""
+    mask_dims: tuple[tuple[str, ...] | None, ...] | None
+    """Axes of the mask of each sample, None where it has none; None for a lazy batch, of which nothing was read."""
+
+    def accessor(self, batch: xarray.Dataset) -> BatchAccessor:
+        """Return what `batch.ndzarr` is."""
+        return BatchAccessor(batch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the dataset: what is sent to another process is what the samples know themselves."""
+        if self.mask_dims is None:
+            return BatchContext, (self.samples, None)
+        known = [Known.of(self.samples[k]) for k in range(len(self.mask_dims))]
+        return BatchContext, (known, self.mask_dims)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """A sample of which everything was looked up."""
+
+    known: Context
+    labels: Labels
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sample: Pending | Known) -> Known:
+        """Look everything up."""
+        if isinstance(sample, Known):
+            return sample
+        return cls(sample.context(), labels_of(sample.request), sample.request.shape)
+
+    def context(self) -> Context:
+        """Return what the accessor of the sample knows."""
+        return self.known
+
+
+@dataclass(frozen=True)
+class LazySamples:
+    """The samples of a batch, resolved when asked for."""
+
+    source: SampleSource
+    rows: Rows
+    keys: Mapping[str, Any]
     lookup: Lookup
 
-    @property
-    def scene(self) -> Scene:
-        """Its window and frames."""
-        return self.composition.scene
+    def __getitem__(self, k: int) -> Pending:
+        return pending_samples(self.source, [{**self.rows[k], **self.keys}], self.lookup)[0]
+
+
+class BatchAccessor:
+    """What a batch knows about its samples."""
+
+    def __init__(self, batch: xarray.Dataset) -> None:
+        self._batch = batch
 
     @property
-    def dims(self) -> tuple[str, ...]:
-        """Axes of its image."""
-        return self.scene.dims
+    def _context(self) -> BatchContext:
+        return self._batch.encoding["ndzarr"]  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        return self._batch.sizes.get("sample", 1)
+
+    def _numbers(self) -> list[int]:
+        """Positions, in the batch as it was loaded, of the samples that are left."""
+        if "sample" not in self._batch.coords:
+            raise TargetError("an operation on this batch dropped its coordinate `sample`, which says whose is what")
+        return [int(k) for k in np.atleast_1d(self._batch["sample"].values)]
+
+    def _contexts(self) -> Iterator[Context]:
+        return (self._context.samples[k].context() for k in self._numbers())
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its image."""
-        return self.composition.shape[0 if self.scene.video else 1 :]
+    def targets(self) -> list[dict[str, Any]]:
+        """The target of each sample, with the window that it was resolved to."""
+        return [context.target for context in self._contexts()]
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of its image."""
-        return self.composition.result_dtype
+    def detections(self) -> list[list[Any]]:
+        """Per sample one `kwimage.Detections` per frame, in sample pixels; see `sample.ndzarr.detections`."""
+        from ndzarr._sampling.detections import detections
 
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names along c."""
-        return self.composition.channels
+        return [detections(context) for context in self._contexts()]
 
-    @property
-    def crops(self) -> Sequence[Crop]:
-        """What a `ReadPlan` is made from."""
-        return self.composition.crops
+    def sample(self, i: int) -> xarray.Dataset:
+        """
+        One sample, as `load_sample` returns it: in its own size, with its own coordinates and annotations.
 
-    @property
-    def origin(self) -> tuple[float, float]:
-        """Where its first pixel begins along (y, x), in native pixels."""
-        return self.scene.y[0], self.scene.x[0]
+        That of a lazy batch is read now.
 
-    @property
-    def pitch(self) -> tuple[float, float]:
-        """Native pixels per pixel along (y, x)."""
-        return self.scene.pitch
-
-    @property
-    def beyond(self) -> float:
-        """The fill value; without one, NaN where missing pixels are NaN, else 0."""
-        if self.scene.padding.fill is not None:
-            return self.scene.padding.fill
-        return float("nan") if self.scene.nodata in ("float", "auto") and self.dtype.kind in "fc" else 0
-
-    @property
-    def ids(self) -> dict[str, Any]:
-        """Image ids, and the positions of frames in their video."""
-        frames = self.scene.frames
-        if not self.scene.video:
-            return {"gid": frames[0].gid}
-        gids = np.array([-1 if f.gid is None else f.gid for f in frames])
-        return {"gid": gids, "frame_index": np.array([f.index for f in frames])}
-
-    def labels(self, dim: str) -> np.ndarray[Any, Any]:
-        """Dates or frame indices along t, positions of planes along z."""
-        if dim == "z":
-            assert self.scene.planes is not None
-            return np.array(self.scene.planes.positions, np.int64)
-        return times(self.scene)
-
-    @property
-    def found(self) -> Found | None:
-        """Its annotations; None where none are looked up."""
-        if not self.lookup.wanted:
-            return None
-        return find(self.sampler._source.annotations, self.sampler.dset.index.anns, self.scene, self.lookup)
-
-    def context(self) -> Context:
-        """What the accessor of the sample knows."""
-        return self.sampler.context(self.given, self.parsed, self.scene, self.lookup)
-
-    @property
-    def copied_from(self) -> Origin | None:
-        """Where windows of its image are stored; None where they are not simply copied."""
-        from ndzarr._batches.columnar import origin_of
-
-        c = self.composition
-        if len(c.pieces) != 1 or not c.complete or c.dtype != c.result_dtype or self.scene.nodata is not None:
-            return None
-        return None if self.scene.video else origin_of(c.pieces[0].crop, self.origin)
-
-    @property
-    def lacking(self) -> Lacking:
-        """Which of its pixels may not be real, as far as can be known without reading it."""
-        c, frames = self.composition, len(self.scene.frames)
-        if uncertain(c):
-            return "channels"
-        if c.complete:
-            return "planes" if self.scene.nodata == "ma" else "nothing"
-        return (
-            "planes" if len(c.pieces) == frames and all(p.number == len(c.channels) for p in c.pieces) else "channels"
-        )
-
-    def whole(self, name: Any) -> tuple[int, int] | None:
-        """(height, width) of an image that one file covers exactly."""
-        frame = self.sampler._source.frame(name)
-        if len(frame.assets) != 1 or frame.assets[0].nodata is not None:
-            return None
-        [asset] = frame.assets
-        if asset.size is None or asset.size != frame.size or not np.array_equal(asset.to_image, IDENTITY):
-            return None
-        return asset.size[1], asset.size[0]
-
-    @property
-    def annotation_table(self) -> AnnotationTable | None:
-        """The annotations of its dataset; None where none are looked up."""
-        return self.sampler._source.annotations if self.lookup.wanted else None
-
-    @property
-    def labeller(self) -> Labeller:
-        """Puts names on its pixels, without the sampler."""
-        return label_coco, (self.channels, located(self.composition))
-
-    def label(self, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None) -> xarray.Dataset:
-        """What `load_sample` returns."""
-        return label_coco(self.context(), (self.channels, located(self.composition)), image, valid)
-
-    @classmethod
-    def read(cls, members: Sequence[CocoMember], out: Sequence[np.ndarray[Any, Any]]) -> list[Mask]:
-        """Read by one plan."""
-        images = [o if m.scene.video else o[None] for m, o in zip(members, out, strict=True)]
-        return [
-            _coco_mask(m, valid)
-            for m, (_, valid) in zip(members, read([m.composition for m in members], images), strict=True)
-        ]
+        Raises
+        ------
+        TargetError
+            There are fewer samples.
+        """
+        numbers = self._numbers()
+        if not -len(numbers) <= i < len(numbers):
+            raise TargetError(f"sample {i} does not exist; the batch has {len(numbers)}")
+        k = numbers[i]
+        sample = self._context.samples[k]
+        known = Known.of(sample)
+        if self._context.mask_dims is None and isinstance(sample, Pending):
+            [(image, mask)] = read([sample.request])
+            return to_dataset(known.known, known.labels, image, mask)
+        one = self._batch[["image", "valid"] if "valid" in self._batch else ["image"]]
+        one = one.isel(sample=i) if "sample" in one.dims else one
+        dims, own = known.labels.dims, dict(zip(known.labels.dims, map(slice, known.shape), strict=True))
+        image = one["image"].variable.transpose(*dims).isel(own).values
+        mask_dims = None if self._context.mask_dims is None else self._context.mask_dims[k]
+        own_mask: Mask = None
+        if mask_dims is not None:
+            valid = one["valid"].variable
+            valid = valid.isel({d: 0 if d not in mask_dims else own[str(d)] for d in valid.dims})
+            own_mask = mask_dims, np.ascontiguousarray(valid.transpose(*mask_dims).values)
+        return to_dataset(known.known, known.labels, image, own_mask)
 
 
-def label_coco(
-    context: Context,
-    known: tuple[tuple[str, ...], Located | None],
-    image: np.ndarray[Any, Any],
-    valid: np.ndarray[Any, Any] | None,
-) -> xarray.Dataset:
-    """The Dataset of a sample of a kwcoco dataset, of which the channels and the place on earth are known."""
-    if not context.scene.video:
-        image, valid = image[None], None if valid is None else valid[None]
-    return label(context, known[0], image, valid, known[1])
+# --- Variables and coordinates of a batch.
 
 
-def _coco_mask(member: CocoMember, valid: np.ndarray[Any, Any] | None) -> Mask:
-    if valid is None:
-        return None
-    return mask_dims(member.scene, valid), valid if member.scene.video else valid[0]
+ALONG = {"t": "time", "z": "native_z", "y": "native_y", "x": "native_x"}
+"""Axis to the coordinate (sample, axis) that says what a sample alone says under the axis' own name."""
+
+Columns = dict[str, tuple[tuple[str, ...], Array]]
 
 
-# --- What is a sample of a named pyramid before it is read?
+def window_columns(known: Uniform) -> Columns:
+    """What `sample_columns` says, of windows as columns."""
+    windows, (height, width) = known.windows, known.form.shape[-2:]
+    origin, pitch = windows.origin, windows.pitch
+    return {
+        ALONG["y"]: (("sample", "y"), centres(origin[:, 0], pitch[:, 0], height)),
+        ALONG["x"]: (("sample", "x"), centres(origin[:, 1], pitch[:, 1], width)),
+        "size_y": (("sample",), windows.n[:, 0]),
+        "size_x": (("sample",), windows.n[:, 1]),
+        "transform": (("sample", "row", "column"), transforms(origin, pitch)),
+        windows.name: (("sample",), windows.labels),
+    }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NamedMember:
-    """A sample of a named pyramid."""
-
-    sampler: Sampler
-    given: Mapping[str, Any]
-    parsed: Target
-    crop: Crop
-
-    @property
-    def scene(self) -> Scene:
-        """Its window and frames."""
-        return self.context().scene
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Axes of its image."""
-        return self.crop.pyramid.dims
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its image."""
-        return self.crop.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of its image."""
-        return self.crop.pyramid.dtype
-
-    @property
-    def channels(self) -> tuple[str, ...] | None:
-        """Names along c."""
-        return channels(self.crop)
-
-    @property
-    def crops(self) -> Sequence[Crop]:
-        """What a `ReadPlan` is made from."""
-        return (self.crop,)
-
-    @property
-    def origin(self) -> tuple[float, float]:
-        """Where its first pixel begins along (y, x), in native pixels."""
-        return self.crop.region.y.origin, self.crop.region.x.origin
-
-    @property
-    def pitch(self) -> tuple[float, float]:
-        """Native pixels per pixel along (y, x)."""
-        return self.crop.region.y.step, self.crop.region.x.step
-
-    @property
-    def beyond(self) -> float:
-        """The fill value."""
-        return self.crop.fill
-
-    @property
-    def ids(self) -> dict[str, Any]:
-        """The name of the pyramid."""
-        return {"key": self.sampler.key_of(self.parsed)}
-
-    def labels(self, dim: str) -> np.ndarray[Any, Any]:
-        """Seconds or positions."""
-        found = leading_axis(self.crop, self.dims.index(dim))
-        return np.asarray(found.variable.values)
-
-    @property
-    def found(self) -> None:
-        """Pyramids have no annotations."""
-        return None
-
-    def context(self) -> Context:
-        """What the accessor of the sample knows."""
-        return self.sampler.context(self.given, self.parsed, self.crop)
-
-    @property
-    def copied_from(self) -> Origin | None:
-        """Where windows of its pyramid are stored; None where they are not simply copied."""
-        from ndzarr._batches.columnar import origin_of
-
-        return origin_of(self.crop, self.origin)
-
-    @property
-    def lacking(self) -> Lacking:
-        """Which of its pixels may not be real, as far as can be known without reading it."""
-        if self.crop.pyramid.nodata is not None:
-            return "channels"
-        return "planes" if self.crop.region.padded else "nothing"
-
-    def whole(self, name: Any) -> tuple[int, int] | None:
-        """(height, width) of a pyramid without nodata."""
-        pyramid = self.sampler.pyramid(name)
-        return None if pyramid.nodata is not None else (pyramid.shape[-2], pyramid.shape[-1])
-
-    @property
-    def lookup(self) -> Lookup:
-        """None are wanted: pyramids have none."""
-        return Lookup(False)
-
-    @property
-    def annotation_table(self) -> None:
-        """Pyramids have no annotations."""
-        return None
-
-    @property
-    def labeller(self) -> Labeller:
-        """Puts names on its pixels, without the sampler."""
-        return label_named, self.crop
-
-    def label(self, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None) -> xarray.Dataset:
-        """What `load_sample` returns."""
-        return label_named(self.context(), self.crop, image, valid)
-
-    @classmethod
-    def read(cls, members: Sequence[NamedMember], out: Sequence[np.ndarray[Any, Any]]) -> list[Mask]:
-        """Read by one plan."""
-        for m, image in zip(members, out, strict=True):
-            if m.crop.region.padded:
-                image[...] = m.crop.fill
-        done = read_crops([m.crop for m in members], list(out))
-        return [
-            None if valid is None else compact_mask(m.dims, valid) for m, (_, valid) in zip(members, done, strict=True)
-        ]
+def window_annotations(known: Uniform) -> Columns:
+    """What `annotation_columns` says, of windows as columns."""
+    first = known.first
+    if not first.lookup.wanted or first.source.dset is None:
+        return {}
+    return _table(*touching(first.source.annotations, known.windows, first.lookup))
 
 
-def label_named(
-    context: Context, crop: Crop, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
-) -> xarray.Dataset:
-    """The Dataset of a sample of a named pyramid."""
-    dims = crop.pyramid.dims
-    if valid is not None and 2 < valid.ndim < len(dims):  # without c
-        valid = np.broadcast_to(np.expand_dims(valid, dims.index("c")), crop.shape)
-    sample = label_window(crop, image, valid)
-    sample.encoding["ndzarr"] = context
-    return sample
+def shared_axes(n: int, form: Form) -> dict[str, Axis]:
+    """Axes that mean the same for all samples: positions along sample, names along c."""
+    axes = {"sample": index_axis("sample", np.arange(n))}
+    if form.channels is not None:
+        axes["c"] = name_axis("c", form.channels)
+    return axes
+
+
+def origins(samples: Sequence[Pending]) -> tuple[Array, Array]:
+    """Where each begins, and native pixels per pixel, along (y, x); shape (sample, 2) each."""
+    scenes = [s.request.scene for s in samples]
+    return np.array([(s.y[0], s.x[0]) for s in scenes], float), np.array([s.pitch for s in scenes], float)
+
+
+def sample_columns(samples: Sequence[Pending], form: Form) -> Columns:
+    """Coordinates along sample: where its pixels lie, and what they were read from."""
+    lengths = dict(zip(form.dims, form.shape, strict=True))
+    origin, pitch = origins(samples)
+    sizes = np.array([s.request.shape for s in samples], np.int64)
+    out: Columns = {}
+    for d in form.dims:
+        if d in "yx":
+            k = "yx".index(d)
+            out[ALONG[d]] = ("sample", d), centres(origin[:, k], pitch[:, k], lengths[d])
+        elif d != "c":
+            out[ALONG[d]] = ("sample", d), _stacked([s.request.labels(d) for s in samples], lengths[d])
+    for k, d in enumerate(form.dims):
+        if d != "c":
+            out[f"size_{d}"] = ("sample",), sizes[:, k]
+    out["transform"] = ("sample", "row", "column"), transforms(origin, pitch)
+    for name, values in _ids(samples, lengths.get("t", 0)).items():
+        out[name] = ("sample", "t")[: values.ndim], values
+    return out
+
+
+def centres(origin: Array, pitch: Array, n: int) -> Array:
+    """Pixel centres (sample, n) in native pixels."""
+    return np.asarray((np.arange(n) + 0.5) * pitch[:, None] + origin[:, None])
+
+
+def transforms(origin: Array, pitch: Array) -> Array:
+    """(sample, 3, 3) from sample pixels (x, y, 1) to native pixels, given (sample, 2) along (y, x)."""
+    out = np.zeros((len(origin), 3, 3))
+    out[:, 0, 0], out[:, 1, 1], out[:, 2, 2] = pitch[:, 1], pitch[:, 0], 1
+    out[:, 0, 2], out[:, 1, 2] = origin[:, 1], origin[:, 0]
+    return out
+
+
+def _ids(samples: Sequence[Pending], frames: int) -> dict[str, Array]:
+    found = [s.request.ids for s in samples]
+    out: dict[str, Array] = {}
+    for name, first in found[0].items():
+        values = [f[name] for f in found]
+        out[name] = _stacked(values, frames) if isinstance(first, np.ndarray) else _column(values)
+    return out
+
+
+def _column(values: list[Any]) -> Array:
+    """Ids of one kind as they are, others as text."""
+    kinds = set(map(type, values))
+    return np.array(values if kinds <= {int} or kinds == {str} else list(map(str, values)))
+
+
+def _stacked(rows: Sequence[Array], n: int) -> Array:
+    """Labels (sample, n) of samples of up to n frames; what a shorter one lacks is NaT, NaN, -1 or ''."""
+    if len({row.dtype.kind for row in rows}) > 1:  # dates of some, indices of others
+        rows = [row.astype("U") if row.dtype.kind != "M" else np.datetime_as_string(row) for row in rows]
+    dtype = np.result_type(*{row.dtype for row in rows})
+    missing = {"M": np.datetime64("NaT", "ns"), "f": np.nan, "U": ""}.get(dtype.kind, -1)
+    out = np.full((len(rows), n), missing, dtype)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = row
+    return out
+
+
+def annotation_columns(samples: Sequence[Pending]) -> Columns:
+    """The annotations of all samples as one table; empty where none are looked up."""
+    found = [s.found for s in samples]
+    tables = [f.columns for f in found if f is not None]
+    if len(tables) < len(found):
+        return {}
+    counts = [len(t["annot_id"]) for t in tables]
+    return _table(
+        {name: np.concatenate([t[name] for t in tables]) for name in tables[0]},
+        np.repeat(np.arange(len(counts)), counts),
+    )
+
+
+def _table(columns: Mapping[str, Array], owner: Array) -> Columns:
+    """Columns along annot, and whose each row is."""
+    out: Columns = {name: (("annot", "xywh")[: c.ndim], c) for name, c in columns.items()}
+    return {"annot_sample": (("annot",), owner), **out}

@@ -1,8 +1,10 @@
-"""How does a source of pixels become a pyramid?
+"""Transcoding: a source of pixels becomes a pyramid.
 
-1. The source is opened and described (`sources`).
-2. Its bands of rows go, top to bottom and each once, to a `PyramidWriter`, which makes all levels on the way.
-3. Metadata follow; then the store is published by a rename.
+1. The source is opened (`_formats.registry`).
+2. Its bands of rows go to a `PyramidWriter`, top to bottom and each once; the writer makes all levels on the way.
+3. The metadata are written, and the store is published by a rename.
+
+`estimate` predicts the size of the store from a few windows.
 """
 
 from __future__ import annotations
@@ -27,90 +29,12 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import Reducer, reducer
 from ndzarr._store.metadata import Description, LevelShape, write_metadata
-from ndzarr._store.presets import PRESETS, Encoding, chunks_option
-from ndzarr._store.presets import choose_layout as layout
+from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.writer import PyramidWriter, halve
 from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError
 
-# --- How is a source written whose length is known only when it ends?
-
-
-ENDLESS = 2**40
-"""More frames than any video has."""
-
-
-class Stream(Source, Protocol):
-    """What a source whose `growing` is True has besides what all sources have."""
-
-    @property
-    def expected_shape(self) -> tuple[int, ...]:
-        """The shape that its header promises, with 0 frames if it does not say; all but their number is true."""
-
-    @property
-    def trouble(self) -> Sequence[str]:
-        """What is wrong with it, once all frames have come."""
-
-    def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
-        """All frames in order, `length` at a time, the last time what is left; axes (t, ...)."""
-
-
-def as_stream(source: Source) -> Stream | None:
-    """The source, if its length is known only in the end."""
-    return cast(Stream, source) if getattr(source, "growing", False) else None
-
-
-def write_stream(
-    stream: Stream,
-    levels: Callable[[int], list[LevelShape]],
-    writer: Callable[[list[LevelShape]], PyramidWriter],
-    block_bytes: int,
-    progress: Callable[[int], object],
-) -> list[LevelShape]:
-    """
-    Write all frames of a stream.
-
-    Parameters
-    ----------
-    levels
-        The levels of so many frames.
-    writer
-        Makes what writes them.
-    block_bytes
-        Of native pixels that are gathered before they are encoded, where the chunks are not longer.
-    progress
-        Is told of rows that were written.
-
-    Returns
-    -------
-    The levels as they are.
-
-    Raises
-    ------
-    SourceError
-        It has no frames, or one cannot be used.
-    """
-    endless = levels(ENDLESS)[0]
-    chunk = endless.layout.chunks[0]
-    frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
-    blocks = stream.blocks(chunk * max(1, block_bytes // (chunk * frame)))
-    block, following = next(blocks, None), next(blocks, None)
-    if block is None:
-        raise SourceError(f"{stream.name}: it has no frames")
-    at = 0
-    with writer(levels(len(block) if following is None else ENDLESS)) as out:
-        while block is not None:
-            if following is None:
-                out.end(at + len(block))
-            out.write((at, *[0] * (block.ndim - 3)), block)
-            at += len(block)
-            progress(prod(block.shape[:-1]))
-            block, following = following, next(blocks, None)
-        out.finish()
-        return out.levels
-
-
 BAND_BYTES = 16 << 20
-"""Pixels read at a time, at least one band of the source."""
+"""Bytes of pixels read at a time; at least one band of the source is."""
 
 
 def transcode(
@@ -137,51 +61,54 @@ def transcode(
     max_pixels: int | None = None,
 ) -> Pyramid:
     """
-    Write a source as a pyramid.
+    Write a source as a pyramid in a Zarr store.
 
     Parameters
     ----------
     source
         Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video (anything
-        that FFmpeg decodes; see docs/videos.md), of a Zarr array, or a numpy, dask, xarray or Zarr array; or a list of
-        them, or a pattern such as 'frames/*.png', that become one.
+        that FFmpeg decodes; see docs/videos.md) or of a Zarr array; a numpy, dask, xarray or Zarr array; or a list of
+        these, or a pattern such as 'frames/*.png', which become one pyramid.
     dest
-        Directory of the store to make; conventionally ends in .zarr.
+        Directory of the store to make; by convention its name ends in .zarr.
     preset
-        'fast' (lossless), 'compact' (lossless, smaller, slower); see docs/layouts.md.
+        'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.
     kind
         'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
     axes
-        Meaning of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
+        Names of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
     channels
-        Names of the channels, where the source's own are not wanted.  A video is converted to 'gray' or 'rgb'.
+        Names of the channels, instead of the source's own.  'gray' or 'rgb' converts a video.
     nodata
-        Value of pixels that hold no data; the source's own if it states one.
+        Value of pixels that hold no data; the source's own if None.
     orient
-        Turn photographs upright by their EXIF orientation; (width, height) takes whichever orientation has that size.
+        True turns photographs upright by their EXIF orientation; (width, height) in pixels chooses the orientation
+        that has this size.
     chunks
-        Lengths of chunks by axis, where those of `preset` and `access` do not suit.
+        Axis name to length of chunks in pixels, instead of those of `preset` and `access`.
     access
-        How frames or planes will be read: 'frames' (whole ones), 'tubes' (short windows through many), 'mixed'; see
-        docs/layouts.md.
+        Expected access to frames or planes: 'frames' (windows of one), 'tubes' (small windows through many) or
+        'mixed'; see docs/layouts.md.
     reduce
-        The axes that levels halve: 'yx', or 'zyx' for volumes whose planes are as close as their pixels.
+        Axes that levels halve: 'yx', or 'zyx' for volumes whose planes are as close as their pixels.
     stack
-        What the images of a list are: frames, 't', or planes, 'z'.
+        Axis along which the images of a list are stacked: 't' or 'z'.
     start, stop
-        Of a video, take the frames that are shown at or after `start` and before `stop`, in seconds of its own clock.
+        Half-open interval of a video, in seconds of its own clock; the first frame is the first one shown at or after
+        `start`.
     step
-        Of those frames, take every so many.
+        Take every `step`-th of these frames.
     size
-        (height, width) of the frames of a video in pixels, or how many times as large as they are.
+        (height, width) in pixels that frames of a video are scaled to, or a factor.
     overwrite
         Replace `dest` if it exists, once the new store is complete.
     progress
         Show a progress bar.
     workers
-        Threads that encode; the number of processors if left out.
+        Number of threads that encode; the number of CPUs if None.
     max_pixels
-        Refuse larger images; the default depends on whether they can be read in pieces.
+        Refuse images of more pixels (height times width).  None means 2**30, or 2**36 for formats that are read in
+        pieces.
 
     Returns
     -------
@@ -191,6 +118,8 @@ def transcode(
     ------
     SourceError, MissingError
         The source cannot be used; nothing was written.
+    OptionError
+        An option is not understood, contradicts the source, or cannot hold its pixels.
     ExistsError
         `dest` exists.
     WriteError
@@ -200,6 +129,10 @@ def transcode(
     -----
     DamagedVideoWarning
         Frames of a video do not decode, or it ends too soon; the others were written.
+
+    Notes
+    -----
+    Levels of intensities are means of 2 x 2 valid pixels, rounded.  Levels of labels are the most frequent value.
     """
     from ndzarr._formats.registry import open_source
 
@@ -241,10 +174,10 @@ def write_pyramid(
     Parameters
     ----------
     origin
-        The `identity` of the source's file before it was opened, and whatever else the store is to record of it; its
-        identity now if left out.
+        The `identity` of the source's file before it was opened, and other facts that the store records of it; its
+        identity now if None.
     number
-        Of the source's level, where it is not the native one of a pyramid: halves are rounded by it.
+        Number of the source's level, if that is not the native one of a pyramid: rounding depends on it.
     check
         Called between steps; gives up by raising.
 
@@ -298,14 +231,14 @@ def write_pyramid(
 
 
 def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
-    """Rows of the source and of the levels that are read again to be halved; None if the source does not know yet."""
+    """Return the rows of the source and of levels that are read again to be halved; None if not known yet."""
     stream = as_stream(source)
     shape = source.shape if stream is None else stream.expected_shape
     return sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
 
 
 def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
-    """What a store of a source, or whatever else has its facts, says about itself."""
+    """Return what a store of a source records about itself."""
     return Description(
         dims=source.dims,
         channels=source.channels,
@@ -318,7 +251,7 @@ def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, An
 
 
 def identity(name: str) -> dict[str, Any]:
-    """What tells whether a file has changed: its size and time of modification; nothing for what is not a file."""
+    """Return path, size and time of modification of a file, which tell whether it changed; {} for other sources."""
     try:
         stat = os.stat(name)
     except OSError:
@@ -327,50 +260,56 @@ def identity(name: str) -> dict[str, Any]:
 
 
 def _refuse_changed(source: Source, origin: Mapping[str, Any]) -> None:
-    """Raise `SourceError` if a file is there whose identity is another by now."""
+    """Raise `SourceError` if the file of a source was changed since `origin` was taken."""
     if isinstance(source, SequenceSource):
         source.refuse_changed()
     now = identity(origin["path"]) if origin else {}
     if any(now[key] != origin[key] for key in now):
-        raise SourceError(f"{origin['path']}: was changed while it was read; transcode it once it is complete")
+        path = origin["path"]
+        raise SourceError(f"{path}: was changed while it was read", path=path, hint="Transcode it once it is complete")
 
 
 def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | None = None) -> list[LevelShape]:
     """
-    The levels that a source gets, from native to coarsest; `OptionError` where a preset cannot hold its pixels.
+    Return the levels of a source's pyramid, from native to coarsest.
 
     Parameters
     ----------
     native
-        Shape of the native level, where it is not that of the source.
+        Shape of the native level; that of the source if None.
+
+    Raises
+    ------
+    OptionError
+        The preset cannot hold the pixels.
     """
     native = source.shape if native is None else native
     out = []
     for k in range(level_count(*native[-2:])):
         shape = level_shape(k, source.dims, native, encoding.reduce)
         factors = tuple(2**k if d in encoding.reduce else 1 for d in source.dims)
-        out.append(LevelShape(shape, layout(source.dims, shape, source.dtype, encoding), factors))
+        out.append(LevelShape(shape, choose_layout(source.dims, shape, source.dtype, encoding), factors))
     return out
 
 
 def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
-    """(first index of the block before y, window to read), blocks of whole chunks, rows top to bottom."""
+    """Yield (first indices along the axes before y, window to read): whole chunks, rows from top to bottom."""
     lengths = dict(zip(source.dims, source.shape, strict=True))
     block = dict(zip(source.dims, level.layout.shards, strict=True))
     step = dict(zip(source.dims, level.layout.chunks, strict=True))
     step["c"] = lengths["c"] if source.interleaved else block["c"]
-    lead = source.dims[:-2]
-    row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in lead)
+    leading = source.dims[:-2]
+    row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in leading)
     unit = max(1, source.band)
     rows = min(lengths["y"], unit * max(1, BAND_BYTES // max(1, unit * row_bytes)))
-    for start in product(*(range(0, lengths[d], step[d]) for d in lead)):
-        window = {d: slice(i, min(i + step[d], lengths[d])) for d, i in zip(lead, start, strict=True)}
+    for start in product(*(range(0, lengths[d], step[d]) for d in leading)):
+        window = {d: slice(i, min(i + step[d], lengths[d])) for d, i in zip(leading, start, strict=True)}
         for y in range(0, lengths["y"], rows):
             yield start, {**window, "y": slice(y, min(y + rows, lengths["y"]))}
 
 
 def display(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
-    """The range of values that viewers show; of so many bits where not all of the type's are used."""
+    """Return the range of values that viewers show; `bits` is the number used, if not all of the type are."""
     if bits is not None and dtype.kind == "u":
         return 0.0, float(2**bits - 1)
     if dtype.kind in "iu":
@@ -378,23 +317,97 @@ def display(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float
     return 0.0, 1.0
 
 
-# --- How much disk will a pyramid take?
+# --- Sources whose length is known only when they end
 
+ENDLESS = 2**40
+"""Number of frames that stands for unknown; no video has as many."""
+
+
+class Stream(Source, Protocol):
+    """A source whose length is known only when it ends; its attribute `growing` is True."""
+
+    @property
+    def expected_shape(self) -> tuple[int, ...]:
+        """Shape by the header; the number of frames may be wrong, and is 0 if the header does not say."""
+
+    @property
+    def trouble(self) -> Sequence[str]:
+        """Faults of the source, known once all frames were read."""
+
+    def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
+        """Yield all frames in order, `length` at a time, in the end those that are left; axes (t, ...)."""
+
+
+def as_stream(source: Source) -> Stream | None:
+    """Return the source if its length is known only when it ends, else None."""
+    return cast(Stream, source) if getattr(source, "growing", False) else None
+
+
+def write_stream(
+    stream: Stream,
+    levels: Callable[[int], list[LevelShape]],
+    writer: Callable[[list[LevelShape]], PyramidWriter],
+    block_bytes: int,
+    progress: Callable[[int], object],
+) -> list[LevelShape]:
+    """
+    Write all frames of a stream.
+
+    Parameters
+    ----------
+    levels
+        Returns the levels of a number of frames.
+    writer
+        Returns the writer of these levels.
+    block_bytes
+        Native bytes that are gathered before they are encoded; at least one chunk is.
+    progress
+        Called with the number of rows written.
+
+    Returns
+    -------
+    The levels that were written.
+
+    Raises
+    ------
+    SourceError
+        The stream has no frames, or one cannot be used.
+    """
+    endless = levels(ENDLESS)[0]
+    chunk = endless.layout.chunks[0]
+    frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
+    blocks = stream.blocks(chunk * max(1, block_bytes // (chunk * frame)))
+    block, following = next(blocks, None), next(blocks, None)
+    if block is None:
+        raise SourceError(f"{stream.name}: it has no frames", path=stream.name)
+    at = 0
+    with writer(levels(len(block) if following is None else ENDLESS)) as out:
+        while block is not None:
+            if following is None:
+                out.end(at + len(block))
+            out.write((at, *[0] * (block.ndim - 3)), block)
+            at += len(block)
+            progress(prod(block.shape[:-1]))
+            block, following = following, next(blocks, None)
+        out.finish()
+        return out.levels
+
+
+# --- Prediction of the size of a store
 
 WINDOWS = 24
-"""Places that are looked at."""
+"""Windows that are encoded for an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one preset would take."""
+    """Predicted size of a store."""
 
     preset: str
-    """Its name."""
     nbytes: int
-    """Bytes of all levels, most likely."""
+    """Expected bytes of all levels."""
     error: int
-    """Standard error of that, in bytes."""
+    """Standard error of `nbytes`, in bytes."""
     raw: int
     """Bytes of the native pixels."""
 
@@ -411,16 +424,16 @@ def estimate(
     advance: Callable[[], object] = lambda: None,
 ) -> list[Estimate]:
     """
-    The size of the store of a source under each preset that can hold its pixels.
+    Predict the size of a store under each preset that can hold the source's pixels.
 
     Parameters
     ----------
     source
-        Open; some of it is read, from its beginning to its end.
+        Open; windows of it are read in order.
     encoding
-        The other options; its preset does not matter.
+        All options but the preset.
     windows
-        Number of places that are looked at, at most.
+        Most windows that are read and encoded.
     advance
         Called after each of them.
     """
@@ -443,7 +456,7 @@ def estimate(
 
 
 def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[str, slice]]:
-    """Windows of 2 x 2 chunks, at places that are spread evenly and do not line up."""
+    """Yield windows of 2 x 2 chunks, spread evenly without lining up."""
     lengths = dict(zip(source.dims, source.shape, strict=True))
     size = dict(zip(source.dims, level.layout.chunks, strict=True))
     size |= {"y": 2 * size["y"], "x": 2 * size["x"]}
@@ -461,7 +474,7 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
 
 
 def _cost(pixels: np.ndarray[Any, Any], levels: Sequence[LevelShape], reduce: Reducer) -> tuple[float, float]:
-    """Bytes per pixel of a window, and of its halves."""
+    """Return bytes per pixel of a window at native resolution, and at half of it."""
     halves = reduce(pixels, 1)
     return _bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[-1 if len(levels) < 2 else 1])
 

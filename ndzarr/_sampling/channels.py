@@ -1,12 +1,12 @@
-"""Which channels of which assets make a sample?
+"""The assets that the channels of a sample come from.
 
 For every frame, the channels asked for are looked up in its assets; neighbours in the output that come from one asset
-make a `Run`.  None of that depends on the window, so that it is found once for the same frames.
+make a `Run`.  None of that depends on the window, so it is found once for the same frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ndzarr._indexing.affine import IDENTITY, is_scale_offset
-from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._sampling.scene import Asset, Channel, Frame, Scene
+from ndzarr._sampling.scene import Asset, Channel, Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,13 +34,15 @@ class Run(NamedTuple):
     """Position along t."""
     first: int
     """Position along c of the first of them."""
+    number: int
+    """How many they are."""
     asset: Asset
-    indices: tuple[int, ...]
+    selection: slice | tuple[int, ...]
     """Their positions in the asset."""
     placed: Placement
 
 
-class Arrangement(NamedTuple):
+class ChannelMap(NamedTuple):
     """What makes a sample, whatever its window."""
 
     runs: tuple[Run, ...]
@@ -54,24 +55,6 @@ class Arrangement(NamedTuple):
     """Names that are wanted and that no frame has."""
 
 
-def arrange(scene: Scene, open_asset: Callable[[Asset], Pyramid]) -> Arrangement:
-    """
-    Find the runs of a scene.
-
-    Parameters
-    ----------
-    open_asset
-        Gives the pyramid of an asset; asked where the dataset does not name the channels of one.
-    """
-    stated = tuple([asset.channels or names_in(open_asset(asset)) for f in scene.frames for asset in f.assets])
-    return _arranged(scene.frames, scene.video, scene.channels, stated)
-
-
-def names_in(pyramid: Pyramid) -> tuple[str, ...]:
-    """The channels of a file; one without an axis c, such as a Zarr array, is gray."""
-    return pyramid.channels or ("gray",)
-
-
 def asked_of(channels: Sequence[Channel] | None, frame: Frame) -> tuple[str, ...] | None:
     """The channels that were asked of the sensor of a frame, in order; None for all."""
     if channels is None:
@@ -81,13 +64,20 @@ def asked_of(channels: Sequence[Channel] | None, frame: Frame) -> tuple[str, ...
 
 
 @lru_cache(maxsize=1024)
-def _arranged(
+def map_channels(
     frames: tuple[Frame, ...],
     video: bool,
     channels: tuple[Channel, ...] | None,
     stated: tuple[tuple[str, ...], ...],
-) -> Arrangement:
-    """`arrange`, given the names of the channels of each asset of each frame."""
+) -> ChannelMap:
+    """
+    Return the runs of the frames of a scene.
+
+    Parameters
+    ----------
+    stated
+        Names of the channels of each asset of each frame.
+    """
     rest = iter(stated)
     tables = [_table(frame, rest) for frame in frames]
     available = tuple(dict.fromkeys(name for table in tables for name in table))
@@ -96,8 +86,10 @@ def _arranged(
     for t, (frame, table) in enumerate(zip(frames, tables, strict=True)):
         to_video = (frame.to_video if video else IDENTITY).tobytes()
         for first, asset, indices in _neighbours(_offered(channels, frame, wanted), table):
-            runs.append(Run(t, first, asset, indices, _placement(to_video, asset.to_image.tobytes())))
-    return Arrangement(tuple(runs), wanted, available, tuple(name for name in wanted if name not in available))
+            start, n = indices[0], len(indices)
+            selection = slice(start, start + n, 1) if indices == tuple(range(start, start + n)) else indices
+            runs.append(Run(t, first, n, asset, selection, _placement(to_video, asset.to_image.tobytes())))
+    return ChannelMap(tuple(runs), wanted, available, tuple(name for name in wanted if name not in available))
 
 
 _Table: TypeAlias = dict[str, tuple[Asset, int]]

@@ -11,12 +11,15 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ndzarr._formats.registry import file_kind
+from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
 from ndzarr._library.keys import SourceRequest, as_source_request
 from ndzarr._library.library import Library
@@ -203,6 +206,14 @@ class Dataset:
             raise TargetError(f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}")
         return found
 
+    def images_of(self, aids: Iterable[Any]) -> list[Any] | None:
+        """Return the image of each annotation; None if one does not exist."""
+        known = self.coco.index.anns
+        try:
+            return [known[aid]["image_id"] for aid in aids]
+        except (KeyError, TypeError):
+            return None
+
     def video_frames(self, vidid: Any) -> tuple[Any, ...]:
         """
         Image ids of a video, in the order of its frames.
@@ -338,10 +349,18 @@ class CocoSource:
         self.dataset = Dataset(dset)
 
     def __repr__(self) -> str:
+        return f"<kwcoco dataset {self.summary}>"
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return type(self).__name__, self.hashid, os.fspath(self.library.root)
+
+    @property
+    def summary(self) -> str:
+        """Its name, and how much it has of what."""
         index = self.dset.index
         numbers = {"image": index.imgs, "video": index.videos, "annotation": index.anns, "category": index.cats}
         content = ", ".join(counted(len(some), noun) for noun, some in numbers.items())
-        return f"<kwcoco dataset {self.dset.tag!r}: {content}>"
+        return f"{self.dset.tag!r}: {content}"
 
     @cached_property
     def annotations(self) -> AnnotationTable:
@@ -372,6 +391,21 @@ class CocoSource:
         """Return (height, width) of an image whose size the dataset does not state, from its file."""
         pyramid = self.open_asset(frame.assets[0])
         return pyramid.shape[-2], pyramid.shape[-1]
+
+    def covered_size(self, gid: Any) -> tuple[int, int] | None:
+        """Return (height, width) of an image if one file without nodata covers it exactly; else None."""
+        frame = self.frame(gid)
+        if len(frame.assets) != 1 or frame.assets[0].nodata is not None:
+            return None
+        [asset] = frame.assets
+        if asset.size is None or asset.size != frame.size or not np.array_equal(asset.to_image, IDENTITY):
+            return None
+        return asset.size[1], asset.size[0]
+
+    def files(self, gids: Sequence[Any] | None = None) -> Iterator[str]:
+        """Yield the paths of the files of some images, or of all."""
+        chosen = self.dset.index.imgs if gids is None else gids
+        return (asset.path for gid in chosen for asset in self.frame(gid).assets)
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """Transcode every asset that is not transcoded yet."""

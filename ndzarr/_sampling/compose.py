@@ -1,100 +1,514 @@
-"""How do the assets of several frames become one array?
+"""From a scene to a request, and from requests to pixels.
 
-1. Every run of channels that come from one asset of one frame (`arrangement`) is one `Piece`: a `Crop`, and a
-   transform where the asset is rotated or sheared.
-2. All crops of all frames of all samples make one `ReadPlan`; pixels are decoded straight into the sample where they
+1. Every run of channels that come from one asset of one frame (`channels`) is one `Piece`: a `Crop`, and a transform
+   where the asset is rotated or sheared.  They make a `SampleRequest`.
+2. All crops of all pieces of all requests make one `ReadPlan`; pixels are decoded straight into the sample where they
    need no resampling.
-3. What is missing is filled: outside the data, channels that a frame lacks, nodata (`finish`).
+3. What is missing is filled in: outside the data, channels that a frame lacks, nodata.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from math import ceil, floor
-from typing import Any
+from dataclasses import dataclass
+from math import ceil, floor, prod
+from typing import Any, TypeAlias
 
-import dask.array
 import numpy as np
-from dask.delayed import delayed
 
-from ndzarr._indexing.resample import rounded
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.resample import Grid, rounded
+from ndzarr._indexing.selection import AxisSelection, lengths, outside, select
+from ndzarr._indexing.windows import Region, Span
 from ndzarr._pyramid.crops import Crop, crop_at, read_crops
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._sampling.channels import Run, arrange, names_in
-from ndzarr._sampling.coco_assets import check_axes, position_of
+from ndzarr._pyramid.window import compact_mask
+from ndzarr._sampling.channels import ChannelMap, Run, map_channels
+from ndzarr._sampling.coco_assets import ORDERED, check_axes, position_of
 from ndzarr._sampling.protocols import SampleSource
-from ndzarr._sampling.scene import Asset, Frame, Scene, planes_of
+from ndzarr._sampling.scene import Asset, Frame, Scene, frame_ids, time_coordinate
 from ndzarr._sampling.warp import Warp, inside, warp_crop
 from ndzarr._store.downsample import as_pixel
-from ndzarr.errors import TargetError, did_you_mean
+from ndzarr._store.read import execute
+from ndzarr.errors import TargetError, WindowError, did_you_mean
 
-# --- What becomes of pixels that are not real: outside the data, of channels that a frame lacks, without data?
+Array: TypeAlias = np.ndarray[Any, Any]
+
+Mask: TypeAlias = "tuple[tuple[str, ...], Array] | None"
+"""Where pixels are real, with the axes of the mask; None where all of them are."""
 
 
-def finish_sample(
-    scene: Scene, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, dtype: np.dtype[Any]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """What a sample has along one axis of its files, such as z."""
+
+    labels: Array
+    """Positions in the files, negative or behind the last for those that do not exist; or their seconds, then NaN."""
+    read: AxisSelection
+    """Those that exist."""
+    target: slice
+    """Where these land among all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A crop, and where it lands in the sample."""
+
+    place: tuple[int | slice, ...]
+    """Index of the sample along its axes before y."""
+    crop: Crop
+    warp: Warp | None = None
+    """How the crop becomes part of the sample, where it is rotated or sheared against it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleRequest:
+    """One sample before it is read, with its files opened."""
+
+    scene: Scene
+    """Its frames and window."""
+    dims: tuple[str, ...]
+    """Axes of its image."""
+    shape: tuple[int, ...]
+    channels: tuple[str, ...] | None
+    """Names along c; None where there is no such axis."""
+    positions: dict[str, Positions]
+    """Of the axes that lie within files: z, and of named sources all but c, y and x."""
+    pieces: tuple[Piece, ...]
+    stored: np.dtype[Any]
+    """Type of the pixels as they are read."""
+    dtype: np.dtype[Any]
+    """Type of the sample."""
+    complete: bool
+    """True where every frame has every channel and nothing lies outside an asset."""
+    copied: bool
+    """True where its pixels are copies of stored ones, all of which are real."""
+
+    @property
+    def crops(self) -> list[Crop]:
+        """What a `ReadPlan` is made from."""
+        return [piece.crop for piece in self.pieces]
+
+    @property
+    def fill(self) -> float:
+        """The value of pixels that are not real; where it is left open, NaN if missing pixels are NaN, else 0."""
+        if self.scene.padding.fill is not None:
+            return self.scene.padding.fill
+        return float("nan") if self.scene.nodata in ("float", "auto") and self.dtype.kind in "fc" else 0
+
+    def labels(self, dim: str) -> Array:
+        """Return the coordinate along t, z or another axis before y: dates or seconds where known, else positions."""
+        return time_coordinate(self.scene) if dim == "t" and self.scene.video else self.positions[dim].labels
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What it is read from, by column: of an image its id or name, of a video arrays along t."""
+        frames = self.scene.frames
+        if not self.scene.video:
+            return {"key" if self.scene.named else "gid": frames[0].gid}
+        return {"gid": frame_ids(self.scene), "frame_index": np.array([f.index for f in frames])}
+
+
+def compose(scene: Scene, source: SampleSource) -> SampleRequest:
     """
-    Fill in what is missing.
+    Open the files of a scene, and find what to read of them.
+
+    Raises
+    ------
+    TargetError
+        Neither a frame nor another image has a channel that was asked for, or files do not have the planes.
+    WindowError
+        A named source does not have the axes or positions that were asked for.
+    """
+    frames, opened = scene.frames, dict[Asset, Pyramid]()
+
+    def open_asset(asset: Asset) -> Pyramid:
+        found = opened.get(asset)
+        if found is None:
+            found = opened[asset] = source.open_asset(asset)
+        return found
+
+    stated = []
+    for frame in frames:
+        for asset in frame.assets:
+            stated.append(asset.channels or open_asset(asset).channels or GRAY)  # noqa: PERF401  a comprehension is a call
+    found = map_channels(frames, scene.video, scene.channels, tuple(stated))
+    if found.absent or not found.wanted:
+        _check_channels(frames, found, source)
+    files = [(frames[run.frame], run.asset) for run in found.runs] or [(f, f.assets[0]) for f in frames if f.assets]
+    if scene.named:
+        dims, positions = _axes_of_file(scene, open_asset(files[0][1]))
+    else:
+        dims, positions = _axes(scene, files, open_asset)
+    pieces, alike = [], dict[Any, tuple[Crop, Warp | None]]()
+    planes, exact = 0, True
+    dtype: np.dtype[Any] | None = None
+    for run in found.runs:
+        frame, asset = frames[run.frame], run.asset
+        pyramid = open_asset(asset)
+        if not scene.named and (pyramid.dims not in ORDERED or asset.channels is not None):
+            _check_file(frame, asset, pyramid)
+        t = position_of(frame, asset, pyramid) if pyramid.dims[0] == "t" and not scene.named else 0
+        if len(found.runs) == 1:
+            crop, warp = _crop(scene, run, pyramid, positions)
+        else:
+            # Frames of a video differ in little but their pixels: what is found for one asset holds for those alike.
+            grid = pyramid.dims, pyramid.planar_shapes, pyramid.planar_factors
+            picks = run.selection if isinstance(run.selection, tuple) else run.selection.start
+            key = run.placed, picks, run.number, grid, pyramid.kind, pyramid.dtype
+            if key not in alike:
+                alike[key] = _crop(scene, run, pyramid, positions)
+            crop, warp = alike[key]
+        if t or crop.pyramid is not pyramid:
+            lead = (slice(t, t + 1, 1), *crop.leading[1:]) if t else crop.leading
+            crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
+        place: list[int | slice] = []
+        for d in dims[:-2]:
+            if d == "c":
+                place.append(slice(run.first, run.first + run.number))
+            else:
+                place.append(positions[d].target if d in positions else run.frame)
+        pieces.append(Piece(tuple(place), crop, warp))
+        planes += prod(lengths(crop.leading))
+        exact = exact and warp is None and crop.region.exact and pyramid.nodata is None
+        dtype = pyramid.dtype if dtype is None else np.result_type(dtype, pyramid.dtype)
+    if dtype is None:
+        kinds = {open_asset(f.assets[0]).dtype for f in frames if f.assets}
+        dtype = np.result_type(*kinds) if kinds else np.dtype(np.uint8)
+    shape = _shape(scene, dims, positions, len(found.wanted))
+    result = scene.dtype or dtype
+    if scene.dtype is None and scene.nodata == "float" and dtype.kind not in "fc":
+        result = np.dtype("f4") if dtype.itemsize <= 2 else np.dtype("f8")
+    if scene.padding.fill is not None and as_pixel(scene.padding.fill, result) is None:
+        raise TargetError(
+            f"fill={scene.padding.fill!r} is no value of {result}; choose one that is, or a dtype that has it"
+        )
+    complete = planes == prod(shape[:-2]) and not any(p.warp is not None or p.crop.region.padded for p in pieces)
+    return SampleRequest(
+        scene,
+        dims,
+        shape,
+        found.wanted if "c" in dims else None,
+        positions,
+        tuple(pieces) if planes else (),
+        dtype,
+        result,
+        complete,
+        complete and exact and result == dtype and scene.nodata is None,
+    )
+
+
+GRAY = ("gray",)
+"""The channel of a file without an axis c, such as a Zarr array."""
+
+
+def _check_channels(frames: Sequence[Frame], found: ChannelMap, source: SampleSource) -> None:
+    """Raise `TargetError` for a channel that no image has, or if none is known."""
+    elsewhere = source.dataset.known()[0]  # frames may lack what other images have
+    for name in found.absent:
+        if name not in elsewhere:
+            raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
+    if not found.wanted:
+        raise TargetError(f"{_names(frames)}: neither a file nor assets, so that no channel is known; give channels")
+
+
+def _names(frames: Sequence[Frame]) -> str:
+    shown = ", ".join(f.name for f in frames[:3])
+    return shown if len(frames) <= 3 else f"{shown} and {len(frames) - 3} more"
+
+
+def _check_file(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
+    """Refuse a file that does not have what the dataset says, or the axes of a sample."""
+    have = pyramid.channels or GRAY
+    if asset.channels is not None and len(asset.channels) > len(have):
+        raise TargetError(
+            f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
+            f"of {asset.path}, which has {len(have)}"
+        )
+    check_axes(frame, asset, pyramid)
+
+
+def _shape(scene: Scene, dims: tuple[str, ...], positions: dict[str, Positions], channels: int) -> tuple[int, ...]:
+    shape = []
+    for d in dims[:-2]:
+        if d == "c":
+            shape.append(channels)
+        else:
+            shape.append(len(positions[d].labels) if d in positions else len(scene.frames))
+    return (*shape, *scene.n)
+
+
+def _crop(scene: Scene, run: Run, pyramid: Pyramid, positions: dict[str, Positions]) -> tuple[Crop, Warp | None]:
+    """What is read of an asset, and how it becomes part of the sample, where it is not upright."""
+    lead: list[AxisSelection] = []
+    for d in pyramid.dims[:-2]:
+        if d == "c":
+            lead.append(run.selection)
+        else:
+            lead.append(positions[d].read if d in positions else _ONE)
+    if run.placed.upright is None:
+        warp = Warp.between(run.placed.matrix, scene, pyramid)
+        return warp.crop(pyramid, tuple(lead), scene.sampling), warp
+    sx, sy, tx, ty = run.placed.upright
+    (h, w), (y0, y1), (x0, x1) = scene.n, scene.y, scene.x
+    top, left = (y0 - ty) / sy, (x0 - tx) / sx
+    if sx == sy == 1 and h == y1 - y0 and w == x1 - x0 and top % 1 == left % 1 == 0:
+        height, width = pyramid.shape[-2:]
+        if 0 <= top <= height - h and 0 <= left <= width - w:  # copied, as `crop_at` finds it in more steps
+            j, i = int(top), int(left)
+            y = Span(slice(j, j + h, 1), slice(0, h, 1), Grid(0.0, 1.0, h), h, top, 1.0)
+            x = Span(slice(i, i + w, 1), slice(0, w, 1), Grid(0.0, 1.0, w), w, left, 1.0)
+            return Crop(pyramid, Region(0, y, x, True, False), tuple(lead), scene.sampling, 0), None
+    py, px = scene.pitch
+    return crop_at(pyramid, (top, left), (py / sy, px / sx), scene.n, tuple(lead), scene.sampling), None
+
+
+_ONE = slice(0, 1, 1)
+"""Along an axis that has one plane."""
+
+
+# --- The axes of a sample.
+
+
+def _axes(
+    scene: Scene, files: Sequence[tuple[Frame, Asset]], open_asset: Callable[[Asset], Pyramid]
+) -> tuple[tuple[str, ...], dict[str, Positions]]:
+    """Axes t, c, z, y and x, as far as there are frames and planes along them; and the planes."""
+    lead = ("t", "c") if scene.video else ("c",)
+    wanted = scene.lead[0][1] if scene.lead else None  # z; t is refused before
+    if wanted is None:
+        for _, asset in files:
+            if "z" in open_asset(asset).dims:
+                break
+        else:
+            return (*lead, "y", "x"), {}
+    planes = _planes(wanted, files, open_asset)
+    return ((*lead, "y", "x"), {}) if planes is None else ((*lead, "z", "y", "x"), {"z": planes})
+
+
+def _planes(
+    wanted: Any, files: Sequence[tuple[Frame, Asset]], open_asset: Callable[[Asset], Pyramid]
+) -> Positions | None:
+    """
+    The planes of a sample; None where its files have one each.
+
+    Raises
+    ------
+    TargetError
+        Files differ in their number of planes, there are no planes to choose from, or the choice is not understood.
+    """
+    depths = [open_asset(asset).sizes.get("z", 1) for _, asset in files]
+    depth = max(depths, default=1)
+    if depth == 1:
+        if wanted is not None:
+            shown = f"{_of(files[0])} has no planes" if files else "there is no file that has planes"
+            raise TargetError(f"z={wanted!r}: {shown}; leave z out")
+        return None
+    if min(depths) != depth:
+        few, many = (depths.index(n) for n in (min(depths), depth))
+        raise TargetError(
+            f"{_of(files[few])} has {depths[few]} plane{'s' * (depths[few] != 1)} along z, {_of(files[many])} has "
+            f"{depth}; what makes one sample has to have as many: choose other channels or frames, or load them apart"
+        )
+    try:
+        return _chosen("z", wanted, depth)
+    except WindowError as error:
+        raise TargetError(f"{error}; {_of(files[0])} has {depth} planes") from error
+
+
+def _of(file: tuple[Frame, Asset]) -> str:
+    frame, asset = file
+    return f"{frame.name}: {asset.path}"
+
+
+def _axes_of_file(scene: Scene, pyramid: Pyramid) -> tuple[tuple[str, ...], dict[str, Positions]]:
+    """The axes of a named source, and the positions along all of them but c, y and x."""
+    dims = pyramid.dims
+    if dims[-2:] != ("y", "x"):
+        raise WindowError(
+            f"{pyramid.path} has axes {' '.join(dims)}; a window needs y x as the last two, read() does not"
+        )
+    wanted = dict(scene.lead)
+    for d in wanted:
+        if d not in dims:
+            raise WindowError(f"{pyramid.path} has axes {' '.join(dims)}, and no {d!r}{did_you_mean(d, dims)}")
+    times = pyramid.times
+    return dims, {
+        d: _chosen(d, wanted.get(d), pyramid.sizes[d], times if d == "t" else None) for d in dims[:-2] if d != "c"
+    }
+
+
+def _chosen(dim: str, wanted: Any, length: int, times: Sequence[float] | None = None) -> Positions:
+    """Positions along an axis, as `Pyramid.window` understands them: slices may reach beyond it."""
+    there: AxisSelection
+    beyond = outside(length, wanted) if isinstance(wanted, slice) else None
+    if beyond is not None:
+        asked, there, target = np.array(beyond[0], np.int64), beyond[1], beyond[2]
+    else:
+        [there] = select((dim,), (length,), {dim: wanted})
+        asked = np.arange(length)[list(there) if isinstance(there, tuple) else there]
+        target = slice(0, len(asked))
+    if times is None:
+        return Positions(asked, there, target)
+    seconds = np.full(len(asked), np.nan)
+    seconds[target] = np.asarray(times)[list(there) if isinstance(there, tuple) else there]
+    return Positions(seconds, there, target)
+
+
+# --- Reading.
+
+
+def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) -> list[tuple[Array, Mask]]:
+    """
+    Read samples, planned together.
 
     Parameters
     ----------
-    image, valid
-        Axes (t, c, [z,] y, x); valid is None where all pixels are real.
-    dtype
-        Of the result.
+    out
+        Where the pixels of each go, of its `shape` and `dtype`; made if left out.
 
     Returns
     -------
-    (image, valid), valid without c where all channels agree.
+    (image, mask) each: the image has the axes of its request, the mask the same, without c where all channels agree.
     """
-    if scene.nodata is not None:
-        valid = _without_nan(scene, image, valid)
-    if valid is not None and not valid.all():
-        if scene.nodata is not None:
-            image = _filled(scene, image, valid, dtype)
-        if scene.padding.mode != "constant":
-            image = _continued(scene, image)
-    return _as_type(image, dtype), compact_mask(valid)
+    places = [None] * len(requests) if out is None else out
+    images = [_canvas(r, place) for r, place in zip(requests, places, strict=True)]
+    pieces = [(image, piece) for r, image in zip(requests, images, strict=True) for piece in r.pieces]
+    views = [
+        image[p.place].reshape(p.crop.shape) if p.warp is None else np.empty(p.crop.shape, p.crop.pyramid.dtype)
+        for image, p in pieces
+    ]
+    if pieces and all(r.copied for r in requests):
+        execute(plan_reads([p.crop.request for _, p in pieces]), views, pieces[0][1].crop.pyramid.cache)
+        masks: list[Array | None] = [None] * len(pieces)
+    else:
+        masks = []
+        for (image, p), (pixels, mask) in zip(pieces, read_crops([p.crop for _, p in pieces], views), strict=True):
+            masks.append(mask if p.warp is None else warp_crop(p.warp, p.crop, pixels, mask, image[p.place]))
+    rest = iter(masks)
+    done: list[tuple[Array, Mask]] = []
+    for r, image, place in zip(requests, images, places, strict=True):  # one at a time: other dtypes are copies
+        valid: Mask = None
+        own = [next(rest) for _ in r.pieces]
+        if not r.copied:
+            image, valid = _finish(r, image, _valid(r, own))
+        if place is not None and image is not place:
+            place[...] = image
+        done.append((image if place is None else place, valid))
+    return done
 
 
-def compact_mask(valid: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
-    """A mask (t, c, [z,] y, x) without c where all channels agree."""
-    if valid is None:
+def _canvas(r: SampleRequest, place: Array | None) -> Array:
+    """Where a sample is read: in its place, if that has the type of what is stored."""
+    fill = 0 if r.scene.padding.fill is None else r.scene.padding.fill
+    able = r.dtype == r.stored or as_pixel(fill, r.stored) is not None
+    dtype = r.stored if able else np.result_type(r.stored, r.dtype)
+    canvas = place if place is not None and place.dtype == dtype else np.empty(r.shape, dtype)
+    if not r.complete:
+        canvas[...] = fill
+    return canvas
+
+
+def _valid(r: SampleRequest, masks: Sequence[Array | None]) -> Array | None:
+    """Where pixels are real, with all axes; None where all of them are."""
+    if r.complete and all(mask is None for mask in masks):
         return None
-    agree = valid.shape[1] == 1 or bool((valid == valid[:, :1]).all())
-    return valid[:, 0] if agree else valid
+    valid = np.zeros(r.shape, bool)
+    for piece, mask in zip(r.pieces, masks, strict=True):
+        part = valid[piece.place]
+        part[...] = True if mask is None else mask if mask.ndim == 2 else mask.reshape(part.shape)
+    return valid
 
 
-def _without_nan(
-    scene: Scene, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None
-) -> np.ndarray[Any, Any] | None:
+def is_uncertain(r: SampleRequest) -> bool:
+    """Return True where a value marks missing data, so that only reading tells which pixels are real."""
+    floating = r.scene.nodata is not None and r.stored.kind in "fc"
+    return floating or any(p.crop.pyramid.nodata is not None for p in r.pieces)
+
+
+def mask_by_geometry(r: SampleRequest) -> Mask:
+    """Return the mask of a sample that is not uncertain, without reading."""
+    masks = [None if p.warp is None and not p.crop.region.padded else _covered(p) for p in r.pieces]
+    valid = _valid(r, masks)
+    if valid is None and r.scene.nodata == "ma":
+        valid = np.ones(r.shape, bool)
+    return None if valid is None else compact_mask(r.dims, valid)
+
+
+def _covered(piece: Piece) -> Array:
+    """True where a piece makes pixels, shape (y, x)."""
+    if piece.warp is not None:
+        return inside(piece.warp, piece.crop)
+    region = piece.crop.region
+    mask = np.zeros(region.shape, bool)
+    mask[region.y.target, region.x.target] = True
+    return mask
+
+
+def read_lazily(r: SampleRequest) -> tuple[Any, tuple[tuple[str, ...], Any] | None]:
+    """
+    Return what `read` returns for one request, as dask arrays that one task makes.
+
+    The mask is in memory where it follows from the geometry; else it is a dask array with all axes.
+    """
+    import dask.array
+    from dask.delayed import delayed
+
+    task = delayed(_read_whole, pure=False)(r)
+    image = dask.array.from_delayed(task[0], r.shape, r.dtype)
+    if not is_uncertain(r):
+        return image, mask_by_geometry(r)
+    return image, (r.dims, dask.array.from_delayed(task[1], r.shape, bool))
+
+
+def _read_whole(r: SampleRequest) -> tuple[Array, Array]:
+    [(image, mask)] = read([r])
+    if mask is None:
+        return image, np.ones(r.shape, bool)
+    dims, valid = mask
+    missing = [k for k, d in enumerate(r.dims) if d not in dims]
+    return image, np.ascontiguousarray(np.broadcast_to(np.expand_dims(valid, missing), r.shape))
+
+
+# --- Pixels that are not real: outside the data, of channels that a frame lacks, without data.
+
+
+def _finish(r: SampleRequest, image: Array, valid: Array | None) -> tuple[Array, Mask]:
+    """Fill in what is missing; `valid` has all axes, and is None where all pixels are real."""
+    if r.scene.nodata is not None:
+        valid = _without_nan(r, image, valid)
+    if valid is not None and not valid.all():
+        if r.scene.nodata is not None:
+            image = _filled(r, image, valid)
+        if r.scene.padding.mode != "constant":
+            image = _continued(r, image)
+    return _as_type(image, r.dtype), None if valid is None else compact_mask(r.dims, valid)
+
+
+def _without_nan(r: SampleRequest, image: Array, valid: Array | None) -> Array | None:
     """Where pixels hold data, once the target asks for that: NaN never does."""
     if image.dtype.kind in "fc" and image.size and np.isnan(image.min()):  # min propagates NaN
         return np.asarray(~np.isnan(image) if valid is None else valid & ~np.isnan(image))
-    return np.ones((len(image), 1, *image.shape[2:]), bool) if valid is None and scene.nodata == "ma" else valid
+    return np.ones(image.shape, bool) if valid is None and r.scene.nodata == "ma" else valid
 
 
-def _filled(
-    scene: Scene, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], dtype: np.dtype[Any]
-) -> np.ndarray[Any, Any]:
-    nodata, fill = scene.nodata, scene.padding.fill
+def _filled(r: SampleRequest, image: Array, valid: Array) -> Array:
+    nodata, fill = r.scene.nodata, r.scene.padding.fill
     if nodata == "auto":
         nodata = "float" if image.dtype.kind in "fc" else "ma"
-    missing = np.broadcast_to(~valid, image.shape)
     if nodata == "float":
-        image = image.astype(dtype if dtype.kind in "fc" else np.dtype("f8"), copy=False)
-        image[missing] = np.nan
+        image = image.astype(r.dtype if r.dtype.kind in "fc" else np.dtype("f8"), copy=False)
+        image[~valid] = np.nan
         if fill is not None:
-            image[missing & ~_in_space(scene, image.shape)] = fill
+            outside_space = np.ones(image.shape, bool)
+            outside_space[_interior(r)] = False
+            image[~valid & outside_space] = fill
     elif nodata == "fill":
-        image[missing] = 0 if fill is None else fill
+        image[~valid] = 0 if fill is None else fill
     return image
 
 
-def _as_type(image: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _as_type(image: Array, dtype: np.dtype[Any]) -> Array:
     """The image in the type asked for: rounded, and limited to what that can hold."""
     if image.dtype == dtype:
         return image
@@ -113,309 +527,32 @@ def _as_type(image: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
     return rounded(image, dtype)
 
 
-def _in_space(scene: Scene, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """True within the sampled space, whether or not there is data; shape (t, c, [z,] y, x)."""
-    inside = np.zeros(shape, bool)
-    inside[_interior(scene, shape)] = True
-    return inside
-
-
-def _interior(scene: Scene, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """What of a sample, shape (t, c, [z,] y, x), lies in the sampled space at least in part."""
-    real = [k for k, f in enumerate(scene.frames) if f.gid is not None]
-    spans = [slice(real[0], real[-1] + 1), slice(0, shape[1])]
-    if scene.planes is not None:
-        spans.append(scene.planes.target)
+def _interior(r: SampleRequest) -> tuple[slice, ...]:
+    """What of a sample lies in the sampled space at least in part, along all of its axes."""
+    scene = r.scene
+    spans = []
+    for d in r.dims[:-2]:
+        if d == "t" and scene.video:
+            real = [k for k, f in enumerate(scene.frames) if f.gid is not None]
+            spans.append(slice(real[0], real[-1] + 1))
+        else:
+            spans.append(slice(0, r.shape[r.dims.index(d)]) if d == "c" else r.positions[d].target)
     for (start, _), n, pitch, length in zip((scene.y, scene.x), scene.n, scene.pitch, scene.space, strict=True):
         first = min(n, max(0, floor(-start / pitch + 1e-6)))
         spans.append(slice(first, max(first, min(n, ceil((length - start) / pitch - 1e-6)))))
     return tuple(spans)
 
 
-def _continued(scene: Scene, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _continued(r: SampleRequest, image: Array) -> Array:
     """The sample with its padding made from what lies inside."""
-    inside = _interior(scene, image.shape)
-    if any(s.start >= s.stop for s in inside):
-        raise TargetError(
-            f"padkw mode {scene.padding.mode!r}: the window lies wholly outside, there is nothing to continue"
-        )
-    widths = [(s.start, n - s.stop) for s, n in zip(inside, image.shape, strict=True)]
+    padding, interior = r.scene.padding, _interior(r)
+    if any(s.start >= s.stop for s in interior):
+        raise TargetError(f"padkw mode {padding.mode!r}: the window lies wholly outside, there is nothing to continue")
+    widths = [(s.start, n - s.stop) for s, n in zip(interior, image.shape, strict=True)]
     if not any(map(any, widths)):
         return image
-    options = dict(scene.padding.options)
+    options = dict(padding.options)
     try:
-        return np.pad(image[inside], widths, mode=scene.padding.mode, **options)  # type: ignore[call-overload,no-any-return]
+        return np.pad(image[interior], widths, mode=padding.mode, **options)  # type: ignore[call-overload,no-any-return]
     except (ValueError, TypeError) as error:
         raise TargetError(f"padkw={options!r}: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A crop and where it lands in the sample."""
-
-    frame: int
-    """Position along t."""
-    first: int
-    """Position along c of its first channel."""
-    number: int
-    """Channels."""
-    crop: Crop
-    warp: Warp | None = None
-    """How the crop becomes part of the sample, where it is rotated or sheared against it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Composition:
-    """Everything that is read for one sample."""
-
-    scene: Scene
-    channels: tuple[str, ...]
-    """Names along c."""
-    dtype: np.dtype[Any]
-    """Of the pixels as they are read."""
-    pieces: tuple[Piece, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(t, c, y, x), of volumes (t, c, z, y, x), whether or not the sample has an axis t."""
-        scene = self.scene
-        planes = () if scene.planes is None else (len(scene.planes.positions),)
-        return len(scene.frames), len(self.channels), *planes, *scene.n
-
-    @property
-    def crops(self) -> list[Crop]:
-        """What a `ReadPlan` is made from."""
-        return [piece.crop for piece in self.pieces]
-
-    @property
-    def complete(self) -> bool:
-        """True where every frame has every channel and nothing lies outside an asset."""
-        if self.scene.planes is not None and not self.scene.planes.complete:
-            return False
-        covered = sum([p.number for p in self.pieces])
-        partial = any(p.warp is not None or p.crop.region.padded for p in self.pieces)
-        return covered == len(self.scene.frames) * len(self.channels) and not partial
-
-    @property
-    def result_dtype(self) -> np.dtype[Any]:
-        """Of the sample."""
-        scene = self.scene
-        if scene.dtype is not None:
-            return scene.dtype
-        if scene.nodata == "float" and self.dtype.kind not in "fc":
-            return np.dtype("f4") if self.dtype.itemsize <= 2 else np.dtype("f8")
-        return self.dtype
-
-
-def compose(scene: Scene, source: SampleSource) -> Composition:
-    """
-    Find what to read.
-
-    Raises
-    ------
-    TargetError
-        Neither a frame nor another image has a channel that was asked for, or files do not have the planes.
-    """
-    open_asset = cache(source.open_asset)  # one look at each file
-    frames, found = scene.frames, arrange(scene, open_asset)
-    elsewhere = set(source.dataset.known()[0]) if found.absent else set()
-    for name in found.absent:
-        if name not in elsewhere:
-            raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
-    if not found.wanted:
-        raise TargetError(f"{_names(frames)}: neither a file nor assets, so that no channel is known; give channels")
-    files = [(frames[run.frame], run.asset) for run in found.runs] or [(f, f.assets[0]) for f in frames if f.assets]
-    planes = planes_of(scene.z, files, open_asset)
-    if planes is not None:
-        scene = replace(scene, planes=planes)
-    alike: dict[Any, tuple[Crop, Warp | None]] = {}
-    pieces = []
-    for run in found.runs:
-        pyramid = open_asset(run.asset)
-        _check(frames[run.frame], run.asset, pyramid)
-        t = position_of(frames[run.frame], run.asset, pyramid) if pyramid.dims[0] == "t" else 0
-        # Frames of a video differ in little but their pixels: what is found for one asset holds for those alike.
-        grid = pyramid.dims, pyramid.planar_shapes, pyramid.planar_factors
-        key = run.placed, run.indices, grid, pyramid.kind, pyramid.dtype
-        made = alike.get(key)
-        if made is None:
-            made = alike[key] = _crop(scene, run, pyramid)
-        crop, warp = made
-        if crop.pyramid is not pyramid or t:
-            lead = (slice(t, t + 1, 1), *crop.leading[1:]) if t else crop.leading
-            crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
-        pieces.append(Piece(run.frame, run.first, len(run.indices), crop, warp))
-    dtype = _dtype(scene, pieces, open_asset)
-    if planes is not None and not planes.number_read:
-        pieces = []
-    return Composition(scene, found.wanted, dtype, tuple(pieces))
-
-
-def _dtype(scene: Scene, pieces: Sequence[Piece], open_asset: Callable[[Asset], Pyramid]) -> np.dtype[Any]:
-    """The smallest type that holds every piece; where there is none, that of the frames' first file."""
-    dtypes = {piece.crop.pyramid.dtype for piece in pieces}
-    if not dtypes:
-        dtypes = {open_asset(frame.assets[0]).dtype for frame in scene.frames if frame.assets}
-    return np.result_type(*dtypes) if dtypes else np.dtype(np.uint8)
-
-
-def read_compositions(
-    compositions: Sequence[Composition], out: Sequence[np.ndarray[Any, Any]] | None = None
-) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
-    """
-    Read samples, planned together.
-
-    Parameters
-    ----------
-    out
-        Where the pixels of each go, of its `shape` and `result_dtype`; made if left out.
-
-    Returns
-    -------
-    (image, valid) each: image (t, c, [z,] y, x); valid the same, without c where it does not differ between channels,
-    or None where all pixels are real.
-    """
-    places = [None] * len(compositions) if out is None else out
-    images = [_canvas(c, place) for c, place in zip(compositions, places, strict=True)]
-    there = [_there(c, image) for c, image in zip(compositions, images, strict=True)]
-    pieces = [(image, p) for c, image in zip(compositions, there, strict=True) for p in c.pieces]
-    views = [
-        image[p.frame, p.first : p.first + p.number].reshape(p.crop.shape)
-        if p.warp is None
-        else np.empty(p.crop.shape, p.crop.pyramid.dtype)
-        for image, p in pieces
-    ]
-    masks = []
-    for (image, p), (pixels, mask) in zip(pieces, read_crops([p.crop for _, p in pieces], views), strict=True):
-        if p.warp is not None:
-            part = image[p.frame, p.first : p.first + p.number]
-            mask = warp_crop(p.warp, p.crop, pixels, mask, part)
-        masks.append(mask)
-    rest = iter(masks)
-    done = (  # one at a time, since those of another dtype are copies
-        finish_sample(c.scene, image, _valid(c, [next(rest) for _ in c.pieces]), c.result_dtype)
-        for c, image in zip(compositions, images, strict=True)
-    )
-    if out is None:
-        return list(done)
-    return [(_put(image, place), valid) for (image, valid), place in zip(done, out, strict=True)]
-
-
-def _put(image: np.ndarray[Any, Any], place: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Pixels in their place, where most were decoded already."""
-    if image is not place:
-        place[...] = image
-    return place
-
-
-def uncertain(c: Composition) -> bool:
-    """True where a value marks missing data, so that only reading tells which pixels are real."""
-    floating = c.scene.nodata is not None and c.dtype.kind in "fc"
-    return floating or any(p.crop.pyramid.nodata is not None for p in c.pieces)
-
-
-def valid_by_geometry(c: Composition) -> np.ndarray[Any, Any] | None:
-    """The mask of a sample that is not `uncertain`, as `read` returns it, without reading."""
-    masks = [None if p.warp is None and not p.crop.region.padded else _covered(p) for p in c.pieces]
-    valid = _valid(c, masks)
-    if valid is None and c.scene.nodata == "ma":
-        valid = np.ones((len(c.scene.frames), 1, *c.shape[2:]), bool)
-    return compact_mask(valid)
-
-
-def _covered(piece: Piece) -> np.ndarray[Any, Any]:
-    if piece.warp is not None:
-        return inside(piece.warp, piece.crop)
-    cut = piece.crop.region
-    mask = np.zeros(cut.shape, bool)
-    mask[cut.y.target, cut.x.target] = True
-    return mask
-
-
-def _canvas(c: Composition, place: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
-    fill = 0 if c.scene.padding.fill is None else c.scene.padding.fill
-    if as_pixel(fill, c.result_dtype) is None:
-        raise TargetError(f"fill={fill!r} is no value of {c.result_dtype}; choose one that is, or a dtype that has it")
-    able = as_pixel(fill, c.dtype) is not None
-    dtype = c.dtype if able else np.result_type(c.dtype, c.result_dtype)
-    canvas = place if place is not None and place.dtype == dtype else np.empty(c.shape, dtype)
-    if not c.complete:
-        canvas[...] = fill
-    return canvas
-
-
-def _valid(c: Composition, masks: Sequence[np.ndarray[Any, Any] | None]) -> np.ndarray[Any, Any] | None:
-    if c.complete and all(m is None for m in masks):
-        return None
-    valid = np.zeros(c.shape, bool)
-    there = _there(c, valid)
-    for piece, mask in zip(c.pieces, masks, strict=True):
-        part = there[piece.frame, piece.first : piece.first + piece.number]
-        part[...] = True if mask is None else mask if mask.ndim == 2 else mask.reshape(part.shape)
-    return valid
-
-
-def _there(c: Composition, sample: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The planes of a sample that exist: what is read lands in them."""
-    planes = c.scene.planes
-    return sample if planes is None else sample[:, :, planes.target]
-
-
-def _check(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
-    """Refuse a file that does not have what the dataset says, or the axes of a sample."""
-    if asset.channels is not None and len(asset.channels) > len(names_in(pyramid)):
-        raise TargetError(
-            f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
-            f"of {asset.path}, which has {len(names_in(pyramid))}"
-        )
-    check_axes(frame, asset, pyramid)
-
-
-def _crop(scene: Scene, run: Run, pyramid: Pyramid) -> tuple[Crop, Warp | None]:
-    """What is read of an asset, and how it becomes part of the sample, where it is not upright."""
-    start = run.indices[0]
-    consecutive = run.indices == tuple(range(start, start + len(run.indices)))
-    along_c = slice(start, start + len(run.indices), 1) if consecutive else run.indices
-    along = {"c": along_c, "z": _ONE if scene.planes is None else scene.planes.read}
-    lead = tuple(along.get(d, _ONE) for d in pyramid.dims[:-2])
-    if run.placed.upright is None:
-        warp = Warp.between(run.placed.matrix, scene, pyramid)
-        return warp.crop(pyramid, lead, scene.sampling), warp
-    sx, sy, tx, ty = run.placed.upright
-    py, px = scene.pitch
-    origin = (scene.y[0] - ty) / sy, (scene.x[0] - tx) / sx
-    return crop_at(pyramid, origin, (py / sy, px / sx), scene.n, lead, scene.sampling), None
-
-
-_ONE = slice(0, 1, 1)
-"""Along an axis that has one plane."""
-
-
-def _names(frames: Sequence[Frame]) -> str:
-    shown = ", ".join(f.name for f in frames[:3])
-    return shown if len(frames) <= 3 else f"{shown} and {len(frames) - 3} more"
-
-
-# --- How does a sample become dask-backed?  One task reads the whole sample, with its own plan, when it is computed.
-
-
-def read_lazily(composition: Composition) -> tuple[Any, Any]:
-    """
-    What `assembly.read` returns for one composition, as dask arrays.
-
-    Where pixels are real follows from the geometry alone, and `valid` is that, in memory.  Only where a value marks
-    missing data it is not known before reading, and `valid` is a dask array with all axes.
-    """
-    task = delayed(_read, pure=False)(composition)
-    image = dask.array.from_delayed(task[0], composition.shape, composition.result_dtype)
-    if not uncertain(composition):
-        return image, valid_by_geometry(composition)
-    return image, dask.array.from_delayed(task[1], composition.shape, bool)
-
-
-def _read(composition: Composition) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    [(image, valid)] = read_compositions([composition])
-    mask = np.ones((), bool) if valid is None else valid
-    if mask.ndim == image.ndim - 1:  # without c
-        mask = mask[:, None]
-    return image, np.ascontiguousarray(np.broadcast_to(mask, image.shape))

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NoReturn, TypeAlias
 
+from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._sampling.annotations import AnnotationTable, tabulate
+from ndzarr._sampling.scene import Asset, Channel, Frame
 from ndzarr.errors import SourceError, TargetError, did_you_mean
 
 Named: TypeAlias = Pyramid | str | os.PathLike[str]
+"""A pyramid, the path or URL of one, or the path of an image file."""
 
 
 class NamedSource:
     """
-    Named images and pyramids.
+    Named images and pyramids: a `SampleSource` whose frames have one asset each, and its own `Lookups`.
 
     Parameters
     ----------
@@ -32,6 +36,9 @@ class NamedSource:
         A source is neither a pyramid nor a path.
     """
 
+    dset = None
+    """There is no kwcoco dataset."""
+
     def __init__(self, sources: Mapping[Any, Named] | Iterable[Named], library: Library) -> None:
         if isinstance(sources, str | os.PathLike | Pyramid):
             what = sources.path if isinstance(sources, Pyramid) else os.fspath(sources)
@@ -39,32 +46,44 @@ class NamedSource:
         self.sources: dict[Any, Any] = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
         """Name to what was given for it."""
         self.library = library
+        self.annotations: AnnotationTable = tabulate([])
+        """None."""
         for key, source in self.sources.items():
             if not isinstance(source, Pyramid | str | os.PathLike):
                 raise SourceError(
                     f"source {key!r} is of type {type(source).__name__}: expected a pyramid or a path; "
                     f"ndzarr.transcode makes a pyramid of arrays, and of lists of frames"
                 )
+        self._frames = {
+            key: Frame(key, (Asset(_path(source), None, IDENTITY, None),), None, IDENTITY, k, name=f"source {key!r}")
+            for k, (key, source) in enumerate(self.sources.items())
+        }
+        self._keys = {id(frame.assets[0]): key for key, frame in self._frames.items()}
         self._opened: dict[Any, Pyramid] = {}
 
     def __repr__(self) -> str:
         return f"<{counted(len(self.sources), 'source')}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sources, self.library)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        from dask.base import normalize_token
+
+        sources = {str(k): v if isinstance(v, Pyramid) else os.fspath(v) for k, v in self.sources.items()}
+        return type(self).__name__, normalize_token(sources), os.fspath(self.library.root)
+
     def open(self, key: Any) -> Pyramid:
         """
-        Return the pyramid of a source.
+        Return the pyramid of a source; raises what `frame` does.
 
-        Raises
-        ------
-        TargetError
-            There is no such source.
+        Image files are looked up again each time, so that a changed one is noticed.
         """
-        if key not in self.sources:
-            raise TargetError(f"key={key!r}: no such source{did_you_mean(key, list(self.sources)[:20])}")
+        self.frame(key)
         source = self.sources[key]
         if isinstance(source, Pyramid):
             return source
-        if not is_store(source):
+        if not _is_store(source):
             return self.library.pyramid(os.fspath(source))
         if key not in self._opened:
             self._opened[key] = open_pyramid(source)
@@ -72,11 +91,97 @@ class NamedSource:
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
         """Transcode every image file that is not transcoded yet."""
-        files = [os.fspath(s) for s in self.sources.values() if not isinstance(s, Pyramid) and not is_store(s)]
+        files = [os.fspath(s) for s in self.sources.values() if not isinstance(s, Pyramid) and not _is_store(s)]
         self.library.prepare([(f, True) for f in dict.fromkeys(files)], workers=workers, progress=progress)
 
+    # What sampling asks of any source.
 
-def is_store(source: str | os.PathLike[str]) -> bool:
-    """True for a source that is opened in place: a directory or a URL."""
+    @property
+    def dataset(self) -> NamedSource:
+        """Itself: it is its own `Lookups`."""
+        return self
+
+    def frame(self, gid: Any) -> Frame:
+        """
+        Return a source as a frame; None names the only one.
+
+        Raises
+        ------
+        TargetError
+            There is no such source, or several.
+        """
+        if gid is None and len(self._frames) == 1:
+            return next(iter(self._frames.values()))
+        if gid is None:
+            raise TargetError(f"a target needs key, one of {', '.join(map(repr, list(self.sources)[:5]))}")
+        try:
+            return self._frames[gid]
+        except (KeyError, TypeError):
+            raise TargetError(f"key={gid!r}: no such source{did_you_mean(gid, list(self.sources)[:20])}") from None
+
+    def open_asset(self, asset: Asset) -> Pyramid:
+        """Return the pyramid of the asset of a frame."""
+        return self.open(self._keys[id(asset)])
+
+    def pixel_size(self, frame: Frame) -> tuple[int, int]:
+        """Return (height, width) of a source."""
+        pyramid = self.open(frame.gid)
+        return pyramid.shape[-2], pyramid.shape[-1]
+
+    def covered_size(self, gid: Any) -> tuple[int, int] | None:
+        """Return (height, width) of a source without nodata."""
+        pyramid = self.open(gid)
+        return None if pyramid.nodata is not None else (pyramid.shape[-2], pyramid.shape[-1])
+
+    def files(self, gids: Sequence[Any] | None = None) -> Iterator[str]:
+        """Yield the paths of all sources."""
+        return (frame.assets[0].path for frame in self._frames.values())
+
+    def known(self) -> tuple[Mapping[str, None], Set[str]]:
+        """Return no channels: pyramids state them."""
+        return {}, {"*"}
+
+    def annotation(self, aid: Any) -> NoReturn:
+        """Refuse: there are no annotations."""
+        raise TargetError(NEEDS_KWCOCO)
+
+    def images_of(self, aids: Iterable[Any]) -> None:
+        """Return None: there are no annotations."""
+        return
+
+    def video_frames(self, vidid: Any) -> NoReturn:
+        """Refuse: there are no videos of several files."""
+        raise TargetError(NEEDS_KWCOCO)
+
+    def video_of(self, gid: Any) -> None:
+        """Return None: there are no videos of several files."""
+        return
+
+    def video_size(self, gid: Any) -> None:
+        """Return None: there are no videos of several files."""
+        return
+
+    def resolution(self, gid: Any, video: bool) -> NoReturn:
+        """Refuse: only a georeference says how large a pixel is."""
+        path = self._frames[gid].assets[0].path
+        raise TargetError(f"resolution needs a georeference, and {path} has none; use scale")
+
+    def channels(self, spec: Any) -> tuple[Channel, ...] | None:
+        """Return the channels that names, or names separated by |, mean."""
+        if spec is None:
+            return None
+        names = [name.strip() for code in ((spec,) if isinstance(spec, str) else spec) for name in code.split("|")]
+        return tuple([("*", name) for name in names])
+
+
+NEEDS_KWCOCO = "gid, gids, vidid and aid need a kwcoco dataset: use ndzarr.CocoSampler, or give key"
+
+
+def _path(source: Named) -> str:
+    return source.path if isinstance(source, Pyramid) else os.fspath(source)
+
+
+def _is_store(source: str | os.PathLike[str]) -> bool:
+    """True for what is opened in place: a directory or a URL."""
     name = os.fspath(source)
     return "://" in name or os.path.isdir(name)

@@ -1,8 +1,9 @@
-"""What does a sample look like as a Dataset?"""
+"""Samples: Datasets that are made of arrays, and what they know about where they came from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,97 +11,204 @@ import xarray
 
 from ndzarr._geo.georeference import Georeference, Transform
 from ndzarr._indexing.affine import scale_offset
-from ndzarr._pyramid.xarray import attach_spatial_ref as attach
-from ndzarr._pyramid.xarray import build_dataset as dataset
-from ndzarr._pyramid.xarray import centre_axis as centres
-from ndzarr._pyramid.xarray import common_axis, earth_axes
-from ndzarr._pyramid.xarray import index_axis as axis
-from ndzarr._pyramid.xarray import name_axis as names
-from ndzarr._sampling.annotations import GEOMETRY, Found
-from ndzarr._sampling.scene import Scene
+from ndzarr._pyramid.xarray import (
+    attach_spatial_ref,
+    build_dataset,
+    centre_axis,
+    common_axis,
+    earth_axes,
+    index_axis,
+    name_axis,
+)
+from ndzarr._sampling.annotations import Found, Lookup, find_annotations
+from ndzarr._sampling.compose import Mask, SampleRequest, compose, read, read_lazily
+from ndzarr._sampling.native_scale import native_requests
+from ndzarr._sampling.protocols import Lookups, SampleSource
+from ndzarr._sampling.resolve import resolve, resolved_target
+from ndzarr._sampling.scene import Scene, frame_ids, time_coordinate
+from ndzarr._sampling.target import Target, merged, parse
 from ndzarr.errors import TargetError
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def load_sample(
+    source: SampleSource, target: Mapping[str, Any] | None, keys: Mapping[str, Any], lookup: Lookup
+) -> xarray.Dataset:
+    """Load one window; see `CocoSampler.load_sample`."""
+    given = merged(target, keys)
+    parsed = parse(given)
+    if parsed.native is not None:
+        return load_native(source, given, {}, lookup)  # type: ignore[return-value]
+    request = compose(resolve(parsed, source), source)
+    [(image, mask)] = read([request]) if not parsed.lazy else [read_lazily(request)]
+    return to_dataset(context_of(source, given, parsed, request.scene, lookup), labels_of(request), image, mask)
+
+
+def load_native(
+    source: SampleSource, target: Mapping[str, Any] | None, keys: Mapping[str, Any], lookup: Lookup
+) -> xarray.DataTree:
+    """Load one child per frame and asset, all by one plan; see `CocoSampler.load_native`."""
+    given = {**merged(target, keys), "use_native_scale": True}
+    parsed = parse(given)
+    parts = native_requests(source, parsed)
+    requests = list(parts.values())
+    pixels = [read_lazily(r) for r in requests] if parsed.lazy else read(requests)
+    children: dict[str, Any] = {}
+    for path, request, (image, mask) in zip(parts, requests, pixels, strict=True):
+        context = context_of(source, given, parsed, request.scene, lookup)
+        children[path] = to_dataset(context, labels_of(request), image, mask)
+    return xarray.DataTree.from_dict(children)
+
+
 class Context:
     """What the accessor `sample.ndzarr` knows besides the pixels."""
 
-    target: dict[str, Any]
-    """The target, resolved."""
-    scene: Scene
-    found: Found | None
-    classes: Any
-    """Category dictionaries of the dataset."""
-    keypoint_classes: Any = ()
-    """Keypoint category dictionaries of the dataset."""
-    geometry: tuple[str, ...] = GEOMETRY
-    """Which geometry `detections` holds."""
-    earth: Transform | None = None
-    """From pixels of the sample to coordinates on earth; None where its y and x are pixels of the sampled space."""
+    __slots__ = (
+        "_dataset",
+        "_given",
+        "_parsed",
+        "_target",
+        "classes",
+        "earth",
+        "found",
+        "geometry",
+        "keypoint_classes",
+        "scene",
+    )
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        parsed: Target,
+        scene: Scene,
+        dataset: Lookups,
+        found: Found | None = None,
+        classes: Any = (),
+        keypoint_classes: Any = (),
+        geometry: tuple[str, ...] = (),
+    ) -> None:
+        self._given, self._parsed, self._dataset = given, parsed, dataset
+        self._target: dict[str, Any] | None = None
+        self.scene = scene
+        self.found = found
+        """Annotations; None where none were looked up."""
+        self.classes = classes
+        """Category dictionaries of the dataset."""
+        self.keypoint_classes = keypoint_classes
+        """Keypoint category dictionaries of the dataset."""
+        self.geometry = geometry
+        """Which geometry `detections` holds."""
+        self.earth: Transform | None = None
+        """From pixels of the sample to coordinates on earth; None where its y and x are pixels of the sampled space."""
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """The target with the window that it was resolved to; found when it is first asked for."""
+        if self._target is None:
+            self._target = resolved_target(self._given, self._parsed, self.scene, self._dataset)
+        return self._target
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """It pickles with the resolved target, not with the dataset."""
+        return self.target, self.scene, self.found, self.classes, self.keypoint_classes, self.geometry, self.earth
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._target, self.scene, self.found, self.classes, self.keypoint_classes, self.geometry, self.earth = state
 
 
-def label_sample(
-    context: Context,
-    channels: tuple[str, ...],
-    image: np.ndarray[Any, Any],
-    valid: np.ndarray[Any, Any] | None,
-    where: Located | None = None,
-) -> xarray.Dataset:
+def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, scene: Scene, lookup: Lookup) -> Context:
+    """
+    Return the context of a sample, with its annotations.
+
+    Raises
+    ------
+    TargetError
+        The dataset was changed since its annotations were looked up first.
+    """
+    dset = source.dset
+    if dset is None:
+        return Context(given, parsed, scene, source.dataset)
+    found, table = None, source.annotations
+    if lookup.wanted:
+        if len(table.annot_id) != len(dset.index.anns):
+            raise TargetError("the dataset was changed after annotations were looked up; make another CocoSampler")
+        found = find_annotations(table, dset.index.anns, scene, lookup)
+    content = dset.dataset
+    classes, points = content.get("categories", ()), content.get("keypoint_categories", ())
+    return Context(given, parsed, scene, source.dataset, found, classes, points, lookup.geometry)
+
+
+class Labels(NamedTuple):
+    """What the axes of a sample are called; it holds no pyramid, so that it is sent to other processes cheaply."""
+
+    dims: tuple[str, ...]
+    channels: tuple[str, ...] | None
+    """Names along c."""
+    lead: dict[str, np.ndarray[Any, Any]]
+    """Coordinates along axes that lie within files."""
+    place: Georeference | None
+    """Where the pixels of an asset lie on earth; None if that is not known."""
+    transform: Transform | None
+    """From pixels of the sample to coordinates on earth."""
+
+
+def labels_of(request: SampleRequest) -> Labels:
+    """Return the labels of a sample; it lies on earth where the first of its pieces that is georeferenced does."""
+    lead = {d: p.labels for d, p in request.positions.items()} if request.positions else {}
+    for piece in request.pieces:
+        place = piece.crop.pyramid.georeference
+        if place is None or place.transform is None:
+            continue
+        if piece.warp is not None:
+            a, b, c, d, e, f = (place.matrix @ piece.warp.to_native)[:2].ravel().tolist()
+            return Labels(request.dims, request.channels, lead, place, (a, b, c, d, e, f))
+        y, x = piece.crop.region.y, piece.crop.region.x
+        return Labels(
+            request.dims, request.channels, lead, place, place.window_transform(y.origin, x.origin, y.step, x.step)
+        )
+    return Labels(request.dims, request.channels, lead, None, None)
+
+
+def to_dataset(context: Context, labels: Labels, image: np.ndarray[Any, Any], mask: Mask) -> xarray.Dataset:
     """
     Name everything.
 
     Parameters
     ----------
-    image, valid
-        Axes (t, c, [z,] y, x); valid may lack c, or be None.
-    where
-        Where on earth it lies, if anywhere.
+    image, mask
+        As `compose.read` returns them.
     """
-    scene = context.scene
-    axes = {"c": names("c", channels)}
-    if scene.planes is not None:
-        axes["z"] = axis("z", np.array(scene.planes.positions, np.int64))
-    if where is None:
-        py, px = scene.pitch
-        axes |= {"y": centres("y", scene.y[0], py, scene.n[0]), "x": centres("x", scene.x[0], px, scene.n[1])}
-    else:
-        context = replace(context, earth=where.transform)
-        axes |= earth_axes(where.transform, *scene.n)
-    variables: dict[str, Any] = {"image": (scene.dims, image if scene.video else image[0])}
-    if valid is not None:
-        variables["valid"] = mask_dims(scene, valid), valid if scene.video else valid[0]
+    scene, dims = context.scene, labels.dims
+    variables: dict[str, Any] = {"image": (dims, image)}
+    axes = {}
+    along_t: tuple[str, ...] = ()
     if scene.video:
-        axes = {"t": common_axis("t", time_coordinate(scene)), **axes}
-        variables["gid"] = (("t",), np.array([-1 if f.gid is None else f.gid for f in scene.frames]))
-        variables["frame_index"] = (("t",), np.array([f.index for f in scene.frames]))
+        axes["t"] = common_axis("t", time_coordinate(scene))
+        along_t = "gid", "frame_index"
+        variables["gid"] = ("t",), frame_ids(scene)
+        variables["frame_index"] = ("t",), np.array([f.index for f in scene.frames])
+    if labels.channels is not None:
+        axes["c"] = name_axis("c", labels.channels)
+    for d, values in labels.lead.items():
+        axes[d] = index_axis(d, values)
+    if labels.transform is None:
+        (y0, y1), (x0, x1), (h, w) = scene.y, scene.x, scene.n
+        axes["y"] = centre_axis("y", y0, (y1 - y0) / h, h)
+        axes["x"] = centre_axis("x", x0, (x1 - x0) / w, w)
+    else:
+        context.earth = labels.transform
+        axes |= earth_axes(labels.transform, *scene.n)
+    if mask is not None:
+        variables["valid"] = mask
     if context.found is not None:
         for name, column in context.found.columns.items():
-            variables[name] = (("annot", "xywh")[: column.ndim], column)
-    along_t = ("gid", "frame_index") if scene.video else ()
-    made = dataset(variables, axes, along_t, {"ndzarr": context})
-    return made if where is None else attach(made, *where)
+            variables[name] = ("annot",) if column.ndim == 1 else ("annot", "xywh"), column
+    made = build_dataset(variables, axes, along_t, {"ndzarr": context})
+    if labels.place is not None and labels.transform is not None:
+        return attach_spatial_ref(made, labels.place, labels.transform)
+    return made
 
 
-def mask_dims(scene: Scene, valid: np.ndarray[Any, Any]) -> tuple[str, ...]:
-    """Axes of the mask (t, c, [z,] y, x) of a sample, which may lack c."""
-    with_c = valid.ndim == (4 if scene.planes is None else 5)
-    return scene.dims if with_c else tuple([d for d in scene.dims if d != "c"])
-
-
-def time_coordinate(scene: Scene) -> np.ndarray[Any, Any]:
-    """Dates where every frame has one; else seconds, for frames of video files; else frame indices."""
-    real = [f for f in scene.frames if f.gid is not None]
-    if all(f.time is not None for f in real):
-        return np.array(
-            [np.datetime64("NaT", "ns") if f.time is None else f.time for f in scene.frames], "datetime64[ns]"
-        )
-    seconds = [f.seconds for f in real]
-    if seconds and None not in seconds:
-        return np.array([np.nan if f.gid is None else f.seconds for f in scene.frames], np.float64)
-    return np.array([f.index for f in scene.frames])
-
-
-# --- Which part of a sample that was loaded is a Dataset that came from it?
+# --- The part of a loaded sample that a Dataset made from it is.
 
 
 _TOLERANCE = 1e-3
@@ -207,15 +315,3 @@ def _frames(sample: xarray.Dataset, context: Context) -> tuple[int, ...]:
     if strangers:
         raise TargetError(f"image {strangers[0][0]} is no frame of the sample that was loaded: {_REMEDY}")
     return tuple(map(known.index, left))
-
-
-# --- Where on earth does a sample lie, and which window is meant by a box in coordinates?
-
-
-class Located(NamedTuple):
-    """Where a sample lies."""
-
-    place: Georeference
-    """The reference system, and where the pixels of an asset lie."""
-    transform: Transform
-    """From pixels of the sample to coordinates."""

@@ -1,22 +1,19 @@
-"""Of what is a sample composed, and how do its spaces fit together?
+"""Frames of assets, and the window of them that a target means.
 
 A `Frame` is one image: assets (files with some channels each) that `to_image` maps into image space, which `to_video`
-maps into the space of its video.  An image target samples image space, a video target video space.
+maps into the space of its video.  An image target samples image space, a video target samples video space.  A named
+source is a frame with one asset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.selection import AxisSelection, lengths, outside, select
 from ndzarr._pyramid.crops import Sampling
-from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.target import Padding
-from ndzarr.errors import TargetError, WindowError
 
 Channel: TypeAlias = tuple[str, str]
 """(sensor, name) of a channel asked for; the sensor '*' stands for any."""
@@ -24,7 +21,7 @@ Channel: TypeAlias = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class Clock:
-    """When the frames of one file are shown; shared by all images that are frames of it."""
+    """The times of the frames of one file; shared by all images that are frames of it."""
 
     seconds: tuple[float, ...] | None = None
     """Of each frame, once the file has been opened; empty if it does not say."""
@@ -45,21 +42,20 @@ class Asset:
     nodata: float | None = None
     """Value of missing pixels as the dataset states it; the file's own holds if it does not."""
     position: int | None = None
-    """Which frame of the file it is, where the file holds a video; None if the dataset does not say."""
+    """Frame of the file, where the file holds a video; None if the dataset does not say."""
     container: bool = False
     """True where the dataset says that the file holds a video."""
     clock: Clock | None = None
-    """When the frames of the file are shown; None where `position` is."""
+    """Times of the frames of the file; None where `position` is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image of a dataset, alone or in a video."""
+    """One image, alone or in a video."""
 
     gid: Any
-    """Its id; None for a frame that pads a window in time."""
+    """Its id, or the name of a named source; None for a frame that pads a window in time."""
     assets: tuple[Asset, ...]
-    """Its files."""
     size: tuple[int, int] | None
     """(width, height) of image space."""
     to_video: np.ndarray[Any, Any]
@@ -71,11 +67,11 @@ class Frame:
     name: str = ""
     """What messages call it."""
     sensor: str = "*"
-    """What took it."""
+    """What took it; '*' if the dataset does not say."""
 
     @property
     def seconds(self) -> float | None:
-        """When it is shown in the video that its file holds, if that is known by now."""
+        """Its time in the video that its file holds, if that is known by now."""
         first = self.assets[0] if self.assets else None
         if first is None or first.clock is None or not first.clock.seconds:
             return None
@@ -84,12 +80,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What a target resolves to: frames, and a window in the space that is sampled."""
+    """Frames, and a window in the space that is sampled: a target with everything filled in that needs no file."""
 
     frames: tuple[Frame, ...]
-    """In the order of t; exactly one for an image target."""
+    """In the order of t; exactly one for an image target or a named source."""
     video: bool
-    """True where the sample has an axis t."""
+    """True where the frames make an axis t of the sample."""
     space: tuple[int, int]
     """(height, width) of the sampled space."""
     y: tuple[int, int]
@@ -101,23 +97,15 @@ class Scene:
     channels: tuple[Channel, ...] | None
     """Channels asked for; None for all that the frames have."""
     sampling: Sampling
-    """How pixels are made where they are not copied."""
     padding: Padding
-    """What is put where there are no pixels."""
     nodata: str | None = None
-    """How missing pixels are returned; see `values.NODATA`."""
+    """How missing pixels are returned, one of `target.NODATA`; None leaves them as they are stored."""
     dtype: np.dtype[Any] | None = None
     """Of the sample; None for that of the data."""
-    z: Any = None
-    """Planes asked for; None for all."""
-    planes: Planes | None = None
-    """What these are, once files were opened; None where the sample has no axis z."""
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Axes of the sample."""
-        lead = ("t", "c") if self.video else ("c",)
-        return (*lead, "y", "x") if self.planes is None else (*lead, "z", "y", "x")
+    lead: tuple[tuple[str, Any], ...] = ()
+    """(axis, slice or positions) asked for along axes of the files: z, of named sources also t."""
+    named: bool = False
+    """True for a named source: the sample has the axes of the file."""
 
     @property
     def pitch(self) -> tuple[float, float]:
@@ -130,91 +118,25 @@ class Scene:
         py, px = self.pitch
         return np.array([[px, 0, self.x[0]], [0, py, self.y[0]], [0, 0, 1.0]])
 
-    def to_space(self, frame: Frame) -> np.ndarray[Any, Any] | None:
-        """3x3 from the image space of a frame to the sampled space; None where they are the same."""
-        return frame.to_video if self.video else None
-
-    def of_asset(self, frame: Frame, asset: Asset, n: tuple[int, int]) -> Scene:
-        """The same window of one asset of one frame alone, at another size."""
+    def of_asset(self, frame: Frame, asset: Asset, n: tuple[int, int], channels: tuple[str, ...]) -> Scene:
+        """Return the same window of one asset of one frame alone, at another size."""
         alone = replace(frame, assets=(asset,))
-        return replace(self, frames=(alone,), n=n)
+        return replace(self, frames=(alone,), n=n, channels=tuple([("*", name) for name in channels]))
 
 
-# --- Which planes of volumes make a sample?
-
-
-@dataclass(frozen=True, slots=True)
-class Planes:
-    """The axis z of a sample."""
-
-    positions: tuple[int, ...]
-    """Of its planes in their files; negative, or behind the last, for those that do not exist."""
-    read: AxisSelection
-    """Those that exist."""
-    target: slice
-    """Where these land among all."""
-
-    @property
-    def complete(self) -> bool:
-        """True where all exist."""
-        return self.target == slice(0, len(self.positions))
-
-    @property
-    def number_read(self) -> int:
-        """How many exist."""
-        return lengths((self.read,))[0]
-
-
-def planes_of(
-    wanted: Any, files: Sequence[tuple[Frame, Asset]], open_asset: Callable[[Asset], Pyramid]
-) -> Planes | None:
-    """
-    The planes of a sample; None where its files have one each.
-
-    Parameters
-    ----------
-    wanted
-        `z` of the target; None for all planes.
-    files
-        What the sample is made from.
-
-    Raises
-    ------
-    TargetError
-        Files differ in their number of planes, there are no planes to choose from, or the choice is not understood.
-    """
-    if wanted is None and not any("z" in dims for dims in {open_asset(asset).dims for _, asset in files}):
-        return None
-    depths = [open_asset(asset).sizes.get("z", 1) for _, asset in files]
-    depth = max(depths, default=1)
-    if depth == 1:
-        if wanted is not None:
-            shown = f"{_name(files[0])} has no planes" if files else "there is no file that has planes"
-            raise TargetError(f"z={wanted!r}: {shown}; leave z out")
-        return None
-    if min(depths) != depth:
-        few, many = (depths.index(n) for n in (min(depths), depth))
-        raise TargetError(
-            f"{_name(files[few])} has {depths[few]} plane{'s' * (depths[few] != 1)} along z, {_name(files[many])} has "
-            f"{depth}; what makes one sample has to have as many: choose other channels or frames, or load them apart"
+def time_coordinate(scene: Scene) -> np.ndarray[Any, Any]:
+    """Return dates where every frame has one; else seconds, for frames of video files; else frame indices."""
+    real = [f for f in scene.frames if f.gid is not None]
+    if all(f.time is not None for f in real):
+        return np.array(
+            [np.datetime64("NaT", "ns") if f.time is None else f.time for f in scene.frames], "datetime64[ns]"
         )
-    try:
-        return _chosen(wanted, depth)
-    except WindowError as error:
-        raise TargetError(f"{error}; {_name(files[0])} has {depth} planes") from error
+    seconds = [f.seconds for f in real]
+    if seconds and None not in seconds:
+        return np.array([np.nan if f.gid is None else f.seconds for f in scene.frames], np.float64)
+    return np.array([f.index for f in scene.frames])
 
 
-def _chosen(wanted: Any, depth: int) -> Planes:
-    """As `Pyramid.window` understands it."""
-    beyond = outside(depth, wanted) if isinstance(wanted, slice) else None
-    if beyond is not None:
-        asked, read, target = beyond
-        return Planes(tuple(asked), read, target)
-    [there] = select(("z",), (depth,), {"z": wanted})
-    positions = tuple(range(depth)[there]) if isinstance(there, slice) else there
-    return Planes(positions, there, slice(0, len(positions)))
-
-
-def _name(file: tuple[Frame, Asset]) -> str:
-    frame, asset = file
-    return f"{frame.name}: {asset.path}"
+def frame_ids(scene: Scene) -> np.ndarray[Any, Any]:
+    """Return the image ids of the frames, -1 for frames that pad; shape (t,)."""
+    return np.array([-1 if f.gid is None else f.gid for f in scene.frames])

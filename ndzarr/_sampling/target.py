@@ -384,6 +384,8 @@ class Target:
     """Interpolation and anti-aliasing."""
     bounds: tuple[tuple[float, ...], Any] | None = None
     """((left, bottom, right, top), their reference system or None for that of the image): a window in coordinates."""
+    plain: bool = False
+    """True for one image and a centred window of it, at native scale, with nothing else to resolve."""
 
 
 def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -421,6 +423,13 @@ def parse(target: Mapping[str, Any]) -> Target:
     ...
     ndzarr.errors.TargetError: unknown key 'windowdims' in a target; did you mean 'window_dims'? ...
     """
+    if hasattr(target, "keys") and target.keys() == _PLAIN:
+        # Nearly all targets; what is unusual in any way is left to the checks below.
+        gid, cx, cy = target["gid"], target["cx"], target["cy"]
+        width, height = target["width"], target["height"]
+        numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
+        if type(gid) in _IDS and numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
+            return Target((gid,), centre=(float(cy), float(cx)), size=(float(height), float(width)), plain=True)
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
@@ -448,6 +457,12 @@ def parse(target: Mapping[str, Any]) -> Target:
         **({} if _PIXELS.isdisjoint(given) else _pixels(given, video)),
     )
 
+
+_PLAIN = frozenset(("gid", "cx", "cy", "width", "height"))
+_NUMBERS = {int, float}
+_IDS = {int, str}
+_EXACT = 2.0**52
+"""Below it, floats are exact to half a pixel."""
 
 _PIXELS = frozenset(KEYS[KEYS.index("channels") :])
 """Keys that say how pixels are made; most targets have none of them."""

@@ -1,22 +1,27 @@
-"""How does a kwcoco video become one pyramid?
+"""A kwcoco video as a source of one pyramid.
 
-As a source whose windows are samples: every frame and asset is aligned, scaled and put together as `load_sample` does,
-in the blocks that the writer asks for.
+Its windows are samples: every frame and asset is aligned, scaled and put together as `load_sample` does, in the blocks
+that the writer asks for.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ndzarr._files import local_path, refuse_existing
 from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._pyramid.transcode import write_pyramid
+from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._sampling.annotations import Lookup
+from ndzarr._sampling.protocols import SampleSource
+from ndzarr._sampling.sample import load_sample
+from ndzarr._store.presets import Encoding
 from ndzarr.errors import TargetError, did_you_mean
-
-if TYPE_CHECKING:
-    from ndzarr.coco_sampler import CocoSampler
-
 
 PIXEL_KEYS = ("channels", "interpolation", "antialias", "padkw", "fill", "nodata", "dtype")
 """Keys of a target that say how pixels are made, and not which."""
@@ -25,29 +30,47 @@ BAND = 256
 """Rows that are read together: a few rows of chunks of any asset."""
 
 
+def transcode_video(
+    source: SampleSource,
+    vidid: Any,
+    dest: str | os.PathLike[str],
+    keys: Mapping[str, Any],
+    encoding: Encoding,
+    *,
+    overwrite: bool,
+    progress: bool,
+) -> Pyramid:
+    """Write a video as one pyramid; see `CocoSampler.transcode_video`."""
+    path = local_path(dest)
+    refuse_existing(path, overwrite)
+    with SampledVideo(source, vidid, keys) as video:
+        write_pyramid(video, path, encoding, overwrite=overwrite, progress=progress)
+    return open_pyramid(path)
+
+
 class SampledVideo(BaseSource):
     """
-    A video of a sampler as a source, axes t c y x, of volumes t c z y x.
+    A video as a source, axes t c y x, of volumes t c z y x.
 
     Parameters
     ----------
     keys
-        Further keys of its targets, among `KEYS`.
+        Further keys of its targets, among `PIXEL_KEYS`.
     """
 
-    def __init__(self, sampler: CocoSampler, vidid: Any, keys: Mapping[str, Any]) -> None:
+    def __init__(self, source: SampleSource, vidid: Any, keys: Mapping[str, Any]) -> None:
         for key in keys:
             if key not in PIXEL_KEYS:
                 raise TargetError(
                     f"{key}={keys[key]!r}: a video becomes a pyramid whole and as it is{did_you_mean(key, PIXEL_KEYS)}"
                 )
-        self._sampler = sampler
+        self._source = source
         self._target = {**keys, "vidid": vidid}
-        about = sampler.load_sample({**self._target, "lazy": True}, with_annots=False)
+        about = load_sample(source, {**self._target, "lazy": True}, {}, Lookup(False))
         image = about["image"]
         super().__init__(
             Facts(
-                name=f"<video {vidid!r} of {sampler.dset.tag}>",
+                name=f"<video {vidid!r} of {source.dset.tag}>",
                 dims=tuple(map(str, image.dims)),
                 shape=image.shape,
                 dtype=image.dtype,
@@ -67,7 +90,7 @@ class SampledVideo(BaseSource):
     def _pixels(self, region: Region) -> Pixels:
         t, c, *z, y, x = region
         target = {**self._target, "time_slice": t, "space_slice": (y, x), "z": z[0] if z else None}
-        sample = self._sampler.load_sample(target, with_annots=False)
+        sample = load_sample(self._source, target, {}, Lookup(False))
         return np.asarray(sample["image"].values[:, c])
 
     def _release(self) -> None:

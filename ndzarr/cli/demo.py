@@ -226,7 +226,7 @@ def _timings(sampler: CocoSampler, dataset: Path) -> list[str]:
 
     rng = np.random.default_rng(0)
     corners = rng.integers(0, np.subtract(SIZE, WINDOW), (300, 2)).tolist()
-    pyramid = sampler.pyramid(sampler.frame(1).assets[0])
+    pyramid = sampler.open(1)
     file = dataset.parent / "images" / "harbour.jpg"
 
     def window(y: int, x: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ndzarr._concurrency import available_cpus, ordered_map
 from ndzarr._progress import progress_bar
-from ndzarr._sampling.compose import Composition, compose, read_compositions
+from ndzarr._sampling.compose import SampleRequest, compose, read
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import parse
 from ndzarr._validation import as_list, check_fraction, check_target_count
@@ -319,42 +319,43 @@ def _chosen(windows: NumberedTargets, chosen: Array) -> Iterator[dict[str, Any]]
         yield from windows.take(chosen[start : start + AT_ONCE])
 
 
-def _batches(source: SampleSource, targets: Iterable[dict[str, Any]]) -> Iterator[list[Composition]]:
+def _batches(source: SampleSource, targets: Iterable[dict[str, Any]]) -> Iterator[list[SampleRequest]]:
     """Group what is read together."""
     rest = iter(targets)
     while part := list(islice(rest, BATCH)):
-        compositions = [compose(resolve(parse(t), source), source) for t in part]
-        batch: list[Composition] = []
+        batch: list[SampleRequest] = []
         pixels = 0
-        for c in compositions:
-            size = c.shape[0] * prod(c.shape[2:])
+        for request in [compose(resolve(parse(t), source), source) for t in part]:
+            size = prod(request.shape) // len(request.channels or ())
             if batch and pixels + size > BATCH_PIXELS:
                 yield batch
                 batch, pixels = [], 0
-            batch.append(c)
+            batch.append(request)
             pixels += size
         yield batch
 
 
-def _measure(compositions: Sequence[Composition]) -> Moments:
+def _measure(requests: Sequence[SampleRequest]) -> Moments:
     """Read some windows together and measure every channel."""
     pixels: dict[tuple[str, Any], list[Array]] = {}
     missing: dict[str, int] = {}
-    for c, (image, valid) in zip(compositions, read_compositions(compositions), strict=True):
+    for request, (image, mask) in zip(requests, read(requests), strict=True):
         if image.dtype.kind == "c":
             raise TargetError("complex pixels have no order, and so no statistics; take their magnitude first")
-        for k, name in enumerate(c.channels):
-            real = None if valid is None else valid if valid.ndim < image.ndim else valid[:, k]
-            values = pixels_that_count(image[:, k], real)
+        axis = request.dims.index("c")
+        for k, name in enumerate(request.channels or ()):
+            channel = image[k] if axis == 0 else image[:, k]
+            real = None if mask is None else mask[1].take(k, axis) if "c" in mask[0] else mask[1]
+            values = pixels_that_count(channel, real)
             pixels.setdefault((name, values.dtype), []).append(values)
-            missing[name] = missing.get(name, 0) + image[:, k].size - values.size
+            missing[name] = missing.get(name, 0) + channel.size - values.size
     found = {name: StreamingMoments(missing=number) for name, number in missing.items()}
     for (name, _), windows in pixels.items():
         found[name].merge(moments_of(windows))
     return found
 
 
-def _measured(batches: Iterable[list[Composition]], total: int, workers: int, progress: bool) -> Moments:
+def _measured(batches: Iterable[list[SampleRequest]], total: int, workers: int, progress: bool) -> Moments:
     """Measure batches in threads and merge the results in order, so that the number of threads changes nothing."""
     found: Moments = {}
     with progress_bar(total, "statistics", "window", progress) as advance:

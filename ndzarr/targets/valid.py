@@ -22,7 +22,7 @@ import numpy as np
 from ndzarr._indexing.affine import warp_boxes
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.crops import Sampling
-from ndzarr._sampling.compose import Composition, compose, read_compositions, uncertain, valid_by_geometry
+from ndzarr._sampling.compose import SampleRequest, compose, is_uncertain, mask_by_geometry, read
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import SIZE_SLACK, parse, parse_window_dims
 from ndzarr._validation import check_fraction, check_target_count
@@ -216,11 +216,11 @@ def observe(source: SampleSource, gid: Any, video: bool, what: Observable) -> Ma
     target |= {"nodata": "ma", "scale": 1 / factor}
     target |= {} if what.channels is None else {"channels": what.channels}
     scene = resolve(parse(target), source)
-    composition = compose(scene, source)
-    if what.good is not None and any(p.crop.pyramid.kind != "labels" for p in composition.pieces):
+    request = compose(scene, source)
+    if what.good is not None and any(p.crop.pyramid.kind != "labels" for p in request.pieces):
         # A mean of codes is not a code: native pixels are read.
-        composition = compose(replace(scene, sampling=Sampling("nearest", False)), source)
-    return Mask.of(_real(composition, what), (bottom - top, right - left), factor, (top, left))
+        request = compose(replace(scene, sampling=Sampling("nearest", False)), source)
+    return Mask.of(_real(request, what), (bottom - top, right - left), factor, (top, left))
 
 
 def _extent(source: SampleSource, gid: Any, video: bool) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -242,16 +242,16 @@ def _extent(source: SampleSource, gid: Any, video: bool) -> tuple[tuple[int, int
     return around(y, y + h), around(x, x + w)
 
 
-def _real(composition: Composition, what: Observable) -> Array | None:
-    if what.good is None and not uncertain(composition):
-        valid, good = valid_by_geometry(composition), None
+def _real(request: SampleRequest, what: Observable) -> Array | None:
+    if what.good is None and not is_uncertain(request):
+        mask, good = mask_by_geometry(request), None
     else:
-        [(image, valid)] = read_compositions([composition])
-        good = None if what.good is None else np.asarray(what.good(image[0]), bool)
-        if good is not None and good.shape != image[0].shape:
-            raise OptionError(f"good: expected a mask of shape {image[0].shape}, got {good.shape}")
-    if valid is not None:
-        valid = _everywhere(valid[0])
+        [(image, mask)] = read([request])
+        image = image[0] if request.scene.video else image
+        good = None if what.good is None else np.asarray(what.good(image), bool)
+        if good is not None and good.shape != image.shape:
+            raise OptionError(f"good: expected a mask of shape {image.shape}, got {good.shape}")
+    valid = None if mask is None else _everywhere(mask[1])
     if good is not None:
         valid = _everywhere(good) if valid is None else valid & _everywhere(good)
     return valid

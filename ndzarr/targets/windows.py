@@ -117,16 +117,27 @@ def _to_resolve_singly(table: pandas.DataFrame, source: SampleSource) -> Array:
     timed = np.logical_or.reduce([has[name] for name in _TIME])
     singly |= timed & ~has["vidid"]
     singly |= timed & has["gids"] & ~np.logical_and.reduce([has[name] for name in _TIME])
-    # An annotation changes nothing where the row states both its image and its window.
-    stated = np.logical_and.reduce([has[name] for name in ("gid", *_WINDOW)])
-    singly |= has["aid"] & ~stated
+    # An annotation changes nothing where the row states its window, and frames that the annotation is in.
+    singly |= has["aid"] & ~np.logical_and.reduce([has[name] for name in _WINDOW])
     rows = np.flatnonzero(has["aid"] & ~singly)
     if len(rows):
         records = source.dset.index.anns
-        aids, gids = (_plain(table[name].to_numpy()[rows]) for name in ("aid", "gid"))
-        pairs = zip(aids, gids, strict=True)
-        singly[rows] = [a not in records or records[a]["image_id"] != g for a, g in pairs]
+        images = [records[a]["image_id"] if a in records else None for a in _plain(table["aid"].to_numpy()[rows])]
+        for name in ("vidid", "gid", "gids"):  # listed frames count before their video
+            mine = np.flatnonzero(has[name][rows])
+            stated = _plain(table[name].to_numpy()[rows[mine]]) if len(mine) else []
+            singly[rows[mine]] = [
+                image is None or not _states(source, name, value, image)
+                for value, image in zip(stated, [images[k] for k in mine.tolist()], strict=True)
+            ]
     return singly
+
+
+def _states(source: SampleSource, name: str, value: Any, image: Any) -> bool:
+    """Return whether a target's images include one."""
+    if name == "gids":
+        return image in value if isinstance(value, (list, tuple)) else False
+    return bool(value == (image if name == "gid" else source.dataset.video_of(image)))
 
 
 class _Resolver:

@@ -166,7 +166,7 @@ def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkey
     mixed.dset.dump(str(tmp_path / "data.json"))
     table.to_pickle(tmp_path / "table.pickle")
     dest = tmp_path / "crops.zarr"
-    arguments = [tmp_path / "data.json", mixed.library.root, tmp_path / "table.pickle", dest, scheduler]
+    arguments = [tmp_path / "data.json", mixed.workdir, tmp_path / "table.pickle", dest, scheduler]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *map(str, arguments)], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -191,7 +191,7 @@ def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkey
     done = []
     real = Job.do
     monkeypatch.setattr(Job, "do", lambda self, f, number: done.append(number) or real(self, f, number))
-    sampler = ndzarr.CocoSampler(str(tmp_path / "data.json"), mixed.library.root)
+    sampler = ndzarr.CocoSampler(str(tmp_path / "data.json"), mixed.workdir)
     sampler.extract(table, dest, shard=4)
     assert set(done) == set(range(10)) - finished
     check(dest, sampler, table)

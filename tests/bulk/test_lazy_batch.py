@@ -63,7 +63,7 @@ def test_a_uniform_table_is_understood_by_column_as_by_row(mixed, case):
     from ndzarr.targets.table import Rows
 
     keys = {k: v for k, v in options.items() if k not in ("clip", "visible_thresh")}
-    assert uniform(mixed, Rows(table), keys, Lookup()) is not None
+    assert uniform(mixed._source, Rows(table), keys, Lookup()) is not None
 
 
 @pytest.mark.parametrize("of", ["table", "dictionaries"])
@@ -74,7 +74,7 @@ def test_a_size_given_for_all_is_a_column_too(mixed, table, of):
 
     places = table[["gid", "cx", "cy"]] if of == "table" else table[["gid", "cx", "cy"]].to_dict("records")
     size = {"width": 32, "height": 24.0}
-    assert uniform(mixed, Rows(places), size, Lookup()) is not None
+    assert uniform(mixed._source, Rows(places), size, Lookup()) is not None
     lazy = mixed.lazy_batch(places, 8, **size)
     check_alike(lazy, mixed.load_batch(places, **size))
     for k in (0, 19):
@@ -91,7 +91,7 @@ def test_tables_of_windows_around_annotations_are_understood_by_column_too(mixed
     positives = positives[positives.gid.isin([1, 2])].reset_index(drop=True)
     assert len(positives) > 4
     assert "aid" in positives
-    assert uniform(mixed, Rows(positives), {}, Lookup()) is not None
+    assert uniform(mixed._source, Rows(positives), {}, Lookup()) is not None
     lazy = mixed.lazy_batch(positives, 3)
     with dask.config.set(scheduler="sync"):
         check_alike(lazy, mixed.load_batch(positives))
@@ -99,7 +99,7 @@ def test_tables_of_windows_around_annotations_are_understood_by_column_too(mixed
     xarray.testing.assert_identical(lazy.ndzarr.sample(last), mixed.load_sample(positives.iloc[last]))
 
     elsewhere = positives.assign(gid=[3 - gid for gid in positives.gid])
-    assert uniform(mixed, Rows(positives[["aid", "cx", "cy"]]), {"width": 9, "height": 9}, Lookup()) is None
+    assert uniform(mixed._source, Rows(positives[["aid", "cx", "cy"]]), {"width": 9, "height": 9}, Lookup()) is None
     with pytest.raises(TargetError, match="is an annotation of image"):
         mixed.lazy_batch(elsewhere, 3)
     with pytest.raises(TargetError, match="999"):

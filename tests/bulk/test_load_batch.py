@@ -66,7 +66,7 @@ def test_windows_that_are_copies_take_the_short_way(mixed):
     from ndzarr.targets.table import Rows
 
     def found(rows, **keys):
-        return copies(mixed, Rows(rows), keys, Lookup())
+        return copies(mixed._source, Rows(rows), keys, Lookup())
 
     inside, reduced = windows(4), [{**t, "scale": 0.5} for t in windows(4)]
     assert found(inside) is not None

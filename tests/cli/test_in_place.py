@@ -62,4 +62,6 @@ def test_verify_decodes_every_tile(run, scene):
     assert f"{scene}: 1 problem (2 levels" in text
     assert "level 1, the tile at row 0, column 192" in text
     scene.write_bytes(scene.read_bytes()[:3000])
-    assert f"Error: {scene}: " in run("verify", scene, code=1).err
+    text = run("verify", scene, code=1).out
+    assert f"{scene}: 1 problem" in text
+    assert "the file ends at 3000" in text

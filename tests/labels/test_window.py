@@ -368,5 +368,5 @@ def test_a_store_of_another_writer_has_windows_too(tmp_path):
     assert np.isnan(out.values[10:]).all()
     assert out.dims == ("y", "x")
     zarr.create_array(tmp_path / "b", data=array, chunks=(16, 16), dimension_names=("lat", "lon"))
-    with pytest.raises(WindowError, match=r"axes lat lon; a window needs y x"):
+    with pytest.raises(WindowError, match=r"axes lat lon, but a window needs y x"):
         ndzarr.open(tmp_path / "b").window(lat=slice(0, 1))

@@ -37,11 +37,11 @@ def test_boxes_are_corners_and_labels_count_categories(sampler, table):
     crop = crops[0]
     x, y, w, h = sample.bbox.values.T
     np.testing.assert_allclose(crop["boxes"].numpy(), np.stack([x, y, x + w, y + h], 1).astype("f4"))
-    assert [sampler.class_ids[k] for k in crop["labels"]] == sample.category_id.values.tolist()
+    assert [list(sampler.dset.index.cats)[k] for k in crop["labels"]] == sample.category_id.values.tolist()
     assert crop["annot_ids"].tolist() == sample.annot_id.values.tolist()
     assert crop["boxes"].dtype == torch.float32
     assert crop["labels"].dtype == torch.int64
-    chosen = CropDataset(sampler, [{"gid": 1}], labels={sampler.class_ids[0]: 5})[0]["labels"].tolist()
+    chosen = CropDataset(sampler, [{"gid": 1}], labels={next(iter(sampler.dset.index.cats)): 5})[0]["labels"].tolist()
     assert set(chosen) <= {5, -1}
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 import ndzarr
 from helpers.arrays import photo
+from ndzarr.ndsampler_compat import CocoSampler
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +126,7 @@ def _demo(name, workdir, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the packages that draw it
         dset = kwcoco.CocoDataset.demo(name, verbose=0, **options)
-    return dset, ndzarr.CocoSampler(dset, workdir)
+    return dset, CocoSampler(dset, workdir)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from PIL import Image
 import ndzarr
 from helpers.arrays import photo
 from ndzarr.errors import NdzarrError, TargetError
+from ndzarr.ndsampler_compat import CocoSampler
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def build(dataset, tmp_path):
     def build(change=lambda content: None):
         content = copy.deepcopy(dataset[0])
         change(content)
-        return ndzarr.CocoSampler(content, tmp_path / "work")
+        return CocoSampler(content, tmp_path / "work")
 
     return build
 
@@ -206,7 +207,7 @@ def test_frames_of_different_videos_have_no_common_space(film):
 
 def test_an_empty_dataset(tmp_path):
     for content in ({}, {"images": [], "annotations": [], "categories": []}):
-        sampler = ndzarr.CocoSampler(content, tmp_path / "work")
+        sampler = CocoSampler(content, tmp_path / "work")
         assert (len(sampler), sampler.n_images, sampler.image_ids) == (0, 0, [])
         sampler.prepare()
         assert "the dataset has none" in refusal(sampler.load_sample, gid=1)

@@ -263,4 +263,4 @@ def test_annotations_that_were_added_or_removed_since_are_not_passed_over_in_sil
     sampler.dset.add_annotation(1, bbox=[5, 5, 9, 9], category_id=5)
     with pytest.raises(TargetError, match="make another CocoSampler"):
         sampler.load_sample(gid=1)
-    assert len(ndzarr.CocoSampler(sampler.dset, sampler.library.root).load_sample(gid=1).annot_id) == 4
+    assert len(ndzarr.CocoSampler(sampler.dset, sampler.workdir).load_sample(gid=1).annot_id) == 4

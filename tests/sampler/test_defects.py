@@ -69,7 +69,7 @@ def test_photographs_are_stored_without_loss_unless_loss_is_asked_for(dataset, t
     for preset, exact in (("fast", True), ("compact", True), ("jpeg", False)):
         sampler = ndzarr.CocoSampler(content, tmp_path / preset, preset=preset)
         for gid, image in pixels.items():
-            same = np.array_equal(sampler.load_image(gid).image.values, image.transpose(2, 0, 1))
+            same = np.array_equal(sampler.load_sample(gid=gid).image.values, image.transpose(2, 0, 1))
             assert same == exact
 
 
@@ -154,7 +154,7 @@ def test_nothing_needs_gdal_and_nothing_warns(tmp_path):  # ndsampler's defects 
 
 def test_nothing_but_stores_lies_in_the_working_directory(dataset, tmp_path):  # ndsampler's defect 26
     sampler = ndzarr.CocoSampler(dataset[0], tmp_path / "work")
-    sampler.load_image(1)
+    sampler.load_sample(gid=1)
     sampler.prepare()
     left = sorted(os.listdir(tmp_path / "work"))
     assert len(left) == 2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 import ndzarr
 from helpers.arrays import photo
-from ndzarr.errors import NdzarrError, SourceError, TargetError
+from ndzarr.errors import NdzarrError, SourceError, TargetError, WindowError
 
 
 @pytest.fixture
@@ -119,13 +120,97 @@ def test_context_in_time_is_padded_like_that_in_space(stack, tmp_path):
         ndzarr.Sampler({"flat": flat}).load_sample(pad=(1, 0, 0))
 
 
+# Every key that needs no annotation means the same as with a CocoSampler.
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Pixels (c, y, x), and samplers of them by name and as a dataset."""
+    pixels = photo(90, 120, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = {"id": 1, "file_name": str(tmp_path / "a.png"), "width": 120, "height": 90}
+    named = ndzarr.Sampler({"a": tmp_path / "a.png"}, workdir=tmp_path / "w")
+    return pixels.transpose(2, 0, 1), named, ndzarr.CocoSampler({"images": [image]}, tmp_path / "w")
+
+
 @pytest.mark.parametrize(
-    "key",
-    [{"dtype": "f4"}, {"nodata": "float"}, {"lazy": True}, {"padkw": {"mode": "edge"}}, {"window_dims": "extent"}],
+    "keys",
+    [
+        {},
+        {"cx": 60, "cy": 40, "width": 30, "height": 20},
+        {"cx": 60, "cy": 40, "width": 30.2, "height": 20, "window_dims": "square"},
+        {"cx": 60, "cy": 40, "width": 30, "height": 20, "window_dims": "extent"},
+        {"cx": 60, "cy": 40, "window_dims": (16, 24)},
+        {"space_slice": (slice(-10, 50), slice(90, 150))},
+        {"slices": (slice(0, 50), slice(9, 15))},
+        {"y": slice(-8, 24), "x": slice(None), "nodata": "float"},
+        {"y": slice(-8, 24), "nodata": "ma"},
+        {"y": slice(-8, 24), "nodata": "fill", "fill": 7},
+        {"y": slice(-8, 24), "nodata": "auto", "dtype": "f8"},
+        {"y": slice(-8, 24), "x": slice(-9, 60), "padkw": {"mode": "reflect"}},
+        {"y": slice(-8, 24), "x": slice(-9, 60), "padkw": {"mode": "constant", "constant_values": 9}},
+        {"y": slice(-8, 24), "fill": 5},
+        {"y": slice(4, 24), "pad": 6},
+        {"y": slice(4, 24), "pad": ((1, 2), (3, 4))},
+        {"dtype": "f4"},
+        {"dtype": "i2", "scale": 0.5},
+        {"scale": (0.5, 0.25)},
+        {"scale": 2, "interpolation": "linear"},
+        {"scale": 0.3, "interpolation": "nearest", "antialias": False},
+        {"output_dims": (33, 17)},
+        {"channels": "b|r"},
+        {"channels": ["g"]},
+        {"cx": 60, "cy": 40, "width": 30, "height": 20, "lazy": True, "y": None, "nodata": "float"},
+    ],
+    ids=str,
 )
-def test_keys_that_would_do_nothing_are_refused(stack, key):
-    with pytest.raises(TargetError, match=f"{next(iter(key))}.*needs a kwcoco dataset"):
-        stack[1].load_sample(key="stack", **key)
+def test_keys_mean_the_same_as_with_a_dataset(photos, keys):
+    _, named, dataset = photos
+    sample, expected = named.load_sample(keys, key="a"), dataset.load_sample(keys, gid=1, with_annots=False)
+    assert sample.identical(expected)
+    assert (sample.chunks == {}) != keys.get("lazy", False)
+    assert (sample.ndzarr.transform == expected.ndzarr.transform).all()
+    again = named.load_sample({k: v for k, v in sample.ndzarr.target.items() if k != "lazy"})
+    assert again.identical(sample.compute())
+
+
+def test_native_scale_is_a_tree_of_one_child(photos):
+    pixels, named, dataset = photos
+    window = {"y": slice(10, 30), "x": slice(20, 50)}
+    tree = named.load_native(window)
+    assert tree.identical(named.load_sample(window, use_native_scale=True, realign_native="largest"))
+    assert tree.identical(dataset.load_native(window, gid=1, with_annots=False))
+    np.testing.assert_array_equal(tree["0/r|g|b"].image, pixels[:, 10:30, 20:50])
+    assert named.plan({"use_native_scale": True}).shapes == (pixels.shape,)
+
+
+def test_bounds_and_resolution_need_a_georeference(tmp_path):
+    plain = ndzarr.Sampler([ndzarr.transcode(photo(90, 120, 3), tmp_path / "b.zarr")])
+    with pytest.raises(TargetError, match="georeference"):
+        plain.load_sample(resolution=4)
+    with pytest.raises(TargetError, match="georeferenced"):
+        plain.load_sample(bounds=(0, 0, 5, 5))
+
+
+@pytest.mark.parametrize("dims", ["zyx", "tcyx", "ctyx", "czyx", "yx"])
+def test_arrays_of_any_axes_keep_them(tmp_path, dims):
+    sizes = {"t": 5, "c": 3, "z": 4, "y": 40, "x": 50}
+    pixels = np.random.default_rng(0).integers(1, 255, [sizes[d] for d in dims], dtype=np.uint8)
+    array = zarr.create_array(tmp_path / "a.zarr", data=pixels, chunks=pixels.shape, dimension_names=tuple(dims))
+    sampler = ndzarr.Sampler([array.store.root])
+    window = {"t": [3, 0], "z": slice(1, 4, 2), "y": slice(5, 20), "x": slice(-4, 30)}
+    window = {d: s for d, s in window.items() if d in dims}
+    sample = sampler.load_sample(window, nodata="float", dtype="f4")
+    assert sample.image.dims == tuple(dims)
+    index = np.ix_(*[np.arange(sizes[d])[s] for d, s in ((d, window.get(d, slice(None))) for d in dims[:-2])])
+    inside = sample.image.isel(x=slice(4, None)).values
+    np.testing.assert_array_equal(inside, pixels[index][..., 5:20, :30] if dims[:-2] else pixels[5:20, :30])
+    assert np.isnan(sample.image.isel(x=slice(0, 4))).all()
+    assert sample.valid.dims == tuple(d for d in dims if d != "c")
+    if "c" in dims:
+        assert sampler.load_sample(window, channels=str(sample.c.values[1])).sizes["c"] == 1
+    with pytest.raises(WindowError, match="axes"):
+        sampler.load_sample({"z" if "z" not in dims else "t": slice(0, 1)})
 
 
 def test_positions_that_cannot_be_meant_are_errors(stack, tmp_path):

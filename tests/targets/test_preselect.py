@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ndzarr
 from helpers.coco_datasets import WARPS, films, images, scattered
 from ndzarr.errors import OptionError, TargetError
+from ndzarr.ndsampler_compat import CocoSampler
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def content(tmp_path_factory):
 
 @pytest.fixture
 def sampler(content):
-    return ndzarr.CocoSampler(*content)
+    return CocoSampler(*content)
 
 
 def test_preselect_gives_as_many_positives_as_asked_for(sampler):  # ndsampler's defect 19: n_pos=3 gave 71
@@ -79,7 +79,7 @@ def test_negatives_are_as_many_for_each_positive_as_asked_for(sampler):
 
 def test_what_was_preselected_follows_the_seed_and_travels_to_other_processes(sampler, content):
     sampler.preselect(n_pos=5, n_neg=5, rng=4)
-    again = ndzarr.CocoSampler(*content)
+    again = CocoSampler(*content)
     again.preselect(n_pos=5, n_neg=5, rng=4)
     for other in (again, pickle.loads(pickle.dumps(sampler))):
         assert [other.load_item(k).ndzarr.target for k in range(10)] == [
@@ -140,7 +140,7 @@ def test_the_video_grid_is_that_of_ndsampler():
     content = films([(80, 100), (60, 60)], [5, 4], boxes, WARPS[:3])
     for image in content["images"]:
         image["warp_img_to_vid"] = {"type": "affine", "matrix": image["warp_img_to_vid"]}
-    sampler = ndzarr.CocoSampler(content)
+    sampler = CocoSampler(content)
     theirs = regions.new_video_sample_grid(sampler.dset, (2, 32, 40), 0.25, verbose=0)
     ours = sampler.new_sample_grid("video_detection", (2, 32, 40), 0.25)
     assert [key(t) for t in ours["targets"]] == [key(t) for t in theirs["targets"]]
@@ -150,7 +150,7 @@ def test_the_video_grid_is_that_of_ndsampler():
 
 def test_the_video_grid_knows_classes_of_interest_and_regions_to_ignore():  # ndsampler's defect 22
     boxes = [(1, 1, 0, 0, 5, 5), (2, 2, 10, 0, 5, 5), (1, 3, 20, 0, 10, 10), (2, 3, 20, 0, 10, 10)]
-    sampler = ndzarr.CocoSampler(films([(10, 30)], [2], boxes))
+    sampler = CocoSampler(films([(10, 30)], [2], boxes))
     grid = sampler.new_sample_grid("video_detection", ("full", 10, 10), classes_of_interest=["dog"])
     assert len(grid["targets"]) == 2  # the third is ignored
     assert grid["positives_indexes"] == [1]
@@ -159,7 +159,7 @@ def test_the_video_grid_knows_classes_of_interest_and_regions_to_ignore():  # nd
 
 
 def test_grids_that_are_not_understood_say_what_was_expected():
-    sampler = ndzarr.CocoSampler(images([(10, 10)], []))
+    sampler = CocoSampler(images([(10, 10)], []))
     with pytest.raises(OptionError, match="did you mean 'video_detection'"):
         sampler.new_sample_grid("video_detektion", (1, 5, 5))
     with pytest.raises(OptionError, match="frames, height, width"):

@@ -126,7 +126,7 @@ def test_windows_at_a_level_are_widened_to_its_pixels(scene):
     sampler, _ = scene
     table = pd.DataFrame({"gid": [1], "cx": [101.0], "cy": [67.0], "width": 31, "height": 21, "scale": 0.3})
     found = sampler.targets.statistics(table, level=2)
-    pixels = sampler.pyramid(sampler.frame(1).assets[0]).read(2, y=slice(14, 20), x=slice(21, 29))
+    pixels = sampler.open(1).read(2, y=slice(14, 20), x=slice(21, 29))
     assert found.count.tolist() == [48] * 3
     assert found.mean == pytest.approx(pixels.mean(axis=(1, 2)))
 

@@ -37,7 +37,8 @@ times = st.builds(
     st.integers(-2, 2), st.integers(3, 6), st.integers(1, 2),
 )  # fmt: skip
 of_videos = st.builds(lambda v, t: {"vidid": v} | t, st.sampled_from([1, 2]), st.one_of(st.just({}), times))
-rows = st.builds(lambda a, b: a | b, st.one_of(of_images, of_lists, of_videos), where)
+with_annotation = st.sampled_from([{"gid": 4, "aid": 103}, {"gids": [4, 5], "aid": 104}, {"vidid": 2, "aid": 107}])
+rows = st.builds(lambda a, b: a | b, st.one_of(of_images, of_lists, of_videos, with_annotation), where)
 
 
 @settings(deadline=None, max_examples=150)
@@ -71,6 +72,12 @@ def test_an_annotation_beside_its_whole_window_costs_no_look_at_the_row():
     assert window_columns(table, SOURCE).time.tolist() == [[0, 1, 1]] * 2
     with pytest.raises(TargetError, match="aid=101 is an annotation of image 2"):
         window_columns(table.assign(aid=101), SOURCE)
+    listed = table.drop(columns="gid").assign(gids=[[1, 3], [2]])
+    assert window_columns(listed, SOURCE).frame.tolist() == [0, 1, 2]
+    with pytest.raises(TargetError, match="aid=102 is an annotation of image 3"):
+        window_columns(listed.assign(aid=102), SOURCE)
+    with pytest.raises(TargetError, match="aid=107 is an annotation of image 8"):
+        window_columns(table.drop(columns="gid").assign(vidid=1, aid=107), SOURCE)
 
 
 def test_rows_that_contradict_themselves_are_refused_as_load_sample_refuses_them():
