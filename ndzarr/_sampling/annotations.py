@@ -292,12 +292,14 @@ class AnnotationTable:
         images
             Image id, and the transform from image space to that space, None if they are the same.
         """
-        key = tuple([(gid, None if to is None else to.tobytes()) for gid, to in images])
-        found = self.kept.get(key)
+        key = []
+        for gid, to in images:  # a comprehension is a call
+            key.append((gid, None if to is None else to.tobytes()))
+        found = self.kept.get(tuple(key))
         if found is None:
             parts = [(self.rows.get(gid, NO_ROWS), to) for gid, to in images]
             found = place_annotations([(rows, self.columns[:, rows], to) for rows, to in parts])
-            self.kept.put(key, found)
+            self.kept.put(tuple(key), found)
         return found
 
 
@@ -421,15 +423,24 @@ def find_annotations(
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, window) >= lookup.visible_thresh
         rows, frame, boxes = rows[seen], frame[seen], boxes[seen]
-    _in_sample(boxes, scene)  # they were gathered for this sample
-    columns = {
+    # Boxes (k, 4) were gathered for this sample: they are moved to sample pixels in place, column by column, as numpy is
+    # slow along axes of four.
+    (y0, y1), (x0, x1), (height, width) = scene.y, scene.x, scene.n
+    columns = boxes.T
+    columns[0] -= float(x0)  # which may be more than 64 bits hold
+    columns[1] -= float(y0)
+    if width != x1 - x0:
+        columns[0::2] /= (x1 - x0) / width
+    if height != y1 - y0:
+        columns[1::2] /= (y1 - y0) / height
+    found = {
         "annot_id": table.annot_id.take(rows),
         "category_id": table.category_id.take(rows),
         "track_id": table.track_id.take(rows),
         "frame": frame,
         "bbox": _clipped(boxes, scene.n) if lookup.clip else boxes,
     }
-    return Found(columns, records, scene)
+    return Found(found, records, scene)
 
 
 def _asked(
@@ -448,18 +459,6 @@ def _asked(
         for frame, rows in zip(scene.frames, hits, strict=True)
     ]
     return np.concatenate(hits), np.repeat(np.arange(len(hits)), [len(rows) for rows in hits]), np.concatenate(boxes)
-
-
-def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> None:
-    """Move boxes from the sampled space to sample pixels, where they are."""
-    py, px = scene.pitch
-    columns = boxes.T  # numpy is slow along axes of four
-    columns[0] -= float(scene.x[0])  # which may be more than 64 bits hold
-    columns[1] -= float(scene.y[0])
-    if px != 1:
-        columns[0::2] /= px
-    if py != 1:
-        columns[1::2] /= py
 
 
 def _row(table: AnnotationTable, gid: Any, aid: Any) -> int | None:

@@ -20,7 +20,7 @@ from ndzarr._pyramid.xarray import (
     index_axis,
     name_axis,
 )
-from ndzarr._sampling.annotations import Found, Lookup, find_annotations
+from ndzarr._sampling.annotations import GEOMETRY, Found, Lookup, find_annotations
 from ndzarr._sampling.compose import Mask, SampleRequest, compose, read, read_lazily
 from ndzarr._sampling.native_scale import native_requests
 from ndzarr._sampling.protocols import Lookups, SampleSource
@@ -128,13 +128,15 @@ def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, s
     if dset is None:
         return Context(given, parsed, scene, source.dataset)
     found, table = None, source.annotations
-    if lookup.wanted:
+    everything = lookup.with_annots is True
+    if everything or lookup.wanted:
         if len(table.annot_id) != len(dset.index.anns):
             raise TargetError("the dataset was changed after annotations were looked up; make another CocoSampler")
         found = find_annotations(table, dset.index.anns, scene, lookup)
     content = dset.dataset
     classes, points = content.get("categories", ()), content.get("keypoint_categories", ())
-    return Context(given, parsed, scene, source.dataset, found, classes, points, lookup.geometry)
+    geometry = GEOMETRY if everything else lookup.geometry
+    return Context(given, parsed, scene, source.dataset, found, classes, points, geometry)
 
 
 class Labels(NamedTuple):

@@ -392,6 +392,8 @@ def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
     """A target, which may be a row of a table with missing values, and further keys."""
     if target is None:
         return dict(keys)
+    if type(target) is dict:
+        return {**target, **keys}
     if hasattr(target, "iloc"):
         from ndzarr._validation import drop_missing
 
@@ -423,7 +425,7 @@ def parse(target: Mapping[str, Any]) -> Target:
     ...
     ndzarr.errors.TargetError: unknown key 'windowdims' in a target; did you mean 'window_dims'? ...
     """
-    if hasattr(target, "keys") and target.keys() == _PLAIN:
+    if type(target) is dict and target.keys() == _PLAIN:
         # Nearly all targets; what is unusual in any way is left to the checks below.
         gid, cx, cy = target["gid"], target["cx"], target["cy"]
         width, height = target["width"], target["height"]
