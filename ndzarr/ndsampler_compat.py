@@ -69,9 +69,9 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         Parameters
         ----------
         n_pos
-            So many positives, drawn by `rng`, in the order of the dataset; all if left out, or if there are fewer.
+            Number of positives, drawn by `rng`, in the order of the dataset; all if left out, or if there are fewer.
         n_neg, neg_to_pos_ratio
-            So many negatives, or so many for each positive; none if both are left out.
+            Number of negatives, in all or for each positive; none if both are left out.
         window_dims
             (height, width) of the negatives; left out, they have the sizes of annotations.
         rng
@@ -398,7 +398,7 @@ class Pool:
 
 
 TASKS = ("image_detection", "video_detection")
-"""What windows slide over."""
+"""Tasks of `new_sample_grid`."""
 
 
 def sample_grid(targets: Targets, task: str, window_dims: Any, window_overlap: Any, **options: Any) -> dict[str, Any]:

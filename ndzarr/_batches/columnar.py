@@ -53,7 +53,7 @@ class Windows:
 
     @property
     def origin(self) -> Array:
-        """Where each begins along (y, x), shape (window, 2)."""
+        """Start of each along (y, x), shape (window, 2)."""
         return np.stack([self.y[:, 0], self.x[:, 0]], axis=1).astype(float)
 
     @cached_property
@@ -84,11 +84,11 @@ class Uniform:
     """Its first row."""
     windows: Windows
     columns: dict[str, Array]
-    """What a target is made from, by column."""
+    """The keys of targets, by column."""
 
     @cached_property
     def form(self) -> Form:
-        """What all samples have in common, if images are as the first is."""
+        """The form of all samples, if images are as the first is."""
         first = self.first.request
         shape = (*first.shape[:-2], *self.windows.n.max(axis=0).tolist())
         return Form(first.dims, shape, first.dtype, first.channels)
@@ -134,7 +134,7 @@ def _says_nothing(source: SampleSource, columns: Mapping[str, Array]) -> bool:
 
 
 def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:
-    """Columns that change what is loaded, under the names of keys; without those of which every value is missing."""
+    """Return the columns that change what is loaded, under the names of keys; without empty columns."""
     out = {}
     for label in table.columns:
         name = ALIASES.get(str(label), str(label))
@@ -245,7 +245,7 @@ def _lacking(source: SampleSource, windows: Windows) -> Lacking:
 
 
 class Origin(NamedTuple):
-    """Where the pixels of an image are, if windows of it are copies."""
+    """The place of the pixels of an image, if windows of it are copies."""
 
     array: Any
     lead: Selection
@@ -255,7 +255,7 @@ class Origin(NamedTuple):
 
 
 def _origin(r: SampleRequest) -> Origin | None:
-    """What one window says about all of its image; None where its pixels are not simply copied."""
+    """Return what one window says about all of its image; None where its pixels are not simply copied."""
     if not r.copied or len(r.pieces) != 1 or r.scene.video:
         return None
     crop = r.pieces[0].crop
@@ -274,7 +274,7 @@ class Copies:
 
     @property
     def form(self) -> Form:
-        """What all samples have in common."""
+        """The form of all samples."""
         return self.known.form
 
     def read(self) -> Array:

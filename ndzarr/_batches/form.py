@@ -28,7 +28,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 Sizes: TypeAlias = Literal["pad", "refuse"]
 SIZES = ("pad", "refuse")
-"""What may be done with samples of different sizes."""
+"""Treatments of samples of different sizes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,6 @@
-"""What does a kwcoco dataset say about its images, in our own terms?
+"""Kwcoco datasets as sampling sees them: frames, videos, channel codes, resolutions.
 
-All knowledge of kwcoco's dictionaries is here and in `assets`: which frames make a video, what is known of each, what
-codes of channels mean.
+Only this module and `coco_assets` know kwcoco's dictionaries.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ndzarr._sampling.coco_assets import asset_dicts, channels_of, frame_of, sen
 from ndzarr._sampling.scene import Asset, Channel, Clock, Frame
 from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
 
-# --- What is wrong with a dataset that kwcoco does not take, or takes with a warning?
+# --- Datasets that kwcoco does not take, or takes with a warning.
 
 
 _TABLES = {"images": ("id",), "videos": ("id",), "categories": ("id", "name"), "annotations": ("id", "image_id")}
@@ -285,7 +284,7 @@ class Dataset:
 
 
 _CODE = re.compile(r"[\w*()]([\w *.:()-]|[|,](?![|,]|$))*")
-"""What may be a channel code at all; the parser prints what it does not understand before it raises."""
+"""Text that may be a channel code; kwcoco's parser prints other text before it raises."""
 
 METRES = {
     **dict.fromkeys(("m", "meter", "meters", "metre", "metres", "gsd", "mgsd"), 1.0),
@@ -328,7 +327,7 @@ def some(ids: Iterable[Any]) -> str:
     return ", ".join(map(repr, known[:5])) + (f" ... {known[-1]!r} ({len(known)})" if len(known) > 5 else "")
 
 
-# --- What sampling needs to know of a kwcoco dataset.
+# --- A kwcoco dataset as a `SampleSource`.
 
 
 class CocoSource:

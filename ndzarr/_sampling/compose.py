@@ -40,14 +40,14 @@ Mask: TypeAlias = "tuple[tuple[str, ...], Array] | None"
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """What a sample has along one axis of its files, such as z."""
+    """The positions of a sample along one axis of its files, such as z."""
 
     labels: Array
     """Positions in the files, negative or behind the last for those that do not exist; or their seconds, then NaN."""
     read: AxisSelection
     """Those that exist."""
     target: slice
-    """Where these land among all."""
+    """Place of those among all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Piece:
     """Index of the sample along its axes before y."""
     crop: Crop
     warp: Warp | None = None
-    """How the crop becomes part of the sample, where it is rotated or sheared against it."""
+    """Transform of the crop, where it is rotated or sheared against the sample."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +86,7 @@ class SampleRequest:
 
     @property
     def crops(self) -> list[Crop]:
-        """What a `ReadPlan` is made from."""
+        """Windows of the files."""
         return [piece.crop for piece in self.pieces]
 
     @property
@@ -102,7 +102,7 @@ class SampleRequest:
 
     @property
     def ids(self) -> dict[str, Any]:
-        """What it is read from, by column: of an image its id or name, of a video arrays along t."""
+        """Columns that name the source: the id or name of an image, arrays along t for a video."""
         frames = self.scene.frames
         if not self.scene.video:
             return {"key" if self.scene.named else "gid": frames[0].gid}
@@ -141,8 +141,7 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
     if not files:  # the type and the planes are then those of the frames' first files
         files = [(f, f.assets[0], open_asset(f.assets[0])) for f in frames if f.assets]
     dims, positions = _axes(scene, files)
-    number = 1
-    """Of the positions that are read along axes of the files."""
+    number = 1  # of the positions that are read along axes of the files
     for along in positions.values():
         [n] = lengths((along.read,))
         number *= n
@@ -239,7 +238,7 @@ def _check_file(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
 
 
 def _crop(scene: Scene, run: Run, pyramid: Pyramid, positions: dict[str, Positions]) -> tuple[Crop, Warp | None]:
-    """What is read of an asset, and how it becomes part of the sample, where it is not upright."""
+    """Return the window of an asset, and its transform where the asset is not upright."""
     lead: list[AxisSelection] = []
     for d in pyramid.dims[:-2]:
         if d == "c":
@@ -406,7 +405,7 @@ def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) 
 
 
 def _canvas(r: SampleRequest, place: Array | None) -> Array:
-    """Where a sample is read: in its place, if that has the type of what is stored."""
+    """Return the array that a sample is read into: its place, if that has the type of the stored pixels."""
     fill = 0 if r.scene.padding.fill is None else r.scene.padding.fill
     able = r.dtype == r.stored or as_pixel(fill, r.stored) is not None
     dtype = r.stored if able else np.result_type(r.stored, r.dtype)
@@ -535,7 +534,7 @@ def _as_type(image: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _interior(r: SampleRequest) -> tuple[slice, ...]:
-    """What of a sample lies in the sampled space at least in part, along all of its axes."""
+    """Return the part of a sample that lies in the sampled space at least in part, along all axes."""
     scene = r.scene
     spans = []
     for d in r.dims[:-2]:

@@ -60,7 +60,7 @@ def load_native(
 
 
 class Context:
-    """What the accessor `sample.ndzarr` knows besides the pixels."""
+    """The origin of a sample, for its accessor `sample.ndzarr`."""
 
     __slots__ = (
         "_dataset",
@@ -96,7 +96,7 @@ class Context:
         self.keypoint_classes = keypoint_classes
         """Keypoint category dictionaries of the dataset."""
         self.geometry = geometry
-        """Which geometry `detections` holds."""
+        """The geometry that `detections` holds."""
         self.earth: Transform | None = None
         """From pixels of the sample to coordinates on earth; None where its y and x are pixels of the sampled space."""
 
@@ -140,7 +140,7 @@ def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, s
 
 
 class Labels(NamedTuple):
-    """What the axes of a sample are called; it holds no pyramid, so that it is sent to other processes cheaply."""
+    """The names of the axes of a sample.  They hold no pyramid, so that they are sent to other processes cheaply."""
 
     dims: tuple[str, ...]
     channels: tuple[str, ...] | None
@@ -219,7 +219,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
-    """How the pixels of a Dataset lie in the sample that was loaded."""
+    """The place of a Dataset in the sample that was loaded."""
 
     scale: tuple[float, float]
     """Pixels of the loaded sample per pixel of the Dataset along (y, x); negative where an axis was turned round."""
@@ -252,7 +252,7 @@ class Cut:
 
 def cut_of(sample: xarray.Dataset, context: Context) -> Cut:
     """
-    Where a Dataset lies in the sample that its context tells of.
+    Return the place of a Dataset in the sample that it was made from.
 
     Raises
     ------
@@ -286,7 +286,7 @@ _REMEDY = "ask the sample as it was loaded, or load the window that is wanted"
 
 
 def _grid(context: Context, k: int) -> tuple[float, float]:
-    """Where the loaded sample begins along y or x, and how long its pixels are, in its coordinates."""
+    """Return the start of the loaded sample along y or x, and the length of a pixel, in its coordinates."""
     scene, earth = context.scene, context.earth
     if earth is None:
         return float((scene.y, scene.x)[k][0]), scene.pitch[k]

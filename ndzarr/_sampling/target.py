@@ -1,4 +1,4 @@
-"""What does a target ask for?
+"""Targets: the keys of a dictionary, checked.
 
 A target is a dictionary that people write.  `parse` turns it, once, into a frozen `Target`: aliases resolved, keys
 and their combinations checked, the caller's dictionary untouched.  What depends on the dataset (the size of an
@@ -24,7 +24,7 @@ from ndzarr._validation import as_tuple as several
 from ndzarr._validation import check_choice, check_flag, check_id, check_ids, check_size, check_slices, check_time_slice
 from ndzarr.errors import TargetError, did_you_mean
 
-# --- What does one value of a target mean?
+# --- Single values.
 
 
 PAD_MODES = (
@@ -46,7 +46,7 @@ Bounds: TypeAlias = tuple[int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """What is put where a window lies outside the data."""
+    """The values of pixels where a window lies outside the data."""
 
     mode: str = "constant"
     """One of `PAD_MODES`."""
@@ -123,7 +123,7 @@ def parse_channels(value: Any) -> str | tuple[str, ...] | None:
 
 
 def parse_padding(given: Mapping[str, Any]) -> Padding:
-    """What `padkw` and `fill` mean together."""
+    """Return what `padkw` and `fill` mean together."""
     if given.get("padkw") is None and given.get("fill") is None:
         return NO_PADDING
     asked = given.get("padkw")
@@ -187,7 +187,7 @@ def parse_dtype(value: Any) -> np.dtype[Any] | None:
 
 
 def parse_native(given: Mapping[str, Any]) -> str | None:
-    """What `use_native_scale` and `realign_native` mean together."""
+    """Return what `use_native_scale` and `realign_native` mean together."""
     realign = given.get("realign_native")
     realign = None if isinstance(realign, bool | np.bool_) and not realign else realign
     if realign is not None and (not isinstance(realign, str) or realign != "largest"):
@@ -201,7 +201,7 @@ def parse_native(given: Mapping[str, Any]) -> str | None:
 
 
 def parse_lazy(given: Mapping[str, Any]) -> bool:
-    """What `lazy` and `finalize` mean together."""
+    """Return what `lazy` and `finalize` mean together."""
     wanted, finalize = check_flag("lazy", given.get("lazy")), check_flag("finalize", given.get("finalize"))
     if wanted is not None and wanted == finalize:
         raise TargetError(f"a target has both lazy={wanted} and finalize={finalize}; give only one of them")
@@ -209,7 +209,7 @@ def parse_lazy(given: Mapping[str, Any]) -> bool:
 
 
 def parse_sampling(given: Mapping[str, Any]) -> Sampling:
-    """What `interpolation` and `antialias` mean together."""
+    """Return what `interpolation` and `antialias` mean together."""
     antialias = given.get("antialias")
     if antialias is None and given.get("interpolation") is None:
         return AUTO
@@ -326,7 +326,7 @@ NOTES = (
 here; they do not change what is loaded."""
 
 ARGUMENTS = ("with_annots", "annot_ids", "visible_thresh", "clip")
-"""What is said beside a target; `annot_ids` in one is a column of a table."""
+"""Arguments beside a target; `annot_ids` within one is a column of a table."""
 
 NOTE = "note_"
 """Keys that begin so are notes too: columns of one's own."""
@@ -367,11 +367,11 @@ class Target:
     resolution: Any = None
     """Ground sampling distance wanted, such as '10GSD'; together with `scale`, the scale is relative to it."""
     output_dims: tuple[int, int] | None = None
-    """Exactly so many output pixels along (y, x)."""
+    """Number of output pixels along (y, x)."""
     pad: tuple[tuple[int, int], ...] = ((0, 0), (0, 0), (0, 0))
     """Context added to the window, (before, after) along (t, y, x)."""
     padding: Padding = NO_PADDING
-    """What is put where there are no pixels."""
+    """The values of pixels outside the data."""
     nodata: str | None = None
     """One of `values.NODATA`; None leaves missing pixels as they are stored."""
     dtype: np.dtype[Any] | None = None
