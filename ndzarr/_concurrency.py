@@ -249,13 +249,6 @@ def run_tasks(
     Returns
     -------
     The tasks that raised an `NdzarrError`, in order.
-
-    Raises
-    ------
-    WriteError
-        The destination cannot be written; tasks that have not begun are left undone.
-    Exception
-        Any other error of a task, with a note of its name, after all others are done.
     """
     workers = workers or available_cpus()
     together = max(1, min(workers, len(tasks)))

@@ -50,18 +50,7 @@ _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 @contextmanager
 def publishing(dest: Path, overwrite: bool = False) -> Iterator[Path]:
-    """
-    Yield a directory to fill; it becomes `dest` when the block ends without an error, and vanishes if there was one.
-
-    Raises
-    ------
-    ExistsError
-        `dest` exists and is not to be overwritten, or is not a Zarr store.
-    MissingError
-        The parent directory of `dest` does not exist.
-    WriteError
-        The disk is full, or may not be written.
-    """
+    """Yield a directory to fill; it becomes `dest` when the block ends without an error, and vanishes otherwise."""
     refuse_existing(dest, overwrite)
     with _explained_parent(dest):
         work = partial_path(dest)
@@ -75,14 +64,7 @@ def publishing(dest: Path, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def publishing_file(dest: Path, overwrite: bool = False) -> Iterator[Path]:
-    """
-    Yield a path to write a file to; it becomes `dest` when the block ends without an error.
-
-    Raises
-    ------
-    ExistsError, MissingError, WriteError
-        As `publishing`.
-    """
+    """Yield a path to write a file to; it becomes `dest` when the block ends without an error."""
     refuse_existing_file(dest, overwrite)
     with _explained_parent(dest), replacing(dest) as work:
         yield work
@@ -105,14 +87,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def publish(work: Path, dest: Path, overwrite: bool = False) -> None:
-    """
-    Rename a complete store to `dest`.  Readers that have an earlier store open keep what they mapped of it.
-
-    Raises
-    ------
-    ExistsError, WriteError
-        As `publishing`.
-    """
+    """Rename a complete store to `dest`.  Readers that have an earlier store open keep what they mapped of it."""
     refuse_existing(dest, overwrite)
     with explained(dest):
         if not os.path.lexists(dest):
@@ -262,11 +237,6 @@ def holding(path: Path, check: Callable[[], None] | None = None) -> Iterator[Non
     ----------
     check
         Called now and then while waiting; ends it by raising.
-
-    Raises
-    ------
-    WriteError
-        Its directory cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -361,16 +331,7 @@ class FileId(NamedTuple):
             )
 
     def read(self, offset: int, count: int) -> Bytes:
-        """
-        Return bytes of the file, in a buffer of this thread that the next read overwrites.
-
-        Raises
-        ------
-        StoreError
-            The file was changed since it was opened.
-        DamagedError
-            It ends before.
-        """
+        """Return bytes of the file, in a buffer of this thread that the next read overwrites."""
         out = buffer("read", count)
         self.read_into(offset, out)
         return out

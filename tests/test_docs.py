@@ -15,10 +15,14 @@ EXAMPLE = re.compile(r"^<!-- example(?:: needs (\w+))? -->\n+```python\n(.*?)^``
 PAGES = [
     page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if EXAMPLE.search(page.read_text())
 ]
+SLOW = {"balance.md", "bulk.md", "torch.md"}
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that draw the demo data
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in SLOW)) for page in PAGES],
+)
 def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = page.read_text()

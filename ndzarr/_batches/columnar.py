@@ -286,14 +286,7 @@ class Copies:
 
 
 def copies(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Copies | None:
-    """
-    The batch, if all of its windows are copies.
-
-    Raises
-    ------
-    TargetError
-        Images have different axes, channels or dtypes.
-    """
+    """The batch, if all of its windows are copies."""
     known = uniform_windows(source, rows, keys, lookup)
     if known is None or (known.windows.pitch != 1).any() or (known.windows.n != known.windows.n[0]).any():
         return None

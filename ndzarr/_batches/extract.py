@@ -185,14 +185,7 @@ def _stored(folder: str, written: int) -> Job:
 
 
 def run_part(folder: str, number: int) -> int:
-    """
-    The task: do a shard of the job in a directory; returns how many samples it has.
-
-    Raises
-    ------
-    MissingError
-        This process does not see that directory.
-    """
+    """The task: do a shard of the job in a directory; returns how many samples it has."""
     job = _JOBS.get(folder)
     if job is None:
         try:
@@ -214,13 +207,6 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
     """
     The directory in which an extraction to `dest` is made, locked; it stays if the block ends with an error and some
     shards are done.
-
-    Raises
-    ------
-    ExistsError
-        Another process works in it now.
-    MissingError, WriteError
-        The directory of `dest` is not there, or cannot be written.
     """
     from dask.base import tokenize
 

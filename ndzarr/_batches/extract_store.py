@@ -159,11 +159,6 @@ def layout(
         Samples per shard; as many as make about 32 MB, with what reading them takes, if left out.
     taken
         What reading a sample takes besides its own pixels.
-
-    Raises
-    ------
-    OptionError
-        The preset is unknown or cannot store such pixels, or a shard is to hold no sample.
     """
     if shard is not None:
         shard = check_count("shard", shard)
@@ -226,14 +221,7 @@ class Survey:
 
 
 def survey(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup, sizes: str) -> Survey:
-    """
-    Look at all targets.
-
-    Raises
-    ------
-    TargetError
-        There is none, one is not understood, or they do not fit together.
-    """
+    """Look at all targets."""
     if not len(rows):
         raise TargetError("targets is empty: there is nothing to extract")
     known = uniform_windows(source, rows, keys, lookup)

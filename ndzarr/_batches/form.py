@@ -64,11 +64,6 @@ def pending_samples(
     ----------
     start
         Number of the first of them.
-
-    Raises
-    ------
-    TargetError
-        One is not understood, or cannot be one of many samples of one array.
     """
 
     def pending(given: Mapping[str, Any]) -> Pending:
@@ -108,14 +103,7 @@ def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0)
 
 
 def rows_with(targets: Targets | Rows, keys: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """
-    Return the targets, each with these keys.
-
-    Raises
-    ------
-    TargetError
-        There is no target.
-    """
+    """Return the targets, each with these keys."""
     rows = list(Rows(targets))
     if not rows:
         raise TargetError("targets is empty: a batch needs at least one target, or it would have no shape")
@@ -162,11 +150,6 @@ def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None 
         Sample 0, where these are later ones: they must agree with it too.
     start
         Number of the first of these.
-
-    Raises
-    ------
-    TargetError
-        They have different axes, channels or dtypes, or, where those are refused, sizes; the message names two.
     """
     check_sizes(sizes)
     requests, wanted = [s.request for s in samples], (first or samples[0]).request
@@ -258,14 +241,7 @@ def mask_dims(form: Form, shapes: Iterable[tuple[int, ...]], lacks: Collection[s
 
 
 def checked_mask(mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, start: int) -> Array | None:
-    """
-    Return the mask of n samples with the axes that were promised before anything was read; None where none was.
-
-    Raises
-    ------
-    TargetError
-        More may be missing than was promised.
-    """
+    """Return the mask of n samples with the axes that were promised before anything was read; None where none was."""
     names = f"targets {start} to {start + n - 1}"
     if dims is None:
         if mask is not None and not mask[1].all():

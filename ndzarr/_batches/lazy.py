@@ -85,14 +85,7 @@ class ReadTask:
     mask_dims: tuple[str, ...] | None
 
     def __call__(self, source: SampleSource) -> tuple[Array, Array | None]:
-        """
-        Read the batch.
-
-        Raises
-        ------
-        TargetError
-            The samples are not what the first of all targets, or the dataset, promised.
-        """
+        """Read the batch."""
         targets: Any = self.targets
         if isinstance(targets, Mapping):
             import pandas

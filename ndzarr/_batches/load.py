@@ -168,11 +168,6 @@ class BatchAccessor:
         One sample, as `load_sample` returns it: in its own size, with its own coordinates and annotations.
 
         That of a lazy batch is read now.
-
-        Raises
-        ------
-        TargetError
-            There are fewer samples.
         """
         numbers = self._numbers()
         if not -len(numbers) <= i < len(numbers):

@@ -303,11 +303,6 @@ def tile_format(
     ----------
     classes
         Values are names, so that differences between neighbours mean nothing.
-
-    Raises
-    ------
-    OptionError
-        An option is unknown, or does not go with the pixels or another option; the message names one that does.
     """
     check_choice("compression", compression, CODES)
     _refuse_pixels(compression, dtype, samples)

@@ -260,11 +260,6 @@ def write_tiff(
     ----------
     advance
         Called with the number of tiles that were written.
-
-    Raises
-    ------
-    OptionError
-        The file gets too large for the format that was asked for.
     """
     masked = writing.content.masking is not None
     file.write(header.data)

@@ -83,11 +83,6 @@ class Source(Protocol):
         Returns
         -------
         Array with axes `dims`, contiguous or a view, of `dtype`.  The caller does not write to it.
-
-        Raises
-        ------
-        SourceError
-            The bytes cannot be decoded.
         """
 
     def close(self) -> None:

@@ -55,11 +55,6 @@ def make_clip(start: object, stop: object, step: object, size: object) -> Clip:
     """
     Check the options of a video.
 
-    Raises
-    ------
-    OptionError
-        An option is not understood.
-
     Examples
     --------
     >>> make_clip(None, 10, 5, (360, 640))
@@ -159,14 +154,7 @@ def make_options(
     max_pixels: int | None,
     clip: Clip | None = None,
 ) -> Options:
-    """
-    Check each option on its own.
-
-    Raises
-    ------
-    OptionError
-        An option is not understood.
-    """
+    """Check each option on its own."""
     if max_pixels is not None and max_pixels < 1:
         raise OptionError(f"max_pixels={max_pixels}: expected at least 1, or None for the default", key="max_pixels")
     return Options(

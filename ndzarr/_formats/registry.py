@@ -131,15 +131,6 @@ def open_source(
     Returns
     -------
     An open source; a context manager.
-
-    Raises
-    ------
-    MissingError
-        The file does not exist.
-    SourceError
-        The object or file cannot be used as a source of pixels.
-    OptionError
-        An option is not understood, or contradicts the source.
     """
     check_stack(stack)
     options = make_options(axes, channels, nodata, orient, max_pixels, make_clip(start, stop, step, size))
@@ -246,11 +237,6 @@ def sniff(name: str, head: bytes) -> str:
     Returns
     -------
     One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video.
-
-    Raises
-    ------
-    SourceError
-        The file has none of these formats.
 
     Examples
     --------

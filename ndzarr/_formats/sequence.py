@@ -56,13 +56,6 @@ def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -
         names taken as numbers.
     stack
         Axis that they make: 't' or 'z'.
-
-    Raises
-    ------
-    MissingError
-        A file does not exist, or the pattern matches nothing.
-    SourceError
-        The list is empty.  An image that is not like the first is found when it is read.
     """
     frames = list(source) if isinstance(source, list | tuple) else _matches(os.fsdecode(source))
     if not frames:

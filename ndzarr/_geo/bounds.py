@@ -36,11 +36,6 @@ def pixel_window(
     ----------
     georeference, name, sizes
         Of the image; `sizes` maps axis names to native pixels.
-
-    Raises
-    ------
-    WindowError
-        The bounds are not a box, the image has no transform, or two arguments say the same.
     """
     place = require_transform(georeference, name)
     out = dict(window)
@@ -80,14 +75,7 @@ def _middle(interval: Any, n: int) -> float:
 
 
 def require_transform(georeference: Georeference | None, name: str) -> Georeference:
-    """
-    Return a georeference that has a transform.
-
-    Raises
-    ------
-    WindowError
-        There is no georeference, or only ground control points.
-    """
+    """Return a georeference that has a transform."""
     if georeference is None or georeference.transform is None:
         found = "only ground control points" if georeference is not None and georeference.gcps else "no georeference"
         raise WindowError(
@@ -179,11 +167,6 @@ def metres_per_pixel(georeference: Georeference, y: float, x: float) -> tuple[fl
     ----------
     y, x
         The place, in pixels: degrees along a parallel become shorter towards the poles.
-
-    Raises
-    ------
-    OptionError
-        The unit of coordinates is not known, or only pyproj could tell it and is not installed.
     """
     georeference = require_transform(georeference, "the image")
     (a, b, _), (d, e, f) = georeference.matrix[:2].tolist()

@@ -158,25 +158,11 @@ class Crs:
         return int(number) if name == "EPSG" and number.isdigit() else None
 
     def pyproj(self) -> Any:
-        """
-        Return the `pyproj.CRS`; None if pyproj does not understand what is known.
-
-        Raises
-        ------
-        ImportError
-            pyproj is not installed.
-        """
+        """Return the `pyproj.CRS`; None if pyproj does not understand what is known."""
         return _pyproj_crs(self)
 
     def require_pyproj(self, purpose: str) -> Any:
-        """
-        Return the `pyproj.CRS` for a purpose that needs one.
-
-        Raises
-        ------
-        OptionError
-            pyproj is not installed, or does not understand the system.
-        """
+        """Return the `pyproj.CRS` for a purpose that needs one."""
         try:
             found = self.pyproj()
         except ImportError as error:
@@ -205,28 +191,14 @@ class Crs:
         return None if found is None else str(found.to_wkt())
 
     def metres(self) -> float | None:
-        """
-        Return metres per unit of a projected system; None for a geographic one, whose unit is a degree.
-
-        Raises
-        ------
-        OptionError
-            Only pyproj could tell, and it is not installed or does not understand the system.
-        """
+        """Return metres per unit of a projected system; None for a geographic one, whose unit is a degree."""
         if self.keys is not None and (self.keys.values.get(MODEL) == 2 or self.keys.metres is not None):
             return self.keys.metres
         found = self.require_pyproj("the size of a pixel in metres")
         return None if found.is_geographic else float(found.axis_info[0].unit_conversion_factor)
 
     def geotiff(self) -> GeoKeys | None:
-        """
-        Return GeoTIFF keys: those that were read, else those of the definition; None if the system is undefined.
-
-        Raises
-        ------
-        OptionError
-            Only pyproj could make them, and it is not installed or does not understand the system.
-        """
+        """Return GeoTIFF keys: those that were read, else those of the definition; None if the system is undefined."""
         if self.keys is not None or not self.defined:
             return self.keys
         found = self.require_pyproj("writing GeoTIFF keys")

@@ -44,11 +44,6 @@ def select(
     window
         Axis name to a half-open slice, a sequence of indices, or None for the whole axis.  Axes left out are whole.
 
-    Raises
-    ------
-    WindowError
-        An axis is unknown, an index is negative or out of range, or a step is smaller than 1.
-
     Examples
     --------
     >>> select(("c", "y", "x"), (3, 100, 100), {"y": slice(90, 120), "c": [2, 0]})

@@ -193,14 +193,7 @@ def _is_whole(number: float) -> bool:
 
 
 def output_length(name: str, interval: tuple[int, int], scale: Any) -> int:
-    """
-    Return the number of output pixels of a half-open interval at a scale: exactly round(n * scale).
-
-    Raises
-    ------
-    WindowError
-        The interval is empty, the scale is not above 0, or no pixel is left.
-    """
+    """Return the number of output pixels of a half-open interval at a scale: exactly round(n * scale)."""
     if not isinstance(scale, Real) or not 0 < float(scale) < inf:
         raise WindowError(f"scale={scale!r}: expected a number above 0", key="scale")
     n = interval[1] - interval[0]

@@ -45,13 +45,6 @@ def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = 
     cache_bytes
         Budget for decoded tiles kept between reads.  Frames of videos have a budget of their own.
 
-    Raises
-    ------
-    StoreError
-        The file cannot be read in place; the message says why, and what to do.
-    DamagedError
-        The file is truncated or damaged.
-
     Warns
     -----
     DamagedVideoWarning

@@ -123,14 +123,7 @@ def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any)
 
 
 def make_root(root: Path) -> None:
-    """
-    Make the directory of stores.
-
-    Raises
-    ------
-    WriteError
-        The directory cannot be made.
-    """
+    """Make the directory of stores."""
     try:
         with explained(root):
             root.mkdir(parents=True, exist_ok=True)

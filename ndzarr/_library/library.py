@@ -113,17 +113,6 @@ class Library:
             Path of an image file; or of a Zarr store, or its URL, which is opened in place.
         orient, axes, channels, nodata
             How the file is to be read; see `ndzarr.transcode`.
-
-        Raises
-        ------
-        SourceError, MissingError
-            The file cannot be used.
-        StoreError
-            The file cannot be read in place, and must not be transcoded.
-        OptionError
-            `source` is a store that has other axes, channels or nodata.
-        WriteError
-            The library's directory cannot be written, or the disk is full.
         """
         return self.find(as_source_request(source, orient, axes, channels, nodata))
 
@@ -162,13 +151,6 @@ class Library:
             Number of threads; the number of CPUs if None.
         progress
             Show a bar of sources.
-
-        Raises
-        ------
-        BatchError
-            Some sources could not be used; `failures` of the error has each with its error.  All others are done.
-        WriteError
-            The library's directory cannot be written, or the disk is full.
         """
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
         tasks: dict[Path, Task] = {}

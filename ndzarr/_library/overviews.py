@@ -170,14 +170,7 @@ class OverviewStore:
         return self._arrays is not None or (self.path / "zarr.json").exists()
 
     def make(self) -> list[Stored]:
-        """
-        Return the arrays of the store, which is made now if it does not exist.
-
-        Raises
-        ------
-        WriteError
-            The cache directory cannot be written.
-        """
+        """Return the arrays of the store, which is made now if it does not exist."""
         if self._arrays is None:
             entry = self.entry
             pyramid = entry.find()

@@ -44,14 +44,7 @@ class Sampling:
     native pixels are read, since coarser levels are means."""
 
     def resolved(self, pyramid: Multiscale) -> Sampling:
-        """
-        Replace 'auto' and None by what they mean for a pyramid.
-
-        Raises
-        ------
-        OptionError
-            The interpolation is unknown.
-        """
+        """Replace 'auto' and None by what they mean for a pyramid."""
         name = self.interpolation
         labels = pyramid.kind == "labels" or pyramid.dtype.kind == "b"
         if name == "auto":
@@ -113,16 +106,7 @@ def make_crop(
     sampling: Sampling = AUTO,
     fill: float = 0,
 ) -> Crop:
-    """
-    Return the crop of a window with named axes; see `Pyramid.window` for the parameters.
-
-    Raises
-    ------
-    WindowError
-        An axis or channel is unknown, or the window is empty.
-    OptionError
-        The interpolation is unknown, or the dtype cannot hold `fill`.
-    """
+    """Return the crop of a window with named axes; see `Pyramid.window` for the parameters."""
     leading: dict[str, Any] = {d: s for d, s in window.items() if d not in ("y", "x")}
     if leading.get("c") is not None and not isinstance(leading["c"], slice):
         leading["c"] = pyramid.channel_indices(leading["c"])

@@ -142,7 +142,10 @@ class Multiscale:
         """
         number: Any = level
         if not isinstance(number, Integral) or not 0 <= level < len(self.levels):
-            raise WindowError(f"level {level!r} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}")
+            last = len(self.levels) - 1
+            raise WindowError(
+                f"level {level!r} does not exist; {self.path} has levels 0 to {last}", path=self.path, key="level"
+            )
         return self.levels[level]
 
     def channel_indices(self, channels: Sequence[int] | Sequence[str]) -> list[int]:
@@ -154,12 +157,15 @@ class Multiscale:
         WindowError
             A name is unknown.
         """
-        if not isinstance(channels, Iterable):
-            raise WindowError(f"c={channels!r}: a single channel would drop the axis; ask for c=[{channels!r}]")
+        given: Any = channels
+        if not isinstance(given, Iterable):
+            hint = f"Give c=[{channels!r}]"
+            raise WindowError(f"c={channels!r}: a single channel would drop the axis", key="c", hint=hint)
         out: list[int] = []
         for name in [channels] if isinstance(channels, str) else channels:
             if isinstance(name, str) and name not in self.channels:
-                raise WindowError(f"channel {name!r} is not in {self.path}{did_you_mean(name, self.channels)}")
+                known = did_you_mean(name, self.channels)
+                raise WindowError(f"channel {name!r} is not in {self.path}{known}", path=self.path, key="c")
             out.append(self.channels.index(name) if isinstance(name, str) else name)
         return out
 
@@ -184,7 +190,7 @@ def plan_windows(pyramid: Multiscale, windows: Iterable[Mapping[str, AxisWindow]
 def _request(pyramid: Multiscale, level: int, window: Mapping[str, AxisWindow]) -> tuple[Stored, Selection]:
     given: Any = window
     if not isinstance(given, Mapping):
-        raise WindowError(f"{given!r}: expected a window such as {{'y': slice(0, 256)}}; many are a list of them")
+        raise WindowError(f"{given!r}: expected a list of windows such as {{'y': slice(0, 256)}}", window=given)
     channels = window.get("c")
     if channels is not None and not isinstance(channels, slice):
         window = {**window, "c": pyramid.channel_indices(channels)}

@@ -128,7 +128,7 @@ class Pyramid(Multiscale):
         **window: AxisWindow,
     ) -> xarray.DataArray:
         """
-        Read a labelled window at any scale, padded where it lies outside the image.
+        Read a labelled window at any scale, padded outside the image.
 
         Parameters
         ----------

@@ -23,16 +23,7 @@ from ndzarr.errors import MissingError, NdzarrError, StoreError
 
 
 def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
-    """
-    Open a Zarr store; see `ndzarr.open` for the parameters.
-
-    Raises
-    ------
-    MissingError
-        Nothing exists at `path`.
-    StoreError
-        `path` does not hold a pyramid, or its metadata are malformed.
-    """
+    """Open a Zarr store; see `ndzarr.open` for the parameters."""
     name = os.fspath(path)
     if "://" in name:
         return _remote(name.rstrip("/"), cache_bytes)

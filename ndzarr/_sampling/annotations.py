@@ -44,14 +44,7 @@ def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
 
 
 def box_of(annotation: Mapping[str, Any]) -> np.ndarray[Any, Any] | None:
-    """
-    The box of an annotation: x, y, width, height in image space; None if it has none.
-
-    Raises
-    ------
-    TargetError
-        It has one of another form.
-    """
+    """The box of an annotation: x, y, width, height in image space; None if it has none."""
     given = annotation.get("bbox")
     try:
         box = np.asarray(() if given is None else given, float)

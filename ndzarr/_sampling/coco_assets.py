@@ -27,14 +27,7 @@ from ndzarr.errors import TargetError
 
 
 def channels_of(obj: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """
-    Names of the channels of a file as the dataset states them, as a code or a list of names; None if it does not.
-
-    Raises
-    ------
-    TargetError
-        It states what is neither.
-    """
+    """Names of the channels of a file as the dataset states them, as a code or a list of names; None if it does not."""
     stated = obj.get("channels")
     if not stated:
         return None
@@ -72,11 +65,6 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, cl
         What paths are relative to.
     clocks
         Those of files, by path; new ones are added.
-
-    Raises
-    ------
-    TargetError
-        The dictionary lacks something, or has it in a form that is not understood.
     """
     gid = image["id"]
     index = image.get("frame_index")
@@ -194,14 +182,7 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
 
 
 def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
-    """
-    (width, height) as an image, asset or video states it.
-
-    Raises
-    ------
-    TargetError
-        What it states is not a size.
-    """
+    """(width, height) as an image, asset or video states it."""
     width, height = obj.get("width"), obj.get("height")
     if width is None or height is None:
         return None
@@ -268,14 +249,7 @@ VIDEOS = ("video", "GIF", "PNG", "WebP")
 
 
 def position_of(frame: Frame, asset: Asset, pyramid: Pyramid) -> int:
-    """
-    Position along t of an asset in its file, which has an axis t.
-
-    Raises
-    ------
-    TargetError
-        The dataset gives no frame, or one that the file does not have, or the file does not hold a video.
-    """
+    """Position along t of an asset in its file, which has an axis t."""
     length = pyramid.sizes["t"]
     if not asset.container:
         if length == 1:

@@ -71,14 +71,7 @@ def _complaints(data: Mapping[str, Any]) -> Iterable[str]:
 
 
 def refuse_repeated_ids(coco: Any) -> None:
-    """
-    Check that there are ids: kwcoco keeps the last of several dictionaries, and only warns.
-
-    Raises
-    ------
-    SourceError
-        Two of one kind have the same id.
-    """
+    """Check that there are ids: kwcoco keeps the last of several dictionaries, and only warns."""
     index = coco.index
     kinds = {"images": index.imgs, "videos": index.videos, "categories": index.cats, "annotations": index.anns}
     for table, known in kinds.items():
@@ -99,13 +92,6 @@ def coerce(dset: Any) -> Any:
     dset
         A dataset, its path, its dictionary, or the name of one of kwcoco's demos, such as 'shapes8' or
         'vidshapes2-frames5' (`kwcoco.CocoDataset.demo`), if no file is called so.
-
-    Raises
-    ------
-    MissingError
-        The path does not exist.
-    SourceError
-        kwcoco cannot read it.
     """
     if isinstance(dset, (str, os.PathLike)):
         path, name = Path(dset), os.fspath(dset).removeprefix("special:")
@@ -158,14 +144,7 @@ class Dataset:
         self._known: tuple[dict[str, None], set[str]] | None = None
 
     def frame(self, gid: Any) -> Frame:
-        """
-        An image with its assets.
-
-        Raises
-        ------
-        TargetError
-            There is no such image.
-        """
+        """An image with its assets."""
         try:
             found = self._frames.get(gid)
         except TypeError:
@@ -192,14 +171,7 @@ class Dataset:
         return self._known
 
     def annotation(self, aid: Any) -> Mapping[str, Any]:
-        """
-        The dictionary of an annotation.
-
-        Raises
-        ------
-        TargetError
-            There is no such annotation.
-        """
+        """The dictionary of an annotation."""
         found: Mapping[str, Any] | None = self.coco.index.anns.get(aid)
         if found is None:
             raise TargetError(f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}")
@@ -214,14 +186,7 @@ class Dataset:
             return None
 
     def video_frames(self, vidid: Any) -> tuple[Any, ...]:
-        """
-        Image ids of a video, in the order of its frames.
-
-        Raises
-        ------
-        TargetError
-            There is no such video, or it has no frames.
-        """
+        """Image ids of a video, in the order of its frames."""
         if vidid not in self.coco.index.videos:
             raise TargetError(f"vidid={vidid!r}: no such video; the dataset has {some(self.coco.index.videos)}")
         gids = tuple(self.coco.index.vidid_to_gids[vidid])
@@ -240,14 +205,7 @@ class Dataset:
         return None if size is None else (size[1], size[0])
 
     def resolution(self, gid: Any, video: bool) -> tuple[float, float]:
-        """
-        Metres per pixel of the sampled space, along (x, y).
-
-        Raises
-        ------
-        TargetError
-            The dataset does not say.
-        """
+        """Metres per pixel of the sampled space, along (x, y)."""
         try:
             found = self.coco.coco_image(gid).resolution("video" if video else "image")
             x, y = (float(v) for v in found["mag"])
@@ -264,14 +222,7 @@ class Dataset:
         return x * unit, y * unit
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
-        """
-        (sensor, name) of the channels that a code (`r|g|b`, `S2:red,L8:B.0:3`) or a list of names means; None for all.
-
-        Raises
-        ------
-        TargetError
-            The code cannot be parsed.
-        """
+        """(sensor, name) of the channels of a code (`r|g|b`, `S2:red,L8:B.0:3`) or a list of names; None for all."""
         if spec is None:
             return None
         codes = (spec,) if isinstance(spec, str) else spec

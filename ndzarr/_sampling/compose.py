@@ -110,16 +110,7 @@ class SampleRequest:
 
 
 def compose(scene: Scene, source: SampleSource) -> SampleRequest:
-    """
-    Open the files of a scene, and find what to read of them.
-
-    Raises
-    ------
-    TargetError
-        Neither a frame nor another image has a channel that was asked for, or files do not have the planes.
-    WindowError
-        A named source does not have the axes or positions that were asked for.
-    """
+    """Open the files of a scene, and find what to read of them."""
     frames, opened = scene.frames, dict[Asset, Pyramid]()
 
     def open_asset(asset: Asset) -> Pyramid:
@@ -285,14 +276,7 @@ def _axes(scene: Scene, files: Sequence[File]) -> tuple[tuple[str, ...], dict[st
 
 
 def _planes(wanted: Any, files: Sequence[File]) -> Positions | None:
-    """
-    The planes of a sample; None where its files have one each.
-
-    Raises
-    ------
-    TargetError
-        Files differ in their number of planes, there are no planes to choose from, or the choice is not understood.
-    """
+    """The planes of a sample; None where its files have one each."""
     depths = [pyramid.sizes.get("z", 1) for _, _, pyramid in files]
     depth = max(depths, default=1)
     if depth == 1:

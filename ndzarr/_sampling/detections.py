@@ -38,11 +38,6 @@ def segmentation(record: Mapping[str, Any], size: tuple[int, int] | None, to_sam
         (width, height) of image space, which a mask has that does not say it; None if it is not known.
     to_sample
         From image space to sample pixels.
-
-    Raises
-    ------
-    TargetError
-        It has none of COCO's forms.
     """
     outline = record.get("segmentation")
     if outline is None or len(_sized(outline)) == 0:
@@ -116,11 +111,6 @@ def keypoints(
         Names of the keypoints of a category, where those of annotations are flat x, y, visibility triples.
     to_sample
         From image space to sample pixels.
-
-    Raises
-    ------
-    TargetError
-        They have none of COCO's forms.
     """
     given = record.get("keypoints")
     if given is None or len(_sized(given)) == 0:
@@ -202,11 +192,6 @@ def category_tree(categories: Any) -> Any:
     The `CategoryTree` of category dictionaries; None where there are none.
 
     Supercategories that are not categories become classes, as in kwcoco.
-
-    Raises
-    ------
-    CategoryError
-        Categories do not form a tree.
     """
     from ndzarr.categories.tree import CategoryTree
 

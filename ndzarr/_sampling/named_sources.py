@@ -29,11 +29,6 @@ class NamedSource:
         Name to pyramid or path, or a sequence of them, whose names are then 0, 1, 2, ...
     library
         Transcodes image files.
-
-    Raises
-    ------
-    SourceError
-        A source is neither a pyramid nor a path.
     """
 
     dset = None
@@ -102,14 +97,7 @@ class NamedSource:
         return self
 
     def frame(self, gid: Any) -> Frame:
-        """
-        Return a source as a frame; None names the only one.
-
-        Raises
-        ------
-        TargetError
-            There is no such source, or several.
-        """
+        """Return a source as a frame; None names the only one."""
         if gid is None and len(self._frames) == 1:
             return next(iter(self._frames.values()))
         if gid is None:

@@ -21,14 +21,7 @@ from ndzarr.errors import TargetError
 
 
 def native_requests(source: SampleSource, target: Target) -> dict[str, SampleRequest]:
-    """
-    Return what is read of each frame and asset, by its path in the tree.
-
-    Raises
-    ------
-    TargetError
-        No asset has a channel that was asked for.
-    """
+    """Return what is read of each frame and asset, by its path in the tree."""
     scene = resolve(target, source)
     own = [
         (t, frame, asset, names)

@@ -25,14 +25,7 @@ from ndzarr.errors import TargetError
 
 
 def resolve(target: Target, source: SampleSource) -> Scene:
-    """
-    Return the scene of a target.
-
-    Raises
-    ------
-    TargetError
-        The target names something that the dataset does not have, or leaves open what it must say.
-    """
+    """Return the scene of a target."""
     dataset = source.dataset
     if target.plain and source.dset is not None:
         # An image and a centred window of it: nearly all targets, and the rest of this function finds the same.

@@ -116,14 +116,7 @@ class Context:
 
 
 def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, scene: Scene, lookup: Lookup) -> Context:
-    """
-    Return the context of a sample, with its annotations.
-
-    Raises
-    ------
-    TargetError
-        The dataset was changed since its annotations were looked up first.
-    """
+    """Return the context of a sample, with its annotations."""
     dset = source.dset
     if dset is None:
         return Context(given, parsed, scene, source.dataset)
@@ -251,14 +244,7 @@ class Cut:
 
 
 def cut_of(sample: xarray.Dataset, context: Context) -> Cut:
-    """
-    Return the place of a Dataset in the sample that it was made from.
-
-    Raises
-    ------
-    TargetError
-        Its coordinates do not tell.
-    """
+    """Return the place of a Dataset in the sample that it was made from."""
     (y, sy, height), (x, sx, width) = (_along(sample, context, k) for k in (0, 1))
     return Cut((sy, sx), (y, x), (height, width), _frames(sample, context))
 

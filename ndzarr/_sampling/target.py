@@ -411,11 +411,6 @@ def parse(target: Mapping[str, Any]) -> Target:
     """
     Check a target.
 
-    Raises
-    ------
-    TargetError
-        A key is unknown, two keys contradict each other, or a value has the wrong form.
-
     Examples
     --------
     >>> parse({"image_id": 3, "cx": 50, "cy": 40, "width": 20, "height": 10}).centre

@@ -240,14 +240,7 @@ class ZarrArray:
         return
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """
-        Return the pixels of each selection.
-
-        Raises
-        ------
-        StoreError
-            zarr-python cannot read them.
-        """
+        """Return the pixels of each selection."""
         return [self._read(selection) for selection in selections]
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
@@ -270,14 +263,7 @@ class ZarrArray:
 
 
 def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) -> ChunkArray | str:
-    """
-    Return the hot-path array that Zarr v3 metadata describe, or the reason why zarr-python has to read it.
-
-    Raises
-    ------
-    StoreError
-        The metadata are not those of an array.
-    """
+    """Return the hot-path array that Zarr v3 metadata describe, or the reason why zarr-python has to read it."""
     if metadata.get("node_type") != "array":
         found = metadata.get("node_type")
         raise StoreError(f"{path}: expected the metadata of a Zarr array, found {found!r}", path=path)

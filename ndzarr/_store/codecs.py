@@ -93,11 +93,6 @@ class ChunkCodec:
         ----------
         where
             Returns what the error calls the chunk; called only if there is one.
-
-        Raises
-        ------
-        DamagedError
-            The checksum does not match, or the bytes do not decode to a chunk of this size.
         """
         if self.crc:
             if google_crc32c.value(encoded) != _CRC_RESIDUE:

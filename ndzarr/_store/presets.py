@@ -115,14 +115,7 @@ def choose_layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any
 
 
 def choose_codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[Any], encoding: Encoding) -> ChunkCodec:
-    """
-    Return the codec of a preset for pixels of a dtype.
-
-    Raises
-    ------
-    OptionError
-        The preset cannot store such pixels.
-    """
+    """Return the codec of a preset for pixels of a dtype."""
     classes = encoding.kind == "labels" or dtype.kind == "b"
     bytewise = dtype.itemsize == 1
     blosc = ChunkCodec(chunks, dtype, "blosc")

@@ -49,11 +49,6 @@ def execute(
         Holds decoded chunks between calls.
     threads
         Largest number of threads that decode; the number of CPUs by default.
-
-    Raises
-    ------
-    DamagedError
-        Stored bytes do not match their checksum. Nothing of `out` should be used then.
     """
     arrays: Any = plan.arrays
     if out is None:

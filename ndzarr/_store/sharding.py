@@ -46,13 +46,6 @@ class Shard:
         ----------
         chunks
             Number of chunks of a shard.
-
-        Raises
-        ------
-        FileNotFoundError
-            The shard is missing: all its chunks are.
-        DamagedError
-            The index is cut off or does not match its checksum, or points outside the file.
         """
         self.path = path
         with open(path, "rb") as file:

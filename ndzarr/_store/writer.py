@@ -72,11 +72,6 @@ class PyramidWriter:
         rows
             Axes (..., rows, x), the whole width; not written to. Blocks may come in any order, their rows top to
             bottom.
-
-        Raises
-        ------
-        SourceError
-            The rows are not of the type or the width of the image, or there are more of them.
         """
         self._first.check(block, rows)
         self._first.push(block, rows)

@@ -21,6 +21,7 @@ import zarr
 
 import ndzarr
 from ndzarr._batches.executors import WorkerError
+from ndzarr._batches.extract import Job
 from ndzarr._batches.extract_store import ShardedArray
 from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError
 
@@ -131,15 +132,16 @@ def test_each_chunk_is_decoded_once_per_shard(mixed, table, tmp_path, monkeypatc
 
 
 SCRIPT = """
-import sys, time, pandas, ndzarr, ndzarr._batches.extract as job
-real = job.Job.do
+import sys, time, pandas, ndzarr
+from ndzarr._batches.extract import Job
+real = Job.do
 def slow(self, folder, number):
     if number == 5:
         print("fifth", flush=True)
     if number >= 5:
         time.sleep(60)
     return real(self, folder, number)
-job.Job.do = slow
+Job.do = slow
 sampler = ndzarr.CocoSampler(sys.argv[1], sys.argv[2])
 sampler.extract(pandas.read_pickle(sys.argv[3]), sys.argv[4], shard=4, workers=2, scheduler=sys.argv[5])
 """
@@ -186,11 +188,9 @@ def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkey
     assert finished <= set(range(5))
     assert len(finished) >= 4, "one of two workers waited, and the other one was at work on at most one"
 
-    import ndzarr._batches.extract as job
-
     done = []
-    real = job.Job.do
-    monkeypatch.setattr(job.Job, "do", lambda self, f, number: done.append(number) or real(self, f, number))
+    real = Job.do
+    monkeypatch.setattr(Job, "do", lambda self, f, number: done.append(number) or real(self, f, number))
     sampler = ndzarr.CocoSampler(str(tmp_path / "data.json"), mixed.workdir)
     sampler.extract(table, dest, shard=4)
     assert set(done) == set(range(10)) - finished
@@ -199,9 +199,7 @@ def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkey
 
 
 def test_a_failed_extraction_keeps_what_is_done_and_leaves_no_store(mixed, table, tmp_path, monkeypatch):
-    import ndzarr._batches.extract as job
-
-    real = job.Job.do
+    real = Job.do
 
     def broken(self, folder, number):
         if number == 3:
@@ -210,7 +208,7 @@ def test_a_failed_extraction_keeps_what_is_done_and_leaves_no_store(mixed, table
 
     dest = tmp_path / "crops.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(job.Job, "do", broken)
+        patch.setattr(Job, "do", broken)
         with pytest.raises(OSError, match="went away"):
             mixed.extract(table, dest, shard=4, workers=1)
     assert not dest.exists()
@@ -301,17 +299,15 @@ def test_a_destination_that_may_not_be_written_is_one_line(mixed, table, tmp_pat
 
 
 def test_what_another_process_extracts_now_is_refused(mixed, table, tmp_path, monkeypatch):
-    import ndzarr._batches.extract as job
-
-    dest, real = tmp_path / "crops.zarr", job.Job.do
+    dest, real = tmp_path / "crops.zarr", Job.do
 
     def again(self, folder, number):
-        monkeypatch.setattr(job.Job, "do", real)
+        monkeypatch.setattr(Job, "do", real)
         with pytest.raises(ExistsError, match="another process is extracting it now"):
             mixed.extract(table, dest, shard=9)
         return real(self, folder, number)
 
-    monkeypatch.setattr(job.Job, "do", again)
+    monkeypatch.setattr(Job, "do", again)
     check(mixed.extract(table, dest, shard=9, workers=1), mixed, table)
 
 
@@ -347,13 +343,11 @@ def test_progress_says_first_how_much_memory_it_takes(mixed, table, tmp_path, ca
     ],
 )
 def test_a_task_takes_the_memory_that_is_announced(mixed, tmp_path, monkeypatch, options):
-    import ndzarr._batches.extract as job
-
     rng = np.random.default_rng(0)
     places = {"cx": rng.integers(50, 350, 60), "cy": rng.integers(50, 250, 60)}
     table = pandas.DataFrame({"gid": 1, **places, "width": 180, "height": 160})
     mixed.extract(table[:3], tmp_path / "first.zarr", **options)  # so that what is imported and opened is
-    shares, real = [], job.Job.do
+    shares, real = [], Job.do
 
     def watched(self, folder, number):
         before = tracemalloc.get_traced_memory()[0]
@@ -361,7 +355,7 @@ def test_a_task_takes_the_memory_that_is_announced(mixed, tmp_path, monkeypatch,
         shares.append((tracemalloc.get_traced_memory()[1] - before) / self.layout.task_bytes)
         return done
 
-    monkeypatch.setattr(job.Job, "do", watched)
+    monkeypatch.setattr(Job, "do", watched)
     tracemalloc.start()
     try:
         mixed.extract(table, tmp_path / "crops.zarr", shard=60, workers=1, **options)

@@ -16,7 +16,7 @@ import ndzarr
 from helpers.batch_strategies import batches, tables
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 
-RELAXED = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def check_alike(lazy, batch):

@@ -14,7 +14,7 @@ import ndzarr
 from helpers.batch_strategies import batches, tables
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @RELAXED

@@ -117,14 +117,15 @@ def test_an_existing_store_is_not_replaced_unasked(run, dataset):
 @pytest.mark.slow
 def test_an_interrupted_command_goes_on(run, dataset, shell, folder):
     slow = """
-import time, ndzarr._batches.extract as job
-real = job.Job.do
+import time
+from ndzarr._batches.extract import Job
+real = Job.do
 def do(self, folder, number):
     if number == 3:
         print("third", flush=True)
         time.sleep(60)
     return real(self, folder, number)
-job.Job.do = do
+Job.do = do
 """
     (folder / "sitecustomize.py").write_text(slow)
     args = ["extract", "data.kwcoco.json", "--targets", "grid:50", "--shard", "4", "--workers", "1",

@@ -210,7 +210,7 @@ def test_torchs_own_loader_takes_it_with_any_kind_of_worker(sampler, table, meth
     crops = CropDataset(sampler, table)
     assert crops[0]["image"].shape == (3, 32, 48)  # used before the fork
     batches = LocalityBatches(crops, 16, seed=4)
-    loaded = DataLoader(crops, batch_sampler=batches, collate_fn=collate, num_workers=2, multiprocessing_context=method)
+    loaded = DataLoader(crops, batch_sampler=batches, collate_fn=collate, num_workers=1, multiprocessing_context=method)
     seen = []
     for batch in loaded:
         seen += batch["index"].tolist()

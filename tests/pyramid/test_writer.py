@@ -31,7 +31,7 @@ def sources(draw):
 
 
 @given(sources(), st.sampled_from((1, 7, 64, 500, 10**6)), st.sampled_from((8, 24, 2048)), st.integers(1, 3))
-@examples(50)
+@examples(30)
 def test_every_pixel_of_the_source_is_read_exactly_once(source, band_bytes, shard, workers):
     dims, shape, chunks, interleaved, band = source
     array = random_array(shape, "u2", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import warnings
 from dataclasses import dataclass
 
@@ -17,13 +18,22 @@ from helpers.arrays import photo
 from ndzarr.ndsampler_compat import CocoSampler
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    """Two PNGs of different sizes, with annotations; (kwcoco dictionary, pixels by gid)."""
+@pytest.fixture(scope="session")
+def pngs(tmp_path_factory):
+    """Two PNGs of different sizes: (folder, pixels by gid)."""
+    folder = tmp_path_factory.mktemp("images")
     pixels = {1: photo(300, 400, 1), 2: photo(257, 129, 2)}
-    (tmp_path / "images").mkdir()
     for gid, image in pixels.items():
-        Image.fromarray(image).save(tmp_path / "images" / f"{gid}.png")
+        image.flags.writeable = False
+        Image.fromarray(image).save(folder / f"{gid}.png")
+    return folder, pixels
+
+
+@pytest.fixture
+def dataset(pngs, tmp_path):
+    """Two PNGs of different sizes, with annotations; (kwcoco dictionary, pixels by gid)."""
+    folder, pixels = pngs
+    shutil.copytree(folder, tmp_path / "images")  # some tests rewrite them
     content = {
         "images": [
             {"id": g, "file_name": str(tmp_path / "images" / f"{g}.png"), "width": p.shape[1], "height": p.shape[0]}

@@ -291,10 +291,10 @@ print(hashlib.sha256("".join(t.to_csv() for t in tables).encode()).hexdigest())
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_tables_in_one_process_and_in_four():
+def test_the_same_seed_gives_the_same_tables_in_any_process():
     jobs = [
         subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, env=environment(PYTHONHASHSEED=h))
-        for h in ("0", "1", "2", "3")
+        for h in ("0", "1")
     ]
     outputs = [job.communicate()[0] for job in jobs]
     assert all(job.returncode == 0 for job in jobs)

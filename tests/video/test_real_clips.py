@@ -67,6 +67,7 @@ def compare(path, folder):
     return stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_clips_as_they_were_published(name, tmp_path):
     assert compare(shipped(name), tmp_path).shape == SHIPPED[name][1]

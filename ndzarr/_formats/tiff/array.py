@@ -210,13 +210,6 @@ class TiffArray:
         Returns
         -------
         False where it is not in the file: nothing was written, its pixels are the fill value.
-
-        Raises
-        ------
-        DamagedError
-            Its bytes are not those of a segment.
-        StoreError
-            The file was changed since it was opened.
         """
         count = self._table.counts.item(chunk)
         if self._convert is None:

@@ -106,11 +106,6 @@ def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
     Yields
     ------
     The open file, and the list to which tifffile's log messages of this thread are added.
-
-    Raises
-    ------
-    DamagedTiffError
-        It is not a TIFF, or its chain of pages does not end within the file.
     """
     with listening() as messages:
         with parsing(path, messages):
@@ -314,14 +309,7 @@ class Content:
 
 
 def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Content:
-    """
-    Copy what a file says.
-
-    Raises
-    ------
-    DamagedTiffError
-        It cannot be parsed, or pages are missing.
-    """
+    """Copy what a file says."""
     with parsing(path, messages):
         series = tuple(Series.of(series) for series in tif.series)
         ome = tif.ome_metadata if tif.is_ome else None

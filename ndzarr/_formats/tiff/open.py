@@ -88,16 +88,7 @@ class TiffSource(BaseSource):
 
 
 def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
-    """
-    Open a TIFF of any flavour that tifffile knows.
-
-    Raises
-    ------
-    SourceError
-        It is damaged, or stores pixels in a way that is not supported.
-    OptionError
-        An option does not fit the file.
-    """
+    """Open a TIFF of any flavour that tifffile knows."""
     file = FileId.of(path)
     with open_parsed(path) as (tif, messages):
         if (shaped := open_shaped(path, tif, options)) is not None:

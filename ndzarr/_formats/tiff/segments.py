@@ -99,14 +99,7 @@ class FrameFormat:
 
 
 def frame_format(path: str, page: Page) -> FrameFormat:
-    """
-    Describe frames like this page.
-
-    Raises
-    ------
-    SourceError
-        NumPy has no type for its pixels, or its segments are empty.
-    """
+    """Describe frames like this page."""
     if page.dtype is None:
         raise SourceError(
             f"{path}: pixels of {page.bits} bits in sample format {page.sample_format} are not supported",
@@ -175,11 +168,6 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
         What errors call it.
     frames
         Number of frames.
-
-    Raises
-    ------
-    DamagedError
-        There are fewer segments than there should be, or they lie beyond the end of the file.
     """
     number = prod(form.grid)
     if (start := _stack_start(file.path, series, form, frames)) is not None:
@@ -468,11 +456,6 @@ class Decoder:
             Planes, rows and columns that lie in the image; others may be left as they are.
         out
             Axes rows, columns, samples, or depth before them.
-
-        Raises
-        ------
-        SegmentError
-            The bytes are not those of a segment of this size and type.
         """
         extra = {"jpegtables": jpeg_tables, "jpegheader": self.jpeg_header} if self.takes_tables else {}
         try:

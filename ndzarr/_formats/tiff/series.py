@@ -82,13 +82,6 @@ def make_layout(
         The option `axes`.
     keep
         Letters of axes that are kept even if they have length 1; y and x always are.
-
-    Raises
-    ------
-    SourceError
-        It is not clear which axis is which.
-    OptionError
-        `asked` does not fit the series.
     """
     if asked is None:
         roles = [
@@ -255,16 +248,7 @@ class ParsedTiff:
 
 
 def parse(content: Content, options: Options) -> ParsedTiff:
-    """
-    Work out what a TIFF says.
-
-    Raises
-    ------
-    SourceError
-        The file is damaged, has more pixels than `options` allow, or stores them in a way that is not supported.
-    OptionError
-        An option does not fit the file.
-    """
+    """Work out what a TIFF says."""
     path = content.path
     series, notes = _main_series(content.series)
     page = series.page
@@ -351,11 +335,6 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
     ----------
     kind
         'intensity' or 'labels'.  Overviews of labels are left out, because they may mix labels.
-
-    Raises
-    ------
-    StoreError
-        The file cannot be read in place.
     """
     refuse(parsed)
     found, notes = {0: Image(0, parsed.series, parsed.form, parsed.colour)}, []

@@ -72,11 +72,6 @@ def output_for(name: str, frame: Any, channels: tuple[str, ...] | None) -> Outpu
     ----------
     channels
         Requested names: gray, or r g b, with a for alpha; None for what the frame has.
-
-    Raises
-    ------
-    OptionError
-        The frame does not have these channels.
     """
     components = frame.format.components
     alpha = any(component.is_alpha for component in components)
@@ -151,11 +146,6 @@ class Converter:
         Return the pixels of a frame, or of a part of it, with axes (c, y, x).
 
         The pixels of a part equal those that the whole frame has there.
-
-        Raises
-        ------
-        SourceError
-            The frame has another size than the others, or FFmpeg cannot convert it.
         """
         if not self._scaled and (frame.height, frame.width) != self.size:
             raise SourceError(

@@ -43,11 +43,6 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
     -------
     container, stream
         Objects of PyAV.  The caller closes the container.
-
-    Raises
-    ------
-    SourceError
-        The file has no video, or this FFmpeg cannot decode it.
     """
     try:
         container = _open(path)

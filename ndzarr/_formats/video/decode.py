@@ -94,14 +94,7 @@ class Decoder:
     def frames(
         self, packets: Iterator[tuple[int, Any]], on_packet: PacketListener | None = None
     ) -> Iterator[NumberedFrame]:
-        """
-        Decode numbered packets in stored order.
-
-        Raises
-        ------
-        ThreadsFailed
-            A packet does not decode, and this decoder is threaded.
-        """
+        """Decode numbered packets in stored order."""
         failed = damaged = 0
         for number, packet in chain(packets, [(-1, None)]):  # None flushes the decoder
             if packet is not None:

@@ -66,11 +66,6 @@ class FrameReader:
         ----------
         frames
             Numbers, ascending.
-
-        Raises
-        ------
-        SourceError
-            A frame does not decode, or the file has changed.
         """
         if os.getpid() != self._process:  # a forked child
             self._keep_after_fork()
@@ -206,14 +201,7 @@ class FrameWindows:
         """(height, width), upright."""
 
     def read(self, selections: Sequence[Selection]) -> list[Pixels]:
-        """
-        Read windows, decoding each frame once.
-
-        Raises
-        ------
-        SourceError
-            A frame does not decode.
-        """
+        """Read windows, decoding each frame once."""
         out = [np.empty(lengths(selection), self._converter.output.dtype) for selection in selections]
         wanted: dict[int, list[tuple[int, int]]] = {}  # frame to (selection, position along its t)
         for k, selection in enumerate(selections):

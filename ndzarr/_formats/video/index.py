@@ -197,14 +197,7 @@ class IndexRecorder:
 
 
 def video_index(path: str) -> Index:
-    """
-    Return the index of a video, from the cache directory or made now.
-
-    Raises
-    ------
-    SourceError
-        The file has no video.
-    """
+    """Return the index of a video, from the cache directory or made now."""
     file = _kept_file(path)
     with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):  # missing, or cut by a full disk
         index = _load(file)

@@ -32,16 +32,7 @@ _IN_ONE_WORD: dict[tuple[str, ...], tuple[str, ...]] = {("rgb",): RGB, ("rgba",)
 
 
 def open_video(path: str, options: Options) -> VideoSource:
-    """
-    Open a video.
-
-    Raises
-    ------
-    SourceError
-        The file has no video, or no frame of it decodes.
-    OptionError
-        An option does not fit the video.
-    """
+    """Open a video."""
     if options.axes not in (None, "tcyx"):
         raise OptionError(
             f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x",
