@@ -16,7 +16,7 @@ import numpy as np
 
 from ndzarr._batches.form import Form, Lacking, Pending, agree, lacking, mask_dims, numbered, pending_samples
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
-from ndzarr._indexing.selection import Selection, lengths, segments
+from ndzarr._indexing.selection import Selection, cuts, lengths, segments
 from ndzarr._sampling.annotations import AnnotationTable, Lookup
 from ndzarr._sampling.compose import SampleRequest
 from ndzarr._sampling.protocols import SampleSource
@@ -323,7 +323,7 @@ class WindowPlan(ReadPlan):
         known: dict[tuple[int, int, int], list[Any]] = {}
         for w, (a, selection) in enumerate(self.windows):
             if a not in heads:
-                heads[a] = _product(selection[:-2], self.arrays[a].chunks[:-2])
+                heads[a] = cuts(selection[:-2], self.arrays[a].chunks[:-2]) if selection[:-2] else [((), (), ())]
             (cy, cx), (y, x) = self.arrays[a].chunks[-2:], selection[-2:]
             ky, oy = divmod(y.start, cy)  # type: ignore[union-attr]
             kx, ox = divmod(x.start, cx)  # type: ignore[union-attr]
@@ -340,14 +340,6 @@ class WindowPlan(ReadPlan):
                         else:
                             parts.append(part)
         return tuple([(*key, tuple(wanted[key])) for key in sorted(wanted)])
-
-
-def _product(selection: Selection, chunks: tuple[int, ...]) -> list[Any]:
-    """(positions, sources, targets) of every part of a selection along the axes before y."""
-    out: list[Any] = [((), (), ())]
-    for want, chunk in zip(selection, chunks, strict=True):
-        out = [((*p, k), (*s, a), (*t, b)) for p, s, t in out for k, a, b in segments(want, chunk)]
-    return out
 
 
 def _cut(known: dict[tuple[int, int, int], list[Any]], start: int, n: int, chunk: int) -> list[Any]:

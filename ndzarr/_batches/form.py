@@ -98,7 +98,7 @@ def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0)
         try:
             out.append(make(given))
         except TargetError as error:
-            raise TargetError(f"target {start + len(out)}: {error}") from error
+            raise TargetError(f"target {start + len(out)}: {error}", key=error.key) from error
     return out
 
 

@@ -148,11 +148,13 @@ class Dataset:
         try:
             found = self._frames.get(gid)
         except TypeError:
-            raise TargetError(f"gid={gid!r}: expected one id") from None
+            raise TargetError(f"gid={gid!r}: expected one id", key="gid") from None
         if found is None:
             image = self.coco.index.imgs.get(gid)
             if image is None:
-                raise TargetError(f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}")
+                raise TargetError(
+                    f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}", key="gid"
+                )
             video = self.coco.index.videos.get(image.get("video_id"), {})
             found = self._frames[gid] = frame_of(image, video, self.coco.bundle_dpath, self._clocks)
         return found
@@ -174,7 +176,9 @@ class Dataset:
         """The dictionary of an annotation."""
         found: Mapping[str, Any] | None = self.coco.index.anns.get(aid)
         if found is None:
-            raise TargetError(f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}")
+            raise TargetError(
+                f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}", key="aid"
+            )
         return found
 
     def images_of(self, aids: Iterable[Any]) -> list[Any] | None:
@@ -188,10 +192,12 @@ class Dataset:
     def video_frames(self, vidid: Any) -> tuple[Any, ...]:
         """Image ids of a video, in the order of its frames."""
         if vidid not in self.coco.index.videos:
-            raise TargetError(f"vidid={vidid!r}: no such video; the dataset has {some(self.coco.index.videos)}")
+            raise TargetError(
+                f"vidid={vidid!r}: no such video; the dataset has {some(self.coco.index.videos)}", key="vidid"
+            )
         gids = tuple(self.coco.index.vidid_to_gids[vidid])
         if not gids:
-            raise TargetError(f"vidid={vidid!r}: the video has no frames")
+            raise TargetError(f"vidid={vidid!r}: the video has no frames", key="vidid")
         return gids
 
     def video_of(self, gid: Any) -> Any:
@@ -230,7 +236,9 @@ class Dataset:
         for sensor in dict.fromkeys(sensor for sensor, _ in wanted):
             sensors = self.known()[1] if sensor != "*" else {sensor}
             if sensor not in sensors and "*" not in sensors:
-                raise TargetError(f"channels={spec!r}: no image has sensor {sensor!r}{did_you_mean(sensor, sensors)}")
+                raise TargetError(
+                    f"channels={spec!r}: no image has sensor {sensor!r}{did_you_mean(sensor, sensors)}", key="channels"
+                )
         return wanted
 
 
