@@ -169,9 +169,6 @@ class Fetched(Sequence[Tensors]):
         sample = {name: value[k] for name, value in self.batch.items()}
         return sample if self.transform is None else self.transform(sample)
 
-    def __iter__(self) -> Iterator[Tensors]:
-        return (self[k] for k in range(len(self)))
-
 
 def collate(samples: Sequence[Tensors]) -> Tensors:
     """
