@@ -94,12 +94,16 @@ def build_dataset(
     `variables` maps names to (dims, values), where equal dims have equal lengths; those in `coordinates` become
     coordinates.
     """
-    parts: dict[Any, Any] = {d: a.variable for d, a in axes.items()}
-    sizes: dict[Any, int] = {d: len(a.labels.index) for d, a in axes.items()}
+    # Comprehensions and helpers are calls, which a sample has time for few of.
+    parts: dict[Any, Any] = {}
+    sizes: dict[Any, int] = {}
+    indexes: dict[Any, Any] = {}
+    for d, (labels, variable) in axes.items():
+        parts[d], indexes[d], sizes[d] = variable, labels, len(labels.index)
     for name, (dims, values) in variables.items():
-        parts[name] = _variable(xarray.Variable, dims, values)
+        parts[name] = made = object.__new__(xarray.Variable)
+        made._dims, made._data, made._attrs, made._encoding = dims, values, None, None
         sizes.update(zip(dims, values.shape, strict=True))
-    indexes: dict[Any, Any] = {d: a.labels for d, a in axes.items()}
     return xarray.Dataset._construct_direct(
         parts, {*axes, *coordinates}, dims=sizes, indexes=indexes, encoding=encoding or {}
     )

@@ -1,7 +1,7 @@
-"""Of which files is an image of a kwcoco dataset made, and how are they aligned?
+"""The files of an image of a kwcoco dataset, and their alignment.
 
 An image has a file of its own, or assets, or both.  A frame of a video that has neither is a position in the file of
-its video; and where a file that is named for an image holds a video, `frame_index` says which of its frames that is.
+its video.  Where the file of an image holds a video, `frame_index` gives the frame.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, cl
 
 
 def sensor_of(image: Mapping[str, Any]) -> str:
-    """What took an image, '*' if that is not stated."""
+    """Return the sensor of an image, '*' if it is not stated."""
     return str(image.get("sensor_coarse") or image.get("sensor") or "*")
 
 
@@ -153,7 +153,7 @@ def _absolute(folder: str, name: str | os.PathLike[str], image: Mapping[str, Any
 
 
 def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:
-    """Which frame of its file an image is, where that holds a video."""
+    """The frame of its file that an image is, where the file holds a video."""
     value = obj.get("frame_index", image.get("frame_index")) if obj is not video else image.get("frame_index")
     if value is None:
         if obj is video:
@@ -241,7 +241,7 @@ def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
     return np.datetime64(moment, "ns")
 
 
-# --- Which frame of a file is an image?
+# --- The frame of a file that an image is.
 
 
 VIDEOS = ("video", "GIF", "PNG", "WebP")
@@ -267,7 +267,7 @@ def position_of(frame: Frame, asset: Asset, pyramid: Pyramid) -> int:
     return asset.position
 
 
-# --- Has a file the axes of a sample?  Zarr arrays are read as they are, and may have any.
+# --- The axes of files: Zarr arrays are read as they are, and may have any.
 
 
 ORDERED = {(*lead, "y", "x") for n in range(4) for lead in combinations(AXES[:3], n)}

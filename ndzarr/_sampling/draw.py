@@ -1,4 +1,4 @@
-"""What does a sample look like?"""
+"""Pictures of samples with their annotations."""
 
 from __future__ import annotations
 

@@ -44,14 +44,7 @@ class Membership:
 
 
 def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Membership:
-    """
-    Return the values of an attribute for all rows.
-
-    Raises
-    ------
-    TargetError
-        Neither the table nor the dataset has such an attribute, or the table lacks the column that it is looked up by.
-    """
+    """Return the values of an attribute for all rows."""
     if name in table:
         row, cells = _cells(table[name])
         values, code = _factorized(cells)
@@ -236,14 +229,7 @@ class Categories:
         self._known = set(records)
 
     def ids(self, wanted: Names) -> list[Any]:
-        """
-        Return the ids of categories.
-
-        Raises
-        ------
-        TargetError
-            There is no such category.
-        """
+        """Return the ids of categories."""
         found: list[Any] = []
         for one in as_list(wanted):
             if not isinstance(one, str) and one in self._known:

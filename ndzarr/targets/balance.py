@@ -123,14 +123,7 @@ class Level:
 def build_levels(
     source: SampleSource, table: pandas.DataFrame, by: str | Sequence[str], shares: Shares | None
 ) -> list[Level]:
-    """
-    Return the groups of a table, level by level.
-
-    Raises
-    ------
-    TargetError
-        An attribute is unknown, or `shares` names an unknown attribute or value, or a share below 0.
-    """
+    """Return the groups of a table, level by level."""
     names, shares, n = as_list(by), shares or {}, len(table)
     if not names or not all(isinstance(name, str) for name in names):
         raise TargetError(f"by={by!r}: expected at least one attribute, by name")

@@ -88,14 +88,7 @@ def source_grid(
 
 
 def parse_borders(keep_borders: bool | str) -> str:
-    """
-    Return one of `BORDERS`.
-
-    Raises
-    ------
-    TargetError
-        `keep_borders` is not True, False or one of them.
-    """
+    """Return one of `BORDERS`."""
     borders = ("drop", "shift")[bool(keep_borders)] if isinstance(keep_borders, (bool, np.bool_)) else keep_borders
     if borders not in BORDERS:
         raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
@@ -147,11 +140,6 @@ def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float,
         Pixels or frames; 'full' or None for the whole length.
     overlap
         Of neighbours: an integer is pixels or frames, a float below 1 a fraction of the window.
-
-    Raises
-    ------
-    TargetError
-        The size is below 1, or the overlap leaves no step.
 
     Examples
     --------
@@ -243,14 +231,7 @@ def sliding_windows(
     time_overlap: float,
     keep_borders: bool | str,
 ) -> SlidingWindows:
-    """
-    Return the windows of a grid; see `Targets.grid`.
-
-    Raises
-    ------
-    TargetError
-        An option is not understood.
-    """
+    """Return the windows of a grid; see `Targets.grid`."""
     borders = parse_borders(keep_borders)
     height, width = _pair("window_dims", window_dims)
     over_y, over_x = _pair("overlap", overlap)

@@ -200,14 +200,7 @@ def shared_area(windows: Windows, boxes: Boxes, pairs: Pairs) -> Array:
 
 
 def fraction(windows: Windows, boxes: Boxes, pairs: Pairs, criterion: str) -> Array:
-    """
-    Return the shared area by one of `CRITERIA`; shape (pair,).
-
-    Raises
-    ------
-    TargetError
-        There is no such criterion.
-    """
+    """Return the shared area by one of `CRITERIA`; shape (pair,)."""
     if criterion not in CRITERIA:
         raise TargetError(f"criterion={criterion!r} is unknown{did_you_mean(criterion, CRITERIA)}")
     shared = shared_area(windows, boxes, pairs)

@@ -115,14 +115,7 @@ class Statistics:
     """Number of windows that were read."""
 
     def select(self, channels: Sequence[str]) -> Statistics:
-        """
-        Return the statistics of some channels, in the order given.
-
-        Raises
-        ------
-        OptionError
-            There is no such channel.
-        """
+        """Return the statistics of some channels, in the order given."""
         for name in channels:
             if name not in self.channels:
                 raise OptionError(f"channel {name!r} has no statistics{did_you_mean(name, self.channels)}")
@@ -147,11 +140,6 @@ class Statistics:
         Returns
         -------
         An image of the same kind as float32, or float64 if it was.  Channels that do not vary become 0.
-
-        Raises
-        ------
-        OptionError
-            A channel has no statistics, or the number of channels differs.
         """
         if hasattr(image, "dims") and hasattr(image, "coords"):
             import xarray
@@ -199,14 +187,7 @@ class Statistics:
 
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> Statistics:
-        """
-        Read what `to_json` returned or wrote: JSON, or the path of a file.
-
-        Raises
-        ------
-        OptionError
-            The text is not the statistics of ndzarr.
-        """
+        """Read what `to_json` returned or wrote: JSON, or the path of a file."""
         text = os.fspath(source)
         try:
             found = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 METHODS = ("contiguous", "strided", "kernel", "spread", "around")
-"""TimeSamplings of choosing frames."""
+"""Methods of choosing frames."""
 
 MAINS = ("each", "first", "middle", "last", "random")
 """Names of main frames, instead of image ids."""
@@ -83,11 +83,6 @@ Kernel: TypeAlias = "str | float | timedelta | np.timedelta64 | Iterable[str | f
 def parse_kernel(kernel: Kernel) -> Offsets:
     """
     Return the offsets of a kernel.
-
-    Raises
-    ------
-    TargetError
-        The kernel is not understood.
 
     Examples
     --------
@@ -188,14 +183,7 @@ class TimeSampling:
     def parse(
         cls, method: str | None, n: int | None, step: int | None, overlap: int, kernel: Kernel | None, span: Any
     ) -> TimeSampling:
-        """
-        Check what was asked for.
-
-        Raises
-        ------
-        TargetError
-            An argument is unknown, missing, or of another method.
-        """
+        """Check what was asked for."""
         if method is None:
             method = "kernel" if kernel is not None else "spread" if span is not None else "contiguous"
             method = "strided" if method == "contiguous" and (step or 1) > 1 else method
@@ -416,14 +404,7 @@ class Quality:
     def parse(
         cls, min_quality: float | None, channels: Channels, good: Judge | None, max_pixels: int | None
     ) -> Quality | None:
-        """
-        Check what was asked for; None if quality does not matter.
-
-        Raises
-        ------
-        TargetError
-            The fraction is not from 0 to 1, or `good` is not a function.
-        """
+        """Check what was asked for; None if quality does not matter."""
         if min_quality is None and good is None and channels is None:
             return None
         if good is not None and not callable(good):
@@ -466,14 +447,7 @@ class FrameLists:
 
     @classmethod
     def parse(cls, source: SampleSource, include: Any, exclude: Any, always: Any) -> FrameLists:
-        """
-        Check lists of image ids.
-
-        Raises
-        ------
-        TargetError
-            There is no such image.
-        """
+        """Check lists of image ids."""
         bare = cls(source.dset.index.imgs.keys(), None, frozenset(), frozenset())
         taken = None if include is None else bare.known("include", include)
         return cls(bare.images, taken, bare.known("exclude", exclude), bare.known("always", always))

@@ -90,14 +90,7 @@ class WindowColumns:
 
 
 def window_columns(targets: TargetsLike | Rows, source: SampleSource) -> WindowColumns:
-    """
-    Resolve targets, in their order.
-
-    Raises
-    ------
-    TargetError
-        A target names something that the dataset does not have, or is not understood.
-    """
+    """Resolve targets, in their order."""
     table = without_aliases(as_table(targets))
     singly = _to_resolve_singly(table, source)
     resolver = _Resolver(source, len(table))
@@ -362,14 +355,7 @@ class Spaces:
         return different, which.reshape(-1)
 
     def positions(self, ids: Iterable[Hashable]) -> Array:
-        """
-        Return the position of each id in `ids`.
-
-        Raises
-        ------
-        TargetError
-            There is no such id.
-        """
+        """Return the position of each id in `ids`."""
         where = {i: k for k, i in enumerate(self.ids.tolist())}
         try:
             return np.array([where[i] for i in as_list(ids)], np.intp)
@@ -393,14 +379,7 @@ class Spaces:
 
 
 def spaces_of(source: SampleSource, kind: str) -> Spaces:
-    """
-    Return the images or videos of a dataset; videos without frames are left out.
-
-    Raises
-    ------
-    TargetError
-        There are none, or the size of one cannot be known.
-    """
+    """Return the images or videos of a dataset; videos without frames are left out."""
     index = source.dset.index
     if kind == "image":
         frames = {gid: (gid,) for gid in index.imgs}
@@ -473,11 +452,6 @@ def windows_in(found: WindowColumns, spaces: Spaces) -> tuple[Windows, Array]:
 
     A row that lists its frames becomes one window per frame, since they need not be evenly spaced; a frame that it
     lists twice counts once.
-
-    Raises
-    ------
-    TargetError
-        A row lies in none of the spaces.
     """
     known = {name: k for k, name in enumerate(spaces.ids.tolist())}
     of_space = np.array([known.get(i, -1) if kind == spaces.kind else -1 for kind, i in found.spaces], np.int64)

@@ -515,3 +515,25 @@ def test_a_single_source_is_not_taken_for_a_list_of_its_letters(tmp_path):
     for source in (str(tmp_path / "a.zarr"), tmp_path / "a.zarr", pyramid):
         assert "a.zarr: a single source is given as a list" in refusal(ndzarr.Sampler, source)
     assert len(ndzarr.Sampler([pyramid], tmp_path / "w")) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        ({"gid": 1, "windowdims": (4, 4)}, "windowdims"),
+        ({"gid": 1, "dtype": "text"}, "dtype"),
+        ({"gid": 1, "scale": -1}, "scale"),
+        ({"gid": 1, "gids": [1]}, "gids"),
+        ({"gid": 99}, "gid"),
+        ({"aid": 99}, "aid"),
+        ({"gid": 1, "time_slice": slice(0, 2)}, "time_slice"),
+    ],
+)
+def test_errors_carry_the_key_that_they_are_about(build, target, key):
+    sampler = build()
+    with pytest.raises(TargetError) as caught:
+        sampler.load_sample(target)
+    assert caught.value.key == key
+    with pytest.raises(TargetError, match="target 0") as caught:
+        sampler.load_batch([target])
+    assert caught.value.key == key

@@ -222,7 +222,7 @@ def test_dtype_is_applied_last_rounding_and_limiting(film):
     np.testing.assert_array_equal(image, film.rg[1][:1].astype(np.float32))
     image, _ = both(film, channels="r", dtype=np.uint8)
     np.testing.assert_array_equal(image, np.clip(film.rg[1][:1], 0, 255))
-    with pytest.raises(TargetError, match="no numpy type"):
+    with pytest.raises(TargetError, match="not a numpy type"):
         both(film, dtype="uint7")
 
 
