@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ndzarr._files import FileId, cache_root
+from ndzarr._formats.base import Facts, Source
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
@@ -230,35 +231,30 @@ class StoredOverview:
         return bool(self._array.decode(chunk, out, wanted))
 
 
-class HalfSource:
+class HalfSource(Source):
     """The first overview, as a source of pixels for `write_pyramid`."""
 
-    band = 512
-    interleaved = True
-    times = None
-
     def __init__(self, base: Base) -> None:
-        self._base = base
-        self.name = base.file.path
-        self.dims, self.channels, self.nodata = base.dims, base.channels, base.nodata
-        self.shape, self.dtype = base.shape(1), base.array.dtype
-        self.metadata: Mapping[str, Any] = {"levels_above": base.power}
-
-    def read(self, window: Mapping[str, slice]) -> Array:
-        """Read rows, whole along x."""
-        rows, height = window["y"], self._base.array.shape[-2]
-        leading = tuple(
-            slice(window[d].start or 0, window[d].stop, 1) if d in window else slice(0, n, 1)
-            for d, n in zip(self.dims[:-2], self.shape[:-2], strict=True)
+        super().__init__(
+            Facts(
+                name=base.file.path,
+                dims=base.dims,
+                shape=base.shape(1),
+                dtype=base.array.dtype,
+                channels=base.channels,
+                band=512,
+                nodata=base.nodata,
+                metadata={"levels_above": base.power},
+            )
         )
-        y = slice(2 * rows.start, min(2 * rows.stop, height), 1)
-        return self._base.reduce(self._base.read((*leading, y, slice(0, self._base.array.shape[-1], 1))), 1)
+        self._base = base
 
-    def close(self) -> None:
+    def _pixels(self, region: tuple[slice, ...]) -> Array:
+        """Read rows, whole along x."""
+        height, width = self._base.array.shape[-2:]
+        leading = (slice(s.start, s.stop, 1) for s in region[:-2])
+        y = slice(2 * region[-2].start, min(2 * region[-2].stop, height), 1)
+        return self._base.reduce(self._base.read((*leading, y, slice(0, width, 1))), 1)
+
+    def _release(self) -> None:
         """Do nothing: the file is not held open."""
-
-    def __enter__(self) -> HalfSource:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
