@@ -59,15 +59,6 @@ class Table:
     sizes: np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Everything that precedes the tiles."""
-
-    data: bytes
-    tables: tuple[Table, ...]
-    """One per image, in order."""
-
-
 def structure(masked: bool) -> bytes:
     """Return GDAL's structural metadata."""
     text = (
@@ -80,8 +71,8 @@ def structure(masked: bool) -> bytes:
     return f"GDAL_STRUCTURAL_METADATA_SIZE={len(text):06d} bytes\n{text}".encode()
 
 
-def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
-    """Return the header of a file with these images; `blocksize` is the height and width of tiles."""
+def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> tuple[bytes, list[Table]]:
+    """Return everything that precedes the tiles, with a table per image; tiles are squares of `blocksize`."""
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, bigtiff=bigtiff, byteorder="<") as writer:
         buffer.seek(0, io.SEEK_END)
@@ -91,14 +82,14 @@ def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
     buffer.seek(0)
     with tifffile.TiffFile(buffer) as tif:
         pages: list[Any] = list(tif.pages)
-        tables = tuple(_table(page) for page in pages)
+        tables = [_table(page) for page in pages]
         places = [page.tags[_COMPRESSION].valueoffset for page in pages]
         end = max(map(_end, pages))
     data = bytearray(buffer.getvalue()[:end].ljust(end + 16 - end % 16, b"\0"))
     for image, place in zip(images, places, strict=True):
         if image.form is not None:
             data[place : place + 2] = CODES[image.form.compression].to_bytes(2, "little")
-    return Header(bytes(data), tables)
+    return bytes(data), tables
 
 
 def _end(page: tifffile.TiffPage) -> int:
@@ -235,22 +226,26 @@ def _mask(part: np.ndarray[Any, Any], side: int) -> bytes:
 
 
 def write_tiff(
-    file: BinaryIO, header: Header, writing: Writing, workers: int, advance: Callable[[int], object]
+    file: BinaryIO,
+    head: tuple[bytes, list[Table]],
+    writing: Writing,
+    workers: int,
+    advance: Callable[[int], object],
 ) -> None:
     """Write header and tiles; `advance` is called with the number of tiles that were written."""
     masked = writing.content.masking is not None
-    file.write(header.data)
-    position = len(header.data)
+    data, tables = head
+    position = file.write(data)
     for task, encoded in ordered_map(writing.encode, writing.tasks(), workers, name="cog"):
-        tables = header.tables[task.level * (1 + masked) :]
+        images = tables[task.level * (1 + masked) :]
         columns = writing.grid(task.level)[1]
         for column, (tile, mask) in zip(task.columns, encoded, strict=True):
             index = task.row * columns + column
-            position = _append(file, tables[0], index, tile, position)
+            position = _append(file, images[0], index, tile, position)
             if mask is not None:
-                position = _append(file, tables[1], index, mask, position)
+                position = _append(file, images[1], index, mask, position)
         advance(len(encoded))
-    for table in header.tables:
+    for table in tables:
         for place, values in ((table.offsets_at, table.offsets), (table.sizes_at, table.sizes)):
             file.seek(place)
             file.write(values.tobytes())

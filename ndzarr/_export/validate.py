@@ -72,11 +72,6 @@ class Directory:
             numbers = numbers.reshape(self.planes, -1).T.ravel()
         return numbers[self.offsets[numbers] > 0]
 
-    @property
-    def last_plane(self) -> slice:
-        """The tiles that those of a mask follow."""
-        return slice(len(self.offsets) - len(self.offsets) // self.planes, None)
-
     def named(self, tiles: Sequence[int] | np.ndarray[Any, Any]) -> str:
         """Return the names of tiles as the beginning of a sentence."""
         across = -(-self.shape[1] // self.tile[1]) if self.tile else 1
@@ -285,7 +280,8 @@ def _repeated(file: BinaryIO, end: int, size: int) -> bool:
 
 
 def _mask_errors(image: Directory, mask: Directory, promises: str) -> Iterator[str]:
-    offsets, sizes = image.offsets[image.last_plane], image.sizes[image.last_plane]
+    last = slice(-(len(image.offsets) // image.planes), None)  # the last plane, whose tiles those of a mask follow
+    offsets, sizes = image.offsets[last], image.sizes[last]
     if image.tile != mask.tile or len(offsets) != len(mask.offsets):
         what = f"{mask.name} has tiles of {mask.tile}, {image.name} of {image.tile}"
         yield f"{what}: MASK_INTERLEAVED_WITH_IMAGERY promises pairs of tiles"

@@ -169,9 +169,6 @@ class Fetched(Sequence[Tensors]):
         sample = {name: value[k] for name, value in self.batch.items()}
         return sample if self.transform is None else self.transform(sample)
 
-    def __iter__(self) -> Iterator[Tensors]:
-        return (self[k] for k in range(len(self)))
-
 
 def collate(samples: Sequence[Tensors]) -> Tensors:
     """
@@ -331,7 +328,7 @@ class LocalityBatches(torch.utils.data.Sampler[list[int]]):
     batch_size
         Crops of a batch.
     seed
-        Of the order, together with the epoch.
+        Decides the order, together with the epoch.
     drop_last
         Leave out a last batch that is not full.
     """
