@@ -41,8 +41,7 @@ class Targets:
     """
 
     def __init__(self, source: SampleSource) -> None:
-        self.source = source
-        """The images, videos and annotations."""
+        self.source = source  # the images, videos and annotations
         self._context = overlaps.TargetContext(source)
 
     def __repr__(self) -> str:
@@ -614,8 +613,7 @@ class SourceTargets:
     """
 
     def __init__(self, source: NamedSource) -> None:
-        self.source = source
-        """The named images and pyramids."""
+        self.source = source  # the named images and pyramids
 
     def __repr__(self) -> str:
         return f"<targets of {self.source!r}>"

@@ -25,22 +25,17 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-KINDS = ("image", "video", "annot", "category")
-"""Tables of kwcoco whose dictionaries have attributes."""
+KINDS = ("image", "video", "annot", "category")  # tables of kwcoco whose dictionaries have attributes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Membership:
     """The values of an attribute that each row has."""
 
-    name: str
-    """The attribute."""
-    values: tuple[Any, ...]
-    """Its different values, sorted; None stands for rows that have none."""
-    row: Array
-    """Ascending; every row has at least one entry, and no value twice; shape (entry,)."""
-    code: Array
-    """Position among `values`; shape (entry,)."""
+    name: str  # the attribute
+    values: tuple[Any, ...]  # its different values, sorted; None stands for rows that have none
+    row: Array  # ascending; every row has at least one entry, and no value twice; shape (entry,)
+    code: Array  # position among `values`; shape (entry,)
 
 
 def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Membership:
@@ -206,8 +201,7 @@ NEGATIVE = ("ignore", "background")
 BACKGROUND = "background"
 """The one of `NEGATIVE` that is not a reason to ignore a window: it says that nothing is there."""
 
-Names: TypeAlias = Iterable[Hashable]
-"""Names or ids of categories; one alone need not be in a list."""
+Names: TypeAlias = Iterable[Hashable]  # names or ids of categories; one alone need not be in a list
 
 
 class Categories:

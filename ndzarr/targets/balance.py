@@ -34,11 +34,8 @@ if TYPE_CHECKING:
 Shares: TypeAlias = "Mapping[str, Mapping[Any, float]]"
 """Attribute to value to its share among its siblings; values that are left out have 1."""
 
-HALVINGS = 60
-"""Steps of the search for a level: as many as float64 has bits."""
-
-ROUNDS = 32
-"""Rounds in which probabilities are given out where windows belong to several groups."""
+HALVINGS = 60  # steps of the search for a level: as many as float64 has bits
+ROUNDS = 32  # rounds in which probabilities are given out where windows belong to several groups
 
 
 def balanced(
@@ -92,20 +89,13 @@ def distribution(
 class Level:
     """The groups that one attribute divides the table into."""
 
-    name: str
-    """The attribute."""
-    values: tuple[Any, ...]
-    """Its different values."""
-    parent: Array
-    """Group on the level above, ascending; shape (group,)."""
-    value: Array
-    """Position among `values`; shape (group,)."""
-    share: Array
-    """Share that is wanted, relative to siblings; shape (group,)."""
-    row: Array
-    """Rows of the table, one entry for each group that a row belongs to; shape (entry,)."""
-    group: Array
-    """The group of each entry; shape (entry,)."""
+    name: str  # the attribute
+    values: tuple[Any, ...]  # its different values
+    parent: Array  # group on the level above, ascending; shape (group,)
+    value: Array  # position among `values`; shape (group,)
+    share: Array  # share that is wanted, relative to siblings; shape (group,)
+    row: Array  # rows of the table, one entry for each group that a row belongs to; shape (entry,)
+    group: Array  # the group of each entry; shape (entry,)
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -296,11 +286,8 @@ def _groups(levels: Sequence[Level]) -> list[tuple[Any, ...]]:
     return found
 
 
-SHOWN = 20
-"""Groups that a repr shows."""
-
-BAR = 24
-"""Characters of the longest bar of a repr."""
+SHOWN = 20  # groups that a repr shows
+BAR = 24  # characters of the longest bar of a repr
 
 
 @dataclass(frozen=True, slots=True, eq=False)

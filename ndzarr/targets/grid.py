@@ -29,11 +29,8 @@ BORDERS = ("shift", "pad", "drop")
 """What becomes of a window that would reach beyond the end: moved inward, left in place (what lies outside is padded),
 or left out."""
 
-Length: TypeAlias = "int | str"
-"""Pixels or frames, or 'full' for the whole extent."""
-
-WindowDims: TypeAlias = "str | tuple[Length, Length]"
-"""(height, width), or 'full'."""
+Length: TypeAlias = "int | str"  # pixels or frames, or 'full' for the whole extent
+WindowDims: TypeAlias = "str | tuple[Length, Length]"  # (height, width), or 'full'
 
 Overlap: TypeAlias = "float | Sequence[float]"
 """A float below 1 is a fraction of the window, an integer is pixels; a pair is (along y, along x)."""
@@ -99,16 +96,11 @@ def parse_borders(keep_borders: bool | str) -> str:
 class SlidingAxis:
     """Windows along one axis of each space, in pixels or frames; arrays have shape (space,)."""
 
-    length: Array
-    """Of the space."""
-    size: Array
-    """Of a window."""
-    stride: Array
-    """From one window to the next."""
-    count: Array
-    """Number of windows."""
-    borders: str
-    """One of `BORDERS`."""
+    length: Array  # of the space
+    size: Array  # of a window
+    stride: Array  # from one window to the next
+    count: Array  # number of windows
+    borders: str  # one of `BORDERS`
 
     def start(self, space: Array, number: Array) -> Array:
         """Return where the windows of these numbers begin."""
@@ -173,8 +165,7 @@ def _overlap_in_pixels(name: str, size: int, overlap: object) -> int:
 class SlidingWindows:
     """All windows of a grid, numbered by space, then by t, y and x."""
 
-    axes: Sequence[SlidingAxis]
-    """Along t, y, x."""
+    axes: Sequence[SlidingAxis]  # along t, y, x
 
     @property
     def counts(self) -> Array:

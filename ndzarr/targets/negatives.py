@@ -32,33 +32,20 @@ if TYPE_CHECKING:
 SIZES = ("like_annotations", "square")
 """`window_dims` by name: the sizes of annotations' boxes, or the squares around these."""
 
-NegativeDims: TypeAlias = "str | tuple[int, int]"
-"""(height, width), or one of `SIZES`."""
-
-ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)
-"""Proposals for each window that is still missing, per round of rejection sampling."""
-
-IN_VAIN = 1000
-"""Rejection sampling ends when a round of so many proposals finds nothing."""
-
-REDRAWS = 20
-"""Draws from the free positions: a window that is exactly at the limit may miss it by a rounding error."""
-
-AT_ONCE = 1 << 20
-"""Proposals that are held in memory together."""
-
-CELLS_AT_ONCE = 1 << 22
-"""Starts, and pairs of a size and an extent of spaces, that are held in memory together."""
+NegativeDims: TypeAlias = "str | tuple[int, int]"  # (height, width), or one of `SIZES`
+ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)  # proposals for each window that is still missing, per round of rejection sampling
+IN_VAIN = 1000  # rejection sampling ends when a round of so many proposals finds nothing
+REDRAWS = 20  # draws from the free positions: a window that is exactly at the limit may miss it by a rounding error
+AT_ONCE = 1 << 20  # proposals that are held in memory together
+CELLS_AT_ONCE = 1 << 22  # starts, and pairs of a size and an extent of spaces, that are held in memory together
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapLimit:
     """How much a window and an annotation may share."""
 
-    most: float
-    """Largest fraction."""
-    criterion: str
-    """Fraction of what; one of `overlaps.CRITERIA`."""
+    most: float  # largest fraction
+    criterion: str  # fraction of what; one of `overlaps.CRITERIA`
 
     def __post_init__(self) -> None:
         if self.criterion not in CRITERIA:
@@ -224,10 +211,8 @@ class Proposals:
     """All windows of some sizes that lie wholly in spaces."""
 
     spaces: Spaces
-    sizes: Array
-    """(height, width) of each size; shape (size, 2)."""
-    duration: int | None
-    """Frames; None for all."""
+    sizes: Array  # (height, width) of each size; shape (size, 2)
+    duration: int | None  # frames; None for all
 
     def time_starts(self, lengths: Array) -> Array:
         """Return with how many frames a window may begin, in spaces of so many frames."""

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 CRITERIA = ("window", "annotation", "iou")
 """Shared area as a fraction of the window's, of the annotation's, or of their union."""
 
-KINDS = ("negative", "positive", "ignored")
-"""Values of the column `kind`, in the order of their codes."""
+KINDS = ("negative", "positive", "ignored")  # values of the column `kind`, in the order of their codes
 
 
 class TargetContext:
@@ -96,10 +95,8 @@ class TargetContext:
 class Pairs:
     """Windows and boxes that share area, sorted by window, then by box."""
 
-    window: Array
-    """Position among the windows; shape (pair,)."""
-    box: Array
-    """Position among the boxes; shape (pair,)."""
+    window: Array  # position among the windows; shape (pair,)
+    box: Array  # position among the boxes; shape (pair,)
 
 
 class BoxIndex:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ndzarr.targets.attributes import Names
 
 
-PositiveDims: TypeAlias = "str | tuple[int, int] | None"
-"""(height, width), 'square', or None for the size of the box."""
+PositiveDims: TypeAlias = "str | tuple[int, int] | None"  # (height, width), 'square', or None for the size of the box
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,7 @@ class Placement:
     context: float = 1.0
     jitter: float = 0.0
     time_dims: int | None = None
-    borders: str = "pad"
-    """One of `grid.BORDERS`."""
+    borders: str = "pad"  # one of `grid.BORDERS`
     cover: bool = False
 
     def __post_init__(self) -> None:
@@ -173,12 +171,9 @@ def _within(windows: Windows, spaces: Spaces, borders: str) -> tuple[Windows, Ar
 class Starts:
     """Rectangles of starts (y, x), integers with both ends included, from which a window holds something."""
 
-    group: Array
-    """Only rectangles of one group can share a window; shape (rectangle,)."""
-    low: Array
-    """Shape (2, rectangle): along y, x."""
-    high: Array
-    """Shape (2, rectangle): along y, x."""
+    group: Array  # Only rectangles of one group can share a window; shape (rectangle,)
+    low: Array  # shape (2, rectangle): along y, x
+    high: Array  # shape (2, rectangle): along y, x
 
     def __len__(self) -> int:
         return len(self.group)

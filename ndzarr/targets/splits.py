@@ -28,17 +28,10 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
-"""Parts, unless others are asked for."""
-
-ATTEMPTS = 6
-"""Attempts to split blocks so that the windows that are left have the fractions asked for."""
-
-AT_ONCE = 20_000
-"""Boxes that are looked up in the tree together."""
-
-EDGE = 1e-3
-"""Pixels by which boxes must overlap to share pixels: those that overlap by less only meet."""
+FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}  # parts, unless others are asked for
+ATTEMPTS = 6  # attempts to split blocks so that the windows that are left have the fractions asked for
+AT_ONCE = 20_000  # boxes that are looked up in the tree together
+EDGE = 1e-3  # pixels by which boxes must overlap to share pixels: those that overlap by less only meet
 
 
 def split(
@@ -206,14 +199,10 @@ def _block(found: SharedSpaces, size: Array, share: Array) -> int:
 class SharedSpaces:
     """Boxes of the rows of a table, in spaces that windows of images and of videos share."""
 
-    spaces: tuple[tuple[str, Any], ...]
-    """('video', vidid), or ('image', gid) of an image in no video."""
-    row: Array
-    """Row of each box; a row has one box per space; shape (box,)."""
-    space: Array
-    """Position among `spaces`; shape (box,)."""
-    box: Array
-    """x0, y0, x1, y1 in pixels of the space; shape (box, 4)."""
+    spaces: tuple[tuple[str, Any], ...]  # ('video', vidid), or ('image', gid) of an image in no video
+    row: Array  # row of each box; a row has one box per space; shape (box,)
+    space: Array  # position among `spaces`; shape (box,)
+    box: Array  # x0, y0, x1, y1 in pixels of the space; shape (box, 4)
 
     def sizes(self, source: SampleSource) -> Array:
         """Return (height, width) of each space; shape (space, 2)."""
@@ -351,14 +340,10 @@ def _alike(counts: Array) -> Array:
 class _Assignment:
     """The parts of groups so far; groups with equal counts are one kind."""
 
-    values: Array
-    """The fraction of all rows, and of each label, that a group of each kind has; shape (kind, column)."""
-    fractions: Array
-    """Fraction that each part should have; shape (part,)."""
-    given: Array
-    """Groups of each kind in each part; shape (kind, part)."""
-    off: Array
-    """Excess of each part in each column; shape (part, column)."""
+    values: Array  # the fraction of all rows, and of each label, that a group of each kind has; shape (kind, column)
+    fractions: Array  # fraction that each part should have; shape (part,)
+    given: Array  # groups of each kind in each part; shape (kind, part)
+    off: Array  # excess of each part in each column; shape (part, column)
 
     def change(self, value: Array) -> Array:
         """Return how adding a group to each part changes the weighted sum of squared excesses; shape (part,)."""

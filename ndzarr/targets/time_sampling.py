@@ -34,24 +34,16 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-METHODS = ("contiguous", "strided", "kernel", "spread", "around")
-"""Methods of choosing frames."""
-
-MAINS = ("each", "first", "middle", "last", "random")
-"""Names of main frames, instead of image ids."""
-
-Main: TypeAlias = "str | Hashable | Iterable[Hashable] | None"
-"""One of `MAINS`, or image ids."""
-
-AT_ONCE = 1 << 21
-"""Pairs of rows and frames that are compared together."""
+METHODS = ("contiguous", "strided", "kernel", "spread", "around")  # methods of choosing frames
+MAINS = ("each", "first", "middle", "last", "random")  # names of main frames, instead of image ids
+Main: TypeAlias = "str | Hashable | Iterable[Hashable] | None"  # one of `MAINS`, or image ids
+AT_ONCE = 1 << 21  # pairs of rows and frames that are compared together
 
 
 # Moments ---------------------------------------------------------------------------------------------------------
 
 
-DAY = 86400.0
-"""Seconds."""
+DAY = 86400.0  # seconds
 
 UNITS = {
     "y": 365.25 * DAY, "yr": 365.25 * DAY, "year": 365.25 * DAY, "years": 365.25 * DAY,
@@ -62,18 +54,15 @@ UNITS = {
 }  # fmt: skip
 """Seconds in each unit."""
 
-FRAMES = ("f", "frame", "frames")
-"""Units that count frames."""
+FRAMES = ("f", "frame", "frames")  # units that count frames
 
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
     """Distances from a main frame."""
 
-    values: tuple[float, ...]
-    """Seconds, or frames."""
-    in_frames: bool
-    """True if they count frames."""
+    values: tuple[float, ...]  # seconds, or frames
+    in_frames: bool  # true if they count frames
 
 
 Kernel: TypeAlias = "str | float | timedelta | np.timedelta64 | Iterable[str | float | timedelta | np.timedelta64]"
@@ -150,18 +139,12 @@ def frame_times(source: SampleSource, vidid: Any) -> Array | None:
 class TimeSampling:
     """How frames are chosen; see `Targets.times`."""
 
-    method: str
-    """One of `METHODS`."""
-    n: int
-    """Frames of each row."""
-    step: int = 1
-    """Frames from one to the next, for 'contiguous' and 'strided'."""
-    overlap: int = 0
-    """Frames that neighbouring rows share, for 'contiguous' and 'strided'."""
-    kernel: Offsets | None = None
-    """Offsets from the main frame."""
-    span: Offsets | None = None
-    """Length of time that is covered; None for the whole video."""
+    method: str  # one of `METHODS`
+    n: int  # frames of each row
+    step: int = 1  # frames from one to the next, for 'contiguous' and 'strided'
+    overlap: int = 0  # frames that neighbouring rows share, for 'contiguous' and 'strided'
+    kernel: Offsets | None = None  # offsets from the main frame
+    span: Offsets | None = None  # length of time that is covered; None for the whole video
 
     @property
     def evenly(self) -> bool:
@@ -395,10 +378,8 @@ def times(
 class Quality:
     """What a frame must show of a window."""
 
-    least: float
-    """Least fraction of good pixels, from 0 to 1."""
-    what: Observable
-    """What makes a pixel good."""
+    least: float  # least fraction of good pixels, from 0 to 1
+    what: Observable  # what makes a pixel good
 
     @classmethod
     def parse(
@@ -417,33 +398,23 @@ class Quality:
 class VideoWindows:
     """Rows of a table in the spaces of their videos."""
 
-    table: pandas.DataFrame
-    """The columns that do not say where rows lie."""
+    table: pandas.DataFrame  # the columns that do not say where rows lie
     vidids: tuple[Any, ...]
-    video: Array
-    """Position among `vidids`; shape (row,)."""
-    box: Array | None
-    """x0, y0, x1, y1; shape (row, 4); None for the whole video."""
-    size: Array
-    """(height, width) of each video."""
-    main: Array | None
-    """Code of the image of each row, -1 for none; shape (row,); None if no row has one."""
-    codes: Mapping[Any, int]
-    """Image id to its code."""
+    video: Array  # position among `vidids`; shape (row,)
+    box: Array | None  # x0, y0, x1, y1; shape (row, 4); None for the whole video
+    size: Array  # (height, width) of each video
+    main: Array | None  # code of the image of each row, -1 for none; shape (row,); None if no row has one
+    codes: Mapping[Any, int]  # image id to its code
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameLists:
     """Images that are treated differently from the rest."""
 
-    images: Set[Any]
-    """All images of the dataset."""
-    include: Set[Any] | None
-    """No others are taken; None for no such limit."""
-    exclude: Set[Any]
-    """Never taken."""
-    always: Set[Any]
-    """In every row of their video."""
+    images: Set[Any]  # all images of the dataset
+    include: Set[Any] | None  # no others are taken; None for no such limit
+    exclude: Set[Any]  # never taken
+    always: Set[Any]  # in every row of their video
 
     @classmethod
     def parse(cls, source: SampleSource, include: Any, exclude: Any, always: Any) -> FrameLists:
@@ -464,16 +435,11 @@ class FrameLists:
 class PickedFrames:
     """Frames chosen for rows of one video."""
 
-    row: Array
-    """Row of the table; shape (pick,)."""
-    frames: Array
-    """Positions, -1 for padding in time; shape (pick, slot)."""
-    main: Array
-    """Position of the main frame, -1 for none; shape (pick,)."""
-    quality: Array | None
-    """The least of the frames'; shape (pick,)."""
-    gids: Array
-    """Image ids of all frames of the video."""
+    row: Array  # row of the table; shape (pick,)
+    frames: Array  # positions, -1 for padding in time; shape (pick, slot)
+    main: Array  # position of the main frame, -1 for none; shape (pick,)
+    quality: Array | None  # the least of the frames'; shape (pick,)
+    gids: Array  # image ids of all frames of the video
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,23 +56,16 @@ class WindowColumns:
     spaces: tuple[tuple[str, Any], ...]
     """('image', gid) or ('video', vidid) of each space that is sampled; ('video', ('gid', gid)) is the video space of
     an image that is in no video."""
-    size: Array
-    """(height, width) of each space; shape (space, 2)."""
-    space: Array
-    """Position among `spaces`; shape (row,)."""
-    y: Array
-    """Half-open intervals in pixels of the space; shape (row, 2)."""
-    x: Array
-    """Half-open intervals in pixels of the space; shape (row, 2)."""
+    size: Array  # (height, width) of each space; shape (space, 2)
+    space: Array  # position among `spaces`; shape (row,)
+    y: Array  # half-open intervals in pixels of the space; shape (row, 2)
+    x: Array  # half-open intervals in pixels of the space; shape (row, 2)
     time: Array
     """First frame, frame after the last, and step, as positions in the video; step 0 for rows that list their frames;
     shape (row, 3)."""
-    gids: tuple[Any, ...]
-    """Images that any row asks for."""
-    row: Array
-    """Ascending; one entry for every frame of every row; shape (entry,)."""
-    frame: Array
-    """Position among `gids`; -1 for frames that pad a window in time; shape (entry,)."""
+    gids: tuple[Any, ...]  # images that any row asks for
+    row: Array  # ascending; one entry for every frame of every row; shape (entry,)
+    frame: Array  # position among `gids`; -1 for frames that pad a window in time; shape (entry,)
 
     def __len__(self) -> int:
         return len(self.space)
@@ -311,24 +304,18 @@ def _plain(ids: Iterable[Any]) -> list[Any]:
 # Spaces, windows and boxes ---------------------------------------------------------------------------------------
 
 
-COLUMNS = {"image": "gid", "video": "vidid", "source": "key"}
-"""Kind of space to the key of targets that names one."""
+COLUMNS = {"image": "gid", "video": "vidid", "source": "key"}  # kind of space to the key of targets that names one
 
 
 @dataclass(frozen=True, eq=False)
 class Spaces:
     """Images, videos or named sources."""
 
-    kind: str
-    """One of `COLUMNS`."""
-    ids: Array
-    """What targets call them; shape (space,)."""
-    height: Array
-    """Pixels along y; shape (space,)."""
-    width: Array
-    """Pixels along x; shape (space,)."""
-    frames: tuple[tuple[Any, ...], ...]
-    """Image ids of each, in the order of t."""
+    kind: str  # one of `COLUMNS`
+    ids: Array  # what targets call them; shape (space,)
+    height: Array  # pixels along y; shape (space,)
+    width: Array  # pixels along x; shape (space,)
+    frames: tuple[tuple[Any, ...], ...]  # image ids of each, in the order of t
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -406,12 +393,10 @@ def column_of_ids(ids: Sequence[Any]) -> Array:
 class Windows:
     """Windows in known spaces; intervals are half-open, all arrays have shape (window,)."""
 
-    space: Array
-    """Position among the spaces."""
+    space: Array  # position among the spaces
     t0: Array
     t1: Array
-    step: Array
-    """From frame to frame."""
+    step: Array  # from frame to frame
     y0: Array
     y1: Array
     x0: Array
@@ -489,16 +474,12 @@ class Boxes:
     They are sorted by space, and within an image in the order of the dataset's table.
     """
 
-    space: Array
-    """Position among the spaces."""
-    frame: Array
-    """Position along t."""
-    row: Array
-    """Row of the `AnnotationTable`."""
+    space: Array  # position among the spaces
+    frame: Array  # position along t
+    row: Array  # row of the `AnnotationTable`
     x0: Array
     y0: Array
-    x1: Array
-    """Right edges; those of points and lines lie a little to the right of the left ones."""
+    x1: Array  # right edges; those of points and lines lie a little to the right of the left ones
     y1: Array
 
     def __len__(self) -> int:
