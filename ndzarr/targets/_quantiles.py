@@ -25,16 +25,7 @@ _REST = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 class QuantileSketch:
-    """
-    Values and how often they occurred.
-
-    Parameters
-    ----------
-    integer
-        True if codes are the values themselves; False if they are the bits of floating values.
-    capacity
-        Different codes that are held at most.
-    """
+    """Values and how often they occurred; codes are the values if `integer`, else the bits of floating values."""
 
     def __init__(self, integer: bool = True, capacity: int = CAPACITY) -> None:
         self.integer, self.capacity = integer, capacity
@@ -103,11 +94,7 @@ class QuantileSketch:
         return np.asarray(low if not self.shift else low + (high - low) / 2)
 
     def quantiles(self, probabilities: Array, least: float, greatest: float) -> tuple[Array, Array]:
-        """
-        Return quantiles as `numpy.quantile` defines them, and by how much each may be off.
-
-        `least` and `greatest` are those of all values.
-        """
+        """Return quantiles as `numpy.quantile` defines them, and how far each may be off; limits are of all values."""
         low, high = (np.clip(v, least, greatest) for v in self.bounds())
         place = np.asarray(probabilities) * (self.total - 1)
         ends = np.cumsum(self.counts)
@@ -233,16 +220,7 @@ def pixels_that_count(pixels: Array, real: Array | None) -> Array:
 
 
 def moments_of(windows: Sequence[Array], missing: int = 0) -> StreamingMoments:
-    """
-    Return the moments of one channel of some windows.
-
-    Parameters
-    ----------
-    windows
-        The pixels of each window that count, all of one dtype, along one axis.
-    missing
-        Number of pixels that do not count.
-    """
+    """Return the moments of one channel, from the pixels of each window that count (one dtype, one axis)."""
     windows = [w for w in windows if w.size]
     if not windows:
         return StreamingMoments(missing=missing)

@@ -41,7 +41,7 @@ class Targets:
     """
 
     def __init__(self, source: SampleSource) -> None:
-        self.source = source  # the images, videos and annotations
+        self.source = source
         self._context = overlaps.TargetContext(source)
 
     def __repr__(self) -> str:
@@ -613,7 +613,7 @@ class SourceTargets:
     """
 
     def __init__(self, source: NamedSource) -> None:
-        self.source = source  # the named images and pyramids
+        self.source = source
 
     def __repr__(self) -> str:
         return f"<targets of {self.source!r}>"

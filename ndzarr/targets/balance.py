@@ -13,7 +13,7 @@ backpropagation for effective learning of deep convolutional neural networks", 2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -89,8 +89,8 @@ def distribution(
 class Level:
     """The groups that one attribute divides the table into."""
 
-    name: str  # the attribute
-    values: tuple[Any, ...]  # its different values
+    name: str
+    values: tuple[Any, ...]
     parent: Array  # group on the level above, ascending; shape (group,)
     value: Array  # position among `values`; shape (group,)
     share: Array  # share that is wanted, relative to siblings; shape (group,)
@@ -145,9 +145,7 @@ def _reached(level: Level, row: Array, n: int) -> Level:
     reached[row] = True
     keep = reached[level.row]
     filled = np.bincount(level.group[keep], minlength=len(level)) > 0
-    return Level(
-        level.name, level.values, level.parent, level.value, level.share * filled, level.row[keep], level.group[keep]
-    )
+    return replace(level, share=level.share * filled, row=level.row[keep], group=level.group[keep])
 
 
 def _shares(found: Membership, wanted: Mapping[Any, float]) -> Array:
@@ -162,20 +160,9 @@ def _shares(found: Membership, wanted: Mapping[Any, float]) -> Array:
 
 def allocate(level: Level, amount: Array, have: Array, room: Array) -> Array:
     """
-    Divide what each group above was given among its groups.
+    Divide the amount of each group above among its groups; shape (group,).
 
-    Parameters
-    ----------
-    amount
-        Of each group above.
-    have
-        What each group has already.
-    room
-        The most that each group can take.
-
-    Returns
-    -------
-    What each group gets, so that `have` plus that is as near to the shares as can be; shape (group,).
+    No group gets more than its room, and what groups `have` plus what they get is as near to the shares as can be.
     """
     share = np.where(level.share > 0, level.share, 1)
     room = np.where(level.share > 0, np.minimum(room, amount[level.parent]), 0)
@@ -192,11 +179,7 @@ def allocate(level: Level, amount: Array, have: Array, room: Array) -> Array:
 
 
 def _round(level: Level, given: Array, amount: Array, room: Array, rng: np.random.Generator) -> Array:
-    """
-    Return what each group gets, as whole numbers that sum to those of the groups above.
-
-    Amounts are rounded down; what is left goes to the largest remainders, by chance where these are equal.
-    """
+    """Round down what each group gets; what is left goes to the largest remainders, by chance where these are equal."""
     room = np.where(level.share > 0, room, 0)
     down = np.minimum(np.floor(given + 1e-6), room)
     rest = amount - np.bincount(level.parent, down, minlength=len(amount))
@@ -281,8 +264,7 @@ def _groups(levels: Sequence[Level]) -> list[tuple[Any, ...]]:
     """Return the values of each leaf, one per attribute."""
     found: list[tuple[Any, ...]] = [()]
     for level in levels:
-        pairs = zip(level.parent.tolist(), level.value.tolist(), strict=True)
-        found = [(*found[p], level.values[v]) for p, v in pairs]
+        found = [(*found[p], level.values[v]) for p, v in zip(level.parent, level.value, strict=True)]
     return found
 
 
