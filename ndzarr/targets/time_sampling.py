@@ -190,7 +190,9 @@ class TimeSampling:
         step = (2 if method == "strided" else 1) if step is None else step
         numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
         if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
-            raise TargetError(f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n, step >= 1 and overlap < n")
+            raise TargetError(
+                f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n, step >= 1, less overlap than n"
+            )
         length = parse_kernel(span) if span is not None else None
         if length is not None and (len(length.values) != 1 or length.values[0] < 0):
             raise TargetError(f"span={span!r}: expected one length of time, such as '1y' or '30f'")
