@@ -28,12 +28,12 @@ def resolve(target: Target, source: SampleSource) -> Scene:
     """Return the scene of a target."""
     dataset = source.dataset
     if target.plain and source.dset is not None:
-        # An image and a centred window of it: nearly all targets, and the rest of this function finds the same.
+        # An image and a window of it: nearly all targets, and the rest of this function finds the same.
         frame = dataset.frame(target.gids[0])  # type: ignore[index]
         frames: tuple[Frame, ...] = (frame,)
         lead: tuple[tuple[str, Any], ...] = ()
-        y = centred_interval(target.centre[0], target.size[0])  # type: ignore[arg-type]
-        x = centred_interval(target.centre[1], target.size[1])  # type: ignore[arg-type]
+        y: Any = target.y or centred_interval(target.centre[0], target.size[0])  # type: ignore[arg-type]
+        x: Any = target.x or centred_interval(target.centre[1], target.size[1])  # type: ignore[arg-type]
         size = frame.size
         space = _space(frames, target, source) if size is None else (size[1], size[0])
         n = y[1] - y[0], x[1] - x[0]
@@ -159,7 +159,7 @@ def _positions(target: Target, dataset: Lookups) -> tuple[range, tuple[Any, ...]
     whole = dataset.video_frames(target.vidid) if target.vidid is not None else ()
     if target.vidid is not None and target.gids is not None and (strangers := set(target.gids) - set(whole)):
         raise TargetError(
-            f"gids={list(target.gids)!r}: {strangers!r} are no frames of vidid={target.vidid!r}", key="gids"
+            f"gids={list(target.gids)!r}: {strangers!r} are not frames of vidid={target.vidid!r}", key="gids"
         )
     if target.time is None:
         gids = target.gids if target.gids is not None else whole

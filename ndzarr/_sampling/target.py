@@ -383,7 +383,7 @@ class Target:
     nodata: str | None = None
     """One of `values.NODATA`; None leaves missing pixels as they are stored."""
     dtype: np.dtype[Any] | None = None
-    """Of the sample; None for that of the data."""
+    """Type of the sample; None for that of the data."""
     native: str | None = None
     """'ragged': every asset at its own resolution; 'largest': all at that of the finest; None: one common grid."""
     lazy: bool = False
@@ -393,7 +393,7 @@ class Target:
     bounds: tuple[tuple[float, ...], Any] | None = None
     """((left, bottom, right, top), their reference system or None for that of the image): a window in coordinates."""
     plain: bool = False
-    """True for one image and a centred window of it, at native scale, with nothing else to resolve."""
+    """True for one image and a window of it, at native scale, with nothing else to resolve."""
 
 
 def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -437,6 +437,10 @@ def parse(target: Mapping[str, Any]) -> Target:
         numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
         if type(gid) in _IDS and numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
             return Target((gid,), centre=(float(cy), float(cx)), size=(float(height), float(width)), plain=True)
+    elif type(target) is dict and target.keys() == _SLICED and type(target["space_slice"]) is tuple:
+        pixels = [_plain_interval(want) for want in target["space_slice"]]
+        if type(target["gid"]) in _IDS and len(pixels) == 2 and None not in pixels:
+            return Target((target["gid"],), y=pixels[0], x=pixels[1], plain=True)
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
@@ -466,10 +470,19 @@ def parse(target: Mapping[str, Any]) -> Target:
 
 
 _PLAIN = frozenset(("gid", "cx", "cy", "width", "height"))
+_SLICED = frozenset(("gid", "space_slice"))
 _NUMBERS = {int, float}
 _IDS = {int, str}
 _EXACT = 2.0**52
 """Below it, floats are exact to half a pixel."""
+
+
+def _plain_interval(want: Any) -> tuple[int, int] | None:
+    """(start, stop) of a slice of one or more pixels; None for anything unusual."""
+    if type(want) is slice and type(want.start) is int and type(want.stop) is int and want.step is None:
+        return (want.start, want.stop) if want.start < want.stop else None
+    return None
+
 
 _PIXELS = frozenset(KEYS[KEYS.index("channels") :])
 """Keys that say how pixels are made; most targets have none of them."""
