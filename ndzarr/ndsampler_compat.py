@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ndzarr.coco_sampler
-from ndzarr._sampling.detections import category_tree
 from ndzarr._validation import as_integer as whole
 from ndzarr._validation import check_count as preselect_whole
 from ndzarr.errors import OptionError, TargetError, did_you_mean
@@ -225,11 +224,6 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         """Kwcoco's dictionaries of the annotations of an image."""
         self._source.frame(gid)  # an unknown image is an error here as everywhere
         return [self.dset.index.anns[aid] for aid in self.dset.index.gid_to_aids[gid]]
-
-    @property
-    def classes(self) -> Any:
-        """The `ndzarr.categories.CategoryTree` of the dataset; None if it has no categories."""
-        return category_tree(self.dset.dataset.get("categories"))
 
     @property
     def n_positives(self) -> int:

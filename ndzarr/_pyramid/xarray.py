@@ -52,16 +52,7 @@ def _variable(kind: Any, dims: tuple[str, ...], data: Any) -> Any:
 
 
 def centre_axis(name: str, origin: float, step: float, n: int) -> Axis:
-    """
-    Return a coordinate of pixel centres.
-
-    Parameters
-    ----------
-    origin
-        Begin of the first pixel, in native pixels.
-    step
-        Native pixels per pixel.
-    """
+    """Return a coordinate of pixel centres, the first of which begins at `origin`; `step` native pixels per pixel."""
     first = int(origin / step)
     if step == int(step) and origin == first * step and 0 <= first <= LONGEST_GRID - n:
         # Slicing an index costs a fifth of making one.
@@ -100,14 +91,8 @@ def build_dataset(
     """
     Return a Dataset of parts that fit.
 
-    Parameters
-    ----------
-    variables
-        Name to (dims, values); equal dims have equal lengths.
-    axes
-        Dimension coordinates by name.
-    coordinates
-        Names in `variables` that are coordinates.
+    `variables` maps names to (dims, values), where equal dims have equal lengths; those in `coordinates` become
+    coordinates.
     """
     # Comprehensions and helpers are calls, which a sample has time for few of.
     parts: dict[Any, Any] = {}
@@ -124,7 +109,7 @@ def build_dataset(
     )
 
 
-# --- Georeferenced coordinates, as rioxarray and odc-geo read them
+# Georeferenced coordinates, as rioxarray and odc-geo read them.
 
 _ZERO = np.array(0)
 
