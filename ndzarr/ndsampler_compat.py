@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ndzarr.coco_sampler
-from ndzarr._sampling.detections import category_tree
 from ndzarr._validation import as_integer as whole
 from ndzarr._validation import check_count as preselect_whole
 from ndzarr.errors import OptionError, TargetError, did_you_mean
@@ -69,9 +68,9 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         Parameters
         ----------
         n_pos
-            So many positives, drawn by `rng`, in the order of the dataset; all if left out, or if there are fewer.
+            Number of positives, drawn by `rng`, in the order of the dataset; all if left out, or if there are fewer.
         n_neg, neg_to_pos_ratio
-            So many negatives, or so many for each positive; none if both are left out.
+            Number of negatives, in all or for each positive; none if both are left out.
         window_dims
             (height, width) of the negatives; left out, they have the sizes of annotations.
         rng
@@ -225,11 +224,6 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         """Kwcoco's dictionaries of the annotations of an image."""
         self._source.frame(gid)  # an unknown image is an error here as everywhere
         return [self.dset.index.anns[aid] for aid in self.dset.index.gid_to_aids[gid]]
-
-    @property
-    def classes(self) -> Any:
-        """The `ndzarr.categories.CategoryTree` of the dataset; None if it has no categories."""
-        return category_tree(self.dset.dataset.get("categories"))
 
     @property
     def n_positives(self) -> int:
@@ -398,7 +392,7 @@ class Pool:
 
 
 TASKS = ("image_detection", "video_detection")
-"""What windows slide over."""
+"""Tasks of `new_sample_grid`."""
 
 
 def sample_grid(targets: Targets, task: str, window_dims: Any, window_overlap: Any, **options: Any) -> dict[str, Any]:

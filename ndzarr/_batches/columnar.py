@@ -16,7 +16,7 @@ import numpy as np
 
 from ndzarr._batches.form import Form, Lacking, Pending, agree, lacking, mask_dims, numbered, pending_samples
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
-from ndzarr._indexing.selection import Selection, lengths, segments
+from ndzarr._indexing.selection import Selection, cuts, lengths, segments
 from ndzarr._sampling.annotations import AnnotationTable, Lookup
 from ndzarr._sampling.compose import SampleRequest
 from ndzarr._sampling.protocols import SampleSource
@@ -53,7 +53,7 @@ class Windows:
 
     @property
     def origin(self) -> Array:
-        """Where each begins along (y, x), shape (window, 2)."""
+        """Start of each along (y, x), shape (window, 2)."""
         return np.stack([self.y[:, 0], self.x[:, 0]], axis=1).astype(float)
 
     @cached_property
@@ -84,11 +84,11 @@ class Uniform:
     """Its first row."""
     windows: Windows
     columns: dict[str, Array]
-    """What a target is made from, by column."""
+    """The keys of targets, by column."""
 
     @cached_property
     def form(self) -> Form:
-        """What all samples have in common, if images are as the first is."""
+        """The form of all samples, if images are as the first is."""
         first = self.first.request
         shape = (*first.shape[:-2], *self.windows.n.max(axis=0).tolist())
         return Form(first.dims, shape, first.dtype, first.channels)
@@ -134,7 +134,7 @@ def _says_nothing(source: SampleSource, columns: Mapping[str, Array]) -> bool:
 
 
 def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:
-    """Columns that change what is loaded, under the names of keys; without those of which every value is missing."""
+    """Return the columns that change what is loaded, under the names of keys; without empty columns."""
     out = {}
     for label in table.columns:
         name = ALIASES.get(str(label), str(label))
@@ -245,7 +245,7 @@ def _lacking(source: SampleSource, windows: Windows) -> Lacking:
 
 
 class Origin(NamedTuple):
-    """Where the pixels of an image are, if windows of it are copies."""
+    """The place of the pixels of an image, if windows of it are copies."""
 
     array: Any
     lead: Selection
@@ -255,7 +255,7 @@ class Origin(NamedTuple):
 
 
 def _origin(r: SampleRequest) -> Origin | None:
-    """What one window says about all of its image; None where its pixels are not simply copied."""
+    """Return what one window says about all of its image; None where its pixels are not simply copied."""
     if not r.copied or len(r.pieces) != 1 or r.scene.video:
         return None
     crop = r.pieces[0].crop
@@ -274,7 +274,7 @@ class Copies:
 
     @property
     def form(self) -> Form:
-        """What all samples have in common."""
+        """The form of all samples."""
         return self.known.form
 
     def read(self) -> Array:
@@ -323,7 +323,7 @@ class WindowPlan(ReadPlan):
         known: dict[tuple[int, int, int], list[Any]] = {}
         for w, (a, selection) in enumerate(self.windows):
             if a not in heads:
-                heads[a] = _product(selection[:-2], self.arrays[a].chunks[:-2])
+                heads[a] = cuts(selection[:-2], self.arrays[a].chunks[:-2]) if selection[:-2] else [((), (), ())]
             (cy, cx), (y, x) = self.arrays[a].chunks[-2:], selection[-2:]
             ky, oy = divmod(y.start, cy)  # type: ignore[union-attr]
             kx, ox = divmod(x.start, cx)  # type: ignore[union-attr]
@@ -340,14 +340,6 @@ class WindowPlan(ReadPlan):
                         else:
                             parts.append(part)
         return tuple([(*key, tuple(wanted[key])) for key in sorted(wanted)])
-
-
-def _product(selection: Selection, chunks: tuple[int, ...]) -> list[Any]:
-    """(positions, sources, targets) of every part of a selection along the axes before y."""
-    out: list[Any] = [((), (), ())]
-    for want, chunk in zip(selection, chunks, strict=True):
-        out = [((*p, k), (*s, a), (*t, b)) for p, s, t in out for k, a, b in segments(want, chunk)]
-    return out
 
 
 def _cut(known: dict[tuple[int, int, int], list[Any]], start: int, n: int, chunk: int) -> list[Any]:

@@ -1,7 +1,6 @@
-"""Where do the tasks of an extraction run?
+"""Executors of the tasks of an extraction: threads, processes, or a dask.distributed cluster.
 
-In threads, in processes, or on a dask.distributed cluster: whatever it is, a task is a directory and a number, nothing
-else is sent, and nothing but the number of samples comes back.
+A task is a directory and a number.  Nothing else is sent, and only the number of samples comes back.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Scheduler: TypeAlias = Any
 
 LOCAL = ("threads", "processes")
 RETRIES = 3
-"""How often dask tries a task again whose worker was lost."""
+"""Number of times that dask repeats a task whose worker was lost."""
 
 
 PATIENCE = 30
@@ -37,7 +36,7 @@ class WorkerError(NdzarrError, RuntimeError):
 
 
 def checked(scheduler: Scheduler, workers: int | None) -> None:
-    """Raise `OptionError` for what is no scheduler, or no number of workers."""
+    """Raise `OptionError` for an unknown scheduler, or a wrong number of workers."""
     local = isinstance(scheduler, str) and scheduler in LOCAL
     if workers is not None:
         whole("workers", workers)
@@ -120,8 +119,8 @@ class _Local:
 
 
 def _begin() -> None:
-    """What a worker process does first."""
-    gc.freeze()  # what was inherited is no garbage
+    """Initialise a worker process."""
+    gc.freeze()  # inherited objects are never garbage
     Thread(target=_end_with_parent, name="ndzarr-extract-parent", daemon=True).start()
 
 

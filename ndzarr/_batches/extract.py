@@ -133,7 +133,7 @@ class Job:
 
 
 def part(folder: Path, number: int) -> Path:
-    """Where the columns of a shard are."""
+    """Return the file of the columns of a shard."""
     return folder / PARTS / f"{number}.npz"
 
 
@@ -151,7 +151,7 @@ def _load(path: Path) -> Columns:
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Leave a job where its tasks find it."""
+    """Write a job to the directory of its tasks."""
     work = folder / f"{JOB}.tmp"
     work.write_bytes(pickle.dumps(job))
     os.replace(work, folder / JOB)
@@ -235,7 +235,7 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what tasks were writing when they were killed, so that it is not published."""
+    """Remove what tasks were writing when they were killed: it must not be published."""
     for path in (folder / STORE).rglob("*.tmp"):
         path.unlink(missing_ok=True)
 

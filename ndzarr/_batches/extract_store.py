@@ -58,7 +58,7 @@ class Taken:
     """Bytes of the floats that it passes through; of few samples at a time."""
 
     def most(self, other: Taken) -> Taken:
-        """What the larger takes."""
+        """Return the larger of both."""
         return Taken(max(self.beside, other.beside), max(self.working, other.working))
 
 
@@ -71,7 +71,7 @@ class ShardedArray:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     codec: ChunkCodec
-    """Of a chunk (1, ...)."""
+    """Shape of a chunk, (1, ...)."""
     per_shard: tuple[int, ...]
     """Chunks of a shard along each axis: some samples, and all of the other axes."""
 
@@ -124,7 +124,7 @@ class Layout:
     image: ShardedArray
     valid: ShardedArray | None
     samples: int
-    """Of a shard."""
+    """Samples of a shard."""
     taken: Taken
 
     @property
@@ -134,7 +134,7 @@ class Layout:
 
     @property
     def shards(self) -> int:
-        """How many there are of each array."""
+        """Number of shards of each array."""
         return ceil(self.image.shape[0] / self.samples)
 
     @property
@@ -210,7 +210,7 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of all samples."""
+    """The form and the order of all samples."""
 
     form: Form
     mask_dims: tuple[str, ...] | None

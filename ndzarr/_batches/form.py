@@ -28,7 +28,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 Sizes: TypeAlias = Literal["pad", "refuse"]
 SIZES = ("pad", "refuse")
-"""What may be done with samples of different sizes."""
+"""Treatments of samples of different sizes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +98,7 @@ def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0)
         try:
             out.append(make(given))
         except TargetError as error:
-            raise TargetError(f"target {start + len(out)}: {error}") from error
+            raise TargetError(f"target {start + len(out)}: {error}", key=error.key) from error
     return out
 
 
@@ -120,7 +120,7 @@ class Form:
     dims: tuple[str, ...]
     """Axes of a sample."""
     shape: tuple[int, ...]
-    """Of the largest sample along each axis."""
+    """Length of the largest sample along each axis."""
     dtype: np.dtype[Any]
     channels: tuple[str, ...] | None
     """Names along c; None where there is no such axis."""

@@ -57,13 +57,13 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Promise:
-    """What is known of a batch before anything is read."""
+    """The description of a batch, before anything is read."""
 
     form: Form
     mask_dims: tuple[str, ...] | None
     """Axes of `valid` of a sample; None where all pixels are real."""
     origin: Array
-    """Where each sample begins along (y, x), shape (sample, 2)."""
+    """Start of each sample along (y, x), shape (sample, 2)."""
     pitch: Array
     """Native pixels per pixel along (y, x), shape (sample, 2)."""
     columns: Columns
@@ -71,7 +71,7 @@ class Promise:
     annotations: Columns
     """Columns along annot."""
     targets: Mapping[str, Array] | Sequence[Mapping[str, Any]]
-    """What tasks are given, by column or by row."""
+    """The targets that tasks read, by column or by row."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def load_batch(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchContext:
-    """Where the samples of a batch came from, in the order in which it was loaded."""
+    """The origin of the samples of a batch, in the order in which it was loaded."""
 
     samples: Sequence[Pending] | Sequence[Known] | LazySamples
     """By position; `Known` ones once they were pickled."""
@@ -130,7 +130,7 @@ class LazySamples:
 
 
 class BatchAccessor:
-    """What a batch knows about its samples."""
+    """The accessor `batch.ndzarr`: the origin of each sample."""
 
     def __init__(self, batch: xarray.Dataset) -> None:
         self._batch = batch
@@ -201,7 +201,7 @@ Columns = dict[str, tuple[tuple[str, ...], Array]]
 
 
 def window_columns(known: Uniform) -> Columns:
-    """What `sample_columns` says, of windows as columns."""
+    """Return the `sample_columns` of windows as columns."""
     windows, (height, width) = known.windows, known.form.shape[-2:]
     origin, pitch = windows.origin, windows.pitch
     return {
@@ -215,7 +215,7 @@ def window_columns(known: Uniform) -> Columns:
 
 
 def window_annotations(known: Uniform) -> Columns:
-    """What `annotation_columns` says, of windows as columns."""
+    """Return the `annotation_columns` of windows as columns."""
     first = known.first
     if not first.lookup.wanted or first.source.dset is None:
         return {}
@@ -231,7 +231,7 @@ def shared_axes(n: int, form: Form) -> dict[str, Axis]:
 
 
 def origins(samples: Sequence[Pending]) -> tuple[Array, Array]:
-    """Where each begins, and native pixels per pixel, along (y, x); shape (sample, 2) each."""
+    """Return the start of each sample, and native pixels per pixel, along (y, x); shape (sample, 2) each."""
     scenes = [s.request.scene for s in samples]
     return np.array([(s.y[0], s.x[0]) for s in scenes], float), np.array([s.pitch for s in scenes], float)
 

@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from math import prod
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.selection import Selection, lengths, segments
+from ndzarr._indexing.selection import Selection, cuts, lengths
 
 
 class Chunked(Protocol):
@@ -53,9 +52,6 @@ class Chunked(Protocol):
 Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
 """One box to copy: (index of the window in the plan, place in the chunk, place in the output)."""
 
-Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
-"""One box of a window: (position of its chunk, place in the chunk, place in the output)."""
-
 ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
 """One chunk to decode: (index of the array in the plan, position in its chunk grid, parts)."""
 
@@ -75,7 +71,7 @@ class ReadPlan:
         """Every chunk that holds a pixel of a window, each once; computed when first used."""
         wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
         for w, (a, selection) in enumerate(self.windows):
-            for position, source, target in cuts(self.arrays[a], selection):
+            for position, source, target in cuts(selection, self.arrays[a].chunks):
                 parts = wanted.get((a, position))
                 if parts is None:
                     wanted[a, position] = [(w, source, target)]
@@ -108,12 +104,6 @@ def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
             arrays.append(array)
         windows.append((a, selection))
     return ReadPlan(tuple(arrays), tuple(windows), tuple([lengths(selection) for _, selection in windows]))
-
-
-def cuts(array: Chunked, selection: Selection) -> list[Cut]:
-    """Cut a window at chunk borders; the boxes are in C order."""
-    axes = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
-    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)

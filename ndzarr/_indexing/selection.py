@@ -1,12 +1,13 @@
 """Selections: the indices wanted along each axis, and their cuts at chunk borders.
 
 A *selection* has one entry per axis of an array: a slice with a step of at least 1, or a tuple of indices.  `select`
-makes one from named axes, by numpy's rules for stops beyond the end; `segments` cuts one entry at chunk borders.
+makes one from named axes, by numpy's rules for stops beyond the end; `cuts` cuts it at chunk borders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from operator import index
 from typing import TypeAlias
 
@@ -23,6 +24,9 @@ Selection: TypeAlias = tuple[AxisSelection, ...]
 
 Segment: TypeAlias = tuple[int, slice, slice]
 """(chunk index along the axis, slice within that chunk, slice of the output)."""
+
+Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
+"""One box of a selection: (position of its chunk, place in the chunk, place in the output)."""
 
 _EXPECTED = "expected a half-open slice of integers, or a sequence of indices"
 
@@ -125,6 +129,12 @@ def lengths(selection: Selection) -> tuple[int, ...]:
     (3, 2)
     """
     return tuple([max(0, -((s.start - s.stop) // s.step)) if isinstance(s, slice) else len(s) for s in selection])
+
+
+def cuts(selection: Selection, chunks: Sequence[int]) -> list[Cut]:
+    """Cut a selection at the borders of chunks of a shape; the boxes are in C order."""
+    axes = [segments(want, chunk) for want, chunk in zip(selection, chunks, strict=True)]
+    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]
 
 
 def segments(want: AxisSelection, chunk: int) -> list[Segment]:

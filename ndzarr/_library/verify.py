@@ -209,7 +209,6 @@ def _check_file(array: ChunkArray, position: Position) -> _Tally:
 
 
 def _check_tiles(array: TiffArray, row: Position) -> _Tally:
-    """Decode one row of tiles."""
     scratch, tally = array.codec.scratch(), _Tally()
     for x in range(array.segments[-1]):
         chunk = (*row, x)

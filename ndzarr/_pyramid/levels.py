@@ -91,11 +91,7 @@ class Multiscale:
 
     @cached_property
     def planar_levels(self) -> tuple[Level, ...]:
-        """
-        The levels that windows are read from: those that differ from the native one along y and x only.
-
-        They are all levels of a store that ndzarr wrote, except those of a volume reduced along z.
-        """
+        """The levels that windows are read from: those that differ from the native one along y and x only."""
         native = self.levels[0].shape[:-2]
         return tuple(takewhile(lambda level: level.shape[:-2] == native, self.levels))
 
@@ -132,31 +128,15 @@ class Multiscale:
         return None if values is None else tuple(values)
 
     def level(self, level: int) -> Level:
-        """
-        Return one of `levels`, counted from 0.
-
-        Raises
-        ------
-        WindowError
-            There is no such level.
-        """
+        """Return one of `levels`, counted from 0."""
         number: Any = level
         if not isinstance(number, Integral) or not 0 <= level < len(self.levels):
-            last = len(self.levels) - 1
-            raise WindowError(
-                f"level {level!r} does not exist; {self.path} has levels 0 to {last}", path=self.path, key="level"
-            )
+            message = f"level {level!r} does not exist; {self.path} has levels 0 to {len(self.levels) - 1}"
+            raise WindowError(message, path=self.path, key="level")
         return self.levels[level]
 
     def channel_indices(self, channels: Sequence[int] | Sequence[str]) -> list[int]:
-        """
-        Return the positions of channels given by name or by position.
-
-        Raises
-        ------
-        WindowError
-            A name is unknown.
-        """
+        """Return the positions of channels given by name or by position."""
         given: Any = channels
         if not isinstance(given, Iterable):
             hint = f"Give c=[{channels!r}]"

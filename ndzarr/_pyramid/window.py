@@ -23,11 +23,7 @@ from ndzarr._pyramid.xarray import (
 
 
 def labelled_window(
-    pyramid: Multiscale,
-    window: Mapping[str, Any],
-    scale: float | tuple[float, float],
-    sampling: Sampling,
-    fill: float,
+    pyramid: Multiscale, window: Mapping[str, Any], scale: float | tuple[float, float], sampling: Sampling, fill: float
 ) -> xarray.DataArray:
     """Read and label a window; see `Pyramid.window`."""
     crop = make_crop(pyramid, window, scale, sampling, fill)
@@ -36,21 +32,9 @@ def labelled_window(
 
 
 def label_window(
-    crop: Crop,
-    image: np.ndarray[Any, Any],
-    valid: np.ndarray[Any, Any] | None,
-    coordinates: tuple[str, ...] = (),
+    crop: Crop, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, coordinates: tuple[str, ...] = ()
 ) -> xarray.Dataset:
-    """
-    Return a crop with labelled axes.
-
-    Parameters
-    ----------
-    image, valid
-        As `read_crops` returns them.
-    coordinates
-        ('valid',) makes the mask a coordinate instead of a variable.
-    """
+    """Label what `read_crops` returned for a crop; `coordinates` ('valid',) makes the mask a coordinate."""
     region, dims = crop.region, crop.pyramid.dims
     axes = {d: leading_axis(crop, k) for k, d in enumerate(dims[:-2])}
     georeference = crop.pyramid.georeference

@@ -1,7 +1,7 @@
-"""Which annotations touch a window?
+"""The annotations that touch a window.
 
 The annotations of a dataset as columns, sorted by image, so that a look-up is a few vector operations on one image's
-rows. Boxes are x, y, width, height in image space; what is asked in another space is warped first.
+rows.  Boxes are x, y, width, height in image space; look-ups in another space warp them first.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ndzarr._validation import as_tuple as several
 from ndzarr._validation import check_flag
 from ndzarr.errors import TargetError
 
-# --- How do kwcoco's annotation dictionaries become columns?
+# --- Columns from kwcoco's annotation dictionaries.
 
 
 NO_ID = -1
-"""Stands for a category or track that an annotation does not have."""
+"""Stands for a missing category or track."""
 
 
 def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
@@ -39,7 +39,7 @@ def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
         plain = False
     if plain:
         return flat
-    found = [box_of(a) for a in annotations]  # takes arrays too, and names what is no box
+    found = [box_of(a) for a in annotations]  # takes arrays too, and names the annotation whose box is wrong
     return np.array([missing if box is None else box for box in found], float).reshape(-1, 4)
 
 
@@ -76,14 +76,14 @@ def ids_of(values: list[Any]) -> np.ndarray[Any, Any]:
     return ids
 
 
-# --- Which boxes share area with a window, in the space of the window?
+# --- Boxes in the space of a window.
 
 
 KEPT_BYTES = 64 << 20
-"""What a table keeps, beside itself: about 900,000 boxes."""
+"""Budget of the boxes that a table keeps in other spaces: about 900,000 boxes."""
 
 _ENTRY_BYTES = 1024
-"""What the objects take besides their numbers."""
+"""Memory of the objects besides their numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +93,7 @@ class Placed:
     frame: np.ndarray[Any, Any]
     """Position of the image of each among those that are sampled; shape (n,)."""
     offset: np.ndarray[Any, Any]
-    """What makes positions here rows of the table, per image."""
+    """Added to a position here, it gives the row of the table; one per image."""
     near: np.ndarray[Any, Any]
     """x and y of the near corner; shape (2, n), NaN where there is no box."""
     far: np.ndarray[Any, Any]
@@ -182,7 +182,7 @@ def _warped(
 
 
 class Kept:
-    """What was placed lately, the oldest dropped first; it pickles empty."""
+    """A cache of placed boxes that drops the oldest first; it pickles empty."""
 
     def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
         self._placed: dict[Hashable, Placed] = {}
@@ -190,7 +190,7 @@ class Kept:
         self.max_bytes = max_bytes
 
     def get(self, key: Hashable) -> Placed | None:
-        """What was put there; None if it is not held."""
+        """Return what was put there; None if it is not held."""
         return self._placed.get(key)
 
     def put(self, key: Hashable, placed: Placed) -> None:
@@ -285,12 +285,14 @@ class AnnotationTable:
         images
             Image id, and the transform from image space to that space, None if they are the same.
         """
-        key = tuple([(gid, None if to is None else to.tobytes()) for gid, to in images])
-        found = self.kept.get(key)
+        key = []
+        for gid, to in images:  # a comprehension is a call
+            key.append((gid, None if to is None else to.tobytes()))
+        found = self.kept.get(tuple(key))
         if found is None:
             parts = [(self.rows.get(gid, NO_ROWS), to) for gid, to in images]
             found = place_annotations([(rows, self.columns[:, rows], to) for rows, to in parts])
-            self.kept.put(key, found)
+            self.kept.put(tuple(key), found)
         return found
 
 
@@ -314,12 +316,12 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
 
 
 GEOMETRY = ("boxes", "segmentation", "keypoints")
-"""What `with_annots` may name."""
+"""The geometry that `with_annots` may name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Which annotations are wanted with a sample."""
+    """The annotations that are wanted with a sample."""
 
     with_annots: bool | str | Sequence[str] = True
     """False for none; text or a sequence restricts the geometry to some of `GEOMETRY`."""
@@ -354,7 +356,7 @@ class Lookup:
 
     @property
     def geometry(self) -> tuple[str, ...]:
-        """Which of `GEOMETRY` are wanted."""
+        """The part of `GEOMETRY` that is wanted."""
         if self.with_annots is True:
             return GEOMETRY
         if isinstance(self.with_annots, str):
@@ -373,7 +375,7 @@ class Found:
     known: Mapping[Any, dict[str, Any]]
     """Annotation id to kwcoco's dictionary: these, and perhaps more."""
     scene: Scene
-    """What was sampled."""
+    """The window, and its frames."""
 
     @property
     def records(self) -> tuple[dict[str, Any], ...]:
@@ -414,15 +416,24 @@ def find_annotations(
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, window) >= lookup.visible_thresh
         rows, frame, boxes = rows[seen], frame[seen], boxes[seen]
-    _in_sample(boxes, scene)  # they were gathered for this sample
-    columns = {
+    # Boxes (k, 4) were gathered for this sample, so that they are moved to sample pixels in place; column by column,
+    # because numpy is slow along axes of four.
+    (y0, y1), (x0, x1), (height, width) = scene.y, scene.x, scene.n
+    columns = boxes.T
+    columns[0] -= float(x0)  # which may be more than 64 bits hold
+    columns[1] -= float(y0)
+    if width != x1 - x0:
+        columns[0::2] /= (x1 - x0) / width
+    if height != y1 - y0:
+        columns[1::2] /= (y1 - y0) / height
+    found = {
         "annot_id": table.annot_id.take(rows),
         "category_id": table.category_id.take(rows),
         "track_id": table.track_id.take(rows),
         "frame": frame,
         "bbox": _clipped(boxes, scene.n) if lookup.clip else boxes,
     }
-    return Found(columns, records, scene)
+    return Found(found, records, scene)
 
 
 def _asked(
@@ -441,18 +452,6 @@ def _asked(
         for frame, rows in zip(scene.frames, hits, strict=True)
     ]
     return np.concatenate(hits), np.repeat(np.arange(len(hits)), [len(rows) for rows in hits]), np.concatenate(boxes)
-
-
-def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> None:
-    """Move boxes from the sampled space to sample pixels, where they are."""
-    py, px = scene.pitch
-    columns = boxes.T  # numpy is slow along axes of four
-    columns[0] -= float(scene.x[0])  # which may be more than 64 bits hold
-    columns[1] -= float(scene.y[0])
-    if px != 1:
-        columns[0::2] /= px
-    if py != 1:
-        columns[1::2] /= py
 
 
 def _row(table: AnnotationTable, gid: Any, aid: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""How is an asset read that is rotated, sheared or flipped against the sampled space?
+"""Assets that are rotated, sheared or flipped against the sampled space.
 
 1. The level is chosen as for upright assets, from the smaller of the two scales.
 2. The upright box around the window, with a margin, is read from it.

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._indexing.plan import ChunkRead, Cut, Part, ReadPlan, cuts
+from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
+from ndzarr._indexing.selection import Cut, cuts
 from ndzarr._store.arrays import Decoded, Stored
 from ndzarr._store.sharding import ChunkCache
 
@@ -99,7 +100,7 @@ def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None
         key = array.chunks, *map(id, selection)
         found = alike.get(key)
         if found is None:
-            found = alike[key] = cuts(array, selection)
+            found = alike[key] = cuts(selection, array.chunks)
         scratch = array.codec.scratch()
         view = array.codec.view(scratch)
         for chunk, source, target in found:
