@@ -63,6 +63,11 @@ class Shard:
         offset = self._index[2 * k]
         return None if offset == MISSING else self._bytes[offset : offset + self._index[2 * k + 1]]
 
+    def size(self, k: int) -> int:
+        """Return the length in bytes of chunk k; 0 if it is missing."""
+        n = self._index[2 * k + 1]
+        return 0 if n == MISSING else n
+
     @property
     def index_bytes(self) -> int:
         """Memory that the parsed index takes."""
