@@ -197,16 +197,12 @@ class Library:
         return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
 
     def _make(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None = None) -> Pyramid:
-        self._begin()
-        write = partial(self._write, entry, request, context)
-        return entry.make(write, None if context is None else context.check)
-
-    def _begin(self) -> None:
-        """Make the directory, and remove what killed processes left in it."""
         if not self._begun:
             make_root(self.root)
             inventory.remove_partial(self.root)
             self._begun = True
+        write = partial(self._write, entry, request, context)
+        return entry.make(write, None if context is None else context.check)
 
     def _write(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None) -> None:
         from ndzarr._formats.registry import open_source
@@ -214,8 +210,7 @@ class Library:
 
         real = entry.origin["path"]
         settle(entry.origin["mtime_ns"])
-        options = request._asdict()
-        del options["path"]
+        options = {name: value for name, value in request._asdict().items() if name != "path"}
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)

@@ -181,12 +181,10 @@ def _check_file(array: ChunkArray, position: Position) -> _Tally:
         shard = Shard(path, prod(inside)) if array.sharded else None
         size = os.stat(path).st_size
     except FileNotFoundError:
-        if array.complete:
-            tally.problems.append(Problem(path, None, "the file is missing; transcode the source again"))
-        return tally
+        missing = Problem(path, None, "the file is missing; transcode the source again")
+        return _Tally(problems=[missing] if array.complete else [])
     except DamagedError as error:
-        tally.problems.append(Problem(path, None, str(error)))
-        return tally
+        return _Tally(problems=[Problem(path, None, str(error))])
     scratch = array.codec.scratch()
     first = tuple(p * n for p, n in zip(position, inside, strict=True))
     for k, offset in enumerate(np.ndindex(inside)):
@@ -226,8 +224,7 @@ def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     try:
         [pixels] = array.read([box])
     except StoreError as error:
-        problem = Problem(array.name, chunk, f"zarr-python cannot read it ({error.__cause__!r})")
-        return _Tally(1, problems=[problem])
+        return _Tally(1, problems=[Problem(array.name, chunk, f"zarr-python cannot read it ({error.__cause__!r})")])
     return _Tally(1, nbytes=pixels.nbytes)
 
 

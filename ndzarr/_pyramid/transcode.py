@@ -27,7 +27,7 @@ from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.downsample import Reducer, reducer
+from ndzarr._store.downsample import reducer
 from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.writer import PyramidWriter, halve
@@ -396,13 +396,14 @@ def estimate(
         except OptionError:  # jpeg holds photographs only
             continue
     reduce = reducer(source.dtype, given.kind, source.nodata, "z" in given.reduce and "z" in source.dims)
-    found: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}
+    costs: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}  # per pixel: native, halved
     for window in _spread(source, next(iter(layouts.values()))[0], windows):
         pixels = source.read(window)
+        halves = reduce(pixels, 1)
         for preset, levels in layouts.items():
-            found[preset].append(_cost(pixels, levels, reduce))
+            costs[preset].append((_bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[:2][-1])))
         advance()
-    return [_total(preset, layouts[preset], found[preset], source) for preset in layouts]
+    return [_total(preset, layouts[preset], costs[preset], source) for preset in layouts]
 
 
 def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[str, slice]]:
@@ -423,17 +424,10 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
         yield window
 
 
-def _cost(pixels: np.ndarray[Any, Any], levels: Sequence[LevelShape], reduce: Reducer) -> tuple[float, float]:
-    """Return bytes per pixel of a window at native resolution, and at half of it."""
-    halves = reduce(pixels, 1)
-    return _bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[-1 if len(levels) < 2 else 1])
-
-
 def _bytes_per_pixel(pixels: np.ndarray[Any, Any], level: LevelShape) -> float:
     codec = level.layout.codec
-    steps = [range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True)]
     total = 0
-    for start in product(*steps):
+    for start in product(*(range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True))):
         chunk = pixels[tuple(slice(a, a + c) for a, c in zip(start, codec.shape, strict=True))]
         if chunk.any():
             beyond = [(0, c - n) for c, n in zip(codec.shape, chunk.shape, strict=True)]
