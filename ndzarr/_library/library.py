@@ -1,11 +1,10 @@
 """Libraries: cache directories of pyramids, one per source and way of reading it.
 
-1. Everything that the pixels of a store depend on makes its *key* (`_library.keys`): the file's absolute path with
-   links resolved, its size and time of modification, the `SourceRequest` and the encoding.  Links are resolved, because
-   a link may come to point to another file of the same size and age, and two links to one file need only one store.
-2. A file that was changed has another key; its old store is not read again, and `prune` removes it.
-3. The system releases the locks of processes that die.  A store is hidden until it is complete; a damaged one is made
-   again.
+The key of a store (`_library.keys`) is made of the file's absolute path with links resolved, its size and time of
+modification, the `SourceRequest` and the encoding.  Links are resolved, because a link may come to point to another
+file of the same size and age, and two links to one file need only one store.  A file that was changed has another key;
+its old store is not read again, and `prune` removes it.  A store is hidden until it is complete; a damaged one is made
+again.
 
 Zarr stores and URLs are opened in place, and so are files that are efficiently tiled (`_library.open`).
 """

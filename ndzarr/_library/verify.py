@@ -230,13 +230,10 @@ def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
 
 def _check_stray_files(array: ChunkArray) -> _Tally:
     """Find files among the shards that are not shards."""
-    tally, known = _Tally(), {array.shard_file(position) for position in _grid(array.shape, array.shards)}
-    for folder, _, files in os.walk(os.path.join(array.name, "c")):
-        for name in files:
-            path = os.path.join(folder, name)
-            if path not in known:
-                tally.problems.append(Problem(path, None, "not a file of this array; remove it"))
-    return tally
+    known = {array.shard_file(position) for position in _grid(array.shape, array.shards)}
+    found = (os.path.join(folder, n) for folder, _, names in os.walk(os.path.join(array.name, "c")) for n in names)
+    stray = [Problem(path, None, "not a file of this array; remove it") for path in found if path not in known]
+    return _Tally(problems=stray)
 
 
 def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:

@@ -52,18 +52,13 @@ class Level:
 
 @dataclass(eq=False, repr=False)
 class Multiscale:
-    """The levels of one image, video or volume, and what is known about them."""
+    """The levels of one image, video or volume, and what is known about them; see `Pyramid` for the attributes."""
 
     path: str
-    """Absolute path or URL of the store or file."""
     dims: tuple[str, ...]
-    """Axis names, in the order t c z y x."""
     levels: tuple[Level, ...]
-    """From native to coarsest."""
     channels: tuple[str, ...]
-    """One name per channel; empty where there is no axis c."""
     attrs: Mapping[str, Any]
-    """Attributes of the store's root."""
     cache_bytes: int
     """Budget of `cache`, in bytes; 0 for none."""
     reopen: Callable[[str, int], Multiscale]

@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import ceil, prod, sqrt
 from pathlib import Path
@@ -199,16 +200,11 @@ def write_pyramid(
             show(rows)
 
         advance(0)
+        writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            frame = stream.expected_shape[1:]
-            levels = write_stream(
-                stream,
-                lambda t: level_shapes(source, encoding, (t, *frame)),
-                lambda levels: PyramidWriter(work, levels, reduce, workers),
-                advance,
-            )
+            levels = write_stream(stream, encoding, writer_of, advance)
         else:
-            with PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer:
+            with writer_of(levels[:1] if volume else levels) as writer:
                 for block, window in _bands(source, levels[0]):
                     rows = source.read(window)
                     writer.write(block, rows)
@@ -325,16 +321,20 @@ def as_stream(source: Source) -> Stream | None:
 
 def write_stream(
     stream: Stream,
-    levels: Callable[[int], list[LevelShape]],
-    writer: Callable[[list[LevelShape]], PyramidWriter],
+    encoding: Encoding,
+    writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
 ) -> list[LevelShape]:
     """
     Write all frames of a stream; return the levels that were written.
 
-    `levels` returns the levels of a number of frames, and `writer` the writer of these.  At least one chunk and
-    BAND_BYTES of frames are gathered before they are encoded.  `progress` is told the number of rows written.
+    `writer_of` returns the writer of given levels.  At least one chunk and BAND_BYTES of frames are gathered before
+    they are encoded.  `progress` is told the number of rows written.
     """
+
+    def levels(frames: int) -> list[LevelShape]:
+        return level_shapes(stream, encoding, (frames, *stream.expected_shape[1:]))
+
     endless = levels(ENDLESS)[0]
     chunk = endless.layout.chunks[0]
     frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
@@ -343,7 +343,7 @@ def write_stream(
     if block is None:
         raise SourceError(f"{stream.name}: it has no frames", path=stream.name)
     at = 0
-    with writer(levels(len(block) if following is None else ENDLESS)) as out:
+    with writer_of(levels(len(block) if following is None else ENDLESS)) as out:
         while block is not None:
             if following is None:
                 out.end(at + len(block))
