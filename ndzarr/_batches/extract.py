@@ -235,7 +235,7 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what tasks were writing when they were killed, so that it is not published."""
+    """Remove what tasks were writing when they were killed: it must not be published."""
     for path in (folder / STORE).rglob("*.tmp"):
         path.unlink(missing_ok=True)
 

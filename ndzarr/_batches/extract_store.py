@@ -71,7 +71,7 @@ class ShardedArray:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     codec: ChunkCodec
-    """Of a chunk (1, ...)."""
+    """Shape of a chunk, (1, ...)."""
     per_shard: tuple[int, ...]
     """Chunks of a shard along each axis: some samples, and all of the other axes."""
 
@@ -124,7 +124,7 @@ class Layout:
     image: ShardedArray
     valid: ShardedArray | None
     samples: int
-    """Of a shard."""
+    """Samples of a shard."""
     taken: Taken
 
     @property

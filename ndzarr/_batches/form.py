@@ -120,7 +120,7 @@ class Form:
     dims: tuple[str, ...]
     """Axes of a sample."""
     shape: tuple[int, ...]
-    """Of the largest sample along each axis."""
+    """Length of the largest sample along each axis."""
     dtype: np.dtype[Any]
     channels: tuple[str, ...] | None
     """Names along c; None where there is no such axis."""

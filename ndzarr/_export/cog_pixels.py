@@ -336,20 +336,17 @@ def _lerc(form: TileFormat, tile: Pixels) -> Any:
     return encode(tile, planar=False)
 
 
-def _general(name: str) -> Callable[[TileFormat, Pixels], Any]:
-    def encode(form: TileFormat, tile: Pixels) -> Any:
-        # uint8, since some codecs take no other buffers
-        options = {} if form.level is None else {"level": form.level}
-        return getattr(_codecs(), f"{name}_encode")(tile.reshape(-1).view(np.uint8), **options)
-
-    return encode
+def _general(name: str, form: TileFormat, tile: Pixels) -> Any:
+    """Encode with a codec of bytes of any kind."""
+    options = {} if form.level is None else {"level": form.level}
+    return getattr(_codecs(), f"{name}_encode")(tile.reshape(-1).view(np.uint8), **options)  # some take uint8 only
 
 
 _ENCODERS: dict[str, Callable[[TileFormat, Pixels], Any]] = {
     "none": lambda form, tile: tile.tobytes(),
-    "lzw": _general("lzw"),
-    "deflate": _general("deflate"),
-    "zstd": _general("zstd"),
+    "lzw": partial(_general, "lzw"),
+    "deflate": partial(_general, "deflate"),
+    "zstd": partial(_general, "zstd"),
     "jpeg": _jpeg,
     "webp": lambda form, tile: _codecs().webp_encode(tile, level=form.quality, lossless=form.quality == 100),
     "lerc": _lerc,

@@ -280,9 +280,7 @@ def _repeated(file: BinaryIO, end: int, size: int) -> bool:
 
 
 def _mask_errors(image: Directory, mask: Directory, promises: str) -> Iterator[str]:
-    last = slice(
-        -(len(image.offsets) // image.planes), None
-    )  # the tiles of the last plane, which those of a mask follow
+    last = slice(-(len(image.offsets) // image.planes), None)  # the last plane, whose tiles those of a mask follow
     offsets, sizes = image.offsets[last], image.sizes[last]
     if image.tile != mask.tile or len(offsets) != len(mask.offsets):
         what = f"{mask.name} has tiles of {mask.tile}, {image.name} of {image.tile}"

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ndzarr._files import FileId, cache_root
-from ndzarr._formats.base import BaseSource, Facts
+from ndzarr._formats.base import Facts, Source
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
@@ -221,7 +221,7 @@ class StoredOverview:
         return bool(self._array.decode(chunk, out, wanted))
 
 
-class HalfSource(BaseSource):
+class HalfSource(Source):
     """The first overview, as a source of pixels for `write_pyramid`."""
 
     def __init__(self, base: Base) -> None:

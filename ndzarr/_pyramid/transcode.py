@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import ceil, prod, sqrt
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -299,17 +300,20 @@ ENDLESS = 2**40
 """Number of frames that stands for one that is known only when a source ends; no video has as many."""
 
 
-class Stream(Source, Protocol):
+class Stream(Source):
     """A source whose length is known only when it ends; its attribute `growing` is True."""
 
     @property
+    @abstractmethod
     def expected_shape(self) -> tuple[int, ...]:
         """Shape by the header; the number of frames may be wrong, and is 0 if the header does not say."""
 
     @property
+    @abstractmethod
     def trouble(self) -> Sequence[str]:
         """Faults of the source, known once all frames were read."""
 
+    @abstractmethod
     def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
         """Yield all frames in order, `length` at a time, in the end those that are left; axes (t, ...)."""
 

@@ -36,7 +36,7 @@ def channels_of(obj: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[str, 
     except (TypeError, ValueError):
         names = ("",)
     if "" in names:
-        raise TargetError(f"image {image['id']!r}: channels={stated!r} is no channel code; write 'r|g|b'")
+        raise TargetError(f"image {image['id']!r}: channels={stated!r} is not a channel code; write 'r|g|b'")
     return names
 
 
@@ -95,7 +95,7 @@ def asset_dicts(image: Mapping[str, Any], video: Mapping[str, Any]) -> list[Mapp
         listed = image.get(key) or []
         listed = list(listed.values()) if isinstance(listed, Mapping) else listed
         if not isinstance(listed, Sequence) or not all(isinstance(obj, Mapping) for obj in listed):
-            raise TargetError(f"image {image['id']!r}: {key}={listed!r} is no list of dictionaries")
+            raise TargetError(f"image {image['id']!r}: {key}={listed!r} is not a list of dictionaries")
         own += listed
     return own or ([video] if video and _path(video) else [])
 
@@ -126,7 +126,7 @@ def _asset(
             f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
         )
     if not isinstance(obj["file_name"], str | os.PathLike):
-        raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is no path")
+        raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is not a path")
     path = _absolute(folder, obj["file_name"], image)
     return Asset(
         path=path,
@@ -166,7 +166,7 @@ def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[s
         if obj is not video:
             return None
         raise TargetError(
-            f"image {image['id']!r}: frame_index={value!r} is no frame of {_path(video)}; they begin at 0"
+            f"image {image['id']!r}: frame_index={value!r} is not a frame of {_path(video)}; they begin at 0"
         )
     return int(value)
 
@@ -177,7 +177,7 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
         return None if value is None else float(value)
     except (TypeError, ValueError):
         raise TargetError(
-            f"image {image['id']!r}: nodata={value!r} of {obj.get('file_name', 'its file')} is no number"
+            f"image {image['id']!r}: nodata={value!r} of {obj.get('file_name', 'its file')} is not a number"
         ) from None
 
 
@@ -192,7 +192,7 @@ def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
     if any(n is None or n < 1 for n in numbers):
         what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
         raise TargetError(
-            f"{what}: the dataset states width={width!r} and height={height!r}, which is no size in pixels"
+            f"{what}: the dataset states width={width!r} and height={height!r}, which is not a size in pixels"
         )
     return numbers[0], numbers[1]  # type: ignore[return-value]
 
@@ -212,7 +212,7 @@ def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
         if (matrix[2] != (0, 0, 1)).any():
             raise ValueError("its last row is not 0, 0, 1")
     except (TypeError, ValueError, KeyError) as error:
-        raise TargetError(f"image {image['id']!r}: {warp!r} is no affine transform ({error})") from error
+        raise TargetError(f"image {image['id']!r}: {warp!r} is not an affine transform ({error})") from error
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
         raise TargetError(f"image {image['id']!r}: the transform {warp!r} has no inverse")
     return matrix

@@ -37,7 +37,7 @@ _TABLES = {"images": ("id",), "videos": ("id",), "categories": ("id", "name"), "
 
 def complaint(data: Any) -> str | None:
     """
-    One thing that is wrong with a dataset, by name; None if it is none of those that are looked for.
+    Return one thing that is wrong with a dataset, by name; None if nothing known is wrong.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _read(data: Any, name: str) -> Any:
         return kwcoco.CocoDataset(data)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{name} is no kwcoco dataset ({reason}); see `kwcoco validate`") from error
+        raise SourceError(f"{name} is not a kwcoco dataset ({reason}); see `kwcoco validate`") from error
 
 
 class Dataset:
@@ -273,7 +273,7 @@ def _sensor_channels(spec: str) -> tuple[Channel, ...]:
         pairs = [(stream.sensor.spec or "*", name) for stream in streams for name in stream.chans.normalize().as_list()]
     except Exception as error:  # its parser raises whatever its grammar library does
         raise TargetError(
-            f"channels={spec!r} is no channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
+            f"channels={spec!r} is not a channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
         ) from error
     return tuple(dict.fromkeys(pairs))
 

@@ -73,7 +73,7 @@ class SampleRequest:
     channels: tuple[str, ...] | None
     """Names along c; None where there is no such axis."""
     positions: dict[str, Positions]
-    """Of the axes that lie within files: z, and of named sources all but c, y and x."""
+    """Lengths of the axes within files: z, and for named sources all but c, y and x."""
     pieces: tuple[Piece, ...]
     stored: np.dtype[Any]
     """Type of the pixels as they are read."""
@@ -82,7 +82,7 @@ class SampleRequest:
     complete: bool
     """True where every frame has every channel and nothing lies outside an asset."""
     copied: bool
-    """True where its pixels are copies of stored ones, all of which are real."""
+    """True where its pixels are copies of stored ones that are all real."""
 
     @property
     def crops(self) -> list[Crop]:
@@ -182,7 +182,7 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
         result = np.dtype("f4") if dtype.itemsize <= 2 else np.dtype("f8")
     if scene.padding.fill is not None and as_pixel(scene.padding.fill, result) is None:
         raise TargetError(
-            f"fill={scene.padding.fill!r} is no value of {result}; choose one that is, or a dtype that has it"
+            f"fill={scene.padding.fill!r} is not a value of {result}; choose one that is, or a dtype that has it"
         )
     return SampleRequest(
         scene,

@@ -83,7 +83,7 @@ def _counts(text: str | bytes) -> list[int]:
     for letter in text.encode() if isinstance(text, str) else text:
         bits = letter - 48
         if not 0 <= bits < 64:
-            raise ValueError(f"{chr(letter)!r} is no letter of a compressed mask")
+            raise ValueError(f"{chr(letter)!r} is not a letter of a compressed mask")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

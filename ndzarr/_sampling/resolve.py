@@ -159,7 +159,7 @@ def _positions(target: Target, dataset: Lookups) -> tuple[range, tuple[Any, ...]
     whole = dataset.video_frames(target.vidid) if target.vidid is not None else ()
     if target.vidid is not None and target.gids is not None and (strangers := set(target.gids) - set(whole)):
         raise TargetError(
-            f"gids={list(target.gids)!r}: {strangers!r} are no frames of vidid={target.vidid!r}", key="gids"
+            f"gids={list(target.gids)!r}: {strangers!r} are not frames of vidid={target.vidid!r}", key="gids"
         )
     if target.time is None:
         gids = target.gids if target.gids is not None else whole

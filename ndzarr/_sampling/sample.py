@@ -133,7 +133,7 @@ def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, s
 
 
 class Labels(NamedTuple):
-    """The names of the axes of a sample.  They hold no pyramid, so that they are sent to other processes cheaply."""
+    """The names of the axes of a sample.  They hold no pyramid and are cheap to send to other processes."""
 
     dims: tuple[str, ...]
     channels: tuple[str, ...] | None
@@ -301,5 +301,5 @@ def _frames(sample: xarray.Dataset, context: Context) -> tuple[int, ...]:
         return whole
     strangers = [name for name in left if name not in known]
     if strangers:
-        raise TargetError(f"image {strangers[0][0]} is no frame of the sample that was loaded: {_REMEDY}")
+        raise TargetError(f"image {strangers[0][0]} is not a frame of the sample that was loaded: {_REMEDY}")
     return tuple(map(known.index, left))

@@ -101,7 +101,7 @@ class Scene:
     nodata: str | None = None
     """How missing pixels are returned, one of `target.NODATA`; None leaves them as they are stored."""
     dtype: np.dtype[Any] | None = None
-    """Of the sample; None for that of the data."""
+    """Type of the sample; None for that of the data."""
     lead: tuple[tuple[str, Any], ...] = ()
     """(axis, slice or positions) asked for along axes of the files: z, of named sources also t."""
     named: bool = False

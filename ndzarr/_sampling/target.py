@@ -383,7 +383,7 @@ class Target:
     nodata: str | None = None
     """One of `values.NODATA`; None leaves missing pixels as they are stored."""
     dtype: np.dtype[Any] | None = None
-    """Of the sample; None for that of the data."""
+    """Type of the sample; None for that of the data."""
     native: str | None = None
     """'ragged': every asset at its own resolution; 'largest': all at that of the finest; None: one common grid."""
     lazy: bool = False

@@ -328,7 +328,7 @@ class LocalityBatches(torch.utils.data.Sampler[list[int]]):
     batch_size
         Crops of a batch.
     seed
-        Of the order, together with the epoch.
+        Decides the order, together with the epoch.
     drop_last
         Leave out a last batch that is not full.
     """

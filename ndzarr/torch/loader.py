@@ -35,7 +35,7 @@ class CropStream(IterableDataset[Tensors]):
     shuffle
         False keeps the order of the targets.
     seed
-        Of the order, together with the epoch.
+        Decides the order, together with the epoch.
     together
         Number of blocks, of about one shard each, whose crops are shuffled together.
     buffer
