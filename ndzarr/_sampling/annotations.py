@@ -254,7 +254,7 @@ class AnnotationTable:
         return rows, boxes
 
     def placed(self, images: Sequence[tuple[Any, np.ndarray[Any, Any] | None]]) -> Placed:
-        """The boxes of images, each with its transform (None for none) to the sampled space; kept for the next look-up."""
+        """The boxes of images, each with its transform (or None) to the sampled space; kept for the next look-up."""
         key = []
         for gid, to in images:  # a comprehension is a call
             key.append((gid, None if to is None else to.tobytes()))

@@ -36,7 +36,7 @@ _TABLES = {"images": ("id",), "videos": ("id",), "categories": ("id", "name"), "
 
 
 def complaint(data: Any) -> str | None:
-    """Return one thing that is wrong with a dataset (a dictionary or a path), by name; None if nothing known is wrong."""
+    """Return one thing that is wrong with a dataset, by name; None if nothing known is wrong."""
     if not isinstance(data, Mapping):
         try:
             with open(data, encoding="utf-8") as file:
