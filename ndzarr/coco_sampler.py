@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr.categories import CategoryTree
     from ndzarr.targets.accessor import Targets
     from ndzarr.targets.table import Rows, TargetsLike
 
@@ -41,7 +42,7 @@ class CocoSampler:
     preset
         How sources are encoded; see `ndzarr.transcode`.
     transcode
-        'auto': files that are efficiently tiled (COGs) are read where they lie, all others are transcoded; 'always';
+        'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
 
     Examples
@@ -77,6 +78,14 @@ class CocoSampler:
     def workdir(self) -> Path:
         """The directory of the pyramids."""
         return self._source.library.root
+
+    @property
+    def classes(self) -> CategoryTree | None:
+        """The categories of the dataset as a tree; None if it has none."""
+        from ndzarr._sampling.detections import category_tree
+
+        tree: CategoryTree | None = category_tree(self.dset.dataset.get("categories"))
+        return tree
 
     @cached_property
     def targets(self) -> Targets:

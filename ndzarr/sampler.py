@@ -41,7 +41,7 @@ class Sampler:
     preset
         How image files are encoded; see `ndzarr.transcode`.
     transcode
-        'auto': files that are efficiently tiled (COGs) are read where they lie, all others are transcoded; 'always';
+        'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
 
     Examples

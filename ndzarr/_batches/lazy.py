@@ -11,26 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import xarray
 
-from ndzarr._batches.columnar import Uniform, copies, uniform_windows
+from ndzarr._batches.columnar import copies, uniform_windows
 from ndzarr._batches.form import (
+    Array,
     Form,
     agree,
     check_sizes,
     checked_mask,
     lacking,
     mask_dims,
-    mask_of_batch,
     pending_samples,
-    read_batch,
+    read_promised,
     rows_with,
-)
+)  # fmt: skip
 from ndzarr._batches.load import (
     ALONG,
     BatchContext,
@@ -43,27 +44,24 @@ from ndzarr._batches.load import (
     shared_axes,
     transforms,
     window_annotations,
-)
+)  # fmt: skip
 from ndzarr._pyramid.xarray import build_dataset
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._validation import check_count
-from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What is known of a batch before anything is read."""
+    """The description of a batch, before anything is read."""
 
     form: Form
     mask_dims: tuple[str, ...] | None
     """Axes of `valid` of a sample; None where all pixels are real."""
     origin: Array
-    """Where each sample begins along (y, x), shape (sample, 2)."""
+    """Start of each sample along (y, x), shape (sample, 2)."""
     pitch: Array
     """Native pixels per pixel along (y, x), shape (sample, 2)."""
     columns: Columns
@@ -71,7 +69,7 @@ class Promise:
     annotations: Columns
     """Columns along annot."""
     targets: Mapping[str, Array] | Sequence[Mapping[str, Any]]
-    """What tasks are given, by column or by row."""
+    """The targets that tasks read, by column or by row."""
 
 
 @dataclass(frozen=True)
@@ -93,31 +91,11 @@ class ReadTask:
             targets = pandas.DataFrame(dict(targets))
         rows, plain = Rows(targets), Lookup(False)
         found = copies(source, rows, self.keys, plain)
-        if found is not None and found.form == self.form:
+        if found is not None and found.known.form == self.form:
             return found.read(), checked_mask(None, self.mask_dims, self.form, len(rows), self.first)
         samples = pending_samples(source, [{**t, **self.keys} for t in rows], plain, self.first)
-        for k, sample in enumerate(samples, self.first):
-            if not self.form.holds(own := agree([sample])):
-                raise TargetError(
-                    f"target {k} gives {own}, but target 0 promised {self.form}; give channels= and dtype=, or load "
-                    "such targets apart"
-                )
-        image, masks = read_batch(samples, self.form)
-        mask = mask_of_batch(samples, self.form, masks)
+        image, mask = read_promised(samples, self.form, self.first)
         return image, checked_mask(mask, self.mask_dims, self.form, len(samples), self.first)
-
-
-@dataclass(frozen=True)
-class CentresTask:
-    """Pixel centres of the samples of one batch along an axis."""
-
-    origin: Array
-    pitch: Array
-    n: int
-
-    def __call__(self) -> Array:
-        """Shape (sample, n)."""
-        return centres(self.origin, self.pitch, self.n)
 
 
 def lazy_batch(
@@ -139,37 +117,21 @@ def lazy_batch(
 
 
 def _understand(source: SampleSource, rows: Rows, lookup: Lookup, sizes: str, keys: Mapping[str, Any]) -> Promise:
-    known = uniform_windows(source, rows, keys, lookup) if lookup.annot_ids is None else None
-    if known is not None and (sizes != "refuse" or (known.windows.n == known.windows.n[0]).all()):
-        return _of_columns(known)
+    known = uniform_windows(source, rows, keys, lookup, sizes) if lookup.annot_ids is None else None
+    if known is not None:
+        windows, (height, width) = known.windows, known.windows.n.T
+        columns = {"size_y": height, "size_x": width, windows.name: windows.labels}
+        placed: Columns = {name: (("sample",), values) for name, values in columns.items()}
+        annotations = window_annotations(known)
+        return Promise(known.form, known.mask_dims, windows.origin, windows.pitch, placed, annotations, known.columns)
     targets = rows_with(rows, keys)
     samples = pending_samples(source, targets, lookup)
     form = agree(samples, sizes)
-    columns = sample_columns(samples, form)
+    placed = sample_columns(samples, form)
     for name in ("transform", ALONG["y"], ALONG["x"]):
-        del columns[name]
-    return Promise(
-        form,
-        mask_dims(form, [s.request.shape for s in samples], [lacking(s.request) for s in samples]),
-        *origins(samples),
-        columns,
-        annotation_columns(samples),
-        targets,
-    )
-
-
-def _of_columns(known: Uniform) -> Promise:
-    windows = known.windows
-    sizes = {"size_y": windows.n[:, 0], "size_x": windows.n[:, 1]}
-    return Promise(
-        known.form,
-        known.mask_dims,
-        windows.origin,
-        windows.pitch,
-        {name: (("sample",), values) for name, values in {**sizes, windows.name: windows.labels}.items()},
-        window_annotations(known),
-        known.columns,
-    )
+        del placed[name]
+    masked = mask_dims(form, [s.request.shape for s in samples], [lacking(s.request) for s in samples])
+    return Promise(form, masked, *origins(samples), placed, annotation_columns(samples), targets)
 
 
 def _pixels(
@@ -223,7 +185,8 @@ def _centres(known: Promise, n: int, batch_size: int) -> dict[str, tuple[tuple[s
         origin, pitch = known.origin[:, k], known.pitch[:, k]
         name = f"ndzarr-centres-{tokenize(origin, pitch, length, batch_size)}"
         graph: Any = {
-            (name, i, 0): (CentresTask(origin[a:b], pitch[a:b], length),) for i, (a, b) in enumerate(pairwise(borders))
+            (name, i, 0): (partial(centres, origin[a:b], pitch[a:b], length),)
+            for i, (a, b) in enumerate(pairwise(borders))
         }
         chunks = (tuple(b - a for a, b in pairwise(borders)), (length,))
         layers = HighLevelGraph.from_collections(name, graph)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._concurrency import available_cpus
-from ndzarr._export.cog_pixels import CogContent, TileFormat, choose_content, tile_format
+from ndzarr._export.cog_pixels import choose_content, tile_format
 from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write_tiff
 from ndzarr._files import local_path, publishing_file, refuse_existing_file
 from ndzarr._progress import progress_bar
@@ -162,7 +162,10 @@ def prepare(
         quality=quality,
         max_error=max_error,
     )
-    return Writing(chosen, form, _blocksize(blocksize))
+    if blocksize % 16 or not 16 <= blocksize <= 1 << 14:
+        expected = "expected a multiple of 16 between 16 and 16384, such as 512"
+        raise OptionError(f"blocksize={blocksize!r}: {expected}", key="blocksize")
+    return Writing(chosen, form, blocksize)
 
 
 def write_file(
@@ -175,19 +178,12 @@ def write_file(
     workers: int | None = None,
     check: Callable[[], object] | None = None,
 ) -> None:
-    """
-    Write the file; see `export_cog`.
-
-    Parameters
-    ----------
-    check
-        Called between tiles; gives up by raising.
-    """
-    head = header(_images(writing.content, writing.form), writing.blocksize, _big(writing, bigtiff))
+    """Write the file; see `export_cog`. `check` is called between tiles, and gives up by raising."""
+    head = header(_images(writing), writing.blocksize, _big(writing, bigtiff))
     with (
         publishing_file(dest, overwrite) as path,
         path.open("wb") as file,
-        progress_bar(_tiles(writing), dest.name, "tile", progress) as advance,
+        progress_bar(writing.tiles, dest.name, "tile", progress) as advance,
     ):
 
         def done(tiles: int) -> None:
@@ -198,35 +194,21 @@ def write_file(
         write_tiff(file, head, writing, workers or available_cpus(), done)
 
 
-def _images(chosen: CogContent, form: TileFormat) -> list[Image]:
+def _images(writing: Writing) -> list[Image]:
     """Return the directories of the file, native image first, each followed by its mask."""
+    chosen = writing.content
     nodata = () if chosen.nodata is None else (nodata_tag(chosen.nodata, chosen.dtype),)
     about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()
     place = chosen.pyramid.georeference
     about += () if place is None else tuple(place.tags())
+    photometric = "rgb" if chosen.colour else "minisblack"
     out = []
     for k in range(len(chosen.levels)):
-        out.append(
-            Image(
-                chosen.size(k),
-                form,
-                k > 0,
-                "rgb" if chosen.colour else "minisblack",
-                chosen.extras,
-                nodata if k else (*about, *nodata),
-            )
-        )
+        tags = nodata if k else (*about, *nodata)
+        out.append(Image(chosen.size(k), writing.form, k > 0, photometric, chosen.extras, tags))
         if chosen.masking is not None:
             out.append(Image(chosen.size(k), None, k > 0))
     return out
-
-
-def _blocksize(blocksize: int) -> int:
-    if blocksize % 16 or not 16 <= blocksize <= 1 << 14:
-        raise OptionError(
-            f"blocksize={blocksize!r}: expected a multiple of 16 between 16 and 16384, such as 512", key="blocksize"
-        )
-    return blocksize
 
 
 def _big(writing: Writing, wanted: bool | str) -> bool:
@@ -236,9 +218,4 @@ def _big(writing: Writing, wanted: bool | str) -> bool:
         raise OptionError(f"bigtiff={wanted!r}: expected True, False or 'auto'", key="bigtiff")
     masked = writing.content.masking is not None
     each = writing.form.bound(writing.blocksize**2) + masked * (writing.blocksize**2 // 4 + 64)
-    return _tiles(writing) * each + (1 << 20) > LARGEST
-
-
-def _tiles(writing: Writing) -> int:
-    grids = [writing.grid(k) for k in range(len(writing.content.levels))]
-    return sum(rows * columns for rows, columns in grids)
+    return writing.tiles * each + (1 << 20) > LARGEST

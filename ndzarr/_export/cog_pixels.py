@@ -38,13 +38,12 @@ class CogContent:
     leading: tuple[tuple[str, slice], ...]
     """The frame along t and the plane along z."""
     nodata: float | None
-    """Value of pixels without data."""
     masking: Literal["data", "alpha", "pyramid"] | None = None
     """Origin of the mask: pixels that are neither nodata nor NaN, the channel `alpha`, or the pyramid `mask`."""
     mask: Pyramid | None = None
-    """A pyramid that is nonzero where pixels are real."""
+    """Nonzero where pixels are real."""
     alpha: int | None = None
-    """Position of the channel that becomes the mask."""
+    """Position along c of the channel that becomes the mask."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -78,10 +77,9 @@ class CogContent:
     @property
     def described(self) -> bool:
         """True if the names say more than the photometric interpretation does."""
-        plain = self.names in ((), ("gray",), ("gray", ALPHA)) or self.names == tuple(
-            f"c{i}" for i in range(len(self.names))
-        )
-        return not plain and not (self.colour and self.names in (("r", "g", "b"), ("r", "g", "b", ALPHA)))
+        if self.names in ((), ("gray",), ("gray", ALPHA)) or self.names == tuple(f"c{i}" for i in range(self.samples)):
+            return False
+        return not (self.colour and self.names in (("r", "g", "b"), ("r", "g", "b", ALPHA)))
 
     def size(self, level: int) -> tuple[int, int]:
         """Return (height, width) of a level."""
@@ -89,16 +87,7 @@ class CogContent:
         return height, width
 
     def read(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-        """
-        Read a block of a level.
-
-        Returns
-        -------
-        pixels
-            Axes (y, x, sample).
-        valid
-            Axes (y, x), True where pixels are real; None without a mask.
-        """
+        """Read a block of a level: pixels (y, x, sample), and where they are real (y, x); None without a mask."""
         window: dict[str, Any] = {**dict(self.leading), "y": y, "x": x}
         if self.channels:
             wanted = self.channels if self.alpha is None else (*self.channels, self.alpha)
@@ -140,101 +129,74 @@ def choose_content(
     mask: bool | str | Pyramid = False,
 ) -> CogContent:
     """Choose what is exported; raise `OptionError` if the options do not settle it, or do not fit the pyramid."""
+    path = pyramid.path
     if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
-        raise OptionError(
-            f"{pyramid.path}: has axes {' '.join(pyramid.dims)} of {pyramid.shape}; an image has y x last",
-            path=pyramid.path,
-        )
+        axes = " ".join(pyramid.dims)
+        raise OptionError(f"{path}: has axes {axes} of {pyramid.shape}; an image has y x last", path=path)
     leading = tuple(_one(pyramid, d, {"t": t, "z": z}.get(d)) for d in pyramid.dims[:-2] if d != "c")
     for d, i in (("t", t), ("z", z)):
         if i is not None and d not in pyramid.dims:
-            raise OptionError(
-                f"{d}={i!r}: {pyramid.path} has no axis {d}", path=pyramid.path, key=d, hint="Leave it out"
-            )
+            raise OptionError(f"{d}={i!r}: {path} has no axis {d}", path=path, key=d, hint="Leave it out")
     nodata = pyramid.nodata if nodata is None else nodata
     if as_pixel(nodata, pyramid.dtype) is None and nodata is not None:
-        raise OptionError(
-            f"nodata={nodata!r} is not a value of {pyramid.dtype}", key="nodata", hint="Choose one that is"
-        )
+        raise OptionError(f"nodata={nodata!r} is not a value of {pyramid.dtype}; choose one that is", key="nodata")
     chosen = tuple(pyramid.channel_indices(channels)) if channels is not None else tuple(range(len(pyramid.channels)))
     if channels is not None and not chosen:
         raise OptionError("channels=(): a file needs at least one channel", key="channels")
     levels = pyramid.planar_levels if overviews else pyramid.planar_levels[:1]
-    masking, source, alpha = _mask(pyramid, mask, chosen, nodata)
-    if alpha is not None:
-        chosen = tuple(i for i in chosen if i != alpha)
-    _refuse_mask(pyramid, source, len(levels))
+    masking, source, alpha = _mask(pyramid, mask, chosen, nodata, len(levels))
+    chosen = tuple(i for i in chosen if i != alpha)
     return CogContent(pyramid, levels, chosen, leading, nodata, masking, source, alpha)
 
 
 def _one(pyramid: Pyramid, dim: str, wanted: int | None) -> tuple[str, slice]:
     """Return (axis, slice of one index), which must be given unless there is but one."""
-    n = pyramid.sizes[dim]
+    n, path = pyramid.sizes[dim], pyramid.path
     if wanted is None and n != 1:
         hint = f"Choose one with {dim}=0 to {dim}={n - 1}" if dim in "tz" else "Transcode a part of it"
-        raise OptionError(
-            f"{pyramid.path}: has {n} planes along {dim}, a COG holds one", path=pyramid.path, key=dim, hint=hint
-        )
+        raise OptionError(f"{path}: has {n} planes along {dim}, a COG holds one", path=path, key=dim, hint=hint)
     i = wanted or 0
     if not 0 <= i < n:
-        raise OptionError(f"{dim}={wanted!r}: {pyramid.path} has {dim}=0 to {dim}={n - 1}", path=pyramid.path, key=dim)
+        raise OptionError(f"{dim}={wanted!r}: {path} has {dim}=0 to {dim}={n - 1}", path=path, key=dim)
     return dim, slice(i, i + 1)
 
 
 def _mask(
-    pyramid: Pyramid, mask: bool | str | Pyramid, chosen: Sequence[int], nodata: float | None
+    pyramid: Pyramid, mask: bool | str | Pyramid, chosen: Sequence[int], nodata: float | None, levels: int
 ) -> tuple[Literal["data", "alpha", "pyramid"] | None, Pyramid | None, int | None]:
     """Return (masking, mask, alpha) of a `CogContent`."""
     if mask is False or mask is None:
         return None, None, None
+    path = pyramid.path
     if isinstance(mask, Pyramid):
+        want, have = pyramid.planar_shapes[:levels], mask.planar_shapes[:levels]
+        if want != have or any(mask.sizes[d] != 1 for d in mask.dims[:-2]):
+            found = f"{mask.path} has levels of {have} with axes {' '.join(mask.dims)}"
+            hint = "Transcode one channel of the same size with kind='labels'"
+            raise OptionError(f"mask: {found}, the image {want}", path=mask.path, key="mask", hint=hint)
         return "pyramid", mask, None
     if mask is True:
         if nodata is None and pyramid.dtype.kind not in "fc":
-            raise OptionError(
-                f"mask=True: {pyramid.path} states no value of missing pixels",
-                path=pyramid.path,
-                key="mask",
-                hint="Give nodata=, mask='alpha' or a pyramid",
-            )
+            hint = "Give nodata=, mask='alpha' or a pyramid"
+            raise OptionError(f"mask=True: {path} states no value of missing pixels", path=path, key="mask", hint=hint)
         return "data", None, None
     if mask != "alpha":
-        raise OptionError(
-            f"mask={mask!r}: expected True, False, 'alpha' or a pyramid that is nonzero where pixels are real",
-            key="mask",
-        )
+        expected = "expected True, False, 'alpha' or a pyramid that is nonzero where pixels are real"
+        raise OptionError(f"mask={mask!r}: {expected}", key="mask")
     if ALPHA not in pyramid.channels or len(chosen) < 2:
-        raise OptionError(
-            f"mask='alpha': there is no channel {ALPHA!r} beside others in {', '.join(pyramid.channels)}", key="mask"
-        )
+        others = ", ".join(pyramid.channels)
+        raise OptionError(f"mask='alpha': there is no channel {ALPHA!r} beside others in {others}", key="mask")
     return "alpha", None, pyramid.channels.index(ALPHA)
 
 
-def _refuse_mask(pyramid: Pyramid, mask: Pyramid | None, levels: int) -> None:
-    if mask is None:
-        return
-    want, have = pyramid.planar_shapes[:levels], mask.planar_shapes[:levels]
-    extra = [d for d in mask.dims[:-2] if mask.sizes[d] != 1]
-    if want != have or extra:
-        raise OptionError(
-            f"mask: {mask.path} has levels of {have} with axes {' '.join(mask.dims)}, the image {want}",
-            path=mask.path,
-            key="mask",
-            hint="Transcode one channel of the same size with kind='labels'",
-        )
+# The format of tiles
 
-
-# --- Tiles
-
-
-Pixels: TypeAlias = "np.ndarray[Any, Any]"
+Pixels: TypeAlias = np.ndarray[Any, Any]
 
 CODES = {"none": 1, "lzw": 5, "jpeg": 7, "deflate": 8, "lerc": 34887, "zstd": 50000, "webp": 50001}
 """Names of compressions to values of tag 259."""
 PREDICTORS = {"none": 1, "horizontal": 2, "float": 3}
 """Names of predictors to values of tag 317."""
-_GENERAL = ("none", "lzw", "deflate", "zstd")
-"""Compressions that take bytes of any kind."""
 _LERC = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Types that lerc takes."""
 _LEVELS = {"deflate": (6, 12), "zstd": (9, 22)}
@@ -245,29 +207,18 @@ QUALITY = 75
 
 @dataclass(frozen=True, slots=True)
 class TileFormat:
-    """The compression of tiles."""
+    """The compression of tiles, one of `CODES`, and its options."""
 
     compression: str
-    """One of `CODES`."""
     dtype: np.dtype[Any]
-    """Type of the samples."""
     samples: int
     """Number of samples per pixel."""
     predictor: int = 1
     """Value of tag 317."""
     level: int | None = None
-    """Compression level of deflate and zstd."""
     quality: int = QUALITY
-    """Quality of jpeg and webp, 1 to 100; webp is lossless at 100."""
+    """1 to 100; webp is lossless at 100."""
     max_error: float = 0.0
-    """Largest error of a pixel with lerc."""
-
-    @property
-    def lossless(self) -> bool:
-        """True if decoding gives the same pixels."""
-        if self.compression == "lerc":
-            return self.max_error == 0
-        return self.compression in _GENERAL or (self.compression == "webp" and self.quality == 100)
 
     def bound(self, pixels: int) -> int:
         """Return the largest number of bytes that a tile of so many pixels takes."""
@@ -296,14 +247,7 @@ def tile_format(
     quality: int | None = None,
     max_error: float = 0.0,
 ) -> TileFormat:
-    """
-    Return the format of tiles; see `export_cog` for the options.
-
-    Parameters
-    ----------
-    classes
-        Values are names, so that differences between neighbours mean nothing.
-    """
+    """Return the format of tiles. Where values are `classes`, differences between neighbours mean nothing."""
     check_choice("compression", compression, CODES)
     _refuse_pixels(compression, dtype, samples)
     lossy = compression in ("jpeg", "webp")
@@ -317,15 +261,9 @@ def tile_format(
     default, highest = _LEVELS.get(compression, (None, 0))
     if level is not None and not 1 <= level <= highest:
         raise OptionError(f"level={level!r}: {compression} has levels 1 to {highest}", key="level")
-    return TileFormat(
-        compression,
-        dtype,
-        samples,
-        _predictor(predictor, compression, dtype, classes),
-        default if level is None else level,
-        QUALITY if quality is None else quality,
-        max_error,
-    )
+    number = _predictor(predictor, compression, dtype, classes)
+    level, quality = default if level is None else level, QUALITY if quality is None else quality
+    return TileFormat(compression, dtype, samples, number, level, quality, max_error)
 
 
 def _refuse_stray(option: str, value: Any, fits: bool, where: str) -> None:
@@ -335,18 +273,15 @@ def _refuse_stray(option: str, value: Any, fits: bool, where: str) -> None:
 
 def _refuse_pixels(compression: str, dtype: np.dtype[Any], samples: int) -> None:
     able = {"jpeg": (1, 3), "webp": (3, 4)}.get(compression)
+    hint = "Use compression='zstd' or 'deflate'"
     if able is not None and (dtype != np.uint8 or samples not in able):
-        raise OptionError(
-            f"compression={compression!r} stores {able[0]} or {able[1]} channels of uint8, not {samples} of {dtype}",
-            key="compression",
-            hint="Use compression='zstd' or 'deflate'"
-            + (f", or choose {able[0]} or {able[1]} with channels=" if dtype == np.uint8 else "")
-            + (", or mask='alpha' if the last is alpha" if compression == "jpeg" and samples in (2, 4) else ""),
-        )
+        stored = f"{able[0]} or {able[1]} channels of uint8"
+        hint += f", or choose {able[0]} or {able[1]} with channels=" if dtype == np.uint8 else ""
+        hint += ", or mask='alpha' if the last is alpha" if compression == "jpeg" and samples in (2, 4) else ""
+        message = f"compression={compression!r} stores {stored}, not {samples} of {dtype}"
+        raise OptionError(message, key="compression", hint=hint)
     if compression == "lerc" and dtype.name not in _LERC:
-        raise OptionError(
-            f"compression='lerc' has no {dtype}", key="compression", hint="Use compression='zstd' or 'deflate'"
-        )
+        raise OptionError(f"compression='lerc' has no {dtype}", key="compression", hint=hint)
 
 
 def _predictor(name: str, compression: str, dtype: np.dtype[Any], classes: bool) -> int:
@@ -358,11 +293,8 @@ def _predictor(name: str, compression: str, dtype: np.dtype[Any], classes: bool)
     check_choice("predictor", name, ("auto", *PREDICTORS))
     if name != "none" and (not packs or name != fitting):
         where = dtype if packs else f"compression={compression!r}"
-        raise OptionError(
-            f"predictor={name!r} does not go with {where}",
-            key="predictor",
-            hint=f"Use predictor={fitting if packs else 'none'!r} or 'auto'",
-        )
+        hint = f"Use predictor={fitting if packs else 'none'!r} or 'auto'"
+        raise OptionError(f"predictor={name!r} does not go with {where}", key="predictor", hint=hint)
     return PREDICTORS[name]
 
 
@@ -404,25 +336,18 @@ def _lerc(form: TileFormat, tile: Pixels) -> Any:
     return encode(tile, planar=False)
 
 
-def _general(name: str) -> Callable[[TileFormat, Pixels], Any]:
-    def encode(form: TileFormat, tile: Pixels) -> Any:
-        # uint8, since some codecs take no other buffers
-        options = {} if form.level is None else {"level": form.level}
-        return getattr(_codecs(), f"{name}_encode")(tile.reshape(-1).view(np.uint8), **options)
-
-    return encode
-
-
-def _webp(form: TileFormat, tile: Pixels) -> Any:
-    return _codecs().webp_encode(tile, level=form.quality, lossless=form.quality == 100)
+def _general(name: str, form: TileFormat, tile: Pixels) -> Any:
+    """Encode with a codec of bytes of any kind."""
+    options = {} if form.level is None else {"level": form.level}
+    return getattr(_codecs(), f"{name}_encode")(tile.reshape(-1).view(np.uint8), **options)  # some take uint8 only
 
 
 _ENCODERS: dict[str, Callable[[TileFormat, Pixels], Any]] = {
     "none": lambda form, tile: tile.tobytes(),
-    "lzw": _general("lzw"),
-    "deflate": _general("deflate"),
-    "zstd": _general("zstd"),
+    "lzw": partial(_general, "lzw"),
+    "deflate": partial(_general, "deflate"),
+    "zstd": partial(_general, "zstd"),
     "jpeg": _jpeg,
-    "webp": _webp,
+    "webp": lambda form, tile: _codecs().webp_encode(tile, level=form.quality, lossless=form.quality == 100),
     "lerc": _lerc,
 }

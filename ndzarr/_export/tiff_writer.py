@@ -29,46 +29,34 @@ _REDUCED, _MASK = 1, 4
 """Bits of the subfile type."""
 _NODATA, _METADATA = 42113, 42112
 _ASCII = 2
+_TYPES = {3: "<u2", 4: "<u4", 16: "<u8"}
+"""Types of TIFF as numpy's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One directory to write."""
+    """One directory to write: an image, or a mask, which has no `form`."""
 
     shape: tuple[int, int]
     """(height, width)."""
     form: TileFormat | None
-    """How its tiles are stored; None for a mask."""
     reduced: bool
     """True for an overview."""
     photometric: str = "minisblack"
-    """'rgb' or 'minisblack'."""
     extras: tuple[int, ...] = ()
-    """Meaning of the samples beyond colour (tag 338): 0 unknown, 1 associated, 2 unassociated alpha."""
+    """As `CogContent.extras`."""
     tags: tuple[tuple[Any, ...], ...] = ()
     """Further tags as tifffile takes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The offsets and sizes of the tiles of an image, and their places in the file."""
+    """The offsets and sizes of the tiles of an image, in the types of the file, and their positions in the header."""
 
     offsets_at: int
-    """Position of the first offset."""
     sizes_at: int
-    """Position of the first size."""
     offsets: np.ndarray[Any, Any]
-    """Of the type that the file has."""
     sizes: np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Everything that precedes the tiles."""
-
-    data: bytes
-    tables: tuple[Table, ...]
-    """One per image, in order."""
 
 
 def structure(masked: bool) -> bytes:
@@ -83,15 +71,8 @@ def structure(masked: bool) -> bytes:
     return f"GDAL_STRUCTURAL_METADATA_SIZE={len(text):06d} bytes\n{text}".encode()
 
 
-def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
-    """
-    Return the header of a file with these images.
-
-    Parameters
-    ----------
-    blocksize
-        Height and width of tiles.
-    """
+def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> tuple[bytes, list[Table]]:
+    """Return everything that precedes the tiles, with a table per image; tiles are squares of `blocksize`."""
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, bigtiff=bigtiff, byteorder="<") as writer:
         buffer.seek(0, io.SEEK_END)
@@ -101,14 +82,14 @@ def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> Header:
     buffer.seek(0)
     with tifffile.TiffFile(buffer) as tif:
         pages: list[Any] = list(tif.pages)
-        tables = tuple(_table(page) for page in pages)
+        tables = [_table(page) for page in pages]
         places = [page.tags[_COMPRESSION].valueoffset for page in pages]
         end = max(map(_end, pages))
     data = bytearray(buffer.getvalue()[:end].ljust(end + 16 - end % 16, b"\0"))
     for image, place in zip(images, places, strict=True):
         if image.form is not None:
             data[place : place + 2] = CODES[image.form.compression].to_bytes(2, "little")
-    return Header(bytes(data), tables)
+    return bytes(data), tables
 
 
 def _end(page: tifffile.TiffPage) -> int:
@@ -119,26 +100,23 @@ def _end(page: tifffile.TiffPage) -> int:
 
 def _write(writer: tifffile.TiffWriter, image: Image, blocksize: int) -> None:
     height, width = image.shape
-    across = -(-width // blocksize) * -(-height // blocksize)
     common: dict[str, Any] = {
+        "data": iter([b""] * (-(-width // blocksize) * -(-height // blocksize))),
         "tile": (blocksize, blocksize),
         "metadata": None,
         "software": False,
         "extratags": image.tags,
         "subfiletype": _REDUCED * image.reduced | _MASK * (image.form is None),
     }
-    if image.form is None:
-        writer.write(iter([b""] * across), shape=image.shape, dtype=bool, compression=8, **common)
-        return
     form = image.form
-    shape = image.shape if form.samples == 1 else (*image.shape, form.samples)
-    # tifffile writes no empty tiles of 'none': its tag is set afterwards, as that of deflate is of the same size.
-    code = 8 if form.compression == "none" else CODES[form.compression]
+    if form is None:
+        writer.write(shape=image.shape, dtype=bool, compression=8, **common)
+        return
     writer.write(
-        iter([b""] * across),
-        shape=shape,
+        shape=image.shape if form.samples == 1 else (*image.shape, form.samples),
         dtype=form.dtype,
-        compression=code,
+        # tifffile writes no empty tiles of 'none': its tag is set afterwards, as that of deflate is of the same size.
+        compression=8 if form.compression == "none" else CODES[form.compression],
         predictor=None if form.predictor == 1 else form.predictor,
         photometric=image.photometric,
         planarconfig="contig" if form.samples > 1 else None,
@@ -149,16 +127,8 @@ def _write(writer: tifffile.TiffWriter, image: Image, blocksize: int) -> None:
 
 def _table(page: tifffile.TiffPage) -> Table:
     offsets, sizes = page.tags[_OFFSETS], page.tags[_COUNTS]
-    return Table(
-        offsets.valueoffset,
-        sizes.valueoffset,
-        np.zeros(offsets.count, _TYPES[int(offsets.dtype)]),
-        np.zeros(sizes.count, _TYPES[int(sizes.dtype)]),
-    )
-
-
-_TYPES = {3: "<u2", 4: "<u4", 16: "<u8"}
-"""Types of TIFF as numpy's."""
+    empty = [np.zeros(tag.count, _TYPES[int(tag.dtype)]) for tag in (offsets, sizes)]
+    return Table(offsets.valueoffset, sizes.valueoffset, *empty)
 
 
 def nodata_tag(value: float, dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -180,13 +150,13 @@ def names_tag(names: Sequence[str]) -> tuple[Any, ...]:
 
 
 TASK_BYTES = 4 << 20
-"""Pixels of a task, at least one tile."""
+"""Bytes of the pixels of a task, which has at least one tile."""
 LARGEST = 2**32 - 1
 """Last position that a TIFF can name; BigTIFF goes beyond."""
 MASK_FORM = TileFormat("deflate", np.dtype(np.uint8), 1, level=6)
 """Tiles of masks, 8 pixels a byte."""
 
-Encoded: TypeAlias = "list[tuple[bytes, bytes | None]]"
+Encoded: TypeAlias = list[tuple[bytes, bytes | None]]
 """(tile, tile of the mask) in order."""
 
 
@@ -221,6 +191,11 @@ class Writing:
         height, width = self.content.size(level)
         return -(-height // self.blocksize), -(-width // self.blocksize)
 
+    @property
+    def tiles(self) -> int:
+        """Number of tiles of all levels, without those of masks."""
+        return sum(rows * columns for rows, columns in map(self.grid, range(len(self.content.levels))))
+
     def encode(self, task: Task) -> tuple[Task, Encoded]:
         """Read and encode the tiles of a task."""
         side = self.blocksize
@@ -229,8 +204,8 @@ class Writing:
         x = slice(task.columns.start * side, min(task.columns.stop * side, width))
         pixels, valid = self.content.read(task.level, y, x)
         out: Encoded = []
-        for k in range(len(task.columns)):
-            across = slice(k * side, (k + 1) * side)
+        for start in range(0, len(task.columns) * side, side):
+            across = slice(start, start + side)
             tile = _whole(pixels[:, across], side)
             out.append((self.form.encode(tile), None if valid is None else _mask(valid[:, across], side)))
         return task, out
@@ -251,29 +226,26 @@ def _mask(part: np.ndarray[Any, Any], side: int) -> bytes:
 
 
 def write_tiff(
-    file: BinaryIO, header: Header, writing: Writing, workers: int, advance: Callable[[int], object]
+    file: BinaryIO,
+    head: tuple[bytes, list[Table]],
+    writing: Writing,
+    workers: int,
+    advance: Callable[[int], object],
 ) -> None:
-    """
-    Write header and tiles.
-
-    Parameters
-    ----------
-    advance
-        Called with the number of tiles that were written.
-    """
+    """Write header and tiles; `advance` is called with the number of tiles that were written."""
     masked = writing.content.masking is not None
-    file.write(header.data)
-    position = len(header.data)
+    data, tables = head
+    position = file.write(data)
     for task, encoded in ordered_map(writing.encode, writing.tasks(), workers, name="cog"):
-        tables = header.tables[task.level * (1 + masked) :]
+        images = tables[task.level * (1 + masked) :]
         columns = writing.grid(task.level)[1]
         for column, (tile, mask) in zip(task.columns, encoded, strict=True):
             index = task.row * columns + column
-            position = _append(file, tables[0], index, tile, position)
+            position = _append(file, images[0], index, tile, position)
             if mask is not None:
-                position = _append(file, tables[1], index, mask, position)
+                position = _append(file, images[1], index, mask, position)
         advance(len(encoded))
-    for table in header.tables:
+    for table in tables:
         for place, values in ((table.offsets_at, table.offsets), (table.sizes_at, table.sizes)):
             file.seek(place)
             file.write(values.tobytes())

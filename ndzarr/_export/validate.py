@@ -34,6 +34,8 @@ _METADATA = 42112
 _BY_TILE = re.compile(r'<Item name="INTERLEAVE" domain="IMAGE_STRUCTURE">TILE</Item>')
 _WORST = 5
 """Number of tiles that a finding names."""
+_SMALL = 512
+"""Pixels up to which an image needs neither tiles nor overviews."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +44,7 @@ class Directory:
 
     name: str
     at: int
-    """Position of the directory."""
+    """Position of the directory in the file."""
     shape: tuple[int, int]
     """(height, width)."""
     tile: tuple[int, int] | None
@@ -50,7 +52,7 @@ class Directory:
     offsets: np.ndarray[Any, Any]
     """First byte of each tile; all tiles of one sample after the other, where samples are stored apart."""
     sizes: np.ndarray[Any, Any]
-    """Bytes of each tile, in the order of `offsets`."""
+    """Bytes of each tile."""
     planes: int
     """Number of samples that are stored apart; 1 where the samples of a pixel are side by side."""
     by_tile: bool
@@ -70,11 +72,6 @@ class Directory:
             numbers = numbers.reshape(self.planes, -1).T.ravel()
         return numbers[self.offsets[numbers] > 0]
 
-    @property
-    def last_plane(self) -> slice:
-        """The tiles that those of a mask follow."""
-        return slice(len(self.offsets) - len(self.offsets) // self.planes, None)
-
     def named(self, tiles: Sequence[int] | np.ndarray[Any, Any]) -> str:
         """Return the names of tiles as the beginning of a sentence."""
         across = -(-self.shape[1] // self.tile[1]) if self.tile else 1
@@ -88,14 +85,7 @@ class Directory:
 
 
 def directories(tif: tifffile.TiffFile) -> tuple[list[Directory], dict[tuple[int, int], Directory]]:
-    """
-    Return (native image and overviews, masks by shape) of an open file.
-
-    Raises
-    ------
-    Exception
-        A directory is damaged: whatever that provokes in the parser, or a ValueError.
-    """
+    """Return (native image and overviews, masks by shape) of an open file; raise anything if it is damaged."""
     images: list[Directory] = []
     masks: dict[tuple[int, int], Directory] = {}
     by_tile = False
@@ -142,7 +132,7 @@ def _directory(page: Any, name: str, by_tile: bool) -> Directory:
 
 
 def structure(tif: tifffile.TiffFile) -> tuple[str, int]:
-    """Return (the promises of GDAL's structural metadata, the byte at which the first directory is to begin)."""
+    """Return (the promises of GDAL's structural metadata, the byte at which the first directory has to begin)."""
     begin = 16 if tif.is_bigtiff else 8
     tif.filehandle.seek(begin)
     head = tif.filehandle.read(43)
@@ -154,34 +144,15 @@ def structure(tif: tifffile.TiffFile) -> tuple[str, int]:
     return tif.filehandle.read(size).decode("latin1"), end + end % 2
 
 
-_SMALL = 512
-"""Pixels up to which an image needs neither tiles nor overviews."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A rule that a file breaks."""
-
-    what: str
-    """The fault."""
-    why: str
-    """Why it matters."""
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.why}"
-
-
 @dataclass(frozen=True, slots=True)
 class CogReport:
     """What `validate_cog` found."""
 
     path: str
-    """Absolute path of the file."""
     summary: str
-    """Content of the file."""
-    errors: tuple[Finding, ...]
-    """Broken rules that a cloud optimized GeoTIFF must keep."""
-    warnings: tuple[Finding, ...]
+    errors: tuple[str, ...]
+    """Broken rules that a cloud optimized GeoTIFF must keep, and why they matter."""
+    warnings: tuple[str, ...]
     """Broken rules that it should keep."""
 
     @property
@@ -222,42 +193,30 @@ def validate_cog(path: str | os.PathLike[str]) -> CogReport:
             try:
                 images, masks = directories(tif)
             except Exception as error:
-                raise SourceError(
-                    f"{name}: its directories cannot be read ({error}); it is damaged", path=name
-                ) from error
+                message = f"{name}: its directories cannot be read ({error}); it is damaged"
+                raise SourceError(message, path=name) from error
             refuse_missing(name, messages)
             if not images:
                 raise SourceError(f"{name}: damaged: it holds no image", path=name)
             promises, expected = structure(tif)
             with open(name, "rb") as file:
-                errors = list(_errors(name, images, masks, promises, expected, file))
-            return CogReport(
-                name, _summary(tif.pages[0], images, masks), tuple(errors), tuple(_warnings(images, promises))
-            )
+                errors = tuple(_errors(file, images, masks, promises, expected))
+            return CogReport(name, _summary(tif.pages[0], images, masks), errors, tuple(_warnings(images, promises)))
 
 
 def _errors(
-    path: str,
-    images: Sequence[Directory],
-    masks: dict[tuple[int, int], Directory],
-    promises: str,
-    expected: int,
-    file: BinaryIO,
-) -> Iterator[Finding]:
-    if os.path.exists(f"{path}.ovr"):
-        yield Finding(f"overviews are in {path}.ovr", "they have to be in the file itself")
+    file: BinaryIO, images: Sequence[Directory], masks: dict[tuple[int, int], Directory], promises: str, expected: int
+) -> Iterator[str]:
+    if os.path.exists(f"{file.name}.ovr"):
+        yield f"overviews are in {file.name}.ovr: they have to be in the file itself"
     yield from _shape_errors(images)
     if "KNOWN_INCOMPATIBLE_EDITION=YES" in promises:
-        yield Finding(
-            "KNOWN_INCOMPATIBLE_EDITION=YES", "the file was edited after it had been optimized; write it again"
-        )
-    if images[0].at not in (expected, 8, 16):
-        yield Finding(
-            f"the first directory is at byte {images[0].at}, not at {expected}",
-            "readers fetch the beginning of the file and expect it there",
-        )
+        yield "KNOWN_INCOMPATIBLE_EDITION=YES: the file was edited after it had been optimized; write it again"
+    if (at := images[0].at) not in (expected, 8, 16):
+        where = f"the first directory is at byte {at}, not at {expected}"
+        yield f"{where}: readers fetch the beginning of the file and expect it there"
     yield from _order_errors(images)
-    end = os.path.getsize(path)
+    end = os.path.getsize(file.name)
     for image in (*images, *masks.values()):
         yield from _tile_errors(image, promises, file, end)
     if "MASK_INTERLEAVED_WITH_IMAGERY=YES" in promises:
@@ -266,56 +225,46 @@ def _errors(
                 yield from _mask_errors(image, masks[image.shape], promises)
 
 
-def _shape_errors(images: Sequence[Directory]) -> Iterator[Finding]:
+def _shape_errors(images: Sequence[Directory]) -> Iterator[str]:
     for image in images:
         if image.tile is None and max(image.shape) > _SMALL:
-            yield Finding(f"{image.name} has strips, not tiles", "a window needs whole rows of the image")
+            yield f"{image.name} has strips, not tiles: a window needs whole rows of the image"
     for larger, image in pairwise(images):
         if image.shape[0] > larger.shape[0] or image.shape[1] > larger.shape[1]:
-            yield Finding(f"{image.name} is larger than {larger.name}", "overviews have to become ever smaller")
+            yield f"{image.name} is larger than {larger.name}: overviews have to become ever smaller"
 
 
-def _order_errors(images: Sequence[Directory]) -> Iterator[Finding]:
+def _order_errors(images: Sequence[Directory]) -> Iterator[str]:
     for before, image in pairwise(images):
         if image.at < before.at:
-            yield Finding(
-                f"the directory of {image.name} at byte {image.at} precedes that of {before.name} at {before.at}",
-                "directories have to stand in order of size, native first",
-            )
+            what = f"the directory of {image.name} at byte {image.at} precedes that of {before.name} at {before.at}"
+            yield f"{what}: directories have to stand in order of size, native first"
         if 0 < before.first < image.first:
-            yield Finding(
-                f"tiles of {before.name} begin at byte {before.first}, before those of {image.name} at {image.first}",
-                "tiles have to come smallest image first",
-            )
+            what = f"tiles of {before.name} begin at byte {before.first}, before those of {image.name} at {image.first}"
+            yield f"{what}: tiles have to come smallest image first"
     last = images[-1]
     if 0 < last.first < last.at:
-        yield Finding(
-            f"tiles of {last.name} begin at byte {last.first}, before its directory at {last.at}",
-            "all directories have to precede all tiles, to be fetched at once",
-        )
+        what = f"tiles of {last.name} begin at byte {last.first}, before its directory at {last.at}"
+        yield f"{what}: all directories have to precede all tiles, to be fetched at once"
 
 
-def _tile_errors(image: Directory, promises: str, file: BinaryIO, end: int) -> Iterator[Finding]:
+def _tile_errors(image: Directory, promises: str, file: BinaryIO, end: int) -> Iterator[str]:
     stored = image.in_order
     offsets, sizes = image.offsets[stored], image.sizes[stored]
     outside = sizes > end - offsets
     if outside.any():
-        yield Finding(
-            f"{image.named(stored[outside])} beyond the end of the file, {end} bytes", "the file is truncated"
-        )
+        yield f"{image.named(stored[outside])} beyond the end of the file, {end} bytes: the file is truncated"
     if "BLOCK_ORDER=ROW_MAJOR" in promises and len(wrong := stored[1:][np.diff(offsets) < 0]):
-        yield Finding(f"{image.named(wrong)} before the tile that precedes it in rows", "BLOCK_ORDER promises rows")
+        yield f"{image.named(wrong)} before the tile that precedes it in rows: BLOCK_ORDER promises rows"
     inside = [(int(i), int(image.offsets[i]), int(image.sizes[i])) for i in stored[~outside]]
     if "BLOCK_LEADER=SIZE_AS_UINT4" in promises:
         bad = [i for i, start, size in inside if int.from_bytes(_at(file, start - 4, 4), "little") != size]
         if bad:
-            yield Finding(f"{image.named(bad)} not behind four bytes that hold its size", "BLOCK_LEADER promises them")
+            yield f"{image.named(bad)} not behind four bytes that hold its size: BLOCK_LEADER promises them"
     if "BLOCK_TRAILER=LAST_4_BYTES_REPEATED" in promises:
         bad = [i for i, start, size in inside if not _repeated(file, start + size, size)]
         if bad:
-            yield Finding(
-                f"{image.named(bad)} without its last four bytes repeated behind it", "BLOCK_TRAILER promises them"
-            )
+            yield f"{image.named(bad)} without its last four bytes repeated behind it: BLOCK_TRAILER promises them"
 
 
 def _at(file: BinaryIO, position: int, size: int) -> bytes:
@@ -330,31 +279,26 @@ def _repeated(file: BinaryIO, end: int, size: int) -> bool:
     return last[:4] == last[4:]
 
 
-def _mask_errors(image: Directory, mask: Directory, promises: str) -> Iterator[Finding]:
-    offsets, sizes = image.offsets[image.last_plane], image.sizes[image.last_plane]
+def _mask_errors(image: Directory, mask: Directory, promises: str) -> Iterator[str]:
+    last = slice(-(len(image.offsets) // image.planes), None)  # the last plane, whose tiles those of a mask follow
+    offsets, sizes = image.offsets[last], image.sizes[last]
     if image.tile != mask.tile or len(offsets) != len(mask.offsets):
-        yield Finding(
-            f"{mask.name} has tiles of {mask.tile}, {image.name} of {image.tile}",
-            "MASK_INTERLEAVED_WITH_IMAGERY promises pairs of tiles",
-        )
+        what = f"{mask.name} has tiles of {mask.tile}, {image.name} of {image.tile}"
+        yield f"{what}: MASK_INTERLEAVED_WITH_IMAGERY promises pairs of tiles"
         return
     gap = 4 * ("BLOCK_LEADER=SIZE" in promises) + 4 * ("BLOCK_TRAILER=LAST" in promises)
     both = (offsets > 0) & (mask.offsets > 0)
     wrong = np.flatnonzero(both & (mask.offsets != offsets + sizes + gap))
     if len(wrong):
-        yield Finding(
-            f"{mask.named(wrong)} not right behind that of its image",
-            "MASK_INTERLEAVED_WITH_IMAGERY promises to save a request",
-        )
+        what = f"{mask.named(wrong)} not right behind that of its image"
+        yield f"{what}: MASK_INTERLEAVED_WITH_IMAGERY promises to save a request"
 
 
-def _warnings(images: Sequence[Directory], promises: str) -> Iterator[Finding]:
+def _warnings(images: Sequence[Directory], promises: str) -> Iterator[str]:
     if len(images) == 1 and max(images[0].shape) > _SMALL:
-        yield Finding(
-            f"the image has more than {_SMALL} pixels and no overviews", "a view of all of it has to read all of it"
-        )
+        yield f"the image has more than {_SMALL} pixels and no overviews: a view of all of it has to read all of it"
     if not promises:
-        yield Finding("it has no GDAL structural metadata", "readers cannot know that tiles lie in order")
+        yield "it has no GDAL structural metadata: readers cannot know that tiles lie in order"
 
 
 def _summary(page: Any, images: Sequence[Directory], masks: dict[tuple[int, int], Directory]) -> str:

@@ -32,43 +32,15 @@ def plain_names(count: int) -> tuple[str, ...]:
 
 
 def with_extras(colours: Sequence[str], count: int, alpha: int | None) -> tuple[str, ...]:
-    """
-    Name `count` channels: colours first, then others.
-
-    Parameters
-    ----------
-    alpha
-        Position of alpha, if there is one.
-    """
+    """Name `count` channels: colours first, then others; `alpha` is the position of alpha, if there is one."""
     names = [*colours[:count], *(f"c{i}" for i in range(len(colours), count))]
     if alpha is not None and alpha < count:
         names[alpha] = ALPHA
     return tuple(names)
 
 
-def look_up(table: Pixels, indices: Pixels) -> Pixels:
-    """
-    Return the colours of palette indices.
-
-    Parameters
-    ----------
-    table
-        Shape (entries, colours).
-    indices
-        Any shape, each less than `entries`.
-
-    Returns
-    -------
-    Shape (*indices.shape, colours).
-    """
-    return np.take(table, indices.astype(np.intp, copy=False), axis=0)
-
-
 class InkMixer:
-    """Converts cyan, magenta, yellow and black to red, green and blue."""
-
-    said: str
-    """Description of the conversion for metadata."""
+    """Converts cyan, magenta, yellow and black to red, green and blue; metadata say what `said` holds."""
 
     def __init__(self, profile: bytes | None, dtype: np.dtype[Any]) -> None:
         self._profile = profile if dtype in (np.uint8, np.uint16) else None
@@ -76,23 +48,16 @@ class InkMixer:
         if self._profile is not None:
             try:
                 _transform(np.zeros((1, 1, 4), dtype), self._profile)
-                self.said = f"CMYK converted to sRGB by the ICC profile {profile_name(self._profile)!r}"
+                self.said = f"CMYK converted to sRGB by the ICC profile {_profile_name(self._profile)!r}"
             except RuntimeError as error:
                 self.said += f" (the embedded one cannot be used: {reason(error)})"
                 self._profile = None
 
     def __call__(self, inks: Pixels) -> Pixels:
         """
-        Convert.
+        Convert inks, shape (4, ...), to shape (3, ...) of the same dtype.
 
-        Parameters
-        ----------
-        inks
-            Shape (4, ...), 0 is no ink: unsigned integers up to their maximum, or floats up to 1.
-
-        Returns
-        -------
-        Shape (3, ...), same dtype.
+        0 leaves white; the maximum of an unsigned integer, or 1.0, is full ink.
         """
         profile = self._profile
         if profile is None:
@@ -105,8 +70,7 @@ class InkMixer:
         return np.moveaxis(mixed.reshape(*inks.shape[1:], 3), -1, 0)
 
 
-def profile_name(profile: bytes) -> str:
-    """Return the name of an ICC profile."""
+def _profile_name(profile: bytes) -> str:
     from PIL import ImageCms
 
     try:
@@ -117,7 +81,7 @@ def profile_name(profile: bytes) -> str:
 
 def describe_profile(profile: bytes | None) -> dict[str, str]:
     """Return the name of an embedded profile as metadata."""
-    return {"icc_profile": profile_name(profile)} if profile else {}
+    return {"icc_profile": _profile_name(profile)} if profile else {}
 
 
 def _transform(part: Pixels, profile: bytes) -> Pixels:

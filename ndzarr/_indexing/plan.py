@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from math import prod
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.selection import Selection, lengths, segments
+from ndzarr._indexing.selection import Selection, cuts, lengths
 
 
 class Chunked(Protocol):
@@ -53,9 +52,6 @@ class Chunked(Protocol):
 Part: TypeAlias = tuple[int, tuple[slice, ...], tuple[slice, ...]]
 """One box to copy: (index of the window in the plan, place in the chunk, place in the output)."""
 
-Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
-"""One box of a window: (position of its chunk, place in the chunk, place in the output)."""
-
 ChunkRead: TypeAlias = tuple[int, tuple[int, ...], tuple[Part, ...]]
 """One chunk to decode: (index of the array in the plan, position in its chunk grid, parts)."""
 
@@ -65,7 +61,6 @@ class ReadPlan:
     """Deduplicated chunk reads for a sequence of windows."""
 
     arrays: tuple[Chunked, ...]
-    """The arrays that are read."""
     windows: tuple[tuple[int, Selection], ...]
     """(index of the array, selection) of each window, in the order given."""
     shapes: tuple[tuple[int, ...], ...]
@@ -76,7 +71,7 @@ class ReadPlan:
         """Every chunk that holds a pixel of a window, each once; computed when first used."""
         wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
         for w, (a, selection) in enumerate(self.windows):
-            for position, source, target in cuts(self.arrays[a], selection):
+            for position, source, target in cuts(selection, self.arrays[a].chunks):
                 parts = wanted.get((a, position))
                 if parts is None:
                     wanted[a, position] = [(w, source, target)]
@@ -89,11 +84,7 @@ class ReadPlan:
         return len(self.windows)
 
     def explain(self) -> Explanation:
-        """
-        Count what executing this plan would read and decode; print the result to see a table.
-
-        Reads shard indexes, but no chunks.
-        """
+        """Count what executing this plan would read and decode; it reads shard indexes, but no chunks."""
         return _explain(self)
 
     def __repr__(self) -> str:
@@ -102,14 +93,7 @@ class ReadPlan:
 
 
 def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
-    """
-    Plan the reads of windows.
-
-    Parameters
-    ----------
-    requests
-        (array, selection) of each window; selections lie within the array, as `selection.select` returns them.
-    """
+    """Plan the reads of windows: (array, selection within it, as `selection.select` returns it) of each."""
     arrays: list[Chunked] = []
     number: dict[int, int] = {}
     windows: list[tuple[int, Selection]] = []
@@ -122,18 +106,11 @@ def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
     return ReadPlan(tuple(arrays), tuple(windows), tuple([lengths(selection) for _, selection in windows]))
 
 
-def cuts(array: Chunked, selection: Selection) -> list[Cut]:
-    """Cut a window at chunk borders; the boxes are in C order."""
-    axes = [segments(want, chunk) for want, chunk in zip(selection, array.chunks, strict=True)]
-    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]
-
-
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """The cost of a `ReadPlan`, in counts that are the same on every machine."""
 
     windows: int
-    """Number of windows."""
     chunks: int
     """Chunks that hold wanted pixels, each counted once."""
     missing: int

@@ -1,12 +1,13 @@
 """Selections: the indices wanted along each axis, and their cuts at chunk borders.
 
 A *selection* has one entry per axis of an array: a slice with a step of at least 1, or a tuple of indices.  `select`
-makes one from named axes, by numpy's rules for stops beyond the end; `segments` cuts one entry at chunk borders.
+makes one from named axes, by numpy's rules for stops beyond the end; `cuts` cuts it at chunk borders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from operator import index
 from typing import TypeAlias
 
@@ -24,6 +25,9 @@ Selection: TypeAlias = tuple[AxisSelection, ...]
 Segment: TypeAlias = tuple[int, slice, slice]
 """(chunk index along the axis, slice within that chunk, slice of the output)."""
 
+Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
+"""One box of a selection: (position of its chunk, place in the chunk, place in the output)."""
+
 _EXPECTED = "expected a half-open slice of integers, or a sequence of indices"
 
 
@@ -33,12 +37,7 @@ def select(
     """
     Return the selection of a window, by numpy's rules: stops are clipped, nothing is padded.
 
-    Parameters
-    ----------
-    dims, shape
-        Names and lengths of the axes.
-    window
-        Axis name to a half-open slice, a sequence of indices, or None for the whole axis.  Axes left out are whole.
+    `window` maps axis names to a half-open slice, a sequence of indices, or None for the whole axis, as if left out.
 
     Examples
     --------
@@ -56,19 +55,10 @@ def select(
 
 def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
     """
-    Split an interval that lies partly outside an axis.
+    Split an interval that lies partly outside an axis of length n; its step is at least 1.
 
-    Parameters
-    ----------
-    n
-        Length of the axis.
-    want
-        Positions with a step of at least 1, which may begin before 0 and end after the axis.
-
-    Returns
-    -------
-    (all positions, the slice of the axis that exists, its place among the positions); None if all positions exist, or
-    if the slice is invalid, which `select` reports.
+    Return (all positions, the slice of the axis that exists, its place among the positions); None if all positions
+    exist, or if the slice is invalid, which `select` reports.
 
     Examples
     --------
@@ -117,12 +107,9 @@ def _clip(name: str, n: int, want: slice) -> slice:
     except TypeError as error:
         raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})", key=name, window=want) from error
     if start < 0 or stop < 0:
-        raise WindowError(
-            f"{name}={start}:{stop} has a negative index; read() counts from the start of the axis, of length {n}",
-            key=name,
-            window=want,
-            hint="Use window(), which pads, for windows that lie partly outside",
-        )
+        message = f"{name}={start}:{stop} has a negative index; read() counts from the start of the axis, of length {n}"
+        hint = "Use window(), which pads, for windows that lie partly outside"
+        raise WindowError(message, key=name, window=want, hint=hint)
     if step < 1:
         raise WindowError(f"{name}={start}:{stop}:{step}: the step must be at least 1", key=name, window=want)
     stop = min(stop, n)
@@ -141,13 +128,15 @@ def lengths(selection: Selection) -> tuple[int, ...]:
     return tuple([max(0, -((s.start - s.stop) // s.step)) if isinstance(s, slice) else len(s) for s in selection])
 
 
+def cuts(selection: Selection, chunks: Sequence[int]) -> list[Cut]:
+    """Cut a selection at the borders of chunks of a shape; the boxes are in C order."""
+    axes = [segments(want, chunk) for want, chunk in zip(selection, chunks, strict=True)]
+    return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]
+
+
 def segments(want: AxisSelection, chunk: int) -> list[Segment]:
     """
-    Cut one axis of a selection at the borders of chunks of length `chunk`.
-
-    Returns
-    -------
-    One `Segment` per chunk touched, or per index of a tuple, in the order of the output.
+    Cut one axis of a selection at chunk borders: one `Segment` per chunk touched, or per index of a tuple, in order.
 
     Examples
     --------

@@ -36,19 +36,9 @@ from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreE
 
 def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
     """
-    Open a file in place.
+    Open a file that `registry.file_kind` knows in place.
 
-    Parameters
-    ----------
-    path
-        A file that `registry.file_kind` knows.
-    cache_bytes
-        Budget for decoded tiles kept between reads.  Frames of videos have a budget of their own.
-
-    Warns
-    -----
-    DamagedVideoWarning
-        Frames of a video do not decode, or it ends too soon; the others can be read.
+    `cache_bytes` is the budget for decoded tiles kept between reads; frames of videos have a budget of their own.
     """
     opener = open_video if file_kind(path) == "video" else open_tiff
     return opener(path, cache_bytes, options or InPlaceOptions())
@@ -74,17 +64,8 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
         raise StoreError(str(error), path=path) from error
     file.check()
     powers = [image.power for image in images]
-    base = Base(
-        native[-1],
-        powers[-1],
-        file,
-        facts.dims,
-        facts.channels,
-        facts.nodata,
-        options.kind,
-        options.cache,
-        (options.axes, options.nodata),
-    )
+    changing = (options.axes, options.nodata)
+    base = Base(native[-1], powers[-1], file, facts, options.kind, options.cache, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}

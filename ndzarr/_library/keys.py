@@ -86,12 +86,7 @@ class CacheEntry:
         """
         Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
 
-        Parameters
-        ----------
-        write
-            Writes the store, whose directory exists.
-        waiting
-            Called now and then while another process makes the store; ends the waiting by raising.
+        `waiting` is called now and then while another process makes the store; it ends the waiting by raising.
         """
         with holding(lock_of(self.store), waiting):
             pyramid = self.find()
@@ -105,16 +100,9 @@ class CacheEntry:
 
 def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any) -> CacheEntry:
     """
-    Return the cache entry of a source.
+    Return the cache entry, in the directory `root`, of a source: an absolute path with links resolved.
 
-    Parameters
-    ----------
-    root
-        Directory of the stores.
-    source, size, mtime_ns
-        Absolute path of the file with links resolved, its size in bytes and its time of modification in ns.
-    inputs
-        Everything else that the pixels of the store depend on, as JSON values; hashed into the key.
+    `inputs` are JSON values, everything else that the pixels of the store depend on; they are hashed into the key.
     """
     origin = {"path": source, "size": size, "mtime_ns": mtime_ns}
     key = hashlib.sha256(json.dumps([SCHEMA, origin, *inputs], sort_keys=True).encode()).hexdigest()[:16]
@@ -128,6 +116,5 @@ def make_root(root: Path) -> None:
         with explained(root):
             root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise WriteError(
-            f"{root}: the path, or a part of it, is a file", path=str(root), hint="Choose another workdir"
-        ) from error
+        message = f"{root}: the path, or a part of it, is a file"
+        raise WriteError(message, path=str(root), hint="Choose another workdir") from error

@@ -1,12 +1,10 @@
 """Libraries: cache directories of pyramids, one per source and way of reading it.
 
-1. Everything that the pixels of a store depend on makes its *key*: the file's absolute path with links resolved, its
-   size and time of modification, the `SourceRequest` and the encoding.  Links are resolved, because a link may come to
-   point to another file of the same size and age, and because two links to one file need only one store.
-2. The store is `STEM-KEY.zarr`.  Other files of the same name have other keys.  So has a file that was changed; its old
-   store is not read again, and `prune` removes it.
-3. The first process to take the lock of a key makes the store; the others wait.  The system releases the locks of
-   processes that die.  A store is hidden until it is complete; a damaged one is made again.
+The key of a store (`_library.keys`) is made of the file's absolute path with links resolved, its size and time of
+modification, the `SourceRequest` and the encoding.  Links are resolved, because a link may come to point to another
+file of the same size and age, and two links to one file need only one store.  A file that was changed has another key;
+its old store is not read again, and `prune` removes it.  A store is hidden until it is complete; a damaged one is made
+again.
 
 Zarr stores and URLs are opened in place, and so are files that are efficiently tiled (`_library.open`).
 """
@@ -33,12 +31,13 @@ from ndzarr._library.keys import (
     is_opened_in_place,
     make_root,
 )
-from ndzarr._library.open import check_policy, open_unless_transcoded, refuse_disagreement
+from ndzarr._library.open import POLICIES, open_unless_transcoded, refuse_disagreement
 from ndzarr._library.overviews import overview_store
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.presets import Encoding
+from ndzarr._validation import check_choice
 from ndzarr.errors import MissingError, SourceError, StoreError
 
 MAX_OPEN = 512
@@ -61,27 +60,17 @@ class Library:
         transcode: str = "auto",
     ) -> None:
         """
-        Name a directory, which is made when something is written to it.
+        Name a directory, which is made when something is written to it; the user's cache directory if None.
 
-        Parameters
-        ----------
-        root
-            The directory; the user's cache directory if None.
-        encoding
-            Encoding of the stores.
-        max_pixels
-            Refuse larger images; see `ndzarr.transcode`.
-        max_open
-            Most pyramids that are kept open.
-        transcode
-            'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none.  See
-            docs/in-place.md.
+        Stores have this encoding; images of more than `max_pixels` are refused; `max_open` pyramids are kept open.
+        `transcode` 'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none; see
+        docs/in-place.md.
         """
         self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
         self.max_pixels = max_pixels
         self.max_open = max_open
-        self.transcode = check_policy(transcode)
+        self.transcode = check_choice("transcode", transcode, POLICIES)
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._begun = False
 
@@ -101,18 +90,11 @@ class Library:
         nodata: float | None = None,
     ) -> Pyramid:
         """
-        Return the pyramid of a source.
+        Return the pyramid of an image file, or of a Zarr store or its URL; see `ndzarr.transcode` for the parameters.
 
         It is the file itself if that is efficiently tiled, else a store.  The store is made now if it does not exist,
         or if the file was changed since it was made.  For a pyramid that is open already, this only looks at the file's
         time of modification.
-
-        Parameters
-        ----------
-        source
-            Path of an image file; or of a Zarr store, or its URL, which is opened in place.
-        orient, axes, channels, nodata
-            How the file is to be read; see `ndzarr.transcode`.
         """
         return self.find(as_source_request(source, orient, axes, channels, nodata))
 
@@ -141,16 +123,10 @@ class Library:
         progress: bool = False,
     ) -> None:
         """
-        Make the pyramids of many sources, several at a time.
+        Make the pyramids of many sources, several at a time; `workers` threads, as many as CPUs if None.
 
-        Parameters
-        ----------
-        sources
-            Paths, or `SourceRequest`s (any tuples of their fields).  If the store exists, only the file is looked at.
-        workers
-            Number of threads; the number of CPUs if None.
-        progress
-            Show a bar of sources.
+        Sources are paths, or `SourceRequest`s (any tuples of their fields).  If the store exists, only the file is
+        looked at.
         """
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
         tasks: dict[Path, Task] = {}
@@ -160,9 +136,9 @@ class Library:
                 store, make = self._missing(request)
             except (SourceError, MissingError, StoreError) as error:
                 failures.append(Failure(request.path, error))
-                continue
-            if make is not None:
-                tasks[store] = Task(request.path, make)
+            else:
+                if make is not None:
+                    tasks[store] = Task(request.path, make)
         with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
             failures += run_tasks(list(tasks.values()), workers, advance)
         if failures:
@@ -188,18 +164,9 @@ class Library:
 
     def prune(self, dry_run: bool = False) -> list[Entry]:
         """
-        Remove stale, orphaned, damaged and unfinished stores, and the locks of dead processes.
+        Remove stale, orphaned, damaged and unfinished stores, and the locks of dead processes; return these stores.
 
-        A source on a disk that is not mounted counts as gone.
-
-        Parameters
-        ----------
-        dry_run
-            Remove nothing.
-
-        Returns
-        -------
-        The stores that were, or would be, removed.
+        A source on a disk that is not mounted counts as gone.  `dry_run` removes nothing.
         """
         return inventory.prune(self.root, dry_run)
 
@@ -224,24 +191,17 @@ class Library:
             path = os.path.abspath(request.path)
             raise MissingError(f"{path}: there is no such file", path=path, hint="Check its name") from error
         except OSError as error:
-            raise SourceError(
-                f"{request.path}: it cannot be accessed ({error.strerror})",
-                path=request.path,
-                hint="Check its permissions",
-            ) from error
+            message = f"{request.path}: it cannot be accessed ({error.strerror})"
+            raise SourceError(message, path=request.path, hint="Check its permissions") from error
         return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
 
     def _make(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None = None) -> Pyramid:
-        self._begin()
-        write = partial(self._write, entry, request, context)
-        return entry.make(write, None if context is None else context.check)
-
-    def _begin(self) -> None:
-        """Make the directory, and remove what killed processes left in it."""
         if not self._begun:
             make_root(self.root)
             inventory.remove_partial(self.root)
             self._begun = True
+        write = partial(self._write, entry, request, context)
+        return entry.make(write, None if context is None else context.check)
 
     def _write(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None) -> None:
         from ndzarr._formats.registry import open_source
@@ -249,8 +209,7 @@ class Library:
 
         real = entry.origin["path"]
         settle(entry.origin["mtime_ns"])
-        options = request._asdict()
-        del options["path"]
+        options = {name: value for name, value in request._asdict().items() if name != "path"}
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)

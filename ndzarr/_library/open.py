@@ -16,7 +16,7 @@ from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import NdzarrError, OptionError, StoreError, did_you_mean
+from ndzarr.errors import NdzarrError, OptionError, StoreError
 
 
 def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
@@ -88,52 +88,29 @@ FAST_COMPRESSIONS = frozenset(
 """Compressions that decode about as fast as deflate."""
 
 
-def check_policy(transcode: str) -> str:
-    """
-    Return the policy if it is one of `POLICIES`.
-
-    Raises
-    ------
-    OptionError
-        It is not.
-    """
-    if transcode not in POLICIES:
-        raise OptionError(f"transcode={transcode!r} is not known{did_you_mean(transcode, POLICIES)}", key="transcode")
-    return transcode
-
-
 def open_unless_transcoded(
     request: SourceRequest, transcode: str, encoding: Encoding, max_pixels: int | None, cache: Path
 ) -> Pyramid | None:
     """
-    Open a file in place; return None if it is to be transcoded.
+    Open a file in place; return None if it is to be transcoded by the policy `transcode`, with this encoding.
 
-    Parameters
-    ----------
-    transcode
-        One of `POLICIES`.
-    encoding
-        Encoding that transcoding would use.
-    cache
-        Directory for overviews that the file lacks.
-
-    Raises
-    ------
-    StoreError
-        `transcode` is 'never', and the file cannot be read in place.
+    Overviews that the file lacks are kept in the directory `cache`.
     """
     if transcode == "always":
         return None
     path = os.path.realpath(request.path)
     kind = file_kind(path)
     if transcode == "never" and kind is None and os.path.exists(path):
+        message = f"{request.path}: this file cannot be read in place, and transcode='never' forbids transcoding it"
         raise StoreError(
-            f"{request.path}: this file cannot be read in place, and transcode='never' forbids transcoding it",
+            message,
             path=request.path,
             key="transcode",
             hint="Pass transcode='auto', or convert the file to a TIFF with tiles",
         )
-    if kind is None or (transcode == "auto" and (kind != "TIFF" or not _suits_files(encoding))):
+    # Files do not have the chunks or levels that other encodings ask for.
+    plain = not encoding.chunks and encoding.access == "frames" and encoding.reduce == "yx"
+    if kind is None or (transcode == "auto" and (kind != "TIFF" or not plain)):
         return None
     from ndzarr._formats.options import InPlaceOptions
     from ndzarr._library.in_place import open_file
@@ -147,11 +124,6 @@ def open_unless_transcoded(
     except NdzarrError:
         return None  # transcoding may work; if not, it reports what is wrong with the source
     return pyramid if why_inefficient(pyramid) is None else None
-
-
-def _suits_files(encoding: Encoding) -> bool:
-    """Return False for an encoding that asks for chunks or levels that a file does not have."""
-    return not encoding.chunks and encoding.access == "frames" and encoding.reduce == "yx"
 
 
 def why_inefficient(pyramid: Multiscale) -> str | None:
@@ -189,9 +161,7 @@ def refuse_disagreement(pyramid: Multiscale, request: SourceRequest) -> None:
     for option, own in (("axes", "".join(pyramid.dims)), ("channels", pyramid.channels), ("nodata", pyramid.nodata)):
         asked = getattr(request, option)
         if asked is not None and asked != own and not (asked != asked and own != own):  # NaN is not equal to itself
+            message = f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}"
             raise OptionError(
-                f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}",
-                path=request.path,
-                key=option,
-                hint=f"Leave {option} out, or transcode the store",
+                message, path=request.path, key=option, hint=f"Leave {option} out, or transcode the store"
             )

@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ndzarr._files import FileId, cache_root
+from ndzarr._formats.base import Facts, Source
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
@@ -42,13 +43,10 @@ class Base:
     """The coarsest level of a file, and what is known about the file."""
 
     array: Decoded
-    """Its pixels, axes `dims`."""
     power: int
     """The level has 1 / 2**power of the native pixels along y and x."""
     file: FileId
-    dims: tuple[str, ...]
-    channels: tuple[str, ...]
-    nodata: float | None
+    facts: Facts
     kind: str
     """'intensity' or 'labels'."""
     cache: Path | None
@@ -57,20 +55,14 @@ class Base:
     """Options of reading that change its pixels; hashed by their repr."""
 
     @property
-    def nbytes(self) -> int:
-        """Decoded bytes."""
-        return prod(self.array.shape) * self.array.dtype.itemsize
-
-    @property
     def count(self) -> int:
         """Number of overviews that a pyramid needs above this level."""
-        height, width = self.array.shape[-2:]
-        return level_count(height, width) - 1
+        return level_count(*self.array.shape[-2:]) - 1
 
     @property
     def reduce(self) -> Reducer:
         """Halves an image; rounding depends on the number of the level in the whole pyramid."""
-        plain = reducer(self.array.dtype, self.kind, self.nodata)
+        plain = reducer(self.array.dtype, self.kind, self.facts.nodata)
         return lambda image, level: plain(image, level + self.power)
 
     def shape(self, number: int) -> tuple[int, ...]:
@@ -86,7 +78,7 @@ class Base:
 def make_overviews(base: Base) -> list[Stored]:
     """Return the arrays of all overviews; no pixels are made yet."""
     numbers = range(1, base.count + 1)
-    if base.nbytes <= IN_MEMORY:
+    if prod(base.array.shape) * base.array.dtype.itemsize <= IN_MEMORY:
         memory = MemoryOverviews(base)
         return [MemoryOverview(memory, number) for number in numbers]
     store = OverviewStore(base)
@@ -129,14 +121,13 @@ class MemoryOverview:
 
     def read(self, selections: Sequence[Selection]) -> list[Array]:
         """Return the pixels of each selection."""
+        return [self._select(selection) for selection in selections]
+
+    def _select(self, selection: Selection) -> Array:
         pixels = self._memory.level(self._number)
-        return [_select(pixels, selection) for selection in selections]
-
-
-def _select(pixels: Array, selection: Selection) -> Array:
-    for axis, want in enumerate(selection):
-        pixels = pixels[(slice(None),) * axis + (want if isinstance(want, slice) else list(want),)]
-    return pixels
+        for axis, want in enumerate(selection):
+            pixels = pixels[(slice(None),) * axis + (want if isinstance(want, slice) else list(want),)]
+        return pixels
 
 
 class OverviewStore:
@@ -149,7 +140,7 @@ class OverviewStore:
 
     def layout(self, number: int) -> Layout:
         """Return chunks and codec of an overview, which are known before it is made."""
-        return choose_layout(self.base.dims, self.base.shape(number), self.base.array.dtype, self.encoding)
+        return choose_layout(self.base.facts.dims, self.base.shape(number), self.base.array.dtype, self.encoding)
 
     @property
     def entry(self) -> CacheEntry:
@@ -230,35 +221,22 @@ class StoredOverview:
         return bool(self._array.decode(chunk, out, wanted))
 
 
-class HalfSource:
+class HalfSource(Source):
     """The first overview, as a source of pixels for `write_pyramid`."""
 
-    band = 512
-    interleaved = True
-    times = None
-
     def __init__(self, base: Base) -> None:
+        about = {"levels_above": base.power}
+        facts = replace(base.facts, name=base.file.path, shape=base.shape(1), band=512, times=None, metadata=about)
+        super().__init__(replace(facts, dtype=base.array.dtype, interleaved=True))
         self._base = base
-        self.name = base.file.path
-        self.dims, self.channels, self.nodata = base.dims, base.channels, base.nodata
-        self.shape, self.dtype = base.shape(1), base.array.dtype
-        self.metadata: Mapping[str, Any] = {"levels_above": base.power}
 
-    def read(self, window: Mapping[str, slice]) -> Array:
-        """Read rows, whole along x."""
-        rows, height = window["y"], self._base.array.shape[-2]
-        leading = tuple(
-            slice(window[d].start or 0, window[d].stop, 1) if d in window else slice(0, n, 1)
-            for d, n in zip(self.dims[:-2], self.shape[:-2], strict=True)
+    def _pixels(self, region: tuple[slice, ...]) -> Array:
+        twice = (
+            slice(2 * s.start, min(2 * s.stop, n), 1)
+            for s, n in zip(region[-2:], self._base.array.shape[-2:], strict=True)
         )
-        y = slice(2 * rows.start, min(2 * rows.stop, height), 1)
-        return self._base.reduce(self._base.read((*leading, y, slice(0, self._base.array.shape[-1], 1))), 1)
+        leading = (slice(s.start, s.stop, 1) for s in region[:-2])
+        return self._base.reduce(self._base.read((*leading, *twice)), 1)
 
-    def close(self) -> None:
+    def _release(self) -> None:
         """Do nothing: the file is not held open."""
-
-    def __enter__(self) -> HalfSource:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass

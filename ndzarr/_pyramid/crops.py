@@ -66,13 +66,11 @@ class Crop:
 
     pyramid: Multiscale
     region: Region
-    """Along y and x."""
     leading: Selection
     """Along the axes before y."""
     sampling: Sampling
     """Resolved; used where pixels are not copied."""
     fill: float
-    """Value of pixels outside the image."""
     outer: tuple[tuple[range, slice] | None, ...] | None = None
     """Per axis before y, (all positions asked for, place of those that exist), or None if all exist; None if that is so
     for all axes."""
@@ -112,11 +110,8 @@ def make_crop(
         leading["c"] = pyramid.channel_indices(leading["c"])
     dims, shape = pyramid.dims, pyramid.shape
     if dims[-2:] != ("y", "x"):
-        raise WindowError(
-            f"{pyramid.path} has axes {' '.join(dims)}, but a window needs y x as the last two",
-            path=pyramid.path,
-            hint="Use read(), which does not",
-        )
+        message = f"{pyramid.path} has axes {' '.join(dims)}, but a window needs y x as the last two"
+        raise WindowError(message, path=pyramid.path, hint="Use read(), which does not")
     for name in window:
         if name not in dims:
             raise WindowError(f"unknown axis {name!r}{did_you_mean(name, dims)}", key=name, window=window)
@@ -157,18 +152,10 @@ def crop_at(
     fill: float = 0,
 ) -> Crop:
     """
-    Return the crop of a window whose borders need not fall on pixels.
+    Return the crop of a window whose borders need not fall on pixels; `leading` selects along the axes before y.
 
-    Parameters
-    ----------
-    origin
-        Begin of the first output pixel along (y, x), in native pixels.
-    step
-        Native pixels per output pixel along (y, x).
-    n
-        Output pixels along (y, x).
-    leading
-        Selection along the axes before y.
+    Along (y, x), `origin` is the begin of the first output pixel, in native pixels, and `step` the native pixels per
+    output pixel, of which there are `n`.
     """
     resolved = sampling.resolved(pyramid)
     region = _region_at(
@@ -191,12 +178,8 @@ def _interval(name: str, want: Any, n: int) -> tuple[int, int]:
     if want is None:
         return 0, n
     if not isinstance(want, slice) or want.step not in (None, 1):
-        raise WindowError(
-            f"{name}={want!r}: expected a slice with step 1 along y and x",
-            key=name,
-            window=want,
-            hint="Use scale= to reduce",
-        )
+        message = f"{name}={want!r}: expected a slice with step 1 along y and x"
+        raise WindowError(message, key=name, window=want, hint="Use scale= to reduce")
     try:
         return 0 if want.start is None else index(want.start), n if want.stop is None else index(want.stop)
     except TypeError as error:
@@ -205,19 +188,16 @@ def _interval(name: str, want: Any, n: int) -> tuple[int, int]:
         ) from error
 
 
-# --- A pool of buffers for pixels that are resampled at once
+# Buffers for pixels that are resampled at once.
 
-LARGEST_BUFFER = 4 << 20
-"""Most bytes of a buffer that is kept: larger ones are few, and take long to fill."""
+SMALLEST_BUFFER, LARGEST_BUFFER = 128 << 10, 4 << 20
+"""Bytes of a buffer that is kept: malloc keeps smaller ones itself; larger ones are few, and take long to fill."""
 
-SMALLEST_BUFFER = 128 << 10
-"""Least bytes of a buffer that is kept: malloc keeps smaller ones itself."""
-
-_free: deque[np.ndarray[Any, Any]] = deque(maxlen=8)
+_free: deque[Array] = deque(maxlen=8)
 """Buffers in no use; if there are more, the oldest is dropped."""
 
 
-def take_buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def take_buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """Return an uninitialised array, in a buffer of the pool if one is free."""
     size = prod(shape) * dtype.itemsize
     if not SMALLEST_BUFFER <= size <= LARGEST_BUFFER:
@@ -225,20 +205,18 @@ def take_buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, A
     try:
         memory = _free.pop()
     except IndexError:
-        memory = np.empty(size, np.uint8)
-    if memory.size < size:
+        memory = None
+    if memory is None or memory.size < size:
         memory = np.empty(size, np.uint8)
     return memory[:size].view(dtype).reshape(shape)
 
 
-def return_buffer(array: np.ndarray[Any, Any]) -> None:
+def return_buffer(array: Array) -> None:
     """Give an array of `take_buffer` back to the pool; no view of it may be left."""
     memory = array.base
     if memory is not None:  # None if it was too small or too large for the pool
         _free.append(memory)
 
-
-# --- Reading
 
 Result: TypeAlias = tuple[Array, Array | None]
 """(image, valid) of a crop, as `read_crops` returns them."""
@@ -253,15 +231,9 @@ def read_crops(crops: Sequence[Crop], out: Sequence[Array] | None = None) -> lis
     """
     Read crops, planned together: each chunk is decoded once.
 
-    Parameters
-    ----------
-    out
-        Array for the pixels of each crop, of its shape; new ones if None.
-
-    Returns
-    -------
-    (image, valid) per crop.  The image has the axes of the pyramid.  The mask is True where pixels are real: it has the
-    same axes if a value marks missing data, else (y, x); it is None if all pixels are real.
+    Returns (image, valid) per crop; images are the arrays `out` if given.  The image has the axes of the pyramid.  The
+    mask is True where pixels are real: it has the same axes if a value marks missing data, else (y, x); it is None if
+    all pixels are real.
     """
     images = [_blank(c) for c in crops] if out is None else list(out)
     if not _overlaps(crops):

@@ -69,11 +69,8 @@ def _blocks(pyramid: Multiscale, array: Stored, chunks: str | Mapping[str, int])
     if chunks == "shards":
         return tuple(min(n, max(1, length)) for n, length in zip(shard, array.shape, strict=True))
     if isinstance(chunks, Mapping):
-        for d, n in chunks.items():
-            if d not in pyramid.dims or n < 1:
-                raise OptionError(
-                    f"chunks={dict(chunks)!r}: expected lengths of at least 1 for axes among {' '.join(pyramid.dims)}",
-                    key="chunks",
-                )
+        if any(d not in pyramid.dims or n < 1 for d, n in chunks.items()):
+            expected = f"expected lengths of at least 1 for axes among {' '.join(pyramid.dims)}"
+            raise OptionError(f"chunks={dict(chunks)!r}: {expected}", key="chunks")
         return tuple(chunks.get(d, n) for d, n in zip(pyramid.dims, shard, strict=True))
     raise OptionError(f"chunks={chunks!r}: expected 'shards' or a mapping axis -> length", key="chunks")

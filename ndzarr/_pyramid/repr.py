@@ -20,16 +20,16 @@ def text_repr(pyramid: Multiscale) -> str:
     """Return a summary with one line per level."""
     size = ", ".join(f"{d}: {n}" for d, n in pyramid.sizes.items())
     lines = [f"<ndzarr.Pyramid {os.path.basename(pyramid.path)!r} ({size}) {pyramid.dtype}>"]
-    if pyramid.channels:
-        lines.append(f"  {'channels':<9}{_shortened(pyramid.channels)}")
+    if names := pyramid.channels:
+        listed = " ".join(names) if len(names) <= 12 else f"{' '.join(names[:10])} ... {names[-1]} ({len(names)})"
+        lines.append(f"  {'channels':<9}{listed}")
     if pyramid.kind != "intensity":
         lines.append(f"  {'kind':<9}{pyramid.kind}")
     if pyramid.nodata is not None:
         lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
     for k, level in enumerate(pyramid.levels):
-        lines.append(
-            f"  {f'level {k}':<9}{' x '.join(map(str, level.shape))}, in chunks of {' x '.join(map(str, level.chunks))}"
-        )
+        shape, chunks = (" x ".join(map(str, lengths)) for lengths in (level.shape, level.chunks))
+        lines.append(f"  {f'level {k}':<9}{shape}, in chunks of {chunks}")
     lines.append(f"  {'path':<9}{pyramid.path}")
     return "\n".join(lines)
 
@@ -48,7 +48,11 @@ def html_repr(pyramid: Multiscale) -> str:
 def _picture(pyramid: Multiscale) -> str:
     if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
         return ""
-    png = base64.b64encode(_png(thumbnail(pyramid))).decode()
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(thumbnail(pyramid)).save(buffer, "PNG")
+    png = base64.b64encode(buffer.getvalue()).decode()
     return f"<img style='image-rendering:pixelated' src='data:image/png;base64,{png}'>"
 
 
@@ -67,16 +71,10 @@ def thumbnail(pyramid: Multiscale) -> np.ndarray[Any, Any]:
 
 def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.ndarray[Any, Any]:
     """
-    Return pixels as an image for the screen.
+    Return pixels with axes (c, y, x) as an image for the screen: uint8 with axes (y, x, rgb).
 
-    Parameters
-    ----------
-    pixels
-        Axes (c, y, x).  The first three channels are shown, or the first one in grey.
-
-    Returns
-    -------
-    uint8 with axes (y, x, rgb).  uint8 stays as it is; other types are stretched between their 1st and 99th percentile.
+    The first three channels are shown, or the first one in grey.  uint8 stays as it is; other types are stretched
+    between their 1st and 99th percentile.
     """
     shown = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
     if shown.dtype != np.uint8 or kind == "labels":
@@ -89,15 +87,3 @@ def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.nda
             part = (np.clip(np.nan_to_num(real, nan=low), low, high) - low) / max(high - low, 1e-300)
         shown = np.rint(part * 255).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(shown, 0, -1))
-
-
-def _png(image: np.ndarray[Any, Any]) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _shortened(names: tuple[str, ...]) -> str:
-    return " ".join(names) if len(names) <= 12 else f"{' '.join(names[:10])} ... {names[-1]} ({len(names)})"

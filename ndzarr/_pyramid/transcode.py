@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import ceil, prod, sqrt
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,7 +29,7 @@ from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.downsample import Reducer, reducer
+from ndzarr._store.downsample import reducer
 from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.writer import PyramidWriter, halve
@@ -180,11 +182,6 @@ def write_pyramid(
         Number of the source's level, if that is not the native one of a pyramid: rounding depends on it.
     check
         Called between steps; gives up by raising.
-
-    Raises
-    ------
-    SourceError
-        The source cannot be read, or its file was changed meanwhile; nothing was written.
     """
     origin = identity(source.name) if origin is None else origin
     stream = as_stream(source)
@@ -204,17 +201,11 @@ def write_pyramid(
             show(rows)
 
         advance(0)
+        writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            frame = stream.expected_shape[1:]
-            levels = write_stream(
-                stream,
-                lambda t: level_shapes(source, encoding, (t, *frame)),
-                lambda levels: PyramidWriter(work, levels, reduce, workers),
-                BAND_BYTES,
-                advance,
-            )
+            levels = write_stream(stream, encoding, writer_of, advance)
         else:
-            with PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer:
+            with writer_of(levels[:1] if volume else levels) as writer:
                 for block, window in _bands(source, levels[0]):
                     rows = source.read(window)
                     writer.write(block, rows)
@@ -270,19 +261,7 @@ def _refuse_changed(source: Source, origin: Mapping[str, Any]) -> None:
 
 
 def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | None = None) -> list[LevelShape]:
-    """
-    Return the levels of a source's pyramid, from native to coarsest.
-
-    Parameters
-    ----------
-    native
-        Shape of the native level; that of the source if None.
-
-    Raises
-    ------
-    OptionError
-        The preset cannot hold the pixels.
-    """
+    """Return the levels of a source's pyramid, from native to coarsest; `native` is the shape if not the source's."""
     native = source.shape if native is None else native
     out = []
     for k in range(level_count(*native[-2:])):
@@ -317,23 +296,24 @@ def display(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float
     return 0.0, 1.0
 
 
-# --- Sources whose length is known only when they end
-
 ENDLESS = 2**40
-"""Number of frames that stands for unknown; no video has as many."""
+"""Number of frames that stands for one that is known only when a source ends; no video has as many."""
 
 
-class Stream(Source, Protocol):
+class Stream(Source):
     """A source whose length is known only when it ends; its attribute `growing` is True."""
 
     @property
+    @abstractmethod
     def expected_shape(self) -> tuple[int, ...]:
         """Shape by the header; the number of frames may be wrong, and is 0 if the header does not say."""
 
     @property
+    @abstractmethod
     def trouble(self) -> Sequence[str]:
         """Faults of the source, known once all frames were read."""
 
+    @abstractmethod
     def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
         """Yield all frames in order, `length` at a time, in the end those that are left; axes (t, ...)."""
 
@@ -345,43 +325,29 @@ def as_stream(source: Source) -> Stream | None:
 
 def write_stream(
     stream: Stream,
-    levels: Callable[[int], list[LevelShape]],
-    writer: Callable[[list[LevelShape]], PyramidWriter],
-    block_bytes: int,
+    encoding: Encoding,
+    writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
 ) -> list[LevelShape]:
     """
-    Write all frames of a stream.
+    Write all frames of a stream; return the levels that were written.
 
-    Parameters
-    ----------
-    levels
-        Returns the levels of a number of frames.
-    writer
-        Returns the writer of these levels.
-    block_bytes
-        Native bytes that are gathered before they are encoded; at least one chunk is.
-    progress
-        Called with the number of rows written.
-
-    Returns
-    -------
-    The levels that were written.
-
-    Raises
-    ------
-    SourceError
-        The stream has no frames, or one cannot be used.
+    `writer_of` returns the writer of given levels.  At least one chunk and BAND_BYTES of frames are gathered before
+    they are encoded.  `progress` is told the number of rows written.
     """
+
+    def levels(frames: int) -> list[LevelShape]:
+        return level_shapes(stream, encoding, (frames, *stream.expected_shape[1:]))
+
     endless = levels(ENDLESS)[0]
     chunk = endless.layout.chunks[0]
     frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
-    blocks = stream.blocks(chunk * max(1, block_bytes // (chunk * frame)))
+    blocks = stream.blocks(chunk * max(1, BAND_BYTES // (chunk * frame)))
     block, following = next(blocks, None), next(blocks, None)
     if block is None:
         raise SourceError(f"{stream.name}: it has no frames", path=stream.name)
     at = 0
-    with writer(levels(len(block) if following is None else ENDLESS)) as out:
+    with writer_of(levels(len(block) if following is None else ENDLESS)) as out:
         while block is not None:
             if following is None:
                 out.end(at + len(block))
@@ -392,8 +358,6 @@ def write_stream(
         out.finish()
         return out.levels
 
-
-# --- Prediction of the size of a store
 
 WINDOWS = 24
 """Windows that are encoded for an estimate."""
@@ -426,33 +390,24 @@ def estimate(
     """
     Predict the size of a store under each preset that can hold the source's pixels.
 
-    Parameters
-    ----------
-    source
-        Open; windows of it are read in order.
-    encoding
-        All options but the preset.
-    windows
-        Most windows that are read and encoded.
-    advance
-        Called after each of them.
+    At most `windows` windows are read, in order, and encoded; `advance` is called after each of them.
     """
     given = encoding or Encoding()
     layouts: dict[str, list[LevelShape]] = {}
     for preset in PRESETS:
         try:
-            options = Encoding(preset, given.kind, given.chunks, given.shard, given.access, given.reduce)
-            layouts[preset] = level_shapes(source, options)
+            layouts[preset] = level_shapes(source, replace(given, preset=preset))
         except OptionError:  # jpeg holds photographs only
             continue
     reduce = reducer(source.dtype, given.kind, source.nodata, "z" in given.reduce and "z" in source.dims)
-    found: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}
+    costs: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}  # per pixel: native, halved
     for window in _spread(source, next(iter(layouts.values()))[0], windows):
         pixels = source.read(window)
+        halves = reduce(pixels, 1)
         for preset, levels in layouts.items():
-            found[preset].append(_cost(pixels, levels, reduce))
+            costs[preset].append((_bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[:2][-1])))
         advance()
-    return [_total(preset, layouts[preset], found[preset], source) for preset in layouts]
+    return [_total(preset, layouts[preset], costs[preset], source) for preset in layouts]
 
 
 def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[str, slice]]:
@@ -473,17 +428,10 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
         yield window
 
 
-def _cost(pixels: np.ndarray[Any, Any], levels: Sequence[LevelShape], reduce: Reducer) -> tuple[float, float]:
-    """Return bytes per pixel of a window at native resolution, and at half of it."""
-    halves = reduce(pixels, 1)
-    return _bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[-1 if len(levels) < 2 else 1])
-
-
 def _bytes_per_pixel(pixels: np.ndarray[Any, Any], level: LevelShape) -> float:
     codec = level.layout.codec
-    steps = [range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True)]
     total = 0
-    for start in product(*steps):
+    for start in product(*(range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True))):
         chunk = pixels[tuple(slice(a, a + c) for a, c in zip(start, codec.shape, strict=True))]
         if chunk.any():
             beyond = [(0, c - n) for c, n in zip(codec.shape, chunk.shape, strict=True)]

@@ -23,11 +23,7 @@ from ndzarr._pyramid.xarray import (
 
 
 def labelled_window(
-    pyramid: Multiscale,
-    window: Mapping[str, Any],
-    scale: float | tuple[float, float],
-    sampling: Sampling,
-    fill: float,
+    pyramid: Multiscale, window: Mapping[str, Any], scale: float | tuple[float, float], sampling: Sampling, fill: float
 ) -> xarray.DataArray:
     """Read and label a window; see `Pyramid.window`."""
     crop = make_crop(pyramid, window, scale, sampling, fill)
@@ -36,21 +32,9 @@ def labelled_window(
 
 
 def label_window(
-    crop: Crop,
-    image: np.ndarray[Any, Any],
-    valid: np.ndarray[Any, Any] | None,
-    coordinates: tuple[str, ...] = (),
+    crop: Crop, image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, coordinates: tuple[str, ...] = ()
 ) -> xarray.Dataset:
-    """
-    Return a crop with labelled axes.
-
-    Parameters
-    ----------
-    image, valid
-        As `read_crops` returns them.
-    coordinates
-        ('valid',) makes the mask a coordinate instead of a variable.
-    """
+    """Label what `read_crops` returned for a crop; `coordinates` ('valid',) makes the mask a coordinate."""
     region, dims = crop.region, crop.pyramid.dims
     axes = {d: leading_axis(crop, k) for k, d in enumerate(dims[:-2])}
     georeference = crop.pyramid.georeference
@@ -85,20 +69,17 @@ def leading_axis(crop: Crop, k: int) -> Axis:
     pyramid, dim = crop.pyramid, crop.pyramid.dims[k]
     beyond = None if crop.outer is None else crop.outer[k]
     if beyond is None:
-        return _selected_axis(pyramid, dim, crop.leading[k])
+        want = crop.leading[k]
+        if dim == "c":
+            return name_axis("c", _channels(pyramid, want))
+        values = _positions(pyramid, dim, pyramid.sizes[dim])
+        return index_axis(dim, values[want if isinstance(want, slice) else list(want)])
     asked, inside = beyond
     if dim != "t" or pyramid.times is None:
         return index_axis(dim, np.arange(asked.start, asked.stop, asked.step))
     values = np.full(len(asked), np.nan)
     values[inside] = np.asarray(pyramid.times)[crop.leading[k]]
     return index_axis(dim, values)
-
-
-def _selected_axis(pyramid: Multiscale, dim: str, want: AxisSelection) -> Axis:
-    if dim == "c":
-        return name_axis("c", _channels(pyramid, want))
-    values = _positions(pyramid, dim, pyramid.sizes[dim])
-    return index_axis(dim, values[want if isinstance(want, slice) else list(want)])
 
 
 def channel_names(crop: Crop) -> tuple[str, ...] | None:

@@ -35,11 +35,8 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     except (FileNotFoundError, NotADirectoryError):
         return _not_zarr3(folder, cache_bytes)
     except ValueError as error:
-        raise StoreError(
-            f"{folder}: zarr.json is not valid JSON ({error}), so the store is damaged",
-            path=folder,
-            hint="Transcode the source again",
-        ) from error
+        message = f"{folder}: zarr.json is not valid JSON ({error}), so the store is damaged"
+        raise StoreError(message, path=folder, hint="Transcode the source again") from error
     return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
 
 
@@ -77,26 +74,19 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
         return _through_zarr(folder, cache_bytes)
     if os.path.isdir(folder):
-        raise StoreError(
-            f"{folder}: a directory without zarr.json is not a Zarr store",
-            path=folder,
-            hint="Make one from images with ndzarr.transcode",
-        )
-    raise StoreError(
-        f"{folder}: a file, not a Zarr store",
-        path=folder,
-        hint=f"Make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)",
-    )
+        message = f"{folder}: a directory without zarr.json is not a Zarr store"
+        raise StoreError(message, path=folder, hint="Make one from images with ndzarr.transcode")
+    message = f"{folder}: a file, not a Zarr store"
+    raise StoreError(message, path=folder, hint=f"Make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)")
 
 
 def _remote(url: str, cache_bytes: int) -> Pyramid:
     try:
         pyramid = _through_zarr(url, cache_bytes)
     except ImportError as error:
+        message = f"{url}: reading it needs another package ({error})"
         raise StoreError(
-            f"{url}: reading it needs another package ({error})",
-            path=url,
-            hint="Run pip install 'ndzarr[remote]', which has those for https:// and s3://",
+            message, path=url, hint="Run pip install 'ndzarr[remote]', which has those for https:// and s3://"
         ) from error
     except (MissingError, StoreError):
         raise
@@ -148,34 +138,23 @@ def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[flo
     attrs = root.get("attributes", {})
     schema = attrs.get("ndzarr", {}).get("schema", SCHEMA)
     if schema > SCHEMA:
-        raise StoreError(
-            f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA})",
-            path=name,
-            hint="Upgrade ndzarr",
-        )
+        message = f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA})"
+        raise StoreError(message, path=name, hint="Upgrade ndzarr")
     ome = attrs.get("ome", attrs)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if isinstance(multiscales, list) and multiscales:
-        return [(d["path"], _scale(d.get("coordinateTransformations", []))) for d in multiscales[0]["datasets"]]
-    raise StoreError(
-        f"{name}: a Zarr group without OME-Zarr `multiscales`",
-        path=name,
-        hint="Open one of its arrays by its path, or transcode that",
-    )
-
-
-def _scale(transformations: Sequence[Mapping[str, Any]]) -> list[float] | None:
-    return next((list(t["scale"]) for t in transformations if t.get("type") == "scale"), None)
+        given = [(d["path"], d.get("coordinateTransformations", [])) for d in multiscales[0]["datasets"]]
+        return [(p, next((list(t["scale"]) for t in steps if t.get("type") == "scale"), None)) for p, steps in given]
+    message = f"{name}: a Zarr group without OME-Zarr `multiscales`"
+    raise StoreError(message, path=name, hint="Open one of its arrays by its path, or transcode that")
 
 
 def _node(folder: str, path: str) -> Any:
-    file = Path(folder, path, "zarr.json")
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(Path(folder, path, "zarr.json").read_bytes())
     except FileNotFoundError as error:
-        raise StoreError(
-            f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged", path=folder
-        ) from error
+        message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
+        raise StoreError(message, path=folder) from error
 
 
 def _zarr_array(folder: str, reason: str) -> ZarrArray:
@@ -184,9 +163,8 @@ def _zarr_array(folder: str, reason: str) -> ZarrArray:
     try:
         return ZarrArray(zarr.open_array(folder, mode="r"), folder, reason)
     except Exception as error:  # codecs and data types have errors of their own
-        raise StoreError(
-            f"{folder}: zarr-python cannot open this array ({type(error).__name__}: {error})", path=folder
-        ) from error
+        message = f"{folder}: zarr-python cannot open this array ({type(error).__name__}: {error})"
+        raise StoreError(message, path=folder) from error
 
 
 def _pyramid(
@@ -205,10 +183,10 @@ def _pyramid(
         levels = []
         for array, (_, scale) in zip(arrays, paths, strict=True):
             if scale and base:
-                factors = tuple(s / b for s, b in zip(scale, base, strict=True))
+                factors = (s / b for s, b in zip(scale, base, strict=True))
             else:
-                factors = tuple(_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
-            levels.append(Level(array, factors))
+                factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
+            levels.append(Level(array, tuple(factors)))
         channels = _channels(attrs, dims, arrays[0].shape)
     return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, open_pyramid)
 

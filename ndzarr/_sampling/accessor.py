@@ -1,4 +1,4 @@
-"""What else can be asked of a sample?  `sample.ndzarr`: annotations as kwimage objects, transforms, a picture."""
+"""The accessor `sample.ndzarr`: annotations as kwimage objects, transforms, a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SampleAccessor:
-    """What a sample knows about where it came from."""
+    """The origin of a sample: its target, its place, its annotations."""
 
     def __init__(self, sample: xarray.Dataset) -> None:
         self._sample = sample
@@ -84,12 +84,12 @@ class SampleAccessor:
 
 @xarray.register_dataset_accessor("ndzarr")  # type: ignore[untyped-decorator]
 def accessor(dataset: xarray.Dataset) -> Any:
-    """What `dataset.ndzarr` is: a `SampleAccessor`, or, for a batch, a `BatchAccessor`."""
+    """Return the accessor of a Dataset: a `SampleAccessor`, or the `BatchAccessor` of a batch."""
     context = dataset.encoding.get("ndzarr")
     return SampleAccessor(dataset) if context is None or isinstance(context, Context) else context.accessor(dataset)
 
 
-# --- What did ndsampler return?
+# The dictionary that ndsampler returned.
 
 
 def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _target(context: Context) -> dict[str, Any]:
 
 
 def _time_slice(context: Context) -> slice:
-    """The slice that was asked for; where none was, that of the frames of the sample."""
+    """Return the slice that was asked for, or that of the frames of the sample."""
     slices: tuple[Any, ...] = tuple(context.target.get("slices") or ())
     asked = context.target.get("time_slice", slices[0] if len(slices) == 3 else None)
     return asked if isinstance(asked, slice) else slice(0, len(context.scene.frames))

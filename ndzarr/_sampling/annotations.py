@@ -1,7 +1,7 @@
-"""Which annotations touch a window?
+"""The annotations that touch a window.
 
 The annotations of a dataset as columns, sorted by image, so that a look-up is a few vector operations on one image's
-rows. Boxes are x, y, width, height in image space; what is asked in another space is warped first.
+rows.  Boxes are x, y, width, height in image space; look-ups in another space warp them first.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ import numpy as np
 
 from ndzarr._indexing.affine import scale_offset, warp_boxes
 from ndzarr._sampling.scene import Scene
-from ndzarr._validation import as_integer as whole
-from ndzarr._validation import as_number as real
-from ndzarr._validation import as_tuple as several
-from ndzarr._validation import check_flag
+from ndzarr._validation import as_integer, as_number, as_tuple, check_flag
 from ndzarr.errors import TargetError
 
-# --- How do kwcoco's annotation dictionaries become columns?
+# --- Columns from kwcoco's annotation dictionaries.
 
 
 NO_ID = -1
-"""Stands for a category or track that an annotation does not have."""
+"""Stands for a missing category or track."""
 
 
 def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
@@ -39,7 +36,7 @@ def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
         plain = False
     if plain:
         return flat
-    found = [box_of(a) for a in annotations]  # takes arrays too, and names what is no box
+    found = [box_of(a) for a in annotations]  # takes arrays too, and names the annotation whose box is wrong
     return np.array([missing if box is None else box for box in found], float).reshape(-1, 4)
 
 
@@ -69,21 +66,21 @@ def ids_of(values: list[Any]) -> np.ndarray[Any, Any]:
         ids = np.array(known, np.int64)
     except OverflowError:
         ids = np.array(known, np.float64)
-    if not kinds <= {int, type(None)} and (wrong := [v for v in known if whole(v) is None]):
+    if not kinds <= {int, type(None)} and (wrong := [v for v in known if as_integer(v) is None]):
         raise TargetError(f"track_id={wrong[0]!r} is neither a whole number nor text")
     if ids.dtype != np.int64:
         raise TargetError(f"track_id or category_id={max(known, key=abs)!r} has more than 64 bits")
     return ids
 
 
-# --- Which boxes share area with a window, in the space of the window?
+# Boxes in the space of a window.
 
 
 KEPT_BYTES = 64 << 20
-"""What a table keeps, beside itself: about 900,000 boxes."""
+"""Budget of the boxes that a table keeps in other spaces: about 900,000 boxes."""
 
 _ENTRY_BYTES = 1024
-"""What the objects take besides their numbers."""
+"""Memory of the objects besides their numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +90,7 @@ class Placed:
     frame: np.ndarray[Any, Any]
     """Position of the image of each among those that are sampled; shape (n,)."""
     offset: np.ndarray[Any, Any]
-    """What makes positions here rows of the table, per image."""
+    """Added to a position here, it gives the row of the table; one per image."""
     near: np.ndarray[Any, Any]
     """x and y of the near corner; shape (2, n), NaN where there is no box."""
     far: np.ndarray[Any, Any]
@@ -112,14 +109,7 @@ class Placed:
     def touching(
         self, window: tuple[float, float, float, float]
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """
-        What shares area with a window: y start, y stop, x start, x stop.
-
-        Returns
-        -------
-        rows, frame, boxes
-            Shapes (k,), (k,) and (k, 4).
-        """
+        """Rows (k,), frames (k,) and boxes (k, 4) that share area with a window: y start, y stop, x start, x stop."""
         y0, y1, x0, x1 = window
         hit = self.near[0] < x1
         hit &= self.near[1] < y1
@@ -138,11 +128,8 @@ def place_annotations(parts: Sequence[tuple[slice, np.ndarray[Any, Any], np.ndar
     """
     Move boxes to the sampled space.
 
-    Parameters
-    ----------
-    parts
-        Per image its rows in the table, the columns x, y, width, height of them, shape (4, n), and the transform to the
-        space; None if that is the image's own.
+    Each part is an image: its rows in the table, their columns x, y, width, height, shape (4, n), and the transform to
+    the space, None if that is the image's own.
     """
     ends = [0, *accumulate(rows.stop - rows.start for rows, _, _ in parts)]
     near, far, boxes = np.empty((2, ends[-1])), np.empty((2, ends[-1])), np.empty((ends[-1], 4))
@@ -182,7 +169,7 @@ def _warped(
 
 
 class Kept:
-    """What was placed lately, the oldest dropped first; it pickles empty."""
+    """A cache of placed boxes that drops the oldest first; it pickles empty."""
 
     def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
         self._placed: dict[Hashable, Placed] = {}
@@ -190,7 +177,7 @@ class Kept:
         self.max_bytes = max_bytes
 
     def get(self, key: Hashable) -> Placed | None:
-        """What was put there; None if it is not held."""
+        """Return what was put there; None if it is not held."""
         return self._placed.get(key)
 
     def put(self, key: Hashable, placed: Placed) -> None:
@@ -259,38 +246,23 @@ class AnnotationTable:
         self, gid: Any, window: tuple[float, float, float, float], to_space: np.ndarray[Any, Any] | None = None
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """
-        Annotations of an image that share area with a window.
+        Rows (k,) and boxes (k, 4) of an image that share area with a window: y start, y stop, x start, x stop.
 
-        Parameters
-        ----------
-        window
-            y start, y stop, x start, x stop.
-        to_space
-            Transform from image space to the space of the window; None if they are the same.
-
-        Returns
-        -------
-        rows, boxes
-            Row numbers, shape (k,), and boxes in the space of the window, shape (k, 4).
+        `to_space` maps image space to the space of the window; None if they are the same.
         """
         rows, _, boxes = self.placed(((gid, to_space),)).touching(window)
         return rows, boxes
 
     def placed(self, images: Sequence[tuple[Any, np.ndarray[Any, Any] | None]]) -> Placed:
-        """
-        The boxes of images in the space that they are sampled in; kept for the next look-up.
-
-        Parameters
-        ----------
-        images
-            Image id, and the transform from image space to that space, None if they are the same.
-        """
-        key = tuple([(gid, None if to is None else to.tobytes()) for gid, to in images])
-        found = self.kept.get(key)
+        """The boxes of images, each with its transform (or None) to the sampled space; kept for the next look-up."""
+        key = []
+        for gid, to in images:  # a comprehension is a call
+            key.append((gid, None if to is None else to.tobytes()))
+        found = self.kept.get(tuple(key))
         if found is None:
             parts = [(self.rows.get(gid, NO_ROWS), to) for gid, to in images]
             found = place_annotations([(rows, self.columns[:, rows], to) for rows, to in parts])
-            self.kept.put(key, found)
+            self.kept.put(tuple(key), found)
         return found
 
 
@@ -314,12 +286,12 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
 
 
 GEOMETRY = ("boxes", "segmentation", "keypoints")
-"""What `with_annots` may name."""
+"""The geometry that `with_annots` may name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Which annotations are wanted with a sample."""
+    """The annotations that are wanted with a sample."""
 
     with_annots: bool | str | Sequence[str] = True
     """False for none; text or a sequence restricts the geometry to some of `GEOMETRY`."""
@@ -333,12 +305,12 @@ class Lookup:
     def __post_init__(self) -> None:
         if self.with_annots is True and self.annot_ids is None and self.visible_thresh == 0.0 and self.clip is False:
             return  # nearly always
-        if self.annot_ids is not None and several(self.annot_ids) is None:
+        if self.annot_ids is not None and as_tuple(self.annot_ids) is None:
             raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids")
-        least = real(self.visible_thresh)
+        least = as_number(self.visible_thresh)
         if least is None or not 0 <= least <= 1:
             raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction from 0 to 1")
-        if not isinstance(self.with_annots, str | bool) and several(self.with_annots) is None:
+        if not isinstance(self.with_annots, str | bool) and as_tuple(self.with_annots) is None:
             check_flag("with_annots", self.with_annots)
         check_flag("clip", self.clip)
         unknown = set(self.geometry) - set(GEOMETRY)
@@ -350,16 +322,16 @@ class Lookup:
     @property
     def wanted(self) -> bool:
         """False where no annotations are looked up."""
-        return self.with_annots is True or several(self.with_annots) is not None or bool(self.with_annots)
+        return self.with_annots is True or as_tuple(self.with_annots) is not None or bool(self.with_annots)
 
     @property
     def geometry(self) -> tuple[str, ...]:
-        """Which of `GEOMETRY` are wanted."""
+        """The part of `GEOMETRY` that is wanted."""
         if self.with_annots is True:
             return GEOMETRY
         if isinstance(self.with_annots, str):
             return tuple(self.with_annots.split("+"))
-        named = several(self.with_annots)
+        named = as_tuple(self.with_annots)
         return GEOMETRY if named is None else named
 
 
@@ -373,7 +345,7 @@ class Found:
     known: Mapping[Any, dict[str, Any]]
     """Annotation id to kwcoco's dictionary: these, and perhaps more."""
     scene: Scene
-    """What was sampled."""
+    """The window, and its frames."""
 
     @property
     def records(self) -> tuple[dict[str, Any], ...]:
@@ -397,14 +369,7 @@ class Found:
 def find_annotations(
     table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, lookup: Lookup
 ) -> Found:
-    """
-    The annotations of a scene, moved to sample pixels.
-
-    Parameters
-    ----------
-    records
-        Annotation id to kwcoco's dictionary.
-    """
+    """The annotations of a scene, moved to sample pixels; `records` are kwcoco's dictionaries by id."""
     window = (*scene.y, *scene.x)
     if lookup.annot_ids is None:
         images = [(f.gid, f.to_video) for f in scene.frames] if scene.video else [(scene.frames[0].gid, None)]
@@ -414,15 +379,24 @@ def find_annotations(
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, window) >= lookup.visible_thresh
         rows, frame, boxes = rows[seen], frame[seen], boxes[seen]
-    _in_sample(boxes, scene)  # they were gathered for this sample
-    columns = {
+    # Boxes (k, 4) were gathered for this sample, so that they are moved to sample pixels in place; column by column,
+    # because numpy is slow along axes of four.
+    (y0, y1), (x0, x1), (height, width) = scene.y, scene.x, scene.n
+    columns = boxes.T
+    columns[0] -= float(x0)  # which may be more than 64 bits hold
+    columns[1] -= float(y0)
+    if width != x1 - x0:
+        columns[0::2] /= (x1 - x0) / width
+    if height != y1 - y0:
+        columns[1::2] /= (y1 - y0) / height
+    found = {
         "annot_id": table.annot_id.take(rows),
         "category_id": table.category_id.take(rows),
         "track_id": table.track_id.take(rows),
         "frame": frame,
         "bbox": _clipped(boxes, scene.n) if lookup.clip else boxes,
     }
-    return Found(columns, records, scene)
+    return Found(found, records, scene)
 
 
 def _asked(
@@ -441,18 +415,6 @@ def _asked(
         for frame, rows in zip(scene.frames, hits, strict=True)
     ]
     return np.concatenate(hits), np.repeat(np.arange(len(hits)), [len(rows) for rows in hits]), np.concatenate(boxes)
-
-
-def _in_sample(boxes: np.ndarray[Any, Any], scene: Scene) -> None:
-    """Move boxes from the sampled space to sample pixels, where they are."""
-    py, px = scene.pitch
-    columns = boxes.T  # numpy is slow along axes of four
-    columns[0] -= float(scene.x[0])  # which may be more than 64 bits hold
-    columns[1] -= float(scene.y[0])
-    if px != 1:
-        columns[0::2] /= px
-    if py != 1:
-        columns[1::2] /= py
 
 
 def _row(table: AnnotationTable, gid: Any, aid: Any) -> int | None:

@@ -19,7 +19,7 @@ from ndzarr._sampling.scene import Asset, Channel, Frame
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """How an asset lies in the sampled space; one object for all that lie alike."""
+    """The place of an asset in the sampled space; one object for all that lie alike."""
 
     matrix: np.ndarray[Any, Any]
     """3x3, from its pixels to the space."""
@@ -35,7 +35,7 @@ class Run(NamedTuple):
     first: int
     """Position along c of the first of them."""
     number: int
-    """How many they are."""
+    """Number of channels."""
     asset: Asset
     selection: slice | tuple[int, ...]
     """Their positions in the asset."""
@@ -43,7 +43,7 @@ class Run(NamedTuple):
 
 
 class ChannelMap(NamedTuple):
-    """What makes a sample, whatever its window."""
+    """The runs of the frames of a scene; they do not depend on the window."""
 
     runs: tuple[Run, ...]
     """Along t, then along c."""
@@ -70,14 +70,7 @@ def map_channels(
     channels: tuple[Channel, ...] | None,
     stated: tuple[tuple[str, ...], ...],
 ) -> ChannelMap:
-    """
-    Return the runs of the frames of a scene.
-
-    Parameters
-    ----------
-    stated
-        Names of the channels of each asset of each frame.
-    """
+    """Return the runs of the frames of a scene; `stated` names the channels of each asset of each frame."""
     rest = iter(stated)
     tables = [_table(frame, rest) for frame in frames]
     available = tuple(dict.fromkeys(name for table in tables for name in table))

@@ -1,7 +1,7 @@
-"""Of which files is an image of a kwcoco dataset made, and how are they aligned?
+"""The files of an image of a kwcoco dataset, and their alignment.
 
 An image has a file of its own, or assets, or both.  A frame of a video that has neither is a position in the file of
-its video; and where a file that is named for an image holds a video, `frame_index` says which of its frames that is.
+its video.  Where the file of an image holds a video, `frame_index` gives the frame.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.scene import Asset, Clock, Frame
-from ndzarr._validation import as_integer as whole
+from ndzarr._validation import as_integer
 from ndzarr.errors import TargetError
 
 
@@ -36,7 +36,7 @@ def channels_of(obj: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[str, 
     except (TypeError, ValueError):
         names = ("",)
     if "" in names:
-        raise TargetError(f"image {image['id']!r}: channels={stated!r} is no channel code; write 'r|g|b'")
+        raise TargetError(f"image {image['id']!r}: channels={stated!r} is not a channel code; write 'r|g|b'")
     return names
 
 
@@ -81,7 +81,7 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, cl
 
 
 def sensor_of(image: Mapping[str, Any]) -> str:
-    """What took an image, '*' if that is not stated."""
+    """Return the sensor of an image, '*' if it is not stated."""
     return str(image.get("sensor_coarse") or image.get("sensor") or "*")
 
 
@@ -95,7 +95,7 @@ def asset_dicts(image: Mapping[str, Any], video: Mapping[str, Any]) -> list[Mapp
         listed = image.get(key) or []
         listed = list(listed.values()) if isinstance(listed, Mapping) else listed
         if not isinstance(listed, Sequence) or not all(isinstance(obj, Mapping) for obj in listed):
-            raise TargetError(f"image {image['id']!r}: {key}={listed!r} is no list of dictionaries")
+            raise TargetError(f"image {image['id']!r}: {key}={listed!r} is not a list of dictionaries")
         own += listed
     return own or ([video] if video and _path(video) else [])
 
@@ -126,7 +126,7 @@ def _asset(
             f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
         )
     if not isinstance(obj["file_name"], str | os.PathLike):
-        raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is no path")
+        raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is not a path")
     path = _absolute(folder, obj["file_name"], image)
     return Asset(
         path=path,
@@ -153,7 +153,7 @@ def _absolute(folder: str, name: str | os.PathLike[str], image: Mapping[str, Any
 
 
 def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:
-    """Which frame of its file an image is, where that holds a video."""
+    """The frame of its file that an image is, where the file holds a video."""
     value = obj.get("frame_index", image.get("frame_index")) if obj is not video else image.get("frame_index")
     if value is None:
         if obj is video:
@@ -166,7 +166,7 @@ def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[s
         if obj is not video:
             return None
         raise TargetError(
-            f"image {image['id']!r}: frame_index={value!r} is no frame of {_path(video)}; they begin at 0"
+            f"image {image['id']!r}: frame_index={value!r} is not a frame of {_path(video)}; they begin at 0"
         )
     return int(value)
 
@@ -177,7 +177,7 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
         return None if value is None else float(value)
     except (TypeError, ValueError):
         raise TargetError(
-            f"image {image['id']!r}: nodata={value!r} of {obj.get('file_name', 'its file')} is no number"
+            f"image {image['id']!r}: nodata={value!r} of {obj.get('file_name', 'its file')} is not a number"
         ) from None
 
 
@@ -188,11 +188,11 @@ def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
         return None
     if type(width) is type(height) is int and width > 0 and height > 0:  # nearly always
         return width, height
-    numbers = [whole(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
+    numbers = [as_integer(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
     if any(n is None or n < 1 for n in numbers):
         what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
         raise TargetError(
-            f"{what}: the dataset states width={width!r} and height={height!r}, which is no size in pixels"
+            f"{what}: the dataset states width={width!r} and height={height!r}, which is not a size in pixels"
         )
     return numbers[0], numbers[1]  # type: ignore[return-value]
 
@@ -212,7 +212,7 @@ def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
         if (matrix[2] != (0, 0, 1)).any():
             raise ValueError("its last row is not 0, 0, 1")
     except (TypeError, ValueError, KeyError) as error:
-        raise TargetError(f"image {image['id']!r}: {warp!r} is no affine transform ({error})") from error
+        raise TargetError(f"image {image['id']!r}: {warp!r} is not an affine transform ({error})") from error
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
         raise TargetError(f"image {image['id']!r}: the transform {warp!r} has no inverse")
     return matrix
@@ -222,10 +222,7 @@ def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
     """
     When an image was taken, in UTC; None if it does not say, or not in a form that is a date.
 
-    Parameters
-    ----------
-    shown
-        True for a frame of a video file: a number then says when it is shown there, as the file does.
+    A number of a frame that is `shown` in a video file says when it is shown there, as the file does.
     """
     value = image.get("date_captured") or image.get("timestamp")
     if value is None or value == "" or (shown and isinstance(value, (int, float))):
@@ -241,7 +238,7 @@ def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
     return np.datetime64(moment, "ns")
 
 
-# --- Which frame of a file is an image?
+# The frame of a file that an image is.
 
 
 VIDEOS = ("video", "GIF", "PNG", "WebP")
@@ -267,7 +264,7 @@ def position_of(frame: Frame, asset: Asset, pyramid: Pyramid) -> int:
     return asset.position
 
 
-# --- Has a file the axes of a sample?  Zarr arrays are read as they are, and may have any.
+# The axes of files: Zarr arrays are read as they are, and may have any.
 
 
 ORDERED = {(*lead, "y", "x") for n in range(4) for lead in combinations(AXES[:3], n)}

@@ -1,7 +1,6 @@
-"""What does a kwcoco dataset say about its images, in our own terms?
+"""Kwcoco datasets as sampling sees them: frames, videos, channel codes, resolutions.
 
-All knowledge of kwcoco's dictionaries is here and in `assets`: which frames make a video, what is known of each, what
-codes of channels mean.
+Only this module and `coco_assets` know kwcoco's dictionaries.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ndzarr._sampling.coco_assets import asset_dicts, channels_of, frame_of, sen
 from ndzarr._sampling.scene import Asset, Channel, Clock, Frame
 from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
 
-# --- What is wrong with a dataset that kwcoco does not take, or takes with a warning?
+# --- Datasets that kwcoco does not take, or takes with a warning.
 
 
 _TABLES = {"images": ("id",), "videos": ("id",), "categories": ("id", "name"), "annotations": ("id", "image_id")}
@@ -37,14 +36,7 @@ _TABLES = {"images": ("id",), "videos": ("id",), "categories": ("id", "name"), "
 
 
 def complaint(data: Any) -> str | None:
-    """
-    One thing that is wrong with a dataset, by name; None if it is none of those that are looked for.
-
-    Parameters
-    ----------
-    data
-        The dictionary, or the path of one.
-    """
+    """Return one thing that is wrong with a dataset, by name; None if nothing known is wrong."""
     if not isinstance(data, Mapping):
         try:
             with open(data, encoding="utf-8") as file:
@@ -86,13 +78,9 @@ def refuse_repeated_ids(coco: Any) -> None:
 
 def coerce(dset: Any) -> Any:
     """
-    The `kwcoco.CocoDataset` that a person means.
+    The `kwcoco.CocoDataset` that a person means: a dataset, its path, its dictionary, or a demo of kwcoco.
 
-    Parameters
-    ----------
-    dset
-        A dataset, its path, its dictionary, or the name of one of kwcoco's demos, such as 'shapes8' or
-        'vidshapes2-frames5' (`kwcoco.CocoDataset.demo`), if no file is called so.
+    Names of demos, such as 'shapes8' or 'vidshapes2-frames5', count if no file has that name.
     """
     if isinstance(dset, (str, os.PathLike)):
         path, name = Path(dset), os.fspath(dset).removeprefix("special:")
@@ -130,7 +118,7 @@ def _read(data: Any, name: str) -> Any:
         return kwcoco.CocoDataset(data)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{name} is no kwcoco dataset ({reason}); see `kwcoco validate`") from error
+        raise SourceError(f"{name} is not a kwcoco dataset ({reason}); see `kwcoco validate`") from error
 
 
 class Dataset:
@@ -149,11 +137,13 @@ class Dataset:
         try:
             found = self._frames.get(gid)
         except TypeError:
-            raise TargetError(f"gid={gid!r}: expected one id") from None
+            raise TargetError(f"gid={gid!r}: expected one id", key="gid") from None
         if found is None:
             image = self.coco.index.imgs.get(gid)
             if image is None:
-                raise TargetError(f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}")
+                raise TargetError(
+                    f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}", key="gid"
+                )
             video = self.coco.index.videos.get(image.get("video_id"), {})
             found = self._frames[gid] = frame_of(image, video, self.coco.bundle_dpath, self._clocks)
         return found
@@ -175,7 +165,9 @@ class Dataset:
         """The dictionary of an annotation."""
         found: Mapping[str, Any] | None = self.coco.index.anns.get(aid)
         if found is None:
-            raise TargetError(f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}")
+            raise TargetError(
+                f"aid={aid!r}: no such annotation; the dataset has {some(self.coco.index.anns)}", key="aid"
+            )
         return found
 
     def images_of(self, aids: Iterable[Any]) -> list[Any] | None:
@@ -189,10 +181,12 @@ class Dataset:
     def video_frames(self, vidid: Any) -> tuple[Any, ...]:
         """Image ids of a video, in the order of its frames."""
         if vidid not in self.coco.index.videos:
-            raise TargetError(f"vidid={vidid!r}: no such video; the dataset has {some(self.coco.index.videos)}")
+            raise TargetError(
+                f"vidid={vidid!r}: no such video; the dataset has {some(self.coco.index.videos)}", key="vidid"
+            )
         gids = tuple(self.coco.index.vidid_to_gids[vidid])
         if not gids:
-            raise TargetError(f"vidid={vidid!r}: the video has no frames")
+            raise TargetError(f"vidid={vidid!r}: the video has no frames", key="vidid")
         return gids
 
     def video_of(self, gid: Any) -> Any:
@@ -231,12 +225,14 @@ class Dataset:
         for sensor in dict.fromkeys(sensor for sensor, _ in wanted):
             sensors = self.known()[1] if sensor != "*" else {sensor}
             if sensor not in sensors and "*" not in sensors:
-                raise TargetError(f"channels={spec!r}: no image has sensor {sensor!r}{did_you_mean(sensor, sensors)}")
+                raise TargetError(
+                    f"channels={spec!r}: no image has sensor {sensor!r}{did_you_mean(sensor, sensors)}", key="channels"
+                )
         return wanted
 
 
 _CODE = re.compile(r"[\w*()]([\w *.:()-]|[|,](?![|,]|$))*")
-"""What may be a channel code at all; the parser prints what it does not understand before it raises."""
+"""Text that may be a channel code; kwcoco's parser prints other text before it raises."""
 
 METRES = {
     **dict.fromkeys(("m", "meter", "meters", "metre", "metres", "gsd", "mgsd"), 1.0),
@@ -266,7 +262,7 @@ def _sensor_channels(spec: str) -> tuple[Channel, ...]:
         pairs = [(stream.sensor.spec or "*", name) for stream in streams for name in stream.chans.normalize().as_list()]
     except Exception as error:  # its parser raises whatever its grammar library does
         raise TargetError(
-            f"channels={spec!r} is no channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
+            f"channels={spec!r} is not a channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
         ) from error
     return tuple(dict.fromkeys(pairs))
 
@@ -279,20 +275,11 @@ def some(ids: Iterable[Any]) -> str:
     return ", ".join(map(repr, known[:5])) + (f" ... {known[-1]!r} ({len(known)})" if len(known) > 5 else "")
 
 
-# --- What sampling needs to know of a kwcoco dataset.
+# A kwcoco dataset as a `SampleSource`.
 
 
 class CocoSource:
-    """
-    A kwcoco dataset and the pyramids of its files.
-
-    Parameters
-    ----------
-    dset
-        The `kwcoco.CocoDataset`; it is looked at once.
-    library
-        Opens and transcodes its files.
-    """
+    """A kwcoco dataset, which is looked at once, and the library that opens and transcodes its files."""
 
     def __init__(self, dset: Any, library: Library) -> None:
         self.dset = dset

@@ -9,14 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.plan import ReadPlan, plan_reads
 from ndzarr._indexing.resample import Grid, rounded
 from ndzarr._indexing.selection import AxisSelection, lengths, outside, select
 from ndzarr._indexing.windows import Region, Span
@@ -40,14 +40,14 @@ Mask: TypeAlias = "tuple[tuple[str, ...], Array] | None"
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """What a sample has along one axis of its files, such as z."""
+    """The positions of a sample along one axis of its files, such as z."""
 
     labels: Array
     """Positions in the files, negative or behind the last for those that do not exist; or their seconds, then NaN."""
     read: AxisSelection
     """Those that exist."""
     target: slice
-    """Where these land among all."""
+    """Place of those among all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Piece:
     """Index of the sample along its axes before y."""
     crop: Crop
     warp: Warp | None = None
-    """How the crop becomes part of the sample, where it is rotated or sheared against it."""
+    """Transform of the crop, where it is rotated or sheared against the sample."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +73,7 @@ class SampleRequest:
     channels: tuple[str, ...] | None
     """Names along c; None where there is no such axis."""
     positions: dict[str, Positions]
-    """Of the axes that lie within files: z, and of named sources all but c, y and x."""
+    """Lengths of the axes within files: z, and for named sources all but c, y and x."""
     pieces: tuple[Piece, ...]
     stored: np.dtype[Any]
     """Type of the pixels as they are read."""
@@ -82,11 +82,11 @@ class SampleRequest:
     complete: bool
     """True where every frame has every channel and nothing lies outside an asset."""
     copied: bool
-    """True where its pixels are copies of stored ones, all of which are real."""
+    """True where its pixels are copies of stored ones that are all real."""
 
     @property
     def crops(self) -> list[Crop]:
-        """What a `ReadPlan` is made from."""
+        """Windows of the files."""
         return [piece.crop for piece in self.pieces]
 
     @property
@@ -102,7 +102,7 @@ class SampleRequest:
 
     @property
     def ids(self) -> dict[str, Any]:
-        """What it is read from, by column: of an image its id or name, of a video arrays along t."""
+        """Columns that name the source: the id or name of an image, arrays along t for a video."""
         frames = self.scene.frames
         if not self.scene.video:
             return {"key" if self.scene.named else "gid": frames[0].gid}
@@ -126,30 +126,37 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
     found = map_channels(frames, scene.video, scene.channels, tuple(stated))
     if found.absent or not found.wanted:
         _check_channels(frames, found, source)
-    files = [(frames[run.frame], run.asset) for run in found.runs] or [(f, f.assets[0]) for f in frames if f.assets]
-    if scene.named:
-        dims, positions = _axes_of_file(scene, open_asset(files[0][1]))
-    else:
-        dims, positions = _axes(scene, files, open_asset)
-    pieces, alike = [], dict[Any, tuple[Crop, Warp | None]]()
-    planes, exact = 0, True
-    dtype: np.dtype[Any] | None = None
+    files = []
     for run in found.runs:
-        frame, asset = frames[run.frame], run.asset
-        pyramid = open_asset(asset)
-        if not scene.named and (pyramid.dims not in ORDERED or asset.channels is not None):
+        files.append((frames[run.frame], run.asset, open_asset(run.asset)))  # noqa: PERF401
+    if not files:  # the type and the planes are then those of the frames' first files
+        files = [(f, f.assets[0], open_asset(f.assets[0])) for f in frames if f.assets]
+    dims, positions = _axes(scene, files)
+    number = 1  # of the positions that are read along axes of the files
+    for along in positions.values():
+        [n] = lengths((along.read,))
+        number *= n
+
+    pieces, alike = [], dict[Any, tuple[Crop, Warp | None]]()
+    dtype = files[0][2].dtype if files else np.dtype(np.uint8)
+    planes, padded, exact = 0, False, True
+    for k, run in enumerate(found.runs):
+        frame, asset, pyramid = files[k]
+        if not scene.named and (asset.channels is not None or pyramid.dims not in ORDERED):
             _check_file(frame, asset, pyramid)
         t = position_of(frame, asset, pyramid) if pyramid.dims[0] == "t" and not scene.named else 0
-        if len(found.runs) == 1:
+        if len(files) == 1:
             crop, warp = _crop(scene, run, pyramid, positions)
         else:
             # Frames of a video differ in little but their pixels: what is found for one asset holds for those alike.
-            grid = pyramid.dims, pyramid.planar_shapes, pyramid.planar_factors
             picks = run.selection if isinstance(run.selection, tuple) else run.selection.start
+            grid = pyramid.dims, pyramid.planar_shapes, pyramid.planar_factors
             key = run.placed, picks, run.number, grid, pyramid.kind, pyramid.dtype
             if key not in alike:
                 alike[key] = _crop(scene, run, pyramid, positions)
             crop, warp = alike[key]
+            if pyramid.dtype != dtype:
+                dtype = np.result_type(dtype, pyramid.dtype)
         if t or crop.pyramid is not pyramid:
             lead = (slice(t, t + 1, 1), *crop.leading[1:]) if t else crop.leading
             crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
@@ -160,25 +167,27 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
             else:
                 place.append(positions[d].target if d in positions else run.frame)
         pieces.append(Piece(tuple(place), crop, warp))
-        planes += prod(lengths(crop.leading))
-        exact = exact and warp is None and crop.region.exact and pyramid.nodata is None
-        dtype = pyramid.dtype if dtype is None else np.result_type(dtype, pyramid.dtype)
-    if dtype is None:
-        kinds = {open_asset(f.assets[0]).dtype for f in frames if f.assets}
-        dtype = np.result_type(*kinds) if kinds else np.dtype(np.uint8)
-    shape = _shape(scene, dims, positions, len(found.wanted))
+        planes += run.number * number
+        padded = padded or warp is not None or crop.region.padded
+        exact = exact and crop.region.exact and pyramid.nodata is None
+    shape = []
+    for d in dims[:-2]:
+        if d == "c":
+            shape.append(len(found.wanted))
+        else:
+            shape.append(len(positions[d].labels) if d in positions else len(frames))
+    complete = not padded and planes == prod(shape)
     result = scene.dtype or dtype
     if scene.dtype is None and scene.nodata == "float" and dtype.kind not in "fc":
         result = np.dtype("f4") if dtype.itemsize <= 2 else np.dtype("f8")
     if scene.padding.fill is not None and as_pixel(scene.padding.fill, result) is None:
         raise TargetError(
-            f"fill={scene.padding.fill!r} is no value of {result}; choose one that is, or a dtype that has it"
+            f"fill={scene.padding.fill!r} is not a value of {result}; choose one that is, or a dtype that has it"
         )
-    complete = planes == prod(shape[:-2]) and not any(p.warp is not None or p.crop.region.padded for p in pieces)
     return SampleRequest(
         scene,
         dims,
-        shape,
+        (*shape, *scene.n),
         found.wanted if "c" in dims else None,
         positions,
         tuple(pieces) if planes else (),
@@ -219,18 +228,8 @@ def _check_file(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
     check_axes(frame, asset, pyramid)
 
 
-def _shape(scene: Scene, dims: tuple[str, ...], positions: dict[str, Positions], channels: int) -> tuple[int, ...]:
-    shape = []
-    for d in dims[:-2]:
-        if d == "c":
-            shape.append(channels)
-        else:
-            shape.append(len(positions[d].labels) if d in positions else len(scene.frames))
-    return (*shape, *scene.n)
-
-
 def _crop(scene: Scene, run: Run, pyramid: Pyramid, positions: dict[str, Positions]) -> tuple[Crop, Warp | None]:
-    """What is read of an asset, and how it becomes part of the sample, where it is not upright."""
+    """Return the window of an asset, and its transform where the asset is not upright."""
     lead: list[AxisSelection] = []
     for d in pyramid.dims[:-2]:
         if d == "c":
@@ -258,30 +257,27 @@ _ONE = slice(0, 1, 1)
 """Along an axis that has one plane."""
 
 
-# --- The axes of a sample.
+# The axes of a sample.
 
 
-def _axes(
-    scene: Scene, files: Sequence[tuple[Frame, Asset]], open_asset: Callable[[Asset], Pyramid]
-) -> tuple[tuple[str, ...], dict[str, Positions]]:
-    """Axes t, c, z, y and x, as far as there are frames and planes along them; and the planes."""
-    lead = ("t", "c") if scene.video else ("c",)
-    wanted = scene.lead[0][1] if scene.lead else None  # z; t is refused before
-    if wanted is None:
-        for _, asset in files:
-            if "z" in open_asset(asset).dims:
-                break
-        else:
-            return (*lead, "y", "x"), {}
-    planes = _planes(wanted, files, open_asset)
-    return ((*lead, "y", "x"), {}) if planes is None else ((*lead, "z", "y", "x"), {"z": planes})
+File: TypeAlias = tuple[Frame, Asset, Pyramid]
 
 
-def _planes(
-    wanted: Any, files: Sequence[tuple[Frame, Asset]], open_asset: Callable[[Asset], Pyramid]
-) -> Positions | None:
+def _axes(scene: Scene, files: Sequence[File]) -> tuple[tuple[str, ...], dict[str, Positions]]:
+    """The axes of a sample, and the positions along those that lie within files."""
+    if scene.named:
+        return _axes_of_file(scene, files[0][2])
+    dims = ("t", "c") if scene.video else ("c",)
+    deep = bool(scene.lead)  # z is asked for; t was refused before
+    for _, _, pyramid in files:
+        deep = deep or "z" in pyramid.dims
+    planes = _planes(scene.lead[0][1] if scene.lead else None, files) if deep else None
+    return ((*dims, "y", "x"), {}) if planes is None else ((*dims, "z", "y", "x"), {"z": planes})
+
+
+def _planes(wanted: Any, files: Sequence[File]) -> Positions | None:
     """The planes of a sample; None where its files have one each."""
-    depths = [open_asset(asset).sizes.get("z", 1) for _, asset in files]
+    depths = [pyramid.sizes.get("z", 1) for _, _, pyramid in files]
     depth = max(depths, default=1)
     if depth == 1:
         if wanted is not None:
@@ -300,9 +296,8 @@ def _planes(
         raise TargetError(f"{error}; {_of(files[0])} has {depth} planes") from error
 
 
-def _of(file: tuple[Frame, Asset]) -> str:
-    frame, asset = file
-    return f"{frame.name}: {asset.path}"
+def _of(file: File) -> str:
+    return f"{file[0].name}: {file[1].path}"
 
 
 def _axes_of_file(scene: Scene, pyramid: Pyramid) -> tuple[tuple[str, ...], dict[str, Positions]]:
@@ -339,7 +334,7 @@ def _chosen(dim: str, wanted: Any, length: int, times: Sequence[float] | None = 
     return Positions(seconds, there, target)
 
 
-# --- Reading.
+# Reading.
 
 
 def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) -> list[tuple[Array, Mask]]:
@@ -355,6 +350,17 @@ def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) 
     -------
     (image, mask) each: the image has the axes of its request, the mask the same, without c where all channels agree.
     """
+    if len(requests) == 1 and out is None and requests[0].copied and len(requests[0].pieces) == 1:
+        # One window of one file, as it is stored: nearly all samples, and the rest of this function does the same.
+        [r] = requests
+        crop = r.pieces[0].crop
+        shape = (*lengths(crop.leading), *r.scene.n)
+        y, x = crop.region.y.read, crop.region.x.read
+        image = np.empty(r.shape, r.dtype)
+        array = crop.pyramid.levels[crop.region.level].array
+        plan = ReadPlan((array,), ((0, (*crop.leading, y, x)),), (shape,))
+        execute(plan, [image[r.pieces[0].place].reshape(shape)], crop.pyramid.cache)
+        return [(image, None)]
     places = [None] * len(requests) if out is None else out
     images = [_canvas(r, place) for r, place in zip(requests, places, strict=True)]
     pieces = [(image, piece) for r, image in zip(requests, images, strict=True) for piece in r.pieces]
@@ -383,7 +389,7 @@ def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) 
 
 
 def _canvas(r: SampleRequest, place: Array | None) -> Array:
-    """Where a sample is read: in its place, if that has the type of what is stored."""
+    """Return the array that a sample is read into: its place, if that has the type of the stored pixels."""
     fill = 0 if r.scene.padding.fill is None else r.scene.padding.fill
     able = r.dtype == r.stored or as_pixel(fill, r.stored) is not None
     dtype = r.stored if able else np.result_type(r.stored, r.dtype)
@@ -454,7 +460,7 @@ def _read_whole(r: SampleRequest) -> tuple[Array, Array]:
     return image, np.ascontiguousarray(np.broadcast_to(np.expand_dims(valid, missing), r.shape))
 
 
-# --- Pixels that are not real: outside the data, of channels that a frame lacks, without data.
+# Pixels that are not real: outside the data, of channels that a frame lacks, without data.
 
 
 def _finish(r: SampleRequest, image: Array, valid: Array | None) -> tuple[Array, Mask]:
@@ -512,7 +518,7 @@ def _as_type(image: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _interior(r: SampleRequest) -> tuple[slice, ...]:
-    """What of a sample lies in the sampled space at least in part, along all of its axes."""
+    """Return the part of a sample that lies in the sampled space at least in part, along all axes."""
     scene = r.scene
     spans = []
     for d in r.dims[:-2]:

@@ -1,4 +1,4 @@
-"""How do a sample's annotations become kwimage objects?"""
+"""The annotations of a sample as kwimage objects."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ndzarr._sampling.annotations import NO_ID
 from ndzarr._sampling.sample import Context, Cut
 from ndzarr.errors import TargetError
 
-# --- What shape has an annotation?
+# --- Segmentations and keypoints.
 
 
 @contextmanager
 def understood(record: Mapping[str, Any], key: str) -> Iterator[None]:
-    """Name the annotation, if what it holds under a key has none of COCO's forms."""
+    """Name the annotation in errors about a value that has none of COCO's forms."""
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, NotImplementedError) as error:
@@ -32,12 +32,7 @@ def segmentation(record: Mapping[str, Any], size: tuple[int, int] | None, to_sam
     """
     The `kwimage.MultiPolygon` of an annotation in sample pixels; None if it has none.
 
-    Parameters
-    ----------
-    size
-        (width, height) of image space, which a mask has that does not say it; None if it is not known.
-    to_sample
-        From image space to sample pixels.
+    `size` is the (width, height) of image space, for masks that do not state theirs; `to_sample` maps image space.
     """
     outline = record.get("segmentation")
     if outline is None or len(_sized(outline)) == 0:
@@ -73,7 +68,7 @@ def _mask(runs: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
 
 def _counts(text: str | bytes) -> list[int]:
     """
-    The run lengths in the text that pycocotools makes of them, which is not needed for it.
+    Decode the run lengths in pycocotools' text, without pycocotools.
 
     Five bits a letter, the low ones first; a sixth says that more follow, the last one's highest is the sign.  From the
     fourth run on it is the difference to the last but one.
@@ -83,7 +78,7 @@ def _counts(text: str | bytes) -> list[int]:
     for letter in text.encode() if isinstance(text, str) else text:
         bits = letter - 48
         if not 0 <= bits < 64:
-            raise ValueError(f"{chr(letter)!r} is no letter of a compressed mask")
+            raise ValueError(f"{chr(letter)!r} is not a letter of a compressed mask")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -191,7 +186,7 @@ def category_tree(categories: Any) -> Any:
     """
     The `CategoryTree` of category dictionaries; None where there are none.
 
-    Supercategories that are no categories become classes, as in kwcoco.
+    Supercategories that are not categories become classes, as in kwcoco.
     """
     from ndzarr.categories.tree import CategoryTree
 

@@ -1,4 +1,4 @@
-"""What does a sample look like?"""
+"""Pictures of samples with their annotations."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _arranged(array: xarray.DataArray) -> xarray.DataArray:
     array = array.isel(z=0) if "z" in array.dims else array
     strange = set(array.dims) - {*_AXES}
     if strange:
-        raise TargetError(f"this sample has an axis {min(map(str, strange))!r}, so it is no single picture; choose one")
+        raise TargetError(f"this sample has an axis {min(map(str, strange))!r}, not a single picture; choose one")
     return array.expand_dims([d for d in _AXES if d not in array.dims]).transpose(*_AXES)
 
 

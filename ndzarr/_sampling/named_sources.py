@@ -105,7 +105,9 @@ class NamedSource:
         try:
             return self._frames[gid]
         except (KeyError, TypeError):
-            raise TargetError(f"key={gid!r}: no such source{did_you_mean(gid, list(self.sources)[:20])}") from None
+            raise TargetError(
+                f"key={gid!r}: no such source{did_you_mean(gid, list(self.sources)[:20])}", key="key"
+            ) from None
 
     def open_asset(self, asset: Asset) -> Pyramid:
         """Return the pyramid of the asset of a frame."""

@@ -28,12 +28,12 @@ def resolve(target: Target, source: SampleSource) -> Scene:
     """Return the scene of a target."""
     dataset = source.dataset
     if target.plain and source.dset is not None:
-        # An image and a centred window of it: nearly all targets, and the rest of this function finds the same.
+        # An image and a window of it: nearly all targets, and the rest of this function finds the same.
         frame = dataset.frame(target.gids[0])  # type: ignore[index]
         frames: tuple[Frame, ...] = (frame,)
         lead: tuple[tuple[str, Any], ...] = ()
-        y = centred_interval(target.centre[0], target.size[0])  # type: ignore[arg-type]
-        x = centred_interval(target.centre[1], target.size[1])  # type: ignore[arg-type]
+        y: Any = target.y or centred_interval(target.centre[0], target.size[0])  # type: ignore[arg-type]
+        x: Any = target.x or centred_interval(target.centre[1], target.size[1])  # type: ignore[arg-type]
         size = frame.size
         space = _space(frames, target, source) if size is None else (size[1], size[0])
         n = y[1] - y[0], x[1] - x[0]
@@ -71,7 +71,7 @@ def _padded(window: tuple[int, int], pad: tuple[int, int]) -> tuple[int, int]:
     return window[0] - pad[0], window[1] + pad[1]
 
 
-# --- Frames.
+# Frames.
 
 
 def _named_frame(target: Target, source: SampleSource) -> tuple[tuple[Frame, ...], tuple[tuple[str, Any], ...]]:
@@ -93,17 +93,21 @@ def _padded_in_time(want: Any, pad: tuple[int, int], frame: Frame, source: Sampl
     """The frames wanted, with more of the same step around them."""
     pyramid = source.open_asset(frame.assets[0])
     if "t" not in pyramid.dims:
-        raise TargetError(f"pad={pad} along t: {pyramid.path} has axes {' '.join(pyramid.dims)}; give pad=(y, x)")
+        raise TargetError(
+            f"pad={pad} along t: {pyramid.path} has axes {' '.join(pyramid.dims)}; give pad=(y, x)", key="pad"
+        )
     want = slice(None) if want is None else want
     if not isinstance(want, slice):
-        raise TargetError(f"pad={pad} along t: frames that are listed, t={want!r}, have no neighbours; give a slice")
+        raise TargetError(
+            f"pad={pad} along t: frames that are listed, t={want!r}, have no neighbours; give a slice", key="pad"
+        )
     try:
         frames = range(index(want.start or 0), index(pyramid.sizes["t"] if want.stop is None else want.stop))
         frames = frames[:: 1 if want.step is None else index(want.step)]
     except (TypeError, ValueError) as error:
-        raise TargetError(f"t={want!r}: expected integers, and a step of at least 1") from error
+        raise TargetError(f"t={want!r}: expected integers, and a step of at least 1", key="t") from error
     if frames.step < 1 or not frames:
-        raise TargetError(f"t={want!r}: expected start < stop, and a step of at least 1")
+        raise TargetError(f"t={want!r}: expected start < stop, and a step of at least 1", key="t")
     return slice(frames[0] - frames.step * pad[0], frames[-1] + frames.step * pad[1] + 1, frames.step)
 
 
@@ -119,7 +123,7 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
     gid = annotation["image_id"]
     gids = target.gids or (dataset.video_frames(target.vidid) if target.vidid is not None else (gid,))
     if gid not in gids:
-        raise TargetError(f"aid={target.aid!r} is an annotation of image {gid!r}, not of {list(gids)!r}")
+        raise TargetError(f"aid={target.aid!r} is an annotation of image {gid!r}, not of {list(gids)!r}", key="aid")
     target = target if target.vidid is not None else replace(target, gids=gids)
     if target.y is not None or target.x is not None:
         return target
@@ -128,7 +132,7 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
         return target
     box = box_of(annotation)
     if box is None:
-        raise TargetError(f"aid={target.aid!r} has no bbox; give the window with cx, cy, width and height")
+        raise TargetError(f"aid={target.aid!r} has no bbox; give the window with cx, cy, width and height", key="aid")
     if target.video:
         box = warp_boxes(dataset.frame(gid).to_video, box)[0]
     x, y, width, height = box.tolist()
@@ -154,12 +158,16 @@ def _positions(target: Target, dataset: Lookups) -> tuple[range, tuple[Any, ...]
     """The frames wanted, by their position among images; positions outside are padding."""
     whole = dataset.video_frames(target.vidid) if target.vidid is not None else ()
     if target.vidid is not None and target.gids is not None and (strangers := set(target.gids) - set(whole)):
-        raise TargetError(f"gids={list(target.gids)!r}: {strangers!r} are no frames of vidid={target.vidid!r}")
+        raise TargetError(
+            f"gids={list(target.gids)!r}: {strangers!r} are not frames of vidid={target.vidid!r}", key="gids"
+        )
     if target.time is None:
         gids = target.gids if target.gids is not None else whole
         return range(len(gids)), gids
     if target.vidid is None:
-        raise TargetError(f"time_slice={target.time!r} needs a video; give vidid, and not gid or gids")
+        raise TargetError(
+            f"time_slice={target.time!r} needs a video; give vidid, and not gid or gids", key="time_slice"
+        )
     wanted = _time_range(target.time, len(whole))
     inside = tuple(whole[i] for i in wanted if 0 <= i < len(whole))
     if target.gids is not None and target.gids != inside:  # a target that was resolved holds both
@@ -177,7 +185,7 @@ def _time_range(time: slice | int, length: int) -> range:
     start, step = 0 if time.start is None else time.start, 1 if time.step is None else time.step
     stop = length if time.stop is None else time.stop
     if step < 1 or start >= stop:
-        raise TargetError(f"time_slice={time!r}: expected start < stop and a step of at least 1")
+        raise TargetError(f"time_slice={time!r}: expected start < stop and a step of at least 1", key="time_slice")
     return range(start, stop, step)
 
 
@@ -189,17 +197,17 @@ def _frame_at(position: int, gids: Sequence[Any], dataset: Lookups) -> Frame:
     return Frame(None, (), edge.size, IDENTITY, edge.index + beyond, None, "padding")
 
 
-# --- The sampled space, and the earth.
+# The sampled space, and the earth.
 
 
 def _space(frames: Sequence[Frame], target: Target, source: SampleSource) -> tuple[int, int]:
     """(height, width) of the sampled space: the video's, or the image's."""
     real = [f for f in frames if f.gid is not None]
     if not real:
-        raise TargetError(f"time_slice={target.time!r} lies wholly outside the video")
+        raise TargetError(f"time_slice={target.time!r} lies wholly outside the video", key="time_slice")
     videos = {source.dataset.video_of(f.gid) for f in real}
     if len(videos) > 1:
-        raise TargetError(f"gids={[f.gid for f in real]!r} are frames of different videos, {some(videos)}")
+        raise TargetError(f"gids={[f.gid for f in real]!r} are frames of different videos, {some(videos)}", key="gids")
     if target.video and (size := source.dataset.video_size(real[0].gid)) is not None:
         return size
     if target.video and len({f.size for f in real}) > 1:
@@ -222,7 +230,9 @@ def _window_from_bounds(target: Target, frames: Sequence[Frame], source: SampleS
         return target
     place = _georeference(target, frames, source)
     if place is None:
-        raise TargetError(f"bounds={target.bounds[0]!r}: none of the images is georeferenced; give a window in pixels")
+        raise TargetError(
+            f"bounds={target.bounds[0]!r}: none of the images is georeferenced; give a window in pixels", key="bounds"
+        )
     y, x = covering_pixels(place, *target.bounds)
     return replace(target, y=y, x=x, centre=(None, None), size=(None, None), window_dims=None)
 
@@ -255,7 +265,7 @@ def _scale(
     return have[0] / wanted * target.scale[0], have[1] / wanted * target.scale[1]
 
 
-# --- What a target came to mean.
+# What a target came to mean.
 
 
 def resolved_target(given: Mapping[str, Any], target: Target, scene: Scene, dataset: Lookups) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ndzarr._pyramid.xarray import (
     index_axis,
     name_axis,
 )
-from ndzarr._sampling.annotations import Found, Lookup, find_annotations
+from ndzarr._sampling.annotations import GEOMETRY, Found, Lookup, find_annotations
 from ndzarr._sampling.compose import Mask, SampleRequest, compose, read, read_lazily
 from ndzarr._sampling.native_scale import native_requests
 from ndzarr._sampling.protocols import Lookups, SampleSource
@@ -60,7 +60,7 @@ def load_native(
 
 
 class Context:
-    """What the accessor `sample.ndzarr` knows besides the pixels."""
+    """The origin of a sample, for its accessor `sample.ndzarr`."""
 
     __slots__ = (
         "_dataset",
@@ -96,7 +96,7 @@ class Context:
         self.keypoint_classes = keypoint_classes
         """Keypoint category dictionaries of the dataset."""
         self.geometry = geometry
-        """Which geometry `detections` holds."""
+        """The geometry that `detections` holds."""
         self.earth: Transform | None = None
         """From pixels of the sample to coordinates on earth; None where its y and x are pixels of the sampled space."""
 
@@ -121,17 +121,19 @@ def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, s
     if dset is None:
         return Context(given, parsed, scene, source.dataset)
     found, table = None, source.annotations
-    if lookup.wanted:
+    everything = lookup.with_annots is True
+    if everything or lookup.wanted:
         if len(table.annot_id) != len(dset.index.anns):
             raise TargetError("the dataset was changed after annotations were looked up; make another CocoSampler")
         found = find_annotations(table, dset.index.anns, scene, lookup)
     content = dset.dataset
     classes, points = content.get("categories", ()), content.get("keypoint_categories", ())
-    return Context(given, parsed, scene, source.dataset, found, classes, points, lookup.geometry)
+    geometry = GEOMETRY if everything else lookup.geometry
+    return Context(given, parsed, scene, source.dataset, found, classes, points, geometry)
 
 
 class Labels(NamedTuple):
-    """What the axes of a sample are called; it holds no pyramid, so that it is sent to other processes cheaply."""
+    """The names of the axes of a sample.  They hold no pyramid and are cheap to send to other processes."""
 
     dims: tuple[str, ...]
     channels: tuple[str, ...] | None
@@ -201,7 +203,7 @@ def to_dataset(context: Context, labels: Labels, image: np.ndarray[Any, Any], ma
     return made
 
 
-# --- The part of a loaded sample that a Dataset made from it is.
+# The part of a loaded sample that a Dataset made from it is.
 
 
 _TOLERANCE = 1e-3
@@ -210,7 +212,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
-    """How the pixels of a Dataset lie in the sample that was loaded."""
+    """The place of a Dataset in the sample that was loaded."""
 
     scale: tuple[float, float]
     """Pixels of the loaded sample per pixel of the Dataset along (y, x); negative where an axis was turned round."""
@@ -242,7 +244,7 @@ class Cut:
 
 
 def cut_of(sample: xarray.Dataset, context: Context) -> Cut:
-    """Where a Dataset lies in the sample that its context tells of."""
+    """Return the place of a Dataset in the sample that it was made from."""
     (y, sy, height), (x, sx, width) = (_along(sample, context, k) for k in (0, 1))
     return Cut((sy, sx), (y, x), (height, width), _frames(sample, context))
 
@@ -270,7 +272,7 @@ _REMEDY = "ask the sample as it was loaded, or load the window that is wanted"
 
 
 def _grid(context: Context, k: int) -> tuple[float, float]:
-    """Where the loaded sample begins along y or x, and how long its pixels are, in its coordinates."""
+    """Return the start of the loaded sample along y or x, and the length of a pixel, in its coordinates."""
     scene, earth = context.scene, context.earth
     if earth is None:
         return float((scene.y, scene.x)[k][0]), scene.pitch[k]
@@ -299,5 +301,5 @@ def _frames(sample: xarray.Dataset, context: Context) -> tuple[int, ...]:
         return whole
     strangers = [name for name in left if name not in known]
     if strangers:
-        raise TargetError(f"image {strangers[0][0]} is no frame of the sample that was loaded: {_REMEDY}")
+        raise TargetError(f"image {strangers[0][0]} is not a frame of the sample that was loaded: {_REMEDY}")
     return tuple(map(known.index, left))

@@ -24,7 +24,7 @@ class Clock:
     """The times of the frames of one file; shared by all images that are frames of it."""
 
     seconds: tuple[float, ...] | None = None
-    """Of each frame, once the file has been opened; empty if it does not say."""
+    """Time of each frame, once the file has been opened; empty if the file has none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,9 +65,9 @@ class Frame:
     time: Any = None
     """When it was taken (numpy datetime64), if the dataset says so."""
     name: str = ""
-    """What messages call it."""
+    """Its name in messages."""
     sensor: str = "*"
-    """What took it; '*' if the dataset does not say."""
+    """Its sensor; '*' if the dataset does not say."""
 
     @property
     def seconds(self) -> float | None:
@@ -101,7 +101,7 @@ class Scene:
     nodata: str | None = None
     """How missing pixels are returned, one of `target.NODATA`; None leaves them as they are stored."""
     dtype: np.dtype[Any] | None = None
-    """Of the sample; None for that of the data."""
+    """Type of the sample; None for that of the data."""
     lead: tuple[tuple[str, Any], ...] = ()
     """(axis, slice or positions) asked for along axes of the files: z, of named sources also t."""
     named: bool = False

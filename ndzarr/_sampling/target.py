@@ -1,4 +1,4 @@
-"""What does a target ask for?
+"""Targets: the keys of a dictionary, checked.
 
 A target is a dictionary that people write.  `parse` turns it, once, into a frozen `Target`: aliases resolved, keys
 and their combinations checked, the caller's dictionary untouched.  What depends on the dataset (the size of an
@@ -18,13 +18,21 @@ import numpy as np
 
 from ndzarr._indexing.resample import SUPPORT
 from ndzarr._pyramid.crops import AUTO, Sampling
-from ndzarr._validation import as_integer as whole
-from ndzarr._validation import as_number as real
-from ndzarr._validation import as_tuple as several
-from ndzarr._validation import check_choice, check_flag, check_id, check_ids, check_size, check_slices, check_time_slice
+from ndzarr._validation import (
+    as_integer,
+    as_number,
+    as_tuple,
+    check_choice,
+    check_flag,
+    check_id,
+    check_ids,
+    check_size,
+    check_slices,
+    check_time_slice,
+)
 from ndzarr.errors import TargetError, did_you_mean
 
-# --- What does one value of a target mean?
+# --- Single values.
 
 
 PAD_MODES = (
@@ -46,7 +54,7 @@ Bounds: TypeAlias = tuple[int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """What is put where a window lies outside the data."""
+    """The values of pixels where a window lies outside the data."""
 
     mode: str = "constant"
     """One of `PAD_MODES`."""
@@ -65,20 +73,24 @@ NODATA = ("float", "ma", "auto", "fill")
 'float' for floating types, else 'ma'."""
 
 
+def _both(a: str, one: Any, b: str, other: Any) -> TargetError:
+    return TargetError(f"a target has both {a}={one!r} and {b}={other!r}; give only one of them", key=b)
+
+
 def parse_bounds(name: str, want: Any) -> Bounds | None:
     """Start and stop of a slice along an axis, None where it is open; None for the whole axis."""
     if want is None or want == slice(None):
         return None
     if not isinstance(want, slice) or want.step not in (None, 1):
-        raise TargetError(f"{name}={want!r}: expected slice(start, stop) with step 1")
+        raise TargetError(f"{name}={want!r}: expected slice(start, stop) with step 1", key=name)
     return _position(name, want, want.start), _position(name, want, want.stop)
 
 
 def _position(name: str, want: slice, value: Any) -> int | None:
     if value is None:
         return None
-    if (found := whole(value)) is None:
-        raise TargetError(f"{name}={want!r}: expected whole pixels; use cx, cy, width and height for others")
+    if (found := as_integer(value)) is None:
+        raise TargetError(f"{name}={want!r}: expected whole pixels; use cx, cy, width and height for others", key=name)
     return found
 
 
@@ -86,10 +98,10 @@ def parse_window_dims(value: Any) -> Any:
     """'extent', 'square', (height, width) or None."""
     if value is None or (isinstance(value, str) and value in ("extent", "square")):
         return value
-    dims = several(value) or ()
-    numbers = [real(n) for n in dims]
+    dims = as_tuple(value) or ()
+    numbers = [as_number(n) for n in dims]
     if len(dims) != 2 or any(n is None or n <= 0 for n in numbers):
-        raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)")
+        raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)", key="window_dims")
     return dims
 
 
@@ -99,7 +111,7 @@ def window_size(dims: Any, size: tuple[float | None, float | None]) -> tuple[flo
         return dims
     if dims == "square":
         if size[0] is None or size[1] is None:
-            raise TargetError("window_dims='square' needs width and height, or aid")
+            raise TargetError("window_dims='square' needs width and height, or aid", key="window_dims")
         return max(size[0], size[1]), max(size[0], size[1])
     return size
 
@@ -112,43 +124,47 @@ def parse_channels(value: Any) -> str | tuple[str, ...] | None:
     if isinstance(value, str):
         named: str | tuple[str, ...] = value.strip()
     else:
-        found = several(value)
+        found = as_tuple(value)
         items: list[Any] = [getattr(v, "spec", v.item() if hasattr(v, "item") else v) for v in found or ()]
         if found is None or not all(isinstance(v, str) and v for v in items):
-            raise TargetError(f"channels={value!r}: expected a code such as 'r|g|b', or a list of names")
+            raise TargetError(
+                f"channels={value!r}: expected a code such as 'r|g|b', or a list of names", key="channels"
+            )
         named = tuple(items)
     if not named:
-        raise TargetError(f"channels={value!r}: a target needs at least one channel; leave the key out for all")
+        raise TargetError(
+            f"channels={value!r}: a target needs at least one channel; leave the key out for all", key="channels"
+        )
     return named
 
 
 def parse_padding(given: Mapping[str, Any]) -> Padding:
-    """What `padkw` and `fill` mean together."""
+    """Return what `padkw` and `fill` mean together."""
     if given.get("padkw") is None and given.get("fill") is None:
         return NO_PADDING
     asked = given.get("padkw")
     if asked is not None and not isinstance(asked, Mapping):
-        raise TargetError(f"padkw={asked!r}: expected a dictionary, such as {{'mode': 'reflect'}}")
+        raise TargetError(f"padkw={asked!r}: expected a dictionary, such as {{'mode': 'reflect'}}", key="padkw")
     options = dict(asked or {})
     mode = check_choice("padkw mode", options.pop("mode", None), PAD_MODES, TargetError, "constant")
     fills = _fill("padkw constant_values", options.pop("constant_values", None)), _fill("fill", given.get("fill"))
     if None not in fills and fills[0] != fills[1] and not (isnan(fills[0]) and isnan(fills[1])):  # type: ignore[arg-type]
-        raise TargetError(f"a target has both padkw constant_values={fills[0]!r} and fill={fills[1]!r}; give only one")
+        raise _both("padkw constant_values", fills[0], "fill", fills[1])
     able = PAD_OPTIONS.get(mode, ())
     for name in options:
         if name not in able:
             known = did_you_mean(name, ("mode", "constant_values", *able))
-            raise TargetError(f"padkw {name!r} means nothing with mode {mode!r}{known}")
+            raise TargetError(f"padkw {name!r} means nothing with mode {mode!r}{known}", key="padkw")
     if options.get("reflect_type", "even") not in ("even", "odd"):
-        raise TargetError(f"padkw reflect_type={options['reflect_type']!r}: expected 'even' or 'odd'")
+        raise TargetError(f"padkw reflect_type={options['reflect_type']!r}: expected 'even' or 'odd'", key="padkw")
     return Padding(mode, fills[0] if fills[0] is not None else fills[1], tuple(sorted(options.items())))
 
 
 def _fill(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    if np.ndim(value) or isinstance(value, str | bytes) or (real(value) is None and not _special(value)):
-        raise TargetError(f"{name}={value!r}: expected one number for all sides")
+    if np.ndim(value) or isinstance(value, str | bytes) or (as_number(value) is None and not _special(value)):
+        raise TargetError(f"{name}={value!r}: expected one number for all sides", key=name)
     return value.item() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
 
 
@@ -162,14 +178,14 @@ def parse_pad(value: Any, along_t: bool) -> tuple[tuple[int, int], ...]:
     if value is None:
         return ((0, 0), (0, 0), (0, 0))
     value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    axes = (value, value) if isinstance(value, Integral) else several(value) or ()
-    pairs = [(a, a) if isinstance(a, Integral) else several(a) or () for a in axes]
+    axes = (value, value) if isinstance(value, Integral) else as_tuple(value) or ()
+    pairs = [(a, a) if isinstance(a, Integral) else as_tuple(a) or () for a in axes]
     if len(pairs) == 2:
         pairs = [(0, 0), *pairs]
     if len(pairs) != 3 or (any(pairs[0]) and not along_t):
-        raise TargetError(f"pad={value!r}: expected a number, (y, x), or for videos (t, y, x)")
+        raise TargetError(f"pad={value!r}: expected a number, (y, x), or for videos (t, y, x)", key="pad")
     if any(len(p) != 2 or not all(isinstance(n, Integral) and int(n) >= 0 for n in p) for p in pairs):
-        raise TargetError(f"pad={value!r}: expected integers of at least 0, or (before, after) per axis")
+        raise TargetError(f"pad={value!r}: expected integers of at least 0, or (before, after) per axis", key="pad")
     return tuple((int(p[0]), int(p[1])) for p in pairs)
 
 
@@ -180,36 +196,36 @@ def parse_dtype(value: Any) -> np.dtype[Any] | None:
     try:
         wanted: np.dtype[Any] = np.dtype(value)
     except TypeError:
-        raise TargetError(f"dtype={value!r} is no numpy type") from None
+        raise TargetError(f"dtype={value!r} is not a numpy type", key="dtype") from None
     if wanted.kind not in "biufc":
-        raise TargetError(f"dtype={value!r}: expected a type of numbers")
+        raise TargetError(f"dtype={value!r}: expected a type of numbers", key="dtype")
     return wanted
 
 
 def parse_native(given: Mapping[str, Any]) -> str | None:
-    """What `use_native_scale` and `realign_native` mean together."""
+    """Return what `use_native_scale` and `realign_native` mean together."""
     realign = given.get("realign_native")
     realign = None if isinstance(realign, bool | np.bool_) and not realign else realign
     if realign is not None and (not isinstance(realign, str) or realign != "largest"):
-        raise TargetError(f"realign_native={realign!r}: expected 'largest'")
+        raise TargetError(f"realign_native={realign!r}: expected 'largest'", key="realign_native")
     if not check_flag("use_native_scale", given.get("use_native_scale")):
         return None
     for key in ("output_dims", "resolution"):
         if given.get(key) is not None:
-            raise TargetError(f"a target has both use_native_scale and {key}={given[key]!r}; give only one of them")
+            raise _both("use_native_scale", True, key, given[key])
     return "largest" if realign else "ragged"
 
 
 def parse_lazy(given: Mapping[str, Any]) -> bool:
-    """What `lazy` and `finalize` mean together."""
+    """Return what `lazy` and `finalize` mean together."""
     wanted, finalize = check_flag("lazy", given.get("lazy")), check_flag("finalize", given.get("finalize"))
     if wanted is not None and wanted == finalize:
-        raise TargetError(f"a target has both lazy={wanted} and finalize={finalize}; give only one of them")
+        raise _both("lazy", wanted, "finalize", finalize)
     return finalize is False if wanted is None else wanted
 
 
 def parse_sampling(given: Mapping[str, Any]) -> Sampling:
-    """What `interpolation` and `antialias` mean together."""
+    """Return what `interpolation` and `antialias` mean together."""
     antialias = given.get("antialias")
     if antialias is None and given.get("interpolation") is None:
         return AUTO
@@ -223,12 +239,12 @@ def parse_scale(value: Any) -> tuple[float, float]:
     """(along x, along y) from a number or a pair."""
     if value is None:
         return 1.0, 1.0
-    pair = several(value) if several(value) is not None else (value, value)
-    sx, sy = (real(v) for v in pair) if pair is not None and len(pair) == 2 else (None, None)
+    pair = as_tuple(value) if as_tuple(value) is not None else (value, value)
+    sx, sy = (as_number(v) for v in pair) if pair is not None and len(pair) == 2 else (None, None)
     if sx is None or sy is None:
-        raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)")
+        raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)", key="scale")
     if not (sx > 0 and sy > 0):
-        raise TargetError(f"scale={value!r}: expected numbers above 0")
+        raise TargetError(f"scale={value!r}: expected numbers above 0", key="scale")
     return sx, sy
 
 
@@ -284,7 +300,9 @@ def parse_resolution(resolution: Any) -> float:
     except ValueError:
         value = 0.0
     if not value > 0:
-        raise TargetError(f"resolution={resolution!r}: expected metres per pixel, such as 10 or '10GSD'")
+        raise TargetError(
+            f"resolution={resolution!r}: expected metres per pixel, such as 10 or '10GSD'", key="resolution"
+        )
     return value
 
 
@@ -292,13 +310,11 @@ def parse_geographic_box(bounds: Any, crs: Any) -> tuple[tuple[float, ...], Any]
     """A box in coordinates, (left, bottom, right, top), and their reference system, None for that of the image."""
     if bounds is None:
         if crs is not None:
-            raise TargetError(
-                f"crs={crs!r} says in which coordinates bounds are; give bounds=(left, bottom, right, top)"
-            )
+            raise TargetError(f"crs={crs!r} is that of bounds; give bounds=(left, bottom, right, top)", key="crs")
         return None
-    numbers = [real(v) for v in several(bounds) or ()]
+    numbers = [as_number(v) for v in as_tuple(bounds) or ()]
     if len(numbers) != 4 or None in numbers:
-        raise TargetError(f"bounds={bounds!r}: expected four numbers, (left, bottom, right, top)")
+        raise TargetError(f"bounds={bounds!r}: expected four numbers, (left, bottom, right, top)", key="bounds")
     return tuple(numbers), crs  # type: ignore[arg-type]
 
 
@@ -326,7 +342,7 @@ NOTES = (
 here; they do not change what is loaded."""
 
 ARGUMENTS = ("with_annots", "annot_ids", "visible_thresh", "clip")
-"""What is said beside a target; `annot_ids` in one is a column of a table."""
+"""Arguments beside a target; `annot_ids` within one is a column of a table."""
 
 NOTE = "note_"
 """Keys that begin so are notes too: columns of one's own."""
@@ -367,15 +383,15 @@ class Target:
     resolution: Any = None
     """Ground sampling distance wanted, such as '10GSD'; together with `scale`, the scale is relative to it."""
     output_dims: tuple[int, int] | None = None
-    """Exactly so many output pixels along (y, x)."""
+    """Number of output pixels along (y, x)."""
     pad: tuple[tuple[int, int], ...] = ((0, 0), (0, 0), (0, 0))
     """Context added to the window, (before, after) along (t, y, x)."""
     padding: Padding = NO_PADDING
-    """What is put where there are no pixels."""
+    """The values of pixels outside the data."""
     nodata: str | None = None
     """One of `values.NODATA`; None leaves missing pixels as they are stored."""
     dtype: np.dtype[Any] | None = None
-    """Of the sample; None for that of the data."""
+    """Type of the sample; None for that of the data."""
     native: str | None = None
     """'ragged': every asset at its own resolution; 'largest': all at that of the finest; None: one common grid."""
     lazy: bool = False
@@ -385,13 +401,15 @@ class Target:
     bounds: tuple[tuple[float, ...], Any] | None = None
     """((left, bottom, right, top), their reference system or None for that of the image): a window in coordinates."""
     plain: bool = False
-    """True for one image and a centred window of it, at native scale, with nothing else to resolve."""
+    """True for one image and a window of it, at native scale, with nothing else to resolve."""
 
 
 def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
     """A target, which may be a row of a table with missing values, and further keys."""
     if target is None:
         return dict(keys)
+    if type(target) is dict:
+        return {**target, **keys}
     if hasattr(target, "iloc"):
         from ndzarr._validation import drop_missing
 
@@ -402,7 +420,9 @@ def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_others(target: Any) -> None:
     if not isinstance(target, Mapping):
-        raise TargetError(f"target={target!r}: expected a dictionary, such as {{'gid': 1}}; load_batch takes many")
+        raise TargetError(
+            f"target={target!r}: expected a dictionary, such as {{'gid': 1}}; load_batch takes many", key="target"
+        )
 
 
 def parse(target: Mapping[str, Any]) -> Target:
@@ -418,13 +438,8 @@ def parse(target: Mapping[str, Any]) -> Target:
     ...
     ndzarr.errors.TargetError: unknown key 'windowdims' in a target; did you mean 'window_dims'? ...
     """
-    if hasattr(target, "keys") and target.keys() == _PLAIN:
-        # Nearly all targets; what is unusual in any way is left to the checks below.
-        gid, cx, cy = target["gid"], target["cx"], target["cy"]
-        width, height = target["width"], target["height"]
-        numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
-        if type(gid) in _IDS and numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
-            return Target((gid,), centre=(float(cy), float(cx)), size=(float(height), float(width)), plain=True)
+    if type(target) is dict and type(target.get("gid")) in _IDS and (plain := _plain(target)) is not None:
+        return plain
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
@@ -453,11 +468,42 @@ def parse(target: Mapping[str, Any]) -> Target:
     )
 
 
-_PLAIN = frozenset(("gid", "cx", "cy", "width", "height"))
-_NUMBERS = {int, float}
 _IDS = {int, str}
+_NUMBERS = {int, float}
 _EXACT = 2.0**52
 """Below it, floats are exact to half a pixel."""
+
+
+def _plain(target: Mapping[str, Any]) -> Target | None:
+    """Return the target of an image and a window at native scale, which most are; None if anything is unusual."""
+    scale, keys = target.get("scale", 1), len(target) - ("scale" in target)
+    if type(scale) not in _NUMBERS or scale != 1:
+        return None
+    if keys == 5 and "cx" in target and "cy" in target and "width" in target and "height" in target:
+        cx, cy, width, height = target["cx"], target["cy"], target["width"], target["height"]
+        numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
+        if numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
+            size = float(height), float(width)
+            return Target((target["gid"],), centre=(float(cy), float(cx)), size=size, plain=True)
+        return None
+    if keys == 3 and "y" in target and "x" in target:
+        slices = target["y"], target["x"]
+    elif keys == 2 and "space_slice" in target:
+        slices = target["space_slice"]
+    else:
+        return None
+    if type(slices) is tuple and {*map(type, slices)} == {slice} and len(slices) == 2:
+        y, x = slices
+        bounds = y.start, y.stop, x.start, x.stop
+        if (
+            y.step is x.step is None
+            and {*map(type, bounds)} == {int}
+            and bounds[0] < bounds[1]
+            and bounds[2] < bounds[3]
+        ):
+            return Target((target["gid"],), y=bounds[:2], x=bounds[2:], plain=True)
+    return None
+
 
 _PIXELS = frozenset(KEYS[KEYS.index("channels") :])
 """Keys that say how pixels are made; most targets have none of them."""
@@ -488,11 +534,12 @@ def _without_aliases(target: Mapping[str, Any]) -> dict[str, Any]:
         if key in NOTES or str(name).startswith(NOTE):
             continue
         if key in ARGUMENTS:
-            raise TargetError(f"{name!r} is an argument of load_sample and load_batch, and no key of a target")
+            raise TargetError(f"{name!r} is an argument of load_sample and load_batch, not a key of a target", key=name)
         if key not in KEYS:
-            raise TargetError(f"unknown key {name!r} in a target{did_you_mean(name, (*KEYS, *ALIASES, *ARGUMENTS))}")
+            known = did_you_mean(name, (*KEYS, *ALIASES, *ARGUMENTS))
+            raise TargetError(f"unknown key {name!r} in a target{known}", key=str(name))
         if given.get(key) is not None and value is not None and given[key] != value:
-            raise TargetError(f"a target gives {key} twice: {given[key]!r} and {value!r}")
+            raise TargetError(f"a target gives {key} twice: {given[key]!r} and {value!r}", key=key)
         given[key] = value if value is not None else given.get(key)
     return given
 
@@ -510,10 +557,10 @@ _CONFLICTS = (
 def _refuse_contradictions(given: Mapping[str, Any]) -> None:
     for a, b in _CONFLICTS:
         if given.get(a) is not None and given.get(b) is not None:
-            raise TargetError(f"a target has both {a}={given[a]!r} and {b}={given[b]!r}; give only one of them")
+            raise _both(a, given[a], b, given[b])
     for a, b in (("cx", "cy"), ("width", "height")):
         if (given.get(a) is None) != (given.get(b) is None):
-            raise TargetError(f"a target has one of {a} and {b}; give both")
+            raise TargetError(f"a target has one of {a} and {b}; give both", key=a)
 
 
 def _centre_and_size(
@@ -536,7 +583,8 @@ def _centre_and_size(
         if around is None or around != interval:
             raise TargetError(
                 f"a target gives {name} both as an interval, {interval}, and by its centre and size, {around}; "
-                "give only one of them"
+                "give only one of them",
+                key=name,
             )
     return (None, None), (None, None)
 
@@ -550,7 +598,9 @@ def _number(given: Mapping[str, Any], key: str) -> float | None:
     except (TypeError, ValueError):
         number = float("nan")
     if not isfinite(number) or (key in ("width", "height") and number <= 0):
-        raise TargetError(f"{key}={value!r}: expected a number{' above 0' if key in ('width', 'height') else ''}")
+        raise TargetError(
+            f"{key}={value!r}: expected a number{' above 0' if key in ('width', 'height') else ''}", key=key
+        )
     return number
 
 
@@ -561,7 +611,7 @@ def _flat(given: Mapping[str, Any], axis: str, key: str, whole: Any) -> Any:
         return whole
     flat = check_time_slice(slice(*parts), key)
     if whole is not None and not (isinstance(whole, slice) and whole == flat):
-        raise TargetError(f"a target has both {key}={whole!r} and its parts, {flat!r}; give only one of them")
+        raise TargetError(f"a target has both {key}={whole!r} and its parts, {flat!r}; give only one", key=key)
     return flat
 
 
@@ -573,9 +623,9 @@ def _intervals(given: Mapping[str, Any]) -> tuple[Bounds | None, Bounds | None, 
     if len(slices) == 3:
         first = check_time_slice(slices[0])
         if time not in (None, first):
-            raise TargetError(f"a target has both slices={slices!r} and time_slice={time!r}; give only one of them")
+            raise _both("slices", slices, "time_slice", time)
         time, slices = first, slices[1:]
     if slices and space and slices != space:
-        raise TargetError(f"a target has both slices={slices!r} and space_slice={space!r}; give only one of them")
+        raise _both("slices", slices, "space_slice", space)
     y, x = slices or space or (given.get("y"), given.get("x"))
     return parse_bounds("y", y), parse_bounds("x", x), time

@@ -1,6 +1,7 @@
-"""The finest class that probabilities support.
+"""
+The finest class that probabilities support.
 
-Beginning with the likeliest root, a decision moves on to the likeliest child as long as a criterion says so.  Classes
+Beginning with the likeliest root, a decision moves on to the likeliest child as long as a criterion says so. Classes
 are visited from the roots down, each with all samples that have arrived there.
 
 - 'gini' and 'entropy' ask how simple it is to tell the children apart: by how much of its largest possible value the
@@ -16,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr._validation import check_choice
 from ndzarr.categories.scores import Layers, integers, prepare
-from ndzarr.errors import CategoryError, OptionError, did_you_mean
+from ndzarr.errors import CategoryError
 
 CRITERIA = ("gini", "entropy", "prob")
 
@@ -32,33 +34,12 @@ def decide(
     refined: Collection[int] = (),
 ) -> tuple[Any, Any]:
     """
-    Return the class of each sample.
+    Return (class, probability) of each sample, each of the shape of `probs` without `axis`.
 
-    Parameters
-    ----------
-    probs
-        Absolute probabilities, classes along `axis`.
-    threshold
-        The higher, the coarser the classes.
-    criterion
-        One of `CRITERIA`.
-    ignored
-        Classes that are never chosen, nor what lies below them.
-    refined
-        Classes that are never chosen while they have children, whatever the criterion says.
-
-    Returns
-    -------
-    classes, probabilities
-        Each of the shape of `probs` without `axis`.
-
-    Raises
-    ------
-    CategoryError
-        All roots are ignored, or a class does not exist.
+    See `CategoryTree.decision`. `ignored` and `refined` are classes that are never chosen: neither they nor those below
+    them, or only while they have children.
     """
-    if criterion not in CRITERIA:
-        raise OptionError(f"criterion={criterion!r}{did_you_mean(criterion, CRITERIA)}", key="criterion")
+    check_choice("criterion", criterion, CRITERIA)
     xp, values, axis = prepare(probs, axis, len(layers), "probabilities")
     unknown = [index for index in (*ignored, *refined) if not 0 <= index < len(layers)]
     if unknown:
@@ -66,7 +47,7 @@ def decide(
     groups = [[index for index in group if index not in ignored] for group in layers.groups]
     if not groups[0]:
         raise CategoryError("all roots of the tree are ignored", hint="Leave at least one")
-    shape = tuple(values.shape[:axis]) + tuple(values.shape[axis + 1 :])
+    shape = (*values.shape[:axis], *values.shape[axis + 1 :])
     flat = xp.moveaxis(values, axis, -1).reshape(int(np.prod(shape)), len(layers))  # (samples, classes)
     constant = flat.detach() if hasattr(flat, "detach") else flat  # no gradient flows through the choice
     rule = _Rule(xp, criterion, threshold)
@@ -101,11 +82,11 @@ class _Siblings:
 
     size: int
     largest: Any
-    """Largest probability among them; shape (samples,)."""
+    """Largest probability among them; (samples,)."""
     best: Any
-    """Class that has it, the first of equals; shape (samples,)."""
+    """Class that has it, the first of equals; (samples,)."""
     total: Any
-    """Sum over them of the rule's `measure`; shape (samples,)."""
+    """Sum over them of the rule's `measure`; (samples,)."""
 
 
 def _siblings(rule: _Rule, probs: Any, members: Sequence[int]) -> _Siblings:
@@ -135,12 +116,7 @@ class _Rule:
         """
         Return True for samples that go on to the best of the children.
 
-        Parameters
-        ----------
-        one
-            Probability of the class.
-        total
-            Sum of the measure over the class and its siblings.
+        `one` is the probability of the class, `total` the sum of the measure over it and its siblings.
         """
         if self.criterion == "prob":
             return (children.largest > self.threshold) & (one > self.threshold)

@@ -1,12 +1,12 @@
-"""Probabilities and losses of classes that hold each other, on numpy arrays and torch tensors alike.
+"""
+Probabilities and losses of classes that hold each other, on numpy arrays and torch tensors alike.
 
 Scores are what the last layer of a network returns, one per class.
 
 - *Conditional*: a softmax over each group of siblings gives P(class | parent).
 - *Top-down* (Redmon and Farhadi, YOLO9000, 2017): these are multiplied along the path from the root, so that every
   class has P(class) = P(class | parent) P(parent), and children sum to their parent.
-- *Bottom-up*: one softmax over the leaves; the classes above get sums of it.  Scores of classes that are not leaves do
-  not matter.
+- *Bottom-up*: one softmax over the leaves; the classes above get sums of it, whatever their own scores.
 
 The functions work on rows: axis 0 is the class, in an order in which siblings are neighbours, axis 1 everything else.
 `xp` is the namespace of the array library.
@@ -23,7 +23,8 @@ import array_api_compat.numpy
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
 
-from ndzarr.errors import CategoryError, OptionError, did_you_mean
+from ndzarr._validation import check_choice
+from ndzarr.errors import CategoryError
 
 Index: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
@@ -40,11 +41,11 @@ class Layers:
     """A forest of classes 0 ... n - 1 as arrays."""
 
     parent: Index
-    """Parent of each class, `ROOT` for roots; shape (n,)."""
+    """Parent of each class, `ROOT` for roots; (n,)."""
     depth: Index
-    """Depth of each class, 0 for roots; shape (n,)."""
+    """Depth of each class, 0 for roots; (n,)."""
     order: Index
-    """Class of each row: by depth, then in the order of their parents, siblings ascending; shape (n,)."""
+    """Class of each row: by depth, then in the order of their parents, siblings ascending; (n,)."""
     groups: tuple[tuple[int, ...], ...]
     """Siblings, ascending; the roots first, then in the order of the rows of their parents."""
 
@@ -102,19 +103,7 @@ class Layers:
 
 
 def prepare(values: Any, axis: int, classes: int, what: str) -> tuple[Any, Any, int]:
-    """
-    Check an array.
-
-    Returns
-    -------
-    xp, values, axis
-        The namespace, the array as floating point numbers, and the axis counted from the front.
-
-    Raises
-    ------
-    CategoryError
-        The axis does not hold one value per class.
-    """
+    """Check an array; return its namespace, its values as floating point numbers, and its axis, not negative."""
     if is_torch_array(values):
         xp, floating = array_namespace(values), values.is_floating_point()
     else:
@@ -124,13 +113,12 @@ def prepare(values: Any, axis: int, classes: int, what: str) -> tuple[Any, Any, 
         floating = values.dtype.kind == "f"
     values = values if floating else xp.astype(values, xp.float64)
     shape = tuple(values.shape)
+    hint = "Pass the axis of the classes as dim"
     if not -len(shape) <= axis < len(shape):
-        raise CategoryError(f"{what} of shape {shape} have no axis {axis}", hint="Pass the axis of the classes as dim")
+        raise CategoryError(f"{what} of shape {shape} have no axis {axis}", hint=hint)
     if shape[axis] != classes or not classes:
-        raise CategoryError(
-            f"{what} of shape {shape} hold {shape[axis]} values along axis {axis}, and there are {classes} classes",
-            hint="Pass the axis of the classes as dim",
-        )
+        found = f"{what} of shape {shape} hold {shape[axis]} values along axis {axis}"
+        raise CategoryError(f"{found}, and there are {classes} classes", hint=hint)
     return xp, values, axis % len(shape)
 
 
@@ -146,16 +134,8 @@ def log_conditional(scores: Any, layers: Layers, axis: int) -> Any:
 
 
 def log_probability(scores: Any, layers: Layers, axis: int, method: str) -> Any:
-    """
-    Return log P(class) by one of `METHODS`; shape and library of `scores`, classes along `axis`.
-
-    Raises
-    ------
-    OptionError
-        There is no such method.
-    """
-    if method not in METHODS:
-        raise OptionError(f"method={method!r}{did_you_mean(method, METHODS)}", key="method")
+    """Return log P(class) by one of `METHODS`; shape and library of `scores`, classes along `axis`."""
+    check_choice("method", method, METHODS)
     xp, values, axis = prepare(scores, axis, len(layers), "scores")
     function = _top_down if method == "top_down" else _bottom_up
     return _from_rows(xp, function(xp, _to_rows(xp, values, axis, layers), layers), values, axis, layers)
@@ -164,32 +144,11 @@ def log_probability(scores: Any, layers: Layers, axis: int, method: str) -> Any:
 def negative_log_likelihood(
     log_probs: Any, targets: Any, classes: int, axis: int, reduction: str, ignore: int, weight: Any = None
 ) -> Any:
-    """
-    Return minus the log probabilities of the targets.
-
-    Parameters
-    ----------
-    log_probs
-        Classes along `axis`.
-    targets
-        Class indices, of the shape of `log_probs` without `axis`.
-    reduction
-        One of `REDUCTIONS`; 'mean' is over the samples that count, weighted if there are weights.
-    ignore
-        Target of samples that do not count.
-    weight
-        Weight of each class; shape (classes,).
-
-    Raises
-    ------
-    CategoryError
-        A target is not a class, or shapes do not fit.
-    """
-    if reduction not in REDUCTIONS:
-        raise OptionError(f"reduction={reduction!r}{did_you_mean(reduction, REDUCTIONS)}", key="reduction")
+    """Return minus the log probabilities of the targets; see `CategoryTree.hierarchical_nll_loss`."""
+    check_choice("reduction", reduction, REDUCTIONS)
     xp, values, axis = prepare(log_probs, axis, classes, "log probabilities")
     wanted = integers(xp, targets, values)
-    if tuple(wanted.shape) != (expected := tuple(values.shape[:axis]) + tuple(values.shape[axis + 1 :])):
+    if tuple(wanted.shape) != (expected := (*values.shape[:axis], *values.shape[axis + 1 :])):
         raise CategoryError(f"targets have shape {tuple(wanted.shape)}; expected {expected}, one class per sample")
     counts = wanted != ignore
     inside = xp.where(counts, wanted, xp.zeros_like(wanted))

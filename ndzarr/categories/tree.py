@@ -1,4 +1,5 @@
-"""A tree of categories: names, ids and indices, the hierarchy, scores and decisions.
+"""
+A tree of categories: names, ids and indices, the hierarchy, scores and decisions.
 
 `CategoryTree` is a `kwcoco.CategoryTree`, so that kwcoco, kwimage and ndsampler accept it as theirs.
 """
@@ -14,20 +15,13 @@ import kwcoco
 import networkx as nx
 import numpy as np
 
+from ndzarr._validation import check_choice
 from ndzarr.categories.decisions import decide
-from ndzarr.categories.scores import (
-    IGNORE,
-    ROOT,
-    Layers,
-    log_conditional,
-    log_probability,
-    negative_log_likelihood,
-)
+from ndzarr.categories.scores import IGNORE, ROOT, Layers, log_conditional, log_probability, negative_log_likelihood
 from ndzarr.errors import CategoryError, did_you_mean
 
 _LISTED = 5
 """Maximum number of names that a message lists."""
-_MISSING_PARENTS = ("error", "add", "ignore")
 
 
 class CategoryTree(kwcoco.CategoryTree):
@@ -35,7 +29,7 @@ class CategoryTree(kwcoco.CategoryTree):
     Classes in a hierarchy, or mutually exclusive ones.
 
     A class has a name (`node`), an id in the dataset, and an index, 0 to n - 1, which is its position along the axis
-    of scores.  Indices are in the order in which names first occur.  `idx_to_node`, `node_to_idx`, `id_to_node`,
+    of scores. Indices are in the order in which names first occur. `idx_to_node`, `node_to_idx`, `id_to_node`,
     `node_to_id`, `id_to_idx` and `idx_to_id` map each to the others; `index(name)`, `tree[index]`, `name in tree` and
     `len(tree)` do what they say.
 
@@ -104,7 +98,7 @@ class CategoryTree(kwcoco.CategoryTree):
         Parameters
         ----------
         nodes
-            Names.  Ids count from 1; 'background' has id 0 with `bg_hack`.
+            Names. Ids count from 1; 'background' has id 0 with `bg_hack`.
         """
         names = list(nodes)
         _check_unique("name", names)
@@ -234,7 +228,7 @@ class CategoryTree(kwcoco.CategoryTree):
         return log_conditional(class_energy, self.layers, dim)
 
     def source_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
-        """Return log P(class), top-down: P(class | parent) P(parent).  Children sum to their parent, roots to 1."""
+        """Return log P(class), top-down: P(class | parent) P(parent). Children sum to their parent, roots to 1."""
         return log_probability(class_energy, self.layers, dim, "top_down")
 
     def sink_log_softmax(self, class_energy: Any, dim: int = 1) -> Any:
@@ -282,7 +276,7 @@ class CategoryTree(kwcoco.CategoryTree):
         class_logprobs
             From `hierarchical_log_softmax`.
         targets
-            Indices of classes, leaves or not, of the shape of `class_logprobs` without `dim`.  A coarse target says
+            Indices of classes, leaves or not, of the shape of `class_logprobs` without `dim`. A coarse target says
             nothing about the classes in it: their scores do not matter.
         reduction
             'mean', 'sum' or 'none'.
@@ -333,7 +327,7 @@ class CategoryTree(kwcoco.CategoryTree):
         class_probs
             From `hierarchical_softmax`.
         thresh
-            The higher, the coarser the classes.  0 always goes on to a leaf unless children are equally likely
+            The higher, the coarser the classes. 0 always goes on to a leaf unless children are equally likely
             ('prob': unless they have no probability).
         criterion
             'gini' and 'entropy' ask how simple it is to tell the children apart, 'prob' how probable the best is; see
@@ -367,8 +361,7 @@ class CategoryTree(kwcoco.CategoryTree):
 
 def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: str) -> list[dict[str, Any]]:
     """Return category dictionaries that form a tree; see `CategoryTree.from_coco`."""
-    if missing_parents not in _MISSING_PARENTS:
-        raise CategoryError(f"missing_parents={missing_parents!r}{did_you_mean(missing_parents, _MISSING_PARENTS)}")
+    check_choice("missing_parents", missing_parents, ("error", "add", "ignore"), CategoryError)
     given = [dict(category) for category in categories]
     for position, category in enumerate(given):
         if not category.get("name"):
@@ -383,12 +376,11 @@ def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: 
         parent = category.get("supercategory")
         missing = parent is not None and parent not in names
         if missing and missing_parents == "error":
-            raise CategoryError(
-                f"category {category['name']!r} is in {parent!r}, which is not a "
-                f"category{did_you_mean(parent, sorted(map(str, names))[:20])}",
-                hint="Pass missing_parents='add' to make it one, or 'ignore' to leave it out",
-            )
-        # A category in itself, such as MS-COCO's "person", is a root.  With 'add', kwcoco makes the parent a category.
+            guess = did_you_mean(parent, sorted(map(str, names))[:20])
+            hint = "Pass missing_parents='add' to make it one, or 'ignore' to leave it out"
+            found = f"category {category['name']!r} is in {parent!r}, which is not a category"
+            raise CategoryError(f"{found}{guess}", hint=hint)
+        # A category in itself, such as MS-COCO's "person", is a root. With 'add', kwcoco makes the parent a category.
         if parent == category["name"] or (missing and missing_parents == "ignore"):
             category["supercategory"] = None
         if category.get("id", ...) is None:
@@ -404,10 +396,8 @@ def _check_forest(graph: object) -> None:
     for node in graph:
         parents = list(graph.predecessors(node))
         if len(parents) > 1:
-            raise CategoryError(
-                f"category {node!r} is in {_listed(parents)}",
-                hint="In a tree it has one parent at most: remove all but one",
-            )
+            hint = "In a tree it has one parent at most: remove all but one"
+            raise CategoryError(f"category {node!r} is in {_listed(parents)}", hint=hint)
     _check_no_circle((child, parent) for parent, child in graph.edges)
 
 

@@ -19,34 +19,20 @@ import numpy as np
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-CAPACITY = 1 << 16
-"""Different codes that a sketch holds at most."""
+CAPACITY = 1 << 16  # different codes that a sketch holds at most
 
 _REST = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 class QuantileSketch:
-    """
-    Values and how often they occurred.
-
-    Parameters
-    ----------
-    integer
-        True if codes are the values themselves; False if they are the bits of floating values.
-    capacity
-        Different codes that are held at most.
-    """
+    """Values and how often they occurred; codes are the values if `integer`, else the bits of floating values."""
 
     def __init__(self, integer: bool = True, capacity: int = CAPACITY) -> None:
         self.integer, self.capacity = integer, capacity
-        self.shift = 0
-        """Bits dropped from codes."""
-        self.blur = 0.0
-        """How much more values may be off, because they were integers whose bits were dropped."""
-        self.codes: Array = np.empty(0, np.int64)
-        """Ascending, without the bits dropped."""
-        self.counts: Array = np.empty(0, np.int64)
-        """Values of each code."""
+        self.shift = 0  # bits dropped from codes
+        self.blur = 0.0  # how much more values may be off, because they were integers whose bits were dropped
+        self.codes: Array = np.empty(0, np.int64)  # ascending, without the bits dropped
+        self.counts: Array = np.empty(0, np.int64)  # values of each code
 
     @classmethod
     def of(cls, values: Array, capacity: int = CAPACITY) -> QuantileSketch:
@@ -108,11 +94,7 @@ class QuantileSketch:
         return np.asarray(low if not self.shift else low + (high - low) / 2)
 
     def quantiles(self, probabilities: Array, least: float, greatest: float) -> tuple[Array, Array]:
-        """
-        Return quantiles as `numpy.quantile` defines them, and by how much each may be off.
-
-        `least` and `greatest` are those of all values.
-        """
+        """Return quantiles as `numpy.quantile` defines them, and how far each may be off; limits are of all values."""
         low, high = (np.clip(v, least, greatest) for v in self.bounds())
         place = np.asarray(probabilities) * (self.total - 1)
         ends = np.cumsum(self.counts)
@@ -171,21 +153,16 @@ def _values(codes: Array, integer: bool) -> Array:
 class StreamingMoments:
     """Mean, variance, extremes, sketch and error of the mean of one channel, from pixels that pass by once."""
 
-    count: int = 0
-    """Pixels."""
-    missing: int = 0
-    """Pixels left out: outside the image, nodata, NaN, infinite."""
-    windows: int = 0
-    """Windows that have any pixel."""
+    count: int = 0  # pixels
+    missing: int = 0  # pixels left out: outside the image, nodata, NaN, infinite
+    windows: int = 0  # windows that have any pixel
     mean: float = 0.0
-    squares: float = 0.0
-    """Sum of squared deviations from the mean."""
+    squares: float = 0.0  # sum of squared deviations from the mean
     least: float = np.inf
     greatest: float = -np.inf
     clusters: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Sums over windows of n^2, n^2 (m - origin) and n^2 (m - origin)^2, of n pixels with mean m."""
-    origin: float | None = None
-    """Near the means, so that the sums keep their digits."""
+    origin: float | None = None  # near the means, so that the sums keep their digits
     sketch: QuantileSketch = field(default_factory=QuantileSketch)
 
     def merge(self, other: StreamingMoments) -> None:
@@ -243,16 +220,7 @@ def pixels_that_count(pixels: Array, real: Array | None) -> Array:
 
 
 def moments_of(windows: Sequence[Array], missing: int = 0) -> StreamingMoments:
-    """
-    Return the moments of one channel of some windows.
-
-    Parameters
-    ----------
-    windows
-        The pixels of each window that count, all of one dtype, along one axis.
-    missing
-        Number of pixels that do not count.
-    """
+    """Return the moments of one channel, from the pixels of each window that count (one dtype, one axis)."""
     windows = [w for w in windows if w.size]
     if not windows:
         return StreamingMoments(missing=missing)

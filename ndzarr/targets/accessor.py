@@ -42,7 +42,6 @@ class Targets:
 
     def __init__(self, source: SampleSource) -> None:
         self.source = source
-        """The images, videos and annotations."""
         self._context = overlaps.TargetContext(source)
 
     def __repr__(self) -> str:
@@ -615,7 +614,6 @@ class SourceTargets:
 
     def __init__(self, source: NamedSource) -> None:
         self.source = source
-        """The named images and pyramids."""
 
     def __repr__(self) -> str:
         return f"<targets of {self.source!r}>"

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-KINDS = ("image", "video", "annot", "category")
-"""Tables of kwcoco whose dictionaries have attributes."""
+KINDS = ("image", "video", "annot", "category")  # tables of kwcoco whose dictionaries have attributes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,24 +33,13 @@ class Membership:
     """The values of an attribute that each row has."""
 
     name: str
-    """The attribute."""
-    values: tuple[Any, ...]
-    """Its different values, sorted; None stands for rows that have none."""
-    row: Array
-    """Ascending; every row has at least one entry, and no value twice; shape (entry,)."""
-    code: Array
-    """Position among `values`; shape (entry,)."""
+    values: tuple[Any, ...]  # different values, sorted; None stands for rows that have none
+    row: Array  # ascending; every row has at least one entry, and no value twice; shape (entry,)
+    code: Array  # position among `values`; shape (entry,)
 
 
 def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Membership:
-    """
-    Return the values of an attribute for all rows.
-
-    Raises
-    ------
-    TargetError
-        Neither the table nor the dataset has such an attribute, or the table lacks the column that it is looked up by.
-    """
+    """Return the values of an attribute for all rows."""
     if name in table:
         row, cells = _cells(table[name])
         values, code = _factorized(cells)
@@ -70,11 +58,10 @@ def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Memb
     else:
         row, ids = (_images if kind == "image" else _videos)(source, table)
     index = source.dset.index
-    records: Mapping[Any, Mapping[str, Any]] = {
-        "image": index.imgs, "video": index.videos, "annot": index.anns, "category": index.cats,
-    }[kind]  # fmt: skip
+    tables = dict(zip(KINDS, (index.imgs, index.videos, index.anns, index.cats), strict=True))
+    records: Mapping[Any, Mapping[str, Any]] = tables[kind]
     different, code = _factorized(ids)
-    lists = [_attribute(records, ident, key) for ident in different]
+    lists = [_values_of_cell(records[i].get(key) if i in records else None) if key else (i,) for i in different]
     if key and different and not any(key in records.get(i, ()) for i in different):
         known = dict.fromkeys(chain.from_iterable(records.get(i, ()) for i in different))
         raise TargetError(f"{name!r}: no {kind} of the table has {key!r}{did_you_mean(key, known)}")
@@ -84,12 +71,6 @@ def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Memb
     flat, value = _factorized(list(chain.from_iterable(lists)))
     entry = np.repeat(first[code], each) + ramps(each)  # where the values of each (row, id) lie in the flat list
     return _membership(name, len(table), np.repeat(row, each), value[entry], flat)
-
-
-def _attribute(records: Mapping[Any, Mapping[str, Any]], ident: Any, key: str) -> Sequence[Any]:
-    if not key:
-        return (ident,)
-    return _values_of_cell(records[ident].get(key) if ident in records else None)
 
 
 def _values_of_cell(value: Any) -> Sequence[Any]:
@@ -151,9 +132,7 @@ def _membership(name: str, n: int, row: Array, code: Array, values: Sequence[Any
 
 
 def _sort_key(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, (int, float)):
-        return 0, value, ""
-    return 1, 0, str(value)
+    return (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
 
 
 def _images(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
@@ -173,11 +152,11 @@ def _videos(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
     return _looked_up(row, code, videos)
 
 
-def _annotations(table: pandas.DataFrame) -> tuple[Array, Any]:
+def _annotations(table: pandas.DataFrame, others: str = "") -> tuple[Array, Any]:
     for name in ("annot_ids", "aid", "annot_id"):
         if name in table:
             return _cells(table[name])
-    raise TargetError("the table has no column annot_ids or aid, which say what annotations a window holds")
+    raise TargetError(f"the table has no column {others}annot_ids or aid, to say what a window holds")
 
 
 def _categories(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
@@ -187,13 +166,7 @@ def _categories(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, A
             if len(ids) and isinstance(ids, np.ndarray) and ids.dtype.kind in "if":
                 return row[ids != NO_ID], ids[ids != NO_ID]
             return row, ids
-    try:
-        row, aids = _annotations(table)
-    except TargetError:
-        raise TargetError(
-            "the table has no column category_ids, category_id, annot_ids or aid, one of which must say what a "
-            "window holds"
-        ) from None
+    row, aids = _annotations(table, "category_ids, category_id, ")
     different, code = _factorized(aids)
     anns = source.dset.index.anns
     return _looked_up(row, code, [anns[a].get("category_id") if a in anns else None for a in different])
@@ -213,19 +186,11 @@ NEGATIVE = ("ignore", "background")
 BACKGROUND = "background"
 """The one of `NEGATIVE` that is not a reason to ignore a window: it says that nothing is there."""
 
-Names: TypeAlias = Iterable[Hashable]
-"""Names or ids of categories; one alone need not be in a list."""
+Names: TypeAlias = Iterable[Hashable]  # names or ids of categories; one alone need not be in a list
 
 
 class Categories:
-    """
-    The categories of a dataset, looked up by name or id.
-
-    Parameters
-    ----------
-    records
-        Id to kwcoco's dictionary.
-    """
+    """The categories of a dataset (id to kwcoco's dictionary), looked up by name or id."""
 
     def __init__(self, records: Mapping[Any, Mapping[str, Any]]) -> None:
         self._ids: dict[str, list[Any]] = {}
@@ -236,14 +201,7 @@ class Categories:
         self._known = set(records)
 
     def ids(self, wanted: Names) -> list[Any]:
-        """
-        Return the ids of categories.
-
-        Raises
-        ------
-        TargetError
-            There is no such category.
-        """
+        """Return the ids of categories."""
         found: list[Any] = []
         for one in as_list(wanted):
             if not isinstance(one, str) and one in self._known:

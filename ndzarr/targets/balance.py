@@ -13,7 +13,7 @@ backpropagation for effective learning of deep convolutional neural networks", 2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -34,11 +34,8 @@ if TYPE_CHECKING:
 Shares: TypeAlias = "Mapping[str, Mapping[Any, float]]"
 """Attribute to value to its share among its siblings; values that are left out have 1."""
 
-HALVINGS = 60
-"""Steps of the search for a level: as many as float64 has bits."""
-
-ROUNDS = 32
-"""Rounds in which probabilities are given out where windows belong to several groups."""
+HALVINGS = 60  # steps of the search for a level: as many as float64 has bits
+ROUNDS = 32  # rounds in which probabilities are given out where windows belong to several groups
 
 
 def balanced(
@@ -93,19 +90,12 @@ class Level:
     """The groups that one attribute divides the table into."""
 
     name: str
-    """The attribute."""
     values: tuple[Any, ...]
-    """Its different values."""
-    parent: Array
-    """Group on the level above, ascending; shape (group,)."""
-    value: Array
-    """Position among `values`; shape (group,)."""
-    share: Array
-    """Share that is wanted, relative to siblings; shape (group,)."""
-    row: Array
-    """Rows of the table, one entry for each group that a row belongs to; shape (entry,)."""
-    group: Array
-    """The group of each entry; shape (entry,)."""
+    parent: Array  # group on the level above, ascending; shape (group,)
+    value: Array  # position among `values`; shape (group,)
+    share: Array  # share that is wanted, relative to siblings; shape (group,)
+    row: Array  # rows of the table, one entry for each group that a row belongs to; shape (entry,)
+    group: Array  # the group of each entry; shape (entry,)
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -123,14 +113,7 @@ class Level:
 def build_levels(
     source: SampleSource, table: pandas.DataFrame, by: str | Sequence[str], shares: Shares | None
 ) -> list[Level]:
-    """
-    Return the groups of a table, level by level.
-
-    Raises
-    ------
-    TargetError
-        An attribute is unknown, or `shares` names an unknown attribute or value, or a share below 0.
-    """
+    """Return the groups of a table, level by level."""
     names, shares, n = as_list(by), shares or {}, len(table)
     if not names or not all(isinstance(name, str) for name in names):
         raise TargetError(f"by={by!r}: expected at least one attribute, by name")
@@ -162,9 +145,7 @@ def _reached(level: Level, row: Array, n: int) -> Level:
     reached[row] = True
     keep = reached[level.row]
     filled = np.bincount(level.group[keep], minlength=len(level)) > 0
-    return Level(
-        level.name, level.values, level.parent, level.value, level.share * filled, level.row[keep], level.group[keep]
-    )
+    return replace(level, share=level.share * filled, row=level.row[keep], group=level.group[keep])
 
 
 def _shares(found: Membership, wanted: Mapping[Any, float]) -> Array:
@@ -179,20 +160,9 @@ def _shares(found: Membership, wanted: Mapping[Any, float]) -> Array:
 
 def allocate(level: Level, amount: Array, have: Array, room: Array) -> Array:
     """
-    Divide what each group above was given among its groups.
+    Divide the amount of each group above among its groups; shape (group,).
 
-    Parameters
-    ----------
-    amount
-        Of each group above.
-    have
-        What each group has already.
-    room
-        The most that each group can take.
-
-    Returns
-    -------
-    What each group gets, so that `have` plus that is as near to the shares as can be; shape (group,).
+    No group gets more than its room, and what groups `have` plus what they get is as near to the shares as can be.
     """
     share = np.where(level.share > 0, level.share, 1)
     room = np.where(level.share > 0, np.minimum(room, amount[level.parent]), 0)
@@ -209,11 +179,7 @@ def allocate(level: Level, amount: Array, have: Array, room: Array) -> Array:
 
 
 def _round(level: Level, given: Array, amount: Array, room: Array, rng: np.random.Generator) -> Array:
-    """
-    Return what each group gets, as whole numbers that sum to those of the groups above.
-
-    Amounts are rounded down; what is left goes to the largest remainders, by chance where these are equal.
-    """
+    """Round down what each group gets; what is left goes to the largest remainders, by chance where these are equal."""
     room = np.where(level.share > 0, room, 0)
     down = np.minimum(np.floor(given + 1e-6), room)
     rest = amount - np.bincount(level.parent, down, minlength=len(amount))
@@ -298,16 +264,12 @@ def _groups(levels: Sequence[Level]) -> list[tuple[Any, ...]]:
     """Return the values of each leaf, one per attribute."""
     found: list[tuple[Any, ...]] = [()]
     for level in levels:
-        pairs = zip(level.parent.tolist(), level.value.tolist(), strict=True)
-        found = [(*found[p], level.values[v]) for p, v in pairs]
+        found = [(*found[p], level.values[v]) for p, v in zip(level.parent, level.value, strict=True)]
     return found
 
 
-SHOWN = 20
-"""Groups that a repr shows."""
-
-BAR = 24
-"""Characters of the longest bar of a repr."""
+SHOWN = 20  # groups that a repr shows
+BAR = 24  # characters of the longest bar of a repr
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,11 +28,8 @@ BORDERS = ("shift", "pad", "drop")
 """What becomes of a window that would reach beyond the end: moved inward, left in place (what lies outside is padded),
 or left out."""
 
-Length: TypeAlias = "int | str"
-"""Pixels or frames, or 'full' for the whole extent."""
-
-WindowDims: TypeAlias = "str | tuple[Length, Length]"
-"""(height, width), or 'full'."""
+Length: TypeAlias = "int | str"  # pixels or frames, or 'full' for the whole extent
+WindowDims: TypeAlias = "str | tuple[Length, Length]"  # (height, width), or 'full'
 
 Overlap: TypeAlias = "float | Sequence[float]"
 """A float below 1 is a fraction of the window, an integer is pixels; a pair is (along y, along x)."""
@@ -88,14 +84,7 @@ def source_grid(
 
 
 def parse_borders(keep_borders: bool | str) -> str:
-    """
-    Return one of `BORDERS`.
-
-    Raises
-    ------
-    TargetError
-        `keep_borders` is not True, False or one of them.
-    """
+    """Return one of `BORDERS`."""
     borders = ("drop", "shift")[bool(keep_borders)] if isinstance(keep_borders, (bool, np.bool_)) else keep_borders
     if borders not in BORDERS:
         raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
@@ -106,24 +95,18 @@ def parse_borders(keep_borders: bool | str) -> str:
 class SlidingAxis:
     """Windows along one axis of each space, in pixels or frames; arrays have shape (space,)."""
 
-    length: Array
-    """Of the space."""
-    size: Array
-    """Of a window."""
+    length: Array  # of the space
+    size: Array  # of a window
     stride: Array
-    """From one window to the next."""
-    count: Array
-    """Number of windows."""
-    borders: str
-    """One of `BORDERS`."""
+    count: Array  # number of windows
+    borders: str  # one of `BORDERS`
 
     def start(self, space: Array, number: Array) -> Array:
         """Return where the windows of these numbers begin."""
         start = number * self.stride[space]
         if self.borders != "shift":
             return start
-        out: Array = np.minimum(start, np.maximum(self.length - self.size, 0)[space])
-        return out
+        return np.asarray(np.minimum(start, np.maximum(self.length - self.size, 0)[space]))
 
     def touched(self, space: Array, low: Array, high: Array) -> tuple[Array, Array]:
         """Return the first window that ends after `low`, and the number of windows that begin before `high`."""
@@ -139,19 +122,7 @@ class SlidingAxis:
 
 def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float, borders: str) -> SlidingAxis:
     """
-    Return the windows along an axis.
-
-    Parameters
-    ----------
-    size
-        Pixels or frames; 'full' or None for the whole length.
-    overlap
-        Of neighbours: an integer is pixels or frames, a float below 1 a fraction of the window.
-
-    Raises
-    ------
-    TargetError
-        The size is below 1, or the overlap leaves no step.
+    Return the windows along an axis; `size` in pixels or frames, 'full' or None for the whole length.
 
     Examples
     --------
@@ -185,8 +156,7 @@ def _overlap_in_pixels(name: str, size: int, overlap: object) -> int:
 class SlidingWindows:
     """All windows of a grid, numbered by space, then by t, y and x."""
 
-    axes: Sequence[SlidingAxis]
-    """Along t, y, x."""
+    axes: Sequence[SlidingAxis]  # along t, y, x
 
     @property
     def counts(self) -> Array:
@@ -209,12 +179,8 @@ class SlidingWindows:
         return Windows(space, t0, t1, np.ones_like(t0), *rest)
 
     def touching(self, boxes: Boxes) -> tuple[Array, Array]:
-        """
-        Return the pairs of a window and a box that share area, sorted by window, then by box; shape (pair,) each.
-
-        No tree is needed: the windows that a box touches are a range along each axis.
-        """
-        t, y, x = self.axes
+        """Return the pairs of a window and a box that share area, sorted by window, then by box; shape (pair,) each."""
+        t, y, x = self.axes  # no tree is needed: the windows that a box touches are a range along each axis
         ranges = [
             t.touched(boxes.space, boxes.frame, boxes.frame + 1),
             y.touched(boxes.space, boxes.y0, boxes.y1),
@@ -243,25 +209,14 @@ def sliding_windows(
     time_overlap: float,
     keep_borders: bool | str,
 ) -> SlidingWindows:
-    """
-    Return the windows of a grid; see `Targets.grid`.
-
-    Raises
-    ------
-    TargetError
-        An option is not understood.
-    """
+    """Return the windows of a grid; see `Targets.grid`."""
     borders = parse_borders(keep_borders)
     height, width = _pair("window_dims", window_dims)
     over_y, over_x = _pair("overlap", overlap)
     spaces.refuse_time(time_dims)
-    return SlidingWindows(
-        (
-            sliding_axis("time_dims", spaces.lengths, time_dims, time_overlap, borders),
-            sliding_axis("window_dims[0]", spaces.height, height, over_y, borders),
-            sliding_axis("window_dims[1]", spaces.width, width, over_x, borders),
-        )
-    )
+    t = sliding_axis("time_dims", spaces.lengths, time_dims, time_overlap, borders)
+    y = sliding_axis("window_dims[0]", spaces.height, height, over_y, borders)
+    return SlidingWindows((t, y, sliding_axis("window_dims[1]", spaces.width, width, over_x, borders)))
 
 
 def _pair(name: str, value: Any) -> tuple[Any, Any]:
@@ -277,11 +232,7 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def _coverage(source: SampleSource, spaces: Spaces, windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
-    """
-    Return the fraction of each window that regions cover, from 0 to 1; shape (window,).
-
-    `window` and `box` are the pairs of a window and a region that touches it; shape (pair,).
-    """
+    """Return the fraction of each window that regions cover, from pairs of a window and a box that touch."""
     import shapely
 
     area = np.zeros(len(windows))
@@ -303,8 +254,7 @@ def _coverage(source: SampleSource, spaces: Spaces, windows: Windows, boxes: Box
     shapes = shapely.box(w.x0, w.y0, w.x1, w.y1)
     np.add.at(area, pairs[0], shapely.area(shapely.intersection(shapes, united[pairs[1]])))
     frames_held = -(-(windows.t1 - windows.t0) // windows.step)
-    out: Array = np.minimum(area / windows.area / frames_held, 1.0)
-    return out
+    return np.asarray(np.minimum(area / windows.area / frames_held, 1.0))
 
 
 def _regions(source: SampleSource, spaces: Spaces, boxes: Boxes) -> Array:
@@ -317,12 +267,8 @@ def _regions(source: SampleSource, spaces: Spaces, boxes: Boxes) -> Array:
         record = source.dset.index.anns[aid]
         if record.get("segmentation"):
             warp = source.frame(spaces.frames[space][t]).to_video if spaces.video else IDENTITY
-            shapes[k] = shapely.transform(_polygon(record), partial(_warped, warp))
+            shapes[k] = shapely.transform(_polygon(record), lambda points, m=warp: points @ m[:2, :2].T + m[:2, 2])
     return shapes
-
-
-def _warped(matrix: Array, points: Array) -> Array:
-    return np.asarray(points @ matrix[:2, :2].T + matrix[:2, 2])
 
 
 def _polygon(record: dict[str, Any]) -> shapely.Geometry:

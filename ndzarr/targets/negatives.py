@@ -32,33 +32,20 @@ if TYPE_CHECKING:
 SIZES = ("like_annotations", "square")
 """`window_dims` by name: the sizes of annotations' boxes, or the squares around these."""
 
-NegativeDims: TypeAlias = "str | tuple[int, int]"
-"""(height, width), or one of `SIZES`."""
-
-ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)
-"""Proposals for each window that is still missing, per round of rejection sampling."""
-
-IN_VAIN = 1000
-"""Rejection sampling ends when a round of so many proposals finds nothing."""
-
-REDRAWS = 20
-"""Draws from the free positions: a window that is exactly at the limit may miss it by a rounding error."""
-
-AT_ONCE = 1 << 20
-"""Proposals that are held in memory together."""
-
-CELLS_AT_ONCE = 1 << 22
-"""Starts, and pairs of a size and an extent of spaces, that are held in memory together."""
+NegativeDims: TypeAlias = "str | tuple[int, int]"  # (height, width), or one of `SIZES`
+ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)  # proposals for each window that is still missing, per round of rejection sampling
+IN_VAIN = 1000  # rejection sampling ends when a round of so many proposals finds nothing
+REDRAWS = 20  # draws from the free positions: a window that is exactly at the limit may miss it by a rounding error
+AT_ONCE = 1 << 20  # proposals that are held in memory together
+CELLS_AT_ONCE = 1 << 22  # starts, and pairs of a size and an extent of spaces, that are held in memory together
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapLimit:
     """How much a window and an annotation may share."""
 
-    most: float
-    """Largest fraction."""
-    criterion: str
-    """Fraction of what; one of `overlaps.CRITERIA`."""
+    most: float  # largest fraction
+    criterion: str  # one of `overlaps.CRITERIA`
 
     def __post_init__(self) -> None:
         if self.criterion not in CRITERIA:
@@ -115,9 +102,7 @@ def _sizes(window_dims: NegativeDims, boxes: Boxes) -> tuple[Array, Array]:
     if window_dims not in SIZES:
         raise TargetError(f"window_dims={window_dims!r}: expected (height, width){did_you_mean(window_dims, SIZES)}")
     if not len(boxes):
-        raise TargetError(
-            f"window_dims={window_dims!r}: there are no annotations to take a size from; give (height, width)"
-        )
+        raise TargetError(f"window_dims={window_dims!r}: no annotations to take a size from; give (height, width)")
     whole = np.ceil(np.stack([boxes.y1 - boxes.y0, boxes.x1 - boxes.x0], axis=1) - SIZE_SLACK).astype(np.int64)
     sizes, choices = np.unique(np.maximum(whole, 1), axis=0, return_inverse=True)
     squares = np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1)
@@ -198,8 +183,7 @@ def _allowed(windows: Windows, index: BoxIndex, limit: OverlapLimit) -> Array:
     """Return whether windows keep to the limit; shape (window,)."""
     pairs = index.touching(windows)
     bad = fraction(windows, index.boxes, pairs, limit.criterion) > limit.most
-    clean: Array = np.bincount(pairs.window[bad], minlength=len(windows)) == 0
-    return clean
+    return np.asarray(np.bincount(pairs.window[bad], minlength=len(windows)) == 0)
 
 
 def _no_room(window_dims: NegativeDims, proposals: Proposals, limit: OverlapLimit) -> str:
@@ -224,23 +208,15 @@ class Proposals:
     """All windows of some sizes that lie wholly in spaces."""
 
     spaces: Spaces
-    sizes: Array
-    """(height, width) of each size; shape (size, 2)."""
-    duration: int | None
-    """Frames; None for all."""
+    sizes: Array  # (height, width) of each size; shape (size, 2)
+    duration: int | None  # frames; None for all
 
     def time_starts(self, lengths: Array) -> Array:
         """Return with how many frames a window may begin, in spaces of so many frames."""
         return np.ones_like(lengths) if self.duration is None else np.maximum(lengths - self.duration + 1, 0)
 
     def draw(self, size: Array, rng: Generator) -> tuple[Windows, Array]:
-        """
-        Draw a window of each of the sizes, which are given by position.
-
-        Returns
-        -------
-        Windows, and False where none fits into any space.
-        """
+        """Draw a window of each of the sizes, given by position; also return False where none fits into any space."""
         kinds, of_kind = self.spaces.extents
         members, count = np.argsort(of_kind, kind="stable"), np.bincount(of_kind, minlength=kinds.shape[1])
         first = np.cumsum(count) - count
@@ -278,25 +254,11 @@ class Proposals:
         """Return the number of windows of a size in each space; shape (space,)."""
         height, width = self.sizes[size]
         rows, columns = self.spaces.height - height + 1, self.spaces.width - width + 1
-        out: Array = self.time_starts(self.spaces.lengths) * np.maximum(rows, 0) * np.maximum(columns, 0)
-        return out
+        return np.asarray(self.time_starts(self.spaces.lengths) * np.maximum(rows, 0) * np.maximum(columns, 0))
 
 
 class FreePositions:
-    """
-    All starts of windows that keep to a limit, size by size.
-
-    Parameters
-    ----------
-    proposals
-        Sizes of windows, and the spaces that they lie in.
-    boxes
-        Sorted by space.
-    limit
-        What windows and boxes may share.
-    cells_at_once
-        Starts that are held in memory together.
-    """
+    """All starts of windows that keep to a limit, size by size; boxes are sorted by space."""
 
     def __init__(
         self, proposals: Proposals, boxes: Boxes, limit: OverlapLimit, cells_at_once: int = CELLS_AT_ONCE
@@ -315,7 +277,7 @@ class FreePositions:
         found = PositionsOfSize(self, shape, np.flatnonzero(planes))
         if self.limit.nested:  # a plane that is full for a size is full for larger ones
             full = np.ones(len(planes), bool)
-            full[found.planes_with_room] = False
+            full[[plane for plane, _ in found.parts]] = False
             self._full.append((shape, full))
         return found
 
@@ -346,25 +308,16 @@ class PositionsOfSize:
     The starts of windows of one size that keep to a limit.
 
     They are counted once, and the few parts that draws fall into are computed again, so that memory stays bounded.
-
-    Parameters
-    ----------
-    free
-        Planes, boxes and the limit.
-    size
-        (height, width).
-    planes
-        Positions of the planes that are searched.
     """
 
     def __init__(self, free: FreePositions, size: Array, planes: Array) -> None:
         self._free, self._size = free, (int(size[0]), int(size[1]))
-        self._parts: list[tuple[int, Array]] = []
+        self.parts: list[tuple[int, Array]] = []
         counts = []
         for plane, edges in self._cut(planes):
             number = int((self._mask(plane, edges).sum(axis=1) * np.diff(edges)).sum())
             if number:
-                self._parts.append((plane, edges))
+                self.parts.append((plane, edges))
                 counts.append(number)
         self._ends = np.cumsum(np.array(counts, np.int64))
 
@@ -373,18 +326,13 @@ class PositionsOfSize:
         """Number of free positions."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    @property
-    def planes_with_room(self) -> Array:
-        """Positions of the planes that have any."""
-        return np.unique(np.array([plane for plane, _ in self._parts], np.int64))
-
     def draw(self, n: int, rng: Generator) -> Array:
         """Draw n positions with equal chance, each anew from all: (space, t, y, x), shape (4, n)."""
         number = rng.integers(0, self.total, n)
         part = np.searchsorted(self._ends, number, side="right")
         out = np.empty((4, n), np.int64)
         for k in np.unique(part).tolist():
-            plane, edges = self._parts[k]
+            plane, edges = self.parts[k]
             mine = np.flatnonzero(part == k)
             rest = number[mine] - (self._ends[k - 1] if k else 0)
             mask = self._mask(plane, edges)
@@ -399,11 +347,7 @@ class PositionsOfSize:
         return out
 
     def _cut(self, planes: Array) -> Iterator[tuple[int, Array]]:
-        """
-        Cut the starts of each plane into strips of rows on which the same columns are free.
-
-        Yields a plane and the edges of some strips.  Where a window may share some area, each row is a strip.
-        """
+        """Yield planes and edges of strips of rows with the same free columns: single rows if area may be shared."""
         spaces = self._free.proposals.spaces
         for plane in planes.tolist():
             space = self._free.planes[0, plane]

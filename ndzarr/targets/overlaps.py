@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndzarr.errors import TargetError, did_you_mean
+from ndzarr.errors import TargetError
 from ndzarr.targets.attributes import Categories
 from ndzarr.targets.table import Rows, TargetsLike, as_table, without_aliases
 from ndzarr.targets.windows import (
@@ -43,21 +43,11 @@ if TYPE_CHECKING:
 CRITERIA = ("window", "annotation", "iou")
 """Shared area as a fraction of the window's, of the annotation's, or of their union."""
 
-KINDS = ("negative", "positive", "ignored")
-"""Values of the column `kind`, in the order of their codes."""
+KINDS = ("negative", "positive", "ignored")  # values of the column `kind`, in the order of their codes
 
 
 class TargetContext:
-    """
-    What all ways to choose windows look up, each made when it is first needed and then kept.
-
-    It pickles without its trees: they are built anew where they are needed.
-
-    Parameters
-    ----------
-    source
-        The images, videos and annotations.
-    """
+    """What all ways to choose windows look up, made when first needed and then kept; it pickles without its trees."""
 
     def __init__(self, source: SampleSource) -> None:
         self.source = source
@@ -96,25 +86,12 @@ class TargetContext:
 class Pairs:
     """Windows and boxes that share area, sorted by window, then by box."""
 
-    window: Array
-    """Position among the windows; shape (pair,)."""
-    box: Array
-    """Position among the boxes; shape (pair,)."""
+    window: Array  # position among the windows; shape (pair,)
+    box: Array  # position among the boxes; shape (pair,)
 
 
 class BoxIndex:
-    """
-    A spatial index of the boxes of some spaces.
-
-    Parameters
-    ----------
-    spaces
-        The spaces.
-    boxes
-        Boxes in them.
-    at_once
-        Windows whose geometries are held in memory together.
-    """
+    """A spatial index of the boxes of some spaces; geometries of `at_once` windows are in memory together."""
 
     def __init__(self, spaces: Spaces, boxes: Boxes, at_once: int = 1 << 17) -> None:
         self.spaces = spaces
@@ -176,18 +153,13 @@ class BoxIndex:
         return self._trees[block]
 
     def _shapes(self, space: Array, block: Array, x0: Array, y0: Array, x1: Array, y1: Array) -> Array:
-        """
-        Return boxes on the plane, where every space (along x) and block of frames (along y) has a square of its own.
-
-        They are cut at the borders of the square: no box of that space lies beyond.
-        """
+        """Return boxes on the plane, cut at the square of their space (along x) and block of frames (along y)."""
         import shapely
 
         offset_x, offset_y = space * self._side - self._low, block * self._side - self._low
         high = self._low + self._side - 1
         x0, y0, x1, y1 = (np.clip(edge, self._low, high) for edge in (x0, y0, x1, y1))
-        out: Array = shapely.box(x0 + offset_x, y0 + offset_y, x1 + offset_x, y1 + offset_y)
-        return out
+        return np.asarray(shapely.box(x0 + offset_x, y0 + offset_y, x1 + offset_x, y1 + offset_y))
 
 
 def shared_area(windows: Windows, boxes: Boxes, pairs: Pairs) -> Array:
@@ -195,26 +167,15 @@ def shared_area(windows: Windows, boxes: Boxes, pairs: Pairs) -> Array:
     w, b = windows.take(pairs.window), boxes.take(pairs.box)
     x = np.minimum(w.x1, b.x1) - np.maximum(w.x0, b.x0)
     y = np.minimum(w.y1, b.y1) - np.maximum(w.y0, b.y0)
-    out: Array = x * y
-    return out
+    return np.asarray(x * y)
 
 
 def fraction(windows: Windows, boxes: Boxes, pairs: Pairs, criterion: str) -> Array:
-    """
-    Return the shared area by one of `CRITERIA`; shape (pair,).
-
-    Raises
-    ------
-    TargetError
-        There is no such criterion.
-    """
-    if criterion not in CRITERIA:
-        raise TargetError(f"criterion={criterion!r} is unknown{did_you_mean(criterion, CRITERIA)}")
+    """Return the shared area by one of `CRITERIA`; shape (pair,)."""
     shared = shared_area(windows, boxes, pairs)
     window, box = windows.area[pairs.window], boxes.area[pairs.box]
     whole = {"window": window, "annotation": box, "iou": window + box - shared}[criterion]
-    out: Array = np.minimum(shared / whole, 1.0)
-    return out
+    return np.asarray(np.minimum(shared / whole, 1.0))
 
 
 def overlaps(context: TargetContext, targets: TargetsLike | Rows) -> pandas.DataFrame:
@@ -229,19 +190,16 @@ def overlaps(context: TargetContext, targets: TargetsLike | Rows) -> pandas.Data
     spaces = context.spaces("video" if found.video.any() else "image")
     windows, row = windows_in(found, spaces)
     index, annotations = context.index(spaces), context.annotations
-    pairs = index.touching(windows)
-    boxes = index.boxes
-    columns: dict[str, Any] = {
+    pairs, boxes = index.touching(windows), index.boxes
+    columns = {
         "row": row[pairs.window],
         "frame": boxes.frame[pairs.box],
         "annot_id": index.annotation_ids(pairs, annotations),
         "category_id": annotations.category_id[boxes.row[pairs.box]],
         "area": shared_area(windows, boxes, pairs),
-        "of_window": fraction(windows, boxes, pairs, "window"),
-        "of_annotation": fraction(windows, boxes, pairs, "annotation"),
-        "iou": fraction(windows, boxes, pairs, "iou"),
     }
-    return pandas.DataFrame(columns)
+    names = zip(("of_window", "of_annotation", "iou"), CRITERIA, strict=True)
+    return pandas.DataFrame(columns | {name: fraction(windows, boxes, pairs, c) for name, c in names})
 
 
 def annotations_touched(context: TargetContext, found: WindowColumns, spaces: Spaces) -> tuple[Array, Array]:
@@ -254,20 +212,9 @@ def annotations_touched(context: TargetContext, found: WindowColumns, spaces: Sp
 
 def as_tuples(window: Array, ids: Array, n: int) -> tuple[Array, Array]:
     """
-    Return the ids of each window as a column of tuples.
+    Return the ids of each of n windows as a column of tuples, in the order of the pairs, and their lengths.
 
     Only windows that have any cost a Python object: the others share the empty tuple.
-
-    Parameters
-    ----------
-    window, ids
-        Pairs, in any order; shape (pair,).
-    n
-        Number of windows.
-
-    Returns
-    -------
-    Tuples in the order of the pairs, and their lengths; shape (n,).
 
     Examples
     --------

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ndzarr.targets.attributes import Names
 
 
-PositiveDims: TypeAlias = "str | tuple[int, int] | None"
-"""(height, width), 'square', or None for the size of the box."""
+PositiveDims: TypeAlias = "str | tuple[int, int] | None"  # (height, width), 'square', or None for the size of the box
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,7 @@ class Placement:
     context: float = 1.0
     jitter: float = 0.0
     time_dims: int | None = None
-    borders: str = "pad"
-    """One of `grid.BORDERS`."""
+    borders: str = "pad"  # one of `grid.BORDERS`
     cover: bool = False
 
     def __post_init__(self) -> None:
@@ -58,13 +56,9 @@ class Placement:
         """Return the height and the width of the window of each box, in pixels."""
         if self.size is not None:
             return np.full(len(boxes), self.size[0]), np.full(len(boxes), self.size[1])
-        height, width = (
-            np.maximum(np.ceil(n * self.context - SIZE_SLACK), 1).astype(np.int64)
-            for n in (boxes.y1 - boxes.y0, boxes.x1 - boxes.x0)
-        )
-        if self.window_dims == "square":
-            height = width = np.maximum(height, width)
-        return height, width
+        sizes = np.stack([boxes.y1 - boxes.y0, boxes.x1 - boxes.x0]) * self.context
+        height, width = np.maximum(np.ceil(sizes - SIZE_SLACK), 1).astype(np.int64)
+        return (np.maximum(height, width),) * 2 if self.window_dims == "square" else (height, width)
 
     def durations(self, space: Array, spaces: Spaces) -> Array:
         """Return the frames of windows in spaces that are given by position."""
@@ -121,9 +115,6 @@ def _rank(group: Array) -> Array:
     return ramps(np.diff([*starts, len(group)]))
 
 
-# One window around each annotation -------------------------------------------------------------------------------
-
-
 def around(boxes: Boxes, spaces: Spaces, placement: Placement, rng: np.random.Generator) -> tuple[Windows, Array]:
     """Return a window around each box, and the position of the box of each: windows at borders may be left out."""
     height, width = placement.sizes(boxes)
@@ -142,8 +133,7 @@ def _start(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Gene
     start = np.maximum(np.floor(moved + START_SLACK), np.floor(low) - n + 1)  # the latter matters to points only
     first = np.ceil(np.minimum(low, high - n) - SIZE_SLACK)
     last = np.floor(np.maximum(low, high - n) + SIZE_SLACK)
-    out: Array = np.where(first <= last, np.clip(start, first, last), start).astype(np.int64)
-    return out
+    return np.asarray(np.where(first <= last, np.clip(start, first, last), start).astype(np.int64))
 
 
 def _within(windows: Windows, spaces: Spaces, borders: str) -> tuple[Windows, Array]:
@@ -166,19 +156,13 @@ def _within(windows: Windows, spaces: Spaces, borders: str) -> tuple[Windows, Ar
     return Windows(windows.space, t0, t1, windows.step, *rest), np.arange(len(windows))
 
 
-# Few windows that cover all annotations --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Starts:
     """Rectangles of starts (y, x), integers with both ends included, from which a window holds something."""
 
-    group: Array
-    """Only rectangles of one group can share a window; shape (rectangle,)."""
-    low: Array
-    """Shape (2, rectangle): along y, x."""
-    high: Array
-    """Shape (2, rectangle): along y, x."""
+    group: Array  # only rectangles of one group can share a window; shape (rectangle,)
+    low: Array  # shape (2, rectangle): along y, x
+    high: Array  # shape (2, rectangle): along y, x
 
     def __len__(self) -> int:
         return len(self.group)
@@ -195,7 +179,7 @@ def covering(
     Return few windows that together cover all boxes, as far as these lie in their spaces.
 
     Boxes are cut into parts that fit into a window.  A window holds a part if it starts in a rectangle of positions, so
-    that few windows are few points that stab all rectangles.  `per_image` keeps the windows of a space that add most.
+    that few windows are few points that meet all rectangles.  `per_image` keeps the windows of a space that add most.
     """
     assert placement.size is not None
     size = placement.size
@@ -221,21 +205,14 @@ def covering(
     order = np.lexsort((windows.x0, windows.y0, windows.t0, windows.space))
     if per_image is not None:
         best = np.lexsort((np.arange(len(order)), -gain[order], windows.space[order]))
-        keep = np.sort(best[_rank(windows.space[order][best]) < per_image])
-        order = order[keep]
+        order = order[np.sort(best[_rank(windows.space[order][best]) < per_image])]
     return _within(windows.take(order), spaces, placement.borders)[0]
 
 
 def _parts(
     boxes: Boxes, spaces: Spaces, size: tuple[int, int]
 ) -> tuple[Array, tuple[tuple[Array, Array], tuple[Array, Array]]]:
-    """
-    Cut boxes, as whole pixels of their spaces, into parts that fit into a window.
-
-    Returns
-    -------
-    Position of the box, and half-open intervals along y and x, of each part.
-    """
+    """Cut boxes into parts that fit into a window; return each one's box, and half-open intervals along y and x."""
     y0, y1 = _pixels(boxes.y0, boxes.y1, spaces.height[boxes.space])
     x0, x1 = _pixels(boxes.x0, boxes.x1, spaces.width[boxes.space])
     which = np.flatnonzero((y0 < y1) & (x0 < x1))
@@ -254,11 +231,7 @@ def _pixels(low: Array, high: Array, length: Array) -> tuple[Array, Array]:
 
 def _cut(low: Array, high: Array, size: int) -> tuple[Array, Array, Array]:
     """
-    Cut intervals into parts of at most `size` pixels.
-
-    Returns
-    -------
-    Position of the interval, low and high of each part.
+    Cut intervals into parts of at most `size` pixels; return each one's interval (by position), low and high.
 
     Examples
     --------
@@ -290,12 +263,8 @@ def set_cover(starts: Starts) -> tuple[Starts, Array]:
     Choose few windows so that each rectangle holds the start of one.
 
     Groups of rectangles that do not meet are solved one by one: those with a common point at once, the others by the
-    best of four sweeps, one from each side.
-
-    Returns
-    -------
-    For each window, the rectangle of starts from which it holds all that it holds; and the number of rectangles that no
-    window with more of them holds, shape (window,).
+    best of four sweeps, one from each side.  For each window, returns the rectangle of starts from which it holds all
+    that it holds, and the number of rectangles that no window with more of them holds.
     """
     if not len(starts):
         return starts, np.empty(0, np.int64)
@@ -349,7 +318,7 @@ def _sweep_cluster(starts: Starts) -> tuple[Starts, Array]:
 
 
 def _stabbed(points: Array, starts: Starts) -> list[Array]:
-    """Return the rectangles that each point (y, x) stabs."""
+    """Return the rectangles that each point (y, x) lies in."""
     import shapely
 
     (y0, x0), (y1, x1) = starts.low, starts.high
@@ -360,7 +329,7 @@ def _stabbed(points: Array, starts: Starts) -> list[Array]:
 
 
 def _needed(stabbed: list[Array]) -> list[Array]:
-    """Return what points stab, without points that can be spared, most first."""
+    """Return the rectangles of each point, without points that can be spared, most first."""
     times = np.bincount(np.concatenate(stabbed))
     keep = []
     for mine in sorted(stabbed, key=len):
@@ -373,13 +342,9 @@ def _needed(stabbed: list[Array]) -> list[Array]:
 
 def _sweep(low: Array, high: Array, axis: int, sign: int) -> Array:
     """
-    Find points that stab all rectangles, greedily from one side: along `axis` upward (sign 1) or downward (-1).
+    Find points (y, x) in all rectangles, greedily from one side: along `axis` upward (sign 1) or downward (-1).
 
-    The rectangle that ends first must be stabbed; on the line of its end, the point that stabs most is taken.
-
-    Returns
-    -------
-    Shape (point, 2): y, x.
+    The rectangle that ends first needs a point; on the line of its end, the one in most rectangles is taken.
     """
     a0, a1 = (low[axis], high[axis]) if sign == 1 else (-high[axis], -low[axis])
     order = np.argsort(a1, kind="stable")

@@ -28,17 +28,10 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
-"""Parts, unless others are asked for."""
-
-ATTEMPTS = 6
-"""Attempts to split blocks so that the windows that are left have the fractions asked for."""
-
-AT_ONCE = 20_000
-"""Boxes that are looked up in the tree together."""
-
-EDGE = 1e-3
-"""Pixels by which boxes must overlap to share pixels: those that overlap by less only meet."""
+FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}  # parts, unless others are asked for
+ATTEMPTS = 6  # attempts to split blocks so that the windows that are left have the fractions asked for
+AT_ONCE = 20_000  # boxes that are looked up in the tree together
+EDGE = 1e-3  # pixels by which boxes must overlap to share pixels: those that overlap by less only meet
 
 
 def split(
@@ -78,9 +71,7 @@ def split(
 def _fractions(fractions: Any) -> dict[str, float]:
     given = {str(name): float(f) for name, f in fractions.items()} if isinstance(fractions, Mapping) else {}
     if not given or min(given.values()) < 0 or not np.isclose(sum(given.values()), 1.0, atol=1e-3):
-        raise TargetError(
-            f"fractions={fractions!r}: expected {{'train': 0.8, ...}}, numbers of at least 0 that sum to 1"
-        )
+        raise TargetError(f"fractions={fractions!r}: expected numbers that sum to 1, as in {{'train': 0.8, ...}}")
     total = sum(given.values())
     return {name: f / total for name, f in given.items() if f > 0}
 
@@ -174,12 +165,12 @@ def _in_space(
 
 
 def _nearest(split_blocks: Callable[[Array], Array], share: Array) -> Array:
-    """
-    Return the parts that come nearest to the fractions.
-
-    Small parts lose more windows at their borders, so they must aim higher.
-    """
-    best, least, aim = np.empty(0, np.int64), np.inf, share
+    """Return the parts that come nearest to the fractions."""
+    best, least, aim = (
+        np.empty(0, np.int64),
+        np.inf,
+        share,
+    )  # small parts lose more at their borders, so they aim higher
     for _ in range(ATTEMPTS):
         part = split_blocks(aim)
         kept = np.bincount(part, minlength=len(share) + 1)[:-1]
@@ -199,21 +190,14 @@ def _block(found: SharedSpaces, size: Array, share: Array) -> int:
     return max(1, int(np.clip(wanted, 2 * window, 16 * window)))
 
 
-# Overlap groups --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedSpaces:
     """Boxes of the rows of a table, in spaces that windows of images and of videos share."""
 
-    spaces: tuple[tuple[str, Any], ...]
-    """('video', vidid), or ('image', gid) of an image in no video."""
-    row: Array
-    """Row of each box; a row has one box per space; shape (box,)."""
-    space: Array
-    """Position among `spaces`; shape (box,)."""
-    box: Array
-    """x0, y0, x1, y1 in pixels of the space; shape (box, 4)."""
+    spaces: tuple[tuple[str, Any], ...]  # ('video', vidid), or ('image', gid) of an image in no video
+    row: Array  # row of each box; a row has one box per space; shape (box,)
+    space: Array  # position among `spaces`; shape (box,)
+    box: Array  # x0, y0, x1, y1 in pixels of the space; shape (box, 4)
 
     def sizes(self, source: SampleSource) -> Array:
         """Return (height, width) of each space; shape (space, 2)."""
@@ -302,24 +286,11 @@ def components(n: int, a: Array, b: Array) -> Array:
             label = shorter
 
 
-# The stratified group split --------------------------------------------------------------------------------------
-
-
 def assign(counts: Array, fractions: Array, rng: np.random.Generator) -> Array:
     """
-    Assign groups to parts.
+    Return the part of each group, from the rows of each and of each label in it, shape (group, 1 + label).
 
-    Parameters
-    ----------
-    counts
-        Rows of each group (first column) and of each label in it; shape (group, 1 + label).
-    fractions
-        Of each part; above 0, with sum 1.
-
-    Returns
-    -------
-    The part of each group; shape (group,).  No part is without rows if enough groups have some; groups without rows go
-    to the largest part.
+    No part is without rows if enough groups have some; groups without rows go to the largest part.
     """
     chosen = np.full(len(counts), int(np.argmax(fractions)))
     filled = np.flatnonzero(counts.any(axis=1))
@@ -351,14 +322,10 @@ def _alike(counts: Array) -> Array:
 class _Assignment:
     """The parts of groups so far; groups with equal counts are one kind."""
 
-    values: Array
-    """The fraction of all rows, and of each label, that a group of each kind has; shape (kind, column)."""
-    fractions: Array
-    """Fraction that each part should have; shape (part,)."""
-    given: Array
-    """Groups of each kind in each part; shape (kind, part)."""
-    off: Array
-    """Excess of each part in each column; shape (part, column)."""
+    values: Array  # the fraction of all rows, and of each label, that a group of each kind has; shape (kind, column)
+    fractions: Array  # fraction that each part should have; shape (part,)
+    given: Array  # groups of each kind in each part; shape (kind, part)
+    off: Array  # excess of each part in each column; shape (part, column)
 
     def change(self, value: Array) -> Array:
         """Return how adding a group to each part changes the weighted sum of squared excesses; shape (part,)."""
@@ -382,11 +349,7 @@ class _Assignment:
                 self.give(kind, int(np.argmin(self.change(self.values[kind]))))
 
     def divided(self, value: Array, number: int) -> Array:
-        """
-        Return how many groups of a kind each part would get if groups could be divided; shape (part,).
-
-        Parts are filled up to one level, as with water: a part that is above it gets none.
-        """
+        """Return what each part would get of groups that could be divided, filled to one level as with water."""
         height = self.off @ value / self.fractions
         low = np.argsort(height)
         capacity = np.cumsum(self.fractions[low])

@@ -31,44 +31,22 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-QUANTILES = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
-"""Probabilities, unless others are asked for."""
-
-TILE = 1024
-"""Edge of the tiles of whole images, in pixels of the level."""
-
-SAMPLE_TILE = 256
-"""Edge of the tiles if only some are read: many small tiles say more than few large ones."""
-
-BATCH = 32
-"""Windows that are read together, at most."""
-
-BATCH_PIXELS = 1 << 22
-"""Pixels of a band that are read together, about."""
-
-AT_ONCE = 1000
-"""Rows of a table that are made into dictionaries together: pandas is slow with single rows."""
-
-PROBES = 32
-"""Windows that are also read at native resolution, to find what a level does to the standard deviation."""
-
-PROBE_EDGE = 512
-"""Edge of these windows in native pixels, about."""
-
-LARGEST_LEVEL = 30
-"""A level whose pixels are wider than any image."""
-
-WHOLE = ("count", "missing", "histogram")
-"""Fields of whole numbers."""
+QUANTILES = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)  # probabilities, unless others are asked for
+TILE = 1024  # edge of the tiles of whole images, in pixels of the level
+SAMPLE_TILE = 256  # edge of the tiles if only some are read: many small tiles say more than few large ones
+BATCH = 32  # windows that are read together, at most
+BATCH_PIXELS = 1 << 22  # pixels of a band that are read together, about
+AT_ONCE = 1000  # rows of a table that are made into dictionaries together: pandas is slow with single rows
+PROBES = 32  # windows that are also read at native resolution, to find what a level does to the standard deviation
+PROBE_EDGE = 512  # edge of these windows in native pixels, about
+LARGEST_LEVEL = 30  # a level whose pixels are wider than any image
+WHOLE = ("count", "missing", "histogram")  # fields of whole numbers
 
 HANDED_OVER = ("lazy", "finalize", "use_native_scale", "realign_native", "nodata", "dtype", "fill", "padkw")
 """Keys that change how a sample is handed over, and not what is read."""
 
-Image = TypeVar("Image", bound=Any)
-"""An xarray.DataArray, numpy array or torch tensor."""
-
-Moments: TypeAlias = "dict[str, StreamingMoments]"
-"""Channel to what is known of its pixels."""
+Image = TypeVar("Image", bound=Any)  # an xarray.DataArray, numpy array or torch tensor
+Moments: TypeAlias = "dict[str, StreamingMoments]"  # channel to what is known of its pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -115,14 +93,7 @@ class Statistics:
     """Number of windows that were read."""
 
     def select(self, channels: Sequence[str]) -> Statistics:
-        """
-        Return the statistics of some channels, in the order given.
-
-        Raises
-        ------
-        OptionError
-            There is no such channel.
-        """
+        """Return the statistics of some channels, in the order given."""
         for name in channels:
             if name not in self.channels:
                 raise OptionError(f"channel {name!r} has no statistics{did_you_mean(name, self.channels)}")
@@ -147,11 +118,6 @@ class Statistics:
         Returns
         -------
         An image of the same kind as float32, or float64 if it was.  Channels that do not vary become 0.
-
-        Raises
-        ------
-        OptionError
-            A channel has no statistics, or the number of channels differs.
         """
         if hasattr(image, "dims") and hasattr(image, "coords"):
             import xarray
@@ -199,14 +165,7 @@ class Statistics:
 
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> Statistics:
-        """
-        Read what `to_json` returned or wrote: JSON, or the path of a file.
-
-        Raises
-        ------
-        OptionError
-            The text is not the statistics of ndzarr.
-        """
+        """Read what `to_json` returned or wrote: JSON, or the path of a file."""
         text = os.fspath(source)
         try:
             found = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())

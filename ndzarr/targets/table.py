@@ -28,15 +28,7 @@ class Rows(Sequence[dict[str, Any]]):
     """
     A sequence of targets, each made into a dictionary when it is asked for.
 
-    Parameters
-    ----------
-    targets
-        In a table, a missing value (None, NaN, NaT, NA) means that the target does not have that key.
-
-    Raises
-    ------
-    TargetError
-        `targets` is not a target, a sequence of targets or a table; or two columns of the table have the same name.
+    In a table, a missing value (None, NaN, NaT, NA) means that the target does not have that key.
 
     Examples
     --------
@@ -53,9 +45,7 @@ class Rows(Sequence[dict[str, Any]]):
             names = targets.columns
             if not names.is_unique:
                 twice = ", ".join(map(str, names[names.duplicated()].unique()))
-                raise TargetError(
-                    f"the table of targets has more than one column named {twice}; drop or rename the others"
-                )
+                raise TargetError(f"the table of targets has more than one column named {twice}; drop the others")
             self._items = targets
         elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
             self._items = [targets]
@@ -111,14 +101,7 @@ class Rows(Sequence[dict[str, Any]]):
 
 
 def as_table(targets: TargetsLike | Rows) -> pandas.DataFrame:
-    """
-    Return targets in any form as a table.
-
-    Raises
-    ------
-    TargetError
-        `targets` is not a target, a sequence of targets or a table.
-    """
+    """Return targets in any form as a table."""
     import pandas
 
     rows = Rows(targets)
@@ -137,9 +120,7 @@ def _dictionaries(targets: Iterable[Any]) -> list[Any]:
     items = list(targets)
     for k, item in enumerate(items):
         if not isinstance(item, Mapping) and not hasattr(item, "iloc"):  # or a Series
-            raise TargetError(
-                f"target {k} is {item!r}: expected a dictionary of keys such as gid, cx, cy, width, height"
-            )
+            raise TargetError(f"target {k} is {item!r}: expected a dictionary with keys such as gid, cx and cy")
     return items
 
 

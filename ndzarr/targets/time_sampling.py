@@ -34,24 +34,13 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-METHODS = ("contiguous", "strided", "kernel", "spread", "around")
-"""TimeSamplings of choosing frames."""
-
-MAINS = ("each", "first", "middle", "last", "random")
-"""Names of main frames, instead of image ids."""
-
-Main: TypeAlias = "str | Hashable | Iterable[Hashable] | None"
-"""One of `MAINS`, or image ids."""
-
-AT_ONCE = 1 << 21
-"""Pairs of rows and frames that are compared together."""
+METHODS = ("contiguous", "strided", "kernel", "spread", "around")  # methods of choosing frames
+MAINS = ("each", "first", "middle", "last", "random")  # names of main frames, instead of image ids
+Main: TypeAlias = "str | Hashable | Iterable[Hashable] | None"  # one of `MAINS`, or image ids
+AT_ONCE = 1 << 21  # pairs of rows and frames that are compared together
 
 
-# Moments ---------------------------------------------------------------------------------------------------------
-
-
-DAY = 86400.0
-"""Seconds."""
+DAY = 86400.0  # seconds
 
 UNITS = {
     "y": 365.25 * DAY, "yr": 365.25 * DAY, "year": 365.25 * DAY, "years": 365.25 * DAY,
@@ -62,18 +51,15 @@ UNITS = {
 }  # fmt: skip
 """Seconds in each unit."""
 
-FRAMES = ("f", "frame", "frames")
-"""Units that count frames."""
+FRAMES = ("f", "frame", "frames")  # units that count frames
 
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
     """Distances from a main frame."""
 
-    values: tuple[float, ...]
-    """Seconds, or frames."""
+    values: tuple[float, ...]  # seconds, or frames
     in_frames: bool
-    """True if they count frames."""
 
 
 Kernel: TypeAlias = "str | float | timedelta | np.timedelta64 | Iterable[str | float | timedelta | np.timedelta64]"
@@ -83,11 +69,6 @@ Kernel: TypeAlias = "str | float | timedelta | np.timedelta64 | Iterable[str | f
 def parse_kernel(kernel: Kernel) -> Offsets:
     """
     Return the offsets of a kernel.
-
-    Raises
-    ------
-    TargetError
-        The kernel is not understood.
 
     Examples
     --------
@@ -132,8 +113,7 @@ def frame_times(source: SampleSource, vidid: Any) -> Array | None:
     """
     Return when each frame of a video was taken, in seconds after the first one; None if that is not known.
 
-    It is known from the dates of the frames, from the video file that they are in, or from their indices and the `fps`
-    (or `framerate`) of the video, in this order.
+    Sources, in this order: dates of the frames, the video file that they are in, indices and `fps` (or `framerate`).
     """
     frames = [source.frame(gid) for gid in source.dataset.video_frames(vidid)]
     if all(f.time is not None for f in frames):
@@ -155,18 +135,12 @@ def frame_times(source: SampleSource, vidid: Any) -> Array | None:
 class TimeSampling:
     """How frames are chosen; see `Targets.times`."""
 
-    method: str
-    """One of `METHODS`."""
-    n: int
-    """Frames of each row."""
-    step: int = 1
-    """Frames from one to the next, for 'contiguous' and 'strided'."""
-    overlap: int = 0
-    """Frames that neighbouring rows share, for 'contiguous' and 'strided'."""
-    kernel: Offsets | None = None
-    """Offsets from the main frame."""
-    span: Offsets | None = None
-    """Length of time that is covered; None for the whole video."""
+    method: str  # one of `METHODS`
+    n: int  # frames of each row
+    step: int = 1  # frames from one to the next, for 'contiguous' and 'strided'
+    overlap: int = 0  # frames that neighbouring rows share, for 'contiguous' and 'strided'
+    kernel: Offsets | None = None  # offsets from the main frame
+    span: Offsets | None = None  # length of time that is covered; None for the whole video
 
     @property
     def evenly(self) -> bool:
@@ -188,14 +162,7 @@ class TimeSampling:
     def parse(
         cls, method: str | None, n: int | None, step: int | None, overlap: int, kernel: Kernel | None, span: Any
     ) -> TimeSampling:
-        """
-        Check what was asked for.
-
-        Raises
-        ------
-        TargetError
-            An argument is unknown, missing, or of another method.
-        """
+        """Check what was asked for."""
         if method is None:
             method = "kernel" if kernel is not None else "spread" if span is not None else "contiguous"
             method = "strided" if method == "contiguous" and (step or 1) > 1 else method
@@ -224,8 +191,7 @@ class TimeSampling:
         numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
         if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
             raise TargetError(
-                f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n and step of at least 1, and "
-                "less overlap than n"
+                f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n, step >= 1, less overlap than n"
             )
         length = parse_kernel(span) if span is not None else None
         if length is not None and (len(length.values) != 1 or length.values[0] < 0):
@@ -234,18 +200,7 @@ class TimeSampling:
 
 
 def sliding(wanted: TimeSampling, allowed: Array) -> Array:
-    """
-    Return rows of frames at a fixed step that slide along the video; the last row ends with it.
-
-    Parameters
-    ----------
-    allowed
-        False for frames that are passed over; shape (frame,).
-
-    Returns
-    -------
-    Positions, -1 beyond the end of a video that is too short; shape (row, slot).
-    """
+    """Return frames at a fixed step that slide along the video, -1 beyond its end; shape (row, slot)."""
     there = np.flatnonzero(allowed)
     last = len(there) - wanted.reach
     stride = (wanted.n - wanted.overlap) * wanted.step
@@ -260,18 +215,9 @@ def _at(starts: Array, wanted: TimeSampling, there: Array) -> Array:
 
 def around_each(wanted: TimeSampling, allowed: Array, moments: Array, main: Array) -> Array:
     """
-    Return the moments that are wanted around main frames.
+    Return the moments wanted around main frames, -1 being the whole video; shape (row, slot).
 
-    Parameters
-    ----------
-    moments
-        Moment of each frame; shape (frame,).
-    main
-        Positions of main frames, -1 for the whole video; shape (row,).
-
-    Returns
-    -------
-    Moments; for frames at a fixed step their positions, -1 beyond the end; shape (row, slot).
+    Frames at a fixed step have their positions instead, -1 beyond the end.
     """
     if wanted.evenly:
         there = np.flatnonzero(allowed)
@@ -302,45 +248,18 @@ def nearest(
     min_quality: float = 0.0,
 ) -> Array:
     """
-    Return the frames nearest to the moments that each row wants, none twice as long as others are left.
+    Return the frames nearest to the moments wanted, ascending, none twice as long as others are left; (row, slot).
 
-    Parameters
-    ----------
-    moments
-        Moment of each frame; shape (frame,).
-    wanted
-        Moments that each row wants; shape (row, slot).
-    allowed
-        False for frames that are never taken; shape (frame,).
-    main
-        Position of the frame that each row must have, -1 for none; shape (row,).
-    always
-        Positions of frames that all rows must have.
-    quality, min_quality
-        Quality of each frame for each row, shape (row, frame), and the least that is good enough.
-
-    Returns
-    -------
-    Positions of frames, ascending; shape (row, slot).
+    Each row has its `main` frame, -1 for none, and all rows have the frames `always`; `quality` has shape (row, frame).
     """
     step = max(1, AT_ONCE // max(1, len(moments)))
-    parts = []
-    for start in range(0, len(wanted), step):
-        rows = slice(start, start + step)
-        grade = None if quality is None else quality[rows]
-        parts.append(_nearest(moments, wanted[rows], allowed, main[rows], always, grade, min_quality))
-    return np.concatenate(parts) if parts else np.empty(wanted.shape, np.int64)
-
-
-def _nearest(
-    moments: Array,
-    wanted: Array,
-    allowed: Array,
-    main: Array,
-    always: Sequence[int],
-    quality: Array | None,
-    min_quality: float,
-) -> Array:
+    if len(wanted) > step:
+        parts = [slice(start, start + step) for start in range(0, len(wanted), step)]
+        grades = [None if quality is None else quality[p] for p in parts]
+        pairs = zip(parts, grades, strict=True)
+        return np.concatenate(
+            [nearest(moments, wanted[p], allowed, main[p], always, grade, min_quality) for p, grade in pairs]
+        )
     rows, slots = wanted.shape
     every = np.arange(rows)
     chosen = np.full((rows, slots), -1, np.int64)
@@ -368,9 +287,6 @@ def _nearest(
             chosen[free, slot[free]] = frame
             penalty[free, frame] += 16 * span
     return np.sort(chosen, axis=1)
-
-
-# Frames of windows ----------------------------------------------------------------------------------------------
 
 
 def times(
@@ -407,23 +323,14 @@ def times(
 class Quality:
     """What a frame must show of a window."""
 
-    least: float
-    """Least fraction of good pixels, from 0 to 1."""
-    what: Observable
-    """What makes a pixel good."""
+    least: float  # least fraction of good pixels, from 0 to 1
+    what: Observable  # what makes a pixel good
 
     @classmethod
     def parse(
         cls, min_quality: float | None, channels: Channels, good: Judge | None, max_pixels: int | None
     ) -> Quality | None:
-        """
-        Check what was asked for; None if quality does not matter.
-
-        Raises
-        ------
-        TargetError
-            The fraction is not from 0 to 1, or `good` is not a function.
-        """
+        """Check what was asked for; None if quality does not matter."""
         if min_quality is None and good is None and channels is None:
             return None
         if good is not None and not callable(good):
@@ -436,44 +343,27 @@ class Quality:
 class VideoWindows:
     """Rows of a table in the spaces of their videos."""
 
-    table: pandas.DataFrame
-    """The columns that do not say where rows lie."""
+    table: pandas.DataFrame  # the columns that do not say where rows lie
     vidids: tuple[Any, ...]
-    video: Array
-    """Position among `vidids`; shape (row,)."""
-    box: Array | None
-    """x0, y0, x1, y1; shape (row, 4); None for the whole video."""
-    size: Array
-    """(height, width) of each video."""
-    main: Array | None
-    """Code of the image of each row, -1 for none; shape (row,); None if no row has one."""
-    codes: Mapping[Any, int]
-    """Image id to its code."""
+    video: Array  # position among `vidids`; shape (row,)
+    box: Array | None  # x0, y0, x1, y1; shape (row, 4); None for the whole video
+    size: Array  # (height, width) of each video
+    main: Array | None  # code of the image of each row, -1 for none; shape (row,); None if no row has one
+    codes: Mapping[Any, int]  # image id to its code
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameLists:
     """Images that are treated differently from the rest."""
 
-    images: Set[Any]
-    """All images of the dataset."""
-    include: Set[Any] | None
-    """No others are taken; None for no such limit."""
-    exclude: Set[Any]
-    """Never taken."""
-    always: Set[Any]
-    """In every row of their video."""
+    images: Set[Any]  # all images of the dataset
+    include: Set[Any] | None  # no others are taken; None for no such limit
+    exclude: Set[Any]  # never taken
+    always: Set[Any]  # in every row of their video
 
     @classmethod
     def parse(cls, source: SampleSource, include: Any, exclude: Any, always: Any) -> FrameLists:
-        """
-        Check lists of image ids.
-
-        Raises
-        ------
-        TargetError
-            There is no such image.
-        """
+        """Check lists of image ids."""
         bare = cls(source.dset.index.imgs.keys(), None, frozenset(), frozenset())
         taken = None if include is None else bare.known("include", include)
         return cls(bare.images, taken, bare.known("exclude", exclude), bare.known("always", always))
@@ -490,16 +380,11 @@ class FrameLists:
 class PickedFrames:
     """Frames chosen for rows of one video."""
 
-    row: Array
-    """Row of the table; shape (pick,)."""
-    frames: Array
-    """Positions, -1 for padding in time; shape (pick, slot)."""
-    main: Array
-    """Position of the main frame, -1 for none; shape (pick,)."""
-    quality: Array | None
-    """The least of the frames'; shape (pick,)."""
-    gids: Array
-    """Image ids of all frames of the video."""
+    row: Array  # row of the table; shape (pick,)
+    frames: Array  # positions, -1 for padding in time; shape (pick, slot)
+    main: Array  # position of the main frame, -1 for none; shape (pick,)
+    quality: Array | None  # the least of the frames'; shape (pick,)
+    gids: Array  # image ids of all frames of the video
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -518,20 +403,19 @@ class FramePicker:
         gids = self.source.dataset.video_frames(vidid)
         named = np.empty(len(gids), object)
         named[:] = gids
-        allowed = np.array([(self.lists.include is None or g in self.lists.include) for g in gids], bool)
-        allowed &= np.array([g not in self.lists.exclude for g in gids], bool)
+        include, exclude = self.lists.include, self.lists.exclude
+        allowed = np.array([(include is None or g in include) and g not in exclude for g in gids], bool)
         nothing = PickedFrames(rows[:0], np.empty((0, self.sampling.n), np.int64), rows[:0], None, named)
         if not allowed.any() or not len(rows):
             return nothing
         always = [k for k, g in enumerate(gids) if g in self.lists.always]
         if len(always) > self.sampling.n:
-            raise TargetError(
-                f"vidid={vidid!r}: {len(always)} frames are to be in every row, which has {self.sampling.n}"
-            )
+            raise TargetError(f"vidid={vidid!r}: {len(always)} frames are to be in every row of {self.sampling.n}")
         quality = self._quality(gids, windows, rows)
         entry, main = self._mains(vidid, gids, windows, rows, allowed, quality)
         if not len(entry):
             return nothing
+        moments = self._moments(vidid, len(gids))
         if self.sampling.evenly and main is None:
             base = sliding(self.sampling, allowed)
             entry, choice = np.repeat(np.arange(len(rows)), len(base)), np.tile(np.arange(len(base)), len(rows))
@@ -539,8 +423,14 @@ class FramePicker:
         else:
             assert main is not None
             different, choice = np.unique(main, return_inverse=True)
-            base = around_each(self.sampling, allowed, self._moments(vidid, len(gids)), different)
-        frames = self._frames(vidid, len(gids), base, choice, allowed, different, always, quality, entry)
+            base = around_each(self.sampling, allowed, moments, different)
+        if self.sampling.evenly and ((quality is None and not always) or (base < 0).any()):
+            frames = base[choice]  # nothing else is asked for, or there are too few frames to choose from
+        elif quality is None:
+            frames = nearest(moments, base.astype(float), allowed, different, always)[choice]
+        else:
+            wanted, own = base[choice].astype(float), different[choice]
+            frames = nearest(moments, wanted, allowed, own, always, quality[entry], self._least)
         least = None if quality is None else _least(quality[entry], frames)
         return PickedFrames(rows[entry], frames, main, least, named)
 
@@ -601,31 +491,6 @@ class FramePicker:
             keep = quality[entry, main] >= self._least
             entry, main = entry[keep], main[keep]
         return entry, main
-
-    def _frames(
-        self,
-        vidid: Any,
-        length: int,
-        base: Array,
-        choice: Array,
-        allowed: Array,
-        main: Array,
-        always: list[int],
-        quality: Array | None,
-        entry: Array,
-    ) -> Array:
-        """Return frames for each entry, from the moments `base` of each different choice; shape (entry, slot)."""
-        if self.sampling.evenly:
-            if quality is None and not always:
-                return base[choice]
-            if (base < 0).any():
-                return base[choice]  # too few frames to choose from
-            moments = np.arange(length, dtype=float)
-        else:
-            moments = self._moments(vidid, length)
-        if quality is None:
-            return nearest(moments, base.astype(float), allowed, main, always)[choice]
-        return nearest(moments, base[choice].astype(float), allowed, main[choice], always, quality[entry], self._least)
 
 
 def _least(quality: Array, frames: Array) -> Array:

@@ -36,14 +36,9 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-MAX_PIXELS = 1 << 22
-"""Masks are read from the finest level that has at most so many pixels."""
-
-MAX_POSITIONS = 1 << 20
-"""Positions of a window that `observed` looks at per image, about."""
-
-Channels: TypeAlias = "str | Sequence[str] | None"
-"""A channel code or names; None for all channels."""
+MAX_PIXELS = 1 << 22  # masks are read from the finest level that has at most so many pixels
+MAX_POSITIONS = 1 << 20  # positions of a window that `observed` looks at per image, about
+Channels: TypeAlias = "str | Sequence[str] | None"  # a channel code or names; None for all channels
 
 Judge: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 """Pixels of a quality band to True where they are good."""
@@ -148,12 +143,9 @@ class Mask:
 
     sums: Array | None
     """Real pixels of the level above and to the left of each corner, shape (y + 1, x + 1); None if all are real."""
-    size: tuple[int, int]
-    """(height, width) of the part that the image covers, in native pixels."""
-    factor: int = 1
-    """Native pixels per pixel of the level."""
-    origin: tuple[int, int] = (0, 0)
-    """Start of that part in the space, along (y, x)."""
+    size: tuple[int, int]  # (height, width) of the part that the image covers, in native pixels
+    factor: int = 1  # native pixels per pixel of the level
+    origin: tuple[int, int] = (0, 0)  # start of that part in the space, along (y, x)
 
     @classmethod
     def of(cls, real: Array | None, size: tuple[int, int], factor: int, origin: tuple[int, int] = (0, 0)) -> Mask:
@@ -192,12 +184,9 @@ class Mask:
 class Observable:
     """The condition under which a pixel counts as real, or good."""
 
-    channels: Channels = None
-    """Channels that must all be real."""
-    good: Judge | None = None
-    """Tells good values of those channels, if they are a quality band."""
-    max_pixels: int | None = MAX_PIXELS
-    """Most pixels of the level that is read; None reads native pixels."""
+    channels: Channels = None  # channels that must all be real
+    good: Judge | None = None  # tells good values of those channels, if they are a quality band
+    max_pixels: int | None = MAX_PIXELS  # most pixels of the level that is read; None reads native pixels
 
 
 def observe(source: SampleSource, gid: Any, video: bool, what: Observable) -> Mask:

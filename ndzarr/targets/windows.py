@@ -46,9 +46,6 @@ _WINDOW = ("cx", "cy", "width", "height")
 _TIME = ("time_start", "time_stop", "time_step")
 
 
-# Rows of a table -------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowColumns:
     """The windows of the rows of a table."""
@@ -56,23 +53,16 @@ class WindowColumns:
     spaces: tuple[tuple[str, Any], ...]
     """('image', gid) or ('video', vidid) of each space that is sampled; ('video', ('gid', gid)) is the video space of
     an image that is in no video."""
-    size: Array
-    """(height, width) of each space; shape (space, 2)."""
-    space: Array
-    """Position among `spaces`; shape (row,)."""
-    y: Array
-    """Half-open intervals in pixels of the space; shape (row, 2)."""
-    x: Array
-    """Half-open intervals in pixels of the space; shape (row, 2)."""
+    size: Array  # (height, width) of each space; shape (space, 2)
+    space: Array  # position among `spaces`; shape (row,)
+    y: Array  # half-open intervals in pixels of the space; shape (row, 2)
+    x: Array  # half-open intervals in pixels of the space; shape (row, 2)
     time: Array
     """First frame, frame after the last, and step, as positions in the video; step 0 for rows that list their frames;
     shape (row, 3)."""
-    gids: tuple[Any, ...]
-    """Images that any row asks for."""
-    row: Array
-    """Ascending; one entry for every frame of every row; shape (entry,)."""
-    frame: Array
-    """Position among `gids`; -1 for frames that pad a window in time; shape (entry,)."""
+    gids: tuple[Any, ...]  # images that any row asks for
+    row: Array  # ascending; one entry for every frame of every row; shape (entry,)
+    frame: Array  # position among `gids`; -1 for frames that pad a window in time; shape (entry,)
 
     def __len__(self) -> int:
         return len(self.space)
@@ -90,14 +80,7 @@ class WindowColumns:
 
 
 def window_columns(targets: TargetsLike | Rows, source: SampleSource) -> WindowColumns:
-    """
-    Resolve targets, in their order.
-
-    Raises
-    ------
-    TargetError
-        A target names something that the dataset does not have, or is not understood.
-    """
+    """Resolve targets, in their order."""
     table = without_aliases(as_table(targets))
     singly = _to_resolve_singly(table, source)
     resolver = _Resolver(source, len(table))
@@ -315,27 +298,18 @@ def _plain(ids: Iterable[Any]) -> list[Any]:
     return [int(i) if isinstance(i, float) and i.is_integer() else i for i in values]
 
 
-# Spaces, windows and boxes ---------------------------------------------------------------------------------------
-
-
-COLUMNS = {"image": "gid", "video": "vidid", "source": "key"}
-"""Kind of space to the key of targets that names one."""
+COLUMNS = {"image": "gid", "video": "vidid", "source": "key"}  # kind of space to the key of targets that names one
 
 
 @dataclass(frozen=True, eq=False)
 class Spaces:
     """Images, videos or named sources."""
 
-    kind: str
-    """One of `COLUMNS`."""
-    ids: Array
-    """What targets call them; shape (space,)."""
-    height: Array
-    """Pixels along y; shape (space,)."""
-    width: Array
-    """Pixels along x; shape (space,)."""
-    frames: tuple[tuple[Any, ...], ...]
-    """Image ids of each, in the order of t."""
+    kind: str  # one of `COLUMNS`
+    ids: Array  # what targets call them; shape (space,)
+    height: Array  # pixels along y; shape (space,)
+    width: Array  # pixels along x; shape (space,)
+    frames: tuple[tuple[Any, ...], ...]  # image ids of each, in the order of t
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -361,30 +335,18 @@ class Spaces:
         different, which = np.unique(np.stack([self.lengths, self.height, self.width]), axis=1, return_inverse=True)
         return different, which.reshape(-1)
 
-    def positions(self, ids: Iterable[Hashable]) -> Array:
-        """
-        Return the position of each id in `ids`.
-
-        Raises
-        ------
-        TargetError
-            There is no such id.
-        """
-        where = {i: k for k, i in enumerate(self.ids.tolist())}
-        try:
-            return np.array([where[i] for i in as_list(ids)], np.intp)
-        except KeyError as error:
-            known = did_you_mean(error.args[0], list(where)[:20])
-            raise TargetError(f"{self.key}={error.args[0]!r}: no such {self.kind}{known}") from None
-
     def take(self, ids: Iterable[Hashable] | None) -> Spaces:
         """Return the spaces of these ids; all for None."""
         if ids is None:
             return self
-        keep = self.positions(ids)
-        return Spaces(
-            self.kind, self.ids[keep], self.height[keep], self.width[keep], tuple(self.frames[k] for k in keep)
-        )
+        where = {i: k for k, i in enumerate(self.ids.tolist())}
+        try:
+            keep = np.array([where[i] for i in as_list(ids)], np.intp)
+        except KeyError as error:
+            known = did_you_mean(error.args[0], list(where)[:20])
+            raise TargetError(f"{self.key}={error.args[0]!r}: no such {self.kind}{known}") from None
+        frames = tuple(self.frames[k] for k in keep)
+        return Spaces(self.kind, self.ids[keep], self.height[keep], self.width[keep], frames)
 
     def refuse_time(self, time_dims: object) -> None:
         """Raise `TargetError` if a number of frames is asked for and the spaces have no axis t."""
@@ -393,14 +355,7 @@ class Spaces:
 
 
 def spaces_of(source: SampleSource, kind: str) -> Spaces:
-    """
-    Return the images or videos of a dataset; videos without frames are left out.
-
-    Raises
-    ------
-    TargetError
-        There are none, or the size of one cannot be known.
-    """
+    """Return the images or videos of a dataset; videos without frames are left out."""
     index = source.dset.index
     if kind == "image":
         frames = {gid: (gid,) for gid in index.imgs}
@@ -427,12 +382,10 @@ def column_of_ids(ids: Sequence[Any]) -> Array:
 class Windows:
     """Windows in known spaces; intervals are half-open, all arrays have shape (window,)."""
 
-    space: Array
-    """Position among the spaces."""
+    space: Array  # position among the spaces
     t0: Array
     t1: Array
-    step: Array
-    """From frame to frame."""
+    step: Array  # from frame to frame
     y0: Array
     y1: Array
     x0: Array
@@ -444,8 +397,7 @@ class Windows:
     @property
     def area(self) -> Array:
         """Square pixels, what lies outside the space included."""
-        out: Array = (self.y1 - self.y0) * (self.x1 - self.x0)
-        return out
+        return np.asarray((self.y1 - self.y0) * (self.x1 - self.x0))
 
     def take(self, index: Array) -> Windows:
         """Return some of them, by position or mask."""
@@ -455,13 +407,8 @@ class Windows:
     def target_columns(self, spaces: Spaces) -> dict[str, Array]:
         """Return the keys of targets that read exactly these windows."""
         height, width = self.y1 - self.y0, self.x1 - self.x0
-        columns = {
-            spaces.key: spaces.ids[self.space],
-            "cx": self.x0 + width / 2,
-            "cy": self.y0 + height / 2,
-            "width": width,
-            "height": height,
-        }
+        columns = {spaces.key: spaces.ids[self.space], "cx": self.x0 + width / 2, "cy": self.y0 + height / 2}
+        columns |= {"width": width, "height": height}
         if spaces.video:
             columns |= {"time_start": self.t0, "time_stop": self.t1, "time_step": self.step}
         return columns
@@ -473,11 +420,6 @@ def windows_in(found: WindowColumns, spaces: Spaces) -> tuple[Windows, Array]:
 
     A row that lists its frames becomes one window per frame, since they need not be evenly spaced; a frame that it
     lists twice counts once.
-
-    Raises
-    ------
-    TargetError
-        A row lies in none of the spaces.
     """
     known = {name: k for k, name in enumerate(spaces.ids.tolist())}
     of_space = np.array([known.get(i, -1) if kind == spaces.kind else -1 for kind, i in found.spaces], np.int64)
@@ -515,16 +457,12 @@ class Boxes:
     They are sorted by space, and within an image in the order of the dataset's table.
     """
 
-    space: Array
-    """Position among the spaces."""
-    frame: Array
-    """Position along t."""
-    row: Array
-    """Row of the `AnnotationTable`."""
+    space: Array  # position among the spaces
+    frame: Array  # position along t
+    row: Array  # row of the `AnnotationTable`
     x0: Array
     y0: Array
-    x1: Array
-    """Right edges; those of points and lines lie a little to the right of the left ones."""
+    x1: Array  # right edges; those of points and lines lie a little to the right of the left ones
     y1: Array
 
     def __len__(self) -> int:
@@ -533,8 +471,7 @@ class Boxes:
     @property
     def area(self) -> Array:
         """Square pixels."""
-        out: Array = (self.x1 - self.x0) * (self.y1 - self.y0)
-        return out
+        return np.asarray((self.x1 - self.x0) * (self.y1 - self.y0))
 
     def take(self, index: Array | slice) -> Boxes:
         """Return some of them, by position or mask."""
@@ -560,5 +497,4 @@ def boxes_of(source: SampleSource, spaces: Spaces) -> Boxes:
 def holds_frame(windows: Windows, boxes: Boxes, window: Array, box: Array) -> Array:
     """Return, for pairs of a window and a box of one space, whether the window has the box's frame; shape (pair,)."""
     t, start = boxes.frame[box], windows.t0[window]
-    inside: Array = (t >= start) & (t < windows.t1[window]) & ((t - start) % windows.step[window] == 0)
-    return inside
+    return np.asarray((t >= start) & (t < windows.t1[window]) & ((t - start) % windows.step[window] == 0))

@@ -8,13 +8,13 @@ decoded once, straight into the batch's tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from ndzarr._sampling.target import parse
 from ndzarr._validation import check_choice, check_count
@@ -25,8 +25,8 @@ from ndzarr.torch.order import groups, shuffled
 if TYPE_CHECKING:
     import xarray
 
-
-# --- Tensors of a batch
+    from ndzarr.coco_sampler import CocoSampler
+    from ndzarr.sampler import Sampler
 
 
 Tensors: TypeAlias = dict[str, Any]
@@ -45,13 +45,12 @@ RAGGED = ("boxes", "labels", "annot_ids", "track_ids", "frames", "masks")
 class TensorOptions:
     """The tensors that are made of a batch."""
 
-    dtype: torch.dtype | None = None
+    dtype: torch.dtype | None
     """Type of images; None for that of the data."""
-    masks: Masks | None = None
-    """'semantic': one map of classes per sample; 'instance': one mask per annotation."""
-    annotations: bool = True
+    masks: Masks | None
+    annotations: bool
     """Make boxes and labels."""
-    labels: dict[Any, int] = field(default_factory=dict)
+    labels: dict[Any, int]
     """Category ids to labels."""
 
     def __post_init__(self) -> None:
@@ -64,12 +63,7 @@ class TensorOptions:
         """
         Return a batch as tensors.
 
-        Parameters
-        ----------
-        batch
-            As `load_batch` returns it.
-        index
-            Position of each sample among the targets, shape (sample,).
+        `batch` is what `load_batch` returns, `index` the position of each sample among the targets.
 
         Returns
         -------
@@ -158,16 +152,11 @@ def _writable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array if array.flags.writeable and array.flags.c_contiguous else array.copy()
 
 
-# --- Batches of samples
-
-
 class Fetched(Sequence[Tensors]):
     """The samples of a batch, as views of its tensors."""
 
     def __init__(self, batch: Tensors, length: int, transform: Callable[[Tensors], Tensors] | None = None) -> None:
-        self.batch = batch
-        self.length = length
-        self.transform = transform
+        self.batch, self.length, self.transform = batch, length, transform
 
     def __len__(self) -> int:
         return self.length
@@ -179,9 +168,6 @@ class Fetched(Sequence[Tensors]):
             raise IndexError(k)
         sample = {name: value[k] for name, value in self.batch.items()}
         return sample if self.transform is None else self.transform(sample)
-
-    def __iter__(self) -> Iterator[Tensors]:
-        return (self[k] for k in range(len(self)))
 
 
 def collate(samples: Sequence[Tensors]) -> Tensors:
@@ -204,42 +190,27 @@ def collate(samples: Sequence[Tensors]) -> Tensors:
         joined: Tensors = default_collate(items)
         return joined
     out: Tensors = {}
-    names = dict.fromkeys(name for item in items for name in item)
-    for name in names:
+    for name in dict.fromkeys(name for item in items for name in item):
         values = [item.get(name) for item in items]
-        if name == "valid" and any(v is None for v in values):
-            values = _completed(values, items)
+        if name == "valid":  # all True for samples that had none
+            like = next(v for v in values if v is not None)
+            values = [torch.ones_like(like) if v is None else v for v in values]
         out[name] = _joined(name, values)
     return out
 
 
 def _joined(name: str, values: list[Any]) -> Any:
-    if not all(isinstance(v, torch.Tensor) for v in values) or (name in RAGGED and not _alike(name, values)):
+    """Return stacked tensors, or a list of those that differ in number."""
+    if not all(isinstance(v, torch.Tensor) for v in values):
+        return values
+    classes = name == "masks" and values[0].dtype != torch.bool  # 'semantic', of one shape
+    if name in RAGGED and not classes:
         return values
     if len({v.shape for v in values}) > 1:
         shapes = ", ".join(sorted({" x ".join(map(str, v.shape)) for v in values}))
-        raise OptionError(
-            f"{name}: a batch holds tensors of one shape, not of {shapes}", key=name, hint="Give output_dims"
-        )
+        message = f"{name}: a batch holds tensors of one shape, not of {shapes}"
+        raise OptionError(message, key=name, hint="Give output_dims")
     return torch.stack(values)
-
-
-def _alike(name: str, values: list[Any]) -> bool:
-    """Return True for the maps of 'semantic' masks, which are of integers."""
-    return name == "masks" and values[0].dtype != torch.bool
-
-
-def _completed(values: list[Any], items: Sequence[Tensors]) -> list[Any]:
-    """Return masks of valid pixels, all True for samples that had none."""
-    like = next(v for v in values if v is not None)
-    return [torch.ones_like(like) if v is None else v for v in values]
-
-
-class CropSource(Protocol):
-    """A `CocoSampler` or `Sampler`, as far as crops need to know it."""
-
-    def load_batch(self, targets: Any, **keys: Any) -> xarray.Dataset:
-        """Read targets together."""
 
 
 class CropDataset(Dataset[Tensors]):
@@ -289,7 +260,7 @@ class CropDataset(Dataset[Tensors]):
 
     def __init__(
         self,
-        sampler: CropSource,
+        sampler: CocoSampler | Sampler,
         targets: TargetsLike | Rows,
         *,
         keys: Mapping[str, Any] | None = None,
@@ -315,7 +286,8 @@ class CropDataset(Dataset[Tensors]):
             raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none", key="masks")
         counted = {c: k for k, c in enumerate(categories)} if labels is None else dict(labels)
         self.options = TensorOptions(dtype, masks, annotations, counted)
-        self._annots = {"with_annots": annotations or masks is not None} if dset is not None else {}
+        if dset is not None:
+            self.keys["with_annots"] = annotations or masks is not None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -335,20 +307,17 @@ class CropDataset(Dataset[Tensors]):
         return Fetched(batch, len(indices), self.transform)
 
     def batch(self, indices: Sequence[int]) -> Tensors:
-        """Return the tensors of crops, before any transform; see `TensorOptions.tensors`."""
-        chosen = np.array([_position(k, len(self)) for k in indices], np.int64)
-        loaded = self.sampler.load_batch(self.rows.take(chosen), **self._annots, **self.keys)
+        """Return the tensors of crops, before any transform; see `TensorOptions.tensors`. -1 is the last crop."""
+        n = len(self)
+        for k in indices:
+            if not -n <= index(k) < n:
+                raise IndexError(f"crop {k} does not exist; there are {n}")
+        chosen = np.array([index(k) % n for k in indices], np.int64)
+        loaded = self.sampler.load_batch(self.rows.take(chosen), **self.keys)
         return self.options.tensors(loaded, chosen)
 
 
-def _position(k: int, n: int) -> int:
-    """Return the index of a crop, counted from the end if it is negative; raise `IndexError` beyond."""
-    if not -n <= index(k) < n:
-        raise IndexError(f"crop {k} does not exist; there are {n}")
-    return index(k) % n
-
-
-class LocalityBatches(Sampler[list[int]]):
+class LocalityBatches(torch.utils.data.Sampler[list[int]]):
     """
     Batches in a random order whose neighbours share chunks: the `batch_sampler` of a DataLoader.
 
@@ -359,7 +328,7 @@ class LocalityBatches(Sampler[list[int]]):
     batch_size
         Crops of a batch.
     seed
-        Of the order, together with the epoch.
+        Decides the order, together with the epoch.
     drop_last
         Leave out a last batch that is not full.
     """

@@ -35,7 +35,7 @@ class CropStream(IterableDataset[Tensors]):
     shuffle
         False keeps the order of the targets.
     seed
-        Of the order, together with the epoch.
+        Decides the order, together with the epoch.
     together
         Number of blocks, of about one shard each, whose crops are shuffled together.
     buffer
@@ -74,12 +74,8 @@ class CropStream(IterableDataset[Tensors]):
         # Shared memory: workers that live on see the epoch that is set here.
         self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()
         if len(crops) and self.world > 1 and not self.batches:
-            raise OptionError(
-                f"{len(crops)} crops in batches of {batch_size} are fewer batches than the {self.world} ranks, and all "
-                f"get equally many",
-                key="batch_size",
-                hint="Make batches smaller",
-            )
+            found = f"{len(crops)} crops in batches of {batch_size} are fewer batches than the {self.world} ranks"
+            raise OptionError(f"{found}, and all get equally many", key="batch_size", hint="Make batches smaller")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -102,16 +98,9 @@ class CropStream(IterableDataset[Tensors]):
     @property
     def depends_on(self) -> dict[str, int]:
         """Everything that decides the order of crops, besides the epoch."""
-        return {
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "world": self.world,
-            "shuffle": self.shuffle,
-            "together": self.together,
-            "buffer": self.buffer,
-            "targets": len(self.crops),
-            "groups": 0 if self._group is None else crc32(self._group.tobytes()),
-        }
+        given = {name: getattr(self, name) for name in ("seed", "batch_size", "world", "shuffle", "together", "buffer")}
+        groups = 0 if self._group is None else crc32(self._group.tobytes())
+        return {**given, "targets": len(self.crops), "groups": groups}
 
     @property
     def batches(self) -> int:
@@ -154,7 +143,11 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
 STARTS = ("fork", "spawn", "forkserver")
 """Ways to start workers."""
 _STREAM = ("shuffle", "seed", "together", "buffer", "drop_last", "rank", "world")
-_DECIDED = ("sampler", "batch_sampler", "collate_fn", "dataset", "num_workers", "in_order")
+"""Options of `CropStream`."""
+_DECIDED = ("sampler", "batch_sampler", "collate_fn", "dataset", "num_workers", "in_order", "batch_size")
+"""Options of DataLoader that `loader` sets itself."""
+_CALLED = {"num_workers": "workers", "multiprocessing_context": "start_method"}
+"""Options of DataLoader to their names here."""
 
 
 class Loader:
@@ -168,12 +161,9 @@ class Loader:
     def __init__(self, stream: CropStream, workers: int, **options: Any) -> None:
         self.stream = stream
         self._loader: DataLoader[Tensors] = DataLoader(stream, batch_size=None, num_workers=workers, **options)
-        self._next = (stream.epoch, stream.first)
-        """Epoch and number of the next batch."""
-        self._chosen: tuple[int, int] | None = self._next
-        """Where the next iteration begins, if that was chosen."""
-        self._running: object = None
-        """Token of the iteration that is under way."""
+        self._next = (stream.epoch, stream.first)  # epoch and number of the next batch
+        self._chosen: tuple[int, int] | None = self._next  # where the next iteration begins, if that was chosen
+        self._running: object = None  # token of the iteration that is under way
 
     def __len__(self) -> int:
         """Return the number of batches of the iteration that is under way, else of the next."""
@@ -223,16 +213,12 @@ class Loader:
             if name not in state:
                 raise OptionError(f"the state has no {name!r}: it is not the state of such a loader", key=name)
             if name not in ("epoch", "batch") and state[name] != ours:
-                raise OptionError(
-                    f"the state was taken with {name}={state[name]}, but this loader has {name}={ours}; the "
-                    f"order of crops would differ",
-                    key=name,
-                )
+                found = f"the state was taken with {name}={state[name]}, but this loader has {name}={ours}"
+                raise OptionError(f"{found}; the order of crops would differ", key=name)
         epoch, batch = check_count("epoch", state["epoch"], 0), check_count("batch", state["batch"], 0)
         if batch > self.stream.batches:
-            raise OptionError(
-                f"the state was taken after batch {batch}, but an epoch has {self.stream.batches}", key="batch"
-            )
+            most = self.stream.batches
+            raise OptionError(f"the state was taken after batch {batch}, but an epoch has {most}", key="batch")
         self._chosen = (epoch, batch)
 
 
@@ -270,22 +256,17 @@ def loader(
     return Loader(stream, workers, **further)
 
 
-_CALLED = {"num_workers": "workers", "multiprocessing_context": "start_method"}
-"""Options of DataLoader to their names here."""
-
-
 def _check(workers: int, start_method: str | None, options: Mapping[str, Any]) -> None:
     check_count("workers", workers, 0)
     if start_method is not None:
         check_choice("start_method", start_method, STARTS)
     known = dict.fromkeys((*_STREAM, *inspect.signature(DataLoader).parameters))
-    allowed = [name for name in known if name not in (*_DECIDED, "batch_size")]
+    allowed = [name for name in known if name not in _DECIDED]
     for name in options:
         if name in _CALLED:
             raise OptionError(f"{name}= is called {_CALLED[name]}= here", key=name)
         if name in _DECIDED:
-            raise OptionError(
-                f"{name}= is set by ndzarr.torch.loader", key=name, hint="Use torch's DataLoader with CropDataset"
-            )
+            hint = "Use torch's DataLoader with CropDataset"
+            raise OptionError(f"{name}= is set by ndzarr.torch.loader", key=name, hint=hint)
         if name not in allowed:
             raise OptionError(f"{name}= is not an option{did_you_mean(name, allowed)}", key=name)

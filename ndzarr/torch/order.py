@@ -36,16 +36,9 @@ FAR = 2**40
 
 def groups(rows: Rows, block: int = SHARD) -> np.ndarray[Any, Any]:
     """
-    Number the groups of targets that are near one another.
+    Return the group of each target, shape (n,): equal for targets of the same source and block.
 
-    Parameters
-    ----------
-    block
-        Height and width of a block in native pixels.
-
-    Returns
-    -------
-    The group of each target, shape (n,): equal for targets of the same source and block.
+    `block` is the height and width of a block in native pixels.
     """
     columns, n = _columns(rows), len(rows)
     code = _sources(columns, n)
@@ -65,11 +58,8 @@ def _columns(rows: Rows) -> dict[str, np.ndarray[Any, Any]]:
     if frame is not None:
         return {name: frame[name].to_numpy() for name in wanted if name in frame.columns}
     targets = list(rows)
-    return {
-        name: _objects([target.get(name) for target in targets])
-        for name in wanted
-        if any(target.get(name) is not None for target in targets)
-    }
+    columns = {name: [target.get(name) for target in targets] for name in wanted}
+    return {name: _objects(found) for name, found in columns.items() if any(v is not None for v in found)}
 
 
 def _sources(columns: Mapping[str, np.ndarray[Any, Any]], n: int) -> np.ndarray[Any, Any]:
@@ -79,10 +69,8 @@ def _sources(columns: Mapping[str, np.ndarray[Any, Any]], n: int) -> np.ndarray[
     for name in SOURCES:
         if name in columns and not code.all():
             values: dict[Any, int] = {}
-            more = [
-                0 if is_missing(v) else values.setdefault(_hashable(v), start + len(values))
-                for v in columns[name].tolist()
-            ]
+            found = [tuple(v) if isinstance(v, list | np.ndarray) else v for v in columns[name].tolist()]
+            more = [0 if is_missing(v) else values.setdefault(v, start + len(values)) for v in found]
             start += len(values)
             code = np.where(code == 0, more, code)
     return code
@@ -112,10 +100,6 @@ def _begin(value: Any, axis: int) -> float:
     return float(value) if isinstance(value, Real) and math.isfinite(value) else math.nan
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | np.ndarray) else value
-
-
 def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
     out = np.empty(len(values), object)
     out[:] = values
@@ -126,20 +110,10 @@ def shuffled(
     group: np.ndarray[Any, Any], seed: int, epoch: int, together: int = 16, buffer: int = 1024
 ) -> np.ndarray[Any, Any]:
     """
-    Return a random order of targets that keeps groups together.
+    Return a random order of targets, a permutation of 0..n-1, that keeps groups together.
 
-    Parameters
-    ----------
-    group
-        Group of each target, shape (n,).
-    together
-        Number of groups whose targets are shuffled together.
-    buffer
-        Number of positions over which the order is mixed further.
-
-    Returns
-    -------
-    A permutation of 0..n-1.
+    `group` holds the group of each target, shape (n,). The targets of `together` groups are shuffled together, and the
+    order is mixed further over `buffer` positions.
     """
     n = len(group)
     if not n:

@@ -193,7 +193,7 @@ def test_a_video_without_frames_or_that_is_missing(film):
     sampler = ndzarr.CocoSampler(content, film.workdir)
     assert "has no frames" in refusal(sampler.load_sample, vidid=2)
     assert "vidid=3: no such video" in refusal(sampler.load_sample, vidid=3)
-    assert "no frames of vidid" in refusal(sampler.load_sample, vidid=1, gids=[10, 99])
+    assert "not frames of vidid" in refusal(sampler.load_sample, vidid=1, gids=[10, 99])
     assert "gid=99" in refusal(sampler.load_sample, gids=[10, 99])
 
 
@@ -355,7 +355,7 @@ def test_sizes_that_are_none_are_named(build, size):
     sampler = build(lambda d: d["images"][0].update(width=size[0], height=size[1]))
     message = refusal(sampler.load_sample, gid=1)
     assert "1.png" in message
-    assert "no size" in message
+    assert "not a size" in message
 
 
 @pytest.mark.parametrize("assets", [[None], "abc", 5, ["a.tif"]])
@@ -363,7 +363,7 @@ def test_assets_of_another_form_are_named(build, assets):
     assert "image 1: assets=" in refusal(build(lambda d: d["images"][0].update(assets=assets)).load_sample, gid=1)
 
 
-@pytest.mark.parametrize(("name", "said"), [(5, "is no path"), ("https://example.com/a.png", "download it")])
+@pytest.mark.parametrize(("name", "said"), [(5, "is not a path"), ("https://example.com/a.png", "download it")])
 def test_file_names_that_are_no_local_files_are_named(build, name, said):
     message = refusal(build(lambda d: d["images"][0].update(file_name=name)).load_sample, gid=1)
     assert "image 1: " in message
@@ -385,7 +385,7 @@ def test_channels_may_be_a_list_or_have_blanks(build, channels):
 
 def test_a_wrong_channel_code_is_an_error_and_nothing_is_printed(build, capsys):
     for code in ("r||g", "|", "<all>|r", "r,,g", "r|"):
-        assert "is no channel code" in refusal(build().load_sample, gid=1, channels=code)
+        assert "is not a channel code" in refusal(build().load_sample, gid=1, channels=code)
     assert capsys.readouterr() == ("", "")
 
 
@@ -515,3 +515,25 @@ def test_a_single_source_is_not_taken_for_a_list_of_its_letters(tmp_path):
     for source in (str(tmp_path / "a.zarr"), tmp_path / "a.zarr", pyramid):
         assert "a.zarr: a single source is given as a list" in refusal(ndzarr.Sampler, source)
     assert len(ndzarr.Sampler([pyramid], tmp_path / "w")) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        ({"gid": 1, "windowdims": (4, 4)}, "windowdims"),
+        ({"gid": 1, "dtype": "text"}, "dtype"),
+        ({"gid": 1, "scale": -1}, "scale"),
+        ({"gid": 1, "gids": [1]}, "gids"),
+        ({"gid": 99}, "gid"),
+        ({"aid": 99}, "aid"),
+        ({"gid": 1, "time_slice": slice(0, 2)}, "time_slice"),
+    ],
+)
+def test_errors_carry_the_key_that_they_are_about(build, target, key):
+    sampler = build()
+    with pytest.raises(TargetError) as caught:
+        sampler.load_sample(target)
+    assert caught.value.key == key
+    with pytest.raises(TargetError, match="target 0") as caught:
+        sampler.load_batch([target])
+    assert caught.value.key == key

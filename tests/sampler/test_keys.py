@@ -78,7 +78,7 @@ def test_constant_values_fill_what_lies_outside(film, fill):
 
 
 def test_a_fill_that_the_type_does_not_have_is_refused_or_kept_in_a_wider_one(film):
-    with pytest.raises(TargetError, match="-1 is no value of uint16"):
+    with pytest.raises(TargetError, match="-1 is not a value of uint16"):
         both(film, space_slice=SPACE, padkw={"constant_values": -1})
     image, valid = both(film, channels="r", space_slice=SPACE, padkw={"constant_values": -1.5}, dtype="float32")
     assert (image[:, ~valid] == -1.5).all()
@@ -222,7 +222,7 @@ def test_dtype_is_applied_last_rounding_and_limiting(film):
     np.testing.assert_array_equal(image, film.rg[1][:1].astype(np.float32))
     image, _ = both(film, channels="r", dtype=np.uint8)
     np.testing.assert_array_equal(image, np.clip(film.rg[1][:1], 0, 255))
-    with pytest.raises(TargetError, match="no numpy type"):
+    with pytest.raises(TargetError, match="not a numpy type"):
         both(film, dtype="uint7")
 
 
@@ -427,7 +427,7 @@ def test_channel_codes_name_sensors_and_come_in_order(film):
     assert sample.image.dtype == np.uint16
     with pytest.raises(TargetError, match="no image has sensor 'S3'"):
         sampler.load_sample(vidid=1, channels="S3:g")
-    with pytest.raises(TargetError, match="no channel code"):
+    with pytest.raises(TargetError, match="not a channel code"):
         sampler.load_sample(vidid=1, channels="S2:(g|")
 
 

@@ -143,7 +143,7 @@ def test_padded_frames_have_no_time(folder):
     ("change", "said"),
     [
         (lambda image: image.update(frame_index=24), r"frame_index=24, but .*clip.mkv has 24 frames, 0 to 23"),
-        (lambda image: image.update(frame_index=-1), r"frame_index=-1 is no frame"),
+        (lambda image: image.update(frame_index=-1), r"frame_index=-1 is not a frame"),
         (lambda image: (image.pop("frame_index"), image.pop("video_id"), image.update(file_name="clip.mkv")),
          r"clip.mkv is a video of 24 frames; give the image its frame_index"),
     ],

@@ -285,6 +285,7 @@ def test_quantiles_are_as_near_as_stated(values, probabilities, capacity):
         assert len(found.codes) <= capacity
         assert found.total == values.size
         low, high = found.bounds()
+        high = np.where(np.signbit(high) & (high == 0), -5e-324, high)  # a bin that ends with -0.0 does not hold 0.0
         inside = (real[:, None] >= low) & (real[:, None] <= high)
         assert np.array_equal(inside.sum(axis=0), found.counts)  # every bin holds what it counts
         got, error = found.quantiles(np.array(probabilities), real.min(), real.max())

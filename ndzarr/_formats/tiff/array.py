@@ -17,14 +17,7 @@ import numpy as np
 from ndzarr._files import FileId
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.tiff.colour import Conversion
-from ndzarr._formats.tiff.segments import (
-    Decoder,
-    FrameFile,
-    FrameFormat,
-    SegmentError,
-    SegmentTable,
-    segment_name,
-)
+from ndzarr._formats.tiff.segments import Decoder, FrameFile, FrameFormat, SegmentError, SegmentTable, segment_name
 from ndzarr._formats.tiff.series import Layout
 from ndzarr.errors import DamagedError
 
@@ -43,7 +36,7 @@ class SegmentCodec:
     """How a segment is laid out in memory once it is decoded."""
 
     shape: tuple[int, ...]
-    """Of a chunk, along the axes of the array."""
+    """Shape of a chunk, along the axes of the array."""
     dtype: np.dtype[Any]
     order: tuple[int, ...] | None
     """Order of axes in memory, None where it is that of the array."""
@@ -57,7 +50,7 @@ class SegmentCodec:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Of the buffer."""
+        """Shape of the buffer."""
         return self.shape if self.order is None else tuple(self.shape[i] for i in self.order)
 
     def scratch(self) -> Pixels:
@@ -71,26 +64,6 @@ class SegmentCodec:
 
 class TiffArray:
     """One image of a TIFF, decoded segment by segment."""
-
-    __slots__ = (
-        "_convert",
-        "_decoder",
-        "_dims",
-        "_fill",
-        "_id",
-        "_last_rows",
-        "_layout",
-        "_level",
-        "_only",
-        "_segment",
-        "_table",
-        "chunks",
-        "codec",
-        "dtype",
-        "fill",
-        "form",
-        "shape",
-    )
 
     chunked: Literal[True] = True
 
@@ -111,18 +84,12 @@ class TiffArray:
 
         Parameters
         ----------
-        level
-            What errors call it.
         dims, shape
             Axes of the array, after colours are converted.
-        form
-            How frames are stored.
-        layout
-            Which frame is where along t, c and z.
         fill
             Stored value of pixels that are not in the file.
         colour
-            How samples become channels; samples are the channels if left out.  All samples of a pixel must be stored
+            Conversion of samples; samples are the channels if left out.  All samples of a pixel must be stored
             together if each channel needs all of them.
         """
         depth, height, width = form.segment
@@ -200,16 +167,9 @@ class TiffArray:
 
     def decode(self, chunk: tuple[int, ...], out: Pixels, wanted: tuple[slice, ...] | None = None) -> bool:
         """
-        Decode a segment, or at least the rows and columns of it that are wanted.
+        Decode a segment, or at least its wanted rows and columns, into a C-contiguous buffer of `codec.stored_shape`.
 
-        Parameters
-        ----------
-        out
-            C-contiguous, of the shape `codec.stored_shape`.
-
-        Returns
-        -------
-        False where it is not in the file: nothing was written, its pixels are the fill value.
+        Return False where it is not in the file: nothing was written, its pixels are the fill value.
         """
         count = self._table.counts.item(chunk)
         if self._convert is None:

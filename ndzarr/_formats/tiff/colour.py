@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._formats.base import Pixels
-from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, look_up, plain_names, with_extras
+from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with_extras
 from ndzarr._formats.options import numbered
 from ndzarr._formats.tiff.metadata import AGAIN, COLOUR_MAP, ICC_PROFILE, INK_SET, Page
 from ndzarr.errors import SourceError
@@ -37,9 +37,8 @@ class Conversion:
     """How stored samples become channels."""
 
     channels: tuple[str, ...]
-    """Names after the conversion."""
     dtype: np.dtype[Any]
-    """Of pixels after the conversion."""
+    """Type of pixels after the conversion."""
     said: str
     """What metadata say about colour."""
     convert: Callable[[Pixels], Pixels] | None = None
@@ -56,16 +55,7 @@ def conversion(path: str, page: Page, stored: int, per_frame: int, nodata: float
     """
     Work out what samples mean.
 
-    Parameters
-    ----------
-    page
-        The page that stands for all frames.
-    stored
-        Length of c as stored.
-    per_frame
-        Samples of one frame that belong to c.
-    nodata
-        As the file states it, in stored values.
+    `stored` is the length of c as stored; `per_frame` of these samples are in one frame.  `nodata` is a stored value.
     """
     dtype, photometric = np.dtype(page.dtype), page.photometric
     if photometric == _PALETTE and stored == 1 and dtype.kind == "u" and dtype.itemsize <= 2:
@@ -107,28 +97,23 @@ def _from_palette(path: str, page: Page, dtype: np.dtype[Any], nodata: float | N
     entries = 1 << _bits(page)
     values = np.asarray(page.numbers(COLOUR_MAP), np.int64)
     if values.size != 3 * entries:
-        raise SourceError(
-            f"{path}: a palette of {entries} colours needs {3 * entries} values, but {values.size} are stored",
-            path=path,
-            hint=AGAIN,
-        )
+        what = f"a palette of {entries} colours needs {3 * entries} values, but {values.size} are stored"
+        raise SourceError(f"{path}: {what}", path=path, hint=AGAIN)
     # The specification scales to 16 bits; some writers did not.
     shift = 8 if values.max(initial=0) > 255 else 0
     table = np.zeros((1 << (8 * dtype.itemsize), 3), np.uint8)
     table[:entries] = (values.reshape(3, entries).T >> shift).astype(np.uint8)
-    names, said = RGB, f"palette of {entries} colours expanded to RGB"
+    said = f"palette of {entries} colours expanded to RGB"
     if nodata is not None and 0 <= nodata < entries:
         opaque = np.full((len(table), 1), 255, np.uint8)
         opaque[int(nodata)] = 0
         table = np.concatenate([table, opaque], axis=1)
-        return Conversion(
-            (*names, ALPHA), table.dtype, f"{said}, index {int(nodata)} transparent", _looker(table), True
-        )
-    return Conversion(names, table.dtype, said, _looker(table), True)
+        said += f", index {int(nodata)} transparent"
 
+    def look_up(pixels: Pixels) -> Pixels:
+        return np.moveaxis(np.take(table, pixels[:, 0].astype(np.intp), axis=0), -1, 1)
 
-def _looker(table: Pixels) -> Callable[[Pixels], Pixels]:
-    return lambda pixels: np.moveaxis(look_up(table, pixels[:, 0]), -1, 1)
+    return Conversion((*RGB, ALPHA)[: table.shape[1]], table.dtype, said, look_up, True)
 
 
 def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
@@ -142,14 +127,8 @@ def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any]
             out[:, alpha] = pixels[:, alpha]
         return out
 
-    return Conversion(
-        channels=names,
-        dtype=dtype,
-        said="gray with 0 as white, inverted",
-        convert=invert,
-        whole=alpha is not None,
-        nodata=None if nodata is None else top - nodata,
-    )
+    inverted = None if nodata is None else top - nodata
+    return Conversion(names, dtype, "gray with 0 as white, inverted", invert, alpha is not None, inverted)
 
 
 def _with_colours(mix: Callable[[Pixels], Pixels], count: int, said: str, plain: Conversion) -> Conversion:
@@ -164,13 +143,12 @@ def _with_colours(mix: Callable[[Pixels], Pixels], count: int, said: str, plain:
 
 
 def _bits(page: Page) -> int:
-    """Bits of each sample; of the first one if they differ."""
+    """Bits of the first sample."""
     return page.bits if isinstance(page.bits, int) else page.bits[0]
 
 
 def _is_rgb(page: Page) -> bool:
-    decoded = page.compression in _DECODED_TO_RGB and page.planar == 1
-    return page.photometric == _RGB or decoded
+    return page.photometric == _RGB or (page.compression in _DECODED_TO_RGB and page.planar == 1)
 
 
 def _is_luma(page: Page) -> bool:

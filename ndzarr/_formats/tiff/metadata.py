@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
@@ -38,8 +38,6 @@ _TAGS = (
 """Tags whose values `Page` keeps."""
 AGAIN = "Fetch the file again, or write it again"
 """The hint of errors about damaged files."""
-
-# --- The parser: tifffile, what it logs, and what it raises.
 
 
 class DamagedTiffError(SourceError):
@@ -82,10 +80,7 @@ def parsing(path: str, messages: Sequence[str] = ()) -> Iterator[None]:
     """
     Turn whatever tifffile raises into a `DamagedTiffError`; wrap calls into the parser and nothing else.
 
-    Parameters
-    ----------
-    messages
-        What tifffile has logged so far; the error repeats it.
+    The error repeats `messages`, which tifffile has logged so far.
     """
     try:
         yield
@@ -93,20 +88,16 @@ def parsing(path: str, messages: Sequence[str] = ()) -> Iterator[None]:
         raise
     except Exception as error:  # damaged files raise whatever they provoke in the parser
         found = " ".join("; ".join([*messages, reason(error)]).split())
-        raise DamagedTiffError(
-            f"{path}: this TIFF cannot be parsed ({found}); it is truncated or damaged", path=path, hint=AGAIN
-        ) from error
+        raise _damaged(path, f"this TIFF cannot be parsed ({found}); it is truncated or damaged") from error
+
+
+def _damaged(path: str, what: str) -> DamagedTiffError:
+    return DamagedTiffError(f"{path}: {what}", path=path, hint=AGAIN)
 
 
 @contextmanager
 def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
-    """
-    Open a file with tifffile.
-
-    Yields
-    ------
-    The open file, and the list to which tifffile's log messages of this thread are added.
-    """
+    """Open a file with tifffile; also yield the list to which tifffile's log messages of this thread are added."""
     with listening() as messages:
         with parsing(path, messages):
             tif = tifffile.TiffFile(path)
@@ -119,7 +110,7 @@ def refuse_missing(path: str, messages: Sequence[str]) -> None:
     """Raise `DamagedTiffError` if a log message means that pages are missing."""
     for message in messages:
         if _FATAL.search(message):
-            raise DamagedTiffError(f"{path}: this TIFF is truncated or damaged ({message})", path=path, hint=AGAIN)
+            raise _damaged(path, f"this TIFF is truncated or damaged ({message})")
 
 
 def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
@@ -135,18 +126,10 @@ def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
         at = int(tif.pages.first.offset) if tif.pages else 0
     while at:
         if at >= file.size:
-            raise DamagedTiffError(
-                f"{path}: page {len(seen)} of this TIFF would begin at byte {at}, but the file ends at {file.size}; it "
-                f"is truncated",
-                path=path,
-                hint=AGAIN,
-            )
+            where = f"would begin at byte {at}, but the file ends at {file.size}"
+            raise _damaged(path, f"page {len(seen)} of this TIFF {where}; it is truncated")
         if at in seen:
-            raise DamagedTiffError(
-                f"{path}: after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged",
-                path=path,
-                hint=AGAIN,
-            )
+            raise _damaged(path, f"after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged")
         seen.add(at)
         try:
             file.seek(at)
@@ -170,10 +153,9 @@ class Page:
     tiled: bool
     dtype: np.dtype[Any] | None
     """Native byte order; None if NumPy has no such type."""
-    byteorder: str
-    """'<' or '>'."""
+    byteorder: Literal["<", ">"]
     bits: int | tuple[int, ...]
-    """Bits of a sample."""
+    """Bits of a sample, or of each."""
     sample_format: int | tuple[int, ...]
     samples: int
     """Samples of a pixel."""
@@ -231,10 +213,11 @@ class Page:
             tags={code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
         )
 
-    def integer(self, code: int) -> int | None:
-        """Value of a tag that holds one whole number."""
-        value = self.tags.get(code)
-        return int(value) if isinstance(value, int) else None
+    @property
+    def orientation(self) -> int:
+        """Value of its tag, 1 (upright) if it has none."""
+        value = self.tags.get(ORIENTATION)
+        return int(value) if isinstance(value, int) and value else 1
 
     def data(self, code: int) -> bytes | None:
         """Value of a tag that holds bytes."""
@@ -298,8 +281,7 @@ class Content:
     size: int
     """Bytes of the file."""
     series: tuple[Series, ...]
-    big: bool
-    """True for BigTIFF."""
+    big: bool  # BigTIFF
     ome_xml: str | None
     """None if this is not an OME-TIFF."""
     imagej: dict[str, Any]
@@ -309,7 +291,6 @@ class Content:
 
 
 def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Content:
-    """Copy what a file says."""
     with parsing(path, messages):
         series = tuple(Series.of(series) for series in tif.series)
         ome = tif.ome_metadata if tif.is_ome else None
@@ -317,11 +298,9 @@ def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Cont
         size, big = tif.filehandle.size, tif.is_bigtiff
     refuse_missing(path, messages)
     if not series:
-        raise DamagedTiffError(f"{path}: this TIFF holds no image; it is truncated or damaged", path=path, hint=AGAIN)
+        raise _damaged(path, "this TIFF holds no image; it is truncated or damaged")
     return Content(path, size, series, big, ome, imagej, messages)
 
-
-# --- Missing data, names, sizes and times.
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -425,9 +404,6 @@ def _xml(text: str | None) -> ElementTree.Element | None:
         return None
 
 
-# --- The place on earth.
-
-
 def georeference(page: Page, orientation: Orientation) -> dict[str, Any]:
     """
     Coordinates of pixels, from the tags of GeoTIFF.
@@ -486,17 +462,11 @@ def _upright_to_stored(orientation: Orientation, height: int, width: int) -> Pix
     """3x3, of an image stored with this height and width."""
     # Where the first upright pixel, its right neighbour and the one below it are stored determines the matrix.
     tall, wide = orientation.size(height, width)
-    corner = np.array([_stored(orientation, y, x, tall, wide) for y, x in ((0, 0), (0, 1), (1, 0))], float)
-    first, right, below = corner + 0.5  # centres
+    at = [orientation.stored(slice(y, y + 1), slice(x, x + 1), tall, wide) for y, x in ((0, 0), (0, 1), (1, 0))]
+    first, right, below = np.array([(rows.start, columns.start) for rows, columns in at]) + 0.5  # centres
     across, down = right - first, below - first
     start = first - 0.5 * (across + down)
     return np.array([[across[1], down[1], start[1]], [across[0], down[0], start[0]], [0, 0, 1]])
-
-
-def _stored(orientation: Orientation, y: int, x: int, height: int, width: int) -> tuple[int, int]:
-    """Stored (row, column) of an upright pixel, which may lie beyond the border."""
-    rows, columns = orientation.stored(slice(y, y + 1), slice(x, x + 1), height, width)
-    return rows.start, columns.start
 
 
 def _keys(page: Page) -> GeoKeys | None:

@@ -15,15 +15,15 @@ import numpy as np
 import tifffile
 
 from ndzarr._files import FileId
-from ndzarr._formats.arrays import ArraySource, open_numpy
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
+from ndzarr._formats.arrays import MOST_COLOURS, ArraySource, open_numpy
+from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.colour import Conversion
 from ndzarr._formats.tiff.metadata import AGAIN, open_parsed, parsing, read_content
 from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table
-from ndzarr._formats.tiff.series import ParsedTiff, parse
+from ndzarr._formats.tiff.series import parse
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
@@ -31,24 +31,13 @@ from ndzarr.errors import SourceError, StoreError
 
 _BLOCK_BYTES = 1 << 20
 """Bytes of plain strips that are read at a time, and decoded bytes from which on a strip read in parts is kept."""
-_MOST_CHANNELS = 4
-"""Longest last axis that is taken for the channels of a pixel."""
 
 
-class TiffSource(BaseSource):
+class TiffSource(Source):
     """A TIFF file, read segment by segment."""
 
     def __init__(self, facts: Facts, orientation: Orientation, array: TiffArray, colour: Conversion) -> None:
-        """
-        Describe a TIFF.
-
-        Parameters
-        ----------
-        array
-            Samples as stored, axes `facts.dims`.
-        colour
-            How they become channels.
-        """
+        """Take samples as stored, axes `facts.dims`, and how they become channels."""
         super().__init__(facts, orientation)
         self._array, self._colour = array, colour
         form = array.form
@@ -95,30 +84,19 @@ def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
             return shaped
         parsed = parse(read_content(path, tif, messages), options)
         try:
-            array = _stored_array(file, parsed, options)
+            layout, series = parsed.layout, parsed.series
+            table = read_table(file, 0, series, parsed.form, layout.frames.size)
+            form, table = cut_strips(parsed.form, table, _BLOCK_BYTES)
+            decoder, fill = make_decoder(series.page, form), parsed.fill(options)
+            array = TiffArray(0, layout.dims, parsed.stored_shape(), form, decoder, table, layout, fill)
         except StoreError as error:
             raise SourceError(str(error), path=path) from error
         facts = parsed.facts().settle(options)
     return TiffSource(facts, parsed.orientation, array, parsed.colour)
 
 
-def _stored_array(file: FileId, parsed: ParsedTiff, options: Options) -> TiffArray:
-    """The samples of a TIFF as they are stored."""
-    layout, series = parsed.layout, parsed.series
-    table = read_table(file, 0, series, parsed.form, layout.frames.size)
-    form, table = cut_strips(parsed.form, table, _BLOCK_BYTES)
-    decoder = make_decoder(series.page, form)
-    return TiffArray(0, layout.dims, parsed.stored_shape(), form, decoder, table, layout, parsed.fill(options))
-
-
 def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySource | None:
-    """
-    Open a file whose pages are not images, but the rows of one.
-
-    Returns
-    -------
-    None if the file is not of this kind.
-    """
+    """Open a file whose pages are not images, but the rows of one; None if the file is not of this kind."""
     with parsing(path):
         series = tif.series[0] if tif.series else None
         if series is None or series.kind != "shaped" or len(series.shape) != 3 or series.axes[-2:] != "YX":
@@ -140,4 +118,4 @@ def _is_interleaved(height: int, width: int, samples: int, options: Options) -> 
         return options.axes == "yxc"
     if isinstance(options.orient, tuple):
         return options.orient == (width, height) != (samples, width)
-    return samples <= _MOST_CHANNELS < min(height, width)
+    return samples <= MOST_COLOURS < min(height, width)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,24 +27,17 @@ from ndzarr._formats.base import Pixels, reason
 from ndzarr._formats.tiff.metadata import AGAIN, SAMPLE_FORMAT, Page, Series, listening, parsing, refuse_missing
 from ndzarr.errors import DamagedError, SourceError
 
-_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS, _LERC, _ZSTD, _OLD_ZSTD = (
-    *(1, 5, 7, 8, 32946, 32773, 34887, 34926, 50000),
-)
+_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
+_LERC, _ZSTD, _OLD_ZSTD = 34887, 34926, 50000
 """Compressions (tag 259)."""
 _WITH_TABLES = (6, _JPEG, 34892, 33007)
 """Compressions whose segments need JPEG tables that are stored apart."""
-_HORIZONTAL, _FLOATING_POINT = 2, 3
-"""Predictors (tag 317)."""
-_RGB, _APART = 2, 2
-"""Photometric interpretation and planar configuration."""
-_COMPLEX_INTEGER = 5
-"""Sample format."""
+_HORIZONTAL, _FLOATING_POINT = 2, 3  # predictors (tag 317)
+_RGB, _APART, _COMPLEX_INTEGER = 2, 2, 5  # photometric interpretation, planar configuration, sample format
 _SEGMENT_BYTES = 4
 """Fewest bytes that a segment takes in the tables of a file: its offset; its size may take 2 bytes, or none."""
 _ANY_SEGMENTS = 1 << 22
 """Segments that are believed of a file of any size, because other files may list them; their table takes 64 MiB."""
-
-# --- How frames are stored.
 
 Decode: TypeAlias = Callable[..., tuple[Pixels | None, Any, Any]]
 """Takes bytes and number of a segment; the first item returned has axes depth, rows, columns, samples."""
@@ -62,11 +54,10 @@ class FrameFormat:
     tiled: bool
     """True for tiles, which are whole at the border; the last strip has only the rows that are left."""
     dtype: np.dtype[Any]
-    """Of decoded pixels; native byte order."""
+    """Type of decoded pixels; native byte order."""
     stored: np.dtype[Any] | None
     """The dtype in the file, with its byte order, if pixels are not encoded; else None."""
     compression: str
-    """Name of the compression."""
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
@@ -107,9 +98,8 @@ def frame_format(path: str, page: Page) -> FrameFormat:
             hint="Convert the file to 8, 16, 32 or 64 bits first",
         )
     if min(page.segment) < 1:
-        raise SourceError(
-            f"{path}: its tiles or strips are {page.segment[2]} x {page.segment[1]} pixels", path=path, hint=AGAIN
-        )
+        what = f"its tiles or strips are {page.segment[2]} x {page.segment[1]} pixels"
+        raise SourceError(f"{path}: {what}", path=path, hint=AGAIN)
     is_plain = (
         page.compression == _NONE
         and page.predictor == 1
@@ -118,17 +108,8 @@ def frame_format(path: str, page: Page) -> FrameFormat:
         and page.sample_format != _COMPLEX_INTEGER
         and not page.subsampled
     )
-    stored = page.dtype if _is_native(page) else page.dtype.newbyteorder("S")
-    return FrameFormat(
-        page.shape, page.segment, page.tiled, page.dtype, stored if is_plain else None, page.compression_name
-    )
-
-
-def _is_native(page: Page) -> bool:
-    return {"<": "little", ">": "big"}[page.byteorder] == sys.byteorder
-
-
-# --- Where segments are.
+    stored = page.dtype.newbyteorder(page.byteorder) if is_plain else None
+    return FrameFormat(page.shape, page.segment, page.tiled, page.dtype, stored, page.compression_name)
 
 
 class FrameFile(NamedTuple):
@@ -144,11 +125,10 @@ class SegmentTable:
     """Where segments are; arrays have axes frame, samples stored apart, depth, rows, columns."""
 
     offsets: Pixels
-    """First byte."""
     counts: Pixels
-    """Number of bytes; 0 where nothing is stored."""
+    """Bytes; 0 where nothing is stored."""
     files: tuple[FrameFile, ...]
-    """The different ones; there is at least one."""
+    """At least one."""
     which: Pixels | None
     """Index into `files`; None if there is only one."""
 
@@ -159,31 +139,17 @@ class SegmentTable:
 
 
 def read_table(file: FileId, level: int, series: Series, form: FrameFormat, frames: int) -> SegmentTable:
-    """
-    Find the segments of a series.
-
-    Parameters
-    ----------
-    level
-        What errors call it.
-    frames
-        Number of frames.
-    """
+    """Find the segments of a series of `frames` frames, which errors call `level`."""
     number = prod(form.grid)
     if (start := _stack_start(file.path, series, form, frames)) is not None:
         size = form.plain_bytes()
         first = start + np.cumsum(size).reshape(size.shape) - size
         offsets = first + int(size.sum()) * np.arange(frames, dtype=np.int64).reshape(-1, 1, 1, 1, 1)
         table = SegmentTable(offsets, np.broadcast_to(size, offsets.shape), (FrameFile(file, None),), which=None)
-        _check(level, form, table)
-        return table
+        return _checked(level, form, table)
     if frames * number > max(_ANY_SEGMENTS, file.size // _SEGMENT_BYTES):
-        raise DamagedError(
-            f"{file.path}: level {level} has {frames * number} tiles or strips by its header, more than a file of "
-            f"{file.size} bytes can list; it is truncated or damaged",
-            path=file.path,
-            hint=AGAIN,
-        )
+        what = f"has {frames * number} tiles or strips by its header, more than a file of {file.size} bytes can list"
+        raise DamagedError(f"{file.path}: level {level} {what}; it is truncated or damaged", path=file.path, hint=AGAIN)
     offsets, counts = np.zeros((2, frames, number), np.int64)
     files: dict[FrameFile, int] = {}
     known = {os.path.realpath(file.path): file}  # tifffile resolves links
@@ -202,7 +168,7 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
                 raise _damaged(file, level, frame, f"has impossible {what} of tiles or strips") from error
         if path not in known:
             known[path] = FileId.of(path)
-        shared = FrameFile(known[path], jpeg_tables if _needs_tables(series.page) else None)
+        shared = FrameFile(known[path], jpeg_tables if series.page.compression in _WITH_TABLES else None)
         which[frame] = files.setdefault(shared, len(files))
     counts[offsets == 0] = 0
     shape = (frames, *form.grid)
@@ -211,19 +177,8 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
         needed = form.plain_bytes()
         # Classic TIFF cannot tell the size of a single strip of 4 GB or more.
         counts = np.minimum(counts, needed) if number > 1 else np.where(counts > 0, needed, 0)
-    table = SegmentTable(
-        offsets=offsets,
-        counts=counts,
-        files=tuple(files) or (FrameFile(file, None),),
-        which=np.broadcast_to(which.reshape(-1, 1, 1, 1, 1), shape) if len(files) > 1 else None,
-    )
-    _check(level, form, table)
-    return table
-
-
-def _needs_tables(page: Page) -> bool:
-    """True if the decoder of this page takes JPEG tables."""
-    return page.compression in _WITH_TABLES
+    indices = np.broadcast_to(which.reshape(-1, 1, 1, 1, 1), shape) if len(files) > 1 else None
+    return _checked(level, form, SegmentTable(offsets, counts, tuple(files) or (FrameFile(file, None),), indices))
 
 
 def _stack_start(path: str, series: Series, form: FrameFormat, frames: int) -> int | None:
@@ -235,11 +190,8 @@ def _stack_start(path: str, series: Series, form: FrameFormat, frames: int) -> i
         with parsing(path):
             start = series.frames.dataoffset  # None if the frames do not follow each other
     if start is None and frames > len(series):
-        raise SourceError(
-            f"{path}: it announces {frames} frames but has {len(series)} pages; it is truncated or damaged",
-            path=path,
-            hint=AGAIN,
-        )
+        what = f"it announces {frames} frames but has {len(series)} pages"
+        raise SourceError(f"{path}: {what}; it is truncated or damaged", path=path, hint=AGAIN)
     return start
 
 
@@ -249,19 +201,16 @@ def _frame(
     """Path of its file, JPEG tables, offsets and sizes of a frame; None if it is missing."""
     with listening() as messages:
         try:
-            page = series.frames[frame]
-            found = (
-                None
-                if page is None
-                else (page.parent.filehandle.path, page.jpegtables, page.dataoffsets, page.databytecounts)
-            )
+            found = None
+            if (page := series.frames[frame]) is not None:
+                found = page.parent.filehandle.path, page.jpegtables, page.dataoffsets, page.databytecounts
         except Exception as error:  # damaged files raise whatever they provoke in the parser
             raise _damaged(file, level, frame, f"cannot be found ({reason(error)})") from error
     refuse_missing(file.path, messages)
     return found
 
 
-def _check(level: int, form: FrameFormat, table: SegmentTable) -> None:
+def _checked(level: int, form: FrameFormat, table: SegmentTable) -> SegmentTable:
     """Raise `DamagedError` if a segment lies beyond its file, or holds fewer bytes than its plain pixels need."""
     offsets, counts, sizes = table.offsets, table.counts, np.array([f.file.size for f in table.files])
     size = sizes[0 if table.which is None else table.which]
@@ -271,19 +220,15 @@ def _check(level: int, form: FrameFormat, table: SegmentTable) -> None:
         bad |= stored & (counts < form.plain_bytes())
     bad |= stored & (counts > size - offsets)  # the sum may overflow
     if not bad.any():
-        return
+        return table
     frame, _, _, row, column = at = tuple(int(i) for i in np.argwhere(bad)[0])
     start, count = int(offsets[at]), int(counts[at])
-    end, size = start + count, int(sizes[0 if table.which is None else table.which[at]])
-    found = f"ends at byte {end} of {size}" if end > size else f"has {count} bytes, too few for its pixels"
     file = table.files[0 if table.which is None else table.which[at]].file
+    end = start + count
+    found = f"ends at byte {end} of {file.size}" if end > file.size else f"has {count} bytes, too few for its pixels"
     where = f"frame {frame}, " if len(offsets) > 1 else ""
-    raise DamagedError(
-        f"{file.path}: level {level}, {where}{segment_name(form, row, column)} {found}; the file is truncated or "
-        f"damaged",
-        path=file.path,
-        hint=AGAIN,
-    )
+    what = f"level {level}, {where}{segment_name(form, row, column)} {found}"
+    raise DamagedError(f"{file.path}: {what}; the file is truncated or damaged", path=file.path, hint=AGAIN)
 
 
 def segment_name(form: FrameFormat, row: int, column: int) -> str:
@@ -293,11 +238,8 @@ def segment_name(form: FrameFormat, row: int, column: int) -> str:
 
 
 def _damaged(file: FileId, level: int, frame: int, found: str) -> DamagedError:
-    return DamagedError(
-        f"{file.path}: level {level}, frame {frame} {found}; the TIFF is truncated or damaged",
-        path=file.path,
-        hint=AGAIN,
-    )
+    what = f"level {level}, frame {frame} {found}"
+    return DamagedError(f"{file.path}: {what}; the TIFF is truncated or damaged", path=file.path, hint=AGAIN)
 
 
 def cut_strips(form: FrameFormat, table: SegmentTable, most: int) -> tuple[FrameFormat, SegmentTable]:
@@ -320,15 +262,9 @@ def cut_strips(form: FrameFormat, table: SegmentTable, most: int) -> tuple[Frame
     strip, inside = np.divmod(first, rows)
     sizes = np.minimum(step, height - first) * row
     cut = replace(form, segment=(1, step, form.segment[2]))
-    return cut, SegmentTable(
-        offsets=offsets[..., strip, :] + (inside * row)[:, None],
-        counts=np.where(stored[..., strip, :], sizes[:, None], 0),
-        files=table.files,
-        which=None if table.which is None else table.which[..., strip, :],
-    )
-
-
-# --- How a segment is decoded.
+    counts = np.where(stored[..., strip, :], sizes[:, None], 0)
+    which = None if table.which is None else table.which[..., strip, :]
+    return cut, SegmentTable(offsets[..., strip, :] + (inside * row)[:, None], counts, table.files, which)
 
 
 class SegmentError(Exception):
@@ -400,21 +336,10 @@ class Decoder:
 
     def directly(self, data: Pixels, out: Pixels, rows: int, columns: int) -> bool:
         """
-        Decompress a segment straight into the output.
+        Decompress a segment straight into the output, or return False where `by_tifffile` has to.
 
-        Parameters
-        ----------
-        data
-            Its bytes.
-        out
-            Axes rows, columns, samples, or depth before them; C-contiguous.
-        rows, columns
-            How many are wanted, from the first on; others may be left as they are.
-
-        Returns
-        -------
-        False if the compression is not one of those that are done here, or if something about the segment is odd,
-        which `by_tifffile` may know how to handle.
+        The output is C-contiguous, with axes rows, columns, samples, or depth before them; only the first `rows` and
+        `columns` of it are wanted, others may be left as they are.
         """
         if self.decompress is None:
             return False
@@ -444,18 +369,9 @@ class Decoder:
         self, data: Pixels, number: int, jpeg_tables: bytes | None, inside: tuple[int, ...], out: Pixels
     ) -> None:
         """
-        Let tifffile decode a segment.
+        Let tifffile decode segment `number` of a frame; axes rows, columns, samples, or depth before them.
 
-        Parameters
-        ----------
-        data
-            Its bytes.
-        number
-            Of the segment in its frame.
-        inside
-            Planes, rows and columns that lie in the image; others may be left as they are.
-        out
-            Axes rows, columns, samples, or depth before them.
+        `inside` counts the planes, rows and columns that lie in the image; others may be left as they are.
         """
         extra = {"jpegtables": jpeg_tables, "jpegheader": self.jpeg_header} if self.takes_tables else {}
         try:
@@ -483,7 +399,7 @@ def make_decoder(page: Page, form: FrameFormat) -> Decoder:
         and page.bits in (8, 16, 32, 64)
         and page.bits == 8 * form.dtype.itemsize
         and form.dtype.kind in kinds
-        and (form.dtype.itemsize == 1 or _is_native(page))
+        and (form.dtype.itemsize == 1 or np.dtype(f"{page.byteorder}u2").isnative)
         and not page.subsampled
         and (not isinstance(formats, tuple) or len(set(formats)) == 1)  # else tifffile refuses
     )
@@ -493,7 +409,7 @@ def make_decoder(page: Page, form: FrameFormat) -> Decoder:
         beginning=_BEGINNING.get(page.compression) if usual else None,
         predictor=page.predictor,
         decode=_decode_function(page),
-        takes_tables=_needs_tables(page),
+        takes_tables=page.compression in _WITH_TABLES,
         jpeg_header=page.jpeg_header,
     )
 
@@ -536,6 +452,6 @@ def _gray_jpeg(
     data: bytes, number: int, *, jpegtables: bytes | None = None, jpegheader: bytes | None = None
 ) -> tuple[Pixels, None, None]:
     """Decode a JPEG of one sample of RGB, which tifffile would take for luma."""
-    gray = 1  # imagecodecs' number
-    pixels = imagecodecs.jpeg_decode(data, tables=jpegtables, header=jpegheader, outcolorspace=gray)
+    # 1 is imagecodecs' number of gray.
+    pixels = imagecodecs.jpeg_decode(data, tables=jpegtables, header=jpegheader, outcolorspace=1)
     return pixels[None, ..., None], None, None

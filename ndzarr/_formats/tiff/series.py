@@ -23,7 +23,6 @@ from ndzarr._formats.tiff.colour import Conversion, conversion
 from ndzarr._formats.tiff.metadata import (
     AGAIN,
     ICC_PROFILE,
-    ORIENTATION,
     Content,
     OmeImage,
     Series,
@@ -35,8 +34,6 @@ from ndzarr._formats.tiff.metadata import (
 )
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
 from ndzarr.errors import OptionError, SourceError, StoreError
-
-# --- Axes.
 
 _ROLES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 _OUTER = ("t", "c", "z")
@@ -77,7 +74,7 @@ def make_layout(
     axes, shape
         Axes of the series, as tifffile names them, and their lengths.
     frame
-        Shape of a frame: samples stored apart, planes in depth, rows, columns, samples stored together.
+        Samples stored apart, planes in depth, rows, columns, samples stored together.
     asked
         The option `axes`.
     keep
@@ -104,11 +101,8 @@ def make_layout(
     if {samples[0], depths[0]} & {"x", "y"} or any(role in "xy" for role, _ in rest):
         raise _mismatch(path, axes, shape, frame)
     if samples[0] == depths[0]:
-        raise SourceError(
-            f"{path}: samples and depth of its pages cannot both be axis {samples[0]}",
-            path=path,
-            hint="Pass other axes=",
-        )
+        what = f"samples and depth of its pages cannot both be axis {samples[0]}"
+        raise SourceError(f"{path}: {what}", path=path, hint="Pass other axes=")
     return Layout(in_order("".join(role for role, _ in kept) + "yx"), _frames(rest), samples, depths)
 
 
@@ -142,8 +136,6 @@ def _mismatch(path: str, axes: str, shape: Sequence[int], frame: tuple[int, ...]
     )
 
 
-# --- What a file says.
-
 _REDUCED, _MASK = 1, 4
 """Bits of the subfile type (tag 254)."""
 _COLUMNS = 512
@@ -158,20 +150,15 @@ class ParsedTiff:
     series: Series
     """The images that are read."""
     form: FrameFormat
-    """How each of them is stored."""
     layout: Layout
-    """Which of them is where along t, c and z."""
     colour: Conversion
-    """How samples become channels."""
     orientation: Orientation
-    """What is applied to pixels."""
     nodata: float | None
     """Stored value of missing data."""
     notes: tuple[str, ...]
     """What the user should know."""
 
     def facts(self) -> Facts:
-        """Describe the source."""
         is_ome = self.content.ome_xml is not None
         ome = OmeImage(self.content.ome_xml, self.content.series.index(self.series))
         imagej, t = self.content.imagej, self.layout.lengths[0]
@@ -180,7 +167,7 @@ class ParsedTiff:
         return Facts(
             name=self.content.path,
             dims=self.layout.dims,
-            shape=self.upright_shape(),
+            shape=self._shape(len(self.colour.channels), *self.orientation.size(*self.form.shape[2:4])),
             dtype=self.colour.dtype,
             channels=self._names(ome),
             band=self._band(),
@@ -201,22 +188,18 @@ class ParsedTiff:
             return wanted
         return wanted if np.isfinite(wanted) and np.iinfo(dtype).min <= wanted <= np.iinfo(dtype).max else 0
 
-    def upright_shape(self) -> tuple[int, ...]:
-        """Length of each axis after colours are converted and the image is turned."""
-        height, width = self.orientation.size(self.form.shape[2], self.form.shape[3])
-        t, _, z = self.layout.lengths
-        lengths = {"t": t, "c": len(self.colour.channels), "z": z, "y": height, "x": width}
-        return tuple(lengths[d] for d in self.layout.dims)
-
     def stored_shape(self) -> tuple[int, ...]:
         """Length of each axis as stored."""
-        t, c, z = self.layout.lengths
-        lengths = {"t": t, "c": c, "z": z, "y": self.form.shape[2], "x": self.form.shape[3]}
+        return self._shape(self.layout.lengths[1], *self.form.shape[2:4])
+
+    def _shape(self, channels: int, height: int, width: int) -> tuple[int, ...]:
+        t, _, z = self.layout.lengths
+        lengths = {"t": t, "c": channels, "z": z, "y": height, "x": width}
         return tuple(lengths[d] for d in self.layout.dims)
 
     def _band(self) -> int:
         form = self.form
-        height = self.orientation.size(form.shape[2], form.shape[3])[0]
+        height, _ = self.orientation.size(form.shape[2], form.shape[3])
         if self.orientation.transposes:
             step = form.segment[2] if form.tiled else _COLUMNS if form.is_plain else height
         else:
@@ -225,11 +208,8 @@ class ParsedTiff:
 
     def _names(self, ome: OmeImage) -> tuple[str, ...]:
         names = self.colour.channels
-        if found := ome.names(len(names)):
-            return found
-        if self.layout.inner("c") == self.layout.lengths[1] and (found := gdal_names(self.series.page, names)):
-            return found
-        return names
+        in_gdal = self.layout.inner("c") == self.layout.lengths[1]
+        return ome.names(len(names)) or (gdal_names(self.series.page, names) if in_gdal else None) or names
 
     def _metadata(self, is_ome: bool, pixel_size: dict[str, Any]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
@@ -242,7 +222,7 @@ class ParsedTiff:
             "colour": self.colour.said,
             **describe_profile(page.data(ICC_PROFILE)),
             **georeference(page, self.orientation),
-            **describe_orientation(page.integer(ORIENTATION) or 1, self.orientation),
+            **describe_orientation(page.orientation, self.orientation),
             **{key: value for key, value in optional.items() if value},
         }
 
@@ -257,12 +237,8 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     if not form.is_plain:  # then a segment has to be decoded as a whole
         options.check_pixels(path, form.segment[0] * form.segment[1], form.segment[2], whole=True)
     if prod(series.shape) // prod(form.shape) > content.size:
-        raise SourceError(
-            f"{path}: it announces an array of shape {series.shape} in {content.size} bytes; the TIFF is truncated or "
-            f"damaged",
-            path=path,
-            hint=AGAIN,
-        )
+        what = f"it announces an array of shape {series.shape} in {content.size} bytes"
+        raise SourceError(f"{path}: {what}; the TIFF is truncated or damaged", path=path, hint=AGAIN)
     # tifffile tells axes of length 1 for OME and ImageJ whether or not they mean anything.
     keep = "TZ" if series.kind == "shaped" else ""
     layout = make_layout(path, series.axes, series.shape, form.shape, options.axes, keep)
@@ -274,7 +250,7 @@ def parse(content: Content, options: Options) -> ParsedTiff:
         form=form,
         layout=layout,
         colour=conversion(path, page, layout.lengths[1], layout.inner("c"), nodata),
-        orientation=choose_orientation(path, page.integer(ORIENTATION) or 1, form.shape[2], form.shape[3], options),
+        orientation=choose_orientation(path, page.orientation, form.shape[2], form.shape[3], options),
         nodata=nodata,
         notes=(*notes, *more),
     )
@@ -300,19 +276,14 @@ def _check_regular(path: str, form: FrameFormat, layout: Layout) -> None:
     """Raise `SourceError` if frames end within a deep tile, so that segments are not a regular grid."""
     axis, depth = layout.depths
     if depth > 1 and depth % form.segment[0] and layout.frames.shape[_OUTER.index(axis)] > 1:
-        raise SourceError(
-            f"{path}: its volumes of {depth} planes are stacked along {axis}, but its tiles are {form.segment[0]} "
-            f"planes deep",
-            path=path,
-            hint="Pass axes= with another axis for the volumes",
+        what = (
+            f"its volumes of {depth} planes are stacked along {axis}, but its tiles are {form.segment[0]} planes deep"
         )
+        raise SourceError(f"{path}: {what}", path=path, hint="Pass axes= with another axis for the volumes")
 
 
-# --- Levels that can be read in place.
-
-MOST_BYTES = 256 << 20
+_MOST_BYTES = 256 << 20
 """Decoded bytes of a tile beyond which it is not read in place."""
-_MOST_POWER = 40
 
 
 class Image(NamedTuple):
@@ -322,21 +293,16 @@ class Image(NamedTuple):
     """It has 1 / 2**power of the pixels along each axis."""
     series: Series
     form: FrameFormat
-    """How its frames are stored."""
     colour: Conversion
-    """How its samples become channels."""
 
 
 def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
     """
     Find the levels of a file, and say which overviews are left out.
 
-    Parameters
-    ----------
-    kind
-        'intensity' or 'labels'.  Overviews of labels are left out, because they may mix labels.
+    `kind` is 'intensity', or 'labels', whose overviews are left out, because they may mix labels.
     """
-    refuse(parsed)
+    _refuse(parsed)
     found, notes = {0: Image(0, parsed.series, parsed.form, parsed.colour)}, []
     for series in _candidates(parsed):
         image = "labels may be mixed in it" if kind == "labels" else _overview(parsed, series)
@@ -358,12 +324,8 @@ def _candidates(parsed: ParsedTiff) -> list[Series]:
     return [*parsed.series.levels, *(level for series in others for level in (series, *series.levels))]
 
 
-def refuse(parsed: ParsedTiff) -> None:
-    """
-    Raise `StoreError` if a file cannot be read in place.
-
-    The reasons are strips, an image that has to be turned, and frames that need more than one tile per chunk.
-    """
+def _refuse(parsed: ParsedTiff) -> None:
+    """Raise `StoreError` if a file cannot be read in place."""
     form, layout = parsed.form, parsed.layout
     why = None
     if not form.tiled:
@@ -385,7 +347,7 @@ def refuse(parsed: ParsedTiff) -> None:
 
 
 def _huge_tiles(form: FrameFormat) -> str | None:
-    if form.segment_bytes <= MOST_BYTES:
+    if form.segment_bytes <= _MOST_BYTES:
         return None
     return f"its tiles are as large as {form.segment[2]} x {form.segment[1]} pixels"
 
@@ -398,7 +360,7 @@ def not_in_place(path: str, why: str) -> StoreError:
 
 def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
     """The k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is no such k."""
-    for k in range(1, _MOST_POWER):
+    for k in range(1, max(native).bit_length() + 1):
         if all(m in (max(1, n >> k), -(-n >> k)) for n, m in zip(native, shape, strict=True)):
             return k
     return None
