@@ -107,12 +107,9 @@ def _clip(name: str, n: int, want: slice) -> slice:
     except TypeError as error:
         raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})", key=name, window=want) from error
     if start < 0 or stop < 0:
-        raise WindowError(
-            f"{name}={start}:{stop} has a negative index; read() counts from the start of the axis, of length {n}",
-            key=name,
-            window=want,
-            hint="Use window(), which pads, for windows that lie partly outside",
-        )
+        message = f"{name}={start}:{stop} has a negative index; read() counts from the start of the axis, of length {n}"
+        hint = "Use window(), which pads, for windows that lie partly outside"
+        raise WindowError(message, key=name, window=want, hint=hint)
     if step < 1:
         raise WindowError(f"{name}={start}:{stop}:{step}: the step must be at least 1", key=name, window=want)
     stop = min(stop, n)

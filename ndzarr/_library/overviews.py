@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -225,27 +225,18 @@ class HalfSource(Source):
     """The first overview, as a source of pixels for `write_pyramid`."""
 
     def __init__(self, base: Base) -> None:
-        facts = base.facts
-        super().__init__(
-            Facts(
-                name=base.file.path,
-                dims=facts.dims,
-                shape=base.shape(1),
-                dtype=base.array.dtype,
-                channels=facts.channels,
-                band=512,
-                nodata=facts.nodata,
-                metadata={"levels_above": base.power},
-            )
-        )
+        about = {"levels_above": base.power}
+        facts = replace(base.facts, name=base.file.path, shape=base.shape(1), band=512, times=None, metadata=about)
+        super().__init__(replace(facts, dtype=base.array.dtype, interleaved=True))
         self._base = base
 
     def _pixels(self, region: tuple[slice, ...]) -> Array:
-        """Read rows, whole along x."""
-        height, width = self._base.array.shape[-2:]
+        twice = (
+            slice(2 * s.start, min(2 * s.stop, n), 1)
+            for s, n in zip(region[-2:], self._base.array.shape[-2:], strict=True)
+        )
         leading = (slice(s.start, s.stop, 1) for s in region[:-2])
-        y = slice(2 * region[-2].start, min(2 * region[-2].stop, height), 1)
-        return self._base.reduce(self._base.read((*leading, y, slice(0, width, 1))), 1)
+        return self._base.reduce(self._base.read((*leading, *twice)), 1)
 
     def _release(self) -> None:
         """Do nothing: the file is not held open."""

@@ -438,17 +438,8 @@ def parse(target: Mapping[str, Any]) -> Target:
     ...
     ndzarr.errors.TargetError: unknown key 'windowdims' in a target; did you mean 'window_dims'? ...
     """
-    if type(target) is dict and target.keys() == _PLAIN:
-        # Nearly all targets; what is unusual in any way is left to the checks below.
-        gid, cx, cy = target["gid"], target["cx"], target["cy"]
-        width, height = target["width"], target["height"]
-        numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
-        if type(gid) in _IDS and numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
-            return Target((gid,), centre=(float(cy), float(cx)), size=(float(height), float(width)), plain=True)
-    elif type(target) is dict and target.keys() == _SLICED and type(target["space_slice"]) is tuple:
-        pixels = [_plain_interval(want) for want in target["space_slice"]]
-        if type(target["gid"]) in _IDS and len(pixels) == 2 and None not in pixels:
-            return Target((target["gid"],), y=pixels[0], x=pixels[1], plain=True)
+    if type(target) is dict and type(target.get("gid")) in _IDS and (plain := _plain(target)) is not None:
+        return plain
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
@@ -477,18 +468,40 @@ def parse(target: Mapping[str, Any]) -> Target:
     )
 
 
-_PLAIN = frozenset(("gid", "cx", "cy", "width", "height"))
-_SLICED = frozenset(("gid", "space_slice"))
-_NUMBERS = {int, float}
 _IDS = {int, str}
+_NUMBERS = {int, float}
 _EXACT = 2.0**52
 """Below it, floats are exact to half a pixel."""
 
 
-def _plain_interval(want: Any) -> tuple[int, int] | None:
-    """(start, stop) of a slice of one or more pixels; None for anything unusual."""
-    if type(want) is slice and type(want.start) is int and type(want.stop) is int and want.step is None:
-        return (want.start, want.stop) if want.start < want.stop else None
+def _plain(target: Mapping[str, Any]) -> Target | None:
+    """Return the target of an image and a window at native scale, which most are; None if anything is unusual."""
+    scale, keys = target.get("scale", 1), len(target) - ("scale" in target)
+    if type(scale) not in _NUMBERS or scale != 1:
+        return None
+    if keys == 5 and "cx" in target and "cy" in target and "width" in target and "height" in target:
+        cx, cy, width, height = target["cx"], target["cy"], target["width"], target["height"]
+        numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
+        if numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
+            size = float(height), float(width)
+            return Target((target["gid"],), centre=(float(cy), float(cx)), size=size, plain=True)
+        return None
+    if keys == 3 and "y" in target and "x" in target:
+        slices = target["y"], target["x"]
+    elif keys == 2 and "space_slice" in target:
+        slices = target["space_slice"]
+    else:
+        return None
+    if type(slices) is tuple and {*map(type, slices)} == {slice} and len(slices) == 2:
+        y, x = slices
+        bounds = y.start, y.stop, x.start, x.stop
+        if (
+            y.step is x.step is None
+            and {*map(type, bounds)} == {int}
+            and bounds[0] < bounds[1]
+            and bounds[2] < bounds[3]
+        ):
+            return Target((target["gid"],), y=bounds[:2], x=bounds[2:], plain=True)
     return None
 
 

@@ -126,11 +126,8 @@ def choose_codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[A
             return replace(blosc, cname="lz4hc", level=4, shuffle="bitshuffle", delta=True)
         return replace(blosc, cname="zstd", level=5, shuffle="shuffle")
     if classes or dtype != np.uint8:
-        raise OptionError(
-            f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}",
-            key="preset",
-            hint="Use 'compact', which is lossless",
-        )
+        message = f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}"
+        raise OptionError(message, key="preset", hint="Use 'compact', which is lossless")
     return _jpeg(dims, chunks)
 
 

@@ -41,11 +41,8 @@ class Shard:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             if size < chunks * 16 + 4:
-                raise DamagedError(
-                    f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated",
-                    path=path,
-                    hint=_AGAIN,
-                )
+                message = f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+                raise DamagedError(message, path=path, hint=_AGAIN)
             self._bytes = np.frombuffer(_map(file.fileno()), np.uint8)
         tail = self._bytes[size - chunks * 16 - 4 :]
         index = tail[:-4]
@@ -144,11 +141,8 @@ class Folder(NamedTuple):
     def refuse_gone(self) -> None:
         """Raise `DamagedError` if the array's directory is gone; where it exists, missing chunks are fill value."""
         if not os.path.isdir(self.path):
-            raise DamagedError(
-                f"{self.path}: is missing: the store is damaged, or was moved or removed since it was opened",
-                path=self.path,
-                hint="Open it where it is now",
-            )
+            message = f"{self.path}: is missing: the store is damaged, or was moved or removed since it was opened"
+            raise DamagedError(message, path=self.path, hint="Open it where it is now")
 
 
 class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
