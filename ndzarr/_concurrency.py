@@ -30,15 +30,11 @@ Result = TypeVar("Result")
 P = ParamSpec("P")
 
 
-# --- CPUs
-
-
 def available_cpus() -> int:
     """
-    Return the number of CPUs that this process may use, at least 1.
+    Return the number of CPUs that this process may use (affinity, and quota of its control groups rounded up).
 
-    The affinity of the process counts, and the CPU quota of its control groups, rounded up. Both are looked up once per
-    process.
+    It is at least 1, and looked up once per process.
     """
     return _cpus_of(os.getpid())
 
@@ -59,12 +55,7 @@ def cgroup_quota(root: Path = Path("/")) -> float:
     """
     Return the CPUs that the control groups of this process grant it, infinity if they set no limit.
 
-    The limit of an ancestor holds for all groups below it, so the least one counts.
-
-    Parameters
-    ----------
-    root
-        Where `proc` and `sys` are mounted.
+    The limit of an ancestor holds for all groups below it, so the least one counts. `proc` and `sys` are under `root`.
     """
     quota = inf
     with suppress(OSError):  # there are no control groups outside Linux
@@ -92,9 +83,6 @@ def _quota(folder: Path) -> float:
     return inf
 
 
-# --- Threads that decode
-
-
 def decode_pool() -> ThreadPoolExecutor:
     """Return the threads of this process that decode and resample: one fewer than there are CPUs, at least one."""
     return _pool_of(os.getpid())
@@ -104,9 +92,6 @@ def decode_pool() -> ThreadPoolExecutor:
 def _pool_of(pid: int) -> ThreadPoolExecutor:
     # The pool of a parent process has no threads in a forked child: its jobs would wait forever.
     return ThreadPoolExecutor(max(1, available_cpus() - 1), thread_name_prefix="ndzarr")
-
-
-# --- Results in order
 
 
 class OrderedQueue(Generic[Result]):
@@ -132,7 +117,7 @@ class OrderedQueue(Generic[Result]):
 
     def submit(self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Iterator[Result]:
         """
-        Begin a call; return the results that are to be taken now, before the next call.
+        Begin a call; return the results to take before the next call.
 
         They are the finished ones at the head of the queue, and those to wait for because too many are ahead.
         """
@@ -155,14 +140,8 @@ def ordered_map(
     """
     Call a function of each item in threads; yield the results in the order of the items.
 
-    Parameters
-    ----------
-    items
-        Taken one by one as calls finish: an iterator may make them on the fly.
-    workers
-        Number of threads; with 1, the calling thread does it all.
-    ahead
-        Results that may wait beyond the next; twice the number of threads by default.
+    Items are taken one by one as calls finish. With one worker, the calling thread does it all. `ahead` results may
+    wait beyond the next one, by default twice as many as there are threads.
     """
     if workers == 1:
         yield from map(function, items)
@@ -171,9 +150,6 @@ def ordered_map(
         for item in items:
             yield from queue.submit(function, item)
         yield from queue.finish()
-
-
-# --- Batches of tasks, of which a bad one costs nothing but itself
 
 
 class Stopped(Exception):
@@ -235,20 +211,10 @@ def run_tasks(
     tasks: Sequence[Task], workers: int | None = None, advance: Callable[[], object] = lambda: None
 ) -> list[Failure]:
     """
-    Do all tasks, as many at a time as there are threads; the threads that are left over encode.
+    Do all tasks, as many at a time as there are threads; return those that raised an `NdzarrError`, in order.
 
-    An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun.
-
-    Parameters
-    ----------
-    workers
-        Number of threads in all; the number of CPUs by default.
-    advance
-        Called after each task.
-
-    Returns
-    -------
-    The tasks that raised an `NdzarrError`, in order.
+    The threads that are left over (of `workers`, by default the number of CPUs) encode. `advance` is called after each
+    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun.
     """
     workers = workers or available_cpus()
     together = max(1, min(workers, len(tasks)))

@@ -23,15 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ndzarr.errors import (
-    DamagedError,
-    ExistsError,
-    MissingError,
-    NdzarrError,
-    OptionError,
-    StoreError,
-    WriteError,
-)
+from ndzarr.errors import DamagedError, ExistsError, MissingError, NdzarrError, OptionError, StoreError, WriteError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -43,9 +35,6 @@ PARTIAL = ".partial"
 
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """A directory that holds one of these is a Zarr store."""
-
-
-# --- Publishing
 
 
 @contextmanager
@@ -133,11 +122,8 @@ def refuse_existing(dest: Path, overwrite: bool) -> None:
     if not overwrite:
         _refuse(dest)
     elif os.path.lexists(dest) and not is_store(dest) and not (dest.is_dir() and not any(dest.iterdir())):
-        raise ExistsError(
-            f"{dest}: exists and is not a Zarr store, so it is not overwritten",
-            path=str(dest),
-            hint="Remove it, or choose another destination",
-        )
+        message = f"{dest}: exists and is not a Zarr store, so it is not overwritten"
+        raise ExistsError(message, path=str(dest), hint="Remove it, or choose another destination")
 
 
 def refuse_existing_file(dest: Path, overwrite: bool) -> None:
@@ -145,18 +131,14 @@ def refuse_existing_file(dest: Path, overwrite: bool) -> None:
     if not overwrite:
         _refuse(dest)
     elif dest.is_dir():
-        raise ExistsError(
-            f"{dest}: is a directory, so it is not overwritten", path=str(dest), hint="Choose another destination"
-        )
+        message = f"{dest}: is a directory, so it is not overwritten"
+        raise ExistsError(message, path=str(dest), hint="Choose another destination")
 
 
 def _refuse(dest: Path) -> None:
     if os.path.lexists(dest):
-        raise ExistsError(
-            f"{dest}: exists already",
-            path=str(dest),
-            hint="Choose another destination, or overwrite it (overwrite=True, --overwrite)",
-        )
+        hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
+        raise ExistsError(f"{dest}: exists already", path=str(dest), hint=hint)
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -174,14 +156,7 @@ def _explained_parent(dest: Path) -> Iterator[None]:
 
 @contextmanager
 def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
-    """
-    Raise the errors of a file system as errors that say what to do.
-
-    Parameters
-    ----------
-    kept
-        What is left of the work if the disk is full.
-    """
+    """Raise the errors of a file system as errors that say what to do, and what was kept if the disk is full."""
     try:
         yield
     except OSError as error:
@@ -189,11 +164,8 @@ def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
         if cause is None:
             raise
         kind, found, hint = cause
-        raise kind(
-            f"{dest}: {found.format(kept=kept, error=error.strerror)}",
-            path=str(dest),
-            hint=hint.format(parent=dest.parent),
-        ) from error
+        message = f"{dest}: {found.format(kept=kept, error=error.strerror)}"
+        raise kind(message, path=str(dest), hint=hint.format(parent=dest.parent)) from error
 
 
 _FULL = WriteError, "the disk is full; {kept}", "Free some space or choose another disk"
@@ -213,9 +185,6 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
 """Error numbers to the error to raise, what was found and what to do."""
 
 
-# --- Locks
-
-
 LOCK = re.compile(r"\.(.+\.zarr)\.lock")
 """Names of locks."""
 
@@ -230,14 +199,7 @@ def lock_of(store: Path) -> Path:
 
 @contextmanager
 def holding(path: Path, check: Callable[[], None] | None = None) -> Iterator[None]:
-    """
-    Wait for a lock and hold it.
-
-    Parameters
-    ----------
-    check
-        Called now and then while waiting; ends it by raising.
-    """
+    """Wait for a lock and hold it; while waiting, call `check` now and then, which ends it by raising."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
@@ -278,9 +240,6 @@ def _drop(lock: BaseFileLock, path: Path) -> None:
     lock.release()
 
 
-# --- Ranges of files
-
-
 MOST_FILES = 256
 """Files that stay open, at most; opening one again takes 20 us."""
 _KEPT_BUFFER = 16 << 20
@@ -307,9 +266,8 @@ class FileId(NamedTuple):
         try:
             now = os.stat(path)
         except OSError as error:
-            raise MissingError(
-                f"{path}: the file is gone, or cannot be looked at ({error.strerror})", path=path
-            ) from error
+            message = f"{path}: the file is gone, or cannot be looked at ({error.strerror})"
+            raise MissingError(message, path=path) from error
         return cls(path, now.st_ino, now.st_size, now.st_mtime_ns)
 
     def check(self) -> None:
@@ -317,18 +275,14 @@ class FileId(NamedTuple):
         try:
             self.compare(os.stat(self.path))
         except OSError as error:
-            raise StoreError(
-                f"{self.path}: the file is gone ({error.strerror})",
-                path=self.path,
-                hint="Open it again when it is back",
-            ) from error
+            message = f"{self.path}: the file is gone ({error.strerror})"
+            raise StoreError(message, path=self.path, hint="Open it again when it is back") from error
 
     def compare(self, now: os.stat_result) -> None:
         """Raise `StoreError` if this is another file."""
         if now.st_mtime_ns != self.mtime_ns or now.st_size != self.size or now.st_ino != self.inode:
-            raise StoreError(
-                f"{self.path}: the file was changed since it was opened", path=self.path, hint="Open it again"
-            )
+            message = f"{self.path}: the file was changed since it was opened"
+            raise StoreError(message, path=self.path, hint="Open it again")
 
     def read(self, offset: int, count: int) -> Bytes:
         """Return bytes of the file, in a buffer of this thread that the next read overwrites."""
@@ -343,9 +297,8 @@ class FileId(NamedTuple):
             found = held.read(offset, out)
         except OSError as error:
             self.check()
-            raise StoreError(
-                f"{self.path}: the file cannot be read ({error.strerror})", path=self.path, hint="Check the disk"
-            ) from error
+            message = f"{self.path}: the file cannot be read ({error.strerror})"
+            raise StoreError(message, path=self.path, hint="Check the disk") from error
         self.check()
         if found != out.size:
             raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}", path=self.path)
@@ -418,9 +371,6 @@ class _Descriptors(dict[FileId, _Descriptor]):
 
 DESCRIPTORS = _Descriptors()
 """The files that this process has open for reading ranges."""
-
-
-# --- Where caches are, and whether a file has changed
 
 
 def cache_root() -> Path:

@@ -18,20 +18,8 @@ def progress_bar(
     """
     Yield a function that is called with the number of steps done, 1 by default.
 
-    tqdm is imported once there is something to show: it starts a thread and makes locks even to show nothing.
-
-    Parameters
-    ----------
-    total
-        Number of steps, None if it is not known.
-    name
-        What is being done, such as 'statistics'.
-    unit
-        Name of a step, such as 'row'.
-    progress
-        False never shows anything.
-    done
-        Steps that were done before.
+    `total` is None if it is not known; `done` steps were done before. tqdm is imported once there is something to show:
+    it starts a thread and makes locks even to show nothing.
     """
     begin = time.monotonic()
     bar: Any = None

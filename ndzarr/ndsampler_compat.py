@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ndzarr.coco_sampler
-from ndzarr._validation import as_integer as whole
-from ndzarr._validation import check_count as preselect_whole
+from ndzarr._validation import as_integer, check_count
 from ndzarr.errors import OptionError, TargetError, did_you_mean
 from ndzarr.targets.table import Rows
 
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     import xarray
 
     from ndzarr.targets.accessor import Targets
+
+TASKS = ("image_detection", "video_detection")
+"""Tasks of `new_sample_grid`."""
 
 
 class CocoSampler(ndzarr.coco_sampler.CocoSampler):
@@ -37,8 +39,12 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
     [1]
     """
 
+    _positives: pandas.DataFrame | None = None
+    """Windows that `preselect` chose; None before."""
+    _negatives: pandas.DataFrame | None = None
+
     def __len__(self) -> int:
-        """Number of items: one per annotation with a box, or what was preselected."""
+        """Return the number of items: one per annotation with a box, or what was preselected."""
         return self.n_positives + self.n_negatives
 
     @property
@@ -47,9 +53,12 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         return self._source.hashid
 
     @cached_property
-    def _pool(self) -> Pool:
-        """The windows that `load_positive` and `load_negative` choose from."""
-        return Pool(self.targets)
+    def _boxed_ids(self) -> list[Any]:
+        """Ids of the annotations with a box, in the order of the dataset."""
+        table = self._source.annotations
+        boxed = np.flatnonzero(np.isfinite(table.columns).all(axis=0))
+        ids: list[Any] = table.annot_id[boxed[np.argsort(table.position[boxed], kind="stable")]].tolist()
+        return ids
 
     def preselect(
         self,
@@ -89,7 +98,23 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         TargetError, OptionError
             An option is not understood, or there is no room for a negative.
         """
-        return self._pool.preselect(n_pos, n_neg, neg_to_pos_ratio, window_dims, rng, cover, max_overlap)
+        ratio: Any = neg_to_pos_ratio
+        if ratio is not None and n_neg is not None:
+            raise OptionError(f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many; give only one")
+        for name, number in (("n_pos", n_pos), ("n_neg", n_neg)):
+            if number is not None:
+                check_count(name, number, least=0)
+        if ratio is not None and not (isinstance(ratio, Real) and float(ratio) >= 0):
+            raise OptionError(f"neg_to_pos_ratio={ratio!r}: expected a number of at least 0")
+        draw = np.random.default_rng(rng)
+        found = self.targets.positives(window_dims if cover else None, cover=cover, negative_classes=(), seed=draw)
+        if n_pos is not None and n_pos < len(found):
+            found = found.iloc[np.sort(draw.choice(len(found), n_pos, replace=False))].reset_index(drop=True)
+        many = n_neg if n_neg is not None else int((neg_to_pos_ratio or 0) * len(found))
+        dims = "like_annotations" if window_dims is None else window_dims
+        avoiding = self.targets.negatives(many, dims, max_overlap=max_overlap, seed=draw)
+        self._positives, self._negatives = found, avoiding
+        return len(found), len(avoiding)
 
     def new_sample_grid(
         self,
@@ -126,15 +151,30 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         TargetError, OptionError
             An option is not understood.
         """
-        return sample_grid(
-            self.targets,
-            task,
-            window_dims,
-            window_overlap,
-            classes_of_interest=classes_of_interest,
-            ignore_coverage=ignore_coverage_thresh,
-            negative_classes=negative_classes,
-        )
+        if task not in TASKS:
+            raise OptionError(f"task={task!r}: no such task{did_you_mean(task, TASKS)}")
+        options: dict[str, Any] = {
+            "classes_of_interest": classes_of_interest,
+            "ignore_coverage": ignore_coverage_thresh,
+            "negative_classes": negative_classes,
+        }
+        video = task == "video_detection"
+        if video:
+            time_dims, *window_dims = _triple("window_dims", window_dims)
+            time_overlap, *window_overlap = _triple("window_overlap", window_overlap)
+            options |= {"space": "video", "time_dims": time_dims, "time_overlap": time_overlap}
+        table = self.targets.grid(tuple(window_dims) if video else window_dims, window_overlap, **options)
+        table = table[table["kind"] != "ignored"]
+        rows = [_video_target(self.targets, row) if video else _image_target(row) for row in Rows(table)]
+        positive = (table["kind"] == "positive").to_numpy()
+        positives, negatives = np.flatnonzero(positive).tolist(), np.flatnonzero(~positive).tolist()
+        return {
+            "targets": rows,
+            "positives_indexes": positives,
+            "negatives_indexes": negatives,
+            "positives": [rows[k] for k in positives],
+            "negatives": [rows[k] for k in negatives],
+        }
 
     def load_item(
         self,
@@ -144,8 +184,8 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         rng: Any = None,
         **options: Any,
     ) -> xarray.Dataset:
-        """Positives first, by their index, then negatives; see `load_positive` and `load_negative`."""
-        if whole(index) is None:
+        """Load a positive or, after those, a negative; see `load_positive` and `load_negative`."""
+        if as_integer(index) is None:
             raise TargetError(f"item {index!r} does not exist; there are {len(self)}, from 0")
         if index < self.n_positives:
             return self.load_positive(index, with_annots, target, rng, **options)
@@ -160,7 +200,7 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         **options: Any,
     ) -> xarray.Dataset:
         """
-        A window around an annotation, or a positive that was preselected.
+        Load a window around an annotation, or a positive that was preselected.
 
         Parameters
         ----------
@@ -173,8 +213,12 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         rng
             Seed or `numpy.random.Generator`.
         """
-        window = {**self._pool.positive(index, rng), **(target or {})}
-        return self.load_sample(window, with_annots=with_annots, **options)
+        n = self.n_positives
+        if not n:
+            raise TargetError("the dataset has no annotations with boxes, so there are no positives")
+        index = _drawn("positive", index, n, "there are {}", rng)
+        window = {"aid": self._boxed_ids[index]} if self._positives is None else Rows(self._positives)[index]
+        return self.load_sample({**window, **(target or {})}, with_annots=with_annots, **options)
 
     def load_negative(
         self,
@@ -185,7 +229,7 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         **options: Any,
     ) -> xarray.Dataset:
         """
-        A window that touches no annotation, or a negative that was preselected.
+        Load a window that touches no annotation, or a negative that was preselected.
 
         Parameters
         ----------
@@ -205,35 +249,44 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         TargetError
             The dataset has no room for such a window.
         """
-        if index is not None and ((number := whole(index)) is None or number < 0):
+        if index is not None and ((number := as_integer(index)) is None or number < 0):
             raise TargetError(f"negative {index!r}: expected a whole number of at least 0")
         further = dict(target or {})
         gid = further.pop("gid", further.pop("image_id", None))
-        window = self._pool.negative(index, further.pop("window_dims", None), rng, gid)
+        dims = further.pop("window_dims", None)
+        if self._negatives is not None and gid is None:
+            if not self.n_negatives:
+                raise TargetError("no negatives were preselected; give n_neg or neg_to_pos_ratio to preselect")
+            index = _drawn("negative", index, self.n_negatives, "{} were preselected", rng)
+            window = Rows(self._negatives)[index] | ({} if dims is None else {"window_dims": dims})
+        else:
+            dims = "like_annotations" if dims in (None, "extent") else dims
+            ids, seed = None if gid is None else [gid], index if rng is None else rng
+            window = Rows(self.targets.negatives(1, dims, seed=seed, ids=ids))[0]
         return self.load_sample({**window, **further}, with_annots=with_annots, **options)
 
     def load_image(self, gid: Any, **keys: Any) -> xarray.Dataset:
-        """A whole image, in image space."""
+        """Load a whole image, in image space."""
         return self.load_sample({"gid": gid, **keys}, with_annots=False)
 
     def load_image_with_annots(self, gid: Any, **keys: Any) -> tuple[xarray.Dataset, list[dict[str, Any]]]:
-        """A whole image, and kwcoco's dictionaries of its annotations."""
+        """Load a whole image, and return kwcoco's dictionaries of its annotations."""
         return self.load_sample({"gid": gid, **keys}), self.load_annotations(gid)
 
     def load_annotations(self, gid: Any) -> list[dict[str, Any]]:
-        """Kwcoco's dictionaries of the annotations of an image."""
+        """Return kwcoco's dictionaries of the annotations of an image."""
         self._source.frame(gid)  # an unknown image is an error here as everywhere
         return [self.dset.index.anns[aid] for aid in self.dset.index.gid_to_aids[gid]]
 
     @property
     def n_positives(self) -> int:
-        """Annotations with a box, or the positives that were preselected."""
-        return self._pool.n_positives
+        """Number of annotations with a box, or of the positives that were preselected."""
+        return len(self._boxed_ids if self._positives is None else self._positives)
 
     @property
     def n_negatives(self) -> int:
-        """Negatives that were preselected."""
-        return self._pool.n_negatives
+        """Number of negatives that were preselected; any number can be drawn."""
+        return 0 if self._negatives is None else len(self._negatives)
 
     @property
     def n_samples(self) -> int:
@@ -242,17 +295,17 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
 
     @property
     def n_annots(self) -> int:
-        """Annotations."""
+        """Number of annotations."""
         return len(self.dset.index.anns)
 
     @property
     def n_images(self) -> int:
-        """Images, frames of videos included."""
+        """Number of images, frames of videos included."""
         return len(self.dset.index.imgs)
 
     @property
     def n_categories(self) -> int:
-        """Categories."""
+        """Number of categories."""
         return len(self.dset.index.cats)
 
     @property
@@ -266,162 +319,25 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         return list(self.dset.index.cats)
 
     def lookup_class_name(self, class_id: Any) -> str:
-        """The name of a category."""
+        """Return the name of a category."""
         if not isinstance(class_id, Hashable) or class_id not in self.dset.index.cats:
             raise TargetError(f"category {class_id!r} does not exist{did_you_mean(class_id, self.class_ids[:20])}")
         return str(self.dset.index.cats[class_id]["name"])
 
     def lookup_class_id(self, name: Any) -> Any:
-        """The id of a category."""
+        """Return the id of a category."""
         if not isinstance(name, Hashable) or name not in self.dset.index.name_to_cat:
             raise TargetError(f"category {name!r} does not exist{did_you_mean(name, self.dset.index.name_to_cat)}")
         return self.dset.index.name_to_cat[name]["id"]
 
 
-# --- The windows that `load_positive`, `load_negative` and `load_item` choose from.
-
-
-class Pool:
-    """
-    Positives and negatives of a sampler.
-
-    Parameters
-    ----------
-    targets
-        Where windows come from.
-    """
-
-    def __init__(self, targets: Targets) -> None:
-        self._targets = targets
-        self.positives: pandas.DataFrame | None = None
-        """What was preselected."""
-        self.negatives: pandas.DataFrame | None = None
-        """What was preselected."""
-
-    @cached_property
-    def annot_ids(self) -> list[Any]:
-        """Annotations with a box, in the order of the dataset."""
-        table = self._targets.source.annotations
-        boxed = np.flatnonzero(np.isfinite(table.columns).all(axis=0))
-        ids: list[Any] = table.annot_id[boxed[np.argsort(table.position[boxed], kind="stable")]].tolist()
-        return ids
-
-    @property
-    def n_positives(self) -> int:
-        """Positives there are."""
-        return len(self.annot_ids if self.positives is None else self.positives)
-
-    @property
-    def n_negatives(self) -> int:
-        """Negatives that were preselected; any number can be drawn."""
-        return 0 if self.negatives is None else len(self.negatives)
-
-    def preselect(
-        self,
-        n_pos: int | None,
-        n_neg: int | None,
-        ratio: float | None,
-        window_dims: Any,
-        rng: Any,
-        cover: bool,
-        max_overlap: float,
-    ) -> tuple[int, int]:
-        """See `CocoSampler.preselect`."""
-        if ratio is not None and n_neg is not None:
-            raise OptionError(f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many; give only one")
-        for name, number in (("n_pos", n_pos), ("n_neg", n_neg)):
-            if number is not None:
-                preselect_whole(name, number, least=0)
-        given: Any = ratio
-        if given is not None and not (isinstance(given, Real) and float(given) >= 0):
-            raise OptionError(f"neg_to_pos_ratio={given!r}: expected a number of at least 0")
-        draw = np.random.default_rng(rng)
-        found = self._targets.positives(window_dims if cover else None, cover=cover, negative_classes=(), seed=draw)
-        if n_pos is not None and n_pos < len(found):
-            found = found.iloc[np.sort(draw.choice(len(found), n_pos, replace=False))].reset_index(drop=True)
-        many = n_neg if n_neg is not None else int((ratio or 0) * len(found))
-        avoiding = self._targets.negatives(
-            many, "like_annotations" if window_dims is None else window_dims, max_overlap=max_overlap, seed=draw
-        )
-        self.positives, self.negatives = found, avoiding
-        return len(found), len(avoiding)
-
-    def positive(self, index: int | None, rng: Any = None) -> dict[str, Any]:
-        """
-        A target that holds an annotation.
-
-        Raises
-        ------
-        TargetError
-            There is no such one.
-        """
-        n = self.n_positives
-        if not n:
-            raise TargetError("the dataset has no annotations with boxes, so there are no positives")
-        if index is None:
-            index = int(np.random.default_rng(rng).integers(n))
-        if not 0 <= index < n:
-            raise TargetError(f"positive {index} does not exist; there are {n}")
-        return {"aid": self.annot_ids[index]} if self.positives is None else Rows(self.positives)[index]
-
-    def negative(self, index: int | None, window_dims: Any, rng: Any = None, gid: Any = None) -> dict[str, Any]:
-        """
-        A target that touches no annotation, or one of those that were preselected.
-
-        Raises
-        ------
-        TargetError
-            There is no such one.
-        """
-        if self.negatives is not None and gid is None:
-            n = len(self.negatives)
-            if not n:
-                raise TargetError("no negatives were preselected; give n_neg or neg_to_pos_ratio to preselect")
-            if index is None:
-                index = int(np.random.default_rng(rng).integers(n))
-            if not 0 <= index < n:
-                raise TargetError(f"negative {index} does not exist; {n} were preselected")
-            given = {} if window_dims is None else {"window_dims": window_dims}
-            return Rows(self.negatives)[index] | given
-        dims = "like_annotations" if window_dims in (None, "extent") else window_dims
-        ids = None if gid is None else [gid]
-        return Rows(self._targets.negatives(1, dims, seed=rng if rng is not None else index, ids=ids))[0]
-
-
-# --- What ndsampler's `new_sample_grid` returned.
-
-
-TASKS = ("image_detection", "video_detection")
-"""Tasks of `new_sample_grid`."""
-
-
-def sample_grid(targets: Targets, task: str, window_dims: Any, window_overlap: Any, **options: Any) -> dict[str, Any]:
-    """See `CocoSampler.new_sample_grid`."""
-    if task not in TASKS:
-        raise OptionError(f"task={task!r}: no such task{did_you_mean(task, TASKS)}")
-    video = task == "video_detection"
-    if video:
-        time_dims, *dims = _triple("window_dims", window_dims)
-        time_overlap, *overlap = _triple("window_overlap", window_overlap)
-        table = targets.grid(
-            tuple(dims), overlap, space="video", time_dims=time_dims, time_overlap=time_overlap, **options
-        )
-    else:
-        table = targets.grid(window_dims, window_overlap, **options)
-    table = table[table["kind"] != "ignored"]
-    rows = [_video_target(targets, row) if video else _image_target(row) for row in Rows(table)]
-    positive = (table["kind"] == "positive").tolist()
-    where = {
-        "positives": [k for k, yes in enumerate(positive) if yes],
-        "negatives": [k for k, yes in enumerate(positive) if not yes],
-    }
-    return {
-        "targets": rows,
-        "positives_indexes": where["positives"],
-        "negatives_indexes": where["negatives"],
-        "positives": [rows[k] for k in where["positives"]],
-        "negatives": [rows[k] for k in where["negatives"]],
-    }
+def _drawn(kind: str, index: int | None, n: int, found: str, rng: Any) -> int:
+    """Return the index of one of n windows, drawn if it is left out."""
+    if index is None:
+        index = int(np.random.default_rng(rng).integers(n))
+    if not 0 <= index < n:
+        raise TargetError(f"{kind} {index} does not exist; {found.format(n)}")
+    return index
 
 
 def _triple(name: str, value: Any) -> tuple[Any, Any, Any]:

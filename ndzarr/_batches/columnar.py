@@ -7,14 +7,15 @@ by the same arithmetic.  Other tables take Python's time per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ndzarr._batches.form import Form, Lacking, Pending, agree, lacking, mask_dims, numbered, pending_samples
+from ndzarr._batches.form import Array, Form, Lacking, Pending, agree, lacking, mask_dims, numbered, pending_samples
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
 from ndzarr._indexing.selection import Selection, cuts, lengths, segments
 from ndzarr._sampling.annotations import AnnotationTable, Lookup
@@ -23,8 +24,6 @@ from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.target import ALIASES, NOTE, NOTES, centred_intervals
 from ndzarr._store.read import execute
 from ndzarr.targets.table import Rows
-
-Array = np.ndarray[Any, Any]
 
 _WINDOW = ("cx", "cy", "width", "height")
 _EXACT = 2.0**52
@@ -38,17 +37,15 @@ class Windows:
     name: str
     """'gid' or 'key'."""
     ids: Array
-    """Shape (window,)."""
     y: Array
-    """Half-open intervals in native pixels, shape (window, 2)."""
+    """Half-open intervals in native pixels, shape (window, 2); `x` alike."""
     x: Array
-    """The same along x."""
     n: Array
     """Output pixels along (y, x), shape (window, 2)."""
 
     @property
     def labels(self) -> Array:
-        """The ids as a batch has them."""
+        """The ids as text or int64."""
         return self.ids.astype(str) if self.ids.dtype == object else self.ids.astype(np.int64)
 
     @property
@@ -62,7 +59,8 @@ class Windows:
         return np.asarray(np.stack([self.y[:, 1] - self.y[:, 0], self.x[:, 1] - self.x[:, 0]], axis=1) / self.n)
 
     @cached_property
-    def _groups(self) -> list[tuple[Any, Array]]:
+    def by_id(self) -> list[tuple[Any, Array]]:
+        """Each image with the positions of its windows, ascending."""
         import pandas
 
         codes, names = pandas.factorize(self.ids)
@@ -71,20 +69,14 @@ class Windows:
         starts = np.r_[0, ends[:-1]]
         return [(_plain(v), order[a:b]) for v, a, b in zip(names, starts.tolist(), ends.tolist(), strict=True)]
 
-    def by_id(self) -> Iterator[tuple[Any, Array]]:
-        """Each image with the positions of its windows, ascending."""
-        return iter(self._groups)
-
 
 @dataclass(frozen=True)
 class Uniform:
-    """A table that was understood."""
+    """A table that was understood: its first row, the windows of all, and the keys of targets by column."""
 
     first: Pending
-    """Its first row."""
     windows: Windows
     columns: dict[str, Array]
-    """The keys of targets, by column."""
 
     @cached_property
     def form(self) -> Form:
@@ -102,15 +94,18 @@ class Uniform:
         return mask_dims(self.form, [self.first.request.shape], lacks)
 
 
-def uniform_windows(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Uniform | None:
-    """The table, or None if its rows have to be looked at one by one."""
+def uniform_windows(
+    source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup, sizes: str = "pad"
+) -> Uniform | None:
+    """Return the table; None if its rows must be looked at one by one, or if sizes differ and `sizes` is 'refuse'."""
     if not len(rows):
         return None
     columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
     columns |= {name: np.full(len(rows), keys[name]) for name in _WINDOW if type(keys.get(name)) in (int, float)}
     if "aid" in columns and _says_nothing(source, columns):
         del columns["aid"]
-    if not set(_WINDOW) <= columns.keys() or not _alike(columns):
+    others = columns.keys() - {*_WINDOW, "gid", "key"}
+    if not set(_WINDOW) <= columns.keys() or not all(_constant(columns[name]) for name in others):
         return None
     name = next((n for n in ("gid", "key") if n in columns), None)
     window = [w for n in _WINDOW if (w := _numbers(columns[n])) is not None]
@@ -118,7 +113,7 @@ def uniform_windows(source: SampleSource, rows: Rows, keys: Mapping[str, Any], l
         return None
     first = _row(source, columns, 0, keys, lookup)
     made = _windows(name, columns[name], first, *window)
-    if made is None:
+    if made is None or (sizes == "refuse" and (made.n != made.n[0]).any()):
         return None
     scene = first.request.scene
     same = (tuple(made.y[0]), tuple(made.x[0]), tuple(made.n[0])) == (scene.y, scene.x, scene.n)
@@ -135,13 +130,14 @@ def _says_nothing(source: SampleSource, columns: Mapping[str, Array]) -> bool:
 
 def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:
     """Return the columns that change what is loaded, under the names of keys; without empty columns."""
-    out = {}
-    for label in table.columns:
-        name = ALIASES.get(str(label), str(label))
-        if name in NOTES or name.startswith(NOTE) or name in keys or table[label].isna().all():
-            continue
-        out[name] = table[label].to_numpy()
-    return out
+    named = _names(map(str, table.columns), keys)
+    return {name: table[label].to_numpy() for label, name in named if not table[label].isna().all()}
+
+
+def _names(labels: Iterable[str], keys: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return labels with the names of the keys that they give, without notes and without those in `keys`."""
+    named = [(label, ALIASES.get(label, label)) for label in labels]
+    return [(label, name) for label, name in named if not (name in NOTES or name.startswith(NOTE) or name in keys)]
 
 
 def _of_rows(rows: Rows, keys: Mapping[str, Any]) -> dict[str, Array]:
@@ -151,10 +147,7 @@ def _of_rows(rows: Rows, keys: Mapping[str, Any]) -> dict[str, Array]:
     if not set(_WINDOW) <= names | keys.keys() or any(t.keys() != names for t in targets):
         return {}
     out = {}
-    for label in names:
-        name = ALIASES.get(label, label)
-        if name in NOTES or name.startswith(NOTE) or name in keys:
-            continue
+    for label, name in _names(names, keys):
         values = [t[label] for t in targets]
         if set(map(type, values)) <= {int, float, np.int64, np.float64}:
             out[name] = np.array(values)
@@ -169,12 +162,6 @@ def _row(
 ) -> Pending:
     row = {name: _plain(values[i]) for name, values in columns.items()}
     return pending_samples(source, [{**row, **keys}], lookup, i)[0]
-
-
-def _alike(columns: Mapping[str, Array]) -> bool:
-    """True where all other columns hold one value."""
-    others = [values for name, values in columns.items() if name not in (*_WINDOW, "gid", "key")]
-    return all(_constant(values) for values in others)
 
 
 def _constant(values: Array) -> bool:
@@ -193,10 +180,8 @@ def _numbers(values: Array) -> Array | None:
 
 
 def _present(values: Array) -> bool:
-    """True for a column of integers, or of text alone."""
-    if values.dtype != object:
-        return values.dtype.kind in "iuTU"
-    return set(map(type, values.tolist())) == {str}
+    """Return True for a column of integers, or of text alone."""
+    return values.dtype.kind in "iuTU" or (values.dtype == object and set(map(type, values.tolist())) == {str})
 
 
 def _plain(value: Any) -> Any:
@@ -231,7 +216,7 @@ def _windows(
 def _lacking(source: SampleSource, windows: Windows) -> Lacking:
     """Which pixels of windows may not be real, as far as can be known without opening every file."""
     found: Lacking = "nothing"
-    for name, members in windows.by_id():
+    for name, members in windows.by_id:
         [whole] = numbered(source.covered_size, [name], int(members[0]))
         if whole is None:
             return "channels"
@@ -241,28 +226,19 @@ def _lacking(source: SampleSource, windows: Windows) -> Lacking:
     return found
 
 
-# --- Batches of windows that are nothing but copies of stored pixels.
+def _origin(r: SampleRequest) -> tuple[Any, Selection, tuple[int, int]] | None:
+    """
+    Return where one window says that the pixels of its image are; None where they are not simply copied.
 
-
-class Origin(NamedTuple):
-    """The place of the pixels of an image, if windows of it are copies."""
-
-    array: Any
-    lead: Selection
-    """Along the axes before y."""
-    shift: tuple[int, int]
-    """From the sampled space to pixels of the array, along (y, x)."""
-
-
-def _origin(r: SampleRequest) -> Origin | None:
-    """Return what one window says about all of its image; None where its pixels are not simply copied."""
+    It is an array, the selection before y, and the shift from sampled space to pixels of the array along (y, x).
+    """
     if not r.copied or len(r.pieces) != 1 or r.scene.video:
         return None
     crop = r.pieces[0].crop
     if crop.region.level:
         return None
     shift = crop.region.y.read.start - r.scene.y[0], crop.region.x.read.start - r.scene.x[0]
-    return Origin(crop.pyramid.levels[0].array, crop.leading, shift)
+    return crop.pyramid.levels[0].array, crop.leading, shift
 
 
 @dataclass(frozen=True)
@@ -272,43 +248,42 @@ class Copies:
     known: Uniform
     plan: ReadPlan
 
-    @property
-    def form(self) -> Form:
-        """The form of all samples."""
-        return self.known.form
-
     def read(self) -> Array:
-        """The pixels, (sample, *form.dims)."""
-        image = np.empty((len(self.plan), *self.form.shape), self.form.dtype)
+        """Read the pixels, (sample, *form.dims)."""
+        form = self.known.form
+        image = np.empty((len(self.plan), *form.shape), form.dtype)
         places = [place.reshape(shape) for place, shape in zip(image, self.plan.shapes, strict=True)]
         execute(self.plan, places, self.known.first.request.crops[0].pyramid.cache)
         return image
 
 
 def copies(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup) -> Copies | None:
-    """The batch, if all of its windows are copies."""
+    """Return the batch, if all of its windows are copies and no annotations are chosen by id."""
+    if lookup.annot_ids is not None:
+        return None
     known = uniform_windows(source, rows, keys, lookup)
     if known is None or (known.windows.pitch != 1).any() or (known.windows.n != known.windows.n[0]).any():
         return None
     windows = known.windows
     arrays: list[Any] = []
     requests: list[Any] = [None] * len(windows.ids)
-    for _, members in windows.by_id():
+    for _, members in windows.by_id:
         i = int(members[0])
         sample = known.first if i == 0 else _row(source, known.columns, i, keys, lookup)
         agree([sample], first=known.first, start=i)
         origin = _origin(sample.request)
         if origin is None:
             return None
-        y, x = windows.y[members] + origin.shift[0], windows.x[members] + origin.shift[1]
-        height, width = origin.array.shape[-2:]
+        array, lead, shift = origin
+        y, x = windows.y[members] + shift[0], windows.x[members] + shift[1]
+        height, width = array.shape[-2:]
         if min(y.min(), x.min()) < 0 or y.max() > height or x.max() > width:
             return None
         for k, (top, bottom), (left, right) in zip(members.tolist(), y.tolist(), x.tolist(), strict=True):
-            requests[k] = len(arrays), (*origin.lead, slice(top, bottom, 1), slice(left, right, 1))
-        arrays.append(origin.array)
-    shape = lengths(requests[0][1])
-    return Copies(known, WindowPlan(tuple(arrays), tuple(requests), (shape,) * len(requests)))
+            requests[k] = len(arrays), (*lead, slice(top, bottom, 1), slice(left, right, 1))
+        arrays.append(array)
+    shapes = (lengths(requests[0][1]),) * len(requests)
+    return Copies(known, WindowPlan(tuple(arrays), tuple(requests), shapes))
 
 
 @dataclass(frozen=True)
@@ -318,7 +293,7 @@ class WindowPlan(ReadPlan):
     @cached_property
     def reads(self) -> tuple[ChunkRead, ...]:
         """Every chunk that holds a pixel of a window, each exactly once."""
-        wanted: dict[tuple[int, tuple[int, ...]], list[Part]] = {}
+        wanted: defaultdict[tuple[int, tuple[int, ...]], list[Part]] = defaultdict(list)
         heads: dict[int, list[Any]] = {}
         known: dict[tuple[int, int, int], list[Any]] = {}
         for w, (a, selection) in enumerate(self.windows):
@@ -334,11 +309,7 @@ class WindowPlan(ReadPlan):
                     for i, from_x, to_x in columns:
                         key = a, (*position, ky + j, kx + i)
                         part = w, (*source, from_y, from_x), (*target, to_y, to_x)
-                        parts = wanted.get(key)
-                        if parts is None:
-                            wanted[key] = [part]
-                        else:
-                            parts.append(part)
+                        wanted[key].append(part)
         return tuple([(*key, tuple(wanted[key])) for key in sorted(wanted)])
 
 
@@ -350,18 +321,8 @@ def _cut(known: dict[tuple[int, int, int], list[Any]], start: int, n: int, chunk
     return found
 
 
-# --- The annotations that touch many windows of images.
-
-
 def touching(table: AnnotationTable, windows: Windows, lookup: Lookup) -> tuple[dict[str, Array], Array]:
-    """
-    The annotations of windows in image space.
-
-    Returns
-    -------
-    columns, owner
-        As a sample has them, for all windows; and the window of each row, ascending.
-    """
+    """Return the annotations of windows in image space as columns, and the window of each row, ascending."""
     rows, owner = _pairs(table, windows)
     boxes = table.columns[:, rows]
     y, x = windows.y.T[:, owner], windows.x.T[:, owner]
@@ -389,7 +350,7 @@ def touching(table: AnnotationTable, windows: Windows, lookup: Lookup) -> tuple[
 def _pairs(table: AnnotationTable, windows: Windows) -> tuple[Array, Array]:
     """(row, window) of all that share area, by window and then by row."""
     found_rows, found_windows = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
-    for gid, members in windows.by_id():
+    for gid, members in windows.by_id:
         own = table.rows.get(gid)
         if own is None:
             continue
@@ -414,7 +375,6 @@ def _pairs(table: AnnotationTable, windows: Windows) -> tuple[Array, Array]:
 def _visible(boxes: Array, window_y: Array, window_x: Array) -> Array:
     """Fraction of the area of each box that lies in its window; boxes without area count as visible."""
     x, y, w, h = boxes
-    common = np.maximum(np.minimum(x + w, window_x[1]) - np.maximum(x, window_x[0]), 0) * np.maximum(
-        np.minimum(y + h, window_y[1]) - np.maximum(y, window_y[0]), 0
-    )
-    return np.where(w * h > 0, common / np.where(w * h > 0, w * h, 1), 1.0)
+    width = np.maximum(np.minimum(x + w, window_x[1]) - np.maximum(x, window_x[0]), 0)
+    height = np.maximum(np.minimum(y + h, window_y[1]) - np.maximum(y, window_y[0]), 0)
+    return np.where(w * h > 0, width * height / np.where(w * h > 0, w * h, 1), 1.0)

@@ -11,22 +11,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import parent_process
 from threading import Thread
 from typing import Any, TypeAlias
 
-from ndzarr._concurrency import available_cpus as processors
-from ndzarr._validation import check_count as whole
+from ndzarr._concurrency import available_cpus
+from ndzarr._validation import check_count
 from ndzarr.errors import NdzarrError, OptionError, did_you_mean
 
 Scheduler: TypeAlias = Any
 """'threads', 'processes', the address of a dask scheduler, or a `distributed.Client`."""
 
+Task: TypeAlias = Callable[[str, int], int]
+Run: TypeAlias = Callable[[Task, str, Sequence[int]], Iterator[int]]
+"""Runs a task for a directory and each number; yields what each returns, as they finish."""
+
 LOCAL = ("threads", "processes")
 RETRIES = 3
 """Number of times that dask repeats a task whose worker was lost."""
-
-
 PATIENCE = 30
 """Seconds for a scheduler to answer."""
 
@@ -37,12 +40,12 @@ class WorkerError(NdzarrError, RuntimeError):
 
 def checked(scheduler: Scheduler, workers: int | None) -> None:
     """Raise `OptionError` for an unknown scheduler, or a wrong number of workers."""
-    local = isinstance(scheduler, str) and scheduler in LOCAL
     if workers is not None:
-        whole("workers", workers)
-    if local:
+        check_count("workers", workers)
+    if isinstance(scheduler, str) and scheduler in LOCAL:
         return
-    if (hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads")) or _is_address(scheduler):
+    address = isinstance(scheduler, str) and ("://" in scheduler or scheduler.count(":") == 1)
+    if address or (hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads")):
         if workers is not None:
             raise OptionError(f"workers={workers}: a dask cluster has the workers that it has; leave it out")
         return
@@ -53,21 +56,17 @@ def checked(scheduler: Scheduler, workers: int | None) -> None:
     )
 
 
-def _is_address(scheduler: Scheduler) -> bool:
-    return isinstance(scheduler, str) and ("://" in scheduler or scheduler.count(":") == 1)
-
-
 @contextmanager
-def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, Any]]:
-    """(number of workers, what runs tasks)."""
+def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, Run]]:
+    """Yield the number of workers, and a function that runs tasks on them."""
     if isinstance(scheduler, str) and scheduler in LOCAL:
-        n = workers or processors()
-        yield n, _Local(scheduler, n)
+        n = workers or available_cpus()
+        yield n, partial(_run_here, scheduler, n)
     elif isinstance(scheduler, str):
         with _connected(scheduler) as client:
-            yield _threads(client), _Cluster(client)
+            yield _threads(client), partial(_run_on_cluster, client)
     else:
-        yield _threads(scheduler), _Cluster(scheduler)
+        yield _threads(scheduler), partial(_run_on_cluster, scheduler)
 
 
 def _connected(address: str) -> Any:
@@ -90,32 +89,27 @@ def _threads(client: Any) -> int:
     return max(1, sum(counts.values()))
 
 
-class _Local:
-    """Threads or processes of this machine."""
-
-    def __init__(self, kind: str, n: int) -> None:
-        self._kind, self._n = kind, n
-
-    def run(self, task: Callable[[str, int], int], folder: str, numbers: Sequence[int]) -> Iterator[int]:
-        """Do tasks; yields what each returns, as they finish."""
-        if self._n == 1 and self._kind == "threads":
-            yield from (task(folder, k) for k in numbers)
-            return
-        pool: Executor = ThreadPoolExecutor(self._n, thread_name_prefix="ndzarr-extract")
-        if self._kind == "processes":
-            pool.shutdown()
-            pool = ProcessPoolExecutor(self._n, initializer=_begin)
-        try:
-            jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
-            for job in as_completed(jobs):
-                yield job.result()
-        except BrokenProcessPool as error:
-            raise WorkerError(
-                "a worker process was killed (out of memory?); what is finished is kept: run the same call again, "
-                "perhaps with fewer workers, and it goes on from there"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _run_here(kind: str, n: int, task: Task, folder: str, numbers: Sequence[int]) -> Iterator[int]:
+    """Run tasks in n threads or processes of this machine."""
+    if n == 1 and kind == "threads":
+        yield from (task(folder, k) for k in numbers)
+        return
+    pool: Executor
+    if kind == "processes":
+        pool = ProcessPoolExecutor(n, initializer=_begin)
+    else:
+        pool = ThreadPoolExecutor(n, thread_name_prefix="ndzarr-extract")
+    try:
+        jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
+        for job in as_completed(jobs):
+            yield job.result()
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process was killed (out of memory?); what is finished is kept: run the same call again, "
+            "perhaps with fewer workers, and it goes on from there"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:
@@ -132,24 +126,18 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _Cluster:
-    """Workers of dask.distributed."""
+def _run_on_cluster(client: Any, task: Task, folder: str, numbers: Sequence[int]) -> Iterator[int]:
+    """Run tasks on workers of dask.distributed; those of a worker that is lost are done again."""
+    import distributed
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def run(self, task: Callable[[str, int], int], folder: str, numbers: Sequence[int]) -> Iterator[int]:
-        """Do tasks; yields what each returns, as they finish.  Those of a worker that is lost are done again."""
-        import distributed
-
-        jobs = [self._client.submit(task, folder, k, pure=False, retries=RETRIES) for k in numbers]
-        try:
-            for job in distributed.as_completed(jobs, loop=self._client.loop):
-                yield job.result()
-        except distributed.KilledWorker as error:
-            raise WorkerError(
-                "workers of the cluster died again and again at the same shard (out of memory?); what is finished is "
-                "kept: run the same call again, perhaps with a smaller shard=, or workers with more memory"
-            ) from error
-        finally:
-            self._client.cancel(jobs)
+    jobs = [client.submit(task, folder, k, pure=False, retries=RETRIES) for k in numbers]
+    try:
+        for job in distributed.as_completed(jobs, loop=client.loop):
+            yield job.result()
+    except distributed.KilledWorker as error:
+        raise WorkerError(
+            "workers of the cluster died again and again at the same shard (out of memory?); what is finished is "
+            "kept: run the same call again, perhaps with a smaller shard=, or workers with more memory"
+        ) from error
+    finally:
+        client.cancel(jobs)

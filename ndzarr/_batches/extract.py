@@ -27,45 +27,26 @@ import numpy as np
 from ndzarr._batches.columnar import copies
 from ndzarr._batches.executors import Scheduler, checked, working
 from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
-from ndzarr._batches.form import (
-    Array,
-    Form,
-    agree,
-    check_sizes,
-    checked_mask,
-    mask_of_batch,
-    pending_samples,
-    read_batch,
-)
-from ndzarr._batches.load import (
-    ALONG,
-    Columns,
-    annotation_columns,
-    sample_columns,
-    window_annotations,
-    window_columns,
-)
-from ndzarr._concurrency import available_cpus as processors
+from ndzarr._batches.form import Array, Form, check_sizes, checked_mask, pending_samples, read_promised
+from ndzarr._batches.load import ALONG, Columns, annotation_columns, sample_columns, window_annotations, window_columns
+from ndzarr._concurrency import available_cpus
 from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, trying
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._progress import progress_bar
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask
 from ndzarr._sampling.protocols import SampleSource
-from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError, did_you_mean
+from ndzarr.errors import ExistsError, MissingError, OptionError, WriteError, did_you_mean
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
 if TYPE_CHECKING:
     import pandas
-    import xarray
 
 
-# --- One task of an extraction.
-
-
+Order: TypeAlias = Literal["input", "locality"]
+ORDERS = ("input", "locality")
 JOB = "job.pickle"
-"""File of a job."""
 PARTS = "parts"
 """Directory of the columns of each shard."""
 STORE = "store"
@@ -82,7 +63,6 @@ class Job:
     positions: Array
     """Position of each in the targets as they were given."""
     keys: Mapping[str, Any]
-    """Keys that every target gets."""
     lookup: Lookup
     form: Form
     mask_dims: tuple[str, ...] | None
@@ -107,17 +87,11 @@ class Job:
 
     def _read(self, rows: Rows, start: int) -> tuple[Array, Mask, Columns, Columns]:
         """(image, mask, columns along sample, columns along annot) of a shard."""
-        direct = copies(self.source, rows, self.keys, self.lookup) if self.lookup.annot_ids is None else None
-        if direct is not None and direct.form == self.form:
+        direct = copies(self.source, rows, self.keys, self.lookup)
+        if direct is not None and direct.known.form == self.form:
             return direct.read(), None, window_columns(direct.known), window_annotations(direct.known)
         samples = pending_samples(self.source, [{**row, **self.keys} for row in rows], self.lookup)
-        if not self.form.holds(form := agree(samples)):
-            raise TargetError(
-                f"targets {start} to {start + len(samples) - 1} (as they are stored) give {form}, the first of all "
-                f"{self.form}; give channels= and dtype=, or extract them apart"
-            )
-        image, masks = read_batch(samples, self.form)
-        mask = mask_of_batch(samples, self.form, masks)
+        image, mask = read_promised(samples, self.form, start)
         return image, mask, sample_columns(samples, self.form), annotation_columns(samples)
 
     def columns(self, folder: Path) -> Columns:
@@ -164,18 +138,10 @@ _JOBS: dict[str, Job] = {}
 
 @lru_cache(maxsize=1)
 def _readers(process: int) -> threading.Semaphore:
-    """
-    Return what lets some threads of a process read at a time.
-
-    Decoding small chunks is mostly Python's work, encoding is not, so that one thread reads while another encodes
-    (measured with two: 15% faster than when both may do the same).
-    """
-    return threading.BoundedSemaphore(max(1, processors() // 2))
-
-
-def forget(folder: Path) -> None:
-    """The job of a directory is over."""
-    _JOBS.pop(os.fspath(folder), None)
+    """Return the semaphore of the threads of a process that may read at a time."""
+    # Decoding small chunks is mostly Python's work, encoding is not, so that one thread reads while another encodes
+    # (measured with two: 15% faster than when both may do the same).
+    return threading.BoundedSemaphore(max(1, available_cpus() // 2))
 
 
 @lru_cache(maxsize=1)
@@ -199,15 +165,9 @@ def run_part(folder: str, number: int) -> int:
     return job.do(Path(folder), number)
 
 
-# --- Extractions that were broken off go on where they were.
-
-
 @contextmanager
 def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
-    """
-    The directory in which an extraction to `dest` is made, locked; it stays if the block ends with an error and some
-    shards are done.
-    """
+    """Lock the directory in which `dest` is made; it stays if the block ends with an error and some shards are done."""
     from dask.base import tokenize
 
     if not dest.parent.is_dir():
@@ -227,22 +187,10 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
         try:
             yield folder
         except BaseException:
-            if any((folder / PARTS).iterdir()):
-                raise
-            shutil.rmtree(folder, ignore_errors=True)
+            if not any((folder / PARTS).iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def tidy(folder: Path) -> None:
-    """Remove what tasks were writing when they were killed: it must not be published."""
-    for path in (folder / STORE).rglob("*.tmp"):
-        path.unlink(missing_ok=True)
-
-
-def missing(folder: Path, shards: int) -> list[int]:
-    """Shards that are not done."""
-    return [k for k in range(shards) if not part(folder, k).exists()]
 
 
 def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
@@ -254,10 +202,6 @@ def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
             status = os.stat(name)
             out.append((path, status.st_size, status.st_mtime_ns))
     return out
-
-
-Order: TypeAlias = Literal["input", "locality"]
-ORDERS = ("input", "locality")
 
 
 def extract(
@@ -287,55 +231,42 @@ def extract(
     content = list(rows) if rows.frame is None else rows.frame
     files = identities(source.files(_images(rows)))
     with workplace(dest, source, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard) as folder:
-        job = _job(source, rows, order, lookup, sizes, preset, shard, keys)
+        found = survey(source, rows, keys, lookup, sizes)
+        positions = found.locality if order == "locality" else np.arange(len(rows))
+        arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.taken)
+        if order == "locality":
+            rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
+        job = Job(source, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)
         write_job(folder, job)
         try:
             _do(job, folder, scheduler, workers, progress)
         finally:
-            forget(folder)
-        tidy(folder)
+            _JOBS.pop(os.fspath(folder), None)
+        for path in (folder / STORE).rglob("*.tmp"):  # what tasks were writing when they were killed
+            path.unlink(missing_ok=True)
         _finish(job, folder / STORE, job.columns(folder))
         publish(folder / STORE, dest, overwrite)
     return dest
-
-
-def _job(
-    source: SampleSource,
-    rows: Rows,
-    order: str,
-    lookup: Lookup,
-    sizes: str,
-    preset: str,
-    shard: int | None,
-    keys: Mapping[str, Any],
-) -> Job:
-    found = survey(source, rows, keys, lookup, sizes)
-    positions = found.locality if order == "locality" else np.arange(len(rows))
-    arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.taken)
-    if order == "locality":
-        rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
-    return Job(source, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)
 
 
 def _images(rows: Rows) -> list[Any] | None:
     """Images that a table names; None if only resolving its rows would tell."""
     if rows.frame is None or "gid" not in rows.frame or rows.frame["gid"].isna().any():
         return None
-    found: list[Any] = rows.frame["gid"].unique().tolist()
-    return found
+    return list(rows.frame["gid"].unique().tolist())
 
 
 def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progress: bool) -> None:
-    todo = missing(folder, job.layout.shards)
+    todo = [k for k in range(job.layout.shards) if not part(folder, k).exists()]
     if not todo:
         return
     n, total = job.layout.samples, len(job.rows)
-    with working(scheduler, workers) as (count, pool):
+    with working(scheduler, workers) as (count, run):
         if progress:
             print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr)
         before = total - sum(min(n, total - k * n) for k in todo)
         with progress_bar(total, "extracting", "sample", progress, before) as advance:
-            for done in pool.run(run_part, os.fspath(folder), todo):
+            for done in run(run_part, os.fspath(folder), todo):
                 advance(done)
 
 
@@ -354,7 +285,7 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     import xarray
 
     coordinates = {name: c for name, c in columns.items() if c[0][0] == "sample"}
-    annotations = {name: c for name, c in columns.items() if c[0][0] != "sample"}
+    annotations = {name: c for name, c in columns.items() if name not in coordinates}
     axes: dict[str, Any] = {"sample": ("sample", job.positions.astype(np.int64))}
     if job.form.channels is not None:
         axes["c"] = "c", np.array(job.form.channels, object)
@@ -362,7 +293,9 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     small = xarray.Dataset({**annotations, **notes}, {**coordinates, **axes})
     columns_of_store = root.with_name("columns")
     plain = {n: {"_FillValue": None} for n, v in small.variables.items() if v.dtype.kind == "f"}  # NaN is just a value
-    _as_text(small).to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False, encoding=plain)
+    # zarr stores text that is objects with variable length.
+    small = small.assign({n: v.astype(object) for n, v in small.variables.items() if v.dtype.kind == "U"})
+    small.to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False, encoding=plain)
     for array in job.layout.arrays:
         (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
     for part in columns_of_store.iterdir():
@@ -371,11 +304,6 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
         os.replace(part, root / part.name)
     options = {key: repr(value) for key, value in job.keys.items()}
     consolidate(root, {"ndzarr": {"extracted": len(job.rows), "keys": options}, "coordinates": " ".join(coordinates)})
-
-
-def _as_text(small: xarray.Dataset) -> xarray.Dataset:
-    """Text as objects, which zarr stores with variable length."""
-    return small.assign({n: v.astype(object) for n, v in small.variables.items() if v.dtype.kind == "U"})
 
 
 def _table(rows: Rows) -> dict[str, Array]:

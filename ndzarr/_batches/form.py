@@ -26,6 +26,8 @@ from ndzarr.targets.table import TargetsLike as Targets
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+MaskAxes: TypeAlias = tuple[tuple[str, ...] | None, ...]
+"""Axes of the mask of each sample; None where it has none."""
 Sizes: TypeAlias = Literal["pad", "refuse"]
 SIZES = ("pad", "refuse")
 """Treatments of samples of different sizes."""
@@ -50,28 +52,19 @@ class Pending:
         return find_annotations(self.source.annotations, self.source.dset.index.anns, self.request.scene, self.lookup)
 
     def context(self) -> Context:
-        """Return what the accessor of the sample knows."""
+        """Return the context of the accessor of the sample."""
         return context_of(self.source, self.given, self.parsed, self.request.scene, self.lookup)
 
 
 def pending_samples(
     source: SampleSource, targets: Iterable[Mapping[str, Any]], lookup: Lookup, start: int = 0
 ) -> list[Pending]:
-    """
-    Resolve targets; none of their pixels is read.
-
-    Parameters
-    ----------
-    start
-        Number of the first of them.
-    """
+    """Resolve targets, of which the first has the number `start`; none of their pixels is read."""
 
     def pending(given: Mapping[str, Any]) -> Pending:
         parsed = parse(given)
         if parsed.native is not None:
-            raise TargetError(
-                "use_native_scale gives every asset a size of its own; such samples are loaded one by one"
-            )
+            raise TargetError("use_native_scale gives every asset a size of its own; load such samples one by one")
         if parsed.lazy:
             raise TargetError("lazy: a target in a batch is never lazy by itself; use lazy_batch")
         return Pending(source, given, parsed, compose(resolve(parsed, source), source), lookup)
@@ -110,20 +103,16 @@ def rows_with(targets: Targets | Rows, keys: Mapping[str, Any]) -> Sequence[Mapp
     return [{**row, **keys} for row in rows] if keys else rows
 
 
-# --- What all samples of a batch have in common.
-
-
 @dataclass(frozen=True, slots=True)
 class Form:
     """What all samples of a batch have in common."""
 
     dims: tuple[str, ...]
-    """Axes of a sample."""
     shape: tuple[int, ...]
-    """Length of the largest sample along each axis."""
+    """Shape of a sample, the largest length along each axis."""
     dtype: np.dtype[Any]
     channels: tuple[str, ...] | None
-    """Names along c; None where there is no such axis."""
+    """Names along c; None without that axis."""
 
     def __str__(self) -> str:
         return f"({' '.join(self.dims)}) {self.dtype} {'|'.join(self.channels or ())} {self.shape}"
@@ -141,16 +130,7 @@ def check_sizes(sizes: str) -> None:
 
 
 def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None = None, start: int = 0) -> Form:
-    """
-    Return what the samples have in common.
-
-    Parameters
-    ----------
-    first
-        Sample 0, where these are later ones: they must agree with it too.
-    start
-        Number of the first of these.
-    """
+    """Return the form of samples; those from number `start` > 0 on must agree with `first`, sample 0, too."""
     check_sizes(sizes)
     requests, wanted = [s.request for s in samples], (first or samples[0]).request
 
@@ -174,24 +154,31 @@ def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None 
     return Form(wanted.dims, shape, wanted.dtype, wanted.channels)
 
 
-# --- Reading.
-
-
-def read_batch(samples: Sequence[Pending], form: Form) -> tuple[Array, list[Mask]]:
-    """Read all samples by one plan: (image with axes (sample, *form.dims), mask of each in its own size)."""
+def read_batch(samples: Sequence[Pending], form: Form) -> tuple[Array, Mask, MaskAxes]:
+    """Read all samples by one plan: (image with axes (sample, *form.dims), mask of the batch, axes of each mask)."""
     image = np.empty((len(samples), *form.shape), form.dtype)
     places = []
     for place, sample in zip(image, samples, strict=True):
         if sample.request.shape != form.shape:
             place[...] = sample.request.fill
         places.append(place[tuple(map(slice, sample.request.shape))])
-    return image, [mask for _, mask in read([s.request for s in samples], places)]
+    masks = [mask for _, mask in read([s.request for s in samples], places)]
+    return image, _joined(samples, form, masks), tuple([None if mask is None else mask[0] for mask in masks])
 
 
-# --- Masks.
+def read_promised(samples: Sequence[Pending], form: Form, start: int) -> tuple[Array, Mask]:
+    """Read samples, from number `start` on, that must have the form of the first of all."""
+    for k, sample in enumerate(samples, start):
+        if not form.holds(own := agree([sample])):
+            raise TargetError(
+                f"target {k} gives {own}, but target 0 promised {form}; give channels= and dtype=, or load such "
+                "targets apart"
+            )
+    image, mask, _ = read_batch(samples, form)
+    return image, mask
 
 
-def mask_of_batch(samples: Sequence[Pending], form: Form, masks: Sequence[Mask]) -> Mask:
+def _joined(samples: Sequence[Pending], form: Form, masks: Sequence[Mask]) -> Mask:
     """Return the mask of a batch, with axes (sample, ...); None where all pixels of all samples are real."""
     odd = [s.request.shape != form.shape for s in samples]
     if not any(odd) and all(mask is None for mask in masks):
@@ -256,8 +243,6 @@ def checked_mask(mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, s
         return np.ones(shape, bool)
     have, valid = mask
     if "c" in have and "c" not in dims:
-        raise TargetError(
-            f"channels of {names} are real at different pixels, those of target 0 were not; load them apart"
-        )
+        raise TargetError(f"channels of {names} are real at different pixels, unlike target 0; load them apart")
     missing = [k for k, d in enumerate(("sample", *dims)) if d not in have]
     return np.array(np.broadcast_to(np.expand_dims(valid, missing), shape))

@@ -11,26 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import xarray
 
-from ndzarr._batches.columnar import Uniform, copies, uniform_windows
+from ndzarr._batches.columnar import copies, uniform_windows
 from ndzarr._batches.form import (
+    Array,
     Form,
     agree,
     check_sizes,
     checked_mask,
     lacking,
     mask_dims,
-    mask_of_batch,
     pending_samples,
-    read_batch,
+    read_promised,
     rows_with,
-)
+)  # fmt: skip
 from ndzarr._batches.load import (
     ALONG,
     BatchContext,
@@ -43,16 +44,13 @@ from ndzarr._batches.load import (
     shared_axes,
     transforms,
     window_annotations,
-)
+)  # fmt: skip
 from ndzarr._pyramid.xarray import build_dataset
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._validation import check_count
-from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,11 @@ class Promise:
     mask_dims: tuple[str, ...] | None
     """Axes of `valid` of a sample; None where all pixels are real."""
     origin: Array
-    """Start of each sample along (y, x), shape (sample, 2)."""
+    """Start of each sample along (y, x) in native pixels, shape (sample, 2)."""
     pitch: Array
     """Native pixels per pixel along (y, x), shape (sample, 2)."""
     columns: Columns
-    """Coordinates along sample."""
     annotations: Columns
-    """Columns along annot."""
     targets: Mapping[str, Array] | Sequence[Mapping[str, Any]]
     """The targets that tasks read, by column or by row."""
 
@@ -93,31 +89,11 @@ class ReadTask:
             targets = pandas.DataFrame(dict(targets))
         rows, plain = Rows(targets), Lookup(False)
         found = copies(source, rows, self.keys, plain)
-        if found is not None and found.form == self.form:
+        if found is not None and found.known.form == self.form:
             return found.read(), checked_mask(None, self.mask_dims, self.form, len(rows), self.first)
         samples = pending_samples(source, [{**t, **self.keys} for t in rows], plain, self.first)
-        for k, sample in enumerate(samples, self.first):
-            if not self.form.holds(own := agree([sample])):
-                raise TargetError(
-                    f"target {k} gives {own}, but target 0 promised {self.form}; give channels= and dtype=, or load "
-                    "such targets apart"
-                )
-        image, masks = read_batch(samples, self.form)
-        mask = mask_of_batch(samples, self.form, masks)
+        image, mask = read_promised(samples, self.form, self.first)
         return image, checked_mask(mask, self.mask_dims, self.form, len(samples), self.first)
-
-
-@dataclass(frozen=True)
-class CentresTask:
-    """Pixel centres of the samples of one batch along an axis."""
-
-    origin: Array
-    pitch: Array
-    n: int
-
-    def __call__(self) -> Array:
-        """Shape (sample, n)."""
-        return centres(self.origin, self.pitch, self.n)
 
 
 def lazy_batch(
@@ -127,56 +103,39 @@ def lazy_batch(
     batch_size = check_count("batch_size", batch_size)
     check_sizes(sizes)
     rows = Rows(targets)
-    known = _understand(source, rows, lookup, sizes, keys)
-    n, form = len(rows), known.form
-    variables: dict[str, Any] = _pixels(source, known, n, batch_size, keys)
-    placed = {"transform": (("sample", "row", "column"), transforms(known.origin, known.pitch)), **known.columns}
-    placed |= _centres(known, n, batch_size)
+    known, n = _understand(source, rows, lookup, sizes, keys), len(rows)
+    placed: dict[str, Any] = {"transform": (("sample", "row", "column"), transforms(known.origin, known.pitch))}
+    placed |= {**known.columns, **_centres(known, n, batch_size)}
+    variables = {**_pixels(source, known, n, batch_size, keys), **placed, **known.annotations}
     context = BatchContext(LazySamples(source, rows, dict(keys), lookup), None)
-    return build_dataset(
-        {**variables, **placed, **known.annotations}, shared_axes(n, form), tuple(placed), {"ndzarr": context}
-    )
+    return build_dataset(variables, shared_axes(n, known.form), tuple(placed), {"ndzarr": context})
 
 
 def _understand(source: SampleSource, rows: Rows, lookup: Lookup, sizes: str, keys: Mapping[str, Any]) -> Promise:
-    known = uniform_windows(source, rows, keys, lookup) if lookup.annot_ids is None else None
-    if known is not None and (sizes != "refuse" or (known.windows.n == known.windows.n[0]).all()):
-        return _of_columns(known)
+    known = uniform_windows(source, rows, keys, lookup, sizes) if lookup.annot_ids is None else None
+    if known is not None:
+        windows, (height, width) = known.windows, known.windows.n.T
+        columns = {"size_y": height, "size_x": width, windows.name: windows.labels}
+        placed: Columns = {name: (("sample",), values) for name, values in columns.items()}
+        annotations = window_annotations(known)
+        return Promise(known.form, known.mask_dims, windows.origin, windows.pitch, placed, annotations, known.columns)
     targets = rows_with(rows, keys)
     samples = pending_samples(source, targets, lookup)
     form = agree(samples, sizes)
-    columns = sample_columns(samples, form)
+    placed = sample_columns(samples, form)
     for name in ("transform", ALONG["y"], ALONG["x"]):
-        del columns[name]
-    return Promise(
-        form,
-        mask_dims(form, [s.request.shape for s in samples], [lacking(s.request) for s in samples]),
-        *origins(samples),
-        columns,
-        annotation_columns(samples),
-        targets,
-    )
-
-
-def _of_columns(known: Uniform) -> Promise:
-    windows = known.windows
-    sizes = {"size_y": windows.n[:, 0], "size_x": windows.n[:, 1]}
-    return Promise(
-        known.form,
-        known.mask_dims,
-        windows.origin,
-        windows.pitch,
-        {name: (("sample",), values) for name, values in {**sizes, windows.name: windows.labels}.items()},
-        window_annotations(known),
-        known.columns,
-    )
+        del placed[name]
+    masked = mask_dims(form, [s.request.shape for s in samples], [lacking(s.request) for s in samples])
+    return Promise(form, masked, *origins(samples), placed, annotation_columns(samples), targets)
 
 
 def _pixels(
     source: SampleSource, known: Promise, n: int, batch_size: int, keys: Mapping[str, Any]
 ) -> dict[str, tuple[tuple[str, ...], Any]]:
-    """`image` and `valid` as dask arrays, one task per batch."""
+    """Return `image` and `valid` as dask arrays, one task per batch."""
+    import dask.array
     from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
 
     form = known.form
     token = tokenize(source, known.targets, dict(keys), form.dims, form.shape, str(form.dtype), batch_size)
@@ -188,26 +147,21 @@ def _pixels(
         targets = known.targets
         mine = {k: v[a:b] for k, v in targets.items()} if isinstance(targets, Mapping) else targets[a:b]
         graph[read_name, i] = (ReadTask(mine, a, dict(keys), form, known.mask_dims), dataset)
-    out = {"image": (("sample", *form.dims), _picked(graph, read_name, 0, borders, form.shape, form.dtype))}
-    if known.mask_dims is not None:
-        shape = tuple(lengths[d] for d in known.mask_dims)
-        out["valid"] = ("sample", *known.mask_dims), _picked(graph, read_name, 1, borders, shape, np.dtype(bool))
+    along = tuple(b - a for a, b in pairwise(borders))
+    out: dict[str, tuple[tuple[str, ...], Any]] = {}
+    variables = (("image", form.dims, form.dtype), ("valid", known.mask_dims, np.dtype(bool)))
+    for item, (name, dims, dtype) in enumerate(variables):
+        if dims is None:
+            continue
+        key, shape = f"{read_name}-{name}", [lengths[d] for d in dims]
+        # A task returns (image, valid): each variable picks one of them, as the only chunk of its batch.
+        picks: dict[Any, Any] = {
+            (key, i, *[0] * len(shape)): (itemgetter(item), (read_name, i)) for i in range(len(along))
+        }
+        layers = HighLevelGraph({read_name: graph, key: picks}, {read_name: set(), key: {read_name}})
+        chunks = (along, *[(length,) for length in shape])
+        out[name] = ("sample", *dims), dask.array.Array(layers, key, chunks, dtype=dtype)
     return out
-
-
-def _picked(
-    graph: Mapping[Any, Any], read_name: str, item: int, borders: Sequence[int], shape: tuple[int, ...], dtype: Any
-) -> Any:
-    """One of the arrays that the tasks return."""
-    import dask.array
-    from dask.highlevelgraph import HighLevelGraph
-
-    name = f"{read_name}-{('image', 'valid')[item]}"
-    zeros = (0,) * len(shape)
-    picks: dict[Any, Any] = {(name, i, *zeros): (itemgetter(item), (read_name, i)) for i in range(len(borders) - 1)}
-    layers = HighLevelGraph({read_name: graph, name: picks}, {read_name: set(), name: {read_name}})
-    chunks = (tuple(b - a for a, b in pairwise(borders)), *[(n,) for n in shape])
-    return dask.array.Array(layers, name, chunks, dtype=dtype)
 
 
 def _centres(known: Promise, n: int, batch_size: int) -> dict[str, tuple[tuple[str, ...], Any]]:
@@ -222,9 +176,8 @@ def _centres(known: Promise, n: int, batch_size: int) -> dict[str, tuple[tuple[s
         length = dict(zip(known.form.dims, known.form.shape, strict=True))[d]
         origin, pitch = known.origin[:, k], known.pitch[:, k]
         name = f"ndzarr-centres-{tokenize(origin, pitch, length, batch_size)}"
-        graph: Any = {
-            (name, i, 0): (CentresTask(origin[a:b], pitch[a:b], length),) for i, (a, b) in enumerate(pairwise(borders))
-        }
+        tasks = [partial(centres, origin[a:b], pitch[a:b], length) for a, b in pairwise(borders)]
+        graph: Any = {(name, i, 0): (task,) for i, task in enumerate(tasks)}
         chunks = (tuple(b - a for a, b in pairwise(borders)), (length,))
         layers = HighLevelGraph.from_collections(name, graph)
         out[ALONG[d]] = ("sample", d), dask.array.Array(layers, name, chunks, dtype=np.dtype(float))

@@ -14,23 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import xarray
 
 from ndzarr._batches.columnar import Uniform, copies, touching
 from ndzarr._batches.form import (
+    Array,
     Form,
+    MaskAxes,
     Pending,
     Sizes,
     agree,
     check_sizes,
-    mask_of_batch,
     pending_samples,
     read_batch,
     rows_with,
-)
+)  # fmt: skip
 from ndzarr._pyramid.xarray import Axis, build_dataset, index_axis, name_axis
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask, read
@@ -40,39 +41,26 @@ from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
-Array: TypeAlias = np.ndarray[Any, Any]
-
 
 def load_batch(
     source: SampleSource, targets: Targets | Rows, lookup: Lookup, sizes: Sizes, keys: Mapping[str, Any]
 ) -> xarray.Dataset:
-    """
-    Load many windows; see `CocoSampler.load_batch`.
-
-    Parameters
-    ----------
-    keys
-        Keys that every target gets.
-    """
+    """Load many windows, with `keys` added to every target; see `CocoSampler.load_batch`."""
     check_sizes(sizes)
     rows = Rows(targets)
-    if lookup.annot_ids is None and (found := copies(source, rows, keys, lookup)) is not None:
-        image, form, mask = found.read(), found.form, None
+    if (found := copies(source, rows, keys, lookup)) is not None:
+        image, form, mask = found.read(), found.known.form, None
         placed, annotations = window_columns(found.known), window_annotations(found.known)
         context = BatchContext(LazySamples(source, rows, dict(keys), lookup), (None,) * len(rows))
     else:
         samples = pending_samples(source, rows_with(rows, keys), lookup)
         form = agree(samples, sizes)
-        image, masks = read_batch(samples, form)
-        mask = mask_of_batch(samples, form, masks)
+        image, mask, mask_dims = read_batch(samples, form)
         placed, annotations = sample_columns(samples, form), annotation_columns(samples)
-        context = BatchContext(samples, tuple([None if m is None else m[0] for m in masks]))
+        context = BatchContext(samples, mask_dims)
     variables: Columns = {"image": (("sample", *form.dims), image), **({} if mask is None else {"valid": mask})}
     axes = shared_axes(len(image), form)
     return build_dataset({**variables, **placed, **annotations}, axes, tuple(placed), {"ndzarr": context})
-
-
-# --- What a batch knows of each of its samples: `batch.ndzarr`.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,15 +69,15 @@ class BatchContext:
 
     samples: Sequence[Pending] | Sequence[Known] | LazySamples
     """By position; `Known` ones once they were pickled."""
-    mask_dims: tuple[tuple[str, ...] | None, ...] | None
-    """Axes of the mask of each sample, None where it has none; None for a lazy batch, of which nothing was read."""
+    mask_dims: MaskAxes | None
+    """None for a lazy batch, of which nothing was read."""
 
     def accessor(self, batch: xarray.Dataset) -> BatchAccessor:
-        """Return what `batch.ndzarr` is."""
+        """Return `batch.ndzarr`."""
         return BatchAccessor(batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without the dataset: what is sent to another process is what the samples know themselves."""
+        """Pickle what the samples know, without the dataset."""
         if self.mask_dims is None:
             return BatchContext, (self.samples, None)
         known = [Known.of(self.samples[k]) for k in range(len(self.mask_dims))]
@@ -112,7 +100,7 @@ class Known:
         return cls(sample.context(), labels_of(sample.request), sample.request.shape)
 
     def context(self) -> Context:
-        """Return what the accessor of the sample knows."""
+        """Return the context of the accessor of the sample."""
         return self.known
 
 
@@ -134,10 +122,7 @@ class BatchAccessor:
 
     def __init__(self, batch: xarray.Dataset) -> None:
         self._batch = batch
-
-    @property
-    def _context(self) -> BatchContext:
-        return self._batch.encoding["ndzarr"]  # type: ignore[no-any-return]
+        self._context: BatchContext = batch.encoding["ndzarr"]
 
     def __len__(self) -> int:
         return self._batch.sizes.get("sample", 1)
@@ -189,9 +174,6 @@ class BatchAccessor:
             valid = valid.isel({d: 0 if d not in mask_dims else own[str(d)] for d in valid.dims})
             own_mask = mask_dims, np.ascontiguousarray(valid.transpose(*mask_dims).values)
         return to_dataset(known.known, known.labels, image, own_mask)
-
-
-# --- Variables and coordinates of a batch.
 
 
 ALONG = {"t": "time", "z": "native_z", "y": "native_y", "x": "native_x"}
@@ -303,11 +285,8 @@ def annotation_columns(samples: Sequence[Pending]) -> Columns:
     tables = [f.columns for f in found if f is not None]
     if len(tables) < len(found):
         return {}
-    counts = [len(t["annot_id"]) for t in tables]
-    return _table(
-        {name: np.concatenate([t[name] for t in tables]) for name in tables[0]},
-        np.repeat(np.arange(len(counts)), counts),
-    )
+    columns = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    return _table(columns, np.repeat(np.arange(len(tables)), [len(t["annot_id"]) for t in tables]))
 
 
 def _table(columns: Mapping[str, Array], owner: Array) -> Columns:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region, in_order, reason
+from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
 from ndzarr.errors import OptionError, SourceError
@@ -60,11 +60,6 @@ class Arrangement:
         """Axis names of the source."""
         return in_order(self.axes)
 
-    def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the length of each of `dims`, given the shape of the array."""
-        lengths = dict(zip(self.axes, shape, strict=True))
-        return tuple(int(lengths.get(d, 1)) for d in self.dims)
-
     def index(self, region: Region) -> Region:
         """Return the index of the array for a region with axes `dims`."""
         window = dict(zip(self.dims, region, strict=True))
@@ -84,11 +79,8 @@ def arrange_unnamed(name: str, shape: Sequence[int], options: Options) -> Arrang
     """Return the arrangement of an array without names of axes."""
     if options.axes is not None:
         if len(options.axes) != len(shape):
-            raise OptionError(
-                f"{name}: axes={options.axes!r} names {len(options.axes)} axes, but the array has {len(shape)}, of "
-                f"shape {tuple(shape)}",
-                key="axes",
-            )
+            what = f"names {len(options.axes)} axes, but the array has {len(shape)}, of shape {tuple(shape)}"
+            raise OptionError(f"{name}: axes={options.axes!r} {what}", key="axes")
         return Arrangement(options.axes)
     if len(shape) == 2:
         return Arrangement("yx")
@@ -119,7 +111,7 @@ def arrange_named(name: str, names: Sequence[object], shape: Sequence[int], opti
     return Arrangement(axes)
 
 
-class ArraySource(BaseSource):
+class ArraySource(Source):
     """Anything that is indexed with slices."""
 
     def __init__(self, facts: Facts, arrangement: Arrangement, fetch: Fetch) -> None:
@@ -145,7 +137,7 @@ class ArraySource(BaseSource):
 
 
 def _native_dtype(name: str, dtype: Any) -> np.dtype[Any]:
-    """Return a dtype in native byte order; raise `SourceError` if it is none of those that pixels may have."""
+    """Return a dtype in native byte order; raise `SourceError` for those that pixels cannot have."""
     try:
         found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     except TypeError:
@@ -172,25 +164,17 @@ def open_array(
     metadata: Mapping[str, Any] | None = None,
 ) -> ArraySource:
     """
-    Describe an array.
+    Describe an array that has `shape` and `dtype`, and that `fetch` indexes (default: `array[index]`).
 
-    Parameters
-    ----------
-    array
-        Has `shape` and `dtype`.
-    fetch
-        Indexes the array; default: `array[index]`.
-    blocks
-        Length of what is decoded together along each axis of the array; None if pixels are in memory.
+    `blocks` are the lengths, along each axis of the array, of what is decoded together; None if pixels are in memory.
     """
-    shape = arrangement.shape(array.shape)
-    if 0 in shape:
+    if 0 in array.shape:
         raise SourceError(f"{name}: the shape is {tuple(array.shape)}, so there is nothing to read")
-    lengths = dict(zip(arrangement.dims, shape, strict=True))
+    lengths = {d: arrangement.along(d, array.shape) for d in arrangement.dims}
     facts = Facts(
         name=name,
         dims=arrangement.dims,
-        shape=shape,
+        shape=tuple(lengths.values()),
         dtype=_native_dtype(name, array.dtype),
         channels=channels or plain_names(lengths["c"]),
         band=1 if blocks is None else min(arrangement.along("y", blocks), lengths["y"]),
@@ -207,8 +191,8 @@ def _interleaved(arrangement: Arrangement, array: Any, blocks: tuple[int, ...] |
         return arrangement.along("c", blocks) > 1
     if "c" not in arrangement.axes:
         return False
-    strides = [abs(s) for s in array.strides]
-    return arrangement.along("c", strides) < max(arrangement.along("x", strides), arrangement.along("y", strides))
+    c, y, x = (abs(arrangement.along(axis, array.strides)) for axis in "cyx")
+    return c < max(y, x)
 
 
 def open_numpy(array: Pixels, options: Options, name: str = "<numpy array>", form: str = "array") -> ArraySource:
@@ -223,11 +207,8 @@ def open_npy(path: str, options: Options) -> ArraySource:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy parses the header as Python, and lets errors of its tokenizer through
-        raise SourceError(
-            f"{path}: it begins like a NPY file but cannot be mapped ({reason(error)})",
-            path=path,
-            hint="Write it again",
-        ) from error
+        what = f"it begins like a NPY file but cannot be mapped ({reason(error)})"
+        raise SourceError(f"{path}: {what}", path=path, hint="Write it again") from error
     _check_pixels(path, array.shape, arrange_unnamed(path, array.shape, options), options)
     return open_numpy(array, options, path, "NPY")
 
@@ -257,9 +238,8 @@ def open_dask(array: Any, options: Options) -> ArraySource:
 def open_xarray(array: Any, options: Options) -> ArraySource:
     """Open an `xarray.DataArray`; what it loads lazily stays lazy."""
     if type(array).__name__ != "DataArray" and not {"dims", "coords", "name"} <= set(dir(array)):
-        raise SourceError(
-            f"an xarray {type(array).__name__} is not a source of pixels", hint="Pass one of its variables"
-        )
+        kind = type(array).__name__
+        raise SourceError(f"an xarray {kind} is not a source of pixels", hint="Pass one of its variables")
     name = f"<xarray DataArray {array.name}>" if array.name is not None else "<xarray DataArray>"
     arrangement = arrange_named(name, array.dims, array.shape, options)
     times, origin = _times(array, arrangement)
@@ -327,19 +307,9 @@ def _times(array: DataArray, arrangement: Arrangement) -> tuple[Pixels | None, d
 
 
 def _georeference(array: DataArray, y: Any, x: Any) -> dict[str, Any]:
-    """
-    Return `transform`, and `wkt` or `epsg`, as metadata; empty without a grid mapping or a transform.
-
-    Parameters
-    ----------
-    y, x
-        Names of the dimensions.
-    """
+    """Return `transform`, and `wkt` or `epsg`, as metadata; empty without a grid mapping or a transform."""
     mapping = array.coords.get(array.encoding.get("grid_mapping", array.attrs.get("grid_mapping", _GRID_MAPPING)))
-    if mapping is None:
-        return {}
-    transform = _transform(array, y, x, mapping.attrs.get("GeoTransform"))
-    if transform is None:
+    if mapping is None or (transform := _transform(array, y, x, mapping.attrs.get("GeoTransform"))) is None:
         return {}
     text = str(mapping.attrs.get("crs_wkt") or mapping.attrs.get("spatial_ref") or "")
     code = re.fullmatch(r"EPSG:(\d+)", text, re.IGNORECASE)
@@ -401,11 +371,8 @@ def open_zarr_directory(path: str, options: Options) -> ArraySource:
     """Open the Zarr array in a directory."""
     kind = _node_type(Path(path))
     if kind is None:
-        raise SourceError(
-            f"{path}: it is a directory without a Zarr array in it (no zarr.json, no .zarray)",
-            path=path,
-            hint="Pass an image file or the directory of a Zarr array",
-        )
+        what = "it is a directory without a Zarr array in it (no zarr.json, no .zarray)"
+        raise SourceError(f"{path}: {what}", path=path, hint="Pass an image file or the directory of a Zarr array")
     if kind == "group":
         found = _arrays(Path(path))
         which = f"one of its arrays, such as {', '.join(found)}" if found else "a Zarr array: this group has none"

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -28,87 +28,30 @@ _REASON_LENGTH = 200
 """Maximum number of letters of another library's message that an error repeats."""
 
 
-class Source(Protocol):
-    """Pixels that can be read in windows."""
-
-    @property
-    def name(self) -> str:
-        """Name in errors: an absolute path, or a description of an array."""
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Axis names, a subsequence of `AXES` that holds at least c, y and x."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis of `dims`, upright."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the samples, in native byte order."""
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """One unique name per position along c, such as ('r', 'g', 'b', 'a') or ('gray',)."""
-
-    @property
-    def band(self) -> int:
-        """Rows that are cheapest to read together: tile height, rows per strip, or all if decoded whole."""
-
-    @property
-    def interleaved(self) -> bool:
-        """True if reading one channel costs as much as reading all of them."""
-
-    @property
-    def nodata(self) -> float | None:
-        """Value of pixels that hold no data, if the source states one."""
-
-    @property
-    def times(self) -> np.ndarray[Any, Any] | None:
-        """Seconds of each frame along t, shape (t,), if the source knows them."""
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
-
-    def read(self, window: Mapping[str, slice]) -> np.ndarray[Any, Any]:
-        """
-        Read a window.
-
-        Parameters
-        ----------
-        window
-            Half-open slice with step 1 per axis name; axes left out are read whole.
-
-        Returns
-        -------
-        Array with axes `dims`, contiguous or a view, of `dtype`.  The caller does not write to it.
-        """
-
-    def close(self) -> None:
-        """Release files.  Reading afterwards is an error."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known about a source before any pixel is read; the fields have the meaning that `Source` gives them."""
+    """What is known about a source before any pixel is read; its attributes are the same."""
 
     name: str
+    """Name in errors: an absolute path, or a description of an array."""
     dims: tuple[str, ...]
+    """A subsequence of `AXES` that holds at least c, y and x."""
     shape: tuple[int, ...]
+    """Length of each axis of `dims`, upright."""
     dtype: np.dtype[Any]
+    """Type of the samples, in native byte order."""
     channels: tuple[str, ...]
+    """One unique name per position along c, such as ('r', 'g', 'b', 'a') or ('gray',)."""
     band: int
+    """Rows that are cheapest to read together: tile height, rows per strip, or all if decoded whole."""
     interleaved: bool = True
+    """True if reading one channel costs as much as reading all of them."""
     nodata: float | None = None
+    """Value of pixels that hold no data, if the source states one."""
     times: Pixels | None = None
+    """Seconds of each frame along t, shape (t,), if the source knows them."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
 
     def settle(self, options: Options) -> Facts:
         """Apply the caller's names of channels and nodata."""
@@ -119,8 +62,8 @@ class Facts:
         )
 
 
-class BaseSource(ABC):
-    """A source that is described by `Facts`."""
+class Source(ABC):
+    """Pixels that can be read in windows; a context manager."""
 
     def __init__(self, facts: Facts, orientation: Orientation | None = None) -> None:
         self.facts = facts
@@ -132,21 +75,22 @@ class BaseSource(ABC):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Length of each axis of `dims`, upright."""
         return self.facts.shape
 
     @property
     def times(self) -> Pixels | None:
-        """Seconds of each frame along t, shape (t,)."""
         return self.facts.times
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What else is known, as JSON values."""
         return self.facts.metadata
 
     def read(self, window: Mapping[str, slice]) -> Pixels:
-        """Read a window; see `Source.read`."""
+        """
+        Read a window: a half-open slice with step 1 per axis name; axes left out are read whole.
+
+        Return an array with axes `dims`, contiguous or a view, of `dtype`.  The caller does not write to it.
+        """
         if self._closed:
             raise SourceError(f"{self.name}: the source is closed", hint="Open it again to read")
         region = self._region(window)
@@ -157,7 +101,7 @@ class BaseSource(ABC):
         return self.orientation.turn(self._pixels((*region[:-2], y, x)))
 
     def close(self) -> None:
-        """Release files."""
+        """Release files.  Reading afterwards is an error."""
         if not self._closed:
             self._closed = True
             self._release()
@@ -201,16 +145,11 @@ class BaseSource(ABC):
         return slice(start, max(start, min(int(stop), length)))
 
 
-class WholeSource(BaseSource):
+class WholeSource(Source):
     """An image whose format has to be decoded as a whole; decoded at the first read and kept."""
 
     def __init__(self, facts: Facts, orientation: Orientation, decode: Callable[[], Pixels]) -> None:
-        """
-        Parameters
-        ----------
-        decode
-            Returns all pixels as stored, axes `facts.dims`; raises SourceError.
-        """
+        """`decode` returns all pixels as stored, axes `facts.dims`; it raises SourceError."""
         super().__init__(facts, orientation)
         self._decode: Callable[[], Pixels] | None = decode
         self._lock = threading.Lock()

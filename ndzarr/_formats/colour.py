@@ -57,7 +57,7 @@ class InkMixer:
         """
         Convert inks, shape (4, ...), to shape (3, ...) of the same dtype.
 
-        0 is no ink, the maximum of an unsigned integer, or 1.0, is full ink.
+        0 leaves white; the maximum of an unsigned integer, or 1.0, is full ink.
         """
         profile = self._profile
         if profile is None:

@@ -64,11 +64,8 @@ def make_clip(start: object, stop: object, step: object, size: object) -> Clip:
         raise OptionError(f"step={step!r}: expected a whole number of frames, at least 1", key="step")
     clip = Clip(_seconds("start", start), _seconds("stop", stop), int(step), _size(size))
     if clip.start is not None and clip.stop is not None and clip.start >= clip.stop:
-        raise OptionError(
-            f"start={start!r} and stop={stop!r} leave nothing between them",
-            key="start",
-            hint="Make start less than stop",
-        )
+        what = f"start={start!r} and stop={stop!r} leave nothing between them"
+        raise OptionError(what, key="start", hint="Make start less than stop")
     return clip
 
 
@@ -98,25 +95,15 @@ class Options:
     axes: str | None = None
     """One letter of 't c z y x' per axis of the data, in the order of the data."""
     channels: tuple[str, ...] | None = None
-    """Names of the channels, in order."""
     nodata: float | None = None
-    """Value of pixels that hold no data."""
     orient: bool | tuple[int, int] = True
     """True: upright; False: as stored; (width, height): whichever of the two has this size."""
     max_pixels: int | None = None
     """Maximum of height times width; None for the default of the format."""
     clip: Clip = field(default_factory=Clip)
-    """Wanted part of a video."""
 
     def check_pixels(self, name: str, height: int, width: int, *, whole: bool) -> None:
-        """
-        Refuse an image that is empty or implausibly large.
-
-        Parameters
-        ----------
-        whole
-            True if the format has to be decoded as a whole.
-        """
+        """Refuse an image that is empty or implausibly large; `whole`: the format has to be decoded as a whole."""
         if height < 1 or width < 1:
             raise SourceError(f"{name}: the image is {width} x {height} pixels, so there is nothing to read")
         limit = self.max_pixels or (WHOLE_PIXELS if whole else PIECE_PIXELS)
@@ -129,20 +116,16 @@ class Options:
     def refuse_clip(self, name: str) -> None:
         """Raise `OptionError` if an option was given that only videos have."""
         if self.clip != Clip():
-            raise OptionError(
-                f"{name}: start, stop, step and size are options of videos", hint="Leave them out for this source"
-            )
+            what = "start, stop, step and size are options of videos"
+            raise OptionError(f"{name}: {what}", hint="Leave them out for this source")
 
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
         """Return the names asked for, or else those found, made unique."""
         if self.channels is None:
             return tuple(found) if len(set(found)) == len(found) else numbered(len(found))
         if len(self.channels) != len(found):
-            raise OptionError(
-                f"{name}: channels={list(self.channels)} names {len(self.channels)} channels, but there are "
-                f"{len(found)}: {', '.join(found)}",
-                key="channels",
-            )
+            what = f"names {len(self.channels)} channels, but there are {len(found)}: {', '.join(found)}"
+            raise OptionError(f"{name}: channels={list(self.channels)} {what}", key="channels")
         return self.channels
 
 
@@ -194,11 +177,9 @@ def _channels(channels: Sequence[str]) -> tuple[str, ...]:
     names = tuple(channels)
     if not all(name and isinstance(name, str) for name in names):
         raise OptionError(f"channels={list(names)!r}: expected names that are strings and not empty", key="channels")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
     if twice:
-        raise OptionError(
-            f"channels={list(names)!r} names {', '.join(map(repr, twice))} more than once", key="channels"
-        )
+        raise OptionError(f"channels={list(names)!r} names {twice} more than once", key="channels")
     return names
 
 
@@ -208,9 +189,8 @@ def _orient(orient: bool | tuple[int, int]) -> bool | tuple[int, int]:
     try:
         width, height = (int(n) for n in orient)
     except (TypeError, ValueError) as error:
-        raise OptionError(
-            f"orient={orient!r}: expected True, False or (width, height) in pixels", key="orient"
-        ) from error
+        expected = "expected True, False or (width, height) in pixels"
+        raise OptionError(f"orient={orient!r}: {expected}", key="orient") from error
     return width, height
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region, WholeSource, reason
+from ndzarr._formats.base import Facts, Pixels, Region, Source, WholeSource, reason
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile, plain_names, with_extras
 from ndzarr._formats.options import Options, numbered
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation, exif_orientation
@@ -46,7 +46,7 @@ _CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA),
 """Names of channels per Pillow mode; CMYK is converted afterwards."""
 
 
-def open_pillow(path: str, form: str, options: Options) -> BaseSource:
+def open_pillow(path: str, form: str, options: Options) -> Source:
     """
     Open an image that Pillow decodes.
 
@@ -87,7 +87,7 @@ def open_pillow(path: str, form: str, options: Options) -> BaseSource:
     return WholeSource(facts, orientation, lambda: _decode_pillow(path, form, mode, mixer))
 
 
-class AnimatedSource(BaseSource):
+class AnimatedSource(Source):
     """An animation, decoded frame by frame."""
 
     def __init__(self, facts: Facts, orientation: Orientation, form: str, mode: str, first: int) -> None:
@@ -260,7 +260,7 @@ _PNG_SMALL = 1 << 24
 """Maximum size of a chunk that is read before decoding, in bytes."""
 
 
-def open_png(path: str, options: Options) -> BaseSource:
+def open_png(path: str, options: Options) -> Source:
     """Open a PNG file, still or animated."""
     with open(path, "rb") as file:
         chunks = {kind: data for kind, data, _ in _png_chunks(path, file) if data is not None}

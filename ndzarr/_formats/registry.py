@@ -37,7 +37,6 @@ _READABLE: tuple[tuple[bytes, str], ...] = (
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF, in either byte order."""
-
 _VIDEO = re.compile(
     rb".{4}(?:ftyp(?!avif|avis|hei|hev|mif1|msf1)|moov|mdat|wide|free|skip|pnot)"  # MP4, QuickTime, 3GP
     rb"|\x1a\x45\xdf\xa3"  # Matroska, WebM
@@ -167,9 +166,8 @@ def _open_path(given: str | bytes, options: Options) -> Source:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"{path}: there is no such file{_where_path_ends(path)}", path=path) from error
     except (OSError, ValueError) as error:
-        raise SourceError(
-            f"{path}: it cannot be looked at ({reason(error)})", path=path, hint="Check the path and its permissions"
-        ) from error
+        what = f"it cannot be looked at ({reason(error)})"
+        raise SourceError(f"{path}: {what}", path=path, hint="Check the path and its permissions") from error
     if stat.S_ISDIR(mode):
         from ndzarr._formats.arrays import open_zarr_directory
 
@@ -189,9 +187,8 @@ def _open_file(path: str, options: Options) -> Source:
         with open(path, "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise SourceError(
-            f"{path}: it cannot be read ({error.strerror})", path=path, hint="Check its permissions"
-        ) from error
+        what = f"it cannot be read ({error.strerror})"
+        raise SourceError(f"{path}: {what}", path=path, hint="Check its permissions") from error
     form = sniff(path, head)
     # Each opener imports the libraries of its formats only.
     if form == "video":
@@ -225,23 +222,11 @@ def _where_path_ends(path: str) -> str:
 
 def sniff(name: str, head: bytes) -> str:
     """
-    Recognise the format of a file.
-
-    Parameters
-    ----------
-    name
-        Name of the file in errors.
-    head
-        Its first `HEAD` bytes, or all of them if it has fewer.
+    Recognise the format of a file by its first `HEAD` bytes, or all of them if it has fewer.
 
     Returns
     -------
     One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video.
-
-    Examples
-    --------
-    >>> sniff("a.dat", b"GIF89a")
-    'GIF'
     """
     if not head:
         raise SourceError(f"{name}: the file is empty", hint="Fetch or write it again")

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region, Source, in_order
+from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order
 from ndzarr._formats.options import Options
 from ndzarr.errors import MissingError, OptionError, SourceError
 
@@ -82,7 +82,7 @@ def _matches(pattern: str) -> list[str]:
     return found
 
 
-class SequenceSource(BaseSource):
+class SequenceSource(Source):
     """Images of one size and type, stacked along a new axis."""
 
     def __init__(self, frames: Sequence[Any], stack: str, options: Options, open_one: Opener) -> None:

@@ -29,22 +29,12 @@ def pixel_window(
     bounds: Sequence[float] | None,
     crs: Any,
 ) -> tuple[dict[str, Any], float | tuple[float, float]]:
-    """
-    Return (window in pixels, scale) of a window given by coordinates or metres; see `Pyramid.window`.
-
-    Parameters
-    ----------
-    georeference, name, sizes
-        Of the image; `sizes` maps axis names to native pixels.
-    """
+    """Return (window in native pixels, scale) of a window given by coordinates or metres; see `Pyramid.window`."""
     place = require_transform(georeference, name)
     out = dict(window)
     if crs is not None and bounds is None:
-        raise WindowError(
-            f"crs={crs!r} names the coordinates of bounds=, which are not given",
-            key="crs",
-            hint="Give bounds=(left, bottom, right, top)",
-        )
+        message = f"crs={crs!r} names the coordinates of bounds=, which are not given"
+        raise WindowError(message, key="crs", hint="Give bounds=(left, bottom, right, top)")
     if bounds is not None:
         if taken := [d for d in ("y", "x") if window.get(d) is not None]:
             raise WindowError(
@@ -55,11 +45,8 @@ def pixel_window(
     if resolution is None:
         return out, scale
     if scale != 1:
-        raise WindowError(
-            f"a window has both scale={scale!r} and resolution={resolution!r}",
-            key="resolution",
-            hint="Give only one of them",
-        )
+        message = f"a window has both scale={scale!r} and resolution={resolution!r}"
+        raise WindowError(message, key="resolution", hint="Give only one of them")
     if not resolution > 0:
         raise WindowError(f"resolution={resolution!r}: expected metres per pixel, such as 10", key="resolution")
     middle = (_middle(out.get(d), sizes[d]) for d in ("y", "x"))
@@ -90,12 +77,7 @@ def covering_pixels(
     """
     Return the fewest whole pixels that cover a box: half-open intervals along (y, x), which may lie outside the image.
 
-    Parameters
-    ----------
-    bounds
-        (left, bottom, right, top).
-    crs
-        Reference system of the bounds, as anything that pyproj takes; that of the image if None.
+    `bounds` is (left, bottom, right, top) in `crs`, anything that pyproj takes; None is the system of the image.
     """
     left, bottom, right, top = _check_box(bounds)
     if crs is not None:
@@ -118,11 +100,8 @@ def _check_box(bounds: Sequence[float]) -> tuple[float, float, float, float]:
             f"bounds={bounds!r}: expected four numbers, (left, bottom, right, top)", key="bounds", window=bounds
         ) from error
     if not (left < right and bottom < top and all(map(isfinite, (left, bottom, right, top)))):
-        raise WindowError(
-            f"bounds={bounds!r}: expected (left, bottom, right, top) with left < right and bottom < top",
-            key="bounds",
-            window=bounds,
-        )
+        message = f"bounds={bounds!r}: expected (left, bottom, right, top) with left < right and bottom < top"
+        raise WindowError(message, key="bounds", window=bounds)
     return left, bottom, right, top
 
 
@@ -141,41 +120,29 @@ def _project_box(
     try:
         other = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as error:
-        raise OptionError(
-            f"crs={crs!r}: pyproj knows no such coordinate reference system",
-            key="crs",
-            hint="Give a code such as 'EPSG:4326'",
-        ) from error
+        message = f"crs={crs!r}: pyproj knows no such coordinate reference system"
+        raise OptionError(message, key="crs", hint="Give a code such as 'EPSG:4326'") from error
     if other.equals(own, ignore_axis_order=True):
         return box
     transformer = pyproj.Transformer.from_crs(other, own, always_xy=True)
     found: tuple[float, float, float, float] = transformer.transform_bounds(*box, densify_pts=_EDGE_POINTS)
     if not all(map(isfinite, found)) or found[0] >= found[2] or found[1] >= found[3]:
-        raise WindowError(
-            f"bounds={box!r} in {crs} have no place in the coordinates of the image ({own_crs.name})",
-            key="bounds",
-            window=box,
-        )
+        message = f"bounds={box!r} in {crs} have no place in the coordinates of the image ({own_crs.name})"
+        raise WindowError(message, key="bounds", window=box)
     return found
 
 
 def metres_per_pixel(georeference: Georeference, y: float, x: float) -> tuple[float, float]:
     """
-    Return the size of a native pixel on the ground along (x, y), in metres.
+    Return the size of a native pixel on the ground along (x, y), in metres, at a place in pixels.
 
-    Parameters
-    ----------
-    y, x
-        The place, in pixels: degrees along a parallel become shorter towards the poles.
+    The place counts: degrees along a parallel become shorter towards the poles.
     """
     georeference = require_transform(georeference, "the image")
     (a, b, _), (d, e, f) = georeference.matrix[:2].tolist()
     if not georeference.crs.defined:
-        raise OptionError(
-            "resolution: the image has coordinates, but no reference system that tells their unit",
-            key="resolution",
-            hint="Give scale=",
-        )
+        message = "resolution: the image has coordinates, but no reference system that tells their unit"
+        raise OptionError(message, key="resolution", hint="Give scale=")
     unit = georeference.crs.metres()
     if unit is not None:
         return hypot(a, d) * unit, hypot(b, e) * unit

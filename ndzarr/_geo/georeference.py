@@ -49,16 +49,7 @@ class Georeference:
         return self.transform is not None and self.transform[1] == 0 == self.transform[3]
 
     def window_transform(self, y: float, x: float, step_y: float, step_x: float) -> Transform:
-        """
-        Return the transform of a window.
-
-        Parameters
-        ----------
-        y, x
-            Its first corner, in native pixels.
-        step_y, step_x
-            Native pixels per pixel of the window.
-        """
+        """Return the transform of a window from its first corner and its pixels' steps, both in native pixels."""
         assert self.transform is not None
         a, b, c, d, e, f = self.transform
         return a * step_x, b * step_y, c + a * x + b * y, d * step_x, e * step_y, f + d * x + e * y
@@ -156,12 +147,8 @@ def add_conventions(
     """
     Add the conventions `spatial` and `proj` to the attributes of a pyramid's root.
 
-    Parameters
-    ----------
-    sizes, factors
-        (height, width), and native pixels per pixel along (y, x), of each level.
-    text
-        Also define the reference system by well-known text, which imports pyproj if it is installed.
+    `sizes` and `factors` are (height, width), and native pixels per pixel along (y, x), of each level. `text` also
+    defines the reference system by well-known text, which imports pyproj if it is installed.
     """
     if georeference.transform is not None:
         attrs["zarr_conventions"].append(SPATIAL)

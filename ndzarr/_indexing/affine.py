@@ -33,12 +33,7 @@ def is_scale_offset(matrix: np.ndarray[Any, Any]) -> bool:
 
 def warp_boxes(matrix: np.ndarray[Any, Any], boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """
-    Return the upright boxes that enclose transformed boxes.
-
-    Parameters
-    ----------
-    boxes
-        Shape (n, 4): x, y, width, height in pixels.
+    Return the upright boxes that enclose transformed boxes; rows are x, y, width, height in pixels.
 
     Examples
     --------

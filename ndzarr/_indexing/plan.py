@@ -61,7 +61,6 @@ class ReadPlan:
     """Deduplicated chunk reads for a sequence of windows."""
 
     arrays: tuple[Chunked, ...]
-    """The arrays that are read."""
     windows: tuple[tuple[int, Selection], ...]
     """(index of the array, selection) of each window, in the order given."""
     shapes: tuple[tuple[int, ...], ...]
@@ -85,11 +84,7 @@ class ReadPlan:
         return len(self.windows)
 
     def explain(self) -> Explanation:
-        """
-        Count what executing this plan would read and decode; print the result to see a table.
-
-        Reads shard indexes, but no chunks.
-        """
+        """Count what executing this plan would read and decode; it reads shard indexes, but no chunks."""
         return _explain(self)
 
     def __repr__(self) -> str:
@@ -98,14 +93,7 @@ class ReadPlan:
 
 
 def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
-    """
-    Plan the reads of windows.
-
-    Parameters
-    ----------
-    requests
-        (array, selection) of each window; selections lie within the array, as `selection.select` returns them.
-    """
+    """Plan the reads of windows: (array, selection within it, as `selection.select` returns it) of each."""
     arrays: list[Chunked] = []
     number: dict[int, int] = {}
     windows: list[tuple[int, Selection]] = []
@@ -123,7 +111,6 @@ class Explanation:
     """The cost of a `ReadPlan`, in counts that are the same on every machine."""
 
     windows: int
-    """Number of windows."""
     chunks: int
     """Chunks that hold wanted pixels, each counted once."""
     missing: int

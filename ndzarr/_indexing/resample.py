@@ -30,11 +30,8 @@ class Grid:
     """Output pixels along one axis, in input pixels: pixel j covers [start + j*step, start + (j+1)*step)."""
 
     start: float
-    """Begin of the first output pixel."""
     step: float
-    """Input pixels per output pixel."""
     n: int
-    """Number of output pixels."""
 
     @property
     def exact(self) -> bool:
@@ -45,22 +42,11 @@ class Grid:
 @lru_cache(maxsize=128)
 def taps(grid: Grid, length: int, interpolation: str, antialias: bool = True) -> tuple[Array, Array]:
     """
-    Return the input pixels of each output pixel, and their weights.
+    Return the input pixels of each output pixel, and their weights: two arrays of shape (taps, n).
 
-    Parameters
-    ----------
-    length
-        Number of input pixels; taps beyond them have weight 0 ('area' reducing) or fall on the border.
-    interpolation
-        One of `SUPPORT`.
-    antialias
-        When reducing, stretch the kernel so that every input pixel counts.
-
-    Returns
-    -------
-    indices, weights
-        Both of shape (taps, n); the weights of an output pixel add up to 1.  Callers must not write to them: they are
-        cached, as the frames and assets of a sample have few different grids.
+    The weights of an output pixel add up to 1; taps beyond the input have weight 0 ('area' reducing) or fall on the
+    border. With `antialias`, reducing stretches the kernel so that every input pixel counts. Callers must not write to
+    the arrays: they are cached, as the frames and assets of a sample have few different grids.
     """
     begin = grid.start + np.arange(grid.n) * grid.step
     centre = begin + grid.step / 2
@@ -145,7 +131,7 @@ class Bands:
     weights: Array
     """Axes (block, output pixel, input pixel)."""
     transposed: Array
-    """The same with axes (block, input pixel, output pixel)."""
+    """Axes (block, input pixel, output pixel)."""
     n: int
     """Output pixels; the blocks together may have more."""
 
@@ -194,16 +180,10 @@ def matrix(grid: Grid, length: int, interpolation: str, antialias: bool, dtype: 
 
 def through_bands(image: Array, rows: Bands, columns: Bands) -> Iterator[tuple[slice, Array]]:
     """
-    Multiply along y, then along x; each plane by itself, so that results do not depend on how many are stacked.
+    Multiply finite planes (plane, y, x) along y, then along x; yield (slice of planes, their values).
 
-    Parameters
-    ----------
-    image
-        Finite numbers, axes (plane, y, x).
-
-    Yields
-    ------
-    (slice of planes, their values), axes (plane, y, x), of the dtype of the weights; the next step overwrites them.
+    The next step overwrites the values. Each plane is multiplied by itself, so that results do not depend on how many
+    are stacked.
     """
     height, width = _padded_length(image.shape[-2], rows), _padded_length(image.shape[-1], columns)
     shapes = (height, width), (rows.weights[..., 0].size, width), (rows.n, columns.weights[..., 0].size)
@@ -281,23 +261,15 @@ def resample(
     out: Array | None = None,
 ) -> Array:
     """
-    Resample along the last two axes.
+    Resample axes (..., y, x) to (..., y.n, x.n) of the same dtype; integers are rounded, not truncated.
 
     Parameters
     ----------
-    image
-        Axes (..., y, x).
     valid
         True where pixels count, broadcastable to the image; NaN never does.  The mean is over valid pixels only.
         Where there are none the result is the nearest pixel, so that the value that marks missing data is kept.
     antialias
         When reducing, stretch the kernel so that every input pixel counts.
-    out
-        Array for the result; a new one if None.
-
-    Returns
-    -------
-    Axes (..., y.n, x.n), of the same dtype; integers are rounded, not truncated.
     """
     done = _resampled(image, y, x, interpolation, valid, antialias, out)
     if out is None or done is out:
@@ -307,13 +279,7 @@ def resample(
 
 
 def _resampled(
-    image: Array,
-    y: Grid,
-    x: Grid,
-    interpolation: str,
-    valid: Array | None,
-    antialias: bool,
-    out: Array | None,
+    image: Array, y: Grid, x: Grid, interpolation: str, valid: Array | None, antialias: bool, out: Array | None
 ) -> Array:
     """Do the work of `resample`; the result is `out` itself where that saves a copy."""
     down = taps(y, image.shape[-2], interpolation, antialias)
@@ -324,9 +290,8 @@ def _resampled(
     valid = _without_nan(image, valid)
     if valid is None:
         height, width = image.shape[-2:]
-        if (
-            image.dtype.kind in "iu" and y.n * height + x.n * width <= DENSE
-        ):  # integers: infinity times 0 would not be 0
+        # Dense matrices take integers only: infinity times 0 would not be 0.
+        if image.dtype.kind in "iu" and y.n * height + x.n * width <= DENSE:
             rows = matrix(y, height, interpolation, antialias, real)
             columns = matrix(x, width, interpolation, antialias, real)
             return rounded(rows @ image.astype(real) @ columns.T, image.dtype)

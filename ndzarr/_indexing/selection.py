@@ -37,12 +37,7 @@ def select(
     """
     Return the selection of a window, by numpy's rules: stops are clipped, nothing is padded.
 
-    Parameters
-    ----------
-    dims, shape
-        Names and lengths of the axes.
-    window
-        Axis name to a half-open slice, a sequence of indices, or None for the whole axis.  Axes left out are whole.
+    `window` maps axis names to a half-open slice, a sequence of indices, or None for the whole axis, as if left out.
 
     Examples
     --------
@@ -60,19 +55,10 @@ def select(
 
 def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
     """
-    Split an interval that lies partly outside an axis.
+    Split an interval that lies partly outside an axis of length n; its step is at least 1.
 
-    Parameters
-    ----------
-    n
-        Length of the axis.
-    want
-        Positions with a step of at least 1, which may begin before 0 and end after the axis.
-
-    Returns
-    -------
-    (all positions, the slice of the axis that exists, its place among the positions); None if all positions exist, or
-    if the slice is invalid, which `select` reports.
+    Return (all positions, the slice of the axis that exists, its place among the positions); None if all positions
+    exist, or if the slice is invalid, which `select` reports.
 
     Examples
     --------
@@ -121,12 +107,9 @@ def _clip(name: str, n: int, want: slice) -> slice:
     except TypeError as error:
         raise WindowError(f"{name}={want!r}: {_EXPECTED} ({error})", key=name, window=want) from error
     if start < 0 or stop < 0:
-        raise WindowError(
-            f"{name}={start}:{stop} has a negative index; read() counts from the start of the axis, of length {n}",
-            key=name,
-            window=want,
-            hint="Use window(), which pads, for windows that lie partly outside",
-        )
+        message = f"{name}={start}:{stop} has a negative index; read() counts from the start of the axis, of length {n}"
+        hint = "Use window(), which pads, for windows that lie partly outside"
+        raise WindowError(message, key=name, window=want, hint=hint)
     if step < 1:
         raise WindowError(f"{name}={start}:{stop}:{step}: the step must be at least 1", key=name, window=want)
     stop = min(stop, n)
@@ -153,11 +136,7 @@ def cuts(selection: Selection, chunks: Sequence[int]) -> list[Cut]:
 
 def segments(want: AxisSelection, chunk: int) -> list[Segment]:
     """
-    Cut one axis of a selection at the borders of chunks of length `chunk`.
-
-    Returns
-    -------
-    One `Segment` per chunk touched, or per index of a tuple, in the order of the output.
+    Cut one axis of a selection at chunk borders: one `Segment` per chunk touched, or per index of a tuple, in order.
 
     Examples
     --------

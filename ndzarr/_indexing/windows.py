@@ -53,14 +53,9 @@ def level_shape(
 
 def finest_needed(scale: float, factors: Sequence[float]) -> int:
     """
-    Return the coarsest level that has at least the resolution asked for.
+    Return the coarsest level that has at least the resolution asked for, in output pixels per native pixel.
 
-    Parameters
-    ----------
-    scale
-        Output pixels per native pixel; the larger one where the axes differ.
-    factors
-        Native pixels per pixel of each level, ascending from 1.
+    `factors` are native pixels per pixel of each level, ascending from 1.
 
     Examples
     --------
@@ -143,18 +138,18 @@ def region_at(
     oversampling: float = OVERSAMPLING,
 ) -> Region:
     """
-    Choose the level and its pixels for a window whose borders need not fall on pixels.
+    Choose the level and its pixels for a window whose borders need not fall on pixels; pairs are along (y, x).
 
     Parameters
     ----------
     origin
-        Begin of the first output pixel along (y, x), in native pixels; may lie outside the image.
+        Begin of the first output pixel, in native pixels; may lie outside the image.
     step
-        Native pixels per output pixel along (y, x).
+        Native pixels per output pixel.
     n
-        Output pixels along (y, x).
+        Output pixels.
     shapes, factors
-        Per level, pixels along (y, x) and native pixels per pixel along (y, x).
+        Per level, pixels and native pixels per pixel.
     support
         Radius of the interpolation, in pixels; see `resample.SUPPORT`.
     oversampling
@@ -196,21 +191,14 @@ def output_length(name: str, interval: tuple[int, int], scale: Any) -> int:
     """Return the number of output pixels of a half-open interval at a scale: exactly round(n * scale)."""
     if not isinstance(scale, Real) or not 0 < float(scale) < inf:
         raise WindowError(f"scale={scale!r}: expected a number above 0", key="scale")
-    n = interval[1] - interval[0]
-    if n <= 0:
-        raise WindowError(
-            f"{name}={interval[0]}:{interval[1]} is empty; windows are half-open, start < stop",
-            key=name,
-            window=interval,
-        )
-    out = round(n * float(scale))
+    start, stop = interval
+    if start >= stop:
+        message = f"{name}={start}:{stop} is empty; windows are half-open, start < stop"
+        raise WindowError(message, key=name, window=interval)
+    out = round((stop - start) * float(scale))
     if out == 0:
-        raise WindowError(
-            f"{name}={interval[0]}:{interval[1]} at scale {scale:g} leaves no pixel",
-            key=name,
-            window=interval,
-            hint="Use a larger scale or window",
-        )
+        message = f"{name}={start}:{stop} at scale {scale:g} leaves no pixel"
+        raise WindowError(message, key=name, window=interval, hint="Use a larger scale or window")
     return out
 
 
@@ -224,14 +212,11 @@ def _span(start: float, step: float, n: int, factor: float, length: int, native:
     if first == last:
         return Span(slice(0, 0, 1), slice(first, last, 1), Grid(0.0, 1.0, 0), n, start, step)
     if abs(unit - 1) < 1e-9 and _is_whole(begin) and low + last - first <= length:
-        return Span(
-            slice(low, low + last - first, 1), slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step
-        )
-    margin = ceil(
-        support * max(1.0, unit) - unit / 2
-    )  # pixels that the kernel needs beyond the border of an output pixel
-    low = min(
-        length - 1, max(0, floor(begin + 1e-9) - margin)
-    )  # the level may be short: other writers round lengths down
+        read = slice(low, low + last - first, 1)
+        return Span(read, slice(first, last, 1), Grid(0.0, 1.0, last - first), n, start, step)
+    # Pixels that the kernel needs beyond the border of an output pixel.
+    margin = ceil(support * max(1.0, unit) - unit / 2)
+    # The level may be short: other writers round lengths down.
+    low = min(length - 1, max(0, floor(begin + 1e-9) - margin))
     high = max(low + 1, min(length, ceil(end - 1e-9) + margin))
     return Span(slice(low, high, 1), slice(first, last, 1), Grid(begin - low, unit, last - first), n, start, step)

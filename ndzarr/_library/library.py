@@ -1,11 +1,10 @@
 """Libraries: cache directories of pyramids, one per source and way of reading it.
 
-1. Everything that the pixels of a store depend on makes its *key* (`_library.keys`): the file's absolute path with
-   links resolved, its size and time of modification, the `SourceRequest` and the encoding.  Links are resolved, because
-   a link may come to point to another file of the same size and age, and two links to one file need only one store.
-2. A file that was changed has another key; its old store is not read again, and `prune` removes it.
-3. The system releases the locks of processes that die.  A store is hidden until it is complete; a damaged one is made
-   again.
+The key of a store (`_library.keys`) is made of the file's absolute path with links resolved, its size and time of
+modification, the `SourceRequest` and the encoding.  Links are resolved, because a link may come to point to another
+file of the same size and age, and two links to one file need only one store.  A file that was changed has another key;
+its old store is not read again, and `prune` removes it.  A store is hidden until it is complete; a damaged one is made
+again.
 
 Zarr stores and URLs are opened in place, and so are files that are efficiently tiled (`_library.open`).
 """
@@ -197,16 +196,12 @@ class Library:
         return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
 
     def _make(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None = None) -> Pyramid:
-        self._begin()
-        write = partial(self._write, entry, request, context)
-        return entry.make(write, None if context is None else context.check)
-
-    def _begin(self) -> None:
-        """Make the directory, and remove what killed processes left in it."""
         if not self._begun:
             make_root(self.root)
             inventory.remove_partial(self.root)
             self._begun = True
+        write = partial(self._write, entry, request, context)
+        return entry.make(write, None if context is None else context.check)
 
     def _write(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None) -> None:
         from ndzarr._formats.registry import open_source
@@ -214,8 +209,7 @@ class Library:
 
         real = entry.origin["path"]
         settle(entry.origin["mtime_ns"])
-        options = request._asdict()
-        del options["path"]
+        options = {name: value for name, value in request._asdict().items() if name != "path"}
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)

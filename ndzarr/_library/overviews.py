@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ndzarr._files import FileId, cache_root
-from ndzarr._formats.base import Facts
+from ndzarr._formats.base import Facts, Source
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
@@ -221,35 +221,22 @@ class StoredOverview:
         return bool(self._array.decode(chunk, out, wanted))
 
 
-class HalfSource:
+class HalfSource(Source):
     """The first overview, as a source of pixels for `write_pyramid`."""
 
-    band = 512
-    interleaved = True
-    times = None
-
     def __init__(self, base: Base) -> None:
+        about = {"levels_above": base.power}
+        facts = replace(base.facts, name=base.file.path, shape=base.shape(1), band=512, times=None, metadata=about)
+        super().__init__(replace(facts, dtype=base.array.dtype, interleaved=True))
         self._base = base
-        self.name = base.file.path
-        self.dims, self.channels, self.nodata = base.facts.dims, base.facts.channels, base.facts.nodata
-        self.shape, self.dtype = base.shape(1), base.array.dtype
-        self.metadata: Mapping[str, Any] = {"levels_above": base.power}
 
-    def read(self, window: Mapping[str, slice]) -> Array:
-        """Read rows, whole along x."""
-        rows, height = window["y"], self._base.array.shape[-2]
-        leading = tuple(
-            slice(window[d].start or 0, window[d].stop, 1) if d in window else slice(0, n, 1)
-            for d, n in zip(self.dims[:-2], self.shape[:-2], strict=True)
+    def _pixels(self, region: tuple[slice, ...]) -> Array:
+        twice = (
+            slice(2 * s.start, min(2 * s.stop, n), 1)
+            for s, n in zip(region[-2:], self._base.array.shape[-2:], strict=True)
         )
-        y = slice(2 * rows.start, min(2 * rows.stop, height), 1)
-        return self._base.reduce(self._base.read((*leading, y, slice(0, self._base.array.shape[-1], 1))), 1)
+        leading = (slice(s.start, s.stop, 1) for s in region[:-2])
+        return self._base.reduce(self._base.read((*leading, *twice)), 1)
 
-    def close(self) -> None:
+    def _release(self) -> None:
         """Do nothing: the file is not held open."""
-
-    def __enter__(self) -> HalfSource:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass

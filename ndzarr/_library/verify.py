@@ -181,12 +181,10 @@ def _check_file(array: ChunkArray, position: Position) -> _Tally:
         shard = Shard(path, prod(inside)) if array.sharded else None
         size = os.stat(path).st_size
     except FileNotFoundError:
-        if array.complete:
-            tally.problems.append(Problem(path, None, "the file is missing; transcode the source again"))
-        return tally
+        missing = Problem(path, None, "the file is missing; transcode the source again")
+        return _Tally(problems=[missing] if array.complete else [])
     except DamagedError as error:
-        tally.problems.append(Problem(path, None, str(error)))
-        return tally
+        return _Tally(problems=[Problem(path, None, str(error))])
     scratch = array.codec.scratch()
     first = tuple(p * n for p, n in zip(position, inside, strict=True))
     for k, offset in enumerate(np.ndindex(inside)):
@@ -226,20 +224,16 @@ def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     try:
         [pixels] = array.read([box])
     except StoreError as error:
-        problem = Problem(array.name, chunk, f"zarr-python cannot read it ({error.__cause__!r})")
-        return _Tally(1, problems=[problem])
+        return _Tally(1, problems=[Problem(array.name, chunk, f"zarr-python cannot read it ({error.__cause__!r})")])
     return _Tally(1, nbytes=pixels.nbytes)
 
 
 def _check_stray_files(array: ChunkArray) -> _Tally:
     """Find files among the shards that are not shards."""
-    tally, known = _Tally(), {array.shard_file(position) for position in _grid(array.shape, array.shards)}
-    for folder, _, files in os.walk(os.path.join(array.name, "c")):
-        for name in files:
-            path = os.path.join(folder, name)
-            if path not in known:
-                tally.problems.append(Problem(path, None, "not a file of this array; remove it"))
-    return tally
+    known = {array.shard_file(position) for position in _grid(array.shape, array.shards)}
+    found = (os.path.join(folder, n) for folder, _, names in os.walk(os.path.join(array.name, "c")) for n in names)
+    stray = [Problem(path, None, "not a file of this array; remove it") for path in found if path not in known]
+    return _Tally(problems=stray)
 
 
 def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:

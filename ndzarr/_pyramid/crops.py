@@ -66,13 +66,11 @@ class Crop:
 
     pyramid: Multiscale
     region: Region
-    """Along y and x."""
     leading: Selection
     """Along the axes before y."""
     sampling: Sampling
     """Resolved; used where pixels are not copied."""
     fill: float
-    """Value of pixels outside the image."""
     outer: tuple[tuple[range, slice] | None, ...] | None = None
     """Per axis before y, (all positions asked for, place of those that exist), or None if all exist; None if that is so
     for all axes."""

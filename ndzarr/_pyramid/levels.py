@@ -32,13 +32,12 @@ class Level:
     """One level of a pyramid."""
 
     array: Stored
-    """Its pixels."""
     factors: tuple[float, ...]
     """Native pixels per pixel of this level, along each axis of the pyramid."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
+        """Length of each axis, in pixels of this level."""
         return self.array.shape
 
     @property
@@ -47,24 +46,19 @@ class Level:
         return self.array.chunks
 
     def __repr__(self) -> str:
-        scale = max(self.factors)
-        return f"<Level 1/{scale:g}: {' x '.join(map(str, self.shape))}, chunks {' x '.join(map(str, self.chunks))}>"
+        shape, chunks = (" x ".join(map(str, lengths)) for lengths in (self.shape, self.chunks))
+        return f"<Level 1/{max(self.factors):g}: {shape}, chunks {chunks}>"
 
 
 @dataclass(eq=False, repr=False)
 class Multiscale:
-    """The levels of one image, video or volume, and what is known about them."""
+    """The levels of one image, video or volume, and what is known about them; see `Pyramid` for the attributes."""
 
     path: str
-    """Absolute path or URL of the store or file."""
     dims: tuple[str, ...]
-    """Axis names, in the order t c z y x."""
     levels: tuple[Level, ...]
-    """From native to coarsest."""
     channels: tuple[str, ...]
-    """One name per channel; empty where there is no axis c."""
     attrs: Mapping[str, Any]
-    """Attributes of the store's root."""
     cache_bytes: int
     """Budget of `cache`, in bytes; 0 for none."""
     reopen: Callable[[str, int], Multiscale]
@@ -139,8 +133,8 @@ class Multiscale:
         """Return the positions of channels given by name or by position."""
         given: Any = channels
         if not isinstance(given, Iterable):
-            hint = f"Give c=[{channels!r}]"
-            raise WindowError(f"c={channels!r}: a single channel would drop the axis", key="c", hint=hint)
+            message = f"c={channels!r}: a single channel would drop the axis"
+            raise WindowError(message, key="c", hint=f"Give c=[{channels!r}]")
         out: list[int] = []
         for name in [channels] if isinstance(channels, str) else channels:
             if isinstance(name, str) and name not in self.channels:

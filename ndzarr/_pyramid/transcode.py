@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import ceil, prod, sqrt
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,7 +29,7 @@ from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.downsample import Reducer, reducer
+from ndzarr._store.downsample import reducer
 from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.writer import PyramidWriter, halve
@@ -199,16 +201,11 @@ def write_pyramid(
             show(rows)
 
         advance(0)
+        writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            frame = stream.expected_shape[1:]
-            levels = write_stream(
-                stream,
-                lambda t: level_shapes(source, encoding, (t, *frame)),
-                lambda levels: PyramidWriter(work, levels, reduce, workers),
-                advance,
-            )
+            levels = write_stream(stream, encoding, writer_of, advance)
         else:
-            with PyramidWriter(work, levels[:1] if volume else levels, reduce, workers) as writer:
+            with writer_of(levels[:1] if volume else levels) as writer:
                 for block, window in _bands(source, levels[0]):
                     rows = source.read(window)
                     writer.write(block, rows)
@@ -303,17 +300,20 @@ ENDLESS = 2**40
 """Number of frames that stands for one that is known only when a source ends; no video has as many."""
 
 
-class Stream(Source, Protocol):
+class Stream(Source):
     """A source whose length is known only when it ends; its attribute `growing` is True."""
 
     @property
+    @abstractmethod
     def expected_shape(self) -> tuple[int, ...]:
         """Shape by the header; the number of frames may be wrong, and is 0 if the header does not say."""
 
     @property
+    @abstractmethod
     def trouble(self) -> Sequence[str]:
         """Faults of the source, known once all frames were read."""
 
+    @abstractmethod
     def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
         """Yield all frames in order, `length` at a time, in the end those that are left; axes (t, ...)."""
 
@@ -325,16 +325,20 @@ def as_stream(source: Source) -> Stream | None:
 
 def write_stream(
     stream: Stream,
-    levels: Callable[[int], list[LevelShape]],
-    writer: Callable[[list[LevelShape]], PyramidWriter],
+    encoding: Encoding,
+    writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
 ) -> list[LevelShape]:
     """
     Write all frames of a stream; return the levels that were written.
 
-    `levels` returns the levels of a number of frames, and `writer` the writer of these.  At least one chunk and
-    BAND_BYTES of frames are gathered before they are encoded.  `progress` is told the number of rows written.
+    `writer_of` returns the writer of given levels.  At least one chunk and BAND_BYTES of frames are gathered before
+    they are encoded.  `progress` is told the number of rows written.
     """
+
+    def levels(frames: int) -> list[LevelShape]:
+        return level_shapes(stream, encoding, (frames, *stream.expected_shape[1:]))
+
     endless = levels(ENDLESS)[0]
     chunk = endless.layout.chunks[0]
     frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
@@ -343,7 +347,7 @@ def write_stream(
     if block is None:
         raise SourceError(f"{stream.name}: it has no frames", path=stream.name)
     at = 0
-    with writer(levels(len(block) if following is None else ENDLESS)) as out:
+    with writer_of(levels(len(block) if following is None else ENDLESS)) as out:
         while block is not None:
             if following is None:
                 out.end(at + len(block))
@@ -396,13 +400,14 @@ def estimate(
         except OptionError:  # jpeg holds photographs only
             continue
     reduce = reducer(source.dtype, given.kind, source.nodata, "z" in given.reduce and "z" in source.dims)
-    found: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}
+    costs: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}  # per pixel: native, halved
     for window in _spread(source, next(iter(layouts.values()))[0], windows):
         pixels = source.read(window)
+        halves = reduce(pixels, 1)
         for preset, levels in layouts.items():
-            found[preset].append(_cost(pixels, levels, reduce))
+            costs[preset].append((_bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[:2][-1])))
         advance()
-    return [_total(preset, layouts[preset], found[preset], source) for preset in layouts]
+    return [_total(preset, layouts[preset], costs[preset], source) for preset in layouts]
 
 
 def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[str, slice]]:
@@ -423,17 +428,10 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
         yield window
 
 
-def _cost(pixels: np.ndarray[Any, Any], levels: Sequence[LevelShape], reduce: Reducer) -> tuple[float, float]:
-    """Return bytes per pixel of a window at native resolution, and at half of it."""
-    halves = reduce(pixels, 1)
-    return _bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[-1 if len(levels) < 2 else 1])
-
-
 def _bytes_per_pixel(pixels: np.ndarray[Any, Any], level: LevelShape) -> float:
     codec = level.layout.codec
-    steps = [range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True)]
     total = 0
-    for start in product(*steps):
+    for start in product(*(range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True))):
         chunk = pixels[tuple(slice(a, a + c) for a, c in zip(start, codec.shape, strict=True))]
         if chunk.any():
             beyond = [(0, c - n) for c, n in zip(codec.shape, chunk.shape, strict=True)]

@@ -69,20 +69,17 @@ def leading_axis(crop: Crop, k: int) -> Axis:
     pyramid, dim = crop.pyramid, crop.pyramid.dims[k]
     beyond = None if crop.outer is None else crop.outer[k]
     if beyond is None:
-        return _selected_axis(pyramid, dim, crop.leading[k])
+        want = crop.leading[k]
+        if dim == "c":
+            return name_axis("c", _channels(pyramid, want))
+        values = _positions(pyramid, dim, pyramid.sizes[dim])
+        return index_axis(dim, values[want if isinstance(want, slice) else list(want)])
     asked, inside = beyond
     if dim != "t" or pyramid.times is None:
         return index_axis(dim, np.arange(asked.start, asked.stop, asked.step))
     values = np.full(len(asked), np.nan)
     values[inside] = np.asarray(pyramid.times)[crop.leading[k]]
     return index_axis(dim, values)
-
-
-def _selected_axis(pyramid: Multiscale, dim: str, want: AxisSelection) -> Axis:
-    if dim == "c":
-        return name_axis("c", _channels(pyramid, want))
-    values = _positions(pyramid, dim, pyramid.sizes[dim])
-    return index_axis(dim, values[want if isinstance(want, slice) else list(want)])
 
 
 def channel_names(crop: Crop) -> tuple[str, ...] | None:

@@ -143,23 +143,18 @@ def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[flo
     ome = attrs.get("ome", attrs)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if isinstance(multiscales, list) and multiscales:
-        return [(d["path"], _scale(d.get("coordinateTransformations", []))) for d in multiscales[0]["datasets"]]
+        given = [(d["path"], d.get("coordinateTransformations", [])) for d in multiscales[0]["datasets"]]
+        return [(p, next((list(t["scale"]) for t in steps if t.get("type") == "scale"), None)) for p, steps in given]
     message = f"{name}: a Zarr group without OME-Zarr `multiscales`"
     raise StoreError(message, path=name, hint="Open one of its arrays by its path, or transcode that")
 
 
-def _scale(transformations: Sequence[Mapping[str, Any]]) -> list[float] | None:
-    return next((list(t["scale"]) for t in transformations if t.get("type") == "scale"), None)
-
-
 def _node(folder: str, path: str) -> Any:
-    file = Path(folder, path, "zarr.json")
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(Path(folder, path, "zarr.json").read_bytes())
     except FileNotFoundError as error:
-        raise StoreError(
-            f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged", path=folder
-        ) from error
+        message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
+        raise StoreError(message, path=folder) from error
 
 
 def _zarr_array(folder: str, reason: str) -> ZarrArray:
@@ -168,9 +163,8 @@ def _zarr_array(folder: str, reason: str) -> ZarrArray:
     try:
         return ZarrArray(zarr.open_array(folder, mode="r"), folder, reason)
     except Exception as error:  # codecs and data types have errors of their own
-        raise StoreError(
-            f"{folder}: zarr-python cannot open this array ({type(error).__name__}: {error})", path=folder
-        ) from error
+        message = f"{folder}: zarr-python cannot open this array ({type(error).__name__}: {error})"
+        raise StoreError(message, path=folder) from error
 
 
 def _pyramid(
@@ -189,10 +183,10 @@ def _pyramid(
         levels = []
         for array, (_, scale) in zip(arrays, paths, strict=True):
             if scale and base:
-                factors = tuple(s / b for s, b in zip(scale, base, strict=True))
+                factors = (s / b for s, b in zip(scale, base, strict=True))
             else:
-                factors = tuple(_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
-            levels.append(Level(array, factors))
+                factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
+            levels.append(Level(array, tuple(factors)))
         channels = _channels(attrs, dims, arrays[0].shape)
     return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, open_pyramid)
 

@@ -89,7 +89,7 @@ def accessor(dataset: xarray.Dataset) -> Any:
     return SampleAccessor(dataset) if context is None or isinstance(context, Context) else context.accessor(dataset)
 
 
-# --- The dictionary that ndsampler returned.
+# The dictionary that ndsampler returned.
 
 
 def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:

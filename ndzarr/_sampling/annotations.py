@@ -15,10 +15,7 @@ import numpy as np
 
 from ndzarr._indexing.affine import scale_offset, warp_boxes
 from ndzarr._sampling.scene import Scene
-from ndzarr._validation import as_integer as whole
-from ndzarr._validation import as_number as real
-from ndzarr._validation import as_tuple as several
-from ndzarr._validation import check_flag
+from ndzarr._validation import as_integer, as_number, as_tuple, check_flag
 from ndzarr.errors import TargetError
 
 # --- Columns from kwcoco's annotation dictionaries.
@@ -69,14 +66,14 @@ def ids_of(values: list[Any]) -> np.ndarray[Any, Any]:
         ids = np.array(known, np.int64)
     except OverflowError:
         ids = np.array(known, np.float64)
-    if not kinds <= {int, type(None)} and (wrong := [v for v in known if whole(v) is None]):
+    if not kinds <= {int, type(None)} and (wrong := [v for v in known if as_integer(v) is None]):
         raise TargetError(f"track_id={wrong[0]!r} is neither a whole number nor text")
     if ids.dtype != np.int64:
         raise TargetError(f"track_id or category_id={max(known, key=abs)!r} has more than 64 bits")
     return ids
 
 
-# --- Boxes in the space of a window.
+# Boxes in the space of a window.
 
 
 KEPT_BYTES = 64 << 20
@@ -112,14 +109,7 @@ class Placed:
     def touching(
         self, window: tuple[float, float, float, float]
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """
-        What shares area with a window: y start, y stop, x start, x stop.
-
-        Returns
-        -------
-        rows, frame, boxes
-            Shapes (k,), (k,) and (k, 4).
-        """
+        """Rows (k,), frames (k,) and boxes (k, 4) that share area with a window: y start, y stop, x start, x stop."""
         y0, y1, x0, x1 = window
         hit = self.near[0] < x1
         hit &= self.near[1] < y1
@@ -138,11 +128,8 @@ def place_annotations(parts: Sequence[tuple[slice, np.ndarray[Any, Any], np.ndar
     """
     Move boxes to the sampled space.
 
-    Parameters
-    ----------
-    parts
-        Per image its rows in the table, the columns x, y, width, height of them, shape (4, n), and the transform to the
-        space; None if that is the image's own.
+    Each part is an image: its rows in the table, their columns x, y, width, height, shape (4, n), and the transform to
+    the space, None if that is the image's own.
     """
     ends = [0, *accumulate(rows.stop - rows.start for rows, _, _ in parts)]
     near, far, boxes = np.empty((2, ends[-1])), np.empty((2, ends[-1])), np.empty((ends[-1], 4))
@@ -259,32 +246,15 @@ class AnnotationTable:
         self, gid: Any, window: tuple[float, float, float, float], to_space: np.ndarray[Any, Any] | None = None
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """
-        Annotations of an image that share area with a window.
+        Rows (k,) and boxes (k, 4) of an image that share area with a window: y start, y stop, x start, x stop.
 
-        Parameters
-        ----------
-        window
-            y start, y stop, x start, x stop.
-        to_space
-            Transform from image space to the space of the window; None if they are the same.
-
-        Returns
-        -------
-        rows, boxes
-            Row numbers, shape (k,), and boxes in the space of the window, shape (k, 4).
+        `to_space` maps image space to the space of the window; None if they are the same.
         """
         rows, _, boxes = self.placed(((gid, to_space),)).touching(window)
         return rows, boxes
 
     def placed(self, images: Sequence[tuple[Any, np.ndarray[Any, Any] | None]]) -> Placed:
-        """
-        The boxes of images in the space that they are sampled in; kept for the next look-up.
-
-        Parameters
-        ----------
-        images
-            Image id, and the transform from image space to that space, None if they are the same.
-        """
+        """The boxes of images, each with its transform (or None) to the sampled space; kept for the next look-up."""
         key = []
         for gid, to in images:  # a comprehension is a call
             key.append((gid, None if to is None else to.tobytes()))
@@ -335,12 +305,12 @@ class Lookup:
     def __post_init__(self) -> None:
         if self.with_annots is True and self.annot_ids is None and self.visible_thresh == 0.0 and self.clip is False:
             return  # nearly always
-        if self.annot_ids is not None and several(self.annot_ids) is None:
+        if self.annot_ids is not None and as_tuple(self.annot_ids) is None:
             raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids")
-        least = real(self.visible_thresh)
+        least = as_number(self.visible_thresh)
         if least is None or not 0 <= least <= 1:
             raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction from 0 to 1")
-        if not isinstance(self.with_annots, str | bool) and several(self.with_annots) is None:
+        if not isinstance(self.with_annots, str | bool) and as_tuple(self.with_annots) is None:
             check_flag("with_annots", self.with_annots)
         check_flag("clip", self.clip)
         unknown = set(self.geometry) - set(GEOMETRY)
@@ -352,7 +322,7 @@ class Lookup:
     @property
     def wanted(self) -> bool:
         """False where no annotations are looked up."""
-        return self.with_annots is True or several(self.with_annots) is not None or bool(self.with_annots)
+        return self.with_annots is True or as_tuple(self.with_annots) is not None or bool(self.with_annots)
 
     @property
     def geometry(self) -> tuple[str, ...]:
@@ -361,7 +331,7 @@ class Lookup:
             return GEOMETRY
         if isinstance(self.with_annots, str):
             return tuple(self.with_annots.split("+"))
-        named = several(self.with_annots)
+        named = as_tuple(self.with_annots)
         return GEOMETRY if named is None else named
 
 
@@ -399,14 +369,7 @@ class Found:
 def find_annotations(
     table: AnnotationTable, records: Mapping[Any, dict[str, Any]], scene: Scene, lookup: Lookup
 ) -> Found:
-    """
-    The annotations of a scene, moved to sample pixels.
-
-    Parameters
-    ----------
-    records
-        Annotation id to kwcoco's dictionary.
-    """
+    """The annotations of a scene, moved to sample pixels; `records` are kwcoco's dictionaries by id."""
     window = (*scene.y, *scene.x)
     if lookup.annot_ids is None:
         images = [(f.gid, f.to_video) for f in scene.frames] if scene.video else [(scene.frames[0].gid, None)]

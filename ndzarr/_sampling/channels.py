@@ -70,14 +70,7 @@ def map_channels(
     channels: tuple[Channel, ...] | None,
     stated: tuple[tuple[str, ...], ...],
 ) -> ChannelMap:
-    """
-    Return the runs of the frames of a scene.
-
-    Parameters
-    ----------
-    stated
-        Names of the channels of each asset of each frame.
-    """
+    """Return the runs of the frames of a scene; `stated` names the channels of each asset of each frame."""
     rest = iter(stated)
     tables = [_table(frame, rest) for frame in frames]
     available = tuple(dict.fromkeys(name for table in tables for name in table))

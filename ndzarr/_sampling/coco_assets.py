@@ -22,7 +22,7 @@ from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.scene import Asset, Clock, Frame
-from ndzarr._validation import as_integer as whole
+from ndzarr._validation import as_integer
 from ndzarr.errors import TargetError
 
 
@@ -188,7 +188,7 @@ def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
         return None
     if type(width) is type(height) is int and width > 0 and height > 0:  # nearly always
         return width, height
-    numbers = [whole(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
+    numbers = [as_integer(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
     if any(n is None or n < 1 for n in numbers):
         what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
         raise TargetError(
@@ -222,10 +222,7 @@ def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
     """
     When an image was taken, in UTC; None if it does not say, or not in a form that is a date.
 
-    Parameters
-    ----------
-    shown
-        True for a frame of a video file: a number then says when it is shown there, as the file does.
+    A number of a frame that is `shown` in a video file says when it is shown there, as the file does.
     """
     value = image.get("date_captured") or image.get("timestamp")
     if value is None or value == "" or (shown and isinstance(value, (int, float))):
@@ -241,7 +238,7 @@ def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
     return np.datetime64(moment, "ns")
 
 
-# --- The frame of a file that an image is.
+# The frame of a file that an image is.
 
 
 VIDEOS = ("video", "GIF", "PNG", "WebP")
@@ -267,7 +264,7 @@ def position_of(frame: Frame, asset: Asset, pyramid: Pyramid) -> int:
     return asset.position
 
 
-# --- The axes of files: Zarr arrays are read as they are, and may have any.
+# The axes of files: Zarr arrays are read as they are, and may have any.
 
 
 ORDERED = {(*lead, "y", "x") for n in range(4) for lead in combinations(AXES[:3], n)}

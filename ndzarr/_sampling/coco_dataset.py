@@ -36,14 +36,7 @@ _TABLES = {"images": ("id",), "videos": ("id",), "categories": ("id", "name"), "
 
 
 def complaint(data: Any) -> str | None:
-    """
-    Return one thing that is wrong with a dataset, by name; None if nothing known is wrong.
-
-    Parameters
-    ----------
-    data
-        The dictionary, or the path of one.
-    """
+    """Return one thing that is wrong with a dataset, by name; None if nothing known is wrong."""
     if not isinstance(data, Mapping):
         try:
             with open(data, encoding="utf-8") as file:
@@ -85,13 +78,9 @@ def refuse_repeated_ids(coco: Any) -> None:
 
 def coerce(dset: Any) -> Any:
     """
-    The `kwcoco.CocoDataset` that a person means.
+    The `kwcoco.CocoDataset` that a person means: a dataset, its path, its dictionary, or a demo of kwcoco.
 
-    Parameters
-    ----------
-    dset
-        A dataset, its path, its dictionary, or the name of one of kwcoco's demos, such as 'shapes8' or
-        'vidshapes2-frames5' (`kwcoco.CocoDataset.demo`), if no file is called so.
+    Names of demos, such as 'shapes8' or 'vidshapes2-frames5', count if no file has that name.
     """
     if isinstance(dset, (str, os.PathLike)):
         path, name = Path(dset), os.fspath(dset).removeprefix("special:")
@@ -286,20 +275,11 @@ def some(ids: Iterable[Any]) -> str:
     return ", ".join(map(repr, known[:5])) + (f" ... {known[-1]!r} ({len(known)})" if len(known) > 5 else "")
 
 
-# --- A kwcoco dataset as a `SampleSource`.
+# A kwcoco dataset as a `SampleSource`.
 
 
 class CocoSource:
-    """
-    A kwcoco dataset and the pyramids of its files.
-
-    Parameters
-    ----------
-    dset
-        The `kwcoco.CocoDataset`; it is looked at once.
-    library
-        Opens and transcodes its files.
-    """
+    """A kwcoco dataset, which is looked at once, and the library that opens and transcodes its files."""
 
     def __init__(self, dset: Any, library: Library) -> None:
         self.dset = dset

@@ -257,7 +257,7 @@ _ONE = slice(0, 1, 1)
 """Along an axis that has one plane."""
 
 
-# --- The axes of a sample.
+# The axes of a sample.
 
 
 File: TypeAlias = tuple[Frame, Asset, Pyramid]
@@ -334,7 +334,7 @@ def _chosen(dim: str, wanted: Any, length: int, times: Sequence[float] | None = 
     return Positions(seconds, there, target)
 
 
-# --- Reading.
+# Reading.
 
 
 def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) -> list[tuple[Array, Mask]]:
@@ -460,7 +460,7 @@ def _read_whole(r: SampleRequest) -> tuple[Array, Array]:
     return image, np.ascontiguousarray(np.broadcast_to(np.expand_dims(valid, missing), r.shape))
 
 
-# --- Pixels that are not real: outside the data, of channels that a frame lacks, without data.
+# Pixels that are not real: outside the data, of channels that a frame lacks, without data.
 
 
 def _finish(r: SampleRequest, image: Array, valid: Array | None) -> tuple[Array, Mask]:

@@ -32,12 +32,7 @@ def segmentation(record: Mapping[str, Any], size: tuple[int, int] | None, to_sam
     """
     The `kwimage.MultiPolygon` of an annotation in sample pixels; None if it has none.
 
-    Parameters
-    ----------
-    size
-        (width, height) of image space, which a mask has that does not say it; None if it is not known.
-    to_sample
-        From image space to sample pixels.
+    `size` is the (width, height) of image space, for masks that do not state theirs; `to_sample` maps image space.
     """
     outline = record.get("segmentation")
     if outline is None or len(_sized(outline)) == 0:

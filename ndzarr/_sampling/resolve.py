@@ -71,7 +71,7 @@ def _padded(window: tuple[int, int], pad: tuple[int, int]) -> tuple[int, int]:
     return window[0] - pad[0], window[1] + pad[1]
 
 
-# --- Frames.
+# Frames.
 
 
 def _named_frame(target: Target, source: SampleSource) -> tuple[tuple[Frame, ...], tuple[tuple[str, Any], ...]]:
@@ -197,7 +197,7 @@ def _frame_at(position: int, gids: Sequence[Any], dataset: Lookups) -> Frame:
     return Frame(None, (), edge.size, IDENTITY, edge.index + beyond, None, "padding")
 
 
-# --- The sampled space, and the earth.
+# The sampled space, and the earth.
 
 
 def _space(frames: Sequence[Frame], target: Target, source: SampleSource) -> tuple[int, int]:
@@ -265,7 +265,7 @@ def _scale(
     return have[0] / wanted * target.scale[0], have[1] / wanted * target.scale[1]
 
 
-# --- What a target came to mean.
+# What a target came to mean.
 
 
 def resolved_target(given: Mapping[str, Any], target: Target, scene: Scene, dataset: Lookups) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def to_dataset(context: Context, labels: Labels, image: np.ndarray[Any, Any], ma
     return made
 
 
-# --- The part of a loaded sample that a Dataset made from it is.
+# The part of a loaded sample that a Dataset made from it is.
 
 
 _TOLERANCE = 1e-3

@@ -18,10 +18,18 @@ import numpy as np
 
 from ndzarr._indexing.resample import SUPPORT
 from ndzarr._pyramid.crops import AUTO, Sampling
-from ndzarr._validation import as_integer as whole
-from ndzarr._validation import as_number as real
-from ndzarr._validation import as_tuple as several
-from ndzarr._validation import check_choice, check_flag, check_id, check_ids, check_size, check_slices, check_time_slice
+from ndzarr._validation import (
+    as_integer,
+    as_number,
+    as_tuple,
+    check_choice,
+    check_flag,
+    check_id,
+    check_ids,
+    check_size,
+    check_slices,
+    check_time_slice,
+)
 from ndzarr.errors import TargetError, did_you_mean
 
 # --- Single values.
@@ -81,7 +89,7 @@ def parse_bounds(name: str, want: Any) -> Bounds | None:
 def _position(name: str, want: slice, value: Any) -> int | None:
     if value is None:
         return None
-    if (found := whole(value)) is None:
+    if (found := as_integer(value)) is None:
         raise TargetError(f"{name}={want!r}: expected whole pixels; use cx, cy, width and height for others", key=name)
     return found
 
@@ -90,8 +98,8 @@ def parse_window_dims(value: Any) -> Any:
     """'extent', 'square', (height, width) or None."""
     if value is None or (isinstance(value, str) and value in ("extent", "square")):
         return value
-    dims = several(value) or ()
-    numbers = [real(n) for n in dims]
+    dims = as_tuple(value) or ()
+    numbers = [as_number(n) for n in dims]
     if len(dims) != 2 or any(n is None or n <= 0 for n in numbers):
         raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)", key="window_dims")
     return dims
@@ -116,7 +124,7 @@ def parse_channels(value: Any) -> str | tuple[str, ...] | None:
     if isinstance(value, str):
         named: str | tuple[str, ...] = value.strip()
     else:
-        found = several(value)
+        found = as_tuple(value)
         items: list[Any] = [getattr(v, "spec", v.item() if hasattr(v, "item") else v) for v in found or ()]
         if found is None or not all(isinstance(v, str) and v for v in items):
             raise TargetError(
@@ -155,7 +163,7 @@ def parse_padding(given: Mapping[str, Any]) -> Padding:
 def _fill(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    if np.ndim(value) or isinstance(value, str | bytes) or (real(value) is None and not _special(value)):
+    if np.ndim(value) or isinstance(value, str | bytes) or (as_number(value) is None and not _special(value)):
         raise TargetError(f"{name}={value!r}: expected one number for all sides", key=name)
     return value.item() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
 
@@ -170,8 +178,8 @@ def parse_pad(value: Any, along_t: bool) -> tuple[tuple[int, int], ...]:
     if value is None:
         return ((0, 0), (0, 0), (0, 0))
     value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    axes = (value, value) if isinstance(value, Integral) else several(value) or ()
-    pairs = [(a, a) if isinstance(a, Integral) else several(a) or () for a in axes]
+    axes = (value, value) if isinstance(value, Integral) else as_tuple(value) or ()
+    pairs = [(a, a) if isinstance(a, Integral) else as_tuple(a) or () for a in axes]
     if len(pairs) == 2:
         pairs = [(0, 0), *pairs]
     if len(pairs) != 3 or (any(pairs[0]) and not along_t):
@@ -231,8 +239,8 @@ def parse_scale(value: Any) -> tuple[float, float]:
     """(along x, along y) from a number or a pair."""
     if value is None:
         return 1.0, 1.0
-    pair = several(value) if several(value) is not None else (value, value)
-    sx, sy = (real(v) for v in pair) if pair is not None and len(pair) == 2 else (None, None)
+    pair = as_tuple(value) if as_tuple(value) is not None else (value, value)
+    sx, sy = (as_number(v) for v in pair) if pair is not None and len(pair) == 2 else (None, None)
     if sx is None or sy is None:
         raise TargetError(f"scale={value!r}: expected a number or a pair (along x, along y)", key="scale")
     if not (sx > 0 and sy > 0):
@@ -304,7 +312,7 @@ def parse_geographic_box(bounds: Any, crs: Any) -> tuple[tuple[float, ...], Any]
         if crs is not None:
             raise TargetError(f"crs={crs!r} is that of bounds; give bounds=(left, bottom, right, top)", key="crs")
         return None
-    numbers = [real(v) for v in several(bounds) or ()]
+    numbers = [as_number(v) for v in as_tuple(bounds) or ()]
     if len(numbers) != 4 or None in numbers:
         raise TargetError(f"bounds={bounds!r}: expected four numbers, (left, bottom, right, top)", key="bounds")
     return tuple(numbers), crs  # type: ignore[arg-type]
@@ -430,17 +438,8 @@ def parse(target: Mapping[str, Any]) -> Target:
     ...
     ndzarr.errors.TargetError: unknown key 'windowdims' in a target; did you mean 'window_dims'? ...
     """
-    if type(target) is dict and target.keys() == _PLAIN:
-        # Nearly all targets; what is unusual in any way is left to the checks below.
-        gid, cx, cy = target["gid"], target["cx"], target["cy"]
-        width, height = target["width"], target["height"]
-        numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
-        if type(gid) in _IDS and numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
-            return Target((gid,), centre=(float(cy), float(cx)), size=(float(height), float(width)), plain=True)
-    elif type(target) is dict and target.keys() == _SLICED and type(target["space_slice"]) is tuple:
-        pixels = [_plain_interval(want) for want in target["space_slice"]]
-        if type(target["gid"]) in _IDS and len(pixels) == 2 and None not in pixels:
-            return Target((target["gid"],), y=pixels[0], x=pixels[1], plain=True)
+    if type(target) is dict and type(target.get("gid")) in _IDS and (plain := _plain(target)) is not None:
+        return plain
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
@@ -469,18 +468,40 @@ def parse(target: Mapping[str, Any]) -> Target:
     )
 
 
-_PLAIN = frozenset(("gid", "cx", "cy", "width", "height"))
-_SLICED = frozenset(("gid", "space_slice"))
-_NUMBERS = {int, float}
 _IDS = {int, str}
+_NUMBERS = {int, float}
 _EXACT = 2.0**52
 """Below it, floats are exact to half a pixel."""
 
 
-def _plain_interval(want: Any) -> tuple[int, int] | None:
-    """(start, stop) of a slice of one or more pixels; None for anything unusual."""
-    if type(want) is slice and type(want.start) is int and type(want.stop) is int and want.step is None:
-        return (want.start, want.stop) if want.start < want.stop else None
+def _plain(target: Mapping[str, Any]) -> Target | None:
+    """Return the target of an image and a window at native scale, which most are; None if anything is unusual."""
+    scale, keys = target.get("scale", 1), len(target) - ("scale" in target)
+    if type(scale) not in _NUMBERS or scale != 1:
+        return None
+    if keys == 5 and "cx" in target and "cy" in target and "width" in target and "height" in target:
+        cx, cy, width, height = target["cx"], target["cy"], target["width"], target["height"]
+        numbers = {type(cx), type(cy), type(width), type(height)} <= _NUMBERS
+        if numbers and 0 < width < _EXACT and 0 < height < _EXACT and abs(cx) < _EXACT > abs(cy):
+            size = float(height), float(width)
+            return Target((target["gid"],), centre=(float(cy), float(cx)), size=size, plain=True)
+        return None
+    if keys == 3 and "y" in target and "x" in target:
+        slices = target["y"], target["x"]
+    elif keys == 2 and "space_slice" in target:
+        slices = target["space_slice"]
+    else:
+        return None
+    if type(slices) is tuple and {*map(type, slices)} == {slice} and len(slices) == 2:
+        y, x = slices
+        bounds = y.start, y.stop, x.start, x.stop
+        if (
+            y.step is x.step is None
+            and {*map(type, bounds)} == {int}
+            and bounds[0] < bounds[1]
+            and bounds[2] < bounds[3]
+        ):
+            return Target((target["gid"],), y=bounds[:2], x=bounds[2:], plain=True)
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._files import local_path, refuse_existing
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
+from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
@@ -48,7 +48,7 @@ def transcode_video(
     return open_pyramid(path)
 
 
-class SampledVideo(BaseSource):
+class SampledVideo(Source):
     """
     A video as a source, axes t c y x, of volumes t c z y x.
 

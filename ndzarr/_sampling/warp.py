@@ -90,20 +90,9 @@ def warp_crop(
     out: np.ndarray[Any, Any],
 ) -> np.ndarray[Any, Any]:
     """
-    Warp what was read into the sample.
+    Warp what a crop read into `out`, axes (c, [z,] y, x), and return where output pixels are real, (y, x) or as `out`.
 
-    Parameters
-    ----------
-    pixels
-        What the crop read.
-    present
-        True where they hold data; None where all do.
-    out
-        Axes (c, [z,] y, x), filled already; pixels inside the asset are written.
-
-    Returns
-    -------
-    True where output pixels are real, shape (y, x) or that of `out`.
+    `present` is True where `pixels` hold data, None where all do.
     """
     planes = pixels.reshape(-1, *pixels.shape[-2:])
     real = inside(warp, crop)

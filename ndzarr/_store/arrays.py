@@ -97,18 +97,7 @@ Stored: TypeAlias = "Decoded | Windowed"
 class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
-    __slots__ = (
-        "_folder",
-        "_per_shard",
-        "chunks",
-        "codec",
-        "complete",
-        "dtype",
-        "fill",
-        "name",
-        "shape",
-        "sharded",
-    )
+    __slots__ = ("_folder", "_per_shard", "chunks", "codec", "complete", "dtype", "fill", "name", "shape", "sharded")
 
     chunked: Literal[True] = True
     engine = "memory map"
@@ -125,20 +114,11 @@ class ChunkArray:
         complete: bool = False,
     ) -> None:
         """
-        Describe an array; nothing is opened.
+        Describe the array in a directory, by its absolute path; nothing is opened.
 
-        Parameters
-        ----------
-        name
-            Absolute path of the array's directory.
-        per_shard
-            Chunks of a shard along each axis, None if chunks are files of their own.
-        separator
-            Between the indices in a chunk's key.
-        version
-            Changes when the store is replaced, so that nothing cached outlives it.
-        complete
-            Every shard has a file; one that is missing was lost.
+        `per_shard` counts the chunks of a shard along each axis, None if chunks are files of their own; `separator`
+        stands between the indices in a chunk's key. `version` changes when the store is replaced, so that nothing
+        cached outlives it. In a `complete` array every shard has a file; one that is missing was lost.
         """
         self.name = name
         self.shape = shape
@@ -189,13 +169,9 @@ class ChunkArray:
         self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
     ) -> bool:
         """
-        Decode a chunk into a buffer of the codec's stored shape.
+        Decode a chunk into a buffer of the codec's stored shape; return False where it is missing, and write nothing.
 
         All of it is decoded, whatever is wanted, since its checksum covers all of it.
-
-        Returns
-        -------
-        False where the chunk is missing: nothing was written, its pixels are the fill value.
         """
         found = self.encoded(chunk)
         if found is None:
@@ -244,8 +220,9 @@ class ZarrArray:
         return [self._read(selection) for selection in selections]
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
-        if not all(lengths(selection)):  # zarr-python takes no empty sequence of indices
-            return np.empty(lengths(selection), self.dtype)
+        shape = lengths(selection)
+        if not all(shape):  # zarr-python takes no empty sequence of indices
+            return np.empty(shape, self.dtype)
         try:
             if all(isinstance(s, slice) for s in selection):
                 return np.asarray(self._zarr[selection])

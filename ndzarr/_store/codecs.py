@@ -89,10 +89,7 @@ class ChunkCodec:
         """
         Decode the uint8 bytes of a chunk into a C-contiguous buffer of `stored_shape`.
 
-        Parameters
-        ----------
-        where
-            Returns what the error calls the chunk; called only if there is one.
+        `where` returns what an error calls the chunk; it is called only if there is one.
         """
         if self.crc:
             if google_crc32c.value(encoded) != _CRC_RESIDUE:
@@ -171,18 +168,8 @@ class ChunkCodec:
         else:
             chain.append(BYTES if self.dtype.itemsize == 1 else LITTLE_ENDIAN)
         if self.compressor == "blosc":
-            chain.append(
-                {
-                    "name": "blosc",
-                    "configuration": {
-                        "typesize": self.dtype.itemsize,
-                        "cname": self.cname,
-                        "clevel": self.level,
-                        "shuffle": self.shuffle,
-                        "blocksize": 0,
-                    },
-                }
-            )
+            config = {"typesize": self.dtype.itemsize, "cname": self.cname, "clevel": self.level}
+            chain.append({"name": "blosc", "configuration": {**config, "shuffle": self.shuffle, "blocksize": 0}})
         elif self.compressor == "zstd":
             chain.append({"name": "zstd", "configuration": {"level": self.level, "checksum": False}})
         if self.crc:

@@ -25,18 +25,7 @@ _OPENCV = frozenset(["u1", "u2", "i2", "f4", "f8"])
 
 
 def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None, volume: bool = False) -> Reducer:
-    """
-    Return the function that halves images of a dtype.
-
-    Parameters
-    ----------
-    kind
-        'intensity' or 'labels'.
-    nodata
-        Value that marks invalid pixels, if any.
-    volume
-        Halve z too.
-    """
+    """Return the function that halves images of a dtype and kind ('intensity' or 'labels'), and z too for volumes."""
     n = 3 if volume else 2
     if kind == "labels" or dtype.kind == "b":
         return lambda image, level: _mode(image, n)
@@ -60,14 +49,7 @@ def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
 
 
 def holds_data(image: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any]:
-    """
-    Return True where pixels are real: neither NaN nor the nodata value.
-
-    Parameters
-    ----------
-    marker
-        As `as_pixel` returns it.
-    """
+    """Return True where pixels are neither NaN nor the nodata value, as `as_pixel` returns it."""
     if image.dtype.kind not in "fc":
         return np.ones(image.shape, bool) if marker is None else np.asarray(image != marker)
     real = ~np.isnan(image)

@@ -22,7 +22,7 @@ import numpy as np
 
 from ndzarr._geo.georeference import add_conventions, cf_grid_mapping, from_attributes
 from ndzarr._store.arrays import COMPLETE
-from ndzarr._store.codecs import ChunkCodec
+from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout
 from ndzarr._store.sharding import INDEX_CODECS
 
@@ -45,9 +45,7 @@ class Description:
     """Everything that a store says besides its pixels."""
 
     dims: tuple[str, ...]
-    """Axis names, in order."""
     channels: tuple[str, ...]
-    """One name per channel."""
     dtype: np.dtype[Any]
     encoding: Encoding
     nodata: float | None = None
@@ -69,30 +67,18 @@ class LevelShape:
 
 
 def root_attributes(
-    about: Description,
-    levels: Sequence[LevelShape],
-    windows: Sequence[tuple[float, float]],
-    complete: bool = False,
+    about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]], complete: bool = False
 ) -> dict[str, Any]:
     """
-    Return the attributes of the root group.
+    Return the attributes of the root group, with the display range of each channel (`windows`).
 
-    Parameters
-    ----------
-    windows
-        Display range of each channel.
-    complete
-        Add all that pyproj, if it is installed, knows of the coordinate reference system.
+    If `complete`, they include all that pyproj, if it is installed, knows of the coordinate reference system.
     """
-    kind = about.encoding.kind
-    method = "mode" if kind == "labels" else "mean"
+    method, method_name = ("mode", "mode") if about.encoding.kind == "labels" else ("mean", "average")
     out: dict[str, Any] = {
         "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method)], "omero": _omero(about, windows)},
         "zarr_conventions": [_MULTISCALES],
-        "multiscales": {
-            "layout": _multiscales(levels, method),
-            "resampling_method": "mode" if kind == "labels" else "average",
-        },
+        "multiscales": {"layout": _multiscales(levels, method_name), "resampling_method": method_name},
         "ndzarr": {
             "schema": SCHEMA,
             "dims": list(about.dims),
@@ -113,20 +99,13 @@ def root_attributes(
 
 def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[str, Any]:
     pixel = [float(about.source.get("pixel_size", {}).get(d, 1.0)) for d in about.dims]
-    datasets = [
-        {
-            "path": f"{k}/image",
-            "coordinateTransformations": [
-                {"type": "scale", "scale": [p * f for p, f in zip(pixel, level.factors, strict=True)]},
-                # Pixel centres: the centre of a mean over f pixels is (f - 1) / 2 native pixels further.
-                {
-                    "type": "translation",
-                    "translation": [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)],
-                },
-            ],
-        }
-        for k, level in enumerate(levels)
-    ]
+    datasets = []
+    for k, level in enumerate(levels):
+        scale = [p * f for p, f in zip(pixel, level.factors, strict=True)]
+        # Pixel centres: the centre of a mean over f pixels is (f - 1) / 2 native pixels further.
+        shift = [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)]
+        steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
+        datasets.append({"path": f"{k}/image", "coordinateTransformations": steps})
     units = about.source.get("pixel_unit")
     axes = [
         {"name": d, "type": _AXIS_TYPES[d], **({"unit": units} if units and _AXIS_TYPES[d] == "space" else {})}
@@ -162,7 +141,7 @@ def _multiscales(levels: Sequence[LevelShape], method: str) -> list[dict[str, An
         scale = [f / b for f, b in zip(level.factors, base, strict=True)]
         item["transform"] = {"scale": scale, "translation": [0.0] * len(scale)}
         if k:
-            item["resampling_method"] = "mode" if method == "mode" else "average"
+            item["resampling_method"] = method
         layout.append(item)
     return layout
 
@@ -246,13 +225,12 @@ def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | li
     fill: Any
     first: dict[str, Any]
     if isinstance(values, list):
-        raw = len(values).to_bytes(4, "little") + b"".join(
-            len(v).to_bytes(4, "little") + v for v in map(str.encode, values)
-        )
+        words = [len(v).to_bytes(4, "little") + v for v in map(str.encode, values)]
+        raw = len(values).to_bytes(4, "little") + b"".join(words)
         dtype, fill, first = "string", "", {"name": "vlen-utf8"}
     else:
         raw, dtype, fill = values.astype("<f8").tobytes(), "float64", 0.0
-        first = {"name": "bytes", "configuration": {"endian": "little"}}
+        first = LITTLE_ENDIAN
     (folder / "c").mkdir(parents=True)
     (folder / "c" / "0").write_bytes(numcodecs.zstd.compress(raw, 3))
     codecs = [first, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]

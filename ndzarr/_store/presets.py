@@ -69,19 +69,14 @@ class Encoding:
     """The axes that are halved from level to level: 'yx' or 'zyx'."""
 
     def __post_init__(self) -> None:
-        for option, value, known in (
-            ("preset", self.preset, PRESETS),
-            ("kind", self.kind, KINDS),
-            ("access", self.access, tuple(ACCESS)),
-            ("reduce", self.reduce, ("yx", "zyx")),
-        ):
-            check_choice(option, value, known)
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("kind", self.kind, KINDS)
+        check_choice("access", self.access, tuple(ACCESS))
+        check_choice("reduce", self.reduce, ("yx", "zyx"))
         for axis, n in self.chunks:
             if axis not in "tczyx" or n < 1:
-                raise OptionError(
-                    f"chunks={dict(self.chunks)!r}: expected lengths of at least 1 for axes among t c z y x",
-                    key="chunks",
-                )
+                wanted = "expected lengths of at least 1 for axes among t c z y x"
+                raise OptionError(f"chunks={dict(self.chunks)!r}: {wanted}", key="chunks")
 
     def as_json(self) -> dict[str, Any]:
         """Return the form in which a store records it."""
@@ -120,11 +115,8 @@ def choose_codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[A
     bytewise = dtype.itemsize == 1
     blosc = ChunkCodec(chunks, dtype, "blosc")
     if encoding.preset == "fast":
-        if classes:
-            return replace(blosc, cname="lz4hc", level=6, shuffle="noshuffle")
-        if bytewise:
-            return replace(blosc, cname="lz4hc", level=2, shuffle="bitshuffle")
-        return replace(blosc, cname="lz4hc", level=4, shuffle="shuffle")
+        level, shuffle = (6, "noshuffle") if classes else (2, "bitshuffle") if bytewise else (4, "shuffle")
+        return replace(blosc, cname="lz4hc", level=level, shuffle=shuffle)
     if encoding.preset == "compact":
         if classes:
             return replace(blosc, cname="zstd", level=5, shuffle="noshuffle")
@@ -134,11 +126,8 @@ def choose_codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[A
             return replace(blosc, cname="lz4hc", level=4, shuffle="bitshuffle", delta=True)
         return replace(blosc, cname="zstd", level=5, shuffle="shuffle")
     if classes or dtype != np.uint8:
-        raise OptionError(
-            f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}",
-            key="preset",
-            hint="Use 'compact', which is lossless",
-        )
+        message = f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}"
+        raise OptionError(message, key="preset", hint="Use 'compact', which is lossless")
     return _jpeg(dims, chunks)
 
 

@@ -39,16 +39,9 @@ def execute(
     threads: int | None = None,
 ) -> list[np.ndarray[Any, Any]]:
     """
-    Read all windows of a plan.
+    Read all windows of a plan into `out` (arrays or views of the plan's shapes; new ones by default).
 
-    Parameters
-    ----------
-    out
-        Arrays (or views) of the plan's shapes to read the windows into; new ones by default.
-    cache
-        Holds decoded chunks between calls.
-    threads
-        Largest number of threads that decode; the number of CPUs by default.
+    `cache` holds decoded chunks between calls. At most `threads` threads decode, by default as many as there are CPUs.
     """
     arrays: Any = plan.arrays
     if out is None:
@@ -115,11 +108,7 @@ def _decode_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> None
 
 
 def _is_shared(plan: ReadPlan) -> bool:
-    """
-    Return True if chunks are slow: threads then take them one by one from those that are left.
-
-    A thread that wakes late, or not at all on a busy machine, then keeps nobody waiting.
-    """
+    """Return True if chunks are slow: threads then take them one by one, so that a late thread keeps nobody waiting."""
     array: Any = plan.arrays[0]
     return bool(array.chunked and array.codec.slow)
 
@@ -152,10 +141,7 @@ def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
 
 
 def _decode_run(
-    run: Iterable[ChunkRead],
-    arrays: Sequence[Stored],
-    out: Sequence[np.ndarray[Any, Any]],
-    cache: ChunkCache | None,
+    run: Iterable[ChunkRead], arrays: Sequence[Stored], out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None
 ) -> None:
     """Decode; if that fails, drop the reads that are left, which nobody needs any more."""
     try:
@@ -167,10 +153,7 @@ def _decode_run(
 
 
 def _decode(
-    reads: Iterable[ChunkRead],
-    arrays: Sequence[Stored],
-    out: Sequence[np.ndarray[Any, Any]],
-    cache: ChunkCache | None,
+    reads: Iterable[ChunkRead], arrays: Sequence[Stored], out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None
 ) -> None:
     current = -1
     scratch = view = np.empty(0)

@@ -27,10 +27,7 @@ _AGAIN = "Transcode the source again"
 MISSING = 2**64 - 1
 """Offset and length of a chunk that is not stored."""
 
-INDEX_CODECS: list[dict[str, Any]] = [
-    {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "crc32c"},
-]
+INDEX_CODECS: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
 class Shard:
@@ -39,23 +36,13 @@ class Shard:
     __slots__ = ("_bytes", "_index", "path")
 
     def __init__(self, path: str, chunks: int) -> None:
-        """
-        Map the file.
-
-        Parameters
-        ----------
-        chunks
-            Number of chunks of a shard.
-        """
+        """Map the file of a shard of so many chunks."""
         self.path = path
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             if size < chunks * 16 + 4:
-                raise DamagedError(
-                    f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated",
-                    path=path,
-                    hint=_AGAIN,
-                )
+                message = f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+                raise DamagedError(message, path=path, hint=_AGAIN)
             self._bytes = np.frombuffer(_map(file.fileno()), np.uint8)
         tail = self._bytes[size - chunks * 16 - 4 :]
         index = tail[:-4]
@@ -100,16 +87,7 @@ class ShardWriter:
     __slots__ = ("_file", "_index", "_left", "_offset", "_shape")
 
     def __init__(self, path: Path, shape: Sequence[int], expected: int) -> None:
-        """
-        Open the file.
-
-        Parameters
-        ----------
-        shape
-            Number of chunks along each axis of the shard.
-        expected
-            Number of chunks that will come: fewer than prod(shape) at the far border of an array.
-        """
+        """Open the file of a shard of `shape` chunks; `expected` will come, fewer at the border of an array."""
         self._shape = tuple(shape)
         self._index = np.full((prod(shape), 2), MISSING, "<u8")
         self._left = expected
@@ -142,9 +120,6 @@ class ShardWriter:
             file.write(index + google_crc32c.value(index).to_bytes(4, "little"))
 
 
-# --- Caches
-
-
 _ENTRY_BYTES = 512
 """Memory that a mapped shard takes besides its index: the objects, not the pages, which are in the system's cache."""
 
@@ -153,30 +128,21 @@ class Folder(NamedTuple):
     """The directory of an array's shards."""
 
     path: str
-    """The array's directory."""
     version: Hashable
     """Changes when the store is replaced, so that nothing mapped outlives it."""
     separator: str
     """Between the indices in a shard's name."""
     chunks: int
-    """Chunks of a shard."""
 
     def file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard."""
         return f"{self.path}/c{self.separator}{self.separator.join(map(str, position))}"
 
     def refuse_gone(self) -> None:
-        """
-        Raise `DamagedError` if the array's directory does not exist any more.
-
-        In a store that does exist, missing chunks are fill value.
-        """
+        """Raise `DamagedError` if the array's directory is gone; where it exists, missing chunks are fill value."""
         if not os.path.isdir(self.path):
-            raise DamagedError(
-                f"{self.path}: is missing: the store is damaged, or was moved or removed since it was opened",
-                path=self.path,
-                hint="Open it where it is now",
-            )
+            message = f"{self.path}: is missing: the store is damaged, or was moved or removed since it was opened"
+            raise DamagedError(message, path=self.path, hint="Open it where it is now")
 
 
 class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):

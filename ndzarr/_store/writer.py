@@ -63,24 +63,19 @@ class PyramidWriter:
 
     def write(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
         """
-        Take the next rows of one block of frames, channels and planes.
+        Take the next rows of a block of frames, channels and planes: axes (..., rows, x), the whole width.
 
-        Parameters
-        ----------
-        block
-            First index of the block along each axis before y, a multiple of the chunk length.
-        rows
-            Axes (..., rows, x), the whole width; not written to. Blocks may come in any order, their rows top to
-            bottom.
+        `block` is its first index along each axis before y, a multiple of the chunk length. Blocks may come in any
+        order, their rows top to bottom. Nothing writes to the rows.
         """
         self._first.check(block, rows)
         self._first.push(block, rows)
 
     def end(self, length: int) -> None:
         """
-        Set the length of the first axis, where it was not known and any larger number stood for it.
+        Set the length of the first axis, if it was unknown and any larger number stood for it.
 
-        To be called before the last block is written, whose length need not be that of a chunk.
+        Call this before the last block is written, whose length need not be that of a chunk.
         """
         for level in self._chain():
             level.end(length)
@@ -244,9 +239,6 @@ def _even(n: int) -> int:
     return n if n % 2 == 0 else 2 * n
 
 
-# --- Volumes
-
-
 BLOCK_BYTES = 32 << 20
 """Pixels read at a time, at least one row of chunks."""
 
@@ -255,18 +247,9 @@ def halve(
     root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None, advance: Callable[[int], Any]
 ) -> None:
     """
-    Make all levels of a volume but the first, whose chunks exist.
+    Make all levels of a volume but the first, whose chunks exist; axes end in z y x.
 
-    Parameters
-    ----------
-    levels
-        From native to coarsest; axes end in z y x.
-    reduce
-        As `reducer` makes it for volumes.
-    workers
-        Threads that encode.
-    advance
-        Called with the number of rows of a finer level that were read.
+    `reduce` is a `reducer` for volumes; `advance` is called with the number of rows of a finer level that were read.
     """
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
         codec, folder = finer.layout.codec, root / str(k - 1) / "image"
@@ -289,12 +272,5 @@ def _blocks(finer: LevelShape, coarser: LevelShape) -> Iterator[tuple[tuple[int,
     rows = chunks[-2] * max(1, int(BLOCK_BYTES // max(1, row * chunks[-2])))
     for start in product(*(range(0, n, c) for n, c in zip(lead, chunks, strict=False))):
         for top in range(0, height, rows):
-            first = (*start, top, 0)
-            length = (*chunks[:-2], rows, coarser.shape[-1])
-            yield (
-                start,
-                tuple(
-                    slice(a * f, min((a + n) * f, whole), 1)
-                    for a, n, f, whole in zip(first, length, factors, finer.shape, strict=True)
-                ),
-            )
+            axes = zip((*start, top, 0), (*chunks[:-2], rows, coarser.shape[-1]), factors, finer.shape, strict=True)
+            yield start, tuple(slice(a * f, min((a + n) * f, whole), 1) for a, n, f, whole in axes)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import click
 
@@ -30,20 +30,15 @@ class Job:
     """True if the source is an image file that is transcoded first."""
 
     def make_folder(self) -> None:
-        """Make the directory of the destination, if it is ours to make."""
+        """Make the directory of the destination if `within`."""
         if self.within:
             dest = Path(os.path.abspath(self.dest))
             with explained(dest):
                 dest.parent.mkdir(parents=True, exist_ok=True)
 
 
-class Write(Protocol):
-    """Writes one job."""
-
-    def __call__(
-        self, job: Job, *, workers: int | None, progress: bool = False, check: Callable[[], None] | None = None
-    ) -> None:
-        """Write; `check` is called between steps, and gives up by raising."""
+Write: TypeAlias = Callable[..., None]
+"""`write(job, workers=, progress=, check=)` writes a job; `check` is called between steps, and gives up by raising."""
 
 
 def run_jobs(
@@ -52,16 +47,7 @@ def run_jobs(
     """
     Write all jobs, print a summary and the failures of a batch; exit with 1 if there were any.
 
-    Parameters
-    ----------
-    skip_existing
-        Leave destinations that exist as they are.
-    workers
-        Number of threads in all.
-    doing
-        Name of the progress bar.
-    noun
-        What is written, in the plural.
+    `workers` is the number of threads in all; `doing` names the progress bar; `noun` is a plural, such as 'stores'.
     """
     todo = [job for job in jobs if not (skip_existing and os.path.lexists(job.dest))]
     progress = not quiet and sys.stderr.isatty()

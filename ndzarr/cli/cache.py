@@ -15,7 +15,6 @@ _WORKDIR = click.option(
     help="Directory of the pyramids; default: $NDZARR_CACHE, else ~/.cache/ndzarr.",
 )
 
-
 _STATES = """\b
 States:
   current   in use for its file

@@ -108,12 +108,12 @@ def command(
     local_path(dest)
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
     write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite, quiet=quiet)
-    wanted = _jobs(stores, images, dest)
-    run_jobs(wanted, write, skip_existing=skip_existing, workers=workers, quiet=quiet, doing="exporting", noun="files")
+    jobs = _jobs(stores, images, dest)
+    run_jobs(jobs, write, skip_existing=skip_existing, workers=workers, quiet=quiet, doing="exporting", noun="files")
 
 
 def _jobs(stores: Sequence[str], images: Sequence[str], dest: str) -> list[Job]:
-    found = [(os.fspath(s), False) for s in stores] + [(os.fspath(s), True) for s in images]
+    found = [(source, False) for source in stores] + [(source, True) for source in images]
     if len(found) == 1 and not dest.endswith(os.sep) and not os.path.isdir(dest):
         [(source, image)] = found
         return [Job(source, Path(dest), False, image)]
@@ -121,14 +121,14 @@ def _jobs(stores: Sequence[str], images: Sequence[str], dest: str) -> list[Job]:
     if os.path.isfile(dest) or like_a_file:
         raise click.UsageError(f"{dest} is not a directory for several files; choose one with -o, such as cogs/")
     taken: dict[Path, str] = {}
-    out: dict[tuple[str, bool], Job] = {}
-    for source, image in found:
+    out: list[Job] = []
+    for source, image in dict.fromkeys(found):
         file = Path(dest, Path(os.path.abspath(source)).stem + ".tif")
         other = taken.setdefault(file, source)
         if other != source:
             raise click.UsageError(f"{other} and {source} would both become {file}; write them one by one")
-        out[source, image] = Job(source, file, True, image)
-    return list(out.values())
+        out.append(Job(source, file, True, image))
+    return out
 
 
 def _write(
@@ -143,7 +143,6 @@ def _write(
     progress: bool = False,
     check: Callable[[], None] | None = None,
 ) -> None:
-    """Write one file."""
     from ndzarr._export.cog import prepare, write_file
     from ndzarr._pyramid.transcode import transcode
 

@@ -29,10 +29,7 @@ Examples:
 @click.argument("store")
 @click.option("-o", "--output", "dest", metavar="FILE", help="File to write: .png, .jpg, .tif, .ome.tif or .npy.")
 @click.option(
-    "--x",
-    type=interval,
-    metavar="START:STOP",
-    help="Columns in native pixels, half-open; 0 outside the image.",
+    "--x", type=interval, metavar="START:STOP", help="Columns in native pixels, half-open; 0 outside the image."
 )
 @click.option("--y", type=interval, metavar="START:STOP", help="Rows in native pixels.")
 @click.option("--c", type=names, metavar="NAME,...", help="Channels by name or position, in this order.")
@@ -43,13 +40,7 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--explain", is_flag=True, help="Print how many chunks and bytes are read.")
 def command(
-    store: str,
-    dest: str | None,
-    scale: float | None,
-    level: int | None,
-    overwrite: bool,
-    explain: bool,
-    **axes: Any,
+    store: str, dest: str | None, scale: float | None, level: int | None, overwrite: bool, explain: bool, **axes: Any
 ) -> None:
     """
     Write a window of the pyramid STORE, or of a tiled TIFF, as an image file.
@@ -93,13 +84,9 @@ def _window(pyramid: Pyramid, axes: dict[str, Any]) -> dict[str, Any]:
     window = {axis: want for axis, want in axes.items() if want is not None}
     for axis in window:
         if axis not in pyramid.dims:
-            raise OptionError(
-                f"--{axis}: {pyramid.path} has no axis {axis}, only {' '.join(pyramid.dims)}",
-                path=pyramid.path,
-                key=axis,
-            )
+            message = f"--{axis}: {pyramid.path} has no axis {axis}, only {' '.join(pyramid.dims)}"
+            raise OptionError(message, path=pyramid.path, key=axis)
     if "c" in window:
-        known = pyramid.channels
-        window["c"] = [int(c) if c.isdecimal() and c not in known else c for c in window["c"]]
-        window["c"] = pyramid.channel_indices(window["c"])
+        named = [int(c) if c.isdecimal() and c not in pyramid.channels else c for c in window["c"]]
+        window["c"] = pyramid.channel_indices(named)
     return window

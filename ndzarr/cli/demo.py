@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from ndzarr.coco_sampler import CocoSampler
 
-
-EPILOG = """\b
+_EPILOG = """\b
 Examples:
   Run the whole tour in ./ndzarr-demo:
     ndzarr demo
@@ -33,7 +32,7 @@ KINDS = ("images", "multispectral", "video", "huge")
 """Kinds of datasets of `ndzarr.toydata.write_demo`."""
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=_EPILOG)
 @click.option(
     "-o", "--output", "directory", type=click.Path(file_okay=False, path_type=Path),
     help="Directory of the results; default: ./ndzarr-demo.",
@@ -59,7 +58,6 @@ def command(directory: Path | None, kind: str | None, n: int | None, size: str |
     options: dict[str, Any] = {"-n": n, "--size": size, "--seed": seed}
     if given := [name for name, value in options.items() if value]:
         raise click.UsageError(f"{given[0]} needs --data, which says what to write")
-
     run(directory, quiet)
 
 
@@ -74,10 +72,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 SIZE = (2880, 2800)
 """(height, width) of the largest image."""
-
 WINDOW = 256
 """Height and width of the timed windows, in pixels."""
-
 COLUMNS = 4
 """Small panels in a row of the picture; the first panel is twice as wide and high."""
 
@@ -97,16 +93,7 @@ class Panel:
 
 
 def run(directory: Path | None = None, quiet: bool = False) -> None:
-    """
-    Run the demo.
-
-    Parameters
-    ----------
-    directory
-        Directory of the results; `ndzarr-demo` in the current directory by default. Existing data there are reused.
-    quiet
-        Print only where the results are.
-    """
+    """Run the demo in a directory (default: ./ndzarr-demo), whose data are reused; `quiet` prints only the results."""
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.toydata.dataset import write_demo
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from ndzarr.coco_sampler import CocoSampler
 
-
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
 """Suffixes of tables to the functions of pandas that read them."""
 
@@ -72,17 +71,13 @@ def command(
     channels: str | None,
     scale: float | None,
     dtype: str | None,
-    order: str,
-    sizes: str,
     annots: bool,
     visible: float,
-    preset: str,
     workdir: str | None,
     scheduler: str,
-    workers: int | None,
-    shard: int | None,
     overwrite: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """
     Write many windows of a kwcoco DATASET to one Zarr store, which xarray opens.
@@ -105,17 +100,13 @@ def command(
         path = sampler.extract(
             table,
             dest,
-            order=order,  # type: ignore[arg-type]
-            sizes=sizes,  # type: ignore[arg-type]
             with_annots=annots,
             visible_thresh=visible,
-            preset=preset,
             scheduler=scheduler,
-            workers=workers,
-            shard=shard,
             overwrite=overwrite,
             progress=not quiet,
             **keys,
+            **options,
         )
     except KeyboardInterrupt:
         click.echo("Interrupted; finished shards are kept: the same command resumes.", err=True)
@@ -126,7 +117,6 @@ def command(
 
 
 def _read(path: str) -> pandas.DataFrame:
-    """Read a table of targets."""
     import pandas
 
     if not os.path.exists(path):
@@ -135,9 +125,8 @@ def _read(path: str) -> pandas.DataFrame:
     try:
         return reader(path)
     except ImportError as error:
-        raise SourceError(
-            f"{path}: pandas needs a package to read it: {' '.join(str(error).split())}", path=path
-        ) from error
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{path}: pandas needs a package to read it: {reason}", path=path) from error
     except (ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(f"{path} is not a table that pandas reads ({reason})", path=path) from error
@@ -160,6 +149,5 @@ def _chosen(sampler: CocoSampler, text: str, space: str) -> pandas.DataFrame:
         options["window_dims"] = (height, width or height)
         if overlap:
             options["overlap"] = overlap
-    if name == "grid":
-        return sampler.targets.grid(**options)
-    return sampler.targets.positives(**options)
+    make = sampler.targets.grid if name == "grid" else sampler.targets.positives
+    return make(**options)

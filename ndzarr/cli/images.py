@@ -19,7 +19,6 @@ from ndzarr.errors import OptionError, did_you_mean
 Pixels = np.ndarray[Any, Any]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
-
 _RGB = (("r", "g", "b"), ("red", "green", "blue"))
 _ALPHA = ("a", "alpha")
 _GDAL_NODATA = 42113
@@ -32,8 +31,6 @@ def check_suffix(path: Path) -> None:
     """
     Raise `OptionError` for a file that `save` could not write.
 
-    Examples
-    --------
     >>> check_suffix(Path("crop.pnq"))
     Traceback (most recent call last):
     ndzarr.errors.OptionError: crop.pnq: its suffix does not say which format; did you mean '.png'? Known: ...
@@ -47,21 +44,9 @@ def save(
     path: Path, name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None
 ) -> None:
     """
-    Write an image file.
+    Write an image whose axes `dims` are in the order t c z y x; raise `OptionError` if the format cannot hold it.
 
-    Parameters
-    ----------
-    name
-        Of the file once it is complete; its suffix says the format.
-    image
-        Axes `dims`, in the order t c z y x.
-    channels
-        One name per position along c.
-
-    Raises
-    ------
-    OptionError
-        The format cannot hold this image.
+    The suffix of `name`, the name of the file once it is complete, says the format.
     """
     suffix = PurePath(name).suffix.lower()
     if suffix == ".npy":
@@ -84,12 +69,10 @@ class _Through:
 
 
 def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
-    """Return the bytes of a PNG or JPEG."""
     import imagecodecs
 
     types = ("uint8", "uint16") if png else ("uint8",)
-    form = "PNG" if png else "JPEG"
-    stem = PurePath(name).stem
+    form, stem = "PNG" if png else "JPEG", PurePath(name).stem
     other = f"write {stem}.tif or {stem}.npy instead"
     if image.dtype.name not in types:
         raise OptionError(f"{name}: {form} holds {' and '.join(types)}, not {image.dtype}; {other}")
@@ -97,19 +80,15 @@ def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[s
         if d in ("t", "z") and n > 1:
             raise OptionError(f"{name}: {form} holds one image, not {n} along {d}; choose one with --{d}, or {other}")
     pixels = np.moveaxis(image.reshape(-1, *image.shape[-2:]), 0, -1)
-    if not _fits(pixels.shape[-1], channels, png):
+    n = pixels.shape[-1]
+    if n not in (1, 3) and not (png and n in (2, 4) and channels[-1].lower() in _ALPHA):
         raise OptionError(
-            f"{name}: {form} holds grey or colour, not the {pixels.shape[-1]} channels {' '.join(channels)}; "
+            f"{name}: {form} holds grey or colour, not the {n} channels {' '.join(channels)}; "
             f"choose one or three with --c, or {other}"
         )
-    pixels = np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    pixels = np.ascontiguousarray(pixels[..., 0] if n == 1 else pixels)
     encoded = imagecodecs.png_encode(pixels) if png else imagecodecs.jpeg8_encode(pixels, level=_QUALITY)
     return bytes(encoded)
-
-
-def _fits(n: int, channels: Sequence[str], png: bool) -> bool:
-    """Return True if a PNG or JPEG can hold so many channels: PNG takes 2 or 4 if the last is alpha."""
-    return n in (1, 3) or (png and n in (2, 4) and channels[-1].lower() in _ALPHA)
 
 
 def _save_tiff(
@@ -120,7 +99,6 @@ def _save_tiff(
     names = tuple(name.lower() for name in channels)
     options: dict[str, Any] = {"photometric": "minisblack"}
     axes = "".join(dims).upper()
-    metadata: dict[str, Any] = {"Channel": {"Name": list(channels)}}
     if "c" in dims:
         c = list(dims).index("c")
         if names[:3] in _RGB and (len(names) == 3 or (len(names) == 4 and names[3] in _ALPHA)):
@@ -134,13 +112,12 @@ def _save_tiff(
         text = "nan" if np.isnan(nodata) else f"{nodata:g}"
         options["extratags"] = [(_GDAL_NODATA, 2, len(text) + 1, text, True)]
     ome = name.lower().endswith((".ome.tif", ".ome.tiff"))
-    if not ome:
-        metadata = {"channels": list(channels)}
+    known: dict[str, Any] = {"Channel": {"Name": list(channels)}} if ome else {"channels": list(channels)}
     tifffile.imwrite(
         path,
         np.ascontiguousarray(image),
         bigtiff=image.nbytes > _BIG,
         ome=ome,
-        metadata={"axes": axes, **metadata},
+        metadata={"axes": axes, **known},
         **options,
     )

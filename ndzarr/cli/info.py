@@ -63,7 +63,7 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
 
 
 def _pyramid(path: str) -> tuple[dict[str, Any], str]:
-    """Return the facts of a pyramid, and a title."""
+    """Return the facts that `--json` prints, and a title."""
     pyramid = open_pyramid(path)
     array = pyramid.levels[0].array
     disk = size_on_disk(pyramid.path) if os.path.isdir(pyramid.path) else None
@@ -100,18 +100,17 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
 
 
 def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
-    """Return the facts of an image file, and a title."""
     from ndzarr._formats.registry import open_source
 
     with open_source(path) as source:
         sizes = dict(zip(source.dims, source.shape, strict=True))
         height, width = source.shape[-2:]
-        shapes = [list(level_shape(k, source.dims, source.shape)) for k in range(level_count(height, width))]
+        levels = range(level_count(height, width))
         facts = {
             "path": source.name,
             **_what(sizes, source.dtype, source.channels),
             "nodata": _json_number(source.nodata),
-            "levels": shapes,
+            "levels": [list(level_shape(k, source.dims, source.shape)) for k in levels],
             "band": source.band,
             "raw_bytes": prod(source.shape) * source.dtype.itemsize,
             "disk_bytes": os.stat(path).st_size if os.path.isfile(path) else None,
@@ -139,7 +138,6 @@ def _in_place(path: str) -> dict[str, Any]:
 
 
 def _estimates(source: Source) -> dict[str, dict[str, Any]]:
-    """Return how much disk the store would take under each preset."""
     from ndzarr._progress import progress_bar
     from ndzarr._pyramid.transcode import WINDOWS, estimate
 
@@ -171,33 +169,27 @@ def _json_number(value: float | None) -> float | str | None:
 
 def _text(facts: dict[str, Any]) -> str:
     """Return the facts as lines for a person."""
+    disk, ratio = facts["disk_bytes"], facts.get("ratio")
+    on_disk = None if disk is None else human_bytes(disk) + (f", all levels; ratio {ratio:.2f}" if ratio else "")
     rows = [
         ("size", ", ".join(f"{d}: {n}" for d, n in facts["sizes"].items()) + f"  {facts['dtype']}"),
         ("channels", " ".join(facts["channels"])),
         ("kind", facts.get("kind")),
         ("nodata", facts["nodata"]),
         ("levels", ", ".join(" x ".join(map(str, shape[-2:])) for shape in facts["levels"])),
-        ("chunks", " x ".join(map(str, facts["chunks"])) if "chunks" in facts else None),
-        ("shards", " x ".join(map(str, facts["shards"])) if facts.get("shards") else None),
+        ("chunks", " x ".join(map(str, facts.get("chunks", ())))),
+        ("shards", " x ".join(map(str, facts.get("shards") or ()))),
         ("codec", facts.get("codec")),
         ("engine", facts.get("engine")),
         ("in place", facts.get("in_place")),
         ("pixels", human_bytes(facts["raw_bytes"])),
-        ("on disk", _on_disk(facts)),
+        ("on disk", on_disk),
     ]
     for preset, found in facts.get("estimates", {}).items():
         size, error = human_bytes(found["bytes"]), human_bytes(2 * found["error"])
         rows.append((preset, f"would take about {size} (give or take {error}), ratio {found['ratio']:.2f}"))
-    rows += [(key, value) for key, value in _told(facts["source"] or {})]
+    rows += _told(facts["source"] or {})
     return "\n".join(f"  {key:<12}{value}" for key, value in rows if value not in (None, ""))
-
-
-def _on_disk(facts: dict[str, Any]) -> str | None:
-    size = facts["disk_bytes"]
-    if size is None:
-        return None
-    ratio = f", all levels; ratio {facts['ratio']:.2f}" if facts.get("ratio") else ""
-    return f"{human_bytes(size)}{ratio}"
 
 
 def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -16,8 +16,6 @@ def lengths(text: str) -> dict[str, int]:
     """
     Parse `y=256,x=256`.
 
-    Examples
-    --------
     >>> lengths("y=256,x=128")
     {'y': 256, 'x': 128}
     """
@@ -31,8 +29,6 @@ def names(text: str) -> tuple[str, ...]:
     """
     Parse `r,g,b`.
 
-    Examples
-    --------
     >>> names("r,g, b")
     ('r', 'g', 'b')
     """
@@ -46,8 +42,6 @@ def interval(text: str) -> slice:
     """
     Parse `0:512`; either end may be left out.
 
-    Examples
-    --------
     >>> interval("-8:512"), interval(":512")
     (slice(-8, 512, None), slice(None, 512, None))
     """
@@ -62,8 +56,6 @@ def indices(text: str) -> slice | list[int]:
     """
     Parse `3` or `0,2,5` as a list of indices, `0:10` or `0:10:2` as a slice.
 
-    Examples
-    --------
     >>> indices("3"), indices("0:10:2")
     ([3], slice(0, 10, 2))
     """
@@ -72,17 +64,14 @@ def indices(text: str) -> slice | list[int]:
             return slice(*(int(part) if part.strip() else None for part in text.split(":")))
         return [int(part) for part in text.split(",")]
     except (ValueError, TypeError) as error:
-        raise click.BadParameter(
-            f"{text!r}: expected an index, several (0,2,5), or a half-open interval (0:10)"
-        ) from error
+        message = f"{text!r}: expected an index, several (0,2,5), or a half-open interval (0:10)"
+        raise click.BadParameter(message) from error
 
 
 def size(text: str) -> float | tuple[int, int]:
     """
     Parse `y=360,x=640` as (height, width), `0.5` as a factor.
 
-    Examples
-    --------
     >>> size("x=640,y=360"), size("0.5")
     ((360, 640), 0.5)
     """

@@ -33,31 +33,16 @@ SUFFIXES = (
 
 def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
     """
-    Return the stores to write.
+    Return the stores to write for files, directories and patterns.
 
-    Parameters
-    ----------
-    sources
-        Files, directories and patterns.
-    dest
-        The store, if the only source is a file, and `dest` is neither a directory nor ends in a slash; else the
-        directory of the stores.
-    recursive
-        Search the subdirectories of directories.
-
-    Raises
-    ------
-    MissingError, SourceError
-        A pattern matches nothing, or a directory holds no image.
-    click.UsageError
-        Two sources would have the same store, or `dest` cannot hold several.
+    `dest` is the store if the only source is a file, and `dest` is neither a directory nor ends in a slash; else the
+    directory of the stores.
     """
     found = list(dict.fromkeys(pair for source in sources for pair in _expand(source, recursive)))
     folder = dest.endswith(os.sep) or (os.path.isdir(dest) and not is_store(dest))
     if not folder and len(sources) == 1 and [source for source, _ in found] == list(sources):
         return [Job(found[0][0], Path(dest), within=False)]
-    like_a_store = dest.endswith(".zarr") and not folder
-    if is_store(dest) or os.path.isfile(dest) or like_a_store:
+    if is_store(dest) or os.path.isfile(dest) or (dest.endswith(".zarr") and not folder):
         raise click.UsageError(
             f"{dest} is not a directory for several stores; choose one with -o, such as pyramids/ (--stack makes one "
             f"store of all)"
@@ -66,14 +51,7 @@ def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
 
 
 def stacked(sources: Sequence[str], dest: str, recursive: bool) -> Job:
-    """
-    Return the one store of many images, in the order of the sources, and within a directory or pattern by name.
-
-    Raises
-    ------
-    MissingError, SourceError
-        A pattern matches nothing, or a directory holds no image.
-    """
+    """Return the one store of many images, in the order of the sources, and within a directory or pattern by name."""
     files = [sorted((file for file, _ in _expand(source, recursive)), key=natural) for source in sources]
     return Job([file for some in files for file in some], Path(dest), within=False)
 
@@ -88,13 +66,11 @@ def _expand(source: str, recursive: bool) -> Iterator[tuple[str, PurePath]]:
         for match in matches:
             yield from _expand(match, recursive)
     elif os.path.isdir(source) and not is_store(source):
-        empty = True
-        for path in _images(source, recursive):
-            empty = False
-            yield os.path.join(source, path), PurePath(path)
-        if empty:
+        found = list(_images(source, recursive))
+        if not found:
             hint = "Name its files one by one" if recursive else "--recursive searches its subdirectories"
             raise SourceError(f"{source}: no file in this directory has the suffix of an image", path=source, hint=hint)
+        yield from ((os.path.join(source, path), PurePath(path)) for path in found)
     else:
         yield source, PurePath(os.path.basename(os.path.abspath(source)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,17 +105,9 @@ def command(
 
 
 def _write(
-    job: Job,
-    *,
-    encoding: Encoding,
-    reading: dict[str, Any],
-    overwrite: bool,
-    quiet: bool,
-    workers: int | None,
-    progress: bool = False,
-    check: Callable[[], None] | None = None,
+    job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool, quiet: bool, **running: Any
 ) -> None:
-    """Transcode one image."""
+    """Transcode one image; `running` are the workers, progress and check of the batch."""
     from ndzarr._formats.registry import open_source
     from ndzarr._pyramid.transcode import as_stream, identity, write_pyramid
 
@@ -125,16 +116,7 @@ def _write(
     origin = {} if isinstance(job.source, list) else identity(os.path.abspath(job.source))
     with open_source(job.source, **reading) as source:
         job.make_folder()
-        write_pyramid(
-            source,
-            dest,
-            encoding,
-            overwrite=overwrite,
-            progress=progress,
-            workers=workers,
-            origin=origin,
-            check=check,
-        )
+        write_pyramid(source, dest, encoding, overwrite=overwrite, origin=origin, **running)
         if not quiet:
             stream = as_stream(source)
             tell_notes(source.name, source.metadata, () if stream is None else stream.trouble)

@@ -34,14 +34,10 @@ _TURN_CLOCKWISE = 6
 
 def _write(file: Path, image: Image, nodata: bool = False, on_its_side: bool = False) -> None:
     """
-    Write an image file of the kind that the suffix says.
+    Write an image file in the format of its suffix.
 
-    Parameters
-    ----------
-    nodata
-        Store `NODATA` as the value of pixels without data (.tif only).
-    on_its_side
-        Store the image turned, with an EXIF orientation, as phones do (.jpg only).
+    `nodata` stores `NODATA` as the value of pixels without data (.tif); `on_its_side` stores the image turned, with an
+    EXIF orientation, as phones do (.jpg).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".tif":
@@ -77,28 +73,23 @@ class Records:
     """The records of a kwcoco dataset that is being made; ids count from 1."""
 
     about: Mapping[str, Any]
-    """Parameters of the dataset."""
     videos: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def add_video(self, world: World, name: str) -> int:
         """Add a video, in whose space the drift of the camera is undone; return its id."""
-        number = len(self.videos) + 1
-        size = {"width": world.width, "height": world.height, "resolution": RESOLUTION}
-        self.videos.append({"id": number, "name": name, **size})
-        return number
+        self.videos.append({"id": len(self.videos) + 1, "name": name, **_size(world)})
+        return len(self.videos)
 
     def add_image(self, world: World, name: str, **keys: Any) -> int:
         """Add a picture of a world, with its annotations; return its id."""
         return self._add(world, 0, (0.0, 0.0), {"name": name, **keys})
 
-    def add_frame(
-        self, world: World, video: int, frame: int, drift: tuple[float, float], days: float, **keys: Any
-    ) -> int:
+    def add_frame(self, world: World, video: int, frame: int, drift: tuple[float, float], **keys: Any) -> int:
         """Add a frame of a video, with its annotations and their tracks; return its id."""
         name = f"{self.videos[video - 1]['name']}-{frame:03}"
-        about = {"video_id": video, "frame_index": frame, "date_captured": date(frame, days)}
+        about = {"video_id": video, "frame_index": frame, "date_captured": date(frame)}
         warp = {"warp_img_to_vid": {"offset": list(drift)}} if any(drift) else {}
         return self._add(world, frame, drift, {"name": name, **about, **warp, **keys}, video)
 
@@ -117,13 +108,16 @@ class Records:
         self, world: World, frame: int, drift: tuple[float, float], image: dict[str, Any], video: int | None = None
     ) -> int:
         gid = len(self.images) + 1
-        size = {"width": world.width, "height": world.height, "resolution": RESOLUTION}
-        self.images.append({"id": gid, "file_name": None, **size, **image})
+        self.images.append({"id": gid, "file_name": None, **_size(world), **image})
         for found in world.annotations(frame, drift):
             track = found.pop("track_id")
             tracked = {} if video is None else {"track_id": 1000 * video + track}
             self.annotations.append({"id": len(self.annotations) + 1, "image_id": gid, **found, **tracked})
         return gid
+
+
+def _size(world: World) -> dict[str, Any]:
+    return {"width": world.width, "height": world.height, "resolution": RESOLUTION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +223,7 @@ def _images(order: Order, records: Records, root: Path, folder: str) -> None:
         file = name if k < 4 else name.replace(".", f"-{k // 4 + 1}.")
         world = order.world(k, size)
         tiff = name.endswith(".tif")
-        seen = world.picture(world.paint())[..., : 4 if tiff else 3]
+        seen = world.picture(world.land.paint())[..., : 4 if tiff else 3]
         _write(root / folder / file, exposed(seen, order.noise(k), 16 if tiff else 8), on_its_side=name == "phone.jpg")
         channels = "r|g|b|nir" if tiff else "r|g|b"
         records.add_image(world, Path(file).stem, file_name=folder + file, channels=channels)
@@ -237,16 +231,15 @@ def _images(order: Order, records: Records, root: Path, folder: str) -> None:
 
 def _huge(order: Order, records: Records, root: Path, folder: str) -> None:
     for k in range(order.n):
-        world = order.world(k, order.size)
-        _write(root / folder / f"huge-{k + 1}.tif", exposed(world.picture(world.paint())[..., :3], order.noise(k)))
-        file = f"{folder}huge-{k + 1}.tif"
+        world, file = order.world(k, order.size), f"{folder}huge-{k + 1}.tif"
+        _write(root / file, exposed(world.picture(world.land.paint())[..., :3], order.noise(k)))
         records.add_image(world, f"huge-{k + 1}", file_name=file, channels="r|g|b")
 
 
 def _multispectral(order: Order, records: Records, root: Path, folder: str) -> None:
     for k in range(order.n):
         world = order.world(k, order.size)
-        picture = exposed(world.picture(world.paint()), order.noise(k), 16)
+        picture = exposed(world.picture(world.land.paint()), order.noise(k), 16)
         seen = _swath(*order.size, np.random.default_rng([order.seed, k, 5]))
         bands = {"r|g|b|nir": (picture, 1), "swir": (_swir(picture), 2), "thermal": (_thermal(picture), 4)}
         name = f"scene-{k + 1}"
@@ -257,7 +250,7 @@ def _multispectral(order: Order, records: Records, root: Path, folder: str) -> N
 
 def _video(order: Order, records: Records, root: Path, folder: str) -> None:
     world = order.world(0, order.size, moving=True)
-    ground, video = world.paint(), records.add_video(world, "traffic")
+    ground, video = world.land.paint(), records.add_video(world, "traffic")
     everywhere = np.ones(order.size, bool)
     for t, drift in enumerate(drifts(world.seed, order.n)):
         picture = exposed(world.picture(ground, t, drift), order.noise(0, t), 16)
@@ -270,7 +263,7 @@ def _video(order: Order, records: Records, root: Path, folder: str) -> None:
                 _asset(root, f"{stem}-rgbn.tif", "r|g|b|nir", picture, 1, everywhere),
                 _asset(root, f"{stem}-swir.tif", "swir", _swir(picture), 2, everywhere),
             ]
-        records.add_frame(world, video, t, drift, 1.0, assets=assets, sensor_coarse="wide" if wide else "day")
+        records.add_frame(world, video, t, drift, assets=assets, sensor_coarse="wide" if wide else "day")
 
 
 def _asset(root: Path, file: str, channels: str, image: Image, factor: int, seen: Image) -> dict[str, Any]:
@@ -313,9 +306,8 @@ def _about(path: Path) -> Any:
             return info[0]["properties"]
     except (ValueError, LookupError, AttributeError, TypeError):
         pass
-    raise ExistsError(
-        f"{path}: the file exists and was not written by ndzarr.toydata", path=str(path), hint="Choose another folder"
-    )
+    message = f"{path}: the file exists and was not written by ndzarr.toydata"
+    raise ExistsError(message, path=str(path), hint="Choose another folder")
 
 
 KINDS: dict[str, tuple[Callable[[Order, Records, Path, str], None], Order]] = {

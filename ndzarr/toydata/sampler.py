@@ -63,28 +63,19 @@ class MemoryArray:
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
         """Return copies of the pixels of each selection."""
-        return [self._read(selection) for selection in selections]
-
-    def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
-        out = self.pixels
-        for axis, wanted in enumerate(selection):
-            out = out[(slice(None),) * axis + (wanted if isinstance(wanted, slice) else list(wanted),)]
-        return out.copy()
+        found = []
+        for selection in selections:
+            out = self.pixels
+            for axis, wanted in enumerate(selection):
+                out = out[(slice(None),) * axis + (wanted if isinstance(wanted, slice) else list(wanted),)]
+            found.append(out.copy())
+        return found
 
 
 def in_memory(
     name: str, pixels: np.ndarray[Any, Any], channels: tuple[str, ...], reopen: Callable[[str, int], Pyramid]
 ) -> Pyramid:
-    """
-    Build the pyramid of an array.
-
-    Parameters
-    ----------
-    pixels
-        Axes (c, y, x).
-    reopen
-        Builds the pyramid again from its name, after pickling.
-    """
+    """Build the pyramid of an array (c, y, x); `reopen` builds it again from its name, after pickling."""
     halve = reducer(pixels.dtype, "intensity")
     arrays = [pixels]
     while max(arrays[-1].shape[-2:]) > _CHUNK:
@@ -108,9 +99,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for band in self.channels.split("|"):
             if band not in BANDS:
-                raise OptionError(
-                    f"channels={self.channels!r}: there is no {band!r}{did_you_mean(band, BANDS)}", key="channels"
-                )
+                message = f"channels={self.channels!r}: there is no {band!r}{did_you_mean(band, BANDS)}"
+                raise OptionError(message, key="channels")
         if self.depth not in (8, 16):
             raise OptionError(f"depth={self.depth!r}: pixels have 8 or 16 bits", key="depth")
         for name in ("n", "frames", "things", "seed"):
@@ -133,7 +123,7 @@ class Recipe:
             video = records.add_video(world, f"video-{k + 1}")
             for t, drift in enumerate(drifts(world.seed, self.frames)):
                 file = _NAME.format(len(records.images) + 1)
-                records.add_frame(world, video, t, drift, 1, file_name=file, channels=self.channels)
+                records.add_frame(world, video, t, drift, file_name=file, channels=self.channels)
         return records
 
     def pixels(self, gid: int) -> np.ndarray[Any, Any]:
@@ -151,7 +141,7 @@ class Recipe:
 def _painted(recipe: Recipe, number: int) -> tuple[World, Pixels]:
     """Return a world and its ground, which all frames of a video share."""
     world = recipe.world(number)
-    return world, world.paint()
+    return world, world.land.paint()
 
 
 class ToySampler(CocoSampler):

@@ -40,30 +40,19 @@ class Path:
         steps = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
         return np.concatenate([[0.0], np.cumsum(steps)])
 
-    @property
-    def length(self) -> float:
-        """Length in pixels."""
-        return float(self._stops[-1])
-
     def at(self, way: float, aside: float = 0.0) -> tuple[float, float, float]:
         """
-        Return x, y and direction (radians) at a distance from the beginning.
+        Return x, y and direction (radians) at a distance from the beginning, and to the right of the middle line.
 
-        Parameters
-        ----------
-        way
-            Distance in pixels; beyond an end, the last segment goes on.
-        aside
-            Distance to the right of the middle line, in pixels.
+        Distances are pixels; beyond an end, the last segment goes on.
         """
         stops, corners = self._lists
         piece = min(max(bisect_left(stops, way) - 1, 0), len(corners) - 2)
         (x0, y0), (x1, y1) = corners[piece], corners[piece + 1]
         angle = atan2(y1 - y0, x1 - x0)
         beyond = way - stops[piece]
-        x = x0 + beyond * cos(angle) - aside * sin(angle)
-        y = y0 + beyond * sin(angle) + aside * cos(angle)
-        return x, y, angle
+        along, across = cos(angle), sin(angle)
+        return x0 + beyond * along - aside * across, y0 + beyond * across + aside * along, angle
 
     @cached_property
     def _lists(self) -> tuple[list[float], list[list[float]]]:
@@ -72,17 +61,14 @@ class Path:
 
     def inside(self, width: int, height: int) -> tuple[float, float]:
         """Return the distances of the first and the last point in a picture; equal if there is none."""
-        ways = np.linspace(0, self.length, 300)
+        ways = np.linspace(0, float(self._stops[-1]), 300)
         x, y = (np.interp(ways, self._stops, self.points[:, k]) for k in (0, 1))
         found = ways[(x > 0) & (x < width) & (y > 0) & (y < height)]
         return (float(found[0]), float(found[-1])) if len(found) else (0.0, 0.0)
 
 
-# --- Ground
-
 BANDS = ("r", "g", "b", "nir")
 """Bands of everything that is painted."""
-
 _FIELD = 260.0
 """Typical side of a field in pixels."""
 _ROADS = 900.0
@@ -250,8 +236,6 @@ def _fractal() -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.asarray(field / field.std(), np.float32)
 
 
-# --- Things on the ground
-
 CATEGORIES: tuple[dict[str, Any], ...] = (
     {"id": 1, "name": "mover"},
     {"id": 2, "name": "vehicle", "supercategory": "mover"},
@@ -263,13 +247,10 @@ CATEGORIES: tuple[dict[str, Any], ...] = (
     {"id": 8, "name": "tank", "supercategory": "building"},
 )
 """Categories as kwcoco has them."""
-
 KEYPOINTS: tuple[dict[str, Any], ...] = ({"id": 1, "name": "front"}, {"id": 2, "name": "back"})
-"""Keypoint categories."""
-
 PIXELS_PER_METRE = 5.0
 """Resolution of everything that is drawn."""
-
+_MOVERS = ("car", "truck", "boat")
 _IDS = {category["name"]: category["id"] for category in CATEGORIES}
 _SIZES = {"car": (4.6, 2.0), "truck": (9.5, 2.6), "boat": (9.0, 3.2), "house": (12.0, 9.0), "tank": (10.0, 10.0)}
 """(length, width) in metres."""
@@ -291,7 +272,6 @@ class Thing:
     kind: str
     """Name of its category."""
     path: Path
-    """The road or river where it is."""
     start: float
     """Distance along the path at frame 0, in pixels."""
     aside: float
@@ -301,7 +281,6 @@ class Thing:
     size: float
     """Size relative to its kind."""
     colour: tuple[int, int, int]
-    """Red, green, blue."""
     turn: float = 0.0
     """Added to the direction of the path, in radians."""
 
@@ -311,8 +290,7 @@ class Thing:
         angle += self.turn + (np.pi if self.speed < 0 else 0)
         size = self.size * PIXELS_PER_METRE
         a, b = size * cos(angle), size * sin(angle)
-        out: Points = points @ np.array([[a, b], [-b, a]]) + (x, y)
-        return out
+        return np.asarray(points @ np.array([[a, b], [-b, a]]) + (x, y))
 
     def outline(self, frame: int = 0) -> Points:
         """Return its outline in pixels of the world."""
@@ -327,7 +305,7 @@ class Thing:
             "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
             "segmentation": [{"exterior": outline.tolist(), "interiors": []}],
         }
-        if self.moves:
+        if self.kind in _MOVERS:
             half = _SIZES[self.kind][0] / 2
             ends = (self.place(np.array([[half, 0.0], [-half, 0.0]]), frame) - offset).round(2)
             found["keypoints"] = [
@@ -335,11 +313,6 @@ class Thing:
                 for xy, point in zip(ends.tolist(), KEYPOINTS, strict=True)
             ]
         return found
-
-    @property
-    def moves(self) -> bool:
-        """True if things of its kind move."""
-        return self.kind in ("car", "truck", "boat")
 
     def draw(self, picture: Pixels, frame: int = 0, offset: tuple[float, float] = (0, 0)) -> None:
         """Draw it and its shadow into a picture whose origin is at `offset` (x, y)."""
@@ -361,15 +334,13 @@ def place_things(
     paint = _PAINTS[kind][int(rng.integers(len(_PAINTS[kind])))]
     size, speed = rng.uniform(0.85, 1.2), rng.uniform(4, 12)
     aside = {"boat": rng.uniform(12, 24), "car": 6.5, "truck": 6.5}.get(kind, 58 + rng.uniform(0, 24)) * side
-    goes = kind not in ("house", "tank")
-    # What stands looks along the path or against it, too.
-    turn = 0.0 if moving and goes else (np.pi if side < 0 else 0.0)
-    return Thing(kind, path, start, aside, side * speed if moving and goes else 0.0, size, paint, turn)
+    if moving and kind in _MOVERS:
+        return Thing(kind, path, start, aside, side * speed, size, paint)
+    return Thing(kind, path, start, aside, 0.0, size, paint, np.pi if side < 0 else 0.0)
 
 
-def _box(x0: float, x1: float, half: float, corner: float = 0.0) -> Points:
-    """Return a box whose corners are cut off."""
-    c = corner
+def _box(x0: float, x1: float, half: float, c: float = 0.0) -> Points:
+    """Return a box; `c` metres are cut off its corners."""
     if not c:
         return np.array([(x0, -half), (x1, -half), (x1, half), (x0, half)])
     return np.array(
@@ -445,7 +416,6 @@ def _shade(picture: Pixels, outline: Points) -> None:
 
 MARGIN = 24
 """Pixels of the world beyond each border of a picture, within which the camera drifts."""
-
 SMALLEST = 32
 """Minimum height and width of a picture, in pixels."""
 
@@ -472,45 +442,19 @@ class World:
 
     @classmethod
     def make(cls, height: int, width: int, things: int, seed: tuple[int, ...], moving: bool = False) -> World:
-        """
-        Lay out a world.
-
-        Parameters
-        ----------
-        height, width
-            Size of its pictures, in pixels.
-        things
-            Maximum number of things; fewer if there is no room.
-        seed
-            Whole numbers.
-        moving
-            Let vehicles and boats move.
-
-        Raises
-        ------
-        OptionError
-            Pictures would be smaller than `SMALLEST`.
-        """
+        """Lay out a world of at most so many things; fewer if there is no room. `moving` vehicles and boats move."""
         if min(height, width) < SMALLEST:
-            raise OptionError(
-                f"size=({height}, {width}): pictures have at least {SMALLEST} pixels along y and x", key="size"
-            )
+            message = f"size=({height}, {width}): pictures have at least {SMALLEST} pixels along y and x"
+            raise OptionError(message, key="size")
         land = Land.survey(height + 2 * MARGIN, width + 2 * MARGIN, seed)
         rng = np.random.default_rng([*seed, 2])
         return cls(height, width, seed, land, tuple(_settle(rng, land, things, moving)))
-
-    def paint(self) -> Pixels:
-        """Paint the ground, with a margin; shape (y, x, band)."""
-        return self.land.paint()
 
     def annotations(self, frame: int = 0, drift: tuple[float, float] = (0.0, 0.0)) -> list[dict[str, Any]]:
         """
         Return what can be seen at a frame; the position of a thing in `things` is its `track_id`.
 
-        Parameters
-        ----------
-        drift
-            Origin of the picture, (x, y) in pixels of the undrifted one.
+        `drift` is the origin of the picture, (x, y) in pixels of the undrifted one.
         """
         found = []
         for number, thing in enumerate(self.things):
@@ -521,23 +465,14 @@ class World:
         return found
 
     def picture(self, ground: Pixels, frame: int = 0, drift: tuple[float, float] = (0.0, 0.0)) -> Pixels:
-        """
-        Return what a camera without noise sees; shape (y, x, band).
-
-        Parameters
-        ----------
-        ground
-            From `paint`.
-        """
+        """Return what a camera without noise sees, shape (y, x, band); `ground` is from `land.paint`."""
         dx, dy = drift[0] + MARGIN, drift[1] + MARGIN
-        size = (self.width, self.height)
-        shift = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
         if float(dx).is_integer() and float(dy).is_integer():
             x, y = int(dx), int(dy)
             seen = ground[y : y + self.height, x : x + self.width].copy()
         else:
-            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            seen = np.asarray(cv2.warpAffine(ground, shift, size, flags=flags), np.uint8)
+            shift, flags = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            seen = np.asarray(cv2.warpAffine(ground, shift, (self.width, self.height), flags=flags), np.uint8)
         for thing in self.things:
             thing.draw(seen, frame, (dx, dy))
         return seen
@@ -572,10 +507,6 @@ def _wet(land: Land, x: float, y: float) -> bool:
     return bool(np.hypot(*(river.points - (x, y)).T).min() < river.width / 2 + 45)
 
 
-# --- Camera
-
-_FIRST = datetime(2024, 5, 1, 10, 30)
-"""Time of the first frame of a video."""
 _ROWS = 256
 """Number of rows that are exposed at a time."""
 
@@ -584,10 +515,7 @@ def exposed(picture: Pixels, rng: np.random.Generator, depth: int = 8) -> np.nda
     """
     Return a picture as a sensor records it: softened by the lens, with photon noise; shape (y, x, band).
 
-    Parameters
-    ----------
-    depth
-        Bits per sample: 8 gives uint8, 16 gives uint16 as reflectance times 10000, at least 1.
+    A depth of 8 bits gives uint8; 16 gives uint16 as reflectance times 10000, at least 1.
     """
     out = np.empty(picture.shape, np.uint8 if depth == 8 else np.uint16)
     scale, low = (1.0, 0) if depth == 8 else (10000 / 255, 1)
@@ -601,13 +529,13 @@ def exposed(picture: Pixels, rng: np.random.Generator, depth: int = 8) -> np.nda
     return out
 
 
-def drifts(seed: tuple[int, ...], frames: int, most: float = 8.0) -> list[tuple[float, float]]:
-    """Return the origin of each frame: (x, y) in video space, quarters of pixels up to `most`, first (0, 0)."""
-    steps = np.random.default_rng([*seed, 3]).normal(0, most / 3, (frames, 2)).cumsum(axis=0)
-    quarters = np.rint(np.clip(steps - steps[:1], -most, most) * 4) / 4
+def drifts(seed: tuple[int, ...], frames: int) -> list[tuple[float, float]]:
+    """Return the origin of each frame: (x, y) in video space, quarters of pixels up to 8 pixels, first (0, 0)."""
+    steps = np.random.default_rng([*seed, 3]).normal(0, 8 / 3, (frames, 2)).cumsum(axis=0)
+    quarters = np.rint(np.clip(steps - steps[:1], -8, 8) * 4) / 4
     return [(float(x), float(y)) for x, y in quarters]
 
 
-def date(frame: int, days: float) -> str:
-    """Return when a frame is taken (ISO 8601), so many days after the one before."""
-    return (_FIRST + timedelta(days=days * frame)).isoformat()
+def date(frame: int) -> str:
+    """Return when a frame is taken (ISO 8601): a day after the one before."""
+    return (datetime(2024, 5, 1, 10, 30) + timedelta(days=frame)).isoformat()

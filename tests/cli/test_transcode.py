@@ -300,13 +300,13 @@ def wait_until_it_writes(folder, process):
 SLOW = """
 import time
 from pathlib import Path
-from ndzarr._formats.base import BaseSource
-real = BaseSource.read
+from ndzarr._formats.base import Source
+real = Source.read
 def read(self, window):
     if any(Path().rglob("c/*/*/*")):
         time.sleep(1)
     return real(self, window)
-BaseSource.read = read
+Source.read = read
 """
 
 

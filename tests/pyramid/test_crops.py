@@ -8,7 +8,6 @@ import pytest
 
 import ndzarr
 from ndzarr._pyramid import crops
-from ndzarr._pyramid import crops as landing
 from ndzarr._pyramid.crops import make_crop as crop
 from ndzarr.errors import DamagedError
 
@@ -65,15 +64,15 @@ def test_what_was_returned_is_not_overwritten_by_what_is_read_next(large):
 
 
 def test_memory_in_which_pixels_land_is_used_again_and_bounded():
-    taken = [landing.take_buffer((3, 300, 301), np.dtype("u2")) for _ in range(20)]
+    taken = [crops.take_buffer((3, 300, 301), np.dtype("u2")) for _ in range(20)]
     assert len({array.ctypes.data for array in taken}) == 20
     for array in taken:
-        landing.return_buffer(array)
-    again = [landing.take_buffer((3, 300, 300), np.dtype("u2")) for _ in range(20)]
+        crops.return_buffer(array)
+    again = [crops.take_buffer((3, 300, 300), np.dtype("u2")) for _ in range(20)]
     owned = {array.ctypes.data for array in taken}
-    assert 0 < sum(array.ctypes.data in owned for array in again) <= landing._free.maxlen
-    assert landing.take_buffer((1, 10), np.dtype("f4")).base is None  # small ones are left to malloc
-    assert landing.take_buffer((3, 2000, 2000), np.dtype("u1")).base is None  # large ones to the system
+    assert 0 < sum(array.ctypes.data in owned for array in again) <= crops._free.maxlen
+    assert crops.take_buffer((1, 10), np.dtype("f4")).base is None  # small ones are left to malloc
+    assert crops.take_buffer((3, 2000, 2000), np.dtype("u1")).base is None  # large ones to the system
 
 
 def test_small_crops_make_one_plan(pyramids, turns):

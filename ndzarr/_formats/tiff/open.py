@@ -16,7 +16,7 @@ import tifffile
 
 from ndzarr._files import FileId
 from ndzarr._formats.arrays import MOST_COLOURS, ArraySource, open_numpy
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
+from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.array import TiffArray
@@ -33,7 +33,7 @@ _BLOCK_BYTES = 1 << 20
 """Bytes of plain strips that are read at a time, and decoded bytes from which on a strip read in parts is kept."""
 
 
-class TiffSource(BaseSource):
+class TiffSource(Source):
     """A TIFF file, read segment by segment."""
 
     def __init__(self, facts: Facts, orientation: Orientation, array: TiffArray, colour: Conversion) -> None:

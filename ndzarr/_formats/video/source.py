@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ndzarr._formats.base import BaseSource, Facts, Pixels, Region
+from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._formats.colour import ALPHA, GRAY, RGB
 from ndzarr._formats.options import Clip, Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
@@ -91,7 +91,7 @@ def _pixel_aspect(stated: Fraction | None, orientation: Orientation) -> dict[str
     return {"pixel_aspect": f"{upright.numerator}:{upright.denominator}"}
 
 
-class VideoSource(BaseSource):
+class VideoSource(Source):
     """The frames of a video."""
 
     growing = True
