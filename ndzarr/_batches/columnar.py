@@ -45,7 +45,7 @@ class Windows:
 
     @property
     def labels(self) -> Array:
-        """The ids as a batch has them."""
+        """The ids as text or int64."""
         return self.ids.astype(str) if self.ids.dtype == object else self.ids.astype(np.int64)
 
     @property
@@ -72,12 +72,11 @@ class Windows:
 
 @dataclass(frozen=True)
 class Uniform:
-    """A table that was understood."""
+    """A table that was understood: its first row, the windows of all, and the keys of targets by column."""
 
     first: Pending
     windows: Windows
     columns: dict[str, Array]
-    """The keys of targets, by column."""
 
     @cached_property
     def form(self) -> Form:
@@ -181,10 +180,8 @@ def _numbers(values: Array) -> Array | None:
 
 
 def _present(values: Array) -> bool:
-    """True for a column of integers, or of text alone."""
-    if values.dtype != object:
-        return values.dtype.kind in "iuTU"
-    return set(map(type, values.tolist())) == {str}
+    """Return True for a column of integers, or of text alone."""
+    return values.dtype.kind in "iuTU" or (values.dtype == object and set(map(type, values.tolist())) == {str})
 
 
 def _plain(value: Any) -> Any:
@@ -285,8 +282,8 @@ def copies(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lo
         for k, (top, bottom), (left, right) in zip(members.tolist(), y.tolist(), x.tolist(), strict=True):
             requests[k] = len(arrays), (*lead, slice(top, bottom, 1), slice(left, right, 1))
         arrays.append(array)
-    shape = lengths(requests[0][1])
-    return Copies(known, WindowPlan(tuple(arrays), tuple(requests), (shape,) * len(requests)))
+    shapes = (lengths(requests[0][1]),) * len(requests)
+    return Copies(known, WindowPlan(tuple(arrays), tuple(requests), shapes))
 
 
 @dataclass(frozen=True)

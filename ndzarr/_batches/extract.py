@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 Order: TypeAlias = Literal["input", "locality"]
 ORDERS = ("input", "locality")
 JOB = "job.pickle"
-"""File of a job."""
 PARTS = "parts"
 """Directory of the columns of each shard."""
 STORE = "store"
@@ -64,7 +63,6 @@ class Job:
     positions: Array
     """Position of each in the targets as they were given."""
     keys: Mapping[str, Any]
-    """Keys that every target gets."""
     lookup: Lookup
     form: Form
     mask_dims: tuple[str, ...] | None
@@ -189,9 +187,8 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
         try:
             yield folder
         except BaseException:
-            if any((folder / PARTS).iterdir()):
-                raise
-            shutil.rmtree(folder, ignore_errors=True)
+            if not any((folder / PARTS).iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -256,8 +253,7 @@ def _images(rows: Rows) -> list[Any] | None:
     """Images that a table names; None if only resolving its rows would tell."""
     if rows.frame is None or "gid" not in rows.frame or rows.frame["gid"].isna().any():
         return None
-    found: list[Any] = rows.frame["gid"].unique().tolist()
-    return found
+    return list(rows.frame["gid"].unique().tolist())
 
 
 def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progress: bool) -> None:
@@ -289,7 +285,7 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     import xarray
 
     coordinates = {name: c for name, c in columns.items() if c[0][0] == "sample"}
-    annotations = {name: c for name, c in columns.items() if c[0][0] != "sample"}
+    annotations = {name: c for name, c in columns.items() if name not in coordinates}
     axes: dict[str, Any] = {"sample": ("sample", job.positions.astype(np.int64))}
     if job.form.channels is not None:
         axes["c"] = "c", np.array(job.form.channels, object)

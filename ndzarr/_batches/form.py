@@ -243,8 +243,6 @@ def checked_mask(mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, s
         return np.ones(shape, bool)
     have, valid = mask
     if "c" in have and "c" not in dims:
-        raise TargetError(
-            f"channels of {names} are real at different pixels, those of target 0 are not; load them apart"
-        )
+        raise TargetError(f"channels of {names} are real at different pixels, unlike target 0; load them apart")
     missing = [k for k, d in enumerate(("sample", *dims)) if d not in have]
     return np.array(np.broadcast_to(np.expand_dims(valid, missing), shape))

@@ -61,13 +61,11 @@ class Promise:
     mask_dims: tuple[str, ...] | None
     """Axes of `valid` of a sample; None where all pixels are real."""
     origin: Array
-    """Start of each sample along (y, x), shape (sample, 2)."""
+    """Start of each sample along (y, x) in native pixels, shape (sample, 2)."""
     pitch: Array
     """Native pixels per pixel along (y, x), shape (sample, 2)."""
     columns: Columns
-    """Coordinates along sample."""
     annotations: Columns
-    """Columns along annot."""
     targets: Mapping[str, Array] | Sequence[Mapping[str, Any]]
     """The targets that tasks read, by column or by row."""
 
@@ -105,15 +103,12 @@ def lazy_batch(
     batch_size = check_count("batch_size", batch_size)
     check_sizes(sizes)
     rows = Rows(targets)
-    known = _understand(source, rows, lookup, sizes, keys)
-    n, form = len(rows), known.form
-    variables: dict[str, Any] = _pixels(source, known, n, batch_size, keys)
-    placed = {"transform": (("sample", "row", "column"), transforms(known.origin, known.pitch)), **known.columns}
-    placed |= _centres(known, n, batch_size)
+    known, n = _understand(source, rows, lookup, sizes, keys), len(rows)
+    placed: dict[str, Any] = {"transform": (("sample", "row", "column"), transforms(known.origin, known.pitch))}
+    placed |= {**known.columns, **_centres(known, n, batch_size)}
+    variables = {**_pixels(source, known, n, batch_size, keys), **placed, **known.annotations}
     context = BatchContext(LazySamples(source, rows, dict(keys), lookup), None)
-    return build_dataset(
-        {**variables, **placed, **known.annotations}, shared_axes(n, form), tuple(placed), {"ndzarr": context}
-    )
+    return build_dataset(variables, shared_axes(n, known.form), tuple(placed), {"ndzarr": context})
 
 
 def _understand(source: SampleSource, rows: Rows, lookup: Lookup, sizes: str, keys: Mapping[str, Any]) -> Promise:
@@ -137,8 +132,10 @@ def _understand(source: SampleSource, rows: Rows, lookup: Lookup, sizes: str, ke
 def _pixels(
     source: SampleSource, known: Promise, n: int, batch_size: int, keys: Mapping[str, Any]
 ) -> dict[str, tuple[tuple[str, ...], Any]]:
-    """`image` and `valid` as dask arrays, one task per batch."""
+    """Return `image` and `valid` as dask arrays, one task per batch."""
+    import dask.array
     from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
 
     form = known.form
     token = tokenize(source, known.targets, dict(keys), form.dims, form.shape, str(form.dtype), batch_size)
@@ -150,26 +147,21 @@ def _pixels(
         targets = known.targets
         mine = {k: v[a:b] for k, v in targets.items()} if isinstance(targets, Mapping) else targets[a:b]
         graph[read_name, i] = (ReadTask(mine, a, dict(keys), form, known.mask_dims), dataset)
-    out = {"image": (("sample", *form.dims), _picked(graph, read_name, 0, borders, form.shape, form.dtype))}
-    if known.mask_dims is not None:
-        shape = tuple(lengths[d] for d in known.mask_dims)
-        out["valid"] = ("sample", *known.mask_dims), _picked(graph, read_name, 1, borders, shape, np.dtype(bool))
+    along = tuple(b - a for a, b in pairwise(borders))
+    out: dict[str, tuple[tuple[str, ...], Any]] = {}
+    variables = (("image", form.dims, form.dtype), ("valid", known.mask_dims, np.dtype(bool)))
+    for item, (name, dims, dtype) in enumerate(variables):
+        if dims is None:
+            continue
+        key, shape = f"{read_name}-{name}", [lengths[d] for d in dims]
+        # A task returns (image, valid): each variable picks one of them, as the only chunk of its batch.
+        picks: dict[Any, Any] = {
+            (key, i, *[0] * len(shape)): (itemgetter(item), (read_name, i)) for i in range(len(along))
+        }
+        layers = HighLevelGraph({read_name: graph, key: picks}, {read_name: set(), key: {read_name}})
+        chunks = (along, *[(length,) for length in shape])
+        out[name] = ("sample", *dims), dask.array.Array(layers, key, chunks, dtype=dtype)
     return out
-
-
-def _picked(
-    graph: Mapping[Any, Any], read_name: str, item: int, borders: Sequence[int], shape: tuple[int, ...], dtype: Any
-) -> Any:
-    """One of the arrays that the tasks return."""
-    import dask.array
-    from dask.highlevelgraph import HighLevelGraph
-
-    name = f"{read_name}-{('image', 'valid')[item]}"
-    zeros = (0,) * len(shape)
-    picks: dict[Any, Any] = {(name, i, *zeros): (itemgetter(item), (read_name, i)) for i in range(len(borders) - 1)}
-    layers = HighLevelGraph({read_name: graph, name: picks}, {read_name: set(), name: {read_name}})
-    chunks = (tuple(b - a for a, b in pairwise(borders)), *[(n,) for n in shape])
-    return dask.array.Array(layers, name, chunks, dtype=dtype)
 
 
 def _centres(known: Promise, n: int, batch_size: int) -> dict[str, tuple[tuple[str, ...], Any]]:
@@ -184,10 +176,8 @@ def _centres(known: Promise, n: int, batch_size: int) -> dict[str, tuple[tuple[s
         length = dict(zip(known.form.dims, known.form.shape, strict=True))[d]
         origin, pitch = known.origin[:, k], known.pitch[:, k]
         name = f"ndzarr-centres-{tokenize(origin, pitch, length, batch_size)}"
-        graph: Any = {
-            (name, i, 0): (partial(centres, origin[a:b], pitch[a:b], length),)
-            for i, (a, b) in enumerate(pairwise(borders))
-        }
+        tasks = [partial(centres, origin[a:b], pitch[a:b], length) for a, b in pairwise(borders)]
+        graph: Any = {(name, i, 0): (task,) for i, task in enumerate(tasks)}
         chunks = (tuple(b - a for a, b in pairwise(borders)), (length,))
         layers = HighLevelGraph.from_collections(name, graph)
         out[ALONG[d]] = ("sample", d), dask.array.Array(layers, name, chunks, dtype=np.dtype(float))

@@ -285,11 +285,8 @@ def annotation_columns(samples: Sequence[Pending]) -> Columns:
     tables = [f.columns for f in found if f is not None]
     if len(tables) < len(found):
         return {}
-    counts = [len(t["annot_id"]) for t in tables]
-    return _table(
-        {name: np.concatenate([t[name] for t in tables]) for name in tables[0]},
-        np.repeat(np.arange(len(counts)), counts),
-    )
+    columns = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    return _table(columns, np.repeat(np.arange(len(tables)), [len(t["annot_id"]) for t in tables]))
 
 
 def _table(columns: Mapping[str, Array], owner: Array) -> Columns:
