@@ -1,7 +1,7 @@
 """A sequence of images as one source: frames of a video, or planes of a volume.
 
-1. The first image decides axes, size, type, channels and nodata.  Of the others only size and date of their files are
-   looked at before they are read, so that a sequence of many thousands opens at once.
+1. The first image decides axes, size, type, channels and nodata.  The others are only looked at for the
+   size and date of their files before they are read, so a sequence of many thousands opens at once.
 2. A window is read image by image.  Its images stay open until a window of others is asked for, since a band of rows is
    followed by the next band of the same images.
 3. Metadata are what all images agree on.  A file that changes between opening and the end is an error.
