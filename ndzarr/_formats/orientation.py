@@ -49,16 +49,7 @@ class Orientation:
         return (width, height) if self.transposes else (height, width)
 
     def stored(self, y: slice, x: slice, height: int, width: int) -> tuple[slice, slice]:
-        """
-        Return the stored (y, x) window that holds an upright one.
-
-        Parameters
-        ----------
-        y, x
-            Half-open, not negative.
-        height, width
-            Size of the upright image.
-        """
+        """Return the stored (y, x) window that holds an upright one of an upright image of this size."""
         transpose, flip_y, flip_x = _TURNS[self.tag]
         if flip_y:
             y = slice(height - y.stop, height - y.start)
@@ -79,18 +70,7 @@ class Orientation:
 
 
 def choose_orientation(name: str, tag: int, height: int, width: int, options: Options) -> Orientation:
-    """
-    Apply the option `orient` to an image.
-
-    Parameters
-    ----------
-    name
-        Name of the image in errors.
-    tag
-        Value of the tag in the file, 1 if there is none.
-    height, width
-        Size as stored.
-    """
+    """Apply the option `orient` to an image of this stored size, whose file has this tag (1 if none)."""
     upright = Orientation(tag if tag in _TURNS else 1)
     if isinstance(options.orient, bool):
         return upright if options.orient else Orientation()
@@ -113,12 +93,8 @@ def describe_orientation(tag: int, applied: Orientation) -> dict[str, Any]:
 
 
 def exif_orientation(exif: bytes | None) -> int:
-    """
-    Return the orientation in a block of EXIF, 1 if it holds none.
-
-    EXIF is a small TIFF, and the tag is in its first directory.  A damaged block counts as none: cameras that write one
-    are common, and orientation is only a hint beside the pixels.
-    """
+    """Return the orientation in a block of EXIF, a small TIFF with the tag in its first directory; 1 if it has none."""
+    # A damaged block counts as none: cameras that write one are common, and orientation is only a hint.
     data = (exif or b"").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -33,7 +33,6 @@ from ndzarr.errors import SourceError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
-
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -47,14 +46,7 @@ _CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA),
 
 
 def open_pillow(path: str, form: str, options: Options) -> Source:
-    """
-    Open an image that Pillow decodes.
-
-    Parameters
-    ----------
-    form
-        A key of `_PLUGINS`.
-    """
+    """Open an image that Pillow decodes; `form` is a key of `_PLUGINS`."""
     with _opened(path, form) as image:
         width, height = image.size
         options.check_pixels(path, height, width, whole=True)
@@ -69,38 +61,50 @@ def open_pillow(path: str, form: str, options: Options) -> Source:
         else:
             mode, times = _mode_of(image), None
             about["colour"] = mode if image.mode == mode else f"{image.mode} converted to {mode}"
-    mixer = InkMixer(profile, np.dtype(np.uint8)) if mode == "CMYK" else None
-    orientation = choose_orientation(path, tag, height, width, options)
-    size = orientation.size(height, width)
-    facts = Facts(
-        name=path,
-        dims=("t", "c", "y", "x") if frames > 1 else ("c", "y", "x"),
-        shape=(*([frames] if frames > 1 else []), len(_CHANNELS[mode]), *size),
-        dtype=np.dtype(np.uint8),
-        channels=_CHANNELS[mode],
-        band=size[0],
-        times=times,
-        metadata={**about, **({"colour": mixer.said} if mixer else {}), **describe_orientation(tag, orientation)},
-    ).settle(options)
+    channels, dtype = _CHANNELS[mode], np.dtype(np.uint8)
+    mixer = InkMixer(profile, dtype) if mode == "CMYK" else None
+    if mixer is not None:
+        about["colour"] = mixer.said
+    stored = (*([frames] if frames > 1 else []), len(channels), height, width)
+    facts, orientation = _describe(path, options, stored, dtype, channels, about, tag, times)
     if frames > 1:
         return AnimatedSource(facts, orientation, form, mode, first)
     return WholeSource(facts, orientation, lambda: _decode_pillow(path, form, mode, mixer))
+
+
+def _describe(
+    path: str,
+    options: Options,
+    stored: tuple[int, ...],
+    dtype: np.dtype[Any],
+    channels: tuple[str, ...],
+    about: dict[str, Any],
+    tag: int = 1,
+    times: Pixels | None = None,
+) -> tuple[Facts, Orientation]:
+    """Return the facts about an image, and its orientation; `stored` is its shape (c, y, x) or (t, c, y, x)."""
+    height, width = stored[-2:]
+    orientation = choose_orientation(path, tag, height, width, options)
+    shape = *stored[:-2], *orientation.size(height, width)
+    metadata = {**about, **describe_orientation(tag, orientation)}
+    facts = Facts(
+        name=path,
+        dims=("t", "c", "y", "x")[-len(shape) :],
+        shape=shape,
+        dtype=dtype,
+        channels=channels,
+        band=shape[-2],
+        times=times,
+        metadata=metadata,
+    )
+    return facts.settle(options), orientation
 
 
 class AnimatedSource(Source):
     """An animation, decoded frame by frame."""
 
     def __init__(self, facts: Facts, orientation: Orientation, form: str, mode: str, first: int) -> None:
-        """
-        Parameters
-        ----------
-        form
-            A key of `_PLUGINS`.
-        mode
-            Pillow mode to which all frames are converted.
-        first
-            Frame of the file that is frame 0 of the source.
-        """
+        """Convert all frames to one Pillow mode; frame `first` of the file is frame 0 of the source."""
         super().__init__(facts, orientation)
         self._form, self._mode, self._first = form, mode, first
         self._lock = threading.Lock()
@@ -155,17 +159,18 @@ def _plugin(form: str) -> Any:
 
 @contextmanager
 def _decoding(path: str, form: str) -> Iterator[None]:
-    """Turn what Pillow raises for a damaged file into a SourceError; to enclose calls of Pillow only."""
+    """Turn what a decoder raises for a damaged file into a SourceError; to enclose calls of decoders only."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, ...
-        raise SourceError(
-            f"{path}: this {form} file does not decode ({reason(error)})",
-            path=path,
-            hint="Fetch or write it again if truncated or damaged; convert it to TIFF or PNG if of a rare kind",
-        ) from error
+        raise _refusal(path, form, f"does not decode ({reason(error)})") from error
+
+
+def _refusal(path: str, form: str, found: str) -> SourceError:
+    hint = "Fetch or write it again if truncated or damaged; convert it to TIFF or PNG if of a rare kind"
+    return SourceError(f"{path}: this {form} file {found}", path=path, hint=hint)
 
 
 @contextmanager
@@ -252,8 +257,7 @@ def _channels_first(pixels: Pixels) -> Pixels:
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
-# --- PNG
-
+# PNG
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """Chunks that decoding needs."""
 _PNG_SMALL = 1 << 24
@@ -267,7 +271,7 @@ def open_png(path: str, options: Options) -> Source:
     try:
         width, height, depth, colour_type = struct.unpack_from(">IIBB", chunks[b"IHDR"])
     except (KeyError, struct.error) as error:
-        raise SourceError(f"{path}: this PNG has no valid header", path=path, hint="Fetch or write it again") from error
+        raise _refusal(path, "PNG", "has no valid header") from error
     options.check_pixels(path, height, width, whole=True)
     if int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") > 1:  # number of frames
         return open_pillow(path, "PNG", options)
@@ -278,24 +282,10 @@ def open_png(path: str, options: Options) -> Source:
         colour = f"palette of {depth}-bit indices expanded to RGB{'A' if alpha else ''}"
     else:
         colour = f"{depth}-bit {'RGB' if coloured else 'gray'}{', scaled to 8 bits' if depth < 8 else ''}"
-    tag = exif_orientation(chunks.get(b"eXIf"))
-    orientation = choose_orientation(path, tag, height, width, options)
-    size = orientation.size(height, width)
-    facts = Facts(
-        name=path,
-        dims=("c", "y", "x"),
-        shape=(len(channels), *size),
-        dtype=np.dtype(np.uint16 if depth == 16 else np.uint8),
-        channels=channels,
-        band=size[0],
-        metadata={
-            "format": "PNG",
-            "colour": colour,
-            **describe_orientation(tag, orientation),
-            **describe_profile(_png_profile(chunks.get(b"iCCP"))),
-        },
-    )
-    return WholeSource(facts.settle(options), orientation, lambda: _decode_png(path))
+    about = {"format": "PNG", "colour": colour, **describe_profile(_png_profile(chunks.get(b"iCCP")))}
+    dtype, tag = np.dtype(np.uint16 if depth == 16 else np.uint8), exif_orientation(chunks.get(b"eXIf"))
+    facts, orientation = _describe(path, options, (len(channels), height, width), dtype, channels, about, tag)
+    return WholeSource(facts, orientation, lambda: _decode_png(path))
 
 
 def _png_chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None, int]]:
@@ -308,11 +298,7 @@ def _png_chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None
         head = file.read(8)
         length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (size, b"")
         if at + 12 + length > size:
-            raise SourceError(
-                f"{path}: this PNG is truncated: it has {size} bytes and no IEND chunk",
-                path=path,
-                hint="Fetch or write it again",
-            )
+            raise _refusal(path, "PNG", f"is truncated: it has {size} bytes and no IEND chunk")
         yield kind, None if kind in (b"IDAT", b"fdAT") or length > _PNG_SMALL else file.read(length), 12 + length
         at += 12 + length
 
@@ -337,23 +323,15 @@ def _decode_png(path: str) -> Pixels:
         if kind in _PNG_NEEDED:
             part = data[at : at + size]
             if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):  # libpng may only warn
-                raise _damaged_png(path, f"the checksum of a {kind.decode()} chunk does not match its bytes")
+                found = f"does not decode (the checksum of a {kind.decode()} chunk does not match its bytes)"
+                raise _refusal(path, "PNG", found)
             parts.append(part)
         at += size
-    try:
+    with _decoding(path, "PNG"):
         return _channels_first(imagecodecs.png_decode(b"".join(parts)))
-    except (RuntimeError, ValueError) as error:
-        raise _damaged_png(path, reason(error)) from error
 
 
-def _damaged_png(path: str, found: str) -> SourceError:
-    return SourceError(
-        f"{path}: this PNG does not decode ({found})", path=path, hint="It is damaged: fetch or write it again"
-    )
-
-
-# --- JPEG 2000
-
+# JPEG 2000
 _J2K_HEAD = 1 << 20
 """Bytes within which the codestream has to begin."""
 _J2K_SIZ = b"\xff\x4f\xff\x51"
@@ -362,43 +340,25 @@ _J2K_COLOURS = {16: RGB, 17: GRAY, 18: RGB}
 """Names of the first components per enumerated colour space: sRGB, grey, sYCC (which OpenJPEG converts)."""
 
 
-class _Codestream(NamedTuple):
-    """Contents of the SIZ segment."""
-
-    width: int
-    height: int
-    components: int
-    bits: int
-    signed: bool
-
-
 def open_jpeg2000(path: str, options: Options) -> WholeSource:
     """Open a JP2 file or a bare codestream."""
     with open(path, "rb") as file:
         head = file.read(_J2K_HEAD)
-    stream = _j2k_codestream(path, head)
-    options.check_pixels(path, stream.height, stream.width, whole=True)
+    height, width, components, bits, signed = _j2k_codestream(path, head)
+    options.check_pixels(path, height, width, whole=True)
     boxes = dict(_jp2_boxes(head))
-    orientation = choose_orientation(path, 1, stream.height, stream.width, options)
-    size = 1 if stream.bits <= 8 else 2 if stream.bits <= 16 else 4
-    channels, dtype = _jp2_channels(boxes, stream.components), np.dtype(f"{'i' if stream.signed else 'u'}{size}")
+    size = 1 if bits <= 8 else 2 if bits <= 16 else 4
+    channels, dtype = _jp2_channels(boxes, components), np.dtype(f"{'i' if signed else 'u'}{size}")
     pixels = _decode_jpeg2000(path) if b"pclr" in boxes else None  # a palette: decoding tells what it becomes
     if pixels is not None:
         channels, dtype = with_extras(RGB, len(pixels), None), pixels.dtype
-    facts = Facts(
-        name=path,
-        dims=("c", "y", "x"),
-        shape=(len(channels), stream.height, stream.width),
-        dtype=dtype,
-        channels=channels,
-        band=stream.height,
-        metadata={"format": "JPEG 2000", "colour": f"{stream.bits}-bit, {stream.components} components"},
-    )
-    decode = (lambda: _decode_jpeg2000(path)) if pixels is None else (lambda: pixels)
-    return WholeSource(facts.settle(options), orientation, decode)
+    about = {"format": "JPEG 2000", "colour": f"{bits}-bit, {components} components"}
+    facts, orientation = _describe(path, options, (len(channels), height, width), dtype, channels, about)
+    return WholeSource(facts, orientation, lambda: _decode_jpeg2000(path) if pixels is None else pixels)
 
 
-def _j2k_codestream(path: str, head: bytes) -> _Codestream:
+def _j2k_codestream(path: str, head: bytes) -> tuple[int, int, int, int, bool]:
+    """Return (height, width, components, bits, signed) of the SIZ segment."""
     at = head.find(_J2K_SIZ)
     try:
         width, height, left, top = struct.unpack_from(">IIII", head, at + 8)
@@ -406,10 +366,8 @@ def _j2k_codestream(path: str, head: bytes) -> _Codestream:
         if at < 0 or not components:
             raise ValueError(f"codestream at {at} with {components} components")
     except (struct.error, ValueError) as error:
-        raise SourceError(
-            f"{path}: this JPEG 2000 file has no valid codestream header", path=path, hint="Fetch or write it again"
-        ) from error
-    return _Codestream(width - left, height - top, components, (depth & 0x7F) + 1, bool(depth & 0x80))
+        raise _refusal(path, "JPEG 2000", "has no valid codestream header") from error
+    return height - top, width - left, components, (depth & 0x7F) + 1, bool(depth & 0x80)
 
 
 def _jp2_boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -448,21 +406,12 @@ def _decode_jpeg2000(path: str) -> Pixels:
         data = file.read()
     # Compressed bits never contain this marker.  Older decoders fill what is missing with gray.
     if data.rfind(_J2K_END) < data.find(_J2K_SIZ):
-        raise SourceError(
-            f"{path}: this JPEG 2000 file is truncated: its end is missing", path=path, hint="Fetch or write it again"
-        )
-    try:
+        raise _refusal(path, "JPEG 2000", "is truncated: its end is missing")
+    with _decoding(path, "JPEG 2000"):
         return _channels_first(imagecodecs.jpeg2k_decode(data))
-    except (RuntimeError, ValueError) as error:
-        raise SourceError(
-            f"{path}: this JPEG 2000 file does not decode ({reason(error)})",
-            path=path,
-            hint="Fetch or write it again if truncated or damaged; convert it to TIFF or PNG if of a rare kind",
-        ) from error
 
 
-# --- JPEG XL
-
+# JPEG XL
 _JXL_SIGNATURE = b"\xff\x0a"
 _JXL_HEADER = 32
 """Bytes that surely hold size and orientation."""
@@ -478,20 +427,10 @@ def open_jpegxl(path: str, options: Options) -> WholeSource:
     height, width, tag = _jxl_header(path, data)
     options.check_pixels(path, height, width, whole=True)
     pixels = _decode_jpegxl(path, data, height, width)
-    animated = pixels.ndim == 4
-    orientation = choose_orientation(path, tag, height, width, options)
-    size = orientation.size(height, width)
     count = pixels.shape[-3]
-    facts = Facts(
-        name=path,
-        dims=("t", "c", "y", "x") if animated else ("c", "y", "x"),
-        shape=(*pixels.shape[:-2], *size),
-        dtype=pixels.dtype,
-        channels=(*GRAY, ALPHA) if count == 2 else plain_names(count),
-        band=size[0],
-        metadata={"format": "JPEG XL", **describe_orientation(tag, orientation)},
-    )
-    return WholeSource(facts.settle(options), orientation, lambda: pixels)
+    channels = (*GRAY, ALPHA) if count == 2 else plain_names(count)
+    facts, orientation = _describe(path, options, pixels.shape, pixels.dtype, channels, {"format": "JPEG XL"}, tag)
+    return WholeSource(facts, orientation, lambda: pixels)
 
 
 def _jxl_header(path: str, data: bytes) -> tuple[int, int, int]:
@@ -527,7 +466,7 @@ def _jxl_codestream(path: str, data: bytes) -> int:
         if kind in (b"jxlc", b"jxlp"):
             return body + (4 if kind == b"jxlp" else 0)
         if length < 8:
-            raise SourceError(f"{path}: this JPEG XL file has no codestream", path=path, hint="Fetch or write it again")
+            raise _refusal(path, "JPEG XL", "has no codestream")
         at += length
     return at
 
@@ -536,13 +475,7 @@ def _decode_jpegxl(path: str, data: bytes, height: int, width: int) -> Pixels:
     """Return all pixels with axes (c, y, x), or (t, c, y, x) of an animation."""
     import imagecodecs
 
-    try:
+    with _decoding(path, "JPEG XL"):
         pixels: Pixels = imagecodecs.jpegxl_decode(data, keeporientation=True)
         frames = pixels.shape[:1] if pixels.shape[:2] != (height, width) else ()
         return np.moveaxis(pixels.reshape(*frames, height, width, -1), -1, -3)
-    except (RuntimeError, ValueError) as error:
-        raise SourceError(
-            f"{path}: this JPEG XL file does not decode ({reason(error)})",
-            path=path,
-            hint="It is damaged: fetch or write it again",
-        ) from error

@@ -40,23 +40,11 @@ def is_sequence(source: object) -> bool:
 def check_stack(stack: str) -> None:
     """Raise `OptionError` unless images can be stacked along this axis."""
     if stack not in ("t", "z"):
-        raise OptionError(
-            f"stack={stack!r}: expected 't' (the images are frames) or 'z' (they are planes)", key="stack"
-        )
+        raise OptionError(f"stack={stack!r}: expected 't' (frames) or 'z' (planes of a volume)", key="stack")
 
 
 def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -> Source:
-    """
-    Open several images as one source.
-
-    Parameters
-    ----------
-    source
-        Paths or arrays, in order; or a pattern such as 'frames/*.png', whose matches are sorted with numbers in their
-        names taken as numbers.
-    stack
-        Axis that they make: 't' or 'z'.
-    """
+    """Open images as one source: paths or arrays in order, or a pattern, whose matches are sorted by `natural`."""
     frames = list(source) if isinstance(source, list | tuple) else _matches(os.fsdecode(source))
     if not frames:
         raise SourceError("an empty list of frames has no pixels", hint="Name at least one file")
@@ -126,11 +114,8 @@ class SequenceSource(Source):
         """Raise `SourceError` if the file of an image has changed since the sequence was opened."""
         for before, now in zip(self._states, _file_states(self._frames), strict=True):
             if before != now:
-                raise SourceError(
-                    f"{now[0]}: the file was changed while it was read",
-                    path=now[0],
-                    hint="Transcode it once it is complete",
-                )
+                found, hint = f"{now[0]}: the file was changed while it was read", "Transcode it once it is complete"
+                raise SourceError(found, path=now[0], hint=hint)
 
     def _pixels(self, region: Region) -> Pixels:
         wanted = region[self._axis]
@@ -178,16 +163,14 @@ def _file_states(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
             continue
         path = os.path.abspath(os.path.expanduser(os.fsdecode(frame)))
         try:
-            found = os.stat(path)
+            state = os.stat(path)
         except FileNotFoundError as error:
-            raise MissingError(
-                f"{path}: there is no such file, which is one of {len(frames)} frames", path=path
-            ) from error
+            found = f"{path}: there is no such file, which is one of {len(frames)} frames"
+            raise MissingError(found, path=path) from error
         except OSError as error:
-            raise SourceError(
-                f"{path}: it cannot be looked at ({error.strerror})", path=path, hint="Check its permissions"
-            ) from error
-        out.append((path, found.st_size, found.st_mtime_ns))
+            found = f"{path}: it cannot be looked at ({error.strerror})"
+            raise SourceError(found, path=path, hint="Check its permissions") from error
+        out.append((path, state.st_size, state.st_mtime_ns))
     return out
 
 

@@ -177,10 +177,7 @@ class StreamingMoments:
         self.count = total
         self.windows += other.windows
         self.least, self.greatest = min(self.least, other.least), max(self.greatest, other.greatest)
-        self._merge_clusters(other)
         self.sketch.merge(other.sketch)
-
-    def _merge_clusters(self, other: StreamingMoments) -> None:
         if self.origin is None:
             self.origin = other.origin
         a, b, c = other.clusters

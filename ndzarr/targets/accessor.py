@@ -216,7 +216,7 @@ class Targets:
         criterion
             The fraction's whole: 'window' its area, 'annotation' the box's, 'iou' their union's.
         space, time_dims
-            'image', or 'video' with that many frames (all by default), none of which may have the annotation there.
+            'image', or 'video' with that many frames (all by default); none may have an annotation there.
         avoid
             Categories that windows avoid, by name or id; all by default.
         seed, ids
@@ -419,8 +419,6 @@ class Targets:
     ) -> np.ndarray[Any, Any]:
         """
         Measure the fraction of each window that is real data: inside the image, not nodata, not NaN.
-
-        Masks are summed-area tables (Crow, 1984) of coarse levels.
 
         Parameters
         ----------

@@ -21,7 +21,7 @@ import numpy as np
 from ndzarr._validation import as_list, check_target_count
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.targets.attributes import Membership, membership
-from ndzarr.targets.table import Rows, TargetsLike, as_table
+from ndzarr.targets.table import Rows, TargetsLike, aligned, as_table
 from ndzarr.targets.windows import Array, column, ramps
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def distribution(
     weight = column(table, "probability", 0.0) if "probability" in table else np.ones(len(table))
     wanted = np.ones(1)
     for level in levels:
-        wanted = level.wanted(wanted)
+        sums = np.bincount(level.parent, level.share, minlength=len(wanted))
+        wanted = wanted[level.parent] * level.share / sums[level.parent]
     leaves = levels[-1]
     amount = leaves.amounts(weight)
     return Distribution(
@@ -99,11 +100,6 @@ class Level:
 
     def __len__(self) -> int:
         return len(self.parent)
-
-    def wanted(self, above: Array) -> Array:
-        """Return the fraction of the whole that each group should have, given those of the groups above."""
-        sums = np.bincount(self.parent, self.share, minlength=len(above))
-        return np.asarray(above[self.parent] * self.share / sums[self.parent])
 
     def amounts(self, of_row: Array) -> Array:
         """Return what the rows of each group have together; shape (group,)."""
@@ -283,7 +279,7 @@ class Distribution:
     windows: Array
     """Windows in each group; a window with several values is in several; shape (group,)."""
     share: Array
-    """Of the windows, or of their probabilities where the table has some; sums to 1; shape (group,)."""
+    """Fractions of the windows, or of their probabilities where the table has some; sum 1; shape (group,)."""
     wanted: Array
     """The share that a balanced table would have; shape (group,)."""
     total: int
@@ -335,14 +331,7 @@ class Distribution:
             bar = "#" * round(BAR * self.share[k] / longest)
             numbers = str(self.windows[k]), f"{self.share[k]:.1%}", f"{self.wanted[k]:.1%}"
             cells.append((*map(str, self.groups[k]), *numbers, bar))
-        widths = [max(map(len, c)) for c in zip(*cells, strict=True)]
         keys = len(self.by)
-        lines = [
-            "  ".join(
-                text.ljust(w) if k < keys or k == keys + 3 else text.rjust(w)
-                for k, (text, w) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in cells
-        ]
+        lines = aligned(cells, (*range(keys), keys + 3))
         more = [f"... {len(self.groups) - shown} more"] if len(self.groups) > shown else []
         return "\n  ".join([f"{head}, at most {worst:.1%} off>", *lines, *more])

@@ -48,7 +48,7 @@ def grid_table(
 
     if ignore_coverage is not None:
         check_fraction("ignore_coverage", ignore_coverage)
-    annotations, categories = context.annotations, context.categories
+    annotations, categories = context.source.annotations, context.categories
     boxes = context.index(spaces).boxes
     every = windows.windows()
     window, box = windows.touching(boxes)

@@ -82,11 +82,12 @@ def negatives(
     duration = None if time_dims is None else check_target_count("time_dims", time_dims)
     every = index = context.index(spaces)
     if avoid is not None:
-        category = context.annotations.category_id[every.boxes.row]
+        category = context.source.annotations.category_id[every.boxes.row]
         index = BoxIndex(spaces, every.boxes.take(context.categories.among(category, avoid)))
     sizes, choices = _sizes(window_dims, every.boxes)
     proposals = Proposals(spaces, sizes, duration)
-    windows = _draw(n, choices, proposals, index, limit, np.random.default_rng(seed))
+    free = FreePositions(proposals, index.boxes, limit)
+    windows = _draw(n, choices, index, free, np.random.default_rng(seed))
     if windows is None:
         raise TargetError(_no_room(window_dims, proposals, limit))
     return windows_table(context, spaces, windows, "negative")
@@ -109,31 +110,22 @@ def _sizes(window_dims: NegativeDims, boxes: Boxes) -> tuple[Array, Array]:
     return (squares if window_dims == "square" else sizes), choices.reshape(-1)
 
 
-def _draw(
-    n: int, choices: Array, proposals: Proposals, index: BoxIndex, limit: OverlapLimit, rng: Generator
-) -> Windows | None:
+def _draw(n: int, choices: Array, index: BoxIndex, free: FreePositions, rng: Generator) -> Windows | None:
     """Draw windows; sizes without a free position are drawn again, and None says that no size is left."""
     size = choices[rng.integers(0, len(choices), n)]
     starts, missing = np.zeros((4, n), np.int64), np.arange(n)  # (space, t, y, x) of each window
-    free = FreePositions(proposals, index.boxes, limit)
     while len(missing):
-        missing = _by_rejection(proposals, size, starts, missing, index, limit, rng)
-        missing = _by_search(proposals, size, starts, missing, index, free, rng)
+        missing = _by_rejection(size, starts, missing, index, free, rng)
+        missing = _by_search(size, starts, missing, index, free, rng)
         choices = choices[~np.isin(choices, size[missing])]
         if len(missing) and not len(choices):
             return None
         size[missing] = choices[rng.integers(0, max(len(choices), 1), len(missing))]
-    return proposals.windows(size, starts)
+    return free.proposals.windows(size, starts)
 
 
 def _by_rejection(
-    proposals: Proposals,
-    size: Array,
-    starts: Array,
-    missing: Array,
-    index: BoxIndex,
-    limit: OverlapLimit,
-    rng: Generator,
+    size: Array, starts: Array, missing: Array, index: BoxIndex, free: FreePositions, rng: Generator
 ) -> Array:
     """Fill in the starts of windows that proposals find; return the positions that are still missing."""
     for times in ROUNDS:
@@ -141,8 +133,8 @@ def _by_rejection(
         hits = [missing[:0]]
         for begin in range(0, len(missing), step):
             asked = np.repeat(missing[begin : begin + step], times)
-            windows, fits = proposals.draw(size[asked], rng)
-            good = np.flatnonzero(fits & _allowed(windows, index, limit))
+            windows, fits = free.proposals.draw(size[asked], rng)
+            good = np.flatnonzero(fits & _allowed(windows, index, free.limit))
             hit, first = np.unique(asked[good], return_index=True)
             w = windows.take(good[first])
             starts[:, hit] = w.space, w.t0, w.y0, w.x0
@@ -156,16 +148,10 @@ def _by_rejection(
 
 
 def _by_search(
-    proposals: Proposals,
-    size: Array,
-    starts: Array,
-    missing: Array,
-    index: BoxIndex,
-    free: FreePositions,
-    rng: Generator,
+    size: Array, starts: Array, missing: Array, index: BoxIndex, free: FreePositions, rng: Generator
 ) -> Array:
     """Fill in the starts of missing windows from all free positions; return those whose size has none."""
-    full = [missing[:0]]
+    full, proposals = [missing[:0]], free.proposals
     wanted = np.unique(size[missing])
     for one in wanted[np.argsort(proposals.sizes[wanted].prod(axis=1), kind="stable")].tolist():
         mine = missing[size[missing] == one]
@@ -263,8 +249,7 @@ class FreePositions:
     def __init__(
         self, proposals: Proposals, boxes: Boxes, limit: OverlapLimit, cells_at_once: int = CELLS_AT_ONCE
     ) -> None:
-        self.proposals, self.boxes, self.limit = proposals, boxes, limit
-        self.cells_at_once = cells_at_once
+        self.proposals, self.boxes, self.limit, self.cells_at_once = proposals, boxes, limit, cells_at_once
         self._full: list[tuple[Array, Array]] = []
 
     def of_size(self, size: int) -> PositionsOfSize:

@@ -57,11 +57,6 @@ class TargetContext:
     def __reduce__(self) -> tuple[Any, ...]:
         return TargetContext, (self.source,)
 
-    @property
-    def annotations(self) -> AnnotationTable:
-        """All annotations as columns."""
-        return self.source.annotations
-
     @cached_property
     def categories(self) -> Categories:
         """The categories, by name and id."""
@@ -189,7 +184,7 @@ def overlaps(context: TargetContext, targets: TargetsLike | Rows) -> pandas.Data
     found = window_columns(table, context.source)
     spaces = context.spaces("video" if found.video.any() else "image")
     windows, row = windows_in(found, spaces)
-    index, annotations = context.index(spaces), context.annotations
+    index, annotations = context.index(spaces), context.source.annotations
     pairs, boxes = index.touching(windows), index.boxes
     columns = {
         "row": row[pairs.window],
@@ -207,7 +202,7 @@ def annotations_touched(context: TargetContext, found: WindowColumns, spaces: Sp
     windows, row = windows_in(found, spaces)
     index = context.index(spaces)
     pairs = index.touching(windows)
-    return as_tuples(row[pairs.window], index.annotation_ids(pairs, context.annotations), len(found))
+    return as_tuples(row[pairs.window], index.annotation_ids(pairs, context.source.annotations), len(found))
 
 
 def as_tuples(window: Array, ids: Array, n: int) -> tuple[Array, Array]:
@@ -248,6 +243,6 @@ def windows_table(
 
     index = context.index(spaces)
     pairs = index.touching(windows)
-    ids, counts = as_tuples(pairs.window, index.annotation_ids(pairs, context.annotations), len(windows))
+    ids, counts = as_tuples(pairs.window, index.annotation_ids(pairs, context.source.annotations), len(windows))
     columns = windows.target_columns(spaces) | (further or {}) | {"annot_ids": ids, "n_annots": counts}
     return pandas.DataFrame(columns | {"kind": kind_column(np.full(len(windows), KINDS.index(kind)))})

@@ -81,7 +81,7 @@ def positives(
         if most is not None:
             check_target_count(name, most, least=0)
     rng = np.random.default_rng(seed)
-    annotations = context.annotations
+    annotations = context.source.annotations
     boxes = context.index(spaces).boxes
     category = annotations.category_id[boxes.row]
     boxes = boxes.take(context.categories.positive(category, classes_of_interest, negative_classes))
@@ -138,20 +138,18 @@ def _start(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Gene
 
 def _within(windows: Windows, spaces: Spaces, borders: str) -> tuple[Windows, Array]:
     """Apply `borders` to windows; return them and their former positions."""
-    lengths = (spaces.lengths, spaces.height, spaces.width)
-    edges = [(windows.t0, windows.t1), (windows.y0, windows.y1), (windows.x0, windows.x1)]
     if borders == "pad":
         return windows, np.arange(len(windows))
+    w, inside, moved = windows, np.ones(len(windows), bool), []
+    axes = ((w.t0, w.t1, spaces.lengths), (w.y0, w.y1, spaces.height), (w.x0, w.x1, spaces.width))
+    for start, stop, length in axes:
+        last = length[w.space] - (stop - start)
+        inside &= (start >= 0) & (start <= last)
+        at = np.clip(start, 0, np.maximum(last, 0))
+        moved += [at, at + stop - start]
     if borders == "drop":
-        inside = np.ones(len(windows), bool)
-        for (start, stop), length in zip(edges, lengths, strict=True):
-            inside &= (start >= 0) & (stop <= length[windows.space])
         keep = np.flatnonzero(inside)
         return windows.take(keep), keep
-    moved: list[Array] = []
-    for (start, stop), length in zip(edges, lengths, strict=True):
-        at = np.clip(start, 0, np.maximum(length[windows.space] - (stop - start), 0))
-        moved += [at, at + stop - start]
     t0, t1, *rest = moved
     return Windows(windows.space, t0, t1, windows.step, *rest), np.arange(len(windows))
 

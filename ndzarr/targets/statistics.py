@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import count, islice
+from itertools import islice
 from math import prod
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ndzarr._sampling.target import parse
 from ndzarr._validation import as_list, check_fraction, check_target_count
 from ndzarr.errors import OptionError, TargetError, did_you_mean
 from ndzarr.targets._quantiles import StreamingMoments, moments_of, pixels_that_count
-from ndzarr.targets.table import Rows, TargetsLike, as_table
+from ndzarr.targets.table import Rows, TargetsLike, aligned, as_table
 from ndzarr.targets.windows import Array, spaces_of, window_columns
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ HANDED_OVER = ("lazy", "finalize", "use_native_scale", "realign_native", "nodata
 """Keys that change how a sample is handed over, and not what is read."""
 
 Image = TypeVar("Image", bound=Any)  # an xarray.DataArray, numpy array or torch tensor
+NumberedTargets: TypeAlias = "Rows | TileTargets | SnappedTargets"  # each target is made when it is asked for
 Moments: TypeAlias = "dict[str, StreamingMoments]"  # channel to what is known of its pixels
 
 
@@ -54,7 +55,7 @@ class Statistics:
     """
     Statistics of the pixels of each channel, in the units of the pixels.
 
-    Pixels without data are left out: outside the image, nodata, NaN, infinite.
+    Pixels without data (outside, nodata, NaN, infinite) are left out.  Shapes are (c,) where none is given.
     """
 
     channels: tuple[str, ...]
@@ -63,13 +64,10 @@ class Statistics:
     missing: Array
     """Pixels that were left out; shape (c,)."""
     mean: Array
-    """Shape (c,)."""
     std: Array
     """Standard deviation of the pixels that were read, with divisor n; shape (c,)."""
     min: Array
-    """Shape (c,)."""
     max: Array
-    """Shape (c,)."""
     mean_error: Array
     """Standard error of `mean`, if the windows that were read are a sample of others; 0 if the whole dataset was read,
     NaN for a single window; shape (c,)."""
@@ -189,12 +187,7 @@ class Statistics:
             spread = (self.mean, self.mean_error, self.std, self.std_native, self.min)
             numbers = *(v[k] for v in spread), middle, self.max[k]
             cells.append((name, str(int(self.count[k])), share, *(f"{v:.5g}" for v in numbers)))
-        widths = [max(map(len, c)) for c in zip(*cells, strict=True)]
-        lines += [
-            "  ".join(t.ljust(w) if k == 0 else t.rjust(w) for k, (t, w) in enumerate(zip(line, widths, strict=True)))
-            for line in cells
-        ]
-        return "\n  ".join(lines)
+        return "\n  ".join(lines + aligned(cells, (0,)))
 
 
 def _plain(value: Any) -> Any:
@@ -254,11 +247,8 @@ def statistics(
 def _ascending(limits: Any) -> tuple[float, float]:
     """Return the limits of a histogram."""
     found = as_list(limits)
-    if (
-        len(found) != 2
-        or not all(isinstance(v, Real) and np.isfinite(float(v)) for v in found)
-        or not found[0] < found[1]
-    ):
+    numbers = all(isinstance(v, Real) and np.isfinite(float(v)) for v in found)
+    if len(found) != 2 or not numbers or not found[0] < found[1]:
         raise TargetError(f"range={limits!r}: expected (least, greatest)")
     return float(found[0]), float(found[1])
 
@@ -272,9 +262,7 @@ def _chosen(windows: NumberedTargets, chosen: Array) -> Iterator[dict[str, Any]]
     if not isinstance(windows, Rows):
         yield from (windows[int(k)] for k in chosen)
         return
-    for start in count(0, AT_ONCE):
-        if start >= len(chosen):
-            return
+    for start in range(0, len(chosen), AT_ONCE):
         yield from windows.take(chosen[start : start + AT_ONCE])
 
 
@@ -320,10 +308,7 @@ def _measured(batches: Iterable[list[SampleRequest]], total: int, workers: int, 
     with progress_bar(total, "statistics", "window", progress) as advance:
         for size, part in ordered_map(lambda b: (len(b), _measure(b)), batches, workers, name="statistics"):
             for name, moments in part.items():
-                if name in found:
-                    found[name].merge(moments)
-                else:
-                    found[name] = moments
+                found.setdefault(name, StreamingMoments()).merge(moments)
             advance(size)
     return found
 
@@ -380,7 +365,6 @@ def _result(
         weights = r.sketch.counts if r.count else None
         counts, edges[k] = np.histogram(values, bins, between, weights=weights)
         histogram[k] = np.rint(counts).astype(np.int64)
-    exact = factor == 0
     return Statistics(
         channels=tuple(found),
         count=np.array([r.count for r in runs]),
@@ -389,7 +373,7 @@ def _result(
         std=np.sqrt(moments[:, 1]),
         min=np.array([r.least if r.count else np.nan for r in runs]),
         max=np.array([r.greatest if r.count else np.nan for r in runs]),
-        mean_error=np.array([0.0 if exact else r.error * factor for r in runs]),
+        mean_error=np.array([r.error * factor if factor else 0.0 for r in runs]),
         std_native=np.sqrt(moments[:, 1] + np.array([loss.get(name, 0.0) for name in found])),
         probabilities=probabilities,
         quantiles=quantiles[0],
@@ -399,13 +383,6 @@ def _result(
         level=level,
         windows=windows,
     )
-
-
-class NumberedTargets(Protocol):
-    """A sequence of targets, each made when it is asked for."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, k: int, /) -> dict[str, Any]: ...
 
 
 class TileTargets:

@@ -108,6 +108,13 @@ def as_table(targets: TargetsLike | Rows) -> pandas.DataFrame:
     return pandas.DataFrame(list(rows)) if rows.frame is None else rows.frame
 
 
+def aligned(cells: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+    """Return the lines of a text table, with columns flush right but for those of `left`."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    pads = [str.ljust if k in left else str.rjust for k in range(len(widths))]
+    return ["  ".join(pad(t, w) for pad, t, w in zip(pads, line, widths, strict=True)).rstrip() for line in cells]
+
+
 def without_aliases(table: pandas.DataFrame) -> pandas.DataFrame:
     """Return a table with one column per key, under the key's own name."""
     for alias, name in ALIASES.items():

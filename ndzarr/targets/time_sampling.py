@@ -39,9 +39,7 @@ MAINS = ("each", "first", "middle", "last", "random")  # names of main frames, i
 Main: TypeAlias = "str | Hashable | Iterable[Hashable] | None"  # one of `MAINS`, or image ids
 AT_ONCE = 1 << 21  # pairs of rows and frames that are compared together
 
-
 DAY = 86400.0  # seconds
-
 UNITS = {
     "y": 365.25 * DAY, "yr": 365.25 * DAY, "year": 365.25 * DAY, "years": 365.25 * DAY,
     "mo": 365.25 / 12 * DAY, "month": 365.25 / 12 * DAY, "months": 365.25 / 12 * DAY,

@@ -119,9 +119,7 @@ def observed(
             advance()
     image, y0, x0, fraction = (np.concatenate(c) for c in zip(*parts, strict=True))
     if not len(image) and n:
-        raise TargetError(
-            f"no image has a window of {height} x {width} of which {min_fraction:g} is real data; ask for less"
-        )
+        raise TargetError(f"no image has a window of {height} x {width} with {min_fraction:g} real data; ask for less")
     chosen = _draw(len(image), n, seed)
     image, y0, x0, zero = image[chosen], y0[chosen], x0[chosen], np.zeros(n, np.int64)
     windows = Windows(image, zero, zero + 1, zero + 1, y0, y0 + height, x0, x0 + width)

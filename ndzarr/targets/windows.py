@@ -15,7 +15,7 @@ them, and the boxes of annotations in them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -176,10 +176,8 @@ class _Resolver:
         wrong = np.flatnonzero((step < 1) | (stop <= start))
         if len(wrong):
             k = wrong[0]
-            raise TargetError(
-                f"row {rows[k]}: time_start={start[k]:g}, time_stop={stop[k]:g}, time_step={step[k]:g}; expected "
-                "time_start < time_stop and a step of at least 1"
-            )
+            given = f"time_start={start[k]:g}, time_stop={stop[k]:g}, time_step={step[k]:g}"
+            raise TargetError(f"row {rows[k]}: {given}; expected time_start < time_stop and a step of at least 1")
         self.time[rows] = np.stack([start, stop, step], axis=1)
         number = np.ceil((stop - start) / step).astype(np.int64)
         # One entry per frame of a row: its position in the video, and the video.
@@ -401,8 +399,7 @@ class Windows:
 
     def take(self, index: Array) -> Windows:
         """Return some of them, by position or mask."""
-        columns = (self.space, self.t0, self.t1, self.step, self.y0, self.y1, self.x0, self.x1)
-        return Windows(*(c[index] for c in columns))
+        return Windows(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def target_columns(self, spaces: Spaces) -> dict[str, Array]:
         """Return the keys of targets that read exactly these windows."""
@@ -475,8 +472,7 @@ class Boxes:
 
     def take(self, index: Array | slice) -> Boxes:
         """Return some of them, by position or mask."""
-        columns = (self.space, self.frame, self.row, self.x0, self.y0, self.x1, self.y1)
-        return Boxes(*(c[index] for c in columns))
+        return Boxes(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def boxes_of(source: SampleSource, spaces: Spaces) -> Boxes:

@@ -29,7 +29,6 @@ Box: TypeAlias = tuple[int, int, int, int]
 """(first row, stop row, first column, stop column), half-open."""
 
 _FLAGS = "accurate_rnd+full_chroma_int+bitexact"
-"""Flags of the scale filter besides the kernel."""
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 """AVColorSpace to the name of the scale filter."""
 _DEFAULT_MATRIX = "bt601"
@@ -52,7 +51,6 @@ class Output:
     channels: tuple[str, ...]
     """('gray',), ('r', 'g', 'b') or ('r', 'g', 'b', 'a')."""
     format: str
-    """FFmpeg's pixel format."""
     planes: tuple[int, ...]
     """Plane of each channel; a single plane if the channels are interleaved."""
     bits: int
@@ -65,14 +63,7 @@ class Output:
 
 
 def output_for(name: str, frame: Any, channels: tuple[str, ...] | None) -> Output:
-    """
-    Choose the format that frames like this one are converted to.
-
-    Parameters
-    ----------
-    channels
-        Requested names: gray, or r g b, with a for alpha; None for what the frame has.
-    """
+    """Choose the format that frames like this one are converted to; `channels` None stands for what the frame has."""
     components = frame.format.components
     alpha = any(component.is_alpha for component in components)
     gray = len(components) - alpha == 1 and not frame.format.has_palette and not frame.format.name.startswith("bayer")
@@ -102,7 +93,6 @@ class Colours:
     limited: bool
     """True if black and white are 16 and 235 (of 8 bits), False if they are 0 and 255."""
     description: str
-    """Text for metadata."""
 
 
 def colours_of(frame: Any) -> Colours:
@@ -123,16 +113,7 @@ class Converter:
     """Converts the frames of one video to the same channels, depth and size."""
 
     def __init__(self, name: str, output: Output, size: tuple[int, int], scaled: bool = False) -> None:
-        """
-        Parameters
-        ----------
-        name
-            Name of the video in errors.
-        size
-            (height, width) of converted frames, as stored.
-        scaled
-            Accept frames of any size, and scale them.
-        """
+        """Convert to `size`, the (height, width) as stored; only if `scaled`, frames may have another size before."""
         self.name, self.output, self.size, self._scaled = name, output, size, scaled
         self._reset()
 
@@ -142,11 +123,7 @@ class Converter:
         self._keep_after_fork = keep_after_fork(self, self._graphs)
 
     def pixels(self, frame: Any, box: Box | None = None) -> Pixels:
-        """
-        Return the pixels of a frame, or of a part of it, with axes (c, y, x).
-
-        The pixels of a part equal those that the whole frame has there.
-        """
+        """Return the pixels of a frame, or of a part of it, which equal those of the whole there; axes (c, y, x)."""
         if not self._scaled and (frame.height, frame.width) != self.size:
             raise SourceError(
                 f"{self.name}: the size of its frames changes from {self.size[1]} x {self.size[0]} to {frame.width} "
@@ -224,11 +201,8 @@ def _make_graph(
 
 
 def _box_to_convert(frame: Any, box: Box) -> Box | None:
-    """
-    Return the part of a frame that has to be converted for a box; None for all of it.
-
-    If chroma planes are stretched by a factor that is not whole, each pixel's weights depend on its place in the frame.
-    """
+    """Return the part of a frame that has to be converted for a box; None for all of it."""
+    # If chroma planes are stretched by a factor that is not whole, a pixel's weights depend on its place in the frame.
     form = frame.format
     sub_y, sub_x = 16 // form.chroma_height(16), 16 // form.chroma_width(16)
     if frame.height % sub_y or frame.width % sub_x or form.is_bit_stream or form.has_palette or "bayer" in form.name:

@@ -31,18 +31,9 @@ class _Token:
 
 def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
     """
-    Open a container and find its video stream.
+    Return PyAV's container, which the caller closes, and its video stream.
 
-    Parameters
-    ----------
-    threaded
-        Decode several frames at once.  If False, decode one packet at a time, so that an error belongs to the packet
-        that was just given.
-
-    Returns
-    -------
-    container, stream
-        Objects of PyAV.  The caller closes the container.
+    Threads decode several frames at once; without them, an error belongs to the packet that was just given.
     """
     try:
         container = _open(path)
@@ -71,10 +62,7 @@ def keep_after_fork(owner: object, *resources: object) -> weakref.finalize[..., 
     Free FFmpeg's resources together with their owner, but never in a forked child.
 
     Freeing a decoder joins its threads.  A forked child has none of its parent's threads and would wait for ever.
-
-    Returns
-    -------
-    A finalizer.  A child calls it before it drops the resources of an owner that lives on.
+    A child calls the returned finalizer before it drops the resources of an owner that lives on.
     """
     return weakref.finalize(owner, _keep_if_forked, os.getpid(), resources)
 
@@ -107,11 +95,8 @@ def _video_stream(path: str, container: Any) -> Any:
         best = container.streams.best("video")
     stream = next((s for s in videos if best is not None and s.index == best.index), videos[0])
     if stream.codec_context is None:
-        raise SourceError(
-            f"{path}: this FFmpeg has no decoder for the video stream",
-            path=path,
-            hint="Convert it to another codec first",
-        )
+        found, hint = f"{path}: this FFmpeg has no decoder for the video stream", "Convert it to another codec first"
+        raise SourceError(found, path=path, hint=hint)
     return stream
 
 

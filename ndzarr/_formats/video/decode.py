@@ -22,19 +22,14 @@ import numpy as np
 from ndzarr._formats.video.container import as_fraction, av_reason, open_container
 
 Array: TypeAlias = np.ndarray[Any, Any]
-
 NumberedFrame: TypeAlias = tuple[int | None, Any]
 """Number of the packet, frame of PyAV; the number is None if the decoder did not hand it on."""
-
 Mark: TypeAlias = tuple[int, int, int, int]
 """(pts, dts, byte offset, size) of a packet; `MISSING` for what the container does not state."""
-
 PacketListener: TypeAlias = Callable[[int, Any], object]
 """Called with each packet and its number, before the packet is decoded."""
-
 MISSING = int(np.iinfo(np.int64).min)
 """Stands for a timestamp that the container does not state."""
-
 _SEEK_BACK = (0, 1, 4)
 """Number of keys before the wanted one that a seek aims at, tried in this order."""
 
@@ -127,12 +122,7 @@ class VideoDecoding:
     """All frames of a video, once: iterate over (number of the packet, frame)."""
 
     def __init__(self, path: str, on_packet: PacketListener | None = None) -> None:
-        """
-        Parameters
-        ----------
-        on_packet
-            May see the same packets twice, the second time after a threaded decoder failed.
-        """
+        """`on_packet` may see the same packets twice, the second time after a threaded decoder failed."""
         self._path, self._on_packet = path, on_packet
         self.decoder: Decoder | None = None
         """The decoder at work, set before the first frame; after the last frame it is closed."""
@@ -159,23 +149,9 @@ def stated(value: int | None) -> int:
 
 def frame_times(ticks: Array, base: Fraction, rate: Fraction | None) -> tuple[Array, str | None]:
     """
-    Convert the timestamps of frames to seconds.
+    Convert timestamps in display order, int64 of shape (t,), to seconds; also return what had to be made up, if any.
 
-    Parameters
-    ----------
-    ticks
-        Timestamps in display order, `MISSING` where there is none; int64, shape (t,).
-    base
-        Seconds per tick.
-    rate
-        Frames per second, used for frames without a timestamp.
-
-    Returns
-    -------
-    seconds
-        Shape (t,).
-    note
-        What had to be made up, if anything.
+    `base` is seconds per tick; `rate`, frames per second, serves frames without a timestamp.
     """
     known = ticks != MISSING
     if not known.all():
@@ -200,16 +176,7 @@ def mark_packet(packet: Any) -> Mark:
 
 
 def seek_key(decoder: Decoder, keys: Array, marks: Array, k: int) -> Iterator[tuple[int, Any]]:
-    """
-    Return an iterator over numbered packets that begins with a key packet.
-
-    Parameters
-    ----------
-    keys, marks
-        Fields of `Index`.
-    k
-        Position in both.
-    """
+    """Return an iterator over numbered packets that begins with key packet `k` of an `Index`, given its fields."""
     wanted, number = marks[k], int(keys[k])
     behind = {(int(m[0]), int(m[3])) for m in marks[k + 1 : k + 64]}
     for back in _SEEK_BACK:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -59,22 +59,14 @@ class FrameReader:
         self._keep_after_fork = keep_after_fork(self, self._kept)
 
     def visit(self, frames: Sequence[int], see: Callable[[int, Any], object]) -> None:
-        """
-        Decode frames and call `see(number, frame)` for each, under a lock.
-
-        Parameters
-        ----------
-        frames
-            Numbers, ascending.
-        """
+        """Decode frames, given by ascending numbers, and call `see(number, frame)` for each, under a lock."""
         if os.getpid() != self._process:  # a forked child
             self._keep_after_fork()
             self._reset()
         with self._lock:
             if signature(self.path) != self._signature:
-                raise SourceError(
-                    f"{self.path}: the file was changed since it was opened", path=self.path, hint="Open it again"
-                )
+                found = f"{self.path}: the file was changed since it was opened"
+                raise SourceError(found, path=self.path, hint="Open it again")
             for frame in frames:
                 see(frame, self._frame(frame))
 
@@ -175,27 +167,13 @@ def _size(frame: Any) -> int:
     return sum(plane.buffer_size for plane in frame.planes)
 
 
-class _Part(NamedTuple):
-    """An upright part of a frame."""
-
-    pixels: Pixels
-    """Axes (c, y, x)."""
-    top: int
-    left: int
-
-
 class FrameWindows:
     """A video as an array with axes (t, c, y, x), upright."""
 
     def __init__(
         self, reader: FrameReader, converter: Converter, orientation: Orientation, frames: np.ndarray[Any, Any]
     ) -> None:
-        """
-        Parameters
-        ----------
-        frames
-            Frame of the video at each position along t; integers, shape (t,).
-        """
+        """`frames` holds the frame of the video at each position along t; integers, shape (t,)."""
         self._reader, self._converter, self._orientation, self._frames = reader, converter, orientation, frames
         self.size = orientation.size(*converter.size)
         """(height, width), upright."""
@@ -214,19 +192,18 @@ class FrameWindows:
             takers = wanted[number]
             parts = self._parts(frame, {boxes[k] for k, _ in takers})
             for k, position in takers:
-                part = parts[boxes[k]]
-                out[k][position] = part.pixels[_within(selections[k], part.top, part.left)]
+                pixels, top, left = parts[boxes[k]]
+                out[k][position] = pixels[_within(selections[k], top, left)]
 
         self._reader.visit(sorted(wanted), see)
         return out
 
-    def _parts(self, frame: Any, boxes: Iterable[Box]) -> dict[Box, _Part]:
-        """Convert each box of a frame; all of the frame at once if the boxes are most of it."""
-        boxes = set(boxes)
+    def _parts(self, frame: Any, boxes: set[Box]) -> dict[Box, tuple[Pixels, int, int]]:
+        """Return (pixels, top, left) of an upright part around each box: the whole frame if boxes are most of it."""
         height, width = self.size
         if sum((b[1] - b[0]) * (b[3] - b[2]) for b in boxes) * 2 >= height * width:
-            return dict.fromkeys(boxes, _Part(self._orientation.turn(self._converter.pixels(frame)), 0, 0))
-        return {box: _Part(self._upright(frame, box), box[0], box[2]) for box in boxes}
+            return dict.fromkeys(boxes, (self._orientation.turn(self._converter.pixels(frame)), 0, 0))
+        return {box: (self._upright(frame, box), box[0], box[2]) for box in boxes}
 
     def _upright(self, frame: Any, box: Box) -> Pixels:
         y, x = self._orientation.stored(slice(*box[:2]), slice(*box[2:]), *self.size)

@@ -52,13 +52,14 @@ BEGINNING = 32
 """Number of frames at the beginning that are decoded to check the index, and within which keys are tried."""
 KEYS_TRIED = 2
 """Number of keys that are tried: if all frames look alike to the container, one may be a key by chance."""
-
 SCHEMA = 3
 """Version of the kept files; to be raised when the fields of `Index` change, or how it is made."""
 SLOW = 0.1
 """Least number of seconds of work for which an index is kept."""
 MOST_KEPT = 1000
 """Maximum number of indexes that are kept."""
+_ARRAYS = ("ticks", "order", "keys", "marks")
+"""The first fields of `Index`, in order."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +169,7 @@ class IndexRecorder:
         return self._index(decoder, numbers[np.argsort(ticks)], True)
 
     def index_from_frames(self, decoder: Decoder, trust_keys: bool = True) -> Index:
-        """
-        Return the index that follows from the decoded frames.
-
-        Parameters
-        ----------
-        trust_keys
-            Keep all keys of the container; if False, only those that the decoder confirmed.
-        """
+        """Return the index that follows from the decoded frames; without trust, with confirmed keys only."""
         if not trust_keys:
             held = [k for k, number in enumerate(self._keys) if number in self._confirmed]
             self._keys, self._marks = [self._keys[k] for k in held], [self._marks[k] for k in held]
@@ -288,7 +282,6 @@ def _first_from_key(path: str, index: Index, k: int) -> tuple[int, int] | None:
 
 
 def _from_beginning(path: str, wanted: set[int]) -> dict[int, int]:
-    """Return the digests of the frames of some packets."""
     found: dict[int, int] = {}
     with Decoder(path) as decoder:
         for number, frame in decoder.frames(enumerate(decoder.packets())):
@@ -317,17 +310,10 @@ def _kept_file(path: str) -> Path:
 def _load(file: Path) -> Index:
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as data:
         facts = json.loads(str(data["facts"]))
-        return Index(
-            ticks=data["ticks"],
-            order=data["order"],
-            keys=data["keys"],
-            marks=data["marks"],
-            base=Fraction(facts["base"]),
-            rate=None if facts["rate"] is None else Fraction(facts["rate"]),
-            end=facts["end"],
-            mapped=facts["mapped"],
-            notes=tuple(facts["notes"]),
-        )
+        base, rate, notes = Fraction(facts["base"]), facts["rate"], tuple(facts["notes"])
+        ticks, order, keys, marks = (data[name] for name in _ARRAYS)
+        rate = None if rate is None else Fraction(rate)
+        return Index(ticks, order, keys, marks, base, rate, facts["end"], facts["mapped"], notes)
 
 
 def _save(file: Path, index: Index) -> None:
@@ -335,7 +321,7 @@ def _save(file: Path, index: Index) -> None:
     facts = json.dumps(
         {"base": str(index.base), "rate": rate, "end": index.end, "mapped": index.mapped, "notes": index.notes}
     )
-    arrays = {name: getattr(index, name) for name in ("ticks", "order", "keys", "marks")}
+    arrays = {name: getattr(index, name) for name in _ARRAYS}
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part, open(part, "wb") as out:
         np.savez_compressed(out, facts=facts, **arrays)

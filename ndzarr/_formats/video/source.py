@@ -34,12 +34,8 @@ _IN_ONE_WORD: dict[tuple[str, ...], tuple[str, ...]] = {("rgb",): RGB, ("rgba",)
 def open_video(path: str, options: Options) -> VideoSource:
     """Open a video."""
     if options.axes not in (None, "tcyx"):
-        raise OptionError(
-            f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x",
-            path=path,
-            key="axes",
-            hint="Leave it out",
-        )
+        found = f"{path}: axes={options.axes!r}, but this is a video, whose axes are t c y x"
+        raise OptionError(found, path=path, key="axes", hint="Leave it out")
     header, frame, aspect = _first_frame(path)
     wanted = None if options.channels is None else _IN_ONE_WORD.get(options.channels, options.channels)
     known = wanted in (GRAY, RGB, (*RGB, ALPHA))  # else names for what the video has
@@ -78,13 +74,16 @@ def _first_frame(path: str) -> tuple[dict[str, Any], Any, Fraction | None]:
         assert decoder is not None
         aspect = as_fraction(decoder.stream.codec_context.sample_aspect_ratio)
         return describe_headers(decoder.container, decoder.stream), frame, aspect
-    raise SourceError(
-        f"{path}: no frame of this video decodes", path=path, hint="It is damaged or empty: fetch or write it again"
-    )
+    raise _nothing_decodes(path)
+
+
+def _nothing_decodes(path: str) -> SourceError:
+    hint = "It is damaged or empty: fetch or write it again"
+    return SourceError(f"{path}: no frame of this video decodes", path=path, hint=hint)
 
 
 def _pixel_aspect(stated: Fraction | None, orientation: Orientation) -> dict[str, str]:
-    """Return the upright aspect ratio of a pixel as metadata, unless it is a square."""
+    """Return the upright width : height of a pixel as metadata, unless it is a square."""
     if stated is None or stated == 1:
         return {}
     upright = 1 / stated if orientation.transposes else stated
@@ -100,14 +99,7 @@ class VideoSource(Source):
     def __init__(
         self, facts: Facts, orientation: Orientation, output: Output, stored: tuple[int, int], clip: Clip
     ) -> None:
-        """
-        Parameters
-        ----------
-        stored
-            (height, width) of converted frames, before they are turned upright.
-        clip
-            The wanted frames.
-        """
+        """`stored` is the (height, width) of converted frames, before they are turned upright."""
         super().__init__(facts)  # without the orientation: frames are turned here
         self._clip = clip
         self._converter = Converter(facts.name, output, stored, clip.size is not None)
@@ -145,9 +137,7 @@ class VideoSource(Source):
         if self._counted is None:
             self._counted = video_index(self.name)
             if not len(self._counted):
-                raise SourceError(
-                    f"{self.name}: no frame of this video decodes", path=self.name, hint="Fetch or write it again"
-                )
+                raise _nothing_decodes(self.name)
         return self._counted
 
     @cached_property
@@ -242,12 +232,7 @@ class VideoArray:
     def __init__(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], keys: int, windows: FrameWindows
     ) -> None:
-        """
-        Parameters
-        ----------
-        keys
-            Number of frames at which decoding can begin.
-        """
+        """`keys` is the number of frames at which decoding can begin."""
         self.name, self.shape, self.dtype = name, shape, dtype
         self.chunks = (-(-shape[0] // max(1, keys)), *shape[1:])
         """What is decoded together on average: the frames from one key to the next."""
@@ -255,7 +240,6 @@ class VideoArray:
 
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
         """Return None: the size is not known beforehand."""
-        return
 
     def read(self, selections: Sequence[Selection]) -> list[Pixels]:
         """Return the pixels of each selection."""
