@@ -102,8 +102,11 @@ def uniform_windows(
         return None
     columns = _meaningful(rows.frame, keys) if rows.frame is not None else _of_rows(rows, keys)
     columns |= {name: np.full(len(rows), keys[name]) for name in _WINDOW if type(keys.get(name)) in (int, float)}
-    if "aid" in columns and _says_nothing(source, columns):
-        del columns["aid"]
+    if {"aid", "gid", *_WINDOW} <= columns.keys():
+        # As in tables of positives, the window is stated, so that `aid` may only repeat which image is meant.
+        images = source.dataset.images_of(columns["aid"].tolist())
+        if images is not None and images == columns["gid"].tolist():
+            del columns["aid"]
     others = columns.keys() - {*_WINDOW, "gid", "key"}
     if not set(_WINDOW) <= columns.keys() or not all(_constant(columns[name]) for name in others):
         return None
@@ -118,14 +121,6 @@ def uniform_windows(
     scene = first.request.scene
     same = (tuple(made.y[0]), tuple(made.x[0]), tuple(made.n[0])) == (scene.y, scene.x, scene.n)
     return Uniform(first, made, columns) if same else None
-
-
-def _says_nothing(source: SampleSource, columns: Mapping[str, Array]) -> bool:
-    """True where `aid` only repeats which image is meant: the window is stated, as tables of positives do."""
-    if not {"gid", *_WINDOW} <= columns.keys():
-        return False
-    images = source.dataset.images_of(columns["aid"].tolist())
-    return images is not None and images == columns["gid"].tolist()
 
 
 def _meaningful(table: Any, keys: Mapping[str, Any]) -> dict[str, Array]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from multiprocessing import parent_process
 from threading import Thread
@@ -62,11 +62,9 @@ def working(scheduler: Scheduler, workers: int | None) -> Iterator[tuple[int, Ru
     if isinstance(scheduler, str) and scheduler in LOCAL:
         n = workers or available_cpus()
         yield n, partial(_run_here, scheduler, n)
-    elif isinstance(scheduler, str):
-        with _connected(scheduler) as client:
-            yield _threads(client), partial(_run_on_cluster, client)
     else:
-        yield _threads(scheduler), partial(_run_on_cluster, scheduler)
+        with _connected(scheduler) if isinstance(scheduler, str) else nullcontext(scheduler) as client:
+            yield max(1, sum(client.nthreads().values())), partial(_run_on_cluster, client)
 
 
 def _connected(address: str) -> Any:
@@ -82,11 +80,6 @@ def _connected(address: str) -> Any:
             f"scheduler={address!r}: no dask scheduler answers there ({error}); give the address that `dask scheduler` "
             "shows, or 'processes' for this machine"
         ) from error
-
-
-def _threads(client: Any) -> int:
-    counts: Mapping[str, int] = client.nthreads()
-    return max(1, sum(counts.values()))
 
 
 def _run_here(kind: str, n: int, task: Task, folder: str, numbers: Sequence[int]) -> Iterator[int]:

@@ -75,14 +75,10 @@ class ShardedArray:
     per_shard: tuple[int, ...]
     """Chunks of a shard along each axis: some samples, and all of the other axes."""
 
-    @property
-    def shards(self) -> tuple[int, ...]:
-        """Shape of a shard."""
-        return tuple(c * n for c, n in zip(self.codec.shape, self.per_shard, strict=True))
-
     def metadata(self) -> dict[str, Any]:
-        """Its `zarr.json`."""
-        return sharded_array(self.shape, self.dims, self.dtype, self.codec, self.shards)
+        """Return its `zarr.json`."""
+        shard = tuple(c * n for c, n in zip(self.codec.shape, self.per_shard, strict=True))
+        return sharded_array(self.shape, self.dims, self.dtype, self.codec, shard)
 
     def write(self, root: Path, number: int, pixels: Array) -> None:
         """Write one shard, of the pixels of all its samples (sample, ...); it appears whole or not at all."""
