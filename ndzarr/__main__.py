@@ -1,4 +1,4 @@
-"""What does `python -m ndzarr` run?  The command line."""
+"""`python -m ndzarr`: the command line."""
 
 from __future__ import annotations
 

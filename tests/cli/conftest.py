@@ -32,11 +32,11 @@ def run():
 
 @pytest.fixture
 def shell(tmp_path):
-    """Starts `python -m ndzarr.cli ARGS` in the test's directory."""
+    """Starts `python -m ndzarr ARGS` in the test's directory."""
 
     def start(*args, **options):
         env = environment(tmp_path) | options.pop("env", {})
-        command = [sys.executable, "-m", "ndzarr.cli", *map(str, args)]
+        command = [sys.executable, "-m", "ndzarr", *map(str, args)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path, **options}
         return subprocess.Popen(command, env=env, **pipes)
 

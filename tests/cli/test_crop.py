@@ -263,7 +263,7 @@ def test_ome_tiff_names_axes_and_channels(run, store):
 @pytest.mark.slow
 def test_an_array_on_a_full_disk_leaves_nothing(folder):
     ndzarr.transcode(np.random.default_rng(0).integers(0, 255, (2000, 1000), "u1"), "a.zarr")
-    command = f"{sys.executable} -m ndzarr.cli crop a.zarr -o disk/a.npy || echo $? && ls -A disk"
+    command = f"{sys.executable} -m ndzarr crop a.zarr -o disk/a.npy || echo $? && ls -A disk"
     done = run_on_small_disk(folder / "disk", "sh", "-c", command)
     assert done.stdout == "1\n"
     assert "the disk is full; nothing was kept" in done.stderr

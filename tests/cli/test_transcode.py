@@ -266,7 +266,7 @@ def test_a_damaged_image_leaves_nothing(run, folder, picture):
 @pytest.mark.parametrize("dest", ["disk/a.zarr", "disk/"])
 def test_a_full_disk_leaves_nothing(folder, dest):
     np.save("a.npy", np.random.default_rng(0).integers(0, 255, (3000, 1000), "u1"))
-    command = f"{sys.executable} -m ndzarr.cli transcode a.npy -o {dest} || echo $? && ls -A disk"
+    command = f"{sys.executable} -m ndzarr transcode a.npy -o {dest} || echo $? && ls -A disk"
     done = run_on_small_disk(folder / "disk", "sh", "-c", command)
     assert done.stdout == "1\n"
     assert "the disk is full; nothing was kept" in done.stderr

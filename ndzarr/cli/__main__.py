@@ -1,8 +1,0 @@
-"""`python -m ndzarr.cli`: the command line."""
-
-from __future__ import annotations
-
-from ndzarr.cli import main
-
-if __name__ == "__main__":
-    main(prog_name="ndzarr")
