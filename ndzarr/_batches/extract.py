@@ -263,7 +263,7 @@ def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progr
     n, total = job.layout.samples, len(job.rows)
     with working(scheduler, workers) as (count, run):
         if progress:
-            print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr)
+            print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr, flush=True)
         before = total - sum(min(n, total - k * n) for k in todo)
         with progress_bar(total, "extracting", "sample", progress, before) as advance:
             for done in run(run_part, os.fspath(folder), todo):
