@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndzarr._files import cache_root
-from ndzarr._indexing.plan import ReadPlan
+from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.coco_dataset import CocoSource, coerce
 from ndzarr._sampling.sample import load_native, load_sample
 from ndzarr._store.presets import Encoding, chunks_option
+from ndzarr.errors import TargetError
 
 if TYPE_CHECKING:
     import xarray
@@ -119,11 +120,12 @@ class CocoSampler:
         Raises
         ------
         TargetError
-            There is no such image.
-        IndexError
-            It has fewer files.
+            There is no such image, or it has no such file.
         """
-        return self._source.open_asset(self._source.frame(gid).assets[asset])
+        assets = self._source.frame(gid).assets
+        if asset not in range(len(assets)):
+            raise TargetError(f"asset={asset!r}: image {gid!r} has {counted(len(assets), 'file')}", key="asset")
+        return self._source.open_asset(assets[asset])
 
     def load_sample(
         self,

@@ -264,3 +264,13 @@ def test_annotations_that_were_added_or_removed_since_are_not_passed_over_in_sil
     with pytest.raises(TargetError, match="make another CocoSampler"):
         sampler.load_sample(gid=1)
     assert len(ndzarr.CocoSampler(sampler.dset, sampler.workdir).load_sample(gid=1).annot_id) == 4
+
+
+@pytest.mark.parametrize("asset", [1, -1, "r"])
+def test_opening_a_file_that_an_image_does_not_have_is_an_error_that_counts_its_files(tmp_path, asset):
+    Image.fromarray(np.zeros((20, 30), "u1")).save(tmp_path / "a.png")
+    sampler = ndzarr.CocoSampler({"images": [{"id": 1, "file_name": str(tmp_path / "a.png")}]}, tmp_path)
+    assert sampler.open(1).shape == (1, 20, 30)
+    with pytest.raises(TargetError, match="has 1 file") as found:
+        sampler.open(1, asset)
+    assert found.value.key == "asset"
