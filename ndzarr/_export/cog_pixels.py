@@ -17,7 +17,7 @@ import numpy as np
 
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._store.downsample import as_pixel, holds_data
+from ndzarr._store.validity import as_pixel, holds_data
 from ndzarr._validation import check_choice
 from ndzarr.errors import OptionError
 

@@ -266,8 +266,9 @@ def resample(
     Parameters
     ----------
     valid
-        True where pixels count, broadcastable to the image; NaN never does.  The mean is over valid pixels only.
-        Where there are none the result is the nearest pixel, so that the value that marks missing data is kept.
+        True where pixels count, or their weights (integers up to the largest of their type, or numbers up to 1),
+        broadcastable to the image; NaN never counts.  The mean is over valid pixels only.  Where there are none the
+        result is the nearest pixel, so that the value that marks missing data is kept.
     antialias
         When reducing, stretch the kernel so that every input pixel counts.
     """
@@ -300,10 +301,14 @@ def _resampled(
             axes = [bands(grid, n, interpolation, antialias, real) for grid, n in ((y, height), (x, width))]
             return _banded(image, axes, interpolation, out)
         return rounded(_weighted_sums(image.astype(real), down, across, finite), image.dtype)
-    mask = np.broadcast_to(valid, image.shape)
-    share = _weighted_sums(mask.astype(real), down, across)
+    load = valid.astype(real)
+    if valid.dtype.kind in "iu":
+        load /= np.iinfo(valid.dtype).max
+    share = _weighted_sums(load, down, across)
     some = share > (1e-3 if interpolation in ("cubic", "lanczos") else 0)  # negative lobes leave shares near 0
-    counted = np.where(mask, image, 0).astype(real)
+    counted = np.where(valid > 0, image, 0).astype(real)
+    if valid.dtype.kind != "b":
+        counted *= load
     kept = _weighted_sums(counted, down, across, image.dtype.kind not in "fc" or bool(np.isfinite(counted).all()))
     means = rounded(kept / np.where(some, share, 1), image.dtype)
     return np.where(some, means, resample(image, y, x, "nearest"))
@@ -334,7 +339,7 @@ def _without_nan(image: Array, valid: Array | None) -> Array | None:
     """Return which pixels count: NaN would spread to every pixel near it."""
     if image.dtype.kind not in "fc" or not image.size or not np.isnan(image.min()):  # min propagates NaN
         return valid
-    return np.asarray(~np.isnan(image) if valid is None else valid & ~np.isnan(image))
+    return np.asarray(~np.isnan(image) if valid is None else valid * ~np.isnan(image))
 
 
 def _weighted_sums(image: Array, down: Any, across: Any, finite: bool = True) -> Array:

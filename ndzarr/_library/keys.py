@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import discard, explained, holding, lock_of
+from ndzarr._files import discard, explained, holding, lock_of, sidecars
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.metadata import SCHEMA
@@ -105,6 +105,8 @@ def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any)
     `inputs` are JSON values, everything else that the pixels of the store depend on; they are hashed into the key.
     """
     origin = {"path": source, "size": size, "mtime_ns": mtime_ns}
+    if beside := sidecars(source):
+        inputs = (*inputs, beside)
     key = hashlib.sha256(json.dumps([SCHEMA, origin, *inputs], sort_keys=True).encode()).hexdigest()[:16]
     stem = re.sub(r"[^\w.-]", "_", Path(source).stem, flags=re.ASCII)[:64]
     return CacheEntry(root / f"{stem}-{key}.zarr", {**origin, "key": key})

@@ -95,7 +95,7 @@ class TiffArray:
         depth, height, width = form.segment
         together = form.shape[4]
         self._convert = None if colour is None else colour.convert
-        self._level, self._dims, self._layout = level, dims, layout
+        self._level, self.dims, self._layout = level, dims, layout
         self.form, self._decoder = form, decoder
         self._table = table.arranged(lambda flat: _arranged(flat, layout, dims))
         self._only = self._table.files[0] if self._table.which is None else None
@@ -235,7 +235,7 @@ class TiffArray:
     def _place(self, chunk: tuple[int, ...]) -> tuple[int, tuple[int, int, int]]:
         """Number of a segment in its frame, as tifffile counts, and how many of its planes, rows, columns it fills."""
         apart, planes, rows, columns = self.form.grid
-        at = dict(zip(self._dims, chunk, strict=True))
+        at = dict(zip(self.dims, chunk, strict=True))
         sample, plane = at.get(self._layout.samples[0], 0) % apart, at.get(self._layout.depths[0], 0) % planes
         place = plane, chunk[-2], chunk[-1]
         depth, height, width = (

@@ -21,6 +21,7 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.colour import Conversion
+from ndzarr._formats.tiff.masks import internal_masks, masks_beside
 from ndzarr._formats.tiff.metadata import AGAIN, open_parsed, parsing, read_content
 from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table
 from ndzarr._formats.tiff.series import parse
@@ -89,10 +90,29 @@ def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
             form, table = cut_strips(parsed.form, table, _BLOCK_BYTES)
             decoder, fill = make_decoder(series.page, form), parsed.fill(options)
             array = TiffArray(0, layout.dims, parsed.stored_shape(), form, decoder, table, layout, fill)
+            masks = internal_masks(file, parsed, layout.dims)
         except StoreError as error:
             raise SourceError(str(error), path=path) from error
         facts = parsed.facts().settle(options)
-    return TiffSource(facts, parsed.orientation, array, parsed.colour)
+    source = TiffSource(facts, parsed.orientation, array, parsed.colour)
+    if masks:
+        source.add_mask(_mask_source(masks[0]))
+    return source
+
+
+def open_mask_beside(path: str, size: tuple[int, int]) -> TiffSource:
+    """Open the mask beside a file whose image is stored with (height, width) `size`."""
+    try:
+        return _mask_source(masks_beside(path, size)[0])
+    except StoreError as error:
+        raise SourceError(str(error), path=path) from error
+
+
+def _mask_source(array: TiffArray) -> TiffSource:
+    """Return a mask as a source of one channel, as it is stored."""
+    name, rows = array.files[0].path, array.chunks[-2]
+    facts = Facts(name=name, dims=array.dims, shape=array.shape, dtype=array.dtype, channels=("mask",), band=rows)
+    return TiffSource(facts, Orientation(), array, Conversion(("mask",), array.dtype, "mask"))
 
 
 def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySource | None:

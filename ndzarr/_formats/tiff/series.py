@@ -136,7 +136,7 @@ def _mismatch(path: str, axes: str, shape: Sequence[int], frame: tuple[int, ...]
     )
 
 
-_REDUCED, _MASK = 1, 4
+REDUCED, MASK = 1, 4
 """Bits of the subfile type (tag 254)."""
 _COLUMNS = 512
 """Columns of plain strips to read at a time where they become rows."""
@@ -258,15 +258,10 @@ def parse(content: Content, options: Options) -> ParsedTiff:
 
 def _main_series(found: Sequence[Series]) -> tuple[Series, list[str]]:
     """The series to read, and notes about those that are not read."""
-    whole = [s for s in found if not s.page.subfile_type & (_REDUCED | _MASK)]
+    whole = [s for s in found if not s.page.subfile_type & (REDUCED | MASK)]
     main = whole[0] if whole else found[0]
     others = [s for s in whole if s is not main]
     notes = [f"{len(others)} other images of the file, of other shapes, are not read"] if others else []
-    if any(s.page.subfile_type & _MASK for s in found):
-        notes.append(
-            "its internal mask is not read: pixels that the mask hides are as stored, and count as real unless they "
-            "have the value given as nodata="
-        )
     if main.transformed:
         notes.append("pixels are as stored; the transform that tifffile knows for this format is not applied")
     return main, notes
@@ -319,7 +314,7 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
 def _candidates(parsed: ParsedTiff) -> list[Series]:
     """Images that may be overviews: those tifffile calls levels, and others that are marked as of less resolution."""
     others = [
-        s for s in parsed.content.series if s is not parsed.series and s.page.subfile_type & (_REDUCED | _MASK) == 1
+        s for s in parsed.content.series if s is not parsed.series and s.page.subfile_type & (REDUCED | MASK) == 1
     ]
     return [*parsed.series.levels, *(level for series in others for level in (series, *series.levels))]
 
@@ -358,9 +353,9 @@ def not_in_place(path: str, why: str) -> StoreError:
     return StoreError(f"{path}: {why}", path=path, hint=hint)
 
 
-def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
+def power_of(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
     """The k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is no such k."""
-    for k in range(1, max(native).bit_length() + 1):
+    for k in range(max(native).bit_length() + 1):
         if all(m in (max(1, n >> k), -(-n >> k)) for n, m in zip(native, shape, strict=True)):
             return k
     return None
@@ -369,8 +364,8 @@ def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
 def _overview(parsed: ParsedTiff, series: Series) -> Image | str:
     """An overview as a level, or why it is not one."""
     path, page = parsed.content.path, series.page
-    power = _power(parsed.form.shape[2:4], (page.height, page.width))
-    if power is None:
+    power = power_of(parsed.form.shape[2:4], (page.height, page.width))
+    if not power:
         return "it does not halve the image"
     if not page.tiled:
         return "it has strips"
