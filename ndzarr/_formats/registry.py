@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._formats.base import Source, reason
 from ndzarr._files import MASK_SUFFIX
+from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
 from ndzarr.errors import MissingError, NdzarrError, SourceError

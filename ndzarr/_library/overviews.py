@@ -89,7 +89,8 @@ class Base:
         """Read the mask of pixels, if there is one."""
         if self.mask is None:
             return None
-        return np.not_equal(execute(plan_reads([(self.mask, self.without_c(selection))]), threads=1)[0], 0)
+        [found] = execute(plan_reads([(self.mask, self.without_c(selection))]), threads=1)
+        return np.asarray(found != 0)
 
 
 def make_overviews(base: Base) -> list[tuple[Stored, Stored | None]]:
@@ -143,7 +144,8 @@ class MemoryOverview:
         return [self._select(selection) for selection in selections]
 
     def _select(self, selection: Selection) -> Array:
-        pixels: Any = self._memory.level(self._number)[self._mask]
+        image, mask = self._memory.level(self._number)
+        pixels = mask if self._mask and mask is not None else image
         for axis, want in enumerate(selection):
             pixels = pixels[(slice(None),) * axis + (want if isinstance(want, slice) else list(want),)]
         return pixels

@@ -68,7 +68,7 @@ def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volu
         out = _masked_mean(image, weights * known, missing, level, n)
         # NaN that nothing hides stays NaN.
         lost = halve_mask(weights > 0, volume) & ~halve_mask((weights > 0) & known, volume)
-        return np.where(lost, out.dtype.type(np.nan), out)
+        return np.asarray(np.where(lost, out.dtype.type(np.nan), out))
 
     return plain if validity.plain or (classes and not validity.veiled) or _is_nan(marker, validity) else weighted
 
@@ -85,8 +85,7 @@ def _is_nan(marker: Any, validity: Validity) -> bool:
 
 def halve_mask(mask: np.ndarray[Any, Any], volume: bool = False) -> np.ndarray[Any, Any]:
     """Return the mask of the halved image: True where any pixel is real."""
-    out: np.ndarray[Any, Any] = np.logical_or.reduce(_parts(mask, 3 if volume else 2))
-    return out
+    return np.asarray(np.logical_or.reduce(_parts(mask, 3 if volume else 2)))
 
 
 def _even(image: np.ndarray[Any, Any], n: int = 2) -> np.ndarray[Any, Any]:
@@ -191,7 +190,8 @@ def _halves(mean: np.ndarray[Any, Any], dtype: np.dtype[Any], level: int) -> np.
     """Round means of integers: halves up on odd levels, down on even ones."""
     if dtype.kind not in "iu":
         return mean
-    return np.floor(mean + mean.dtype.type(0.5)) if level % 2 else np.ceil(mean - mean.dtype.type(0.5))
+    half = mean.dtype.type(0.5)
+    return np.asarray(np.floor(mean + half) if level % 2 else np.ceil(mean - half))
 
 
 def _mode(image: np.ndarray[Any, Any], n: int, real: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:

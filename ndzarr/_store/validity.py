@@ -41,6 +41,8 @@ class Validity:
     """True if colours are multiplied by alpha."""
     masked: bool = False
     """True if the image has a mask."""
+    binary: bool = False
+    """True if all real pixels count alike, alpha included, as in GDAL's overviews."""
 
     @classmethod
     def of(
@@ -99,8 +101,8 @@ class Validity:
 
         Parameters are those of `real`.
         """
-        if alpha is None:
-            return self.real(pixels, None, mask, at)
+        if alpha is None or self.binary:
+            return self.real(pixels, alpha, mask, at)
         found = self.real(pixels, None, mask, at)
         if self.associated or (pixels.shape[self.axis] == 1 and at is not None):
             return found

@@ -19,6 +19,7 @@ import ndzarr
 from helpers.arrays import Array
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
+from ndzarr._store.validity import Validity
 
 
 @dataclass
@@ -34,6 +35,8 @@ class ArraySource:
     times: Array | None = None
     name: str = "an array"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    mask: Array | None = None
+    """True where pixels are real, axes `dims` without c."""
     before_read: Callable[[int], None] = lambda number: None
     """Called with the number of reads so far: to count, to fail, to wait."""
 
@@ -49,6 +52,19 @@ class ArraySource:
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
+
+    @property
+    def masked(self) -> bool:
+        return self.mask is not None
+
+    @property
+    def validity(self) -> Validity:
+        return Validity.of(self.dims, self.channels, self.nodata, self.metadata, self.masked)
+
+    def read_mask(self, window: Mapping[str, slice]) -> Array:
+        assert self.mask is not None
+        kept = zip((d for d in self.dims if d != "c"), self.mask.shape, strict=True)
+        return self.mask[tuple(window.get(d, slice(0, n)) for d, n in kept)]
 
     def read(self, window: Mapping[str, slice]) -> Array:
         self.before_read(len(self.windows))
