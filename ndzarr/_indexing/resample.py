@@ -259,6 +259,7 @@ def resample(
     valid: Array | None = None,
     antialias: bool = True,
     out: Array | None = None,
+    avoid: tuple[Any, Any] | None = None,
 ) -> Array:
     """
     Resample axes (..., y, x) to (..., y.n, x.n) of the same dtype; integers are rounded, not truncated.
@@ -271,8 +272,10 @@ def resample(
         result is the nearest pixel, so that the value that marks missing data is kept.
     antialias
         When reducing, stretch the kernel so that every input pixel counts.
+    avoid
+        A value that no mean may have, as it marks missing data, and that which such means become.
     """
-    done = _resampled(image, y, x, interpolation, valid, antialias, out)
+    done = _resampled(image, y, x, interpolation, valid, antialias, out, avoid)
     if out is None or done is out:
         return done
     out[...] = done
@@ -280,7 +283,14 @@ def resample(
 
 
 def _resampled(
-    image: Array, y: Grid, x: Grid, interpolation: str, valid: Array | None, antialias: bool, out: Array | None
+    image: Array,
+    y: Grid,
+    x: Grid,
+    interpolation: str,
+    valid: Array | None,
+    antialias: bool,
+    out: Array | None,
+    avoid: tuple[Any, Any] | None,
 ) -> Array:
     """Do the work of `resample`; the result is `out` itself where that saves a copy."""
     down = taps(y, image.shape[-2], interpolation, antialias)
@@ -311,6 +321,8 @@ def _resampled(
         counted *= load
     kept = _weighted_sums(counted, down, across, image.dtype.kind not in "fc" or bool(np.isfinite(counted).all()))
     means = rounded(kept / np.where(some, share, 1), image.dtype)
+    if avoid is not None:
+        means = np.where(means == avoid[0], avoid[1], means)
     return np.where(some, means, resample(image, y, x, "nearest"))
 
 

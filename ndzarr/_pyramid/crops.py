@@ -27,7 +27,7 @@ from ndzarr._indexing.windows import OVERSAMPLING, Region, output_length, region
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._store.arrays import Stored
 from ndzarr._store.read import execute
-from ndzarr._store.validity import as_pixel
+from ndzarr._store.validity import as_pixel, beside
 from ndzarr.errors import OptionError, WindowError, did_you_mean
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -102,14 +102,15 @@ class Crop:
     def veils(self) -> list[tuple[Stored, Selection]]:
         """The same for alpha and for the mask, whichever the pyramid has, in this order."""
         pyramid, out = self.pyramid, list[tuple[Stored, Selection]]()
-        if pyramid.validity.veiled:
-            array, selection = self.request
-            c = pyramid.dims.index("c") if "c" in pyramid.dims else len(pyramid.dims)
-            alpha, mask = pyramid.validity.alpha, pyramid.levels[self.region.level].mask
-            if alpha is not None:
-                out.append((array, (*selection[:c], slice(alpha, alpha + 1, 1), *selection[c + 1 :])))
-            if mask is not None:
-                out.append((mask, (*selection[:c], *selection[c + 1 :])))
+        if not pyramid.validity.veiled:
+            return out
+        array, selection = self.request
+        c = pyramid.dims.index("c") if "c" in pyramid.dims else len(pyramid.dims)
+        alpha, mask = pyramid.validity.alpha, pyramid.levels[self.region.level].mask
+        if alpha is not None:
+            out.append((array, (*selection[:c], slice(alpha, alpha + 1, 1), *selection[c + 1 :])))
+        if mask is not None:
+            out.append((mask, (*selection[:c], *selection[c + 1 :])))
         return out
 
     @property
@@ -253,7 +254,9 @@ Decoded: TypeAlias = tuple[Array, list[Array]]
 
 def plan_crops(crops: Sequence[Crop]) -> ReadPlan:
     """Plan the chunk reads of many crops, then those of their veils; each chunk is read once."""
-    return plan_reads([c.request for c in crops] + [veil for c in crops if not c.pyramid.plain for veil in c.veils])
+    return plan_reads(
+        [c.request for c in crops] + [veil for c in crops if not c.pyramid.validity.plain for veil in c.veils]
+    )
 
 
 def read_crops(crops: Sequence[Crop], out: Sequence[Array] | None = None) -> list[Result]:
@@ -318,7 +321,8 @@ def _decode(crops: Sequence[Crop], images: Sequence[Array]) -> list[Decoded]:
     execute(plan, [*targets, *veils], crops[0].pyramid.cache if crops else None)
     rest = iter(veils)
     return [
-        (px, [] if c.pyramid.plain else [next(rest) for _ in c.veils]) for c, px in zip(crops, targets, strict=True)
+        (px, [] if c.pyramid.validity.plain else [next(rest) for _ in c.veils])
+        for c, px in zip(crops, targets, strict=True)
     ]
 
 
@@ -347,7 +351,7 @@ def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], decoded: lis
     """
     alike: dict[Any, list[int]] = {}
     for k, (c, pixels) in enumerate(zip(crops, decoded, strict=True)):
-        if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.plain and 0 < pixels.nbytes <= SMALL:
+        if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.validity.plain and 0 < pixels.nbytes <= SMALL:
             alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
     for (y, x, sampling, _, _), members in alike.items():
         largest = max(decoded[members[0]].nbytes, images[members[0]].nbytes)
@@ -371,16 +375,18 @@ def _blank(c: Crop) -> Array:
 
 def _resample_and_mask(c: Crop, image: Array, pixels: Array, veils: Sequence[Array]) -> Array | None:
     """Resample a crop where that is not done yet, and return the mask of real pixels, None if all are."""
-    region, plain = c.region, c.pyramid.plain
+    region, plain = c.region, c.pyramid.validity.plain
     ready = region.exact or pixels is image
     padded = region.padded or c.outer is not None
     if ready and plain and not padded:
         return None
     inside = c.inside
     if not ready and region.y.grid.n and region.x.grid.n:
-        weights = None if plain else _weights(c, pixels, veils)
-        image[inside] = _resampled(c, pixels, weights)
+        marker = as_pixel(c.pyramid.nodata, pixels.dtype)
+        image[inside] = _resampled(c, pixels, None if plain else _weights(c, pixels, veils), marker)
         veils = _resampled_veils(c, veils)
+        if marker is not None and c.alpha_at is not None:  # alpha has no nodata
+            c.pyramid.validity.channel(image[inside], c.alpha_at)[...] = c.pyramid.validity.channel(veils[0], 0)
     if plain and not padded:
         return None
     if plain:
@@ -393,9 +399,10 @@ def _resample_and_mask(c: Crop, image: Array, pixels: Array, veils: Sequence[Arr
     return valid
 
 
-def _resampled(c: Crop, pixels: Array, weights: Array | None) -> Array:
+def _resampled(c: Crop, pixels: Array, weights: Array | None, marker: Any = None) -> Array:
     y, x = c.region.y.grid, c.region.x.grid
-    return resample(pixels, y, x, c.sampling.interpolation, weights, bool(c.sampling.antialias))
+    avoid = None if marker is None else (marker, beside(marker))
+    return resample(pixels, y, x, c.sampling.interpolation, weights, bool(c.sampling.antialias), avoid=avoid)
 
 
 def _resampled_veils(c: Crop, veils: Sequence[Array]) -> list[Array]:

@@ -120,11 +120,6 @@ class Multiscale:
         return Validity.of(self.dims, self.channels, self.nodata, source, self.levels[0].mask is not None)
 
     @cached_property
-    def plain(self) -> bool:
-        """True if nothing says that a pixel is not real, NaN aside."""
-        return self.validity.plain
-
-    @cached_property
     def georeference(self) -> Georeference | None:
         """The reference system and transform of native pixels, if the source has them."""
         return from_attributes(self.attrs)

@@ -42,6 +42,8 @@ class Pyramid(Multiscale):
         'intensity' or 'labels'.
     nodata
         The value that marks pixels without data, or None.
+    validity
+        What says which pixels are real: its `nodata`, `alpha` (position along c, or None) and `masked`.
     times
         Seconds of each frame along t, or None.
     georeference

@@ -169,7 +169,7 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
         pieces.append(Piece(tuple(place), crop, warp))
         planes += run.number * number
         padded = padded or warp is not None or crop.region.padded
-        exact = exact and crop.region.exact and pyramid.plain
+        exact = exact and crop.region.exact and pyramid.validity.plain
     shape = []
     for d in dims[:-2]:
         if d == "c":
@@ -413,7 +413,7 @@ def _valid(r: SampleRequest, masks: Sequence[Array | None]) -> Array | None:
 def is_uncertain(r: SampleRequest) -> bool:
     """Return True where nodata, alpha or a mask tells which pixels are real, so that they have to be read."""
     floating = r.scene.nodata is not None and r.stored.kind in "fc"
-    return floating or any(not p.crop.pyramid.plain for p in r.pieces)
+    return floating or any(not p.crop.pyramid.validity.plain for p in r.pieces)
 
 
 def mask_by_geometry(r: SampleRequest) -> Mask:

@@ -69,7 +69,7 @@ class Warp:
     def crop(self, pyramid: Pyramid, lead: Selection, sampling: Sampling) -> Crop:
         """The box that is read, as pixels of its level."""
         region = Region.of(self.level, _as_stored(self.y), _as_stored(self.x))
-        return Crop(pyramid, region, lead, sampling.resolved(pyramid), 0, weighted=not pyramid.plain)
+        return Crop(pyramid, region, lead, sampling.resolved(pyramid), 0, weighted=not pyramid.validity.plain)
 
 
 def _range(low: float, high: float, n: int) -> slice:

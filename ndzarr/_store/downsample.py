@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ndzarr._store.validity import ALL_REAL, Validity, as_pixel
+from ndzarr._store.validity import ALL_REAL, Validity, as_pixel, beside
 
 
 class Reducer(Protocol):
@@ -45,7 +45,6 @@ def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volu
     classes = kind == "labels" or dtype.kind == "b"
     mean = {"f": _float_mean, "c": _complex_mean}.get(dtype.kind, _integer_mean)
     marker = as_pixel(validity.nodata, dtype)
-    missing = dtype.type(0) if marker is None else marker
 
     def plain(image: np.ndarray[Any, Any], level: int, mask: np.ndarray[Any, Any] | None = None) -> Any:
         return _mode(image, n) if classes else mean(image, level, n)
@@ -62,10 +61,14 @@ def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volu
         weights = np.broadcast_to(weights, image.shape)
         if classes:
             return _mode(image, n, weights)
-        if image.dtype.kind not in "fc" or not np.isnan(image.min()):
-            return _masked_mean(image, weights, missing, level, n)
-        known = ~np.isnan(image)
-        out = _masked_mean(image, weights * known, missing, level, n)
+        known = ~np.isnan(image) if image.dtype.kind in "fc" and np.isnan(image.min()) else None
+        counted = weights if known is None else weights * known
+        out = _masked_mean(image, counted, marker, level, n)
+        if marker is not None and at is not None:  # alpha has no nodata
+            own = _masked_mean(image.take([at], validity.axis), counted.take([at], validity.axis), None, level, n)
+            validity.channel(out, at)[...] = validity.channel(own, 0)
+        if known is None:
+            return out
         # NaN that nothing hides stays NaN.
         lost = halve_mask(weights > 0, volume) & ~halve_mask((weights > 0) & known, volume)
         return np.asarray(np.where(lost, out.dtype.type(np.nan), out))
@@ -146,13 +149,13 @@ def _complex_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray
 
 
 def _masked_mean(
-    image: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], missing: Any, level: int, n: int
+    image: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], marker: Any, level: int, n: int
 ) -> np.ndarray[Any, Any]:
-    """Return means by weights, bool or numbers of at least 0; `missing` where all weights are 0."""
+    """Return means by weights, bool or numbers of at least 0; nodata, or 0, where all weights are 0."""
     loads = _parts(weights, n)
     parts = [np.where(load > 0, part, image.dtype.type(0)) for part, load in zip(_parts(image, n), loads, strict=True)]
     if weights.dtype.kind != "b":
-        return _weighted_mean(image.dtype, parts, loads, missing, level)
+        return _weighted_mean(image.dtype, parts, loads, marker, level)
     number = sum(load.astype(np.uint8) for load in loads)
     divisor = np.maximum(number, 1)
     if image.dtype.kind in "iu" and image.dtype.itemsize == 8:  # too large for float64
@@ -163,14 +166,14 @@ def _masked_mean(
         with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
             mean = sum(p.astype(np.promote_types(image.dtype, "f8")) for p in parts) / divisor
         mean = _halves(mean, image.dtype, level)
-    return np.asarray(np.where(number > 0, mean.astype(image.dtype), missing))
+    return _with_missing(mean.astype(image.dtype), number > 0, marker)
 
 
 def _weighted_mean(
     dtype: np.dtype[Any],
     parts: Sequence[np.ndarray[Any, Any]],
     loads: Sequence[np.ndarray[Any, Any]],
-    missing: Any,
+    marker: Any,
     level: int,
 ) -> np.ndarray[Any, Any]:
     """Return means of the pixels of each block; sums of products of 8 bits are exact in float32."""
@@ -183,7 +186,16 @@ def _weighted_mean(
         mean = _halves(mean / np.where(some, total, 1), dtype, level)
     if dtype.kind in "iu" and dtype.itemsize == 8:  # a mean is at most the largest pixel, which may round up
         mean = np.clip(mean, np.iinfo(dtype).min, np.nextafter(float(np.iinfo(dtype).max), 0))
-    return np.asarray(np.where(some, mean.astype(dtype), missing))
+    return _with_missing(mean.astype(dtype), some, marker)
+
+
+def _with_missing(mean: np.ndarray[Any, Any], some: Any, marker: Any) -> np.ndarray[Any, Any]:
+    """Return means where there are some, elsewhere nodata, or 0 if there is no such value; no mean is nodata."""
+    if marker is None:
+        return np.asarray(np.where(some, mean, mean.dtype.type(0)))
+    if (mean == marker).any():
+        mean = np.where(mean == marker, beside(marker), mean)
+    return np.asarray(np.where(some, mean, marker))
 
 
 def _halves(mean: np.ndarray[Any, Any], dtype: np.dtype[Any], level: int) -> np.ndarray[Any, Any]:

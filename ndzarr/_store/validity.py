@@ -15,7 +15,7 @@ resizing; those that are (associated) count alike, since their mean is that of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,14 @@ class Validity:
     """True if the image has a mask."""
     binary: bool = False
     """True if all real pixels count alike, alpha included, as in GDAL's overviews."""
+    veiled: bool = field(init=False)
+    """True if alpha or a mask has to be read besides the channels; a field, since every sample asks for it."""
+    plain: bool = field(init=False)
+    """True if nothing says that a pixel is not real, NaN aside."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "veiled", self.alpha is not None or self.masked)
+        object.__setattr__(self, "plain", self.nodata is None and not self.veiled)
 
     @classmethod
     def of(
@@ -58,16 +66,6 @@ class Validity:
         is_alpha = "c" in dims and ALPHA in channels and (says is not None or {*channels} - {ALPHA} in _COLOURS)
         axis = list(dims).index("c") - len(dims) if "c" in dims else -3
         return cls(axis, nodata, list(channels).index(ALPHA) if is_alpha else None, says == "associated", masked)
-
-    @property
-    def plain(self) -> bool:
-        """True if nothing says that a pixel is not real, NaN aside."""
-        return self.nodata is None and self.alpha is None and not self.masked
-
-    @property
-    def veiled(self) -> bool:
-        """True if alpha or a mask has to be read besides the channels."""
-        return self.alpha is not None or self.masked
 
     def real(self, pixels: Array, alpha: Array | None, mask: Array | None, at: int | None) -> Array | None:
         """
@@ -88,7 +86,7 @@ class Validity:
         if self.nodata is not None:
             found = holds_data(pixels, as_pixel(self.nodata, pixels.dtype))
             if at is not None:
-                self._channel(found, at)[...] = True  # nodata is a colour
+                self.channel(found, at)[...] = True  # nodata is a colour
         if mask is not None:
             found = self._with_c(mask, pixels) if found is None else found & self._with_c(mask, pixels)
         if alpha is not None:
@@ -110,16 +108,16 @@ class Validity:
         if found is not None:
             out = out * found
         if at is not None:
-            top = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1
+            top = alpha.dtype.type(np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
             out = np.array(np.broadcast_to(out, pixels.shape))
-            self._channel(out, at)[...] = top if found is None else top * self._channel(found, at)
+            self.channel(out, at)[...] = top if found is None else top * self.channel(found, at)
         return out
 
     def _with_c(self, mask: Array, pixels: Array) -> Array:
         return np.expand_dims(mask, self.axis) if mask.ndim < pixels.ndim else mask
 
-    def _channel(self, array: Array, at: int) -> Array:
-        """Return a view of one channel, of an array that may have one for all of them."""
+    def channel(self, array: Array, at: int) -> Array:
+        """Return a view of one channel, or of the one that stands for all of them."""
         return array[(..., min(at, array.shape[self.axis] - 1), *(slice(None),) * (-self.axis - 1))]
 
 
@@ -137,6 +135,17 @@ def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
         return None
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return dtype.type(int(nodata)) if low <= int(nodata) <= high else None
+
+
+def beside(marker: Any) -> Any:
+    """
+    Return the pixel that a mean becomes which happens to be the nodata value: the next one, as in GDAL's overviews.
+
+    `marker` is as `as_pixel` returns it.
+    """
+    if marker.dtype.kind in "iub":
+        return marker.dtype.type(int(marker) + (1 if marker < np.iinfo(marker.dtype).max else -1))
+    return np.nextafter(marker.real, np.inf).astype(marker.dtype)
 
 
 def holds_data(image: Array, marker: Any) -> Array:
