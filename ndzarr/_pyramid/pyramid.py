@@ -202,7 +202,7 @@ class Pyramid(Multiscale):
         Returns
         -------
         DataArray of `dtype` with axes `dims`.  Its y and x coordinates are pixel centres in native pixels, or in the
-        reference system.
+        reference system.  If there is a mask, a coordinate `valid`, lazy too, is False where it hides pixels.
 
         Raises
         ------

@@ -27,6 +27,8 @@ def text_repr(pyramid: Multiscale) -> str:
         lines.append(f"  {'kind':<9}{pyramid.kind}")
     if pyramid.nodata is not None:
         lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
+    if pyramid.validity.masked:
+        lines.append(f"  {'mask':<9}tells which pixels are real")
     for k, level in enumerate(pyramid.levels):
         shape, chunks = (" x ".join(map(str, lengths)) for lengths in (level.shape, level.chunks))
         lines.append(f"  {f'level {k}':<9}{shape}, in chunks of {chunks}")
