@@ -23,6 +23,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 ALPHA = "a"
+UNSTATED = "unstated"
+"""What sources say of a fourth sample beside r, g and b that the file does not explain: it may be infrared."""
 _COLOURS = ({"gray"}, {"r", "g", "b"})
 """Names of channels beside which a channel `ALPHA` is alpha; elsewhere, the file has to say so."""
 
@@ -63,7 +65,8 @@ class Validity:
     ) -> Validity:
         """Return the validity of an image; `source` is what its format said (`Facts.metadata`)."""
         says = source.get("alpha")
-        is_alpha = "c" in dims and ALPHA in channels and (says is not None or {*channels} - {ALPHA} in _COLOURS)
+        stated = says is not None or {*channels} - {ALPHA} in _COLOURS
+        is_alpha = "c" in dims and ALPHA in channels and stated and says != UNSTATED
         axis = list(dims).index("c") - len(dims) if "c" in dims else -3
         return cls(axis, nodata, list(channels).index(ALPHA) if is_alpha else None, says == "associated", masked)
 

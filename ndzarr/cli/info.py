@@ -178,6 +178,7 @@ def _text(facts: dict[str, Any]) -> str:
         ("channels", " ".join(facts["channels"])),
         ("kind", facts.get("kind")),
         ("nodata", facts["nodata"]),
+        ("mask", "yes" if facts["mask"] else None),
         ("levels", ", ".join(" x ".join(map(str, shape[-2:])) for shape in facts["levels"])),
         ("chunks", " x ".join(map(str, facts.get("chunks", ())))),
         ("shards", " x ".join(map(str, facts.get("shards") or ()))),

@@ -23,6 +23,7 @@ from ndzarr._formats.base import Pixels
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with_extras
 from ndzarr._formats.options import numbered
 from ndzarr._formats.tiff.metadata import AGAIN, COLOUR_MAP, ICC_PROFILE, INK_SET, Page
+from ndzarr._store.validity import UNSTATED
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
@@ -48,7 +49,7 @@ class Conversion:
     nodata: float | None = None
     """The value that marks missing data after the conversion."""
     about_alpha: str | None = None
-    """'associated' if colours are multiplied with alpha, 'unassociated' if not."""
+    """'associated' if colours are multiplied with alpha, 'unassociated' if not, `UNSTATED`."""
 
 
 def conversion(path: str, page: Page, stored: int, per_frame: int, nodata: float | None) -> Conversion:
@@ -89,7 +90,9 @@ def _kept(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata:
         names = with_extras(("c", "m", "y", "k"), stored, alpha)
     else:
         names = with_extras((), stored, alpha)
-    about_alpha = None if alpha is None else _ALPHA[extras[alpha - colours]]
+    about_alpha = None
+    if alpha is not None:
+        about_alpha = _ALPHA[extras[alpha - colours]] if page.extra_samples else UNSTATED
     return Conversion(names, dtype, page.photometric_name, nodata=nodata, about_alpha=about_alpha)
 
 
