@@ -125,7 +125,7 @@ class Validity:
 
 
 ALL_REAL = Validity()
-"""Of images of which every pixel is real."""
+"""The validity of images that hide no pixel."""
 
 
 def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:

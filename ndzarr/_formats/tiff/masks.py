@@ -20,7 +20,7 @@ from ndzarr._formats.tiff.series import MASK, Layout, ParsedTiff, power_of
 from ndzarr.errors import SourceError
 
 _STILL = Layout(("c", "y", "x"), np.zeros((1, 1, 1), np.intp), ("c", 1), ("z", 1))
-"""Of a mask beside a file of another format."""
+"""The layout of a mask beside a file of another format."""
 
 
 def internal_masks(file: FileId, parsed: ParsedTiff, dims: tuple[str, ...]) -> dict[int, TiffArray]:
