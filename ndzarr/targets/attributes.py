@@ -158,7 +158,7 @@ def _annotations(table: pandas.DataFrame, others: str = "") -> tuple[Array, Any]
         if name in table:
             return _cells(table[name])
     message = f"the table has no column {others}annot_ids or aid, to say what a window holds"
-    raise TargetError(message, key="annot_ids", hint="Use a table of `Targets`, or add one")
+    raise TargetError(message, key="annot_ids", hint="Use a table from sampler.targets, or add one")
 
 
 def _categories(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:

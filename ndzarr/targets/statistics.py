@@ -241,7 +241,7 @@ def statistics(
     batches = _batches(source, (_asked(target, extra) for target in _chosen(windows, chosen)))
     found = _measured(batches, len(chosen), workers, progress)
     if not found:
-        raise TargetError("channels: no window has any", key="channels")
+        raise TargetError("channels: no window has any channel", key="channels")
     loss = _variance_lost(source, windows, chosen, level or 0, extra, rng)
     # A census has no sampling error, and a large part of a finite whole has less of it.
     factor = np.sqrt(1 - len(chosen) / total) if targets is None else 1.0
