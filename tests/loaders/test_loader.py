@@ -188,7 +188,7 @@ def test_a_state_of_another_order_is_refused(crops, table):
     for key, other, options in (
         ("buffer", crops, {"buffer": 5}),
         ("shuffle", crops, {"shuffle": False}),
-        ("crops", others, {}),
+        ("groups", others, {}),
     ):
         with raises(OptionError, key=key):
             loader(other, 8, **{"seed": 1, **options}).load_state_dict(state)

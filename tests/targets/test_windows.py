@@ -83,16 +83,17 @@ def test_an_annotation_beside_its_whole_window_costs_no_look_at_the_row():
 def test_rows_that_contradict_themselves_are_refused_as_load_sample_refuses_them():
     for row, key in [
         ({"gid": 1, "vidid": 1}, "vidid"),
-        ({"gid": 1, "time_start": 1}, "time_start"),
+        ({"gid": 1, "time_start": 1}, "time_slice"),
         ({"gid": 1, "cx": 3}, "cx"),
         ({"gids": [1, 7]}, "gids"),
         ({"vidid": 1, "time_start": 3, "time_stop": 3}, "time_stop"),
         ({"gids": []}, "gids"),
-        ({"cx": 3, "cy": 3}, "gid"),
         ({"gid": 77}, "gid"),
     ]:
         with raises(TargetError, key=key):
             window_columns([row], SOURCE)
+    with raises(TargetError, match="one of gid, gids, vidid and aid"):
+        window_columns([{"cx": 3, "cy": 3}], SOURCE)
 
 
 def test_windows_of_one_kind_of_space_are_those_of_their_rows():
