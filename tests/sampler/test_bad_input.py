@@ -507,7 +507,7 @@ def test_values_of_another_kind_are_named(build, keys, words):
 @pytest.mark.parametrize("target", [1, [{"gid": 1}], "gid"])
 def test_what_is_no_target_is_said(build, target):
     assert "expected a dictionary, such as {'gid': 1}; load_batch takes many" in refusal(build().load_sample, target)
-    assert "target 1 is 7: expected a dictionary" in refusal(build().load_batch, [{"gid": 1}, 7])
+    assert "targets[1]=7: expected a dictionary" in refusal(build().load_batch, [{"gid": 1}, 7])
 
 
 def test_a_single_source_is_not_taken_for_a_list_of_its_letters(tmp_path):
