@@ -22,7 +22,7 @@ class NdzarrError(Exception):
     path
         The file, store or URL that the error is about.
     key
-        The option, argument or key of a target that the error is about.
+        The option, argument or axis, or the key of a target or of a dataset, that the error is about.
     window
         The window that was asked for, as it was given.
     hint
