@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class NdzarrError(Exception):
@@ -53,6 +54,13 @@ class NdzarrError(Exception):
         # Stored in the instance dictionary, which exceptions pickle and copy by themselves.
         given = {"path": path, "key": key, "window": window, "hint": hint}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
+
+    @classmethod
+    def like(cls, error: NdzarrError) -> Self:
+        """Return an error of this class with the message and the attributes of another."""
+        made = cls(*error.args)
+        made.__dict__.update(error.__dict__)
+        return made
 
 
 class SourceError(NdzarrError, ValueError):

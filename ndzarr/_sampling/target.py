@@ -168,7 +168,8 @@ def _fill(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if np.ndim(value) or isinstance(value, str | bytes) or (as_number(value) is None and not _special(value)):
-        raise TargetError(f"{name}={value!r}: expected one number for all sides", key=name)
+        key = name.partition(" ")[0]  # "padkw constant_values" is a part of `padkw`
+        raise TargetError(f"{name}={value!r}: expected one number for all sides", key=key)
     return value.item() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
 
 
