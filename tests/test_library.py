@@ -19,6 +19,7 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.errors import raises
 from helpers.library_processes import ask, make, save, slow_down, wait_for
 from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr import _concurrency as batch
@@ -169,7 +170,7 @@ def test_two_dots_behind_a_link_mean_what_the_system_means(library, tmp_path):
 def test_a_bad_file_behind_a_link_is_named_by_both_its_names(library, tmp_path):
     (tmp_path / "blob").write_text("hello")
     (tmp_path / "link.png").symlink_to("blob")
-    with pytest.raises(SourceError, match=rf"{tmp_path}/link.png, which is {tmp_path}/blob: it looks like text"):
+    with raises(SourceError, path=tmp_path / "blob", match=f"^{tmp_path}/link.png, which is "):
         library.pyramid(tmp_path / "link.png")
 
 
@@ -233,7 +234,11 @@ def test_a_zarr_store_is_opened_where_it_is_and_again_when_it_was_replaced(libra
     assert names(library) == []
     assert same(library.pyramid(store, axes="cyx", channels=["gray"]), pixels)
     for option, value in {"channels": ["red"], "nodata": 3, "axes": "tyx"}.items():
-        with pytest.raises(OptionError, match=rf"own\.zarr: {option}=.* was asked for, but this Zarr store has"):
+        with raises(
+            OptionError,
+            path=tmp_path / "own.zarr",
+            match=f"{option}=",
+        ):
             library.pyramid(store, **{option: value})
 
 
@@ -413,7 +418,7 @@ def test_many_that_fight_for_a_lock_hold_it_one_at_a_time_though_its_file_is_rem
         (None, MissingError, "no such file"),
         (b"", SourceError, "empty"),
         (b"hello", SourceError, "text"),
-        (b"\x89PNG\r\n\x1a\n garbage", SourceError, ""),
+        (b"\x89PNG\r\n\x1a\n garbage", SourceError, None),
     ],
     ids=["missing", "empty", "text", "damaged"],
 )
@@ -422,7 +427,7 @@ def test_a_file_that_cannot_be_used_is_named_each_time_and_leaves_nothing(librar
     if content is not None:
         path.write_bytes(content)
     for _ in range(2):
-        with pytest.raises(error, match=rf"{path}.*{words}"):
+        with raises(error, path=path, match=words):
             library.pyramid(path)
     assert names(library) == []
     save(tmp_path / "good.npy")
@@ -458,7 +463,7 @@ def test_a_file_that_is_changed_while_it_is_read_is_refused(library, tmp_path, l
     slow(0.2)
     writer = threading.Thread(target=lambda: (wait_for(log), save(path, 1)))
     writer.start()
-    with pytest.raises(SourceError, match=r"a\.npy: .*changed while it was read"):
+    with raises(SourceError, path=tmp_path / "a.npy", hint="Transcode it once it is complete"):
         library.pyramid(path)
     writer.join()
     assert names(library) == []
@@ -468,7 +473,7 @@ def test_a_library_whose_place_is_a_file_says_so(tmp_path):
     save(tmp_path / "a.npy")
     (tmp_path / "file").touch()
     for place in ("file", "file/library"):
-        with pytest.raises(WriteError, match=r"is a file. Choose another workdir"):
+        with raises(WriteError, hint="Choose another workdir"):
             Library(tmp_path / place).pyramid(tmp_path / "a.npy")
 
 

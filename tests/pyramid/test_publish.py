@@ -13,6 +13,7 @@ import pytest
 
 import ndzarr
 from helpers.arrays import random_array, same
+from helpers.errors import raises
 from helpers.pyramids import ArraySource, make
 from helpers.subprocesses import environment
 from ndzarr import _files as publish
@@ -125,7 +126,7 @@ def test_a_destination_that_exists_is_refused_before_anything_is_read(tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(MissingError, match=r"the directory .*nowhere does not exist"):
+    with raises(MissingError, match="nowhere", hint="Make it first"):
         make(tmp_path / "nowhere", random_array((1, 30, 30), "u1"))
 
 
@@ -161,7 +162,7 @@ def test_a_destination_that_appears_at_the_last_moment_is_not_replaced(tmp_path,
         rename(a, b)
 
     monkeypatch.setattr(publish.os, "rename", too_late)
-    with pytest.raises(ExistsError, match="another process"):
+    with raises(ExistsError, hint="Use that one, or overwrite it"):
         make(tmp_path, random_array((1, 30, 30), "u1"))
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
     assert [p.name for p in (tmp_path / "a.zarr").iterdir()] == ["theirs"]

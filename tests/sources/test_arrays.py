@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from helpers.errors import raises
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError, SourceError
 
@@ -79,13 +80,13 @@ def test_axes_are_put_in_order(wrapper, shape, axes, dims, order, rng, tmp_path,
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_four_axes_and_more_have_to_be_named(wrapper, tmp_path):
     source = WRAPPERS[wrapper](np.zeros((2, 3, 8, 9), np.uint8), tmp_path)
-    with pytest.raises(SourceError, match=r"4 axes without names.*axes='tcyx'"):
+    with raises(SourceError, hint="axes='tcyx'", match="4 axes"):
         open_source(source)
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_one_axis_is_no_image(wrapper, tmp_path):
-    with pytest.raises(SourceError, match=r"fewer than the two axes"):
+    with raises(SourceError, hint="Add the missing ones"):
         open_source(WRAPPERS[wrapper](np.zeros(5), tmp_path))
 
 
@@ -106,7 +107,7 @@ def test_what_is_no_number_is_an_error(dtype, tmp_path):
     if np.dtype(dtype) == np.float64:
         pytest.skip("long double is double here")
     array = np.zeros((20, 30), dtype)
-    with pytest.raises(SourceError, match=r"<numpy array>: the dtype is .*\.astype"):
+    with raises(SourceError, hint=".astype"):
         open_source(array)
 
 
@@ -292,18 +293,18 @@ def test_a_failing_task_is_an_error_that_names_the_window():
 
 def test_unknown_chunk_sizes_are_an_error():
     array = da.from_array(np.arange(20)).reshape(4, 5)
-    with pytest.raises(SourceError, match=r"compute_chunk_sizes"):
+    with raises(SourceError, hint="compute_chunk_sizes"):
         open_source(array[array[:, 0] > 3])
 
 
 def test_masked_arrays_are_errors():
-    with pytest.raises(SourceError, match=r"filled"):
+    with raises(SourceError, hint="filled"):
         open_source(np.ma.masked_equal(np.zeros((5, 6)), 0))
 
 
 @pytest.mark.parametrize("thing", [[[1, 2], [3, 4]], 5, None, b"bytes".hex, {"a": 1}])
 def test_other_objects_are_errors_that_say_what_is_accepted(thing):
-    with pytest.raises(SourceError, match=r"Pass a path, or a numpy, dask, xarray or Zarr array"):
+    with raises(SourceError, hint="Pass a path, or a numpy, dask, xarray or Zarr array"):
         open_source(thing)
 
 
@@ -319,13 +320,13 @@ def test_other_objects_are_errors_that_say_what_is_accepted(thing):
     ],
 )
 def test_axes_that_make_no_sense_are_errors(axes, message):
-    with pytest.raises(OptionError, match=message):
+    with raises(OptionError, key="axes", match=message):
         open_source(np.zeros((5, 6)), axes=axes)
 
 
 @pytest.mark.parametrize("channels", ["red", ["r", "r", "b"], ["r", "", "b"], ["r", 1, "b"], ["r", "g"]])
 def test_channels_that_make_no_sense_are_errors(channels):
-    with pytest.raises(OptionError, match=r"channels"):
+    with raises(OptionError, key="channels"):
         open_source(np.zeros((5, 6, 3)), channels=channels)
 
 
