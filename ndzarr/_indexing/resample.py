@@ -32,11 +32,21 @@ class Grid:
     start: float
     step: float
     n: int
+    ratio: tuple[int, int, int] | None = None
+    """Numerators of `start` and `step`, and their common denominator, where both are known without rounding."""
 
     @property
     def exact(self) -> bool:
         """True if every output pixel is an input pixel."""
         return self.step == 1 and float(self.start).is_integer()
+
+    def pixels_at_centres(self) -> Array:
+        """Return the input pixel that holds the centre of each output pixel, shape (n,); may lie beyond the input."""
+        if self.ratio is not None:
+            start, step, whole = self.ratio
+            if 2 * (abs(start) + self.n * step) < 2**62:  # int64 holds all numerators
+                return (2 * start + (2 * np.arange(self.n) + 1) * step) // (2 * whole)
+        return pixels_at(self.start + (np.arange(self.n) + 0.5) * self.step)
 
 
 @lru_cache(maxsize=128)
@@ -48,10 +58,10 @@ def taps(grid: Grid, length: int, interpolation: str, antialias: bool = True) ->
     border. With `antialias`, reducing stretches the kernel so that every input pixel counts. Callers must not write to
     the arrays: they are cached, as the frames and assets of a sample have few different grids.
     """
+    if interpolation == "nearest":
+        return np.clip(grid.pixels_at_centres(), 0, length - 1)[None], np.ones((1, grid.n))
     begin = grid.start + np.arange(grid.n) * grid.step
     centre = begin + grid.step / 2
-    if interpolation == "nearest":
-        return np.clip(pixels_at(centre), 0, length - 1)[None], np.ones((1, grid.n))
     if interpolation != "area" or grid.step < 1 or not antialias:
         kernel = "linear" if interpolation == "area" else interpolation
         return _kernel_taps(centre, grid.step if antialias else 1.0, length, kernel)

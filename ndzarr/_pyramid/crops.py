@@ -120,9 +120,9 @@ def make_crop(
     sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
     y, x = _interval("y", window.get("y"), shape[-2]), _interval("x", window.get("x"), shape[-1])
     n = output_length("y", y, sy), output_length("x", x, sx)
-    step = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
+    extent = y[1] - y[0], x[1] - x[0]
     outer = _clip_leading(dims[:-2], shape[:-2], leading)
-    crop = crop_at(pyramid, (y[0], x[0]), step, n, select(dims[:-2], shape[:-2], leading), sampling, fill)
+    crop = crop_at(pyramid, (y[0], x[0]), extent, n, select(dims[:-2], shape[:-2], leading), sampling, fill)
     return crop if outer is None else replace(crop, outer=outer)
 
 
@@ -145,7 +145,7 @@ def _clip_leading(
 def crop_at(
     pyramid: Multiscale,
     origin: tuple[float, float],
-    step: tuple[float, float],
+    extent: tuple[float, float],
     n: tuple[int, int],
     leading: Selection,
     sampling: Sampling = AUTO,
@@ -154,13 +154,13 @@ def crop_at(
     """
     Return the crop of a window whose borders need not fall on pixels; `leading` selects along the axes before y.
 
-    Along (y, x), `origin` is the begin of the first output pixel, in native pixels, and `step` the native pixels per
-    output pixel, of which there are `n`.
+    Along (y, x), `origin` is the begin of the first output pixel and `extent` the length of the window, in native
+    pixels; there are `n` output pixels.
     """
     resolved = sampling.resolved(pyramid)
     region = _region_at(
         origin,
-        step,
+        extent,
         n,
         pyramid.planar_shapes,
         pyramid.planar_factors if resolved.antialias else pyramid.planar_factors[:1],

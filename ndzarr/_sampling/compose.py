@@ -255,8 +255,7 @@ def _crop(scene: Scene, run: Run, pyramid: Pyramid, positions: dict[str, Positio
             y = Span(slice(j, j + h, 1), slice(0, h, 1), Grid(0.0, 1.0, h), h, top, 1.0)
             x = Span(slice(i, i + w, 1), slice(0, w, 1), Grid(0.0, 1.0, w), w, left, 1.0)
             return Crop(pyramid, Region(0, y, x, True, False), tuple(lead), scene.sampling, 0), None
-    py, px = scene.pitch
-    return crop_at(pyramid, (top, left), (py / sy, px / sx), scene.n, tuple(lead), scene.sampling), None
+    return crop_at(pyramid, (top, left), ((y1 - y0) / sy, (x1 - x0) / sx), scene.n, tuple(lead), scene.sampling), None
 
 
 _ONE = slice(0, 1, 1)
