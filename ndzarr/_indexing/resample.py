@@ -18,7 +18,7 @@ import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-SUPPORT = {"area": 0.5, "nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lanczos": 3.0}
+SUPPORT = {"area": 0.5, "nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lanczos": 4.0}
 """Interpolation to the radius of its kernel, in pixels."""
 
 ROUNDING = 1e-9
@@ -106,14 +106,16 @@ def _linear(d: Array) -> Array:
 
 
 def _cubic(d: Array) -> Array:
+    """Keys (1981) with a = -0.75, as in OpenCV, which warps rotated assets."""
     d = np.abs(d)
-    near = (1.5 * d - 2.5) * d * d + 1
-    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+    near = (1.25 * d - 2.25) * d * d + 1
+    far = ((-0.75 * d + 3.75) * d - 6) * d + 3
     return np.where(d < 1, near, np.where(d < 2, far, 0))
 
 
 def _lanczos(d: Array) -> Array:
-    return np.where(np.abs(d) < 3, np.sinc(d) * np.sinc(d / 3), 0)
+    """Duchon (1979) with four lobes on each side, as in OpenCV."""
+    return np.where(np.abs(d) < 4, np.sinc(d) * np.sinc(d / 4), 0)
 
 
 _KERNELS = {"linear": _linear, "cubic": _cubic, "lanczos": _lanczos}
