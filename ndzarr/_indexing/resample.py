@@ -283,11 +283,34 @@ def resample(
     antialias
         When reducing, stretch the kernel so that every input pixel counts.
     """
-    done = _resampled(image, y, x, interpolation, valid, antialias, out)
+    base = _base(image) if interpolation != "nearest" else 0
+    if base:
+        near = (image - image.dtype.type(base)).astype(np.int64)
+        away = _resampled(near, y, x, interpolation, valid, antialias, None)
+        low, high = _limits(image.dtype)
+        away = np.clip(away, max(low - base, _LEAST), min(high - base, _MOST))  # cubic and lanczos overshoot
+        done = away.astype(image.dtype) + image.dtype.type(base)
+    else:
+        done = _resampled(image, y, x, interpolation, valid, antialias, out)
     if out is None or done is out:
         return done
     out[...] = done
     return out
+
+
+def _base(image: Array) -> int:
+    """Return what to subtract from 64-bit integers that float64 would round; 0 if it would not, or nothing helps."""
+    if image.dtype.kind not in "iu" or image.dtype.itemsize < 8 or not image.size:
+        return 0
+    least, most = int(image.min()), int(image.max())
+    if max(-least, most) <= _WHOLE or most - least >= _WHOLE:
+        return 0
+    return least - least % 2  # even: halves are rounded to even numbers
+
+
+_WHOLE = 1 << 53
+"""float64 holds all integers up to this."""
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
 def _resampled(

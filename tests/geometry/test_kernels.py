@@ -34,7 +34,7 @@ def test_kernels_are_those_of_opencv(interpolation, dtype, length, n, seed):
 def test_antialiasing_stretches_the_kernel_by_the_reduction(interpolation, length, n, seed):
     """Pillow's rule; the oracle samples the kernel that enlarging by the same factor draws."""
     assume(length > n)
-    row, step = np.random.default_rng(seed).normal(size=length), length / n
+    row, step = np.random.default_rng(seed).uniform(size=length), length / n
     points = (np.arange(length) + 0.5 - (np.arange(n)[:, None] + 0.5) * step) / step
     impulse = np.zeros(17)
     impulse[8] = 1

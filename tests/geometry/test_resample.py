@@ -238,3 +238,23 @@ def test_the_input_is_left_as_it_was():
     before = image.copy()
     resample(image, Grid(0, 2, 1), Grid(0, 2, 1))
     assert np.array_equal(image, before, equal_nan=True)
+
+
+@pytest.mark.parametrize("interpolation", ["area", "linear", "cubic", "lanczos", "nearest"])
+@pytest.mark.parametrize(("dtype", "base"), [("i8", 2**62 + 2), ("i8", -(2**63)), ("u8", 2**64 - 2**20), ("i8", 2**53)])
+def test_64_bit_integers_keep_their_low_bits_where_they_lie_near_each_other(dtype, base, interpolation):
+    small = np.random.default_rng(0).integers(0, 2**20, 40)
+    row = np.array([base + int(n) for n in small], dtype)
+    limits = np.iinfo(dtype)
+    for grid in (Grid(0, 3.0, 13), Grid(0.25, 2.2, 17), Grid(0, 0.5, 80)):
+        wanted = resample_row(small.astype("i8"), grid, interpolation)
+        out = resample_row(row, grid, interpolation)
+        assert [int(n) for n in out] == [min(max(base + int(n), limits.min), limits.max) for n in wanted]
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_64_bit_integers_that_lie_far_apart_are_as_exact_as_float64(dtype):
+    row = np.random.default_rng(0).integers(0, 2**63 - 1, 40).astype(dtype)
+    out = resample_row(row, Grid(0, 4.0, 10))
+    for found, group in zip(out, row.reshape(10, 4), strict=True):
+        assert abs(int(found) * 4 - sum(int(n) for n in group)) <= 2**63 * 4 * 2**-52
