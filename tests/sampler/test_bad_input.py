@@ -504,7 +504,7 @@ def test_values_of_another_kind_are_named(build, key, value):
 @pytest.mark.parametrize("target", [1, [{"gid": 1}], "gid"])
 def test_what_is_no_target_is_said(build, target):
     assert refusal(build().load_sample, target).key == "target"
-    assert "target 1 is 7" in str(refusal(build().load_batch, [{"gid": 1}, 7]))
+    assert "targets[1]=7" in str(refusal(build().load_batch, [{"gid": 1}, 7]))
 
 
 def test_a_single_source_is_not_taken_for_a_list_of_its_letters(tmp_path):
