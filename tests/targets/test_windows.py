@@ -88,12 +88,11 @@ def test_rows_that_contradict_themselves_are_refused_as_load_sample_refuses_them
         ({"gids": [1, 7]}, "gids"),
         ({"vidid": 1, "time_start": 3, "time_stop": 3}, "time_stop"),
         ({"gids": []}, "gids"),
+        ({"cx": 3, "cy": 3}, "gid"),
         ({"gid": 77}, "gid"),
     ]:
         with raises(TargetError, key=key):
             window_columns([row], SOURCE)
-    with raises(TargetError, match="one of gid, gids, vidid and aid"):
-        window_columns([{"cx": 3, "cy": 3}], SOURCE)
 
 
 def test_windows_of_one_kind_of_space_are_those_of_their_rows():
