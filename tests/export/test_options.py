@@ -1,12 +1,14 @@
 """What cannot be exported is refused before anything is written, with the option that would do."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import ndzarr
 from helpers.errors import raises
+from ndzarr._export.cog import prepare, write_file
 from ndzarr.errors import OptionError, WindowError
 
 
@@ -76,8 +78,11 @@ def test_a_mask_of_another_size_is_refused(pyramid, tmp_path):
         ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", mask=mask)
 
 
-def test_a_tiff_that_gets_too_large_says_what_would_help(pyramid, tmp_path, monkeypatch):
-    monkeypatch.setattr("ndzarr._export.tiff_writer.LARGEST", 20_000)
+def test_a_tiff_that_gets_too_large_says_what_would_help(pyramid, tmp_path):
+    writing = replace(prepare(pyramid(3)), largest=20_000)  # instead of 4 GiB
     with raises(OptionError, key="bigtiff", hint="bigtiff=True"):
-        ndzarr.export_cog(pyramid(3), tmp_path / "a.tif", bigtiff=False)
+        write_file(writing, tmp_path / "a.tif", bigtiff=False)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    for bigtiff in (True, "auto"):
+        write_file(writing, tmp_path / "a.tif", bigtiff=bigtiff, overwrite=True)
+        assert ndzarr.open(tmp_path / "a.tif").shape == (3, 300, 411)

@@ -14,12 +14,13 @@ import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
 from ndzarr._concurrency import BatchError
-from ndzarr._library import overviews
 from ndzarr._library.library import Library
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import DamagedError, MissingError, OptionError, SourceError, StoreError
 
 PIXELS = photo(500, 700)
+LARGE = np.zeros((2400, 2400, 3), "u1")
+"""16 MiB and more: its overviews are not made in memory."""
 
 
 def write(path, pixels=PIXELS, **how):
@@ -87,12 +88,11 @@ def test_files_that_are_not_efficiently_tiled_are_transcoded(how, library, tmp_p
     assert len(stores(tmp_path / "library")) == 1
 
 
-def test_large_files_without_overviews_are_transcoded_those_with_them_not(library, monkeypatch, tmp_path):
-    monkeypatch.setattr(overviews, "IN_MEMORY", 600_000)
-    assert library().pyramid(write(tmp_path / "a.tif")).path.endswith(".zarr")
+def test_large_files_without_overviews_are_transcoded_those_with_them_not(library, tmp_path):
+    assert library().pyramid(write(tmp_path / "a.tif", LARGE)).path.endswith(".zarr")
     with tifffile.TiffWriter(tmp_path / "b.tif") as tif:
         for k in (0, 1):
-            image = np.ascontiguousarray(PIXELS[:: k + 1, :: k + 1])
+            image = np.ascontiguousarray(LARGE[:: k + 1, :: k + 1])
             tif.write(image, tile=(128, 128), photometric="rgb", subfiletype=k, compression="zlib")
     assert library().pyramid(tmp_path / "b.tif").path.endswith("b.tif")
 
@@ -119,7 +119,7 @@ def test_a_file_whose_overview_is_damaged_is_transcoded_and_one_that_is_damaged_
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as tif:
         for k in (0, 1):
-            image = np.ascontiguousarray(PIXELS[:: k + 1, :: k + 1])
+            image = np.ascontiguousarray(LARGE[:: k + 1, :: k + 1])
             tif.write(image, tile=(128, 128), photometric="rgb", subfiletype=k, compression="zlib")
     with tifffile.TiffFile(path) as tif:
         at = [page.tags[324].valueoffset for page in tif.pages]
@@ -135,11 +135,11 @@ def test_a_file_whose_overview_is_damaged_is_transcoded_and_one_that_is_damaged_
         library().pyramid(path)
 
 
-def test_preparing_makes_what_is_missing_and_no_more(library, monkeypatch, tmp_path):
+def test_preparing_makes_what_is_missing_and_no_more(library, tmp_path):
     tiled, strips = write(tmp_path / "a.tif"), write(tmp_path / "b.tif", tile=None, rowsperstrip=8)
     library().prepare([tiled, strips])
     assert [name[:2] for name in stores(tmp_path / "library")] == ["b-"]
-    monkeypatch.setattr(overviews, "IN_MEMORY", 0)
+    write(tiled, LARGE)
     library("never").prepare([tiled])
     assert sorted(name[:2] for name in stores(tmp_path / "library")) == ["a-", "b-"]
     pyramid = library("never").pyramid(tiled)
