@@ -289,7 +289,7 @@ def resample(
         away = _resampled(near, y, x, interpolation, valid, antialias, None)
         low, high = _limits(image.dtype)
         away = np.clip(away, max(low - base, _LEAST), min(high - base, _MOST))  # cubic and lanczos overshoot
-        done = away.astype(image.dtype) + image.dtype.type(base)
+        done: Array = away.astype(image.dtype) + image.dtype.type(base)
     else:
         done = _resampled(image, y, x, interpolation, valid, antialias, out)
     if out is None or done is out:
