@@ -50,27 +50,33 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
         # Container and stream refer to each other, so the garbage collector frees them, in whichever process it runs.
         # Neither takes weak references, so a token in the stream's dictionary tells when they go.
         stream.metadata[_TOKEN] = token = _Token()
-        keep_after_fork(token, stream.codec_context)
+        free_with_owner(token, stream.codec_context)
         return container, stream
     except BaseException:
         container.close()
         raise
 
 
-def keep_after_fork(owner: object, *resources: object) -> weakref.finalize[..., object]:
+def free_with_owner(owner: object, *resources: object) -> weakref.finalize[..., object]:
     """
     Free FFmpeg's resources together with their owner, but never in a forked child.
 
     Freeing a decoder joins its threads.  A forked child has none of its parent's threads and would wait for ever.
     A child calls the returned finalizer before it drops the resources of an owner that lives on.
     """
-    return weakref.finalize(owner, _keep_if_forked, os.getpid(), resources)
+    return weakref.finalize(owner, _free, os.getpid(), resources)
 
 
-def _keep_if_forked(pid: int, resources: tuple[object, ...]) -> None:
+def _free(pid: int, resources: tuple[object, ...]) -> None:
     if os.getpid() != pid:
         # Nobody gives this reference back.  A list would be emptied when the interpreter exits.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(resources))
+        return
+    for resource in resources:
+        if isinstance(resource, av.CodecContext):
+            # PyAV joins the threads while it holds the interpreter's lock.  After av.logging.set_level, a thread that
+            # still decodes may wait for that lock to log a message.  Flushing waits for the threads without the lock.
+            resource.flush_buffers()
 
 
 def _open(path: str) -> Any:
