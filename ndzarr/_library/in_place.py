@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,7 +30,7 @@ from ndzarr._pyramid.transcode import describe, display, identity
 from ndzarr._store.arrays import Stored
 from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreError
+from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreError, warn_caller
 
 
 def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
@@ -98,7 +97,7 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
     except SourceError as error:
         raise StoreError(str(error), path=path) from error
     if warn and source.trouble:
-        warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=4)
+        warn_caller(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
     reopen = partial(open_video, options=options, warn=False)
     return _pyramid(path, source, [array], [0], origin, options, cache_bytes, reopen)
