@@ -56,6 +56,12 @@ class NdzarrError(Exception):
         given = {"path": path, "key": key, "window": window, "hint": hint}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
+    def as_kind(self, kind: type[NdzarrError]) -> NdzarrError:
+        """Return an error of another class with the same message and attributes."""
+        out = kind(*self.args)
+        out.__dict__.update(self.__dict__)
+        return out
+
 
 class SourceError(NdzarrError, ValueError):
     """A file or array cannot be used as a source of pixels."""

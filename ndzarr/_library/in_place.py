@@ -58,9 +58,9 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
             facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
             native = [_tiff_array(file, k, image, parsed, facts, checked) for k, image in enumerate(images)]
     except DamagedTiffError as error:
-        raise DamagedError(str(error), path=path) from error
+        raise error.as_kind(DamagedError) from error
     except SourceError as error:
-        raise StoreError(str(error), path=path) from error
+        raise error.as_kind(StoreError) from error
     file.check()
     powers = [image.power for image in images]
     changing = (options.axes, options.nodata)
@@ -95,7 +95,7 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
         source = video.open_video(path, _check_options(options))
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
-        raise StoreError(str(error), path=path) from error
+        raise error.as_kind(StoreError) from error
     if warn and source.trouble:
         warn_caller(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
