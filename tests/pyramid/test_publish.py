@@ -60,7 +60,7 @@ def test_a_disk_that_fails_is_said_to_and_leaves_nothing(tmp_path, monkeypatch, 
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("ndzarr._store.sharding.ShardWriter.add", fail)
-    with pytest.raises(WriteError, match=words):
+    with raises(WriteError, path=tmp_path / "a.zarr", match=words):
         make(tmp_path, random_array((1, 300, 300), "u1"))
     assert list(tmp_path.iterdir()) == []
 

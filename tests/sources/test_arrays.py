@@ -196,7 +196,7 @@ class TestXarray:
 
     def test_names_that_mean_nothing_need_the_option(self, rng, read_all):
         array = xr.DataArray(rng.random((5, 6, 7)), dims=("station", "y", "x"), name="rain")
-        with pytest.raises(SourceError, match=r"<xarray DataArray rain>: .*'station' not understood.*axes="):
+        with raises(SourceError, hint="axes=", match="^<xarray DataArray rain>: .*'station'"):
             open_source(array)
         assert read_all(array, axes="tyx").shape == (5, 1, 6, 7)
 
@@ -239,7 +239,7 @@ class TestXarray:
             assert source.read({"t": slice(1, 2), "y": slice(0, 250)}).shape == (1, 1, 250, 1000)
 
     def test_a_dataset_is_not_an_array(self):
-        with pytest.raises(SourceError, match=r"Dataset is not a source of pixels. Pass one of its variables"):
+        with raises(SourceError, hint="Pass one of its variables"):
             open_source(xr.Dataset({"a": (("y", "x"), np.zeros((5, 6)))}))
 
 
@@ -258,9 +258,9 @@ class TestZarr:
         group = zarr.open_group(tmp_path / "g.zarr", mode="w")
         for level in (0, 1):
             group.create_array(f"{level}/image", shape=(4, 4), dtype="u1")
-        with pytest.raises(SourceError, match=r"g\.zarr: it is a Zarr group. .*0/image, 1/image"):
+        with raises(SourceError, path=tmp_path / "g.zarr", match="0/image, 1/image"):
             open_source(tmp_path / "g.zarr")
-        with pytest.raises(SourceError, match=r"Zarr group. Pass one of its arrays"):
+        with raises(SourceError, hint="Pass one of its arrays"):
             open_source(group)
 
     def test_a_damaged_chunk_is_an_error(self, rng, tmp_path):
@@ -286,7 +286,7 @@ def test_a_failing_task_is_an_error_that_names_the_window():
     array = da.zeros((10, 10), chunks=5).map_blocks(fail, dtype=float, meta=np.zeros((0, 0)))
     with (
         open_source(array) as source,
-        pytest.raises(SourceError, match=r"reading c 0:1, y 2:4, x 0:10 failed.*no network"),
+        raises(SourceError, hint="Check where", match="c 0:1, y 2:4, x 0:10 .*no network"),
     ):
         source.read({"y": slice(2, 4)})
 

@@ -69,7 +69,7 @@ def test_more_frames_than_are_kept_open_are_read(tmp_path, rng):
 )
 def test_a_frame_that_differs_is_named(frames, tmp_path, odd, what):
     folder, _ = frames
-    with pytest.raises(SourceError, match=rf"frame 1 has {what} .*first, .*frame1\.png"):
+    with raises(SourceError, match=rf"frame 1 has {what} .*frame1\.png"):
         ndzarr.transcode([folder / "frame1.png", odd], tmp_path / "out.zarr")
     assert not (tmp_path / "out.zarr").exists()
 

@@ -157,11 +157,10 @@ def without_frames(path):
 )
 def test_what_holds_no_video_is_an_error_that_names_the_file(name, make, said, tmp_path):
     make(tmp_path / name)
-    with pytest.raises(SourceError, match=said) as error:
+    with raises(SourceError, path=tmp_path / name, match=said):
         ndzarr.transcode(tmp_path / name, tmp_path / "a.zarr")
-    assert name in str(error.value)
     assert not (tmp_path / "a.zarr").exists()
-    with pytest.raises(StoreError, match=name):
+    with raises(StoreError, path=tmp_path / name):
         ndzarr.open(tmp_path / name)
 
 

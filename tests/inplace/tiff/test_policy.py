@@ -127,7 +127,7 @@ def test_a_file_whose_overview_is_damaged_is_transcoded_and_one_that_is_damaged_
         with path.open("r+b") as file:
             file.seek(place)
             file.write(b"\xf0\xff\xff\xff")
-        with pytest.raises(DamagedError, match=message):
+        with raises(DamagedError, path=path, match=message):
             ndzarr.open(path)
         if message == "level 1":
             assert np.array_equal(library().pyramid(path).read(), np.moveaxis(PIXELS, -1, 0))
