@@ -11,6 +11,7 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import Self
 
 
 class NdzarrError(Exception):
@@ -24,7 +25,7 @@ class NdzarrError(Exception):
     path
         The file, store or URL that the error is about.
     key
-        The option, argument or key of a target that the error is about.
+        The option, argument or axis, or the key of a target or of a dataset, that the error is about.
     window
         The window that was asked for, as it was given.
     hint
@@ -56,11 +57,12 @@ class NdzarrError(Exception):
         given = {"path": path, "key": key, "window": window, "hint": hint}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
-    def as_kind(self, kind: type[NdzarrError]) -> NdzarrError:
-        """Return an error of another class with the same message and attributes."""
-        out = kind(*self.args)
-        out.__dict__.update(self.__dict__)
-        return out
+    @classmethod
+    def like(cls, error: NdzarrError) -> Self:
+        """Return an error of this class with the message and the attributes of another."""
+        made = cls(*error.args)
+        made.__dict__.update(error.__dict__)
+        return made
 
 
 class SourceError(NdzarrError, ValueError):

@@ -30,8 +30,6 @@ Run: TypeAlias = Callable[[Task, str, Sequence[int]], Iterator[int]]
 LOCAL = ("threads", "processes")
 RETRIES = 3
 """Number of times that dask repeats a task whose worker was lost."""
-PATIENCE = 30
-"""Seconds for a scheduler to answer."""
 
 
 class WorkerError(NdzarrError, RuntimeError):
@@ -77,7 +75,7 @@ def _connected(address: str) -> Any:
         message = f"scheduler={address!r} needs dask.distributed"
         raise OptionError(message, key="scheduler", hint="Run pip install distributed") from None
     try:
-        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+        return distributed.Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise OptionError(
             f"scheduler={address!r}: no dask scheduler answers there ({error})",

@@ -58,13 +58,13 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
             facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
             native = [_tiff_array(file, k, image, parsed, facts, checked) for k, image in enumerate(images)]
     except DamagedTiffError as error:
-        raise error.as_kind(DamagedError) from error
+        raise DamagedError.like(error) from error
     except SourceError as error:
-        raise error.as_kind(StoreError) from error
+        raise StoreError.like(error) from error
     file.check()
     powers = [image.power for image in images]
     changing = (options.axes, options.nodata)
-    base = Base(native[-1], powers[-1], file, facts, options.kind, options.cache, changing)
+    base = Base(native[-1], powers[-1], file, facts, options.kind, options.cache, options.in_memory, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
@@ -95,7 +95,7 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
         source = video.open_video(path, _check_options(options))
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
-        raise error.as_kind(StoreError) from error
+        raise StoreError.like(error) from error
     if warn and source.trouble:
         warn_caller(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())

@@ -386,7 +386,9 @@ def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: 
             category["supercategory"] = None
         if category.get("id", ...) is None:
             del category["id"]
-    _check_no_circle((c["name"], c["supercategory"]) for c in given if c.get("supercategory") is not None)
+    _check_no_circle(
+        "supercategory", ((c["name"], c["supercategory"]) for c in given if c.get("supercategory") is not None)
+    )
     return given
 
 
@@ -401,8 +403,8 @@ def _check_forest(graph: object) -> None:
         parents = list(graph.predecessors(node))
         if len(parents) > 1:
             hint = "In a tree it has one parent at most: remove all but one"
-            raise CategoryError(f"category {node!r} is in {_listed(parents)}", hint=hint)
-    _check_no_circle((child, parent) for parent, child in graph.edges)
+            raise CategoryError(f"graph: category {node!r} is in {_listed(parents)}", key="graph", hint=hint)
+    _check_no_circle("graph", ((child, parent) for parent, child in graph.edges))
 
 
 def _check_unique(what: str, values: Sequence[Hashable]) -> None:
@@ -412,14 +414,15 @@ def _check_unique(what: str, values: Sequence[Hashable]) -> None:
         raise CategoryError(message, key=what)
 
 
-def _check_no_circle(links: Iterable[tuple[Hashable, Hashable]]) -> None:
+def _check_no_circle(key: str, links: Iterable[tuple[Hashable, Hashable]]) -> None:
     """Check pairs of child and parent."""
     try:
         circle = nx.find_cycle(nx.DiGraph(list(links)))
     except nx.NetworkXNoCycle:
         return
     said = ", ".join(f"{child} in {parent}" for child, parent in circle)
-    raise CategoryError(f"categories have to form a tree, and these are in each other: {said[:200]}")
+    message = f"{key}: categories have to form a tree, and these are in each other: {said[:200]}"
+    raise CategoryError(message, key=key)
 
 
 def _listed(names: Sequence[Hashable]) -> str:

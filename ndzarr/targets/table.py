@@ -44,9 +44,9 @@ class Rows(Sequence[dict[str, Any]]):
         elif hasattr(targets, "iloc") and hasattr(targets, "columns"):
             names = targets.columns
             if not names.is_unique:
-                twice = ", ".join(map(str, names[names.duplicated()].unique()))
-                message = f"the table of targets has more than one column named {twice}"
-                raise TargetError(message, key=twice, hint="Drop the others")
+                twice = list(map(str, names[names.duplicated()].unique()))
+                message = f"the table of targets has more than one column named {', '.join(twice)}"
+                raise TargetError(message, key=twice[0], hint="Drop the others")
             self._items = targets
         elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
             self._items = [targets]

@@ -93,15 +93,13 @@ def test_every_kind_of_sample_can_be_extracted(mixed, tmp_path, targets, options
     check(path, mixed, targets, **options)
 
 
-def test_large_samples_are_cut_into_chunks(mixed, tmp_path, monkeypatch):
-    monkeypatch.setattr("ndzarr._batches.extract_store.CHUNK_BYTES", 4000)
-    monkeypatch.setattr("ndzarr._batches.extract_store.EDGE", 50)
-    targets = [{"gid": 1, "y": slice(k, k + 120), "x": slice(0, 75)} for k in range(5)]
+def test_large_samples_are_cut_into_chunks(mixed, tmp_path):
+    targets = [{"gid": 1, "y": slice(k, k + 600), "x": slice(-5400, 600)} for k in range(3)]
     path = mixed.extract(targets, tmp_path / "crops.zarr", shard=2)
     check(path, mixed, targets)
     image = zarr.open_group(path, mode="r")["image"]
-    assert image.chunks == (1, 3, 50, 50)
-    assert image.shards == (2, 3, 150, 100)
+    assert image.chunks == (1, 3, 512, 512)
+    assert image.shards == (2, 3, 1024, 6144)
 
 
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in")
@@ -398,10 +396,12 @@ def test_the_address_of_a_scheduler_will_do(mixed, table, tmp_path, cluster):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["localhost:abc", "http://127.0.0.1", "tcp://127.0.0.1:1"])
-def test_an_address_where_nothing_answers_is_an_error_that_names_it(mixed, table, tmp_path, address, monkeypatch):
+def test_an_address_where_nothing_answers_is_an_error_that_names_it(mixed, table, tmp_path, address):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("ndzarr._batches.executors.PATIENCE", 1)
-    with raises(OptionError, key="scheduler", hint="`dask scheduler`", match=address):
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        raises(OptionError, key="scheduler", hint="`dask scheduler`", match=address),
+    ):
         mixed.extract(table, tmp_path / "crops.zarr", scheduler=address)
     assert not list(tmp_path.iterdir())
 

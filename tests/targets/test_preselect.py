@@ -71,7 +71,7 @@ def test_preselected_negatives_have_the_size_and_touch_nothing(sampler):  # ndsa
 def test_negatives_are_as_many_for_each_positive_as_asked_for(sampler):
     assert sampler.preselect(n_pos=10, neg_to_pos_ratio=1.5) == (10, 15)
     assert sampler.preselect(n_pos=0, n_neg=2) == (0, 2)
-    with pytest.raises(TargetError, match="no positives"):
+    with raises(TargetError, match="no positives"):
         sampler.load_positive()
     sampler.preselect(n_pos=2)
     with raises(TargetError, hint="Give n_neg or neg_to_pos_ratio"):

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr import _progress as bar_module
+from ndzarr._progress import progress_bar
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets._quantiles import QuantileSketch, StreamingMoments, moments_of
 from ndzarr.targets.statistics import Statistics
@@ -315,10 +315,9 @@ def test_merged_moments_are_those_of_the_whole(parts):
         assert (run.least, run.greatest) == (values.min(), values.max())
 
 
-def test_a_bar_is_shown_only_for_what_takes_long(capsys, monkeypatch):
+def test_a_bar_is_shown_only_for_what_takes_long(capsys):
     for delay, progress, shown in [(60.0, True, False), (-1.0, True, True), (-1.0, False, False)]:
-        monkeypatch.setattr(bar_module, "DELAY", delay)
-        with bar_module.progress_bar(3, "counting", "sheep", progress) as advance:
+        with progress_bar(3, "counting", "sheep", progress, delay=delay) as advance:
             advance()
             advance(2)
         assert ("counting" in capsys.readouterr().err) == shown
