@@ -1,0 +1,424 @@
+"""Shapes of annotations: polygons, run lengths, oriented boxes and keypoints; their boxes, and their pixels.
+
+Pixels are those of COCO: `Polygons.mask` fills polygons as pycocotools does.  That cannot fill a window of a large image
+without filling the image, so it is the oracle of the tests and not used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ndzarr._indexing.affine import scale_offset, warp_boxes
+from ndzarr.errors import TargetError
+
+if TYPE_CHECKING:
+    import shapely
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Size: TypeAlias = tuple[int, int]
+
+
+@contextmanager
+def understood(record: Mapping[str, Any], key: str) -> Iterator[None]:
+    """Name the annotation in errors about a value that has none of COCO's forms."""
+    try:
+        yield
+    except (
+        ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, NotImplementedError, OverflowError
+    ) as error:  # fmt: skip
+        if isinstance(error, TargetError):
+            raise
+        reason = " ".join(str(error).split())
+        raise TargetError(
+            f"annotation {record.get('id')!r}: its {key} has none of COCO's forms "
+            f"({type(error).__name__}{': ' * bool(reason)}{reason[:200]})",
+            key=key,
+        ) from error
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (hasattr(value, "__len__") and len(value) == 0)
+
+
+def shape_of(record: Mapping[str, Any], size: Size | None) -> Polygons | Runs | None:
+    """
+    Return the shape of an annotation in image space: its segmentation, else its oriented box; None if it has neither.
+
+    Parameters
+    ----------
+    record
+        kwcoco's dictionary.
+    size
+        (width, height) of the image; None if it is not known.
+
+    Raises
+    ------
+    TargetError
+        The shape has none of COCO's forms, or a mask has another size than the image.
+    """
+    outline = record.get("segmentation")
+    if not _is_empty(outline):
+        with understood(record, "segmentation"):
+            if isinstance(outline, Mapping) and "counts" in outline:
+                return _runs(record, outline, size)
+            return _polygons(outline)
+    with understood(record, "bbox"):
+        corners = oriented_corners(record.get("bbox"))
+        return None if corners is None else Polygons(((corners,),))
+
+
+def box_of_shape(record: Mapping[str, Any], size: Size | None) -> Array | None:
+    """Return x, y, width, height around the shape of an annotation, else around its keypoints; None without both."""
+    shape = shape_of(record, size)
+    box = None if shape is None else shape.box
+    if box is not None:
+        return box
+    given = record.get("keypoints")
+    if _is_empty(given):
+        return None
+    with understood(record, "keypoints"):
+        return _box_around(_labelled_points(given))
+
+
+def _labelled_points(given: Any) -> Array:
+    """Return the keypoints, shape (n, 2), without those that COCO's visibility 0 says are not labelled."""
+    if isinstance(given[0], Mapping):
+        rows = [(*point["xy"], point.get("visible", 2)) for point in given]
+    else:
+        rows = np.asarray(given, float).reshape(-1, 3).tolist()
+    points = np.array([(x, y) for x, y, visible in rows if visible is None or visible > 0], float).reshape(-1, 2)
+    return _finite(points)
+
+
+def _finite(points: Array) -> Array:
+    if not np.isfinite(points).all():
+        raise ValueError("a point is not finite")
+    return points
+
+
+def _box_around(points: Array) -> Array | None:
+    if not len(points):
+        return None
+    low = points.min(axis=0)
+    return np.concatenate([low, points.max(axis=0) - low])
+
+
+def oriented_corners(bbox: Any) -> Array | None:
+    """
+    Return the corners of an oriented box, shape (4, 2); None for boxes of another form.
+
+    Five numbers are x and y of the centre, width, height and an angle in degrees, counter-clockwise as one sees it
+    (Detectron2's XYWHA_ABS). Eight are the corners, as in DOTA.
+
+    Examples
+    --------
+    >>> oriented_corners([10, 10, 8, 4, 90]).round().tolist()
+    [[8.0, 14.0], [8.0, 6.0], [12.0, 6.0], [12.0, 14.0]]
+    """
+    if not hasattr(bbox, "__len__") or len(bbox) not in (4, 5, 8):
+        return None
+    numbers = np.asarray(bbox, float)
+    if numbers.size == 8:
+        return _finite(numbers.reshape(4, 2))
+    if numbers.shape != (5,):
+        return None
+    x, y, width, height, angle = _finite(numbers).tolist()
+    if min(width, height) < 0:
+        raise ValueError("its width or height is negative")
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (width / 2, height / 2)
+    return np.asarray(corners @ np.array([[cos, -sin], [sin, cos]]) + (x, y))
+
+
+# Polygons.
+
+
+def _polygons(outline: Any) -> Polygons:
+    """Polygons in any form that COCO and kwcoco store; other forms are kwimage's to understand."""
+    if isinstance(outline, Mapping) and "exterior" in outline:
+        outline = [outline]
+    if isinstance(outline, list | tuple) and not isinstance(outline[0], str | list | tuple | Mapping | np.ndarray):
+        outline = [outline]  # one flat list of coordinates
+    if isinstance(outline, list | tuple) and all(_is_part(part) for part in outline):
+        if len(outline) > 2 and all(not isinstance(part, Mapping) and len(part) == 2 for part in outline):
+            outline = [outline]  # the points of one polygon
+        parts = [_rings(part) for part in outline if not _is_empty(part)]
+        return Polygons(tuple([part for part in parts if len(part[0])]))
+    import kwimage
+
+    found = kwimage.MultiPolygon.coerce(outline)
+    if found is None:
+        raise ValueError("it is not a polygon")
+    return Polygons(
+        tuple([
+            tuple([_finite(np.asarray(ring.data, float)) for ring in (one.data["exterior"], *one.data["interiors"])])
+            for one in found.data
+        ])
+    )  # fmt: skip
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, list | tuple | np.ndarray) or (isinstance(part, Mapping) and "exterior" in part)
+
+
+def _rings(part: Any) -> tuple[Array, ...]:
+    """The exterior and the interiors of a polygon, shape (n, 2) each."""
+    rings = [part["exterior"], *(part.get("interiors") or ())] if isinstance(part, Mapping) else [part]
+    return tuple([_finite(np.asarray(ring, float).reshape(-1, 2)) for ring in rings])
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """Polygons with holes, in continuous pixels."""
+
+    parts: tuple[tuple[Array, ...], ...]
+    """The exterior and the interiors of each, shape (n, 2): x, y."""
+
+    @property
+    def box(self) -> Array | None:
+        """x, y, width, height; None where there is no point."""
+        return _box_around(np.concatenate([part[0] for part in self.parts])) if self.parts else None
+
+    def warped(self, matrix: Array) -> Polygons:
+        """Return them under an affine transform (3 x 3)."""
+        (a, b, c), (d, e, f) = matrix[:2].tolist()
+
+        def moved(ring: Array) -> Array:
+            x, y = ring.T
+            # A zero times a coordinate would round nothing, but a sum of products is not exact in general.
+            return np.stack([a * x + c if b == 0 else a * x + b * y + c, e * y + f if d == 0 else d * x + e * y + f], 1)
+
+        return Polygons(tuple([tuple(map(moved, part)) for part in self.parts]))
+
+    def to_polygons(self) -> Polygons:
+        """Return themselves."""
+        return self
+
+    def mask(self, to_sample: Array, size: Size) -> Array:
+        """Return the pixels inside, bool (height, width), of a window of that size to which a transform leads."""
+        # COCO rounds coordinates of the whole image, here at the scale of the window.
+        x, y = np.round(-to_sample[:2, 2]).tolist() if np.abs(to_sample[:2, 2]).max() < _LARGEST else (0, 0)
+        return self.warped(scale_offset((1, 1), (x, y)) @ to_sample).filled(size, (int(x), int(y)))
+
+    def filled(self, size: Size, origin: tuple[int, int] = (0, 0)) -> Array:
+        """
+        Return the pixels inside, bool (height, width).
+
+        Parameters
+        ----------
+        size
+            (height, width) in pixels.
+        origin
+            (x, y) of the first pixel.
+        """
+        out = np.zeros(size, bool)
+        for exterior, *interiors in self.parts:
+            if interiors:
+                one = np.zeros(size, bool)
+                _fill(one, exterior, origin)
+                for ring in interiors:
+                    hole = np.zeros(size, bool)
+                    _fill(hole, ring, origin)
+                    one &= ~hole
+                out |= one
+            else:
+                _fill(out, exterior, origin)
+        return out
+
+    @property
+    def geometry(self) -> shapely.Geometry:
+        """As shapely's geometry."""
+        import shapely
+
+        valid = [shapely.make_valid(shapely.Polygon(e, i)) for e, *i in self.parts if len(e) > 2]
+        return shapely.union_all(valid)
+
+
+_LARGEST = 2.0**40
+"""Pixels beyond which the place of a window is not looked at."""
+
+_FINE = 5
+"""COCO rounds polygons to fifths of a pixel."""
+
+
+def _fill(out: Array, ring: Array, origin: tuple[int, int]) -> None:
+    """
+    Fill a ring as `rleFrPoly` of pycocotools' maskApi.c does, but column by column of the window alone.
+
+    It draws the ring on a grid five times as fine, and toggles column k from the row where an edge steps from 5k + 2
+    to 5k + 3 on.
+    """
+    height, width = out.shape
+    points = np.trunc(_FINE * ring + 0.5)
+    ahead = np.concatenate([points[1:], points[:1]])
+    low, high = np.minimum(points, ahead), np.maximum(points, ahead)
+    (dx, dy), (x, y) = (high - low).T, points.T
+    first = np.maximum(np.ceil((low[:, 0] - 2) / _FINE), origin[0])
+    last = np.minimum(np.floor((high[:, 0] - 3) / _FINE), origin[0] + width - 1)
+    number = np.maximum(last - first + 1, 0).astype(np.intp)
+    total = int(number.sum())
+    if not total:
+        return
+    # Edges run towards the larger coordinate of their longer axis.
+    turned = np.where(dx >= dy, x > ahead[:, 0], y > ahead[:, 1])[:, None]
+    (x, y), (to_x, to_y) = np.where(turned, ahead, points).T, np.where(turned, points, ahead).T
+    flat = dx >= dy
+    slope = np.where(flat, to_y - y, to_x - x) / np.maximum(np.where(flat, dx, dy), 1)
+    # One entry per edge and column that it crosses.
+    edge = np.repeat(np.arange(len(number)), number)
+    column = np.arange(total) - np.repeat(np.cumsum(number) - number - first, number)
+    step, x, y, slope, flat = _FINE * column + 2, x[edge], y[edge], slope[edge], flat[edge]
+    along = step - x + (slope < 0)
+    fine = np.trunc(y + slope * along + 0.5)
+    if not flat.all():
+        steep = ~flat
+        fine[steep] = y[steep] + _step_before(x[steep], slope[steep], step[steep])
+    row = np.clip((fine + 2) // _FINE - origin[1], 0, height).astype(np.intp)
+    column = column.astype(np.intp) - origin[0]
+    top, left = int(row.min()), int(column.min())
+    below, beside = int(row.max()), int(column.max()) + 1
+    toggles = np.bincount((column - left) * (below - top + 1) + row - top, minlength=(beside - left) * (below - top + 1))
+    counts = np.cumsum(toggles.astype(np.uint8).reshape(beside - left, -1), axis=1, dtype=np.uint8)
+    inside = (counts[:, :-1] & 1).view(bool).T  # an odd number of toggles above
+    out[top:below, left:beside] |= inside
+
+
+def _step_before(x: Array, slope: Array, column: Array) -> Array:
+    """Return the last step along y of steep edges before they pass from a column to the next, or back."""
+
+    def passed(steps: Array) -> Array:
+        return np.asarray((np.floor(x + slope * steps + 0.5) > column) == (slope > 0))
+
+    steps = np.ceil((column + 0.5 - x) / slope)
+    steps -= passed(steps - 1)  # the division may be off by a rounding error
+    steps += ~passed(steps)
+    return np.asarray(steps - 1)
+
+
+# Run lengths.
+
+
+def _runs(record: Mapping[str, Any], given: Mapping[str, Any], size: Size | None) -> Runs:
+    """A mask of run lengths: numbers, or the text that pycocotools makes of them."""
+    stated = given.get("size", given.get("shape", given.get("dims")))
+    if stated is None and size is None:
+        raise ValueError("a mask needs its size, (height, width)")
+    height, width = map(int, size[::-1] if stated is None else stated)  # type: ignore[index]
+    if size is not None and (width, height) != size:
+        raise TargetError(
+            f"annotation {record.get('id')!r}: its mask is {height} x {width} pixels (height x width), but image "
+            f"{record.get('image_id')!r} is {size[1]} x {size[0]}",
+            key="segmentation",
+            hint="Give the mask the size of the image",
+        )
+    counts = given["counts"]
+    numbers = np.asarray(_counts(counts) if isinstance(counts, str | bytes) else counts, np.int64).reshape(-1)
+    if (numbers < 0).any():
+        raise ValueError(f"a run of {int(numbers.min())} pixels")
+    if (total := int(numbers.sum())) != height * width:
+        raise ValueError(f"its runs are {total} pixels, {height} x {width} are {height * width}")
+    return Runs(height, width, np.cumsum(numbers))
+
+
+def _counts(text: str | bytes) -> list[int]:
+    """
+    Decode the run lengths in pycocotools' text, without pycocotools.
+
+    Five bits a letter, the low ones first; a sixth says that more follow, the last one's highest is the sign.  From the
+    fourth run on it is the difference to the last but one.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text.encode() if isinstance(text, str) else text:
+        bits = letter - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"{chr(letter)!r} is not a letter of a compressed mask")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        value -= (1 << shift) if bits & 16 else 0
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """A mask as run lengths, column by column: outside and inside in turn."""
+
+    height: int
+    width: int
+    ends: Array
+    """Pixels up to the end of each run; shape (run,)."""
+
+    @cached_property
+    def _columns(self) -> Array:
+        """The parts of columns inside: (column, first row, row behind the last); shape (3, part)."""
+        start, stop = self.ends[:-1:2], self.ends[1::2]
+        start, stop = start[: len(stop)][stop > start[: len(stop)]], stop[stop > start[: len(stop)]]
+        first, last = start // self.height, (stop - 1) // self.height
+        number = last - first + 1
+        run = np.repeat(np.arange(len(number)), number)
+        column = np.arange(len(run)) - np.repeat(np.cumsum(number) - number - first, number)
+        top = np.where(column == first[run], start[run] % self.height, 0)
+        below = np.where(column == last[run], (stop[run] - 1) % self.height + 1, self.height)
+        return np.stack([column, top, below])
+
+    @property
+    def box(self) -> Array | None:
+        """x, y, width, height; None where no pixel is inside."""
+        column, top, below = self._columns
+        if not len(column):
+            return None
+        x, y = column.min(), top.min()
+        return np.array([x, y, column.max() + 1 - x, below.max() - y], float)
+
+    def mask(self, to_sample: Array, size: Size) -> Array:
+        """Return the pixels whose centres are inside, bool (height, width); see `Polygons.mask`."""
+        out = np.zeros(size, bool)
+        if self.box is None:
+            return out
+        x, y, width, height = warp_boxes(to_sample, self.box)[0].tolist()
+        left, right = (int(np.clip(v, 0, size[1])) for v in (np.floor(x), np.ceil(x + width)))
+        top, below = (int(np.clip(v, 0, size[0])) for v in (np.floor(y), np.ceil(y + height)))
+        (a, b, c), (d, e, f) = np.linalg.inv(to_sample)[:2].tolist()
+        across, down = np.arange(left, right) + 0.5, np.arange(top, below)[:, None] + 0.5
+        column = np.floor(a * across + c if b == 0 else a * across + b * down + c)
+        row = np.floor(e * down + f if d == 0 else d * across + e * down + f)
+        real = (column >= 0) & (column < self.width) & (row >= 0) & (row < self.height)
+        place = np.where(real, column * self.height + row, 0).astype(np.int64)
+        out[top:below, left:right] = (np.searchsorted(self.ends, place, side="right") & 1).astype(bool) & real
+        return out
+
+    def to_polygons(self) -> Polygons:
+        """Return the outlines of the pixels inside."""
+        geometry = self.geometry
+        parts = [one for one in getattr(geometry, "geoms", [geometry]) if not one.is_empty]
+        return Polygons(
+            tuple([
+                tuple([np.asarray(ring.coords)[:-1] for ring in (one.exterior, *one.interiors)]) for one in parts
+            ])
+        )  # fmt: skip
+
+    @property
+    def geometry(self) -> shapely.Geometry:
+        """As shapely's geometry."""
+        import shapely
+
+        column, top, below = self._columns
+        return shapely.union_all(shapely.box(column, top, column + 1, below)).simplify(0)
+
+
+def masks_in(shapes: Sequence[Polygons | Runs], to_sample: Sequence[Array], size: Size) -> Array:
+    """Return a mask of each shape, bool (shape, height, width)."""
+    out = np.zeros((len(shapes), *size), bool)
+    for k, (shape, matrix) in enumerate(zip(shapes, to_sample, strict=True)):
+        out[k] = shape.mask(matrix, size)
+    return out
