@@ -114,7 +114,11 @@ def part(folder: Path, number: int) -> Path:
 def _save(path: Path, columns: Columns) -> None:
     work = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with open(work, "wb") as file:
-        arrays: dict[str, Any] = {" ".join([name, *dims]): values for name, (dims, values) in columns.items()}
+        # Text as objects would be pickled.
+        arrays: dict[str, Any] = {
+            " ".join([name, *dims]): values.astype(str) if values.dtype == object else values
+            for name, (dims, values) in columns.items()
+        }
         np.savez(file, **arrays)
     os.replace(work, path)
 

@@ -148,6 +148,19 @@ class BatchAccessor:
 
         return [detections(context) for context in self._contexts()]
 
+    def masks(self, size: tuple[int, int] | None = None) -> Iterator[Array]:
+        """
+        Yield the pixels of the annotations of each sample, bool (annot, y, x); see `sample.ndzarr.masks`.
+
+        Parameters
+        ----------
+        size
+            (height, width) in pixels; that of each sample if left out.
+        """
+        from ndzarr._sampling.detections import masks
+
+        return (masks(context, size or context.scene.n) for context in self._contexts())
+
     def sample(self, i: int) -> xarray.Dataset:
         """
         One sample, as `load_sample` returns it: in its own size, with its own coordinates and annotations.

@@ -9,7 +9,7 @@ import numpy as np
 import xarray
 
 from ndzarr._sampling.annotations import NO_ID
-from ndzarr._sampling.detections import category_tree, detections
+from ndzarr._sampling.detections import category_tree, detections, masks
 from ndzarr._sampling.sample import Context, cut_of
 from ndzarr.errors import TargetError
 
@@ -52,10 +52,18 @@ class SampleAccessor:
         They are not clipped to the window.  `data['aids']` holds the annotation ids.  After slicing they are those of
         the frames that are left, in pixels of what is left; the column `bbox` stays in pixels of what was loaded.
         """
-        from ndzarr._sampling.detections import detections
-
         context = self._context
         return detections(context, cut_of(self._sample, context))
+
+    @property
+    def masks(self) -> np.ndarray[Any, Any]:
+        """
+        The pixels of each annotation of the sample that was loaded, bool (annot, y, x), in the order of the columns.
+
+        They are those inside its segmentation or oriented box, else inside its box, as pycocotools counts them.
+        """
+        context = self._context
+        return masks(context, context.scene.n)
 
     def to_ndsampler(self) -> dict[str, Any]:
         """
@@ -198,7 +206,9 @@ def _annots(context: Context) -> dict[str, Any]:
         else found.columns["category_id"],
         "rel_frame_index": found.columns["frame"],
         "rel_boxes": kwimage.Boxes(found.columns["bbox"], "xywh"),
-        "rel_ssegs": kwimage.PolygonList([s for d in frames for s in d.data["segmentations"].data]),
+        "rel_ssegs": kwimage.PolygonList(
+            [None if s is None else kwimage.MultiPolygon(s.data) for d in frames for s in d.data["segmentations"].data]
+        ),
         "rel_kpts": points,
         "frame_dets": frames,
     }

@@ -181,15 +181,19 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
         ) from None
 
 
+_LONGEST = 1 << 53
+"""Pixels that no image has, and that floats do not count exactly."""
+
+
 def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
     """(width, height) as an image, asset or video states it."""
     width, height = obj.get("width"), obj.get("height")
     if width is None or height is None:
         return None
-    if type(width) is type(height) is int and width > 0 and height > 0:  # nearly always
+    if type(width) is type(height) is int and 0 < width < _LONGEST and 0 < height < _LONGEST:  # nearly always
         return width, height
     numbers = [as_integer(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
-    if any(n is None or n < 1 for n in numbers):
+    if any(n is None or not 1 <= n < _LONGEST for n in numbers):
         what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
         raise TargetError(
             f"{what}: the dataset states width={width!r} and height={height!r}, which is not a size in pixels"

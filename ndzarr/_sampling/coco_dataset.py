@@ -303,7 +303,10 @@ class CocoSource:
     @cached_property
     def annotations(self) -> AnnotationTable:
         """All annotations as columns, sorted by image."""
-        return tabulate(self.dset.dataset.get("annotations", []))
+        images = self.dset.index.imgs
+        return tabulate(
+            self.dset.dataset.get("annotations", []), lambda annotation: size_of(images.get(annotation["image_id"], {}))
+        )
 
     @property
     def hashid(self) -> str:

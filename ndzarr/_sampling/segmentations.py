@@ -6,7 +6,7 @@ without filling the image, so it is the oracle of the tests and not used here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +67,9 @@ def shape_of(record: Mapping[str, Any], size: Size | None) -> Polygons | Runs | 
         with understood(record, "segmentation"):
             if isinstance(outline, Mapping) and "counts" in outline:
                 return _runs(record, outline, size)
-            return _polygons(outline)
+            polygons = _polygons(outline)
+        if polygons.parts:
+            return polygons
     with understood(record, "bbox"):
         corners = oriented_corners(record.get("bbox"))
         return None if corners is None else Polygons(((corners,),))
@@ -180,6 +182,12 @@ class Polygons:
     parts: tuple[tuple[Array, ...], ...]
     """The exterior and the interiors of each, shape (n, 2): x, y."""
 
+    @classmethod
+    def around(cls, box: Array) -> Polygons:
+        """Return the outline of x, y, width, height."""
+        x, y, width, height = box.tolist()
+        return cls(((np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)]),),))
+
     @property
     def box(self) -> Array | None:
         """x, y, width, height; None where there is no point."""
@@ -191,7 +199,6 @@ class Polygons:
 
         def moved(ring: Array) -> Array:
             x, y = ring.T
-            # A zero times a coordinate would round nothing, but a sum of products is not exact in general.
             return np.stack([a * x + c if b == 0 else a * x + b * y + c, e * y + f if d == 0 else d * x + e * y + f], 1)
 
         return Polygons(tuple([tuple(map(moved, part)) for part in self.parts]))
@@ -202,9 +209,8 @@ class Polygons:
 
     def mask(self, to_sample: Array, size: Size) -> Array:
         """Return the pixels inside, bool (height, width), of a window of that size to which a transform leads."""
-        # COCO rounds coordinates of the whole image, here at the scale of the window.
-        x, y = np.round(-to_sample[:2, 2]).tolist() if np.abs(to_sample[:2, 2]).max() < _LARGEST else (0, 0)
-        return self.warped(scale_offset((1, 1), (x, y)) @ to_sample).filled(size, (int(x), int(y)))
+        origin = origin_of(to_sample)
+        return self.warped(scale_offset((1, 1), origin) @ to_sample).filled(size, origin)
 
     def filled(self, size: Size, origin: tuple[int, int] = (0, 0)) -> Array:
         """
@@ -242,6 +248,17 @@ class Polygons:
 
 _LARGEST = 2.0**40
 """Pixels beyond which the place of a window is not looked at."""
+
+
+def origin_of(to_sample: Array) -> tuple[int, int]:
+    """
+    Return (x, y) of the first pixel of a sample in the whole image, at the scale of the sample.
+
+    COCO rounds coordinates of whole images, so that a window has the pixels that the image has there.
+    """
+    x, y = np.round(-to_sample[:2, 2]).tolist()
+    return (int(x), int(y)) if max(abs(x), abs(y)) < _LARGEST else (0, 0)
+
 
 _FINE = 5
 """COCO rounds polygons to fifths of a pixel."""
@@ -283,7 +300,9 @@ def _fill(out: Array, ring: Array, origin: tuple[int, int]) -> None:
     column = column.astype(np.intp) - origin[0]
     top, left = int(row.min()), int(column.min())
     below, beside = int(row.max()), int(column.max()) + 1
-    toggles = np.bincount((column - left) * (below - top + 1) + row - top, minlength=(beside - left) * (below - top + 1))
+    toggles = np.bincount(
+        (column - left) * (below - top + 1) + row - top, minlength=(beside - left) * (below - top + 1)
+    )
     counts = np.cumsum(toggles.astype(np.uint8).reshape(beside - left, -1), axis=1, dtype=np.uint8)
     inside = (counts[:, :-1] & 1).view(bool).T  # an odd number of toggles above
     out[top:below, left:beside] |= inside
@@ -414,11 +433,3 @@ class Runs:
 
         column, top, below = self._columns
         return shapely.union_all(shapely.box(column, top, column + 1, below)).simplify(0)
-
-
-def masks_in(shapes: Sequence[Polygons | Runs], to_sample: Sequence[Array], size: Size) -> Array:
-    """Return a mask of each shape, bool (shape, height, width)."""
-    out = np.zeros((len(shapes), *size), bool)
-    for k, (shape, matrix) in enumerate(zip(shapes, to_sample, strict=True)):
-        out[k] = shape.mask(matrix, size)
-    return out
