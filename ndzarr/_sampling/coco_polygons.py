@@ -8,6 +8,7 @@ from typing import Any
 import kwimage
 import numpy as np
 
+from ndzarr._indexing.affine import scale_offset
 from ndzarr._sampling.segmentations import Polygons
 
 
@@ -41,8 +42,8 @@ class CocoMultiPolygon(kwimage.MultiPolygon):  # type: ignore[misc]
     def _inside(self, dims: Any) -> np.ndarray[Any, Any]:
         x, y = self.meta.get("origin", (0, 0)) if self.meta else (0, 0)
         rings = [(one.data["exterior"].data, *[ring.data for ring in one.data["interiors"]]) for one in self.data]
-        moved = Polygons(tuple([tuple([np.asarray(ring, float) + (x, y) for ring in part]) for part in rings]))
-        return moved.filled((int(dims[0]), int(dims[1])), (x, y))
+        own = Polygons(tuple([tuple([np.asarray(ring, float) for ring in part]) for part in rings]))
+        return own.warped(scale_offset((1, 1), (x, y))).filled((int(dims[0]), int(dims[1])), (x, y))
 
 
 def coco_multi_polygon(shape: Polygons, origin: tuple[int, int]) -> CocoMultiPolygon:

@@ -1,7 +1,7 @@
 """Shapes of annotations: polygons, run lengths, oriented boxes and keypoints; their boxes, and their pixels.
 
-Pixels are those of COCO: `Polygons.mask` fills polygons as pycocotools does.  That cannot fill a window of a large image
-without filling the image, so it is the oracle of the tests and not used here.
+Pixels are those of COCO: `Polygons.mask` fills polygons as pycocotools does.  That cannot fill a window without filling
+the whole image, so it is the oracle of the tests and not used here.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _labelled_points(given: Any) -> Array:
     if isinstance(given[0], Mapping):
         rows = [(*point["xy"], point.get("visible", 2)) for point in given]
     else:
-        rows = np.asarray(given, float).reshape(-1, 3).tolist()
+        rows = list(map(tuple, np.asarray(given, float).reshape(-1, 3).tolist()))
     points = np.array([(x, y) for x, y, visible in rows if visible is None or visible > 0], float).reshape(-1, 2)
     return _finite(points)
 

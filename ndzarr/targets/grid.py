@@ -18,6 +18,7 @@ from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, column_of_ids,
 
 if TYPE_CHECKING:
     import pandas
+
     from ndzarr._sampling.named_sources import NamedSource
     from ndzarr._sampling.protocols import SampleSource
     from ndzarr.targets.attributes import Names
@@ -89,7 +90,8 @@ def parse_borders(keep_borders: bool | str) -> str:
     """Return one of `BORDERS`."""
     borders = ("drop", "shift")[bool(keep_borders)] if isinstance(keep_borders, (bool, np.bool_)) else keep_borders
     if borders not in BORDERS:
-        raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
+        message = f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}"
+        raise TargetError(message, key="keep_borders")
     return borders
 
 
@@ -134,7 +136,7 @@ def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float,
     """
     if isinstance(size, str) or size is None:
         if size not in ("full", None):
-            raise TargetError(f"{name}={size!r}: expected a number or 'full'")
+            raise TargetError(f"{name}={size!r}: expected a number or 'full'", key=name)
         return SlidingAxis(lengths, lengths, lengths, np.ones_like(lengths), borders)
     size = check_target_count(name, size)
     stride = size - _overlap_in_pixels(name, size, overlap)
@@ -149,7 +151,8 @@ def _overlap_in_pixels(name: str, size: int, overlap: object) -> int:
         pixels = min(round(size * float(overlap)), size - 1)
     if not isinstance(pixels, Integral) or not 0 <= int(pixels) < size:
         raise TargetError(
-            f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or whole pixels below {size}"
+            f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or pixels below {size}",
+            key="overlap",
         )
     return int(pixels)
 
@@ -225,11 +228,12 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     """Return (along y, along x)."""
     if value is None or isinstance(value, str) or not isinstance(value, Iterable):
         if name == "window_dims" and value != "full":
-            raise TargetError(f"window_dims={value!r}: expected (height, width), each a number or 'full', or 'full'")
+            message = f"window_dims={value!r}: expected (height, width), each a number or 'full', or 'full'"
+            raise TargetError(message, key=name)
         return value, value
     pair = tuple(value)
     if len(pair) != 2:
-        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x")
+        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x", key=name)
     return pair
 
 
