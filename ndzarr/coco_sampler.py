@@ -45,6 +45,8 @@ class CocoSampler:
     transcode
         'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
+    image_root
+        The directory that names of files in the dataset are relative to; that of the dataset's file by default.
 
     Examples
     --------
@@ -59,10 +61,16 @@ class CocoSampler:
     """
 
     def __init__(
-        self, dset: Any, workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast", transcode: str = "auto"
+        self,
+        dset: Any,
+        workdir: str | os.PathLike[str] | None = None,
+        *,
+        preset: str = "fast",
+        transcode: str = "auto",
+        image_root: str | os.PathLike[str] | None = None,
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode))
+        self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode), image_root)
 
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"

@@ -11,6 +11,7 @@ import xarray
 from ndzarr._sampling.annotations import NO_ID
 from ndzarr._sampling.detections import category_tree, detections, masks
 from ndzarr._sampling.sample import Context, cut_of
+from ndzarr._sampling.target import EditableTarget
 from ndzarr.errors import TargetError
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class SampleAccessor:
     def to_ndsampler(self) -> dict[str, Any]:
         """
         The dictionary that ndsampler's `load_sample` returned, for code that was written for it.
+
+        Its `target` may be edited and loaded again: a key that is set later wins over those that say the same in
+        another way.
 
         Raises
         ------
@@ -134,6 +138,7 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
         ids = out["annots"]["aids"].tolist()
         main = context.target.get("aid", context.target.get("annot_id"))
         out["target"]["annot_idx"] = ids.index(main) if main in ids else -1
+    out["target"] = EditableTarget(out["target"])
     out["tr"] = out["target"]  # its older name
     return out
 

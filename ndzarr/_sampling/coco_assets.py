@@ -242,9 +242,8 @@ def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
             moment = datetime.fromisoformat(re.sub(r"^(\d{4}):(\d\d):(\d\d)(?= |T|$)", r"\1-\2-\3", value.strip(" \0")))
     except (ValueError, TypeError, AttributeError, OverflowError, OSError):
         return None
-    if moment.tzinfo is not None:
-        moment = moment.replace(tzinfo=None) - (moment.utcoffset() or timedelta())
-    return np.datetime64(moment, "us")
+    ahead = np.timedelta64(moment.utcoffset() or timedelta(), "us")
+    return np.datetime64(moment.replace(tzinfo=None), "us") - ahead
 
 
 # The frame of a file that an image is.
