@@ -130,7 +130,7 @@ def _read(data: Any, path: str | None) -> Any:
 
 
 def _marked_json(path: str) -> Any:
-    """Return the content of a JSON file that begins with a byte order mark, which kwcoco takes for damage; else None."""
+    """Return the content of a JSON file that begins with a byte order mark, which kwcoco refuses; else None."""
     with open(path, "rb") as file:
         marked = file.read(3) == codecs.BOM_UTF8
     return json.loads(Path(path).read_text("utf-8-sig")) if marked else None
@@ -306,7 +306,8 @@ class CocoSource:
             raise MissingError(f"image_root={os.fspath(image_root)!r}: no such directory", key="image_root")
         self.dset = dset
         self.library = library
-        self.dataset = Dataset(dset, None if image_root is None else os.path.abspath(image_root))
+        self._elsewhere = [] if image_root is None else [os.path.abspath(image_root)]
+        self.dataset = Dataset(dset, *self._elsewhere)
 
     def __repr__(self) -> str:
         return f"<kwcoco dataset {self.summary}>"
@@ -341,7 +342,7 @@ class CocoSource:
     def hashid(self) -> str:
         """A digest of the dataset and of the library's options."""
         content = json.dumps(self.dset.dataset, sort_keys=True, default=str) + json.dumps(
-            [self.library.encoding.as_json(), self.library.transcode, self.dataset.image_root]
+            [self.library.encoding.as_json(), self.library.transcode, *self._elsewhere]
         )
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 

@@ -448,11 +448,13 @@ class EditableTarget(dict[str, Any]):
         others = _SUPERSEDED.get(ALIASES.get(key, key), ())
         if key == "slices" and len(as_tuple(value) or ()) == 3:
             others = (*others, "time_slice", "gids")
+        if key == "gid" and len(as_tuple(self.get("slices")) or ()) == 3:
+            others = (*others, "slices")
         for other in others:
             self.pop(other, None)
         super().__setitem__(key, value)
 
-    def update(self, *others: Any, **keys: Any) -> None:  # type: ignore[override]
+    def update(self, *others: Any, **keys: Any) -> None:
         """Set keys one by one."""
         for key, value in dict(*others, **keys).items():
             self[key] = value
