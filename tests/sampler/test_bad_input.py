@@ -50,10 +50,19 @@ def test_files_that_are_no_images_are_named(build, tmp_path):
     assert refusal(sampler.load_sample, gid=1).path == str(tmp_path / "text.png")
 
 
+def boxless(bbox):
+    return lambda d: d["annotations"][0].update(bbox=bbox, segmentation=None, keypoints=[])
+
+
+NOWHERE = "1 of 4 annotations have neither a box nor a shape.* annotation 11$"
+
+
 @pytest.mark.parametrize("bbox", [None, []])
-def test_annotations_without_boxes_touch_nothing_and_can_be_asked_for(build, bbox):
-    sampler = build(lambda d: d["annotations"][0].update(bbox=bbox))
-    sample = sampler.load_sample(gid=1)
+def test_annotations_without_box_and_shape_touch_nothing_and_can_be_asked_for(build, bbox):
+    sampler = build(boxless(bbox))
+    with pytest.warns(UserWarning, match=NOWHERE) as caught:
+        sample = sampler.load_sample(gid=1)
+    assert [w.filename for w in caught] == [__file__]
     assert 11 not in sample.annot_id.values
     assert sampler.n_positives == 3
     assert refusal(sampler.load_sample, aid=11).key == "aid"
@@ -66,7 +75,8 @@ def test_annotations_without_boxes_touch_nothing_and_can_be_asked_for(build, bbo
 
 @pytest.mark.parametrize(
     "bbox",
-    [[1, 2, 3], [1, 2, 3, 4, 5], ["a", 2, 3, 4], 7, "abcd", [[1, 2], [3, 4]], {"x": 1, "y": 2, "w": 3, "h": 4},
+    [[1, 2, 3], [1, 2, 3, 4, 5, 6], [1, 2, -3, 4, 5], [1, 2, 3, 4, float("nan")],
+     ["a", 2, 3, 4], 7, "abcd", [[1, 2], [3, 4]], {"x": 1, "y": 2, "w": 3, "h": 4},
      [5, 5, -3, 4], [0, 0, float("inf"), 4]],
     ids=str,
 )  # fmt: skip
@@ -86,8 +96,9 @@ def test_boxes_may_be_arrays_tuples_or_numbers_in_text(build, bbox):
 
 @pytest.mark.parametrize("bbox", [[float("nan")] * 4, [1, 2, float("nan"), 4], [None] * 4, np.empty(0)], ids=repr)
 def test_a_box_with_nan_is_none(build, bbox):
-    sampler = build(lambda d: d["annotations"][0].update(bbox=bbox))
-    assert 11 not in sampler.load_sample(gid=1).annot_id.values
+    sampler = build(boxless(bbox))
+    with pytest.warns(UserWarning, match=NOWHERE):
+        assert 11 not in sampler.load_sample(gid=1).annot_id.values
     assert refusal(sampler.load_sample, aid=11).key == "aid"
 
 
