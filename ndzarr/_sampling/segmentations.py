@@ -331,8 +331,8 @@ def _runs(record: Mapping[str, Any], given: Mapping[str, Any], size: Size | None
     height, width = map(int, size[::-1] if stated is None else stated)  # type: ignore[index]
     if size is not None and (width, height) != size:
         raise TargetError(
-            f"annotation {record.get('id')!r}: its segmentation is a mask of {height} x {width} pixels (height x width), but image "
-            f"{record.get('image_id')!r} is {size[1]} x {size[0]}",
+            f"annotation {record.get('id')!r}: its segmentation is a mask of {height} x {width} pixels (height x "
+            f"width), but image {record.get('image_id')!r} is {size[1]} x {size[0]}",
             key="segmentation",
             hint="Give the mask the size of the image",
         )

@@ -82,13 +82,15 @@ def test_all_other_keys_are_columns_of_batches_and_extractions(sampler, tmp_path
 
 
 def test_datasets_without_such_keys_have_no_further_columns(sampler):
-    content = {**sampler.dset.dataset, "annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 5, 5]}]}
+    plain = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
+    content = {**sampler.dset.dataset, "annotations": [plain]}
     sample = ndzarr.CocoSampler(content, sampler.workdir).load_sample(gid=1)
     assert set(sample.data_vars) == {"image", "annot_id", "category_id", "track_id", "frame", "bbox"}
 
 
 def test_numbers_that_no_column_holds_are_text(sampler):
-    content = {**sampler.dset.dataset, "annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 5, 5], "n": 10**400}]}
+    large = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "n": 10**400}
+    content = {**sampler.dset.dataset, "annotations": [large]}
     assert ndzarr.CocoSampler(content, sampler.workdir).load_sample(gid=1).n.values.tolist() == [str(10**400)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr.errors import NdzarrError, TargetError
+from ndzarr.errors import MissingError, NdzarrError, TargetError
 from ndzarr.ndsampler_compat import CocoSampler
 
 
@@ -543,3 +544,24 @@ def test_errors_carry_the_key_that_they_are_about(build, target, key):
         sampler.load_sample(target)
     with raises(TargetError, key=key, match="target 0"):
         sampler.load_batch([target])
+
+
+def test_a_dataset_may_begin_with_a_byte_order_mark(dataset, tmp_path):
+    plain = copy.deepcopy(dataset[0])
+    for image in plain["images"]:
+        image["file_name"] = os.path.relpath(image["file_name"], tmp_path)
+    (tmp_path / "marked.kwcoco.json").write_text(json.dumps(plain), "utf-8-sig")
+    sampler = ndzarr.CocoSampler(tmp_path / "marked.kwcoco.json", tmp_path / "work")
+    np.testing.assert_array_equal(sampler.load_sample(gid=1).image.values, dataset[1][1].transpose(2, 0, 1))
+
+
+def test_images_may_lie_in_another_directory_than_the_dataset(dataset, tmp_path):
+    plain = copy.deepcopy(dataset[0])
+    for image in plain["images"]:
+        image["file_name"] = os.path.basename(image["file_name"])
+    (tmp_path / "elsewhere.json").write_text(json.dumps(plain))
+    for given in (tmp_path / "elsewhere.json", plain):
+        sampler = ndzarr.CocoSampler(given, tmp_path / "work", image_root=tmp_path / "images")
+        np.testing.assert_array_equal(sampler.load_sample(gid=2).image.values, dataset[1][2].transpose(2, 0, 1))
+    with raises(MissingError, key="image_root"):
+        ndzarr.CocoSampler(plain, image_root=tmp_path / "nowhere")
