@@ -9,7 +9,7 @@ import numpy as np
 
 from ndzarr._sampling.annotations import NO_ID, OWN_COLUMNS, box_of
 from ndzarr._sampling.sample import Context, Cut
-from ndzarr._sampling.segmentations import Polygons, origin_of, shape_of, understood
+from ndzarr._sampling.segmentations import Polygons, masks_in, origin_of, shape_of, understood
 
 # --- Segmentations and keypoints.
 
@@ -37,16 +37,15 @@ def masks(context: Context, size: tuple[int, int]) -> np.ndarray[Any, Any]:
     found = context.found
     if found is None:
         return np.zeros((0, *size), bool)
-    out = np.zeros((len(found.records), *size), bool)
-    to_sample = found.to_sample
-    for k, (record, t) in enumerate(zip(found.records, found.columns["frame"].tolist(), strict=True)):
-        image_size = image_size_of(context, t)
-        shape = shape_of(record, image_size)
-        if shape is None and (box := box_of(record, image_size)) is not None:
+    frames, to_sample = found.columns["frame"].tolist(), found.to_sample
+    sizes = [image_size_of(context, t) for t in range(len(to_sample))]
+    shapes: list[Any] = []
+    for record, t in zip(found.records, frames, strict=True):
+        shape = shape_of(record, sizes[t])
+        if shape is None and (box := box_of(record, sizes[t])) is not None:
             shape = Polygons.around(box)
-        if shape is not None:
-            out[k] = shape.mask(to_sample[t], size)
-    return out
+        shapes.append(shape)
+    return masks_in(shapes, [to_sample[t] for t in frames], size)
 
 
 def image_size_of(context: Context, t: int) -> tuple[int, int] | None:

@@ -1,12 +1,12 @@
 """Shapes of annotations: polygons, run lengths, oriented boxes and keypoints; their boxes, and their pixels.
 
-Pixels are those of COCO: `Polygons.mask` fills polygons as pycocotools does.  That cannot fill a window without filling
+Pixels are those of COCO: `masks_in` fills polygons as pycocotools does.  That cannot fill a window without filling
 the whole image, so it is the oracle of the tests and not used here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +70,9 @@ def shape_of(record: Mapping[str, Any], size: Size | None) -> Polygons | Runs | 
             polygons = _polygons(outline)
         if polygons.parts:
             return polygons
+    given = record.get("bbox")
+    if given is None or (type(given) is list and len(given) == 4):  # nearly always
+        return None
     with understood(record, "bbox"):
         corners = oriented_corners(record.get("bbox"))
         return None if corners is None else Polygons(((corners,),))
@@ -143,6 +146,8 @@ def oriented_corners(bbox: Any) -> Array | None:
 
 def _polygons(outline: Any) -> Polygons:
     """Polygons in any form that COCO and kwcoco store; other forms are kwimage's to understand."""
+    if type(outline) is list and {*map(type, outline)} == {list} and min(map(len, outline)) > 2:  # nearly always
+        return Polygons(tuple([(_finite(np.array(ring, float).reshape(-1, 2)),) for ring in outline]))
     if isinstance(outline, Mapping) and "exterior" in outline:
         outline = [outline]
     if isinstance(outline, list | tuple) and not isinstance(outline[0], str | list | tuple | Mapping | np.ndarray):
@@ -207,11 +212,6 @@ class Polygons:
         """Return themselves."""
         return self
 
-    def mask(self, to_sample: Array, size: Size) -> Array:
-        """Return the pixels inside, bool (height, width), of a window of that size to which a transform leads."""
-        origin = origin_of(to_sample)
-        return self.warped(scale_offset((1, 1), origin) @ to_sample).filled(size, origin)
-
     def filled(self, size: Size, origin: tuple[int, int] = (0, 0)) -> Array:
         """
         Return the pixels inside, bool (height, width).
@@ -223,19 +223,9 @@ class Polygons:
         origin
             (x, y) of the first pixel.
         """
-        out = np.zeros(size, bool)
-        for exterior, *interiors in self.parts:
-            if interiors:
-                one = np.zeros(size, bool)
-                _fill(one, exterior, origin)
-                for ring in interiors:
-                    hole = np.zeros(size, bool)
-                    _fill(hole, ring, origin)
-                    one &= ~hole
-                out |= one
-            else:
-                _fill(out, exterior, origin)
-        return out
+        out = np.zeros((1, *size), bool)
+        _fill(out, [self], [origin])
+        return np.asarray(out[0])
 
     @property
     def geometry(self) -> shapely.Geometry:
@@ -264,48 +254,76 @@ _FINE = 5
 """COCO rounds polygons to fifths of a pixel."""
 
 
-def _fill(out: Array, ring: Array, origin: tuple[int, int]) -> None:
-    """
-    Fill a ring as `rleFrPoly` of pycocotools' maskApi.c does, but column by column of the window alone.
-
-    It draws the ring on a grid five times as fine, and toggles column k from the row where an edge steps from 5k + 2
-    to 5k + 3 on.
-    """
-    height, width = out.shape
-    points = np.trunc(_FINE * ring + 0.5)
-    ahead = np.concatenate([points[1:], points[:1]])
-    low, high = np.minimum(points, ahead), np.maximum(points, ahead)
-    (dx, dy), (x, y) = (high - low).T, points.T
-    first = np.maximum(np.ceil((low[:, 0] - 2) / _FINE), origin[0])
-    last = np.minimum(np.floor((high[:, 0] - 3) / _FINE), origin[0] + width - 1)
-    number = np.maximum(last - first + 1, 0).astype(np.intp)
-    total = int(number.sum())
-    if not total:
+def _fill(out: Array, polygons: Sequence[Polygons], origins: Sequence[tuple[int, int]]) -> None:
+    """Fill polygons, each into its mask in `out`, bool (polygon, height, width), which begins at its origin (x, y)."""
+    rings = [ring for one in polygons for part in one.parts for ring in part]
+    if not rings:
         return
+    starts = [origin for one, origin in zip(polygons, origins, strict=True) for part in one.parts for _ in part]
+    found = iter(_insides(rings, starts, out.shape[1:]))
+    for mask, one in zip(out, polygons, strict=True):
+        for _, *interiors in one.parts:
+            place, inside = next(found)
+            if interiors:
+                whole = np.zeros(mask.shape, bool)
+                whole[place] = inside
+                for _ in interiors:
+                    place, inside = next(found)
+                    whole[place] &= ~inside
+                mask |= whole
+            else:
+                mask[place] |= inside
+
+
+def _insides(
+    rings: Sequence[Array], origins: Sequence[tuple[int, int]], size: tuple[int, ...]
+) -> list[tuple[tuple[slice, slice], Array]]:
+    """
+    Return the part of each window (y, x) that a ring touches, and its pixels inside.
+
+    They are those of `rleFrPoly` in pycocotools' maskApi.c, which draws a ring on a grid five times as fine and toggles
+    column k from the row where an edge steps from 5k + 2 to 5k + 3 on; here for the columns of the window alone.
+    """
+    lengths = [len(ring) for ring in rings]
+    ends = np.cumsum(lengths)
+    points = np.trunc(_FINE * np.concatenate(rings) + 0.5)
+    after = np.arange(1, len(points) + 1)
+    after[ends[ends > 0] - 1] = (ends - lengths)[ends > 0]  # the last point of a ring is followed by its first
+    owner = np.repeat(np.arange(len(rings)), lengths)
+    left, top = np.array(origins, float).T[:, owner]
+    (x, y), (to_x, to_y) = points.T, points[after].T
+    dx, dy = abs(to_x - x), abs(to_y - y)
+    first = np.maximum(np.ceil((np.minimum(x, to_x) - 2) / _FINE), left)
+    last = np.minimum(np.floor((np.maximum(x, to_x) - 3) / _FINE), left + size[1] - 1)
+    number = np.maximum(last - first + 1, 0).astype(np.intp)
     # Edges run towards the larger coordinate of their longer axis.
-    turned = np.where(dx >= dy, x > ahead[:, 0], y > ahead[:, 1])[:, None]
-    (x, y), (to_x, to_y) = np.where(turned, ahead, points).T, np.where(turned, points, ahead).T
     flat = dx >= dy
+    turned = np.where(flat, x > to_x, y > to_y)
+    x, to_x = np.where(turned, to_x, x), np.where(turned, x, to_x)
+    y, to_y = np.where(turned, to_y, y), np.where(turned, y, to_y)
     slope = np.where(flat, to_y - y, to_x - x) / np.maximum(np.where(flat, dx, dy), 1)
     # One entry per edge and column that it crosses.
     edge = np.repeat(np.arange(len(number)), number)
-    column = np.arange(total) - np.repeat(np.cumsum(number) - number - first, number)
-    step, x, y, slope, flat = _FINE * column + 2, x[edge], y[edge], slope[edge], flat[edge]
-    along = step - x + (slope < 0)
-    fine = np.trunc(y + slope * along + 0.5)
-    if not flat.all():
-        steep = ~flat
-        fine[steep] = y[steep] + _step_before(x[steep], slope[steep], step[steep])
-    row = np.clip((fine + 2) // _FINE - origin[1], 0, height).astype(np.intp)
-    column = column.astype(np.intp) - origin[0]
-    top, left = int(row.min()), int(column.min())
-    below, beside = int(row.max()), int(column.max()) + 1
-    toggles = np.bincount(
-        (column - left) * (below - top + 1) + row - top, minlength=(beside - left) * (below - top + 1)
-    )
-    counts = np.cumsum(toggles.astype(np.uint8).reshape(beside - left, -1), axis=1, dtype=np.uint8)
-    inside = (counts[:, :-1] & 1).view(bool).T  # an odd number of toggles above
-    out[top:below, left:beside] |= inside
+    column = np.arange(len(edge)) - (np.cumsum(number) - number - first)[edge]
+    step, x, y, slope, flat, owner = _FINE * column + 2, x[edge], y[edge], slope[edge], flat[edge], owner[edge]
+    fine = np.trunc(y + slope * (step - x + (slope < 0)) + 0.5)
+    steep = np.flatnonzero(~flat)
+    fine[steep] = y[steep] + _step_before(x[steep], slope[steep], step[steep])
+    rows = np.minimum(np.maximum((fine + 2) // _FINE - top[edge], 0), size[0]).astype(np.intp)
+    columns = (column - left[edge]).astype(np.intp)
+    stops = np.cumsum(np.bincount(owner, minlength=len(rings))).tolist()
+    return [_toggled(rows[a:b], columns[a:b]) for a, b in zip([0, *stops], stops, strict=False)]
+
+
+def _toggled(row: Array, column: Array) -> tuple[tuple[slice, slice], Array]:
+    """Return the pixels below an odd number of toggles, and where they lie."""
+    if not len(row):
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
+    top, left, height, width = int(row.min()), int(column.min()), int(np.ptp(row)), int(np.ptp(column)) + 1
+    place = (column - left) * (height + 1) + row - top
+    toggles = np.bincount(place, minlength=width * (height + 1)).astype(np.uint8).reshape(width, height + 1)
+    counts = np.add.accumulate(toggles, axis=1, dtype=np.uint8)[:, :-1]
+    return (slice(top, top + height), slice(left, left + width)), (counts & 1).view(bool).T
 
 
 def _step_before(x: Array, slope: Array, column: Array) -> Array:
@@ -400,7 +418,7 @@ class Runs:
         return np.array([x, y, column.max() + 1 - x, below.max() - y], float)
 
     def mask(self, to_sample: Array, size: Size) -> Array:
-        """Return the pixels whose centres are inside, bool (height, width); see `Polygons.mask`."""
+        """Return the pixels of a window of that size, to which a transform leads, whose centres are inside."""
         out = np.zeros(size, bool)
         if self.box is None:
             return out
@@ -433,3 +451,27 @@ class Runs:
 
         column, top, below = self._columns
         return shapely.union_all(shapely.box(column, top, column + 1, below)).simplify(0)
+
+
+def masks_in(shapes: Sequence[Polygons | Runs | None], to_sample: Sequence[Array], size: Size) -> Array:
+    """
+    Return the pixels inside shapes, bool (shape, height, width).
+
+    Parameters
+    ----------
+    to_sample
+        From the image space of each shape to pixels of the window.
+    size
+        (height, width) of the window.
+    """
+    out = np.zeros((len(shapes), *size), bool)
+    polygons, origins = [Polygons(())] * len(shapes), [(0, 0)] * len(shapes)
+    for k, (shape, matrix) in enumerate(zip(shapes, to_sample, strict=True)):
+        if isinstance(shape, Runs):
+            out[k] = shape.mask(matrix, size)
+        elif shape is not None:
+            origins[k] = origin_of(matrix)
+            # COCO rounds coordinates of the whole image.
+            polygons[k] = shape.warped(scale_offset((1, 1), origins[k]) @ matrix)
+    _fill(out, polygons, origins)
+    return out

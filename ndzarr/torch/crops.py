@@ -128,24 +128,19 @@ class TensorOptions:
         instances = batch.ndzarr.masks(shape[-2:])
         if self.masks == "instance":
             return [torch.from_numpy(one) for one in instances]
-        owner = batch["annot_sample"].values
-        found = [self._classes(batch.isel(annot=owner == k), one, shape) for k, one in enumerate(instances)]
-        return torch.from_numpy(np.stack(found)) if found else torch.empty((0, *shape), dtype=torch.int64)
-
-    def _classes(self, found: xarray.Dataset, masks: np.ndarray[Any, Any], shape: tuple[int, ...]) -> Any:
-        """Return a map of classes ([t,] y, x), given the annotations of a sample and their masks."""
-        frames = np.zeros(shape if len(shape) == 3 else (1, *shape), np.int64)
-        values = [self.labels.get(category, -1) + 1 for category in found["category_id"].values.tolist()]
-        if self.crowd == "ignore" and "ignore" in found:
-            regions = found["ignore"].values.astype(bool)
-            values = np.where(regions, IGNORED, values).tolist()
-            order = np.argsort(~regions, kind="stable").tolist()  # what is known lies on top of what is to be ignored
-        else:
-            order = range(len(values))
-        where = found["frame"].values.tolist()
-        for k in order:
-            frames[where[k]][masks[k]] = values[k]
-        return frames if len(shape) == 3 else frames[0]
+        values = np.array([self.labels.get(category, -1) + 1 for category in batch["category_id"].values.tolist()])
+        beneath = np.zeros(len(values), bool)
+        if self.crowd == "ignore" and "ignore" in batch:
+            beneath = batch["ignore"].values.astype(bool)
+            values[beneath] = IGNORED
+        frames, stops = batch["frame"].values, np.searchsorted(batch["annot_sample"].values, np.arange(image[0] + 1))
+        classes = np.zeros((image[0], *(shape if len(shape) == 3 else (1, *shape))), np.int64)
+        for k, masks in enumerate(instances):
+            mine = np.arange(stops[k], stops[k + 1])
+            # What is known lies on top of what is to be ignored.
+            for i in mine[np.argsort(~beneath[mine], kind="stable")].tolist():
+                np.copyto(classes[k, frames[i]], values[i], where=masks[i - stops[k]])
+        return torch.from_numpy(classes.reshape(image[0], *shape))
 
 
 IGNORED = -100
