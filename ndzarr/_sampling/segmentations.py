@@ -24,6 +24,10 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Size: TypeAlias = tuple[int, int]
 
 
+_LARGEST = 2.0**40
+"""Pixels beyond which there is no shape."""
+
+
 @contextmanager
 def understood(record: Mapping[str, Any], key: str) -> Iterator[None]:
     """Name the annotation in errors about a value that has none of COCO's forms."""
@@ -102,8 +106,8 @@ def _labelled_points(given: Any) -> Array:
 
 
 def _finite(points: Array) -> Array:
-    if not np.isfinite(points).all():
-        raise ValueError("a point is not finite")
+    if not (np.abs(points) < _LARGEST).all():  # nor is NaN
+        raise ValueError("a coordinate is not a number of pixels")
     return points
 
 
@@ -236,10 +240,6 @@ class Polygons:
         return shapely.union_all(valid)
 
 
-_LARGEST = 2.0**40
-"""Pixels beyond which the place of a window is not looked at."""
-
-
 def origin_of(to_sample: Array) -> tuple[int, int]:
     """
     Return (x, y) of the first pixel of a sample in the whole image, at the scale of the sample.
@@ -316,7 +316,7 @@ def _insides(
 
 
 def _toggled(row: Array, column: Array) -> tuple[tuple[slice, slice], Array]:
-    """Return the pixels below an odd number of toggles, and where they lie."""
+    """Return the part of a window that toggles touch, and its pixels with an odd number of toggles above."""
     if not len(row):
         return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
     top, left, height, width = int(row.min()), int(column.min()), int(np.ptp(row)), int(np.ptp(column)) + 1
