@@ -210,7 +210,8 @@ def test_oriented_boxes_are_shapes(sampler_of, angle):
 
 @pytest.mark.parametrize(
     "shape",
-    [[[1, 2, float("nan"), 4, 5, 6]], [{"exterior": [[1, 2], [3, float("inf")], [5, 6]]}], [[1, 2, 1e308, 4, 5, 6]], 1, [[1, 2, 3]],
+    [[[1, 2, float("nan"), 4, 5, 6]], [{"exterior": [[1, 2], [3, float("inf")], [5, 6]]}],
+     [[1, 2, 1e308, 4, 5, 6]], 1, [[1, 2, 3]],
      {"size": [HEIGHT, WIDTH], "counts": [-1, HEIGHT * WIDTH + 1]}, {"size": [HEIGHT, WIDTH], "counts": [10**400]}],
     ids=str,
 )  # fmt: skip
