@@ -17,7 +17,7 @@ from typing import Any
 
 from ndzarr._files import FileId, settle
 from ndzarr._formats.base import Facts, Source
-from ndzarr._formats.options import InPlaceOptions, Options, make_options
+from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.metadata import DamagedTiffError, open_parsed, read_content
@@ -55,7 +55,8 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
             if open_shaped(path, tif, checked) is not None:
                 raise not_in_place(path, "the rows of its image are stored as pages, so it is not read in place")
             parsed = parse(read_content(path, tif, messages), checked)
-            images, notes = find_levels(parsed, options.kind)
+            kind = "labels" if parsed.colour.indexed else options.kind
+            images, notes = find_levels(parsed, kind)
             facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
             native = [_tiff_array(file, k, image, parsed, facts, checked) for k, image in enumerate(images)]
     except DamagedTiffError as error:
@@ -64,8 +65,8 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
         raise StoreError(str(error), path=path) from error
     file.check()
     powers = [image.power for image in images]
-    changing = (options.axes, options.nodata)
-    base = Base(native[-1], powers[-1], file, facts, options.kind, options.cache, changing)
+    changing = (options.axes, options.nodata, options.palette, options.series)
+    base = Base(native[-1], powers[-1], file, facts, kind, options.cache, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
@@ -91,9 +92,10 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
     from ndzarr._formats.video import source as video  # imports av, which TIFFs do without
 
     path = os.path.realpath(path)
-    origin = identity(path)
+    origin, checked = identity(path), _check_options(options)
+    checked.refuse_series(path)
     try:
-        source = video.open_video(path, _check_options(options))
+        source = video.open_video(path, checked)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
         raise StoreError(str(error), path=path) from error
@@ -105,7 +107,15 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
 
 
 def _check_options(options: InPlaceOptions) -> Options:
-    return make_options(options.axes, options.channels, options.nodata, options.orient, options.max_pixels)
+    return make_options(
+        options.axes,
+        options.channels,
+        options.nodata,
+        options.orient,
+        options.max_pixels,
+        palette=choose_palette(options.palette, options.kind),
+        series=options.series,
+    )
 
 
 def _pyramid(
@@ -122,8 +132,9 @@ def _pyramid(
     factors = [tuple(2**k if d in "yx" and k else 1 for d in facts.dims) for k in powers]
     shapes = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
     description = describe(facts, Encoding(kind=options.kind), origin)
+    kind = description.encoding.kind
     limits = display(facts.dtype, facts.metadata.get("bits"))
     attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
-    attrs["ndzarr"]["encoding"] = {"kind": options.kind}
+    attrs["ndzarr"]["encoding"] = {"kind": kind}
     levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
     return Pyramid(path, facts.dims, levels, facts.channels, attrs, cache_bytes, reopen)

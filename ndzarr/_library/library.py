@@ -88,6 +88,8 @@ class Library:
         axes: str | None = None,
         channels: Sequence[str] | None = None,
         nodata: float | None = None,
+        palette: str | None = None,
+        series: str | int | None = None,
     ) -> Pyramid:
         """
         Return the pyramid of an image file, or of a Zarr store or its URL; see `ndzarr.transcode` for the parameters.
@@ -96,7 +98,7 @@ class Library:
         or if the file was changed since it was made.  For a pyramid that is open already, this only looks at the file's
         time of modification.
         """
-        return self.find(as_source_request(source, orient, axes, channels, nodata))
+        return self.find(as_source_request(source, orient, axes, channels, nodata, palette, series))
 
     def find(self, request: SourceRequest) -> Pyramid:
         """Return the pyramid of a request made by `as_source_request`; see `pyramid`."""
@@ -204,12 +206,14 @@ class Library:
         return entry.make(write, None if context is None else context.check)
 
     def _write(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None) -> None:
+        from ndzarr._formats.options import choose_palette
         from ndzarr._formats.registry import open_source
         from ndzarr._pyramid.transcode import write_pyramid
 
         real = entry.origin["path"]
         settle(entry.origin["mtime_ns"])
         options = {name: value for name, value in request._asdict().items() if name != "path"}
+        options["palette"] = choose_palette(request.palette, self.encoding.kind)
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)

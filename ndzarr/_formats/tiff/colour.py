@@ -3,7 +3,7 @@ The meaning of a TIFF's samples, and their conversion to channels.
 
 The photometric interpretation (tag 262, TIFF 6.0) decides:
 
-- palettes become r, g, b of 8 bits, and a where one index means no data;
+- palettes become r, g, b of 8 bits, and a where one index means no data; the indices are kept if they are asked for;
 - gray where 0 is white is inverted, so that 0 is black;
 - inks become r, g, b, and so do luma and chroma where the decoder has not converted them;
 - everything else is kept and named; samples that the file calls alpha (tag 338) are named a.
@@ -13,16 +13,16 @@ A `Conversion` works on arrays with axes t, c, z, y, x.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with_extras
 from ndzarr._formats.options import numbered
-from ndzarr._formats.tiff.metadata import AGAIN, COLOUR_MAP, ICC_PROFILE, INK_SET, Page
+from ndzarr._formats.tiff.metadata import AGAIN, ICC_PROFILE, INK_SET, Page, Series
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
@@ -30,6 +30,10 @@ _DECODED_TO_RGB = (6, 7, 34892, 33007, 33005, 34712, 50001, 50002, 52546)
 """Compressions whose decoders return RGB whatever the photometric interpretation says."""
 _YCBCR_JPEG2000 = 33003
 _ALPHA = {1: "associated", 2: "unassociated"}
+
+
+Convert: TypeAlias = Callable[[Pixels, Pixels], Pixels]
+"""Takes samples, axes t, c, z, y, x, and the numbers of the frames that hold them, axes t, z; returns channels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,25 +45,37 @@ class Conversion:
     """Type of pixels after the conversion."""
     said: str
     """What metadata say about colour."""
-    convert: Callable[[Pixels], Pixels] | None = None
-    """Takes and returns axes t, c, z, y, x; None if samples are channels."""
+    convert: Convert | None = None
+    """None if samples are channels."""
     whole: bool = False
     """True if every channel needs all samples."""
     nodata: float | None = None
     """The value that marks missing data after the conversion."""
     about_alpha: str | None = None
     """'associated' if colours are multiplied with alpha, 'unassociated' if not."""
+    palette: list[list[int]] | None = None
+    """(r, g, b) of each index, 0 to 255, if pixels are indices that all frames have the same colours for."""
+    indexed: bool = False
+    """True if pixels are indices of a palette."""
+    notes: tuple[str, ...] = ()
 
 
-def conversion(path: str, page: Page, stored: int, per_frame: int, nodata: float | None) -> Conversion:
+def conversion(
+    path: str, series: Series, stored: int, per_frame: int, nodata: float | None, palette: str
+) -> Conversion:
     """
     Work out what samples mean.
 
     `stored` is the length of c as stored; `per_frame` of these samples are in one frame.  `nodata` is a stored value.
+    `palette` is one of `options.PALETTES`.
     """
+    page = series.page
     dtype, photometric = np.dtype(page.dtype), page.photometric
-    if photometric == _PALETTE and stored == 1 and dtype.kind == "u" and dtype.itemsize <= 2:
-        return _from_palette(path, page, dtype, nodata)
+    if photometric == _PALETTE and dtype.kind in "ub" and dtype.itemsize <= 2:
+        if palette == "indices":
+            return _kept_indices(path, series, stored, per_frame, dtype, nodata)
+        if stored == per_frame:
+            return _from_palette(path, series, stored, dtype, nodata)
     if photometric == _MINISWHITE and dtype.kind in "ub":
         return _from_inverted(page, stored, per_frame, dtype, nodata)
     plain = _kept(page, stored, per_frame, dtype, nodata)
@@ -93,27 +109,79 @@ def _kept(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata:
     return Conversion(names, dtype, page.photometric_name, nodata=nodata, about_alpha=about_alpha)
 
 
-def _from_palette(path: str, page: Page, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
-    entries = 1 << _bits(page)
-    values = np.asarray(page.numbers(COLOUR_MAP), np.int64)
+def _from_palette(path: str, series: Series, stored: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
+    """Look colours up.  Samples behind the index are kept, in the depth of the file where that is 16 bits."""
+    page = series.page
+    maps, which = series.colour_maps(path)
+    top = 65535 if stored > 1 and dtype == np.uint16 else 255
+    tables = np.stack([_table(path, page, values, top) for values in maps])  # palette, index, (r, g, b)
+    extras = page.extra_samples[: stored - 1]
+    alpha = next((1 + i for i, extra in enumerate(extras) if extra in _ALPHA), None)  # position as stored
+    said = f"palette of {1 << _bits(page)} colours expanded to RGB"
+    if len(maps) > 1:
+        said = f"{len(maps)} palettes of {1 << _bits(page)} colours, each of its frames, expanded to RGB"
+    transparent = int(nodata) if nodata is not None and 0 <= nodata < tables.shape[1] else None
+    if transparent is not None:
+        said += f", index {transparent} transparent"
+    names = with_extras(RGB, 2 + stored, None if alpha is None else 2 + alpha)
+    if transparent is not None and alpha is None:
+        names = (*names, ALPHA)
+
+    def look_up(pixels: Pixels, frames: Pixels) -> Pixels:
+        indices = pixels[:, 0].astype(np.intp)  # t, z, y, x
+        chosen = which[frames][:, :, None, None] if len(tables) > 1 else 0
+        out = np.empty((len(indices), len(names), *indices.shape[1:]), tables.dtype)
+        out[:, :3] = np.moveaxis(tables[chosen, indices], -1, 1)
+        out[:, 3 : 2 + stored] = pixels[:, 1:]
+        if alpha is not None and _bits(page) < 8:
+            out[:, 2 + alpha] = pixels[:, alpha] * (255 // ((1 << _bits(page)) - 1))
+        if transparent is not None:
+            seen = indices != transparent
+            at = names.index(ALPHA)
+            out[:, at] = np.where(seen, out[:, at] if alpha is not None else top, 0)
+        return out
+
+    about_alpha = None if alpha is None else _ALPHA[extras[alpha - 1]]
+    return Conversion(names, tables.dtype, said, look_up, True, about_alpha=about_alpha)
+
+
+def _table(path: str, page: Page, stored: Sequence[float], top: int) -> Pixels:
+    """Colours of all values that an index can have, shape (index, 3), from a colour map (tag 320); 0 to `top`."""
+    entries, dtype = 1 << _bits(page), np.dtype(page.dtype)
+    values = np.asarray(stored, np.int64)
     if values.size != 3 * entries:
         what = f"a palette of {entries} colours needs {3 * entries} values, but {values.size} are stored"
-        raise SourceError(f"{path}: {what}", path=path, hint=AGAIN)
+        hint = "Pass palette='indices' to read the indices, or write the file again"
+        raise SourceError(f"{path}: {what}", path=path, hint=hint)
+    table = np.zeros((1 << (8 * dtype.itemsize), 3), np.uint8 if top == 255 else np.uint16)
     # The specification scales to 16 bits; some writers did not.
-    shift = 8 if values.max(initial=0) > 255 else 0
-    table = np.zeros((1 << (8 * dtype.itemsize), 3), np.uint8)
-    table[:entries] = (values.reshape(3, entries).T >> shift).astype(np.uint8)
-    said = f"palette of {entries} colours expanded to RGB"
-    if nodata is not None and 0 <= nodata < entries:
-        opaque = np.full((len(table), 1), 255, np.uint8)
-        opaque[int(nodata)] = 0
-        table = np.concatenate([table, opaque], axis=1)
-        said += f", index {int(nodata)} transparent"
+    scaled = values.max(initial=0) > 255
+    table[:entries] = (
+        (values >> 8 if scaled and top == 255 else values * 257 if top > 255 and not scaled else values)
+        .reshape(3, entries)
+        .T
+    )
+    return table
 
-    def look_up(pixels: Pixels) -> Pixels:
-        return np.moveaxis(np.take(table, pixels[:, 0].astype(np.intp), axis=0), -1, 1)
 
-    return Conversion((*RGB, ALPHA)[: table.shape[1]], table.dtype, said, look_up, True)
+def _kept_indices(
+    path: str, series: Series, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None
+) -> Conversion:
+    """Keep indices, as numbers of 8 or 16 bits; their colours are metadata."""
+    page = series.page
+    plain = _kept(page, stored, per_frame, dtype, nodata)
+    names = ("index", *plain.channels[1:]) if per_frame == stored else plain.channels
+    maps, _ = series.colour_maps(path)
+    said, palette, notes = f"palette of {1 << _bits(page)} colours, indices kept", None, ()
+    if len(maps) > 1:
+        notes = (f"its frames have {len(maps)} different palettes, so an index has no one colour",)
+    elif len(maps[0]) == 3 << _bits(page):
+        palette = _table(path, page, maps[0], 255)[: 1 << _bits(page)].tolist()
+    convert = None if dtype.kind != "b" else lambda pixels, _: pixels.view(np.uint8)
+    made = np.dtype(np.uint8) if convert else dtype
+    return Conversion(
+        names, made, said, convert, False, nodata, plain.about_alpha, palette=palette, indexed=True, notes=notes
+    )
 
 
 def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
@@ -121,7 +189,7 @@ def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any]
     names = _kept(page, stored, per_frame, dtype, None).channels
     alpha = names.index(ALPHA) if ALPHA in names else None
 
-    def invert(pixels: Pixels) -> Pixels:
+    def invert(pixels: Pixels, _: Pixels) -> Pixels:
         out = ~pixels if pixels.dtype.kind == "b" else np.subtract(dtype.type(top), pixels)
         if alpha is not None:
             out[:, alpha] = pixels[:, alpha]
@@ -134,7 +202,7 @@ def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any]
 def _with_colours(mix: Callable[[Pixels], Pixels], count: int, said: str, plain: Conversion) -> Conversion:
     """Replace the first `count` samples by r, g, b; what follows is kept."""
 
-    def convert(pixels: Pixels) -> Pixels:
+    def convert(pixels: Pixels, _: Pixels) -> Pixels:
         mixed = mix(pixels.swapaxes(0, 1)[:count]).swapaxes(0, 1)
         return mixed if pixels.shape[1] == count else np.concatenate([mixed, pixels[:, count:]], axis=1)
 

@@ -233,11 +233,15 @@ class Page:
 
     def numbers(self, code: int) -> tuple[float, ...]:
         """Values of a tag that holds numbers; empty if the page does not have it, or if it holds something else."""
-        try:
-            values = np.asarray(self.tags.get(code, ()), float)
-        except (TypeError, ValueError, OverflowError):
-            return ()
-        return tuple(values.ravel().tolist())
+        return _numbers(self.tags.get(code, ()))
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    try:
+        values = np.asarray(value, float)
+    except (TypeError, ValueError, OverflowError):
+        return ()
+    return tuple(values.ravel().tolist())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,6 +275,19 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def colour_maps(self, path: str) -> tuple[list[tuple[float, ...]], Pixels]:
+        """Return the different colour maps of the frames, as stored, and the position of each frame's among them."""
+        found = {self.page.numbers(COLOUR_MAP): 0}
+        which = np.zeros(len(self), np.intp)
+        for number in range(1, len(self)):
+            with parsing(path):
+                frame = self.frames[number]
+                # tifffile keeps the tags of the first page only.
+                tag = None if frame is None else frame.aspage().tags.get(COLOUR_MAP)
+            if tag is not None:
+                which[number] = found.setdefault(_numbers(tag.value), len(found))
+        return list(found), which
 
 
 @dataclass(frozen=True, slots=True, eq=False)

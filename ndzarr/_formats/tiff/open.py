@@ -52,7 +52,9 @@ class TiffSource(Source):
         pixels = self._stored(stored)
         if self._colour.convert is None:
             return pixels
-        whole = self._colour.convert(pixels[tuple(slice(None) if d in self.dims else None for d in "tczyx")])
+        part = dict(zip(self.dims, region, strict=True))
+        frames = self._array.layout.frames_of(part.get("t", slice(0, 1)), part.get("z", slice(0, 1)))
+        whole = self._colour.convert(pixels[tuple(slice(None) if d in self.dims else None for d in "tczyx")], frames)
         pixels = whole[tuple(slice(None) if d in self.dims else 0 for d in "tczyx")]
         return pixels[(*(slice(None),) * c, region[c])] if self._colour.whole else pixels
 

@@ -62,6 +62,11 @@ class Layout:
         t, c, z = (n * self.inner(a) for a, n in zip(_OUTER, self.frames.shape, strict=True))
         return t, c, z
 
+    def frames_of(self, t: slice, z: slice) -> Pixels:
+        """Return the number of the frame that holds the first channel at each position, axes t, z."""
+        times, planes = (np.arange(s.start, s.stop) // self.inner(axis) for s, axis in ((t, "t"), (z, "z")))
+        return np.asarray(self.frames[times[:, None], 0, planes])
+
 
 def make_layout(
     path: str, axes: str, shape: Sequence[int], frame: tuple[int, int, int, int, int], asked: str | None, keep: str
@@ -173,6 +178,7 @@ class ParsedTiff:
             band=self._band(),
             interleaved=self.colour.whole or (self.form.shape[4] > 1 and self.layout.samples[0] == "c"),
             nodata=self.colour.nodata,
+            classes=self.colour.indexed,
             times=None if interval is None or "t" not in self.layout.dims else np.arange(t) * interval,
             metadata=self._metadata(is_ome, size),
         )
@@ -213,8 +219,13 @@ class ParsedTiff:
 
     def _metadata(self, is_ome: bool, pixel_size: dict[str, Any]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
-        notes = [*self.notes, *self.content.messages]
-        optional = {"alpha": self.colour.about_alpha, "pixel_size": pixel_size, "notes": notes}
+        notes = [*self.notes, *self.colour.notes, *self.content.messages]
+        optional = {
+            "palette": self.colour.palette,
+            "alpha": self.colour.about_alpha,
+            "pixel_size": pixel_size,
+            "notes": notes,
+        }
         return {
             "format": f"OME-{kind}" if is_ome else kind,
             "compression": page.compression_name,
@@ -249,7 +260,7 @@ def parse(content: Content, options: Options) -> ParsedTiff:
         series=series,
         form=form,
         layout=layout,
-        colour=conversion(path, page, layout.lengths[1], layout.inner("c"), nodata),
+        colour=conversion(path, series, layout.lengths[1], layout.inner("c"), nodata, options.palette),
         orientation=choose_orientation(path, page.orientation, form.shape[2], form.shape[3], options),
         nodata=nodata,
         notes=(*notes, *more),
@@ -378,7 +389,9 @@ def _overview(parsed: ParsedTiff, series: Series) -> Image | str:
         return f"it has {len(series)} frames"
     try:
         form = frame_format(path, page)
-        colour = conversion(path, page, parsed.layout.lengths[1], parsed.layout.inner("c"), parsed.nodata)
+        palette = "indices" if parsed.colour.indexed else "colours"
+        lengths = parsed.layout.lengths[1], parsed.layout.inner("c")
+        colour = conversion(path, series, *lengths, parsed.nodata, palette)
     except SourceError as error:
         return str(error)
     stored = [(f.shape[0], f.shape[1], f.shape[4], f.segment[0], f.dtype) for f in (form, parsed.form)]
