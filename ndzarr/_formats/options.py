@@ -175,7 +175,7 @@ PALETTES = ("colours", "indices")
 
 
 def choose_palette(palette: str | None, kind: str) -> str:
-    """Return what pixels with a palette become if the caller leaves it open: labels are indices, pictures are colours."""
+    """Return what pixels with a palette become; if left open, indices of labels and colours of pictures."""
     return palette or ("indices" if kind == "labels" else "colours")
 
 

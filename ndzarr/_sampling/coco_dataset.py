@@ -353,7 +353,7 @@ class CocoSource:
 
 @lru_cache(maxsize=1 << 16)
 def _request(asset: Asset) -> SourceRequest:
-    """What the dataset states of a file, and the orientation that fits the stated size; a video is gray if it says so."""
+    """How a file is read: what the dataset states of it, and the orientation that fits the stated size."""
     gray = asset.position is not None and asset.channels == ("gray",) and file_kind(asset.path) == "video"
     channels = asset.channels if gray else None
     size = True if asset.size is None else asset.size

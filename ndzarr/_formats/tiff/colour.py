@@ -22,11 +22,11 @@ import numpy as np
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with_extras
 from ndzarr._formats.options import numbered
-from ndzarr._formats.tiff.metadata import AGAIN, ICC_PROFILE, INK_SET, Page, Series
+from ndzarr._formats.tiff.metadata import ICC_PROFILE, INK_SET, LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE, Page, Series
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
-_DECODED_TO_RGB = (6, 7, 34892, 33007, 33005, 34712, 50001, 50002, 52546)
+_DECODED_TO_RGB = (6, 7, 34892, 33007, 33005, 34712, 50001, 50002, 52546, 22610, 34934)
 """Compressions whose decoders return RGB whatever the photometric interpretation says."""
 _YCBCR_JPEG2000 = 33003
 _ALPHA = {1: "associated", 2: "unassociated"}
@@ -85,7 +85,7 @@ def conversion(
         mixer = InkMixer(page.data(ICC_PROFILE), dtype)
         return _with_colours(mixer, 4, mixer.said, plain)
     if dtype == np.uint8 and stored == 3 and _is_luma(page):
-        return _with_colours(_luma_to_rgb, 3, "YCbCr converted to RGB", plain)
+        return _with_colours(_luma_to_rgb(page), 3, "YCbCr converted to RGB", plain)
     return plain
 
 
@@ -154,13 +154,9 @@ def _table(path: str, page: Page, stored: Sequence[float], top: int) -> Pixels:
         hint = "Pass palette='indices' to read the indices, or write the file again"
         raise SourceError(f"{path}: {what}", path=path, hint=hint)
     table = np.zeros((1 << (8 * dtype.itemsize), 3), np.uint8 if top == 255 else np.uint16)
-    # The specification scales to 16 bits; some writers did not.
-    scaled = values.max(initial=0) > 255
-    table[:entries] = (
-        (values >> 8 if scaled and top == 255 else values * 257 if top > 255 and not scaled else values)
-        .reshape(3, entries)
-        .T
-    )
+    if values.max(initial=0) <= 255:  # the specification scales to 16 bits; some writers did not
+        values = values * 257
+    table[:entries] = (values >> (8 if top == 255 else 0)).reshape(3, entries).T
     return table
 
 
@@ -223,8 +219,31 @@ def _is_luma(page: Page) -> bool:
     return page.compression == _YCBCR_JPEG2000 or (page.photometric == _YCBCR and not _is_rgb(page))
 
 
-def _luma_to_rgb(planes: Pixels) -> Pixels:
-    """ITU-R BT.601 at full range, as in JFIF; axes c first."""
-    luma, blue, red = planes[0].astype(np.float32), planes[1] - np.float32(128), planes[2] - np.float32(128)
-    out = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue])
-    return np.asarray(np.rint(out).clip(0, 255), np.uint8)
+def _luma_to_rgb(page: Page) -> Callable[[Pixels], Pixels]:
+    """The conversion of TIFF 6.0, section 21; axes c first.  Without tags it is ITU-R BT.601 at full range, as in JFIF."""
+    coefficients = _ratios(page.numbers(LUMA_COEFFICIENTS), 3) or (0.299, 0.587, 0.114)
+    of_red, of_green, of_blue = coefficients if 0 not in coefficients else (0.299, 0.587, 0.114)
+    levels = _ratios(page.numbers(REFERENCE_BLACK_WHITE), 6) or (0, 255, 128, 255, 128, 255)
+    black, white = np.array(levels[::2]), np.array(levels[1::2])
+    # How far each sample is from black, luma from 0 to 255 and chroma from -127 to 127.
+    scale = np.array([255, 127, 127]) / np.where(white == black, 1, white - black)
+
+    def convert(planes: Pixels) -> Pixels:
+        luma, blue, red = (
+            (plane.astype(np.float32) - np.float32(b)) * np.float32(s)
+            for plane, b, s in zip(planes, black, scale, strict=True)
+        )
+        r, b = luma + np.float32(2 - 2 * of_red) * red, luma + np.float32(2 - 2 * of_blue) * blue
+        g = (luma - np.float32(of_red) * r - np.float32(of_blue) * b) / np.float32(of_green)
+        return np.asarray(np.rint(np.stack([r, g, b])).clip(0, 255), np.uint8)
+
+    return convert
+
+
+def _ratios(values: Sequence[float], count: int) -> tuple[float, ...] | None:
+    """`count` finite fractions, from numerators and denominators; None if they are not all there."""
+    if len(values) == count:  # some writers store plain numbers
+        return tuple(values)
+    if len(values) != 2 * count or 0 in values[1::2]:
+        return None
+    return tuple(n / d for n, d in zip(values[::2], values[1::2], strict=True))

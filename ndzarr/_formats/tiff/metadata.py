@@ -28,11 +28,13 @@ from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
 from ndzarr.errors import NdzarrError, SourceError
 
 ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
+LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE = 529, 532
 _X_RESOLUTION, _Y_RESOLUTION = 282, 283
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
 _TAGS = (
     *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE, _X_RESOLUTION, _Y_RESOLUTION),
+    *(LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE),
     *(_GDAL_METADATA, _GDAL_NODATA, _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, DIRECTORY, DOUBLES, TEXTS),
 )
 """Tags whose values `Page` keeps."""
@@ -166,8 +168,8 @@ class Page:
     fill_order: int
     planar: int
     """Planar configuration; 2 if samples are stored apart."""
-    subsampled: bool
-    """True if chroma has fewer samples than luma."""
+    subsampling: tuple[int, int]
+    """Columns and rows of luma for each sample of chroma."""
     photometric: int
     """1, black is zero, where the file does not say."""
     photometric_name: str
@@ -204,7 +206,7 @@ class Page:
             predictor=int(page.predictor),
             fill_order=int(page.fillorder),
             planar=int(page.planarconfig or 1),
-            subsampled=bool(page.is_subsampled),
+            subsampling=_subsampling(page),
             photometric=int(photometric),
             photometric_name=getattr(page.photometric, "name", str(page.photometric)),
             subfile_type=int(page.subfiletype or 0),
@@ -212,6 +214,11 @@ class Page:
             jpeg_header=page.jpegheader,
             tags={code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
         )
+
+    @property
+    def subsampled(self) -> bool:
+        """True if chroma has fewer samples than luma."""
+        return self.subsampling != (1, 1)
 
     @property
     def orientation(self) -> int:
@@ -236,6 +243,14 @@ class Page:
         return _numbers(self.tags.get(code, ()))
 
 
+def _subsampling(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Tag 530; YCbCr without it has a fourth of the chroma (TIFF 6.0, section 21)."""
+    if page.subsampling is not None:
+        columns, rows = page.subsampling
+        return int(columns), int(rows)
+    return (2, 2) if page.photometric == 6 else (1, 1)
+
+
 def _numbers(value: Any) -> tuple[float, ...]:
     try:
         values = np.asarray(value, float)
@@ -249,6 +264,8 @@ class Series:
     """Images of one kind, as tifffile groups them."""
 
     kind: str
+    name: str
+    """Empty if the file gives it none."""
     axes: str
     """A letter per axis of `shape`."""
     shape: tuple[int, ...]
@@ -265,6 +282,7 @@ class Series:
         """Copy what is needed from tifffile's series; call it under `parsing`."""
         return cls(
             kind=str(series.kind),
+            name=str(series.name or "").strip(),
             axes=series.axes,
             shape=tuple(int(n) for n in series.shape),
             page=Page.of(series.keyframe),

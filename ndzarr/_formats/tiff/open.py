@@ -100,7 +100,7 @@ def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
 def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySource | None:
     """Open a file whose pages are not images, but the rows of one; None if the file is not of this kind."""
     with parsing(path):
-        series = tif.series[0] if tif.series else None
+        series = tif.series[0] if tif.series and options.series in (None, 0) else None
         if series is None or series.kind != "shaped" or len(series.shape) != 3 or series.axes[-2:] != "YX":
             return None
         start, dtype, shape = series.dataoffset, series.dtype, tuple(int(n) for n in series.shape)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import imagecodecs
 import numpy as np
+import tifffile
 
 from ndzarr._files import FileId, buffer
 from ndzarr._formats.base import Pixels, reason
@@ -33,6 +35,7 @@ _LERC, _ZSTD, _OLD_ZSTD = 34887, 34926, 50000
 _WITH_TABLES = (6, _JPEG, 34892, 33007)
 """Compressions whose segments need JPEG tables that are stored apart."""
 _HORIZONTAL, _FLOATING_POINT = 2, 3  # predictors (tag 317)
+_LSB_FIRST = 2  # fill order (tag 266)
 _RGB, _APART, _COMPLEX_INTEGER = 2, 2, 5  # photometric interpretation, planar configuration, sample format
 _SEGMENT_BYTES = 4
 """Fewest bytes that a segment takes in the tables of a file: its offset; its size may take 2 bytes, or none."""
@@ -97,6 +100,13 @@ def frame_format(path: str, page: Page) -> FrameFormat:
             path=path,
             hint="Convert the file to 8, 16, 32 or 64 bits first",
         )
+    by_units = page.subsampled and page.compression not in _WITH_TABLES
+    if by_units and (page.planar == _APART or page.bits != 8 or page.samples != 3 or page.predictor != 1):
+        what = (
+            f"YCbCr of {page.samples} samples of {page.bits} bits with subsampled chroma, planar configuration "
+            f"{page.planar} and predictor {page.predictor} is not supported"
+        )
+        raise SourceError(f"{path}: {what}", path=path, hint="Convert it to RGB, or to JPEG in TIFF, first")
     if min(page.segment) < 1:
         what = f"its tiles or strips are {page.segment[2]} x {page.segment[1]} pixels"
         raise SourceError(f"{path}: {what}", path=path, hint=AGAIN)
@@ -374,10 +384,14 @@ class Decoder:
         `inside` counts the planes, rows and columns that lie in the image; others may be left as they are.
         """
         extra = {"jpegtables": jpeg_tables, "jpegheader": self.jpeg_header} if self.takes_tables else {}
+        encoded = data.tobytes()
         try:
-            pixels = self.decode(data.tobytes(), number, **extra)[0]
+            pixels = self.decode(encoded, number, **extra)[0]
         except Exception as error:  # each codec has errors of its own
-            raise SegmentError(f"does not decode ({reason(error)})") from error
+            shorter = _without_surplus(encoded, out.nbytes) if self.form.compression in _DEFLATED else None
+            if shorter is None:
+                raise SegmentError(f"does not decode ({reason(error)})") from error
+            pixels = self.decode(shorter, number, **extra)[0]
         if pixels is None:
             raise SegmentError("decodes to nothing")
         whole = out if out.ndim == 4 else out[None]
@@ -388,6 +402,24 @@ class Decoder:
             raise SegmentError(f"decodes to {pixels.dtype} pixels of shape {pixels.shape} instead of {whole.shape}")
         part = tuple(slice(n) for n in have)
         whole[part] = pixels[part]
+
+
+_DEFLATED = ("deflate", "adobe_deflate")
+
+
+def _without_surplus(data: bytes, most: int) -> bytes | None:
+    """
+    Deflate the first `most` bytes of a stream anew; None if it has no more, or is damaged.
+
+    Some writers fill the last strip with rows beyond the image; libdeflate takes streams of the expected length only.
+    """
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(data, most)
+        more = stream.decompress(stream.unconsumed_tail, 1)
+    except zlib.error:
+        return None
+    return zlib.compress(found, 1) if more else None
 
 
 def make_decoder(page: Page, form: FrameFormat) -> Decoder:
@@ -417,11 +449,56 @@ def make_decoder(page: Page, form: FrameFormat) -> Decoder:
 def _decode_function(page: Page) -> Decode:
     """Return tifffile's decoder, or one with its interface where tifffile's does not give what libtiff gives."""
     apart = page.planar == _APART
+    if page.subsampled and page.compression not in _WITH_TABLES:
+        return _subsampled(page)
     if page.compression == _LERC:
         return _lerc(1 if apart else page.samples)
     if page.compression == _JPEG and apart and page.photometric == _RGB:
         return _gray_jpeg
     decode: Decode = page.decode
+    return decode
+
+
+def _subsampled(page: Page) -> Decode:
+    """
+    Decode YCbCr whose chroma has fewer samples than its luma (TIFF 6.0, section 21).
+
+    Each unit holds the lumas of a block of pixels, then their one Cb and one Cr, which are repeated as libtiff does.
+    """
+    if page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:  # the tag says nothing about what such codecs return
+        return _by_image_codec(page)
+    across, down = page.subsampling
+    decompress = None if page.compression == _NONE else tifffile.TIFF.DECOMPRESSORS[page.compression]
+    columns, strips = page.segment[2], -(-page.height // page.segment[1])
+    wide = -(-columns // across)
+
+    def decode(data: bytes, number: int) -> tuple[Pixels, None, None]:
+        if page.fill_order == _LSB_FIRST:
+            data = imagecodecs.bitorder_decode(data)
+        rows = page.segment[1]
+        if not page.tiled:  # the last strip has only the rows that are left
+            rows = min(rows, page.height - number % strips * rows)
+        high = -(-rows // down)
+        size = high * wide * (across * down + 2)
+        stored = np.frombuffer(data if decompress is None else decompress(data, out=size), np.uint8)
+        if stored.size < size:
+            raise ValueError(f"{stored.size} bytes instead of {size}")
+        units = stored[:size].reshape(high, wide, -1)
+        out = np.empty((high, down, wide, across, 3), np.uint8)
+        out[..., 0] = units[..., :-2].reshape(high, wide, down, across).swapaxes(1, 2)
+        out[..., 1:] = units[:, None, :, None, -2:]
+        return out.reshape(1, high * down, wide * across, 3)[:, :rows, :columns], None, None
+
+    return decode
+
+
+def _by_image_codec(page: Page) -> Decode:
+    decompress = tifffile.TIFF.DECOMPRESSORS[page.compression]
+
+    def decode(data: bytes, number: int) -> tuple[Pixels, None, None]:
+        pixels = decompress(data)
+        return pixels.reshape(1, *pixels.shape[:2], -1), None, None
+
     return decode
 
 

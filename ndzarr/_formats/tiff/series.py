@@ -214,13 +214,15 @@ class ParsedTiff:
 
     def _names(self, ome: OmeImage) -> tuple[str, ...]:
         names = self.colour.channels
-        in_gdal = self.layout.inner("c") == self.layout.lengths[1]
+        # Descriptions are those of samples, which palettes and inks are expanded from.
+        in_gdal = self.layout.inner("c") == self.layout.lengths[1] == len(names)
         return ome.names(len(names)) or (gdal_names(self.series.page, names) if in_gdal else None) or names
 
     def _metadata(self, is_ome: bool, pixel_size: dict[str, Any]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
         notes = [*self.notes, *self.colour.notes, *self.content.messages]
         optional = {
+            "series": _listed(self.content.series) if len(self.content.series) > 1 else None,
             "palette": self.colour.palette,
             "alpha": self.colour.about_alpha,
             "pixel_size": pixel_size,
@@ -241,7 +243,7 @@ class ParsedTiff:
 def parse(content: Content, options: Options) -> ParsedTiff:
     """Work out what a TIFF says."""
     path = content.path
-    series, notes = _main_series(content.series)
+    series, notes = _chosen_series(path, content.series, options.series)
     page = series.page
     options.check_pixels(path, page.height, page.width, whole=False)
     form = frame_format(path, page)
@@ -267,12 +269,25 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     )
 
 
-def _main_series(found: Sequence[Series]) -> tuple[Series, list[str]]:
+def _listed(found: Sequence[Series]) -> list[dict[str, Any]]:
+    """The images of a file that `series=` chooses from, as JSON values."""
+    return [
+        {"number": k, "name": s.name, "axes": s.axes, "shape": list(s.shape), "dtype": str(s.page.dtype)}
+        for k, s in enumerate(found)
+    ]
+
+
+def _chosen_series(path: str, found: Sequence[Series], wanted: str | int | None) -> tuple[Series, list[str]]:
     """The series to read, and notes about those that are not read."""
+    if wanted is not None:
+        return found[_series_number(path, found, wanted)], []
     whole = [s for s in found if not s.page.subfile_type & (_REDUCED | _MASK)]
     main = whole[0] if whole else found[0]
-    others = [s for s in whole if s is not main]
-    notes = [f"{len(others)} other images of the file, of other shapes, are not read"] if others else []
+    others = [f"{k} {s.name}".strip() for k, s in enumerate(found) if s is not main and s in whole]
+    notes = []
+    if others:
+        named = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        notes.append(f"{len(others)} other images of the file are not read; series= chooses one: {named}")
     if any(s.page.subfile_type & _MASK for s in found):
         notes.append(
             "its internal mask is not read: pixels that the mask hides are as stored, and count as real unless they "
@@ -281,6 +296,26 @@ def _main_series(found: Sequence[Series]) -> tuple[Series, list[str]]:
     if main.transformed:
         notes.append("pixels are as stored; the transform that tifffile knows for this format is not applied")
     return main, notes
+
+
+_NAMED = 5
+"""Images of a file that a note names."""
+
+
+def _series_number(path: str, found: Sequence[Series], wanted: str | int) -> int:
+    """Number of a series by its name, of which case does not matter, or by its number."""
+    names = [s.name for s in found]
+    listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:20]))
+    if isinstance(wanted, int):
+        matches = [wanted] if wanted < len(found) else []
+    else:
+        matches = [k for k, name in enumerate(names) if name == wanted]
+        matches = matches or [k for k, name in enumerate(names) if name.lower() == wanted.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} images have that name" if matches else "the file has no such image"
+    hint = f"Choose one by its number: {listed}"
+    raise OptionError(f"{path}: series={wanted!r}, but {what}", path=path, key="series", hint=hint)
 
 
 def _check_regular(path: str, form: FrameFormat, layout: Layout) -> None:
@@ -329,8 +364,11 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
 
 def _candidates(parsed: ParsedTiff) -> list[Series]:
     """Images that may be overviews: those tifffile calls levels, and others that are marked as of less resolution."""
+    main, _ = _chosen_series(parsed.content.path, parsed.content.series, None)
     others = [
-        s for s in parsed.content.series if s is not parsed.series and s.page.subfile_type & (_REDUCED | _MASK) == 1
+        s
+        for s in (parsed.content.series if parsed.series is main else ())
+        if s is not main and s.page.subfile_type & (_REDUCED | _MASK) == _REDUCED
     ]
     return [*parsed.series.levels, *(level for series in others for level in (series, *series.levels))]
 
