@@ -22,10 +22,12 @@ import numpy as np
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with_extras
 from ndzarr._formats.options import numbered
+from ndzarr._formats.tiff.libtiff import SGILOG, SGILOG24
 from ndzarr._formats.tiff.metadata import ICC_PROFILE, INK_SET, LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE, Page, Series
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
+_LOG_LUV = 32845
 _DECODED_TO_RGB = (6, 7, 34892, 33007, 33005, 34712, 50001, 50002, 52546, 22610, 34934)
 """Compressions whose decoders return RGB whatever the photometric interpretation says."""
 _YCBCR_JPEG2000 = 33003
@@ -76,6 +78,10 @@ def conversion(
             return _kept_indices(path, series, stored, per_frame, dtype, nodata)
         if stored == per_frame:
             return _from_palette(path, series, stored, dtype, nodata)
+    if page.compression in (SGILOG, SGILOG24):
+        if photometric == _LOG_LUV:
+            return Conversion(("X", "Y", "Z"), np.dtype(np.float32), "LogLuv converted to CIE XYZ")
+        return Conversion(GRAY, np.dtype(np.float32), "LogL converted to luminance")
     if photometric == _MINISWHITE and dtype.kind in "ub":
         return _from_inverted(page, stored, per_frame, dtype, nodata)
     plain = _kept(page, stored, per_frame, dtype, nodata)
@@ -220,7 +226,7 @@ def _is_luma(page: Page) -> bool:
 
 
 def _luma_to_rgb(page: Page) -> Callable[[Pixels], Pixels]:
-    """The conversion of TIFF 6.0, section 21; axes c first.  Without tags it is ITU-R BT.601 at full range, as in JFIF."""
+    """The conversion of TIFF 6.0, section 21, axes c first; without tags that of JFIF, ITU-R BT.601 at full range."""
     coefficients = _ratios(page.numbers(LUMA_COEFFICIENTS), 3) or (0.299, 0.587, 0.114)
     of_red, of_green, of_blue = coefficients if 0 not in coefficients else (0.299, 0.587, 0.114)
     levels = _ratios(page.numbers(REFERENCE_BLACK_WHITE), 6) or (0, 255, 128, 255, 128, 255)

@@ -26,6 +26,7 @@ import tifffile
 
 from ndzarr._files import FileId, buffer
 from ndzarr._formats.base import Pixels, reason
+from ndzarr._formats.tiff.libtiff import WHOLE
 from ndzarr._formats.tiff.metadata import AGAIN, SAMPLE_FORMAT, Page, Series, listening, parsing, refuse_missing
 from ndzarr.errors import DamagedError, SourceError
 
@@ -100,6 +101,10 @@ def frame_format(path: str, page: Page) -> FrameFormat:
             path=path,
             hint="Convert the file to 8, 16, 32 or 64 bits first",
         )
+    if page.compression not in (_NONE, *WHOLE) and page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        what = f"its compression {page.compression_name} (tag 259: {page.compression}) is not supported"
+        hint = "Convert it first, such as with `tiffcp -c zip` or `gdal_translate`"
+        raise SourceError(f"{path}: {what}", path=path, hint=hint)
     by_units = page.subsampled and page.compression not in _WITH_TABLES
     if by_units and (page.planar == _APART or page.bits != 8 or page.samples != 3 or page.predictor != 1):
         what = (
@@ -213,11 +218,41 @@ def _frame(
         try:
             found = None
             if (page := series.frames[frame]) is not None:
-                found = page.parent.filehandle.path, page.jpegtables, page.dataoffsets, page.databytecounts
+                offsets, sizes = _from_bytes(page.dataoffsets), _from_bytes(page.databytecounts)
+                found = page.parent.filehandle.path, page.jpegtables, offsets, sizes
         except Exception as error:  # damaged files raise whatever they provoke in the parser
             raise _damaged(file, level, frame, f"cannot be found ({reason(error)})") from error
     refuse_missing(file.path, messages)
     return found
+
+
+def _from_bytes(values: Sequence[Any]) -> Sequence[int]:
+    """Numbers of a tag; tifffile gives those of type BYTE as bytes."""
+    if isinstance(values, bytes):
+        return list(values)
+    return [int.from_bytes(v) if isinstance(v, bytes) else v for v in values] if bytes in map(type, values) else values
+
+
+_LARGE = 256 << 20
+"""Decoded bytes from which on a segment or a file has to be plausible."""
+_MOST_RATIO = 1100
+"""Decoded bytes for a stored one that segments are believed; deflate cannot exceed 1032."""
+_MOST_SPARSE = 1 << 20
+"""The same of a whole file, which may have left out most segments and listed them with 8 bytes each."""
+
+
+def refuse_implausible(file: FileId, form: FrameFormat, table: SegmentTable) -> None:
+    """Raise `SourceError` if a header announces far more pixels than the bytes of the file can hold."""
+    announced = int(np.prod(table.counts.shape, dtype=object)) * form.segment_bytes
+    largest = int(table.counts.max(initial=0))
+    what = None
+    if form.segment_bytes > max(_LARGE, largest * _MOST_RATIO):
+        segment = f"{'tiles' if form.tiled else 'strips'} of {form.segment[2]} x {form.segment[1]} pixels"
+        what = f"announces {segment}, {form.segment_bytes} bytes, and stores at most {largest} bytes of one"
+    elif announced > max(_LARGE, file.size * _MOST_SPARSE):
+        what = f"announces {announced} bytes of pixels in a file of {file.size}"
+    if what is not None:
+        raise SourceError(f"{file.path}: its header {what}; it is damaged", path=file.path, hint=AGAIN)
 
 
 def _checked(level: int, form: FrameFormat, table: SegmentTable) -> SegmentTable:

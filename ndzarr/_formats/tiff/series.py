@@ -20,6 +20,7 @@ from ndzarr._formats.colour import describe_profile
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
 from ndzarr._formats.tiff.colour import Conversion, conversion
+from ndzarr._formats.tiff.libtiff import WHOLE
 from ndzarr._formats.tiff.metadata import (
     AGAIN,
     ICC_PROFILE,
@@ -31,6 +32,7 @@ from ndzarr._formats.tiff.metadata import (
     imagej_interval,
     imagej_pixel_size,
     nodata_value,
+    parsing,
 )
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
 from ndzarr.errors import OptionError, SourceError, StoreError
@@ -182,6 +184,29 @@ class ParsedTiff:
             times=None if interval is None or "t" not in self.layout.dims else np.arange(t) * interval,
             metadata=self._metadata(is_ome, size),
         )
+
+    @property
+    def decoded_whole(self) -> bool:
+        """True if libtiff decodes whole pages of this file."""
+        return self.series.page.compression in WHOLE
+
+    def pages(self) -> Pixels:
+        """
+        Return the number of the directory of each frame, shape (t,), for `decoded_whole`.
+
+        Raise `SourceError` if frames are not whole images of the axis t, in the main chain of directories.
+        """
+        path, layout, frames = self.content.path, self.layout, self.series.frames
+        numbers = []
+        with parsing(path):
+            for frame in layout.frames[:, 0, 0]:
+                page = frames[int(frame)] if frame < len(self.series) else None
+                numbers.append(-1 if page is None or not isinstance(page.index, int) else page.index)
+        apart, depth, *_ = self.form.shape
+        if min(numbers) < 0 or layout.frames[0].size > 1 or layout.samples[0] != "c" or max(apart, depth) > 1:
+            what = f"{self.series.page.compression_name} is read of plain images only, whose frames are pages"
+            raise SourceError(f"{path}: {what}", path=path, hint="Convert it to another compression first")
+        return np.array(numbers)
 
     def fill(self, options: Options) -> float:
         """Stored value of pixels that are not in the file: one that becomes nodata if there is one, else 0."""
@@ -377,7 +402,9 @@ def _refuse(parsed: ParsedTiff) -> None:
     """Raise `StoreError` if a file cannot be read in place."""
     form, layout = parsed.form, parsed.layout
     why = None
-    if not form.tiled:
+    if parsed.decoded_whole:
+        why = f"{form.compression} is decoded as a whole"
+    elif not form.tiled:
         why = f"it has strips of {form.segment[1]} rows, not tiles"
     elif parsed.orientation.tag != 1:
         why = "its orientation tag asks for it to be turned"
