@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from pathlib import Path
 
 from ndzarr._indexing.selection import AXES
-from ndzarr._validation import check_choice
+from ndzarr._validation import as_integer, check_choice
 from ndzarr.errors import OptionError, SourceError, did_you_mean
 
 WHOLE_PIXELS = 2**30
@@ -179,11 +179,12 @@ def choose_palette(palette: str | None, kind: str) -> str:
     return palette or ("indices" if kind == "labels" else "colours")
 
 
-def _series(series: str | int | None) -> str | int | None:
+def _series(series: object) -> str | int | None:
     if series is None or (isinstance(series, str) and series):
         return series
-    if isinstance(series, Integral) and not isinstance(series, bool) and series >= 0:
-        return int(series)
+    number = None if isinstance(series, bool) else as_integer(series)
+    if number is not None and number >= 0:
+        return number
     raise OptionError(
         f"series={series!r}: expected the name of an image of the file, or its number from 0", key="series"
     )

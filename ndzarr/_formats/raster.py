@@ -30,6 +30,7 @@ from ndzarr._formats.base import Facts, Pixels, Region, Source, WholeSource, rea
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile, plain_names, with_extras
 from ndzarr._formats.options import Options, numbered
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation, exif_orientation
+from ndzarr._formats.sidecars import read_sidecar
 from ndzarr.errors import OptionError, SourceError
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ def _describe(
         times=times,
         metadata=metadata,
     )
+    beside = read_sidecar(path)
+    facts = beside.add_to(facts, upright=orientation.tag == 1)
+    if "palette" not in about.get("colour", ""):  # the value would be that of an index
+        facts = replace(facts, nodata=beside.value(dtype))
     return facts.settle(options), orientation
 
 
@@ -149,13 +154,14 @@ def _palette(image: ImageFile) -> list[list[int]]:
     """Return (r, g, b) of each index of an opened image, or (r, g, b, a) if one is transparent, from 0 to 255."""
     from PIL import Image
 
+    count = len(image.getpalette("RGB") or ()) // 3
     indices = Image.new("P", (256, 1))
     indices.putdata(range(256))
-    indices.putpalette(image.getpalette())
+    indices.putpalette(image.getpalette("RGB") or ())
     indices.info = {key: value for key, value in image.info.items() if key == "transparency"}
     mode = "RGBA" if indices.info else "RGB"
-    count = len(image.getpalette("RGB") or ()) // 3
-    return np.asarray(indices.convert(mode))[0, :count].tolist()
+    colours: list[list[int]] = np.asarray(indices.convert(mode))[0, :count].tolist()
+    return colours
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,8 +20,9 @@ from ndzarr._files import FileId, settle
 from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
 from ndzarr._formats.registry import file_kind
+from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._formats.tiff.array import TiffArray
-from ndzarr._formats.tiff.metadata import DamagedTiffError, open_parsed, read_content
+from ndzarr._formats.tiff.metadata import DamagedTiffError, Series, open_parsed, read_content
 from ndzarr._formats.tiff.open import open_shaped
 from ndzarr._formats.tiff.segments import make_decoder, read_table
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
@@ -56,22 +58,45 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
                 raise not_in_place(path, "the rows of its image are stored as pages, so it is not read in place")
             parsed = parse(read_content(path, tif, messages), checked)
             kind = "labels" if parsed.colour.indexed else options.kind
-            images, notes = find_levels(parsed, kind)
-            facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
-            native = [_tiff_array(file, k, image, parsed, facts, checked) for k, image in enumerate(images)]
+            with _beside(path, checked) as (ovr, series):
+                images, notes = find_levels(parsed, kind, series)
+                facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
+                files = [ovr if ovr is not None and _is_of(image, series) else file for image in images]
+                native = [
+                    _tiff_array(source, k, image, parsed, facts, checked)
+                    for k, (source, image) in enumerate(zip(files, images, strict=True))
+                ]
     except DamagedTiffError as error:
         raise DamagedError(str(error), path=path) from error
     except SourceError as error:
         raise StoreError(str(error), path=path) from error
-    file.check()
+    for source in dict.fromkeys(files):
+        source.check()
     powers = [image.power for image in images]
-    changing = (options.axes, options.nodata, options.palette, options.series)
+    changing = (options.axes, options.nodata, options.palette, options.series, sidecar_states(path))
     base = Base(native[-1], powers[-1], file, facts, kind, options.cache, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
     reopen = partial(open_tiff, options=options)
     return _pyramid(path, facts, [*native, *overviews], powers, origin, options, cache_bytes, reopen)
+
+
+@contextmanager
+def _beside(path: str, options: Options) -> Iterator[tuple[FileId | None, Sequence[Series]]]:
+    """Yield the file of overviews beside a TIFF, and its images; (None, ()) if there is none, or for another series."""
+    name = f"{path}.ovr"
+    if options.series is not None or not os.path.isfile(name):
+        yield None, ()
+        return
+    file = FileId.of(name)
+    settle(file.mtime_ns)
+    with open_parsed(name) as (tif, messages):
+        yield file, read_content(name, tif, messages).series
+
+
+def _is_of(image: Image, found: Sequence[Series]) -> bool:
+    return any(image.series is s for series in found for s in (series, *series.levels))
 
 
 def _tiff_array(

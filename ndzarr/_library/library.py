@@ -21,6 +21,7 @@ from typing import Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
 from ndzarr._files import cache_root, settle, signature
+from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
 from ndzarr._library.keys import (
@@ -195,7 +196,8 @@ class Library:
         except OSError as error:
             message = f"{request.path}: it cannot be accessed ({error.strerror})"
             raise SourceError(message, path=request.path, hint="Check its permissions") from error
-        return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
+        inputs = [request[1:], self.encoding.as_json(), *sidecar_states(real)]
+        return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, *inputs)
 
     def _make(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None = None) -> Pyramid:
         if not self._begun:

@@ -174,7 +174,8 @@ def _kept_indices(
     plain = _kept(page, stored, per_frame, dtype, nodata)
     names = ("index", *plain.channels[1:]) if per_frame == stored else plain.channels
     maps, _ = series.colour_maps(path)
-    said, palette, notes = f"palette of {1 << _bits(page)} colours, indices kept", None, ()
+    said, palette = f"palette of {1 << _bits(page)} colours, indices kept", None
+    notes: tuple[str, ...] = ()
     if len(maps) > 1:
         notes = (f"its frames have {len(maps)} different palettes, so an index has no one colour",)
     elif len(maps[0]) == 3 << _bits(page):

@@ -340,9 +340,9 @@ def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Cont
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def nodata_value(page: Page, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]:
-    """The value that GDAL's tag says marks missing data, and a note if no pixel can have it."""
-    text = page.text(_GDAL_NODATA)
+def nodata_value(page: Page, dtype: np.dtype[Any], beside: str | None) -> tuple[float | None, list[str]]:
+    """The value that a file `beside` or GDAL's tag says marks missing data, and a note if no pixel can have it."""
+    text = page.text(_GDAL_NODATA) if beside is None else beside
     if text is None or dtype.kind not in "iufb":
         return None, []
     try:

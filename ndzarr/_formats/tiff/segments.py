@@ -509,7 +509,7 @@ def _subsampled(page: Page) -> Decode:
 
     def decode(data: bytes, number: int) -> tuple[Pixels, None, None]:
         if page.fill_order == _LSB_FIRST:
-            data = imagecodecs.bitorder_decode(data)
+            data = bytes(imagecodecs.bitorder_decode(data))
         rows = page.segment[1]
         if not page.tiled:  # the last strip has only the rows that are left
             rows = min(rows, page.height - number % strips * rows)

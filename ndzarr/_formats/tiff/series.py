@@ -19,6 +19,7 @@ from ndzarr._formats.base import Facts, Pixels, in_order
 from ndzarr._formats.colour import describe_profile
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
+from ndzarr._formats.sidecars import Sidecar, read_sidecar
 from ndzarr._formats.tiff.colour import Conversion, conversion
 from ndzarr._formats.tiff.libtiff import WHOLE
 from ndzarr._formats.tiff.metadata import (
@@ -164,6 +165,8 @@ class ParsedTiff:
     """Stored value of missing data."""
     notes: tuple[str, ...]
     """What the user should know."""
+    beside: Sidecar
+    """What the files beside it say."""
 
     def facts(self) -> Facts:
         is_ome = self.content.ome_xml is not None
@@ -171,7 +174,7 @@ class ParsedTiff:
         imagej, t = self.content.imagej, self.layout.lengths[0]
         interval = ome.interval() if is_ome else imagej_interval(imagej)
         size = ome.pixel_size() if is_ome else imagej_pixel_size(imagej, self.series.page)
-        return Facts(
+        facts = Facts(
             name=self.content.path,
             dims=self.layout.dims,
             shape=self._shape(len(self.colour.channels), *self.orientation.size(*self.form.shape[2:4])),
@@ -184,6 +187,7 @@ class ParsedTiff:
             times=None if interval is None or "t" not in self.layout.dims else np.arange(t) * interval,
             metadata=self._metadata(is_ome, size),
         )
+        return self.beside.add_to(facts, upright=self.orientation.tag == 1)
 
     @property
     def decoded_whole(self) -> bool:
@@ -281,7 +285,8 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     keep = "TZ" if series.kind == "shaped" else ""
     layout = make_layout(path, series.axes, series.shape, form.shape, options.axes, keep)
     _check_regular(path, form, layout)
-    nodata, more = nodata_value(page, form.dtype)
+    beside = read_sidecar(path) if options.series is None else Sidecar()
+    nodata, more = nodata_value(page, form.dtype, beside.nodata)
     return ParsedTiff(
         content=content,
         series=series,
@@ -291,6 +296,7 @@ def parse(content: Content, options: Options) -> ParsedTiff:
         orientation=choose_orientation(path, page.orientation, form.shape[2], form.shape[3], options),
         nodata=nodata,
         notes=(*notes, *more),
+        beside=beside,
     )
 
 
@@ -367,15 +373,18 @@ class Image(NamedTuple):
     colour: Conversion
 
 
-def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
+def find_levels(parsed: ParsedTiff, kind: str, beside: Sequence[Series] = ()) -> tuple[list[Image], list[str]]:
     """
     Find the levels of a file, and say which overviews are left out.
 
-    `kind` is 'intensity', or 'labels', whose overviews are left out, because they may mix labels.
+    `kind` is 'intensity', or 'labels', whose overviews are left out, because they may mix labels.  `beside` are the
+    images of a file of overviews.
     """
     _refuse(parsed)
     found, notes = {0: Image(0, parsed.series, parsed.form, parsed.colour)}, []
-    for series in _candidates(parsed):
+    own = [*_candidates(parsed)]
+    whole = [s for series in beside for s in (series, *series.levels) if not s.page.subfile_type & _MASK]
+    for series in (*own, *whole):
         image = "labels may be mixed in it" if kind == "labels" else _overview(parsed, series)
         if isinstance(image, Image) and image.power in found:
             image = "there is another one of its size"
