@@ -109,8 +109,9 @@ def _describe(
         metadata=metadata,
     )
     beside = read_sidecar(path)
-    facts = beside.add_to(facts, upright=orientation.tag == 1)
-    if "palette" not in about.get("colour", ""):  # the value would be that of an index
+    expanded = "palette" in about.get("colour", "") and len(channels) > 1
+    facts = beside.add_to(facts, orientation.tag == 1, expanded)
+    if not expanded:  # else the value would be that of an index
         facts = replace(facts, nodata=beside.value(dtype))
     return facts.settle(options), orientation
 

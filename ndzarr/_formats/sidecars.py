@@ -48,10 +48,14 @@ class Sidecar:
         info = np.iinfo(dtype) if dtype.kind in "iu" else None
         return value if info is None or (info.min <= value <= info.max and value == int(value)) else None
 
-    def add_to(self, facts: Facts, upright: bool) -> Facts:
-        """Return the facts of an image with names and georeference; `upright` is False if its pixels were turned."""
+    def add_to(self, facts: Facts, upright: bool, expanded: bool) -> Facts:
+        """
+        Return the facts of an image with names and georeference.
+
+        `upright` is False if its pixels were turned, `expanded` True if its channels are not the bands of the file.
+        """
         channels = tuple(self.names.get(i, name) for i, name in enumerate(facts.channels))
-        if len(set(channels)) != len(channels):
+        if expanded or len(set(channels)) != len(channels):
             channels = facts.channels
         metadata, notes = dict(facts.metadata), list(self.notes)
         placed = "transform" in metadata or "gcps" in metadata

@@ -187,7 +187,8 @@ class ParsedTiff:
             times=None if interval is None or "t" not in self.layout.dims else np.arange(t) * interval,
             metadata=self._metadata(is_ome, size),
         )
-        return self.beside.add_to(facts, upright=self.orientation.tag == 1)
+        expanded = len(self.colour.channels) != self.layout.lengths[1]
+        return self.beside.add_to(facts, self.orientation.tag == 1, expanded)
 
     @property
     def decoded_whole(self) -> bool:
