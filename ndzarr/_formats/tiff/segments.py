@@ -423,7 +423,7 @@ class Decoder:
         try:
             pixels = self.decode(encoded, number, **extra)[0]
         except Exception as error:  # each codec has errors of its own
-            shorter = _without_surplus(encoded, out.nbytes) if self.form.compression in _DEFLATED else None
+            shorter = _without_surplus(self.form.compression, encoded, out.nbytes)
             if shorter is None:
                 raise SegmentError(f"does not decode ({reason(error)})") from error
             pixels = self.decode(shorter, number, **extra)[0]
@@ -439,22 +439,40 @@ class Decoder:
         whole[part] = pixels[part]
 
 
-_DEFLATED = ("deflate", "adobe_deflate")
-
-
-def _without_surplus(data: bytes, most: int) -> bytes | None:
+def _without_surplus(compression: str, data: bytes, most: int) -> bytes | None:
     """
-    Deflate the first `most` bytes of a stream anew; None if it has no more, or is damaged.
+    Encode the first `most` bytes of a segment anew; None if it has no more, or is damaged.
 
-    Some writers fill the last strip with rows beyond the image; libdeflate takes streams of the expected length only.
+    Some writers fill the last strip with rows beyond the image.  Most decoders refuse what does not fit their output.
     """
-    stream = zlib.decompressobj()
-    try:
-        found = stream.decompress(data, most)
-        more = stream.decompress(stream.unconsumed_tail, 1)
-    except zlib.error:
+    begin, encode = _SURPLUS.get(compression, (None, None))
+    if begin is None or encode is None:
         return None
-    return zlib.compress(found, 1) if more else None
+    try:
+        found = begin(data, most + 1)
+    except Exception:  # each codec has errors of its own; the caller has the one that counts
+        return None
+    return bytes(encode(found[:most])) if len(found) > most else None
+
+
+def _begin_deflate(data: bytes, most: int) -> bytes:
+    return zlib.decompressobj().decompress(data, most)
+
+
+def _begin_zstd(data: bytes, most: int) -> bytes:
+    return _zstd_beginning(np.frombuffer(data, np.uint8), np.empty(most, np.uint8)).tobytes()
+
+
+def _begin_packbits(data: bytes, most: int) -> bytes:
+    return bytes(imagecodecs.packbits_decode(data))[:most]  # of one byte come 64 at most
+
+
+_SURPLUS: Mapping[str, tuple[Callable[[bytes, int], bytes], Callable[[bytes], Any]]] = {
+    **dict.fromkeys(("deflate", "adobe_deflate"), (_begin_deflate, zlib.compress)),
+    **dict.fromkeys(("zstd", "zstd_deprecated"), (_begin_zstd, imagecodecs.zstd_encode)),
+    "packbits": (_begin_packbits, imagecodecs.packbits_encode),
+}
+"""Decoders of the first bytes of a segment, and encoders."""
 
 
 def make_decoder(page: Page, form: FrameFormat) -> Decoder:
