@@ -69,12 +69,12 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
     except DamagedTiffError as error:
         raise DamagedError(str(error), path=path) from error
     except SourceError as error:
-        raise StoreError(str(error), path=path) from error
+        raise _as_store_error(error, path) from error
     for source in dict.fromkeys(files):
         source.check()
     powers = [image.power for image in images]
     changing = (options.axes, options.nodata, options.palette, options.series, sidecar_states(path))
-    base = Base(native[-1], powers[-1], file, facts, kind, options.cache, changing)
+    base = Base(native[-1], powers[-1], file, facts, kind, options.cache, options.in_memory, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
@@ -97,6 +97,13 @@ def _beside(path: str, options: Options) -> Iterator[tuple[FileId | None, Sequen
 
 def _is_of(image: Image, found: Sequence[Series]) -> bool:
     return any(image.series is s for series in found for s in (series, *series.levels))
+
+
+def _as_store_error(error: SourceError, path: str) -> StoreError:
+    """The error of a source as one of a file that is read in place; its message ends with its hint already."""
+    found = StoreError(str(error), path=path, key=error.key)
+    found.hint = error.hint
+    return found
 
 
 def _tiff_array(
@@ -123,7 +130,7 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
         source = video.open_video(path, checked)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
-        raise StoreError(str(error), path=path) from error
+        raise _as_store_error(error, path) from error
     if warn and source.trouble:
         warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=4)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
