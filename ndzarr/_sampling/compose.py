@@ -241,6 +241,7 @@ def _are_named(stated: Sequence[str], have: Sequence[str]) -> bool:
 
 def _check_file(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
     """Refuse a file that does not have what the dataset says, or the axes of a sample."""
+    check_axes(frame, asset, pyramid)
     have = pyramid.channels or GRAY
     if asset.channels is not None and not _are_named(asset.channels, have):
         stated, found = "|".join(asset.channels), "|".join(have[:20])
@@ -251,7 +252,6 @@ def _check_file(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
             key="channels",
             hint="Name every channel of the file in the dataset; channels= of a target selects some",
         )
-    check_axes(frame, asset, pyramid)
 
 
 def _crop(scene: Scene, run: Run, pyramid: Pyramid, positions: dict[str, Positions]) -> tuple[Crop, Warp | None]:
