@@ -76,7 +76,7 @@ class CogContent:
 
     @property
     def colour_map(self) -> np.ndarray[Any, Any] | None:
-        """Colours of the indices of a palette (tag 320), shape (3, index) of uint16; None if pixels are no indices."""
+        """Colours of the indices of a palette (tag 320), shape (3, index) of uint16; None if pixels are not indices."""
         palette = self.pyramid.attrs.get("ndzarr", {}).get("source", {}).get("palette")
         if palette is None or (self.names != ("index",) and len(self.pyramid.channels) != 1):
             return None

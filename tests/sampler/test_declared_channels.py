@@ -25,9 +25,9 @@ def sample(request, tmp_path):
         else:
             extras = {2: ["unassalpha"], 4: ["unassalpha"]}.get(count)
             colour = "rgb" if count > 2 else "minisblack"
-            tifffile.imwrite(
-                path, pixels, photometric=colour, extrasamples=extras, planarconfig="contig", tile=(16, 16)
-            )
+            how = {} if count == 1 else {"planarconfig": "contig", "extrasamples": extras}
+            stored = pixels if count > 1 else pixels[..., 0]
+            tifffile.imwrite(path, stored, photometric=colour, tile=(16, 16), metadata=None, **how)
         image = {"id": 1, "file_name": str(path), "width": SHAPE[1], "height": SHAPE[0], "channels": names}
         sampler = ndzarr.CocoSampler({"images": [image]}, tmp_path / "w")
         load.path = str(path)
