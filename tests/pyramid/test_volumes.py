@@ -13,11 +13,12 @@ import tensorstore
 import tifffile
 import xarray
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from helpers.metadata_schemas import validate_ome
 from ndzarr._formats.registry import open_source
 from ndzarr._pyramid.transcode import level_shapes, row_count
@@ -34,7 +35,7 @@ def eighths(volume, level):
     return ((total + (4 if level % 2 else 3)) // 8).astype(volume.dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     shape=st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7)),
     dtype=st.sampled_from(["u1", "i1", "u2", "i4", "u8", "i8"]),
