@@ -112,7 +112,8 @@ class DamagedVideoWarning(UserWarning):
 def warn_caller(message: str, category: type[Warning]) -> None:
     """Warn about the line outside ndzarr that led to the call of this function."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ndzarr":
+    own = "ndzarr", "functools"  # the latter calls cached properties
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in own:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 
