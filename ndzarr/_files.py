@@ -400,19 +400,6 @@ def signature(path: str) -> tuple[int, ...]:
 MASK_SUFFIX = ".msk"
 """What the name of GDAL's mask beside a file adds to its name."""
 
-SIDECARS = (MASK_SUFFIX,)
-"""What the names of files that belong to an image add to its name."""
-
-
-def sidecars(path: str) -> dict[str, tuple[int, int]]:
-    """Return (size, mtime_ns) of the files that belong to an image, by what their names add to its name."""
-    out = {}
-    for suffix in SIDECARS:
-        with suppress(OSError):
-            found = os.stat(path + suffix)
-            out[suffix] = found.st_size, found.st_mtime_ns
-    return out
-
 
 def settle(mtime_ns: int) -> None:
     """Wait until another change of the file would show in its time of modification."""

@@ -8,7 +8,10 @@ A message says what was asked, what was found and, as its last sentence, what to
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from typing import Self
 
 
 class NdzarrError(Exception):
@@ -22,7 +25,7 @@ class NdzarrError(Exception):
     path
         The file, store or URL that the error is about.
     key
-        The option, argument or key of a target that the error is about.
+        The option, argument or axis, or the key of a target or of a dataset, that the error is about.
     window
         The window that was asked for, as it was given.
     hint
@@ -53,6 +56,13 @@ class NdzarrError(Exception):
         # Stored in the instance dictionary, which exceptions pickle and copy by themselves.
         given = {"path": path, "key": key, "window": window, "hint": hint}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
+
+    @classmethod
+    def like(cls, error: NdzarrError) -> Self:
+        """Return an error of this class with the message and the attributes of another."""
+        made = cls(*error.args)
+        made.__dict__.update(error.__dict__)
+        return made
 
 
 class SourceError(NdzarrError, ValueError):
@@ -97,6 +107,15 @@ class CategoryError(NdzarrError, ValueError):
 
 class DamagedVideoWarning(UserWarning):
     """A video is damaged or ends too soon.  The frames that decode are used, and the store's metadata say so."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn about the line outside ndzarr that led to the call of this function."""
+    level, frame = 1, sys._getframe()
+    own = "ndzarr", "functools"  # the latter calls cached properties
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in own:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from ndzarr._concurrency import available_cpus
 from ndzarr._export.cog_pixels import choose_content, tile_format
 from ndzarr._export.overviews import with_overviews
-from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write_tiff
+from ndzarr._export.tiff_writer import Image, Writing, header, names_tag, nodata_tag, write_tiff
 from ndzarr._files import local_path, publishing_file, refuse_existing_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
@@ -218,11 +218,11 @@ def _images(writing: Writing) -> list[Image]:
     about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()
     place = chosen.pyramid.georeference
     about += () if place is None else tuple(place.tags())
-    photometric = "rgb" if chosen.colour else "minisblack"
+    photometric = "rgb" if chosen.colour else "minisblack" if chosen.colour_map is None else "palette"
     out = []
     for k in range(len(chosen.levels)):
         tags = nodata if k else (*about, *nodata)
-        out.append(Image(chosen.size(k), writing.form, k > 0, photometric, chosen.extras, tags))
+        out.append(Image(chosen.size(k), writing.form, k > 0, photometric, chosen.extras, tags, chosen.colour_map))
         if chosen.masking is not None:
             out.append(Image(chosen.size(k), None, k > 0))
     return out
@@ -235,4 +235,4 @@ def _big(writing: Writing, wanted: bool | str) -> bool:
         raise OptionError(f"bigtiff={wanted!r}: expected True, False or 'auto'", key="bigtiff")
     masked = writing.content.masking is not None
     each = writing.form.bound(writing.blocksize**2) + masked * (writing.blocksize**2 // 4 + 64)
-    return writing.tiles * each + (1 << 20) > LARGEST
+    return writing.tiles * each + (1 << 20) > writing.largest

@@ -53,6 +53,8 @@ class Facts:
     """True if the source has a mask, which `Source.read_mask` reads."""
     times: Pixels | None = None
     """Seconds of each frame along t, shape (t,), if the source knows them."""
+    classes: bool = False
+    """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
 
@@ -175,7 +177,8 @@ class Source(ABC):
     def _region(self, window: Mapping[str, slice]) -> Region:
         for axis in window:
             if axis not in self.dims:
-                raise WindowError(f"{self.name}: the window names axis {axis!r}{did_you_mean(axis, self.dims)}")
+                what = f"{self.name}: the window names axis {axis!r}{did_you_mean(axis, self.dims)}"
+                raise WindowError(what, key=axis, window=window)
         return tuple(
             self._interval(axis, window[axis], length) if axis in window else slice(0, length)
             for axis, length in zip(self.dims, self.shape, strict=True)

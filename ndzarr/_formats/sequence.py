@@ -101,6 +101,7 @@ class SequenceSource(Source):
                 interleaved=first.interleaved,
                 nodata=first.nodata,
                 masked=first.masked,
+                classes=first.facts.classes,
                 metadata={
                     **first.metadata,
                     "format": "sequence",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import discard, explained, holding, lock_of, sidecars
+from ndzarr._files import discard, explained, holding, lock_of
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.metadata import SCHEMA
@@ -34,6 +34,8 @@ class SourceRequest(NamedTuple):
     axes: str | None = None
     channels: tuple[str, ...] | None = None
     nodata: float | None = None
+    palette: str | None = None
+    series: str | int | None = None
 
 
 def as_source_request(
@@ -42,6 +44,8 @@ def as_source_request(
     axes: str | None = None,
     channels: Sequence[str] | None = None,
     nodata: float | None = None,
+    palette: str | None = None,
+    series: str | int | None = None,
 ) -> SourceRequest:
     """Return the normal form of a request, so that equal ones compare equal."""
     path = os.fsdecode(source)
@@ -49,7 +53,7 @@ def as_source_request(
         path = os.path.expanduser(path)
     if nodata is not None and nodata != nodata:
         nodata = _NAN
-    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), nodata)
+    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), nodata, palette, series)
 
 
 def is_opened_in_place(path: str) -> bool:
@@ -105,8 +109,6 @@ def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any)
     `inputs` are JSON values, everything else that the pixels of the store depend on; they are hashed into the key.
     """
     origin = {"path": source, "size": size, "mtime_ns": mtime_ns}
-    if beside := sidecars(source):
-        inputs = (*inputs, beside)
     key = hashlib.sha256(json.dumps([SCHEMA, origin, *inputs], sort_keys=True).encode()).hexdigest()[:16]
     stem = re.sub(r"[^\w.-]", "_", Path(source).stem, flags=re.ASCII)[:64]
     return CacheEntry(root / f"{stem}-{key}.zarr", {**origin, "key": key})

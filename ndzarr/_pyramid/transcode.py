@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ import numpy as np
 
 from ndzarr._files import local_path, publishing, refuse_existing
 from ndzarr._formats.base import Facts, Pixels, Source
+from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
@@ -34,10 +34,10 @@ from ndzarr._store.downsample import halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.writer import PyramidWriter, halve
-from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError
+from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
 
 BAND_BYTES = 16 << 20
-"""Bytes of pixels read at a time; at least one band of the source is."""
+"""Bytes of pixels read at a time."""
 
 
 def transcode(
@@ -62,6 +62,8 @@ def transcode(
     progress: bool = False,
     workers: int | None = None,
     max_pixels: int | None = None,
+    palette: str | None = None,
+    series: str | int | None = None,
 ) -> Pyramid:
     """
     Write a source as a pyramid in a Zarr store.
@@ -112,6 +114,12 @@ def transcode(
     max_pixels
         Refuse images of more pixels (height times width).  None means 2**30, or 2**36 for formats that are read in
         pieces.
+    palette
+        'colours' turns indices of a palette into r, g, b; 'indices' keeps them, as class maps need it: the store is
+        then one of labels, and its attributes hold the colours.  None means 'indices' for labels, else 'colours'.
+    series
+        Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
+        None means the main one.
 
     Returns
     -------
@@ -155,6 +163,8 @@ def transcode(
         stop=stop,
         step=step,
         size=size,
+        palette=choose_palette(palette, kind),
+        series=series,
     ) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
     return open_pyramid(target)
@@ -171,6 +181,7 @@ def write_pyramid(
     origin: Mapping[str, Any] | None = None,
     number: int = 0,
     check: Callable[[], object] | None = None,
+    band_bytes: int = BAND_BYTES,
 ) -> None:
     """
     Write an open source as a store; see `transcode`.
@@ -184,8 +195,11 @@ def write_pyramid(
         Number of the source's level, if that is not the native one of a pyramid: rounding depends on it.
     check
         Called between steps; gives up by raising.
+    band_bytes
+        Bytes of pixels that are read at a time, at most; at least one band of the source is.
     """
     origin = identity(source.name) if origin is None else origin
+    encoding = suited(encoding, source.facts)
     stream = as_stream(source)
     levels = level_shapes(source, encoding) if stream is None else []
     volume = "z" in encoding.reduce and "z" in source.dims
@@ -209,7 +223,7 @@ def write_pyramid(
         advance(0)
         writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            levels = write_stream(stream, encoding, writer_of, advance)
+            levels = write_stream(stream, encoding, writer_of, advance, band_bytes)
         else:
             count = 1 if volume else len(levels)
             with ExitStack() as writers:
@@ -218,7 +232,7 @@ def write_pyramid(
                 if masks:
                     made = PyramidWriter(work, masks[:count], reduce_mask, workers, name=MASK)
                     veil = writers.enter_context(made)
-                for block, window in _bands(source, levels[0]):
+                for block, window in _bands(source, levels[0], band_bytes):
                     rows = source.read(window)
                     mask = None if veil is None else source.read_mask(window)
                     writer.write(block, rows, mask)
@@ -237,7 +251,7 @@ def write_pyramid(
         limits = display(source.dtype, source.metadata.get("bits"))
         write_metadata(work, about, levels, [limits] * len(source.channels), masks)
     if stream is not None and stream.trouble:
-        warnings.warn(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning, stacklevel=2)
+        warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
 
 
 def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
@@ -247,13 +261,19 @@ def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
     return sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
 
 
+def suited(encoding: Encoding, facts: Facts) -> Encoding:
+    """Return the encoding for a source: one of labels if its pixels are indices of a palette."""
+    return replace(encoding, kind="labels") if facts.classes else encoding
+
+
 def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
     """Return what a store of a source records about itself."""
+    facts = source if isinstance(source, Facts) else source.facts
     return Description(
         dims=source.dims,
         channels=source.channels,
         dtype=source.dtype,
-        encoding=encoding,
+        encoding=suited(encoding, facts),
         nodata=source.nodata,
         masked=source.masked,
         times=None if source.times is None else tuple(float(t) for t in source.times),
@@ -291,7 +311,7 @@ def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | N
     return out
 
 
-def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
+def _bands(source: Source, level: LevelShape, band_bytes: int) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
     """Yield (first indices along the axes before y, window to read): whole chunks, rows from top to bottom."""
     lengths = dict(zip(source.dims, source.shape, strict=True))
     block = dict(zip(source.dims, level.layout.shards, strict=True))
@@ -301,7 +321,7 @@ def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...],
     leading = source.dims[:-2]
     row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in leading)
     unit = max(1, source.band)
-    rows = min(lengths["y"], unit * max(1, BAND_BYTES // max(1, unit * row_bytes)))
+    rows = min(lengths["y"], unit * max(1, band_bytes // max(1, unit * row_bytes)))
     for start in product(*(range(0, lengths[d], step[d]) for d in leading)):
         window = {d: slice(i, min(i + step[d], lengths[d])) for d, i in zip(leading, start, strict=True)}
         for y in range(0, lengths["y"], rows):
@@ -349,11 +369,12 @@ def write_stream(
     encoding: Encoding,
     writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
+    band_bytes: int,
 ) -> list[LevelShape]:
     """
     Write all frames of a stream; return the levels that were written.
 
-    `writer_of` returns the writer of given levels.  At least one chunk and BAND_BYTES of frames are gathered before
+    `writer_of` returns the writer of given levels.  At least one chunk and `band_bytes` of frames are gathered before
     they are encoded.  `progress` is told the number of rows written.
     """
 
@@ -363,7 +384,7 @@ def write_stream(
     endless = levels(ENDLESS)[0]
     chunk = endless.layout.chunks[0]
     frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
-    blocks = stream.blocks(chunk * max(1, BAND_BYTES // (chunk * frame)))
+    blocks = stream.blocks(chunk * max(1, band_bytes // (chunk * frame)))
     block, following = next(blocks, None), next(blocks, None)
     if block is None:
         raise SourceError(f"{stream.name}: it has no frames", path=stream.name)
@@ -413,7 +434,7 @@ def estimate(
 
     At most `windows` windows are read, in order, and encoded; `advance` is called after each of them.
     """
-    given = encoding or Encoding()
+    given = suited(encoding or Encoding(), source.facts)
     layouts: dict[str, list[LevelShape]] = {}
     for preset in PRESETS:
         try:

@@ -9,8 +9,9 @@ import numpy as np
 import xarray
 
 from ndzarr._sampling.annotations import NO_ID
-from ndzarr._sampling.detections import category_tree, detections
+from ndzarr._sampling.detections import category_tree, detections, masks
 from ndzarr._sampling.sample import Context, cut_of
+from ndzarr._sampling.target import EditableTarget
 from ndzarr.errors import TargetError
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class SampleAccessor:
         context = self._sample.encoding.get("ndzarr")
         if context is None:
             raise TargetError(
-                "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin"
+                "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin",
+                hint="Ask the sample as it was loaded",
             )
         return context  # type: ignore[no-any-return]
 
@@ -52,14 +54,25 @@ class SampleAccessor:
         They are not clipped to the window.  `data['aids']` holds the annotation ids.  After slicing they are those of
         the frames that are left, in pixels of what is left; the column `bbox` stays in pixels of what was loaded.
         """
-        from ndzarr._sampling.detections import detections
-
         context = self._context
         return detections(context, cut_of(self._sample, context))
+
+    @property
+    def masks(self) -> np.ndarray[Any, Any]:
+        """
+        The pixels of each annotation of the sample that was loaded, bool (annot, y, x), in the order of the columns.
+
+        They are those inside its segmentation or oriented box, else inside its box, as pycocotools counts them.
+        """
+        context = self._context
+        return masks(context, context.scene.n)
 
     def to_ndsampler(self) -> dict[str, Any]:
         """
         The dictionary that ndsampler's `load_sample` returned, for code that was written for it.
+
+        Its `target` may be edited and loaded again: a key that is set later wins over those that say the same in
+        another way.
 
         Raises
         ------
@@ -109,7 +122,8 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
     if dims != usual or not {"c", "y", "x"} <= set(dims) or not cut_of(sample, context).is_whole(context):
         raise TargetError(
             "this sample is not what was loaded: its image was cut or rearranged since, which ndsampler's dictionary "
-            "cannot say; load the window that is wanted"
+            "cannot say",
+            hint="Load the window that is wanted",
         )
     image = sample["image"]
     out = {
@@ -124,6 +138,7 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
         ids = out["annots"]["aids"].tolist()
         main = context.target.get("aid", context.target.get("annot_id"))
         out["target"]["annot_idx"] = ids.index(main) if main in ids else -1
+    out["target"] = EditableTarget(out["target"])
     out["tr"] = out["target"]  # its older name
     return out
 
@@ -198,7 +213,9 @@ def _annots(context: Context) -> dict[str, Any]:
         else found.columns["category_id"],
         "rel_frame_index": found.columns["frame"],
         "rel_boxes": kwimage.Boxes(found.columns["bbox"], "xywh"),
-        "rel_ssegs": kwimage.PolygonList([s for d in frames for s in d.data["segmentations"].data]),
+        "rel_ssegs": kwimage.PolygonList(
+            [None if s is None else kwimage.MultiPolygon(s.data) for d in frames for s in d.data["segmentations"].data]
+        ),
         "rel_kpts": points,
         "frame_dets": frames,
     }

@@ -5,6 +5,7 @@ Only this module and `coco_assets` know kwcoco's dictionaries.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import AnnotationTable, tabulate
 from ndzarr._sampling.coco_assets import asset_dicts, channels_of, frame_of, sensor_of, size_of, without_blanks
 from ndzarr._sampling.scene import Asset, Channel, Clock, Frame
-from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
+from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean, warn_caller
 
 # --- Datasets that kwcoco does not take, or takes with a warning.
 
@@ -39,7 +40,7 @@ def complaint(data: Any) -> str | None:
     """Return one thing that is wrong with a dataset, by name; None if nothing known is wrong."""
     if not isinstance(data, Mapping):
         try:
-            with open(data, encoding="utf-8") as file:
+            with open(data, encoding="utf-8-sig") as file:
                 data = json.load(file)
         except (OSError, ValueError, TypeError):
             return None
@@ -70,10 +71,10 @@ def refuse_repeated_ids(coco: Any) -> None:
     for table, known in kinds.items():
         rows = coco.dataset.get(table, [])
         if None in known:
-            raise SourceError(f"{coco.tag}: one of {table} has the id None; give it one")
+            raise SourceError(f"{coco.tag}: one of {table} has the id None", key="id", hint="Give it one")
         if len(known) < len(rows):
             [(repeated, times)] = Counter(row["id"] for row in rows).most_common(1)
-            raise SourceError(f"{coco.tag}: {times} {table} have the id {repeated!r}; ids have to differ")
+            raise SourceError(f"{coco.tag}: {times} {table} have the id {repeated!r}; ids have to differ", key="id")
 
 
 def coerce(dset: Any) -> Any:
@@ -84,17 +85,21 @@ def coerce(dset: Any) -> Any:
     """
     if isinstance(dset, (str, os.PathLike)):
         path, name = Path(dset), os.fspath(dset).removeprefix("special:")
+        full = str(path.absolute())
         if path.is_dir() and not (path / "data.kwcoco.json").exists():
-            raise MissingError(f"{path.absolute()} is a directory without data.kwcoco.json; name the dataset's file")
+            what = f"{full} is a directory without data.kwcoco.json"
+            raise MissingError(what, path=full, hint="Name the dataset's file")
         if not path.exists():
             if _DEMO.match(name):
                 return _demo(name)
-            raise MissingError(f"{path.absolute()}: no such kwcoco dataset, nor a demo's name such as 'vidshapes8'")
-        return _read(os.fspath(path), os.fspath(path))
+            what = f"{full}: no such kwcoco dataset, nor a demo's name such as 'vidshapes8'"
+            raise MissingError(what, path=full)
+        return _read(os.fspath(path), full)
     if isinstance(dset, Mapping):
-        return _read(dict(dset), "the dictionary")
+        return _read(dict(dset), None)
     if not hasattr(dset, "coco_image"):
-        raise TargetError(f"{type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary")
+        what = f"dset is a {type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary"
+        raise TargetError(what, key="dset")
     return dset
 
 
@@ -108,26 +113,38 @@ def _demo(name: str) -> Any:
     try:
         return kwcoco.CocoDataset.demo(name, verbose=0)
     except (KeyError, ValueError, TypeError) as error:
-        raise MissingError(f"{name}: neither a file nor a demo that kwcoco makes ({error})") from error
+        raise MissingError(f"{name}: neither a file nor a demo that kwcoco makes ({error})", path=name) from error
 
 
-def _read(data: Any, name: str) -> Any:
+def _read(data: Any, path: str | None) -> Any:
     import kwcoco
 
     try:
+        if isinstance(data, str) and (content := _marked_json(data)) is not None:
+            return kwcoco.CocoDataset(content, tag=Path(data).stem, bundle_dpath=os.path.dirname(os.path.abspath(data)))
         return kwcoco.CocoDataset(data)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{name} is not a kwcoco dataset ({reason}); see `kwcoco validate`") from error
+        what = f"{path or 'the dictionary'} is not a kwcoco dataset ({reason})"
+        raise SourceError(what, path=path, hint="See `kwcoco validate`") from error
+
+
+def _marked_json(path: str) -> Any:
+    """Return the content of a JSON file that begins with a byte order mark, which kwcoco refuses; else None."""
+    with open(path, "rb") as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    return json.loads(Path(path).read_text("utf-8-sig")) if marked else None
 
 
 class Dataset:
     """A kwcoco dataset, as far as sampling needs to know it; frames are looked at once."""
 
-    def __init__(self, coco: Any) -> None:
+    def __init__(self, coco: Any, image_root: str | None = None) -> None:
         refuse_repeated_ids(coco)
         self.coco = coco
         """The `kwcoco.CocoDataset`."""
+        self.image_root = coco.bundle_dpath if image_root is None else image_root
+        """The directory that names of files are relative to."""
         self._frames: dict[Any, Frame] = {}
         self._clocks: dict[str, Clock] = {}
         self._known: tuple[dict[str, None], set[str]] | None = None
@@ -145,7 +162,7 @@ class Dataset:
                     f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}", key="gid"
                 )
             video = self.coco.index.videos.get(image.get("video_id"), {})
-            found = self._frames[gid] = frame_of(image, video, self.coco.bundle_dpath, self._clocks)
+            found = self._frames[gid] = frame_of(image, video, self.image_root, self._clocks)
         return found
 
     def known(self) -> tuple[Mapping[str, None], set[str]]:
@@ -207,13 +224,14 @@ class Dataset:
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise TargetError(
                 f"gid={gid!r}: the dataset states no resolution that is understood (`resolution` or `target_gsd`, such "
-                "as '10 meters'); use scale"
+                "as '10 meters')",
+                key="resolution",
+                hint="Use scale",
             ) from error
         unit = METRES.get(str(found["unit"] or "m").lower())
         if unit is None or not (x > 0 and y > 0):
-            raise TargetError(
-                f"gid={gid!r}: the dataset states a resolution of {x:g} x {y:g} {found['unit']}; use scale"
-            )
+            what = f"gid={gid!r}: the dataset states a resolution of {x:g} x {y:g} {found['unit']}"
+            raise TargetError(what, key="resolution", hint="Use scale")
         return x * unit, y * unit
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
@@ -262,7 +280,9 @@ def _sensor_channels(spec: str) -> tuple[Channel, ...]:
         pairs = [(stream.sensor.spec or "*", name) for stream in streams for name in stream.chans.normalize().as_list()]
     except Exception as error:  # its parser raises whatever its grammar library does
         raise TargetError(
-            f"channels={spec!r} is not a channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
+            f"channels={spec!r} is not a channel code ({str(error).splitlines()[0]})",
+            key="channels",
+            hint="Write 'r|g|b' or 'S2:red|nir'",
         ) from error
     return tuple(dict.fromkeys(pairs))
 
@@ -281,10 +301,13 @@ def some(ids: Iterable[Any]) -> str:
 class CocoSource:
     """A kwcoco dataset, which is looked at once, and the library that opens and transcodes its files."""
 
-    def __init__(self, dset: Any, library: Library) -> None:
+    def __init__(self, dset: Any, library: Library, image_root: str | os.PathLike[str] | None = None) -> None:
+        if image_root is not None and not os.path.isdir(image_root):
+            raise MissingError(f"image_root={os.fspath(image_root)!r}: no such directory", key="image_root")
         self.dset = dset
         self.library = library
-        self.dataset = Dataset(dset)
+        self._elsewhere = [] if image_root is None else [os.path.abspath(image_root)]
+        self.dataset = Dataset(dset, *self._elsewhere)
 
     def __repr__(self) -> str:
         return f"<kwcoco dataset {self.summary}>"
@@ -303,13 +326,23 @@ class CocoSource:
     @cached_property
     def annotations(self) -> AnnotationTable:
         """All annotations as columns, sorted by image."""
-        return tabulate(self.dset.dataset.get("annotations", []))
+        images, listed = self.dset.index.imgs, self.dset.dataset.get("annotations", [])
+        table = tabulate(listed, lambda annotation: size_of(images.get(annotation["image_id"], {})))
+        nowhere = np.flatnonzero(np.isnan(table.columns[0]))
+        if len(nowhere):
+            first = table.annot_id[nowhere[table.position[nowhere].argmin()]].item()
+            warn_caller(
+                f"{self.dset.tag}: {len(nowhere)} of {counted(len(listed), 'annotation')} have neither a box nor a "
+                f"shape, so that no window holds them; the first is annotation {first!r}",
+                UserWarning,
+            )
+        return table
 
     @property
     def hashid(self) -> str:
         """A digest of the dataset and of the library's options."""
         content = json.dumps(self.dset.dataset, sort_keys=True, default=str) + json.dumps(
-            [self.library.encoding.as_json(), self.library.transcode]
+            [self.library.encoding.as_json(), self.library.transcode, *self._elsewhere]
         )
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -363,8 +396,10 @@ def _is_other_than_alpha(asset: Asset, pyramid: Pyramid) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _request(asset: Asset) -> SourceRequest:
-    """The orientation that fits the stated size, and the stated nodata; of a video gray, where the dataset says so."""
+    """How a file is read: what the dataset states of it, and the orientation that fits the stated size."""
     gray = asset.position is not None and asset.channels == ("gray",) and file_kind(asset.path) == "video"
     channels = asset.channels if gray else None
     size = True if asset.size is None else asset.size
-    return as_source_request(asset.path, size, channels=channels, nodata=asset.nodata)
+    return as_source_request(
+        asset.path, size, channels=channels, nodata=asset.nodata, palette=asset.palette, series=asset.series
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import xarray
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr._pyramid.xarray import build_dataset as dataset
 from ndzarr._pyramid.xarray import centre_axis as centres
 from ndzarr._pyramid.xarray import index_axis as axis
@@ -96,6 +98,37 @@ def test_t_holds_dates_where_all_frames_have_one_else_frame_indices(film):
     assert film.sampler(date_captured="last week").load_sample(gids=[11]).t.values.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "date"),
+    [
+        *[("date_captured", day, day) for day in ("0001-01-01", "1677-09-21", "2262-04-12", "9999-12-31")],
+        ("date_captured", "1000-01-01T00:30:00.000001+01:00", "0999-12-31T23:30:00.000001"),
+        ("date_captured", "2020:06:30 12:00:01", "2020-06-30T12:00:01"),
+        ("date_captured", "2020:06:30 12:00:01.25+02:00", "2020-06-30T10:00:01.25"),
+        ("date_captured", "1500:06:30", "1500-06-30"),
+        ("timestamp", 1e10, "2286-11-20T17:46:40"),
+        ("timestamp", -12e9, "1589-09-26T02:40:00"),
+    ],
+)  # fmt: skip
+def test_dates_of_any_century_are_right(film, tmp_path, key, value, date):
+    usual = "2024-05-01" if key == "date_captured" else 0
+    content = copy.deepcopy(film.content)
+    for image, when in zip(content["images"], (value, usual), strict=False):
+        del image["date_captured"]
+        image[key] = when
+    sampler = ndzarr.CocoSampler(content, film.workdir)
+    expected = [np.datetime64(d, "us").item() for d in (date, usual or "1970-01-01")]
+    gids = [image["id"] for image in sampler.dset.dataset["images"][:2]]
+    assert sampler.load_sample(gids=gids).t.values.astype("M8[us]").tolist() == expected
+    batch = sampler.load_batch([{"gids": gids[:1]}, {"gids": gids[1:]}, {"gids": gids}])
+    assert batch.time.values.astype("M8[us]")[[0, 1, 2, 2], [0, 0, 0, 1]].tolist() == 2 * expected
+    assert np.isnat(batch.time.values[:2, 1]).all()
+    store = sampler.extract([{"gids": gids[:1]}, {"gids": gids[1:]}], tmp_path / "crops.zarr", shard=1)
+    fine = xarray.coders.CFDatetimeCoder(time_unit="us")
+    with xarray.open_zarr(store, decode_times=fine) as stored:
+        assert stored.time.values[:, 0].astype("M8[us]").tolist() == expected
+
+
 def test_samples_behave_as_xarray_objects(film):
     sample = film.sampler().load_sample(vidid=1, channels="r|nir")
     assert sample.sel(c="nir", t="2024-05-02").image.shape == (1, 96, 120)
@@ -146,5 +179,5 @@ def test_a_sample_equals_the_same_made_by_xarrays_public_constructor(film, form)
 
 
 def test_the_accessor_of_other_datasets_says_that_there_is_nothing_to_know():
-    with pytest.raises(ndzarr.NdzarrError, match="does not come from an ndzarr sampler"):
+    with raises(ndzarr.NdzarrError, hint="Ask the sample as it was loaded"):
         _ = xarray.Dataset().ndzarr.transform

@@ -10,6 +10,8 @@ from PIL import Image
 from rasterio.enums import Resampling
 
 import ndzarr
+from ndzarr._formats.options import InPlaceOptions
+from ndzarr._library.in_place import open_file
 from ndzarr._library.library import Library
 from ndzarr.errors import SourceError, StoreError
 
@@ -57,12 +59,11 @@ def test_valid_is_the_mask_of_gdal_at_every_level(tmp_path, internal, tiled, ove
 
 
 @pytest.mark.parametrize("internal", [True, False], ids=["internal", "beside"])
-def test_overviews_that_a_file_lacks_know_the_mask_in_memory_and_in_the_cache(tmp_path, internal, monkeypatch):
+def test_overviews_that_a_file_lacks_know_the_mask_in_memory_and_in_the_cache(tmp_path, internal):
     path = write(tmp_path / "a.tif", internal, overviews=())
     store = ndzarr.transcode(path, tmp_path / "a.zarr")
     for in_memory in (1 << 30, 0):
-        monkeypatch.setattr("ndzarr._library.overviews.IN_MEMORY", in_memory)
-        pyr = Library(tmp_path / "work", transcode="never").pyramid(path)
+        pyr = open_file(str(path), 0, InPlaceOptions(cache=tmp_path / "work", in_memory=in_memory))
         assert len(pyr.levels) == len(store.levels) == 2
         for scale in (0.5, 0.3):
             found, wanted = pyr.window(scale=scale), store.window(scale=scale)

@@ -3,10 +3,14 @@
 import gc
 import os
 import pickle
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +18,11 @@ from numpy.testing import assert_array_equal
 
 import ndzarr
 from helpers import video_clips
+from helpers.errors import raises
+from helpers.subprocesses import environment
 from ndzarr._formats.video import decode as frames
-from ndzarr._formats.video import frames as reader
+from ndzarr._formats.video.frames import FrameReader
+from ndzarr._formats.video.index import video_index
 from ndzarr.errors import SourceError
 
 LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
@@ -131,32 +138,34 @@ def test_a_file_that_was_changed_is_an_error(tmp_path):
     opened = ndzarr.open(path)
     opened.read(t=slice(0, 2))
     video_clips.encode(path, n=20)
-    with pytest.raises(SourceError, match="was changed since it was opened"):
+    with raises(SourceError, hint="Open it again"):
         opened.read(t=slice(3, 4))
     assert ndzarr.open(path).shape[0] == 20
 
 
 def test_indexes_that_took_long_are_kept_and_a_damaged_one_is_made_again(clip, truth, tmp_path, monkeypatch):
-    from ndzarr._formats.video import index as saved
-
     monkeypatch.setenv("NDZARR_CACHE", str(tmp_path))
-    monkeypatch.setattr(saved, "SLOW", 0)
-    first = ndzarr.open(clip)
+    video_index(str(clip), slow=float("inf"))
+    assert not list(tmp_path.iterdir())
+    video_index(str(clip), slow=0)
     [file] = (tmp_path / "video-indexes").iterdir()
     count = Counting(monkeypatch)
     second = ndzarr.open(clip)
     assert count.packets <= 32, "only the first frame was decoded"
-    assert second.times == first.times
     assert_array_equal(second.read(t=slice(70, 72)), truth[70:72])
     file.write_bytes(file.read_bytes()[:100])
-    assert ndzarr.open(clip).times == first.times
+    assert ndzarr.open(clip).times == second.times == tuple(k / 25 for k in range(100))
 
 
 def test_memory_for_decoded_frames_has_a_budget(clip, truth, monkeypatch):
-    monkeypatch.setattr(reader, "KEPT_BYTES", 100_000)
-    opened = ndzarr.open(clip)
-    assert_array_equal(opened.read(), truth)
-    assert_array_equal(opened.read(t=slice(3, 9)), truth[3:9])
+    reader = FrameReader(str(clip), video_index(str(clip)), kept_bytes=100_000)
+    reader.visit(range(100), lambda number, frame: assert_array_equal(video_clips.converted(frame), truth[number]))
+    count = Counting(monkeypatch)
+    last = range(98, 100)
+    reader.visit(last, lambda number, frame: assert_array_equal(video_clips.converted(frame), truth[number]))
+    assert count.packets == 0, "the last frames are kept"
+    reader.visit(range(3, 9), lambda number, frame: assert_array_equal(video_clips.converted(frame), truth[number]))
+    assert count.packets > 0, "the first frames made room for them"
 
 
 @pytest.mark.slow
@@ -177,3 +186,45 @@ if child == 0:
 sys.exit(os.waitpid(child, 0)[1])
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=120).returncode == 0
+
+
+LOGGED = """
+import av, ndzarr
+av.logging.set_level({level})
+for _ in range(12):
+    opened = ndzarr.open({clip!r})
+    opened.read(t=slice(3, 4))
+    del opened  # while threads still decode
+    ndzarr.transcode({clip!r}, {dest!r}, stop=0.4, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("level", ["av.logging.ERROR", "av.logging.DEBUG"])
+def test_decoders_are_dropped_without_a_deadlock_after_pyav_logs_to_python(clip, level, tmp_path):
+    script = LOGGED.format(level=level, clip=clip, dest=str(tmp_path / "a.zarr"))
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=100, env=environment())
+
+
+@pytest.mark.slow
+def test_indexing_a_long_clip_shows_progress_and_can_be_interrupted(tmp_path):
+    path = tmp_path / "long.h264"  # a bare stream has no timestamps: all of it is decoded
+    path.write_bytes(Path(video_clips.encode(tmp_path / "a.h264", n=40, options=LONG, form="h264")).read_bytes() * 1000)
+    terminal, stderr = pty.openpty()
+    termios.tcsetwinsize(stderr, (24, 80))
+    script = (
+        f"import signal, ndzarr; signal.signal(signal.SIGINT, signal.default_int_handler); ndzarr.open({str(path)!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=stderr, env=environment()) as process:
+        os.close(stderr)
+        seen = b""
+        with suppress(OSError):  # a terminal whose process has ended
+            while b"indexing long.h264" not in seen:
+                seen += os.read(terminal, 1024)
+        assert b"indexing long.h264" in seen, seen
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):
+            while more := os.read(terminal, 1024):
+                seen += more
+        assert process.wait(timeout=30) != 0
+    os.close(terminal)
+    assert b"KeyboardInterrupt" in seen

@@ -8,7 +8,7 @@ real where the mask is not 0 (https://gdal.org/development/rfc/rfc15_nodatabitma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,13 +29,27 @@ def internal_masks(file: FileId, parsed: ParsedTiff, dims: tuple[str, ...]) -> d
 
     Call it while tifffile has the file open.
     """
-    found = [s for s in parsed.content.series if s.page.subfile_type & MASK]
+    masks = overview_masks(file, parsed.content.series, parsed, dims)
+    return masks if 0 in masks else {}
+
+
+def overview_masks(
+    file: FileId, found: Sequence[Series], parsed: ParsedTiff, dims: tuple[str, ...]
+) -> dict[int, TiffArray]:
+    """Return the same of masks among the images `found` of a file, such as one of overviews."""
     layout = parsed.layout
     if layout.samples[0] != "c" or layout.depths[1] > 1:
         return {}
     of_frames = Layout(layout.dims, layout.frames[:, :1], ("c", 1), ("z", 1))
-    masks = _masks(file, found, parsed.form.shape[2:4], of_frames, dims)
-    return masks if 0 in masks else {}
+    masks = [s for s in found if s.page.subfile_type & MASK]
+    return _masks(file, masks, parsed.form.shape[2:4], of_frames, dims)
+
+
+def mask_notes(parsed: ParsedTiff, used: Mapping[int, TiffArray]) -> list[str]:
+    """Return a note if a file has a mask that is not used."""
+    if used or not any(s.page.subfile_type & MASK for s in parsed.content.series):
+        return []
+    return ["its internal mask is not read, since it does not have the size and the frames of the image"]
 
 
 def masks_beside(

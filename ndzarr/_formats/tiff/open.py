@@ -7,9 +7,10 @@ the window and turns it upright.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tifffile
@@ -21,14 +22,17 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.colour import Conversion
-from ndzarr._formats.tiff.masks import internal_masks, masks_beside
+from ndzarr._formats.tiff.libtiff import LibtiffSource
+from ndzarr._formats.tiff.masks import internal_masks, mask_notes, masks_beside
 from ndzarr._formats.tiff.metadata import AGAIN, open_parsed, parsing, read_content
-from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table
-from ndzarr._formats.tiff.series import parse
+from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table, refuse_implausible
+from ndzarr._formats.tiff.series import ParsedTiff, parse
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import SourceError, StoreError
+
+Opened = TypeVar("Opened", bound=Source)
 
 _BLOCK_BYTES = 1 << 20
 """Bytes of plain strips that are read at a time, and decoded bytes from which on a strip read in parts is kept."""
@@ -53,7 +57,9 @@ class TiffSource(Source):
         pixels = self._stored(stored)
         if self._colour.convert is None:
             return pixels
-        whole = self._colour.convert(pixels[tuple(slice(None) if d in self.dims else None for d in "tczyx")])
+        part = dict(zip(self.dims, region, strict=True))
+        frames = self._array.layout.frames_of(part.get("t", slice(0, 1)), part.get("z", slice(0, 1)))
+        whole = self._colour.convert(pixels[tuple(slice(None) if d in self.dims else None for d in "tczyx")], frames)
         pixels = whole[tuple(slice(None) if d in self.dims else 0 for d in "tczyx")]
         return pixels[(*(slice(None),) * c, region[c])] if self._colour.whole else pixels
 
@@ -69,7 +75,7 @@ class TiffSource(Source):
         try:
             return execute(plan, [out], cache)[0]
         except StoreError as error:
-            raise SourceError(str(error), path=self.name) from error
+            raise SourceError.like(error) from error
 
     def _release(self) -> None:
         self._cache = None
@@ -77,7 +83,7 @@ class TiffSource(Source):
             file.close()
 
 
-def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
+def open_tiff(path: str, options: Options) -> TiffSource | LibtiffSource | ArraySource:
     """Open a TIFF of any flavour that tifffile knows."""
     file = FileId.of(path)
     with open_parsed(path) as (tif, messages):
@@ -85,19 +91,20 @@ def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
             return shaped
         parsed = parse(read_content(path, tif, messages), options)
         try:
+            masks = internal_masks(file, parsed, parsed.layout.dims)
+            parsed = replace(parsed, notes=(*parsed.notes, *mask_notes(parsed, masks)))
+            if parsed.decoded_whole:
+                return _with_mask(_open_whole(path, parsed, options), masks)
             layout, series = parsed.layout, parsed.series
             table = read_table(file, 0, series, parsed.form, layout.frames.size)
+            refuse_implausible(file, parsed.form, table)
             form, table = cut_strips(parsed.form, table, _BLOCK_BYTES)
             decoder, fill = make_decoder(series.page, form), parsed.fill(options)
             array = TiffArray(0, layout.dims, parsed.stored_shape(), form, decoder, table, layout, fill)
-            masks = internal_masks(file, parsed, layout.dims)
         except StoreError as error:
-            raise SourceError(str(error), path=path) from error
+            raise SourceError.like(error) from error
         facts = parsed.facts().settle(options)
-    source = TiffSource(facts, parsed.orientation, array, parsed.colour)
-    if masks:
-        source.add_mask(_mask_source(masks[0]))
-    return source
+    return _with_mask(TiffSource(facts, parsed.orientation, array, parsed.colour), masks)
 
 
 def open_mask_beside(path: str, size: tuple[int, int]) -> TiffSource:
@@ -105,7 +112,14 @@ def open_mask_beside(path: str, size: tuple[int, int]) -> TiffSource:
     try:
         return _mask_source(masks_beside(path, size)[0])
     except StoreError as error:
-        raise SourceError(str(error), path=path) from error
+        raise SourceError.like(error) from error
+
+
+def _with_mask(source: Opened, masks: Mapping[int, TiffArray]) -> Opened:
+    """Return the source with the mask of its own size, if there is one."""
+    if masks:
+        source.add_mask(_mask_source(masks[0]))
+    return source
 
 
 def _mask_source(array: TiffArray) -> TiffSource:
@@ -115,10 +129,17 @@ def _mask_source(array: TiffArray) -> TiffSource:
     return TiffSource(facts, Orientation(), array, Conversion(("mask",), array.dtype, "mask"))
 
 
+def _open_whole(path: str, parsed: ParsedTiff, options: Options) -> LibtiffSource:
+    """Open a file whose pages libtiff decodes."""
+    options.check_pixels(path, parsed.form.shape[2], parsed.form.shape[3], whole=True)
+    pages = parsed.pages()
+    return LibtiffSource(parsed.facts().settle(options), parsed.orientation, pages)
+
+
 def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySource | None:
     """Open a file whose pages are not images, but the rows of one; None if the file is not of this kind."""
     with parsing(path):
-        series = tif.series[0] if tif.series else None
+        series = tif.series[0] if tif.series and options.series in (None, 0) else None
         if series is None or series.kind != "shaped" or len(series.shape) != 3 or series.axes[-2:] != "YX":
             return None
         start, dtype, shape = series.dataoffset, series.dtype, tuple(int(n) for n in series.shape)

@@ -24,14 +24,14 @@ from ndzarr._files import signature
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.video.colour import Box, Converter
-from ndzarr._formats.video.container import keep_after_fork
+from ndzarr._formats.video.container import free_with_owner
 from ndzarr._formats.video.decode import Decoder, NumberedFrame, ThreadsFailed, seek_key
 from ndzarr._formats.video.index import Index
 from ndzarr._indexing.selection import AxisSelection, Selection, lengths
 from ndzarr.errors import SourceError
 
 KEPT_BYTES = 64 << 20
-"""Maximum number of bytes of decoded frames that a reader keeps."""
+"""Maximum number of bytes of decoded frames that a reader keeps, unless told otherwise."""
 AHEAD = 8
 """Number of frames that are decoded rather than skipped by a seek, which drops what the threads have begun."""
 _KEYS_BACK = (0, 1, 2, 8)
@@ -41,8 +41,8 @@ _KEYS_BACK = (0, 1, 2, 8)
 class FrameReader:
     """The frames of one video, by number."""
 
-    def __init__(self, path: str, index: Index) -> None:
-        self.path, self.index = path, index
+    def __init__(self, path: str, index: Index, kept_bytes: int = KEPT_BYTES) -> None:
+        self.path, self.index, self.kept_bytes = path, index, kept_bytes
         self._signature = signature(path)
         self._reset()
 
@@ -56,12 +56,12 @@ class FrameReader:
         self._kept_bytes = 0
         self._threaded = True
         self._missing: set[int] = set()
-        self._keep_after_fork = keep_after_fork(self, self._kept)
+        self._free_kept = free_with_owner(self, self._kept)
 
     def visit(self, frames: Sequence[int], see: Callable[[int, Any], object]) -> None:
         """Decode frames, given by ascending numbers, and call `see(number, frame)` for each, under a lock."""
         if os.getpid() != self._process:  # a forked child
-            self._keep_after_fork()
+            self._free_kept()
             self._reset()
         with self._lock:
             if signature(self.path) != self._signature:
@@ -158,7 +158,7 @@ class FrameReader:
             return
         self._kept[position] = frame
         self._kept_bytes += _size(frame)
-        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+        while self._kept_bytes > self.kept_bytes and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= _size(oldest)
 

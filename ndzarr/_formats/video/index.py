@@ -18,11 +18,12 @@ import hashlib
 import io
 import json
 import os
+import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -43,10 +44,12 @@ from ndzarr._formats.video.decode import (
     ThreadsFailed,
     VideoDecoding,
     frame_times,
+    is_reordered,
     mark_packet,
     seek_key,
     stated,
 )
+from ndzarr._progress import progress_bar
 
 BEGINNING = 32
 """Number of frames at the beginning that are decoded to check the index, and within which keys are tried."""
@@ -55,7 +58,7 @@ KEYS_TRIED = 2
 SCHEMA = 3
 """Version of the kept files; to be raised when the fields of `Index` change, or how it is made."""
 SLOW = 0.1
-"""Least number of seconds of work for which an index is kept."""
+"""Least number of seconds of work for which an index is kept, unless told otherwise."""
 MOST_KEPT = 1000
 """Maximum number of indexes that are kept."""
 _ARRAYS = ("ticks", "order", "keys", "marks")
@@ -164,7 +167,7 @@ class IndexRecorder:
         shown[self._hidden] = False
         numbers = np.flatnonzero(shown)
         ticks = np.array(self._ticks, np.int64)[numbers]
-        if self._doubtful or not len(ticks) or (ticks == MISSING).any() or len(np.unique(ticks)) < len(ticks):
+        if self._doubtful or not len(ticks) or (ticks == MISSING).any() or not is_reordered(ticks):
             return None
         return self._index(decoder, numbers[np.argsort(ticks)], True)
 
@@ -190,8 +193,8 @@ class IndexRecorder:
         )
 
 
-def video_index(path: str) -> Index:
-    """Return the index of a video, from the cache directory or made now."""
+def video_index(path: str, slow: float = SLOW) -> Index:
+    """Return the index of a video, from the cache directory or made now; it is kept if that took `slow` seconds."""
     file = _kept_file(path)
     with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):  # missing, or cut by a full disk
         index = _load(file)
@@ -200,7 +203,7 @@ def video_index(path: str) -> Index:
     settle(os.stat(path).st_mtime_ns)
     begun = time.perf_counter()
     index = _make_index(path)
-    if time.perf_counter() - begun > SLOW and _kept_file(path) == file:
+    if time.perf_counter() - begun > slow and _kept_file(path) == file:
         with suppress(OSError):  # cannot be written: it will be made again
             _save(file, index)
     return index
@@ -217,19 +220,27 @@ def _make_index(path: str) -> Index:
     return recorder.index_from_frames(decoder, trust_keys=False)
 
 
+def _indexing(path: str, unit: str) -> AbstractContextManager[Callable[..., None]]:
+    """Return a progress bar for a look at the whole file, which nobody asked for: on terminals only."""
+    return progress_bar(None, f"indexing {os.path.basename(path)}", unit, sys.stderr.isatty())
+
+
 def _scan(path: str) -> Index | None:
     recorder = IndexRecorder()
-    with Decoder(path) as decoder:
+    with Decoder(path) as decoder, _indexing(path, "packet") as advance:
         for number, packet in enumerate(decoder.packets()):
             recorder.add_packet(number, packet)
+            advance()
         return recorder.index_from_packets(decoder)
 
 
 def _decode_all(path: str) -> tuple[IndexRecorder, Decoder]:
     recorder = IndexRecorder()
     decoding = VideoDecoding(path, recorder.add_packet)
-    for number, frame in decoding:
-        recorder.add_frame(number, frame)
+    with _indexing(path, "frame") as advance:
+        for number, frame in decoding:
+            recorder.add_frame(number, frame)
+            advance()
     assert decoding.decoder is not None
     return recorder, decoding.decoder
 
