@@ -17,6 +17,7 @@ import numpy as np
 
 import ndzarr
 from helpers.arrays import Array
+from ndzarr._formats.base import Facts
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import Validity
@@ -54,12 +55,17 @@ class ArraySource:
         return self.array.dtype
 
     @property
+    def facts(self) -> Facts:
+        own = {name: getattr(self, name) for name in ("name", "dims", "shape", "dtype", "channels", "band", "nodata")}
+        return Facts(**own, interleaved=self.interleaved, metadata=self.metadata, masked=self.masked)
+
+    @property
     def masked(self) -> bool:
         return self.mask is not None
 
     @property
     def validity(self) -> Validity:
-        return Validity.of(self.dims, self.channels, self.nodata, self.metadata, self.masked)
+        return self.facts.validity
 
     def read_mask(self, window: Mapping[str, slice]) -> Array:
         assert self.mask is not None
