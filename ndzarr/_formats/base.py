@@ -7,9 +7,11 @@ Colour is explicit: palettes are expanded, and `channels` names each plane.
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -176,6 +178,36 @@ class WholeSource(Source):
     def _release(self) -> None:
         with self._lock:
             self._decode = self._decoded = None
+
+
+class _Quiet(logging.Filter):
+    """Drops what imagecodecs logs in threads that decode for ndzarr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(self.depth, "value", 0)
+
+
+_QUIET = _Quiet()
+
+
+@contextmanager
+def quiet_codecs() -> Iterator[None]:
+    """
+    Drop the warnings of the libraries that imagecodecs decodes with, in this thread.
+
+    imagecodecs logs them, and Python prints them to stderr in programs that do not set up logging.  They say nothing
+    that a caller needs: what changes pixels is raised.
+    """
+    logging.getLogger("imagecodecs").addFilter(_QUIET)  # once: a logger has a filter only once
+    _QUIET.depth.value = getattr(_QUIET.depth, "value", 0) + 1
+    try:
+        yield
+    finally:
+        _QUIET.depth.value -= 1
 
 
 def reason(error: BaseException) -> str:

@@ -204,10 +204,21 @@ def _open_file(path: str, options: Options) -> Source:
         from ndzarr._formats.arrays import open_npy
 
         return open_npy(path, options)
-    from ndzarr._formats import raster
+    if form == "PNG":
+        from ndzarr._formats.png import open_png
 
-    openers = {"PNG": raster.open_png, "JPEG 2000": raster.open_jpeg2000, "JPEG XL": raster.open_jpegxl}
-    return openers[form](path, options) if form in openers else raster.open_pillow(path, form, options)
+        return open_png(path, options)
+    if form == "JPEG 2000":
+        from ndzarr._formats.jpeg2000 import open_jpeg2000
+
+        return open_jpeg2000(path, options)
+    if form == "JPEG XL":
+        from ndzarr._formats.jpegxl import open_jpegxl
+
+        return open_jpegxl(path, options)
+    from ndzarr._formats.raster import open_pillow
+
+    return open_pillow(path, form, options)
 
 
 def _where_path_ends(path: str) -> str:
