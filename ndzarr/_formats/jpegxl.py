@@ -266,8 +266,8 @@ def _with_alpha(data: bytes, header: _Header, number: int) -> bytes:
     """
     Return the codestream with extra channel `number` as its only alpha.
 
-    What follows the metadata keeps its place within a byte, so that it is copied as it is: of the codes that stand for
-    the same size, depth and length of name, those are chosen that make the metadata longer by whole bytes.
+    What follows the metadata is copied and must keep its place within a byte.  Several codes stand for the same size,
+    depth and length of name; those are chosen that make the metadata longer by whole bytes.
     """
     start, stop = header.body
     head = int.from_bytes(data[:_HEAD], "little")

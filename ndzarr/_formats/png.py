@@ -1,8 +1,8 @@
 """PNG files, still and animated (ISO/IEC 15948; APNG as in the third edition of the W3C recommendation).
 
 Chunks are read here, as libpng knows more than is wanted of some and less of others; imagecodecs decodes the pixels.
-Animations of up to 8 bits are left to Pillow.  It drops the low bytes of those of 16 bits, whose frames are put
-together here: each is decoded as a PNG of its own, and drawn over what the frame before has left.
+Each frame of an animation is decoded as a PNG of its own, and drawn over what the frame before has left.  (Pillow drops
+the low bytes of 16 bits, and averages alpha where a frame is drawn over another.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ndzarr._formats.base import Pixels, Source, WholeSource
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, describe_profile
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import find_orientation
-from ndzarr._formats.raster import AnimatedSource, channels_first, decoding, describe_image, open_pillow, refusal
+from ndzarr._formats.raster import AnimatedSource, channels_first, decoding, describe_image, refusal
 
 _FORM = "PNG"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -63,9 +63,6 @@ def open_png(path: str, options: Options) -> Source:
         raise refusal(path, _FORM, "has no valid header") from error
     options.check_pixels(path, height, width, whole=True)
     tag = find_orientation({**info, "exif": chunks.get(b"eXIf")})
-    animated = int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") > 1  # number of frames
-    if animated and depth < 16:
-        return open_pillow(path, _FORM, options, tag)
     palette, coloured, alpha = (bool(colour_type & bit) for bit in (1, 2, 4))
     alpha = alpha or b"tRNS" in chunks  # makes palette entries, or one colour, transparent
     channels = (*(RGB if coloured else GRAY), *((ALPHA,) if alpha else ()))
@@ -74,15 +71,22 @@ def open_png(path: str, options: Options) -> Source:
     else:
         colour = f"{depth}-bit {'RGB' if coloured else 'gray'}{', scaled to 8 bits' if depth < 8 else ''}"
     about = {"format": _FORM, "colour": colour, **describe_profile(_profile(chunks.get(b"iCCP")))}
-    dtype = np.dtype(np.uint16 if depth == 16 else np.uint8)
-    if not animated:
+    dtype: np.dtype[Any] = np.dtype(np.uint16 if depth == 16 else np.uint8)
+    if int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") < 2:  # number of frames
         facts, orientation = describe_image(path, options, (len(channels), height, width), dtype, channels, about, tag)
         return WholeSource(facts, orientation, lambda: _decode(path))
     durations = [frame.seconds for frame in _read_frames(path)[1]]
     times = np.cumsum([0.0, *durations[:-1]]) if all(durations[:-1]) else None
+    canvas = len(channels), height, width
+    if alpha and all(frame[-1].min() == (1 << 8 * dtype.itemsize) - 1 for frame in _draw_frames(path, canvas, dtype)):
+        channels = channels[:-1]  # encoders use transparency for what does not change
+
+    def draw() -> Generator[Pixels]:
+        return (frame[: len(channels)] for frame in _draw_frames(path, canvas, dtype))
+
     stored = len(durations), len(channels), height, width
     facts, orientation = describe_image(path, options, stored, dtype, channels, about, tag, times)
-    return AnimatedSource(facts, orientation, lambda: _draw_frames(path, stored[1:]))
+    return AnimatedSource(facts, orientation, draw)
 
 
 def _chunks(path: str, file: BinaryIO) -> Iterator[tuple[bytes, bytes | None, int]]:
@@ -180,10 +184,10 @@ def _read_frames(path: str) -> tuple[list[bytes], list[_Frame]]:
     return head, frames
 
 
-def _draw_frames(path: str, shape: tuple[int, int, int]) -> Generator[Pixels]:
+def _draw_frames(path: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Generator[Pixels]:
     """Yield the frames of an animation, (c, y, x), each drawn over what the one before has left."""
     head, frames = _read_frames(path)
-    canvas = np.zeros(shape, np.uint16)
+    canvas = np.zeros(shape, dtype)
     for number, frame in enumerate(frames):
         header = _chunk(b"IHDR", struct.pack(">II", frame.width, frame.height) + head[0][16:-4])
         parts = [header, *head[1:], _chunk(b"IDAT", b"".join(frame.data)), _chunk(b"IEND", b"")]
@@ -202,7 +206,7 @@ def _draw_frames(path: str, shape: tuple[int, int, int]) -> Generator[Pixels]:
 
 def _blend(over: Pixels, under: Pixels) -> Pixels:
     """Draw over what is there, by alpha, the last channel; colours are not multiplied with it."""
-    top = 65535.0
+    top = float(np.iinfo(over.dtype).max)
     alpha, below = over[-1] / top, under[-1] / top
     total = alpha + below * (1 - alpha)
     out = np.empty_like(over)

@@ -5,7 +5,7 @@
 3. An animation is walked once when it is opened, to learn the times of its frames and whether any is transparent.  Then
    each frame is decoded when it is read, and the last one is kept, as frames build on one another.
 
-Pillow reads them, and animated PNG of 8 bits, with the plugin of the format that was recognised: `PIL.Image.open` would
+Pillow reads them with the plugin of the format that was recognised: `PIL.Image.open` would
 try others, and has a limit of its own on the size of images.  imagecodecs decodes the other formats, and keeps their
 depth.  It has no functions that read headers, so `png`, `jpeg2000` and `jpegxl` parse these.
 """
@@ -37,25 +37,23 @@ _PLUGINS = {
     "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
     "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
     "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
-    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
 }
 _CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
 """Names of channels per Pillow mode; CMYK is converted afterwards."""
 
 
-def open_pillow(path: str, form: str, options: Options, tag: int | None = None) -> Source:
-    """Open an image that Pillow decodes; `form` is a key of `_PLUGINS`, `tag` its orientation if that is known."""
+def open_pillow(path: str, form: str, options: Options) -> Source:
+    """Open an image that Pillow decodes; `form` is a key of `_PLUGINS`."""
     with _opened(path, form) as image:
         width, height = image.size
         options.check_pixels(path, height, width, whole=True)
-        first = 1 if getattr(image, "default_image", False) else 0  # an APNG's still, shown where animation is not
         with decoding(path, form):
-            frames = getattr(image, "n_frames", 1) - first
-        tag = find_orientation(image.info) if tag is None else tag
+            frames = getattr(image, "n_frames", 1)
+        tag = find_orientation(image.info)
         profile = image.info.get("icc_profile")
         about = {"format": form, **describe_profile(profile), **_notes(path, form)}
         if frames > 1:
-            mode, times = _survey(path, form, image, range(first, first + frames))
+            mode, times = _survey(path, form, image, frames)
         else:
             mode, times = _mode_of(image), None
             about["colour"] = mode if image.mode == mode else f"{image.mode} converted to {mode}"
@@ -66,7 +64,7 @@ def open_pillow(path: str, form: str, options: Options, tag: int | None = None) 
     stored = (*([frames] if frames > 1 else []), len(channels), height, width)
     facts, orientation = describe_image(path, options, stored, dtype, channels, about, tag, times)
     if frames > 1:
-        return AnimatedSource(facts, orientation, lambda: _frames(path, form, mode, first))
+        return AnimatedSource(facts, orientation, lambda: _frames(path, form, mode))
     return WholeSource(facts, orientation, lambda: _decode_pillow(path, form, mode, mixer))
 
 
@@ -135,10 +133,10 @@ class AnimatedSource(Source):
             self._stop()
 
 
-def _frames(path: str, form: str, mode: str, first: int) -> Generator[Pixels]:
-    """Yield all frames of an animation from number `first` on, in one Pillow mode."""
+def _frames(path: str, form: str, mode: str) -> Generator[Pixels]:
+    """Yield all frames of an animation in one Pillow mode."""
     with _opened(path, form) as image:
-        for number in count(first):
+        for number in count():
             with decoding(path, form), _strictly():
                 image.seek(number)
                 image.load()
@@ -176,7 +174,27 @@ def decoding(path: str, form: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, ...
+        rare = _rare_jpeg(path) if form == "JPEG" else None
+        if rare is not None:
+            hint = "Convert it to TIFF or PNG, or decode it with imagecodecs.jpeg_decode and pass the array"
+            raise SourceError(f"{path}: it is a {rare} JPEG, which is not read", path=path, hint=hint) from error
         raise refusal(path, form, f"does not decode ({reason(error)})") from error
+
+
+def _rare_jpeg(path: str) -> str | None:
+    """Return what kind a JPEG is of that Pillow does not read, by its frame header (T.81, B.1.1.3 and B.2.2)."""
+    with open(path, "rb") as file:
+        data = file.read()
+    at = 2
+    while at + 5 <= len(data) and data[at] == 0xFF:
+        kind, length, depth = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big"), data[at + 4]
+        if kind == 0xF7:
+            return "JPEG-LS"
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # tables and reserved codes, which are no frames
+            what = "hierarchical " if kind & 4 else "lossless " if kind & 3 == 3 else ""
+            return f"{what}{depth}-bit" if depth != 8 or kind & 4 else None
+        at += 2 + length
+    return None
 
 
 def refusal(path: str, form: str, found: str) -> SourceError:
@@ -220,10 +238,10 @@ def _mode_of(image: ImageFile) -> str:
     return "L" if gray else "RGB"
 
 
-def _survey(path: str, form: str, image: ImageFile, frames: range) -> tuple[str, Pixels | None]:
+def _survey(path: str, form: str, image: ImageFile, frames: int) -> tuple[str, Pixels | None]:
     """Return the one mode that holds every frame, and the second at which each begins, if all state a duration."""
     gray, opaque, durations = True, True, []
-    for i in frames:
+    for i in range(frames):
         with decoding(path, form), _strictly():
             image.seek(i)
             image.load()
