@@ -338,7 +338,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="limit of time per file")
     parser.add_argument("--memory", type=float, default=4, help="limit of memory per file, in GiB")
     parser.add_argument("--known", action="store_true", help="leave out files whose format is not recognised")
-    parser.add_argument("--json", help="write all outcomes to this file")
+    parser.add_argument("--lines", help="write outcomes to this file as they come, as lines of JSON")
     given = parser.parse_args()
     for module in ("tifffile", "rasterio", "PIL.Image", "imagecodecs", "av", "av.filter", "ndzarr._formats.raster"):
         __import__(module)  # once, before forking
@@ -346,11 +346,14 @@ def main() -> int:
     start = time.monotonic()
     workers = len(os.sched_getaffinity(0))
     trials = judge_all(paths, given.seconds, int(given.memory * 2**30), workers)
-    outcomes = sorted(tqdm(trials, total=len(paths), disable=None), key=lambda outcome: outcome.path)
+    outcomes = []
+    with open(given.lines or os.devnull, "w") as lines:
+        for outcome in tqdm(trials, total=len(paths), disable=None):
+            outcomes.append(outcome)
+            print(json.dumps(vars(outcome)), file=lines, flush=True)
+    outcomes.sort(key=lambda outcome: outcome.path)
     print_report(outcomes)
     print(f"\n{len(outcomes)} files in {time.monotonic() - start:.0f} s", file=sys.stderr)
-    if given.json:
-        Path(given.json).write_text(json.dumps([vars(o) for o in outcomes], indent=1))
     return int(any(o.verdict in FAULTS for o in outcomes))
 
 
