@@ -82,11 +82,16 @@ def with_pillow(path: str, channels: tuple[str, ...]) -> Pixels:
 
 
 def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
-    """Read all bands with GDAL, as stored; axes (t, c, y, x)."""
+    """Read all bands with GDAL, as stored, but alpha of fewer bits scaled to the others'; axes (t, c, y, x)."""
     import rasterio
 
     with rasterio.open(path) as image:
-        return image.read()[None]  # type: ignore[no-any-return]
+        pixels: Pixels = image.read()
+        depths = [int(image.tags(i, ns="IMAGE_STRUCTURE").get("NBITS", 0)) for i in image.indexes]
+        for plane, kind, bits in zip(pixels, image.colorinterp, depths, strict=True):
+            if kind == rasterio.enums.ColorInterp.alpha and 0 < bits < depths[0] and plane.max() < 1 << bits:
+                plane[...] = np.rint(plane * (((1 << depths[0]) - 1) / ((1 << bits) - 1)))
+        return pixels[None]
 
 
 def with_tifffile(path: str, channels: tuple[str, ...]) -> Pixels:
@@ -199,7 +204,7 @@ def compare_in_place(path: str, pyramid: ndzarr.Pyramid) -> str:
         one, other = getattr(placed, what), getattr(pyramid, what)
         if one != other and not (one != one and other != other):  # NaN
             return f"in place, {what} is {one}, in the store {other}"
-    window = {"y": slice(0, WINDOW), "x": slice(0, WINDOW)}
+    window: dict[str, Any] = {"y": slice(0, WINDOW), "x": slice(0, WINDOW)}
     if "t" in placed.dims:
         window["t"] = slice(0, VIDEO_FRAMES)
     one, other = placed.read(**window), pyramid.read(**window)

@@ -67,7 +67,8 @@ class _Codestream:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The smallest type that holds the values of all components."""
-        return np.dtype(np.result_type(*(_dtype(c.bits, c.signed) for c in self.components)))
+        signed = any(c.signed for c in self.components)
+        return _dtype(max(c.bits + (signed and not c.signed) for c in self.components), signed)
 
     @property
     def subsampled_chroma(self) -> bool:
@@ -124,7 +125,7 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
 
 
 def _dtype(bits: int, signed: bool) -> np.dtype[Any]:
-    return np.dtype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2 if bits <= 16 else 4}")
+    return np.dtype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2 if bits <= 16 else 4 if bits <= 32 else 8}")
 
 
 def _colour_names(colour: _Colour, count: int) -> tuple[str, ...]:
