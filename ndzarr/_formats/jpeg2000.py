@@ -100,6 +100,8 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
     options.check_pixels(path, stream.height, stream.width, whole=True)
     colour = _read_colour(path, dict(_boxes(head)), len(stream.components))
     count, deepest = len(colour.channels), stream.deepest
+    if not _decodes_steps([c.steps for c in stream.components], colour.space):
+        raise refusal(path, _FORM, "has subsampled components that are not chroma, which is not read")
     bits = deepest.bits if colour.palette is None else 8 * colour.palette.dtype.itemsize
     dtype = stream.dtype if colour.palette is None else colour.palette.dtype
     said = f"{'/'.join(str(n) for n in dict.fromkeys(c.bits for c in stream.components))}-bit, {count} components"
@@ -122,6 +124,13 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
 
     facts, orientation = describe_image(path, options, (len(names), stream.height, stream.width), dtype, names, about)
     return WholeSource(facts, orientation, decode)
+
+
+def _decodes_steps(steps: list[tuple[int, int]], space: int | bytes | None) -> bool:
+    """Return whether the decoder makes all components as large as the image: 4:2:0 and 4:2:2 of YCbCr."""
+    luma, chroma, rest = steps[0], steps[1:3], steps[3:]
+    converts = (space == _SYCC or len(steps) == 3) and chroma in ([(2, 2)] * 2, [(2, 1)] * 2)
+    return luma == (1, 1) and (converts or set(chroma) <= {(1, 1)}) and set(rest) <= {(1, 1)}
 
 
 def _dtype(bits: int, signed: bool) -> np.dtype[Any]:
@@ -184,17 +193,21 @@ def _read_colour(path: str, boxes: dict[bytes, bytes], components: int) -> _Colo
             palette = _read_palette(boxes[b"pclr"])
             mapped = struct.iter_unpack(">HBB", boxes[b"cmap"])
             channels = [(component, column if kind else None) for component, kind, column in mapped]
+            columns = range(palette.shape[1])
+            if components == 1 and not {column for _, column in channels}.issuperset(columns):
+                channels = [(0, column) for column in columns]  # some writers fill in the first column only
             if any(c >= components or (column or 0) >= palette.shape[1] for c, column in channels):
                 raise ValueError("a channel without component or column")
         definitions = list(struct.iter_unpack(">HHH", boxes.get(b"cdef", b"")[2:])) if space != _SYCC else []
     except (struct.error, ValueError) as error:
         raise refusal(path, _FORM, f"has a damaged palette or channel definition ({error})") from error
     # (channel, 0: colour or 1, 2: opacity, number of the colour from 1) each
-    place = {
-        channel: (association if kind == 0 and association else 1 << 16) for channel, kind, association in definitions
-    }
+    place = {channel: number for channel, kind, number in definitions if kind == 0 and number}
+    own = {channel for channel, _, _ in definitions if channel < len(channels)}
+    if len(own) < len(definitions) or sorted(place.values()) != list(range(1, len(place) + 1)):
+        definitions, place = [], {}  # they contradict themselves, and other decoders leave them out, too
     order = sorted(range(len(channels)), key=lambda k: place.get(k, 1 << 16))
-    alpha = next((order.index(k) for k, kind, _ in definitions if kind in (1, 2) and k < len(order)), None)
+    alpha = next((order.index(k) for k, kind, _ in definitions if kind in (1, 2)), None)
     names = _COLOURS.get(space, ()) if isinstance(space, int | bytes) else ()
     if alpha is None and names and len(channels) == len(names) + 1:
         alpha = len(names)  # encoders that leave out the definition of channels put alpha behind the colours

@@ -283,3 +283,37 @@ def test_a_truncated_file_is_an_error(form, kept, photo, save):
     path = save("image", data[: int(len(data) * kept)])
     with pytest.raises(SourceError, match=f"^{path}: "), open_source(path) as source:
         source.read({})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        definitions((0, 0, 1), (1, 0, 3), (2, 0, 3), (3, 1, 0)),  # no second colour
+        definitions((0, 0, 1), (1, 0, 2), (2, 0, 3), (7, 1, 0)),  # no such channel
+        definitions((0, 0, 1), (0, 0, 2), (2, 0, 3), (3, 1, 0)),  # a channel twice
+    ],
+)
+def test_channel_definitions_that_contradict_themselves_are_left_out(wrong, rng, save, read_all):
+    pixels = rng.integers(0, 255, (20, 30, 4)).astype(np.uint8)
+    path = save("a.jp2", with_boxes(imagecodecs.jpeg2k_encode(pixels, level=0), wrong))
+    assert np.array_equal(read_all(path), pixels.transpose(2, 0, 1))
+
+
+def with_steps(jp2: bytes, *steps: tuple[int, int]) -> bytes:
+    """Change how many pixels a sample of each component covers."""
+    data = bytearray(jp2)
+    for i, (across, down) in enumerate(steps):
+        at = jp2.index(b"\xff\x4f\xff\x51") + 43 + 3 * i
+        data[at : at + 2] = bytes([across, down])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("steps", [[(2, 2)], [(1, 1), (2, 2)], [(4, 4)] * 3, [(1, 1), (1, 1), (2, 2), (2, 2)]])
+def test_components_that_are_subsampled_without_being_chroma_are_refused(steps, rng, save, capfd):
+    pixels = rng.integers(0, 255, (20, 30, len(steps))).astype(np.uint8)
+    encoded = imagecodecs.jpeg2k_encode(pixels if len(steps) > 1 else pixels[..., 0], level=0, codecformat="j2k")
+    path = save("a.j2k", with_steps(encoded, *steps))
+    with pytest.raises(SourceError, match="subsampled") as caught:
+        open_source(path)
+    assert caught.value.path == str(path)
+    assert capfd.readouterr().err == ""
