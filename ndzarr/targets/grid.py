@@ -87,7 +87,8 @@ def parse_borders(keep_borders: bool | str) -> str:
     """Return one of `BORDERS`."""
     borders = ("drop", "shift")[bool(keep_borders)] if isinstance(keep_borders, (bool, np.bool_)) else keep_borders
     if borders not in BORDERS:
-        raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
+        message = f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}"
+        raise TargetError(message, key="keep_borders")
     return borders
 
 
@@ -132,7 +133,7 @@ def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float,
     """
     if isinstance(size, str) or size is None:
         if size not in ("full", None):
-            raise TargetError(f"{name}={size!r}: expected a number or 'full'")
+            raise TargetError(f"{name}={size!r}: expected a number or 'full'", key=name)
         return SlidingAxis(lengths, lengths, lengths, np.ones_like(lengths), borders)
     size = check_target_count(name, size)
     stride = size - _overlap_in_pixels(name, size, overlap)
@@ -147,7 +148,8 @@ def _overlap_in_pixels(name: str, size: int, overlap: object) -> int:
         pixels = min(round(size * float(overlap)), size - 1)
     if not isinstance(pixels, Integral) or not 0 <= int(pixels) < size:
         raise TargetError(
-            f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or whole pixels below {size}"
+            f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or pixels below {size}",
+            key="overlap",
         )
     return int(pixels)
 
@@ -223,11 +225,12 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     """Return (along y, along x)."""
     if value is None or isinstance(value, str) or not isinstance(value, Iterable):
         if name == "window_dims" and value != "full":
-            raise TargetError(f"window_dims={value!r}: expected (height, width), each a number or 'full', or 'full'")
+            message = f"window_dims={value!r}: expected (height, width), each a number or 'full', or 'full'"
+            raise TargetError(message, key=name)
         return value, value
     pair = tuple(value)
     if len(pair) != 2:
-        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x")
+        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x", key=name)
     return pair
 
 
@@ -280,4 +283,5 @@ def _polygon(record: dict[str, Any]) -> shapely.Geometry:
         polygons = kwimage.Segmentation.coerce(record["segmentation"]).to_multi_polygon()
         return shapely.union_all([shapely.make_valid(p.to_shapely()) for p in polygons.data])
     except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        raise TargetError(f"annotation {record.get('id')!r}: the segmentation is not understood ({error})") from error
+        message = f"annotation {record.get('id')!r}: the segmentation is not understood ({error})"
+        raise TargetError(message, key="segmentation") from error

@@ -42,9 +42,11 @@ class Placement:
         for n in dims if isinstance(dims, tuple) else ():
             check_target_count("window_dims", n)
         if self.cover and not isinstance(dims, tuple):
-            raise OptionError(f"cover=True with window_dims={self.window_dims!r}: give (height, width)")
+            message = f"window_dims={self.window_dims!r}: cover=True needs one size"
+            raise OptionError(message, key="window_dims", hint="Give (height, width)")
         if isinstance(dims, tuple) and self.context != 1:
-            raise OptionError(f"window_dims={dims!r} and context={self.context!r} both give the size; give only one")
+            message = f"window_dims={dims!r} and context={self.context!r} both give the size"
+            raise OptionError(message, key="context", hint="Give only one")
 
     @property
     def size(self) -> tuple[int, int] | None:

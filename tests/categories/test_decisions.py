@@ -5,10 +5,12 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
+from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -32,7 +34,7 @@ def chosen(tree, probs, **options):
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100), st.data())
-@settings(deadline=None, max_examples=70)
+@examples(70)
 def test_random_trees_agree_with_ndsampler(graph, criterion, thresh, seed, data):
     tree, peer = peers(graph)
     probs = tree.hierarchical_softmax(scores(20, len(tree), seed))
@@ -57,7 +59,7 @@ def test_random_trees_agree_with_ndsampler(graph, criterion, thresh, seed, data)
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100), st.data())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_tensors_get_the_decisions_of_arrays(graph, criterion, thresh, seed, data):
     torch = pytest.importorskip("torch")
     tree = CategoryTree(graph)
@@ -71,7 +73,7 @@ def test_tensors_get_the_decisions_of_arrays(graph, criterion, thresh, seed, dat
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_the_decision_for_a_sample_does_not_depend_on_the_others(graph, criterion, thresh, seed):
     # with 'prob', ndsampler's does: those that stop at a class shift the answers of those that go on
     tree = CategoryTree(graph)
@@ -82,7 +84,7 @@ def test_the_decision_for_a_sample_does_not_depend_on_the_others(graph, criterio
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.sampled_from([0, 1, 2, -1]))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_any_axis_may_be_that_of_the_classes(graph, criterion, thresh, axis):
     # ndsampler measures impurity along the wrong axis for dim=0, fails for dim=-1, and returns a flat list
     tree = CategoryTree(graph)
@@ -158,9 +160,11 @@ def test_gradients_flow_to_the_confidence():
 
 def test_wrong_options_are_named(tree):
     probs = np.zeros((1, 5))
-    with pytest.raises(OptionError, match="did you mean 'entropy'"):
+    with raises(OptionError, key="criterion", match="did you mean 'entropy'"):
         tree.decision(probs, criterion="entopy")
-    with pytest.raises(CategoryError, match="class index 9 does not exist; there are 5"):
+    with raises(CategoryError, key="ignore_class_idxs", match="9, of 5 classes"):
         tree.decision(probs, ignore_class_idxs=[9])
-    with pytest.raises(CategoryError, match="Leave at least one"):
+    with raises(CategoryError, key="always_refine_idxs", match="-1, of 5 classes"):
+        tree.decision(probs, always_refine_idxs=[-1])
+    with raises(CategoryError, key="ignore_class_idxs", hint="Leave at least one"):
         tree.decision(probs, ignore_class_idxs=[tree.index("all")])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
+from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -22,7 +24,7 @@ ANIMALS = [
 
 
 @given(forests(), st.sampled_from(["mean", "sum", "none"]), st.integers(0, 100))
-@settings(deadline=None, max_examples=30)
+@examples(30)
 def test_cross_entropy_agrees_with_ndsampler_in_numpy_and_torch(graph, reduction, seed):
     torch = pytest.importorskip("torch")
     tree, peer = peers(graph)
@@ -70,9 +72,9 @@ def test_a_mean_over_nothing_is_not_a_number_as_in_torch():
 
 def test_targets_that_do_not_fit_are_refused():
     tree = CategoryTree.from_mutex("ab")
-    with pytest.raises(CategoryError, match=r"targets have shape \(3,\); expected \(2,\)"):
+    with raises(CategoryError, key="targets", match=r"shape \(3,\); expected \(2,\)"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 1, 0])
-    with pytest.raises(CategoryError, match="target 2 is not a class index; there are 2 classes"):
+    with raises(CategoryError, key="targets", match="2 is not .* 2 classes"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 2])
-    with pytest.raises(OptionError, match="did you mean 'mean'"):
+    with raises(OptionError, key="reduction", match="did you mean 'mean'"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 1], "means")
