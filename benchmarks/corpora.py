@@ -74,11 +74,22 @@ def with_pillow(path: str, channels: tuple[str, ...]) -> Pixels:
     with Image.open(path) as image:
         deep = image.mode.startswith("I")
         skip = 1 if getattr(image, "default_image", False) else 0
+        sequence = [image] if image.format == "MPO" else ImageSequence.Iterator(image)  # whose images are no frames
         frames = [
             np.asarray(turned if deep else turned.convert(mode))
-            for turned in (ImageOps.exif_transpose(frame) for frame in ImageSequence.Iterator(image))
+            for turned in (ImageOps.exif_transpose(frame) for frame in sequence)
         ][skip:]
     return np.stack([f[None] if f.ndim == 2 else np.moveaxis(f, -1, 0) for f in frames])
+
+
+def with_ffmpeg(path: str, channels: tuple[str, ...]) -> Pixels:
+    """Decode an animated PNG with FFmpeg, which draws translucent frames by the rules; axes (t, c, y, x)."""
+    import av
+
+    with av.open(path, format="apng") as container:
+        frames = [frame.to_ndarray(format="rgba") for frame in container.decode(video=0)]
+    planes = [0, 3] if channels == ("gray", "a") else list(range(len(channels)))
+    return np.stack([np.moveaxis(frame, -1, 0)[planes] for frame in frames])
 
 
 def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
@@ -138,7 +149,7 @@ ORACLES: dict[str, tuple[Callable[[str, tuple[str, ...]], Pixels], ...]] = {
     "TIFF": (with_tifffile, with_rasterio, with_pillow),
     "JPEG 2000": (with_rasterio, with_imagecodecs, with_pillow),
     "JPEG XL": (with_imagecodecs,),
-    "PNG": (with_pillow, with_imagecodecs, with_rasterio),
+    "PNG": (with_pillow, with_imagecodecs, with_rasterio, with_ffmpeg),
     "video": (with_pyav,),
     "NPY": (with_numpy,),
 }

@@ -70,12 +70,19 @@ def open_png(path: str, options: Options) -> Source:
         colour = f"palette of {depth}-bit indices expanded to RGB{'A' if alpha else ''}"
     else:
         colour = f"{depth}-bit {'RGB' if coloured else 'gray'}{', scaled to 8 bits' if depth < 8 else ''}"
-    about = {"format": _FORM, "colour": colour, **describe_profile(_profile(chunks.get(b"iCCP")))}
+    about: dict[str, Any] = {"format": _FORM, "colour": colour, **describe_profile(_profile(chunks.get(b"iCCP")))}
     dtype: np.dtype[Any] = np.dtype(np.uint16 if depth == 16 else np.uint8)
-    if int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") < 2:  # number of frames
+    announced = int.from_bytes(chunks.get(b"acTL", b"")[:4], "big")
+    frames, in_order = _read_frames(path)[1:] if announced > 1 else ([], True)
+    if len(frames) < 2:
         facts, orientation = describe_image(path, options, (len(channels), height, width), dtype, channels, about, tag)
         return WholeSource(facts, orientation, lambda: _decode(path))
-    durations = [frame.seconds for frame in _read_frames(path)[1]]
+    notes = [] if in_order else ["the parts of the animation are not numbered in order, and may be damaged"]
+    if announced != len(frames):
+        notes.append(f"the header announces {announced} frames, but the file has {len(frames)}")
+    if notes:
+        about["notes"] = notes
+    durations = [frame.seconds for frame in frames]
     times = np.cumsum([0.0, *durations[:-1]]) if all(durations[:-1]) else None
     canvas = len(channels), height, width
     if alpha and all(frame[-1].min() == (1 << 8 * dtype.itemsize) - 1 for frame in _draw_frames(path, canvas, dtype)):
@@ -159,13 +166,16 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _read_frames(path: str) -> tuple[list[bytes], list[_Frame]]:
-    """Return the chunks that precede pixels, the header first, and the frames."""
+def _read_frames(path: str) -> tuple[list[bytes], list[_Frame], bool]:
+    """Return the chunks that precede pixels, the header first; the frames; and whether all are numbered in order."""
     with open(path, "rb") as file:
         data = file.read()
     head: list[bytes] = []
     frames: list[_Frame] = []
+    numbers: list[int] = []
     for kind, part in _needed(path, data, _ANIMATED):
+        if kind in (b"fcTL", b"fdAT"):
+            numbers.append(int.from_bytes(part[8:12], "big"))
         if kind == b"fcTL":
             try:
                 width, height, left, top, numerator, denominator, disposal, blend = struct.unpack_from(
@@ -181,12 +191,12 @@ def _read_frames(path: str) -> tuple[list[bytes], list[_Frame]]:
             frames[-1].data.append(part[8:-4])
         elif kind in (b"IHDR", b"PLTE", b"tRNS"):
             head.append(part)
-    return head, frames
+    return head, frames, numbers == list(range(len(numbers)))
 
 
 def _draw_frames(path: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Generator[Pixels]:
     """Yield the frames of an animation, (c, y, x), each drawn over what the one before has left."""
-    head, frames = _read_frames(path)
+    head, frames, _ = _read_frames(path)
     canvas = np.zeros(shape, dtype)
     for number, frame in enumerate(frames):
         header = _chunk(b"IHDR", struct.pack(">II", frame.width, frame.height) + head[0][16:-4])

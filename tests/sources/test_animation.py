@@ -174,3 +174,23 @@ def test_frames_are_drawn_over_others_as_ffmpeg_draws_them(disposals, blend, rng
         pillow = as_pillow_reads(path, "RGBA")
         got = read_all(path)
         assert np.array_equal(got * (got[:, 3:] > 0), pillow * (pillow[:, 3:] > 0))
+
+
+def test_an_animated_png_that_contradicts_itself_says_so(rng, save):
+    pixels = rng.integers(0, 256, (3, 5, 7, 3))
+    data = animated_png(8, 3, (7, 5), [(p, 0, 0, 0, 0) for p in pixels])
+    at = data.index(b"acTL")
+    more = data[: at - 4] + chunk(b"acTL", struct.pack(">II", 9, 0)) + data[at + 16 :]
+    with open_source(save("more.png", more)) as source:
+        assert source.shape == (3, 3, 5, 7)
+        assert "9 frames" in source.metadata["notes"][0]
+    at = data.rindex(b"fcTL")
+    content = struct.pack(">I", 77) + data[at + 8 : at + 30]
+    with open_source(save("order.png", data[: at - 4] + chunk(b"fcTL", content) + data[at + 34 :])) as source:
+        assert "order" in source.metadata["notes"][0]
+        assert np.array_equal(source.read({}), pixels.transpose(0, 3, 1, 2))
+    single = animated_png(8, 3, (7, 5), [(pixels[0], 0, 0, 0, 0)]).replace(
+        chunk(b"acTL", struct.pack(">II", 1, 0)), chunk(b"acTL", struct.pack(">II", 4, 0))
+    )
+    with open_source(save("single.png", single)) as source:
+        assert source.dims == ("c", "y", "x")
