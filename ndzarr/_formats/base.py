@@ -52,6 +52,8 @@ class Facts:
     """Value of pixels that hold no data, if the source states one."""
     times: Pixels | None = None
     """Seconds of each frame along t, shape (t,), if the source knows them."""
+    classes: bool = False
+    """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
 

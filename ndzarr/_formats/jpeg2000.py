@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,9 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
     stream = _read_codestream(path, head)
     options.check_pixels(path, stream.height, stream.width, whole=True)
     colour = _read_colour(path, dict(_boxes(head)), len(stream.components))
+    table = colour.palette if options.palette == "indices" and len(stream.components) == 1 else None
+    if table is not None:
+        colour = _Colour(channels=((0, None),))
     count, deepest = len(colour.channels), stream.deepest
     if not _decodes_steps([c.steps for c in stream.components], colour.space):
         raise refusal(path, _FORM, "has subsampled components that are not chroma, which is not read")
@@ -114,8 +117,12 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
     elif colour.space in _INKS and count >= 4 and bits in (8, 16):
         mixer = InkMixer(colour.profile, dtype)
         said, names = mixer.said, (*RGB, *names[4:])
+    if table is not None:
+        said, names = "palette, indices kept", ("index",)
     about: dict[str, Any] = {"format": _FORM, "colour": said, **describe_profile(colour.profile)}
-    if bits < 8 * dtype.itemsize:
+    if table is not None:
+        about["palette"] = table.tolist()
+    elif bits < 8 * dtype.itemsize:
         about["bits"] = bits
 
     def decode() -> Pixels:
@@ -123,7 +130,7 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
         return planes if mixer is None else np.concatenate([mixer(planes[:4]), planes[4:]])
 
     facts, orientation = describe_image(path, options, (len(names), stream.height, stream.width), dtype, names, about)
-    return WholeSource(facts, orientation, decode)
+    return WholeSource(replace(facts, classes=table is not None), orientation, decode)
 
 
 def _decodes_steps(steps: list[tuple[int, int]], space: int | bytes | None) -> bool:

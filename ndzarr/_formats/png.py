@@ -20,7 +20,7 @@ from ndzarr._formats.base import Pixels, Source, WholeSource
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, describe_profile
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import find_orientation
-from ndzarr._formats.raster import AnimatedSource, channels_first, decoding, describe_image, refusal
+from ndzarr._formats.raster import AnimatedSource, channels_first, decoding, describe_image, open_pillow, refusal
 
 _FORM = "PNG"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -64,6 +64,8 @@ def open_png(path: str, options: Options) -> Source:
     options.check_pixels(path, height, width, whole=True)
     tag = find_orientation({**info, "exif": chunks.get(b"eXIf")})
     palette, coloured, alpha = (bool(colour_type & bit) for bit in (1, 2, 4))
+    if palette and options.palette == "indices":
+        return open_pillow(path, _FORM, options, tag)
     alpha = alpha or b"tRNS" in chunks  # makes palette entries, or one colour, transparent
     channels = (*(RGB if coloured else GRAY), *((ALPHA,) if alpha else ()))
     if palette:

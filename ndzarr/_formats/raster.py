@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import count
@@ -27,7 +28,8 @@ from ndzarr._formats.base import Facts, Pixels, Region, Source, WholeSource, qui
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation, find_orientation
-from ndzarr.errors import SourceError
+from ndzarr._formats.sidecars import read_sidecar
+from ndzarr.errors import OptionError, SourceError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -37,22 +39,30 @@ _PLUGINS = {
     "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
     "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
     "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),  # where indices of a palette are wanted
 }
-_CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
+_CHANNELS = {"P": ("index",), "L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
 """Names of channels per Pillow mode; CMYK is converted afterwards."""
 
 
-def open_pillow(path: str, form: str, options: Options) -> Source:
-    """Open an image that Pillow decodes; `form` is a key of `_PLUGINS`."""
+def open_pillow(path: str, form: str, options: Options, tag: int | None = None) -> Source:
+    """Open an image that Pillow decodes; `form` is a key of `_PLUGINS`, `tag` its orientation if that is known."""
     with _opened(path, form) as image:
         width, height = image.size
         options.check_pixels(path, height, width, whole=True)
         with decoding(path, form):
             frames = getattr(image, "n_frames", 1)
-        tag = find_orientation(image.info)
+        tag = find_orientation(image.info) if tag is None else tag
         profile = image.info.get("icc_profile")
         about = {"format": form, **describe_profile(profile), **_notes(path, form)}
-        if frames > 1:
+        indexed = options.palette == "indices" and image.mode == "P"
+        if indexed:
+            if frames > 1:
+                found, hint = f"is an animation of {frames} frames", "Pass palette='colours'"
+                raise OptionError(f"{path}: {found}, so it has no indices to keep", path=path, key="palette", hint=hint)
+            mode, times = "P", None
+            about |= {"colour": "palette, indices kept", "palette": _palette(image)}
+        elif frames > 1:
             mode, times = _survey(path, form, image, frames)
         else:
             mode, times = _mode_of(image), None
@@ -63,6 +73,8 @@ def open_pillow(path: str, form: str, options: Options) -> Source:
         about["colour"] = mixer.said
     stored = (*([frames] if frames > 1 else []), len(channels), height, width)
     facts, orientation = describe_image(path, options, stored, dtype, channels, about, tag, times)
+    if indexed:
+        facts = replace(facts, classes=True)
     if frames > 1:
         return AnimatedSource(facts, orientation, lambda: _frames(path, form, mode))
     return WholeSource(facts, orientation, lambda: _decode_pillow(path, form, mode, mixer))
@@ -93,6 +105,11 @@ def describe_image(
         times=times,
         metadata=metadata,
     )
+    beside = read_sidecar(path)
+    expanded = "palette" in about.get("colour", "") and len(channels) > 1
+    facts = beside.add_to(facts, orientation.tag == 1, expanded)
+    if not expanded:  # else the value would be that of an index
+        facts = replace(facts, nodata=beside.value(dtype))
     return facts.settle(options), orientation
 
 
@@ -141,6 +158,20 @@ def _frames(path: str, form: str, mode: str) -> Generator[Pixels]:
                 image.seek(number)
                 image.load()
             yield _planes(image, mode)
+
+
+def _palette(image: ImageFile) -> list[list[int]]:
+    """Return (r, g, b) of each index of an opened image, or (r, g, b, a) if one is transparent, from 0 to 255."""
+    from PIL import Image
+
+    count = len(image.getpalette("RGB") or ()) // 3
+    indices = Image.new("P", (256, 1))
+    indices.putdata(range(256))
+    indices.putpalette(image.getpalette("RGB") or ())
+    indices.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    mode = "RGBA" if indices.info else "RGB"
+    colours: list[list[int]] = np.asarray(indices.convert(mode))[0, :count].tolist()
+    return colours
 
 
 @contextmanager

@@ -100,6 +100,7 @@ class SequenceSource(Source):
                 band=first.band,
                 interleaved=first.interleaved,
                 nodata=first.nodata,
+                classes=first.facts.classes,
                 metadata={
                     **first.metadata,
                     "format": "sequence",

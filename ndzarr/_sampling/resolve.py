@@ -15,6 +15,7 @@ import numpy as np
 from ndzarr._geo.bounds import covering_pixels, metres_per_pixel
 from ndzarr._geo.georeference import Georeference
 from ndzarr._indexing.affine import IDENTITY, warp_boxes
+from ndzarr._indexing.selection import check_padding
 from ndzarr._indexing.windows import output_length
 from ndzarr._sampling.annotations import box_of
 from ndzarr._sampling.coco_dataset import some
@@ -130,10 +131,10 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
     sized = isinstance(target.window_dims, tuple) or None not in target.size
     if sized and None not in target.centre:
         return target
-    box = box_of(annotation)
+    box = box_of(annotation, dataset.frame(gid).size)
     if box is None:
         hint = "Give the window with cx, cy, width and height"
-        raise TargetError(f"aid={target.aid!r} has no bbox", key="aid", hint=hint)
+        raise TargetError(f"aid={target.aid!r} has neither a box nor a shape", key="aid", hint=hint)
     if target.video:
         box = warp_boxes(dataset.frame(gid).to_video, box)[0]
     x, y, width, height = box.tolist()
@@ -183,7 +184,9 @@ def _time_range(time: slice | int, length: int) -> range:
     stop = length if time.stop is None else time.stop
     if step < 1 or start >= stop:
         raise TargetError(f"time_slice={time!r}: expected start < stop and a step of at least 1", key="time_slice")
-    return range(start, stop, step)
+    wanted = range(start, stop, step)
+    check_padding("time_slice", wanted, length, time, TargetError)
+    return wanted
 
 
 def _frame_at(position: int, gids: Sequence[Any], dataset: Lookups) -> Frame:
@@ -291,10 +294,10 @@ def _around(target: Target, scene: Scene, dataset: Lookups, given: Mapping[str, 
         return {}
     annotation = dataset.annotation(target.aid)
     out: dict[str, Any] = {"category_id": annotation.get("category_id")}
-    box = box_of(annotation)
+    frame = dataset.frame(annotation["image_id"])
+    box = box_of(annotation, frame.size)
     if box is None:
         return out
-    frame = dataset.frame(annotation["image_id"])
     box = warp_boxes(frame.to_video if scene.video else IDENTITY, box)[0]
     x, y, width, height = box.tolist()
     around = {"cx": x + width / 2, "cy": y + height / 2, "width": width, "height": height}

@@ -73,6 +73,7 @@ def positives(
     placement: Placement,
     classes_of_interest: Names | None,
     negative_classes: Names,
+    crowd: str,
     per_class: int | None,
     per_image: int | None,
     seed: int | np.random.Generator | None,
@@ -84,12 +85,13 @@ def positives(
             check_target_count(name, most, least=0)
     rng = np.random.default_rng(seed)
     annotations = context.source.annotations
-    boxes = context.index(spaces).boxes
+    boxes = context.index(spaces).boxes.take(~context.crowds(spaces, crowd))
     category = annotations.category_id[boxes.row]
     boxes = boxes.take(context.categories.positive(category, classes_of_interest, negative_classes))
     boxes = boxes.take(_at_most(annotations.category_id[boxes.row], per_class, rng))
     if placement.cover:
-        return windows_table(context, spaces, covering(boxes, spaces, placement, per_image, rng), "positive")
+        windows = covering(boxes, spaces, placement, per_image, rng)
+        return windows_table(context, spaces, windows, "positive", crowd=crowd)
     boxes = boxes.take(_at_most(boxes.space, per_image, rng))
     boxes = boxes.take(np.argsort(annotations.position[boxes.row], kind="stable"))
     windows, kept = around(boxes, spaces, placement, rng)
@@ -97,7 +99,7 @@ def positives(
     further = {"aid": annotations.annot_id[rows], "category_id": annotations.category_id[rows]}
     if not spaces.video:
         further |= {"img_width": spaces.width[windows.space], "img_height": spaces.height[windows.space]}
-    return windows_table(context, spaces, windows, "positive", further)
+    return windows_table(context, spaces, windows, "positive", further, crowd)
 
 
 def _at_most(group: Array, most: int | None, rng: np.random.Generator) -> Array:

@@ -107,6 +107,11 @@ def test_a_palette_of_a_jpeg2000_is_looked_up(columns, names, rng, save, read_al
     with open_source(path) as source:
         assert source.channels == names
     assert np.array_equal(read_all(path), np.moveaxis(table[indices], -1, 0))
+    assert np.array_equal(read_all(path, palette="indices"), indices[None])
+    with open_source(path, palette="indices") as source:
+        assert source.channels == ("index",)
+        assert source.facts.classes
+        assert source.metadata["palette"] == table.tolist()
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("u1", None), ("u2", None), ("u2", 12)])

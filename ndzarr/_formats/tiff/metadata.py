@@ -28,11 +28,13 @@ from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
 from ndzarr.errors import NdzarrError, SourceError
 
 ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
+LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE = 529, 532
 _X_RESOLUTION, _Y_RESOLUTION = 282, 283
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
 _TAGS = (
     *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE, _X_RESOLUTION, _Y_RESOLUTION),
+    *(LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE),
     *(_GDAL_METADATA, _GDAL_NODATA, _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, DIRECTORY, DOUBLES, TEXTS),
 )
 """Tags whose values `Page` keeps."""
@@ -166,8 +168,8 @@ class Page:
     fill_order: int
     planar: int
     """Planar configuration; 2 if samples are stored apart."""
-    subsampled: bool
-    """True if chroma has fewer samples than luma."""
+    subsampling: tuple[int, int]
+    """Columns and rows of luma for each sample of chroma."""
     photometric: int
     """1, black is zero, where the file does not say."""
     photometric_name: str
@@ -204,7 +206,7 @@ class Page:
             predictor=int(page.predictor),
             fill_order=int(page.fillorder),
             planar=int(page.planarconfig or 1),
-            subsampled=bool(page.is_subsampled),
+            subsampling=_subsampling(page),
             photometric=int(photometric),
             photometric_name=getattr(page.photometric, "name", str(page.photometric)),
             subfile_type=int(page.subfiletype or 0),
@@ -212,6 +214,11 @@ class Page:
             jpeg_header=page.jpegheader,
             tags={code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
         )
+
+    @property
+    def subsampled(self) -> bool:
+        """True if chroma has fewer samples than luma."""
+        return self.subsampling != (1, 1)
 
     @property
     def orientation(self) -> int:
@@ -233,11 +240,23 @@ class Page:
 
     def numbers(self, code: int) -> tuple[float, ...]:
         """Values of a tag that holds numbers; empty if the page does not have it, or if it holds something else."""
-        try:
-            values = np.asarray(self.tags.get(code, ()), float)
-        except (TypeError, ValueError, OverflowError):
-            return ()
-        return tuple(values.ravel().tolist())
+        return _numbers(self.tags.get(code, ()))
+
+
+def _subsampling(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Tag 530; YCbCr without it has a fourth of the chroma (TIFF 6.0, section 21)."""
+    if page.subsampling is not None:
+        columns, rows = page.subsampling
+        return int(columns), int(rows)
+    return (2, 2) if page.photometric == 6 else (1, 1)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    try:
+        values = np.asarray(value, float)
+    except (TypeError, ValueError, OverflowError):
+        return ()
+    return tuple(values.ravel().tolist())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,6 +264,8 @@ class Series:
     """Images of one kind, as tifffile groups them."""
 
     kind: str
+    name: str
+    """Empty if the file gives it none."""
     axes: str
     """A letter per axis of `shape`."""
     shape: tuple[int, ...]
@@ -261,6 +282,7 @@ class Series:
         """Copy what is needed from tifffile's series; call it under `parsing`."""
         return cls(
             kind=str(series.kind),
+            name=str(series.name or "").strip(),
             axes=series.axes,
             shape=tuple(int(n) for n in series.shape),
             page=Page.of(series.keyframe),
@@ -271,6 +293,19 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def colour_maps(self, path: str) -> tuple[list[tuple[float, ...]], Pixels]:
+        """Return the different colour maps of the frames, as stored, and the position of each frame's among them."""
+        found = {self.page.numbers(COLOUR_MAP): 0}
+        which = np.zeros(len(self), np.intp)
+        for number in range(1, len(self)):
+            with parsing(path):
+                frame = self.frames[number]
+                # tifffile keeps the tags of the first page only.
+                tag = None if frame is None else frame.aspage().tags.get(COLOUR_MAP)
+            if tag is not None:
+                which[number] = found.setdefault(_numbers(tag.value), len(found))
+        return list(found), which
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,9 +340,9 @@ def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Cont
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def nodata_value(page: Page, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]:
-    """The value that GDAL's tag says marks missing data, and a note if no pixel can have it."""
-    text = page.text(_GDAL_NODATA)
+def nodata_value(page: Page, dtype: np.dtype[Any], beside: str | None) -> tuple[float | None, list[str]]:
+    """The value that a file `beside` or GDAL's tag says marks missing data, and a note if no pixel can have it."""
+    text = page.text(_GDAL_NODATA) if beside is None else beside
     if text is None or dtype.kind not in "iufb":
         return None, []
     try:
