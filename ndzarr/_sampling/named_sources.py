@@ -113,7 +113,7 @@ class NamedSource:
         """Return the pyramid of the asset of a frame."""
         return self.open(self._keys[id(asset)])
 
-    def pixel_size(self, frame: Frame) -> tuple[int, int]:
+    def size_in_file(self, frame: Frame) -> tuple[int, int]:
         """Return (height, width) of a source."""
         pyramid = self.open(frame.gid)
         return pyramid.shape[-2], pyramid.shape[-1]
@@ -152,9 +152,10 @@ class NamedSource:
         return
 
     def resolution(self, gid: Any, video: bool) -> NoReturn:
-        """Refuse: only a georeference says how large a pixel is."""
+        """Refuse: only the file says how large a pixel is."""
         path = self._frames[gid].assets[0].path
-        raise TargetError(f"resolution needs a georeference, and {path} has none; use scale")
+        message = f"{path}: has no georeference, and does not say how large its pixels are"
+        raise TargetError(message, path=path, key="resolution", hint="Give scale")
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
         """Return the channels that names, or names separated by |, mean."""

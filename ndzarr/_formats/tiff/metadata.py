@@ -12,8 +12,8 @@ import logging
 import re
 import struct
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -28,14 +28,16 @@ from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
 from ndzarr.errors import NdzarrError, SourceError
 
 ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
-_X_RESOLUTION, _Y_RESOLUTION = 282, 283
+_XMP = 700
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
 _TAGS = (
-    *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE, _X_RESOLUTION, _Y_RESOLUTION),
+    *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE),
     *(_GDAL_METADATA, _GDAL_NODATA, _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, DIRECTORY, DOUBLES, TEXTS),
 )
 """Tags whose values `Page` keeps."""
+_ABOUT = (282, 283, 296, 305, 33560, 33628, 34118, 34412, 34680, 34682, 51123, 65000, 65421)
+"""Tags about the pixel size, which `Page` keeps if tifffile can read them; `pixel_size` names them."""
 AGAIN = "Fetch the file again, or write it again"
 """The hint of errors about damaged files."""
 
@@ -177,7 +179,7 @@ class Page:
     jpeg_header: bytes | None
     """What precedes each JPEG segment of an NDPI file."""
     tags: dict[int, Any]
-    """Values of `_TAGS` that the page has."""
+    """Values of `_TAGS` and `_ABOUT` that the page has."""
 
     @classmethod
     def of(cls, page: tifffile.TiffPage) -> Page:
@@ -210,7 +212,7 @@ class Page:
             subfile_type=int(page.subfiletype or 0),
             decode=page.decode,
             jpeg_header=page.jpegheader,
-            tags={code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
+            tags=_about(page) | {code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
         )
 
     @property
@@ -238,6 +240,21 @@ class Page:
         except (TypeError, ValueError, OverflowError):
             return ()
         return tuple(values.ravel().tolist())
+
+    def mapping(self, code: int) -> Mapping[str, Any]:
+        """Value of a tag that tifffile turns into a dictionary; empty if the page does not have it."""
+        value = self.tags.get(code)
+        return value if isinstance(value, Mapping) else {}
+
+
+def _about(page: tifffile.TiffPage) -> dict[int, Any]:
+    """Return the values of `_ABOUT`, without those that tifffile cannot read: pixels do not depend on them."""
+    out = {}
+    for code in _ABOUT:
+        if (tag := page.tags.get(code)) is not None:
+            with suppress(tifffile.TiffFileError, ValueError, TypeError, IndexError, KeyError, struct.error, OSError):
+                out[code] = tag.value
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,6 +303,10 @@ class Content:
     """None if this is not an OME-TIFF."""
     imagej: dict[str, Any]
     """ImageJ's description; empty if there is none."""
+    description: str
+    """That of the first page."""
+    xmp: str
+    """XMP of the first page; empty if there is none."""
     messages: list[str]
     """What tifffile has logged; it may log more when frames are looked up."""
 
@@ -296,13 +317,12 @@ def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Cont
         ome = tif.ome_metadata if tif.is_ome else None
         imagej = tif.imagej_metadata or {}
         size, big = tif.filehandle.size, tif.is_bigtiff
+        description, xmp = tif.pages.first.description, tif.pages.first.tags.valueof(_XMP, b"")
     refuse_missing(path, messages)
     if not series:
         raise _damaged(path, "this TIFF holds no image; it is truncated or damaged")
-    return Content(path, size, series, big, ome, imagej, messages)
-
-
-_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+    text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
+    return Content(path, size, series, big, ome, imagej, description, text.strip("\0 \n"), messages)
 
 
 def nodata_value(page: Page, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]:
@@ -325,7 +345,7 @@ def nodata_value(page: Page, dtype: np.dtype[Any]) -> tuple[float | None, list[s
 
 def gdal_names(page: Page, names: Sequence[str]) -> tuple[str, ...] | None:
     """Names of channels with GDAL's descriptions of bands in place of those given; None if they are not unique."""
-    root = _xml(page.text(_GDAL_METADATA))
+    root = parse_xml(page.text(_GDAL_METADATA))
     if root is None:
         return None
     found = list(names)
@@ -341,9 +361,9 @@ class OmeImage:
     """What OME-XML says about one image of the file."""
 
     def __init__(self, xml: str | None, index: int) -> None:
-        root = _xml(xml)
+        self._root = root = parse_xml(xml)
         images = [] if root is None else root.findall("{*}Image")
-        image = images[min(index, len(images) - 1)] if images else None
+        self._image = image = images[min(index, len(images) - 1)] if images else None
         self._pixels = None if image is None else image.find("{*}Pixels")
 
     def names(self, count: int) -> tuple[str, ...] | None:
@@ -353,51 +373,23 @@ class OmeImage:
         names = tuple((c.get("Name") or "").strip() for c in self._pixels.findall("{*}Channel"))
         return names if len(names) == count and all(names) and len(set(names)) == count else None
 
-    def pixel_size(self) -> dict[str, Any]:
-        """Size and unit along each axis whose size is known."""
-        out: dict[str, Any] = {}
-        for axis in "xyz":
-            size = self._number(f"PhysicalSize{axis.upper()}")
-            if size is not None:
-                out[axis] = {"size": size, "unit": self._get(f"PhysicalSize{axis.upper()}Unit") or "µm"}
-        return out
+    def attribute(self, name: str) -> str | None:
+        """Return an attribute of the image's pixels."""
+        return None if self._pixels is None else self._pixels.get(name)
 
-    def interval(self) -> float | None:
-        """Seconds between frames."""
-        step = self._number("TimeIncrement")
-        unit = _SECONDS.get(self._get("TimeIncrementUnit") or "s")
-        return None if step is None or unit is None or step <= 0 else step * unit
-
-    def _get(self, key: str) -> str | None:
-        return None if self._pixels is None else self._pixels.get(key)
-
-    def _number(self, key: str) -> float | None:
-        try:
-            return float(self._get(key) or "")
-        except ValueError:
+    def lens(self) -> str | None:
+        """Return the nominal magnification of the objective that the image names, or else of the only one."""
+        if self._root is None or self._image is None:
             return None
+        settings = self._image.find("{*}ObjectiveSettings")
+        lenses = self._root.findall("{*}Instrument/{*}Objective")
+        named = [e for e in lenses if settings is not None and e.get("ID") == settings.get("ID")]
+        found = named or lenses
+        return found[0].get("NominalMagnification") if len(found) == 1 else None
 
 
-def imagej_pixel_size(metadata: dict[str, Any], page: Page) -> dict[str, Any]:
-    """Size of a pixel from ImageJ's description and the resolution tags, which hold pixels per unit."""
-    unit = str(metadata.get("unit") or "").replace("\\u00B5", "µ")
-    if unit in ("", "pixel", "pixels", "inch"):
-        return {}
-    sizes: dict[str, Any] = {"z": metadata.get("spacing")}
-    for axis, code in (("x", _X_RESOLUTION), ("y", _Y_RESOLUTION)):
-        ratio = page.numbers(code)
-        sizes[axis] = ratio[1] / ratio[0] if len(ratio) == 2 and ratio[0] else None
-    found = {axis: size for axis, size in sizes.items() if isinstance(size, int | float) and size}
-    return {axis: {"size": float(found[axis]), "unit": unit} for axis in "xyz" if axis in found}
-
-
-def imagej_interval(metadata: dict[str, Any]) -> float | None:
-    """Seconds between frames."""
-    step = metadata.get("finterval")
-    return float(step) if isinstance(step, int | float) and step > 0 else None
-
-
-def _xml(text: str | None) -> ElementTree.Element | None:
+def parse_xml(text: str | None) -> ElementTree.Element | None:
+    """Return the root of an XML document; None without text, and if it is damaged."""
     try:
         return ElementTree.fromstring(text) if text else None
     except ElementTree.ParseError:

@@ -28,10 +28,9 @@ from ndzarr._formats.tiff.metadata import (
     Series,
     gdal_names,
     georeference,
-    imagej_interval,
-    imagej_pixel_size,
     nodata_value,
 )
+from ndzarr._formats.tiff.pixel_size import stated_size
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
 from ndzarr.errors import OptionError, SourceError, StoreError
 
@@ -161,9 +160,8 @@ class ParsedTiff:
     def facts(self) -> Facts:
         is_ome = self.content.ome_xml is not None
         ome = OmeImage(self.content.ome_xml, self.content.series.index(self.series))
-        imagej, t = self.content.imagej, self.layout.lengths[0]
-        interval = ome.interval() if is_ome else imagej_interval(imagej)
-        size = ome.pixel_size() if is_ome else imagej_pixel_size(imagej, self.series.page)
+        size, notes = stated_size(self.content, self.series.page, ome)
+        step = None if size.t is None or "t" not in self.layout.dims else size.t.base
         return Facts(
             name=self.content.path,
             dims=self.layout.dims,
@@ -173,8 +171,9 @@ class ParsedTiff:
             band=self._band(),
             interleaved=self.colour.whole or (self.form.shape[4] > 1 and self.layout.samples[0] == "c"),
             nodata=self.colour.nodata,
-            times=None if interval is None or "t" not in self.layout.dims else np.arange(t) * interval,
-            metadata=self._metadata(is_ome, size),
+            times=None if step is None else np.arange(self.layout.lengths[0]) * step,
+            pixel_size=size.transposed() if self.orientation.transposes else size,
+            metadata=self._metadata(is_ome, notes),
         )
 
     def fill(self, options: Options) -> float:
@@ -211,10 +210,10 @@ class ParsedTiff:
         in_gdal = self.layout.inner("c") == self.layout.lengths[1]
         return ome.names(len(names)) or (gdal_names(self.series.page, names) if in_gdal else None) or names
 
-    def _metadata(self, is_ome: bool, pixel_size: dict[str, Any]) -> dict[str, Any]:
+    def _metadata(self, is_ome: bool, about_size: list[str]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
-        notes = [*self.notes, *self.content.messages]
-        optional = {"alpha": self.colour.about_alpha, "pixel_size": pixel_size, "notes": notes}
+        notes = [*self.notes, *about_size, *self.content.messages]
+        optional = {"alpha": self.colour.about_alpha, "notes": notes}
         return {
             "format": f"OME-{kind}" if is_ome else kind,
             "compression": page.compression_name,
