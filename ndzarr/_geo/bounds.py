@@ -55,8 +55,8 @@ def pixel_window(
     if scale != 1:
         message = f"a window has both scale={scale!r} and resolution={resolution!r}"
         raise WindowError(message, key="resolution", hint="Give only one of them")
-    y, x = (_middle(out.get(d), sizes[d]) for d in ("y", "x"))
-    return out, pixel_size_at(georeference, pixel_size, name, y, x, wanted).scale_to(wanted, name, WindowError)
+    down, across = (_middle(out.get(d), sizes[d]) for d in ("y", "x"))
+    return out, pixel_size_at(georeference, pixel_size, name, down, across, wanted).scale_to(wanted, name, WindowError)
 
 
 def has_lengths(interval: Any) -> bool:
@@ -70,7 +70,7 @@ def _lengths_in_pixels(axis: str, interval: slice, size: PixelSize, name: str) -
     def pixels(end: Any) -> Any:
         if not is_physical(end):
             return end
-        return round(size.pixels(axis, parse_quantity(axis, end, WindowError), name, WindowError))
+        return round(size.pixels(axis, parse_quantity(axis, end, WindowError, True), name, WindowError))
 
     return slice(pixels(interval.start), pixels(interval.stop), interval.step)
 

@@ -1,8 +1,8 @@
 """The physical size of a pixel: lengths along z, y and x, a time along t, and the magnification of the objective.
 
-All sources are read into a `PixelSize`; a store records it, and `resolution=` is compared with it.  Units have the names
-of UDUNITS-2 that OME-Zarr recommends (https://ngff.openmicroscopy.org/0.5/#axes-md); other units are converted into one
-of these when they are read.  `parse_quantity` understands what people write: '0.5 µm', '10GSD', '20x'.
+All sources are read into a `PixelSize`; a store records it, and `resolution=` is compared with it.  Units have those
+names of UDUNITS-2 that OME-Zarr recommends (https://ngff.openmicroscopy.org/0.5/#axes-md); other units are converted
+into one of these when they are read.  `parse_quantity` understands what people write: '0.5 µm', '10GSD', '20x'.
 """
 
 from __future__ import annotations
@@ -125,9 +125,11 @@ class Quantity:
         return f"{self.value:.6g}{'' if self.unit in (PLAIN, TIMES) else ' '}{symbol}"
 
 
-def parse_quantity(name: str, value: Any, error: ErrorType = OptionError) -> Quantity:
+def parse_quantity(name: str, value: Any, error: ErrorType = OptionError, position: bool = False) -> Quantity:
     """
     Return the size of a pixel or of a window that a person wrote: '0.5 µm', '500nm', '0.5 mpp', '20x', '10GSD', 10.
+
+    A `position` may also be 0 or below.
 
     Examples
     --------
@@ -140,8 +142,8 @@ def parse_quantity(name: str, value: Any, error: ErrorType = OptionError) -> Qua
     number, unit = (None if isinstance(value, bool) else as_number(value)), ""
     if isinstance(value, str) and (found := _QUANTITY.fullmatch(value.strip())):
         number, unit = as_number(float(found.group(1))), _PER_PIXEL.sub("", found.group(2))
-    if number is None or not 1 / _MOST <= number <= _MOST:
-        raise error(f"{name}={value!r}: {expected}, above 0", key=name)
+    if number is None or not (position and number == 0 or 1 / _MOST <= (abs(number) if position else number) <= _MOST):
+        raise error(f"{name}={value!r}: {expected}{'' if position else ', above 0'}", key=name)
     known = find_unit(unit) if unit else (PLAIN, 1.0)
     if known is None or (known[0] and _UNITS[known[0]][2] == TIME):
         why = "is a time" if known else f"is not a unit of length{did_you_mean(unit, _COMMON)}"
@@ -196,7 +198,9 @@ class PixelSize:
 
     def stepped(self, steps: Mapping[str, float]) -> PixelSize:
         """Return the size of steps of so many pixels along some axes; those along x divide the magnification."""
-        sizes = {a: Quantity(v.value * n, v.unit) for a, n in steps.items() if (v := getattr(self, a)) is not None}
+        sizes: dict[str, Any] = {
+            a: Quantity(v.value * n, v.unit) for a, n in steps.items() if (v := getattr(self, a)) is not None
+        }
         seen = None if self.magnification is None else self.magnification / steps.get("x", 1.0)
         return replace(self, **sizes, magnification=seen)
 

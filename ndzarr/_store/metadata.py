@@ -163,7 +163,7 @@ def _ome_size(attrs: Mapping[str, Any], notes: list[str]) -> PixelSize:
             continue
         if unit is None:
             notes.append(f"OME-Zarr: the scale along {name} is {numbers[0]}, without a unit; it was left out")
-        elif all(said.number(f"the scale along {name}", n) is not None for n in numbers):
+        elif all(said.number(f"the scale along {name}", str(n)) is not None for n in numbers):
             kind = TIME if name == "t" else LENGTH
             sizes[name] = said.quantity(f"the scale along {name}", prod(map(float, numbers)), unit, kind)
     return PixelSize(**sizes, source="OME-Zarr")

@@ -153,8 +153,8 @@ class Targets:
         ----------
         window_dims
             (height, width), the same for all: pixels of the space, or lengths such as '512 m' or '100 um' (or one for
-            both); 'square' is the square around each box, None its size.  A window smaller than its annotation shows the
-            middle of it; with `cover`, several windows cover it.
+            both); 'square' is the square around each box, None its size.  A window smaller than its annotation shows
+            the middle of it; with `cover`, several windows cover it.
         context
             Factor on the size of the box, if the size comes from there.
         jitter

@@ -78,7 +78,7 @@ def test_bounds_cover_every_pixel_whose_centre_lies_in_them(pyramid, kind):
         ({"bounds": (1, 2, 3, float("nan"))}, "left < right"),
         ({"bounds": (1, 2, 3, 4), "y": slice(0, 3)}, "both bounds= and y="),
         ({"crs": "EPSG:4326"}, "Give bounds="),
-        ({"resolution": 0}, "metres per pixel"),
+        ({"resolution": 0}, "above 0"),
         ({"resolution": 10, "scale": 0.5}, "only one of them"),
     ],
 )

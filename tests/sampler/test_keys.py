@@ -294,7 +294,7 @@ def test_resolution_without_metadata_or_sense_is_an_error(film):
     with pytest.raises(TargetError, match="states no resolution"):
         film.sampler().load_sample(gid=11, resolution="10GSD")
     for wrong in ("ten", "-3GSD", 0):
-        with pytest.raises(TargetError, match="expected metres per pixel"):
+        with pytest.raises(TargetError, match="expected a size"):
             film.sampler(resolution=1).load_sample(gid=11, resolution=wrong)
 
 

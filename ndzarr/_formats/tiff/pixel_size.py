@@ -21,9 +21,9 @@ DESCRIPTION, SOFTWARE, XMP = 270, 305, 700
 LSM, SIS, STK, NDPI_LENS, ARGOS = 34412, 33560, 33628, 65421, 65000
 FEI_SFEG, FEI_HELIOS, SEM, MICRO_MANAGER = 34680, 34682, 34118, 51123
 
-_TAG_UNITS = {2: "cm", 3: "cm", 4: "mm", 5: "um"}
-"""ResolutionUnit to a unit of length; inches are converted, 4 and 5 are not in TIFF 6.0 but are in use."""
-_CM_PER_INCH = 2.54
+_INCH = 25400.0
+_TAG_UNITS = {2: _INCH, 3: 10000.0, 4: 1000.0, 5: 1.0}
+"""ResolutionUnit to micrometres; 4 and 5 are not in TIFF 6.0 but are in use."""
 _PRINTED = (1, 72, 96)
 """Dots per inch that programs write if they know none, so that they say nothing about the image; ImageJ ignores 72."""
 _UNCALIBRATED = ("", "pixel", "pixels", "px")
@@ -92,14 +92,13 @@ def _resolution_tags(content: Content, page: Page, notes: list[str]) -> PixelSiz
     densities = [_density(page, tag) for tag in (X_RESOLUTION, Y_RESOLUTION)]
     if code not in _TAG_UNITS or None in densities:
         return PixelSize()
-    x, y = ((d or 0.0) / (_CM_PER_INCH if code == 2 else 1) for d in densities)
-    inches = [n * _CM_PER_INCH for n in (x, y)]
-    if code in (2, 3) and any(all(abs(n - known) < 0.01 * known for n in inches) for known in _PRINTED):
+    x, y = (_inverse(d or 0.0) * _TAG_UNITS[code] for d in densities)
+    if any(all(abs(size * dots / _INCH - 1) < 0.01 for size in (x, y)) for dots in _PRINTED):
         return PixelSize()
     said = Statements("resolution tags", notes)
     return PixelSize(
-        x=said.quantity("the inverse of XResolution", _inverse(x), _TAG_UNITS[code]),
-        y=said.quantity("the inverse of YResolution", _inverse(y), _TAG_UNITS[code]),
+        x=said.quantity("the inverse of XResolution", x, "um"),
+        y=said.quantity("the inverse of YResolution", y, "um"),
         source="resolution tags",
     )
 
@@ -158,8 +157,8 @@ def _hamamatsu(content: Content, page: Page, notes: list[str]) -> PixelSize:
 def _leica(content: Content, page: Page, notes: list[str]) -> PixelSize:
     """Return the objective of the image of an SCN file that the page is of; the resolution tags have its sizes."""
     root = parse_xml(content.description) if "<scn" in content.description else None
-    for image in () if root is None else root.iter("{*}image"):
-        sizes = {(d.get("sizeX"), d.get("sizeY")) for d in image.iter("{*}dimension")}
+    for image in () if root is None else root.iterfind(".//{*}image"):
+        sizes = {(d.get("sizeX"), d.get("sizeY")) for d in image.iterfind(".//{*}dimension")}
         if (str(page.width), str(page.height)) in sizes:
             lens = image.findtext("{*}scanSettings/{*}objectiveSettings/{*}objective")
             return PixelSize(magnification=Statements("Leica", notes).number("the magnification", lens))
