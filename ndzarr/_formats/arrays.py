@@ -124,8 +124,9 @@ class ArraySource(Source):
         fetch = self._fetch
         if fetch is None:
             raise SourceError(f"{self.name}: the source is closed", hint="Open it again to read")
+        index = self._arrangement.index(region)
         try:
-            block = np.asarray(fetch(self._arrangement.index(region)))
+            block = np.asarray(fetch(index))
         except Exception as error:  # a damaged chunk, a failed dask task: anything that the array's owner may raise
             what = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
             raise SourceError(

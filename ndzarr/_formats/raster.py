@@ -328,7 +328,8 @@ def _decode_png(path: str) -> Pixels:
             parts.append(part)
         at += size
     with _decoding(path, "PNG"):
-        return _channels_first(imagecodecs.png_decode(b"".join(parts)))
+        pixels = imagecodecs.png_decode(b"".join(parts))
+    return _channels_first(pixels)
 
 
 # JPEG 2000
@@ -408,7 +409,8 @@ def _decode_jpeg2000(path: str) -> Pixels:
     if data.rfind(_J2K_END) < data.find(_J2K_SIZ):
         raise _refusal(path, "JPEG 2000", "is truncated: its end is missing")
     with _decoding(path, "JPEG 2000"):
-        return _channels_first(imagecodecs.jpeg2k_decode(data))
+        pixels = imagecodecs.jpeg2k_decode(data)
+    return _channels_first(pixels)
 
 
 # JPEG XL

@@ -142,7 +142,9 @@ def parse_quantity(name: str, value: Any, error: ErrorType = OptionError, positi
     number, unit = (None if isinstance(value, bool) else as_number(value)), ""
     if isinstance(value, str) and (found := _QUANTITY.fullmatch(value.strip())):
         number, unit = as_number(float(found.group(1))), _PER_PIXEL.sub("", found.group(2))
-    if number is None or not (position and number == 0 or 1 / _MOST <= (abs(number) if position else number) <= _MOST):
+    if number is None or not (
+        (position and number == 0) or 1 / _MOST <= (abs(number) if position else number) <= _MOST
+    ):
         raise error(f"{name}={value!r}: {expected}{'' if position else ', above 0'}", key=name)
     known = find_unit(unit) if unit else (PLAIN, 1.0)
     if known is None or (known[0] and _UNITS[known[0]][2] == TIME):

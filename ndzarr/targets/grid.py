@@ -155,7 +155,7 @@ def _overlap_in_pixels(name: str, sizes: Array, overlap: object) -> Array:
     if _is_fraction(overlap):
         return np.asarray(np.minimum(np.rint(sizes * float(overlap)), sizes - 1).astype(np.int64))  # type: ignore[arg-type]
     if not isinstance(overlap, Integral) or (len(sizes) and not 0 <= int(overlap) < sizes.min()):
-        size = int(sizes.min(initial=0)) if len(sizes) else "any size"
+        size = int(sizes.min()) if len(sizes) else 0
         raise TargetError(
             f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or whole pixels below {size}"
         )

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any, Literal
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
@@ -82,15 +83,35 @@ def parsing(path: str, messages: Sequence[str] = ()) -> Iterator[None]:
     """
     Turn whatever tifffile raises into a `DamagedTiffError`; wrap calls into the parser and nothing else.
 
-    The error repeats `messages`, which tifffile has logged so far.
+    The error repeats `messages`, which tifffile has logged so far.  Errors that arise outside tifffile are faults of
+    ndzarr, and pass.
     """
     try:
         yield
     except NdzarrError:
         raise
     except Exception as error:  # damaged files raise whatever they provoke in the parser
+        if not isinstance(error, UnexpectedValueError) and not _in_tifffile(error):
+            raise
         found = " ".join("; ".join([*messages, reason(error)]).split())
         raise _damaged(path, f"this TIFF cannot be parsed ({found}); it is truncated or damaged") from error
+
+
+class UnexpectedValueError(ValueError):
+    """A value that tifffile found in a file has a form that its tag does not have."""
+
+
+def _in_tifffile(error: BaseException) -> bool:
+    """Return True if an exception passed through code of tifffile."""
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").partition(".")[0] == "tifffile" for frame in frames)
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number that tifffile found; damaged files may hold something else in its place."""
+    if not isinstance(value, int | np.integer):
+        raise UnexpectedValueError(f"expected a whole number, found {value!r:.40}")
+    return int(value)
 
 
 def _damaged(path: str, what: str) -> DamagedTiffError:
@@ -125,7 +146,7 @@ def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
     file, layout = tif.filehandle, tif.tiff
     seen: set[int] = set()
     with parsing(path):
-        at = int(tif.pages.first.offset) if tif.pages else 0
+        at = _whole(tif.pages.first.offset) if tif.pages else 0
     while at:
         if at >= file.size:
             where = f"would begin at byte {at}, but the file ends at {file.size}"
@@ -185,31 +206,31 @@ class Page:
     def of(cls, page: tifffile.TiffPage) -> Page:
         """Copy what is needed from tifffile's page; call it under `parsing`."""
         if page.is_tiled:
-            segment = page.tiledepth, page.tilelength, page.tilewidth
+            segment = _whole(page.tiledepth), _whole(page.tilelength), _whole(page.tilewidth)
         else:
-            segment = 1, min(page.rowsperstrip, page.imagelength), page.imagewidth
+            segment = 1, min(_whole(page.rowsperstrip), _whole(page.imagelength)), _whole(page.imagewidth)
         photometric = page.photometric if page.photometric or PHOTOMETRIC in page.tags else 1
         return cls(
-            height=int(page.imagelength),
-            width=int(page.imagewidth),
-            shape=tuple(int(n) for n in page.shaped),  # type: ignore[arg-type]
+            height=_whole(page.imagelength),
+            width=_whole(page.imagewidth),
+            shape=tuple(_whole(n) for n in page.shaped),  # type: ignore[arg-type]
             segment=segment,
             tiled=page.is_tiled,
             dtype=None if page.dtype is None else np.dtype(page.dtype).newbyteorder("="),
             byteorder=page.parent.byteorder,
             bits=page.bitspersample,
             sample_format=page.sampleformat,
-            samples=int(page.samplesperpixel),
-            extra_samples=tuple(int(e) for e in page.extrasamples or ()),
-            compression=int(page.compression),
+            samples=_whole(page.samplesperpixel),
+            extra_samples=tuple(_whole(e) for e in page.extrasamples or ()),
+            compression=_whole(page.compression),
             compression_name=getattr(page.compression, "name", str(page.compression)).lower(),
-            predictor=int(page.predictor),
-            fill_order=int(page.fillorder),
-            planar=int(page.planarconfig or 1),
+            predictor=_whole(page.predictor),
+            fill_order=_whole(page.fillorder),
+            planar=_whole(page.planarconfig or 1),
             subsampled=bool(page.is_subsampled),
-            photometric=int(photometric),
+            photometric=_whole(photometric),
             photometric_name=getattr(page.photometric, "name", str(page.photometric)),
-            subfile_type=int(page.subfiletype or 0),
+            subfile_type=_whole(page.subfiletype or 0),
             decode=page.decode,
             jpeg_header=page.jpegheader,
             tags=_about(page) | {code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
@@ -279,7 +300,7 @@ class Series:
         return cls(
             kind=str(series.kind),
             axes=series.axes,
-            shape=tuple(int(n) for n in series.shape),
+            shape=tuple(_whole(n) for n in series.shape),
             page=Page.of(series.keyframe),
             levels=tuple(cls.of(level) for level in series.levels[1:]),
             transformed=series.transform is not None,
