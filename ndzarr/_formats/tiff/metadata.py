@@ -107,10 +107,11 @@ def _in_tifffile(error: BaseException) -> bool:
     return any(frame.f_globals.get("__name__", "").partition(".")[0] == "tifffile" for frame in frames)
 
 
-def _whole(value: Any) -> int:
+def _whole(value: Any, missing: int | None = None) -> int:
     """Return a whole number that tifffile found; damaged files may hold something else in its place."""
-    if not isinstance(value, int | np.integer):
-        raise UnexpectedValueError(f"expected a whole number, found {value!r:.40}")
+    value = missing if value is None else value
+    if not isinstance(value, int | np.integer | np.bool_):
+        raise UnexpectedValueError(f"expected a whole number, found {str(value)[:40]}")
     return int(value)
 
 
@@ -205,32 +206,34 @@ class Page:
     @classmethod
     def of(cls, page: tifffile.TiffPage) -> Page:
         """Copy what is needed from tifffile's page; call it under `parsing`."""
-        if page.is_tiled:
+        tiled = bool(_whole(page.is_tiled))
+        if tiled:
             segment = _whole(page.tiledepth), _whole(page.tilelength), _whole(page.tilewidth)
         else:
             segment = 1, min(_whole(page.rowsperstrip), _whole(page.imagelength)), _whole(page.imagewidth)
-        photometric = page.photometric if page.photometric or PHOTOMETRIC in page.tags else 1
+        photometric = _whole(page.photometric, 0) if PHOTOMETRIC in page.tags else _whole(page.photometric, 0) or 1
+        extra = () if page.extrasamples is None else page.extrasamples
         return cls(
             height=_whole(page.imagelength),
             width=_whole(page.imagewidth),
             shape=tuple(_whole(n) for n in page.shaped),  # type: ignore[arg-type]
             segment=segment,
-            tiled=page.is_tiled,
+            tiled=tiled,
             dtype=None if page.dtype is None else np.dtype(page.dtype).newbyteorder("="),
             byteorder=page.parent.byteorder,
             bits=page.bitspersample,
             sample_format=page.sampleformat,
             samples=_whole(page.samplesperpixel),
-            extra_samples=tuple(_whole(e) for e in page.extrasamples or ()),
+            extra_samples=tuple(_whole(e) for e in (extra if isinstance(extra, tuple) else (extra,))),
             compression=_whole(page.compression),
             compression_name=getattr(page.compression, "name", str(page.compression)).lower(),
             predictor=_whole(page.predictor),
             fill_order=_whole(page.fillorder),
-            planar=_whole(page.planarconfig or 1),
-            subsampled=bool(page.is_subsampled),
-            photometric=_whole(photometric),
+            planar=_whole(page.planarconfig, 1) or 1,
+            subsampled=bool(_whole(page.is_subsampled)),
+            photometric=photometric,
             photometric_name=getattr(page.photometric, "name", str(page.photometric)),
-            subfile_type=_whole(page.subfiletype or 0),
+            subfile_type=_whole(page.subfiletype, 0),
             decode=page.decode,
             jpeg_header=page.jpegheader,
             tags=_about(page) | {code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
@@ -297,6 +300,8 @@ class Series:
     @classmethod
     def of(cls, series: tifffile.TiffPageSeries) -> Series:
         """Copy what is needed from tifffile's series; call it under `parsing`."""
+        if series.keyframe is None:
+            raise UnexpectedValueError("a series of images has no first page")
         return cls(
             kind=str(series.kind),
             axes=series.axes,
