@@ -467,3 +467,19 @@ def test_tables_refuse_what_is_no_size(slides, wrong):
         with pytest.raises(ndzarr.NdzarrError) as caught:
             make(**wrong)
         assert caught.value.key in ("window_dims", "resolution")
+
+
+def test_frames_of_one_size_keep_it(tmp_path):
+    for k, size in enumerate((0.5, 0.5, 0.25)):
+        ome(tmp_path / f"{k}.ome.tif", PhysicalSizeX=size, PhysicalSizeY=size)
+    paths = [tmp_path / f"{k}.ome.tif" for k in range(3)]
+    assert str(ndzarr.transcode(paths[:2], tmp_path / "a.zarr").pixel_size.x) == "0.5 µm"
+    assert ndzarr.transcode(paths, tmp_path / "b.zarr").pixel_size is None
+
+
+def test_pixels_that_are_turned_upright_keep_their_sizes(tmp_path):
+    how = {"resolution": (20000, 10000), "resolutionunit": 3, "extratags": [(274, 3, 1, 6, True)]}
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, tile=(64, 64), **how)
+    for pyramid in opened(tmp_path / "a.tif", tmp_path):
+        assert pyramid.shape[-2:] == (90, 70)
+        assert str(pyramid.pixel_size) == "y 0.5 µm, x 1 µm (resolution tags)"
