@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from typing import Any
 
 DELAY = 1.0
-"""Seconds before a bar is shown."""
+"""Seconds before a bar is shown, unless told otherwise."""
 
 
 @contextmanager
 def progress_bar(
-    total: int | None, name: str, unit: str, progress: bool = True, done: int = 0
+    total: int | None, name: str, unit: str, progress: bool = True, done: int = 0, delay: float = DELAY
 ) -> Iterator[Callable[..., None]]:
     """
     Yield a function that is called with the number of steps done, 1 by default.
 
-    `total` is None if it is not known; `done` steps were done before. tqdm is imported once there is something to show:
+    `total` is None if it is not known; `done` steps were done before; a bar is
+    shown after `delay` seconds. tqdm is imported once there is something to show:
     it starts a thread and makes locks even to show nothing.
     """
     begin = time.monotonic()
@@ -29,7 +30,7 @@ def progress_bar(
         done += steps
         if bar is not None:
             bar.update(steps)
-        elif progress and time.monotonic() - begin > DELAY:
+        elif progress and time.monotonic() - begin > delay:
             from tqdm.auto import tqdm
 
             many = total is None or total > 99_999

@@ -107,7 +107,8 @@ def check_choice(
     if value is None and default is not None:
         return default
     if not isinstance(value, str) or value not in known:
-        raise error(f"{name}={value!r} is not known{did_you_mean(value, known)}", key=name)
+        key = name.partition(" ")[0]  # "padkw mode" is a part of `padkw`
+        raise error(f"{name}={value!r} is not known{did_you_mean(value, known)}", key=key)
     return str(value)
 
 

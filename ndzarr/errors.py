@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class NdzarrError(Exception):
@@ -22,7 +23,7 @@ class NdzarrError(Exception):
     path
         The file, store or URL that the error is about.
     key
-        The option, argument or key of a target that the error is about.
+        The option, argument or axis, or the key of a target or of a dataset, that the error is about.
     window
         The window that was asked for, as it was given.
     hint
@@ -53,6 +54,13 @@ class NdzarrError(Exception):
         # Stored in the instance dictionary, which exceptions pickle and copy by themselves.
         given = {"path": path, "key": key, "window": window, "hint": hint}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
+
+    @classmethod
+    def like(cls, error: NdzarrError) -> Self:
+        """Return an error of this class with the message and the attributes of another."""
+        made = cls(*error.args)
+        made.__dict__.update(error.__dict__)
+        return made
 
 
 class SourceError(NdzarrError, ValueError):

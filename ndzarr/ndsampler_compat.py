@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ndzarr.coco_sampler
-from ndzarr._validation import as_integer, check_count
+from ndzarr._validation import as_integer, check_choice, check_count
 from ndzarr.errors import OptionError, TargetError, did_you_mean
 from ndzarr.targets.table import Rows
 
@@ -100,12 +100,13 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         """
         ratio: Any = neg_to_pos_ratio
         if ratio is not None and n_neg is not None:
-            raise OptionError(f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many; give only one")
+            message = f"n_neg={n_neg!r} and neg_to_pos_ratio={ratio!r} both say how many"
+            raise OptionError(message, key="neg_to_pos_ratio", hint="Give only one")
         for name, number in (("n_pos", n_pos), ("n_neg", n_neg)):
             if number is not None:
                 check_count(name, number, least=0)
         if ratio is not None and not (isinstance(ratio, Real) and float(ratio) >= 0):
-            raise OptionError(f"neg_to_pos_ratio={ratio!r}: expected a number of at least 0")
+            raise OptionError(f"neg_to_pos_ratio={ratio!r}: expected a number of at least 0", key="neg_to_pos_ratio")
         draw = np.random.default_rng(rng)
         found = self.targets.positives(window_dims if cover else None, cover=cover, negative_classes=(), seed=draw)
         if n_pos is not None and n_pos < len(found):
@@ -151,8 +152,7 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
         TargetError, OptionError
             An option is not understood.
         """
-        if task not in TASKS:
-            raise OptionError(f"task={task!r}: no such task{did_you_mean(task, TASKS)}")
+        check_choice("task", task, TASKS)
         options: dict[str, Any] = {
             "classes_of_interest": classes_of_interest,
             "ignore_coverage": ignore_coverage_thresh,
@@ -186,7 +186,8 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
     ) -> xarray.Dataset:
         """Load a positive or, after those, a negative; see `load_positive` and `load_negative`."""
         if as_integer(index) is None:
-            raise TargetError(f"item {index!r} does not exist; there are {len(self)}, from 0")
+            message = f"index={index!r}: there is no such item, of {len(self)} from 0"
+            raise TargetError(message, key="index")
         if index < self.n_positives:
             return self.load_positive(index, with_annots, target, rng, **options)
         return self.load_negative(index - self.n_positives, with_annots, target, rng, **options)
@@ -250,13 +251,14 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
             The dataset has no room for such a window.
         """
         if index is not None and ((number := as_integer(index)) is None or number < 0):
-            raise TargetError(f"negative {index!r}: expected a whole number of at least 0")
+            raise TargetError(f"index={index!r}: expected a whole number of at least 0", key="index")
         further = dict(target or {})
         gid = further.pop("gid", further.pop("image_id", None))
         dims = further.pop("window_dims", None)
         if self._negatives is not None and gid is None:
             if not self.n_negatives:
-                raise TargetError("no negatives were preselected; give n_neg or neg_to_pos_ratio to preselect")
+                hint = "Give n_neg or neg_to_pos_ratio to preselect"
+                raise TargetError("no negatives were preselected", hint=hint)
             index = _drawn("negative", index, self.n_negatives, "{} were preselected", rng)
             window = Rows(self._negatives)[index] | ({} if dims is None else {"window_dims": dims})
         else:
@@ -321,13 +323,15 @@ class CocoSampler(ndzarr.coco_sampler.CocoSampler):
     def lookup_class_name(self, class_id: Any) -> str:
         """Return the name of a category."""
         if not isinstance(class_id, Hashable) or class_id not in self.dset.index.cats:
-            raise TargetError(f"category {class_id!r} does not exist{did_you_mean(class_id, self.class_ids[:20])}")
+            known = did_you_mean(class_id, self.class_ids[:20])
+            raise TargetError(f"class_id={class_id!r}: no such category{known}", key="class_id")
         return str(self.dset.index.cats[class_id]["name"])
 
     def lookup_class_id(self, name: Any) -> Any:
         """Return the id of a category."""
         if not isinstance(name, Hashable) or name not in self.dset.index.name_to_cat:
-            raise TargetError(f"category {name!r} does not exist{did_you_mean(name, self.dset.index.name_to_cat)}")
+            known = did_you_mean(name, self.dset.index.name_to_cat)
+            raise TargetError(f"name={name!r}: no such category{known}", key="name")
         return self.dset.index.name_to_cat[name]["id"]
 
 
@@ -336,7 +340,7 @@ def _drawn(kind: str, index: int | None, n: int, found: str, rng: Any) -> int:
     if index is None:
         index = int(np.random.default_rng(rng).integers(n))
     if not 0 <= index < n:
-        raise TargetError(f"{kind} {index} does not exist; {found.format(n)}")
+        raise TargetError(f"index={index}: no such {kind}; {found.format(n)}", key="index")
     return index
 
 
@@ -346,7 +350,7 @@ def _triple(name: str, value: Any) -> tuple[Any, Any, Any]:
         return value, value, value
     triple = tuple(value)
     if len(triple) != 3:
-        raise OptionError(f"{name}={value!r}: expected (frames, height, width) for videos")
+        raise OptionError(f"{name}={value!r}: expected (frames, height, width) for videos", key=name)
     return triple
 
 

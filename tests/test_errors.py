@@ -4,6 +4,7 @@ import pickle
 import pytest
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr import errors
 
 LEAVES = [found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.NdzarrError)]
@@ -25,9 +26,8 @@ def test_attributes_that_are_not_given_are_none(kind):
 
 
 def test_errors_carry_what_they_are_about(tmp_path):
-    with pytest.raises(errors.MissingError) as found:
+    with raises(errors.MissingError, path=tmp_path / "none.zarr"):
         ndzarr.open(tmp_path / "none.zarr")
-    assert found.value.path == str(tmp_path / "none.zarr")
 
 
 def test_the_package_lists_its_public_names_once_and_nothing_else():

@@ -16,8 +16,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 
 import ndzarr
+from helpers.errors import raises
 from helpers.library_processes import ask, make, save, slow_down, wait_for
 from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr import _concurrency as batch
@@ -46,10 +48,8 @@ def log(tmp_path):
 def slow(monkeypatch, log):
     """Makes sources slow, for this test."""
     import ndzarr._formats.registry
-    import ndzarr._pyramid.transcode
 
     monkeypatch.setattr(ndzarr._formats.registry, "open_source", ndzarr._formats.registry.open_source)
-    monkeypatch.setattr(ndzarr._pyramid.transcode, "BAND_BYTES", ndzarr._pyramid.transcode.BAND_BYTES)
     return lambda seconds: slow_down(log, seconds)
 
 
@@ -170,7 +170,7 @@ def test_two_dots_behind_a_link_mean_what_the_system_means(library, tmp_path):
 def test_a_bad_file_behind_a_link_is_named_by_both_its_names(library, tmp_path):
     (tmp_path / "blob").write_text("hello")
     (tmp_path / "link.png").symlink_to("blob")
-    with pytest.raises(SourceError, match=rf"{tmp_path}/link.png, which is {tmp_path}/blob: it looks like text"):
+    with raises(SourceError, path=tmp_path / "blob", match=f"^{tmp_path}/link.png, which is "):
         library.pyramid(tmp_path / "link.png")
 
 
@@ -234,7 +234,11 @@ def test_a_zarr_store_is_opened_where_it_is_and_again_when_it_was_replaced(libra
     assert names(library) == []
     assert same(library.pyramid(store, axes="cyx", channels=["gray"]), pixels)
     for option, value in {"channels": ["red"], "nodata": 3, "axes": "tyx"}.items():
-        with pytest.raises(OptionError, match=rf"own\.zarr: {option}=.* was asked for, but this Zarr store has"):
+        with raises(
+            OptionError,
+            path=tmp_path / "own.zarr",
+            match=f"{option}=",
+        ):
             library.pyramid(store, **{option: value})
 
 
@@ -312,7 +316,7 @@ def test_the_default_place_is_the_users_cache(monkeypatch, environment, expected
 def test_two_processes_that_ask_for_the_same_pyramid_make_it_once(library, tmp_path, log):
     pixels = save(tmp_path / "a.npy")
     results = SPAWN.Queue()
-    arguments = (library.root, tmp_path / "a.npy", log, 0.1, results)
+    arguments = (library.root, tmp_path / "a.npy", log, 0.6, results)
     processes = [SPAWN.Process(target=make, args=arguments) for _ in range(3)]
     for process in processes:
         process.start()
@@ -327,7 +331,7 @@ def test_two_processes_that_ask_for_the_same_pyramid_make_it_once(library, tmp_p
 
 def test_threads_that_ask_for_the_same_pyramid_make_it_once(library, tmp_path, log, slow):
     pixels = save(tmp_path / "a.npy")
-    slow(0.05)
+    slow(0.3)
     found = []
     threads = [threading.Thread(target=lambda: found.append(library.pyramid(tmp_path / "a.npy"))) for _ in range(4)]
     for thread in threads:
@@ -414,7 +418,7 @@ def test_many_that_fight_for_a_lock_hold_it_one_at_a_time_though_its_file_is_rem
         (None, MissingError, "no such file"),
         (b"", SourceError, "empty"),
         (b"hello", SourceError, "text"),
-        (b"\x89PNG\r\n\x1a\n garbage", SourceError, ""),
+        (b"\x89PNG\r\n\x1a\n garbage", SourceError, None),
     ],
     ids=["missing", "empty", "text", "damaged"],
 )
@@ -423,7 +427,7 @@ def test_a_file_that_cannot_be_used_is_named_each_time_and_leaves_nothing(librar
     if content is not None:
         path.write_bytes(content)
     for _ in range(2):
-        with pytest.raises(error, match=rf"{path}.*{words}"):
+        with raises(error, path=path, match=words):
             library.pyramid(path)
     assert names(library) == []
     save(tmp_path / "good.npy")
@@ -459,7 +463,7 @@ def test_a_file_that_is_changed_while_it_is_read_is_refused(library, tmp_path, l
     slow(0.2)
     writer = threading.Thread(target=lambda: (wait_for(log), save(path, 1)))
     writer.start()
-    with pytest.raises(SourceError, match=r"a\.npy: .*changed while it was read"):
+    with raises(SourceError, path=tmp_path / "a.npy", hint="Transcode it once it is complete"):
         library.pyramid(path)
     writer.join()
     assert names(library) == []
@@ -469,7 +473,7 @@ def test_a_library_whose_place_is_a_file_says_so(tmp_path):
     save(tmp_path / "a.npy")
     (tmp_path / "file").touch()
     for place in ("file", "file/library"):
-        with pytest.raises(WriteError, match=r"is a file. Choose another workdir"):
+        with raises(WriteError, hint="Choose another workdir"):
             Library(tmp_path / place).pyramid(tmp_path / "a.npy")
 
 
@@ -573,7 +577,7 @@ def test_preparing_takes_requests_and_makes_what_is_asked_for_afterwards(library
 def test_preparing_shows_a_bar_only_when_told_to(library, tmp_path, capsys, slow):
     for k in range(3):
         save(tmp_path / f"{k}.npy")
-    slow(0.1)
+    slow(0.6)
     library.prepare([tmp_path / "0.npy"])
     assert capsys.readouterr() == ("", "")
     library.prepare([tmp_path / "1.npy", tmp_path / "2.npy"], workers=1, progress=True)
@@ -606,15 +610,16 @@ def test_threads_that_sources_do_not_take_up_encode(tasks, workers, expected):
 
 def test_an_interrupt_ends_what_is_under_way_and_leaves_nothing(library, tmp_path, log, slow):
     for k in range(6):
-        save(tmp_path / f"{k}.npy")
+        frames = np.full((20, 30, 40), k, "u1")
+        tifffile.imwrite(tmp_path / f"{k}.tif", frames, photometric="minisblack", metadata={"axes": "TYX"})
     slow(0.3)
     thread = threading.Thread(target=lambda: (wait_for(log, 2), os.kill(os.getpid(), signal.SIGINT)))
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        library.prepare(sorted(tmp_path.glob("*.npy")), workers=2)
+        library.prepare(sorted(tmp_path.glob("*.tif")), workers=2)
     thread.join()
     read = Counter(line.split()[1] for line in log.read_text().splitlines())
-    assert max(read.values()) < 300 * 40 * 2 / 4096, "a source was read to its end"
+    assert max(read.values()) < 20, "a source was read to its end"
     assert names(library) == []
 
 

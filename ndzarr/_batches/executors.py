@@ -30,8 +30,6 @@ Run: TypeAlias = Callable[[Task, str, Sequence[int]], Iterator[int]]
 LOCAL = ("threads", "processes")
 RETRIES = 3
 """Number of times that dask repeats a task whose worker was lost."""
-PATIENCE = 30
-"""Seconds for a scheduler to answer."""
 
 
 class WorkerError(NdzarrError, RuntimeError):
@@ -47,12 +45,14 @@ def checked(scheduler: Scheduler, workers: int | None) -> None:
     address = isinstance(scheduler, str) and ("://" in scheduler or scheduler.count(":") == 1)
     if address or (hasattr(scheduler, "submit") and hasattr(scheduler, "nthreads")):
         if workers is not None:
-            raise OptionError(f"workers={workers}: a dask cluster has the workers that it has; leave it out")
+            message = f"workers={workers}: a dask cluster has the workers that it has"
+            raise OptionError(message, key="workers", hint="Leave it out")
         return
-    hint = did_you_mean(scheduler, LOCAL) if isinstance(scheduler, str) else ""
+    known = did_you_mean(scheduler, LOCAL) if isinstance(scheduler, str) else ""
     raise OptionError(
         f"scheduler={scheduler!r}: expected 'threads', 'processes', the address of a dask scheduler or a "
-        f"distributed.Client{hint}"
+        f"distributed.Client{known}",
+        key="scheduler",
     )
 
 
@@ -72,13 +72,15 @@ def _connected(address: str) -> Any:
     try:
         import distributed
     except ImportError:
-        raise OptionError(f"scheduler={address!r} needs dask.distributed: pip install distributed") from None
+        message = f"scheduler={address!r} needs dask.distributed"
+        raise OptionError(message, key="scheduler", hint="Run pip install distributed") from None
     try:
-        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+        return distributed.Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise OptionError(
-            f"scheduler={address!r}: no dask scheduler answers there ({error}); give the address that `dask scheduler` "
-            "shows, or 'processes' for this machine"
+            f"scheduler={address!r}: no dask scheduler answers there ({error})",
+            key="scheduler",
+            hint="Give the address that `dask scheduler` shows, or 'processes' for this machine",
         ) from error
 
 

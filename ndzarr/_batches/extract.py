@@ -36,7 +36,8 @@ from ndzarr._progress import progress_bar
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask
 from ndzarr._sampling.protocols import SampleSource
-from ndzarr.errors import ExistsError, MissingError, OptionError, WriteError, did_you_mean
+from ndzarr._validation import check_choice
+from ndzarr.errors import ExistsError, MissingError, WriteError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
@@ -158,8 +159,9 @@ def run_part(folder: str, number: int) -> int:
             written = os.stat(Path(folder) / JOB).st_mtime_ns
         except FileNotFoundError:
             raise MissingError(
-                f"{folder}: this worker does not see the destination of the extraction; all workers need a file system "
-                "in common with the process that called extract"
+                f"{folder}: this worker does not see the destination of the extraction",
+                path=folder,
+                hint="Give all workers a file system in common with the process that called extract",
             ) from None
         job = _stored(folder, written)
     return job.do(Path(folder), number)
@@ -171,15 +173,17 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
     from dask.base import tokenize
 
     if not dest.parent.is_dir():
-        raise MissingError(f"{dest}: the directory {dest.parent} does not exist; make it first")
+        message = f"{dest}: the directory {dest.parent} does not exist"
+        raise MissingError(message, path=str(dest), hint="Make it first")
     folder = dest.with_name(f".{dest.name}.{tokenize(*ingredients)[:12]}{PARTIAL}")
     lock = folder.with_name(f"{folder.name}.lock")
     kept = f"what is finished is kept in {folder.name}: the same call goes on from there"
     with explained(dest, kept), trying(lock) as mine:
         if not mine and not lock.exists():
-            raise WriteError(f"{dest}: may not be written; check the permissions of {dest.parent}")
+            hint = f"Check the permissions of {dest.parent}"
+            raise WriteError(f"{dest}: may not be written", path=str(dest), hint=hint)
         if not mine:
-            raise ExistsError(f"{dest}: another process is extracting it now; wait for it")
+            raise ExistsError(f"{dest}: another process is extracting it now", path=str(dest), hint="Wait for it")
         if not (folder / STORE).is_dir():  # it was published, but not removed
             shutil.rmtree(folder, ignore_errors=True)
         for name in (PARTS, STORE):
@@ -221,8 +225,7 @@ def extract(
     keys: Mapping[str, Any],
 ) -> Path:
     """Write samples to a store; see `CocoSampler.extract`."""
-    if order not in ORDERS:
-        raise OptionError(f"order={order!r} is not known{did_you_mean(order, ORDERS)}")
+    check_choice("order", order, ORDERS)
     checked(scheduler, workers)
     check_sizes(sizes)
     dest = local_path(dest)

@@ -188,7 +188,7 @@ class Survey:
 def survey(source: SampleSource, rows: Rows, keys: Mapping[str, Any], lookup: Lookup, sizes: str) -> Survey:
     """Look at all targets."""
     if not len(rows):
-        raise TargetError("targets is empty: there is nothing to extract")
+        raise TargetError("targets is empty: there is nothing to extract", key="targets")
     known = uniform_windows(source, rows, keys, lookup, sizes)
     if known is not None:
         images = np.empty(len(rows), np.intp)

@@ -20,7 +20,8 @@ from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.sample import Context, context_of
 from ndzarr._sampling.target import Target, parse
-from ndzarr.errors import OptionError, TargetError, did_you_mean
+from ndzarr._validation import check_choice
+from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
@@ -64,9 +65,10 @@ def pending_samples(
     def pending(given: Mapping[str, Any]) -> Pending:
         parsed = parse(given)
         if parsed.native is not None:
-            raise TargetError("use_native_scale gives every asset a size of its own; load such samples one by one")
+            message = "use_native_scale gives every asset a size of its own"
+            raise TargetError(message, key="use_native_scale", hint="Load such samples one by one")
         if parsed.lazy:
-            raise TargetError("lazy: a target in a batch is never lazy by itself; use lazy_batch")
+            raise TargetError("lazy: a target in a batch is never lazy by itself", key="lazy", hint="Use lazy_batch")
         return Pending(source, given, parsed, compose(resolve(parsed, source), source), lookup)
 
     return numbered(pending, targets, start)
@@ -91,7 +93,8 @@ def numbered(make: Callable[[Any], Any], targets: Iterable[Any], start: int = 0)
         try:
             out.append(make(given))
         except TargetError as error:
-            raise TargetError(f"target {start + len(out)}: {error}", key=error.key) from error
+            error.args = (f"target {start + len(out)}: {error}",)
+            raise
     return out
 
 
@@ -99,7 +102,9 @@ def rows_with(targets: Targets | Rows, keys: Mapping[str, Any]) -> Sequence[Mapp
     """Return the targets, each with these keys."""
     rows = list(Rows(targets))
     if not rows:
-        raise TargetError("targets is empty: a batch needs at least one target, or it would have no shape")
+        raise TargetError(
+            "targets is empty: a batch needs at least one target, or it would have no shape", key="targets"
+        )
     return [{**row, **keys} for row in rows] if keys else rows
 
 
@@ -125,8 +130,7 @@ class Form:
 
 def check_sizes(sizes: str) -> None:
     """Raise `OptionError` for an unknown choice."""
-    if sizes not in SIZES:
-        raise OptionError(f"sizes={sizes!r} is not known{did_you_mean(sizes, SIZES)}")
+    check_choice("sizes", sizes, SIZES)
 
 
 def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None = None, start: int = 0) -> Form:
@@ -134,7 +138,7 @@ def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None 
     check_sizes(sizes)
     requests, wanted = [s.request for s in samples], (first or samples[0]).request
 
-    def same(what: str, of: Callable[[SampleRequest], Any], joint: str, fix: str) -> None:
+    def same(what: str, of: Callable[[SampleRequest], Any], joint: str, key: str | None, hint: str) -> None:
         expected = of(wanted)
         for k, request in enumerate(requests, start):
             if (found := of(request)) != expected:
@@ -142,14 +146,16 @@ def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None 
                 shown = [joint.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in (expected, found)]
                 raise TargetError(
                     f"samples of a batch must have the same {what}: sample 0 has {shown[0]}, sample {k} has {shown[1]}"
-                    f"{'' if others == 1 else f' (so have {others - 1} more)'}; {fix}"
+                    f"{'' if others == 1 else f' (so have {others - 1} more)'}",
+                    key=key,
+                    hint=hint,
                 )
 
-    same("axes", lambda r: r.dims, " ", "image and video targets, and volumes, make batches of their own")
-    same("channels", lambda r: r.channels, "|", "give channels=")
-    same("dtype", lambda r: r.dtype, "", "give dtype=")
+    same("axes", lambda r: r.dims, " ", None, "Load image targets, video targets and volumes in batches of their own")
+    same("channels", lambda r: r.channels, "|", "channels", "Give channels=")
+    same("dtype", lambda r: r.dtype, "", "dtype", "Give dtype=")
     if sizes == "refuse":
-        same("size", lambda r: r.shape, " x ", "use sizes='pad', or targets of one size")
+        same("size", lambda r: r.shape, " x ", "sizes", "Use sizes='pad', or targets of one size")
     shape = tuple(map(max, zip(*[r.shape for r in requests], strict=True)))
     return Form(wanted.dims, shape, wanted.dtype, wanted.channels)
 
@@ -171,8 +177,8 @@ def read_promised(samples: Sequence[Pending], form: Form, start: int) -> tuple[A
     for k, sample in enumerate(samples, start):
         if not form.holds(own := agree([sample])):
             raise TargetError(
-                f"target {k} gives {own}, but target 0 promised {form}; give channels= and dtype=, or load such "
-                "targets apart"
+                f"target {k} gives {own}, but target 0 promised {form}",
+                hint="Give channels= and dtype=, or load such targets apart",
             )
     image, mask, _ = read_batch(samples, form)
     return image, mask
@@ -233,8 +239,9 @@ def checked_mask(mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, s
     if dims is None:
         if mask is not None and not mask[1].all():
             raise TargetError(
-                f"some pixels of {names} are not real (a file has a nodata value, that of target 0 has none); give "
-                "nodata='ma', so that `valid` is there"
+                f"some pixels of {names} are not real (a file has a nodata value, that of target 0 has none)",
+                key="nodata",
+                hint="Give nodata='ma', so that `valid` is there",
             )
         return None
     lengths = dict(zip(form.dims, form.shape, strict=True))
@@ -243,6 +250,7 @@ def checked_mask(mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, s
         return np.ones(shape, bool)
     have, valid = mask
     if "c" in have and "c" not in dims:
-        raise TargetError(f"channels of {names} are real at different pixels, unlike target 0; load them apart")
+        message = f"channels of {names} are real at different pixels, unlike target 0"
+        raise TargetError(message, key="channels", hint="Load them apart")
     missing = [k for k, d in enumerate(("sample", *dims)) if d not in have]
     return np.array(np.broadcast_to(np.expand_dims(valid, missing), shape))

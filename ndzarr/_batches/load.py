@@ -130,7 +130,8 @@ class BatchAccessor:
     def _numbers(self) -> list[int]:
         """Positions, in the batch as it was loaded, of the samples that are left."""
         if "sample" not in self._batch.coords:
-            raise TargetError("an operation on this batch dropped its coordinate `sample`, which says whose is what")
+            message = "an operation on this batch dropped its coordinate `sample`, which says whose is what"
+            raise TargetError(message, key="sample")
         return [int(k) for k in np.atleast_1d(self._batch["sample"].values)]
 
     def _contexts(self) -> Iterator[Context]:
@@ -156,7 +157,7 @@ class BatchAccessor:
         """
         numbers = self._numbers()
         if not -len(numbers) <= i < len(numbers):
-            raise TargetError(f"sample {i} does not exist; the batch has {len(numbers)}")
+            raise TargetError(f"sample {i} does not exist; the batch has {len(numbers)}", key="sample")
         k = numbers[i]
         sample = self._context.samples[k]
         known = Known.of(sample)

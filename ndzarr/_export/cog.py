@@ -18,7 +18,7 @@ from typing import Any
 
 from ndzarr._concurrency import available_cpus
 from ndzarr._export.cog_pixels import choose_content, tile_format
-from ndzarr._export.tiff_writer import LARGEST, Image, Writing, header, names_tag, nodata_tag, write_tiff
+from ndzarr._export.tiff_writer import Image, Writing, header, names_tag, nodata_tag, write_tiff
 from ndzarr._files import local_path, publishing_file, refuse_existing_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
@@ -218,4 +218,4 @@ def _big(writing: Writing, wanted: bool | str) -> bool:
         raise OptionError(f"bigtiff={wanted!r}: expected True, False or 'auto'", key="bigtiff")
     masked = writing.content.masking is not None
     each = writing.form.bound(writing.blocksize**2) + masked * (writing.blocksize**2 // 4 + 64)
-    return writing.tiles * each + (1 << 20) > LARGEST
+    return writing.tiles * each + (1 << 20) > writing.largest

@@ -176,6 +176,8 @@ class Writing:
     content: CogContent
     form: TileFormat
     blocksize: int
+    largest: int = LARGEST
+    """Last position in the file that may be written, unless it is a BigTIFF."""
 
     def tasks(self) -> Iterator[Task]:
         """Yield all tiles in the order of the file."""
@@ -241,9 +243,9 @@ def write_tiff(
         columns = writing.grid(task.level)[1]
         for column, (tile, mask) in zip(task.columns, encoded, strict=True):
             index = task.row * columns + column
-            position = _append(file, images[0], index, tile, position)
+            position = _append(file, images[0], index, tile, position, writing.largest)
             if mask is not None:
-                position = _append(file, images[1], index, mask, position)
+                position = _append(file, images[1], index, mask, position, writing.largest)
         advance(len(encoded))
     for table in tables:
         for place, values in ((table.offsets_at, table.offsets), (table.sizes_at, table.sizes)):
@@ -251,8 +253,8 @@ def write_tiff(
             file.write(values.tobytes())
 
 
-def _append(file: BinaryIO, table: Table, index: int, tile: bytes, position: int) -> int:
-    if table.offsets.itemsize == 4 and position + len(tile) + 8 > LARGEST:
+def _append(file: BinaryIO, table: Table, index: int, tile: bytes, position: int, largest: int) -> int:
+    if table.offsets.itemsize == 4 and position + len(tile) + 8 > largest:
         raise OptionError(
             f"{file.name}: gets larger than the 4 GiB of a TIFF", key="bigtiff", hint="Use bigtiff=True or 'auto'"
         )

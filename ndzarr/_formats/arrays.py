@@ -88,7 +88,8 @@ def arrange_unnamed(name: str, shape: Sequence[int], options: Options) -> Arrang
     if len(shape) == 3:
         return Arrangement("yxc" if shape[-1] <= MOST_COLOURS else "cyx")
     if len(shape) < 2:
-        raise SourceError(f"{name}: an array of shape {tuple(shape)} has fewer than the two axes of an image")
+        what = f"an array of shape {tuple(shape)} has fewer than the two axes of an image"
+        raise SourceError(f"{name}: {what}", hint="Add the missing ones, such as array[numpy.newaxis]")
     raise SourceError(
         f"{name}: an array of shape {tuple(shape)} has {len(shape)} axes without names",
         hint=f"Say what they are, such as axes={'tcyx' if len(shape) == 4 else 'tczyx'!r}",

@@ -136,7 +136,8 @@ class Source(ABC):
     def _region(self, window: Mapping[str, slice]) -> Region:
         for axis in window:
             if axis not in self.dims:
-                raise WindowError(f"{self.name}: the window names axis {axis!r}{did_you_mean(axis, self.dims)}")
+                what = f"{self.name}: the window names axis {axis!r}{did_you_mean(axis, self.dims)}"
+                raise WindowError(what, key=axis, window=window)
         return tuple(
             self._interval(axis, window[axis], length) if axis in window else slice(0, length)
             for axis, length in zip(self.dims, self.shape, strict=True)

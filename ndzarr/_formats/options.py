@@ -207,3 +207,6 @@ class InPlaceOptions:
     """'intensity', or 'labels', whose levels are modes; the overviews of the file are then left out."""
     cache: Path | None = None
     """Directory for the levels that a large file lacks; the user's cache directory if None."""
+    in_memory: int = 16 << 20
+    """Most decoded bytes of the coarsest level of a file whose other levels are made in memory: that takes a tenth of a
+    second, and a third of its size."""

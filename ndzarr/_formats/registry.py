@@ -238,9 +238,8 @@ def sniff(name: str, head: bytes) -> str:
     for pattern, what, advice in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
             raise SourceError(f"{name}: it is {what}, not an image that can be read", hint=f"To use it, {advice}")
-    raise SourceError(
-        f"{name}: {_impression(head)}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
-    )
+    hint = "Pass PNG, JPEG, TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY or a video"
+    raise SourceError(f"{name}: {_impression(head)}", hint=hint)
 
 
 def file_kind(path: str) -> str | None:

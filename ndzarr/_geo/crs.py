@@ -170,9 +170,8 @@ class Crs:
                 f"{purpose} needs pyproj to understand {self.name}", hint="Run pip install 'ndzarr[geo]'"
             ) from error
         if found is None:
-            raise OptionError(
-                f"{purpose}: the coordinate reference system of the image is not understood ({self.name})"
-            )
+            what = f"{purpose}: the coordinate reference system of the image, its crs, is not understood ({self.name})"
+            raise OptionError(what, key="crs")
         return found
 
     @property

@@ -65,7 +65,7 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
     file.check()
     powers = [image.power for image in images]
     changing = (options.axes, options.nodata)
-    base = Base(native[-1], powers[-1], file, facts, options.kind, options.cache, changing)
+    base = Base(native[-1], powers[-1], file, facts, options.kind, options.cache, options.in_memory, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}

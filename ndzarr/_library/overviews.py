@@ -1,8 +1,7 @@
 """Overviews of files that have none, or too few: levels made from the coarsest one of the file.
 
 1. They are made as transcoding would make them, when one of them is first read.
-2. If the coarsest level of the file has at most `IN_MEMORY` decoded bytes, they are kept in memory: that takes a tenth
-   of a second, and a third of its size.
+2. If the coarsest level of the file is small (`InPlaceOptions.in_memory`), they are kept in memory.
 3. Otherwise they are written as a store in a cache directory, never beside the file, once for all processes.  The store
    records the file, its size and its time of modification; a changed file has another store, and `ndzarr cache prune`
    removes the old one.
@@ -34,9 +33,6 @@ from ndzarr._store.read import execute
 
 Array = np.ndarray[Any, Any]
 
-IN_MEMORY = 16 << 20
-"""Most decoded bytes of the coarsest level of a file whose overviews are made in memory."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Base:
@@ -51,6 +47,8 @@ class Base:
     """'intensity' or 'labels'."""
     cache: Path | None
     """Directory for stores of overviews; the user's cache directory if None."""
+    in_memory: int
+    """Most decoded bytes of the level whose overviews are made in memory."""
     options: tuple[Any, ...]
     """Options of reading that change its pixels; hashed by their repr."""
 
@@ -78,7 +76,7 @@ class Base:
 def make_overviews(base: Base) -> list[Stored]:
     """Return the arrays of all overviews; no pixels are made yet."""
     numbers = range(1, base.count + 1)
-    if prod(base.array.shape) * base.array.dtype.itemsize <= IN_MEMORY:
+    if prod(base.array.shape) * base.array.dtype.itemsize <= base.in_memory:
         memory = MemoryOverviews(base)
         return [MemoryOverview(memory, number) for number in numbers]
     store = OverviewStore(base)

@@ -197,13 +197,17 @@ def _check_file(array: ChunkArray, position: Position) -> _Tally:
             continue
         tally.add(_Tally(1, 0, encoded.size))
         try:
-            array.codec.decode(encoded, scratch, partial("{}: chunk {}".format, path, chunk))
+            array.codec.decode(encoded, scratch, partial(_where, path, chunk))
         except DamagedError as error:
             tally.problems.append(Problem(path, chunk, str(error)))
     used = 0 if shard is None else sum(shard.size(k) for k in range(prod(inside))) + 16 * prod(inside) + 4
     if array.complete and used != size:
         tally.problems.append(Problem(path, None, f"{size} bytes, of which the index accounts for {used}"))
     return tally
+
+
+def _where(path: str, chunk: Position) -> tuple[str, str]:
+    return path, f"chunk {chunk}"
 
 
 def _check_tiles(array: TiffArray, row: Position) -> _Tally:

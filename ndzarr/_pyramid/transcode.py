@@ -36,7 +36,7 @@ from ndzarr._store.writer import PyramidWriter, halve
 from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError
 
 BAND_BYTES = 16 << 20
-"""Bytes of pixels read at a time; at least one band of the source is."""
+"""Bytes of pixels read at a time."""
 
 
 def transcode(
@@ -169,6 +169,7 @@ def write_pyramid(
     origin: Mapping[str, Any] | None = None,
     number: int = 0,
     check: Callable[[], object] | None = None,
+    band_bytes: int = BAND_BYTES,
 ) -> None:
     """
     Write an open source as a store; see `transcode`.
@@ -182,6 +183,8 @@ def write_pyramid(
         Number of the source's level, if that is not the native one of a pyramid: rounding depends on it.
     check
         Called between steps; gives up by raising.
+    band_bytes
+        Bytes of pixels that are read at a time, at most; at least one band of the source is.
     """
     origin = identity(source.name) if origin is None else origin
     stream = as_stream(source)
@@ -203,10 +206,10 @@ def write_pyramid(
         advance(0)
         writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            levels = write_stream(stream, encoding, writer_of, advance)
+            levels = write_stream(stream, encoding, writer_of, advance, band_bytes)
         else:
             with writer_of(levels[:1] if volume else levels) as writer:
-                for block, window in _bands(source, levels[0]):
+                for block, window in _bands(source, levels[0], band_bytes):
                     rows = source.read(window)
                     writer.write(block, rows)
                     advance(rows.shape[-2] * prod(rows.shape[:-2]))
@@ -272,7 +275,7 @@ def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | N
     return out
 
 
-def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
+def _bands(source: Source, level: LevelShape, band_bytes: int) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
     """Yield (first indices along the axes before y, window to read): whole chunks, rows from top to bottom."""
     lengths = dict(zip(source.dims, source.shape, strict=True))
     block = dict(zip(source.dims, level.layout.shards, strict=True))
@@ -281,7 +284,7 @@ def _bands(source: Source, level: LevelShape) -> Iterator[tuple[tuple[int, ...],
     leading = source.dims[:-2]
     row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in leading)
     unit = max(1, source.band)
-    rows = min(lengths["y"], unit * max(1, BAND_BYTES // max(1, unit * row_bytes)))
+    rows = min(lengths["y"], unit * max(1, band_bytes // max(1, unit * row_bytes)))
     for start in product(*(range(0, lengths[d], step[d]) for d in leading)):
         window = {d: slice(i, min(i + step[d], lengths[d])) for d, i in zip(leading, start, strict=True)}
         for y in range(0, lengths["y"], rows):
@@ -329,11 +332,12 @@ def write_stream(
     encoding: Encoding,
     writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
+    band_bytes: int,
 ) -> list[LevelShape]:
     """
     Write all frames of a stream; return the levels that were written.
 
-    `writer_of` returns the writer of given levels.  At least one chunk and BAND_BYTES of frames are gathered before
+    `writer_of` returns the writer of given levels.  At least one chunk and `band_bytes` of frames are gathered before
     they are encoded.  `progress` is told the number of rows written.
     """
 
@@ -343,7 +347,7 @@ def write_stream(
     endless = levels(ENDLESS)[0]
     chunk = endless.layout.chunks[0]
     frame = prod(endless.shape[1:]) * endless.layout.codec.dtype.itemsize
-    blocks = stream.blocks(chunk * max(1, BAND_BYTES // (chunk * frame)))
+    blocks = stream.blocks(chunk * max(1, band_bytes // (chunk * frame)))
     block, following = next(blocks, None), next(blocks, None)
     if block is None:
         raise SourceError(f"{stream.name}: it has no frames", path=stream.name)

@@ -28,7 +28,8 @@ class SampleAccessor:
         context = self._sample.encoding.get("ndzarr")
         if context is None:
             raise TargetError(
-                "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin"
+                "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin",
+                hint="Ask the sample as it was loaded",
             )
         return context  # type: ignore[no-any-return]
 
@@ -109,7 +110,8 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
     if dims != usual or not {"c", "y", "x"} <= set(dims) or not cut_of(sample, context).is_whole(context):
         raise TargetError(
             "this sample is not what was loaded: its image was cut or rearranged since, which ndsampler's dictionary "
-            "cannot say; load the window that is wanted"
+            "cannot say",
+            hint="Load the window that is wanted",
         )
     image = sample["image"]
     out = {

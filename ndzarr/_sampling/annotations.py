@@ -15,7 +15,7 @@ import numpy as np
 
 from ndzarr._indexing.affine import scale_offset, warp_boxes
 from ndzarr._sampling.scene import Scene
-from ndzarr._validation import as_integer, as_number, as_tuple, check_flag
+from ndzarr._validation import as_integer, as_tuple, check_flag, check_fraction
 from ndzarr.errors import TargetError
 
 # --- Columns from kwcoco's annotation dictionaries.
@@ -50,14 +50,17 @@ def box_of(annotation: Mapping[str, Any]) -> np.ndarray[Any, Any] | None:
     if box.size == 0 or (box.shape == (4,) and np.isnan(box).any()):
         return None
     if box.shape != (4,) or np.isinf(box).any() or box[2:].min() < 0:
-        raise TargetError(
-            f"annotation {annotation.get('id')!r}: bbox={given!r} is not x, y, width, height, with a size of at least 0"
-        )
+        what = f"bbox={given!r} is not x, y, width, height, with a size of at least 0"
+        raise TargetError(f"annotation {annotation.get('id')!r}: {what}", key="bbox")
     return box
 
 
-def ids_of(values: list[Any]) -> np.ndarray[Any, Any]:
-    """Integers with `NO_ID` for none; strings with '' for none as soon as one of them is a string."""
+def ids_of(key: str, values: list[Any]) -> np.ndarray[Any, Any]:
+    """
+    Return the ids that annotations have under a key.
+
+    Integers with `NO_ID` for none; strings with '' for none as soon as one of them is a string.
+    """
     kinds = set(map(type, values))
     if str in kinds:
         return np.array(["" if v is None else str(v) for v in values])
@@ -67,9 +70,9 @@ def ids_of(values: list[Any]) -> np.ndarray[Any, Any]:
     except OverflowError:
         ids = np.array(known, np.float64)
     if not kinds <= {int, type(None)} and (wrong := [v for v in known if as_integer(v) is None]):
-        raise TargetError(f"track_id={wrong[0]!r} is neither a whole number nor text")
+        raise TargetError(f"{key}={wrong[0]!r} is neither a whole number nor text", key=key)
     if ids.dtype != np.int64:
-        raise TargetError(f"track_id or category_id={max(known, key=abs)!r} has more than 64 bits")
+        raise TargetError(f"{key}={max(known, key=abs)!r} has more than 64 bits", key=key)
     return ids
 
 
@@ -277,8 +280,8 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
     return AnnotationTable(
         gids=sorted_gids,
         annot_id=np.array([a["id"] for a in annotations])[order] if len(gids) else np.empty(0, np.int64),
-        category_id=ids_of([a.get("category_id") for a in annotations])[order],
-        track_id=ids_of([a.get("track_id") for a in annotations])[order],
+        category_id=ids_of("category_id", [a.get("category_id") for a in annotations])[order],
+        track_id=ids_of("track_id", [a.get("track_id") for a in annotations])[order],
         columns=np.ascontiguousarray(boxes[order].T),
         rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
         position=order,
@@ -306,18 +309,15 @@ class Lookup:
         if self.with_annots is True and self.annot_ids is None and self.visible_thresh == 0.0 and self.clip is False:
             return  # nearly always
         if self.annot_ids is not None and as_tuple(self.annot_ids) is None:
-            raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids")
-        least = as_number(self.visible_thresh)
-        if least is None or not 0 <= least <= 1:
-            raise TargetError(f"visible_thresh={self.visible_thresh!r}: expected a fraction from 0 to 1")
+            raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids", key="annot_ids")
+        check_fraction("visible_thresh", self.visible_thresh)
         if not isinstance(self.with_annots, str | bool) and as_tuple(self.with_annots) is None:
             check_flag("with_annots", self.with_annots)
         check_flag("clip", self.clip)
         unknown = set(self.geometry) - set(GEOMETRY)
         if unknown:
-            raise TargetError(
-                f"with_annots={self.with_annots!r}: expected True, False or some of {', '.join(GEOMETRY)}"
-            )
+            expected = f"expected True, False or some of {', '.join(GEOMETRY)}"
+            raise TargetError(f"with_annots={self.with_annots!r}: {expected}", key="with_annots")
 
     @property
     def wanted(self) -> bool:
@@ -405,7 +405,7 @@ def _asked(
     """Rows, frames and boxes, in the sampled space, of exactly these annotations."""
     strangers = [aid for aid in ids if not isinstance(aid, Hashable) or aid not in records]
     if strangers:
-        raise TargetError(f"annot_ids: the dataset has no annotation {strangers[0]!r}")
+        raise TargetError(f"annot_ids: the dataset has no annotation {strangers[0]!r}", key="annot_ids")
     hits = [
         np.array([row for aid in ids if (row := _row(table, frame.gid, aid)) is not None], np.intp)
         for frame in scene.frames

@@ -26,6 +26,13 @@ from ndzarr._validation import as_integer
 from ndzarr.errors import TargetError
 
 
+def wrong(
+    image: Mapping[str, Any], key: str, what: str, *, path: str | None = None, hint: str | None = None
+) -> TargetError:
+    """Return the error about what a key of an image's dictionary says, or one of its files."""
+    return TargetError(f"image {image['id']!r}: {what}", key=key, path=path, hint=hint)
+
+
 def channels_of(obj: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Names of the channels of a file as the dataset states them, as a code or a list of names; None if it does not."""
     stated = obj.get("channels")
@@ -36,7 +43,7 @@ def channels_of(obj: Mapping[str, Any], image: Mapping[str, Any]) -> tuple[str, 
     except (TypeError, ValueError):
         names = ("",)
     if "" in names:
-        raise TargetError(f"image {image['id']!r}: channels={stated!r} is not a channel code; write 'r|g|b'")
+        raise wrong(image, "channels", f"channels={stated!r} is not a channel code", hint="Write 'r|g|b'")
     return names
 
 
@@ -72,7 +79,7 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, cl
         gid=gid,
         assets=tuple(_asset(obj, image, video, folder, clocks) for obj in asset_dicts(image, video)),
         size=size_of(image),
-        to_video=_affine(image, image.get("warp_img_to_vid")),
+        to_video=_affine(image, image, "warp_img_to_vid"),
         index=gid if index is None else index,
         time=_time(image, asset_dicts(image, video)[:1] == [video]),
         name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
@@ -95,7 +102,7 @@ def asset_dicts(image: Mapping[str, Any], video: Mapping[str, Any]) -> list[Mapp
         listed = image.get(key) or []
         listed = list(listed.values()) if isinstance(listed, Mapping) else listed
         if not isinstance(listed, Sequence) or not all(isinstance(obj, Mapping) for obj in listed):
-            raise TargetError(f"image {image['id']!r}: {key}={listed!r} is not a list of dictionaries")
+            raise wrong(image, key, f"{key}={listed!r} is not a list of dictionaries")
         own += listed
     return own or ([video] if video and _path(video) else [])
 
@@ -122,16 +129,15 @@ def _asset(
             clock=clocks.setdefault(path, Clock()),
         )
     if not obj.get("file_name"):
-        raise TargetError(
-            f"image {image['id']!r} has an asset without file_name ({obj.get('channels') or 'no channels'})"
-        )
+        what = f"an asset is without file_name ({obj.get('channels') or 'no channels'})"
+        raise wrong(image, "file_name", what)
     if not isinstance(obj["file_name"], str | os.PathLike):
-        raise TargetError(f"image {image['id']!r}: file_name={obj['file_name']!r} is not a path")
+        raise wrong(image, "file_name", f"file_name={obj['file_name']!r} is not a path")
     path = _absolute(folder, obj["file_name"], image)
     return Asset(
         path=path,
         channels=channels_of(obj, image),
-        to_image=IDENTITY if obj is image else _affine(image, obj.get("warp_aux_to_img")),
+        to_image=IDENTITY if obj is image else _affine(image, obj, "warp_aux_to_img"),
         size=size_of(obj),
         nodata=_nodata(obj, image),
         position=position,
@@ -146,9 +152,8 @@ def _absolute(folder: str, name: str | os.PathLike[str], image: Mapping[str, Any
         return os.path.abspath(os.path.join(folder, name))
     kind = mimetypes.guess_type(name)[0] or ""
     if kind.startswith(("image/", "video/")):
-        raise TargetError(
-            f"image {image['id']!r}: {name} is remote; download it, or name a remote store that is made of it"
-        )
+        hint = "Download it, or name a remote store that is made of it"
+        raise wrong(image, "file_name", f"file_name={name!r} is remote", path=name, hint=hint)
     return name.rstrip("/")
 
 
@@ -157,17 +162,13 @@ def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[s
     value = obj.get("frame_index", image.get("frame_index")) if obj is not video else image.get("frame_index")
     if value is None:
         if obj is video:
-            raise TargetError(
-                f"image {image['id']!r} has no file of its own, and no frame_index that says which frame of "
-                f"{_path(video)} it is; give it one"
-            )
+            what = f"it has no file of its own, and no frame_index that says which frame of {_path(video)} it is"
+            raise wrong(image, "frame_index", what, hint="Give it one")
         return None
     if not isinstance(value, Integral) or value < 0:
         if obj is not video:
             return None
-        raise TargetError(
-            f"image {image['id']!r}: frame_index={value!r} is not a frame of {_path(video)}; they begin at 0"
-        )
+        raise wrong(image, "frame_index", f"frame_index={value!r} is not a frame of {_path(video)}; they begin at 0")
     return int(value)
 
 
@@ -176,9 +177,8 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
     try:
         return None if value is None else float(value)
     except (TypeError, ValueError):
-        raise TargetError(
-            f"image {image['id']!r}: nodata={value!r} of {obj.get('file_name', 'its file')} is not a number"
-        ) from None
+        what = f"nodata={value!r} of {obj.get('file_name', 'its file')} is not a number"
+        raise wrong(image, "nodata", what) from None
 
 
 def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -192,13 +192,15 @@ def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
     if any(n is None or n < 1 for n in numbers):
         what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
         raise TargetError(
-            f"{what}: the dataset states width={width!r} and height={height!r}, which is not a size in pixels"
+            f"{what}: the dataset states width={width!r} and height={height!r}, which is not a size in pixels",
+            key="height" if numbers[0] is not None and numbers[0] >= 1 else "width",
         )
     return numbers[0], numbers[1]  # type: ignore[return-value]
 
 
-def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
-    """A transform in any form that kwcoco stores: a dictionary, a matrix, nothing."""
+def _affine(image: Mapping[str, Any], obj: Mapping[str, Any], key: str) -> np.ndarray[Any, Any]:
+    """The transform of an image or asset, in any form that kwcoco stores: a dictionary, a matrix, nothing."""
+    warp = obj.get(key)
     if warp is None:
         return IDENTITY
     import kwimage
@@ -212,9 +214,9 @@ def _affine(image: Mapping[str, Any], warp: Any) -> np.ndarray[Any, Any]:
         if (matrix[2] != (0, 0, 1)).any():
             raise ValueError("its last row is not 0, 0, 1")
     except (TypeError, ValueError, KeyError) as error:
-        raise TargetError(f"image {image['id']!r}: {warp!r} is not an affine transform ({error})") from error
+        raise wrong(image, key, f"{key}={warp!r} is not an affine transform ({error})") from error
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise TargetError(f"image {image['id']!r}: the transform {warp!r} has no inverse")
+        raise wrong(image, key, f"{key}={warp!r} has no inverse")
     return matrix
 
 
@@ -252,15 +254,14 @@ def position_of(frame: Frame, asset: Asset, pyramid: Pyramid) -> int:
         if length == 1:
             return 0
         if pyramid.attrs.get("ndzarr", {}).get("source", {}).get("format") not in VIDEOS:
-            raise TargetError(
-                f"{frame.name}: {asset.path} has {length} planes along t; sample it by named axes with ndzarr.Sampler"
-            )
+            what = f"{frame.name}: {asset.path} has {length} planes along t"
+            raise TargetError(what, path=asset.path, hint="Sample it by named axes with ndzarr.Sampler")
     if asset.position is None:
-        raise TargetError(f"{frame.name}: {asset.path} is a video of {length} frames; give the image its frame_index")
+        what = f"{frame.name}: {asset.path} is a video of {length} frames"
+        raise TargetError(what, path=asset.path, key="frame_index", hint="Give the image its frame_index")
     if asset.position >= length:
-        raise TargetError(
-            f"{frame.name}: frame_index={asset.position}, but {asset.path} has {length} frames, 0 to {length - 1}"
-        )
+        what = f"frame_index={asset.position}, but {asset.path} has {length} frames, 0 to {length - 1}"
+        raise TargetError(f"{frame.name}: {what}", path=asset.path, key="frame_index")
     return asset.position
 
 
@@ -279,6 +280,7 @@ def check_axes(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
     sizes = pyramid.sizes
     if (*[d for d in dims[:-2] if sizes[d] != 1], *dims[-2:]) not in ORDERED:
         raise TargetError(
-            f"{frame.name}: {asset.path} has axes {' '.join(dims)}, a sample {' '.join(AXES)}; write it in that order, "
-            "or sample it by named axes with ndzarr.Sampler"
+            f"{frame.name}: {asset.path} has axes {' '.join(dims)}, a sample {' '.join(AXES)}",
+            path=asset.path,
+            hint="Write it in that order, or sample it by named axes with ndzarr.Sampler",
         )

@@ -71,10 +71,10 @@ def refuse_repeated_ids(coco: Any) -> None:
     for table, known in kinds.items():
         rows = coco.dataset.get(table, [])
         if None in known:
-            raise SourceError(f"{coco.tag}: one of {table} has the id None; give it one")
+            raise SourceError(f"{coco.tag}: one of {table} has the id None", key="id", hint="Give it one")
         if len(known) < len(rows):
             [(repeated, times)] = Counter(row["id"] for row in rows).most_common(1)
-            raise SourceError(f"{coco.tag}: {times} {table} have the id {repeated!r}; ids have to differ")
+            raise SourceError(f"{coco.tag}: {times} {table} have the id {repeated!r}; ids have to differ", key="id")
 
 
 def coerce(dset: Any) -> Any:
@@ -85,17 +85,21 @@ def coerce(dset: Any) -> Any:
     """
     if isinstance(dset, (str, os.PathLike)):
         path, name = Path(dset), os.fspath(dset).removeprefix("special:")
+        full = str(path.absolute())
         if path.is_dir() and not (path / "data.kwcoco.json").exists():
-            raise MissingError(f"{path.absolute()} is a directory without data.kwcoco.json; name the dataset's file")
+            what = f"{full} is a directory without data.kwcoco.json"
+            raise MissingError(what, path=full, hint="Name the dataset's file")
         if not path.exists():
             if _DEMO.match(name):
                 return _demo(name)
-            raise MissingError(f"{path.absolute()}: no such kwcoco dataset, nor a demo's name such as 'vidshapes8'")
-        return _read(os.fspath(path), os.fspath(path))
+            what = f"{full}: no such kwcoco dataset, nor a demo's name such as 'vidshapes8'"
+            raise MissingError(what, path=full)
+        return _read(os.fspath(path), full)
     if isinstance(dset, Mapping):
-        return _read(dict(dset), "the dictionary")
+        return _read(dict(dset), None)
     if not hasattr(dset, "coco_image"):
-        raise TargetError(f"{type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary")
+        what = f"dset is a {type(dset).__name__}: expected a kwcoco.CocoDataset, a path or a dictionary"
+        raise TargetError(what, key="dset")
     return dset
 
 
@@ -109,17 +113,18 @@ def _demo(name: str) -> Any:
     try:
         return kwcoco.CocoDataset.demo(name, verbose=0)
     except (KeyError, ValueError, TypeError) as error:
-        raise MissingError(f"{name}: neither a file nor a demo that kwcoco makes ({error})") from error
+        raise MissingError(f"{name}: neither a file nor a demo that kwcoco makes ({error})", path=name) from error
 
 
-def _read(data: Any, name: str) -> Any:
+def _read(data: Any, path: str | None) -> Any:
     import kwcoco
 
     try:
         return kwcoco.CocoDataset(data)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{name} is not a kwcoco dataset ({reason}); see `kwcoco validate`") from error
+        what = f"{path or 'the dictionary'} is not a kwcoco dataset ({reason})"
+        raise SourceError(what, path=path, hint="See `kwcoco validate`") from error
 
 
 class Dataset:
@@ -208,15 +213,16 @@ class Dataset:
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise TargetError(
                 f"gid={gid!r}: the dataset states no resolution that is understood (`resolution` or `target_gsd`, such "
-                "as '10 meters'); use scale",
+                "as '10 meters')",
                 key="resolution",
+                hint="Use scale",
             ) from error
         notes: list[str] = []
         said, unit = Statements("dataset", notes), found["unit"] or "m"
         width, height = (said.quantity("the resolution", v, unit) for v in (x, y))
         if notes:
-            stated = f"{x:g} x {y:g} {found['unit']}"
-            raise TargetError(f"gid={gid!r}: the dataset states a resolution of {stated}; use scale", key="resolution")
+            what = f"gid={gid!r}: the dataset states a resolution of {x:g} x {y:g} {found['unit']}"
+            raise TargetError(what, key="resolution", hint="Use scale")
         return PixelSize(y=height, x=width, source="dataset")
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
@@ -255,7 +261,9 @@ def _sensor_channels(spec: str) -> tuple[Channel, ...]:
         pairs = [(stream.sensor.spec or "*", name) for stream in streams for name in stream.chans.normalize().as_list()]
     except Exception as error:  # its parser raises whatever its grammar library does
         raise TargetError(
-            f"channels={spec!r} is not a channel code ({str(error).splitlines()[0]}); write 'r|g|b' or 'S2:red|nir'"
+            f"channels={spec!r} is not a channel code ({str(error).splitlines()[0]})",
+            key="channels",
+            hint="Write 'r|g|b' or 'S2:red|nir'",
         ) from error
     return tuple(dict.fromkeys(pairs))
 

@@ -182,7 +182,9 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
         result = np.dtype("f4") if dtype.itemsize <= 2 else np.dtype("f8")
     if scene.padding.fill is not None and as_pixel(scene.padding.fill, result) is None:
         raise TargetError(
-            f"fill={scene.padding.fill!r} is not a value of {result}; choose one that is, or a dtype that has it"
+            f"fill={scene.padding.fill!r} is not a value of {result}",
+            key="fill",
+            hint="Choose one that is, or a dtype that has it",
         )
     return SampleRequest(
         scene,
@@ -207,9 +209,11 @@ def _check_channels(frames: Sequence[Frame], found: ChannelMap, source: SampleSo
     elsewhere = source.dataset.known()[0]  # frames may lack what other images have
     for name in found.absent:
         if name not in elsewhere:
-            raise TargetError(f"channel {name!r} is in none of {_names(frames)}{did_you_mean(name, found.available)}")
+            known = did_you_mean(name, found.available)
+            raise TargetError(f"channels: {name!r} is in none of {_names(frames)}{known}", key="channels")
     if not found.wanted:
-        raise TargetError(f"{_names(frames)}: neither a file nor assets, so that no channel is known; give channels")
+        what = f"{_names(frames)}: neither a file nor assets, so that no channel is known"
+        raise TargetError(what, key="channels", hint="Give channels")
 
 
 def _names(frames: Sequence[Frame]) -> str:
@@ -223,7 +227,9 @@ def _check_file(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
     if asset.channels is not None and len(asset.channels) > len(have):
         raise TargetError(
             f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
-            f"of {asset.path}, which has {len(have)}"
+            f"of {asset.path}, which has {len(have)}",
+            path=asset.path,
+            key="channels",
         )
     check_axes(frame, asset, pyramid)
 
@@ -282,18 +288,23 @@ def _planes(wanted: Any, files: Sequence[File]) -> Positions | None:
     if depth == 1:
         if wanted is not None:
             shown = f"{_of(files[0])} has no planes" if files else "there is no file that has planes"
-            raise TargetError(f"z={wanted!r}: {shown}; leave z out")
+            path = files[0][1].path if files else None
+            raise TargetError(f"z={wanted!r}: {shown}", path=path, key="z", hint="Leave z out")
         return None
     if min(depths) != depth:
         few, many = (depths.index(n) for n in (min(depths), depth))
         raise TargetError(
             f"{_of(files[few])} has {depths[few]} plane{'s' * (depths[few] != 1)} along z, {_of(files[many])} has "
-            f"{depth}; what makes one sample has to have as many: choose other channels or frames, or load them apart"
+            f"{depth}; what makes one sample has to have as many",
+            path=files[few][1].path,
+            key="z",
+            hint="Choose other channels or frames, or load them apart",
         )
     try:
         return _chosen("z", wanted, depth)
     except WindowError as error:
-        raise TargetError(f"{error}; {_of(files[0])} has {depth} planes") from error
+        what = f"{error}; {_of(files[0])} has {depth} planes"
+        raise TargetError(what, path=files[0][1].path, key="z", window=wanted) from error
 
 
 def _of(file: File) -> str:
@@ -305,12 +316,15 @@ def _axes_of_file(scene: Scene, pyramid: Pyramid) -> tuple[tuple[str, ...], dict
     dims = pyramid.dims
     if dims[-2:] != ("y", "x"):
         raise WindowError(
-            f"{pyramid.path} has axes {' '.join(dims)}; a window needs y x as the last two, read() does not"
+            f"{pyramid.path} has axes {' '.join(dims)}; a window needs y x as the last two",
+            path=pyramid.path,
+            hint="Use read(), which takes any",
         )
     wanted = dict(scene.lead)
     for d in wanted:
         if d not in dims:
-            raise WindowError(f"{pyramid.path} has axes {' '.join(dims)}, and no {d!r}{did_you_mean(d, dims)}")
+            what = f"{pyramid.path} has axes {' '.join(dims)}, and no {d!r}{did_you_mean(d, dims)}"
+            raise WindowError(what, path=pyramid.path, key=d, window=wanted)
     times = pyramid.times
     return dims, {
         d: _chosen(d, wanted.get(d), pyramid.sizes[d], times if d == "t" else None) for d in dims[:-2] if d != "c"
@@ -504,12 +518,15 @@ def _as_type(image: Array, dtype: np.dtype[Any]) -> Array:
         return image
     if image.dtype.kind == "c" and dtype.kind != "c":
         raise TargetError(
-            f"dtype={dtype} has no imaginary part, and the image is {image.dtype}; take .real or abs of it"
+            f"dtype={dtype} has no imaginary part, and the image is {image.dtype}",
+            key="dtype",
+            hint="Take .real or abs of it",
         )
     if dtype.kind not in "iu" or np.can_cast(image.dtype, dtype):
         return image.astype(dtype)
     if image.dtype.kind == "f" and np.isnan(image.min(initial=0)):
-        raise TargetError(f"dtype={dtype} has no NaN, and there is some; give padkw constant_values, or another dtype")
+        what = f"dtype={dtype} has no NaN, and there is some"
+        raise TargetError(what, key="dtype", hint="Give padkw constant_values, or another dtype")
     limits = np.iinfo(dtype)
     if image.dtype.kind in "iu":
         low, high = max(limits.min, np.iinfo(image.dtype).min), min(limits.max, np.iinfo(image.dtype).max)
@@ -537,7 +554,8 @@ def _continued(r: SampleRequest, image: Array) -> Array:
     """The sample with its padding made from what lies inside."""
     padding, interior = r.scene.padding, _interior(r)
     if any(s.start >= s.stop for s in interior):
-        raise TargetError(f"padkw mode {padding.mode!r}: the window lies wholly outside, there is nothing to continue")
+        what = f"padkw mode {padding.mode!r}: the window lies wholly outside, there is nothing to continue"
+        raise TargetError(what, key="padkw", window=(slice(*r.scene.y), slice(*r.scene.x)))
     widths = [(s.start, n - s.stop) for s, n in zip(interior, image.shape, strict=True)]
     if not any(map(any, widths)):
         return image
@@ -545,4 +563,4 @@ def _continued(r: SampleRequest, image: Array) -> Array:
     try:
         return np.pad(image[interior], widths, mode=padding.mode, **options)  # type: ignore[call-overload,no-any-return]
     except (ValueError, TypeError) as error:
-        raise TargetError(f"padkw={options!r}: {error}") from error
+        raise TargetError(f"padkw={options!r}: {error}", key="padkw") from error

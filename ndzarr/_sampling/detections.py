@@ -24,7 +24,8 @@ def understood(record: Mapping[str, Any], key: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         raise TargetError(
             f"annotation {record.get('id')!r}: its {key} has none of COCO's forms "
-            f"({type(error).__name__}{': ' * bool(reason)}{reason[:200]})"
+            f"({type(error).__name__}{': ' * bool(reason)}{reason[:200]})",
+            key=key,
         ) from error
 
 

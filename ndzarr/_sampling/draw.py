@@ -22,7 +22,8 @@ SEEN = 384
 def draw(sample: xarray.Dataset, context: Context, scale: float | None = None) -> Image.Image:
     """Frames side by side, of volumes the first plane, with boxes, outlines and names; padding is hatched in grey."""
     if "image" not in sample:
-        raise TargetError(f"this sample has no `image` to draw, only {', '.join(map(str, sample)) or 'nothing'}")
+        what = f"this sample has no `image` to draw, only {', '.join(map(str, sample)) or 'nothing'}"
+        raise TargetError(what, key="image")
     sample = sample.isel(z=0) if "z" in sample.dims else sample
     cut = cut_of(sample, context)
     frames = _arranged(sample["image"]).values
@@ -46,7 +47,8 @@ def _arranged(array: xarray.DataArray) -> xarray.DataArray:
     array = array.isel(z=0) if "z" in array.dims else array
     strange = set(array.dims) - {*_AXES}
     if strange:
-        raise TargetError(f"this sample has an axis {min(map(str, strange))!r}, not a single picture; choose one")
+        axis = min(map(str, strange))
+        raise TargetError(f"this sample has an axis {axis!r}, not a single picture", key=axis, hint="Choose one")
     return array.expand_dims([d for d in _AXES if d not in array.dims]).transpose(*_AXES)
 
 

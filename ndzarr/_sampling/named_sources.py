@@ -36,8 +36,9 @@ class NamedSource:
 
     def __init__(self, sources: Mapping[Any, Named] | Iterable[Named], library: Library) -> None:
         if isinstance(sources, str | os.PathLike | Pyramid):
-            what = sources.path if isinstance(sources, Pyramid) else os.fspath(sources)
-            raise SourceError(f"{what}: a single source is given as a list of it, or with a name: {{'name': ...}}")
+            path = _path(sources)
+            hint = "Give a list of it, or a name: {'name': ...}"
+            raise SourceError(f"{path}: a single source, and no collection of them", path=path, hint=hint)
         self.sources: dict[Any, Any] = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
         """Name to what was given for it."""
         self.library = library
@@ -46,8 +47,9 @@ class NamedSource:
         for key, source in self.sources.items():
             if not isinstance(source, Pyramid | str | os.PathLike):
                 raise SourceError(
-                    f"source {key!r} is of type {type(source).__name__}: expected a pyramid or a path; "
-                    f"ndzarr.transcode makes a pyramid of arrays, and of lists of frames"
+                    f"source {key!r} is of type {type(source).__name__}: expected a pyramid or a path",
+                    key=str(key),
+                    hint="Make a pyramid of arrays, or of a list of frames, with ndzarr.transcode",
                 )
         self._frames = {
             key: Frame(key, (Asset(_path(source), None, IDENTITY, None),), None, IDENTITY, k, name=f"source {key!r}")
@@ -101,7 +103,8 @@ class NamedSource:
         if gid is None and len(self._frames) == 1:
             return next(iter(self._frames.values()))
         if gid is None:
-            raise TargetError(f"a target needs key, one of {', '.join(map(repr, list(self.sources)[:5]))}")
+            known = ", ".join(map(repr, list(self.sources)[:5]))
+            raise TargetError(f"a target needs key, one of {known}", key="key")
         try:
             return self._frames[gid]
         except (KeyError, TypeError):
@@ -133,7 +136,7 @@ class NamedSource:
 
     def annotation(self, aid: Any) -> NoReturn:
         """Refuse: there are no annotations."""
-        raise TargetError(NEEDS_KWCOCO)
+        raise _needs_kwcoco("aid")
 
     def images_of(self, aids: Iterable[Any]) -> None:
         """Return None: there are no annotations."""
@@ -141,7 +144,7 @@ class NamedSource:
 
     def video_frames(self, vidid: Any) -> NoReturn:
         """Refuse: there are no videos of several files."""
-        raise TargetError(NEEDS_KWCOCO)
+        raise _needs_kwcoco("vidid")
 
     def video_of(self, gid: Any) -> None:
         """Return None: there are no videos of several files."""
@@ -154,8 +157,8 @@ class NamedSource:
     def resolution(self, gid: Any, video: bool) -> NoReturn:
         """Refuse: only the file says how large a pixel is."""
         path = self._frames[gid].assets[0].path
-        message = f"{path}: has no georeference, and does not say how large its pixels are"
-        raise TargetError(message, path=path, key="resolution", hint="Give scale")
+        what = f"{path}: has no georeference, and does not say how large its pixels are"
+        raise TargetError(what, path=path, key="resolution", hint="Use scale")
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
         """Return the channels that names, or names separated by |, mean."""
@@ -165,7 +168,9 @@ class NamedSource:
         return tuple([("*", name) for name in names])
 
 
-NEEDS_KWCOCO = "gid, gids, vidid and aid need a kwcoco dataset: use ndzarr.CocoSampler, or give key"
+def _needs_kwcoco(key: str) -> TargetError:
+    what = "gid, gids, vidid and aid need a kwcoco dataset"
+    return TargetError(what, key=key, hint="Use ndzarr.CocoSampler, or give key")
 
 
 def _path(source: Named) -> str:

@@ -31,7 +31,8 @@ def native_requests(source: SampleSource, target: Target) -> dict[str, SampleReq
     ]
     if not own:
         compose(scene, source)  # says what is unknown, if something is
-        raise TargetError("none of the frames has any of the channels asked for, so there is nothing to return")
+        what = "none of the frames has any of the channels asked for, so there is nothing to return"
+        raise TargetError(what, key="channels")
     sizes = [_native_size(scene, frame, asset, target.scale) for _, frame, asset, _ in own]
     if target.native == "largest":
         sizes = [(max(h for h, _ in sizes), max(w for _, w in sizes))] * len(sizes)

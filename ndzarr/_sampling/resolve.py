@@ -21,7 +21,7 @@ from ndzarr._sampling.annotations import box_of
 from ndzarr._sampling.coco_dataset import some
 from ndzarr._sampling.protocols import Lookups, SampleSource
 from ndzarr._sampling.scene import Frame, Scene
-from ndzarr._sampling.target import Target, centred_interval, window_interval, window_size
+from ndzarr._sampling.target import Target, both, centred_interval, window_interval, window_size
 from ndzarr.errors import TargetError
 
 
@@ -83,7 +83,7 @@ def _named_frame(target: Target, source: SampleSource) -> tuple[tuple[Frame, ...
     lead = dict(target.lead)
     if target.time is not None:
         if "t" in lead:
-            raise TargetError(f"a target has both t={lead['t']!r} and a time slice, {target.time!r}; give only one")
+            raise both("t", lead["t"], "time_slice", target.time)
         lead["t"] = target.time
     if any(target.pad[0]):
         lead["t"] = _padded_in_time(lead.get("t"), target.pad[0], frame, source)
@@ -94,14 +94,12 @@ def _padded_in_time(want: Any, pad: tuple[int, int], frame: Frame, source: Sampl
     """The frames wanted, with more of the same step around them."""
     pyramid = source.open_asset(frame.assets[0])
     if "t" not in pyramid.dims:
-        raise TargetError(
-            f"pad={pad} along t: {pyramid.path} has axes {' '.join(pyramid.dims)}; give pad=(y, x)", key="pad"
-        )
+        what = f"pad={pad} along t: {pyramid.path} has axes {' '.join(pyramid.dims)}"
+        raise TargetError(what, path=pyramid.path, key="pad", hint="Give pad=(y, x)")
     want = slice(None) if want is None else want
     if not isinstance(want, slice):
-        raise TargetError(
-            f"pad={pad} along t: frames that are listed, t={want!r}, have no neighbours; give a slice", key="pad"
-        )
+        what = f"pad={pad} along t: frames that are listed, t={want!r}, have no neighbours"
+        raise TargetError(what, key="pad", hint="Give a slice")
     try:
         frames = range(index(want.start or 0), index(pyramid.sizes["t"] if want.stop is None else want.stop))
         frames = frames[:: 1 if want.step is None else index(want.step)]
@@ -116,7 +114,9 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
     """Fill in what `aid` says: the image, the centre and the size of the window."""
     if target.key is not None or dict(target.lead).get("t") is not None:
         raise TargetError(
-            "key and t name pyramids and their frames; a CocoSampler takes gid, gids, vidid or aid, and time_slice"
+            "key and t name pyramids and their frames",
+            key="key" if target.key is not None else "t",
+            hint="Give gid, gids, vidid or aid, and time_slice, which a CocoSampler takes",
         )
     if target.aid is None:
         return target
@@ -133,7 +133,8 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
         return target
     box = box_of(annotation)
     if box is None:
-        raise TargetError(f"aid={target.aid!r} has no bbox; give the window with cx, cy, width and height", key="aid")
+        hint = "Give the window with cx, cy, width and height"
+        raise TargetError(f"aid={target.aid!r} has no bbox", key="aid", hint=hint)
     if target.video:
         box = warp_boxes(dataset.frame(gid).to_video, box)[0]
     x, y, width, height = box.tolist()
@@ -146,7 +147,7 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
 
 def _frames(target: Target, dataset: Lookups) -> tuple[Frame, ...]:
     if target.gids is None and target.vidid is None:
-        raise TargetError("a target needs one of gid, gids, vidid and aid")
+        raise TargetError("a target needs one of gid, gids, vidid and aid", key="gid")
     wanted, gids = _positions(target, dataset)
     before, after = target.pad[0]
     step = wanted.step
@@ -166,16 +167,12 @@ def _positions(target: Target, dataset: Lookups) -> tuple[range, tuple[Any, ...]
         gids = target.gids if target.gids is not None else whole
         return range(len(gids)), gids
     if target.vidid is None:
-        raise TargetError(
-            f"time_slice={target.time!r} needs a video; give vidid, and not gid or gids", key="time_slice"
-        )
+        hint = "Give vidid, and not gid or gids"
+        raise TargetError(f"time_slice={target.time!r} needs a video", key="time_slice", hint=hint)
     wanted = _time_range(target.time, len(whole))
     inside = tuple(whole[i] for i in wanted if 0 <= i < len(whole))
     if target.gids is not None and target.gids != inside:  # a target that was resolved holds both
-        raise TargetError(
-            f"a target has both gids={list(target.gids)!r} and time_slice={target.time!r}, which is {list(inside)!r}; "
-            "give only one of them"
-        )
+        raise both("gids", list(target.gids), "time_slice", target.time, f", which is {list(inside)!r}")
     return wanted, whole
 
 
@@ -214,14 +211,17 @@ def _space(frames: Sequence[Frame], target: Target, source: SampleSource) -> tup
     if target.video and len({f.size for f in real}) > 1:
         sizes = sorted({str(f.size) for f in real})
         raise TargetError(
-            f"frames have different sizes, {', '.join(sizes)}, and their video states none; give it width and height"
+            f"frames have different sizes, {', '.join(sizes)}, and their video states none",
+            key="width",
+            hint="Give it width and height",
         )
     if real[0].size is not None:
         return real[0].size[1], real[0].size[0]
     if not real[0].assets:
-        raise TargetError(f"{real[0].name} has neither a file nor width and height")
+        raise TargetError(f"{real[0].name} has neither a file nor width and height", key="width")
     if not np.array_equal(real[0].assets[0].to_image, IDENTITY):
-        raise TargetError(f"{real[0].name} is made of warped assets; give it width and height")
+        what = f"{real[0].name} is made of warped assets"
+        raise TargetError(what, key="width", hint="Give it width and height")
     return source.size_in_file(real[0])
 
 
@@ -232,7 +232,9 @@ def _window_from_bounds(target: Target, frames: Sequence[Frame], source: SampleS
     place = _georeference(target, frames, source)
     if place is None:
         raise TargetError(
-            f"bounds={target.bounds[0]!r}: none of the images is georeferenced; give a window in pixels", key="bounds"
+            f"bounds={target.bounds[0]!r}: none of the images is georeferenced",
+            key="bounds",
+            hint="Give a window in pixels",
         )
     y, x = covering_pixels(place, *target.bounds)
     return replace(target, y=y, x=x, centre=(None, None), size=(None, None), window_dims=None)

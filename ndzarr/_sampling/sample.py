@@ -124,7 +124,8 @@ def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, s
     everything = lookup.with_annots is True
     if everything or lookup.wanted:
         if len(table.annot_id) != len(dset.index.anns):
-            raise TargetError("the dataset was changed after annotations were looked up; make another CocoSampler")
+            what = "the dataset was changed after annotations were looked up"
+            raise TargetError(what, hint="Make another CocoSampler")
         found = find_annotations(table, dset.index.anns, scene, lookup)
     content = dset.dataset
     classes, points = content.get("categories", ()), content.get("keypoint_categories", ())
@@ -254,21 +255,22 @@ def _along(sample: xarray.Dataset, context: Context, k: int) -> tuple[float, flo
     dim, loaded = "yx"[k], context.scene.n[k]
     n = sample.sizes.get(dim)
     if n is None:
-        raise TargetError(f"this sample has no axis {dim} any more, so what is known of it does not fit: {_REMEDY}")
+        raise _cut_apart(f"this sample has no axis {dim} any more, so what is known of it does not fit", dim)
     if dim not in sample.coords:
         if n != loaded:
-            raise TargetError(f"this sample was cut and has no coordinate {dim} that would say where: {_REMEDY}")
+            raise _cut_apart(f"this sample was cut and has no coordinate {dim} that would say where", dim)
         return 0.0, 1.0, n
     origin, pitch = _grid(context, k)
     at = (sample[dim].values.astype(float) - origin) / pitch - 0.5
     scale = float(at[-1] - at[0]) / (n - 1) if n > 1 else 1.0
     if n == 0 or scale == 0 or not np.allclose(at, at[0] + scale * np.arange(n), rtol=0, atol=_TOLERANCE):
-        raise TargetError(f"the {dim} of this sample are not evenly spaced any more: {_REMEDY}")
+        raise _cut_apart(f"the {dim} of this sample are not evenly spaced any more", dim)
     scale = _tidy(scale, _TOLERANCE / n)
     return _tidy(float(at[0]) + (1 - scale) / 2, _TOLERANCE), scale, n
 
 
-_REMEDY = "ask the sample as it was loaded, or load the window that is wanted"
+def _cut_apart(what: str, key: str) -> TargetError:
+    return TargetError(what, key=key, hint="Ask the sample as it was loaded, or load the window that is wanted")
 
 
 def _grid(context: Context, k: int) -> tuple[float, float]:
@@ -301,5 +303,5 @@ def _frames(sample: xarray.Dataset, context: Context) -> tuple[int, ...]:
         return whole
     strangers = [name for name in left if name not in known]
     if strangers:
-        raise TargetError(f"image {strangers[0][0]} is not a frame of the sample that was loaded: {_REMEDY}")
+        raise _cut_apart(f"gid={strangers[0][0]} is not a frame of the sample that was loaded", "gid")
     return tuple(map(known.index, left))

@@ -73,8 +73,9 @@ NODATA = ("float", "ma", "auto", "fill")
 'float' for floating types, else 'ma'."""
 
 
-def _both(a: str, one: Any, b: str, other: Any) -> TargetError:
-    return TargetError(f"a target has both {a}={one!r} and {b}={other!r}; give only one of them", key=b)
+def both(a: str, one: Any, b: str, other: Any, more: str = "") -> TargetError:
+    """Return the error about two keys of which only one may be given."""
+    return TargetError(f"a target has both {a}={one!r} and {b}={other!r}{more}", key=b, hint="Give only one of them")
 
 
 def parse_bounds(name: str, want: Any) -> Bounds | None:
@@ -90,7 +91,8 @@ def _position(name: str, want: slice, value: Any) -> int | None:
     if value is None:
         return None
     if (found := as_integer(value)) is None:
-        raise TargetError(f"{name}={want!r}: expected whole pixels; use cx, cy, width and height for others", key=name)
+        hint = "Use cx, cy, width and height for others"
+        raise TargetError(f"{name}={want!r}: expected whole pixels", key=name, hint=hint)
     return found
 
 
@@ -143,7 +145,9 @@ def parse_channels(value: Any) -> str | tuple[str, ...] | None:
         named = tuple(items)
     if not named:
         raise TargetError(
-            f"channels={value!r}: a target needs at least one channel; leave the key out for all", key="channels"
+            f"channels={value!r}: a target needs at least one channel",
+            key="channels",
+            hint="Leave the key out for all",
         )
     return named
 
@@ -159,7 +163,7 @@ def parse_padding(given: Mapping[str, Any]) -> Padding:
     mode = check_choice("padkw mode", options.pop("mode", None), PAD_MODES, TargetError, "constant")
     fills = _fill("padkw constant_values", options.pop("constant_values", None)), _fill("fill", given.get("fill"))
     if None not in fills and fills[0] != fills[1] and not (isnan(fills[0]) and isnan(fills[1])):  # type: ignore[arg-type]
-        raise _both("padkw constant_values", fills[0], "fill", fills[1])
+        raise both("padkw constant_values", fills[0], "fill", fills[1])
     able = PAD_OPTIONS.get(mode, ())
     for name in options:
         if name not in able:
@@ -174,7 +178,8 @@ def _fill(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if np.ndim(value) or isinstance(value, str | bytes) or (as_number(value) is None and not _special(value)):
-        raise TargetError(f"{name}={value!r}: expected one number for all sides", key=name)
+        key = name.partition(" ")[0]  # "padkw constant_values" is a part of `padkw`
+        raise TargetError(f"{name}={value!r}: expected one number for all sides", key=key)
     return value.item() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
 
 
@@ -222,7 +227,7 @@ def parse_native(given: Mapping[str, Any]) -> str | None:
         return None
     for key in ("output_dims", "resolution"):
         if given.get(key) is not None:
-            raise _both("use_native_scale", True, key, given[key])
+            raise both("use_native_scale", True, key, given[key])
     return "largest" if realign else "ragged"
 
 
@@ -230,7 +235,7 @@ def parse_lazy(given: Mapping[str, Any]) -> bool:
     """Return what `lazy` and `finalize` mean together."""
     wanted, finalize = check_flag("lazy", given.get("lazy")), check_flag("finalize", given.get("finalize"))
     if wanted is not None and wanted == finalize:
-        raise _both("lazy", wanted, "finalize", finalize)
+        raise both("lazy", wanted, "finalize", finalize)
     return finalize is False if wanted is None else wanted
 
 
@@ -311,7 +316,8 @@ def parse_geographic_box(bounds: Any, crs: Any) -> tuple[tuple[float, ...], Any]
     """A box in coordinates, (left, bottom, right, top), and their reference system, None for that of the image."""
     if bounds is None:
         if crs is not None:
-            raise TargetError(f"crs={crs!r} is that of bounds; give bounds=(left, bottom, right, top)", key="crs")
+            hint = "Give bounds=(left, bottom, right, top)"
+            raise TargetError(f"crs={crs!r} is that of bounds", key="crs", hint=hint)
         return None
     numbers = [as_number(v) for v in as_tuple(bounds) or ()]
     if len(numbers) != 4 or None in numbers:
@@ -558,10 +564,10 @@ _CONFLICTS = (
 def _refuse_contradictions(given: Mapping[str, Any]) -> None:
     for a, b in _CONFLICTS:
         if given.get(a) is not None and given.get(b) is not None:
-            raise _both(a, given[a], b, given[b])
+            raise both(a, given[a], b, given[b])
     for a, b in (("cx", "cy"), ("width", "height")):
         if (given.get(a) is None) != (given.get(b) is None):
-            raise TargetError(f"a target has one of {a} and {b}; give both", key=a)
+            raise TargetError(f"a target has one of {a} and {b}", key=a, hint="Give both")
 
 
 def _centre_and_size(
@@ -583,9 +589,9 @@ def _centre_and_size(
         around = None if c is None or n is None else centred_interval(c, n)
         if around is None or around != interval:
             raise TargetError(
-                f"a target gives {name} both as an interval, {interval}, and by its centre and size, {around}; "
-                "give only one of them",
+                f"a target gives {name} both as an interval, {interval}, and by its centre and size, {around}",
                 key=name,
+                hint="Give only one of them",
             )
     return (None, None), (None, None)
 
@@ -612,7 +618,8 @@ def _flat(given: Mapping[str, Any], axis: str, key: str, whole: Any) -> Any:
         return whole
     flat = check_time_slice(slice(*parts), key)
     if whole is not None and not (isinstance(whole, slice) and whole == flat):
-        raise TargetError(f"a target has both {key}={whole!r} and its parts, {flat!r}; give only one", key=key)
+        what = f"a target has both {key}={whole!r} and its parts, {flat!r}"
+        raise TargetError(what, key=key, hint="Give only one of them")
     return flat
 
 
@@ -624,9 +631,9 @@ def _intervals(given: Mapping[str, Any]) -> tuple[Bounds | None, Bounds | None, 
     if len(slices) == 3:
         first = check_time_slice(slices[0])
         if time not in (None, first):
-            raise _both("slices", slices, "time_slice", time)
+            raise both("slices", slices, "time_slice", time)
         time, slices = first, slices[1:]
     if slices and space and slices != space:
-        raise _both("slices", slices, "space_slice", space)
+        raise both("slices", slices, "space_slice", space)
     y, x = slices or space or (given.get("y"), given.get("x"))
     return parse_bounds("y", y), parse_bounds("x", x), time

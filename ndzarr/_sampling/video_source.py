@@ -61,9 +61,8 @@ class SampledVideo(Source):
     def __init__(self, source: SampleSource, vidid: Any, keys: Mapping[str, Any]) -> None:
         for key in keys:
             if key not in PIXEL_KEYS:
-                raise TargetError(
-                    f"{key}={keys[key]!r}: a video becomes a pyramid whole and as it is{did_you_mean(key, PIXEL_KEYS)}"
-                )
+                known = did_you_mean(key, PIXEL_KEYS)
+                raise TargetError(f"{key}={keys[key]!r}: a video becomes a pyramid whole and as it is{known}", key=key)
         self._source = source
         self._target = {**keys, "vidid": vidid}
         about = load_sample(source, {**self._target, "lazy": True}, {}, Lookup(False))

@@ -176,7 +176,7 @@ class ChunkArray:
         found = self.encoded(chunk)
         if found is None:
             return False
-        self.codec.decode(found, out, lambda: f"{self._file(chunk)}: chunk {chunk}")
+        self.codec.decode(found, out, lambda: (self._file(chunk), f"chunk {chunk}"))
         return True
 
     def _file(self, chunk: tuple[int, ...]) -> str:

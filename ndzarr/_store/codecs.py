@@ -85,21 +85,25 @@ class ChunkCodec:
         """Return a decoded buffer with axes in the array's order."""
         return stored if self.order is None else stored.transpose(np.argsort(self.order))
 
-    def decode(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any], where: Callable[[], str]) -> None:
+    def decode(
+        self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any], where: Callable[[], tuple[str, str]]
+    ) -> None:
         """
         Decode the uint8 bytes of a chunk into a C-contiguous buffer of `stored_shape`.
 
-        `where` returns what an error calls the chunk; it is called only if there is one.
+        `where` returns the file and the name of the chunk; it is called only if there is an error.
         """
         if self.crc:
             if google_crc32c.value(encoded) != _CRC_RESIDUE:
-                raise DamagedError(f"{where()}: the checksum does not match the bytes", hint=_AGAIN)
+                file, name = where()
+                raise DamagedError(f"{file}: {name}: the checksum does not match the bytes", path=file, hint=_AGAIN)
             if self.compressor != "blosc":  # which knows its own length
                 encoded = encoded[:-_CRC_BYTES]
         try:
             self._decompress(encoded, out)
         except (RuntimeError, ValueError, struct.error) as error:
-            raise DamagedError(f"{where()} does not decode ({error})", hint=_AGAIN) from error
+            file, name = where()
+            raise DamagedError(f"{file}: {name} does not decode ({error})", path=file, hint=_AGAIN) from error
 
     def _decompress(self, encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
         target = np.empty(out.shape, out.dtype) if self.delta else out

@@ -156,6 +156,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         super().__init__()
         self._bytes = 0
         self.max_bytes = max_bytes
+        # Both may be set at any time, and hold from the next shard on.
         self.max_files = _open_files() if max_files is None else max_files
 
     def __missing__(self, key: tuple[Folder, tuple[int, ...]]) -> Shard | None:

@@ -40,13 +40,16 @@ def decide(
     them, or only while they have children.
     """
     check_choice("criterion", criterion, CRITERIA)
-    xp, values, axis = prepare(probs, axis, len(layers), "probabilities")
-    unknown = [index for index in (*ignored, *refined) if not 0 <= index < len(layers)]
-    if unknown:
-        raise CategoryError(f"class index {unknown[0]!r} does not exist; there are {len(layers)} classes")
+    xp, values, axis = prepare(probs, axis, len(layers), "class_probs")
+    for key, indices in (("ignore_class_idxs", ignored), ("always_refine_idxs", refined)):
+        for index in indices:
+            if not 0 <= index < len(layers):
+                raise CategoryError(f"{key}: no class has index {index!r}, of {len(layers)} classes", key=key)
     groups = [[index for index in group if index not in ignored] for group in layers.groups]
     if not groups[0]:
-        raise CategoryError("all roots of the tree are ignored", hint="Leave at least one")
+        raise CategoryError(
+            "ignore_class_idxs: all roots of the tree are ignored", key="ignore_class_idxs", hint="Leave at least one"
+        )
     shape = (*values.shape[:axis], *values.shape[axis + 1 :])
     flat = xp.moveaxis(values, axis, -1).reshape(int(np.prod(shape)), len(layers))  # (samples, classes)
     constant = flat.detach() if hasattr(flat, "detach") else flat  # no gradient flows through the choice

@@ -102,23 +102,23 @@ class Layers:
         return above
 
 
-def prepare(values: Any, axis: int, classes: int, what: str) -> tuple[Any, Any, int]:
+def prepare(values: Any, axis: int, classes: int, name: str) -> tuple[Any, Any, int]:
     """Check an array; return its namespace, its values as floating point numbers, and its axis, not negative."""
     if is_torch_array(values):
         xp, floating = array_namespace(values), values.is_floating_point()
     else:
         xp, values = array_api_compat.numpy, np.asarray(values)
         if values.dtype.kind not in "fiub":
-            raise CategoryError(f"{what}: expected numbers, found dtype {values.dtype}")
+            raise CategoryError(f"{name}: expected numbers, found dtype {values.dtype}", key=name)
         floating = values.dtype.kind == "f"
     values = values if floating else xp.astype(values, xp.float64)
     shape = tuple(values.shape)
     hint = "Pass the axis of the classes as dim"
     if not -len(shape) <= axis < len(shape):
-        raise CategoryError(f"{what} of shape {shape} have no axis {axis}", hint=hint)
+        raise CategoryError(f"dim={axis}: {name} of shape {shape} has no such axis", key="dim", hint=hint)
     if shape[axis] != classes or not classes:
-        found = f"{what} of shape {shape} hold {shape[axis]} values along axis {axis}"
-        raise CategoryError(f"{found}, and there are {classes} classes", hint=hint)
+        found = f"{name} of shape {shape} holds {shape[axis]} values along axis {axis}"
+        raise CategoryError(f"{found}, and there are {classes} classes", key=name, hint=hint)
     return xp, values, axis % len(shape)
 
 
@@ -129,14 +129,14 @@ def integers(xp: Any, values: Any, like: Any) -> Any:
 
 def log_conditional(scores: Any, layers: Layers, axis: int) -> Any:
     """Return log P(class | parent); shape and library of `scores`, classes along `axis`."""
-    xp, values, axis = prepare(scores, axis, len(layers), "scores")
+    xp, values, axis = prepare(scores, axis, len(layers), "class_energy")
     return _from_rows(xp, _conditional(xp, _to_rows(xp, values, axis, layers), layers), values, axis, layers)
 
 
 def log_probability(scores: Any, layers: Layers, axis: int, method: str) -> Any:
     """Return log P(class) by one of `METHODS`; shape and library of `scores`, classes along `axis`."""
     check_choice("method", method, METHODS)
-    xp, values, axis = prepare(scores, axis, len(layers), "scores")
+    xp, values, axis = prepare(scores, axis, len(layers), "class_energy")
     function = _top_down if method == "top_down" else _bottom_up
     return _from_rows(xp, function(xp, _to_rows(xp, values, axis, layers), layers), values, axis, layers)
 
@@ -146,15 +146,17 @@ def negative_log_likelihood(
 ) -> Any:
     """Return minus the log probabilities of the targets; see `CategoryTree.hierarchical_nll_loss`."""
     check_choice("reduction", reduction, REDUCTIONS)
-    xp, values, axis = prepare(log_probs, axis, classes, "log probabilities")
+    xp, values, axis = prepare(log_probs, axis, classes, "class_logprobs")
     wanted = integers(xp, targets, values)
     if tuple(wanted.shape) != (expected := (*values.shape[:axis], *values.shape[axis + 1 :])):
-        raise CategoryError(f"targets have shape {tuple(wanted.shape)}; expected {expected}, one class per sample")
+        message = f"targets have shape {tuple(wanted.shape)}; expected {expected}, one class per sample"
+        raise CategoryError(message, key="targets")
     counts = wanted != ignore
     inside = xp.where(counts, wanted, xp.zeros_like(wanted))
     wrong = (inside < 0) | (inside >= classes)
     if bool(wrong.any()):
-        raise CategoryError(f"target {int(wanted[wrong][0])} is not a class index; there are {classes} classes")
+        message = f"targets: {int(wanted[wrong][0])} is not a class index; there are {classes} classes"
+        raise CategoryError(message, key="targets")
     picked = xp.take_along_axis(values, xp.expand_dims(inside, axis=axis), axis=axis).squeeze(axis)
     nothing = xp.zeros_like(picked)
     losses = xp.where(counts, -picked, nothing)  # also where what is ignored is -inf

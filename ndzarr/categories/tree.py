@@ -140,7 +140,7 @@ class CategoryTree(kwcoco.CategoryTree):
 
     def parent(self, node: Hashable) -> Hashable | None:
         """Return the class that holds a class; None for a root."""
-        self._check_known(node)
+        self._check_known("node", node)
         return next(iter(self.graph.predecessors(node)), None)
 
     def parents(self, node: Hashable) -> list[Hashable]:
@@ -150,7 +150,7 @@ class CategoryTree(kwcoco.CategoryTree):
 
     def children(self, node: Hashable) -> list[Hashable]:
         """Return the classes directly in a class, by index."""
-        self._check_known(node)
+        self._check_known("node", node)
         return sorted(self.graph.successors(node), key=self.node_to_idx.__getitem__)
 
     def siblings(self, node: Hashable) -> list[Hashable]:
@@ -169,12 +169,12 @@ class CategoryTree(kwcoco.CategoryTree):
 
     def descendants(self, node: Hashable) -> list[Hashable]:
         """Return the classes in a class, at any depth, by index."""
-        self._check_known(node)
+        self._check_known("node", node)
         return sorted(nx.descendants(self.graph, node), key=self.node_to_idx.__getitem__)
 
     def depth(self, node: Hashable) -> int:
         """Return the number of ancestors of a class; 0 for a root."""
-        self._check_known(node)
+        self._check_known("node", node)
         return int(self.layers.depth[self.node_to_idx[node]])
 
     def forest_str(self) -> str:
@@ -191,7 +191,7 @@ class CategoryTree(kwcoco.CategoryTree):
             Join a class to its nearest remaining ancestor; if False, only to its parent, if that remains.
         """
         names = list(subnodes)
-        self._check_known(*names)
+        self._check_known("subnodes", *names)
         _check_unique("name", names)
         tree: CategoryTree = super().subgraph(names, closure)
         return tree
@@ -219,7 +219,7 @@ class CategoryTree(kwcoco.CategoryTree):
         found = known[order][place] == given if len(known) else np.zeros(given.shape, bool)
         if missing is None and not found.all():
             unknown = given[~found].flat[0].item()
-            raise CategoryError(f"no category has id {unknown!r}; the ids are {known[:20].tolist()}")
+            raise CategoryError(f"ids: no category has {unknown!r}; the ids are {known[:20].tolist()}", key="ids")
         values = np.array(list(self.id_to_idx.values()), np.intp)[order]
         return np.where(found, values[place] if len(known) else -1, -1 if missing is None else missing)
 
@@ -350,10 +350,11 @@ class CategoryTree(kwcoco.CategoryTree):
         ignored, refined = ignore_class_idxs or (), always_refine_idxs or ()
         return decide(class_probs, self.layers, dim, thresh, criterion, ignored, refined)
 
-    def _check_known(self, *nodes: Hashable) -> None:
+    def _check_known(self, key: str, *nodes: Hashable) -> None:
         for node in nodes:
             if node not in self.node_to_idx:
-                raise CategoryError(f"there is no category {node!r}{did_you_mean(node, self.idx_to_node[:20])}")
+                known = did_you_mean(node, self.idx_to_node[:20])
+                raise CategoryError(f"{key}={node!r}: no such category{known}", key=key)
 
     def _names(self, indices: np.ndarray[Any, Any]) -> list[Hashable]:
         return [self.idx_to_node[i] for i in indices.tolist()]
@@ -365,10 +366,10 @@ def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: 
     given = [dict(category) for category in categories]
     for position, category in enumerate(given):
         if not category.get("name"):
-            raise CategoryError(f"category {category.get('id', f'at position {position}')!r} has no name")
+            raise CategoryError(f"category {category.get('id', f'at position {position}')!r} has no name", key="name")
         number = category.get("id")
         if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-            raise CategoryError(f"category {category['name']!r} has id={number!r}; ids are whole numbers")
+            raise CategoryError(f"category {category['name']!r} has id={number!r}; ids are whole numbers", key="id")
     _check_unique("name", [c["name"] for c in given])
     _check_unique("id", [c["id"] for c in given if c.get("id") is not None])
     names = {c["name"] for c in given}
@@ -379,42 +380,49 @@ def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: 
             guess = did_you_mean(parent, sorted(map(str, names))[:20])
             hint = "Pass missing_parents='add' to make it one, or 'ignore' to leave it out"
             found = f"category {category['name']!r} is in {parent!r}, which is not a category"
-            raise CategoryError(f"{found}{guess}", hint=hint)
+            raise CategoryError(f"supercategory: {found}{guess}", key="supercategory", hint=hint)
         # A category in itself, such as MS-COCO's "person", is a root. With 'add', kwcoco makes the parent a category.
         if parent == category["name"] or (missing and missing_parents == "ignore"):
             category["supercategory"] = None
         if category.get("id", ...) is None:
             del category["id"]
-    _check_no_circle((c["name"], c["supercategory"]) for c in given if c.get("supercategory") is not None)
+    _check_no_circle(
+        "supercategory", ((c["name"], c["supercategory"]) for c in given if c.get("supercategory") is not None)
+    )
     return given
 
 
 def _check_forest(graph: object) -> None:
     """Check a graph with edges from parent to child."""
     if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
-        raise CategoryError(f"{type(graph).__name__}: expected a networkx.DiGraph with edges from parent to child")
+        raise CategoryError(
+            f"graph is a {type(graph).__name__}: expected a networkx.DiGraph with edges from parent to child",
+            key="graph",
+        )
     for node in graph:
         parents = list(graph.predecessors(node))
         if len(parents) > 1:
             hint = "In a tree it has one parent at most: remove all but one"
-            raise CategoryError(f"category {node!r} is in {_listed(parents)}", hint=hint)
-    _check_no_circle((child, parent) for parent, child in graph.edges)
+            raise CategoryError(f"graph: category {node!r} is in {_listed(parents)}", key="graph", hint=hint)
+    _check_no_circle("graph", ((child, parent) for parent, child in graph.edges))
 
 
 def _check_unique(what: str, values: Sequence[Hashable]) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise CategoryError(f"{what}s of categories have to differ, and {_listed(twice)} occur more than once")
+        message = f"{what}s of categories have to differ, and {_listed(twice)} occur more than once"
+        raise CategoryError(message, key=what)
 
 
-def _check_no_circle(links: Iterable[tuple[Hashable, Hashable]]) -> None:
+def _check_no_circle(key: str, links: Iterable[tuple[Hashable, Hashable]]) -> None:
     """Check pairs of child and parent."""
     try:
         circle = nx.find_cycle(nx.DiGraph(list(links)))
     except nx.NetworkXNoCycle:
         return
     said = ", ".join(f"{child} in {parent}" for child, parent in circle)
-    raise CategoryError(f"categories have to form a tree, and these are in each other: {said[:200]}")
+    message = f"{key}: categories have to form a tree, and these are in each other: {said[:200]}"
+    raise CategoryError(message, key=key)
 
 
 def _listed(names: Sequence[Hashable]) -> str:

@@ -66,7 +66,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit()):
-        raise OptionError(f"--size {text}: expected height and width, such as 600x800")
+        raise OptionError(f"--size {text}: expected height and width, such as 600x800", key="--size")
     return int(height), int(width)
 
 

@@ -73,18 +73,22 @@ def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[s
 
     types = ("uint8", "uint16") if png else ("uint8",)
     form, stem = "PNG" if png else "JPEG", PurePath(name).stem
-    other = f"write {stem}.tif or {stem}.npy instead"
+    other = f"{stem}.tif or {stem}.npy instead"
     if image.dtype.name not in types:
-        raise OptionError(f"{name}: {form} holds {' and '.join(types)}, not {image.dtype}; {other}")
+        message = f"{name}: {form} holds {' and '.join(types)}, not {image.dtype}"
+        raise OptionError(message, path=name, hint=f"Write {other}")
     for d, n in zip(dims, image.shape, strict=True):
         if d in ("t", "z") and n > 1:
-            raise OptionError(f"{name}: {form} holds one image, not {n} along {d}; choose one with --{d}, or {other}")
+            message = f"{name}: {form} holds one image, not {n} along {d}"
+            raise OptionError(message, path=name, key=d, hint=f"Choose one with --{d}, or write {other}")
     pixels = np.moveaxis(image.reshape(-1, *image.shape[-2:]), 0, -1)
     n = pixels.shape[-1]
     if n not in (1, 3) and not (png and n in (2, 4) and channels[-1].lower() in _ALPHA):
         raise OptionError(
-            f"{name}: {form} holds grey or colour, not the {n} channels {' '.join(channels)}; "
-            f"choose one or three with --c, or {other}"
+            f"{name}: {form} holds grey or colour, not the {n} channels {' '.join(channels)}",
+            path=name,
+            key="c",
+            hint=f"Choose one or three with --c, or write {other}",
         )
     pixels = np.ascontiguousarray(pixels[..., 0] if n == 1 else pixels)
     encoded = imagecodecs.png_encode(pixels) if png else imagecodecs.jpeg8_encode(pixels, level=_QUALITY)

@@ -48,7 +48,8 @@ def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Memb
     if kind not in KINDS:
         raise TargetError(
             f"{name!r} is neither a column of the table nor an attribute{did_you_mean(name, [*table.columns, *KINDS])} "
-            "(attributes are named as 'image.sensor_coarse')"
+            "(attributes are named as 'image.sensor_coarse')",
+            key=name,
         )
     if kind == "category":
         row, ids = _categories(source, table)
@@ -64,7 +65,7 @@ def membership(source: SampleSource, table: pandas.DataFrame, name: str) -> Memb
     lists = [_values_of_cell(records[i].get(key) if i in records else None) if key else (i,) for i in different]
     if key and different and not any(key in records.get(i, ()) for i in different):
         known = dict.fromkeys(chain.from_iterable(records.get(i, ()) for i in different))
-        raise TargetError(f"{name!r}: no {kind} of the table has {key!r}{did_you_mean(key, known)}")
+        raise TargetError(f"{name!r}: no {kind} of the table has {key!r}{did_you_mean(key, known)}", key=name)
     number = np.array([len(found) for found in lists], np.int64)
     first = np.cumsum(number) - number
     each = number[code]
@@ -156,7 +157,8 @@ def _annotations(table: pandas.DataFrame, others: str = "") -> tuple[Array, Any]
     for name in ("annot_ids", "aid", "annot_id"):
         if name in table:
             return _cells(table[name])
-    raise TargetError(f"the table has no column {others}annot_ids or aid, to say what a window holds")
+    message = f"the table has no column {others}annot_ids or aid, to say what a window holds"
+    raise TargetError(message, key="annot_ids", hint="Use a table from sampler.targets, or add one")
 
 
 def _categories(source: SampleSource, table: pandas.DataFrame) -> tuple[Array, Any]:
@@ -200,8 +202,8 @@ class Categories:
             self._names[str(category["name"]).lower()] = str(category["name"])
         self._known = set(records)
 
-    def ids(self, wanted: Names) -> list[Any]:
-        """Return the ids of categories."""
+    def ids(self, option: str, wanted: Names) -> list[Any]:
+        """Return the ids of the categories that an option names."""
         found: list[Any] = []
         for one in as_list(wanted):
             if not isinstance(one, str) and one in self._known:
@@ -209,18 +211,22 @@ class Categories:
             elif isinstance(one, str) and one.lower() in self._ids:
                 found += self._ids[one.lower()]
             elif one not in NEGATIVE:
-                raise TargetError(f"category {one!r} does not exist{did_you_mean(one, self._names.values())}")
+                known = did_you_mean(one, self._names.values())
+                raise TargetError(f"{option}={one!r}: no such category{known}", key=option)
         return found
 
-    def among(self, category: Array, wanted: Names) -> Array:
+    def among(self, category: Array, option: str, wanted: Names) -> Array:
         """Return True for annotations of the named categories, given the category ids of all; shape (annotation,)."""
-        return np.isin(category, np.array(self.ids(wanted), category.dtype))
+        return np.isin(category, np.array(self.ids(option, wanted), category.dtype))
 
     def positive(self, category: Array, of_interest: Names | None, negative: Names) -> Array:
         """Return True for annotations that make a window positive: of interest, else all but the negative ones."""
-        return ~self.among(category, negative) if of_interest is None else self.among(category, of_interest)
+        if of_interest is None:
+            return ~self.among(category, "negative_classes", negative)
+        return self.among(category, "classes_of_interest", of_interest)
 
     def ignored(self, category: Array, negative: Names) -> Array:
         """Return True for regions to ignore: annotations of negative categories other than the background."""
         background = self._ids.get(BACKGROUND, [])
-        return self.among(category, [i for i in self.ids(negative) if i not in background])
+        ids = [i for i in self.ids("negative_classes", negative) if i not in background]
+        return self.among(category, "negative_classes", ids)

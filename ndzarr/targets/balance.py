@@ -52,12 +52,12 @@ def balanced(
     n = None if n is None else check_target_count("n", n, least=0)
     levels = build_levels(source, table, by, shares)
     if not len(levels[-1].row) and (n is None or n > 0):
-        raise TargetError(f"by={by!r}: no window is left to balance")
+        raise TargetError(f"by={by!r}: no window is left to balance", key="by")
     if n is None:
         return table.assign(probability=_probabilities(levels, len(table)))
     available = int((np.bincount(levels[-1].row, minlength=1) > 0).sum())
     if not replace and n > available:
-        raise TargetError(f"n={n}: there are {available} windows; ask for fewer, or replace=True")
+        raise TargetError(f"n={n}: there are {available} windows", key="n", hint="Ask for fewer, or pass replace=True")
     row, leaf = _draw(levels, len(table), n, replace, np.random.default_rng(seed))
     names = np.array(["/".join(map(str, values)) for values in _groups(levels)], object)
     return table.iloc[row].assign(group=names[leaf]).reset_index(drop=True)
@@ -112,11 +112,11 @@ def build_levels(
     """Return the groups of a table, level by level."""
     names, shares, n = as_list(by), shares or {}, len(table)
     if not names or not all(isinstance(name, str) for name in names):
-        raise TargetError(f"by={by!r}: expected at least one attribute, by name")
+        raise TargetError(f"by={by!r}: expected at least one attribute, by name", key="by")
     members = [membership(source, table, name) for name in names]
     for name in shares:
         if name not in names:
-            raise TargetError(f"shares: {name!r} is not balanced{did_you_mean(name, names)}")
+            raise TargetError(f"shares: {name!r} is not balanced{did_you_mean(name, names)}", key="shares")
     row, group, levels = np.arange(n), np.zeros(n, np.int64), []
     for found in members:
         share = _shares(found, shares.get(found.name, {}))
@@ -147,10 +147,11 @@ def _reached(level: Level, row: Array, n: int) -> Level:
 def _shares(found: Membership, wanted: Mapping[Any, float]) -> Array:
     unknown = [v for v in wanted if v not in found.values]
     if unknown:
-        raise TargetError(f"shares: no window has {found.name}={unknown[0]!r}{did_you_mean(unknown[0], found.values)}")
+        known = did_you_mean(unknown[0], found.values)
+        raise TargetError(f"shares: no window has {found.name}={unknown[0]!r}{known}", key="shares")
     share = np.array([wanted.get(v, 1.0) for v in found.values], float)
     if not (np.isfinite(share).all() and (share >= 0).all()):
-        raise TargetError(f"shares={dict(wanted)!r}: expected numbers of at least 0")
+        raise TargetError(f"shares={dict(wanted)!r}: expected numbers of at least 0", key="shares")
     return share
 
 

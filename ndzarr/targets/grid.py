@@ -92,7 +92,8 @@ def parse_borders(keep_borders: bool | str) -> str:
     """Return one of `BORDERS`."""
     borders = ("drop", "shift")[bool(keep_borders)] if isinstance(keep_borders, (bool, np.bool_)) else keep_borders
     if borders not in BORDERS:
-        raise TargetError(f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}")
+        message = f"keep_borders={keep_borders!r}: expected True, False or one of {', '.join(BORDERS)}"
+        raise TargetError(message, key="keep_borders")
     return borders
 
 
@@ -157,7 +158,8 @@ def _overlap_in_pixels(name: str, sizes: Array, overlap: object) -> Array:
     if not isinstance(overlap, Integral) or (len(sizes) and not 0 <= int(overlap) < sizes.min()):
         size = int(sizes.min()) if len(sizes) else 0
         raise TargetError(
-            f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or whole pixels below {size}"
+            f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or pixels below {size}",
+            key="overlap",
         )
     return np.full_like(sizes, int(overlap))
 
@@ -264,11 +266,11 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     if value is None or isinstance(value, str) or not isinstance(value, Iterable):
         if name == "window_dims" and value != "full" and not is_physical(value):
             expected = "expected (height, width), each a number, a length or 'full', or one length, or 'full'"
-            raise TargetError(f"window_dims={value!r}: {expected}")
+            raise TargetError(f"window_dims={value!r}: {expected}", key=name)
         return value, value
     pair = tuple(value)
     if len(pair) != 2:
-        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x")
+        raise TargetError(f"{name}={value!r}: expected one value, or one along y and one along x", key=name)
     return pair
 
 
@@ -321,4 +323,5 @@ def _polygon(record: dict[str, Any]) -> shapely.Geometry:
         polygons = kwimage.Segmentation.coerce(record["segmentation"]).to_multi_polygon()
         return shapely.union_all([shapely.make_valid(p.to_shapely()) for p in polygons.data])
     except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        raise TargetError(f"annotation {record.get('id')!r}: the segmentation is not understood ({error})") from error
+        message = f"annotation {record.get('id')!r}: the segmentation is not understood ({error})"
+        raise TargetError(message, key="segmentation") from error

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ndzarr._sampling.target import SIZE_SLACK, parse_window_dims
-from ndzarr._validation import check_fraction, check_target_count
-from ndzarr.errors import OptionError, TargetError, did_you_mean
+from ndzarr._validation import check_choice, check_fraction, check_target_count
+from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.targets.overlaps import CRITERIA, BoxIndex, TargetContext, fraction, windows_table
 from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, ramps
 
@@ -48,8 +48,7 @@ class OverlapLimit:
     criterion: str  # one of `overlaps.CRITERIA`
 
     def __post_init__(self) -> None:
-        if self.criterion not in CRITERIA:
-            raise OptionError(f"criterion={self.criterion!r} is unknown{did_you_mean(self.criterion, CRITERIA)}")
+        check_choice("criterion", self.criterion, CRITERIA)
         check_fraction("max_overlap", self.most)
 
     @property
@@ -83,13 +82,13 @@ def negatives(
     every = index = context.index(spaces)
     if avoid is not None:
         category = context.source.annotations.category_id[every.boxes.row]
-        index = BoxIndex(spaces, every.boxes.take(context.categories.among(category, avoid)))
+        index = BoxIndex(spaces, every.boxes.take(context.categories.among(category, "avoid", avoid)))
     sizes, choices = _sizes(window_dims, every.boxes)
     proposals = Proposals(spaces, sizes, duration)
     free = FreePositions(proposals, index.boxes, limit)
     windows = _draw(n, choices, index, free, np.random.default_rng(seed))
     if windows is None:
-        raise TargetError(_no_room(window_dims, proposals, limit))
+        raise _no_room(window_dims, proposals, limit)
     return windows_table(context, spaces, windows, "negative")
 
 
@@ -98,12 +97,15 @@ def _sizes(window_dims: NegativeDims, boxes: Boxes) -> tuple[Array, Array]:
     if not isinstance(window_dims, str):
         dims = parse_window_dims(window_dims)
         if dims is None:
-            raise TargetError(f"window_dims=None: expected (height, width) or one of {', '.join(SIZES)}")
+            message = f"window_dims=None: expected (height, width) or one of {', '.join(SIZES)}"
+            raise TargetError(message, key="window_dims")
         return np.array([[check_target_count("window_dims", n) for n in dims]], np.int64), np.zeros(1, np.int64)
     if window_dims not in SIZES:
-        raise TargetError(f"window_dims={window_dims!r}: expected (height, width){did_you_mean(window_dims, SIZES)}")
+        known = did_you_mean(window_dims, SIZES)
+        raise TargetError(f"window_dims={window_dims!r}: expected (height, width){known}", key="window_dims")
     if not len(boxes):
-        raise TargetError(f"window_dims={window_dims!r}: no annotations to take a size from; give (height, width)")
+        message = f"window_dims={window_dims!r}: no annotations to take a size from"
+        raise TargetError(message, key="window_dims", hint="Give (height, width)")
     whole = np.ceil(np.stack([boxes.y1 - boxes.y0, boxes.x1 - boxes.x0], axis=1) - SIZE_SLACK).astype(np.int64)
     sizes, choices = np.unique(np.maximum(whole, 1), axis=0, return_inverse=True)
     squares = np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1)
@@ -172,20 +174,24 @@ def _allowed(windows: Windows, index: BoxIndex, limit: OverlapLimit) -> Array:
     return np.asarray(np.bincount(pairs.window[bad], minlength=len(windows)) == 0)
 
 
-def _no_room(window_dims: NegativeDims, proposals: Proposals, limit: OverlapLimit) -> str:
+def _no_room(window_dims: NegativeDims, proposals: Proposals, limit: OverlapLimit) -> TargetError:
     kind, spaces = proposals.spaces.kind, proposals.spaces
     counts = sum(proposals.count(k) for k in range(len(proposals.sizes)))
     if not np.any(counts):
         largest = int(np.argmax(spaces.height * spaces.width))
         frames = "" if proposals.duration is None else f" of {proposals.duration} frames"
-        return (
+        return TargetError(
             f"window_dims={window_dims!r}{frames} fits into none of {len(spaces)} {kind}s, of which the largest is "
-            f"{spaces.height[largest]} x {spaces.width[largest]}; ask for smaller windows"
+            f"{spaces.height[largest]} x {spaces.width[largest]}",
+            key="window_dims",
+            hint="Ask for smaller windows",
         )
-    return (
+    return TargetError(
         f"there is no room for window_dims={window_dims!r} with max_overlap={limit.most:g} (criterion "
         f"{limit.criterion!r}): {np.count_nonzero(counts)} of {len(spaces)} {kind}s are large enough, but none of the "
-        f"{np.sum(counts):,} windows in them is free of annotations; ask for smaller windows or a larger max_overlap"
+        f"{np.sum(counts):,} windows in them is free of annotations",
+        key="window_dims",
+        hint="Ask for smaller windows or a larger max_overlap",
     )
 
 

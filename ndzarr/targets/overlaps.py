@@ -180,7 +180,8 @@ def overlaps(context: TargetContext, targets: TargetsLike | Rows) -> pandas.Data
     table = without_aliases(as_table(targets))
     missing = [name for name in ("cx", "cy", "width", "height") if not present_in(table, name).all()]
     if missing and "gids" not in table:
-        raise TargetError(f"the table lacks {', '.join(missing)}, in whole or in some rows; give each row its window")
+        message = f"the table lacks {', '.join(missing)}, in whole or in some rows"
+        raise TargetError(message, key=missing[0], hint="Give each row its window")
     found = window_columns(table, context.source)
     spaces = context.spaces("video" if found.video.any() else "image")
     windows, row = windows_in(found, spaces)

@@ -46,10 +46,11 @@ class Placement:
             if not isinstance(n, Quantity):
                 check_target_count("window_dims", n)
         if self.cover and not isinstance(dims, tuple):
-            raise OptionError(f"cover=True with window_dims={self.window_dims!r}: give (height, width)")
+            message = f"window_dims={self.window_dims!r}: cover=True needs one size"
+            raise OptionError(message, key="window_dims", hint="Give (height, width)")
         if isinstance(dims, tuple) and self.context != 1:
-            given = f"window_dims={self.window_dims!r} and context={self.context!r}"
-            raise OptionError(f"{given} both give the size; give only one")
+            message = f"window_dims={self.window_dims!r} and context={self.context!r} both give the size"
+            raise OptionError(message, key="context", hint="Give only one")
 
     @property
     def dims(self) -> Any:

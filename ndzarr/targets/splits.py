@@ -47,10 +47,11 @@ def split(
     """Split a table into parts; see `Targets.split`."""
     table = as_table(targets)
     if not isinstance(by, str):
-        raise TargetError(f"by={by!r}: expected 'video', 'image', 'space' or the name of an attribute")
+        raise TargetError(f"by={by!r}: expected 'video', 'image', 'space' or the name of an attribute", key="by")
     parts = _fractions(FRACTIONS if fractions is None else fractions)
     if by != "space" and (block is not None or margin):
-        raise TargetError(f"block and margin are for by='space', not by={by!r}")
+        key = "margin" if block is None else "block"
+        raise TargetError(f"by={by!r} has no {key}", key=key, hint="Leave it out, or pass by='space'")
     margin = check_target_count("margin", margin, least=0)
     block = None if block is None else check_target_count("block", block)
     labels = None if stratify is None else membership(source, table, stratify)
@@ -71,7 +72,8 @@ def split(
 def _fractions(fractions: Any) -> dict[str, float]:
     given = {str(name): float(f) for name, f in fractions.items()} if isinstance(fractions, Mapping) else {}
     if not given or min(given.values()) < 0 or not np.isclose(sum(given.values()), 1.0, atol=1e-3):
-        raise TargetError(f"fractions={fractions!r}: expected numbers that sum to 1, as in {{'train': 0.8, ...}}")
+        message = f"fractions={fractions!r}: expected numbers that sum to 1, as in {{'train': 0.8, ...}}"
+        raise TargetError(message, key="fractions")
     total = sum(given.values())
     return {name: f / total for name, f in given.items() if f > 0}
 
@@ -88,7 +90,9 @@ def _assigned(
     if filled < len(share):
         raise TargetError(
             f"{what}: windows that must stay together make {filled} group{'s' * (filled != 1)}, too few for "
-            f"{len(share)} parts; part by something finer, such as by='space' with a smaller block"
+            f"{len(share)} parts",
+            key="by",
+            hint="Part by something finer, such as by='space' with a smaller block",
         )
     if labels is not None:
         cells = group[labels.row] * (columns - 1) + labels.code

@@ -94,7 +94,8 @@ class Statistics:
         """Return the statistics of some channels, in the order given."""
         for name in channels:
             if name not in self.channels:
-                raise OptionError(f"channel {name!r} has no statistics{did_you_mean(name, self.channels)}")
+                known = did_you_mean(name, self.channels)
+                raise OptionError(f"channels: {name!r} has no statistics{known}", key="channels")
         index = [self.channels.index(name) for name in channels]
         shared = ("channels", "probabilities", "level", "windows")
         own = [f.name for f in fields(self) if f.name not in shared]
@@ -127,8 +128,10 @@ class Statistics:
             return done
         if image.ndim < 3 or image.shape[-3] != len(self.channels):
             raise OptionError(
-                f"an image of shape {tuple(image.shape)}: expected (..., {len(self.channels)}, y, x), the channels "
-                f"{', '.join(self.channels)}; use select() for some of them"
+                f"image of shape {tuple(image.shape)}: expected (..., {len(self.channels)}, y, x), the channels "
+                f"{', '.join(self.channels)}",
+                key="image",
+                hint="Use select() for some of them",
             )
         if type(image).__module__.partition(".")[0] == "torch":
             import torch
@@ -173,7 +176,8 @@ class Statistics:
             }
             return cls(channels=tuple(channels), level=level, windows=windows, **arrays)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise OptionError(f"{text[:80]!r} holds no statistics of ndzarr ({error})") from error
+            path = None if text.lstrip().startswith("{") else text
+            raise OptionError(f"{text[:80]!r} holds no statistics of ndzarr ({error})", path=path) from error
 
     def __repr__(self) -> str:
         level = "at the scale of each row" if self.level is None else f"at level {self.level}"
@@ -229,7 +233,7 @@ def statistics(
         windows = Rows(targets) if level is None else SnappedTargets(source, targets, 1 << level)
     total = len(windows)
     if not total:
-        raise TargetError("there are no windows to read")
+        raise TargetError("targets: there are no windows to read", key="targets")
     rng = np.random.default_rng(seed)
     chosen = np.arange(total)
     if sample is not None and sample < total:
@@ -237,7 +241,7 @@ def statistics(
     batches = _batches(source, (_asked(target, extra) for target in _chosen(windows, chosen)))
     found = _measured(batches, len(chosen), workers, progress)
     if not found:
-        raise TargetError("no window has any channel")
+        raise TargetError("channels: no window has any channel", key="channels")
     loss = _variance_lost(source, windows, chosen, level or 0, extra, rng)
     # A census has no sampling error, and a large part of a finite whole has less of it.
     factor = np.sqrt(1 - len(chosen) / total) if targets is None else 1.0
@@ -249,7 +253,7 @@ def _ascending(limits: Any) -> tuple[float, float]:
     found = as_list(limits)
     numbers = all(isinstance(v, Real) and np.isfinite(float(v)) for v in found)
     if len(found) != 2 or not numbers or not found[0] < found[1]:
-        raise TargetError(f"range={limits!r}: expected (least, greatest)")
+        raise TargetError(f"range={limits!r}: expected (least, greatest)", key="range")
     return float(found[0]), float(found[1])
 
 
@@ -288,7 +292,7 @@ def _measure(requests: Sequence[SampleRequest]) -> Moments:
     missing: dict[str, int] = {}
     for request, (image, mask) in zip(requests, read(requests), strict=True):
         if image.dtype.kind == "c":
-            raise TargetError("complex pixels have no order, and so no statistics; take their magnitude first")
+            raise TargetError("complex pixels have no order, and so no statistics", hint="Take their magnitude first")
         axis = request.dims.index("c")
         for k, name in enumerate(request.channels or ()):
             channel = image[k] if axis == 0 else image[:, k]

@@ -44,15 +44,18 @@ class Rows(Sequence[dict[str, Any]]):
         elif hasattr(targets, "iloc") and hasattr(targets, "columns"):
             names = targets.columns
             if not names.is_unique:
-                twice = ", ".join(map(str, names[names.duplicated()].unique()))
-                raise TargetError(f"the table of targets has more than one column named {twice}; drop the others")
+                twice = list(map(str, names[names.duplicated()].unique()))
+                message = f"the table of targets has more than one column named {', '.join(twice)}"
+                raise TargetError(message, key=twice[0], hint="Drop the others")
             self._items = targets
         elif isinstance(targets, Mapping) or (hasattr(targets, "keys") and hasattr(targets, "iloc")):  # a Series
             self._items = [targets]
         elif isinstance(targets, Iterable) and not isinstance(targets, str | bytes):
             self._items = _dictionaries(targets)
         else:
-            raise TargetError(f"targets={targets!r}: expected a target, a sequence of targets or a pandas table")
+            raise TargetError(
+                f"targets={targets!r}: expected a target, a sequence of targets or a pandas table", key="targets"
+            )
 
     @property
     def frame(self) -> pandas.DataFrame | None:
@@ -72,7 +75,9 @@ class Rows(Sequence[dict[str, Any]]):
         if self.frame is None:
             item = self._items[index]
             if not isinstance(item, Mapping) and not hasattr(item, "iloc"):
-                raise TargetError(f"targets[{index}]={item!r}: expected a dictionary, such as {{'gid': 1}}")
+                raise TargetError(
+                    f"targets[{index}]={item!r}: expected a dictionary, such as {{'gid': 1}}", key="targets"
+                )
             return drop_missing(item) if hasattr(item, "iloc") else dict(item)
         row = self._items.iloc[index : index + 1 or None]
         return list(Rows(row))[0]  # noqa: RUF015
@@ -127,7 +132,8 @@ def _dictionaries(targets: Iterable[Any]) -> list[Any]:
     items = list(targets)
     for k, item in enumerate(items):
         if not isinstance(item, Mapping) and not hasattr(item, "iloc"):  # or a Series
-            raise TargetError(f"target {k} is {item!r}: expected a dictionary with keys such as gid, cx and cy")
+            message = f"targets[{k}]={item!r}: expected a dictionary with keys such as gid, cx and cy"
+            raise TargetError(message, key="targets")
     return items
 
 

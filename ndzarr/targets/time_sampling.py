@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ndzarr._progress import progress_bar
-from ndzarr._validation import as_list, check_fraction
+from ndzarr._validation import as_list, check_choice, check_fraction
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.targets.overlaps import TargetContext, annotations_touched
 from ndzarr.targets.splits import in_shared_spaces
@@ -64,9 +64,9 @@ Kernel: TypeAlias = "str | float | timedelta | np.timedelta64 | Iterable[str | f
 """Offsets from a main frame, such as '-1y,-2w,0,2w,1y', '-2f,0,2f' or [timedelta(days=-32), 0]; numbers are seconds."""
 
 
-def parse_kernel(kernel: Kernel) -> Offsets:
+def parse_kernel(kernel: Kernel, name: str = "kernel") -> Offsets:
     """
-    Return the offsets of a kernel.
+    Return the offsets of a kernel, or of another option of that form.
 
     Examples
     --------
@@ -81,17 +81,19 @@ def parse_kernel(kernel: Kernel) -> Offsets:
     if isinstance(parts, (int, float, timedelta, np.timedelta64)):
         parts = [parts]
     if not isinstance(parts, Iterable):
-        raise TargetError(f"kernel={kernel!r}: expected text such as '-1y,-2w,0,2w,1y', or a sequence of offsets")
-    found = [_offset(part, kernel) for part in parts]
+        raise TargetError(
+            f"{name}={kernel!r}: expected text such as '-1y,-2w,0,2w,1y', or a sequence of offsets", key=name
+        )
+    found = [_offset(part, name, kernel) for part in parts]
     if not found:
-        raise TargetError(f"kernel={kernel!r}: expected at least one offset")
+        raise TargetError(f"{name}={kernel!r}: expected at least one offset", key=name)
     kinds = {in_frames for value, in_frames in found if value}
     if len(kinds) > 1:
-        raise TargetError(f"kernel={kernel!r} mixes frames and times; use one of them")
+        raise TargetError(f"{name}={kernel!r} mixes frames and times", key=name, hint="Use one of them")
     return Offsets(tuple(value for value, _ in found), True in kinds)
 
 
-def _offset(part: Any, kernel: Any) -> tuple[float, bool]:
+def _offset(part: Any, name: str, kernel: Any) -> tuple[float, bool]:
     if isinstance(part, np.timedelta64):
         return float(part / np.timedelta64(1, "ns")) * 1e-9, False
     if isinstance(part, timedelta):
@@ -100,8 +102,9 @@ def _offset(part: Any, kernel: Any) -> tuple[float, bool]:
     match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)", text)
     unit = match.group(2) if match else ""
     if match is None or (unit not in UNITS and unit not in FRAMES):
-        hint = "; 'm' could be minutes or months: write min or mo" if match and unit == "m" else ""
-        raise TargetError(f"kernel={kernel!r}: {part!r} is not an offset such as '-2w', '0' or '3f'{hint}")
+        hint = "Write min for minutes or mo for months" if match and unit == "m" else None
+        message = f"{name}={kernel!r}: {part!r} is not an offset such as '-2w', '0' or '3f'"
+        raise TargetError(message, key=name, hint=hint)
     if unit in FRAMES:
         return float(match.group(1)), True
     return float(match.group(1)) * UNITS[unit], False
@@ -164,8 +167,7 @@ class TimeSampling:
         if method is None:
             method = "kernel" if kernel is not None else "spread" if span is not None else "contiguous"
             method = "strided" if method == "contiguous" and (step or 1) > 1 else method
-        if method not in METHODS:
-            raise TargetError(f"method={method!r} is not known{did_you_mean(method, METHODS)}")
+        check_choice("method", method, METHODS, TargetError)
         own = {
             "kernel": kernel is not None,
             "span": span is not None,
@@ -177,23 +179,24 @@ class TimeSampling:
         if method == "contiguous" and step == 1:
             strange = [name for name in strange if name != "step"]
         if strange:
-            raise TargetError(f"{strange[0]} means nothing to method={method!r}")
+            raise TargetError(f"{strange[0]} means nothing to method={method!r}", key=strange[0])
         found = parse_kernel(kernel) if kernel is not None else None
         if method == "kernel":
             if found is None:
-                raise TargetError("method='kernel' needs kernel, such as '-1y,-2w,0,2w,1y'")
+                raise TargetError("method='kernel' needs kernel, such as '-1y,-2w,0,2w,1y'", key="kernel")
             if n not in (None, len(found.values)):
-                raise TargetError(f"n={n}: the kernel has {len(found.values)} offsets; leave n out")
+                message = f"n={n}: the kernel has {len(found.values)} offsets"
+                raise TargetError(message, key="n", hint="Leave n out")
             n = len(found.values)
         step = (2 if method == "strided" else 1) if step is None else step
         numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
         if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
             raise TargetError(
-                f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n, step >= 1, less overlap than n"
+                f"n={n!r}, step={step!r}, overlap={overlap!r}: expected n, step >= 1, less overlap than n", key="n"
             )
-        length = parse_kernel(span) if span is not None else None
+        length = parse_kernel(span, "span") if span is not None else None
         if length is not None and (len(length.values) != 1 or length.values[0] < 0):
-            raise TargetError(f"span={span!r}: expected one length of time, such as '1y' or '30f'")
+            raise TargetError(f"span={span!r}: expected one length of time, such as '1y' or '30f'", key="span")
         return cls(method, int(n), int(step), int(overlap), found, length)
 
 
@@ -332,7 +335,9 @@ class Quality:
         if min_quality is None and good is None and channels is None:
             return None
         if good is not None and not callable(good):
-            raise TargetError(f"good={good!r}: expected a function from values of a band to True where they are good")
+            raise TargetError(
+                f"good={good!r}: expected a function from values of a band to True where they are good", key="good"
+            )
         least = 0.0 if min_quality is None else check_fraction("min_quality", min_quality)
         return cls(least, Observable(channels, good, max_pixels))
 
@@ -370,7 +375,7 @@ class FrameLists:
         """Return image ids, or raise `TargetError` if there is no such image."""
         for gid in as_list(gids):
             if gid not in self.images:
-                raise TargetError(f"{name}={gid!r}: no such image{did_you_mean(gid, list(self.images)[:20])}")
+                raise TargetError(f"{name}={gid!r}: no such image{did_you_mean(gid, list(self.images)[:20])}", key=name)
         return frozenset(as_list(gids))
 
 
@@ -408,7 +413,8 @@ class FramePicker:
             return nothing
         always = [k for k, g in enumerate(gids) if g in self.lists.always]
         if len(always) > self.sampling.n:
-            raise TargetError(f"vidid={vidid!r}: {len(always)} frames are to be in every row of {self.sampling.n}")
+            message = f"always: {len(always)} frames of vidid={vidid!r} are to be in every row of {self.sampling.n}"
+            raise TargetError(message, key="always")
         quality = self._quality(gids, windows, rows)
         entry, main = self._mains(vidid, gids, windows, rows, allowed, quality)
         if not len(entry):
@@ -440,7 +446,8 @@ class FramePicker:
         """Return the moment of each frame: its time, or its position if frames are counted or have no time."""
         found = None if self.sampling.in_frames else frame_times(self.source, vidid)
         if found is None and not self.sampling.in_frames and (self.sampling.kernel or self.sampling.span) is not None:
-            raise TargetError(f"vidid={vidid!r}: not all frames have dates; count frames instead, as in '-1f,0,1f'")
+            message = f"vidid={vidid!r}: not all frames have dates"
+            raise TargetError(message, key="vidid", hint="Count frames instead, as in '-1f,0,1f'")
         return np.arange(length, dtype=float) if found is None else found
 
     def _quality(self, gids: Sequence[Any], windows: VideoWindows, rows: Array) -> Array | None:
@@ -483,7 +490,7 @@ class FramePicker:
             ids = set(as_list(wanted))
             there = np.array([k for k in there.tolist() if gids[k] in ids], np.int64)
         elif wanted != "each":
-            raise TargetError(f"main={wanted!r}: expected one of {', '.join(MAINS)}, or image ids")
+            raise TargetError(f"main={wanted!r}: expected one of {', '.join(MAINS)}, or image ids", key="main")
         entry, main = np.repeat(every, len(there)), np.tile(there, len(rows))
         if quality is not None and not named:
             keep = quality[entry, main] >= self._least
@@ -510,9 +517,10 @@ def _windows(source: SampleSource, targets: TargetsLike | Rows | None) -> VideoW
     common = in_shared_spaces(source, found)
     for kind, ident in common.spaces:
         if kind != "video":
-            raise TargetError(f"gid={ident!r} is in no video; give windows of videos, or of images that are in one")
+            message = f"gid={ident!r} is in no video"
+            raise TargetError(message, key="gid", hint="Give windows of videos, or of images that are in one")
     if len(common.row) != len(found):
-        raise TargetError("a row has frames of several videos; a window is of one")
+        raise TargetError("targets: a row has frames of several videos, a window is of one", key="targets")
     own = np.full(len(found), -1, np.int64)
     own[found.row] = found.frame
     images = ~found.video

@@ -101,7 +101,7 @@ def observed(
     n, min_fraction = check_target_count("n", n, least=0), check_fraction("min_fraction", min_fraction)
     dims = parse_window_dims(window_dims)
     if not isinstance(dims, tuple):
-        raise TargetError(f"window_dims={window_dims!r}: expected (height, width)")
+        raise TargetError(f"window_dims={window_dims!r}: expected (height, width)", key="window_dims")
     height, width = (check_target_count("window_dims", length) for length in dims)
     spaces = spaces_of(source, "image")
     parts = [(np.empty(0, np.int64),) * 3 + (np.empty(0),)]
@@ -119,7 +119,8 @@ def observed(
             advance()
     image, y0, x0, fraction = (np.concatenate(c) for c in zip(*parts, strict=True))
     if not len(image) and n:
-        raise TargetError(f"no image has a window of {height} x {width} with {min_fraction:g} real data; ask for less")
+        message = f"min_fraction={min_fraction:g}: no image has a window of {height} x {width} with as much real data"
+        raise TargetError(message, key="min_fraction", hint="Ask for less")
     chosen = _draw(len(image), n, seed)
     image, y0, x0, zero = image[chosen], y0[chosen], x0[chosen], np.zeros(n, np.int64)
     windows = Windows(image, zero, zero + 1, zero + 1, y0, y0 + height, x0, x0 + width)
@@ -237,7 +238,7 @@ def _real(request: SampleRequest, what: Observable) -> Array | None:
         image = image[0] if request.scene.video else image
         good = None if what.good is None else np.asarray(what.good(image), bool)
         if good is not None and good.shape != image.shape:
-            raise OptionError(f"good: expected a mask of shape {image.shape}, got {good.shape}")
+            raise OptionError(f"good: expected a mask of shape {image.shape}, got {good.shape}", key="good")
     valid = None if mask is None else _everywhere(mask[1])
     if good is not None:
         valid = _everywhere(good) if valid is None else valid & _everywhere(good)

@@ -177,7 +177,8 @@ class _Resolver:
         if len(wrong):
             k = wrong[0]
             given = f"time_start={start[k]:g}, time_stop={stop[k]:g}, time_step={step[k]:g}"
-            raise TargetError(f"row {rows[k]}: {given}; expected time_start < time_stop and a step of at least 1")
+            message = f"row {rows[k]}: {given}; expected time_start < time_stop and a step of at least 1"
+            raise TargetError(message, key="time_step" if step[k] < 1 else "time_stop")
         self.time[rows] = np.stack([start, stop, step], axis=1)
         number = np.ceil((stop - start) / step).astype(np.int64)
         # One entry per frame of a row: its position in the video, and the video.
@@ -191,7 +192,8 @@ class _Resolver:
         lists = [g if isinstance(g, (list, tuple, np.ndarray)) else [g] for g in lists]
         number = np.fromiter(map(len, lists), np.int64, len(lists))
         if not number.all():
-            raise TargetError(f"row {rows[int(np.argmin(number))]}: gids=[]; a target needs at least one image")
+            message = f"row {rows[int(np.argmin(number))]}: gids=[]; a target needs at least one image"
+            raise TargetError(message, key="gids")
         frame = self._gid_codes(_plain(chain.from_iterable(lists)))
         first = frame[np.cumsum(number) - number]
         known = list(self.gids)
@@ -200,7 +202,7 @@ class _Resolver:
         mixed = np.flatnonzero(of_gid[frame] != np.repeat(of_gid[first], number))
         if len(mixed):
             strange = lists[np.repeat(np.arange(len(lists)), number)[mixed[0]]]
-            raise TargetError(f"gids={list(strange)!r} are frames of different videos")
+            raise TargetError(f"gids={list(strange)!r} are frames of different videos", key="gids")
         first, back = np.unique(first, return_inverse=True)
         self.space[rows] = self._space_codes([("video", self._video_of(known[c])) for c in first.tolist()])[back]
         self.entries.append((np.repeat(rows, number), frame))
@@ -342,14 +344,16 @@ class Spaces:
             keep = np.array([where[i] for i in as_list(ids)], np.intp)
         except KeyError as error:
             known = did_you_mean(error.args[0], list(where)[:20])
-            raise TargetError(f"{self.key}={error.args[0]!r}: no such {self.kind}{known}") from None
+            raise TargetError(f"{self.key}={error.args[0]!r}: no such {self.kind}{known}", key=self.key) from None
         frames = tuple(self.frames[k] for k in keep)
         return Spaces(self.kind, self.ids[keep], self.height[keep], self.width[keep], frames)
 
     def refuse_time(self, time_dims: object) -> None:
         """Raise `TargetError` if a number of frames is asked for and the spaces have no axis t."""
         if time_dims is not None and not self.video:
-            raise TargetError(f"time_dims={time_dims!r}: images have no time; use space='video'")
+            raise TargetError(
+                f"time_dims={time_dims!r}: images have no time", key="time_dims", hint="Use space='video'"
+            )
 
 
 def spaces_of(source: SampleSource, kind: str) -> Spaces:
@@ -360,9 +364,10 @@ def spaces_of(source: SampleSource, kind: str) -> Spaces:
     elif kind == "video":
         frames = {v: tuple(gids) for v, gids in index.vidid_to_gids.items() if len(gids)}
     else:
-        raise TargetError(f"space={kind!r}: expected 'image' or 'video'")
+        raise TargetError(f"space={kind!r}: expected 'image' or 'video'", key="space")
     if not frames:
-        raise TargetError(f"space={kind!r}: the dataset has no {kind}s{' with frames' if kind == 'video' else ''}")
+        message = f"space={kind!r}: the dataset has no {kind}s{' with frames' if kind == 'video' else ''}"
+        raise TargetError(message, key="space")
     height, width = np.array([space_size(source, kind, i) for i in frames], np.int64).T
     return Spaces(kind, column_of_ids(list(frames)), height, width, tuple(frames.values()))
 
@@ -425,7 +430,8 @@ def windows_in(found: WindowColumns, spaces: Spaces) -> tuple[Windows, Array]:
     if len(strange):
         kind, ident = found.spaces[found.space[strange[0]]]
         name = f"gids with {ident[1]!r}" if isinstance(ident, tuple) else f"{COLUMNS[kind]}={ident!r}"
-        raise TargetError(f"row {strange[0]} has {name}, which is not one of the {spaces.kind}s that the table is of")
+        message = f"row {strange[0]} has {name}, which is not one of the {spaces.kind}s that the table is of"
+        raise TargetError(message, key="gids" if isinstance(ident, tuple) else COLUMNS[kind])
     t0, t1, step = found.time.T
     row = np.arange(len(found))
     listed = step == 0

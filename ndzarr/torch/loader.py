@@ -74,7 +74,7 @@ class CropStream(IterableDataset[Tensors]):
         # Shared memory: workers that live on see the epoch that is set here.
         self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()
         if len(crops) and self.world > 1 and not self.batches:
-            found = f"{len(crops)} crops in batches of {batch_size} are fewer batches than the {self.world} ranks"
+            found = f"batch_size={batch_size}: {len(crops)} crops are fewer batches than the {self.world} ranks"
             raise OptionError(f"{found}, and all get equally many", key="batch_size", hint="Make batches smaller")
 
     def __setstate__(self, state: dict[str, Any]) -> None:

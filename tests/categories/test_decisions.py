@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
+from helpers.errors import raises
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -158,9 +159,11 @@ def test_gradients_flow_to_the_confidence():
 
 def test_wrong_options_are_named(tree):
     probs = np.zeros((1, 5))
-    with pytest.raises(OptionError, match="did you mean 'entropy'"):
+    with raises(OptionError, key="criterion", match="did you mean 'entropy'"):
         tree.decision(probs, criterion="entopy")
-    with pytest.raises(CategoryError, match="class index 9 does not exist; there are 5"):
+    with raises(CategoryError, key="ignore_class_idxs", match="9, of 5 classes"):
         tree.decision(probs, ignore_class_idxs=[9])
-    with pytest.raises(CategoryError, match="Leave at least one"):
+    with raises(CategoryError, key="always_refine_idxs", match="-1, of 5 classes"):
+        tree.decision(probs, always_refine_idxs=[-1])
+    with raises(CategoryError, key="ignore_class_idxs", hint="Leave at least one"):
         tree.decision(probs, ignore_class_idxs=[tree.index("all")])

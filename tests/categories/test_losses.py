@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
+from helpers.errors import raises
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -70,9 +71,9 @@ def test_a_mean_over_nothing_is_not_a_number_as_in_torch():
 
 def test_targets_that_do_not_fit_are_refused():
     tree = CategoryTree.from_mutex("ab")
-    with pytest.raises(CategoryError, match=r"targets have shape \(3,\); expected \(2,\)"):
+    with raises(CategoryError, key="targets", match=r"shape \(3,\); expected \(2,\)"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 1, 0])
-    with pytest.raises(CategoryError, match="target 2 is not a class index; there are 2 classes"):
+    with raises(CategoryError, key="targets", match="2 is not .* 2 classes"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 2])
-    with pytest.raises(OptionError, match="did you mean 'mean'"):
+    with raises(OptionError, key="reduction", match="did you mean 'mean'"):
         tree.hierarchical_cross_entropy(np.zeros((2, 2)), [0, 1], "means")

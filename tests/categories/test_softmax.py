@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
+from helpers.errors import raises
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -103,15 +104,17 @@ def test_no_rows_give_no_rows():
 
 def test_scores_that_do_not_fit_are_refused():
     tree = CategoryTree.from_mutex("abc")
-    with pytest.raises(CategoryError, match=r"shape \(5, 4\) hold 4 values along axis 1, and there are 3 classes"):
+    with raises(
+        CategoryError, key="class_energy", hint="dim", match=r"\(5, 4\) holds 4 values along axis 1, .* 3 classes"
+    ):
         tree.hierarchical_softmax(np.zeros((5, 4)))
-    with pytest.raises(CategoryError, match=r"have no axis 1\. Pass the axis"):
+    with raises(CategoryError, key="dim", hint="dim"):
         tree.hierarchical_softmax(np.zeros(3))
-    with pytest.raises(CategoryError, match="expected numbers"):
+    with raises(CategoryError, key="class_energy"):
         tree.hierarchical_softmax(np.array([["a", "b", "c"]]))
-    with pytest.raises(CategoryError, match="there are 0 classes"):
+    with raises(CategoryError, key="class_energy", match="0 classes"):
         CategoryTree().hierarchical_softmax(np.zeros((5, 0)))
-    with pytest.raises(OptionError, match="did you mean 'top_down'"):
+    with raises(OptionError, key="method", match="did you mean 'top_down'"):
         tree.hierarchical_softmax(np.zeros((5, 3)), method="topdown")
 
 

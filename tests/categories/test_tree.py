@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from helpers.errors import raises
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError
 
@@ -26,13 +27,6 @@ ANIMALS = [
 @pytest.fixture
 def tree():
     return CategoryTree.from_coco(ANIMALS)
-
-
-def refusal(function, *args, **keys):
-    with pytest.raises(CategoryError) as caught:
-        function(*args, **keys)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_the_hierarchy_can_be_asked(tree):
@@ -64,7 +58,8 @@ def test_ids_become_targets(tree):
     names = np.vectorize(lambda i: tree.idx_to_node[i])(tree.indices(ids))
     assert names.tolist() == [["animal", "stone"], ["boxer", "boxer"]]
     assert tree.indices([5, -1], missing=-100).tolist() == [tree.index("animal"), -100]
-    assert "no category has id 77" in refusal(tree.indices, [5, 77])
+    with raises(CategoryError, key="ids", match="77"):
+        tree.indices([5, 77])
     assert CategoryTree().indices([7], missing=-1).tolist() == [-1]
 
 
@@ -91,7 +86,8 @@ def test_a_subgraph_joins_what_its_missing_classes_held(tree):
     assert part.idx_to_id == [8, 5, 1]
     assert tree.subgraph(["boxer", "animal"], closure=False).roots == ["boxer", "animal"]
     assert tree.take([0, 4]).is_mutex()
-    assert "no category 'bird'" in refusal(tree.subgraph, ["bird"])
+    with raises(CategoryError, key="subnodes", match="'bird'"):
+        tree.subgraph(["bird"])
 
 
 def test_mutually_exclusive_classes_have_one_level():
@@ -127,29 +123,32 @@ def test_kwimage_takes_it_for_classes(tree):
 
 
 @pytest.mark.parametrize(
-    ("categories", "said"),
+    ("categories", "key", "fact"),
     [
         ([{"name": "a", "supercategory": "b"}, {"name": "b", "supercategory": "c"},
-          {"name": "c", "supercategory": "a"}],
-         "in each other: a in b, b in c, c in a"),
-        ([{"name": "a"}, {"name": "b", "supercategory": "aa"}],
-         "'b' is in 'aa', which is not a category; did you mean 'a'"),
-        ([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}], "names of categories have to differ, and 'a' occur"),
-        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "ids of categories have to differ, and 1 occur"),
-        ([{"id": 1}], "category 1 has no name"),
-        ([{"id": "one", "name": "a"}], "'a' has id='one'; ids are whole numbers"),
+          {"name": "c", "supercategory": "a"}], "supercategory", "in each other: a in b, b in c, c in a"),
+        ([{"name": "a"}, {"name": "b", "supercategory": "aa"}], "supercategory", "'b' is in 'aa'.* did you mean 'a'"),
+        ([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}], "name", "'a' occur more than once"),
+        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "id", "1 occur more than once"),
+        ([{"id": 1}], "name", "category 1"),
+        ([{"id": "one", "name": "a"}], "id", "'a' has id='one'"),
     ],
 )  # fmt: skip
-def test_what_is_no_tree_is_refused_with_the_categories_in_the_way(categories, said):
-    assert said in refusal(CategoryTree.from_coco, categories)
+def test_what_is_no_tree_is_refused_with_the_categories_in_the_way(categories, key, fact):
+    with raises(CategoryError, key=key, match=fact):
+        CategoryTree.from_coco(categories)
 
 
 def test_graphs_that_are_no_forest_are_refused():
     two_parents = nx.DiGraph([("a", "c"), ("b", "c")])
-    assert "'c' is in 'a', 'b'. In a tree it has one parent" in refusal(CategoryTree, two_parents)
-    assert "b in a, a in b" in refusal(CategoryTree, nx.DiGraph([("a", "b"), ("b", "a")]))
-    assert "expected a networkx.DiGraph" in refusal(CategoryTree, nx.Graph([("a", "b")]))
-    assert "'x' occur more than once" in refusal(CategoryTree.from_mutex, ["x", "y", "x"])
+    with raises(CategoryError, key="graph", hint="remove all but one", match="'c' is in 'a', 'b'"):
+        CategoryTree(two_parents)
+    with raises(CategoryError, key="graph", match="b in a, a in b"):
+        CategoryTree(nx.DiGraph([("a", "b"), ("b", "a")]))
+    with raises(CategoryError, key="graph"):
+        CategoryTree(nx.Graph([("a", "b")]))
+    with raises(CategoryError, key="name", match="'x'"):
+        CategoryTree.from_mutex(["x", "y", "x"])
 
 
 def test_a_category_in_itself_is_a_root_as_in_mscoco():
@@ -163,10 +162,12 @@ def test_missing_parents_can_be_added_or_ignored():
     assert added.children("vehicle") == ["car"]
     assert set(added.id_to_node) == {1, 2, 3}
     assert CategoryTree.from_coco(categories, missing_parents="ignore").is_mutex()
-    assert "did you mean 'ignore'" in refusal(CategoryTree.from_coco, categories, missing_parents="ignored")
+    with raises(CategoryError, key="missing_parents", match="did you mean 'ignore'"):
+        CategoryTree.from_coco(categories, missing_parents="ignored")
     assert categories[0]["supercategory"] == "vehicle", "what was given is not changed"
 
 
 def test_unknown_names_are_named_with_the_nearest(tree):
     for query in (tree.parent, tree.children, tree.descendants, tree.ancestors, tree.depth, tree.siblings):
-        assert "no category 'dgo'; did you mean 'dog'" in refusal(query, "dgo")
+        with raises(CategoryError, key="node", match="did you mean 'dog'"):
+            query("dgo")

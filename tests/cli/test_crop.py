@@ -120,11 +120,11 @@ def test_jpeg_is_near(run, folder, picture):
 @pytest.mark.parametrize(
     ("shape", "axes", "dtype", "options", "name", "words"),
     [
-        ((9, 9), "yx", "f4", [], "a.png", "PNG holds uint8 and uint16, not float32; write a.tif or a.npy"),
-        ((9, 9), "yx", "u2", [], "a.jpg", "JPEG holds uint8, not uint16; write a.tif or a.npy"),
+        ((9, 9), "yx", "f4", [], "a.png", "PNG holds uint8 and uint16, not float32. Write a.tif or a.npy"),
+        ((9, 9), "yx", "u2", [], "a.jpg", "JPEG holds uint8, not uint16. Write a.tif or a.npy"),
         ((9, 9), "yx", "?", [], "a.png", "not bool"),
-        ((3, 9, 9), "tyx", "u1", [], "a.png", "holds one image, not 3 along t; choose one with --t"),
-        ((5, 9, 9), "cyx", "u1", [], "a.png", "not the 5 channels c0 c1 c2 c3 c4; choose one or three with --c"),
+        ((3, 9, 9), "tyx", "u1", [], "a.png", "holds one image, not 3 along t. Choose one with --t"),
+        ((5, 9, 9), "cyx", "u1", [], "a.png", "not the 5 channels c0 c1 c2 c3 c4. Choose one or three with --c"),
         ((5, 9, 9), "cyx", "u1", ["--c", "0,1,2,3"], "a.png", "not the 4 channels c0 c1 c2 c3"),
         ((9, 9), "yx", "u1", ["--z", "0"], "a.png", "--z: .*a.zarr has no axis z, only c y x"),
         ((9, 9), "yx", "u1", ["--c", "red"], "a.png", "channel 'red' is not in"),

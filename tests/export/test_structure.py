@@ -12,6 +12,7 @@ import tifffile
 
 import ndzarr
 from helpers.arrays import photo
+from helpers.errors import raises
 from ndzarr._export.validate import validate_cog
 from ndzarr.errors import DamagedError, ExistsError, MissingError
 
@@ -89,12 +90,12 @@ def test_bigtiff_is_chosen_where_tiles_might_not_fit(tmp_path):
 def test_a_file_that_exists_is_replaced_only_when_asked(pyramid, tmp_path):
     pyr = pyramid(1)
     (tmp_path / "a.tif").write_text("mine")
-    with pytest.raises(ExistsError, match="overwrite"):
+    with raises(ExistsError, path=tmp_path / "a.tif", hint="overwrite"):
         ndzarr.export_cog(pyr, tmp_path / "a.tif")
     assert (tmp_path / "a.tif").read_text() == "mine"
     ndzarr.export_cog(pyr, tmp_path / "a.tif", overwrite=True)
     assert validate_cog(tmp_path / "a.tif").ok
-    with pytest.raises(MissingError, match="does not exist"):
+    with raises(MissingError, hint="Make it first"):
         ndzarr.export_cog(pyr, tmp_path / "nowhere" / "a.tif")
 
 

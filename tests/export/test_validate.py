@@ -12,6 +12,7 @@ from rasterio.shutil import copy
 
 import ndzarr
 from helpers.arrays import photo
+from helpers.errors import raises
 from ndzarr._export.validate import Directory, validate_cog
 from ndzarr.errors import MissingError, SourceError
 
@@ -164,7 +165,7 @@ def test_overviews_in_another_file_are_an_error(cog):
 @pytest.mark.parametrize("content", [b"", b"II*\0", b"not a TIFF at all", b"II*\0\xff\xff\xff\x7f", b"II+\0\x08\0\0\0"])
 def test_what_is_no_tiff_is_named(tmp_path, content):
     (tmp_path / "a.tif").write_bytes(content)
-    with pytest.raises(SourceError, match=r"a\.tif"):
+    with raises(SourceError, path=tmp_path / "a.tif"):
         validate_cog(tmp_path / "a.tif")
 
 
@@ -179,9 +180,8 @@ def test_what_is_no_tiff_is_named(tmp_path, content):
 def test_a_directory_that_makes_no_sense_is_an_error_that_names_the_file(cog, tag, entry, says):
     with tifffile.TiffFile(cog) as tif:
         at = tif.pages[0].tags[tag].offset
-    with pytest.raises(SourceError, match=says) as caught:
+    with raises(SourceError, path=cog, match=says):
         damaged(cog, at + 2, struct.pack("<HII", *entry))
-    assert str(cog) in str(caught.value)
 
 
 @pytest.mark.parametrize(("tag", "number"), [(324, 2**31), (324, 2**32), (324, 2**63 - 1), (325, 2**32 - 1)])
@@ -197,19 +197,19 @@ def test_a_directory_without_end_is_an_error(pyramid, tmp_path):
     path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
     with tifffile.TiffFile(path) as tif:
         at = tif.pages[1].offset
-    with pytest.raises(SourceError, match=r"a\.tif"):
+    with raises(SourceError, path=tmp_path / "a.tif"):
         damaged(path, at, (2**64 - 1).to_bytes(8, "little"))
 
 
 def test_an_offset_that_no_file_can_have_is_an_error(pyramid, tmp_path):
     path = ndzarr.export_cog(pyramid(1), tmp_path / "a.tif", blocksize=128, bigtiff=True)
     at, _, _ = offsets(path)
-    with pytest.raises(SourceError, match=r"a\.tif"):
+    with raises(SourceError, path=tmp_path / "a.tif"):
         damaged(path, at, (2**64 - 1).to_bytes(8, "little"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(MissingError, match="no such file"):
+    with raises(MissingError, path=tmp_path / "a.tif"):
         validate_cog(tmp_path / "a.tif")
-    with pytest.raises(SourceError, match="a directory"):
+    with raises(SourceError, path=tmp_path, hint="ndzarr.export_cog"):
         validate_cog(tmp_path)

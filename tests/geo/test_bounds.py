@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 import ndzarr
+from helpers.errors import raises
 from helpers.georeferences import KINDS
 from ndzarr._geo.bounds import covering_pixels
 from ndzarr._geo.crs import Crs
@@ -71,32 +72,32 @@ def test_bounds_cover_every_pixel_whose_centre_lies_in_them(pyramid, kind):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "hint"),
     [
-        ({"bounds": (1, 2, 3)}, "four numbers"),
-        ({"bounds": (5, 2, 3, 4)}, "left < right"),
-        ({"bounds": (1, 2, 3, float("nan"))}, "left < right"),
-        ({"bounds": (1, 2, 3, 4), "y": slice(0, 3)}, "both bounds= and y="),
-        ({"crs": "EPSG:4326"}, "Give bounds="),
-        ({"resolution": 0}, "above 0"),
+        ({"bounds": (1, 2, 3)}, None),
+        ({"bounds": (5, 2, 3, 4)}, None),
+        ({"bounds": (1, 2, 3, float("nan"))}, None),
+        ({"bounds": (1, 2, 3, 4), "y": slice(0, 3)}, "only one of them"),
+        ({"crs": "EPSG:4326"}, "bounds="),
+        ({"resolution": 0}, None),
         ({"resolution": 10, "scale": 0.5}, "only one of them"),
     ],
 )
-def test_what_is_no_box_is_refused(pyramid, arguments, says):
-    with pytest.raises(ndzarr.NdzarrError, match=says):
+def test_what_is_no_box_is_refused(pyramid, arguments, hint):
+    with raises(ndzarr.NdzarrError, key=next(iter(arguments)), hint=hint):
         pyramid("utm").window(**arguments)
 
 
 def test_a_reference_system_that_does_not_exist_is_named(pyramid):
     pytest.importorskip("pyproj")
-    with pytest.raises(ndzarr.NdzarrError, match="'EPSG:1': pyproj knows no such coordinate reference system"):
+    with raises(ndzarr.NdzarrError, key="crs", match="EPSG:1"):
         pyramid("utm").window(bounds=(1, 2, 3, 4), crs="EPSG:1")
 
 
 def test_an_image_without_georeference_says_so(tmp_path):
     pyr = ndzarr.transcode(np.zeros((30, 40), "u1"), tmp_path / "a.zarr")
     for arguments in ({"bounds": (1, 2, 3, 4)}, {"resolution": 3}):
-        with pytest.raises(ndzarr.NdzarrError, match=r"a\.zarr: has no georeference"):
+        with raises(ndzarr.NdzarrError, path=tmp_path / "a.zarr", hint="Give y= and x= in pixels"):
             pyr.window(**arguments)
 
 
@@ -135,13 +136,13 @@ def test_targets_with_a_box_and_a_window_are_refused(geotiff, tmp_path):
     dset = kwcoco.CocoDataset()
     gid = dset.add_image(file_name=str(geotiff("utm")), width=400, height=300)
     sampler = ndzarr.CocoSampler(dset, workdir=tmp_path / "work")
-    for more, says in (
-        ({"bounds": (1, 2, 3, 4), "cx": 1, "cy": 1}, "only one of them"),
-        ({"bounds": "near"}, "four numbers"),
-        ({"crs": "EPSG:4326"}, "give bounds"),
+    for more, key, hint in (
+        ({"bounds": (1, 2, 3, 4), "cx": 1, "cy": 1}, "cx", "only one of them"),
+        ({"bounds": "near"}, "bounds", None),
+        ({"crs": "EPSG:4326"}, "crs", "bounds="),
     ):
-        with pytest.raises(ndzarr.NdzarrError, match=says):
+        with raises(ndzarr.NdzarrError, key=key, hint=hint):
             sampler.load_sample(gid=gid, **more)
     plain = kwcoco.CocoDataset.demo("shapes1", verbose=0)
-    with pytest.raises(ndzarr.NdzarrError, match="none of the images is georeferenced"):
+    with raises(ndzarr.NdzarrError, key="bounds", hint="Give a window in pixels"):
         ndzarr.CocoSampler(plain, workdir=tmp_path / "work").load_sample(gid=1, bounds=(1, 2, 3, 4))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from ndzarr._indexing.windows import level_count as count
 from ndzarr._indexing.windows import level_shape as shape_at
@@ -178,7 +179,7 @@ def test_a_window_without_pixels_is_refused(y, scale):
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
 def test_a_scale_that_is_no_number_is_refused(scale):
-    with pytest.raises(WindowError, match="scale"):
+    with raises(WindowError, key="scale"):
         cut_of((0, 10), (0, 10), scale, 10, 10)
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from ndzarr._indexing.selection import lengths, segments, select
 from ndzarr.errors import WindowError
@@ -103,30 +104,30 @@ def test_a_stop_beyond_the_end_is_clipped_as_numpy_clips_it():
 
 @pytest.mark.parametrize("window", [slice(-1, None), slice(0, -1), slice(-5, -1), [-1], [0, 10], np.array([3, -3])])
 def test_negative_and_out_of_range_indices_are_refused(window):
-    with pytest.raises(WindowError, match="x="):
+    with raises(WindowError, key="x"):
         select("x", [10], {"x": window})
 
 
 @pytest.mark.parametrize("step", [0, -1, -7])
 def test_a_step_below_one_is_refused(step):
-    with pytest.raises(WindowError, match="step must be at least 1"):
+    with raises(WindowError, key="x"):
         select("x", [10], {"x": slice(0, 5, step)})
 
 
 @pytest.mark.parametrize("window", [3, np.int64(3), True])
 def test_an_integer_is_refused_because_it_would_drop_the_axis(window):
-    with pytest.raises(WindowError, match="would drop the axis"):
+    with raises(WindowError, key="x"):
         select("x", [10], {"x": window})
 
 
 @pytest.mark.parametrize("window", [slice(0.5, 3), slice("a", None), [1.5], ["r"], 2.5, object()])
 def test_what_is_no_integer_is_refused_by_name(window):
-    with pytest.raises(WindowError, match=r"x=.*expected a half-open slice"):
+    with raises(WindowError, key="x"):
         select("x", [10], {"x": window})
 
 
 def test_an_unknown_axis_is_refused_with_the_known_ones():
-    with pytest.raises(WindowError, match=r"unknown axis 'w'.*Known: y, x"):
+    with raises(WindowError, key="w", match="Known: y, x"):
         select("yx", [10, 10], {"w": slice(0, 1)})
 
 

@@ -10,6 +10,7 @@ import xarray
 
 import ndzarr
 from helpers.arrays import random_array
+from helpers.errors import raises
 from helpers.pyramids import make
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
@@ -56,13 +57,13 @@ def test_blocks_may_be_chosen_by_axis(store):
 
 @pytest.mark.parametrize("chunks", ["chunks", 64, None, {"w": 3}, {"y": 0}, {"y": -5}])
 def test_blocks_that_make_no_sense_are_refused(store, chunks):
-    with pytest.raises(OptionError, match="chunks="):
+    with raises(OptionError, key="chunks"):
         store[1].to_xarray(chunks=chunks)
 
 
 def test_a_level_that_does_not_exist_is_refused(store):
     for level in (9, -1):
-        with pytest.raises(WindowError, match=f"level {level} does not exist"):
+        with raises(WindowError, key="level", match=f"level {level} does not exist"):
             store[1].to_xarray(level=level)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import ndzarr
 from helpers.arrays import random_array
+from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
 from ndzarr._store.presets import Encoding
@@ -81,7 +82,7 @@ def test_coordinates_are_pixel_centres_in_native_pixels_at_any_scale(rgb, window
     for s, along in ((sy, y), (sx, x)):
         sizes.append(round((along.stop - along.start) * s))
     if 0 in sizes:
-        with pytest.raises(WindowError, match="leaves no pixel"):
+        with raises(WindowError, hint="Use a larger scale or window"):
             pyramid.window(y=y, x=x, scale=(sx, sy))
         return
     out = pyramid.window(y=y, x=x, scale=(sx, sy))
@@ -312,33 +313,34 @@ def test_a_window_is_the_same_cut_out_of_a_larger_one(rgb, interpolation, scale)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("options", "error", "fact"),
     [
         ({"interpolation": "neerest"}, OptionError, "did you mean 'nearest'"),
-        ({"yy": slice(0, 3)}, WindowError, "unknown axis 'yy'.*Known: c, y, x"),
-        ({"t": slice(0, 3)}, WindowError, "unknown axis 't'"),
-        ({"y": [1, 2]}, WindowError, r"y=\[1, 2\].*step 1"),
-        ({"y": slice(0, 10, 2)}, WindowError, "Use scale= to reduce"),
-        ({"y": slice(0.5, 10)}, WindowError, "expected integers"),
-        ({"y": 5}, WindowError, "y=5"),
-        ({"y": slice(5, 5)}, WindowError, "empty"),
-        ({"y": slice(9, 5)}, WindowError, "empty"),
-        ({"c": ["x"]}, WindowError, "channel 'x' is not in .*Known: r, g, b"),
-        ({"c": 0}, WindowError, "drop the axis"),
-        ({"c": [3]}, WindowError, "index 3 lies outside"),
-        ({"scale": 0}, WindowError, "scale"),
-        ({"scale": -1.0}, WindowError, "scale"),
-        ({"scale": float("nan")}, WindowError, "scale"),
-        ({"scale": float("inf")}, WindowError, "scale"),
-        ({"scale": 1e-9}, WindowError, "leaves no pixel"),
-        ({"fill": -1}, OptionError, "fill=-1 is not a value of uint8"),
-        ({"fill": 256}, OptionError, "fill=256"),
-        ({"fill": 0.5}, OptionError, "fill=0.5"),
-        ({"fill": float("nan")}, OptionError, "fill=nan"),
+        ({"yy": slice(0, 3)}, WindowError, "Known: c, y, x"),
+        ({"t": slice(0, 3)}, WindowError, None),
+        ({"y": [1, 2]}, WindowError, None),
+        ({"y": slice(0, 10, 2)}, WindowError, "scale="),
+        ({"y": slice(0.5, 10)}, WindowError, None),
+        ({"y": 5}, WindowError, None),
+        ({"y": slice(5, 5)}, WindowError, None),
+        ({"y": slice(9, 5)}, WindowError, None),
+        ({"c": ["x"]}, WindowError, "Known: r, g, b"),
+        ({"c": 0}, WindowError, None),
+        ({"c": [3]}, WindowError, "index 3"),
+        ({"scale": 0}, WindowError, None),
+        ({"scale": -1.0}, WindowError, None),
+        ({"scale": float("nan")}, WindowError, None),
+        ({"scale": float("inf")}, WindowError, None),
+        ({"scale": 1e-9}, WindowError, None),
+        ({"fill": -1}, OptionError, "uint8"),
+        ({"fill": 256}, OptionError, "uint8"),
+        ({"fill": 0.5}, OptionError, "uint8"),
+        ({"fill": float("nan")}, OptionError, "uint8"),
     ],
 )
-def test_a_window_that_makes_no_sense_is_refused(rgb, options, error, message):
-    with pytest.raises(error, match=message):
+def test_a_window_that_makes_no_sense_is_refused(rgb, options, error, fact):
+    key = "y" if options == {"scale": 1e-9} else next(iter(options))
+    with raises(error, key=key, match=fact):
         rgb[1].window(**options)
 
 
@@ -368,5 +370,5 @@ def test_a_store_of_another_writer_has_windows_too(tmp_path):
     assert np.isnan(out.values[10:]).all()
     assert out.dims == ("y", "x")
     zarr.create_array(tmp_path / "b", data=array, chunks=(16, 16), dimension_names=("lat", "lon"))
-    with pytest.raises(WindowError, match=r"axes lat lon, but a window needs y x"):
+    with raises(WindowError, path=tmp_path / "b", hint="Use read(), which does not"):
         ndzarr.open(tmp_path / "b").window(lat=slice(0, 1))

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 import ndzarr  # noqa: E402
 import ndzarr.torch  # noqa: E402
+from helpers.errors import raises  # noqa: E402
 from ndzarr.errors import OptionError, TargetError  # noqa: E402
 from ndzarr.torch import CropDataset, LocalityBatches, collate  # noqa: E402
 
@@ -96,7 +97,7 @@ def test_keys_hold_for_all_crops_and_dtype_is_torchs(sampler, table):
 
 
 def test_a_typo_in_keys_or_targets_is_found_at_once(sampler, table):
-    with pytest.raises(TargetError, match="did you mean 'channels'"):
+    with raises(TargetError, key="chanels", match="did you mean 'channels'"):
         CropDataset(sampler, table, keys={"chanels": "g"})
     assert repr(CropDataset(sampler, table[:5])).startswith("<ndzarr.torch.CropDataset: 5 crops of <ndzarr.CocoSampler")
     assert len(CropDataset(sampler, [])) == 0
@@ -124,7 +125,7 @@ def test_crops_of_different_sizes_are_padded_or_refused(sampler):
     batch = collate(crops.__getitems__([0, 1]))
     assert batch["image"].shape == (2, 3, 20, 24)
     assert batch["valid"][0].sum() == 16 * 20
-    with pytest.raises(OptionError, match="output_dims"):
+    with raises(OptionError, key="image", hint="output_dims"):
         collate([crops[0], crops[1]])
 
 
@@ -135,16 +136,16 @@ def test_it_is_without_annotations_where_there_is_no_dataset(tmp_path):
     batch = collate(crops.__getitems__([1, 0]))
     np.testing.assert_array_equal(batch["image"][0].numpy(), pyramid.read(y=slice(0, 8), x=slice(9, 17)))
     assert "boxes" not in batch
-    with pytest.raises(OptionError, match="categories"):
+    with raises(OptionError, key="masks"):
         CropDataset(ndzarr.Sampler({"a": pyramid}), [], masks="semantic")
 
 
 def test_wrong_options_are_refused(sampler, table):
-    with pytest.raises(OptionError, match="did you mean 'semantic'"):
+    with raises(OptionError, key="masks", match="did you mean 'semantic'"):
         CropDataset(sampler, table, masks="semantics")
-    with pytest.raises(OptionError, match=r"such as torch\.float32"):
+    with raises(OptionError, key="dtype"):
         CropDataset(sampler, table, dtype="float32")
-    with pytest.raises(OptionError, match="annotations="):
+    with raises(OptionError, key="keys", match="annotations="):
         CropDataset(sampler, table, keys={"with_annots": False})
     crops = CropDataset(sampler, table)
     for wrong in (101, -102):

@@ -37,10 +37,11 @@ def run(script, *args, options=()):
 
 
 @pytest.fixture
-def tiny_shard_cache(monkeypatch):
+def tiny_shard_cache():
     SHARDS.clear()
-    monkeypatch.setattr(SHARDS, "max_files", 2)
+    before, SHARDS.max_files = SHARDS.max_files, 2
     yield SHARDS
+    SHARDS.max_files = before
     SHARDS.clear()
 
 

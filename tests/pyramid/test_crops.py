@@ -88,8 +88,9 @@ def test_damage_is_reported_while_other_crops_are_resampled(pyramids, large):
         path.write_bytes(content)
     damaged = ndzarr.open(pyramids[1].path)
     wanted = [crop(damaged, {"y": slice(0, 800), "x": slice(0, 800)}, 0.37)]
-    with pytest.raises(DamagedError, match=r"1\.zarr"):
+    with pytest.raises(DamagedError) as caught:
         crops.read_crops([*[c for c in large if c.pyramid is not pyramids[1]], *wanted])
+    assert Path(caught.value.path).is_relative_to(pyramids[1].path)
 
 
 def test_crops_that_are_enlarged_take_the_memory_of_few_at_a_time(pyramids):

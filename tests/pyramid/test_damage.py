@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import ndzarr
 from helpers.arrays import random_array, same
+from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
 from ndzarr._store.presets import Encoding
@@ -74,9 +75,9 @@ def test_any_flipped_byte_is_damage_that_names_the_file(store, data, number, fli
     low = data.draw(st.sampled_from((0, len(content) - index)))
     content[data.draw(st.integers(low, len(content) - 1))] ^= flip
     with Damaged(file, bytes(content)):
-        with pytest.raises(DamagedError, match=str(file)):
+        with raises(DamagedError, path=file):
             pyramid.read()
-        with pytest.raises(DamagedError, match=str(file)):
+        with raises(DamagedError, path=file):
             ndzarr.open(pyramid.path).window(scale=0.7)
     assert same(pyramid.read(), array)
 
@@ -89,7 +90,7 @@ def test_a_truncated_shard_is_damage_that_names_the_file(store, data, number):
     content = file.read_bytes()
     with (
         Damaged(file, content[: data.draw(st.integers(0, len(content) - 1))]),
-        pytest.raises(DamagedError, match=str(file)),
+        raises(DamagedError, path=file),
     ):
         pyramid.read()
     assert same(pyramid.read(), array)
@@ -113,7 +114,7 @@ def test_a_shard_of_other_bytes_is_damage_that_names_the_file(store, number, cha
     array, pyramid = store
     file = shards(pyramid)[number]
     content = file.read_bytes()
-    with Damaged(file, change(content)), pytest.raises(DamagedError, match=str(file)):
+    with Damaged(file, change(content)), raises(DamagedError, path=file):
         pyramid.read()
     assert same(pyramid.read(), array)
 
@@ -138,7 +139,7 @@ def test_an_index_that_points_outside_its_file_is_damage(store, entry):
     index = np.frombuffer(content[-(4 * 16 + 4) : -4], "<u8").copy()
     index[:2] = entry
     crc = google_crc32c.value(index.tobytes()).to_bytes(4, "little")  # the index itself is whole
-    with Damaged(file, content[: -(4 * 16 + 4)] + index.tobytes() + crc), pytest.raises(DamagedError, match=str(file)):
+    with Damaged(file, content[: -(4 * 16 + 4)] + index.tobytes() + crc), raises(DamagedError, path=file):
         pyramid.read()
 
 
@@ -150,7 +151,7 @@ def test_damage_elsewhere_does_not_keep_windows_from_being_read(store):
     with Damaged(file, bytes(content)):
         assert same(pyramid.read(y=slice(32, 120)), array[:, 32:])
         assert same(pyramid.read(x=slice(32, 128)), array[:, :, 32:])
-        with pytest.raises(DamagedError, match="checksum"):
+        with raises(DamagedError, hint="Transcode the source again"):
             pyramid.read(y=slice(31, 33), x=slice(31, 33))
 
 
@@ -160,7 +161,7 @@ def test_damage_in_a_thread_is_raised_where_the_window_was_asked_for(tmp_path):
     file = max(shards(pyramid))
     content = bytearray(file.read_bytes())
     content[100] ^= 255
-    with Damaged(file, bytes(content)), pytest.raises(DamagedError, match=str(file)):
+    with Damaged(file, bytes(content)), raises(DamagedError, path=file):
         pyramid.read()
     assert same(pyramid.read(), array), "the threads are still of use"
 
@@ -169,9 +170,9 @@ def test_a_lost_level_is_damage_too(tmp_path):
     pyramid = make(tmp_path, random_array((1, 300, 300), "u1"))
     shutil.rmtree(Path(pyramid.path, "1"))
     again = ndzarr.open(pyramid.path)
-    with pytest.raises(StoreError, match="1/image"):
+    with raises(StoreError, match="1/image"):
         again.read(level=1)
-    with pytest.raises(StoreError, match="1/image"):
+    with raises(StoreError, match="1/image"):
         again.window(scale=0.5)
 
 
@@ -190,7 +191,7 @@ def test_lazy_arrays_raise_damage_as_well(tmp_path):
     lazy = pyramid.to_xarray()
     assert np.array_equal(lazy.values, array)
     file = shards(pyramid)[0]
-    with Damaged(file, file.read_bytes()[::-1]), pytest.raises(DamagedError, match=str(file)):
+    with Damaged(file, file.read_bytes()[::-1]), raises(DamagedError, path=file):
         lazy.compute(scheduler="synchronous")
 
 
@@ -204,6 +205,6 @@ def test_a_store_that_was_moved_since_it_was_opened_is_not_read_as_fill_values(t
         zarr.create_array(tmp_path / "a.zarr", shape=(300, 300), chunks=(100, 100), dtype="u1")[:] = 1
     pyramid = ndzarr.open(tmp_path / "a.zarr")
     (tmp_path / "a.zarr").rename(tmp_path / "b.zarr")
-    with pytest.raises(DamagedError, match=r"a\.zarr.* was moved or removed since it was opened"):
+    with raises(DamagedError, hint="Open it where it is now"):
         pyramid.read(y=slice(0, 9))
     assert (ndzarr.open(tmp_path / "b.zarr").read() == 1).all()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.arrays import DTYPES, random_array, same
+from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make, read_with_tensorstore, read_with_zarr
 from ndzarr._store.presets import Encoding
@@ -134,21 +135,21 @@ def test_channels_by_name_come_in_the_order_asked_for(edged):
 
 
 @pytest.mark.parametrize(
-    ("window", "message"),
+    ("window", "fact"),
     [
-        ({"y": slice(-1, 5)}, "negative index"),
-        ({"y": [200]}, "index 200 lies outside"),
-        ({"c": ["c7"]}, r"channel 'c7' is not in .*; did you mean 'c1'\? Known: c0, c1|channel 'c7'"),
-        ({"c": 1}, "drop the axis"),
-        ({"w": slice(0, 1)}, "unknown axis 'w'"),
-        ({"level": 9}, "level 9 does not exist; .*has levels 0 to 0"),
-        ({"level": -1}, "level -1 does not exist"),
-        ({"x": 3}, "drop the axis"),
-        ({"x": slice(0, 9, -1)}, "step"),
+        ({"y": slice(-1, 5)}, None),
+        ({"y": [200]}, "index 200"),
+        ({"c": ["c7"]}, "Known: c0, c1"),
+        ({"c": 1}, None),
+        ({"w": slice(0, 1)}, None),
+        ({"level": 9}, "levels 0 to 0"),
+        ({"level": -1}, None),
+        ({"x": 3}, None),
+        ({"x": slice(0, 9, -1)}, None),
     ],
 )
-def test_a_window_that_makes_no_sense_is_refused(edged, window, message):
-    with pytest.raises(WindowError, match=message):
+def test_a_window_that_makes_no_sense_is_refused(edged, window, fact):
+    with raises(WindowError, key=next(iter(window)), match=fact):
         edged[1].read(**window)
 
 

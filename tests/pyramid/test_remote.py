@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr.errors import MissingError, OptionError, StoreError
 
 pytest.importorskip("aiohttp")
@@ -77,7 +78,7 @@ def test_a_store_is_read_from_a_server_that_sends_parts(serve, image):
 
 
 def test_a_server_that_sends_whole_files_is_refused_and_not_believed(serve, image):
-    with pytest.raises(StoreError, match=r"ignores range requests.*Use a server that answers range requests"):
+    with raises(StoreError, hint="Use a server that answers range requests"):
         ndzarr.open(f"{serve(Plain)}/a.zarr")
 
 
@@ -88,13 +89,13 @@ def test_a_dataset_may_name_stores_by_their_urls(serve, image, tmp_path):
 
 
 def test_what_is_not_there_is_said_in_a_line(serve, tmp_path):
-    with pytest.raises(MissingError, match=r"there is no Zarr store\. Check the address"):
+    with raises(MissingError, hint="Check the address"):
         ndzarr.open(f"{serve(Ranged)}/nothing.zarr")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(StoreError, match=r"cannot be opened.*Check the address"):
+        with raises(StoreError, hint="Check the address"):
             ndzarr.open(f"http://127.0.0.1:{free.getsockname()[1]}/a.zarr")
-    with pytest.raises(StoreError, match=r"cannot be opened.*Protocol not known"):
+    with raises(StoreError, hint="Check the address"):
         ndzarr.open("nonsense://a.zarr")
 
 

@@ -35,11 +35,11 @@ def sources(draw):
 def test_every_pixel_of_the_source_is_read_exactly_once(source, band_bytes, shard, workers):
     dims, shape, chunks, interleaved, band = source
     array = random_array(shape, "u2", 1)
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ndzarr._pyramid.transcode.BAND_BYTES", band_bytes)
+    with tempfile.TemporaryDirectory() as folder:
         opened = ArraySource(array, dims, band=band, interleaved=interleaved)
         path = Path(folder, "a.zarr")
-        write_pyramid(opened, path, Encoding(chunks=tuple(chunks.items()), shard=shard), workers=workers)
+        encoding = Encoding(chunks=tuple(chunks.items()), shard=shard)
+        write_pyramid(opened, path, encoding, workers=workers, band_bytes=band_bytes)
         count = np.zeros(shape, int)
         for window in opened.windows:
             count[window] += 1

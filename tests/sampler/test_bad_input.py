@@ -12,6 +12,7 @@ from PIL import Image
 
 import ndzarr
 from helpers.arrays import photo
+from helpers.errors import raises
 from ndzarr.errors import NdzarrError, TargetError
 from ndzarr.ndsampler_compat import CocoSampler
 
@@ -29,25 +30,24 @@ def build(dataset, tmp_path):
 def refusal(function, *args, **keys):
     with pytest.raises(NdzarrError) as caught:
         function(*args, **keys)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+    assert "\n" not in str(caught.value)
+    return caught.value
 
 
 def test_dangling_paths_are_named(build, film):
     sampler = build(lambda d: d["images"][0].update(file_name="/nowhere/a.png"))
-    assert "/nowhere/a.png" in refusal(sampler.load_sample, gid=1)
+    assert refusal(sampler.load_sample, gid=1).path == "/nowhere/a.png"
     content = copy.deepcopy(film.content)
     content["images"][0]["assets"][1]["file_name"] = "/nowhere/nir.tif"
     sampler = ndzarr.CocoSampler(content, film.workdir)
-    assert "/nowhere/nir.tif" in refusal(sampler.load_sample, vidid=1)
+    assert refusal(sampler.load_sample, vidid=1).path == "/nowhere/nir.tif"
     assert sampler.load_sample(gids=[11, 12]).sizes["t"] == 2, "frames that do not need it load"
 
 
 def test_files_that_are_no_images_are_named(build, tmp_path):
     (tmp_path / "text.png").write_text("not an image")
     sampler = build(lambda d: d["images"][0].update(file_name=str(tmp_path / "text.png")))
-    assert "text.png" in refusal(sampler.load_sample, gid=1)
+    assert refusal(sampler.load_sample, gid=1).path == str(tmp_path / "text.png")
 
 
 @pytest.mark.parametrize("bbox", [None, []])
@@ -56,7 +56,7 @@ def test_annotations_without_boxes_touch_nothing_and_can_be_asked_for(build, bbo
     sample = sampler.load_sample(gid=1)
     assert 11 not in sample.annot_id.values
     assert sampler.n_positives == 3
-    assert "aid=11 has no bbox" in refusal(sampler.load_sample, aid=11)
+    assert refusal(sampler.load_sample, aid=11).key == "aid"
     window = {"aid": 11, "cx": 120, "cy": 60, "width": 20, "height": 20}
     assert sampler.load_sample(window).image.shape == (3, 20, 20)
     chosen = sampler.load_sample(window, annot_ids=[11])
@@ -72,8 +72,8 @@ def test_annotations_without_boxes_touch_nothing_and_can_be_asked_for(build, bbo
 )  # fmt: skip
 def test_boxes_of_another_form_are_named(build, bbox):
     sampler = build(lambda d: d["annotations"][2].update(bbox=bbox))
-    assert "annotation 13" in refusal(sampler.load_sample, gid=1)
-    assert "annotation 13" in refusal(build(lambda d: d["annotations"][2].update(bbox=bbox)).load_sample, aid=13)
+    assert "annotation 13" in str(refusal(sampler.load_sample, gid=1))
+    assert "annotation 13" in str(refusal(build(lambda d: d["annotations"][2].update(bbox=bbox)).load_sample, aid=13))
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_boxes_may_be_arrays_tuples_or_numbers_in_text(build, bbox):
 def test_a_box_with_nan_is_none(build, bbox):
     sampler = build(lambda d: d["annotations"][0].update(bbox=bbox))
     assert 11 not in sampler.load_sample(gid=1).annot_id.values
-    assert "aid=11 has no bbox" in refusal(sampler.load_sample, aid=11)
+    assert refusal(sampler.load_sample, aid=11).key == "aid"
 
 
-@pytest.mark.parametrize(("track", "said"), [(1.5, "track_id=1.5"), (2**70, "64 bits")])
-def test_tracks_that_would_become_others_are_refused(build, track, said):
-    assert said in refusal(build(lambda d: d["annotations"][0].update(track_id=track)).load_sample, gid=1)
+@pytest.mark.parametrize("track", [1.5, 2**70])
+def test_tracks_that_would_become_others_are_refused(build, track):
+    assert refusal(build(lambda d: d["annotations"][0].update(track_id=track)).load_sample, gid=1).key == "track_id"
     assert build(lambda d: d["annotations"][0].update(track_id=7.0)).load_sample(aid=11).track_id.values[0] == 7
 
 
@@ -130,7 +130,7 @@ def test_annotations_of_an_image_that_is_missing_are_an_error_or_left_out(build)
     except NdzarrError as error:  # some versions of kwcoco refuse it
         pytest.skip(str(error))
     assert 99 not in sampler.load_sample(gid=1).annot_id.values
-    assert "gid=88" in refusal(sampler.load_sample, aid=99)
+    assert refusal(sampler.load_sample, aid=99).key == "gid"
 
 
 def test_images_without_width_and_height_take_the_size_of_their_file(build):
@@ -156,14 +156,14 @@ def test_images_of_warped_assets_need_width_and_height(film):
     content["images"], content["videos"], content["annotations"] = [image], [], []
     del image["video_id"]
     sampler = ndzarr.CocoSampler(content, film.workdir)
-    assert "width and height" in refusal(sampler.load_sample, gid=10)
+    assert refusal(sampler.load_sample, gid=10).hint == "Give it width and height"
 
 
 def test_images_without_any_file(build):
     def change(content):
         content["images"][0] = {"id": 1, "name": "nothing", "width": None, "height": None, "file_name": None}
 
-    assert "nothing" in refusal(build(change).load_sample, gid=1)
+    assert "nothing" in str(refusal(build(change).load_sample, gid=1))
 
 
 def test_images_of_a_known_size_without_a_file_are_missing_altogether(film):
@@ -181,7 +181,7 @@ def test_sizes_that_differ_within_a_video_need_the_size_of_the_video(dataset, tm
             image.update(video_id=1, frame_index=k)
         return ndzarr.CocoSampler(content, tmp_path / "work")
 
-    assert "different sizes" in refusal(build({}).load_sample, vidid=1)
+    assert refusal(build({}).load_sample, vidid=1).hint == "Give it width and height"
     sample = build({"width": 400, "height": 300}).load_sample(vidid=1)
     assert sample.image.shape == (2, 3, 300, 400)
     assert sample.valid.sum(("y", "x")).values.tolist() == [300 * 400, 257 * 129]
@@ -191,10 +191,10 @@ def test_a_video_without_frames_or_that_is_missing(film):
     content = copy.deepcopy(film.content)
     content["videos"].append({"id": 2, "name": "empty", "width": 4, "height": 4})
     sampler = ndzarr.CocoSampler(content, film.workdir)
-    assert "has no frames" in refusal(sampler.load_sample, vidid=2)
-    assert "vidid=3: no such video" in refusal(sampler.load_sample, vidid=3)
-    assert "not frames of vidid" in refusal(sampler.load_sample, vidid=1, gids=[10, 99])
-    assert "gid=99" in refusal(sampler.load_sample, gids=[10, 99])
+    assert refusal(sampler.load_sample, vidid=2).key == "vidid"
+    assert refusal(sampler.load_sample, vidid=3).key == "vidid"
+    assert refusal(sampler.load_sample, vidid=1, gids=[10, 99]).key == "gids"
+    assert refusal(sampler.load_sample, gids=[10, 99]).key == "gid"
 
 
 def test_frames_of_different_videos_have_no_common_space(film):
@@ -202,7 +202,7 @@ def test_frames_of_different_videos_have_no_common_space(film):
     content["videos"].append({"id": 2, "name": "other", "width": 120, "height": 96})
     content["images"][3]["video_id"] = 2
     sampler = ndzarr.CocoSampler(content, film.workdir)
-    assert "different videos" in refusal(sampler.load_sample, gids=[10, 13])
+    assert refusal(sampler.load_sample, gids=[10, 13]).key == "gids"
 
 
 def test_an_empty_dataset(tmp_path):
@@ -210,7 +210,7 @@ def test_an_empty_dataset(tmp_path):
         sampler = CocoSampler(content, tmp_path / "work")
         assert (len(sampler), sampler.n_images, sampler.image_ids) == (0, 0, [])
         sampler.prepare()
-        assert "the dataset has none" in refusal(sampler.load_sample, gid=1)
+        assert refusal(sampler.load_sample, gid=1).key == "gid"
         refusal(sampler.load_positive)
         refusal(sampler.load_negative)
         assert "0 images" in repr(sampler)
@@ -219,20 +219,20 @@ def test_an_empty_dataset(tmp_path):
 
 
 def test_no_target_at_all(build):
-    assert "needs one of gid, gids, vidid and aid" in refusal(build().load_sample)
+    assert refusal(build().load_sample).key == "gid"
 
 
 def test_assets_without_file_name_are_named(film):
     content = copy.deepcopy(film.content)
     content["images"][0]["assets"][1]["file_name"] = None
     sampler = ndzarr.CocoSampler(content, film.workdir)
-    message = refusal(sampler.load_sample, gid=10)
+    message = str(refusal(sampler.load_sample, gid=10))
     assert "image 10" in message
     assert "nir" in message
 
 
 def test_fewer_bands_than_the_dataset_names(build):
-    message = refusal(build(lambda d: d["images"][0].update(channels="a|b|c|d")).load_sample, gid=1)
+    message = str(refusal(build(lambda d: d["images"][0].update(channels="a|b|c|d")).load_sample, gid=1))
     assert "names 4 channels" in message
     assert "1.png" in message
 
@@ -245,11 +245,11 @@ def test_fewer_bands_than_the_dataset_names(build):
 def test_transforms_that_are_none_are_named(film, warp):
     content = copy.deepcopy(film.content)
     content["images"][0]["assets"][1]["warp_aux_to_img"] = warp
-    assert "image 10" in refusal(ndzarr.CocoSampler(content, film.workdir).load_sample, gid=10)
+    assert "image 10" in str(refusal(ndzarr.CocoSampler(content, film.workdir).load_sample, gid=10))
 
 
 def test_nodata_that_is_no_number_is_named(build):
-    assert "nodata='none'" in refusal(build(lambda d: d["images"][0].update(nodata="none")).load_sample, gid=1)
+    assert refusal(build(lambda d: d["images"][0].update(nodata="none")).load_sample, gid=1).key == "nodata"
 
 
 def test_categories_in_a_cycle_or_with_missing_parents(build):
@@ -260,8 +260,8 @@ def test_categories_in_a_cycle_or_with_missing_parents(build):
 
     sample = build(cycle).load_sample(aid=11)
     assert sample.category_id.values.tolist() == [5]
-    assert "boat in car, car in boat" in refusal(lambda: sample.ndzarr.detections)
-    assert "boat in car" in refusal(lambda: build(cycle).classes)
+    assert "boat in car, car in boat" in str(refusal(lambda: sample.ndzarr.detections))
+    assert "boat in car" in str(refusal(lambda: build(cycle).classes))
     orphan = build(lambda d: d["categories"][0].update(supercategory="ship"))
     assert len(orphan.load_sample(aid=11).ndzarr.detections[0]) == 1
 
@@ -286,23 +286,23 @@ def test_two_assets_of_one_channel_name_give_the_first(tmp_path):
 
 
 def test_what_is_no_dataset_is_refused(tmp_path):
-    assert "kwcoco.CocoDataset, a path or a dictionary" in refusal(ndzarr.CocoSampler, 7)
+    assert refusal(ndzarr.CocoSampler, 7).key == "dset"
     (tmp_path / "broken.json").write_text("{")
-    assert "broken.json" in refusal(ndzarr.CocoSampler, tmp_path / "broken.json")
+    assert refusal(ndzarr.CocoSampler, tmp_path / "broken.json").path == str(tmp_path / "broken.json")
 
 
 @pytest.mark.parametrize("key", ["cx", "cy", "width", "height"])
 @pytest.mark.parametrize("value", ["wide", float("nan"), [1]])
 def test_windows_that_are_no_numbers_are_refused(build, key, value):
     window = {"cx": 30, "cy": 30, "width": 5, "height": 5, key: value}
-    assert f"{key}=" in refusal(build().load_sample, gid=1, **window)
+    assert refusal(build().load_sample, gid=1, **window).key == key
 
 
 def test_windows_without_pixels_are_refused(build):
     sampler = build()
-    assert "is empty" in refusal(sampler.load_sample, gid=1, y=slice(5, 5), x=slice(0, 3))
-    assert "leaves no pixel" in refusal(sampler.load_sample, gid=1, y=slice(5, 6), x=slice(0, 3), scale=0.1)
-    assert "above 0" in refusal(sampler.load_sample, gid=1, cx=3, cy=3, width=0, height=4)
+    assert refusal(sampler.load_sample, gid=1, y=slice(5, 5), x=slice(0, 3)).key == "y"
+    assert refusal(sampler.load_sample, gid=1, y=slice(5, 6), x=slice(0, 3), scale=0.1).key == "y"
+    assert refusal(sampler.load_sample, gid=1, cx=3, cy=3, width=0, height=4).key == "width"
 
 
 def test_a_picture_stored_without_channel_names_has_those_of_its_file(tmp_path):
@@ -325,7 +325,7 @@ def test_two_of_one_id_are_refused_since_only_the_last_would_be_known(film, tabl
     content = copy.deepcopy(film.content)
     again = copy.deepcopy(content[table][0])
     content[table].append(again | {"name": "again", "frame_index": 9})
-    message = refusal(ndzarr.CocoSampler, content, film.workdir)
+    message = str(refusal(ndzarr.CocoSampler, content, film.workdir))
     assert f"2 {table} have the id {again['id']}" in message
 
 
@@ -345,27 +345,27 @@ def test_two_of_one_id_are_refused_since_only_the_last_would_be_known(film, tabl
 def test_what_kwcoco_does_not_take_is_said_by_name(film, tmp_path, change, said):
     content = copy.deepcopy(film.content)
     change(content)
-    assert said in refusal(ndzarr.CocoSampler, copy.deepcopy(content), film.workdir)
+    assert said in str(refusal(ndzarr.CocoSampler, copy.deepcopy(content), film.workdir))
     (tmp_path / "data.json").write_text(json.dumps(content))
-    assert said in refusal(ndzarr.CocoSampler, tmp_path / "data.json", film.workdir)
+    assert said in str(refusal(ndzarr.CocoSampler, tmp_path / "data.json", film.workdir))
 
 
 @pytest.mark.parametrize("size", [("abc", 300), (float("nan"), 300), ([400], 300), (0, 300), (-400, 300), (400.5, 300)])
 def test_sizes_that_are_none_are_named(build, size):
     sampler = build(lambda d: d["images"][0].update(width=size[0], height=size[1]))
-    message = refusal(sampler.load_sample, gid=1)
+    message = str(refusal(sampler.load_sample, gid=1))
     assert "1.png" in message
     assert "not a size" in message
 
 
 @pytest.mark.parametrize("assets", [[None], "abc", 5, ["a.tif"]])
 def test_assets_of_another_form_are_named(build, assets):
-    assert "image 1: assets=" in refusal(build(lambda d: d["images"][0].update(assets=assets)).load_sample, gid=1)
+    assert refusal(build(lambda d: d["images"][0].update(assets=assets)).load_sample, gid=1).key == "assets"
 
 
-@pytest.mark.parametrize(("name", "said"), [(5, "is not a path"), ("https://example.com/a.png", "download it")])
+@pytest.mark.parametrize(("name", "said"), [(5, "is not a path"), ("https://example.com/a.png", "Download it")])
 def test_file_names_that_are_no_local_files_are_named(build, name, said):
-    message = refusal(build(lambda d: d["images"][0].update(file_name=name)).load_sample, gid=1)
+    message = str(refusal(build(lambda d: d["images"][0].update(file_name=name)).load_sample, gid=1))
     assert "image 1: " in message
     assert said in message
 
@@ -373,7 +373,7 @@ def test_file_names_that_are_no_local_files_are_named(build, name, said):
 @pytest.mark.parametrize("channels", ["r||g", 3, "S2:r|g|b", [1, 2]])
 def test_channels_that_are_no_code_are_named(build, channels):
     sampler = build(lambda d: d["images"][0].update(channels=channels))
-    assert "image 1: channels=" in refusal(sampler.load_sample, gid=1)
+    assert refusal(sampler.load_sample, gid=1).key == "channels"
 
 
 @pytest.mark.parametrize("channels", ["x | y | z", ["x", "y", "z"]])
@@ -385,13 +385,13 @@ def test_channels_may_be_a_list_or_have_blanks(build, channels):
 
 def test_a_wrong_channel_code_is_an_error_and_nothing_is_printed(build, capsys):
     for code in ("r||g", "|", "<all>|r", "r,,g", "r|"):
-        assert "is not a channel code" in refusal(build().load_sample, gid=1, channels=code)
+        assert refusal(build().load_sample, gid=1, channels=code).key == "channels"
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_image_without_any_file_or_channel_is_named_and_no_empty_sample(build):
     sampler = build(lambda d: d["images"][0].update(file_name=""))
-    assert "image 1: neither a file nor assets" in refusal(sampler.load_sample, gid=1)
+    assert refusal(sampler.load_sample, gid=1).hint == "Give channels"
 
 
 @pytest.mark.parametrize(("resolution", "scale"), [("10 feet", 3.048), ("200 cm", 2), ("0.001 km", 1), (2, 2)])
@@ -402,8 +402,8 @@ def test_units_of_resolutions_count(film, resolution, scale):
 
 @pytest.mark.parametrize("resolution", ["3 px", "abc", -3, 0])
 def test_resolutions_that_are_not_understood_are_errors(film, resolution):
-    message = refusal(film.sampler(resolution=resolution).load_sample, gid=11, resolution="1 m")
-    assert "gid=11: the dataset states" in message
+    refused = refusal(film.sampler(resolution=resolution).load_sample, gid=11, resolution="1 m")
+    assert (refused.key, refused.hint) == ("resolution", "Use scale")
 
 
 @pytest.mark.parametrize(
@@ -416,13 +416,13 @@ def test_segmentations_of_another_form_are_named(build, outline):
     sampler = build(lambda d: d["annotations"][0].update(segmentation=outline))
     sample = sampler.load_sample(aid=11)
     assert sample.annot_id.values.tolist() == [11], "pixels and boxes are there all the same"
-    assert "annotation 11: its segmentation" in refusal(lambda: sample.ndzarr.detections)
+    assert refusal(lambda: sample.ndzarr.detections).key == "segmentation"
 
 
 @pytest.mark.parametrize("points", ["abc", 5, [1, 2], {"a": 1}, [{"keypoint_category": "x"}]], ids=str)
 def test_keypoints_of_another_form_are_named(build, points):
     sample = build(lambda d: d["annotations"][0].update(keypoints=points)).load_sample(aid=11)
-    assert "annotation 11: its keypoints" in refusal(lambda: sample.ndzarr.detections)
+    assert refusal(lambda: sample.ndzarr.detections).key == "keypoints"
 
 
 @pytest.mark.parametrize("empty", ["", [], {}, None, np.empty(0)], ids=repr)
@@ -439,7 +439,7 @@ def test_empty_geometry_is_none(build, empty):
     ids=str,
 )  # fmt: skip
 def test_lookups_of_another_form_are_named(build, lookup):
-    assert next(iter(lookup)) in refusal(build().load_sample, gid=1, **lookup)
+    assert refusal(build().load_sample, gid=1, **lookup).key == next(iter(lookup))
 
 
 @pytest.mark.parametrize("none", [None, 0, False, np.False_])
@@ -448,8 +448,8 @@ def test_no_annotations_may_be_asked_for_as_ndsamplers_users_do(build, none):
 
 
 def test_directories_and_lists_are_no_datasets(tmp_path):
-    assert "is a directory without data.kwcoco.json" in refusal(ndzarr.CocoSampler, tmp_path)
-    assert "list: expected a kwcoco.CocoDataset" in refusal(ndzarr.CocoSampler, [1])
+    assert refusal(ndzarr.CocoSampler, tmp_path).path == str(tmp_path)
+    assert refusal(ndzarr.CocoSampler, [1]).key == "dset"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -465,7 +465,7 @@ def test_names_that_occur_twice_change_nothing_since_ids_count(film):
 def test_categories_of_one_name_are_named_and_samples_load(build):
     sampler = build(lambda d: d["categories"].append({"id": 77, "name": "car"}))
     assert sampler.load_sample(aid=12).category_id.values.tolist() == [9]
-    assert "'car' occur more than once" in refusal(lambda: sampler.classes)
+    assert "'car' occur more than once" in str(refusal(lambda: sampler.classes))
 
 
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ def test_files_that_are_not_what_the_dataset_says_are_named(build, tmp_path, pix
     elif pixels is not None:
         Image.fromarray(pixels).save(tmp_path / "a.png")
     sampler = build(lambda d: d["images"][0].update(file_name=str(tmp_path / "a.png")))
-    message = refusal(sampler.load_sample, gid=1)
+    message = str(refusal(sampler.load_sample, gid=1))
     assert "a.png" in message
     assert said in message
     assert sampler.load_sample(gid=2).image.shape == (3, 257, 129), "the other image is as it was"
@@ -488,32 +488,29 @@ def test_files_that_are_not_what_the_dataset_says_are_named(build, tmp_path, pix
 def test_an_image_of_a_video_that_is_missing_is_in_none(build):
     sampler = build(lambda d: d["images"][0].update(video_id=99, frame_index=0))
     assert sampler.load_sample(gid=1).image.shape == (3, 300, 400)
-    assert "vidid=99: no such video" in refusal(sampler.load_sample, vidid=99)
+    assert refusal(sampler.load_sample, vidid=99).key == "vidid"
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({"channels": 0}, "channels=0: expected a code"),
-        ({"space_slice": slice(0, 5)}, "space_slice=slice(0, 5, None): expected (slice along y"),
-        ({"visible_thresh": 3}, "visible_thresh=3: expected a fraction from 0 to 1"),
-        ({"visible_thresh": "most"}, "visible_thresh='most': expected a fraction"),
-    ],
+    ("key", "value"),
+    [("channels", 0), ("space_slice", slice(0, 5)), ("visible_thresh", 3), ("visible_thresh", "most")],
 )
-def test_values_of_another_kind_are_named(build, keys, words):
-    assert words in refusal(build().load_sample, gid=1, **keys)
+def test_values_of_another_kind_are_named(build, key, value):
+    refused = refusal(build().load_sample, gid=1, **{key: value})
+    assert refused.key == key
+    assert f"{key}={value!r}" in str(refused)
 
 
 @pytest.mark.parametrize("target", [1, [{"gid": 1}], "gid"])
 def test_what_is_no_target_is_said(build, target):
-    assert "expected a dictionary, such as {'gid': 1}; load_batch takes many" in refusal(build().load_sample, target)
-    assert "target 1 is 7: expected a dictionary" in refusal(build().load_batch, [{"gid": 1}, 7])
+    assert refusal(build().load_sample, target).key == "target"
+    assert "targets[1]=7" in str(refusal(build().load_batch, [{"gid": 1}, 7]))
 
 
 def test_a_single_source_is_not_taken_for_a_list_of_its_letters(tmp_path):
     pyramid = ndzarr.transcode(np.zeros((9, 9), np.uint8), tmp_path / "a.zarr")
     for source in (str(tmp_path / "a.zarr"), tmp_path / "a.zarr", pyramid):
-        assert "a.zarr: a single source is given as a list" in refusal(ndzarr.Sampler, source)
+        assert refusal(ndzarr.Sampler, source).path == str(tmp_path / "a.zarr")
     assert len(ndzarr.Sampler([pyramid], tmp_path / "w")) == 1
 
 
@@ -531,9 +528,7 @@ def test_a_single_source_is_not_taken_for_a_list_of_its_letters(tmp_path):
 )
 def test_errors_carry_the_key_that_they_are_about(build, target, key):
     sampler = build()
-    with pytest.raises(TargetError) as caught:
+    with raises(TargetError, key=key):
         sampler.load_sample(target)
-    assert caught.value.key == key
-    with pytest.raises(TargetError, match="target 0") as caught:
+    with raises(TargetError, key=key, match="target 0"):
         sampler.load_batch([target])
-    assert caught.value.key == key

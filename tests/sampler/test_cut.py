@@ -8,6 +8,7 @@ import tifffile
 import xarray
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr.errors import TargetError
 
 WINDOW = {"gid": 1, "space_slice": (slice(-20, 80), slice(90, 190))}
@@ -116,18 +117,18 @@ def test_what_does_not_tell_where_it_lies_is_refused(sample, clip):
         sample.drop_vars("x").isel(x=slice(4)),
         clip.assign_coords(gid=("t", [7, 7, 7, 7])),
     ):
-        with pytest.raises(TargetError, match="as it was loaded"):
+        with raises(TargetError, hint="as it was loaded"):
             part.ndzarr.transform  # noqa: B018
     assert sample.drop_vars("x").ndzarr.transform.tolist() == sample.ndzarr.transform.tolist()
-    with pytest.raises(TargetError, match="no `image` to draw, only"):
+    with raises(TargetError, key="image"):
         sample.rename(image="pixels").ndzarr.draw()
-    with pytest.raises(TargetError, match="axis 'many'"):
+    with raises(TargetError, key="many", hint="Choose one"):
         xarray.concat([sample, sample], "many").ndzarr.draw()
 
 
 def test_ndsamplers_dictionary_is_made_of_whole_samples_only(sample):
     for part in (sample.isel(x=slice(3, None)), sample.transpose("y", "x", "c", ...)):
-        with pytest.raises(TargetError, match="not what was loaded"):
+        with raises(TargetError, hint="Load the window that is wanted"):
             part.ndzarr.to_ndsampler()
     assert (sample / 2).ndzarr.to_ndsampler()["im"].shape == (100, 100, 3)
 

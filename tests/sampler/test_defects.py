@@ -16,6 +16,7 @@ import pytest
 import tifffile
 
 import ndzarr
+from helpers.errors import raises
 from helpers.subprocesses import environment
 from ndzarr.errors import TargetError
 
@@ -74,9 +75,9 @@ def test_photographs_are_stored_without_loss_unless_loss_is_asked_for(dataset, t
 
 
 def test_an_image_of_a_video_is_not_taken_for_the_whole_video(film):  # ndsampler's defect 11
-    with pytest.raises(TargetError, match="both gid=11 and vidid=1"):
+    with raises(TargetError, key="vidid", hint="Give only one of them"):
         film.sampler().load_sample(gid=11, vidid=1)
-    with pytest.raises(TargetError, match="did you mean 'vidid'"):
+    with raises(TargetError, key="vid_id", match="did you mean 'vidid'"):
         film.sampler().load_sample(vid_id=1)
 
 

@@ -10,6 +10,7 @@ import pytest
 import xarray
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr._pyramid.xarray import build_dataset as dataset
 from ndzarr._pyramid.xarray import centre_axis as centres
 from ndzarr._pyramid.xarray import index_axis as axis
@@ -146,5 +147,5 @@ def test_a_sample_equals_the_same_made_by_xarrays_public_constructor(film, form)
 
 
 def test_the_accessor_of_other_datasets_says_that_there_is_nothing_to_know():
-    with pytest.raises(ndzarr.NdzarrError, match="does not come from an ndzarr sampler"):
+    with raises(ndzarr.NdzarrError, hint="Ask the sample as it was loaded"):
         _ = xarray.Dataset().ndzarr.transform

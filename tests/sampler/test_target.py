@@ -8,13 +8,14 @@ from math import ceil
 import numpy as np
 import pytest
 
+from helpers.errors import raises
 from ndzarr._sampling.target import centred_interval as centred
 from ndzarr._sampling.target import parse
 from ndzarr.errors import TargetError
 
 
 def test_unknown_keys_are_refused_with_the_nearest_known_one():  # ndsampler's defect 11
-    with pytest.raises(TargetError, match=r"'windowdims'.*did you mean 'window_dims'"):
+    with raises(TargetError, key="windowdims", match="did you mean 'window_dims'"):
         parse({"gid": 1, "windowdims": (64, 64)})
 
 
@@ -42,18 +43,18 @@ def test_contradictions_are_refused(target):
 
 
 @pytest.mark.parametrize(
-    ("target", "words"),
+    "target",
     [
-        ({"gids": []}, "at least one image"),
-        ({"gid": 1, "scale": 0}, "above 0"),
-        ({"gid": 1, "scale": "big"}, "a number or a pair"),
-        ({"gid": 1, "x": slice(0, 9, 2)}, "step 1"),
-        ({"gid": 1, "space_slice": (slice(0, 3),)}, "slice along y, slice along x"),
-        ({"aid": 1, "window_dims": "huge"}, "'extent', 'square'"),
+        {"gids": []},
+        {"gid": 1, "scale": 0},
+        {"gid": 1, "scale": "big"},
+        {"gid": 1, "x": slice(0, 9, 2)},
+        {"gid": 1, "space_slice": (slice(0, 3),)},
+        {"aid": 1, "window_dims": "huge"},
     ],
 )
-def test_values_of_the_wrong_form_are_refused_in_words(target, words):
-    with pytest.raises(TargetError, match=words):
+def test_values_of_the_wrong_form_are_refused_by_their_key(target):
+    with raises(TargetError, key=list(target)[-1]):
         parse(target)
 
 
@@ -93,10 +94,11 @@ FORMS = {
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, wrong in FORMS.items() for value in wrong], ids=repr)
 def test_whatever_is_written_under_a_key_is_understood_or_a_target_error_that_names_it(key, value):
-    named = {"time_start": "time_slice", "padkw": "padkw", "space_slice": "space_slice|y=", "x": "x="}.get(key, key)
+    named = ("space_slice", "y") if key == "space_slice" else ({"time_start": "time_slice"}.get(key, key),)
     video = key in ("time_slice", "time_start")
-    with pytest.raises(TargetError, match=named) as caught:
+    with raises(TargetError) as caught:
         parse({**({} if key in ("gid", "gids") else {"vidid": 1} if video else {"gid": 1}), key: value})
+    assert caught.value.key in named
     assert "\n" not in str(caught.value)
 
 
@@ -108,9 +110,9 @@ def test_what_is_no_dictionary_of_keys_is_no_target(target):
 
 @pytest.mark.parametrize("name", ["with_annots", "visible_thresh", "clip"])
 def test_arguments_among_the_keys_of_a_target_are_told_apart_from_unknown_keys(name):
-    with pytest.raises(TargetError, match="argument of load_sample"):
+    with raises(TargetError, key=name, match="argument of load_sample"):
         parse({"gid": 1, name: True})
-    with pytest.raises(TargetError, match=f"did you mean {name!r}"):
+    with raises(TargetError, key=name[:-2] + name[-1], match=f"did you mean {name!r}"):
         parse({"gid": 1, name[:-2] + name[-1]: True})
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from helpers.errors import raises
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
 
@@ -90,7 +91,7 @@ def test_a_truncated_animation_is_an_error(form, photo, tmp_path):
     path = tmp_path / "image"
     write(path, frames(photo), form)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(SourceError, match="truncated"), open_source(path) as source:
+    with raises(SourceError, hint="truncated"), open_source(path) as source:
         source.read({})
 
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from helpers.errors import raises
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError, SourceError
 
@@ -79,13 +80,13 @@ def test_axes_are_put_in_order(wrapper, shape, axes, dims, order, rng, tmp_path,
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_four_axes_and_more_have_to_be_named(wrapper, tmp_path):
     source = WRAPPERS[wrapper](np.zeros((2, 3, 8, 9), np.uint8), tmp_path)
-    with pytest.raises(SourceError, match=r"4 axes without names.*axes='tcyx'"):
+    with raises(SourceError, hint="axes='tcyx'", match="4 axes"):
         open_source(source)
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_one_axis_is_no_image(wrapper, tmp_path):
-    with pytest.raises(SourceError, match=r"fewer than the two axes"):
+    with raises(SourceError, hint="Add the missing ones"):
         open_source(WRAPPERS[wrapper](np.zeros(5), tmp_path))
 
 
@@ -106,7 +107,7 @@ def test_what_is_no_number_is_an_error(dtype, tmp_path):
     if np.dtype(dtype) == np.float64:
         pytest.skip("long double is double here")
     array = np.zeros((20, 30), dtype)
-    with pytest.raises(SourceError, match=r"<numpy array>: the dtype is .*\.astype"):
+    with raises(SourceError, hint=".astype"):
         open_source(array)
 
 
@@ -195,7 +196,7 @@ class TestXarray:
 
     def test_names_that_mean_nothing_need_the_option(self, rng, read_all):
         array = xr.DataArray(rng.random((5, 6, 7)), dims=("station", "y", "x"), name="rain")
-        with pytest.raises(SourceError, match=r"<xarray DataArray rain>: .*'station' not understood.*axes="):
+        with raises(SourceError, hint="axes=", match="^<xarray DataArray rain>: .*'station'"):
             open_source(array)
         assert read_all(array, axes="tyx").shape == (5, 1, 6, 7)
 
@@ -238,7 +239,7 @@ class TestXarray:
             assert source.read({"t": slice(1, 2), "y": slice(0, 250)}).shape == (1, 1, 250, 1000)
 
     def test_a_dataset_is_not_an_array(self):
-        with pytest.raises(SourceError, match=r"Dataset is not a source of pixels. Pass one of its variables"):
+        with raises(SourceError, hint="Pass one of its variables"):
             open_source(xr.Dataset({"a": (("y", "x"), np.zeros((5, 6)))}))
 
 
@@ -257,9 +258,9 @@ class TestZarr:
         group = zarr.open_group(tmp_path / "g.zarr", mode="w")
         for level in (0, 1):
             group.create_array(f"{level}/image", shape=(4, 4), dtype="u1")
-        with pytest.raises(SourceError, match=r"g\.zarr: it is a Zarr group. .*0/image, 1/image"):
+        with raises(SourceError, path=tmp_path / "g.zarr", match="0/image, 1/image"):
             open_source(tmp_path / "g.zarr")
-        with pytest.raises(SourceError, match=r"Zarr group. Pass one of its arrays"):
+        with raises(SourceError, hint="Pass one of its arrays"):
             open_source(group)
 
     def test_a_damaged_chunk_is_an_error(self, rng, tmp_path):
@@ -285,25 +286,25 @@ def test_a_failing_task_is_an_error_that_names_the_window():
     array = da.zeros((10, 10), chunks=5).map_blocks(fail, dtype=float, meta=np.zeros((0, 0)))
     with (
         open_source(array) as source,
-        pytest.raises(SourceError, match=r"reading c 0:1, y 2:4, x 0:10 failed.*no network"),
+        raises(SourceError, hint="Check where", match="c 0:1, y 2:4, x 0:10 .*no network"),
     ):
         source.read({"y": slice(2, 4)})
 
 
 def test_unknown_chunk_sizes_are_an_error():
     array = da.from_array(np.arange(20)).reshape(4, 5)
-    with pytest.raises(SourceError, match=r"compute_chunk_sizes"):
+    with raises(SourceError, hint="compute_chunk_sizes"):
         open_source(array[array[:, 0] > 3])
 
 
 def test_masked_arrays_are_errors():
-    with pytest.raises(SourceError, match=r"filled"):
+    with raises(SourceError, hint="filled"):
         open_source(np.ma.masked_equal(np.zeros((5, 6)), 0))
 
 
 @pytest.mark.parametrize("thing", [[[1, 2], [3, 4]], 5, None, b"bytes".hex, {"a": 1}])
 def test_other_objects_are_errors_that_say_what_is_accepted(thing):
-    with pytest.raises(SourceError, match=r"Pass a path, or a numpy, dask, xarray or Zarr array"):
+    with raises(SourceError, hint="Pass a path, or a numpy, dask, xarray or Zarr array"):
         open_source(thing)
 
 
@@ -319,13 +320,13 @@ def test_other_objects_are_errors_that_say_what_is_accepted(thing):
     ],
 )
 def test_axes_that_make_no_sense_are_errors(axes, message):
-    with pytest.raises(OptionError, match=message):
+    with raises(OptionError, key="axes", match=message):
         open_source(np.zeros((5, 6)), axes=axes)
 
 
 @pytest.mark.parametrize("channels", ["red", ["r", "r", "b"], ["r", "", "b"], ["r", 1, "b"], ["r", "g"]])
 def test_channels_that_make_no_sense_are_errors(channels):
-    with pytest.raises(OptionError, match=r"channels"):
+    with raises(OptionError, key="channels"):
         open_source(np.zeros((5, 6, 3)), channels=channels)
 
 

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
+from helpers.errors import raises
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError, SourceError
 
@@ -100,7 +101,7 @@ def test_a_size_that_fits_neither_way_is_an_error(photo, tmp_path):
 
 @pytest.mark.parametrize("orient", [5, "yes", (1, 2, 3), None])
 def test_an_orient_that_makes_no_sense_is_an_error(orient, photo):
-    with pytest.raises(OptionError, match="orient"):
+    with raises(OptionError, key="orient"):
         open_source(photo, orient=orient)
 
 

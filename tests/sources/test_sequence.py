@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr._formats.registry import open_source
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
@@ -68,28 +69,32 @@ def test_more_frames_than_are_kept_open_are_read(tmp_path, rng):
 )
 def test_a_frame_that_differs_is_named(frames, tmp_path, odd, what):
     folder, _ = frames
-    with pytest.raises(SourceError, match=rf"frame 1 has {what} .*first, .*frame1\.png"):
+    with raises(SourceError, match=rf"frame 1 has {what} .*frame1\.png"):
         ndzarr.transcode([folder / "frame1.png", odd], tmp_path / "out.zarr")
     assert not (tmp_path / "out.zarr").exists()
 
 
 def test_a_missing_frame_is_found_before_anything_is_read(frames, tmp_path):
     folder, _ = frames
-    with pytest.raises(MissingError, match=r"frame99\.png: there is no such file, which is one of 2 frames"):
+    with raises(
+        MissingError,
+        path=tmp_path / "frame99.png",
+        match="one of 2 frames",
+    ):
         ndzarr.transcode([folder / "frame1.png", folder / "frame99.png"], tmp_path / "out.zarr")
 
 
 def test_nothing_to_stack_is_an_error(tmp_path):
-    with pytest.raises(MissingError, match="no file matches"):
+    with raises(MissingError, hint="Check its directory"):
         open_source(str(tmp_path / "*.png"))
-    with pytest.raises(SourceError, match="empty list"):
+    with raises(SourceError, hint="Name at least one file"):
         open_source([])
 
 
 def test_other_axes_are_refused_of_single_files_too(frames):
     folder, _ = frames
     for source in (str(folder / "*.png"), folder / "frame1.png"):
-        with pytest.raises(OptionError, match="stack='c'"):
+        with raises(OptionError, key="stack"):
             open_source(source, stack="c")
 
 
@@ -106,7 +111,7 @@ def test_a_broken_frame_is_named_and_nothing_is_left(frames, tmp_path, access):
     folder, _ = frames
     broken = folder / "frame7.png"
     broken.write_bytes(broken.read_bytes()[:400])
-    with pytest.raises(SourceError, match=r"frame7\.png"):
+    with raises(SourceError, path=tmp_path / "frame7.png"):
         ndzarr.transcode(str(folder / "frame*.png"), tmp_path / "out.zarr", access=access)
     assert not [p for p in tmp_path.iterdir() if "zarr" in p.name]
 
@@ -117,7 +122,7 @@ def test_a_frame_that_changes_meanwhile_is_named(frames, tmp_path):
         source.read({"t": slice(0, 12)})
         changed = folder / "frame5.png"
         changed.write_bytes(changed.read_bytes() + b" ")
-        with pytest.raises(SourceError, match=r"frame5\.png: the file was changed while it was read"):
+        with raises(SourceError, path=tmp_path / "frame5.png", hint="Transcode it once it is complete"):
             write_pyramid(source, tmp_path / "out.zarr", Encoding())
     assert not (tmp_path / "out.zarr").exists()
 
@@ -182,7 +187,7 @@ def test_photographs_are_turned_upright_and_palettes_become_colours(tmp_path, rn
 
 
 def test_a_frame_with_an_axis_t_of_its_own_is_refused():
-    with pytest.raises(SourceError, match="axis t of its own"):
+    with raises(SourceError, hint="Transcode it alone"):
         open_source([np.zeros((4, 1, 8, 8), "u1")], axes="tcyx")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.errors import raises
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import OptionError, SourceError
 
@@ -112,7 +113,7 @@ def test_stacks_of_volumes_in_deep_tiles(rng, tmp_path, read_all):
         got = source.read({"t": slice(1, 3), "z": slice(3, 18), "y": slice(5, 38), "x": slice(15, 17)})
         assert np.array_equal(got[:, 0], pixels[1:, 3:18, 5:38, 15:17])
     tifffile.imwrite(path, pixels, metadata={"axes": "TQYX"}, **how)
-    with pytest.raises(SourceError, match="20 planes are stacked along t, but its tiles are 16 planes deep"):
+    with raises(SourceError, path=path, match="20 planes .* 16 planes"):
         open_source(path)
     assert np.array_equal(read_all(path, axes="tzyx"), pixels[:, None])
 
@@ -147,14 +148,14 @@ def test_the_option_may_make_samples_something_else(rng, tmp_path, read_all):
 def test_an_option_of_the_wrong_length_is_an_error(axes, rng, tmp_path):
     path = tmp_path / "a.tif"
     write(path, (Y, X), rng)
-    with pytest.raises(OptionError, match=rf"axes='{axes}' names {len(axes)} axes, but the file has 2: Y 24, X 31"):
+    with raises(OptionError, key="axes", match=f"{len(axes)} axes, .* Y 24, X 31"):
         open_source(path, axes=axes)
 
 
 def test_axes_without_y_or_x_need_the_option(rng, tmp_path, read_all):
     path = tmp_path / "a.tif"
     pixels = write(path, (5, Y, X), rng, metadata={"axes": "YTX"})
-    with pytest.raises(SourceError, match=r"not clear which axes are y and x\. Pass axes="):
+    with raises(SourceError, hint="Pass axes= with y and x for the last two axes of a page"):
         open_source(path)
     assert np.array_equal(read_all(path, axes="tyx"), pixels[:, None])
 

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from helpers.errors import raises
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
 
@@ -189,7 +190,7 @@ def test_a_truncated_file_is_an_error(segments, compression, kept, photo, tmp_pa
     tifffile.imwrite(path, photo, photometric="rgb", compression=compression, **how)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(SourceError, match=rf"^{path}: .*(truncated|damaged)"), open_source(path) as source:
+    with raises(SourceError, path=path), open_source(path) as source:
         source.read({})
 
 
@@ -200,7 +201,7 @@ def test_a_truncated_stack_is_an_error(more, kept, rng, tmp_path):
     tifffile.imwrite(path, some(rng, (9, 64, 64), "u1"), photometric="minisblack", **more)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(SourceError, match=f"^{path}: .*(truncated|damaged)"), open_source(path) as source:
+    with raises(SourceError, path=path, hint="Fetch the file again, or write it again"), open_source(path) as source:
         source.read({"t": slice(8, 9)})
 
 
@@ -209,7 +210,7 @@ def test_a_file_that_shrinks_while_it_is_open_is_an_error(photo, tmp_path):
     tifffile.imwrite(path, photo, photometric="rgb")
     with open_source(path) as source:
         path.write_bytes(path.read_bytes()[:20000])
-        with pytest.raises(SourceError, match="the file was changed since it was opened"):
+        with raises(SourceError, path=path, hint="Open it again"):
             source.read({})
 
 
@@ -238,7 +239,7 @@ def test_damaged_segments_are_named(photo, tmp_path):
     path.write_bytes(data)
     with open_source(path) as source:
         assert source.read({"y": slice(0, 64)}).shape == (3, 64, photo.shape[1])
-        with pytest.raises(SourceError, match=f"{path}: level 0, the tile at row 64, column 64 .*does not decode"):
+        with raises(SourceError, path=path, match="level 0, the tile at row 64, column 64 "):
             source.read({})
 
 

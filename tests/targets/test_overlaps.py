@@ -7,11 +7,11 @@ import pickle
 import kwimage
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
+from helpers.errors import raises
 from ndzarr.errors import TargetError
 from ndzarr.targets.overlaps import BoxIndex
 from ndzarr.targets.windows import boxes_of, spaces_of, window_columns, windows_in
@@ -71,7 +71,7 @@ def test_windows_that_list_their_frames_find_what_lies_in_these_only():
     assert found[["row", "frame", "annot_id"]].to_numpy().tolist() == [
         [0, 1, 101], [0, 3, 103], [1, 1, 105], [2, 0, 100], [2, 1, 101], [2, 2, 102], [2, 3, 103],
     ]  # fmt: skip
-    with pytest.raises(TargetError, match="row 1 has gid=1, which is not one of the videos"):
+    with raises(TargetError, key="gid", match="row 1 .* videos"):
         choose.overlaps([{"gids": [1]}, {"gid": 1}])
 
 
@@ -119,7 +119,7 @@ def test_the_index_is_not_pickled_but_built_anew():
 
 def test_a_table_without_the_columns_it_needs_says_which():
     choose = targets(images([(20, 20)], []))
-    with pytest.raises(TargetError, match="lacks width, height"):
+    with raises(TargetError, key="width", match="height"):
         choose.overlaps(pd.DataFrame({"gid": [1], "cx": [1.0], "cy": [1.0]}))
-    with pytest.raises(TargetError, match="gid=4: no such image"):
+    with raises(TargetError, key="gid", match="4"):
         choose.overlaps(pd.DataFrame({"gid": [4], "cx": [1.0], "cy": [1.0], "width": [2], "height": [2]}))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import ndzarr
 from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
+from helpers.errors import raises
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.positives import Starts, set_cover
 
@@ -263,22 +264,22 @@ def test_dense_images_are_covered_quickly_enough():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("error", "key", "options"),
     [
-        ({"context": 0}, "context=0"),
-        ({"jitter": 2}, "jitter=2"),
-        ({"time_dims": 0}, "time_dims=0: expected a whole number"),
-        ({"window_dims": (5, 2.5)}, "window_dims=2.5: expected a whole number"),
-        ({"time_dims": 2}, "images have no time"),
-        ({"per_class": -1}, "per_class=-1: expected a whole number of at least 0"),
-        ({"per_image": 2.5}, "per_image=2.5"),
-        ({"context": "2"}, "context='2'"),
-        ({"cover": True}, "cover=True with window_dims=None"),
-        ({"window_dims": (5, 5), "context": 2}, "both give the size"),
+        (TargetError, "context", {"context": 0}),
+        (TargetError, "jitter", {"jitter": 2}),
+        (TargetError, "time_dims", {"time_dims": 0}),
+        (TargetError, "window_dims", {"window_dims": (5, 2.5)}),
+        (TargetError, "time_dims", {"time_dims": 2}),
+        (TargetError, "per_class", {"per_class": -1}),
+        (TargetError, "per_image", {"per_image": 2.5}),
+        (TargetError, "context", {"context": "2"}),
+        (OptionError, "window_dims", {"cover": True}),
+        (OptionError, "context", {"window_dims": (5, 5), "context": 2}),
     ],
 )
-def test_options_that_contradict_each_other_say_so(options, message):
-    with pytest.raises((OptionError, TargetError), match=message):
+def test_options_that_contradict_each_other_are_named(error, key, options):
+    with raises(error, key=key):
         targets(images([(20, 20)], [])).positives(**options)
 
 

@@ -8,6 +8,7 @@ import pytest
 from kwcoco import CocoDataset
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 
@@ -36,7 +37,7 @@ def test_dictionaries_are_taken_as_they_are():
 
 @pytest.mark.parametrize("wrong", [3, "gid", None])
 def test_something_else_is_refused(wrong):
-    with pytest.raises(TargetError, match="expected a target"):
+    with raises(TargetError, key="targets"):
         Rows(wrong)
 
 
@@ -57,18 +58,18 @@ def test_a_row_of_a_table_loads_as_it_is(tmp_path):
     sample = sampler.load_sample(table.iloc[0])
     assert sample.frame_index.values.tolist() == [1, 2]
     assert sample.identical(sampler.load_sample(vidid=1, time_slice=slice(1, 3), cx=30, cy=20, width=8, height=8))
-    with pytest.raises(TargetError, match="time_slice"):
+    with raises(TargetError, key="time_slice"):
         sampler.load_sample(table.iloc[0], time_slice=slice(0, 1))
 
 
 def test_a_target_that_is_no_dictionary_is_named_by_its_number():
-    with pytest.raises(TargetError, match=r"target 1 is None: expected a dictionary"):
+    with raises(TargetError, key="targets", match=r"\[1\]=None"):
         Rows([{"gid": 1}, None])
-    with pytest.raises(TargetError, match=r"target 0 is \[1, 2\]"):
+    with raises(TargetError, key="targets", match=r"\[0\]=\[1, 2\]"):
         Rows([[1, 2]])
 
 
 def test_columns_of_one_name_are_refused():
     table = pd.DataFrame([[1, 2, 3]], columns=["gid", "cx", "cx"])
-    with pytest.raises(TargetError, match="more than one column named cx"):
+    with raises(TargetError, key="cx", hint="Drop the others"):
         Rows(table)

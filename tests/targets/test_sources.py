@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr.errors import TargetError
 
 
@@ -23,5 +23,5 @@ def test_windows_slide_over_named_pyramids_and_load(tmp_path):
         np.testing.assert_array_equal(sample.image.values[0, : expected.shape[0], : expected.shape[1]], expected)
         assert sample.image.shape == (1, 32, 32)
     assert sampler.targets.grid("full", ids=["b"])[["width", "height"]].to_numpy().tolist() == [[70, 20]]
-    with pytest.raises(TargetError, match="key='c'"):
+    with raises(TargetError, key="key", match="'c'"):
         sampler.targets.grid("full", ids=["c"])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import merged, parse
 from ndzarr.errors import TargetError
@@ -102,7 +103,7 @@ def test_no_two_parts_share_a_pixel_even_across_frames(sampler, n, seed, by, str
     try:
         parted = sampler.targets.split(table, TWO, by=by, stratify="label" if stratify else None, seed=seed)
     except TargetError as error:
-        assert "too few" in str(error)  # noqa: PT017
+        assert error.key == "by"  # noqa: PT017
         return
     assert set(parted.split.dropna()) <= {"train", "test"}
     assert by == "space" or parted.split.notna().all()
@@ -119,7 +120,7 @@ def test_parts_by_image_share_no_image(sampler, n, seed):
     try:
         parted = sampler.targets.split(mixed, TWO, by="image", seed=seed)
     except TargetError as error:
-        assert "too few" in str(error)  # noqa: PT017
+        assert error.key == "by"  # noqa: PT017
         return
     assert_apart(pixels(sampler, parted, False))
 
@@ -194,25 +195,26 @@ def test_groups_whose_windows_overlap_become_one(sampler):
 
 def test_too_few_groups_are_said(sampler):
     table = windows(20, 0, "image").assign(gid=3)
-    with pytest.raises(TargetError, match="make 1 group, too few for 3 parts"):
+    with raises(TargetError, key="by", hint="something finer", match="1 group.* 3 parts"):
         sampler.targets.split(table)
     assert sampler.targets.split(table, {"all": 1.0}).split.eq("all").all()
 
 
 def test_what_is_not_understood_is_refused(sampler):
     table = windows(20, 0)
-    for arguments, message in [
-        ({"fractions": {"train": 0.8, "test": 0.8}}, "sum to 1"),
-        ({"fractions": {}}, "sum to 1"),
-        ({"by": "gidd"}, "did you mean 'gid'"),
-        ({"by": "image", "margin": 3}, "for by='space'"),
-        ({"by": "space", "margin": -3}, "at least 0"),
-        ({"by": "space", "block": 2.5}, "block=2.5: expected a whole number"),
-        ({"by": ["image"]}, "by=.'image'.: expected 'video', 'image', 'space'"),
-        ({"fractions": [0.5, 0.5]}, "fractions=.0.5, 0.5.: expected"),
-        ({"stratify": "kindd"}, "neither a column"),
+    for key, arguments in [
+        ("fractions", {"fractions": {"train": 0.8, "test": 0.8}}),
+        ("fractions", {"fractions": {}}),
+        ("fractions", {"fractions": [0.5, 0.5]}),
+        ("gidd", {"by": "gidd"}),
+        ("margin", {"by": "image", "margin": 3}),
+        ("block", {"by": "image", "block": 3}),
+        ("margin", {"by": "space", "margin": -3}),
+        ("block", {"by": "space", "block": 2.5}),
+        ("by", {"by": ["image"]}),
+        ("kindd", {"stratify": "kindd"}),
     ]:
-        with pytest.raises(TargetError, match=message):
+        with raises(TargetError, key=key):
             sampler.targets.split(table, **arguments)
     empty = sampler.targets.split(table[:0])
     assert len(empty) == 0

@@ -11,6 +11,7 @@ import rasterio
 from PIL import Image
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr.errors import ExistsError, OptionError
 from ndzarr.toydata import write_demo
 from ndzarr.toydata.dataset import KINDS
@@ -113,7 +114,7 @@ def test_a_resolution_can_be_asked_for(demos):
 def test_a_dataset_of_others_is_not_overwritten(tmp_path):
     for content in ("not json", "{}", json.dumps({"info": [{"type": "process"}]}), "[]"):
         (tmp_path / "images.kwcoco.json").write_text(content)
-        with pytest.raises(ExistsError, match=r"images\.kwcoco\.json: .* Choose another folder"):
+        with raises(ExistsError, path=tmp_path / "images.kwcoco.json", hint="Choose another folder"):
             write_demo(tmp_path, size=(64, 64))
         assert (tmp_path / "images.kwcoco.json").read_text() == content
 
@@ -122,13 +123,13 @@ def test_a_dataset_of_others_is_not_overwritten(tmp_path):
     ("options", "said"),
     [
         ({"kind": "vidoe"}, "did you mean 'video'"),
-        ({"n": 0}, "n=0"),
-        ({"size": (8, 8)}, "at least 32 pixels"),
-        ({"size": 64}, "size=64: expected .height, width."),
-        ({"things": "many"}, "things='many': expected a whole number of at least 0"),
+        ({"n": 0}, None),
+        ({"size": (8, 8)}, "32 pixels"),
+        ({"size": 64}, ".height, width."),
+        ({"things": "many"}, None),
     ],
 )
 def test_options_without_meaning_are_refused(tmp_path, options, said):
-    with pytest.raises(OptionError, match=said):
+    with raises(OptionError, key=next(iter(options)), match=said):
         write_demo(tmp_path, **options)
     assert not list(tmp_path.glob("*.json"))

@@ -11,6 +11,7 @@ import pytest
 import xarray
 from dask.base import tokenize
 
+from helpers.errors import raises
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.toydata import ToySampler
 
@@ -173,18 +174,18 @@ def test_positives_and_negatives_are_those_of_any_sampler(sampler):
     [
         ({"channels": "r|nri"}, "did you mean 'nir'"),
         ({"depth": 12}, "8 or 16 bits"),
-        ({"n": -1}, "n=-1"),
-        ({"frames": 2.5}, "frames=2.5"),
-        ({"size": (16, 64), "n": 1}, "at least 32 pixels"),
-        ({"size": 64}, "size=64: expected .height, width."),
+        ({"n": -1}, None),
+        ({"frames": 2.5}, None),
+        ({"size": (16, 64), "n": 1}, "32 pixels"),
+        ({"size": 64}, ".height, width."),
     ],
 )
 def test_options_without_meaning_are_refused(options, said):
-    with pytest.raises(OptionError, match=said.replace("|", r"\|")):
+    with raises(OptionError, key=next(iter(options)), match=said):
         ToySampler(**options)
 
 
 def test_what_does_not_exist_is_refused_and_no_images_are_an_empty_dataset(sampler):
-    with pytest.raises(TargetError, match="gid=7: no such image"):
+    with raises(TargetError, key="gid"):
         sampler.load_sample(gid=7)
     assert len(ToySampler(n=0).dset.index.imgs) == 0

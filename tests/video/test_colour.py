@@ -7,6 +7,7 @@ from numpy.testing import assert_array_equal
 
 import ndzarr
 from helpers import video_clips
+from helpers.errors import raises
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 """Kr and Kb of ITU-R BT.601, BT.709 and BT.2020."""
@@ -135,7 +136,7 @@ def test_a_part_of_a_frame_has_the_pixels_of_the_whole(tmp_path):
 @pytest.mark.parametrize("channels", [["r"], ["a"], ["r", "g", "b", "a"], ["nir", "red"]])
 def test_channels_that_a_video_does_not_have_are_an_error(channels, tmp_path):
     path = video_clips.encode(tmp_path / "a.mkv", "ffv1", n=2)
-    with pytest.raises(ndzarr.NdzarrError, match="channels"):
+    with raises(ndzarr.NdzarrError, key="channels"):
         ndzarr.transcode(path, tmp_path / "a.zarr", channels=channels)
 
 

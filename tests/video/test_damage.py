@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 import ndzarr
 from helpers import video_clips
+from helpers.errors import raises
 from ndzarr.cli import main
 from ndzarr.errors import DamagedVideoWarning, SourceError, StoreError
 
@@ -109,7 +110,7 @@ def test_damage_in_the_middle_is_an_error_where_frames_are_read_in_place(tmp_pat
     opened = ndzarr.open(path)
     assert video_clips.numbers(opened.read(t=slice(50, 60))) == list(range(50, 60))
     assert video_clips.numbers(opened.read(t=slice(61, 70))) == list(range(61, 70))
-    with pytest.raises(SourceError, match=r"frame 60, at 2.4 s, does not decode.*ndzarr.transcode keeps"):
+    with raises(SourceError, hint="ndzarr.transcode keeps", match=r"frame 60, at 2.4 s"):
         opened.read(t=slice(55, 65))
 
 
@@ -156,11 +157,10 @@ def without_frames(path):
 )
 def test_what_holds_no_video_is_an_error_that_names_the_file(name, make, said, tmp_path):
     make(tmp_path / name)
-    with pytest.raises(SourceError, match=said) as error:
+    with raises(SourceError, path=tmp_path / name, match=said):
         ndzarr.transcode(tmp_path / name, tmp_path / "a.zarr")
-    assert name in str(error.value)
     assert not (tmp_path / "a.zarr").exists()
-    with pytest.raises(StoreError, match=name):
+    with raises(StoreError, path=tmp_path / name):
         ndzarr.open(tmp_path / name)
 
 
@@ -168,7 +168,7 @@ def test_frames_of_other_sizes_are_an_error_unless_one_size_is_asked_for(tmp_pat
     parts = [video_clips.encode(tmp_path / f"{k}.ts", n=20, size=size) for k, size in enumerate([(64, 160), (96, 176)])]
     path = tmp_path / "both.ts"
     path.write_bytes(b"".join(Path(p).read_bytes() for p in parts))
-    with pytest.raises(SourceError, match=r"changes from 160 x 64 to 176 x 96.*size="):
+    with raises(SourceError, hint="size=", match="160 x 64 to 176 x 96"):
         ndzarr.transcode(path, tmp_path / "a.zarr")
     stored = ndzarr.transcode(path, tmp_path / "a.zarr", size=(64, 160))
     assert stored.shape == (40, 3, 64, 160)

@@ -14,8 +14,10 @@ from numpy.testing import assert_array_equal
 
 import ndzarr
 from helpers import video_clips
+from helpers.errors import raises
 from ndzarr._formats.video import decode as frames
-from ndzarr._formats.video import frames as reader
+from ndzarr._formats.video.frames import FrameReader
+from ndzarr._formats.video.index import video_index
 from ndzarr.errors import SourceError
 
 LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
@@ -131,32 +133,34 @@ def test_a_file_that_was_changed_is_an_error(tmp_path):
     opened = ndzarr.open(path)
     opened.read(t=slice(0, 2))
     video_clips.encode(path, n=20)
-    with pytest.raises(SourceError, match="was changed since it was opened"):
+    with raises(SourceError, hint="Open it again"):
         opened.read(t=slice(3, 4))
     assert ndzarr.open(path).shape[0] == 20
 
 
 def test_indexes_that_took_long_are_kept_and_a_damaged_one_is_made_again(clip, truth, tmp_path, monkeypatch):
-    from ndzarr._formats.video import index as saved
-
     monkeypatch.setenv("NDZARR_CACHE", str(tmp_path))
-    monkeypatch.setattr(saved, "SLOW", 0)
-    first = ndzarr.open(clip)
+    video_index(str(clip), slow=float("inf"))
+    assert not list(tmp_path.iterdir())
+    video_index(str(clip), slow=0)
     [file] = (tmp_path / "video-indexes").iterdir()
     count = Counting(monkeypatch)
     second = ndzarr.open(clip)
     assert count.packets <= 32, "only the first frame was decoded"
-    assert second.times == first.times
     assert_array_equal(second.read(t=slice(70, 72)), truth[70:72])
     file.write_bytes(file.read_bytes()[:100])
-    assert ndzarr.open(clip).times == first.times
+    assert ndzarr.open(clip).times == second.times == tuple(k / 25 for k in range(100))
 
 
 def test_memory_for_decoded_frames_has_a_budget(clip, truth, monkeypatch):
-    monkeypatch.setattr(reader, "KEPT_BYTES", 100_000)
-    opened = ndzarr.open(clip)
-    assert_array_equal(opened.read(), truth)
-    assert_array_equal(opened.read(t=slice(3, 9)), truth[3:9])
+    reader = FrameReader(str(clip), video_index(str(clip)), kept_bytes=100_000)
+    reader.visit(range(100), lambda number, frame: assert_array_equal(video_clips.converted(frame), truth[number]))
+    count = Counting(monkeypatch)
+    last = range(98, 100)
+    reader.visit(last, lambda number, frame: assert_array_equal(video_clips.converted(frame), truth[number]))
+    assert count.packets == 0, "the last frames are kept"
+    reader.visit(range(3, 9), lambda number, frame: assert_array_equal(video_clips.converted(frame), truth[number]))
+    assert count.packets > 0, "the first frames made room for them"
 
 
 @pytest.mark.slow

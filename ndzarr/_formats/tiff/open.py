@@ -68,7 +68,7 @@ class TiffSource(Source):
         try:
             return execute(plan, [out], cache)[0]
         except StoreError as error:
-            raise SourceError(str(error), path=self.name) from error
+            raise SourceError.like(error) from error
 
     def _release(self) -> None:
         self._cache = None
@@ -90,7 +90,7 @@ def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
             decoder, fill = make_decoder(series.page, form), parsed.fill(options)
             array = TiffArray(0, layout.dims, parsed.stored_shape(), form, decoder, table, layout, fill)
         except StoreError as error:
-            raise SourceError(str(error), path=path) from error
+            raise SourceError.like(error) from error
         facts = parsed.facts().settle(options)
     return TiffSource(facts, parsed.orientation, array, parsed.colour)
 

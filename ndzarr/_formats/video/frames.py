@@ -31,7 +31,7 @@ from ndzarr._indexing.selection import AxisSelection, Selection, lengths
 from ndzarr.errors import SourceError
 
 KEPT_BYTES = 64 << 20
-"""Maximum number of bytes of decoded frames that a reader keeps."""
+"""Maximum number of bytes of decoded frames that a reader keeps, unless told otherwise."""
 AHEAD = 8
 """Number of frames that are decoded rather than skipped by a seek, which drops what the threads have begun."""
 _KEYS_BACK = (0, 1, 2, 8)
@@ -41,8 +41,8 @@ _KEYS_BACK = (0, 1, 2, 8)
 class FrameReader:
     """The frames of one video, by number."""
 
-    def __init__(self, path: str, index: Index) -> None:
-        self.path, self.index = path, index
+    def __init__(self, path: str, index: Index, kept_bytes: int = KEPT_BYTES) -> None:
+        self.path, self.index, self.kept_bytes = path, index, kept_bytes
         self._signature = signature(path)
         self._reset()
 
@@ -158,7 +158,7 @@ class FrameReader:
             return
         self._kept[position] = frame
         self._kept_bytes += _size(frame)
-        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+        while self._kept_bytes > self.kept_bytes and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= _size(oldest)
 

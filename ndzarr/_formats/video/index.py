@@ -55,7 +55,7 @@ KEYS_TRIED = 2
 SCHEMA = 3
 """Version of the kept files; to be raised when the fields of `Index` change, or how it is made."""
 SLOW = 0.1
-"""Least number of seconds of work for which an index is kept."""
+"""Least number of seconds of work for which an index is kept, unless told otherwise."""
 MOST_KEPT = 1000
 """Maximum number of indexes that are kept."""
 _ARRAYS = ("ticks", "order", "keys", "marks")
@@ -190,8 +190,8 @@ class IndexRecorder:
         )
 
 
-def video_index(path: str) -> Index:
-    """Return the index of a video, from the cache directory or made now."""
+def video_index(path: str, slow: float = SLOW) -> Index:
+    """Return the index of a video, from the cache directory or made now; it is kept if that took `slow` seconds."""
     file = _kept_file(path)
     with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):  # missing, or cut by a full disk
         index = _load(file)
@@ -200,7 +200,7 @@ def video_index(path: str) -> Index:
     settle(os.stat(path).st_mtime_ns)
     begun = time.perf_counter()
     index = _make_index(path)
-    if time.perf_counter() - begun > SLOW and _kept_file(path) == file:
+    if time.perf_counter() - begun > slow and _kept_file(path) == file:
         with suppress(OSError):  # cannot be written: it will be made again
             _save(file, index)
     return index

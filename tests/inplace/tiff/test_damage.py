@@ -12,6 +12,7 @@ import tifffile
 
 import ndzarr
 from helpers.arrays import photo
+from helpers.errors import raises
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._library.in_place import open_tiff
@@ -53,7 +54,7 @@ def test_garbage_in_a_tile_is_an_error_that_names_it_and_other_tiles_are_read(co
     at, size = places(path, page)[8 if page == 0 else 5]
     overwrite(path, at, b"\xff" * size)
     pyramid = ndzarr.open(path)
-    with pytest.raises(DamagedError, match=rf"{path}: level {page}, the tile at row 64, column 64 "):
+    with raises(DamagedError, path=path, match=f"level {page}, the tile at row 64, column 64 "):
         pyramid.read(page)
     pyramid.read(page, y=slice(0, 64), x=slice(0, 64))
     report = ndzarr.verify(path)
@@ -75,7 +76,7 @@ def test_the_rest_of_a_plan_is_dropped_once_a_tile_is_damaged(write, monkeypatch
         return decode(self, chunk, *rest)
 
     monkeypatch.setattr(TiffArray, "decode", noted)
-    with pytest.raises(DamagedError, match="row 0, column 0"):
+    with raises(DamagedError, path=path, match="row 0, column 0"):
         pyramid.read(x=slice(0, 1000))
     assert len(tiles) < 60
     assert np.array_equal(pyramid.read(y=slice(200, 300), x=slice(1, 9)), np.moveaxis(pixels[200:300, 1:9], -1, 0))
@@ -96,7 +97,7 @@ def test_a_tile_that_decodes_to_another_size_is_an_error(compression, write, tmp
         width = {3: "H", 4: "I"}[counts.dtype]
         overwrite(path, start, data)
         overwrite(path, counts.valueoffset, struct.pack(f"<{width}", len(data)))
-    with pytest.raises(DamagedError, match=rf"{path}: level 0, the tile at row 0, column 0 .*decode"):
+    with raises(DamagedError, path=path, match="level 0, the tile at row 0, column 0 "):
         ndzarr.open(path).read(y=slice(0, 9), x=slice(0, 9))
 
 
@@ -105,7 +106,7 @@ def test_a_tile_that_decodes_to_another_size_is_an_error(compression, write, tmp
 def test_a_file_that_ends_too_soon_is_an_error_at_once(compression, kept, write):
     path = write(compression)
     os.truncate(path, int(path.stat().st_size * kept))
-    with pytest.raises(StoreError, match=rf"{path}: .*(truncated|damaged)"):
+    with raises(StoreError, path=path):
         ndzarr.open(path)
 
 
@@ -117,7 +118,7 @@ def test_a_tile_beyond_the_end_of_the_file_is_named(bigtiff, value, write):
         tag = tif.pages[1].tags[324]
         width = {4: 4, 16: 8}[tag.dtype]
     overwrite(path, tag.valueoffset + 2 * width, value.to_bytes(width, "little"))
-    with pytest.raises(DamagedError, match=rf"{path}: level 1, the tile at row 0, column 128 ends at byte \d+ of \d+"):
+    with raises(DamagedError, path=path, match="level 1, the tile at row 0, column 128 "):
         ndzarr.open(path)
 
 
@@ -126,7 +127,7 @@ def test_impossible_offsets_are_damage(write):
     with tifffile.TiffFile(path) as tif:
         at = tif.pages[0].tags[324].valueoffset
     overwrite(path, at, b"\xff" * 8)
-    with pytest.raises(DamagedError, match=r"level 0, frame 0 has impossible offsets"):
+    with raises(DamagedError, path=path, match="level 0, frame 0 "):
         ndzarr.open(path)
 
 
@@ -135,7 +136,7 @@ def test_plain_tiles_that_are_too_small_are_damage(write):
     with tifffile.TiffFile(path) as tif:
         tag = tif.pages[0].tags[325]
     overwrite(path, tag.valueoffset, struct.pack({3: "<H", 4: "<I"}[tag.dtype], 100))
-    with pytest.raises(DamagedError, match="level 0, the tile at row 0, column 0 has 100 bytes, too few"):
+    with raises(DamagedError, path=path, match="row 0, column 0 has 100 bytes"):
         ndzarr.open(path)
 
 
@@ -150,13 +151,14 @@ def test_huge_headers_are_refused(write):
         overwrite(path, at, (60000).to_bytes(widths[0], "little"))
     for at in sides:
         overwrite(path, at, (16).to_bytes(widths[1], "little"))
-    with pytest.raises(StoreError, match=rf"{path}: .*(more than a file of|tiles|pixels)"):
+    with raises(StoreError, path=path, hint="Fetch the file again, or write it again"):
         ndzarr.open(path)
 
 
 def test_more_pixels_than_are_believed_are_refused(write):
-    with pytest.raises(StoreError, match="400 x 300 pixels, more than the limit of 1000"):
-        open_tiff(str(write()), 0, Reading(max_pixels=1000))
+    path = write()
+    with raises(StoreError, path=path, match="400 x 300 pixels.* 1000"):
+        open_tiff(str(path), 0, Reading(max_pixels=1000))
 
 
 HEADS = [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(100), b"II+\0\x08\0" + bytes(9)]
@@ -166,16 +168,16 @@ HEADS = [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(100), b"II+\0
 def test_a_beginning_of_a_tiff_is_an_error_that_names_the_file(content, tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=str(path)):
+    with raises(StoreError, path=path):
         ndzarr.open(path)
 
 
 def test_what_is_no_tiff_is_told_to_be_transcoded(tmp_path):
     path = tmp_path / "scene.tif"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))
-    with pytest.raises(StoreError, match=r"scene.tif: a file, not a Zarr store. Make one with ndzarr.transcode"):
+    with raises(StoreError, path=tmp_path / "scene.tif", hint="Make one with ndzarr.transcode('scene.tif'"):
         ndzarr.open(path)
-    with pytest.raises(MissingError, match=r"nothing\.tif"):
+    with raises(MissingError, path=tmp_path / "nothing.tif"):
         ndzarr.open(tmp_path / "nothing.tif")
 
 
@@ -198,7 +200,7 @@ def test_a_file_that_changes_while_it_is_open_is_never_read_with_old_offsets(how
     else:
         path.unlink()
     for _ in range(2):
-        with pytest.raises(StoreError, match=rf"{path}: the file (was changed|is gone).*Open it again"):
+        with raises(StoreError, path=path):
             pyramid.read(y=slice(200, 300))
     if how not in ("removed", "shrunk"):
         assert np.array_equal(ndzarr.open(path).read(), np.moveaxis(PIXELS, -1, 0))

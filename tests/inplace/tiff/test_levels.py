@@ -12,8 +12,8 @@ import tifffile
 
 import ndzarr
 from helpers.arrays import photo
+from helpers.errors import raises
 from ndzarr._formats.options import InPlaceOptions as Reading
-from ndzarr._library import overviews
 from ndzarr._library.in_place import open_tiff
 from ndzarr._library.library import Library
 from ndzarr.errors import WriteError
@@ -106,45 +106,48 @@ def test_overviews_in_strips_are_left_out(tmp_path):
     assert "it has strips" in " ".join(pyramid.attrs["ndzarr"]["source"]["notes"])
 
 
-@pytest.fixture(params=["memory", "store"])
-def limit(request, monkeypatch):
-    """Levels that are made are kept in memory, or in a store."""
-    if request.param == "store":
-        monkeypatch.setattr(overviews, "IN_MEMORY", 0)
-    return request.param
+def large(path):
+    """A file opened as if it were so large that levels are made in a store."""
+    return open_tiff(str(path), 0, Reading(in_memory=0))
+
+
+either = pytest.mark.parametrize("open_it", [ndzarr.open, large], ids=["memory", "store"])
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "?"])
-def test_made_levels_are_those_of_transcoding(dtype, limit, cache, tmp_path):
+@either
+def test_made_levels_are_those_of_transcoding(dtype, open_it, cache, tmp_path):
     pixels = NATIVE > 128 if dtype == "?" else NATIVE.astype(dtype)
     pixels, photometric = (pixels[..., 0], "minisblack") if dtype == "?" else (pixels, "rgb")
     tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64), photometric=photometric)
-    pyramid = ndzarr.open(tmp_path / "a.tif")
+    pyramid = open_it(tmp_path / "a.tif")
     assert not cache.exists(), "opening makes nothing"
     plain = ndzarr.transcode(tmp_path / "a.tif", tmp_path / "a.zarr")
     assert [v.shape for v in pyramid.levels] == [v.shape for v in plain.levels]
     for k in range(len(plain.levels)):
         assert np.array_equal(pyramid.read(k), plain.read(k))
     assert np.array_equal(pyramid.window(scale=0.3), plain.window(scale=0.3))
-    assert sorted(os.listdir(tmp_path)) == sorted(["a.tif", "a.zarr"] + (["cache"] if limit == "store" else []))
+    assert sorted(os.listdir(tmp_path)) == sorted(["a.tif", "a.zarr"] + (["cache"] if open_it is large else []))
 
 
-def test_made_levels_leave_out_missing_data(limit, tmp_path):
+@either
+def test_made_levels_leave_out_missing_data(open_it, tmp_path):
     pixels = NATIVE[..., 0].astype("f4")
     pixels[100:300, 57:400] = -9999
     tags = [(42113, 2, 0, "-9999", True)]
     tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64), extratags=tags)
-    pyramid, plain = ndzarr.open(tmp_path / "a.tif"), ndzarr.transcode(tmp_path / "a.tif", tmp_path / "a.zarr")
+    pyramid, plain = open_it(tmp_path / "a.tif"), ndzarr.transcode(tmp_path / "a.tif", tmp_path / "a.zarr")
     assert pyramid.nodata == -9999
     assert np.array_equal(pyramid.read(2), plain.read(2))
     assert pyramid.window(scale=0.25).identical(plain.window(scale=0.25))
 
 
-def test_levels_above_the_last_overview_are_rounded_by_their_number(limit, tmp_path):
+@either
+def test_levels_above_the_last_overview_are_rounded_by_their_number(open_it, tmp_path):
     """Halves are rounded up on odd levels and down on even ones, counted from the native one."""
     checks = np.indices((600, 600)).sum(0).astype("u1")[..., None].repeat(3, -1) % 2
     overview = half(np.ascontiguousarray(checks)) * 0 + np.indices((300, 300)).sum(0).astype("u1")[..., None] % 2
-    pyramid = ndzarr.open(write(tmp_path / "a.tif", [checks, overview]))
+    pyramid = open_it(write(tmp_path / "a.tif", [checks, overview]))
     assert pyramid.read(2).max() == 0
 
 
@@ -156,10 +159,9 @@ def test_labels_take_no_overviews_from_the_file_and_mix_none(tmp_path):
     assert all(np.array_equal(pyramid.read(k), plain.read(k)) for k in range(3))
 
 
-def test_large_levels_are_stored_once_for_all_processes_and_gone_when_the_file_changes(monkeypatch, cache, tmp_path):
-    monkeypatch.setattr(overviews, "IN_MEMORY", 0)
+def test_large_levels_are_stored_once_for_all_processes_and_gone_when_the_file_changes(cache, tmp_path):
     path = write(tmp_path / "a.tif", [NATIVE])
-    pyramid = ndzarr.open(path)
+    pyramid = large(path)
     explained = pyramid.plan([{}], 1).explain()
     assert explained.engines[0][0] == "levels of a.tif in the cache, still to be made"
     assert explained.encoded_bytes is None
@@ -168,40 +170,37 @@ def test_large_levels_are_stored_once_for_all_processes_and_gone_when_the_file_c
     [store] = [p for p in cache.iterdir() if p.suffix == ".zarr"]
     made = store.stat().st_ino, store.stat().st_mtime_ns
     assert pyramid.plan([{}], 1).explain().engines[0][0] == "levels of a.tif in the cache"
-    assert np.array_equal(ndzarr.open(path).read(1), first)
+    assert np.array_equal(large(path).read(1), first)
     assert (store.stat().st_ino, store.stat().st_mtime_ns) == made
     write(path, [255 - NATIVE])
-    assert not np.array_equal(ndzarr.open(path).read(1), first)
+    assert not np.array_equal(large(path).read(1), first)
     states = sorted(entry.state for entry in Library(cache).entries())
     assert states == ["current", "stale"]
 
 
-def test_a_damaged_store_of_levels_is_made_again(monkeypatch, cache, tmp_path):
-    monkeypatch.setattr(overviews, "IN_MEMORY", 0)
+def test_a_damaged_store_of_levels_is_made_again(cache, tmp_path):
     path = write(tmp_path / "a.tif", [NATIVE])
-    first = ndzarr.open(path).read(1)
+    first = large(path).read(1)
     [store] = [p for p in cache.iterdir() if p.suffix == ".zarr"]
     (store / "zarr.json").write_text("{")
-    assert np.array_equal(ndzarr.open(path).read(1), first)
+    assert np.array_equal(large(path).read(1), first)
 
 
 def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(overviews, "IN_MEMORY", 0)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NDZARR_CACHE", str(tmp_path / "file" / "cache"))
-    pyramid = ndzarr.open(write(tmp_path / "a.tif", [NATIVE]))
+    pyramid = large(write(tmp_path / "a.tif", [NATIVE]))
     pyramid.read()
-    with pytest.raises(WriteError, match=str(tmp_path / "file")):
+    with raises(WriteError, path=tmp_path / "file" / "cache"):
         pyramid.read(1)
 
 
 def _half(path):
-    overviews.IN_MEMORY = 0
-    return ndzarr.open(path).read(1)
+    return large(path).read(1)
 
 
 @pytest.mark.slow
-def test_processes_that_ask_at_once_make_levels_once(monkeypatch, cache, tmp_path):
+def test_processes_that_ask_at_once_make_levels_once(cache, tmp_path):
     path = str(write(tmp_path / "a.tif", [NATIVE]))
     with get_context("spawn").Pool(2) as pool:
         first, second = pool.map(_half, [path, path])
@@ -209,12 +208,13 @@ def test_processes_that_ask_at_once_make_levels_once(monkeypatch, cache, tmp_pat
     assert len([p for p in cache.iterdir() if p.suffix == ".zarr"]) == 1
 
 
-def test_stacks_have_levels_too(limit, tmp_path):
+@either
+def test_stacks_have_levels_too(open_it, tmp_path):
     frames = np.stack([photo(300, 310, seed)[..., 0] for seed in range(3)])
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
         tif.write(frames, tile=(64, 64), subifds=1, metadata={"axes": "TYX"}, photometric="minisblack")
         tif.write(np.ascontiguousarray(frames[:, ::2, ::2]), tile=(64, 64), subfiletype=1, photometric="minisblack")
-    pyramid = ndzarr.open(tmp_path / "a.ome.tif")
+    pyramid = open_it(tmp_path / "a.ome.tif")
     assert pyramid.dims == ("t", "c", "y", "x")
     assert np.array_equal(pyramid.read(1, t=slice(2, 3))[0, 0], frames[2, ::2, ::2])
     assert [level.shape for level in pyramid.levels] == [(3, 1, 300, 310), (3, 1, 150, 155)]
