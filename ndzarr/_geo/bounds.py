@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._geo.georeference import Georeference
-from ndzarr._geo.pixel_size import ANGLE, PixelSize, Quantity, is_physical, parse_quantity
+from ndzarr._geo.pixel_size import ANGLE, USE_SCALE, PixelSize, Quantity, is_physical, parse_quantity
 from ndzarr.errors import OptionError, WindowError
 
 _TOLERANCE = 1e-6
@@ -173,8 +173,8 @@ def pixel_size_at(
             across, down = metres_per_pixel(georeference, y, x)
             return replace(pixel_size or PixelSize(), y=Quantity(down, "meter"), x=Quantity(across, "meter"))
     if pixel_size is None or not pixel_size.known:
-        message = f"{name}: has no georeference, and does not say how large its pixels are"
-        raise WindowError(message, path=name, key="resolution", hint="Give scale= and windows in pixels")
+        message = f"{name}: a resolution or a length needs the size of a pixel, which it does not state"
+        raise WindowError(message, path=name, key="resolution", hint=USE_SCALE)
     return pixel_size
 
 

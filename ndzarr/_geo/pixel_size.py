@@ -77,6 +77,8 @@ _SPELLINGS: dict[str, tuple[str, float]] = {
 }
 """What files and people write to (name of the unit, factor)."""
 
+USE_SCALE = "Use scale, and windows in pixels"
+"""The hint of errors about images that do not state the size of a pixel."""
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(.*)", re.IGNORECASE | re.DOTALL)
 _PER_PIXEL = re.compile(r"\s*(?:/|\bper\b)\s*(?:px|pix|pixels?)\s*$", re.IGNORECASE)
 
@@ -248,11 +250,13 @@ class PixelSize:
     def _pixels(self, axis: str, length: Quantity, name: str, error: ErrorType) -> Fraction:
         have: Quantity | None = getattr(self, axis)
         if have is None:
-            message = f"{name}: does not say how large its pixels are along {axis}"
-            raise error(message, path=name, key="resolution", hint="Give scale= and windows in pixels")
+            message = (
+                f"{name}: a resolution or a length needs the size of a pixel along {axis}, which it does not state"
+            )
+            raise error(message, path=name, key="resolution", hint=USE_SCALE)
         if have.kind != length.kind:
-            message = f"{name}: its pixels have {have} along {axis}, which cannot be compared with {length}"
-            raise error(message, path=name, key="resolution", hint="Give a size in the same kind of unit, or pixels")
+            message = f"{name}: a resolution or a length of {length} does not compare with its pixels of {have}"
+            raise error(message, path=name, key="resolution", hint=USE_SCALE)
         return length.exact / have.exact
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NoReturn, TypeAlias
 
+from ndzarr._geo.pixel_size import USE_SCALE
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
 from ndzarr._library.library import Library
@@ -157,8 +158,8 @@ class NamedSource:
     def resolution(self, gid: Any, video: bool) -> NoReturn:
         """Refuse: only the file says how large a pixel is."""
         path = self._frames[gid].assets[0].path
-        what = f"{path}: has no georeference, and does not say how large its pixels are"
-        raise TargetError(what, path=path, key="resolution", hint="Use scale")
+        what = f"{path}: a resolution or a length needs the size of a pixel, which it does not state"
+        raise TargetError(what, path=path, key="resolution", hint=USE_SCALE)
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
         """Return the channels that names, or names separated by |, mean."""

@@ -242,7 +242,7 @@ def sliding_windows(
     axes = [t]
     for k, (axis, lengths) in enumerate((("y", spaces.height), ("x", spaces.width))):
         name, convert = f"window_dims[{k}]", partial(sizes.pixels, axis)
-        size, over = _size("window_dims", dims[k], convert), overlaps[k]
+        size, over = _size(name, dims[k], convert), overlaps[k]
         in_output = isinstance(over, Integral) and sizes.scales is not None
         if in_output and isinstance(dims[k], Integral) and over >= dims[k]:
             _overlap_in_pixels(name, np.array([dims[k]]), over)  # says so
@@ -257,7 +257,7 @@ def _size(name: str, size: Length | None, convert: Callable[[str, Any], int | Ar
     if size is None or (isinstance(size, str) and size == "full"):
         return None
     if isinstance(size, str) and not is_physical(size):
-        raise TargetError(f"{name}={size!r}: expected a number, a length such as '100 um', or 'full'")
+        raise TargetError(f"{name}={size!r}: expected a number, a length such as '100 um', or 'full'", key=name)
     return convert(name, size)
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ndzarr
+from helpers.errors import raises
 from helpers.metadata_schemas import validate_ome
 from ndzarr.errors import WindowError
 
@@ -283,9 +284,8 @@ def test_numbers_that_are_not_sizes_become_notes(tmp_path, value):
         assert (pyramid.pixel_size.x, pyramid.pixel_size.t, str(pyramid.pixel_size.y)) == (None, None, "0.5 µm")
         assert [note for note in pyramid.notes if "PhysicalSizeX" in note]
         assert np.array_equal(pyramid.read()[0], PIXELS)
-        with pytest.raises(WindowError) as caught:
+        with raises(WindowError, path=pyramid.path, key="resolution", hint="Use scale"):
             pyramid.window(resolution="1 um")
-        assert (caught.value.path, caught.value.key) == (pyramid.path, "resolution")
 
 
 @pytest.mark.parametrize("unit", ["pixel", "reference frame", "furlong", "s", "kg"])
@@ -359,20 +359,17 @@ def test_a_resolution_is_understood_everywhere(slide, tmp_path, resolution):
 )
 def test_what_is_no_resolution_is_refused(slide, wrong):
     for load in (ndzarr.open(slide).window, ndzarr.Sampler({"a": slide}).load_sample):
-        with pytest.raises(ndzarr.NdzarrError) as caught:
+        with raises(ndzarr.NdzarrError, key="resolution"):
             load(resolution=wrong)
-        assert caught.value.key == "resolution"
 
 
 def test_a_resolution_that_cannot_be_known_says_why(slide, tmp_path):
-    with pytest.raises(WindowError) as caught:
+    with raises(WindowError, path=slide, key="resolution", hint="Use scale"):
         ndzarr.open(slide).window(resolution="1 degree")
-    assert (caught.value.key, caught.value.path) == ("resolution", str(slide))
     plain = ndzarr.transcode(ome(tmp_path / "a.ome.tif", PhysicalSizeX=1, PhysicalSizeY=1), tmp_path / "a.zarr")
     for load in (plain.window, ndzarr.Sampler({"a": plain}).load_sample):
-        with pytest.raises(ndzarr.NdzarrError) as caught:
+        with raises(ndzarr.NdzarrError, path=plain.path, key="resolution"):
             load(resolution="20x")
-        assert caught.value.key == "resolution"
 
 
 def test_the_dataset_states_sizes_and_files_the_magnification(slide, tmp_path):
@@ -408,9 +405,8 @@ def test_windows_may_have_physical_sizes(slide):
         assert sample.identical(sampler.load_sample(cx=300, cy=200, width=100, height=100))
     target = {"cx": 300, "cy": 200, "window_dims": "25 um"}
     assert np.array_equal(sampler.load_batch([target] * 3).image[2], sampler.load_sample(target).image)
-    with pytest.raises(ndzarr.NdzarrError) as caught:
+    with raises(ndzarr.NdzarrError, key="window_dims"):
         sampler.load_sample(window_dims="20x")
-    assert caught.value.key == "window_dims"
 
 
 @pytest.fixture
@@ -466,7 +462,7 @@ def test_tables_refuse_what_is_no_size(slides, wrong):
     for make in (slides.targets.grid, slides.targets.positives):
         with pytest.raises(ndzarr.NdzarrError) as caught:
             make(**wrong)
-        assert caught.value.key in ("window_dims", "resolution")
+        assert caught.value.key in ("window_dims", "window_dims[0]", "resolution")
 
 
 def test_frames_of_one_size_keep_it(tmp_path):

@@ -212,7 +212,8 @@ class Page:
         else:
             segment = 1, min(_whole(page.rowsperstrip), _whole(page.imagelength)), _whole(page.imagewidth)
         photometric = _whole(page.photometric, 0) if PHOTOMETRIC in page.tags else _whole(page.photometric, 0) or 1
-        extra = () if page.extrasamples is None else page.extrasamples
+        extra: Any = page.extrasamples  # what it is in a damaged file is anybody's guess
+        extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
         return cls(
             height=_whole(page.imagelength),
             width=_whole(page.imagewidth),
@@ -224,7 +225,7 @@ class Page:
             bits=page.bitspersample,
             sample_format=page.sampleformat,
             samples=_whole(page.samplesperpixel),
-            extra_samples=tuple(_whole(e) for e in (extra if isinstance(extra, tuple) else (extra,))),
+            extra_samples=tuple(_whole(e) for e in extra),
             compression=_whole(page.compression),
             compression_name=getattr(page.compression, "name", str(page.compression)).lower(),
             predictor=_whole(page.predictor),
