@@ -226,7 +226,7 @@ class PixelSize:
         """
         Return output pixels per pixel along (x, y), so that an output pixel has the size that is wanted.
 
-        `name` is that of the image.  Raise `error` if the image does not say what is needed to know.
+        `name` is the path of the image.  Raise `error` if the image does not say what is needed to know.
         """
         if wanted.unit == TIMES:
             if self.magnification is None:
@@ -250,9 +250,7 @@ class PixelSize:
     def _pixels(self, axis: str, length: Quantity, name: str, error: ErrorType) -> Fraction:
         have: Quantity | None = getattr(self, axis)
         if have is None:
-            message = (
-                f"{name}: a resolution or a length needs the size of a pixel along {axis}, which it does not state"
-            )
+            message = f"{name}: a resolution or a length needs the size of a pixel along {axis}; it states none"
             raise error(message, path=name, key="resolution", hint=USE_SCALE)
         if have.kind != length.kind:
             message = f"{name}: a resolution or a length of {length} does not compare with its pixels of {have}"

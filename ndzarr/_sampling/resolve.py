@@ -258,7 +258,7 @@ def _scale(
         return target.scale
     middle = (y[0] + y[1]) / 2, (x[0] + x[1]) / 2
     have = sampled_pixel_size(source, frames, target.video, target.resolution, *middle)
-    sx, sy = have.scale_to(target.resolution, frames[0].name, TargetError)
+    sx, sy = have.scale_to(target.resolution, path_of(frames), TargetError)
     return sx * target.scale[0], sy * target.scale[1]
 
 
@@ -281,6 +281,11 @@ def sampled_pixel_size(
     if wanted.kind != MAGNIFICATION:
         return stated
     return stated.filled(_size_in_files(source, frames, video, wanted, y, x) or NOT_KNOWN)
+
+
+def path_of(frames: Sequence[Frame]) -> str:
+    """Return the path of the first file of frames; the name of the first frame if there is none."""
+    return next((asset.path for frame in frames for asset in frame.assets), frames[0].name)
 
 
 def _size_in_files(
@@ -308,7 +313,7 @@ def _window_dims(target: Target, source: SampleSource, frames: Sequence[Frame], 
     wanted = next(n for n in dims if isinstance(n, Quantity))
     middle = (n / 2 if c is None else c for n, c in zip(space, target.centre, strict=True))
     size = sampled_pixel_size(source, frames, target.video, wanted, *middle)
-    return tuple(size.whole_pixels(a, n, frames[0].name, TargetError) for a, n in zip("yx", dims, strict=True))
+    return tuple(size.whole_pixels(a, n, path_of(frames), TargetError) for a, n in zip("yx", dims, strict=True))
 
 
 # What a target came to mean.

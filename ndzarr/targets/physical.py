@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr._geo.pixel_size import PixelSize, Quantity, is_physical
-from ndzarr._sampling.resolve import sampled_pixel_size
+from ndzarr._sampling.resolve import path_of, sampled_pixel_size
 from ndzarr._sampling.target import parse_length, parse_resolution
 from ndzarr._validation import check_target_count
 from ndzarr.errors import TargetError
@@ -68,14 +68,14 @@ class WindowSizes:
         return {"output_dims": column}
 
     def _pixel_sizes(self, wanted: Quantity) -> list[tuple[PixelSize, str]]:
-        """Return the size of a pixel in the middle of each space, and the name of the space for messages."""
+        """Return the size of a pixel in the middle of each space, and the path of its first file."""
         spaces, out = self.spaces, []
         for ident, frames, height, width in zip(
             spaces.ids.tolist(), spaces.frames, spaces.height.tolist(), spaces.width.tolist(), strict=True
         ):
             members = [self.source.frame(i) for i in ([ident] if spaces.kind == "source" else frames)]
             size = sampled_pixel_size(self.source, members, spaces.video, wanted, height / 2, width / 2)
-            out.append((size, members[0].name))
+            out.append((size, path_of(members)))
         return out
 
 
