@@ -6,8 +6,11 @@ import signal
 import pytest
 from hypothesis import settings
 
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("local", deadline=None)  # what else this machine does is no fault of the code
+from helpers.hypothesis_settings import examples
+
+plain = examples(100)  # without a deadline: what else this machine does is no fault of the code
+settings.register_profile("ci", plain, derandomize=True, print_blob=True)
+settings.register_profile("local", plain)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):

@@ -10,14 +10,15 @@ import numpy as np
 import pandas
 import pytest
 import xarray
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 import ndzarr
 from helpers.batch_strategies import batches, tables
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 
-RELAXED = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = examples(50)
 
 
 def check_alike(lazy, batch):

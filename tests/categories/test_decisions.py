@@ -5,11 +5,12 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -33,7 +34,7 @@ def chosen(tree, probs, **options):
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100), st.data())
-@settings(deadline=None, max_examples=70)
+@examples(70)
 def test_random_trees_agree_with_ndsampler(graph, criterion, thresh, seed, data):
     tree, peer = peers(graph)
     probs = tree.hierarchical_softmax(scores(20, len(tree), seed))
@@ -58,7 +59,7 @@ def test_random_trees_agree_with_ndsampler(graph, criterion, thresh, seed, data)
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100), st.data())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_tensors_get_the_decisions_of_arrays(graph, criterion, thresh, seed, data):
     torch = pytest.importorskip("torch")
     tree = CategoryTree(graph)
@@ -72,7 +73,7 @@ def test_tensors_get_the_decisions_of_arrays(graph, criterion, thresh, seed, dat
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.integers(0, 100))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_the_decision_for_a_sample_does_not_depend_on_the_others(graph, criterion, thresh, seed):
     # with 'prob', ndsampler's does: those that stop at a class shift the answers of those that go on
     tree = CategoryTree(graph)
@@ -83,7 +84,7 @@ def test_the_decision_for_a_sample_does_not_depend_on_the_others(graph, criterio
 
 
 @given(forests(), CRITERIA, st.floats(0.03, 0.9), st.sampled_from([0, 1, 2, -1]))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_any_axis_may_be_that_of_the_classes(graph, criterion, thresh, axis):
     # ndsampler measures impurity along the wrong axis for dim=0, fails for dim=-1, and returns a flat list
     tree = CategoryTree(graph)

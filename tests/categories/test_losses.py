@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -23,7 +24,7 @@ ANIMALS = [
 
 
 @given(forests(), st.sampled_from(["mean", "sum", "none"]), st.integers(0, 100))
-@settings(deadline=None, max_examples=30)
+@examples(30)
 def test_cross_entropy_agrees_with_ndsampler_in_numpy_and_torch(graph, reduction, seed):
     torch = pytest.importorskip("torch")
     tree, peer = peers(graph)

@@ -8,11 +8,12 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.category_trees import forests, peers, scores
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.categories import CategoryTree
 from ndzarr.errors import CategoryError, OptionError
 
@@ -20,7 +21,7 @@ METHODS = ("conditional_log_softmax", "source_log_softmax", "sink_log_softmax", 
 
 
 @given(forests(), st.integers(0, 100))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_children_sum_to_their_parent_and_roots_to_one(graph, seed):
     tree = CategoryTree(graph)
     for method in ("top_down", "bottom_up"):
@@ -46,7 +47,7 @@ def test_probabilities_are_those_worked_out_by_hand():
 
 
 @given(forests(), st.integers(0, 100))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_random_trees_agree_with_ndsampler_in_numpy_and_torch(graph, seed):
     torch = pytest.importorskip("torch")
     tree, peer = peers(graph)
@@ -58,7 +59,7 @@ def test_random_trees_agree_with_ndsampler_in_numpy_and_torch(graph, seed):
 
 
 @given(forests(), st.sampled_from([0, 1, 2, -1]), st.integers(0, 100))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_any_axis_may_be_that_of_the_classes(graph, axis, seed):
     tree = CategoryTree(graph)
     energy = scores(6, len(tree), seed).reshape(2, 3, -1)
@@ -69,7 +70,7 @@ def test_any_axis_may_be_that_of_the_classes(graph, axis, seed):
 
 
 @given(forests(largest=12), st.integers(0, 100))
-@settings(deadline=None, max_examples=12)
+@examples(12)
 def test_gradients_flow_and_are_those_of_finite_differences(graph, seed):
     torch = pytest.importorskip("torch")
     tree = CategoryTree(graph)

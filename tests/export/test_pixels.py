@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import ndzarr
 from helpers.arrays import photo
+from helpers.hypothesis_settings import examples
 
 LOSSLESS = ["deflate", "zstd", "lzw", "none", "lerc"]
 GDAL = tuple(map(int, rasterio.__gdal_version__.split(".")[:2]))
@@ -58,7 +59,7 @@ def test_gdal_and_tifffile_read_every_level_and_band_exactly(pyramid, tmp_path, 
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, HealthCheck.function_scoped_fixture)
 @given(
     height=st.integers(1, 700),
     width=st.integers(1, 700),

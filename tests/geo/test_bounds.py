@@ -4,13 +4,14 @@ import kwcoco
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
 import ndzarr
 from helpers.errors import raises
 from helpers.georeferences import KINDS
+from helpers.hypothesis_settings import examples
 from ndzarr._geo.bounds import covering_pixels
 from ndzarr._geo.crs import Crs
 from ndzarr._geo.georeference import Georeference
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecatio
 
 
 @pytest.mark.parametrize("kind", ["utm", "degrees", "south up", "point"])
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, HealthCheck.function_scoped_fixture)
 @given(y=st.integers(-50, 320), x=st.integers(-50, 420), height=st.integers(1, 200), width=st.integers(1, 200))
 def test_the_bounds_of_whole_pixels_are_those_pixels(kind, y, x, height, width):
     transform = KINDS[kind]["transform"]

@@ -6,11 +6,11 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+SHARE = float(os.environ.get("NDZARR_EXAMPLES", "1"))
+"""Examples for each one that a test asks for: above 1 for a longer search, below 1 where tests run a second time."""
 
-def examples(n: int) -> settings:
-    """So many hypothesis examples, times the environment's NDZARR_EXAMPLES for a longer search; no deadline."""
-    return settings(
-        max_examples=n * int(os.environ.get("NDZARR_EXAMPLES", "1")),
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-    )
+
+def examples(n: int, *allowed: HealthCheck) -> settings:
+    """So many hypothesis examples, times the environment's NDZARR_EXAMPLES; no deadline, and no check of these."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    return settings(max_examples=max(1, round(n * SHARE)), deadline=None, suppress_health_check=[*slow, *allowed])

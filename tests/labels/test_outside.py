@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
+from helpers.hypothesis_settings import examples
 from ndzarr._indexing.selection import outside
 
 ARRAY = np.random.default_rng(0).integers(1, 255, (5, 2, 4, 40, 50), dtype=np.uint8)
@@ -35,7 +36,7 @@ def expected(t, z, y, x, fill):
 intervals = st.tuples(st.integers(-8, 8), st.integers(1, 9), st.integers(1, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(t=intervals, z=intervals, y=st.integers(-12, 30), x=st.integers(-12, 30), fill=st.sampled_from([0, 7]))
 def test_windows_with_steps_are_those_of_a_padded_array(pyramid, t, z, y, x, fill):
     frames, planes = (range(a, a + n * step, step) for a, n, step in (t, z))

@@ -13,11 +13,12 @@ import tensorstore
 import tifffile
 import xarray
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from helpers.metadata_schemas import validate_ome
 from ndzarr._formats.registry import open_source
 from ndzarr._pyramid.transcode import level_shapes, row_count
@@ -34,7 +35,7 @@ def eighths(volume, level):
     return ((total + (4 if level % 2 else 3)) // 8).astype(volume.dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     shape=st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7)),
     dtype=st.sampled_from(["u1", "i1", "u2", "i4", "u8", "i8"]),
@@ -67,10 +68,10 @@ def test_labels_become_the_most_frequent_one_of_eight():
 
 @pytest.mark.parametrize("access", ["frames", "mixed", "tubes"])
 def test_every_level_of_a_volume_is_the_mean_of_the_one_before(tmp_path, access):
-    volume = np.random.default_rng(0).integers(0, 60000, (2, 2, 37, 300, 301), dtype="u2")
+    volume = np.random.default_rng(0).integers(0, 60000, (2, 2, 37, 270, 131), dtype="u2")
     path = tmp_path / "volume.zarr"
     pyramid = ndzarr.transcode(volume, path, axes="tczyx", reduce="zyx", access=access)
-    assert [level.shape[2:] for level in pyramid.levels] == [(37, 300, 301), (19, 150, 151)]
+    assert [level.shape[2:] for level in pyramid.levels] == [(37, 270, 131), (19, 135, 66)]
     assert pyramid.levels[1].factors == (1, 1, 2, 2, 2)
     expected = np.array([[eighths(one, 1) for one in frame] for frame in volume])
     np.testing.assert_array_equal(pyramid.read(level=1), expected)

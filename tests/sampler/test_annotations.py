@@ -6,10 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
+from helpers.hypothesis_settings import examples
 from ndzarr._indexing.affine import warp_boxes
 from ndzarr._sampling.annotations import NO_ID, tabulate
 
@@ -68,7 +69,7 @@ WARPS = {
 }
 
 
-@settings(deadline=None)
+@examples(100)
 @given(boxes, coordinate, coordinate, length, length, st.sampled_from([None, *WARPS]))
 def test_in_any_space_look_up_finds_the_upright_boxes_around_the_warped_ones(rows, y0, x0, h, w, space):
     annotations = [{"id": i, "image_id": g, "bbox": box} for i, (g, *box) in enumerate(rows)]

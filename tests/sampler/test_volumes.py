@@ -11,11 +11,12 @@ import pytest
 import tifffile
 import xarray
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.errors import TargetError
 
 DEPTH, HEIGHT, WIDTH = 5, 150, 170
@@ -239,7 +240,7 @@ options = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.booleans(), st.lists(st.tuples(st.integers(1, 2), windows), min_size=1, max_size=4), options)
 def test_a_batch_holds_what_load_sample_returns(stacks, video, chosen, keys):
     targets = [{"vidid": k} | w if video else {"gid": 3 * k - 2} | w for k, w in chosen]

@@ -9,9 +9,10 @@ from itertools import product
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from helpers.hypothesis_settings import examples
 from ndzarr._formats.registry import open_source
 
 HEIGHT, WIDTH, TILE, ROWS = 150, 170, 64, 32
@@ -89,7 +90,7 @@ def test_several_threads_read_one_source(file):
         list(pool.map(check, range(4)))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(60, HealthCheck.function_scoped_fixture)
 @given(data=st.data())
 def test_any_tile_strip_and_window_size_equals_a_slice(data, tmp_path):
     height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))

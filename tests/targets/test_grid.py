@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import ndzarr
 from helpers.coco_datasets import WARPS, box_lists, films, images, size_lists, targets
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.errors import TargetError
 
 BORDERS = st.sampled_from(["shift", "pad", "drop"])
@@ -24,7 +25,7 @@ def intervals(table, axis):
     return start.astype(int), (start + table[size]).to_numpy().astype(int)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.integers(1, 50), st.integers(1, 20), st.data(), BORDERS)
 def test_windows_tile_the_extent_with_the_overlap_asked_for(length, size, data, borders):
     overlap = data.draw(st.integers(0, size - 1))
@@ -73,7 +74,7 @@ def test_full_is_the_extent_of_each_image():
     assert choose.grid(("full", "full")).equals(whole)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(size_lists, st.data(), st.tuples(st.integers(1, 20), st.integers(1, 20)), BORDERS)
 def test_annotations_of_windows_are_those_that_load_sample_would_find(sizes, data, dims, borders):
     content = images(sizes, data.draw(box_lists(len(sizes))))
@@ -88,7 +89,7 @@ def test_annotations_of_windows_are_those_that_load_sample_would_find(sizes, dat
         assert row.kind == ("positive" if row.annot_ids else "negative")
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.data(), st.integers(1, 4), st.tuples(st.integers(6, 20), st.integers(6, 20)), BORDERS)
 def test_annotations_of_videos_are_found_where_each_frame_lies(data, time_dims, dims, borders):  # defects 7 and 22
     content = films([(30, 30), (20, 40)], [5, 2], data.draw(box_lists(7)), WARPS)

@@ -7,18 +7,19 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from helpers.subprocesses import environment
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.negatives import FreePositions, OverlapLimit, Proposals
 from ndzarr.targets.overlaps import BoxIndex, fraction
 from ndzarr.targets.windows import boxes_of, spaces_of
 
-SOME = settings(deadline=None, max_examples=60)
+SOME = examples(60)
 POINT = 1e-9
 CRITERIA = ["window", "annotation", "iou"]
 

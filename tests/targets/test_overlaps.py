@@ -7,16 +7,17 @@ import pickle
 import kwimage
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.errors import TargetError
 from ndzarr.targets.overlaps import BoxIndex
 from ndzarr.targets.windows import boxes_of, spaces_of, window_columns, windows_in
 
-SOME = settings(deadline=None, max_examples=60)
+SOME = examples(60)
 STARTS = st.integers(-20, 40)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
 from helpers.coco_datasets import WARPS, box_lists, films, images, scattered, size_lists, targets
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.targets.positives import Starts, set_cover
 
-SOME = settings(deadline=None, max_examples=60)
+SOME = examples(60)
 
 
 def edges(table):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import merged, parse
 from ndzarr.errors import TargetError
@@ -96,7 +97,7 @@ def assert_apart(seen):
 TWO = {"train": 0.6, "test": 0.4}
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(6, 40), st.integers(0, 10_000), st.sampled_from(["video", "space", "label"]), st.booleans())
 def test_no_two_parts_share_a_pixel_even_across_frames(sampler, n, seed, by, stratify):
     table = windows(n, seed)
@@ -110,7 +111,7 @@ def test_no_two_parts_share_a_pixel_even_across_frames(sampler, n, seed, by, str
     assert_apart(pixels(sampler, parted))
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.integers(6, 40), st.integers(0, 10_000))
 def test_parts_by_image_share_no_image(sampler, n, seed):
     table = windows(n, seed, "image")
@@ -125,7 +126,7 @@ def test_parts_by_image_share_no_image(sampler, n, seed):
     assert_apart(pixels(sampler, parted, False))
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(st.integers(0, 10_000), st.integers(0, 9), st.integers(8, 40))
 def test_blocks_keep_their_margin(sampler, seed, margin, block):
     table = windows(60, seed, "image")
@@ -291,7 +292,7 @@ def test_components_are_those_of_networkx(n, edges):
     assert found == {frozenset(c) for c in networkx.connected_components(graph)}
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(0, 10_000))
 def test_groups_that_touch_are_those_of_overlapping_boxes(sampler, seed):
     table = windows(40, seed)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.coco_datasets import WARPS, films, images, targets
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import centred_interval, centred_intervals, merged, parse
 from ndzarr.errors import TargetError
@@ -41,7 +42,7 @@ with_annotation = st.sampled_from([{"gid": 4, "aid": 103}, {"gids": [4, 5], "aid
 rows = st.builds(lambda a, b: a | b, st.one_of(of_images, of_lists, of_videos, with_annotation), where)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(st.lists(rows, min_size=1, max_size=12))
 def test_columns_are_resolved_as_single_targets_are(targets):
     table = pd.DataFrame(targets)

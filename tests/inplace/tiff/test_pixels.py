@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._formats.registry import open_source
 from ndzarr._library.in_place import open_tiff
@@ -299,7 +300,7 @@ def test_masks_of_gdal_are_left_out_here_and_in_transcoding_and_both_say_so(pict
 CONTENT = np.random.default_rng(0).integers(0, 60000, (90, 110, 3)).astype(np.uint16)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, HealthCheck.function_scoped_fixture)
 @given(data=st.data())
 def test_any_tile_window_and_channels_equal_a_slice(data, tmp_path):
     sides = st.integers(1, 4).map(lambda n: 16 * n)

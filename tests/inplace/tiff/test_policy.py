@@ -119,7 +119,7 @@ def test_a_file_whose_overview_is_damaged_is_transcoded_and_one_that_is_damaged_
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as tif:
         for k in (0, 1):
-            image = np.ascontiguousarray(LARGE[:: k + 1, :: k + 1])
+            image = np.ascontiguousarray(PIXELS[:: k + 1, :: k + 1])
             tif.write(image, tile=(128, 128), photometric="rgb", subfiletype=k, compression="zlib")
     with tifffile.TiffFile(path) as tif:
         at = [page.tags[324].valueoffset for page in tif.pages]

@@ -126,10 +126,10 @@ def test_threads_read_one_pyramid(path):
 
 def test_more_files_than_stay_open_can_be_read(tmp_path):
     bytefile.DESCRIPTORS.clear()
-    pyramids = []
-    for k in range(bytefile.MOST_FILES + 3):
-        tifffile.imwrite(tmp_path / f"{k}.tif", np.full((16, 16), k, "u2"), tile=(16, 16))
-        pyramids.append(ndzarr.open(tmp_path / f"{k}.tif"))
+    paths = [tmp_path / f"{k}.tif" for k in range(bytefile.MOST_FILES + 3)]
+    for k, path in enumerate(paths):
+        tifffile.imwrite(path, np.full((16, 16), k, "u2"), tile=(16, 16))
+    pyramids = [ndzarr.open(path) for path in paths]  # afterwards: a file that was just written is waited for
     for _ in range(2):
         for k, pyramid in enumerate(pyramids):
             assert (pyramid.read() == k).all()
