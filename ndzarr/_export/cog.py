@@ -201,11 +201,11 @@ def _images(writing: Writing) -> list[Image]:
     about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()
     place = chosen.pyramid.georeference
     about += () if place is None else tuple(place.tags())
-    photometric = "rgb" if chosen.colour else "minisblack"
+    photometric = "rgb" if chosen.colour else "minisblack" if chosen.colour_map is None else "palette"
     out = []
     for k in range(len(chosen.levels)):
         tags = nodata if k else (*about, *nodata)
-        out.append(Image(chosen.size(k), writing.form, k > 0, photometric, chosen.extras, tags))
+        out.append(Image(chosen.size(k), writing.form, k > 0, photometric, chosen.extras, tags, chosen.colour_map))
         if chosen.masking is not None:
             out.append(Image(chosen.size(k), None, k > 0))
     return out

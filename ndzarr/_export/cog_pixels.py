@@ -75,9 +75,23 @@ class CogContent:
         return tuple(alpha if name == ALPHA else 0 for name in beyond)
 
     @property
+    def colour_map(self) -> np.ndarray[Any, Any] | None:
+        """Colours of the indices of a palette (tag 320), shape (3, index) of uint16; None if pixels are not indices."""
+        palette = self.pyramid.attrs.get("ndzarr", {}).get("source", {}).get("palette")
+        if palette is None or (self.names != ("index",) and len(self.pyramid.channels) != 1):
+            return None
+        if self.dtype not in (np.uint8, np.uint16) or self.samples != 1:
+            return None
+        colours = np.zeros((3, 1 << (8 * self.dtype.itemsize)), np.uint16)
+        stated = np.array(palette, np.uint16)[: colours.shape[1], :3]
+        colours[:, : len(stated)] = stated.T * 257  # from 0..255 to 0..65535
+        return colours
+
+    @property
     def described(self) -> bool:
         """True if the names say more than the photometric interpretation does."""
-        if self.names in ((), ("gray",), ("gray", ALPHA)) or self.names == tuple(f"c{i}" for i in range(self.samples)):
+        numbered = tuple(f"c{i}" for i in range(self.samples))
+        if self.names in ((), ("gray",), ("index",), ("gray", ALPHA), numbered):
             return False
         return not (self.colour and self.names in (("r", "g", "b"), ("r", "g", "b", ALPHA)))
 

@@ -47,6 +47,8 @@ class Image:
     """As `CogContent.extras`."""
     tags: tuple[tuple[Any, ...], ...] = ()
     """Further tags as tifffile takes them."""
+    colour_map: np.ndarray[Any, Any] | None = None
+    """As `CogContent.colour_map`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def _write(writer: tifffile.TiffWriter, image: Image, blocksize: int) -> None:
         photometric=image.photometric,
         planarconfig="contig" if form.samples > 1 else None,
         extrasamples=image.extras or None,
+        colormap=image.colour_map,
         **common,
     )
 

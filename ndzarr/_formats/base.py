@@ -53,6 +53,8 @@ class Facts:
     """Seconds of each frame along t, shape (t,), if the source knows them."""
     pixel_size: PixelSize = NOT_KNOWN
     """Physical size of an upright pixel, as far as the source states it; `metadata` has the place on earth."""
+    classes: bool = False
+    """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
 

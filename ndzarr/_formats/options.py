@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from pathlib import Path
 
 from ndzarr._indexing.selection import AXES
+from ndzarr._validation import as_integer, check_choice
 from ndzarr.errors import OptionError, SourceError, did_you_mean
 
 WHOLE_PIXELS = 2**30
@@ -101,6 +102,10 @@ class Options:
     max_pixels: int | None = None
     """Maximum of height times width; None for the default of the format."""
     clip: Clip = field(default_factory=Clip)
+    palette: str = "colours"
+    """One of `PALETTES`."""
+    series: str | int | None = None
+    """Name or number of an image of the file; None for the main one."""
 
     def check_pixels(self, name: str, height: int, width: int, *, whole: bool) -> None:
         """Refuse an image that is empty or implausibly large; `whole`: the format has to be decoded as a whole."""
@@ -119,6 +124,12 @@ class Options:
             what = "start, stop, step and size are options of videos"
             raise OptionError(f"{name}: {what}", hint="Leave them out for this source")
 
+    def refuse_series(self, name: str) -> None:
+        """Raise `OptionError` if an image of the file was chosen, which only TIFFs have several of."""
+        if self.series not in (None, 0):
+            what = f"series={self.series!r} chooses an image of a TIFF"
+            raise OptionError(f"{name}: {what}", key="series", hint="Leave it out for this source")
+
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
         """Return the names asked for, or else those found, made unique."""
         if self.channels is None:
@@ -136,6 +147,8 @@ def make_options(
     orient: bool | tuple[int, int],
     max_pixels: int | None,
     clip: Clip | None = None,
+    palette: str = "colours",
+    series: str | int | None = None,
 ) -> Options:
     """Check each option on its own."""
     if max_pixels is not None and max_pixels < 1:
@@ -147,12 +160,34 @@ def make_options(
         orient=_orient(orient),
         max_pixels=max_pixels,
         clip=clip or Clip(),
+        palette=check_choice("palette", palette, PALETTES),
+        series=_series(series),
     )
 
 
 def numbered(count: int) -> tuple[str, ...]:
     """Return the names c0, c1, ..."""
     return tuple(f"c{i}" for i in range(count))
+
+
+PALETTES = ("colours", "indices")
+"""What pixels of files with a palette become: the colours r, g, b, or the indices as they are stored."""
+
+
+def choose_palette(palette: str | None, kind: str) -> str:
+    """Return what pixels with a palette become; if left open, indices of labels and colours of pictures."""
+    return palette or ("indices" if kind == "labels" else "colours")
+
+
+def _series(series: object) -> str | int | None:
+    if series is None or (isinstance(series, str) and series):
+        return series
+    number = None if isinstance(series, bool) else as_integer(series)
+    if number is not None and number >= 0:
+        return number
+    raise OptionError(
+        f"series={series!r}: expected the name of an image of the file, or its number from 0", key="series"
+    )
 
 
 def _axes(axes: str) -> str:
@@ -196,7 +231,7 @@ def _orient(orient: bool | tuple[int, int]) -> bool | tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class InPlaceOptions:
-    """Options of a file that is read in place; the first five are as for `ndzarr.transcode`."""
+    """Options of a file that is read in place, as for `ndzarr.transcode`."""
 
     orient: bool | tuple[int, int] = True
     axes: str | None = None
@@ -205,6 +240,9 @@ class InPlaceOptions:
     max_pixels: int | None = None
     kind: str = "intensity"
     """'intensity', or 'labels', whose levels are modes; the overviews of the file are then left out."""
+    palette: str | None = None
+    """One of `PALETTES`; None for what suits `kind`."""
+    series: str | int | None = None
     cache: Path | None = None
     """Directory for the levels that a large file lacks; the user's cache directory if None."""
     in_memory: int = 16 << 20

@@ -19,6 +19,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,7 +30,8 @@ from ndzarr._formats.base import Facts, Pixels, Region, Source, WholeSource, rea
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile, plain_names, with_extras
 from ndzarr._formats.options import Options, numbered
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation, exif_orientation
-from ndzarr.errors import SourceError
+from ndzarr._formats.sidecars import read_sidecar
+from ndzarr.errors import OptionError, SourceError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -41,7 +43,7 @@ _PLUGINS = {
     "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
     "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
 }
-_CHANNELS = {"L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
+_CHANNELS = {"P": ("index",), "L": GRAY, "LA": (*GRAY, ALPHA), "RGB": RGB, "RGBA": (*RGB, ALPHA), "CMYK": RGB}
 """Names of channels per Pillow mode; CMYK is converted afterwards."""
 
 
@@ -56,7 +58,14 @@ def open_pillow(path: str, form: str, options: Options) -> Source:
         tag = exif_orientation(image.info.get("exif"))
         profile = image.info.get("icc_profile")
         about = {"format": form, **describe_profile(profile), **_notes(path, form)}
-        if frames > 1:
+        indexed = options.palette == "indices" and image.mode == "P"
+        if indexed:
+            if frames > 1:
+                found, hint = f"is an animation of {frames} frames", "Pass palette='colours'"
+                raise OptionError(f"{path}: {found}, so it has no indices to keep", path=path, key="palette", hint=hint)
+            mode, times = "P", None
+            about |= {"colour": "palette, indices kept", "palette": _palette(image)}
+        elif frames > 1:
             mode, times = _survey(path, form, image, range(first, first + frames))
         else:
             mode, times = _mode_of(image), None
@@ -67,6 +76,8 @@ def open_pillow(path: str, form: str, options: Options) -> Source:
         about["colour"] = mixer.said
     stored = (*([frames] if frames > 1 else []), len(channels), height, width)
     facts, orientation = _describe(path, options, stored, dtype, channels, about, tag, times)
+    if indexed:
+        facts = replace(facts, classes=True)
     if frames > 1:
         return AnimatedSource(facts, orientation, form, mode, first)
     return WholeSource(facts, orientation, lambda: _decode_pillow(path, form, mode, mixer))
@@ -97,6 +108,11 @@ def _describe(
         times=times,
         metadata=metadata,
     )
+    beside = read_sidecar(path)
+    expanded = "palette" in about.get("colour", "") and len(channels) > 1
+    facts = beside.add_to(facts, orientation.tag == 1, expanded)
+    if not expanded:  # else the value would be that of an index
+        facts = replace(facts, nodata=beside.value(dtype))
     return facts.settle(options), orientation
 
 
@@ -133,6 +149,20 @@ class AnimatedSource(Source):
         with self._lock:
             self._last = None
             self._exit.close()
+
+
+def _palette(image: ImageFile) -> list[list[int]]:
+    """Return (r, g, b) of each index of an opened image, or (r, g, b, a) if one is transparent, from 0 to 255."""
+    from PIL import Image
+
+    count = len(image.getpalette("RGB") or ()) // 3
+    indices = Image.new("P", (256, 1))
+    indices.putdata(range(256))
+    indices.putpalette(image.getpalette("RGB") or ())
+    indices.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    mode = "RGBA" if indices.info else "RGB"
+    colours: list[list[int]] = np.asarray(indices.convert(mode))[0, :count].tolist()
+    return colours
 
 
 @contextmanager
@@ -276,6 +306,8 @@ def open_png(path: str, options: Options) -> Source:
     if int.from_bytes(chunks.get(b"acTL", b"")[:4], "big") > 1:  # number of frames
         return open_pillow(path, "PNG", options)
     palette, coloured, alpha = (bool(colour_type & bit) for bit in (1, 2, 4))
+    if palette and options.palette == "indices":
+        return open_pillow(path, "PNG", options)
     alpha = alpha or b"tRNS" in chunks  # makes palette entries, or one colour, transparent
     channels = (*(RGB if coloured else GRAY), *((ALPHA,) if alpha else ()))
     if palette:

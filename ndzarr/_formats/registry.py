@@ -100,6 +100,8 @@ def open_source(
     stop: float | None = None,
     step: int = 1,
     size: tuple[int, int] | float | None = None,
+    palette: str = "colours",
+    series: str | int | None = None,
 ) -> Source:
     """
     Open an image or video file or an array as a source of pixels.
@@ -126,13 +128,18 @@ def open_source(
         The axis that the images of a list or pattern make: 't' (frames) or 'z' (planes).
     start, stop, step, size
         Wanted frames of a video, and their size; see `ndzarr.transcode`.
+    palette
+        What indices of a palette become: 'colours' (r, g, b) or 'indices' (kept).
+    series
+        Name or number of the image of a TIFF that holds several; the main one if None.
 
     Returns
     -------
     An open source; a context manager.
     """
     check_stack(stack)
-    options = make_options(axes, channels, nodata, orient, max_pixels, make_clip(start, stop, step, size))
+    clip = make_clip(start, stop, step, size)
+    options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series)
     if is_sequence(source):
         return open_sequence(source, stack, options, _open)
     return _open(source, options)
@@ -142,6 +149,7 @@ def _open(source: Any, options: Options) -> Source:
     if isinstance(source, str | os.PathLike):
         return _open_path(os.fspath(source), options)
     options.refuse_clip("an array")
+    options.refuse_series("an array")
     from ndzarr._formats import arrays
 
     if isinstance(source, np.ndarray):
@@ -172,6 +180,7 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         from ndzarr._formats.arrays import open_zarr_directory
 
         options.refuse_clip(path)
+        options.refuse_series(path)
         return open_zarr_directory(path, options)
     if not stat.S_ISREG(mode):
         raise SourceError(f"{path}: it is neither a file nor a directory", path=path, hint="Pass an image file")
@@ -194,12 +203,14 @@ def _open_file(path: str, options: Options) -> Source:
     if form == "video":
         from ndzarr._formats.video.source import open_video
 
+        options.refuse_series(path)
         return open_video(path, options)
     options.refuse_clip(path)
     if form == "TIFF":
         from ndzarr._formats.tiff.open import open_tiff
 
         return open_tiff(path, options)
+    options.refuse_series(path)
     if form == "NPY":
         from ndzarr._formats.arrays import open_npy
 

@@ -102,6 +102,7 @@ class SequenceSource(Source):
                 interleaved=first.interleaved,
                 nodata=first.nodata,
                 pixel_size=first.pixel_size,
+                classes=first.facts.classes,
                 metadata={
                     **first.metadata,
                     "format": "sequence",

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ndzarr._files import FileId, settle
 from ndzarr._formats.base import Facts, Source
-from ndzarr._formats.options import InPlaceOptions, Options, make_options
+from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
 from ndzarr._formats.registry import file_kind
+from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._formats.tiff.array import TiffArray
-from ndzarr._formats.tiff.metadata import DamagedTiffError, open_parsed, read_content
+from ndzarr._formats.tiff.metadata import DamagedTiffError, Series, open_parsed, read_content
 from ndzarr._formats.tiff.open import open_shaped
 from ndzarr._formats.tiff.segments import make_decoder, read_table
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
@@ -55,22 +57,53 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
             if open_shaped(path, tif, checked) is not None:
                 raise not_in_place(path, "the rows of its image are stored as pages, so it is not read in place")
             parsed = parse(read_content(path, tif, messages), checked)
-            images, notes = find_levels(parsed, options.kind)
-            facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
-            native = [_tiff_array(file, k, image, parsed, facts, checked) for k, image in enumerate(images)]
+            kind = "labels" if parsed.colour.indexed else options.kind
+            with _beside(path, checked) as (ovr, series):
+                images, notes = find_levels(parsed, kind, series)
+                facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
+                files = [ovr if ovr is not None and _is_of(image, series) else file for image in images]
+                native = [
+                    _tiff_array(source, k, image, parsed, facts, checked)
+                    for k, (source, image) in enumerate(zip(files, images, strict=True))
+                ]
     except DamagedTiffError as error:
         raise DamagedError(str(error), path=path) from error
     except SourceError as error:
-        raise StoreError(str(error), path=path) from error
-    file.check()
+        raise _as_store_error(error, path) from error
+    for source in dict.fromkeys(files):
+        source.check()
     powers = [image.power for image in images]
-    changing = (options.axes, options.nodata)
-    base = Base(native[-1], powers[-1], file, facts, options.kind, options.cache, options.in_memory, changing)
+    changing = (options.axes, options.nodata, options.palette, options.series, sidecar_states(path))
+    base = Base(native[-1], powers[-1], file, facts, kind, options.cache, options.in_memory, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
     reopen = partial(open_tiff, options=options)
     return _pyramid(path, facts, [*native, *overviews], powers, origin, options, cache_bytes, reopen)
+
+
+@contextmanager
+def _beside(path: str, options: Options) -> Iterator[tuple[FileId | None, Sequence[Series]]]:
+    """Yield the file of overviews beside a TIFF, and its images; (None, ()) if there is none, or for another series."""
+    name = f"{path}.ovr"
+    if options.series is not None or not os.path.isfile(name):
+        yield None, ()
+        return
+    file = FileId.of(name)
+    settle(file.mtime_ns)
+    with open_parsed(name) as (tif, messages):
+        yield file, read_content(name, tif, messages).series
+
+
+def _is_of(image: Image, found: Sequence[Series]) -> bool:
+    return any(image.series is s for series in found for s in (series, *series.levels))
+
+
+def _as_store_error(error: SourceError, path: str) -> StoreError:
+    """The error of a source as one of a file that is read in place; its message ends with its hint already."""
+    found = StoreError(str(error), path=path, key=error.key)
+    found.hint = error.hint
+    return found
 
 
 def _tiff_array(
@@ -91,12 +124,13 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
     from ndzarr._formats.video import source as video  # imports av, which TIFFs do without
 
     path = os.path.realpath(path)
-    origin = identity(path)
+    origin, checked = identity(path), _check_options(options)
+    checked.refuse_series(path)
     try:
-        source = video.open_video(path, _check_options(options))
+        source = video.open_video(path, checked)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
-        raise StoreError(str(error), path=path) from error
+        raise _as_store_error(error, path) from error
     if warn and source.trouble:
         warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=4)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
@@ -105,7 +139,15 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
 
 
 def _check_options(options: InPlaceOptions) -> Options:
-    return make_options(options.axes, options.channels, options.nodata, options.orient, options.max_pixels)
+    return make_options(
+        options.axes,
+        options.channels,
+        options.nodata,
+        options.orient,
+        options.max_pixels,
+        palette=choose_palette(options.palette, options.kind),
+        series=options.series,
+    )
 
 
 def _pyramid(
@@ -122,8 +164,9 @@ def _pyramid(
     factors = [tuple(2**k if d in "yx" and k else 1 for d in facts.dims) for k in powers]
     shapes = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
     description = describe(facts, Encoding(kind=options.kind), origin)
+    kind = description.encoding.kind
     limits = display(facts.dtype, facts.metadata.get("bits"))
     attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
-    attrs["ndzarr"]["encoding"] = {"kind": options.kind}
+    attrs["ndzarr"]["encoding"] = {"kind": kind}
     levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
     return Pyramid(path, facts.dims, levels, facts.channels, attrs, cache_bytes, reopen)

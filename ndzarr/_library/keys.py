@@ -34,6 +34,8 @@ class SourceRequest(NamedTuple):
     axes: str | None = None
     channels: tuple[str, ...] | None = None
     nodata: float | None = None
+    palette: str | None = None
+    series: str | int | None = None
 
 
 def as_source_request(
@@ -42,6 +44,8 @@ def as_source_request(
     axes: str | None = None,
     channels: Sequence[str] | None = None,
     nodata: float | None = None,
+    palette: str | None = None,
+    series: str | int | None = None,
 ) -> SourceRequest:
     """Return the normal form of a request, so that equal ones compare equal."""
     path = os.fsdecode(source)
@@ -49,7 +53,7 @@ def as_source_request(
         path = os.path.expanduser(path)
     if nodata is not None and nodata != nodata:
         nodata = _NAN
-    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), nodata)
+    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), nodata, palette, series)
 
 
 def is_opened_in_place(path: str) -> bool:

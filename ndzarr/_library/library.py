@@ -21,6 +21,7 @@ from typing import Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
 from ndzarr._files import cache_root, settle, signature
+from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
 from ndzarr._library.keys import (
@@ -88,6 +89,8 @@ class Library:
         axes: str | None = None,
         channels: Sequence[str] | None = None,
         nodata: float | None = None,
+        palette: str | None = None,
+        series: str | int | None = None,
     ) -> Pyramid:
         """
         Return the pyramid of an image file, or of a Zarr store or its URL; see `ndzarr.transcode` for the parameters.
@@ -96,7 +99,7 @@ class Library:
         or if the file was changed since it was made.  For a pyramid that is open already, this only looks at the file's
         time of modification.
         """
-        return self.find(as_source_request(source, orient, axes, channels, nodata))
+        return self.find(as_source_request(source, orient, axes, channels, nodata, palette, series))
 
     def find(self, request: SourceRequest) -> Pyramid:
         """Return the pyramid of a request made by `as_source_request`; see `pyramid`."""
@@ -193,7 +196,8 @@ class Library:
         except OSError as error:
             message = f"{request.path}: it cannot be accessed ({error.strerror})"
             raise SourceError(message, path=request.path, hint="Check its permissions") from error
-        return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, request[1:], self.encoding.as_json())
+        inputs = [request[1:], self.encoding.as_json(), *sidecar_states(real)]
+        return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, *inputs)
 
     def _make(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None = None) -> Pyramid:
         if not self._begun:
@@ -204,12 +208,14 @@ class Library:
         return entry.make(write, None if context is None else context.check)
 
     def _write(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None) -> None:
+        from ndzarr._formats.options import choose_palette
         from ndzarr._formats.registry import open_source
         from ndzarr._pyramid.transcode import write_pyramid
 
         real = entry.origin["path"]
         settle(entry.origin["mtime_ns"])
         options = {name: value for name, value in request._asdict().items() if name != "path"}
+        options["palette"] = choose_palette(request.palette, self.encoding.kind)
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)

@@ -10,6 +10,7 @@ import os
 from math import prod
 from pathlib import Path
 
+from ndzarr._formats.options import InPlaceOptions
 from ndzarr._formats.registry import file_kind
 from ndzarr._library.keys import SourceRequest
 from ndzarr._pyramid.levels import Multiscale
@@ -19,7 +20,13 @@ from ndzarr._store.presets import Encoding
 from ndzarr.errors import NdzarrError, OptionError, StoreError
 
 
-def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
+def open(
+    path: str | os.PathLike[str],
+    cache_bytes: int = 0,
+    *,
+    palette: str | None = None,
+    series: str | int | None = None,
+) -> Pyramid:
     """
     Open a pyramid, or a file that is read in place.
 
@@ -32,6 +39,10 @@ def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
         far as each window needs it; see docs/videos.md.
     cache_bytes
         Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
+    palette
+        'colours' (default) or 'indices' for a TIFF with a palette; see `transcode`.
+    series
+        Name or number of an image of a TIFF that holds several; see `transcode`.
 
     Returns
     -------
@@ -45,6 +56,8 @@ def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
         `path` holds neither a pyramid nor a file that can be read in place; the message says why.
     DamagedError
         The file is truncated or damaged.
+    OptionError
+        `path` is a store, which is used as it is, and `palette` or `series` is given; or the file has no such series.
 
     Warns
     -----
@@ -67,7 +80,13 @@ def open(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     if "://" not in name and file_kind(name) is not None:
         from ndzarr._library.in_place import open_file
 
-        return open_file(name, cache_bytes)
+        return open_file(name, cache_bytes, InPlaceOptions(palette=palette, series=series))
+    for option, value in (("palette", palette), ("series", series)):
+        if value is not None:
+            message = f"{name}: {option}={value!r} is for TIFFs that are read in place, and this is none"
+            raise OptionError(
+                message, path=name, key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
+            )
     return open_pyramid(path, cache_bytes)
 
 
@@ -112,11 +131,10 @@ def open_unless_transcoded(
     plain = not encoding.chunks and encoding.access == "frames" and encoding.reduce == "yx"
     if kind is None or (transcode == "auto" and (kind != "TIFF" or not plain)):
         return None
-    from ndzarr._formats.options import InPlaceOptions
     from ndzarr._library.in_place import open_file
 
-    _, orient, axes, channels, nodata = request
-    options = InPlaceOptions(orient, axes, channels, nodata, max_pixels, kind=encoding.kind, cache=cache)
+    wanted = {name: value for name, value in request._asdict().items() if name != "path"}
+    options = InPlaceOptions(**wanted, max_pixels=max_pixels, kind=encoding.kind, cache=cache)
     if transcode == "never":
         return open_file(path, 0, options)
     try:
@@ -158,7 +176,12 @@ def refuse_disagreement(pyramid: Multiscale, request: SourceRequest) -> None:
 
     A store is used as it is, so the options of a request cannot change how it is read.
     """
-    for option, own in (("axes", "".join(pyramid.dims)), ("channels", pyramid.channels), ("nodata", pyramid.nodata)):
+    for option, own in (
+        ("axes", "".join(pyramid.dims)),
+        ("channels", pyramid.channels),
+        ("nodata", pyramid.nodata),
+        ("series", None),
+    ):
         asked = getattr(request, option)
         if asked is not None and asked != own and not (asked != asked and own != own):  # NaN is not equal to itself
             message = f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}"

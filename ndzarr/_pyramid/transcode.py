@@ -24,6 +24,7 @@ import numpy as np
 
 from ndzarr._files import local_path, publishing, refuse_existing
 from ndzarr._formats.base import Facts, Source
+from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
@@ -61,6 +62,8 @@ def transcode(
     progress: bool = False,
     workers: int | None = None,
     max_pixels: int | None = None,
+    palette: str | None = None,
+    series: str | int | None = None,
 ) -> Pyramid:
     """
     Write a source as a pyramid in a Zarr store.
@@ -111,6 +114,12 @@ def transcode(
     max_pixels
         Refuse images of more pixels (height times width).  None means 2**30, or 2**36 for formats that are read in
         pieces.
+    palette
+        'colours' turns indices of a palette into r, g, b; 'indices' keeps them, as class maps need it: the store is
+        then one of labels, and its attributes hold the colours.  None means 'indices' for labels, else 'colours'.
+    series
+        Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
+        None means the main one.
 
     Returns
     -------
@@ -153,6 +162,8 @@ def transcode(
         stop=stop,
         step=step,
         size=size,
+        palette=choose_palette(palette, kind),
+        series=series,
     ) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
     return open_pyramid(target)
@@ -187,6 +198,7 @@ def write_pyramid(
         Bytes of pixels that are read at a time, at most; at least one band of the source is.
     """
     origin = identity(source.name) if origin is None else origin
+    encoding = suited(encoding, source.facts)
     stream = as_stream(source)
     levels = level_shapes(source, encoding) if stream is None else []
     volume = "z" in encoding.reduce and "z" in source.dims
@@ -231,13 +243,19 @@ def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
     return sum(prod(s[:-1]) for s in (shape, *(level.shape for level in halved))) or None
 
 
+def suited(encoding: Encoding, facts: Facts) -> Encoding:
+    """Return the encoding for a source: one of labels if its pixels are indices of a palette."""
+    return replace(encoding, kind="labels") if facts.classes else encoding
+
+
 def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, Any]) -> Description:
     """Return what a store of a source records about itself."""
+    facts = source if isinstance(source, Facts) else source.facts
     return Description(
         dims=source.dims,
         channels=source.channels,
         dtype=source.dtype,
-        encoding=encoding,
+        encoding=suited(encoding, facts),
         nodata=source.nodata,
         times=None if source.times is None else tuple(float(t) for t in source.times),
         pixel_size=source.pixel_size,
@@ -397,7 +415,7 @@ def estimate(
 
     At most `windows` windows are read, in order, and encoded; `advance` is called after each of them.
     """
-    given = encoding or Encoding()
+    given = suited(encoding or Encoding(), source.facts)
     layouts: dict[str, list[LevelShape]] = {}
     for preset in PRESETS:
         try:

@@ -214,6 +214,10 @@ def _dims(attrs: Mapping[str, Any], names: Sequence[str | None] | None, ndim: in
     return tuple("tczyx"[-ndim:]) if ndim <= 5 else tuple(f"d{i}" for i in range(ndim))
 
 
+MOST_CHANNELS = 1 << 20
+"""Most channels without names that are believed; each of them gets a name when a store is opened."""
+
+
 def _channels(attrs: Mapping[str, Any], dims: Sequence[str], shape: Sequence[int]) -> tuple[str, ...]:
     if "c" not in dims:
         return ()
@@ -221,6 +225,9 @@ def _channels(attrs: Mapping[str, Any], dims: Sequence[str], shape: Sequence[int
     own = attrs.get("ndzarr", {}).get("channels")
     omero = attrs.get("ome", attrs).get("omero", {}).get("channels", [])
     names = own or [c.get("label") for c in omero]
+    if len(names) != n and n > MOST_CHANNELS:
+        message = f"its metadata state {n} channels along c, more than {MOST_CHANNELS}, and do not name them"
+        raise StoreError(message, hint="Fetch or write the store again; if it is true, read it with zarr-python")
     if len(names) != n or None in names or len(set(names)) != n:
         return tuple(f"c{i}" for i in range(n))
     return tuple(names)

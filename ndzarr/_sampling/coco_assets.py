@@ -134,14 +134,18 @@ def _asset(
     if not isinstance(obj["file_name"], str | os.PathLike):
         raise wrong(image, "file_name", f"file_name={obj['file_name']!r} is not a path")
     path = _absolute(folder, obj["file_name"], image)
+    channels = channels_of(obj, image)
     return Asset(
         path=path,
-        channels=channels_of(obj, image),
+        channels=channels,
         to_image=IDENTITY if obj is image else _affine(image, obj, "warp_aux_to_img"),
         size=size_of(obj),
         nodata=_nodata(obj, image),
         position=position,
         clock=None if position is None else clocks.setdefault(path, Clock()),
+        # One channel of a file with a palette can only be its indices.
+        palette=obj.get("palette") or ("indices" if channels is not None and len(channels) == 1 else None),
+        series=obj.get("series"),
     )
 
 

@@ -354,8 +354,10 @@ class CocoSource:
 
 @lru_cache(maxsize=1 << 16)
 def _request(asset: Asset) -> SourceRequest:
-    """The orientation that fits the stated size, and the stated nodata; of a video gray, where the dataset says so."""
+    """How a file is read: what the dataset states of it, and the orientation that fits the stated size."""
     gray = asset.position is not None and asset.channels == ("gray",) and file_kind(asset.path) == "video"
     channels = asset.channels if gray else None
     size = True if asset.size is None else asset.size
-    return as_source_request(asset.path, size, channels=channels, nodata=asset.nodata)
+    return as_source_request(
+        asset.path, size, channels=channels, nodata=asset.nodata, palette=asset.palette, series=asset.series
+    )

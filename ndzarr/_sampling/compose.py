@@ -221,17 +221,37 @@ def _names(frames: Sequence[Frame]) -> str:
     return shown if len(frames) <= 3 else f"{shown} and {len(frames) - 3} more"
 
 
+_MEANING = {"red": "r", "green": "g", "blue": "b", "grey": "gray", "alpha": "a"}
+"""Names of channels that mean another."""
+
+
+def _are_named(stated: Sequence[str], have: Sequence[str]) -> bool:
+    """
+    Return True if `stated` can be names of the channels that a file has.
+
+    They are taken by position, so all must be named; alpha may be left out if the others are what their names say.
+    """
+    if len(stated) == len(have):
+        return True
+    if have[-1] != "a" or len(stated) != len(have) - 1:
+        return False
+    meant = [_MEANING.get(name.lower(), name.lower()) for name in stated]
+    return (len(meant) == 1 and meant != ["a"]) or meant == [name.lower() for name in have[:-1]]
+
+
 def _check_file(frame: Frame, asset: Asset, pyramid: Pyramid) -> None:
     """Refuse a file that does not have what the dataset says, or the axes of a sample."""
+    check_axes(frame, asset, pyramid)
     have = pyramid.channels or GRAY
-    if asset.channels is not None and len(asset.channels) > len(have):
+    if asset.channels is not None and not _are_named(asset.channels, have):
+        stated, found = "|".join(asset.channels), "|".join(have[:20])
         raise TargetError(
-            f"{frame.name}: the dataset names {len(asset.channels)} channels ({'|'.join(asset.channels)}) "
-            f"of {asset.path}, which has {len(have)}",
+            f"{frame.name}: the dataset names {len(asset.channels)} channels ({stated}) "
+            f"of {asset.path}, which has {len(have)} ({found})",
             path=asset.path,
             key="channels",
+            hint="Name every channel of the file in the dataset; channels= of a target selects some",
         )
-    check_axes(frame, asset, pyramid)
 
 
 def _crop(scene: Scene, run: Run, pyramid: Pyramid, positions: dict[str, Positions]) -> tuple[Crop, Warp | None]:

@@ -47,6 +47,10 @@ class Asset:
     """True where the dataset says that the file holds a video."""
     clock: Clock | None = None
     """Times of the frames of the file; None where `position` is."""
+    palette: str | None = None
+    """'colours' or 'indices', if that is known."""
+    series: str | int | None = None
+    """Image of a TIFF that holds several, if the dataset names one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

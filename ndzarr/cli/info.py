@@ -221,4 +221,7 @@ def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [("source", f"{source['path']}{state}")] if "path" in source else []
     skip = {"name", "path", "size", "mtime_ns", "key", "state"}
     rows += [(k, v) for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)]
+    for series in source.get("series", ()):
+        size = ", ".join(f"{axis}: {n}" for axis, n in zip(series["axes"], series["shape"], strict=True))
+        rows.append(("series", f"{series['number']} {series['name']!r}  {size}  {series['dtype']}"))
     return rows

@@ -68,6 +68,16 @@ def indices(text: str) -> slice | list[int]:
         raise click.BadParameter(message) from error
 
 
+def series(text: str) -> str | int:
+    """
+    Parse the number of an image of a file, or its name.
+
+    >>> series("2"), series("label")
+    (2, 'label')
+    """
+    return int(text) if text.isdecimal() else text
+
+
 def size(text: str) -> float | tuple[int, int]:
     """
     Parse `y=360,x=640` as (height, width), `0.5` as a factor.

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from ndzarr._files import local_path, refuse_existing
+from ndzarr._formats.options import PALETTES, choose_palette
 from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.cli.batch import Job, run_jobs
-from ndzarr.cli.options import lengths, names, plain_warnings, size, tell_notes
+from ndzarr.cli.options import lengths, names, plain_warnings, series, size, tell_notes
 from ndzarr.cli.sources import jobs, stacked
 
 
@@ -66,6 +67,8 @@ Examples:
 @click.option("--skip-existing", is_flag=True, help="Keep stores that exist: resume after an interrupt.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
+@click.option("--palette", type=click.Choice(PALETTES), help="Expand a palette to colours, or keep class numbers.")
+@click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     src: tuple[str, ...],
@@ -114,6 +117,7 @@ def _write(
     dest = Path(os.path.abspath(job.dest))
     refuse_existing(dest, overwrite)
     origin = {} if isinstance(job.source, list) else identity(os.path.abspath(job.source))
+    reading = {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}
     with open_source(job.source, **reading) as source:
         job.make_folder()
         write_pyramid(source, dest, encoding, overwrite=overwrite, origin=origin, **running)

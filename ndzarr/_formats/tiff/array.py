@@ -95,7 +95,7 @@ class TiffArray:
         depth, height, width = form.segment
         together = form.shape[4]
         self._convert = None if colour is None else colour.convert
-        self._level, self._dims, self._layout = level, dims, layout
+        self._level, self._dims, self.layout = level, dims, layout
         self.form, self._decoder = form, decoder
         self._table = table.arranged(lambda flat: _arranged(flat, layout, dims))
         self._only = self._table.files[0] if self._table.which is None else None
@@ -144,7 +144,7 @@ class TiffArray:
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return self._layout.frames.size
+        return self.layout.frames.size
 
     @property
     def segments(self) -> tuple[int, ...]:
@@ -182,8 +182,11 @@ class TiffArray:
             self._decode(chunk, count, pixels, None)
         else:
             pixels[...] = self._fill
+        at = dict(zip(self._dims, chunk, strict=True))
+        t, z = (slice(at.get(d, 0), at.get(d, 0) + 1) for d in "tz")
         # (rows, columns, samples) -> (t, c, z, y, x)
-        out.reshape(1, -1, 1, *self._segment[:2])[...] = self._convert(pixels.transpose(2, 0, 1)[None, :, None])
+        planes = self._convert(pixels.transpose(2, 0, 1)[None, :, None], self.layout.frames_of(t, z))
+        out.reshape(1, -1, 1, *self._segment[:2])[...] = planes
         return True
 
     def _decode(self, chunk: tuple[int, ...], count: int, out: Pixels, wanted: tuple[slice, ...] | None) -> None:
@@ -236,7 +239,7 @@ class TiffArray:
         """Number of a segment in its frame, as tifffile counts, and how many of its planes, rows, columns it fills."""
         apart, planes, rows, columns = self.form.grid
         at = dict(zip(self._dims, chunk, strict=True))
-        sample, plane = at.get(self._layout.samples[0], 0) % apart, at.get(self._layout.depths[0], 0) % planes
+        sample, plane = at.get(self.layout.samples[0], 0) % apart, at.get(self.layout.depths[0], 0) % planes
         place = plane, chunk[-2], chunk[-1]
         depth, height, width = (
             min(step, length - i * step)

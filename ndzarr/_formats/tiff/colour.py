@@ -3,7 +3,7 @@ The meaning of a TIFF's samples, and their conversion to channels.
 
 The photometric interpretation (tag 262, TIFF 6.0) decides:
 
-- palettes become r, g, b of 8 bits, and a where one index means no data;
+- palettes become r, g, b of 8 bits, and a where one index means no data; the indices are kept if they are asked for;
 - gray where 0 is white is inverted, so that 0 is black;
 - inks become r, g, b, and so do luma and chroma where the decoder has not converted them;
 - everything else is kept and named; samples that the file calls alpha (tag 338) are named a.
@@ -13,23 +13,29 @@ A `Conversion` works on arrays with axes t, c, z, y, x.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with_extras
 from ndzarr._formats.options import numbered
-from ndzarr._formats.tiff.metadata import AGAIN, COLOUR_MAP, ICC_PROFILE, INK_SET, Page
+from ndzarr._formats.tiff.libtiff import SGILOG, SGILOG24
+from ndzarr._formats.tiff.metadata import ICC_PROFILE, INK_SET, LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE, Page, Series
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
-_DECODED_TO_RGB = (6, 7, 34892, 33007, 33005, 34712, 50001, 50002, 52546)
+_LOG_LUV = 32845
+_DECODED_TO_RGB = (6, 7, 34892, 33007, 33005, 34712, 50001, 50002, 52546, 22610, 34934)
 """Compressions whose decoders return RGB whatever the photometric interpretation says."""
 _YCBCR_JPEG2000 = 33003
 _ALPHA = {1: "associated", 2: "unassociated"}
+
+
+Convert: TypeAlias = Callable[[Pixels, Pixels], Pixels]
+"""Takes samples, axes t, c, z, y, x, and the numbers of the frames that hold them, axes t, z; returns channels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,25 +47,41 @@ class Conversion:
     """Type of pixels after the conversion."""
     said: str
     """What metadata say about colour."""
-    convert: Callable[[Pixels], Pixels] | None = None
-    """Takes and returns axes t, c, z, y, x; None if samples are channels."""
+    convert: Convert | None = None
+    """None if samples are channels."""
     whole: bool = False
     """True if every channel needs all samples."""
     nodata: float | None = None
     """The value that marks missing data after the conversion."""
     about_alpha: str | None = None
     """'associated' if colours are multiplied with alpha, 'unassociated' if not."""
+    palette: list[list[int]] | None = None
+    """(r, g, b) of each index, 0 to 255, if pixels are indices that all frames have the same colours for."""
+    indexed: bool = False
+    """True if pixels are indices of a palette."""
+    notes: tuple[str, ...] = ()
 
 
-def conversion(path: str, page: Page, stored: int, per_frame: int, nodata: float | None) -> Conversion:
+def conversion(
+    path: str, series: Series, stored: int, per_frame: int, nodata: float | None, palette: str
+) -> Conversion:
     """
     Work out what samples mean.
 
     `stored` is the length of c as stored; `per_frame` of these samples are in one frame.  `nodata` is a stored value.
+    `palette` is one of `options.PALETTES`.
     """
+    page = series.page
     dtype, photometric = np.dtype(page.dtype), page.photometric
-    if photometric == _PALETTE and stored == 1 and dtype.kind == "u" and dtype.itemsize <= 2:
-        return _from_palette(path, page, dtype, nodata)
+    if photometric == _PALETTE and dtype.kind in "ub" and dtype.itemsize <= 2:
+        if palette == "indices":
+            return _kept_indices(path, series, stored, per_frame, dtype, nodata)
+        if stored == per_frame:
+            return _from_palette(path, series, stored, dtype, nodata)
+    if page.compression in (SGILOG, SGILOG24):
+        if photometric == _LOG_LUV:
+            return Conversion(("X", "Y", "Z"), np.dtype(np.float32), "LogLuv converted to CIE XYZ")
+        return Conversion(GRAY, np.dtype(np.float32), "LogL converted to luminance")
     if photometric == _MINISWHITE and dtype.kind in "ub":
         return _from_inverted(page, stored, per_frame, dtype, nodata)
     plain = _kept(page, stored, per_frame, dtype, nodata)
@@ -69,7 +91,7 @@ def conversion(path: str, page: Page, stored: int, per_frame: int, nodata: float
         mixer = InkMixer(page.data(ICC_PROFILE), dtype)
         return _with_colours(mixer, 4, mixer.said, plain)
     if dtype == np.uint8 and stored == 3 and _is_luma(page):
-        return _with_colours(_luma_to_rgb, 3, "YCbCr converted to RGB", plain)
+        return _with_colours(_luma_to_rgb(page), 3, "YCbCr converted to RGB", plain)
     return plain
 
 
@@ -93,27 +115,76 @@ def _kept(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata:
     return Conversion(names, dtype, page.photometric_name, nodata=nodata, about_alpha=about_alpha)
 
 
-def _from_palette(path: str, page: Page, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
-    entries = 1 << _bits(page)
-    values = np.asarray(page.numbers(COLOUR_MAP), np.int64)
+def _from_palette(path: str, series: Series, stored: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
+    """Look colours up.  Samples behind the index are kept, in the depth of the file where that is 16 bits."""
+    page = series.page
+    maps, which = series.colour_maps(path)
+    top = 65535 if stored > 1 and dtype == np.uint16 else 255
+    tables = np.stack([_table(path, page, values, top) for values in maps])  # palette, index, (r, g, b)
+    extras = page.extra_samples[: stored - 1]
+    alpha = next((1 + i for i, extra in enumerate(extras) if extra in _ALPHA), None)  # position as stored
+    said = f"palette of {1 << _bits(page)} colours expanded to RGB"
+    if len(maps) > 1:
+        said = f"{len(maps)} palettes of {1 << _bits(page)} colours, each of its frames, expanded to RGB"
+    transparent = int(nodata) if nodata is not None and 0 <= nodata < tables.shape[1] else None
+    if transparent is not None:
+        said += f", index {transparent} transparent"
+    names = with_extras(RGB, 2 + stored, None if alpha is None else 2 + alpha)
+    if transparent is not None and alpha is None:
+        names = (*names, ALPHA)
+
+    def look_up(pixels: Pixels, frames: Pixels) -> Pixels:
+        indices = pixels[:, 0].astype(np.intp)  # t, z, y, x
+        chosen = which[frames][:, :, None, None] if len(tables) > 1 else 0
+        out = np.empty((len(indices), len(names), *indices.shape[1:]), tables.dtype)
+        out[:, :3] = np.moveaxis(tables[chosen, indices], -1, 1)
+        out[:, 3 : 2 + stored] = pixels[:, 1:]
+        if alpha is not None and _bits(page) < 8:
+            out[:, 2 + alpha] = pixels[:, alpha] * (255 // ((1 << _bits(page)) - 1))
+        if transparent is not None:
+            seen = indices != transparent
+            at = names.index(ALPHA)
+            out[:, at] = np.where(seen, out[:, at] if alpha is not None else top, 0)
+        return out
+
+    about_alpha = None if alpha is None else _ALPHA[extras[alpha - 1]]
+    return Conversion(names, tables.dtype, said, look_up, True, about_alpha=about_alpha)
+
+
+def _table(path: str, page: Page, stored: Sequence[float], top: int) -> Pixels:
+    """Colours of all values that an index can have, shape (index, 3), from a colour map (tag 320); 0 to `top`."""
+    entries, dtype = 1 << _bits(page), np.dtype(page.dtype)
+    values = np.asarray(stored, np.int64)
     if values.size != 3 * entries:
         what = f"a palette of {entries} colours needs {3 * entries} values, but {values.size} are stored"
-        raise SourceError(f"{path}: {what}", path=path, hint=AGAIN)
-    # The specification scales to 16 bits; some writers did not.
-    shift = 8 if values.max(initial=0) > 255 else 0
-    table = np.zeros((1 << (8 * dtype.itemsize), 3), np.uint8)
-    table[:entries] = (values.reshape(3, entries).T >> shift).astype(np.uint8)
-    said = f"palette of {entries} colours expanded to RGB"
-    if nodata is not None and 0 <= nodata < entries:
-        opaque = np.full((len(table), 1), 255, np.uint8)
-        opaque[int(nodata)] = 0
-        table = np.concatenate([table, opaque], axis=1)
-        said += f", index {int(nodata)} transparent"
+        hint = "Pass palette='indices' to read the indices, or write the file again"
+        raise SourceError(f"{path}: {what}", path=path, hint=hint)
+    table = np.zeros((1 << (8 * dtype.itemsize), 3), np.uint8 if top == 255 else np.uint16)
+    if values.max(initial=0) <= 255:  # the specification scales to 16 bits; some writers did not
+        values = values * 257
+    table[:entries] = (values >> (8 if top == 255 else 0)).reshape(3, entries).T
+    return table
 
-    def look_up(pixels: Pixels) -> Pixels:
-        return np.moveaxis(np.take(table, pixels[:, 0].astype(np.intp), axis=0), -1, 1)
 
-    return Conversion((*RGB, ALPHA)[: table.shape[1]], table.dtype, said, look_up, True)
+def _kept_indices(
+    path: str, series: Series, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None
+) -> Conversion:
+    """Keep indices, as numbers of 8 or 16 bits; their colours are metadata."""
+    page = series.page
+    plain = _kept(page, stored, per_frame, dtype, nodata)
+    names = ("index", *plain.channels[1:]) if per_frame == stored else plain.channels
+    maps, _ = series.colour_maps(path)
+    said, palette = f"palette of {1 << _bits(page)} colours, indices kept", None
+    notes: tuple[str, ...] = ()
+    if len(maps) > 1:
+        notes = (f"its frames have {len(maps)} different palettes, so an index has no one colour",)
+    elif len(maps[0]) == 3 << _bits(page):
+        palette = _table(path, page, maps[0], 255)[: 1 << _bits(page)].tolist()
+    convert = None if dtype.kind != "b" else lambda pixels, _: pixels.view(np.uint8)
+    made = np.dtype(np.uint8) if convert else dtype
+    return Conversion(
+        names, made, said, convert, False, nodata, plain.about_alpha, palette=palette, indexed=True, notes=notes
+    )
 
 
 def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
@@ -121,7 +192,7 @@ def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any]
     names = _kept(page, stored, per_frame, dtype, None).channels
     alpha = names.index(ALPHA) if ALPHA in names else None
 
-    def invert(pixels: Pixels) -> Pixels:
+    def invert(pixels: Pixels, _: Pixels) -> Pixels:
         out = ~pixels if pixels.dtype.kind == "b" else np.subtract(dtype.type(top), pixels)
         if alpha is not None:
             out[:, alpha] = pixels[:, alpha]
@@ -134,7 +205,7 @@ def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any]
 def _with_colours(mix: Callable[[Pixels], Pixels], count: int, said: str, plain: Conversion) -> Conversion:
     """Replace the first `count` samples by r, g, b; what follows is kept."""
 
-    def convert(pixels: Pixels) -> Pixels:
+    def convert(pixels: Pixels, _: Pixels) -> Pixels:
         mixed = mix(pixels.swapaxes(0, 1)[:count]).swapaxes(0, 1)
         return mixed if pixels.shape[1] == count else np.concatenate([mixed, pixels[:, count:]], axis=1)
 
@@ -155,8 +226,31 @@ def _is_luma(page: Page) -> bool:
     return page.compression == _YCBCR_JPEG2000 or (page.photometric == _YCBCR and not _is_rgb(page))
 
 
-def _luma_to_rgb(planes: Pixels) -> Pixels:
-    """ITU-R BT.601 at full range, as in JFIF; axes c first."""
-    luma, blue, red = planes[0].astype(np.float32), planes[1] - np.float32(128), planes[2] - np.float32(128)
-    out = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue])
-    return np.asarray(np.rint(out).clip(0, 255), np.uint8)
+def _luma_to_rgb(page: Page) -> Callable[[Pixels], Pixels]:
+    """The conversion of TIFF 6.0, section 21, axes c first; without tags that of JFIF, ITU-R BT.601 at full range."""
+    coefficients = _ratios(page.numbers(LUMA_COEFFICIENTS), 3) or (0.299, 0.587, 0.114)
+    of_red, of_green, of_blue = coefficients if 0 not in coefficients else (0.299, 0.587, 0.114)
+    levels = _ratios(page.numbers(REFERENCE_BLACK_WHITE), 6) or (0, 255, 128, 255, 128, 255)
+    black, white = np.array(levels[::2]), np.array(levels[1::2])
+    # How far each sample is from black, luma from 0 to 255 and chroma from -127 to 127.
+    scale = np.array([255, 127, 127]) / np.where(white == black, 1, white - black)
+
+    def convert(planes: Pixels) -> Pixels:
+        luma, blue, red = (
+            (plane.astype(np.float32) - np.float32(b)) * np.float32(s)
+            for plane, b, s in zip(planes, black, scale, strict=True)
+        )
+        r, b = luma + np.float32(2 - 2 * of_red) * red, luma + np.float32(2 - 2 * of_blue) * blue
+        g = (luma - np.float32(of_red) * r - np.float32(of_blue) * b) / np.float32(of_green)
+        return np.asarray(np.rint(np.stack([r, g, b])).clip(0, 255), np.uint8)
+
+    return convert
+
+
+def _ratios(values: Sequence[float], count: int) -> tuple[float, ...] | None:
+    """`count` finite fractions, from numerators and denominators; None if they are not all there."""
+    if len(values) == count:  # some writers store plain numbers
+        return tuple(values)
+    if len(values) != 2 * count or 0 in values[1::2]:
+        return None
+    return tuple(n / d for n, d in zip(values[::2], values[1::2], strict=True))

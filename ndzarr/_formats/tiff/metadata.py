@@ -29,11 +29,13 @@ from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
 from ndzarr.errors import NdzarrError, SourceError
 
 ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
+LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE = 529, 532
 _XMP = 700
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
 _TAGS = (
     *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE),
+    *(LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE),
     *(_GDAL_METADATA, _GDAL_NODATA, _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, DIRECTORY, DOUBLES, TEXTS),
 )
 """Tags whose values `Page` keeps."""
@@ -190,8 +192,8 @@ class Page:
     fill_order: int
     planar: int
     """Planar configuration; 2 if samples are stored apart."""
-    subsampled: bool
-    """True if chroma has fewer samples than luma."""
+    subsampling: tuple[int, int]
+    """Columns and rows of luma for each sample of chroma."""
     photometric: int
     """1, black is zero, where the file does not say."""
     photometric_name: str
@@ -231,7 +233,7 @@ class Page:
             predictor=_whole(page.predictor),
             fill_order=_whole(page.fillorder),
             planar=_whole(page.planarconfig, 1) or 1,
-            subsampled=bool(_whole(page.is_subsampled)),
+            subsampling=_subsampling(page),
             photometric=photometric,
             photometric_name=getattr(page.photometric, "name", str(page.photometric)),
             subfile_type=_whole(page.subfiletype, 0),
@@ -239,6 +241,11 @@ class Page:
             jpeg_header=page.jpegheader,
             tags=_about(page) | {code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
         )
+
+    @property
+    def subsampled(self) -> bool:
+        """True if chroma has fewer samples than luma."""
+        return self.subsampling != (1, 1)
 
     @property
     def orientation(self) -> int:
@@ -260,16 +267,30 @@ class Page:
 
     def numbers(self, code: int) -> tuple[float, ...]:
         """Values of a tag that holds numbers; empty if the page does not have it, or if it holds something else."""
-        try:
-            values = np.asarray(self.tags.get(code, ()), float)
-        except (TypeError, ValueError, OverflowError):
-            return ()
-        return tuple(values.ravel().tolist())
+        return _numbers(self.tags.get(code, ()))
 
     def mapping(self, code: int) -> Mapping[str, Any]:
         """Value of a tag that tifffile turns into a dictionary; empty if the page does not have it."""
         value = self.tags.get(code)
         return value if isinstance(value, Mapping) else {}
+
+
+def _subsampling(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Tag 530; YCbCr without it has a fourth of the chroma (TIFF 6.0, section 21)."""
+    found: Any = page.subsampling
+    if found is None:
+        return (2, 2) if _whole(page.photometric, 0) == 6 else (1, 1)
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise UnexpectedValueError(f"expected two factors of subsampling, found {str(found)[:40]}")
+    return _whole(found[0]), _whole(found[1])
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    try:
+        values = np.asarray(value, float)
+    except (TypeError, ValueError, OverflowError):
+        return ()
+    return tuple(values.ravel().tolist())
 
 
 def _about(page: tifffile.TiffPage) -> dict[int, Any]:
@@ -287,6 +308,8 @@ class Series:
     """Images of one kind, as tifffile groups them."""
 
     kind: str
+    name: str
+    """Empty if the file gives it none."""
     axes: str
     """A letter per axis of `shape`."""
     shape: tuple[int, ...]
@@ -305,6 +328,7 @@ class Series:
             raise UnexpectedValueError("a series of images has no first page")
         return cls(
             kind=str(series.kind),
+            name=str(series.name or "").strip(),
             axes=series.axes,
             shape=tuple(_whole(n) for n in series.shape),
             page=Page.of(series.keyframe),
@@ -315,6 +339,19 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def colour_maps(self, path: str) -> tuple[list[tuple[float, ...]], Pixels]:
+        """Return the different colour maps of the frames, as stored, and the position of each frame's among them."""
+        found = {self.page.numbers(COLOUR_MAP): 0}
+        which = np.zeros(len(self), np.intp)
+        for number in range(1, len(self)):
+            with parsing(path):
+                frame = self.frames[number]
+                # tifffile keeps the tags of the first page only.
+                tag = None if frame is None else frame.aspage().tags.get(COLOUR_MAP)
+            if tag is not None:
+                which[number] = found.setdefault(_numbers(tag.value), len(found))
+        return list(found), which
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -352,9 +389,9 @@ def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Cont
     return Content(path, size, series, big, ome, imagej, description, text.strip("\0 \n"), messages)
 
 
-def nodata_value(page: Page, dtype: np.dtype[Any]) -> tuple[float | None, list[str]]:
-    """The value that GDAL's tag says marks missing data, and a note if no pixel can have it."""
-    text = page.text(_GDAL_NODATA)
+def nodata_value(page: Page, dtype: np.dtype[Any], beside: str | None) -> tuple[float | None, list[str]]:
+    """The value that a file `beside` or GDAL's tag says marks missing data, and a note if no pixel can have it."""
+    text = page.text(_GDAL_NODATA) if beside is None else beside
     if text is None or dtype.kind not in "iufb":
         return None, []
     try:

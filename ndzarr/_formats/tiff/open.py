@@ -21,9 +21,10 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.colour import Conversion
+from ndzarr._formats.tiff.libtiff import LibtiffSource
 from ndzarr._formats.tiff.metadata import AGAIN, open_parsed, parsing, read_content
-from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table
-from ndzarr._formats.tiff.series import parse
+from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table, refuse_implausible
+from ndzarr._formats.tiff.series import ParsedTiff, parse
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
@@ -52,7 +53,9 @@ class TiffSource(Source):
         pixels = self._stored(stored)
         if self._colour.convert is None:
             return pixels
-        whole = self._colour.convert(pixels[tuple(slice(None) if d in self.dims else None for d in "tczyx")])
+        part = dict(zip(self.dims, region, strict=True))
+        frames = self._array.layout.frames_of(part.get("t", slice(0, 1)), part.get("z", slice(0, 1)))
+        whole = self._colour.convert(pixels[tuple(slice(None) if d in self.dims else None for d in "tczyx")], frames)
         pixels = whole[tuple(slice(None) if d in self.dims else 0 for d in "tczyx")]
         return pixels[(*(slice(None),) * c, region[c])] if self._colour.whole else pixels
 
@@ -76,16 +79,19 @@ class TiffSource(Source):
             file.close()
 
 
-def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
+def open_tiff(path: str, options: Options) -> TiffSource | LibtiffSource | ArraySource:
     """Open a TIFF of any flavour that tifffile knows."""
     file = FileId.of(path)
     with open_parsed(path) as (tif, messages):
         if (shaped := open_shaped(path, tif, options)) is not None:
             return shaped
         parsed = parse(read_content(path, tif, messages), options)
+        if parsed.decoded_whole:
+            return _open_whole(path, parsed, options)
         try:
             layout, series = parsed.layout, parsed.series
             table = read_table(file, 0, series, parsed.form, layout.frames.size)
+            refuse_implausible(file, parsed.form, table)
             form, table = cut_strips(parsed.form, table, _BLOCK_BYTES)
             decoder, fill = make_decoder(series.page, form), parsed.fill(options)
             array = TiffArray(0, layout.dims, parsed.stored_shape(), form, decoder, table, layout, fill)
@@ -95,10 +101,17 @@ def open_tiff(path: str, options: Options) -> TiffSource | ArraySource:
     return TiffSource(facts, parsed.orientation, array, parsed.colour)
 
 
+def _open_whole(path: str, parsed: ParsedTiff, options: Options) -> LibtiffSource:
+    """Open a file whose pages libtiff decodes."""
+    options.check_pixels(path, parsed.form.shape[2], parsed.form.shape[3], whole=True)
+    pages = parsed.pages()
+    return LibtiffSource(parsed.facts().settle(options), parsed.orientation, pages)
+
+
 def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySource | None:
     """Open a file whose pages are not images, but the rows of one; None if the file is not of this kind."""
     with parsing(path):
-        series = tif.series[0] if tif.series else None
+        series = tif.series[0] if tif.series and options.series in (None, 0) else None
         if series is None or series.kind != "shaped" or len(series.shape) != 3 or series.axes[-2:] != "YX":
             return None
         start, dtype, shape = series.dataoffset, series.dtype, tuple(series.shape)

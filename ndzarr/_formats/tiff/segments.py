@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -21,9 +22,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import imagecodecs
 import numpy as np
+import tifffile
 
 from ndzarr._files import FileId, buffer
 from ndzarr._formats.base import Pixels, reason
+from ndzarr._formats.tiff.libtiff import WHOLE
 from ndzarr._formats.tiff.metadata import AGAIN, SAMPLE_FORMAT, Page, Series, listening, parsing, refuse_missing
 from ndzarr.errors import DamagedError, SourceError
 
@@ -33,6 +36,7 @@ _LERC, _ZSTD, _OLD_ZSTD = 34887, 34926, 50000
 _WITH_TABLES = (6, _JPEG, 34892, 33007)
 """Compressions whose segments need JPEG tables that are stored apart."""
 _HORIZONTAL, _FLOATING_POINT = 2, 3  # predictors (tag 317)
+_LSB_FIRST = 2  # fill order (tag 266)
 _RGB, _APART, _COMPLEX_INTEGER = 2, 2, 5  # photometric interpretation, planar configuration, sample format
 _SEGMENT_BYTES = 4
 """Fewest bytes that a segment takes in the tables of a file: its offset; its size may take 2 bytes, or none."""
@@ -97,6 +101,17 @@ def frame_format(path: str, page: Page) -> FrameFormat:
             path=path,
             hint="Convert the file to 8, 16, 32 or 64 bits first",
         )
+    if page.compression not in (_NONE, *WHOLE) and page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        what = f"its compression {page.compression_name} (tag 259: {page.compression}) is not supported"
+        hint = "Convert it first, such as with `tiffcp -c zip` or `gdal_translate`"
+        raise SourceError(f"{path}: {what}", path=path, hint=hint)
+    by_units = page.subsampled and page.compression not in _WITH_TABLES
+    if by_units and (page.planar == _APART or page.bits != 8 or page.samples != 3 or page.predictor != 1):
+        what = (
+            f"YCbCr of {page.samples} samples of {page.bits} bits with subsampled chroma, planar configuration "
+            f"{page.planar} and predictor {page.predictor} is not supported"
+        )
+        raise SourceError(f"{path}: {what}", path=path, hint="Convert it to RGB, or to JPEG in TIFF, first")
     if min(page.segment) < 1:
         what = f"its tiles or strips are {page.segment[2]} x {page.segment[1]} pixels"
         raise SourceError(f"{path}: {what}", path=path, hint=AGAIN)
@@ -203,11 +218,41 @@ def _frame(
         try:
             found = None
             if (page := series.frames[frame]) is not None:
-                found = page.parent.filehandle.path, page.jpegtables, page.dataoffsets, page.databytecounts
+                offsets, sizes = _from_bytes(page.dataoffsets), _from_bytes(page.databytecounts)
+                found = page.parent.filehandle.path, page.jpegtables, offsets, sizes
         except Exception as error:  # damaged files raise whatever they provoke in the parser
             raise _damaged(file, level, frame, f"cannot be found ({reason(error)})") from error
     refuse_missing(file.path, messages)
     return found
+
+
+def _from_bytes(values: Sequence[Any]) -> Sequence[int]:
+    """Numbers of a tag; tifffile gives those of type BYTE as bytes."""
+    if isinstance(values, bytes):
+        return list(values)
+    return [int.from_bytes(v) if isinstance(v, bytes) else v for v in values] if bytes in map(type, values) else values
+
+
+_LARGE = 256 << 20
+"""Decoded bytes from which on a segment or a file has to be plausible."""
+_MOST_RATIO = 1100
+"""Decoded bytes for a stored one that segments are believed; deflate cannot exceed 1032."""
+_MOST_SPARSE = 1 << 20
+"""The same of a whole file, which may have left out most segments and listed them with 8 bytes each."""
+
+
+def refuse_implausible(file: FileId, form: FrameFormat, table: SegmentTable) -> None:
+    """Raise `SourceError` if a header announces far more pixels than the bytes of the file can hold."""
+    announced = int(np.prod(table.counts.shape, dtype=object)) * form.segment_bytes
+    largest = int(table.counts.max(initial=0))
+    what = None
+    if form.segment_bytes > max(_LARGE, largest * _MOST_RATIO):
+        segment = f"{'tiles' if form.tiled else 'strips'} of {form.segment[2]} x {form.segment[1]} pixels"
+        what = f"announces {segment}, {form.segment_bytes} bytes, and stores at most {largest} bytes of one"
+    elif announced > max(_LARGE, file.size * _MOST_SPARSE):
+        what = f"announces {announced} bytes of pixels in a file of {file.size}"
+    if what is not None:
+        raise SourceError(f"{file.path}: its header {what}; it is damaged", path=file.path, hint=AGAIN)
 
 
 def _checked(level: int, form: FrameFormat, table: SegmentTable) -> SegmentTable:
@@ -374,10 +419,14 @@ class Decoder:
         `inside` counts the planes, rows and columns that lie in the image; others may be left as they are.
         """
         extra = {"jpegtables": jpeg_tables, "jpegheader": self.jpeg_header} if self.takes_tables else {}
+        encoded = data.tobytes()
         try:
-            pixels = self.decode(data.tobytes(), number, **extra)[0]
+            pixels = self.decode(encoded, number, **extra)[0]
         except Exception as error:  # each codec has errors of its own
-            raise SegmentError(f"does not decode ({reason(error)})") from error
+            shorter = _without_surplus(self.form.compression, encoded, out.nbytes)
+            if shorter is None:
+                raise SegmentError(f"does not decode ({reason(error)})") from error
+            pixels = self.decode(shorter, number, **extra)[0]
         if pixels is None:
             raise SegmentError("decodes to nothing")
         whole = out if out.ndim == 4 else out[None]
@@ -388,6 +437,42 @@ class Decoder:
             raise SegmentError(f"decodes to {pixels.dtype} pixels of shape {pixels.shape} instead of {whole.shape}")
         part = tuple(slice(n) for n in have)
         whole[part] = pixels[part]
+
+
+def _without_surplus(compression: str, data: bytes, most: int) -> bytes | None:
+    """
+    Encode the first `most` bytes of a segment anew; None if it has no more, or is damaged.
+
+    Some writers fill the last strip with rows beyond the image.  Most decoders refuse what does not fit their output.
+    """
+    begin, encode = _SURPLUS.get(compression, (None, None))
+    if begin is None or encode is None:
+        return None
+    try:
+        found = begin(data, most + 1)
+    except Exception:  # each codec has errors of its own; the caller has the one that counts
+        return None
+    return bytes(encode(found[:most])) if len(found) > most else None
+
+
+def _begin_deflate(data: bytes, most: int) -> bytes:
+    return zlib.decompressobj().decompress(data, most)
+
+
+def _begin_zstd(data: bytes, most: int) -> bytes:
+    return _zstd_beginning(np.frombuffer(data, np.uint8), np.empty(most, np.uint8)).tobytes()
+
+
+def _begin_packbits(data: bytes, most: int) -> bytes:
+    return bytes(imagecodecs.packbits_decode(data))[:most]  # of one byte come 64 at most
+
+
+_SURPLUS: Mapping[str, tuple[Callable[[bytes, int], bytes], Callable[[bytes], Any]]] = {
+    **dict.fromkeys(("deflate", "adobe_deflate"), (_begin_deflate, zlib.compress)),
+    **dict.fromkeys(("zstd", "zstd_deprecated"), (_begin_zstd, imagecodecs.zstd_encode)),
+    "packbits": (_begin_packbits, imagecodecs.packbits_encode),
+}
+"""Decoders of the first bytes of a segment, and encoders."""
 
 
 def make_decoder(page: Page, form: FrameFormat) -> Decoder:
@@ -417,11 +502,56 @@ def make_decoder(page: Page, form: FrameFormat) -> Decoder:
 def _decode_function(page: Page) -> Decode:
     """Return tifffile's decoder, or one with its interface where tifffile's does not give what libtiff gives."""
     apart = page.planar == _APART
+    if page.subsampled and page.compression not in _WITH_TABLES:
+        return _subsampled(page)
     if page.compression == _LERC:
         return _lerc(1 if apart else page.samples)
     if page.compression == _JPEG and apart and page.photometric == _RGB:
         return _gray_jpeg
     decode: Decode = page.decode
+    return decode
+
+
+def _subsampled(page: Page) -> Decode:
+    """
+    Decode YCbCr whose chroma has fewer samples than its luma (TIFF 6.0, section 21).
+
+    Each unit holds the lumas of a block of pixels, then their one Cb and one Cr, which are repeated as libtiff does.
+    """
+    if page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:  # the tag says nothing about what such codecs return
+        return _by_image_codec(page)
+    across, down = page.subsampling
+    decompress = None if page.compression == _NONE else tifffile.TIFF.DECOMPRESSORS[page.compression]
+    columns, strips = page.segment[2], -(-page.height // page.segment[1])
+    wide = -(-columns // across)
+
+    def decode(data: bytes, number: int) -> tuple[Pixels, None, None]:
+        if page.fill_order == _LSB_FIRST:
+            data = bytes(imagecodecs.bitorder_decode(data))
+        rows = page.segment[1]
+        if not page.tiled:  # the last strip has only the rows that are left
+            rows = min(rows, page.height - number % strips * rows)
+        high = -(-rows // down)
+        size = high * wide * (across * down + 2)
+        stored = np.frombuffer(data if decompress is None else decompress(data, out=size), np.uint8)
+        if stored.size < size:
+            raise ValueError(f"{stored.size} bytes instead of {size}")
+        units = stored[:size].reshape(high, wide, -1)
+        out = np.empty((high, down, wide, across, 3), np.uint8)
+        out[..., 0] = units[..., :-2].reshape(high, wide, down, across).swapaxes(1, 2)
+        out[..., 1:] = units[:, None, :, None, -2:]
+        return out.reshape(1, high * down, wide * across, 3)[:, :rows, :columns], None, None
+
+    return decode
+
+
+def _by_image_codec(page: Page) -> Decode:
+    decompress = tifffile.TIFF.DECOMPRESSORS[page.compression]
+
+    def decode(data: bytes, number: int) -> tuple[Pixels, None, None]:
+        pixels = decompress(data)
+        return pixels.reshape(1, *pixels.shape[:2], -1), None, None
+
     return decode
 
 

@@ -19,7 +19,9 @@ from ndzarr._formats.base import Facts, Pixels, in_order
 from ndzarr._formats.colour import describe_profile
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
+from ndzarr._formats.sidecars import Sidecar, read_sidecar
 from ndzarr._formats.tiff.colour import Conversion, conversion
+from ndzarr._formats.tiff.libtiff import WHOLE
 from ndzarr._formats.tiff.metadata import (
     AGAIN,
     ICC_PROFILE,
@@ -29,6 +31,7 @@ from ndzarr._formats.tiff.metadata import (
     gdal_names,
     georeference,
     nodata_value,
+    parsing,
 )
 from ndzarr._formats.tiff.pixel_size import stated_size
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
@@ -60,6 +63,11 @@ class Layout:
         """Length of t, c and z; 1 for an axis that `dims` does not have."""
         t, c, z = (n * self.inner(a) for a, n in zip(_OUTER, self.frames.shape, strict=True))
         return t, c, z
+
+    def frames_of(self, t: slice, z: slice) -> Pixels:
+        """Return the number of the frame that holds the first channel at each position, axes t, z."""
+        times, planes = (np.arange(s.start, s.stop) // self.inner(axis) for s, axis in ((t, "t"), (z, "z")))
+        return np.asarray(self.frames[times[:, None], 0, planes])
 
 
 def make_layout(
@@ -156,13 +164,15 @@ class ParsedTiff:
     """Stored value of missing data."""
     notes: tuple[str, ...]
     """What the user should know."""
+    beside: Sidecar
+    """What the files beside it say."""
 
     def facts(self) -> Facts:
         is_ome = self.content.ome_xml is not None
         ome = OmeImage(self.content.ome_xml, self.content.series.index(self.series))
         size, notes = stated_size(self.content, self.series.page, ome)
         step = None if size.t is None or "t" not in self.layout.dims else size.t.base
-        return Facts(
+        facts = Facts(
             name=self.content.path,
             dims=self.layout.dims,
             shape=self._shape(len(self.colour.channels), *self.orientation.size(*self.form.shape[2:4])),
@@ -171,10 +181,36 @@ class ParsedTiff:
             band=self._band(),
             interleaved=self.colour.whole or (self.form.shape[4] > 1 and self.layout.samples[0] == "c"),
             nodata=self.colour.nodata,
+            classes=self.colour.indexed,
             times=None if step is None else np.arange(self.layout.lengths[0]) * step,
             pixel_size=size.transposed() if self.orientation.transposes else size,
             metadata=self._metadata(is_ome, notes),
         )
+        expanded = len(self.colour.channels) != self.layout.lengths[1]
+        return self.beside.add_to(facts, self.orientation.tag == 1, expanded)
+
+    @property
+    def decoded_whole(self) -> bool:
+        """True if libtiff decodes whole pages of this file."""
+        return self.series.page.compression in WHOLE
+
+    def pages(self) -> Pixels:
+        """
+        Return the number of the directory of each frame, shape (t,), for `decoded_whole`.
+
+        Raise `SourceError` if frames are not whole images of the axis t, in the main chain of directories.
+        """
+        path, layout, frames = self.content.path, self.layout, self.series.frames
+        numbers = []
+        with parsing(path):
+            for frame in layout.frames[:, 0, 0]:
+                page = frames[int(frame)] if frame < len(self.series) else None
+                numbers.append(-1 if page is None or not isinstance(page.index, int) else page.index)
+        apart, depth, *_ = self.form.shape
+        if min(numbers) < 0 or layout.frames[0].size > 1 or layout.samples[0] != "c" or max(apart, depth) > 1:
+            what = f"{self.series.page.compression_name} is read of plain images only, whose frames are pages"
+            raise SourceError(f"{path}: {what}", path=path, hint="Convert it to another compression first")
+        return np.array(numbers)
 
     def fill(self, options: Options) -> float:
         """Stored value of pixels that are not in the file: one that becomes nodata if there is one, else 0."""
@@ -207,13 +243,19 @@ class ParsedTiff:
 
     def _names(self, ome: OmeImage) -> tuple[str, ...]:
         names = self.colour.channels
-        in_gdal = self.layout.inner("c") == self.layout.lengths[1]
+        # Descriptions are those of samples, which palettes and inks are expanded from.
+        in_gdal = self.layout.inner("c") == self.layout.lengths[1] == len(names)
         return ome.names(len(names)) or (gdal_names(self.series.page, names) if in_gdal else None) or names
 
     def _metadata(self, is_ome: bool, about_size: list[str]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
-        notes = [*self.notes, *about_size, *self.content.messages]
-        optional = {"alpha": self.colour.about_alpha, "notes": notes}
+        notes = [*self.notes, *about_size, *self.colour.notes, *self.content.messages]
+        optional = {
+            "series": _listed(self.content.series) if len(self.content.series) > 1 else None,
+            "palette": self.colour.palette,
+            "alpha": self.colour.about_alpha,
+            "notes": notes,
+        }
         return {
             "format": f"OME-{kind}" if is_ome else kind,
             "compression": page.compression_name,
@@ -229,7 +271,7 @@ class ParsedTiff:
 def parse(content: Content, options: Options) -> ParsedTiff:
     """Work out what a TIFF says."""
     path = content.path
-    series, notes = _main_series(content.series)
+    series, notes = _chosen_series(path, content.series, options.series)
     page = series.page
     options.check_pixels(path, page.height, page.width, whole=False)
     form = frame_format(path, page)
@@ -242,25 +284,40 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     keep = "TZ" if series.kind == "shaped" else ""
     layout = make_layout(path, series.axes, series.shape, form.shape, options.axes, keep)
     _check_regular(path, form, layout)
-    nodata, more = nodata_value(page, form.dtype)
+    beside = read_sidecar(path) if options.series is None else Sidecar()
+    nodata, more = nodata_value(page, form.dtype, beside.nodata)
     return ParsedTiff(
         content=content,
         series=series,
         form=form,
         layout=layout,
-        colour=conversion(path, page, layout.lengths[1], layout.inner("c"), nodata),
+        colour=conversion(path, series, layout.lengths[1], layout.inner("c"), nodata, options.palette),
         orientation=choose_orientation(path, page.orientation, form.shape[2], form.shape[3], options),
         nodata=nodata,
         notes=(*notes, *more),
+        beside=beside,
     )
 
 
-def _main_series(found: Sequence[Series]) -> tuple[Series, list[str]]:
+def _listed(found: Sequence[Series]) -> list[dict[str, Any]]:
+    """The images of a file that `series=` chooses from, as JSON values."""
+    return [
+        {"number": k, "name": s.name, "axes": s.axes, "shape": list(s.shape), "dtype": str(s.page.dtype)}
+        for k, s in enumerate(found)
+    ]
+
+
+def _chosen_series(path: str, found: Sequence[Series], wanted: str | int | None) -> tuple[Series, list[str]]:
     """The series to read, and notes about those that are not read."""
+    if wanted is not None:
+        return found[_series_number(path, found, wanted)], []
     whole = [s for s in found if not s.page.subfile_type & (_REDUCED | _MASK)]
     main = whole[0] if whole else found[0]
-    others = [s for s in whole if s is not main]
-    notes = [f"{len(others)} other images of the file, of other shapes, are not read"] if others else []
+    others = [f"{k} {s.name}".strip() for k, s in enumerate(found) if s is not main and s in whole]
+    notes = []
+    if others:
+        named = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        notes.append(f"{len(others)} other images of the file are not read; series= chooses one: {named}")
     if any(s.page.subfile_type & _MASK for s in found):
         notes.append(
             "its internal mask is not read: pixels that the mask hides are as stored, and count as real unless they "
@@ -269,6 +326,26 @@ def _main_series(found: Sequence[Series]) -> tuple[Series, list[str]]:
     if main.transformed:
         notes.append("pixels are as stored; the transform that tifffile knows for this format is not applied")
     return main, notes
+
+
+_NAMED = 5
+"""Images of a file that a note names."""
+
+
+def _series_number(path: str, found: Sequence[Series], wanted: str | int) -> int:
+    """Number of a series by its name, of which case does not matter, or by its number."""
+    names = [s.name for s in found]
+    listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:20]))
+    if isinstance(wanted, int):
+        matches = [wanted] if wanted < len(found) else []
+    else:
+        matches = [k for k, name in enumerate(names) if name == wanted]
+        matches = matches or [k for k, name in enumerate(names) if name.lower() == wanted.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} images have that name" if matches else "the file has no such image"
+    hint = f"Choose one by its number: {listed}"
+    raise OptionError(f"{path}: series={wanted!r}, but {what}", path=path, key="series", hint=hint)
 
 
 def _check_regular(path: str, form: FrameFormat, layout: Layout) -> None:
@@ -295,15 +372,18 @@ class Image(NamedTuple):
     colour: Conversion
 
 
-def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
+def find_levels(parsed: ParsedTiff, kind: str, beside: Sequence[Series] = ()) -> tuple[list[Image], list[str]]:
     """
     Find the levels of a file, and say which overviews are left out.
 
-    `kind` is 'intensity', or 'labels', whose overviews are left out, because they may mix labels.
+    `kind` is 'intensity', or 'labels', whose overviews are left out, because they may mix labels.  `beside` are the
+    images of a file of overviews.
     """
     _refuse(parsed)
     found, notes = {0: Image(0, parsed.series, parsed.form, parsed.colour)}, []
-    for series in _candidates(parsed):
+    own = [*_candidates(parsed)]
+    whole = [s for series in beside for s in (series, *series.levels) if not s.page.subfile_type & _MASK]
+    for series in (*own, *whole):
         image = "labels may be mixed in it" if kind == "labels" else _overview(parsed, series)
         if isinstance(image, Image) and image.power in found:
             image = "there is another one of its size"
@@ -317,8 +397,11 @@ def find_levels(parsed: ParsedTiff, kind: str) -> tuple[list[Image], list[str]]:
 
 def _candidates(parsed: ParsedTiff) -> list[Series]:
     """Images that may be overviews: those tifffile calls levels, and others that are marked as of less resolution."""
+    main, _ = _chosen_series(parsed.content.path, parsed.content.series, None)
     others = [
-        s for s in parsed.content.series if s is not parsed.series and s.page.subfile_type & (_REDUCED | _MASK) == 1
+        s
+        for s in (parsed.content.series if parsed.series is main else ())
+        if s is not main and s.page.subfile_type & (_REDUCED | _MASK) == _REDUCED
     ]
     return [*parsed.series.levels, *(level for series in others for level in (series, *series.levels))]
 
@@ -327,7 +410,9 @@ def _refuse(parsed: ParsedTiff) -> None:
     """Raise `StoreError` if a file cannot be read in place."""
     form, layout = parsed.form, parsed.layout
     why = None
-    if not form.tiled:
+    if parsed.decoded_whole:
+        why = f"{form.compression} is decoded as a whole"
+    elif not form.tiled:
         why = f"it has strips of {form.segment[1]} rows, not tiles"
     elif parsed.orientation.tag != 1:
         why = "its orientation tag asks for it to be turned"
@@ -377,7 +462,9 @@ def _overview(parsed: ParsedTiff, series: Series) -> Image | str:
         return f"it has {len(series)} frames"
     try:
         form = frame_format(path, page)
-        colour = conversion(path, page, parsed.layout.lengths[1], parsed.layout.inner("c"), parsed.nodata)
+        palette = "indices" if parsed.colour.indexed else "colours"
+        lengths = parsed.layout.lengths[1], parsed.layout.inner("c")
+        colour = conversion(path, series, *lengths, parsed.nodata, palette)
     except SourceError as error:
         return str(error)
     stored = [(f.shape[0], f.shape[1], f.shape[4], f.segment[0], f.dtype) for f in (form, parsed.form)]

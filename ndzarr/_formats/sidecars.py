@@ -1,0 +1,166 @@
+"""Files beside an image that say more of it: world files, GDAL's `.aux.xml`, and overviews in `.ovr`.
+
+1. `IMAGE.EXT.aux.xml` (GDAL's PAM) states georeference, nodata and descriptions of bands, and comes before what the
+   image itself states, as in GDAL.
+2. A world file (`IMAGE.tfw`, `IMAGE.tifw`, `IMAGE.wld`) gives the transform of an image that has none.
+3. `IMAGE.EXT.ovr` is a TIFF of overviews, which are levels of a TIFF that is read in place.
+
+Format rules: https://gdal.org/user/raster_data_model.html, https://en.wikipedia.org/wiki/World_file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ndzarr._formats.base import Facts
+
+_MOST_BYTES = 1 << 24
+"""Bytes of the largest sidecar that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What the files beside an image say."""
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Descriptions of bands, by position from 0."""
+    nodata: str | None = None
+    georeference: Mapping[str, Any] = field(default_factory=dict)
+    """`transform`, for corners of stored pixels, `epsg` and `wkt`, as in the metadata of a source."""
+    world: bool = False
+    """True if the transform is that of a world file, which an image's own comes before."""
+    notes: tuple[str, ...] = ()
+
+    def value(self, dtype: np.dtype[Any]) -> float | None:
+        """Return nodata as a value of integers of this type; None if there is none, or none of that type."""
+        try:
+            value = float((self.nodata or "").replace(",", "."))
+        except ValueError:
+            return None
+        info = np.iinfo(dtype) if dtype.kind in "iu" else None
+        return value if info is None or (info.min <= value <= info.max and value == int(value)) else None
+
+    def add_to(self, facts: Facts, upright: bool, expanded: bool) -> Facts:
+        """
+        Return the facts of an image with names and georeference.
+
+        `upright` is False if its pixels were turned, `expanded` True if its channels are not the bands of the file.
+        """
+        channels = tuple(self.names.get(i, name) for i, name in enumerate(facts.channels))
+        if expanded or len(set(channels)) != len(channels):
+            channels = facts.channels
+        metadata, notes = dict(facts.metadata), list(self.notes)
+        placed = "transform" in metadata or "gcps" in metadata
+        if self.georeference and not upright:
+            notes.append("the georeference beside the image is not used, because the image was turned")
+        elif self.georeference and not (self.world and placed):
+            if not self.world:
+                metadata = {k: v for k, v in metadata.items() if k not in ("gcps", "pixel_is_point")}
+            if "epsg" in self.georeference or "wkt" in self.georeference:
+                metadata.pop("geotiff", None)
+            metadata = {"epsg": None, **metadata, **self.georeference}
+        if notes:
+            metadata["notes"] = [*metadata.get("notes", ()), *notes]
+        return replace(facts, channels=channels, metadata=metadata)
+
+
+def sidecar_states(path: str) -> list[list[Any]]:
+    """Return (name, bytes, time of modification) of each file beside an image that changes how it is read."""
+    found = []
+    for name in (*_world_files(path), f"{path}.aux.xml", f"{path}.ovr"):
+        try:
+            state = os.stat(name)
+        except OSError:
+            continue
+        found.append([os.path.basename(name), state.st_size, state.st_mtime_ns])
+    return found
+
+
+def read_sidecar(path: str) -> Sidecar:
+    """Read the files beside an image; an empty `Sidecar` if there are none."""
+    aux = _read_aux(path)
+    if "transform" in aux.georeference:
+        return aux
+    for name in _world_files(path):
+        if (text := _text(name)) is not None:
+            transform = _world_transform(text)
+            if transform is None:
+                note = f"{os.path.basename(name)} does not hold the six numbers of a world file, and is not used"
+                return replace(aux, notes=(*aux.notes, note))
+            return replace(aux, georeference={**aux.georeference, "transform": transform}, world=True)
+    return aux
+
+
+def _world_files(path: str) -> list[str]:
+    stem, ext = os.path.splitext(path)
+    ext = ext[1:]
+    ends = ([f"{ext[0]}{ext[-1]}w", f"{ext}w"] if ext else []) + ["wld"]
+    return [f"{stem}.{spelt}" for end in ends for spelt in dict.fromkeys((end, end.lower(), end.upper()))]
+
+
+def _text(name: str) -> str | None:
+    try:
+        if os.path.getsize(name) > _MOST_BYTES:
+            return None
+        with open(name, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _world_transform(text: str) -> list[float] | None:
+    """Return (a, b, c, d, e, f) for corners of pixels; a world file gives a, d, b, e and the centre of the first."""
+    try:
+        a, d, b, e, c, f = (float(word.replace(",", ".")) for word in text.split()[:6])
+    except ValueError:
+        return None
+    if not all(map(isfinite, (a, b, c, d, e, f))) or a * e == b * d:
+        return None
+    return [a, b, c - (a + b) / 2, d, e, f - (d + e) / 2]
+
+
+def _read_aux(path: str) -> Sidecar:
+    text = _text(f"{path}.aux.xml")
+    if text is None:
+        return Sidecar()
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        return Sidecar(notes=(f"{os.path.basename(path)}.aux.xml is not XML ({error}), and is not used",))
+    bands = {int(b.get("band", "0")) - 1: b for b in root.findall("PAMRasterBand") if b.get("band", "").isdecimal()}
+    descriptions = {i: (band.findtext("Description") or "").strip() for i, band in bands.items()}
+    values = {value.strip() for band in bands.values() if (value := band.findtext("NoDataValue"))}
+    notes = () if len(values) < 2 else ("its bands have different nodata values beside it, which are not used",)
+    return Sidecar(
+        names={i: name for i, name in descriptions.items() if name},
+        nodata=values.pop() if len(values) == 1 else None,
+        georeference=_aux_georeference(root),
+        notes=notes,
+    )
+
+
+_EPSG = re.compile(r'(?:^EPSG:(\d+)|AUTHORITY\["EPSG","(\d+)"\]\]|ID\["EPSG",(\d+)\]\])\s*$')
+"""The code at the end of the WKT of a whole system."""
+
+
+def _aux_georeference(root: ElementTree.Element) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    wkt = (root.findtext("SRS") or "").strip()
+    if wkt:
+        code = _EPSG.search(wkt)
+        out |= {"wkt": wkt} if code is None else {"epsg": int(code[code.lastindex or 1])}
+    try:
+        c, a, b, f, d, e = (float(word) for word in (root.findtext("GeoTransform") or "").split(","))
+    except ValueError:
+        return out
+    if all(map(isfinite, (a, b, c, d, e, f))) and a * e != b * d:
+        out["transform"] = [a, b, c, d, e, f]
+    return out
