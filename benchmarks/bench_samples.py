@@ -74,6 +74,30 @@ class OneSample(Cached):
         return self.sampler.plan(self.target).explain().chunks
 
 
+class Masks(Cached):
+    """The pixels of ten polygons of 40 corners in a window of 256 x 256."""
+
+    params = (1.0, 0.3)
+    param_names = ("scale",)
+
+    def setup(self, folder: Path, scale: float) -> None:
+        content, cells = ten_each(self.file(folder, "photograph-fast.zarr"), EDGE)
+        turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+        for annotation in content["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            ring = np.stack([x + w * (1 + np.cos(turn)) / 2, y + h * (1 + np.sin(turn)) / 2], axis=1)
+            annotation["segmentation"] = [ring.ravel().tolist()]
+        y, x = cells[9]
+        sampler = ndzarr.CocoSampler(content, workdir=folder)
+        self.sample = sampler.load_sample(gid=1, y=slice(y, y + 256), x=slice(x, x + 256), scale=scale)
+
+    def time_masks(self, *_: Any) -> None:
+        assert len(self.sample.ndzarr.masks) == 10
+
+    def time_detections(self, *_: Any) -> None:
+        assert len(self.sample.ndzarr.detections[0]) == 10
+
+
 class Batches(Cached):
     """64 random windows of 224 x 224 of a photograph, as a table."""
 

@@ -12,7 +12,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._sampling.annotations import Lookup
+from ndzarr._sampling.annotations import Crowd, Lookup
 from ndzarr._sampling.coco_dataset import CocoSource, coerce
 from ndzarr._sampling.sample import load_native, load_sample
 from ndzarr._store.presets import Encoding, chunks_option
@@ -45,6 +45,8 @@ class CocoSampler:
     transcode
         'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
+    image_root
+        The directory that names of files in the dataset are relative to; that of the dataset's file by default.
 
     Examples
     --------
@@ -59,10 +61,16 @@ class CocoSampler:
     """
 
     def __init__(
-        self, dset: Any, workdir: str | os.PathLike[str] | None = None, *, preset: str = "fast", transcode: str = "auto"
+        self,
+        dset: Any,
+        workdir: str | os.PathLike[str] | None = None,
+        *,
+        preset: str = "fast",
+        transcode: str = "auto",
+        image_root: str | os.PathLike[str] | None = None,
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode))
+        self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode), image_root)
 
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"
@@ -135,6 +143,7 @@ class CocoSampler:
         annot_ids: Sequence[Any] | None = None,
         visible_thresh: float = 0.0,
         clip: bool = False,
+        crowd: Crowd = "keep",
         **keys: Any,
     ) -> xarray.Dataset:
         """
@@ -156,12 +165,16 @@ class CocoSampler:
             Leave out annotations of which less than this fraction of the box lies in the window.
         clip
             Clip boxes to the window.
+        crowd
+            What becomes of annotations whose `iscrowd` is 1: 'keep' takes them as all others, 'drop' leaves them out,
+            'ignore' sets their `ignore` to 1.
 
         Returns
         -------
         Dataset with `image` (c, y, x), for video targets (t, c, y, x), of volumes (c, z, y, x) and (t, c, z, y, x);
         `valid` where something is padded or missing;
-        and, along `annot`, annot_id, category_id, track_id, frame and bbox (x, y, width, height in sample pixels).
+        and, along `annot`, annot_id, category_id, track_id, frame, bbox (x, y, width, height in sample pixels) and the
+        other keys of annotations, such as iscrowd, area, score and one's own.
         More under the accessor `sample.ndzarr`.  With `use_native_scale` it is what `load_native` returns.
 
         Raises
@@ -169,7 +182,7 @@ class CocoSampler:
         TargetError
             The target is not understood, or names something that the dataset does not have.
         """
-        return load_sample(self._source, target, keys, Lookup(with_annots, annot_ids, visible_thresh, clip))
+        return load_sample(self._source, target, keys, Lookup(with_annots, annot_ids, visible_thresh, clip, crowd))
 
     def load_native(
         self,
@@ -179,6 +192,7 @@ class CocoSampler:
         annot_ids: Sequence[Any] | None = None,
         visible_thresh: float = 0.0,
         clip: bool = False,
+        crowd: Crowd = "keep",
         **keys: Any,
     ) -> xarray.DataTree:
         """
@@ -188,7 +202,7 @@ class CocoSampler:
         ----------
         target
             As for `load_sample`; `realign_native='largest'` gives all assets the size of the finest.
-        with_annots, annot_ids, visible_thresh, clip
+        with_annots, annot_ids, visible_thresh, clip, crowd
             As for `load_sample`.
 
         Returns
@@ -200,7 +214,7 @@ class CocoSampler:
         TargetError
             The target is not understood, or no asset has a channel that was asked for.
         """
-        return load_native(self._source, target, keys, Lookup(with_annots, annot_ids, visible_thresh, clip))
+        return load_native(self._source, target, keys, Lookup(with_annots, annot_ids, visible_thresh, clip, crowd))
 
     def plan(self, targets: TargetsLike | Rows) -> ReadPlan:
         """Return what loading targets would read: `plan(targets).explain()`."""
@@ -216,6 +230,7 @@ class CocoSampler:
         annot_ids: Sequence[Any] | None = None,
         visible_thresh: float = 0.0,
         clip: bool = False,
+        crowd: Crowd = "keep",
         sizes: Sizes = "pad",
         **keys: Any,
     ) -> xarray.Dataset:
@@ -227,7 +242,7 @@ class CocoSampler:
         targets
             A pandas table with a column per key, or a sequence of targets; see docs/bulk.md.  Keys given as keyword
             arguments hold for all of them.
-        with_annots, annot_ids, visible_thresh, clip
+        with_annots, annot_ids, visible_thresh, clip, crowd
             As for `load_sample`.
         sizes
             What becomes of samples that are smaller than the largest: 'pad' pads them at their ends, where `valid` is
@@ -247,7 +262,7 @@ class CocoSampler:
         """
         from ndzarr._batches.load import load_batch
 
-        lookup = Lookup(with_annots, annot_ids, visible_thresh, clip)
+        lookup = Lookup(with_annots, annot_ids, visible_thresh, clip, crowd)
         return load_batch(self._source, targets, lookup, sizes, keys)
 
     def lazy_batch(
@@ -259,6 +274,7 @@ class CocoSampler:
         annot_ids: Sequence[Any] | None = None,
         visible_thresh: float = 0.0,
         clip: bool = False,
+        crowd: Crowd = "keep",
         sizes: Sizes = "pad",
         **keys: Any,
     ) -> xarray.Dataset:
@@ -269,7 +285,7 @@ class CocoSampler:
         ----------
         batch_size
             Samples that are read together: dask chunks along `sample`.
-        targets, with_annots, annot_ids, visible_thresh, clip, sizes
+        targets, with_annots, annot_ids, visible_thresh, clip, crowd, sizes
             As for `load_batch`.  A table whose rows differ in image and window alone costs a microsecond a row.
 
         Returns
@@ -283,7 +299,7 @@ class CocoSampler:
         """
         from ndzarr._batches.lazy import lazy_batch
 
-        lookup = Lookup(with_annots, annot_ids, visible_thresh, clip)
+        lookup = Lookup(with_annots, annot_ids, visible_thresh, clip, crowd)
         return lazy_batch(self._source, targets, batch_size, lookup, sizes, keys)
 
     def extract(
@@ -296,6 +312,7 @@ class CocoSampler:
         annot_ids: Sequence[Any] | None = None,
         visible_thresh: float = 0.0,
         clip: bool = False,
+        crowd: Crowd = "keep",
         sizes: Sizes = "pad",
         preset: str = "fast",
         shard: int | None = None,
@@ -317,7 +334,7 @@ class CocoSampler:
         order
             How samples lie in the store: 'input', or 'locality', where neighbours lie together, so that what they have
             in common is decoded once.  The coordinate `sample` says which target each is.
-        targets, with_annots, annot_ids, visible_thresh, clip, sizes
+        targets, with_annots, annot_ids, visible_thresh, clip, crowd, sizes
             As for `load_batch`.
         preset
             How images are encoded; see `ndzarr.transcode`.
@@ -344,7 +361,7 @@ class CocoSampler:
             targets,
             dest,
             order=order,
-            lookup=Lookup(with_annots, annot_ids, visible_thresh, clip),
+            lookup=Lookup(with_annots, annot_ids, visible_thresh, clip, crowd),
             sizes=sizes,
             preset=preset,
             shard=shard,

@@ -8,6 +8,8 @@ A message says what was asked, what was found and, as its last sentence, what to
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 from typing import Self
 
@@ -105,6 +107,15 @@ class CategoryError(NdzarrError, ValueError):
 
 class DamagedVideoWarning(UserWarning):
     """A video is damaged or ends too soon.  The frames that decode are used, and the store's metadata say so."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn about the line outside ndzarr that led to the call of this function."""
+    level, frame = 1, sys._getframe()
+    own = "ndzarr", "functools"  # the latter calls cached properties
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in own:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:

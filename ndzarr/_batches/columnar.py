@@ -19,7 +19,7 @@ from ndzarr._batches.form import Array, Form, Lacking, Pending, agree, lacking, 
 from ndzarr._geo.pixel_size import Quantity
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
 from ndzarr._indexing.selection import Selection, cuts, lengths, segments
-from ndzarr._sampling.annotations import AnnotationTable, Lookup
+from ndzarr._sampling.annotations import AnnotationTable, Lookup, ignored
 from ndzarr._sampling.compose import SampleRequest
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.target import ALIASES, NOTE, NOTES, centred_intervals
@@ -327,6 +327,9 @@ def touching(table: AnnotationTable, windows: Windows, lookup: Lookup) -> tuple[
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, y, x) >= lookup.visible_thresh
         rows, owner, boxes, y, x = rows[seen], owner[seen], boxes[:, seen], y[:, seen], x[:, seen]
+    if lookup.crowd == "drop" and table.crowd is not None:
+        single = ~table.crowd[rows]
+        rows, owner, boxes, y, x = rows[single], owner[single], boxes[:, single], y[:, single], x[:, single]
     pitch = windows.pitch[owner].T[::-1]  # (x, y)
     boxes[:2] -= np.stack([x[0], y[0]])
     boxes[:2] /= pitch
@@ -341,7 +344,10 @@ def touching(table: AnnotationTable, windows: Windows, lookup: Lookup) -> tuple[
         "track_id": table.track_id[rows],
         "frame": np.zeros(len(rows), np.intp),
         "bbox": np.ascontiguousarray(boxes.T),
+        **{name: column[rows] for name, column in table.further.items()},
     }
+    if lookup.crowd == "ignore" and table.crowd is not None:
+        columns["ignore"] = ignored(table, rows)
     return columns, owner
 
 

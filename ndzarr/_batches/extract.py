@@ -36,6 +36,7 @@ from ndzarr._progress import progress_bar
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask
 from ndzarr._sampling.protocols import SampleSource
+from ndzarr._sampling.scene import same_unit
 from ndzarr._validation import check_choice
 from ndzarr.errors import ExistsError, MissingError, WriteError
 from ndzarr.targets.table import Rows
@@ -103,7 +104,7 @@ class Job:
             values = [p.pop(name)[1] for p in parts]  # so that no more than one column is there twice
             if len({v.dtype.kind for v in values}) > 1:  # dates of some, indices of others
                 values = [np.datetime_as_string(v) if v.dtype.kind == "M" else v.astype("U") for v in values]
-            out[name] = dims, np.concatenate(values)
+            out[name] = dims, np.concatenate(same_unit(values))
         return out
 
 
@@ -115,7 +116,11 @@ def part(folder: Path, number: int) -> Path:
 def _save(path: Path, columns: Columns) -> None:
     work = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with open(work, "wb") as file:
-        arrays: dict[str, Any] = {" ".join([name, *dims]): values for name, (dims, values) in columns.items()}
+        # Text as objects would be pickled.
+        arrays: dict[str, Any] = {
+            " ".join([name, *dims]): values.astype(str) if values.dtype == object else values
+            for name, (dims, values) in columns.items()
+        }
         np.savez(file, **arrays)
     os.replace(work, path)
 

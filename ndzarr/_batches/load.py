@@ -37,6 +37,7 @@ from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask, read
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.sample import Context, Labels, labels_of, to_dataset
+from ndzarr._sampling.scene import same_unit
 from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
@@ -148,6 +149,19 @@ class BatchAccessor:
         from ndzarr._sampling.detections import detections
 
         return [detections(context) for context in self._contexts()]
+
+    def masks(self, size: tuple[int, int] | None = None) -> Iterator[Array]:
+        """
+        Yield the pixels of the annotations of each sample, bool (annot, y, x); see `sample.ndzarr.masks`.
+
+        Parameters
+        ----------
+        size
+            (height, width) in pixels; that of each sample if left out.
+        """
+        from ndzarr._sampling.detections import masks
+
+        return (masks(context, size or context.scene.n) for context in self._contexts())
 
     def sample(self, i: int) -> xarray.Dataset:
         """
@@ -272,8 +286,9 @@ def _stacked(rows: Sequence[Array], n: int) -> Array:
     """Labels (sample, n) of samples of up to n frames; what a shorter one lacks is NaT, NaN, -1 or ''."""
     if len({row.dtype.kind for row in rows}) > 1:  # dates of some, indices of others
         rows = [row.astype("U") if row.dtype.kind != "M" else np.datetime_as_string(row) for row in rows]
+    rows = same_unit(rows)
     dtype = np.result_type(*{row.dtype for row in rows})
-    missing = {"M": np.datetime64("NaT", "ns"), "f": np.nan, "U": ""}.get(dtype.kind, -1)
+    missing = {"M": np.datetime64("NaT"), "f": np.nan, "U": ""}.get(dtype.kind, -1)
     out = np.full((len(rows), n), missing, dtype)
     for place, row in zip(out, rows, strict=True):
         place[: len(row)] = row

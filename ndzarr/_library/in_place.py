@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +32,7 @@ from ndzarr._pyramid.transcode import describe, display, identity
 from ndzarr._store.arrays import Stored
 from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreError
+from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreError, warn_caller
 
 
 def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
@@ -67,9 +66,9 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
                     for k, (source, image) in enumerate(zip(files, images, strict=True))
                 ]
     except DamagedTiffError as error:
-        raise DamagedError(str(error), path=path) from error
+        raise DamagedError.like(error) from error
     except SourceError as error:
-        raise _as_store_error(error, path) from error
+        raise StoreError.like(error) from error
     for source in dict.fromkeys(files):
         source.check()
     powers = [image.power for image in images]
@@ -99,13 +98,6 @@ def _is_of(image: Image, found: Sequence[Series]) -> bool:
     return any(image.series is s for series in found for s in (series, *series.levels))
 
 
-def _as_store_error(error: SourceError, path: str) -> StoreError:
-    """The error of a source as one of a file that is read in place; its message ends with its hint already."""
-    found = StoreError(str(error), path=path, key=error.key)
-    found.hint = error.hint
-    return found
-
-
 def _tiff_array(
     file: FileId, level: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options
 ) -> TiffArray:
@@ -130,9 +122,9 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
         source = video.open_video(path, checked)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
-        raise _as_store_error(error, path) from error
+        raise StoreError.like(error) from error
     if warn and source.trouble:
-        warnings.warn(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning, stacklevel=4)
+        warn_caller(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
     reopen = partial(open_video, options=options, warn=False)
     return _pyramid(path, source, [array], [0], origin, options, cache_bytes, reopen)

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from ndzarr._store.downsample import reducer
 from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.writer import PyramidWriter, halve
-from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError
+from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
 
 BAND_BYTES = 16 << 20
 """Bytes of pixels read at a time."""
@@ -233,7 +232,7 @@ def write_pyramid(
         limits = display(source.dtype, source.metadata.get("bits"))
         write_metadata(work, about, levels, [limits] * len(source.channels))
     if stream is not None and stream.trouble:
-        warnings.warn(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning, stacklevel=2)
+        warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
 
 
 def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:

@@ -9,8 +9,9 @@ import numpy as np
 import xarray
 
 from ndzarr._sampling.annotations import NO_ID
-from ndzarr._sampling.detections import category_tree, detections
+from ndzarr._sampling.detections import category_tree, detections, masks
 from ndzarr._sampling.sample import Context, cut_of
+from ndzarr._sampling.target import EditableTarget
 from ndzarr.errors import TargetError
 
 if TYPE_CHECKING:
@@ -53,14 +54,25 @@ class SampleAccessor:
         They are not clipped to the window.  `data['aids']` holds the annotation ids.  After slicing they are those of
         the frames that are left, in pixels of what is left; the column `bbox` stays in pixels of what was loaded.
         """
-        from ndzarr._sampling.detections import detections
-
         context = self._context
         return detections(context, cut_of(self._sample, context))
+
+    @property
+    def masks(self) -> np.ndarray[Any, Any]:
+        """
+        The pixels of each annotation of the sample that was loaded, bool (annot, y, x), in the order of the columns.
+
+        They are those inside its segmentation or oriented box, else inside its box, as pycocotools counts them.
+        """
+        context = self._context
+        return masks(context, context.scene.n)
 
     def to_ndsampler(self) -> dict[str, Any]:
         """
         The dictionary that ndsampler's `load_sample` returned, for code that was written for it.
+
+        Its `target` may be edited and loaded again: a key that is set later wins over those that say the same in
+        another way.
 
         Raises
         ------
@@ -126,6 +138,7 @@ def to_ndsampler(sample: xarray.Dataset, context: Context) -> dict[str, Any]:
         ids = out["annots"]["aids"].tolist()
         main = context.target.get("aid", context.target.get("annot_id"))
         out["target"]["annot_idx"] = ids.index(main) if main in ids else -1
+    out["target"] = EditableTarget(out["target"])
     out["tr"] = out["target"]  # its older name
     return out
 
@@ -200,7 +213,9 @@ def _annots(context: Context) -> dict[str, Any]:
         else found.columns["category_id"],
         "rel_frame_index": found.columns["frame"],
         "rel_boxes": kwimage.Boxes(found.columns["bbox"], "xywh"),
-        "rel_ssegs": kwimage.PolygonList([s for d in frames for s in d.data["segmentations"].data]),
+        "rel_ssegs": kwimage.PolygonList(
+            [None if s is None else kwimage.MultiPolygon(s.data) for d in frames for s in d.data["segmentations"].data]
+        ),
         "rel_kpts": points,
         "frame_dets": frames,
     }

@@ -6,16 +6,19 @@ rows.  Boxes are x, y, width, height in image space; look-ups in another space w
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from ndzarr._indexing.affine import scale_offset, warp_boxes
 from ndzarr._sampling.scene import Scene
-from ndzarr._validation import as_integer, as_tuple, check_flag, check_fraction
+from ndzarr._sampling.segmentations import box_of_shape, oriented_corners, understood
+from ndzarr._validation import as_integer, as_tuple, check_choice, check_flag, check_fraction
 from ndzarr.errors import TargetError
 
 # --- Columns from kwcoco's annotation dictionaries.
@@ -25,34 +28,66 @@ NO_ID = -1
 """Stands for a missing category or track."""
 
 
-def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
+def boxes_of(annotations: Sequence[dict[str, Any]], sizes: Sizes) -> np.ndarray[Any, Any]:
     """Boxes, shape (n, 4), NaN where there is none; errors are those of `box_of`."""
     missing = (float("nan"),) * 4
     try:
         boxes = [a.get("bbox") or missing for a in annotations]
         flat = np.fromiter(chain.from_iterable(boxes), float, 4 * len(boxes)).reshape(-1, 4)
         plain = all(len(box) == 4 for box in boxes) and not (flat[:, 2:] < 0).any() and not np.isinf(flat).any()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         plain = False
-    if plain:
-        return flat
-    found = [box_of(a) for a in annotations]  # takes arrays too, and names the annotation whose box is wrong
-    return np.array([missing if box is None else box for box in found], float).reshape(-1, 4)
+    if not plain:
+        flat, odd = np.full((len(annotations), 4), np.nan), list(range(len(annotations)))
+    else:
+        odd = np.flatnonzero(np.isnan(flat).any(axis=1) | ~flat[:, 2:].any(axis=1)).tolist()
+        flat[odd] = np.nan
+    for k in odd:  # takes arrays too, and names the annotation whose box is wrong
+        box = box_of(annotations[k], sizes(annotations[k]))
+        if box is not None:
+            flat[k] = box
+    return flat
 
 
-def box_of(annotation: Mapping[str, Any]) -> np.ndarray[Any, Any] | None:
-    """The box of an annotation: x, y, width, height in image space; None if it has none."""
+Sizes: TypeAlias = Callable[[Mapping[str, Any]], tuple[int, int] | None]
+"""From an annotation to the (width, height) of its image, None if that is not stated."""
+
+
+def box_of(annotation: Mapping[str, Any], size: tuple[int, int] | None) -> np.ndarray[Any, Any] | None:
+    """
+    The box of an annotation: x, y, width, height in image space; None if it has none.
+
+    An oriented box has the upright box around it.  An annotation without a box, or with one of no size, has the box of
+    its segmentation or else of its keypoints.
+
+    Parameters
+    ----------
+    size
+        (width, height) of its image, for masks; None if it is not known.
+
+    Raises
+    ------
+    TargetError
+        Its box, or what stands for it, has none of COCO's forms.
+    """
     given = annotation.get("bbox")
+    with understood(annotation, "bbox"):
+        if (corners := oriented_corners(given)) is not None:
+            low = corners.min(axis=0)
+            return np.concatenate([low, corners.max(axis=0) - low])
     try:
         box = np.asarray(() if given is None else given, float)
-    except (TypeError, ValueError):
-        box = np.empty(0, float) if given is None else np.full(1, np.inf)
+    except (TypeError, ValueError, OverflowError):
+        box = np.full(1, np.inf)
     if box.size == 0 or (box.shape == (4,) and np.isnan(box).any()):
-        return None
+        return box_of_shape(annotation, size)
     if box.shape != (4,) or np.isinf(box).any() or box[2:].min() < 0:
-        what = f"bbox={given!r} is not x, y, width, height, with a size of at least 0"
+        what = f"bbox={given!r} is neither x, y, width, height, with a size of at least 0, nor an oriented box"
         raise TargetError(f"annotation {annotation.get('id')!r}: {what}", key="bbox")
-    return box
+    if box[2:].any():
+        return box
+    found = box_of_shape(annotation, size)
+    return box if found is None else found
 
 
 def ids_of(key: str, values: list[Any]) -> np.ndarray[Any, Any]:
@@ -74,6 +109,68 @@ def ids_of(key: str, values: list[Any]) -> np.ndarray[Any, Any]:
     if ids.dtype != np.int64:
         raise TargetError(f"{key}={max(known, key=abs)!r} has more than 64 bits", key=key)
     return ids
+
+
+# Keys beside the geometry.
+
+OWN_COLUMNS = ("annot_id", "category_id", "track_id", "frame", "bbox")
+"""Columns that every sample has."""
+
+_NOT_COLUMNS = frozenset(
+    ("id", "image_id", "category_id", "track_id", "bbox", "segmentation", "keypoints", "num_keypoints", "bbox_mode")
+)
+"""Keys that other columns or `detections` hold."""
+
+_TAKEN = frozenset((
+    "annot", "annot_id", "frame", "xywh", "annot_sample", "sample", "image", "valid", "t", "c", "z", "y", "x", "gid",
+    "key", "frame_index", "spatial_ref", "time", "native_z", "native_y", "native_x", "size_t", "size_z", "size_y",
+    "size_x", "transform", "row", "column", "index", "boxes", "labels", "annot_ids", "track_ids", "frames", "masks",
+))  # fmt: skip
+"""Names that samples, batches and tensors use."""
+
+
+def further_columns(annotations: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """
+    Return all other keys of annotations as columns, shape (n,).
+
+    Whole numbers are int64, other numbers float64, flags bool.  Text is objects, and so are lists and dictionaries, as
+    JSON.  Where an annotation lacks a key that others have, `iscrowd` and `ignore` are 0, numbers NaN and text ''.  A
+    key that a sample uses for something else gets the prefix `annot_`, and blanks and slashes become `_`.
+    """
+    columns: dict[str, np.ndarray[Any, Any]] = {}
+    for key in dict.fromkeys(chain.from_iterable(annotations)):
+        if key in _NOT_COLUMNS:
+            continue
+        name = re.sub(r"[\s/]+", "_", str(key))
+        while not name or name in _TAKEN or name in columns:
+            name = f"annot_{name}"
+        columns[name] = _column(name, [a.get(key) for a in annotations])
+    return columns
+
+
+_FLAGS = ("iscrowd", "ignore")
+"""Keys of COCO that are 0 where they are missing."""
+
+
+def _column(name: str, values: list[Any]) -> np.ndarray[Any, Any]:
+    kinds = set(map(type, values))
+    numbers = (bool, int, float, np.bool_, np.integer, np.floating)
+    if all(kind is type(None) or issubclass(kind, numbers) for kind in kinds):
+        if name in _FLAGS:
+            values = [0 if v is None or v != v else v for v in values]
+        missing = type(None) in kinds and name not in _FLAGS
+        if not missing and all(issubclass(kind, bool | np.bool_) for kind in kinds):
+            return np.array(values, bool)
+        try:
+            whole = not missing and not any(issubclass(kind, float | np.floating) for kind in kinds - {type(None)})
+            if whole or name in _FLAGS:
+                return np.array(values, np.int64)
+            return np.array([np.nan if v is None else v for v in values], np.float64)
+        except OverflowError:  # beyond 64 bits, or beyond floats: as text, with all digits
+            pass
+    column = np.empty(len(values), object)
+    column[:] = ["" if v is None else v if isinstance(v, str) else json.dumps(v, default=str) for v in values]
+    return column
 
 
 # Boxes in the space of a window.
@@ -234,6 +331,10 @@ class AnnotationTable:
     """The rows of each image that has any."""
     position: np.ndarray[Any, Any]
     """Where the dataset lists the annotation of each row; shape (n,)."""
+    further: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    """Columns of the other keys, such as iscrowd, area and those of one's own; shape (n,) each."""
+    crowd: np.ndarray[Any, Any] | None = None
+    """True for regions that hold a crowd; shape (n,), None if there is none."""
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     """Boxes in the spaces that were sampled lately."""
 
@@ -269,14 +370,16 @@ class AnnotationTable:
         return found
 
 
-def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
+def tabulate(annotations: Sequence[dict[str, Any]], sizes: Sizes = lambda annotation: None) -> AnnotationTable:
     """The table of kwcoco's annotation dictionaries."""
     gids = np.array([a["image_id"] for a in annotations])
-    boxes = boxes_of(annotations)
+    boxes = boxes_of(annotations, sizes)
     order = np.argsort(gids, kind="stable") if len(gids) else np.empty(0, np.intp)
     sorted_gids = gids[order]
     starts = np.flatnonzero(np.r_[True, sorted_gids[1:] != sorted_gids[:-1]]) if len(gids) else np.empty(0, np.intp)
     stops = [*starts[1:].tolist(), len(gids)] if len(gids) else []
+    further = {name: column[order] for name, column in further_columns(annotations).items()}
+    crowd = further.get("iscrowd", np.zeros(0)).astype(bool)
     return AnnotationTable(
         gids=sorted_gids,
         annot_id=np.array([a["id"] for a in annotations])[order] if len(gids) else np.empty(0, np.int64),
@@ -285,8 +388,14 @@ def tabulate(annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
         columns=np.ascontiguousarray(boxes[order].T),
         rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
         position=order,
+        further=further,
+        crowd=crowd if crowd.any() else None,
     )
 
+
+Crowd: TypeAlias = Literal["keep", "drop", "ignore"]
+CROWD = ("keep", "drop", "ignore")
+"""Treatments of annotations whose `iscrowd` is 1: as all others, left out, or marked as regions to ignore."""
 
 GEOMETRY = ("boxes", "segmentation", "keypoints")
 """The geometry that `with_annots` may name."""
@@ -304,10 +413,15 @@ class Lookup:
     """Least fraction of the area of a box that lies in the window."""
     clip: bool = False
     """Clip boxes to the window."""
+    crowd: str = "keep"
+    """One of `CROWD`."""
 
     def __post_init__(self) -> None:
         if self.with_annots is True and self.annot_ids is None and self.visible_thresh == 0.0 and self.clip is False:
+            if self.crowd != "keep":
+                check_choice("crowd", self.crowd, CROWD)
             return  # nearly always
+        check_choice("crowd", self.crowd, CROWD)
         if self.annot_ids is not None and as_tuple(self.annot_ids) is None:
             raise TargetError(f"annot_ids={self.annot_ids!r}: expected a sequence of annotation ids", key="annot_ids")
         check_fraction("visible_thresh", self.visible_thresh)
@@ -341,7 +455,7 @@ class Found:
 
     columns: dict[str, np.ndarray[Any, Any]]
     """annot_id, category_id, track_id, frame (position along t), each (annot,); bbox (annot, 4): x, y, width, height in
-    sample pixels."""
+    sample pixels; and the other keys of annotations, (annot,)."""
     known: Mapping[Any, dict[str, Any]]
     """Annotation id to kwcoco's dictionary: these, and perhaps more."""
     scene: Scene
@@ -379,6 +493,9 @@ def find_annotations(
     if lookup.visible_thresh > 0:
         seen = _visible(boxes, window) >= lookup.visible_thresh
         rows, frame, boxes = rows[seen], frame[seen], boxes[seen]
+    if lookup.crowd == "drop" and table.crowd is not None:
+        single = ~table.crowd[rows]
+        rows, frame, boxes = rows[single], frame[single], boxes[single]
     # Boxes (k, 4) were gathered for this sample, so that they are moved to sample pixels in place; column by column,
     # because numpy is slow along axes of four.
     (y0, y1), (x0, x1), (height, width) = scene.y, scene.x, scene.n
@@ -396,7 +513,18 @@ def find_annotations(
         "frame": frame,
         "bbox": _clipped(boxes, scene.n) if lookup.clip else boxes,
     }
+    for name, column in table.further.items():
+        found[name] = column.take(rows)
+    if lookup.crowd == "ignore" and table.crowd is not None:
+        found["ignore"] = ignored(table, rows)
     return Found(found, records, scene)
+
+
+def ignored(table: AnnotationTable, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the column `ignore` of rows where crowds are to be ignored."""
+    stated = table.further.get("ignore")
+    crowd = np.zeros(len(rows), bool) if table.crowd is None else table.crowd[rows]
+    return np.asarray(crowd | (False if stated is None else stated[rows].astype(bool)), np.int64)
 
 
 def _asked(

@@ -10,7 +10,7 @@ import mimetypes
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import combinations
 from numbers import Integral
@@ -185,15 +185,19 @@ def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
         raise wrong(image, "nodata", what) from None
 
 
+_LONGEST = 1 << 53
+"""Pixels that no image has, and that floats do not count exactly."""
+
+
 def size_of(obj: Mapping[str, Any]) -> tuple[int, int] | None:
     """(width, height) as an image, asset or video states it."""
     width, height = obj.get("width"), obj.get("height")
     if width is None or height is None:
         return None
-    if type(width) is type(height) is int and width > 0 and height > 0:  # nearly always
+    if type(width) is type(height) is int and 0 < width < _LONGEST and 0 < height < _LONGEST:  # nearly always
         return width, height
     numbers = [as_integer(float(n) if isinstance(n, str) and n.isdecimal() else n) for n in (width, height)]
-    if any(n is None or n < 1 for n in numbers):
+    if any(n is None or not 1 <= n < _LONGEST for n in numbers):
         what = obj.get("file_name") or obj.get("name") or f"id {obj.get('id')!r}"
         raise TargetError(
             f"{what}: the dataset states width={width!r} and height={height!r}, which is not a size in pixels",
@@ -228,20 +232,22 @@ def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
     """
     When an image was taken, in UTC; None if it does not say, or not in a form that is a date.
 
+    Text is ISO 8601, or EXIF's form of it, '2020:06:30 12:00:00'; a number is seconds since 1970.
+
     A number of a frame that is `shown` in a video file says when it is shown there, as the file does.
     """
     value = image.get("date_captured") or image.get("timestamp")
     if value is None or value == "" or (shown and isinstance(value, (int, float))):
         return None
     try:
-        moment = (
-            datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else datetime.fromisoformat(value)
-        )
-    except (ValueError, TypeError, OverflowError, OSError):
+        if isinstance(value, (int, float)):
+            moment = datetime.fromtimestamp(value, UTC)
+        else:
+            moment = datetime.fromisoformat(re.sub(r"^(\d{4}):(\d\d):(\d\d)(?= |T|$)", r"\1-\2-\3", value.strip(" \0")))
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
         return None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(moment, "ns")
+    ahead = np.timedelta64(moment.utcoffset() or timedelta(), "us")
+    return np.datetime64(moment.replace(tzinfo=None), "us") - ahead
 
 
 # The frame of a file that an image is.

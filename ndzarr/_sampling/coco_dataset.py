@@ -5,6 +5,7 @@ Only this module and `coco_assets` know kwcoco's dictionaries.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import AnnotationTable, tabulate
 from ndzarr._sampling.coco_assets import asset_dicts, channels_of, frame_of, sensor_of, size_of, without_blanks
 from ndzarr._sampling.scene import Asset, Channel, Clock, Frame
-from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean
+from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean, warn_caller
 
 # --- Datasets that kwcoco does not take, or takes with a warning.
 
@@ -40,7 +41,7 @@ def complaint(data: Any) -> str | None:
     """Return one thing that is wrong with a dataset, by name; None if nothing known is wrong."""
     if not isinstance(data, Mapping):
         try:
-            with open(data, encoding="utf-8") as file:
+            with open(data, encoding="utf-8-sig") as file:
                 data = json.load(file)
         except (OSError, ValueError, TypeError):
             return None
@@ -120,6 +121,8 @@ def _read(data: Any, path: str | None) -> Any:
     import kwcoco
 
     try:
+        if isinstance(data, str) and (content := _marked_json(data)) is not None:
+            return kwcoco.CocoDataset(content, tag=Path(data).stem, bundle_dpath=os.path.dirname(os.path.abspath(data)))
         return kwcoco.CocoDataset(data)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
@@ -127,13 +130,22 @@ def _read(data: Any, path: str | None) -> Any:
         raise SourceError(what, path=path, hint="See `kwcoco validate`") from error
 
 
+def _marked_json(path: str) -> Any:
+    """Return the content of a JSON file that begins with a byte order mark, which kwcoco refuses; else None."""
+    with open(path, "rb") as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    return json.loads(Path(path).read_text("utf-8-sig")) if marked else None
+
+
 class Dataset:
     """A kwcoco dataset, as far as sampling needs to know it; frames are looked at once."""
 
-    def __init__(self, coco: Any) -> None:
+    def __init__(self, coco: Any, image_root: str | None = None) -> None:
         refuse_repeated_ids(coco)
         self.coco = coco
         """The `kwcoco.CocoDataset`."""
+        self.image_root = coco.bundle_dpath if image_root is None else image_root
+        """The directory that names of files are relative to."""
         self._frames: dict[Any, Frame] = {}
         self._clocks: dict[str, Clock] = {}
         self._known: tuple[dict[str, None], set[str]] | None = None
@@ -151,7 +163,7 @@ class Dataset:
                     f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}", key="gid"
                 )
             video = self.coco.index.videos.get(image.get("video_id"), {})
-            found = self._frames[gid] = frame_of(image, video, self.coco.bundle_dpath, self._clocks)
+            found = self._frames[gid] = frame_of(image, video, self.image_root, self._clocks)
         return found
 
     def known(self) -> tuple[Mapping[str, None], set[str]]:
@@ -282,10 +294,13 @@ def some(ids: Iterable[Any]) -> str:
 class CocoSource:
     """A kwcoco dataset, which is looked at once, and the library that opens and transcodes its files."""
 
-    def __init__(self, dset: Any, library: Library) -> None:
+    def __init__(self, dset: Any, library: Library, image_root: str | os.PathLike[str] | None = None) -> None:
+        if image_root is not None and not os.path.isdir(image_root):
+            raise MissingError(f"image_root={os.fspath(image_root)!r}: no such directory", key="image_root")
         self.dset = dset
         self.library = library
-        self.dataset = Dataset(dset)
+        self._elsewhere = [] if image_root is None else [os.path.abspath(image_root)]
+        self.dataset = Dataset(dset, *self._elsewhere)
 
     def __repr__(self) -> str:
         return f"<kwcoco dataset {self.summary}>"
@@ -304,13 +319,23 @@ class CocoSource:
     @cached_property
     def annotations(self) -> AnnotationTable:
         """All annotations as columns, sorted by image."""
-        return tabulate(self.dset.dataset.get("annotations", []))
+        images, listed = self.dset.index.imgs, self.dset.dataset.get("annotations", [])
+        table = tabulate(listed, lambda annotation: size_of(images.get(annotation["image_id"], {})))
+        nowhere = np.flatnonzero(np.isnan(table.columns[0]))
+        if len(nowhere):
+            first = table.annot_id[nowhere[table.position[nowhere].argmin()]].item()
+            warn_caller(
+                f"{self.dset.tag}: {len(nowhere)} of {counted(len(listed), 'annotation')} have neither a box nor a "
+                f"shape, so that no window holds them; the first is annotation {first!r}",
+                UserWarning,
+            )
+        return table
 
     @property
     def hashid(self) -> str:
         """A digest of the dataset and of the library's options."""
         content = json.dumps(self.dset.dataset, sort_keys=True, default=str) + json.dumps(
-            [self.library.encoding.as_json(), self.library.transcode]
+            [self.library.encoding.as_json(), self.library.transcode, *self._elsewhere]
         )
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 

@@ -2,92 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ndzarr._sampling.annotations import NO_ID
+from ndzarr._sampling.annotations import NO_ID, OWN_COLUMNS, box_of
 from ndzarr._sampling.sample import Context, Cut
-from ndzarr.errors import TargetError
+from ndzarr._sampling.segmentations import Polygons, masks_in, origin_of, shape_of, understood
 
 # --- Segmentations and keypoints.
 
 
-@contextmanager
-def understood(record: Mapping[str, Any], key: str) -> Iterator[None]:
-    """Name the annotation in errors about a value that has none of COCO's forms."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
-        raise TargetError(
-            f"annotation {record.get('id')!r}: its {key} has none of COCO's forms "
-            f"({type(error).__name__}{': ' * bool(reason)}{reason[:200]})",
-            key=key,
-        ) from error
-
-
 def segmentation(record: Mapping[str, Any], size: tuple[int, int] | None, to_sample: np.ndarray[Any, Any]) -> Any:
     """
-    The `kwimage.MultiPolygon` of an annotation in sample pixels; None if it has none.
+    The `kwimage.MultiPolygon` of an annotation in sample pixels; None if it has no shape.
 
-    `size` is the (width, height) of image space, for masks that do not state theirs; `to_sample` maps image space.
+    `size` is the (width, height) of image space, and `to_sample` maps that.
     """
-    outline = record.get("segmentation")
-    if outline is None or len(_sized(outline)) == 0:
+    shape = shape_of(record, size)
+    if shape is None:
         return None
-    import kwimage
+    from ndzarr._sampling.coco_polygons import coco_multi_polygon
 
-    with understood(record, "segmentation"):
-        if isinstance(outline, Mapping) and "counts" in outline:
-            return _mask(outline, size).to_multi_polygon().warp(to_sample)
-        polygon = kwimage.MultiPolygon.coerce(outline)
-        return None if polygon is None else polygon.to_multi_polygon().warp(to_sample)
+    return coco_multi_polygon(shape.to_polygons().warped(to_sample), origin_of(to_sample))
 
 
-def _sized(value: Any) -> Any:
-    return value if hasattr(value, "__len__") else (value,)
-
-
-def _mask(runs: Mapping[str, Any], size: tuple[int, int] | None) -> Any:
-    """A mask of run lengths: numbers, or the text that pycocotools makes of them; (height, width) as it states them."""
-    import kwimage
-
-    stated = runs.get("size", runs.get("shape", runs.get("dims")))
-    if stated is None and size is None:
-        raise ValueError("a mask needs its size, (height, width)")
-    height, width = map(int, size[::-1] if stated is None else stated)  # type: ignore[index]
-    data = {**runs, "size": [height, width], "shape": (height, width)}
-    if isinstance(runs["counts"], str | bytes):
-        data["counts"] = _counts(runs["counts"])
-    if (total := int(np.sum(data["counts"]))) != height * width:
-        raise ValueError(f"its runs are {total} pixels, {height} x {width} are {height * width}")
-    return kwimage.Mask(data, "array_rle")
-
-
-def _counts(text: str | bytes) -> list[int]:
+def masks(context: Context, size: tuple[int, int]) -> np.ndarray[Any, Any]:
     """
-    Decode the run lengths in pycocotools' text, without pycocotools.
+    Return the pixels inside each annotation, or inside its box where it has no shape; bool (annot, y, x).
 
-    Five bits a letter, the low ones first; a sixth says that more follow, the last one's highest is the sign.  From the
-    fourth run on it is the difference to the last but one.
+    They are those of pycocotools, for polygons at any scale; of masks, the pixels whose centres lie inside.
     """
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text.encode() if isinstance(text, str) else text:
-        bits = letter - 48
-        if not 0 <= bits < 64:
-            raise ValueError(f"{chr(letter)!r} is not a letter of a compressed mask")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        value -= (1 << shift) if bits & 16 else 0
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = shift = 0
-    return counts
+    found = context.found
+    if found is None:
+        return np.zeros((0, *size), bool)
+    frames, to_sample = found.columns["frame"].tolist(), found.to_sample
+    sizes = [image_size_of(context, t) for t in range(len(to_sample))]
+    shapes: list[Any] = []
+    for record, t in zip(found.records, frames, strict=True):
+        shape = shape_of(record, sizes[t])
+        if shape is None and (box := box_of(record, sizes[t])) is not None:
+            shape = Polygons.around(box)
+        shapes.append(shape)
+    return masks_in(shapes, [to_sample[t] for t in frames], size)
+
+
+def image_size_of(context: Context, t: int) -> tuple[int, int] | None:
+    """Return (width, height) of the image of a frame, where that is known without its file."""
+    scene = context.scene
+    stated = scene.frames[t].size
+    return stated if stated is not None or scene.video else (scene.space[1], scene.space[0])
 
 
 def keypoints(
@@ -109,7 +74,7 @@ def keypoints(
         From image space to sample pixels.
     """
     given = record.get("keypoints")
-    if given is None or len(_sized(given)) == 0:
+    if given is None or (hasattr(given, "__len__") and len(given) == 0):
         return None
     import kwimage
 
@@ -153,13 +118,16 @@ def _frame_detections(context: Context, t: int) -> Any:
         "cids": np.array(categories, int),
         "boxes": kwimage.Boxes(np.asarray(boxes, float), "xywh"),
     }
+    further = [] if found is None else [name for name in found.columns if name not in OWN_COLUMNS]
+    if found is not None:
+        data |= {name: found.columns[name][rows] for name in further}
     if classes is not None and all(c in classes.id_to_idx for c in categories):
         data["class_idxs"] = np.array([classes.id_to_idx[c] for c in categories], int)
     if found is not None and "keypoints" in context.geometry:
         data["keypoints"] = _keypoints(context, records, found.to_sample[t])
     dets = kwimage.Detections(
         **data, classes=classes, rel_frame_index=t, gid=context.scene.frames[t].gid,
-        datakeys=["aids", "cids"], metakeys=["gid", "rel_frame_index"],
+        datakeys=["aids", "cids", *further], metakeys=["gid", "rel_frame_index"],
     )  # fmt: skip
     if found is not None and "segmentation" in context.geometry:  # its constructor would wrap each polygon once more
         dets.data["segmentations"] = _segmentations(context, t, records, found.to_sample[t])
@@ -169,7 +137,7 @@ def _frame_detections(context: Context, t: int) -> Any:
 def _segmentations(context: Context, t: int, records: list[dict[str, Any]], to_sample: np.ndarray[Any, Any]) -> Any:
     import kwimage
 
-    size = context.scene.frames[t].size
+    size = image_size_of(context, t)
     return kwimage.SegmentationList([segmentation(record, size, to_sample) for record in records])
 
 

@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw
 
 from ndzarr._indexing.affine import scale_offset, warp_boxes
 from ndzarr._pyramid.repr import displayable
-from ndzarr._sampling.detections import understood
+from ndzarr._sampling.detections import image_size_of
 from ndzarr._sampling.sample import Context, cut_of
+from ndzarr._sampling.segmentations import shape_of
 from ndzarr.errors import TargetError
 
 SEEN = 384
@@ -74,30 +75,14 @@ def _annotate(panel: Image.Image, context: Context, t: int, to_panel: np.ndarray
     for i in np.flatnonzero(found.columns["frame"] == t):
         category = found.columns["category_id"][i].item()
         color = _color(category)
-        with understood(found.records[i], "segmentation"):
-            outlines = _outlines(found.records[i])
-        for outline in outlines:
-            points = np.c_[outline, np.ones(len(outline))] @ (to_panel @ found.to_sample[t]).T
-            pen.line([*map(tuple, points[:, :2])], fill=color, width=2)
+        shape = shape_of(found.records[i], image_size_of(context, t))
+        parts = () if shape is None else shape.to_polygons().warped(to_panel @ found.to_sample[t]).parts
+        for ring in [ring for part in parts for ring in part]:
+            pen.line([*map(tuple, ring), tuple(ring[0])], fill=color, width=2)
         x, y, w, h = boxes[i]
         if np.isfinite(x):
             pen.rectangle((x, y, x + w, y + h), outline=color)
             pen.text((max(x, 0) + 2, max(y, 0) + 1), str(names.get(category, "")), fill=color)
-
-
-def _outlines(annotation: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
-    """Closed outlines of a segmentation in polygon form, shape (n, 2) each, in image space; masks have none."""
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, dict) and "exterior" in segmentation:
-        segmentation = [segmentation]
-    if not isinstance(segmentation, list):
-        return []
-    rings = []
-    for part in [segmentation] if segmentation and np.isscalar(segmentation[0]) else segmentation:
-        points = part["exterior"] if isinstance(part, dict) else part
-        ring = np.asarray(points, float).reshape(-1, 2)
-        rings.append(np.r_[ring, ring[:1]])
-    return rings
 
 
 def _color(category: Any) -> tuple[int, ...]:

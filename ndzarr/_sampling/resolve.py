@@ -131,10 +131,10 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
     sized = isinstance(target.window_dims, tuple) or None not in target.size
     if sized and None not in target.centre:
         return target
-    box = box_of(annotation)
+    box = box_of(annotation, dataset.frame(gid).size)
     if box is None:
         hint = "Give the window with cx, cy, width and height"
-        raise TargetError(f"aid={target.aid!r} has no bbox", key="aid", hint=hint)
+        raise TargetError(f"aid={target.aid!r} has neither a box nor a shape", key="aid", hint=hint)
     if target.video:
         box = warp_boxes(dataset.frame(gid).to_video, box)[0]
     x, y, width, height = box.tolist()
@@ -340,10 +340,10 @@ def _around(target: Target, scene: Scene, dataset: Lookups, given: Mapping[str, 
         return {}
     annotation = dataset.annotation(target.aid)
     out: dict[str, Any] = {"category_id": annotation.get("category_id")}
-    box = box_of(annotation)
+    frame = dataset.frame(annotation["image_id"])
+    box = box_of(annotation, frame.size)
     if box is None:
         return out
-    frame = dataset.frame(annotation["image_id"])
     box = warp_boxes(frame.to_video if scene.video else IDENTITY, box)[0]
     x, y, width, height = box.tolist()
     around = {"cx": x + width / 2, "cy": y + height / 2, "width": width, "height": height}

@@ -7,6 +7,7 @@ source is a frame with one asset.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -128,13 +129,26 @@ class Scene:
         return replace(self, frames=(alone,), n=n, channels=tuple([("*", name) for name in channels]))
 
 
+def dates(times: Sequence[np.datetime64 | None]) -> np.ndarray[Any, Any]:
+    """Return dates in nanoseconds, or, where some are before 1678 or after 2261, in microseconds; NaT for None."""
+    fine = np.array([np.datetime64("NaT", "us") if t is None else t for t in times], "datetime64[us]")
+    near = np.isnat(fine) | ((fine >= np.datetime64("1678")) & (fine < np.datetime64("2262")))
+    return fine.astype("datetime64[ns]") if near.all() else fine
+
+
+def same_unit(columns: Sequence[np.ndarray[Any, Any]]) -> Sequence[np.ndarray[Any, Any]]:
+    """Return dates in one unit, the coarsest, which holds them all; other columns as they are."""
+    units = {c.dtype for c in columns if c.dtype.kind == "M"}
+    if len(units) < 2:
+        return columns
+    return [c.astype("datetime64[us]") if c.dtype.kind == "M" else c for c in columns]
+
+
 def time_coordinate(scene: Scene) -> np.ndarray[Any, Any]:
     """Return dates where every frame has one; else seconds, for frames of video files; else frame indices."""
     real = [f for f in scene.frames if f.gid is not None]
     if all(f.time is not None for f in real):
-        return np.array(
-            [np.datetime64("NaT", "ns") if f.time is None else f.time for f in scene.frames], "datetime64[ns]"
-        )
+        return dates([f.time for f in scene.frames])
     seconds = [f.seconds for f in real]
     if seconds and None not in seconds:
         return np.array([np.nan if f.gid is None else f.seconds for f in scene.frames], np.float64)

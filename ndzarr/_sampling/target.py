@@ -411,6 +411,69 @@ class Target:
     """True for one image and a window of it, at native scale, with nothing else to resolve."""
 
 
+_CENTRED = ("cx", "cy", "width", "height", "window_dims")
+_PLACED = ("slices", "space_slice", "y", "x", *_CENTRED)
+_SUPERSEDED = {
+    "slices": ("space_slice", "y", "x", *_CENTRED),
+    "space_slice": ("slices", "y", "x", *_CENTRED),
+    "y": ("slices", "space_slice", *_CENTRED),
+    "x": ("slices", "space_slice", *_CENTRED),
+    **dict.fromkeys(("cx", "cy", "window_dims"), ("slices", "space_slice", "y", "x")),
+    **dict.fromkeys(("width", "height"), ("slices", "space_slice", "y", "x", "window_dims")),
+    "bounds": _PLACED,
+    "time_slice": ("slices", "gids"),
+    "gids": ("slices", "time_slice", "gid", "aid"),
+    "vidid": ("slices", "time_slice", "gids", "gid", "aid"),
+    "gid": ("aid", "gids", "vidid", "time_slice"),
+    "aid": ("gid", "gids", "vidid", "time_slice", *_PLACED),
+    "output_dims": ("scale", "resolution"),
+    "scale": ("output_dims",),
+    "resolution": ("output_dims",),
+}
+"""Key to those that say the same in another way."""
+
+
+class EditableTarget(dict[str, Any]):
+    """
+    A target with everything that it came to mean, under several keys: one that is set later wins over the others.
+
+    Examples
+    --------
+    >>> target = EditableTarget(gid=1, cx=5, cy=5, width=4, height=4, space_slice=(slice(3, 7), slice(3, 7)))
+    >>> target["cx"] = 9
+    >>> target
+    {'gid': 1, 'cx': 9, 'cy': 5, 'width': 4, 'height': 4}
+    """
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        others = _SUPERSEDED.get(ALIASES.get(key, key), ())
+        if key == "slices" and len(as_tuple(value) or ()) == 3:
+            others = (*others, "time_slice", "gids")
+        if key == "gid" and len(as_tuple(self.get("slices")) or ()) == 3:
+            others = (*others, "slices")
+        for other in others:
+            self.pop(other, None)
+        super().__setitem__(key, value)
+
+    def update(self, *others: Any, **keys: Any) -> None:
+        """Set keys one by one."""
+        for key, value in dict(*others, **keys).items():
+            self[key] = value
+
+    def copy(self) -> EditableTarget:
+        """Return a target that may be edited just so."""
+        return EditableTarget(self)
+
+    def __or__(self, other: Any) -> Any:
+        made = self.copy()
+        made.update(other)
+        return made
+
+    def __ior__(self, other: Any) -> Any:
+        self.update(other)
+        return self
+
+
 def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
     """A target, which may be a row of a table with missing values, and further keys."""
     if target is None:
@@ -422,7 +485,7 @@ def merged(target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
 
         target = drop_missing(target)
     _refuse_others(target)
-    return {**target, **keys}
+    return dict(target | keys) if isinstance(target, EditableTarget) else {**target, **keys}
 
 
 def _refuse_others(target: Any) -> None:

@@ -367,6 +367,9 @@ def _check_categories(categories: Iterable[Mapping[str, Any]], missing_parents: 
     for position, category in enumerate(given):
         if not category.get("name"):
             raise CategoryError(f"category {category.get('id', f'at position {position}')!r} has no name", key="name")
+        for key in ("name", "supercategory"):
+            if not isinstance(category.get(key), Hashable):
+                raise CategoryError(f"category {category.get('id')!r}: {key}={category[key]!r} is not a name", key=key)
         number = category.get("id")
         if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
             raise CategoryError(f"category {category['name']!r} has id={number!r}; ids are whole numbers", key="id")

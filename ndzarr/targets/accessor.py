@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas
 
+    from ndzarr._sampling.annotations import Crowd
     from ndzarr._sampling.named_sources import NamedSource
     from ndzarr._sampling.protocols import SampleSource
     from ndzarr.targets.attributes import Names
@@ -61,6 +62,7 @@ class Targets:
         classes_of_interest: Names | None = None,
         negative_classes: Names = NEGATIVE,
         ignore_coverage: float | None = 0.6,
+        crowd: Crowd = "keep",
         valid_only: bool | float = False,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
@@ -93,6 +95,9 @@ class Targets:
         ignore_coverage
             A window is ignored if regions to ignore cover more than this fraction of it.  Regions are segmentations, or
             boxes of annotations that have none, united; windows of several frames have the mean.  None for never.
+        crowd
+            What becomes of annotations whose `iscrowd` is 1: 'keep' takes them as all others, 'drop' leaves them out,
+            'ignore' makes them regions to ignore.
         valid_only
             Leave out windows with too little data: True for those without any, a number for the least fraction.
         ids
@@ -124,7 +129,9 @@ class Targets:
         spaces = self._context.spaces(space, ids)
         sizes = WindowSizes(self.source, spaces, resolution)
         windows = grid.sliding_windows(sizes, window_dims, overlap, time_dims, time_overlap, keep_borders)
-        table = grid.grid_table(self._context, spaces, windows, classes_of_interest, negative_classes, ignore_coverage)
+        table = grid.grid_table(
+            self._context, spaces, windows, classes_of_interest, negative_classes, ignore_coverage, crowd
+        )
         return valid.with_data(self.source, table, valid_only)
 
     def positives(
@@ -140,6 +147,7 @@ class Targets:
         keep_borders: bool | str = "pad",
         classes_of_interest: Names | None = None,
         negative_classes: Names = NEGATIVE,
+        crowd: Crowd = "keep",
         per_class: int | None = None,
         per_image: int | None = None,
         valid_only: bool | float = False,
@@ -171,6 +179,8 @@ class Targets:
             As for `grid`; by default windows keep their place, and what lies outside is padded.
         classes_of_interest, negative_classes
             Categories, by name or id, that count; by default all but the negative ones.
+        crowd
+            As for `grid`; only 'keep' makes positives of crowds.
         per_class
             Most annotations of each category, drawn by the seed.
         per_image
@@ -194,7 +204,7 @@ class Targets:
         placement = positives.Placement(window_dims, context, jitter, time_dims, borders, cover)
         spaces, classes = self._context.spaces(space, ids), (classes_of_interest, negative_classes)
         sizes = WindowSizes(self.source, spaces, resolution)
-        table = positives.positives(self._context, sizes, placement, *classes, per_class, per_image, seed)
+        table = positives.positives(self._context, sizes, placement, *classes, crowd, per_class, per_image, seed)
         return valid.with_data(self.source, table, valid_only)
 
     def negatives(

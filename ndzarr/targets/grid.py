@@ -12,6 +12,7 @@ import numpy as np
 
 from ndzarr._geo.pixel_size import is_physical
 from ndzarr._indexing.affine import IDENTITY
+from ndzarr._sampling.segmentations import shape_of
 from ndzarr._validation import as_list, check_fraction, check_target_count
 from ndzarr.errors import TargetError
 from ndzarr.targets.overlaps import KINDS, TargetContext, as_tuples, kind_column
@@ -20,7 +21,6 @@ from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, column_of_ids,
 
 if TYPE_CHECKING:
     import pandas
-    import shapely
 
     from ndzarr._sampling.named_sources import NamedSource
     from ndzarr._sampling.protocols import SampleSource
@@ -45,6 +45,7 @@ def grid_table(
     classes_of_interest: Names | None,
     negative_classes: Names,
     ignore_coverage: float | None,
+    crowd: str,
 ) -> pandas.DataFrame:
     """Return sliding windows as targets, with the columns that say what they hold; see `Targets.grid`."""
     import pandas
@@ -52,15 +53,17 @@ def grid_table(
     if ignore_coverage is not None:
         check_fraction("ignore_coverage", ignore_coverage)
     annotations, categories = context.source.annotations, context.categories
-    boxes = context.index(spaces).boxes
+    boxes, crowds = context.index(spaces).boxes, context.crowds(spaces, crowd)
+    if crowd == "drop":
+        boxes, crowds = boxes.take(~crowds), crowds[~crowds]
     every = windows.windows()
     window, box = windows.touching(boxes)
     category = annotations.category_id[boxes.row]
-    counting = categories.positive(category, classes_of_interest, negative_classes)
+    counting = categories.positive(category, classes_of_interest, negative_classes) & ~crowds
     kind = (np.bincount(window[counting[box]], minlength=len(every)) > 0).astype(np.int8)
     ids, counts = as_tuples(window, annotations.annot_id[boxes.row[box]], len(every))
     columns: dict[str, Any] = every.target_columns(spaces) | windows.output | {"annot_ids": ids, "n_annots": counts}
-    regions = categories.ignored(category, negative_classes)
+    regions = categories.ignored(category, negative_classes) | crowds
     if ignore_coverage is not None and regions.any():
         meant = regions[box]
         columns["coverage"] = _coverage(context.source, spaces, every, boxes, window[meant], box[meant])
@@ -308,20 +311,10 @@ def _regions(source: SampleSource, spaces: Spaces, boxes: Boxes) -> Array:
     ids = source.annotations.annot_id[boxes.row].tolist()
     for k, (aid, space, t) in enumerate(zip(ids, boxes.space.tolist(), boxes.frame.tolist(), strict=True)):
         record = source.dset.index.anns[aid]
-        if record.get("segmentation"):
-            warp = source.frame(spaces.frames[space][t]).to_video if spaces.video else IDENTITY
-            shapes[k] = shapely.transform(_polygon(record), lambda points, m=warp: points @ m[:2, :2].T + m[:2, 2])
+        frame = source.frame(spaces.frames[space][t])
+        stated = (int(spaces.width[space]), int(spaces.height[space]))
+        shape = shape_of(record, frame.size if frame.size is not None or spaces.video else stated)
+        if shape is not None:
+            warp = frame.to_video if spaces.video else IDENTITY
+            shapes[k] = shapely.transform(shape.geometry, lambda points, m=warp: points @ m[:2, :2].T + m[:2, 2])
     return shapes
-
-
-def _polygon(record: dict[str, Any]) -> shapely.Geometry:
-    """Return a segmentation, in any form that kwcoco stores, in image space."""
-    import kwimage
-    import shapely
-
-    try:
-        polygons = kwimage.Segmentation.coerce(record["segmentation"]).to_multi_polygon()
-        return shapely.union_all([shapely.make_valid(p.to_shapely()) for p in polygons.data])
-    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        message = f"annotation {record.get('id')!r}: the segmentation is not understood ({error})"
-        raise TargetError(message, key="segmentation") from error

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ndzarr._sampling.annotations import CROWD
+from ndzarr._validation import check_choice
 from ndzarr.errors import TargetError
 from ndzarr.targets.attributes import Categories
 from ndzarr.targets.table import Rows, TargetsLike, as_table, without_aliases
@@ -67,6 +69,14 @@ class TargetContext:
         if kind not in self._spaces:
             self._spaces[kind] = spaces_of(self.source, kind)
         return self._spaces[kind].take(ids)
+
+    def crowds(self, spaces: Spaces, crowd: str) -> Array:
+        """Return True for the boxes of crowds, where these do not count as all others do (`crowd`); shape (box,)."""
+        check_choice("crowd", crowd, CROWD)
+        boxes, known = self.index(spaces).boxes, self.source.annotations.crowd
+        if crowd == "keep" or known is None:
+            return np.zeros(len(boxes), bool)
+        return np.asarray(known[boxes.row])
 
     def index(self, spaces: Spaces) -> BoxIndex:
         """Return the spatial index of the annotations in some spaces; that of all images, or videos, is kept."""
@@ -237,13 +247,21 @@ def kind_column(codes: Array) -> pandas.Series:
 
 
 def windows_table(
-    context: TargetContext, spaces: Spaces, windows: Windows, kind: str, further: dict[str, Array] | None = None
+    context: TargetContext,
+    spaces: Spaces,
+    windows: Windows,
+    kind: str,
+    further: dict[str, Array] | None = None,
+    crowd: str = "keep",
 ) -> pandas.DataFrame:
     """Return windows of one kind as targets, with the annotations that they touch and further columns."""
     import pandas
 
     index = context.index(spaces)
     pairs = index.touching(windows)
+    if crowd == "drop":
+        single = ~context.crowds(spaces, crowd)[pairs.box]
+        pairs = Pairs(pairs.window[single], pairs.box[single])
     ids, counts = as_tuples(pairs.window, index.annotation_ids(pairs, context.source.annotations), len(windows))
     columns = windows.target_columns(spaces) | (further or {}) | {"annot_ids": ids, "n_annots": counts}
     return pandas.DataFrame(columns | {"kind": kind_column(np.full(len(windows), KINDS.index(kind)))})

@@ -84,6 +84,7 @@ def positives(
     placement: Placement,
     classes_of_interest: Names | None,
     negative_classes: Names,
+    crowd: str,
     per_class: int | None,
     per_image: int | None,
     seed: int | np.random.Generator | None,
@@ -96,14 +97,15 @@ def positives(
             check_target_count(name, most, least=0)
     rng = np.random.default_rng(seed)
     annotations = context.source.annotations
-    boxes = context.index(spaces).boxes
+    boxes = context.index(spaces).boxes.take(~context.crowds(spaces, crowd))
     category = annotations.category_id[boxes.row]
     boxes = boxes.take(context.categories.positive(category, classes_of_interest, negative_classes))
     boxes = boxes.take(_at_most(annotations.category_id[boxes.row], per_class, rng))
     if placement.cover:
         assert fixed is not None
         windows = covering(boxes, spaces, placement, fixed, per_image, rng)
-        return windows_table(context, spaces, windows, "positive", sizes.output_dims(windows, placement.dims))
+        further = sizes.output_dims(windows, placement.dims)
+        return windows_table(context, spaces, windows, "positive", further, crowd)
     boxes = boxes.take(_at_most(boxes.space, per_image, rng))
     boxes = boxes.take(np.argsort(annotations.position[boxes.row], kind="stable"))
     windows, kept = around(boxes, spaces, placement, fixed, rng)
@@ -112,7 +114,7 @@ def positives(
     further |= {"aid": annotations.annot_id[rows], "category_id": annotations.category_id[rows]}
     if not spaces.video:
         further |= {"img_width": spaces.width[windows.space], "img_height": spaces.height[windows.space]}
-    return windows_table(context, spaces, windows, "positive", further)
+    return windows_table(context, spaces, windows, "positive", further, crowd)
 
 
 def _at_most(group: Array, most: int | None, rng: np.random.Generator) -> Array:

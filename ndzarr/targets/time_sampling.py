@@ -118,7 +118,7 @@ def frame_times(source: SampleSource, vidid: Any) -> Array | None:
     """
     frames = [source.frame(gid) for gid in source.dataset.video_frames(vidid)]
     if all(f.time is not None for f in frames):
-        dates = np.array([f.time for f in frames], "datetime64[ns]")
+        dates = np.array([f.time for f in frames], "datetime64[us]")
         return np.asarray((dates - dates[0]) / np.timedelta64(1, "s"))
     files = {a.path: a for f in frames for a in f.assets[:1] if a.clock is not None}
     if len(files) < len(frames):  # files of one frame each have no clock

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from ndzarr._sampling.annotations import CROWD, OWN_COLUMNS, Crowd, Lookup
 from ndzarr._sampling.target import parse
 from ndzarr._validation import check_choice, check_count
 from ndzarr.errors import OptionError
@@ -37,8 +38,10 @@ Transform: TypeAlias = Callable[[Tensors], Tensors]
 
 Masks: TypeAlias = Literal["semantic", "instance"]
 MASKS = ("semantic", "instance")
-RAGGED = ("boxes", "labels", "annot_ids", "track_ids", "frames", "masks")
+RAGGED = ("boxes", "labels", "track_ids", "frames", "masks", "iscrowd", "ignore", "area", "score", "weight")
 """Names of lists with one tensor per sample; of 'masks' where they are those of instances."""
+COLUMN = "annot_"
+"""Names that begin so are further lists with one tensor per sample: the keys of one's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,15 @@ class TensorOptions:
     """Make boxes and labels."""
     labels: dict[Any, int]
     """Category ids to labels."""
+    crowd: str = "keep"
+    """One of `annotations.CROWD`."""
 
     def __post_init__(self) -> None:
         if self.dtype is not None and not isinstance(self.dtype, torch.dtype):
             raise OptionError(f"dtype={self.dtype!r}: expected one of torch's, such as torch.float32", key="dtype")
         if self.masks is not None:
             check_choice("masks", self.masks, MASKS)
+        check_choice("crowd", self.crowd, CROWD)
 
     def tensors(self, batch: xarray.Dataset, index: np.ndarray[Any, Any]) -> Tensors:
         """
@@ -78,9 +84,12 @@ class TensorOptions:
         boxes, labels, annot_ids, track_ids, frames
             A list with one tensor per sample: (n, 4) as left, top, right, bottom, else (n,). Ids that are names are
             lists.
+        iscrowd, ignore, area, score, weight, annot_...
+            The other keys of the annotations, those of one's own as `annot_` and their name: a list with one tensor
+            (n,) per sample, or one list of text.
         masks
-            'semantic': (sample, y, x) or (sample, t, y, x) of labels + 1, 0 where there is no annotation.
-            'instance': a list with one tensor (n, y, x) per sample.
+            'semantic': (sample, y, x) or (sample, t, y, x) of labels + 1, 0 where there is no annotation, -100 in
+            regions to ignore. 'instance': a list with one tensor (n, y, x) per sample.
         """
         image = torch.from_numpy(_writable(batch["image"].values))
         out: Tensors = {"image": image if self.dtype is None else image.to(self.dtype)}
@@ -107,44 +116,40 @@ class TensorOptions:
             "track_ids": batch["track_id"].values,
             "frames": batch["frame"].values.astype(np.int64),
         }
+        for name, column in batch.data_vars.items():
+            if column.dims == ("annot",) and name not in (*OWN_COLUMNS, "annot_sample"):
+                own = str(name) if name in RAGGED or str(name).startswith(COLUMN) else f"{COLUMN}{name}"
+                columns[own] = column.values
         return {name: [_tensor(part) for part in np.split(column, stops)] for name, column in columns.items()}
 
     def _masks(self, batch: xarray.Dataset) -> Any:
         dims, image = batch["image"].dims, batch["image"].shape
         shape = tuple(n for d, n in zip(dims, image, strict=True) if d in ("t", "y", "x"))
-        found = [self._drawn(frames, shape) for frames in batch.ndzarr.detections]
+        instances = batch.ndzarr.masks(shape[-2:])
         if self.masks == "instance":
-            return [torch.from_numpy(one) for one in found]
-        return torch.from_numpy(np.stack(found)) if found else torch.empty((0, *shape), dtype=torch.int64)
-
-    def _drawn(self, frames: list[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """Draw the annotations of one sample: a map of classes ([t,] y, x), or a mask of each (n, y, x)."""
-        size = shape[-2], shape[-1]
-        classes = np.zeros((max(1, len(frames)), *size), np.int64)
-        instances = []
-        for t, detections in enumerate(frames):
-            for k, category in enumerate(detections.data["cids"].tolist()):
-                inside = _inside(detections, k, size)
-                instances.append(inside)
-                classes[t][inside] = self.labels.get(category, -1) + 1
-        if self.masks == "instance":
-            return np.stack(instances) if instances else np.zeros((0, *size), bool)
-        return classes if len(shape) == 3 else classes[0]
+            return [torch.from_numpy(one) for one in instances]
+        values = np.array([self.labels.get(category, -1) + 1 for category in batch["category_id"].values.tolist()])
+        beneath = np.zeros(len(values), bool)
+        if self.crowd == "ignore" and "ignore" in batch:
+            beneath = batch["ignore"].values.astype(bool)
+            values[beneath] = IGNORED
+        frames, stops = batch["frame"].values, np.searchsorted(batch["annot_sample"].values, np.arange(image[0] + 1))
+        classes = np.zeros((image[0], *(shape if len(shape) == 3 else (1, *shape))), np.int64)
+        for k, masks in enumerate(instances):
+            mine = np.arange(stops[k], stops[k + 1])
+            # What is known lies on top of what is to be ignored.
+            for i in mine[np.argsort(~beneath[mine], kind="stable")].tolist():
+                np.copyto(classes[k, frames[i]], values[i], where=masks[i - stops[k]])
+        return torch.from_numpy(classes.reshape(image[0], *shape))
 
 
-def _inside(detections: Any, k: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """Return the pixels (y, x) inside the segmentation of an annotation, else inside its box."""
-    segmentations = detections.data.get("segmentations")
-    shape = None if segmentations is None else segmentations.data[k]
-    if shape is None:
-        shape = detections.boxes[k : k + 1].to_polygons()[0]
-    mask: np.ndarray[Any, Any] = shape.to_mask(dims=size).to_c_mask().data
-    return mask.astype(bool)
+IGNORED = -100
+"""Class of regions to ignore: the default `ignore_index` of torch's losses."""
 
 
 def _tensor(column: np.ndarray[Any, Any]) -> Any:
     """Return a copy of a sample's column as a tensor; names, which no tensor holds, as a list."""
-    return torch.from_numpy(column.copy()) if column.dtype.kind in "iuf" else column.tolist()
+    return torch.from_numpy(column.copy()) if column.dtype.kind in "biuf" else column.tolist()
 
 
 def _writable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -204,7 +209,7 @@ def _joined(name: str, values: list[Any]) -> Any:
     if not all(isinstance(v, torch.Tensor) for v in values):
         return values
     classes = name == "masks" and values[0].dtype != torch.bool  # 'semantic', of one shape
-    if name in RAGGED and not classes:
+    if (name in RAGGED or name.startswith(COLUMN)) and not classes:
         return values
     if len({v.shape for v in values}) > 1:
         shapes = ", ".join(sorted({" x ".join(map(str, v.shape)) for v in values}))
@@ -233,7 +238,12 @@ class CropDataset(Dataset[Tensors]):
     annotations
         Add boxes and labels of the annotations that touch the crop.
     masks
-        'semantic' or 'instance': add maps drawn from segmentations, or from boxes where an annotation has none.
+        'semantic' or 'instance': add maps of the pixels of segmentations, or of boxes where an annotation has none.
+    visible_thresh, clip
+        As for `CocoSampler.load_sample`.
+    crowd
+        What becomes of annotations whose `iscrowd` is 1: 'keep' takes them as all others, 'drop' leaves them out,
+        'ignore' sets their `ignore` to 1, and semantic maps to -100, where no other annotation is.
     labels
         Category ids to labels; by default the position of a category in the dataset.
     transform
@@ -267,6 +277,9 @@ class CropDataset(Dataset[Tensors]):
         dtype: torch.dtype | None = None,
         annotations: bool = True,
         masks: Masks | None = None,
+        visible_thresh: float = 0.0,
+        clip: bool = False,
+        crowd: Crowd = "keep",
         labels: Mapping[Any, int] | None = None,
         transform: Transform | None = None,
         batch_transform: Transform | None = None,
@@ -285,8 +298,12 @@ class CropDataset(Dataset[Tensors]):
         if masks is not None and not categories:
             raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none", key="masks")
         counted = {c: k for k, c in enumerate(categories)} if labels is None else dict(labels)
-        self.options = TensorOptions(dtype, masks, annotations, counted)
-        if dset is not None:
+        self.options = TensorOptions(dtype, masks, annotations, counted, crowd)
+        self.lookup: dict[str, Any] = {"visible_thresh": visible_thresh, "clip": clip, "crowd": crowd}
+        Lookup(**self.lookup)  # checks them
+        if dset is None:
+            self.lookup = {}
+        else:
             self.keys["with_annots"] = annotations or masks is not None
 
     def __len__(self) -> int:
@@ -313,7 +330,7 @@ class CropDataset(Dataset[Tensors]):
             if not -n <= index(k) < n:
                 raise IndexError(f"crop {k} does not exist; there are {n}")
         chosen = np.array([index(k) % n for k in indices], np.int64)
-        loaded = self.sampler.load_batch(self.rows.take(chosen), **self.keys)
+        loaded = self.sampler.load_batch(self.rows.take(chosen), **self.keys, **self.lookup)
         return self.options.tensors(loaded, chosen)
 
 

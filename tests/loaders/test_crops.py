@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from kwcoco import CocoDataset  # noqa: E402
+from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 import ndzarr  # noqa: E402
@@ -229,3 +230,62 @@ def test_locality_batches_differ_by_epoch_and_may_drop_the_last(sampler, table):
     batches.set_epoch(0)
     assert list(batches) == first
     assert len(list(LocalityBatches(CropDataset(sampler, table), 16, drop_last=True))) == 6
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """An image of 40 x 60 with a crowd, an annotation within it and one apart."""
+    folder = tmp_path_factory.mktemp("crowded")
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "a.png")
+    common = {"image_id": 1, "category_id": 7}
+    return ndzarr.CocoSampler(
+        {
+            "images": [{"id": 1, "file_name": str(folder / "a.png"), "width": 60, "height": 40}],
+            "categories": [{"id": 7, "name": "a"}],
+            "annotations": [
+                {"id": 1, **common, "bbox": [0, 0, 30, 40], "iscrowd": 1, "area": 1200, "tag": "many"},
+                {"id": 2, **common, "bbox": [10, 10, 10, 10], "iscrowd": 0, "area": 100, "tag": "one"},
+                {"id": 3, **common, "bbox": [40, 10, 40, 10], "iscrowd": 0, "area": 400, "tag": "one"},
+            ],
+        },
+        folder / "work",
+    )
+
+
+@pytest.mark.parametrize("crowd", ["keep", "drop", "ignore"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_crowds_and_other_keys_come_with_the_crops(crowded, crowd, apart):
+    targets = [{"gid": 1}, {"gid": 1, "cx": 50, "cy": 20, "width": 20, "height": 40, "output_dims": (40, 60)}]
+    semantic, instance = (CropDataset(crowded, targets, masks=m, crowd=crowd) for m in ("semantic", "instance"))
+    if apart:
+        found, masks = (collate([{**crops[k]} for k in range(2)]) for crops in (semantic, instance))
+    else:
+        found, masks = (collate(crops.__getitems__([0, 1])) for crops in (semantic, instance))
+    first = [2, 3] if crowd == "drop" else [1, 2, 3]
+    assert [ids.tolist() for ids in found["annot_ids"]] == [first, [3]]
+    assert [v.tolist() for v in found["iscrowd"]] == [[int(i == 1) for i in first], [0]]
+    assert [v.tolist() for v in found["area"]] == [[{1: 1200, 2: 100, 3: 400}[i] for i in first], [400]]
+    assert [list(v) for v in found["annot_tag"]] == [["many" if i == 1 else "one" for i in first], ["one"]]
+    assert [m.sum((1, 2)).tolist() for m in masks["masks"]] == [
+        [{1: 1200, 2: 100, 3: 200}[i] for i in first],
+        [600],  # 10 of 40 rows, all of 60 columns
+    ]
+    expected = np.zeros((40, 60), int)
+    if crowd != "drop":
+        expected[:, :30] = 1 if crowd == "keep" else -100
+    expected[10:20, 10:20] = expected[10:20, 40:] = 1
+    np.testing.assert_array_equal(found["masks"][0].numpy(), expected)
+    assert ("ignore" in found) == (crowd == "ignore")
+
+
+def test_crops_clip_and_leave_out_as_samples_do(crowded):
+    target = {"gid": 1, "cx": 30, "cy": 20, "width": 20, "height": 40}
+    for options in ({}, {"clip": True}, {"visible_thresh": 0.5}, {"clip": True, "visible_thresh": 0.3}):
+        crop, sample = CropDataset(crowded, [target], **options)[0], crowded.load_sample(target, **options)
+        assert crop["annot_ids"].tolist() == sample.annot_id.values.tolist()
+        corners = sample.bbox.values.copy()
+        corners[:, 2:] += corners[:, :2]
+        np.testing.assert_array_equal(crop["boxes"].numpy(), corners.astype(np.float32))
+    for name, value in (("crowd", "skip"), ("visible_thresh", 2), ("clip", "no")):
+        with raises(ndzarr.NdzarrError, key=name):
+            CropDataset(crowded, [target], **{name: value})

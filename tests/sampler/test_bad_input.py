@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr.errors import NdzarrError, TargetError
+from ndzarr.errors import MissingError, NdzarrError, TargetError
 from ndzarr.ndsampler_compat import CocoSampler
 
 
@@ -50,10 +51,19 @@ def test_files_that_are_no_images_are_named(build, tmp_path):
     assert refusal(sampler.load_sample, gid=1).path == str(tmp_path / "text.png")
 
 
+def boxless(bbox):
+    return lambda d: d["annotations"][0].update(bbox=bbox, segmentation=None, keypoints=[])
+
+
+NOWHERE = "1 of 4 annotations have neither a box nor a shape.* annotation 11$"
+
+
 @pytest.mark.parametrize("bbox", [None, []])
-def test_annotations_without_boxes_touch_nothing_and_can_be_asked_for(build, bbox):
-    sampler = build(lambda d: d["annotations"][0].update(bbox=bbox))
-    sample = sampler.load_sample(gid=1)
+def test_annotations_without_box_and_shape_touch_nothing_and_can_be_asked_for(build, bbox):
+    sampler = build(boxless(bbox))
+    with pytest.warns(UserWarning, match=NOWHERE) as caught:
+        sample = sampler.load_sample(gid=1)
+    assert [w.filename for w in caught] == [__file__]
     assert 11 not in sample.annot_id.values
     assert sampler.n_positives == 3
     assert refusal(sampler.load_sample, aid=11).key == "aid"
@@ -66,7 +76,8 @@ def test_annotations_without_boxes_touch_nothing_and_can_be_asked_for(build, bbo
 
 @pytest.mark.parametrize(
     "bbox",
-    [[1, 2, 3], [1, 2, 3, 4, 5], ["a", 2, 3, 4], 7, "abcd", [[1, 2], [3, 4]], {"x": 1, "y": 2, "w": 3, "h": 4},
+    [[1, 2, 3], [1, 2, 3, 4, 5, 6], [1, 2, -3, 4, 5], [1, 2, 3, 4, float("nan")],
+     ["a", 2, 3, 4], 7, "abcd", [[1, 2], [3, 4]], {"x": 1, "y": 2, "w": 3, "h": 4},
      [5, 5, -3, 4], [0, 0, float("inf"), 4]],
     ids=str,
 )  # fmt: skip
@@ -86,8 +97,9 @@ def test_boxes_may_be_arrays_tuples_or_numbers_in_text(build, bbox):
 
 @pytest.mark.parametrize("bbox", [[float("nan")] * 4, [1, 2, float("nan"), 4], [None] * 4, np.empty(0)], ids=repr)
 def test_a_box_with_nan_is_none(build, bbox):
-    sampler = build(lambda d: d["annotations"][0].update(bbox=bbox))
-    assert 11 not in sampler.load_sample(gid=1).annot_id.values
+    sampler = build(boxless(bbox))
+    with pytest.warns(UserWarning, match=NOWHERE):
+        assert 11 not in sampler.load_sample(gid=1).annot_id.values
     assert refusal(sampler.load_sample, aid=11).key == "aid"
 
 
@@ -532,3 +544,24 @@ def test_errors_carry_the_key_that_they_are_about(build, target, key):
         sampler.load_sample(target)
     with raises(TargetError, key=key, match="target 0"):
         sampler.load_batch([target])
+
+
+def test_a_dataset_may_begin_with_a_byte_order_mark(dataset, tmp_path):
+    plain = copy.deepcopy(dataset[0])
+    for image in plain["images"]:
+        image["file_name"] = os.path.relpath(image["file_name"], tmp_path)
+    (tmp_path / "marked.kwcoco.json").write_text(json.dumps(plain), "utf-8-sig")
+    sampler = ndzarr.CocoSampler(tmp_path / "marked.kwcoco.json", tmp_path / "work")
+    np.testing.assert_array_equal(sampler.load_sample(gid=1).image.values, dataset[1][1].transpose(2, 0, 1))
+
+
+def test_images_may_lie_in_another_directory_than_the_dataset(dataset, tmp_path):
+    plain = copy.deepcopy(dataset[0])
+    for image in plain["images"]:
+        image["file_name"] = os.path.basename(image["file_name"])
+    (tmp_path / "elsewhere.json").write_text(json.dumps(plain))
+    for given in (tmp_path / "elsewhere.json", plain):
+        sampler = ndzarr.CocoSampler(given, tmp_path / "work", image_root=tmp_path / "images")
+        np.testing.assert_array_equal(sampler.load_sample(gid=2).image.values, dataset[1][2].transpose(2, 0, 1))
+    with raises(MissingError, key="image_root"):
+        ndzarr.CocoSampler(plain, image_root=tmp_path / "nowhere")

@@ -181,3 +181,53 @@ def test_the_older_name_of_the_target_is_there(images):
     sample = images[1].load_sample(aid=5).ndzarr.to_ndsampler()
     assert sample["tr"] is sample["target"]
     assert sample["target"]["annot_idx"] == sample["annots"]["aids"].tolist().index(5)
+
+
+EDITS = {
+    "space_slice": (slice(7, 40), slice(-3, 50)), "slices": (slice(7, 40), slice(-3, 50)), "cx": 60, "height": 11,
+    "window_dims": (20, 30), "scale": 0.5, "output_dims": (9, 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", EDITS)
+@pytest.mark.parametrize("edit", ["set", "update", "copy", "or", "keyword"])
+def test_a_returned_target_may_be_edited_and_the_later_key_wins(images, key, edit):
+    given = {"gid": 1, "cx": 100, "cy": 70, "width": 64, "height": 32}
+    value, ours = EDITS[key], images[1]
+    target = ours.load_sample(given).ndzarr.to_ndsampler()["target"]
+    assert ours.load_sample(target).identical(ours.load_sample(given))
+    if edit == "set":
+        target[key] = value
+    elif edit == "update":
+        target.update({key: value})
+    elif edit == "copy":
+        target = target.copy()
+        target[key] = value
+    elif edit == "or":
+        target = target | {key: value}
+    again = ours.load_sample(target, **({key: value} if edit == "keyword" else {}))
+    base = {"gid": 1} if key in ("space_slice", "slices") else given
+    assert again.image.identical(ours.load_sample({**base, key: value}).image)
+
+
+def test_a_returned_target_of_ndsampler_wins_by_its_slice_as_ours_does(images):
+    theirs, ours = images
+    target = {"gid": 1, "cx": 100, "cy": 70, "width": 64, "height": 32}
+    edited = []
+    for load_target in (theirs.load_sample, lambda t: ours.load_sample(t).ndzarr.to_ndsampler()):
+        found = load_target(dict(target))["target"]
+        found["space_slice"] = (slice(7, 40), slice(3, 50))
+        edited.append(load_target(found)["im"])
+    np.testing.assert_array_equal(*edited)
+
+
+def test_times_of_a_returned_target_may_be_edited(videos):
+    ours = videos[1]
+    target = {"vidid": 1, "time_slice": slice(0, 2), "cx": 90, "cy": 70, "width": 64, "height": 32, "channels": "B1"}
+    load_target = lambda: ours.load_sample(target).ndzarr.to_ndsampler()["target"]  # noqa: E731
+    for key, value in (("time_slice", slice(1, 3)), ("gids", [2]), ("slices", (slice(1, 2), slice(3, 9), slice(4, 8)))):
+        found = load_target()
+        found[key] = value
+        rest = {"slices": ("time_slice", "cx", "cy", "width", "height"), "gids": ("time_slice",)}.get(key, ())
+        base = {k: v for k, v in target.items() if k not in rest}
+        assert ours.load_sample(found).image.identical(ours.load_sample({**base, key: value}).image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -95,6 +96,37 @@ def test_t_holds_dates_where_all_frames_have_one_else_frame_indices(film):
     zoned = film.sampler(date_captured="2024-01-01T02:00:00+02:00").load_sample(gids=[10])
     assert zoned.t.values[0] == np.datetime64("2024-01-01T00:00:00")
     assert film.sampler(date_captured="last week").load_sample(gids=[11]).t.values.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "date"),
+    [
+        *[("date_captured", day, day) for day in ("0001-01-01", "1677-09-21", "2262-04-12", "9999-12-31")],
+        ("date_captured", "1000-01-01T00:30:00.000001+01:00", "0999-12-31T23:30:00.000001"),
+        ("date_captured", "2020:06:30 12:00:01", "2020-06-30T12:00:01"),
+        ("date_captured", "2020:06:30 12:00:01.25+02:00", "2020-06-30T10:00:01.25"),
+        ("date_captured", "1500:06:30", "1500-06-30"),
+        ("timestamp", 1e10, "2286-11-20T17:46:40"),
+        ("timestamp", -12e9, "1589-09-26T02:40:00"),
+    ],
+)  # fmt: skip
+def test_dates_of_any_century_are_right(film, tmp_path, key, value, date):
+    usual = "2024-05-01" if key == "date_captured" else 0
+    content = copy.deepcopy(film.content)
+    for image, when in zip(content["images"], (value, usual), strict=False):
+        del image["date_captured"]
+        image[key] = when
+    sampler = ndzarr.CocoSampler(content, film.workdir)
+    expected = [np.datetime64(d, "us").item() for d in (date, usual or "1970-01-01")]
+    gids = [image["id"] for image in sampler.dset.dataset["images"][:2]]
+    assert sampler.load_sample(gids=gids).t.values.astype("M8[us]").tolist() == expected
+    batch = sampler.load_batch([{"gids": gids[:1]}, {"gids": gids[1:]}, {"gids": gids}])
+    assert batch.time.values.astype("M8[us]")[[0, 1, 2, 2], [0, 0, 0, 1]].tolist() == 2 * expected
+    assert np.isnat(batch.time.values[:2, 1]).all()
+    store = sampler.extract([{"gids": gids[:1]}, {"gids": gids[1:]}], tmp_path / "crops.zarr", shard=1)
+    fine = xarray.coders.CFDatetimeCoder(time_unit="us")
+    with xarray.open_zarr(store, decode_times=fine) as stored:
+        assert stored.time.values[:, 0].astype("M8[us]").tolist() == expected
 
 
 def test_samples_behave_as_xarray_objects(film):

@@ -85,11 +85,14 @@ def test_columns_say_why_a_row_is_there():
 def test_annotations_without_a_box_are_no_positives():
     content = images([(30, 40)], [(1, 2, 5, 5, 4, 4), (1, 1, 7, 7, 9, 9)])
     del content["annotations"][0]["bbox"]
-    assert targets(content).positives().aid.tolist() == [101]
+    with pytest.warns(UserWarning, match="1 of 2 annotations have neither a box nor a shape"):
+        assert targets(content).positives().aid.tolist() == [101]
     del content["annotations"][1]["bbox"]
-    table = targets(content).positives()
+    choose = targets(content)
+    with pytest.warns(UserWarning, match="2 of 2 annotations"):
+        table = choose.positives()
     assert table.empty
-    assert targets(content).positives((5, 5), cover=True).empty
+    assert choose.positives((5, 5), cover=True).empty
     assert "annot_ids" in table
 
 

@@ -1,11 +1,12 @@
 """Are all frames of a video there, each once, in order, with PyAV's own pixels and timestamps?"""
 
 import warnings
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import ndzarr
 from helpers import video_clips
@@ -228,3 +229,32 @@ def test_nothing_is_said_of_a_video_that_is_in_order(made, tmp_path):
         warnings.simplefilter("error")
         ndzarr.transcode(made("h264.mp4"), tmp_path / "a.zarr")
         ndzarr.open(made("h264.mp4"))
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_webm_with_alpha_has_a_fourth_channel(codec, tmp_path):
+    picture = np.zeros((64, 96, 4), "u1")
+    picture[..., 0], picture[:, :48, 3] = 200, 255
+    frames = [av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="yuva420p") for _ in range(8)]
+    options = FAST | {"auto-alt-ref": "0", "lag-in-frames": "0"}  # what encoders with alpha ask for
+    path = video_clips.encode(
+        tmp_path / "a.webm", codec, size=(64, 96), pix_fmt="yuva420p", options=options, frames=frames
+    )
+    opened = ndzarr.open(path)
+    assert opened.channels == ("r", "g", "b", "a")
+    assert opened.read(t=slice(3, 4), c=slice(3, 4))[0, 0, 20, [5, 90]].tolist() == [255, 0]
+    assert_array_equal(ndzarr.transcode(path, tmp_path / "a.zarr").read(), opened.read())
+    assert ndzarr.transcode(path, tmp_path / "rgb.zarr", channels="rgb").channels == ("r", "g", "b")
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_joined_transport_streams_go_on_where_timestamps_begin_anew(parts, tmp_path):
+    one = video_clips.encode(tmp_path / "one.ts", n=40, options=LONG)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(Path(one).read_bytes() * parts)
+    frames, first = video_clips.decoded(joined), video_clips.decoded(one)[0].time
+    opened = ndzarr.open(joined)
+    assert video_clips.numbers(opened.read()) == [video_clips.number(video_clips.converted(frame)) for frame in frames]
+    assert_allclose(opened.times, first + np.arange(len(frames)) / 25, atol=1e-9)
+    assert "begin anew" in opened.attrs["ndzarr"]["source"]["notes"][-1]
+    assert ndzarr.transcode(joined, tmp_path / "a.zarr").times == opened.times

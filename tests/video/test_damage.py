@@ -200,3 +200,37 @@ def test_the_command_line_says_it_in_one_line(tmp_path):
     assert result.exit_code == 0, result.output
     assert f"Warning: {path}: its header promises 1.6 s" in result.stderr
     assert "DamagedVideoWarning" not in result.stderr
+
+
+def test_an_encrypted_mp4_is_called_encrypted(tmp_path):
+    key = "00112233445566778899aabbccddeeff"
+    muxer = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": key, "encryption_kid": key}
+    path = video_clips.encode(tmp_path / "a.mp4", n=10, muxer=muxer)
+    with raises(StoreError, path=path, hint="Decrypt it", match="encrypted"):
+        ndzarr.open(path)
+    with raises(SourceError, path=path, hint="Decrypt it", match="encrypted"):
+        ndzarr.transcode(path, tmp_path / "a.zarr")
+
+
+def test_a_scrambled_transport_stream_is_called_scrambled(tmp_path):
+    path = video_clips.encode(tmp_path / "a.ts", n=10)
+    data = np.frombuffer(bytearray(Path(path).read_bytes()), np.uint8).reshape(-1, 188)
+    pictures = (data[:, 1] & 0x1F == 1) & (data[:, 2] == 0)  # packets with the identifier 0x100
+    data[pictures, 3] |= 0x80
+    data[pictures, 20:] ^= 0x5A
+    Path(path).write_bytes(data.tobytes())
+    with raises(SourceError, path=path, hint="Decrypt it", match="scrambled"):
+        ndzarr.transcode(path, tmp_path / "a.zarr")
+
+
+def test_warnings_about_damage_point_at_the_line_of_the_caller(tmp_path):
+    path = cut(video_clips.encode(tmp_path / "a.mkv", options=LONG), 0.7)
+    sampler = ndzarr.Sampler({"clip": path}, workdir=tmp_path / "work", transcode="never")
+    for call in (
+        lambda: ndzarr.open(path),
+        lambda: ndzarr.transcode(path, tmp_path / "a.zarr"),
+        lambda: sampler.load_sample({"key": "clip", "time_slice": slice(0, 2)}),
+    ):
+        with pytest.warns(DamagedVideoWarning) as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}

@@ -3,10 +3,14 @@
 import gc
 import os
 import pickle
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from numpy.testing import assert_array_equal
 import ndzarr
 from helpers import video_clips
 from helpers.errors import raises
+from helpers.subprocesses import environment
 from ndzarr._formats.video import decode as frames
 from ndzarr._formats.video.frames import FrameReader
 from ndzarr._formats.video.index import video_index
@@ -181,3 +186,45 @@ if child == 0:
 sys.exit(os.waitpid(child, 0)[1])
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=120).returncode == 0
+
+
+LOGGED = """
+import av, ndzarr
+av.logging.set_level({level})
+for _ in range(12):
+    opened = ndzarr.open({clip!r})
+    opened.read(t=slice(3, 4))
+    del opened  # while threads still decode
+    ndzarr.transcode({clip!r}, {dest!r}, stop=0.4, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("level", ["av.logging.ERROR", "av.logging.DEBUG"])
+def test_decoders_are_dropped_without_a_deadlock_after_pyav_logs_to_python(clip, level, tmp_path):
+    script = LOGGED.format(level=level, clip=clip, dest=str(tmp_path / "a.zarr"))
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=100, env=environment())
+
+
+@pytest.mark.slow
+def test_indexing_a_long_clip_shows_progress_and_can_be_interrupted(tmp_path):
+    path = tmp_path / "long.h264"  # a bare stream has no timestamps: all of it is decoded
+    path.write_bytes(Path(video_clips.encode(tmp_path / "a.h264", n=40, options=LONG, form="h264")).read_bytes() * 1000)
+    terminal, stderr = pty.openpty()
+    termios.tcsetwinsize(stderr, (24, 80))
+    script = (
+        f"import signal, ndzarr; signal.signal(signal.SIGINT, signal.default_int_handler); ndzarr.open({str(path)!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=stderr, env=environment()) as process:
+        os.close(stderr)
+        seen = b""
+        with suppress(OSError):  # a terminal whose process has ended
+            while b"indexing long.h264" not in seen:
+                seen += os.read(terminal, 1024)
+        assert b"indexing long.h264" in seen, seen
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):
+            while more := os.read(terminal, 1024):
+                seen += more
+        assert process.wait(timeout=30) != 0
+    os.close(terminal)
+    assert b"KeyboardInterrupt" in seen

@@ -22,7 +22,7 @@ import numpy as np
 
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.colour import ALPHA, GRAY, RGB
-from ndzarr._formats.video.container import av_reason, keep_after_fork
+from ndzarr._formats.video.container import av_reason, free_with_owner
 from ndzarr.errors import OptionError, SourceError
 
 Box: TypeAlias = tuple[int, int, int, int]
@@ -120,7 +120,7 @@ class Converter:
     def _reset(self) -> None:
         self._process = os.getpid()
         self._graphs: OrderedDict[tuple[Any, ...], Callable[[Any], Any]] = OrderedDict()
-        self._keep_after_fork = keep_after_fork(self, self._graphs)
+        self._free_kept = free_with_owner(self, self._graphs)
 
     def pixels(self, frame: Any, box: Box | None = None) -> Pixels:
         """Return the pixels of a frame, or of a part of it, which equal those of the whole there; axes (c, y, x)."""
@@ -155,7 +155,7 @@ class Converter:
 
     def _graph(self, frame: Any, crop: Box | None) -> Callable[[Any], Any]:
         if os.getpid() != self._process:  # a forked child
-            self._keep_after_fork()
+            self._free_kept()
             self._reset()
         colours = colours_of(frame)
         key = frame.format.name, frame.width, frame.height, colours, crop

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 
 from ndzarr._concurrency import available_cpus
 from ndzarr._formats.base import reason
@@ -23,15 +24,20 @@ from ndzarr.errors import SourceError
 THREADS = 8
 """Maximum number of threads that decode one video; each holds a few frames."""
 _TOKEN = "ndzarr"
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders of these leave out alpha, which WebM stores as a second picture beside the first."""
+_ENCRYPTED_TAGS = ("encv", "drmi")
+_DECRYPT = "Decrypt it first, with the rights to do so: `ffmpeg -decryption_key KEY -i IN -c copy OUT` for MP4"
+_TS_SYNC = 0x47
 
 
 class _Token:
     """An object that takes weak references."""
 
 
-def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
+def open_container(path: str, threaded: bool = True) -> tuple[Any, Any, Any]:
     """
-    Return PyAV's container, which the caller closes, and its video stream.
+    Return PyAV's container, which the caller closes, its video stream and the decoder of that.
 
     Threads decode several frames at once; without them, an error belongs to the packet that was just given.
     """
@@ -45,32 +51,39 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any]:
         ) from error
     try:
         stream = _video_stream(path, container)
-        stream.thread_type = "AUTO" if threaded else "SLICE"
-        stream.codec_context.thread_count = min(THREADS, available_cpus())
+        codec = _decoder(stream)
+        codec.thread_type = "AUTO" if threaded else "SLICE"
+        codec.thread_count = min(THREADS, available_cpus())
         # Container and stream refer to each other, so the garbage collector frees them, in whichever process it runs.
         # Neither takes weak references, so a token in the stream's dictionary tells when they go.
         stream.metadata[_TOKEN] = token = _Token()
-        keep_after_fork(token, stream.codec_context)
-        return container, stream
+        free_with_owner(token, codec)
+        return container, stream, codec
     except BaseException:
         container.close()
         raise
 
 
-def keep_after_fork(owner: object, *resources: object) -> weakref.finalize[..., object]:
+def free_with_owner(owner: object, *resources: object) -> weakref.finalize[..., object]:
     """
     Free FFmpeg's resources together with their owner, but never in a forked child.
 
     Freeing a decoder joins its threads.  A forked child has none of its parent's threads and would wait for ever.
     A child calls the returned finalizer before it drops the resources of an owner that lives on.
     """
-    return weakref.finalize(owner, _keep_if_forked, os.getpid(), resources)
+    return weakref.finalize(owner, _free, os.getpid(), resources)
 
 
-def _keep_if_forked(pid: int, resources: tuple[object, ...]) -> None:
+def _free(pid: int, resources: tuple[object, ...]) -> None:
     if os.getpid() != pid:
         # Nobody gives this reference back.  A list would be emptied when the interpreter exits.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(resources))
+        return
+    for resource in resources:
+        if isinstance(resource, av.CodecContext):
+            # PyAV joins the threads while it holds the interpreter's lock.  After av.logging.set_level, a thread that
+            # still decodes may wait for that lock to log a message.  Flushing waits for the threads without the lock.
+            resource.flush_buffers()
 
 
 def _open(path: str) -> Any:
@@ -98,6 +111,34 @@ def _video_stream(path: str, container: Any) -> Any:
         found, hint = f"{path}: this FFmpeg has no decoder for the video stream", "Convert it to another codec first"
         raise SourceError(found, path=path, hint=hint)
     return stream
+
+
+def _decoder(stream: Any) -> Any:
+    """Return the stream's decoder; for VP8 and VP9 with alpha, the one that decodes alpha."""
+    own = stream.codec_context
+    if stream.metadata.get("alpha_mode") != "1" or own.name not in _ALPHA_DECODERS:
+        return own
+    codec = av.CodecContext.create(_ALPHA_DECODERS[own.name], "r")
+    codec.extradata = own.extradata
+    return codec
+
+
+def refuse_encrypted(path: str, stream: Any, packet: Any = None) -> None:
+    """Raise SourceError if a stream, or a packet of it, is known to be encrypted."""
+    if (packet is not None and packet.has_sidedata("encryption_info")) or (
+        stream.codec_context.codec_tag in _ENCRYPTED_TAGS
+    ):
+        raise SourceError(f"{path}: the video is encrypted", path=path, hint=_DECRYPT)
+
+
+def refuse_scrambled(path: str) -> None:
+    """Raise SourceError if the packets of a transport stream say that they are scrambled (ISO 13818-1, 2.4.3.2)."""
+    with open(path, "rb") as file:
+        data = np.frombuffer(file.read(1 << 20), np.uint8)
+    for size, start in ((188, 0), (192, 4), (204, 0)):  # plain, with time codes (M2TS), with parity
+        packets = data[start : start + (len(data) - start) // size * size].reshape(-1, size)
+        if len(packets) and (packets[:, 0] == _TS_SYNC).all() and (packets[:, 3] & 0xC0).any():
+            raise SourceError(f"{path}: the transport stream is scrambled (encrypted)", path=path, hint=_DECRYPT)
 
 
 def av_reason(error: Exception) -> str:

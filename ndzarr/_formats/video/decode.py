@@ -19,7 +19,7 @@ from typing import Any, Self, TypeAlias
 import av
 import numpy as np
 
-from ndzarr._formats.video.container import as_fraction, av_reason, open_container
+from ndzarr._formats.video.container import as_fraction, av_reason, open_container, refuse_encrypted
 
 Array: TypeAlias = np.ndarray[Any, Any]
 NumberedFrame: TypeAlias = tuple[int | None, Any]
@@ -30,6 +30,8 @@ PacketListener: TypeAlias = Callable[[int, Any], object]
 """Called with each packet and its number, before the packet is decoded."""
 MISSING = int(np.iinfo(np.int64).min)
 """Stands for a timestamp that the container does not state."""
+_REORDERED = 32
+"""Most frames by which a packet is stored away from its place in display order; H.264 and HEVC allow 16."""
 _SEEK_BACK = (0, 1, 4)
 """Number of keys before the wanted one that a seek aims at, tried in this order."""
 
@@ -44,7 +46,7 @@ class Decoder:
     def __init__(self, path: str, threaded: bool = True) -> None:
         self.path = path
         self.threaded = threaded
-        self.container, self.stream = open_container(path, threaded)
+        self.container, self.stream, self.codec = open_container(path, threaded)
         self.base = as_fraction(self.stream.time_base) or Fraction(1)
         """Seconds per tick of the stream's clock."""
         self.rate = as_fraction(self.stream.average_rate) or as_fraction(self.stream.guessed_rate)
@@ -65,7 +67,7 @@ class Decoder:
     def reopen(self) -> None:
         """Go back to the beginning of the file."""
         self.close()
-        self.container, self.stream = open_container(self.path, self.threaded)
+        self.container, self.stream, self.codec = open_container(self.path, self.threaded)
 
     def packets(self) -> Iterator[Any]:
         """Yield the remaining packets of the video, without empty ones and one that the end of the file cuts."""
@@ -74,6 +76,7 @@ class Decoder:
             for packet in self.container.demux(self.stream):
                 if not packet.size:  # tells the decoder that the stream ends, so it must not get there early
                     continue
+                refuse_encrypted(self.path, self.stream, packet)
                 if cut is not None:
                     yield cut
                     cut = None
@@ -109,7 +112,7 @@ class Decoder:
     def _decode(self, packet: Any) -> list[NumberedFrame] | None:
         """Return the frames that the decoder puts out for a packet; None if the packet does not decode."""
         try:
-            return [(frame.pts, frame) for frame in self.stream.codec_context.decode(packet)]
+            return [(frame.pts, frame) for frame in self.codec.decode(packet)]
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
@@ -162,11 +165,26 @@ def frame_times(ticks: Array, base: Fraction, rate: Fraction | None) -> tuple[Ar
         filled = start + (position - np.maximum(last, 0)) / float(rate or 25)
         return filled, f"{int((~known).sum())} frames have no timestamp"
     note = None
-    if len(ticks) > 1 and not (np.diff(ticks) > 0).all():
+    drops = np.flatnonzero(np.diff(ticks) < 0) + 1
+    if len(drops) and is_reordered(ticks):
         # AVI counts packets in stored order: together the times are right, but each belongs to another frame.
         note = "timestamps are not in the order of the frames, and were sorted"
         ticks = np.sort(ticks)
+    elif len(drops):
+        # Joined files: each part goes on where the one before ends, at the usual distance.
+        times = "once" if len(drops) == 1 else f"{len(drops)} times"
+        note = f"timestamps begin anew {times}, first at frame {drops[0]}; frames follow there at the usual distance"
+        usual = int(np.median(np.diff(ticks)[np.diff(ticks) > 0])) if rate is None else round(1 / (rate * base))
+        steps = np.diff(ticks, prepend=ticks[:1])
+        steps[drops] = max(1, usual)
+        ticks = ticks[0] + np.cumsum(steps)
     return ticks.astype(np.float64) * base.numerator / base.denominator, note
+
+
+def is_reordered(ticks: Array) -> bool:
+    """Return True if sorting int64 timestamps, shape (t,), moves each by no more than decoders reorder frames."""
+    order = np.argsort(ticks, kind="stable")
+    return bool((np.abs(order - np.arange(len(ticks))) <= _REORDERED).all()) and len(np.unique(ticks)) == len(ticks)
 
 
 def mark_packet(packet: Any) -> Mark:

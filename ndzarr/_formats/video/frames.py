@@ -24,7 +24,7 @@ from ndzarr._files import signature
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.video.colour import Box, Converter
-from ndzarr._formats.video.container import keep_after_fork
+from ndzarr._formats.video.container import free_with_owner
 from ndzarr._formats.video.decode import Decoder, NumberedFrame, ThreadsFailed, seek_key
 from ndzarr._formats.video.index import Index
 from ndzarr._indexing.selection import AxisSelection, Selection, lengths
@@ -56,12 +56,12 @@ class FrameReader:
         self._kept_bytes = 0
         self._threaded = True
         self._missing: set[int] = set()
-        self._keep_after_fork = keep_after_fork(self, self._kept)
+        self._free_kept = free_with_owner(self, self._kept)
 
     def visit(self, frames: Sequence[int], see: Callable[[int, Any], object]) -> None:
         """Decode frames, given by ascending numbers, and call `see(number, frame)` for each, under a lock."""
         if os.getpid() != self._process:  # a forked child
-            self._keep_after_fork()
+            self._free_kept()
             self._reset()
         with self._lock:
             if signature(self.path) != self._signature:

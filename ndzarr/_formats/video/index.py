@@ -18,11 +18,12 @@ import hashlib
 import io
 import json
 import os
+import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -43,10 +44,12 @@ from ndzarr._formats.video.decode import (
     ThreadsFailed,
     VideoDecoding,
     frame_times,
+    is_reordered,
     mark_packet,
     seek_key,
     stated,
 )
+from ndzarr._progress import progress_bar
 
 BEGINNING = 32
 """Number of frames at the beginning that are decoded to check the index, and within which keys are tried."""
@@ -164,7 +167,7 @@ class IndexRecorder:
         shown[self._hidden] = False
         numbers = np.flatnonzero(shown)
         ticks = np.array(self._ticks, np.int64)[numbers]
-        if self._doubtful or not len(ticks) or (ticks == MISSING).any() or len(np.unique(ticks)) < len(ticks):
+        if self._doubtful or not len(ticks) or (ticks == MISSING).any() or not is_reordered(ticks):
             return None
         return self._index(decoder, numbers[np.argsort(ticks)], True)
 
@@ -217,19 +220,27 @@ def _make_index(path: str) -> Index:
     return recorder.index_from_frames(decoder, trust_keys=False)
 
 
+def _indexing(path: str, unit: str) -> AbstractContextManager[Callable[..., None]]:
+    """Return a progress bar for a look at the whole file, which nobody asked for: on terminals only."""
+    return progress_bar(None, f"indexing {os.path.basename(path)}", unit, sys.stderr.isatty())
+
+
 def _scan(path: str) -> Index | None:
     recorder = IndexRecorder()
-    with Decoder(path) as decoder:
+    with Decoder(path) as decoder, _indexing(path, "packet") as advance:
         for number, packet in enumerate(decoder.packets()):
             recorder.add_packet(number, packet)
+            advance()
         return recorder.index_from_packets(decoder)
 
 
 def _decode_all(path: str) -> tuple[IndexRecorder, Decoder]:
     recorder = IndexRecorder()
     decoding = VideoDecoding(path, recorder.add_packet)
-    for number, frame in decoding:
-        recorder.add_frame(number, frame)
+    with _indexing(path, "frame") as advance:
+        for number, frame in decoding:
+            recorder.add_frame(number, frame)
+            advance()
     assert decoding.decoder is not None
     return recorder, decoding.decoder
 

@@ -21,7 +21,7 @@ from ndzarr._formats.colour import ALPHA, GRAY, RGB
 from ndzarr._formats.options import Clip, Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
 from ndzarr._formats.video.colour import Converter, Output, colours_of, orientation_tag, output_for
-from ndzarr._formats.video.container import as_fraction, describe_headers
+from ndzarr._formats.video.container import as_fraction, describe_headers, refuse_scrambled
 from ndzarr._formats.video.decode import MISSING, VideoDecoding
 from ndzarr._formats.video.frames import FrameReader, FrameWindows
 from ndzarr._formats.video.index import Index, IndexRecorder, video_index
@@ -72,8 +72,10 @@ def _first_frame(path: str) -> tuple[dict[str, Any], Any, Fraction | None]:
     for _, frame in decoding:
         decoder = decoding.decoder
         assert decoder is not None
-        aspect = as_fraction(decoder.stream.codec_context.sample_aspect_ratio)
+        aspect = as_fraction(decoder.codec.sample_aspect_ratio or decoder.stream.sample_aspect_ratio)
         return describe_headers(decoder.container, decoder.stream), frame, aspect
+    if decoding.decoder is not None and decoding.decoder.container.format.name == "mpegts":
+        refuse_scrambled(path)
     raise _nothing_decodes(path)
 
 
