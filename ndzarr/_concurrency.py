@@ -52,24 +52,29 @@ def _cpus_of(pid: int) -> int:
 
 
 def cgroup_quota(root: Path = Path("/")) -> float:
-    """
-    Return the CPUs that the control groups of this process grant it, infinity if they set no limit.
+    """Return the CPUs that the control groups of this process grant it, infinity if they set no limit."""
+    return cgroup_limit(root, "cpu", _quota)
 
-    The limit of an ancestor holds for all groups below it, so the least one counts. `proc` and `sys` are under `root`.
+
+def cgroup_limit(root: Path, controller: str, limit_of: Callable[[Path], float]) -> float:
     """
-    quota = inf
+    Return the least limit of the control groups of this process, infinity if they set none.
+
+    The limit of an ancestor holds for all groups below it. `proc` and `sys` are under `root`.
+    """
+    limit = inf
     with suppress(OSError):  # there are no control groups outside Linux
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
-            mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")  # version 2 names no controllers
+            mount = root / "sys/fs/cgroup" / (controller if controllers else "")  # version 2 names no controllers
             group = mount / path.lstrip("/")
             for folder in (group, *group.parents):
-                quota = min(quota, _quota(folder))
+                limit = min(limit, limit_of(folder))
                 if folder == mount:
                     break
-    return quota
+    return limit
 
 
 def _quota(folder: Path) -> float:
@@ -80,6 +85,37 @@ def _quota(folder: Path) -> float:
             limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         if limit != "max" and int(limit) > 0:  # version 1 says -1 for no limit
             return int(limit) / int(period)
+    return inf
+
+
+def memory_limit() -> int:
+    """
+    Return the bytes that this process may use at most: of the machine, of its control groups, of its address space.
+
+    It is looked up once per process.
+    """
+    return _memory_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _memory_of(pid: int) -> int:
+    limits = [sys.maxsize]
+    with suppress(AttributeError, OSError, ValueError):  # not on Windows
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(ImportError):
+        import resource
+
+        space, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if space != resource.RLIM_INFINITY:
+            limits.append(space)
+    limit = cgroup_limit(Path("/"), "memory", _memory)
+    return min([*limits, int(limit)] if limit < inf else limits)
+
+
+def _memory(folder: Path) -> float:
+    for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1; version 1 says nearly 2**63 for no limit
+        with suppress(OSError, ValueError):
+            return float((folder / name).read_text().replace("max", "inf"))
     return inf
 
 

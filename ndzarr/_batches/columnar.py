@@ -249,7 +249,7 @@ class Copies:
     def read(self) -> Array:
         """Read the pixels, (sample, *form.dims)."""
         form = self.known.form
-        image = np.empty((len(self.plan), *form.shape), form.dtype)
+        image = form.empty(len(self.plan))
         places = [place.reshape(shape) for place, shape in zip(image, self.plan.shapes, strict=True)]
         execute(self.plan, places, self.known.first.request.crops[0].pyramid.cache)
         return image

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.plan import ReadPlan
+from ndzarr._indexing.plan import ReadPlan, check_memory
 from ndzarr._pyramid.crops import Crop, plan_crops
 from ndzarr._sampling.annotations import Found, Lookup, find_annotations
 from ndzarr._sampling.compose import Mask, SampleRequest, compose, is_uncertain, read
@@ -122,10 +123,18 @@ class Form:
     def __str__(self) -> str:
         return f"({' '.join(self.dims)}) {self.dtype} {'|'.join(self.channels or ())} {self.shape}"
 
+    def empty(self, n: int) -> Array:
+        """Return an uninitialised batch of `n` samples; TargetError if it cannot fit memory."""
+        check_memory(n * prod(self.shape) * self.dtype.itemsize, TargetError, hint=_FEWER.format(n))
+        return np.empty((n, *self.shape), self.dtype)
+
     def holds(self, other: Form) -> bool:
         """Return True if samples of the other form are samples of this one."""
         same = (other.dims, other.dtype, other.channels) == (self.dims, self.dtype, self.channels)
         return same and all(n <= most for n, most in zip(other.shape, self.shape, strict=True))
+
+
+_FEWER = "Load fewer than {} targets at a time, or use lazy_batch or extract, which do so"
 
 
 def check_sizes(sizes: str) -> None:
@@ -162,7 +171,7 @@ def agree(samples: Sequence[Pending], sizes: str = "pad", first: Pending | None 
 
 def read_batch(samples: Sequence[Pending], form: Form) -> tuple[Array, Mask, MaskAxes]:
     """Read all samples by one plan: (image with axes (sample, *form.dims), mask of the batch, axes of each mask)."""
-    image = np.empty((len(samples), *form.shape), form.dtype)
+    image = form.empty(len(samples))
     places = []
     for place, sample in zip(image, samples, strict=True):
         if sample.request.shape != form.shape:

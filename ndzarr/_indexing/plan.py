@@ -19,7 +19,9 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from ndzarr._concurrency import memory_limit
 from ndzarr._indexing.selection import Selection, cuts, lengths
+from ndzarr.errors import NdzarrError, WindowError
 
 
 class Chunked(Protocol):
@@ -79,6 +81,12 @@ class ReadPlan:
                     parts.append((w, source, target))
         keys = sorted(wanted) if len(self.windows) > 1 else wanted
         return tuple([(*key, tuple(wanted[key])) for key in keys])
+
+    @property
+    def wanted_bytes(self) -> int:
+        """Bytes of pixels in all windows."""
+        sizes = [self.arrays[a].dtype.itemsize for a, _ in self.windows]
+        return sum(prod(shape) * size for shape, size in zip(self.shapes, sizes, strict=True))
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -151,9 +159,6 @@ def _explain(plan: ReadPlan) -> Explanation:
         for (a, _, _), size in zip(plan.reads, sizes, strict=True)
         if size != 0
     )
-    wanted = sum(
-        prod(shape) * plan.arrays[a].dtype.itemsize for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)
-    )
     engines = Counter(plan.arrays[a].engine for a, _, _ in plan.reads)
     return Explanation(
         windows=len(plan.windows),
@@ -162,7 +167,7 @@ def _explain(plan: ReadPlan) -> Explanation:
         shared=sum(len({window for window, _, _ in parts}) > 1 for _, _, parts in plan.reads),
         encoded_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         decoded_bytes=decoded,
-        wanted_bytes=wanted,
+        wanted_bytes=plan.wanted_bytes,
         engines=tuple(engines.most_common()),
     )
 
@@ -181,6 +186,15 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
 
 
+def check_memory(needed: int, error: type[NdzarrError] = WindowError, **attributes: Any) -> None:
+    """Raise `error`, with its attributes, if a request needs more bytes than this process may use."""
+    if needed > memory_limit():
+        limit = human_bytes(memory_limit())
+        found = f"the pixels asked for would take {human_bytes(needed)}, and this process may use {limit}"
+        path = attributes.get("path")
+        raise error(found if path is None else f"{path}: {found}", **attributes)
+
+
 def human_bytes(n: float) -> str:
     """
     Return a size in binary units.
@@ -190,8 +204,8 @@ def human_bytes(n: float) -> str:
     >>> human_bytes(1536), human_bytes(12)
     ('1.5 KiB', '12 B')
     """
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if n < 1024:
             return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
         n /= 1024
-    return f"{n:.1f} TiB"
+    return f"{n:.3g} EiB"

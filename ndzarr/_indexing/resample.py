@@ -18,7 +18,7 @@ import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-SUPPORT = {"area": 0.5, "nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lanczos": 3.0}
+SUPPORT = {"area": 0.5, "nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lanczos": 4.0}
 """Interpolation to the radius of its kernel, in pixels."""
 
 ROUNDING = 1e-9
@@ -32,11 +32,21 @@ class Grid:
     start: float
     step: float
     n: int
+    ratio: tuple[int, int, int] | None = None
+    """Numerators of `start` and `step`, and their common denominator, where both are known without rounding."""
 
     @property
     def exact(self) -> bool:
         """True if every output pixel is an input pixel."""
         return self.step == 1 and float(self.start).is_integer()
+
+    def pixels_at_centres(self) -> Array:
+        """Return the input pixel that holds the centre of each output pixel, shape (n,); may lie beyond the input."""
+        if self.ratio is not None:
+            start, step, whole = self.ratio
+            if 2 * (abs(start) + self.n * step) < 2**62:  # int64 holds all numerators
+                return (2 * start + (2 * np.arange(self.n) + 1) * step) // (2 * whole)
+        return pixels_at(self.start + (np.arange(self.n) + 0.5) * self.step)
 
 
 @lru_cache(maxsize=128)
@@ -48,10 +58,10 @@ def taps(grid: Grid, length: int, interpolation: str, antialias: bool = True) ->
     border. With `antialias`, reducing stretches the kernel so that every input pixel counts. Callers must not write to
     the arrays: they are cached, as the frames and assets of a sample have few different grids.
     """
+    if interpolation == "nearest":
+        return np.clip(grid.pixels_at_centres(), 0, length - 1)[None], np.ones((1, grid.n))
     begin = grid.start + np.arange(grid.n) * grid.step
     centre = begin + grid.step / 2
-    if interpolation == "nearest":
-        return np.clip(pixels_at(centre), 0, length - 1)[None], np.ones((1, grid.n))
     if interpolation != "area" or grid.step < 1 or not antialias:
         kernel = "linear" if interpolation == "area" else interpolation
         return _kernel_taps(centre, grid.step if antialias else 1.0, length, kernel)
@@ -96,14 +106,16 @@ def _linear(d: Array) -> Array:
 
 
 def _cubic(d: Array) -> Array:
+    """Keys (1981) with a = -0.75, as in OpenCV, which warps rotated assets."""
     d = np.abs(d)
-    near = (1.5 * d - 2.5) * d * d + 1
-    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+    near = (1.25 * d - 2.25) * d * d + 1
+    far = ((-0.75 * d + 3.75) * d - 6) * d + 3
     return np.where(d < 1, near, np.where(d < 2, far, 0))
 
 
 def _lanczos(d: Array) -> Array:
-    return np.where(np.abs(d) < 3, np.sinc(d) * np.sinc(d / 3), 0)
+    """Duchon (1979) with four lobes on each side, as in OpenCV."""
+    return np.where(np.abs(d) < 4, np.sinc(d) * np.sinc(d / 4), 0)
 
 
 _KERNELS = {"linear": _linear, "cubic": _cubic, "lanczos": _lanczos}
@@ -271,11 +283,34 @@ def resample(
     antialias
         When reducing, stretch the kernel so that every input pixel counts.
     """
-    done = _resampled(image, y, x, interpolation, valid, antialias, out)
+    base = _base(image) if interpolation != "nearest" else 0
+    if base:
+        near = (image - image.dtype.type(base)).astype(np.int64)
+        away = _resampled(near, y, x, interpolation, valid, antialias, None)
+        low, high = _limits(image.dtype)
+        away = np.clip(away, max(low - base, _LEAST), min(high - base, _MOST))  # cubic and lanczos overshoot
+        done: Array = away.astype(image.dtype) + image.dtype.type(base)
+    else:
+        done = _resampled(image, y, x, interpolation, valid, antialias, out)
     if out is None or done is out:
         return done
     out[...] = done
     return out
+
+
+def _base(image: Array) -> int:
+    """Return what to subtract from 64-bit integers that float64 would round; 0 if it would not, or nothing helps."""
+    if image.dtype.kind not in "iu" or image.dtype.itemsize < 8 or not image.size:
+        return 0
+    least, most = int(image.min()), int(image.max())
+    if max(-least, most) <= _WHOLE or most - least >= _WHOLE:
+        return 0
+    return least - least % 2  # even: halves are rounded to even numbers
+
+
+_WHOLE = 1 << 53
+"""float64 holds all integers up to this."""
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
 def _resampled(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from operator import index
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ndzarr.errors import WindowError, did_you_mean
+from ndzarr.errors import NdzarrError, WindowError, did_you_mean
 
 AXES = ("t", "c", "z", "y", "x")
 """Every axis name, in the order in which axes are stored."""
@@ -53,16 +53,28 @@ def select(
     )
 
 
-def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
+MOST_PADDED = 1 << 24
+"""Maximum number of positions of an axis that lies partly outside what exists; more can only be a mistake."""
+
+
+def check_padding(key: str, asked: range, n: int, want: Any, error: type[NdzarrError] = WindowError) -> None:
+    """Raise `error` if so many positions of an axis of length n are asked for that they do not fit memory."""
+    positions = (asked.stop - asked.start) // asked.step  # len() of a range is limited to 64 bits
+    if positions > max(n, MOST_PADDED):
+        found = f"{key}={want!r} asks for {positions} positions, of which {n} exist"
+        raise error(found, key=key, window=want, hint="Give a shorter interval")
+
+
+def outside(name: str, n: int, want: slice) -> tuple[range, slice, slice] | None:
     """
-    Split an interval that lies partly outside an axis of length n; its step is at least 1.
+    Split an interval that lies partly outside the named axis of length n; its step is at least 1.
 
     Return (all positions, the slice of the axis that exists, its place among the positions); None if all positions
     exist, or if the slice is invalid, which `select` reports.
 
     Examples
     --------
-    >>> outside(10, slice(-3, 14, 2))
+    >>> outside("t", 10, slice(-3, 14, 2))
     (range(-3, 14, 2), slice(1, 10, 2), slice(2, 7, None))
     """
     try:
@@ -74,6 +86,7 @@ def outside(n: int, want: slice) -> tuple[range, slice, slice] | None:
     asked = range(start, stop, max(1, step))
     if step < 1 or not asked or (asked[0] >= 0 and asked[-1] < n):
         return None
+    check_padding(name, asked, n, want)
     before = min(len(asked), max(0, -(start // step)))
     there = range(start + before * step, min(stop, n), step)
     if not there:

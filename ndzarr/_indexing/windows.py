@@ -130,7 +130,7 @@ class Region:
 
 def region_at(
     origin: tuple[float, float],
-    step: tuple[float, float],
+    extent: tuple[float, float],
     n: tuple[int, int],
     shapes: Sequence[tuple[int, int]],
     factors: Sequence[tuple[float, float]],
@@ -144,8 +144,8 @@ def region_at(
     ----------
     origin
         Begin of the first output pixel, in native pixels; may lie outside the image.
-    step
-        Native pixels per output pixel.
+    extent
+        Native pixels that the window covers.
     n
         Output pixels.
     shapes, factors
@@ -157,16 +157,16 @@ def region_at(
 
     Examples
     --------
-    >>> found = region_at((0, 32), (2, 2), (32, 32), [(64, 64), (32, 32)], [(1, 1), (2, 2)])
+    >>> found = region_at((0, 32), (64, 64), (32, 32), [(64, 64), (32, 32)], [(1, 1), (2, 2)])
     >>> found.level, found.exact, found.x.read, found.x.target, found.x.n
     (1, True, slice(16, 32, 1), slice(0, 16, 1), 32)
     """
-    level = _level(origin, step, factors, oversampling)
+    level = _level(origin, (extent[0] / n[0], extent[1] / n[1]), factors, oversampling)
     (fy, fx), (hy, hx) = factors[level], shapes[level]
     return Region.of(
         level,
-        _span(origin[0], step[0], n[0], fy, hy, shapes[0][0], support),
-        _span(origin[1], step[1], n[1], fx, hx, shapes[0][1], support),
+        span_at(origin[0], extent[0], n[0], fy, hy, shapes[0][0], support),
+        span_at(origin[1], extent[1], n[1], fx, hx, shapes[0][1], support),
     )
 
 
@@ -202,8 +202,9 @@ def output_length(name: str, interval: tuple[int, int], scale: Any) -> int:
     return out
 
 
-def _span(start: float, step: float, n: int, factor: float, length: int, native: int, support: float) -> Span:
-    """Return one axis; `start` and `step` in native pixels, `length` of the level, `native` length of the image."""
+def span_at(start: float, extent: float, n: int, factor: float, length: int, native: int, support: float) -> Span:
+    """Return one axis; `start` and `extent` in native pixels, `length` of the level, `native` length of the image."""
+    step = extent / n
     first = min(n, max(0, floor(-start / step + _EPS)))
     last = max(first, min(n, ceil((native - start) / step - _EPS)))
     begin, end = (start + first * step) / factor, (start + last * step) / factor
@@ -219,4 +220,9 @@ def _span(start: float, step: float, n: int, factor: float, length: int, native:
     # The level may be short: other writers round lengths down.
     low = min(length - 1, max(0, floor(begin + 1e-9) - margin))
     high = max(low + 1, min(length, ceil(end - 1e-9) + margin))
-    return Span(slice(low, high, 1), slice(first, last, 1), Grid(begin - low, unit, last - first), n, start, step)
+    ratio = None
+    if start % 1 == extent % 1 == factor % 1 == 0:
+        covered, whole = int(extent), n * int(factor)
+        ratio = int(start) * n + first * covered - low * whole, covered, whole
+    grid = Grid(begin - low, unit, last - first, ratio)
+    return Span(slice(low, high, 1), slice(first, last, 1), grid, n, start, step)

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._indexing.plan import ReadPlan, plan_reads
+from ndzarr._indexing.plan import ReadPlan, check_memory, plan_reads
 from ndzarr._indexing.resample import SUPPORT, resample
 from ndzarr._indexing.selection import Selection, lengths, outside, select
 from ndzarr._indexing.windows import OVERSAMPLING, Region, output_length, region_at
@@ -84,6 +84,14 @@ class Crop:
         return (*leading, *self.region.shape)
 
     @property
+    def bytes(self) -> int:
+        """Bytes of the output, and of the pixels that it is resampled from."""
+        made = prod(self.shape)
+        if not self.region.exact:
+            made += prod(lengths(self.request[1]))
+        return made * self.pyramid.dtype.itemsize
+
+    @property
     def inside(self) -> tuple[Any, ...]:
         """Index of the output pixels that are read; all others are padding."""
         ends = (self.region.y.target, self.region.x.target)
@@ -120,10 +128,12 @@ def make_crop(
     sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
     y, x = _interval("y", window.get("y"), shape[-2]), _interval("x", window.get("x"), shape[-1])
     n = output_length("y", y, sy), output_length("x", x, sx)
-    step = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
+    extent = y[1] - y[0], x[1] - x[0]
     outer = _clip_leading(dims[:-2], shape[:-2], leading)
-    crop = crop_at(pyramid, (y[0], x[0]), step, n, select(dims[:-2], shape[:-2], leading), sampling, fill)
-    return crop if outer is None else replace(crop, outer=outer)
+    crop = crop_at(pyramid, (y[0], x[0]), extent, n, select(dims[:-2], shape[:-2], leading), sampling, fill)
+    crop = crop if outer is None else replace(crop, outer=outer)
+    check_memory(crop.bytes, path=pyramid.path, window=window, hint="Use a smaller window or scale")
+    return crop
 
 
 def _clip_leading(
@@ -133,7 +143,7 @@ def _clip_leading(
     found: list[tuple[range, slice] | None] = []
     for d, n in zip(dims, shape, strict=True):
         want = leading.get(d)
-        beyond = outside(n, want) if isinstance(want, slice) and d != "c" else None
+        beyond = outside(d, n, want) if isinstance(want, slice) and d != "c" else None
         if beyond is None:
             found.append(None)
         else:
@@ -145,7 +155,7 @@ def _clip_leading(
 def crop_at(
     pyramid: Multiscale,
     origin: tuple[float, float],
-    step: tuple[float, float],
+    extent: tuple[float, float],
     n: tuple[int, int],
     leading: Selection,
     sampling: Sampling = AUTO,
@@ -154,13 +164,13 @@ def crop_at(
     """
     Return the crop of a window whose borders need not fall on pixels; `leading` selects along the axes before y.
 
-    Along (y, x), `origin` is the begin of the first output pixel, in native pixels, and `step` the native pixels per
-    output pixel, of which there are `n`.
+    Along (y, x), `origin` is the begin of the first output pixel and `extent` the length of the window, in native
+    pixels; there are `n` output pixels.
     """
     resolved = sampling.resolved(pyramid)
     region = _region_at(
         origin,
-        step,
+        extent,
         n,
         pyramid.planar_shapes,
         pyramid.planar_factors if resolved.antialias else pyramid.planar_factors[:1],

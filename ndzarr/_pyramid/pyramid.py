@@ -181,7 +181,8 @@ class Pyramid(Multiscale):
 
         Notes
         -----
-        Kernels follow Keys (1981) for 'cubic', a = -0.5, and Duchon (1979) for 'lanczos', a = 3.
+        Kernels are OpenCV's (and kwcoco's): Keys (1981) with a = -0.75 for 'cubic', Duchon (1979) with four lobes for
+        'lanczos'.  Pillow and GDAL have a = -0.5 and three lobes.
         """
         from ndzarr._pyramid.crops import Sampling
         from ndzarr._pyramid.window import labelled_window

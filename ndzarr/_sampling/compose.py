@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.plan import ReadPlan, plan_reads
+from ndzarr._indexing.plan import ReadPlan, check_memory, plan_reads
 from ndzarr._indexing.resample import Grid, rounded
 from ndzarr._indexing.selection import AxisSelection, lengths, outside, select
 from ndzarr._indexing.windows import Region, Span
@@ -33,6 +33,10 @@ from ndzarr._store.read import execute
 from ndzarr.errors import TargetError, WindowError, did_you_mean
 
 Array: TypeAlias = np.ndarray[Any, Any]
+
+_LARGE = 1 << 28
+"""Bytes of a sample from which it is compared with the memory of this process."""
+_SMALLER = "Check its window, scale, resolution and output_dims, or cut it into smaller windows"
 
 Mask: TypeAlias = "tuple[tuple[str, ...], Array] | None"
 """Where pixels are real, with the axes of the mask; None where all of them are."""
@@ -186,10 +190,16 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
             key="fill",
             hint="Choose one that is, or a dtype that has it",
         )
+    whole = (*shape, *scene.n)
+    needed = prod(whole) * result.itemsize
+    if not exact:
+        needed += sum(p.crop.bytes for p in pieces)
+    if needed > _LARGE:
+        check_memory(needed, TargetError, window=(scene.y, scene.x), hint=_SMALLER)
     return SampleRequest(
         scene,
         dims,
-        (*shape, *scene.n),
+        whole,
         found.wanted if "c" in dims else None,
         positions,
         tuple(pieces) if planes else (),
@@ -275,8 +285,7 @@ def _crop(scene: Scene, run: Run, pyramid: Pyramid, positions: dict[str, Positio
             y = Span(slice(j, j + h, 1), slice(0, h, 1), Grid(0.0, 1.0, h), h, top, 1.0)
             x = Span(slice(i, i + w, 1), slice(0, w, 1), Grid(0.0, 1.0, w), w, left, 1.0)
             return Crop(pyramid, Region(0, y, x, True, False), tuple(lead), scene.sampling, 0), None
-    py, px = scene.pitch
-    return crop_at(pyramid, (top, left), (py / sy, px / sx), scene.n, tuple(lead), scene.sampling), None
+    return crop_at(pyramid, (top, left), ((y1 - y0) / sy, (x1 - x0) / sx), scene.n, tuple(lead), scene.sampling), None
 
 
 _ONE = slice(0, 1, 1)
@@ -354,7 +363,7 @@ def _axes_of_file(scene: Scene, pyramid: Pyramid) -> tuple[tuple[str, ...], dict
 def _chosen(dim: str, wanted: Any, length: int, times: Sequence[float] | None = None) -> Positions:
     """Positions along an axis, as `Pyramid.window` understands them: slices may reach beyond it."""
     there: AxisSelection
-    beyond = outside(length, wanted) if isinstance(wanted, slice) else None
+    beyond = outside(dim, length, wanted) if isinstance(wanted, slice) else None
     if beyond is not None:
         asked, there, target = np.array(beyond[0], np.int64), beyond[1], beyond[2]
     else:

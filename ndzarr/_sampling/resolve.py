@@ -16,6 +16,7 @@ from ndzarr._geo.bounds import covering_pixels, pixel_size_at
 from ndzarr._geo.georeference import Georeference
 from ndzarr._geo.pixel_size import MAGNIFICATION, NOT_KNOWN, PixelSize, Quantity
 from ndzarr._indexing.affine import IDENTITY, warp_boxes
+from ndzarr._indexing.selection import check_padding
 from ndzarr._indexing.windows import output_length
 from ndzarr._sampling.annotations import box_of
 from ndzarr._sampling.coco_dataset import some
@@ -184,7 +185,9 @@ def _time_range(time: slice | int, length: int) -> range:
     stop = length if time.stop is None else time.stop
     if step < 1 or start >= stop:
         raise TargetError(f"time_slice={time!r}: expected start < stop and a step of at least 1", key="time_slice")
-    return range(start, stop, step)
+    wanted = range(start, stop, step)
+    check_padding("time_slice", wanted, length, time, TargetError)
+    return wanted
 
 
 def _frame_at(position: int, gids: Sequence[Any], dataset: Lookups) -> Frame:

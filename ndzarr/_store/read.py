@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
+from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory
 from ndzarr._indexing.selection import Cut, cuts
 from ndzarr._store.arrays import Decoded, Stored
 from ndzarr._store.sharding import ChunkCache
@@ -45,6 +45,7 @@ def execute(
     """
     arrays: Any = plan.arrays
     if out is None:
+        check_memory(plan.wanted_bytes, hint="Ask for smaller windows, or for fewer at a time")
         out = [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
     if cache is None and _is_simple(plan, out):
         _decode_windows(plan, out)

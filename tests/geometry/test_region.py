@@ -25,8 +25,7 @@ def pyramid(height, width):
 def region(y, x, scale, shapes, factors, **options):
     """The region of half-open native intervals, at a scale along (x, y)."""
     n = output_length("y", y, scale[1]), output_length("x", x, scale[0])
-    step = (y[1] - y[0]) / n[0], (x[1] - x[0]) / n[1]
-    return region_at((y[0], x[0]), step, n, shapes, factors, **options)
+    return region_at((y[0], x[0]), (y[1] - y[0], x[1] - x[0]), n, shapes, factors, **options)
 
 
 def cut_of(y, x, scale, height, width):
@@ -186,7 +185,7 @@ def test_a_scale_that_is_no_number_is_refused(scale):
 @given(st.floats(-50, 150), st.floats(0.3, 9), st.integers(1, 40))
 @examples(200)
 def test_origins_between_pixels_land_where_they_should(origin, pitch, n):
-    cut = region_at((origin, origin), (pitch, pitch), (n, n), *pyramid(100, 100))
+    cut = region_at((origin, origin), (n * pitch, n * pitch), (n, n), *pyramid(100, 100))
     factor = 2**cut.level
     for span in (cut.y, cut.x):
         for j in range(n):

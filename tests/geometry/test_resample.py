@@ -6,12 +6,12 @@ from math import floor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from helpers.hypothesis_settings import examples
 from ndzarr._indexing.resample import SUPPORT, Grid, resample, taps
-from ndzarr._indexing.windows import region_at
+from ndzarr._indexing.windows import span_at
 
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
 
@@ -110,16 +110,19 @@ def test_nearest_picks_the_pixel_that_holds_the_centre(length, start, step, n):
     assert np.array_equal(resample_row(row, grid, "nearest"), row[np.clip(held, 0, length - 1)])
 
 
-@given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(1, 1000), st.integers(1, 64))
+@given(st.data(), st.integers(1, 10**7), st.integers(0, 8), st.integers(1, 3000))
 @examples(500)
-def test_nearest_picks_the_pixel_that_holds_the_centre_of_a_window_of_a_large_image(size, start, n, out):
-    """Windows far from the origin lose bits."""
-    start, out = min(start, size - 1), min(out, 4 * n)
-    shapes, factors = [(size, 1)], [(1, 1)]
-    span = region_at((start, 0), (n / out, 1), (out, 1), shapes, factors, SUPPORT["nearest"], 1.0).y
-    centres = [start + (j + Fraction(1, 2)) * Fraction(n, out) for j in range(span.target.start, span.target.stop)]
+def test_nearest_picks_the_pixel_that_holds_the_centre_of_a_window_of_a_large_image(data, size, level, out):
+    """Where float64 cannot tell a centre on a border from one beside it: far from the origin, with many pixels."""
+    start, extent = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, 2 * size))
+    out = min(out, 4 * extent)
+    factor, length = 2**level, -(-size // 2**level)
+    span = span_at(start, extent, out, factor, length, size, SUPPORT["nearest"])
+    assume(not span.exact)
+    positions = range(span.target.start, span.target.stop)
+    centres = [(start + (j + Fraction(1, 2)) * Fraction(extent, out)) / factor for j in positions]
     indices, _ = taps(span.grid, span.read.stop - span.read.start, "nearest")
-    assert (span.read.start + indices[0]).tolist() == [min(size - 1, floor(centre)) for centre in centres]
+    assert (span.read.start + indices[0]).tolist() == [min(length - 1, floor(centre)) for centre in centres]
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8", "c8"])
@@ -235,3 +238,23 @@ def test_the_input_is_left_as_it_was():
     before = image.copy()
     resample(image, Grid(0, 2, 1), Grid(0, 2, 1))
     assert np.array_equal(image, before, equal_nan=True)
+
+
+@pytest.mark.parametrize("interpolation", ["area", "linear", "cubic", "lanczos", "nearest"])
+@pytest.mark.parametrize(("dtype", "base"), [("i8", 2**62 + 2), ("i8", -(2**63)), ("u8", 2**64 - 2**20), ("i8", 2**53)])
+def test_64_bit_integers_keep_their_low_bits_where_they_lie_near_each_other(dtype, base, interpolation):
+    small = np.random.default_rng(0).integers(0, 2**20, 40)
+    row = np.array([base + int(n) for n in small], dtype)
+    limits = np.iinfo(dtype)
+    for grid in (Grid(0, 3.0, 13), Grid(0.25, 2.2, 17), Grid(0, 0.5, 80)):
+        wanted = resample_row(small.astype("i8"), grid, interpolation)
+        out = resample_row(row, grid, interpolation)
+        assert [int(n) for n in out] == [min(max(base + int(n), limits.min), limits.max) for n in wanted]
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_64_bit_integers_that_lie_far_apart_are_as_exact_as_float64(dtype):
+    row = np.random.default_rng(0).integers(0, 2**63 - 1, 40).astype(dtype)
+    out = resample_row(row, Grid(0, 4.0, 10))
+    for found, group in zip(out, row.reshape(10, 4), strict=True):
+        assert abs(int(found) * 4 - sum(int(n) for n in group)) <= 2**63 * 4 * 2**-52

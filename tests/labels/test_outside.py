@@ -93,7 +93,7 @@ def test_batches_of_stacks_are_padded_as_samples_are(pyramid):
 @given(n=st.integers(0, 20), start=st.integers(-30, 30), stop=st.integers(-30, 40), step=st.integers(1, 7))
 def test_what_lies_outside_is_told_exactly(n, start, stop, step):
     asked = range(start, stop, step)
-    found = outside(n, slice(start, stop, step))
+    found = outside("t", n, slice(start, stop, step))
     there = [p for p in asked if 0 <= p < n]
     if found is None:
         assert list(asked) == there
