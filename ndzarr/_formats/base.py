@@ -20,6 +20,7 @@ import numpy as np
 
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
+from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._indexing.selection import AXES
 from ndzarr.errors import SourceError, WindowError, did_you_mean
 
@@ -52,6 +53,8 @@ class Facts:
     """Value of pixels that hold no data, if the source states one."""
     times: Pixels | None = None
     """Seconds of each frame along t, shape (t,), if the source knows them."""
+    pixel_size: PixelSize = NOT_KNOWN
+    """Physical size of an upright pixel, as far as the source states it; `metadata` has the place on earth."""
     classes: bool = False
     """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -84,6 +87,10 @@ class Source(ABC):
     @property
     def times(self) -> Pixels | None:
         return self.facts.times
+
+    @property
+    def pixel_size(self) -> PixelSize:
+        return self.facts.pixel_size
 
     @property
     def metadata(self) -> Mapping[str, Any]:

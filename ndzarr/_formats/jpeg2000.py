@@ -266,7 +266,8 @@ def _decode(path: str, stream: _Codestream, colour: _Colour) -> Pixels:
     if not alike:
         data = _with_depth(data, at, len(components), deepest)
     with decoding(path, _FORM):
-        planes = channels_first(imagecodecs.jpeg2k_decode(data))
+        pixels = imagecodecs.jpeg2k_decode(data)
+    planes = channels_first(pixels)
     return planes if alike else _with_own_depths(planes, stream, _reversible(data, at, len(components)))
 
 

@@ -161,7 +161,8 @@ def _decode_chunks(path: str, parts: list[bytes]) -> Pixels:
     import imagecodecs
 
     with decoding(path, _FORM):
-        return channels_first(imagecodecs.png_decode(_SIGNATURE + b"".join(parts)))
+        pixels = imagecodecs.png_decode(_SIGNATURE + b"".join(parts))
+    return channels_first(pixels)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

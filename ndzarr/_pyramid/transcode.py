@@ -257,6 +257,7 @@ def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, An
         encoding=suited(encoding, facts),
         nodata=source.nodata,
         times=None if source.times is None else tuple(float(t) for t in source.times),
+        pixel_size=source.pixel_size,
         source={"name": source.name, **source.metadata, **origin},
     )
 

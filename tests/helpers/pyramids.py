@@ -17,6 +17,7 @@ import numpy as np
 
 import ndzarr
 from helpers.arrays import Array
+from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
 
@@ -33,6 +34,7 @@ class ArraySource:
     nodata: float | None = None
     times: Array | None = None
     name: str = "an array"
+    pixel_size: PixelSize = NOT_KNOWN
     metadata: Mapping[str, Any] = field(default_factory=dict)
     before_read: Callable[[int], None] = lambda number: None
     """Called with the number of reads so far: to count, to fail, to wait."""
