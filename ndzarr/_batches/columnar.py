@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._batches.form import Array, Form, Lacking, Pending, agree, lacking, mask_dims, numbered, pending_samples
+from ndzarr._geo.pixel_size import Quantity
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
 from ndzarr._indexing.selection import Selection, cuts, lengths, segments
 from ndzarr._sampling.annotations import AnnotationTable, Lookup, ignored
@@ -194,6 +195,8 @@ def _windows(
     if min(width.min(), height.min()) <= 0:
         return None
     dims = target.window_dims
+    if isinstance(dims, tuple) and any(isinstance(n, Quantity) for n in dims):
+        return None
     if isinstance(dims, tuple):
         height, width = np.full(len(cy), float(dims[0])), np.full(len(cx), float(dims[1]))
     elif dims == "square":

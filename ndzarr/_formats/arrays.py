@@ -19,6 +19,7 @@ import numpy as np
 from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
+from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr.errors import OptionError, SourceError
 
 if TYPE_CHECKING:
@@ -124,8 +125,9 @@ class ArraySource(Source):
         fetch = self._fetch
         if fetch is None:
             raise SourceError(f"{self.name}: the source is closed", hint="Open it again to read")
+        index = self._arrangement.index(region)
         try:
-            block = np.asarray(fetch(self._arrangement.index(region)))
+            block = np.asarray(fetch(index))
         except Exception as error:  # a damaged chunk, a failed dask task: anything that the array's owner may raise
             what = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
             raise SourceError(
@@ -162,6 +164,7 @@ def open_array(
     nodata: float | None = None,
     channels: tuple[str, ...] | None = None,
     times: Pixels | None = None,
+    pixel_size: PixelSize = NOT_KNOWN,
     metadata: Mapping[str, Any] | None = None,
 ) -> ArraySource:
     """
@@ -182,6 +185,7 @@ def open_array(
         interleaved=_interleaved(arrangement, array, blocks),
         nodata=nodata,
         times=times,
+        pixel_size=pixel_size,
         metadata=metadata or {"format": "array"},
     )
     return ArraySource(facts.settle(options), arrangement, fetch or array.__getitem__)
@@ -256,8 +260,19 @@ def open_xarray(array: Any, options: Options) -> ArraySource:
         nodata=_nodata(array.attrs),
         channels=_channels(array, arrangement),
         times=times,
+        pixel_size=_pixel_size(array, arrangement),
         metadata={"format": "xarray", **origin, **_georeference(array, dims["y"], dims["x"])},
     )
+
+
+def _pixel_size(array: DataArray, arrangement: Arrangement) -> PixelSize:
+    """Return what the attribute says that `Pyramid.to_xarray` sets, times the steps of the coordinates."""
+    try:
+        found = PixelSize.from_json(json.loads(array.attrs.get("pixel_size", "{}")))
+    except (TypeError, ValueError, AttributeError):  # an attribute of somebody else
+        return NOT_KNOWN
+    steps = {axis: _spacing(_coordinate(array, arrangement, axis)) for axis in "zyx"}
+    return found.stepped({axis: abs(step[0]) for axis, step in steps.items() if step is not None})
 
 
 def _nodata(attributes: Mapping[Any, Any]) -> float | None:

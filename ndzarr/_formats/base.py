@@ -7,9 +7,11 @@ Colour is explicit: palettes are expanded, and `channels` names each plane.
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -18,6 +20,7 @@ import numpy as np
 
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
+from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._indexing.selection import AXES
 from ndzarr._store.validity import Validity
 from ndzarr.errors import SourceError, WindowError, did_you_mean
@@ -53,6 +56,8 @@ class Facts:
     """True if the source has a mask, which `Source.read_mask` reads."""
     times: Pixels | None = None
     """Seconds of each frame along t, shape (t,), if the source knows them."""
+    pixel_size: PixelSize = NOT_KNOWN
+    """Physical size of an upright pixel, as far as the source states it; `metadata` has the place on earth."""
     classes: bool = False
     """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +104,10 @@ class Source(ABC):
     @property
     def times(self) -> Pixels | None:
         return self.facts.times
+
+    @property
+    def pixel_size(self) -> PixelSize:
+        return self.facts.pixel_size
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -225,6 +234,36 @@ class WholeSource(Source):
     def _release(self) -> None:
         with self._lock:
             self._decode = self._decoded = None
+
+
+class _Quiet(logging.Filter):
+    """Drops what imagecodecs logs in threads that decode for ndzarr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(self.depth, "value", 0)
+
+
+_QUIET = _Quiet()
+
+
+@contextmanager
+def quiet_codecs() -> Iterator[None]:
+    """
+    Drop the warnings of the libraries that imagecodecs decodes with, in this thread.
+
+    imagecodecs logs them, and Python prints them to stderr in programs that do not set up logging.  They say nothing
+    that a caller needs: what changes pixels is raised.
+    """
+    logging.getLogger("imagecodecs").addFilter(_QUIET)  # once: a logger has a filter only once
+    _QUIET.depth.value = getattr(_QUIET.depth, "value", 0) + 1
+    try:
+        yield
+    finally:
+        _QUIET.depth.value -= 1
 
 
 def reason(error: BaseException) -> str:

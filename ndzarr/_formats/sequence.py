@@ -21,6 +21,7 @@ import numpy as np
 
 from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order
 from ndzarr._formats.options import Options
+from ndzarr._geo.pixel_size import NOT_KNOWN
 from ndzarr.errors import MissingError, OptionError, SourceError
 
 Opener: TypeAlias = Callable[[Any, Options], Source]
@@ -101,6 +102,7 @@ class SequenceSource(Source):
                 interleaved=first.interleaved,
                 nodata=first.nodata,
                 masked=first.masked,
+                pixel_size=first.pixel_size,
                 classes=first.facts.classes,
                 metadata={
                     **first.metadata,
@@ -163,6 +165,8 @@ class SequenceSource(Source):
             what = f"frame {number} has a mask, but the first, {like.name}, has none"
             hint = "Give the first frame a mask, too, such as one that hides nothing"
             raise SourceError(f"{found.name}: {what}", path=found.name, hint=hint)
+        if found.pixel_size != like.pixel_size:  # nothing is true of all frames
+            self.facts = replace(self.facts, pixel_size=NOT_KNOWN)
         if found.metadata != like.metadata:
             own = {k for k, v in like.metadata.items() if found.metadata.get(k) != v}
             own = {"frame_format" if k == "format" else k for k in own}

@@ -1,14 +1,16 @@
-"""Windows given by coordinates or by metres: the pixels that a box covers, and the size of a pixel on the ground."""
+"""Windows given by coordinates or by lengths: the pixels that they cover, and the size of a pixel on the ground."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, cos, floor, hypot, isfinite, radians, sin, sqrt
+from dataclasses import replace
+from math import ceil, cos, floor, hypot, inf, isfinite, radians, sin, sqrt
 from typing import Any
 
 import numpy as np
 
 from ndzarr._geo.georeference import Georeference
+from ndzarr._geo.pixel_size import ANGLE, USE_SCALE, PixelSize, Quantity, is_physical, parse_quantity
 from ndzarr.errors import OptionError, WindowError
 
 _TOLERANCE = 1e-6
@@ -21,37 +23,56 @@ _MAJOR, _ECCENTRICITY = 6378137.0, 0.00669437999014
 
 def pixel_window(
     georeference: Georeference | None,
+    pixel_size: PixelSize | None,
     name: str,
     sizes: Mapping[str, int],
     window: Mapping[str, Any],
     scale: float | tuple[float, float],
-    resolution: float | None,
+    resolution: Any,
     bounds: Sequence[float] | None,
     crs: Any,
 ) -> tuple[dict[str, Any], float | tuple[float, float]]:
-    """Return (window in native pixels, scale) of a window given by coordinates or metres; see `Pyramid.window`."""
-    place = require_transform(georeference, name)
+    """Return (window in native pixels, scale) of a window given by coordinates or lengths; see `Pyramid.window`."""
     out = dict(window)
     if crs is not None and bounds is None:
         message = f"crs={crs!r} names the coordinates of bounds=, which are not given"
         raise WindowError(message, key="crs", hint="Give bounds=(left, bottom, right, top)")
     if bounds is not None:
+        place = require_transform(georeference, name)
         if taken := [d for d in ("y", "x") if window.get(d) is not None]:
             raise WindowError(
                 f"a window has both bounds= and {taken[0]}=", path=name, key="bounds", hint="Give only one of them"
             )
         y, x = covering_pixels(place, bounds, crs)
         out |= {"y": slice(*y), "x": slice(*x)}
+    for axis in ("y", "x"):
+        if has_lengths(out.get(axis)):
+            size = pixel_size_at(georeference, pixel_size, name, sizes["y"] / 2, sizes["x"] / 2)
+            out[axis] = _lengths_in_pixels(axis, out[axis], size, name)
     if resolution is None:
         return out, scale
+    wanted = parse_quantity("resolution", resolution, WindowError)
     if scale != 1:
         message = f"a window has both scale={scale!r} and resolution={resolution!r}"
         raise WindowError(message, key="resolution", hint="Give only one of them")
-    if not resolution > 0:
-        raise WindowError(f"resolution={resolution!r}: expected metres per pixel, such as 10", key="resolution")
-    middle = (_middle(out.get(d), sizes[d]) for d in ("y", "x"))
-    across, down = metres_per_pixel(place, *middle)
-    return out, (across / resolution, down / resolution)
+    down, across = (_middle(out.get(d), sizes[d]) for d in ("y", "x"))
+    return out, pixel_size_at(georeference, pixel_size, name, down, across, wanted).scale_to(wanted, name, WindowError)
+
+
+def has_lengths(interval: Any) -> bool:
+    """Return True for a slice whose start or stop is a length, such as slice('0 um', '50 um')."""
+    return isinstance(interval, slice) and (is_physical(interval.start) or is_physical(interval.stop))
+
+
+def _lengths_in_pixels(axis: str, interval: slice, size: PixelSize, name: str) -> slice:
+    """Return a slice in pixels, lengths rounded to the nearest border of pixels."""
+
+    def pixels(end: Any) -> Any:
+        if not is_physical(end):
+            return end
+        return round(size.pixels(axis, parse_quantity(axis, end, WindowError, True), name, WindowError))
+
+    return slice(pixels(interval.start), pixels(interval.stop), interval.step)
 
 
 def _middle(interval: Any, n: int) -> float:
@@ -130,6 +151,54 @@ def _project_box(
         message = f"bounds={box!r} in {crs} have no place in the coordinates of the image ({own_crs.name})"
         raise WindowError(message, key="bounds", window=box)
     return found
+
+
+def pixel_size_at(
+    georeference: Georeference | None,
+    pixel_size: PixelSize | None,
+    name: str,
+    y: float,
+    x: float,
+    wanted: Quantity | None = None,
+) -> PixelSize:
+    """
+    Return the size of a native pixel at a place in pixels; `pixel_size` is what the image says of all its pixels.
+
+    On earth it is in metres on the ground, unless an angle is wanted.
+    """
+    angle = wanted is not None and wanted.kind == ANGLE
+    if georeference is not None and georeference.transform is not None and not angle:
+        stated = pixel_size is not None and pixel_size.x is not None and not georeference.crs.defined
+        if not stated:
+            across, down = metres_per_pixel(georeference, y, x)
+            return replace(pixel_size or PixelSize(), y=Quantity(down, "meter"), x=Quantity(across, "meter"))
+    if pixel_size is None or not pixel_size.known:
+        message = f"{name}: a resolution or a length needs the size of a pixel, which it does not state"
+        raise WindowError(message, path=name, key="resolution", hint=USE_SCALE)
+    return pixel_size
+
+
+def georeferenced_size(georeference: Georeference | None, ask_pyproj: bool) -> PixelSize | None:
+    """
+    Return the size of a pixel in the reference system: metres, or degrees.
+
+    None without a system, or if its unit is not known; `ask_pyproj` may import pyproj to know it.
+    """
+    if georeference is None or georeference.transform is None:
+        return None
+    crs = georeference.crs
+    if not crs.defined or not (ask_pyproj or crs.tells_unit):
+        return None
+    try:
+        metres = crs.metres()
+    except OptionError:  # pyproj is missing, or does not understand the system
+        return None
+    (a, b, _), (d, e, _) = georeference.matrix[:2].tolist()
+    unit, factor = ("degree", 1.0) if metres is None else ("meter", metres)
+    across, down = hypot(a, d) * factor, hypot(b, e) * factor
+    if not (0 < across < inf and 0 < down < inf):
+        return None
+    return PixelSize(y=Quantity(down, unit), x=Quantity(across, unit), source="georeference")
 
 
 def metres_per_pixel(georeference: Georeference, y: float, x: float) -> tuple[float, float]:

@@ -189,9 +189,14 @@ class Crs:
             return None
         return None if found is None else str(found.to_wkt())
 
+    @property
+    def tells_unit(self) -> bool:
+        """True if the keys alone say what `metres` returns, without pyproj."""
+        return self.keys is not None and (self.keys.values.get(MODEL) == 2 or self.keys.metres is not None)
+
     def metres(self) -> float | None:
         """Return metres per unit of a projected system; None for a geographic one, whose unit is a degree."""
-        if self.keys is not None and (self.keys.values.get(MODEL) == 2 or self.keys.metres is not None):
+        if self.keys is not None and self.tells_unit:
             return self.keys.metres
         found = self.require_pyproj("the size of a pixel in metres")
         return None if found.is_geographic else float(found.axis_info[0].unit_conversion_factor)

@@ -6,6 +6,7 @@ derived from the store's identity.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,7 +82,9 @@ def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int])
             meta=np.empty((0,) * len(kept), bool),
         )
         coords["valid"] = tuple(pyramid.dims[k] for k in kept), shown
-    attrs = {} if pyramid.nodata is None else {"nodata": pyramid.nodata}
+    attrs: dict[str, Any] = {} if pyramid.nodata is None else {"nodata": pyramid.nodata}
+    if pyramid.pixel_size is not None:  # of a native pixel, in which coordinates count; as text, which all formats take
+        attrs["pixel_size"] = json.dumps(pyramid.pixel_size.as_json())
     out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=attrs)
     if GRID_MAPPING in coords:
         out.encoding["grid_mapping"] = GRID_MAPPING

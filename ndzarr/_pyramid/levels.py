@@ -16,9 +16,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ndzarr._geo.georeference import Georeference, from_attributes
+from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._indexing.plan import ReadPlan, plan_reads
 from ndzarr._indexing.selection import Selection, select
 from ndzarr._store.arrays import Stored
+from ndzarr._store.metadata import pixel_size_of
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
 from ndzarr._store.validity import Validity
@@ -123,6 +125,21 @@ class Multiscale:
     def georeference(self) -> Georeference | None:
         """The reference system and transform of native pixels, if the source has them."""
         return from_attributes(self.attrs)
+
+    @cached_property
+    def pixel_size(self) -> PixelSize | None:
+        """Physical size of a native pixel, if the source states it."""
+        return self._stated_size[0]
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or decided when the source was read."""
+        source = self.attrs.get("ndzarr", {}).get("source") or {}
+        return (*source.get("notes", ()), *self._stated_size[1])
+
+    @cached_property
+    def _stated_size(self) -> tuple[PixelSize | None, list[str]]:
+        return pixel_size_of(self.attrs, self.georeference)
 
     @cached_property
     def times(self) -> tuple[float, ...] | None:

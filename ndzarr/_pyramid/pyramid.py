@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ndzarr._geo.bounds import has_lengths, pixel_window
 from ndzarr._indexing.plan import ReadPlan
 from ndzarr._pyramid.levels import AxisWindow, Multiscale, plan_windows, read_window
 from ndzarr._store.read import execute
@@ -48,6 +49,11 @@ class Pyramid(Multiscale):
         Seconds of each frame along t, or None.
     georeference
         Reference system and transform of native pixels, or None.
+    pixel_size
+        Physical size of a native pixel, or None: `z`, `y`, `x` and `t`, each with `value` and `unit` (a name of
+        UDUNITS-2) or None, `magnification` of the objective, and `source`; see docs/pixel-size.md.
+    notes
+        What was left out or decided when the source was read.
     attrs
         Attributes of the store's root.
     """
@@ -124,7 +130,7 @@ class Pyramid(Multiscale):
         interpolation: str = "auto",
         antialias: bool | None = None,
         fill: float = 0,
-        resolution: float | None = None,
+        resolution: float | str | None = None,
         bounds: tuple[float, float, float, float] | None = None,
         crs: Any = None,
         **window: AxisWindow,
@@ -147,7 +153,8 @@ class Pyramid(Multiscale):
         fill
             Value of pixels outside the image.
         resolution
-            Metres per output pixel, instead of `scale`; the image must be georeferenced.
+            Size of an output pixel, instead of `scale`: '0.5um', '500 nm', '10 m', '10GSD', the magnification '20x', or
+            a number in the image's own unit (that of `pixel_size.x`; metres where the image is georeferenced).
         bounds
             (left, bottom, right, top) in coordinates, instead of y and x.  The fewest native pixels that cover it are
             read.
@@ -155,7 +162,8 @@ class Pyramid(Multiscale):
             Reference system of `bounds`, such as 'EPSG:4326'; that of the image if None.
         **window
             Axis name to a half-open slice in native pixels, frames or planes, which may begin before 0 and end after
-            the last one, with a step along t and z; or a sequence of indices, or along c of channel names.
+            the last one, with a step along t and z; or a sequence of indices, or along c of channel names.  Slices of y
+            and x may give lengths from the first border, such as slice('0 um', '50 um'), instead of pixels.
 
         Returns
         -------
@@ -166,8 +174,8 @@ class Pyramid(Multiscale):
         Raises
         ------
         WindowError
-            An axis or channel is unknown, the window is empty, the scale leaves no pixel, or bounds are given for an
-            image without a transform.
+            An axis or channel is unknown, the window is empty, the scale leaves no pixel, bounds are given for an
+            image without a transform, or a resolution for one that does not say how large its pixels are.
         OptionError
             The interpolation is unknown, `dtype` cannot hold `fill`, or the reference system needs pyproj.
         DamagedError, StoreError
@@ -181,11 +189,10 @@ class Pyramid(Multiscale):
         from ndzarr._pyramid.crops import Sampling
         from ndzarr._pyramid.window import labelled_window
 
-        if bounds is not None or crs is not None or resolution is not None:
-            from ndzarr._geo.bounds import pixel_window
-
+        physical = has_lengths(window.get("y")) or has_lengths(window.get("x"))
+        if physical or bounds is not None or crs is not None or resolution is not None:
             window, scale = pixel_window(
-                self.georeference, self.path, self.sizes, window, scale, resolution, bounds, crs
+                self.georeference, self.pixel_size, self.path, self.sizes, window, scale, resolution, bounds, crs
             )
         return labelled_window(self, window, scale, Sampling(interpolation, antialias), fill)
 

@@ -29,6 +29,8 @@ def text_repr(pyramid: Multiscale) -> str:
         lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
     if pyramid.validity.masked:
         lines.append(f"  {'mask':<9}tells which pixels are real")
+    if pyramid.pixel_size is not None:
+        lines.append(f"  {'pixel':<9}{pyramid.pixel_size}")
     for k, level in enumerate(pyramid.levels):
         shape, chunks = (" x ".join(map(str, lengths)) for lengths in (level.shape, level.chunks))
         lines.append(f"  {f'level {k}':<9}{shape}, in chunks of {chunks}")

@@ -277,6 +277,7 @@ def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, An
         nodata=source.nodata,
         masked=source.masked,
         times=None if source.times is None else tuple(float(t) for t in source.times),
+        pixel_size=source.pixel_size,
         source={"name": source.name, **source.metadata, **origin},
     )
 

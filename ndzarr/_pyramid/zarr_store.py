@@ -18,7 +18,8 @@ from typing import Any
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
-from ndzarr._store.metadata import SCHEMA
+from ndzarr._store.metadata import SCHEMA, scale_of
+from ndzarr._validation import as_number
 from ndzarr.errors import MissingError, NdzarrError, StoreError
 
 
@@ -151,10 +152,15 @@ def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[flo
     ome = attrs.get("ome", attrs)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if isinstance(multiscales, list) and multiscales:
-        given = [(d["path"], d.get("coordinateTransformations", [])) for d in multiscales[0]["datasets"]]
-        return [(p, next((list(t["scale"]) for t in steps if t.get("type") == "scale"), None)) for p, steps in given]
+        return [(d["path"], _usable(scale_of(d.get("coordinateTransformations")))) for d in multiscales[0]["datasets"]]
     message = f"{name}: a Zarr group without OME-Zarr `multiscales`"
     raise StoreError(message, path=name, hint="Open one of its arrays by its path, or transcode that")
+
+
+def _usable(scale: list[Any] | None) -> list[float] | None:
+    """Return a scale if all of it are numbers above 0, so that levels can be compared by it."""
+    numbers = [as_number(v) for v in scale or ()]
+    return [n for n in numbers if n] if numbers and all(n is not None and n > 0 for n in numbers) else None
 
 
 def _node(folder: str, path: str) -> Any:

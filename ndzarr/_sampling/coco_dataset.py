@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._formats.registry import file_kind
+from ndzarr._geo.pixel_size import PixelSize, Statements
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
 from ndzarr._library.keys import SourceRequest, as_source_request, is_opened_in_place
@@ -216,8 +217,8 @@ class Dataset:
         size = None if video is None else size_of(video)
         return None if size is None else (size[1], size[0])
 
-    def resolution(self, gid: Any, video: bool) -> tuple[float, float]:
-        """Metres per pixel of the sampled space, along (x, y)."""
+    def resolution(self, gid: Any, video: bool) -> PixelSize:
+        """Size of a pixel of the sampled space, by `resolution` or `target_gsd` of the image or video."""
         try:
             found = self.coco.coco_image(gid).resolution("video" if video else "image")
             x, y = (float(v) for v in found["mag"])
@@ -228,11 +229,13 @@ class Dataset:
                 key="resolution",
                 hint="Use scale",
             ) from error
-        unit = METRES.get(str(found["unit"] or "m").lower())
-        if unit is None or not (x > 0 and y > 0):
+        notes: list[str] = []
+        said, unit = Statements("dataset", notes), found["unit"] or "m"
+        width, height = (said.quantity("the resolution", v, unit) for v in (x, y))
+        if notes:
             what = f"gid={gid!r}: the dataset states a resolution of {x:g} x {y:g} {found['unit']}"
             raise TargetError(what, key="resolution", hint="Use scale")
-        return x * unit, y * unit
+        return PixelSize(y=height, x=width, source="dataset")
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
         """(sensor, name) of the channels of a code (`r|g|b`, `S2:red,L8:B.0:3`) or a list of names; None for all."""
@@ -251,16 +254,6 @@ class Dataset:
 
 _CODE = re.compile(r"[\w*()]([\w *.:()-]|[|,](?![|,]|$))*")
 """Text that may be a channel code; kwcoco's parser prints other text before it raises."""
-
-METRES = {
-    **dict.fromkeys(("m", "meter", "meters", "metre", "metres", "gsd", "mgsd"), 1.0),
-    **dict.fromkeys(("km", "kilometer", "kilometers"), 1000.0),
-    **dict.fromkeys(("cm", "centimeter", "centimeters"), 0.01),
-    **dict.fromkeys(("mm", "millimeter", "millimeters"), 0.001),
-    **dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometers"), 1e-6),
-    **dict.fromkeys(("ft", "foot", "feet"), 0.3048),
-}
-"""Units of resolutions."""
 
 FUSED = ("rgb", "rgba", "dxdy", "fxfy")
 """Names that stand for several channels."""
@@ -360,7 +353,7 @@ class CocoSource:
             clock.seconds = pyramid.times or ()
         return pyramid
 
-    def pixel_size(self, frame: Frame) -> tuple[int, int]:
+    def size_in_file(self, frame: Frame) -> tuple[int, int]:
         """Return (height, width) of an image whose size the dataset does not state, from its file."""
         pyramid = self.open_asset(frame.assets[0])
         return pyramid.shape[-2], pyramid.shape[-1]

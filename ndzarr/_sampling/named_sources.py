@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NoReturn, TypeAlias
 
+from ndzarr._geo.pixel_size import USE_SCALE
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
 from ndzarr._library.library import Library
@@ -116,7 +117,7 @@ class NamedSource:
         """Return the pyramid of the asset of a frame."""
         return self.open(self._keys[id(asset)])
 
-    def pixel_size(self, frame: Frame) -> tuple[int, int]:
+    def size_in_file(self, frame: Frame) -> tuple[int, int]:
         """Return (height, width) of a source."""
         pyramid = self.open(frame.gid)
         return pyramid.shape[-2], pyramid.shape[-1]
@@ -155,10 +156,10 @@ class NamedSource:
         return
 
     def resolution(self, gid: Any, video: bool) -> NoReturn:
-        """Refuse: only a georeference says how large a pixel is."""
+        """Refuse: only the file says how large a pixel is."""
         path = self._frames[gid].assets[0].path
-        what = f"resolution needs a georeference, and {path} has none"
-        raise TargetError(what, path=path, key="resolution", hint="Use scale")
+        what = f"{path}: a resolution or a length needs the size of a pixel, which it does not state"
+        raise TargetError(what, path=path, key="resolution", hint=USE_SCALE)
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
         """Return the channels that names, or names separated by |, mean."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Protocol
 
+from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import AnnotationTable
 from ndzarr._sampling.scene import Asset, Channel, Frame
@@ -34,8 +35,8 @@ class Lookups(Protocol):
     def video_size(self, gid: Any) -> tuple[int, int] | None:
         """Return (height, width) of the space of an image's video; None if it has none, or none is stated."""
 
-    def resolution(self, gid: Any, video: bool) -> tuple[float, float]:
-        """Return metres per pixel of image space, or of video space, along (x, y), as they are stated."""
+    def resolution(self, gid: Any, video: bool) -> PixelSize:
+        """Return the size of a pixel of image space, or of video space, as it is stated."""
 
     def channels(self, spec: Any) -> tuple[Channel, ...] | None:
         """Return (sensor, name) of the channels that a code or a list of names means; None for all."""
@@ -62,7 +63,7 @@ class SampleSource(Protocol):
     def open_asset(self, asset: Asset) -> Pyramid:
         """Return the pyramid of an asset, transcoded now if need be."""
 
-    def pixel_size(self, frame: Frame) -> tuple[int, int]:
+    def size_in_file(self, frame: Frame) -> tuple[int, int]:
         """Return (height, width) of an image whose size the dataset does not state, from its file."""
 
     def covered_size(self, gid: Any) -> tuple[int, int] | None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._geo.bounds import covering_pixels, metres_per_pixel
+from ndzarr._geo.bounds import covering_pixels, pixel_size_at
 from ndzarr._geo.georeference import Georeference
+from ndzarr._geo.pixel_size import MAGNIFICATION, NOT_KNOWN, PixelSize, Quantity
 from ndzarr._indexing.affine import IDENTITY, warp_boxes
 from ndzarr._indexing.selection import check_padding
 from ndzarr._indexing.windows import output_length
@@ -21,7 +22,7 @@ from ndzarr._sampling.annotations import box_of
 from ndzarr._sampling.coco_dataset import some
 from ndzarr._sampling.protocols import Lookups, SampleSource
 from ndzarr._sampling.scene import Frame, Scene
-from ndzarr._sampling.target import Target, both, centred_interval, parse_resolution, window_interval, window_size
+from ndzarr._sampling.target import Target, both, centred_interval, window_interval, window_size
 from ndzarr.errors import TargetError
 
 
@@ -46,7 +47,7 @@ def resolve(target: Target, source: SampleSource) -> Scene:
             frames, lead = _frames(target, dataset), target.lead
         target = _window_from_bounds(target, frames, source)
         space = _space(frames, target, source)
-        height, width = window_size(target.window_dims, target.size)
+        height, width = window_size(_window_dims(target, source, frames, space), target.size)
         y = _padded(window_interval(target.y, target.centre[0], height, space[0]), target.pad[1])
         x = _padded(window_interval(target.x, target.centre[1], width, space[1]), target.pad[2])
         sx, sy = _scale(target, source, frames, y, x)
@@ -224,7 +225,7 @@ def _space(frames: Sequence[Frame], target: Target, source: SampleSource) -> tup
     if not np.array_equal(real[0].assets[0].to_image, IDENTITY):
         what = f"{real[0].name} is made of warped assets"
         raise TargetError(what, key="width", hint="Give it width and height")
-    return source.pixel_size(real[0])
+    return source.size_in_file(real[0])
 
 
 def _window_from_bounds(target: Target, frames: Sequence[Frame], source: SampleSource) -> Target:
@@ -255,19 +256,67 @@ def _georeference(target: Target, frames: Sequence[Frame], source: SampleSource)
 def _scale(
     target: Target, source: SampleSource, frames: Sequence[Frame], y: tuple[int, int], x: tuple[int, int]
 ) -> tuple[float, float]:
-    """(along x, along y), from `scale` and `resolution`; the dataset's own statement counts before the files'."""
+    """(along x, along y), from `scale` and `resolution`."""
     if target.resolution is None:
         return target.scale
-    wanted = parse_resolution(target.resolution)
-    gid = next(f.gid for f in frames if f.gid is not None)
+    middle = (y[0] + y[1]) / 2, (x[0] + x[1]) / 2
+    have = sampled_pixel_size(source, frames, target.video, target.resolution, *middle)
+    sx, sy = have.scale_to(target.resolution, path_of(frames), TargetError)
+    return sx * target.scale[0], sy * target.scale[1]
+
+
+def sampled_pixel_size(
+    source: SampleSource, frames: Sequence[Frame], video: bool, wanted: Quantity, y: float, x: float
+) -> PixelSize:
+    """
+    Return the size of a pixel of the sampled space at (y, x), in pixels of it.
+
+    The dataset's own statement counts before those of files.  It has no magnification, which only files state.
+    """
+    real = next(f for f in frames if f.gid is not None)
     try:
-        have = source.dataset.resolution(gid, target.video)
+        stated = source.dataset.resolution(real.gid, video)
     except TargetError:
-        place = _georeference(target, frames, source)
-        if place is None:
+        found = _size_in_files(source, frames, video, wanted, y, x)
+        if found is None:
             raise
-        have = metres_per_pixel(place, (y[0] + y[1]) / 2, (x[0] + x[1]) / 2)
-    return have[0] / wanted * target.scale[0], have[1] / wanted * target.scale[1]
+        return found
+    if wanted.kind != MAGNIFICATION:
+        return stated
+    return stated.filled(_size_in_files(source, frames, video, wanted, y, x) or NOT_KNOWN)
+
+
+def path_of(frames: Sequence[Frame]) -> str:
+    """Return the path of the first file of frames; the name of the first frame if there is none."""
+    return next((asset.path for frame in frames for asset in frame.assets), frames[0].name)
+
+
+def _size_in_files(
+    source: SampleSource, frames: Sequence[Frame], video: bool, wanted: Quantity, y: float, x: float
+) -> PixelSize | None:
+    """That of the first asset that states its size, or its place on earth, moved to the sampled space."""
+    for frame in frames:
+        for asset in frame.assets:
+            pyramid = source.open_asset(asset)
+            to_space = frame.to_video @ asset.to_image if video else asset.to_image
+            place, size = pyramid.georeference, pyramid.pixel_size
+            if size is None and (place is None or place.transform is None):
+                continue
+            place = None if place is None else place.transformed(to_space)
+            size = None if size is None else size.transformed(to_space)
+            return pixel_size_at(place, size, pyramid.path, y, x, wanted)
+    return None
+
+
+def _window_dims(target: Target, source: SampleSource, frames: Sequence[Frame], space: tuple[int, int]) -> Any:
+    """`window_dims`, with lengths turned into whole pixels of the sampled space."""
+    dims = target.window_dims
+    if not isinstance(dims, tuple) or not any(isinstance(n, Quantity) for n in dims):
+        return dims
+    wanted = next(n for n in dims if isinstance(n, Quantity))
+    middle = (n / 2 if c is None else c for n, c in zip(space, target.centre, strict=True))
+    size = sampled_pixel_size(source, frames, target.video, wanted, *middle)
+    return tuple(size.whole_pixels(a, n, path_of(frames), TargetError) for a, n in zip("yx", dims, strict=True))
 
 
 # What a target came to mean.

@@ -7,7 +7,6 @@ image, where an annotation lies) is left open here and filled in by the sampler.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, isnan
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ndzarr._geo.pixel_size import ANGLE, LENGTH, Quantity, is_physical, parse_quantity
 from ndzarr._indexing.resample import SUPPORT
 from ndzarr._pyramid.crops import AUTO, Sampling
 from ndzarr._validation import (
@@ -97,14 +97,24 @@ def _position(name: str, want: slice, value: Any) -> int | None:
 
 
 def parse_window_dims(value: Any) -> Any:
-    """'extent', 'square', (height, width) or None."""
+    """'extent', 'square', (height, width) or None; lengths with a unit are `Quantity`."""
     if value is None or (isinstance(value, str) and value in ("extent", "square")):
         return value
-    dims = as_tuple(value) or ()
-    numbers = [as_number(n) for n in dims]
+    given = (value, value) if is_physical(value) else as_tuple(value) or ()
+    dims = tuple(parse_length("window_dims", n) if is_physical(n) else n for n in given)
+    numbers = [1.0 if isinstance(n, Quantity) else as_number(n) for n in dims]
     if len(dims) != 2 or any(n is None or n <= 0 for n in numbers):
-        raise TargetError(f"window_dims={value!r}: expected 'extent', 'square' or (height, width)", key="window_dims")
+        expected = "expected 'extent', 'square' or (height, width), in pixels or as lengths such as '512 m'"
+        raise TargetError(f"window_dims={value!r}: {expected}", key="window_dims")
     return dims
+
+
+def parse_length(name: str, value: Any) -> Quantity:
+    """A size of a window that was given with its unit."""
+    found = parse_quantity(name, value, TargetError)
+    if found.kind not in (LENGTH, ANGLE):
+        raise TargetError(f"{name}={value!r}: expected a length with its unit, such as '512 m' or '100 um'", key=name)
+    return found
 
 
 def window_size(dims: Any, size: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
@@ -297,18 +307,9 @@ def window_interval(given: Bounds | None, centre: float | None, size: float | No
     return centred_interval(centre, length if size is None else size)
 
 
-def parse_resolution(resolution: Any) -> float:
-    """Metres per pixel from a number or from text such as '10GSD' or '0.5 m'."""
-    found = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(GSD|mGSD|m|meters?|metres?)?\s*", str(resolution), re.IGNORECASE)
-    try:
-        value = float(found.group(1)) if found else 0.0
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise TargetError(
-            f"resolution={resolution!r}: expected metres per pixel, such as 10 or '10GSD'", key="resolution"
-        )
-    return value
+def parse_resolution(value: Any) -> Quantity | None:
+    """The size of an output pixel, such as '0.5um', '10GSD', '20x', or 10 in the image's own unit."""
+    return None if value is None else parse_quantity("resolution", value, TargetError)
 
 
 def parse_geographic_box(bounds: Any, crs: Any) -> tuple[tuple[float, ...], Any] | None:
@@ -381,13 +382,13 @@ class Target:
     lead: tuple[tuple[str, Any], ...] = ()
     """(axis, slice or indices) for t and z of named pyramids."""
     window_dims: Any = None
-    """'extent', 'square' or (height, width)."""
+    """'extent', 'square' or (height, width), in pixels or `Quantity`."""
     channels: str | tuple[str, ...] | None = None
     """Channels asked for, in order; None for all."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Output pixels per native pixel along (x, y)."""
-    resolution: Any = None
-    """Ground sampling distance wanted, such as '10GSD'; together with `scale`, the scale is relative to it."""
+    resolution: Quantity | None = None
+    """Size of an output pixel; together with `scale`, the scale is relative to it."""
     output_dims: tuple[int, int] | None = None
     """Number of output pixels along (y, x)."""
     pad: tuple[tuple[int, int], ...] = ((0, 0), (0, 0), (0, 0))
@@ -583,7 +584,7 @@ def _pixels(given: Mapping[str, Any], video: bool) -> dict[str, Any]:
     return {
         "channels": parse_channels(given.get("channels")),
         "scale": parse_scale(given.get("scale")),
-        "resolution": given.get("resolution"),
+        "resolution": parse_resolution(given.get("resolution")),
         "output_dims": check_size("output_dims", given.get("output_dims")),
         "sampling": parse_sampling(given),
         "pad": parse_pad(given.get("pad"), video or (given.get("gid") is None and given.get("aid") is None)),

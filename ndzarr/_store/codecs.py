@@ -101,7 +101,7 @@ class ChunkCodec:
                 encoded = encoded[:-_CRC_BYTES]
         try:
             self._decompress(encoded, out)
-        except (RuntimeError, ValueError, TypeError, IndexError, struct.error) as error:
+        except (RuntimeError, ValueError, struct.error) as error:
             file, name = where()
             raise DamagedError(f"{file}: {name} does not decode ({error})", path=file, hint=_AGAIN) from error
 
@@ -237,6 +237,8 @@ _AGAIN = "Transcode the source again"
 def _zstd_size(encoded: np.ndarray[Any, Any]) -> int:
     """Return the decoded size of a zstd frame, -1 if it does not say (RFC 8878, section 3.1.1.1)."""
     head = encoded[:18].tobytes()
+    if len(head) < 6:
+        return -1
     flags = head[4]
     whole = flags >> 5 & 1
     n = (whole, 2, 4, 8)[flags >> 6]

@@ -14,13 +14,16 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numcodecs.zstd
 import numpy as np
 
-from ndzarr._geo.georeference import add_conventions, cf_grid_mapping, from_attributes
+from ndzarr._geo.bounds import georeferenced_size
+from ndzarr._geo.georeference import Georeference, add_conventions, cf_grid_mapping, from_attributes
+from ndzarr._geo.pixel_size import LENGTH, NOT_KNOWN, TIME, PixelSize, Quantity, Statements
 from ndzarr._store.arrays import COMPLETE
 from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout, choose_layout
@@ -39,6 +42,7 @@ _MULTISCALES = {
     "name": "multiscales",
     "description": "Multiscale layout of zarr datasets",
 }
+_TRANSFORMS = "coordinateTransformations"
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b": "0000FF", "blue": "0000FF"}
 
@@ -57,6 +61,8 @@ class Description:
     """True if levels have a mask beside the image."""
     times: tuple[float, ...] | None = None
     """Seconds along t."""
+    pixel_size: PixelSize = NOT_KNOWN
+    """What the source says of the physical size of a pixel."""
     source: Mapping[str, Any] = field(default_factory=dict)
     """Identity of the source (path, size, mtime_ns) and what its format said."""
 
@@ -93,8 +99,9 @@ def root_attributes(
     If `complete`, they include all that pyproj, if it is installed, knows of the coordinate reference system.
     """
     method, method_name = ("mode", "mode") if about.encoding.kind == "labels" else ("mean", "average")
+    size = _with_georeference(about.pixel_size, from_attributes({"ndzarr": {"source": about.source}}), complete)
     out: dict[str, Any] = {
-        "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method)], "omero": _omero(about, windows)},
+        "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method, size)], "omero": _omero(about, windows)},
         "zarr_conventions": [_MULTISCALES],
         "multiscales": {"layout": _multiscales(levels, method_name), "resampling_method": method_name},
         "ndzarr": {
@@ -104,6 +111,7 @@ def root_attributes(
             "nodata": None if about.nodata is None else _json_number(about.nodata),
             **({"mask": MASK} if about.masked else {}),
             "times": None if about.times is None else list(about.times),
+            **({"pixel_size": about.pixel_size.as_json()} if about.pixel_size.known else {}),
             "encoding": about.encoding.as_json(),
             "source": dict(about.source),
         },
@@ -116,22 +124,75 @@ def root_attributes(
     return out
 
 
-def _ome(about: Description, levels: Sequence[LevelShape], method: str) -> dict[str, Any]:
-    pixel = [float(about.source.get("pixel_size", {}).get(d, 1.0)) for d in about.dims]
+def _named_size(size: PixelSize, axis: str) -> Quantity | None:
+    """Return the size along an axis, if OME-Zarr has a unit for it."""
+    found: Quantity | None = getattr(size, axis) if axis in ("t", "z", "y", "x") else None
+    return None if found is None or found.kind not in (LENGTH, TIME) else found
+
+
+def _ome(about: Description, levels: Sequence[LevelShape], method: str, size: PixelSize) -> dict[str, Any]:
+    axes, pixel = [], []
+    for d in about.dims:
+        length = _named_size(size, d)
+        axes.append({"name": d, "type": _AXIS_TYPES[d], **({} if length is None else {"unit": length.unit})})
+        pixel.append(1.0 if length is None else length.value)
     datasets = []
     for k, level in enumerate(levels):
         scale = [p * f for p, f in zip(pixel, level.factors, strict=True)]
         # Pixel centres: the centre of a mean over f pixels is (f - 1) / 2 native pixels further.
         shift = [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)]
         steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
-        datasets.append({"path": f"{k}/image", "coordinateTransformations": steps})
-    units = about.source.get("pixel_unit")
-    axes = [
-        {"name": d, "type": _AXIS_TYPES[d], **({"unit": units} if units and _AXIS_TYPES[d] == "space" else {})}
-        for d in about.dims
-    ]
+        datasets.append({"path": f"{k}/image", _TRANSFORMS: steps})
     name = os.path.basename(about.source.get("name", "image"))  # what viewers call the layer
     return {"name": name, "axes": axes, "datasets": datasets, "type": method}
+
+
+def _with_georeference(stated: PixelSize, place: Georeference | None, ask_pyproj: bool) -> PixelSize:
+    """Return a size with y and x by the georeference, where that tells them."""
+    on_earth = georeferenced_size(place, ask_pyproj)
+    return stated if on_earth is None else on_earth.filled(stated)
+
+
+def pixel_size_of(attrs: Mapping[str, Any], place: Georeference | None) -> tuple[PixelSize | None, list[str]]:
+    """
+    Return the size of a native pixel by the attributes of a root group, and notes about what cannot be a size.
+
+    The georeference comes first, then ndzarr's own record, then OME-Zarr's axes and scales.
+    """
+    own, notes = attrs.get("ndzarr", {}).get("pixel_size"), list[str]()
+    stated = _ome_size(attrs, notes) if "ndzarr" not in attrs else PixelSize.from_json(own or {})
+    size = _with_georeference(stated, place, True)
+    return (size if size.known else None), notes
+
+
+def _ome_size(attrs: Mapping[str, Any], notes: list[str]) -> PixelSize:
+    """Return what OME-Zarr says: the scale of the first dataset, times that of all of them, in the axes' units."""
+    ome = attrs.get("ome", attrs)
+    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    image = multiscales[0] if isinstance(multiscales, list) and multiscales else {}
+    axes, datasets = image.get("axes"), image.get("datasets")
+    if not isinstance(axes, list) or not isinstance(datasets, list) or not datasets:
+        return PixelSize()
+    factors = [scale_of(steps) for steps in (datasets[0].get(_TRANSFORMS), image.get(_TRANSFORMS))]
+    said, sizes = Statements("OME-Zarr", notes), dict[str, Any]()
+    for k, axis in enumerate(axes):
+        name, unit = (axis.get("name"), axis.get("unit")) if isinstance(axis, Mapping) else (axis, None)
+        numbers = [scale[k] for scale in factors if scale is not None and len(scale) == len(axes)]
+        if name not in ("t", "z", "y", "x") or not numbers or (unit is None and all(n == 1 for n in numbers)):
+            continue
+        if unit is None:
+            notes.append(f"OME-Zarr: the scale along {name} is {numbers[0]}, without a unit; it was left out")
+        elif all(said.number(f"the scale along {name}", str(n)) is not None for n in numbers):
+            kind = TIME if name == "t" else LENGTH
+            sizes[name] = said.quantity(f"the scale along {name}", prod(map(float, numbers)), unit, kind)
+    return PixelSize(**sizes, source="OME-Zarr")
+
+
+def scale_of(steps: Any) -> list[Any] | None:
+    """Return the `scale` of OME-Zarr's coordinate transformations; None if they have none."""
+    found = [s for s in steps if isinstance(s, Mapping) and s.get("type") == "scale"] if isinstance(steps, list) else []
+    scale = found[0].get("scale") if found else None
+    return scale if isinstance(scale, list) else None
 
 
 def _omero(about: Description, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import click
 from ndzarr._files import is_store
 from ndzarr._formats.base import Source
 from ndzarr._formats.registry import file_kind
+from ndzarr._geo.georeference import from_attributes
+from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._library.inventory import size_on_disk
@@ -22,6 +24,7 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
+from ndzarr._store.metadata import pixel_size_of
 from ndzarr.cli.options import plain_warnings
 from ndzarr.errors import NdzarrError, StoreError
 
@@ -74,6 +77,8 @@ def _pyramid(path: str) -> tuple[dict[str, Any], str]:
         "kind": pyramid.kind,
         "nodata": _json_number(pyramid.nodata),
         "mask": pyramid.validity.masked,
+        "pixel_size": _pixel_size(pyramid.pixel_size),
+        "notes": list(pyramid.notes),
         "levels": [list(level.shape) for level in pyramid.levels],
         "chunks": list(array.chunks),
         "shards": list(array.shards) if isinstance(array, ChunkArray) else None,
@@ -112,6 +117,8 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
             **_what(sizes, source.dtype, source.channels),
             "nodata": _json_number(source.nodata),
             "mask": source.masked,
+            "pixel_size": _pixel_size(_stated_size(source)),
+            "notes": list(source.metadata.get("notes", ())),
             "levels": [list(level_shape(k, source.dims, source.shape)) for k in levels],
             "band": source.band,
             "raw_bytes": prod(source.shape) * source.dtype.itemsize,
@@ -120,6 +127,12 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
             **({"estimates": _estimates(source)} if estimated else {}),
         }
     return facts | _in_place(path), f"Image {path}"
+
+
+def _stated_size(source: Source) -> PixelSize | None:
+    """Return what the store of a source would say."""
+    attrs = {"ndzarr": {"pixel_size": source.pixel_size.as_json(), "source": source.metadata}}
+    return pixel_size_of(attrs, from_attributes(attrs))[0]
 
 
 def _in_place(path: str) -> dict[str, Any]:
@@ -146,6 +159,14 @@ def _estimates(source: Source) -> dict[str, dict[str, Any]]:
     with progress_bar(WINDOWS, os.path.basename(source.name), "window", sys.stderr.isatty()) as advance:
         found = estimate(source, advance=advance)
     return {e.preset: {"bytes": e.nbytes, "error": e.error, "ratio": round(e.ratio, 3)} for e in found}
+
+
+def _pixel_size(size: PixelSize | None) -> dict[str, Any] | None:
+    return None if size is None or not size.known else size.as_json()
+
+
+def _words(size: dict[str, Any] | None) -> str | None:
+    return None if size is None else str(PixelSize.from_json(size))
 
 
 def _what(sizes: dict[str, int], dtype: Any, channels: tuple[str, ...]) -> dict[str, Any]:
@@ -179,6 +200,7 @@ def _text(facts: dict[str, Any]) -> str:
         ("kind", facts.get("kind")),
         ("nodata", facts["nodata"]),
         ("mask", "yes" if facts["mask"] else None),
+        ("pixel size", _words(facts["pixel_size"])),
         ("levels", ", ".join(" x ".join(map(str, shape[-2:])) for shape in facts["levels"])),
         ("chunks", " x ".join(map(str, facts.get("chunks", ())))),
         ("shards", " x ".join(map(str, facts.get("shards") or ()))),
@@ -192,6 +214,7 @@ def _text(facts: dict[str, Any]) -> str:
         size, error = human_bytes(found["bytes"]), human_bytes(2 * found["error"])
         rows.append((preset, f"would take about {size} (give or take {error}), ratio {found['ratio']:.2f}"))
     rows += _told(facts["source"] or {})
+    rows += [("note", note) for note in facts["notes"]]
     return "\n".join(f"  {key:<12}{value}" for key, value in rows if value not in (None, ""))
 
 
@@ -204,4 +227,4 @@ def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
     for series in source.get("series", ()):
         size = ", ".join(f"{axis}: {n}" for axis, n in zip(series["axes"], series["shape"], strict=True))
         rows.append(("series", f"{series['number']} {series['name']!r}  {size}  {series['dtype']}"))
-    return rows + [("note", note) for note in source.get("notes", ())]
+    return rows

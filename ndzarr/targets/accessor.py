@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndzarr.targets import balance, grid, negatives, overlaps, positives, splits, statistics, time_sampling, valid
 from ndzarr.targets.attributes import NEGATIVE
+from ndzarr.targets.physical import WindowSizes
 from ndzarr.targets.valid import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Targets:
         space: str = "image",
         time_dims: Length | None = None,
         time_overlap: float = 0,
+        resolution: float | str | None = None,
         keep_borders: bool | str = True,
         classes_of_interest: Names | None = None,
         negative_classes: Names = NEGATIVE,
@@ -70,14 +72,18 @@ class Targets:
         Parameters
         ----------
         window_dims
-            (height, width) in pixels of the space; 'full' for the extent, of one axis or both.
+            (height, width): pixels of the space, lengths such as '512 m' or '100 um', or 'full' for the extent; one
+            length, or 'full', for both.
         overlap
-            Overlap of neighbouring windows: a float is a fraction of the window, an integer is pixels; a pair is (along
-            y, along x).
+            Overlap of neighbouring windows: a float is a fraction of the window, an integer is pixels, text a length; a
+            pair is (along y, along x).
         space
             'image' slides over each image; 'video' over each video, in the space that its frames share.
         time_dims, time_overlap
             Frames of a window of a video (all by default), and the overlap of neighbours as frames or a fraction.
+        resolution
+            Size of the pixels that samples shall have, as `resolution` of targets.  Numbers of pixels in `window_dims`
+            and `overlap` then count these, and rows have the column `output_dims`.
         keep_borders
             What becomes of windows that would reach beyond the end: True or 'shift' moves them inward, 'pad' leaves
             them in place (what lies outside is padded), False or 'drop' leaves them out.  A space smaller than the
@@ -121,7 +127,8 @@ class Targets:
         1  272.0  100.0      (7,)  positive
         """
         spaces = self._context.spaces(space, ids)
-        windows = grid.sliding_windows(spaces, window_dims, overlap, time_dims, time_overlap, keep_borders)
+        sizes = WindowSizes(self.source, spaces, resolution)
+        windows = grid.sliding_windows(sizes, window_dims, overlap, time_dims, time_overlap, keep_borders)
         table = grid.grid_table(
             self._context, spaces, windows, classes_of_interest, negative_classes, ignore_coverage, crowd
         )
@@ -136,6 +143,7 @@ class Targets:
         cover: bool = False,
         space: str = "image",
         time_dims: int | None = None,
+        resolution: float | str | None = None,
         keep_borders: bool | str = "pad",
         classes_of_interest: Names | None = None,
         negative_classes: Names = NEGATIVE,
@@ -152,8 +160,9 @@ class Targets:
         Parameters
         ----------
         window_dims
-            (height, width) in pixels of the space, the same for all; 'square' is the square around each box, None its
-            size.  A window smaller than its annotation shows the middle of it; with `cover`, several windows cover it.
+            (height, width), the same for all: pixels of the space, or lengths such as '512 m' or '100 um' (or one for
+            both); 'square' is the square around each box, None its size.  A window smaller than its annotation shows
+            the middle of it; with `cover`, several windows cover it.
         context
             Factor on the size of the box, if the size comes from there.
         jitter
@@ -164,6 +173,8 @@ class Targets:
             space is in one of them; annotations that fit into a window are whole in one (a greedy set cover).
         space, time_dims
             'image', or 'video' with that many frames around the annotation's (all frames by default).
+        resolution
+            As for `grid`.
         keep_borders
             As for `grid`; by default windows keep their place, and what lies outside is padded.
         classes_of_interest, negative_classes
@@ -192,7 +203,8 @@ class Targets:
         borders = grid.parse_borders(keep_borders)
         placement = positives.Placement(window_dims, context, jitter, time_dims, borders, cover)
         spaces, classes = self._context.spaces(space, ids), (classes_of_interest, negative_classes)
-        table = positives.positives(self._context, spaces, placement, *classes, crowd, per_class, per_image, seed)
+        sizes = WindowSizes(self.source, spaces, resolution)
+        table = positives.positives(self._context, sizes, placement, *classes, crowd, per_class, per_image, seed)
         return valid.with_data(self.source, table, valid_only)
 
     def negatives(
@@ -631,6 +643,7 @@ class SourceTargets:
         window_dims: WindowDims,
         overlap: Overlap = 0,
         *,
+        resolution: float | str | None = None,
         keep_borders: bool | str = True,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
@@ -639,7 +652,7 @@ class SourceTargets:
 
         Parameters
         ----------
-        window_dims, overlap, keep_borders
+        window_dims, overlap, resolution, keep_borders
             As for `Targets.grid`.
         ids
             Names of sources; all by default.
@@ -662,4 +675,4 @@ class SourceTargets:
         0   a  32.0  32.0     64      64
         1   a  64.0  32.0     64      64
         """
-        return grid.source_grid(self.source, window_dims, overlap, keep_borders, ids)
+        return grid.source_grid(self.source, window_dims, overlap, keep_borders, resolution, ids)

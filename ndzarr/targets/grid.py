@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ndzarr._geo.pixel_size import is_physical
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._sampling.segmentations import shape_of
 from ndzarr._validation import as_list, check_fraction, check_target_count
 from ndzarr.errors import TargetError
 from ndzarr.targets.overlaps import KINDS, TargetContext, as_tuples, kind_column
+from ndzarr.targets.physical import WindowSizes
 from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, column_of_ids, ramps
 
 if TYPE_CHECKING:
@@ -28,11 +31,11 @@ BORDERS = ("shift", "pad", "drop")
 """What becomes of a window that would reach beyond the end: moved inward, left in place (what lies outside is padded),
 or left out."""
 
-Length: TypeAlias = "int | str"  # pixels or frames, or 'full' for the whole extent
-WindowDims: TypeAlias = "str | tuple[Length, Length]"  # (height, width), or 'full'
+Length: TypeAlias = "int | str"  # pixels or frames, a length such as '100 um', or 'full' for the whole extent
+WindowDims: TypeAlias = "str | tuple[Length, Length]"  # (height, width), one length for both, or 'full'
 
-Overlap: TypeAlias = "float | Sequence[float]"
-"""A float below 1 is a fraction of the window, an integer is pixels; a pair is (along y, along x)."""
+Overlap: TypeAlias = "float | str | Sequence[float | str]"
+"""A float below 1 is a fraction of the window, an integer is pixels, text a length; a pair is (along y, along x)."""
 
 
 def grid_table(
@@ -59,7 +62,7 @@ def grid_table(
     counting = categories.positive(category, classes_of_interest, negative_classes) & ~crowds
     kind = (np.bincount(window[counting[box]], minlength=len(every)) > 0).astype(np.int8)
     ids, counts = as_tuples(window, annotations.annot_id[boxes.row[box]], len(every))
-    columns: dict[str, Any] = every.target_columns(spaces) | {"annot_ids": ids, "n_annots": counts}
+    columns: dict[str, Any] = every.target_columns(spaces) | windows.output | {"annot_ids": ids, "n_annots": counts}
     regions = categories.ignored(category, negative_classes) | crowds
     if ignore_coverage is not None and regions.any():
         meant = regions[box]
@@ -73,6 +76,7 @@ def source_grid(
     window_dims: WindowDims,
     overlap: Overlap,
     keep_borders: bool | str,
+    resolution: Any,
     ids: Iterable[Hashable] | None,
 ) -> pandas.DataFrame:
     """Return sliding windows over named sources; see `SourceTargets.grid`."""
@@ -82,8 +86,9 @@ def source_grid(
     sizes = [source.open(name).sizes for name in names]
     height, width = (np.array([size[axis] for size in sizes], np.int64) for axis in ("y", "x"))
     spaces = Spaces("source", column_of_ids(names), height, width, ((None,),) * len(names))
-    windows = sliding_windows(spaces, window_dims, overlap, None, 0, keep_borders).windows()
-    return pandas.DataFrame(windows.target_columns(spaces))
+    sizes_of = WindowSizes(source, spaces, resolution)
+    sliding = sliding_windows(sizes_of, window_dims, overlap, None, 0, keep_borders)
+    return pandas.DataFrame(sliding.windows().target_columns(spaces) | sliding.output)
 
 
 def parse_borders(keep_borders: bool | str) -> str:
@@ -124,9 +129,14 @@ class SlidingAxis:
         return first, stop
 
 
-def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float, borders: str) -> SlidingAxis:
+def sliding_axis(
+    name: str, lengths: Array, size: int | Array | None, overlap: float | Array, borders: str
+) -> SlidingAxis:
     """
-    Return the windows along an axis; `size` in pixels or frames, 'full' or None for the whole length.
+    Return the windows along an axis.
+
+    `size` and `overlap` are pixels or frames, one number or one of each space; None is the whole length, and an overlap
+    that is a float is a fraction of the size.
 
     Examples
     --------
@@ -134,27 +144,31 @@ def sliding_axis(name: str, lengths: Array, size: Length | None, overlap: float,
     >>> along.start(np.zeros(along.count[0], int), np.arange(along.count[0]))
     array([ 0, 30, 60])
     """
-    if isinstance(size, str) or size is None:
-        if size not in ("full", None):
-            raise TargetError(f"{name}={size!r}: expected a number or 'full'", key=name)
+    if size is None:
         return SlidingAxis(lengths, lengths, lengths, np.ones_like(lengths), borders)
-    size = check_target_count(name, size)
-    stride = size - _overlap_in_pixels(name, size, overlap)
-    beyond = lengths - size
+    sizes = np.full_like(lengths, size) if isinstance(size, int) else size
+    stride = sizes - _overlap_in_pixels(name, sizes, overlap)
+    beyond = lengths - sizes
     count = np.maximum(beyond // stride + 1, 0) if borders == "drop" else np.maximum(-(-beyond // stride), 0) + 1
-    return SlidingAxis(lengths, np.full_like(lengths, size), np.full_like(lengths, stride), count, borders)
+    return SlidingAxis(lengths, sizes, stride, count, borders)
 
 
-def _overlap_in_pixels(name: str, size: int, overlap: object) -> int:
-    pixels = overlap
-    if isinstance(overlap, Real) and not isinstance(overlap, Integral) and 0 <= float(overlap) < 1:
-        pixels = min(round(size * float(overlap)), size - 1)
-    if not isinstance(pixels, Integral) or not 0 <= int(pixels) < size:
+def _overlap_in_pixels(name: str, sizes: Array, overlap: object) -> Array:
+    if isinstance(overlap, np.ndarray):  # was checked before it became pixels
+        return np.asarray(np.minimum(overlap, sizes - 1))
+    if _is_fraction(overlap):
+        return np.asarray(np.minimum(np.rint(sizes * float(overlap)), sizes - 1).astype(np.int64))  # type: ignore[arg-type]
+    if not isinstance(overlap, Integral) or (len(sizes) and not 0 <= int(overlap) < sizes.min()):
+        size = int(sizes.min()) if len(sizes) else 0
         raise TargetError(
             f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or pixels below {size}",
             key="overlap",
         )
-    return int(pixels)
+    return np.full_like(sizes, int(overlap))
+
+
+def _is_fraction(overlap: object) -> bool:
+    return isinstance(overlap, Real) and not isinstance(overlap, Integral) and 0 <= float(overlap) < 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,6 +176,13 @@ class SlidingWindows:
     """All windows of a grid, numbered by space, then by t, y and x."""
 
     axes: Sequence[SlidingAxis]  # along t, y, x
+    sizes: WindowSizes
+    dims: tuple[Any, Any]  # (height, width), as given
+
+    @property
+    def output(self) -> dict[str, Array]:
+        """The column `output_dims`, if a resolution is asked for."""
+        return self.sizes.output_dims(self.windows(), self.dims)
 
     @property
     def counts(self) -> Array:
@@ -207,7 +228,7 @@ class SlidingWindows:
 
 
 def sliding_windows(
-    spaces: Spaces,
+    sizes: WindowSizes,
     window_dims: WindowDims,
     overlap: Overlap,
     time_dims: Length | None,
@@ -215,21 +236,40 @@ def sliding_windows(
     keep_borders: bool | str,
 ) -> SlidingWindows:
     """Return the windows of a grid; see `Targets.grid`."""
-    borders = parse_borders(keep_borders)
-    height, width = _pair("window_dims", window_dims)
-    over_y, over_x = _pair("overlap", overlap)
+    borders, spaces = parse_borders(keep_borders), sizes.spaces
+    dims, overlaps = _pair("window_dims", window_dims), _pair("overlap", overlap)
     spaces.refuse_time(time_dims)
-    t = sliding_axis("time_dims", spaces.lengths, time_dims, time_overlap, borders)
-    y = sliding_axis("window_dims[0]", spaces.height, height, over_y, borders)
-    return SlidingWindows((t, y, sliding_axis("window_dims[1]", spaces.width, width, over_x, borders)))
+    t = sliding_axis(
+        "time_dims", spaces.lengths, _size("time_dims", time_dims, check_target_count), time_overlap, borders
+    )
+    axes = [t]
+    for k, (axis, lengths) in enumerate((("y", spaces.height), ("x", spaces.width))):
+        name, convert = f"window_dims[{k}]", partial(sizes.pixels, axis)
+        size, over = _size(name, dims[k], convert), overlaps[k]
+        in_output = isinstance(over, Integral) and sizes.scales is not None
+        if in_output and isinstance(dims[k], Integral) and over >= dims[k]:
+            _overlap_in_pixels(name, np.array([dims[k]]), over)  # says so
+        if size is not None and (is_physical(over) or in_output):
+            over = np.full_like(lengths, convert("overlap", over, 0))
+        axes.append(sliding_axis(name, lengths, size, over, borders))
+    return SlidingWindows(tuple(axes), sizes, dims)
+
+
+def _size(name: str, size: Length | None, convert: Callable[[str, Any], int | Array]) -> int | Array | None:
+    """Return pixels or frames; None for the whole extent."""
+    if size is None or (isinstance(size, str) and size == "full"):
+        return None
+    if isinstance(size, str) and not is_physical(size):
+        raise TargetError(f"{name}={size!r}: expected a number, a length such as '100 um', or 'full'", key=name)
+    return convert(name, size)
 
 
 def _pair(name: str, value: Any) -> tuple[Any, Any]:
     """Return (along y, along x)."""
     if value is None or isinstance(value, str) or not isinstance(value, Iterable):
-        if name == "window_dims" and value != "full":
-            message = f"window_dims={value!r}: expected (height, width), each a number or 'full', or 'full'"
-            raise TargetError(message, key=name)
+        if name == "window_dims" and value != "full" and not is_physical(value):
+            expected = "expected (height, width), each a number, a length or 'full', or one length, or 'full'"
+            raise TargetError(f"window_dims={value!r}: {expected}", key=name)
         return value, value
     pair = tuple(value)
     if len(pair) != 2:

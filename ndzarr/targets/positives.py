@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ndzarr._geo.pixel_size import Quantity
 from ndzarr._sampling.target import SIZE_SLACK, START_SLACK, parse_window_dims
 from ndzarr._validation import check_factor, check_fraction, check_target_count
 from ndzarr.errors import OptionError
 from ndzarr.targets.overlaps import TargetContext, windows_table
+from ndzarr.targets.physical import WindowSizes
 from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, ramps
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from ndzarr.targets.attributes import Names
 
 
-PositiveDims: TypeAlias = "str | tuple[int, int] | None"  # (height, width), 'square', or None for the size of the box
+PositiveDims: TypeAlias = "str | tuple[int | str, int | str] | None"
+"""(height, width) as pixels or lengths, one length for both, 'square', or None for the size of the box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +41,34 @@ class Placement:
         check_fraction("jitter", self.jitter)
         if self.time_dims is not None:
             check_target_count("time_dims", self.time_dims)
-        dims = parse_window_dims(self.window_dims)
+        dims = self.dims
         for n in dims if isinstance(dims, tuple) else ():
-            check_target_count("window_dims", n)
+            if not isinstance(n, Quantity):
+                check_target_count("window_dims", n)
         if self.cover and not isinstance(dims, tuple):
             message = f"window_dims={self.window_dims!r}: cover=True needs one size"
             raise OptionError(message, key="window_dims", hint="Give (height, width)")
         if isinstance(dims, tuple) and self.context != 1:
-            message = f"window_dims={dims!r} and context={self.context!r} both give the size"
+            message = f"window_dims={self.window_dims!r} and context={self.context!r} both give the size"
             raise OptionError(message, key="context", hint="Give only one")
 
     @property
-    def size(self) -> tuple[int, int] | None:
-        """(height, width), where it is the same for all windows."""
-        dims = parse_window_dims(self.window_dims)
-        return (int(dims[0]), int(dims[1])) if isinstance(dims, tuple) else None
+    def dims(self) -> Any:
+        """`window_dims`, checked."""
+        return parse_window_dims(self.window_dims)
 
-    def sizes(self, boxes: Boxes) -> tuple[Array, Array]:
+    def fixed(self, sizes: WindowSizes) -> tuple[Array, Array] | None:
+        """Return the height and the width in pixels of each space, where they do not depend on boxes."""
+        dims, zeros = self.dims, np.zeros(len(sizes.spaces), np.int64)
+        if not isinstance(dims, tuple):
+            return None
+        height, width = (zeros + sizes.pixels(axis, "window_dims", n) for axis, n in zip("yx", dims, strict=True))
+        return height, width
+
+    def sizes(self, boxes: Boxes, fixed: tuple[Array, Array] | None) -> tuple[Array, Array]:
         """Return the height and the width of the window of each box, in pixels."""
-        if self.size is not None:
-            return np.full(len(boxes), self.size[0]), np.full(len(boxes), self.size[1])
+        if fixed is not None:
+            return fixed[0][boxes.space], fixed[1][boxes.space]
         sizes = np.stack([boxes.y1 - boxes.y0, boxes.x1 - boxes.x0]) * self.context
         height, width = np.maximum(np.ceil(sizes - SIZE_SLACK), 1).astype(np.int64)
         return (np.maximum(height, width),) * 2 if self.window_dims == "square" else (height, width)
@@ -69,7 +80,7 @@ class Placement:
 
 def positives(
     context: TargetContext,
-    spaces: Spaces,
+    sizes: WindowSizes,
     placement: Placement,
     classes_of_interest: Names | None,
     negative_classes: Names,
@@ -79,6 +90,7 @@ def positives(
     seed: int | np.random.Generator | None,
 ) -> pandas.DataFrame:
     """Return windows that hold annotations; see `Targets.positives`."""
+    spaces, fixed = sizes.spaces, placement.fixed(sizes)
     spaces.refuse_time(placement.time_dims)
     for name, most in (("per_class", per_class), ("per_image", per_image)):
         if most is not None:
@@ -90,13 +102,16 @@ def positives(
     boxes = boxes.take(context.categories.positive(category, classes_of_interest, negative_classes))
     boxes = boxes.take(_at_most(annotations.category_id[boxes.row], per_class, rng))
     if placement.cover:
-        windows = covering(boxes, spaces, placement, per_image, rng)
-        return windows_table(context, spaces, windows, "positive", crowd=crowd)
+        assert fixed is not None
+        windows = covering(boxes, spaces, placement, fixed, per_image, rng)
+        further = sizes.output_dims(windows, placement.dims)
+        return windows_table(context, spaces, windows, "positive", further, crowd)
     boxes = boxes.take(_at_most(boxes.space, per_image, rng))
     boxes = boxes.take(np.argsort(annotations.position[boxes.row], kind="stable"))
-    windows, kept = around(boxes, spaces, placement, rng)
+    windows, kept = around(boxes, spaces, placement, fixed, rng)
     rows = boxes.row[kept]
-    further = {"aid": annotations.annot_id[rows], "category_id": annotations.category_id[rows]}
+    further = sizes.output_dims(windows, placement.dims)
+    further |= {"aid": annotations.annot_id[rows], "category_id": annotations.category_id[rows]}
     if not spaces.video:
         further |= {"img_width": spaces.width[windows.space], "img_height": spaces.height[windows.space]}
     return windows_table(context, spaces, windows, "positive", further, crowd)
@@ -119,9 +134,11 @@ def _rank(group: Array) -> Array:
     return ramps(np.diff([*starts, len(group)]))
 
 
-def around(boxes: Boxes, spaces: Spaces, placement: Placement, rng: np.random.Generator) -> tuple[Windows, Array]:
+def around(
+    boxes: Boxes, spaces: Spaces, placement: Placement, fixed: tuple[Array, Array] | None, rng: np.random.Generator
+) -> tuple[Windows, Array]:
     """Return a window around each box, and the position of the box of each: windows at borders may be left out."""
-    height, width = placement.sizes(boxes)
+    height, width = placement.sizes(boxes, fixed)
     y0 = _start(boxes.y0, boxes.y1, height, placement.jitter, rng)
     x0 = _start(boxes.x0, boxes.x1, width, placement.jitter, rng)
     duration = placement.durations(boxes.space, spaces)
@@ -175,21 +192,25 @@ class Starts:
 
 
 def covering(
-    boxes: Boxes, spaces: Spaces, placement: Placement, per_image: int | None, rng: np.random.Generator
+    boxes: Boxes,
+    spaces: Spaces,
+    placement: Placement,
+    size: tuple[Array, Array],
+    per_image: int | None,
+    rng: np.random.Generator,
 ) -> Windows:
     """
-    Return few windows that together cover all boxes, as far as these lie in their spaces.
+    Return few windows, of (height, width) of each space, that cover all boxes as far as these lie in their spaces.
 
     Boxes are cut into parts that fit into a window.  A window holds a part if it starts in a rectangle of positions, so
     that few windows are few points that meet all rectangles.  `per_image` keeps the windows of a space that add most.
     """
-    assert placement.size is not None
-    size = placement.size
     which, parts = _parts(boxes, spaces, size)
     low, high = (np.empty((2, len(which)), np.int64) for _ in range(2))
     for along, ((first, last), length) in enumerate(zip(parts, (spaces.height, spaces.width), strict=True)):
-        beyond = length[boxes.space[which]] - size[along]
-        low[along], high[along] = last - size[along], first
+        n = size[along][boxes.space[which]]
+        beyond = length[boxes.space[which]] - n
+        low[along], high[along] = last - n, first
         if placement.borders != "pad":
             low[along] = np.maximum(low[along], np.minimum(beyond, 0))
             high[along] = np.minimum(high[along], np.maximum(beyond, 0))
@@ -203,7 +224,8 @@ def covering(
     )
     space, t0 = keys[:, found.group]
     t1 = t0 + placement.durations(space, spaces)
-    windows = Windows(space, t0, t1, np.ones_like(t0), y0, y0 + size[0], x0, x0 + size[1])
+    height, width = (n[space] for n in size)
+    windows = Windows(space, t0, t1, np.ones_like(t0), y0, y0 + height, x0, x0 + width)
     order = np.lexsort((windows.x0, windows.y0, windows.t0, windows.space))
     if per_image is not None:
         best = np.lexsort((np.arange(len(order)), -gain[order], windows.space[order]))
@@ -212,15 +234,15 @@ def covering(
 
 
 def _parts(
-    boxes: Boxes, spaces: Spaces, size: tuple[int, int]
+    boxes: Boxes, spaces: Spaces, size: tuple[Array, Array]
 ) -> tuple[Array, tuple[tuple[Array, Array], tuple[Array, Array]]]:
     """Cut boxes into parts that fit into a window; return each one's box, and half-open intervals along y and x."""
     y0, y1 = _pixels(boxes.y0, boxes.y1, spaces.height[boxes.space])
     x0, x1 = _pixels(boxes.x0, boxes.x1, spaces.width[boxes.space])
     which = np.flatnonzero((y0 < y1) & (x0 < x1))
-    of_part, y0, y1 = _cut(y0[which], y1[which], size[0])
+    of_part, y0, y1 = _cut(y0[which], y1[which], size[0][boxes.space[which]])
     which = which[of_part]
-    of_part, x0, x1 = _cut(x0[which], x1[which], size[1])
+    of_part, x0, x1 = _cut(x0[which], x1[which], size[1][boxes.space[which]])
     return which[of_part], ((y0[of_part], y1[of_part]), (x0, x1))
 
 
@@ -231,7 +253,7 @@ def _pixels(low: Array, high: Array, length: Array) -> tuple[Array, Array]:
     return np.maximum(first, 0), np.minimum(last, length)
 
 
-def _cut(low: Array, high: Array, size: int) -> tuple[Array, Array, Array]:
+def _cut(low: Array, high: Array, size: int | Array) -> tuple[Array, Array, Array]:
     """
     Cut intervals into parts of at most `size` pixels; return each one's interval (by position), low and high.
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 import ndzarr
 
@@ -99,3 +100,18 @@ def test_the_whole_is_not_decoded_to_say_what_an_image_holds(run, folder):
     assert facts["raw_bytes"] == 10**10
     assert len(facts["levels"]) == 10
     assert ndzarr.__doc__
+
+
+def test_the_size_of_a_pixel_and_notes_about_it_are_told(run, folder):
+    about = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 0}
+    tifffile.imwrite(folder / "a.ome.tif", np.zeros((99, 88), "u1"), ome=True, tile=(32, 32), metadata=about)
+    run("transcode", "a.ome.tif", "-o", "a.zarr")
+    for path in ("a.ome.tif", "a.zarr"):
+        out = run("info", path).out
+        assert "pixel size  0.5 µm (OME-XML)" in out
+        assert out.count("PhysicalSizeZ is 0") == 1
+        [facts] = json.loads(run("info", path, "--json").out)
+        assert facts["pixel_size"]["x"] == {"size": 0.5, "unit": "micrometer"}
+        assert "PhysicalSizeZ" in facts["notes"][0]
+    assert "pixel    0.5 µm (OME-XML)" in repr(ndzarr.open(folder / "a.zarr"))
+    assert "0.5 µm (OME-XML)" in ndzarr.open(folder / "a.ome.tif")._repr_html_()

@@ -97,8 +97,8 @@ def test_a_reference_system_that_does_not_exist_is_named(pyramid):
 
 def test_an_image_without_georeference_says_so(tmp_path):
     pyr = ndzarr.transcode(np.zeros((30, 40), "u1"), tmp_path / "a.zarr")
-    for arguments in ({"bounds": (1, 2, 3, 4)}, {"resolution": 3}):
-        with raises(ndzarr.NdzarrError, path=tmp_path / "a.zarr", hint="Give y= and x= in pixels"):
+    for arguments, hint in (({"bounds": (1, 2, 3, 4)}, "Give y= and x= in pixels"), ({"resolution": 3}, "Use scale")):
+        with raises(ndzarr.NdzarrError, path=tmp_path / "a.zarr", hint=hint):
             pyr.window(**arguments)
 
 

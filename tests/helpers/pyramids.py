@@ -18,6 +18,7 @@ import numpy as np
 import ndzarr
 from helpers.arrays import Array
 from ndzarr._formats.base import Facts
+from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import Validity
@@ -35,6 +36,7 @@ class ArraySource:
     nodata: float | None = None
     times: Array | None = None
     name: str = "an array"
+    pixel_size: PixelSize = NOT_KNOWN
     metadata: Mapping[str, Any] = field(default_factory=dict)
     mask: Array | None = None
     """True where pixels are real, axes `dims` without c."""
@@ -56,7 +58,10 @@ class ArraySource:
 
     @property
     def facts(self) -> Facts:
-        own = {name: getattr(self, name) for name in ("name", "dims", "shape", "dtype", "channels", "band", "nodata")}
+        own = {
+            name: getattr(self, name)
+            for name in ("name", "dims", "shape", "dtype", "channels", "band", "nodata", "pixel_size")
+        }
         return Facts(**own, interleaved=self.interleaved, metadata=self.metadata, masked=self.masked)
 
     @property

@@ -13,6 +13,7 @@ import ndzarr
 from helpers.arrays import random_array, same
 from helpers.metadata_schemas import validate_multiscales, validate_ome
 from helpers.pyramids import make, read_with_tensorstore, read_with_zarr
+from ndzarr._geo.pixel_size import PixelSize, Quantity
 from ndzarr._store.presets import Encoding
 
 CASES = {
@@ -184,9 +185,10 @@ def test_what_a_store_says_of_itself_comes_back(case):
 
 
 def test_source_metadata_and_pixel_sizes_are_recorded(tmp_path):
-    metadata = {"pixel_size": {"y": 0.5, "x": 0.25, "z": 2.0}, "pixel_unit": "micrometer", "format": "test"}
+    y, x, z = Quantity(0.5, "micrometer"), Quantity(0.25, "micrometer"), Quantity(2.0, "nanometer")
     array = random_array((1, 2, 300, 300), "u1")
-    pyramid = make(tmp_path, array, ("c", "z", "y", "x"), metadata=metadata, name="scan.tif")
+    about = {"metadata": {"format": "test"}, "pixel_size": PixelSize(y=y, x=x, z=z), "name": "scan.tif"}
+    pyramid = make(tmp_path, array, ("c", "z", "y", "x"), **about)
     found = attributes(pyramid)
     validate_ome(found)
     validate_multiscales(found)
@@ -195,7 +197,8 @@ def test_source_metadata_and_pixel_sizes_are_recorded(tmp_path):
         {"type": "scale", "scale": [1, 2, 1, 0.5]},
         {"type": "translation", "translation": [0, 0, 0.25, 0.125]},
     ]
-    assert [axis.get("unit") for axis in multiscale["axes"]] == [None, "micrometer", "micrometer", "micrometer"]
+    assert [axis.get("unit") for axis in multiscale["axes"]] == [None, "nanometer", "micrometer", "micrometer"]
+    assert pyramid.pixel_size == about["pixel_size"]
     assert pyramid.levels[1].factors == (1, 1, 2, 2)
     assert found["ndzarr"]["source"]["format"] == "test"
 

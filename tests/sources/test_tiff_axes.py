@@ -210,9 +210,8 @@ class TestOme:
         with open_source(path) as source:
             assert source.channels == ("DAPI", "GFP")
             assert np.allclose(source.times, [0, 0.25, 0.5])
-            sizes = source.metadata["pixel_size"]
-            assert sizes["x"] == {"size": 0.25, "unit": "µm"}
-            assert sizes["y"] == {"size": 0.5, "unit": "µm"}
+            sizes = source.pixel_size
+            assert [str(size) for size in (sizes.x, sizes.y, sizes.t)] == ["0.25 µm", "0.5 µm", "250 ms"]
             assert source.metadata["format"] == "OME-TIFF"
 
     @pytest.mark.parametrize("names", [["same", "same"], None])
@@ -261,5 +260,5 @@ def test_imagej_says_sizes_and_times(rng, tmp_path):
     write(path, (3, Y, X), rng, imagej=True, resolution=(4.0, 2.0), metadata=metadata)
     with open_source(path) as source:
         assert np.allclose(source.times, [0, 0.5, 1])
-        assert source.metadata["pixel_size"]["x"] == {"size": 0.25, "unit": "um"}
-        assert source.metadata["pixel_size"]["y"] == {"size": 0.5, "unit": "um"}
+        sizes = source.pixel_size
+        assert [str(size) for size in (sizes.x, sizes.y, sizes.z, sizes.t)] == ["0.25 µm", "0.5 µm", "2 µm", "0.5 s"]

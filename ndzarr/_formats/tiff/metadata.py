@@ -12,9 +12,10 @@ import logging
 import re
 import struct
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any, Literal
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
@@ -29,15 +30,17 @@ from ndzarr.errors import NdzarrError, SourceError
 
 ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
 LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE = 529, 532
-_X_RESOLUTION, _Y_RESOLUTION = 282, 283
+_XMP = 700
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
 _TAGS = (
-    *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE, _X_RESOLUTION, _Y_RESOLUTION),
+    *(ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE),
     *(LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE),
     *(_GDAL_METADATA, _GDAL_NODATA, _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, DIRECTORY, DOUBLES, TEXTS),
 )
 """Tags whose values `Page` keeps."""
+_ABOUT = (282, 283, 296, 305, 33560, 33628, 34118, 34412, 34680, 34682, 51123, 65000, 65421)
+"""Tags about the pixel size, which `Page` keeps if tifffile can read them; `pixel_size` names them."""
 AGAIN = "Fetch the file again, or write it again"
 """The hint of errors about damaged files."""
 
@@ -82,15 +85,36 @@ def parsing(path: str, messages: Sequence[str] = ()) -> Iterator[None]:
     """
     Turn whatever tifffile raises into a `DamagedTiffError`; wrap calls into the parser and nothing else.
 
-    The error repeats `messages`, which tifffile has logged so far.
+    The error repeats `messages`, which tifffile has logged so far.  Errors that arise outside tifffile are faults of
+    ndzarr, and pass.
     """
     try:
         yield
     except NdzarrError:
         raise
     except Exception as error:  # damaged files raise whatever they provoke in the parser
+        if not isinstance(error, UnexpectedValueError) and not _in_tifffile(error):
+            raise
         found = " ".join("; ".join([*messages, reason(error)]).split())
         raise _damaged(path, f"this TIFF cannot be parsed ({found}); it is truncated or damaged") from error
+
+
+class UnexpectedValueError(ValueError):
+    """A value that tifffile found in a file has a form that its tag does not have."""
+
+
+def _in_tifffile(error: BaseException) -> bool:
+    """Return True if an exception passed through code of tifffile."""
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").partition(".")[0] == "tifffile" for frame in frames)
+
+
+def _whole(value: Any, missing: int | None = None) -> int:
+    """Return a whole number that tifffile found; damaged files may hold something else in its place."""
+    value = missing if value is None else value
+    if not isinstance(value, int | np.integer | np.bool_):
+        raise UnexpectedValueError(f"expected a whole number, found {str(value)[:40]}")
+    return int(value)
 
 
 def _damaged(path: str, what: str) -> DamagedTiffError:
@@ -125,7 +149,7 @@ def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
     file, layout = tif.filehandle, tif.tiff
     seen: set[int] = set()
     with parsing(path):
-        at = int(tif.pages.first.offset) if tif.pages else 0
+        at = _whole(tif.pages.first.offset) if tif.pages else 0
     while at:
         if at >= file.size:
             where = f"would begin at byte {at}, but the file ends at {file.size}"
@@ -179,40 +203,43 @@ class Page:
     jpeg_header: bytes | None
     """What precedes each JPEG segment of an NDPI file."""
     tags: dict[int, Any]
-    """Values of `_TAGS` that the page has."""
+    """Values of `_TAGS` and `_ABOUT` that the page has."""
 
     @classmethod
     def of(cls, page: tifffile.TiffPage) -> Page:
         """Copy what is needed from tifffile's page; call it under `parsing`."""
-        if page.is_tiled:
-            segment = page.tiledepth, page.tilelength, page.tilewidth
+        tiled = bool(_whole(page.is_tiled))
+        if tiled:
+            segment = _whole(page.tiledepth), _whole(page.tilelength), _whole(page.tilewidth)
         else:
-            segment = 1, min(page.rowsperstrip, page.imagelength), page.imagewidth
-        photometric = page.photometric if page.photometric or PHOTOMETRIC in page.tags else 1
+            segment = 1, min(_whole(page.rowsperstrip), _whole(page.imagelength)), _whole(page.imagewidth)
+        photometric = _whole(page.photometric, 0) if PHOTOMETRIC in page.tags else _whole(page.photometric, 0) or 1
+        extra: Any = page.extrasamples  # what it is in a damaged file is anybody's guess
+        extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
         return cls(
-            height=int(page.imagelength),
-            width=int(page.imagewidth),
-            shape=tuple(int(n) for n in page.shaped),  # type: ignore[arg-type]
+            height=_whole(page.imagelength),
+            width=_whole(page.imagewidth),
+            shape=tuple(_whole(n) for n in page.shaped),  # type: ignore[arg-type]
             segment=segment,
-            tiled=page.is_tiled,
+            tiled=tiled,
             dtype=None if page.dtype is None else np.dtype(page.dtype).newbyteorder("="),
             byteorder=page.parent.byteorder,
             bits=page.bitspersample,
             sample_format=page.sampleformat,
-            samples=int(page.samplesperpixel),
-            extra_samples=tuple(int(e) for e in page.extrasamples or ()),
-            compression=int(page.compression),
+            samples=_whole(page.samplesperpixel),
+            extra_samples=tuple(_whole(e) for e in extra),
+            compression=_whole(page.compression),
             compression_name=getattr(page.compression, "name", str(page.compression)).lower(),
-            predictor=int(page.predictor),
-            fill_order=int(page.fillorder),
-            planar=int(page.planarconfig or 1),
+            predictor=_whole(page.predictor),
+            fill_order=_whole(page.fillorder),
+            planar=_whole(page.planarconfig, 1) or 1,
             subsampling=_subsampling(page),
-            photometric=int(photometric),
+            photometric=photometric,
             photometric_name=getattr(page.photometric, "name", str(page.photometric)),
-            subfile_type=int(page.subfiletype or 0),
+            subfile_type=_whole(page.subfiletype, 0),
             decode=page.decode,
             jpeg_header=page.jpegheader,
-            tags={code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
+            tags=_about(page) | {code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
         )
 
     @property
@@ -242,13 +269,20 @@ class Page:
         """Values of a tag that holds numbers; empty if the page does not have it, or if it holds something else."""
         return _numbers(self.tags.get(code, ()))
 
+    def mapping(self, code: int) -> Mapping[str, Any]:
+        """Value of a tag that tifffile turns into a dictionary; empty if the page does not have it."""
+        value = self.tags.get(code)
+        return value if isinstance(value, Mapping) else {}
+
 
 def _subsampling(page: tifffile.TiffPage) -> tuple[int, int]:
     """Tag 530; YCbCr without it has a fourth of the chroma (TIFF 6.0, section 21)."""
-    if page.subsampling is not None:
-        columns, rows = page.subsampling
-        return int(columns), int(rows)
-    return (2, 2) if page.photometric == 6 else (1, 1)
+    found: Any = page.subsampling
+    if found is None:
+        return (2, 2) if _whole(page.photometric, 0) == 6 else (1, 1)
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise UnexpectedValueError(f"expected two factors of subsampling, found {str(found)[:40]}")
+    return _whole(found[0]), _whole(found[1])
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
@@ -257,6 +291,16 @@ def _numbers(value: Any) -> tuple[float, ...]:
     except (TypeError, ValueError, OverflowError):
         return ()
     return tuple(values.ravel().tolist())
+
+
+def _about(page: tifffile.TiffPage) -> dict[int, Any]:
+    """Return the values of `_ABOUT`, without those that tifffile cannot read: pixels do not depend on them."""
+    out = {}
+    for code in _ABOUT:
+        if (tag := page.tags.get(code)) is not None:
+            with suppress(tifffile.TiffFileError, ValueError, TypeError, IndexError, KeyError, struct.error, OSError):
+                out[code] = tag.value
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -280,11 +324,13 @@ class Series:
     @classmethod
     def of(cls, series: tifffile.TiffPageSeries) -> Series:
         """Copy what is needed from tifffile's series; call it under `parsing`."""
+        if series.keyframe is None:
+            raise UnexpectedValueError("a series of images has no first page")
         return cls(
             kind=str(series.kind),
             name=str(series.name or "").strip(),
             axes=series.axes,
-            shape=tuple(int(n) for n in series.shape),
+            shape=tuple(_whole(n) for n in series.shape),
             page=Page.of(series.keyframe),
             levels=tuple(cls.of(level) for level in series.levels[1:]),
             transformed=series.transform is not None,
@@ -321,6 +367,10 @@ class Content:
     """None if this is not an OME-TIFF."""
     imagej: dict[str, Any]
     """ImageJ's description; empty if there is none."""
+    description: str
+    """That of the first page."""
+    xmp: str
+    """XMP of the first page; empty if there is none."""
     messages: list[str]
     """What tifffile has logged; it may log more when frames are looked up."""
 
@@ -331,13 +381,12 @@ def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Cont
         ome = tif.ome_metadata if tif.is_ome else None
         imagej = tif.imagej_metadata or {}
         size, big = tif.filehandle.size, tif.is_bigtiff
+        description, xmp = tif.pages.first.description, tif.pages.first.tags.valueof(_XMP, b"")
     refuse_missing(path, messages)
     if not series:
         raise _damaged(path, "this TIFF holds no image; it is truncated or damaged")
-    return Content(path, size, series, big, ome, imagej, messages)
-
-
-_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+    text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
+    return Content(path, size, series, big, ome, imagej, description, text.strip("\0 \n"), messages)
 
 
 def nodata_value(page: Page, dtype: np.dtype[Any], beside: str | None) -> tuple[float | None, list[str]]:
@@ -360,7 +409,7 @@ def nodata_value(page: Page, dtype: np.dtype[Any], beside: str | None) -> tuple[
 
 def gdal_names(page: Page, names: Sequence[str]) -> tuple[str, ...] | None:
     """Names of channels with GDAL's descriptions of bands in place of those given; None if they are not unique."""
-    root = _xml(page.text(_GDAL_METADATA))
+    root = parse_xml(page.text(_GDAL_METADATA))
     if root is None:
         return None
     found = list(names)
@@ -376,9 +425,9 @@ class OmeImage:
     """What OME-XML says about one image of the file."""
 
     def __init__(self, xml: str | None, index: int) -> None:
-        root = _xml(xml)
+        self._root = root = parse_xml(xml)
         images = [] if root is None else root.findall("{*}Image")
-        image = images[min(index, len(images) - 1)] if images else None
+        self._image = image = images[min(index, len(images) - 1)] if images else None
         self._pixels = None if image is None else image.find("{*}Pixels")
 
     def names(self, count: int) -> tuple[str, ...] | None:
@@ -388,51 +437,23 @@ class OmeImage:
         names = tuple((c.get("Name") or "").strip() for c in self._pixels.findall("{*}Channel"))
         return names if len(names) == count and all(names) and len(set(names)) == count else None
 
-    def pixel_size(self) -> dict[str, Any]:
-        """Size and unit along each axis whose size is known."""
-        out: dict[str, Any] = {}
-        for axis in "xyz":
-            size = self._number(f"PhysicalSize{axis.upper()}")
-            if size is not None:
-                out[axis] = {"size": size, "unit": self._get(f"PhysicalSize{axis.upper()}Unit") or "µm"}
-        return out
+    def attribute(self, name: str) -> str | None:
+        """Return an attribute of the image's pixels."""
+        return None if self._pixels is None else self._pixels.get(name)
 
-    def interval(self) -> float | None:
-        """Seconds between frames."""
-        step = self._number("TimeIncrement")
-        unit = _SECONDS.get(self._get("TimeIncrementUnit") or "s")
-        return None if step is None or unit is None or step <= 0 else step * unit
-
-    def _get(self, key: str) -> str | None:
-        return None if self._pixels is None else self._pixels.get(key)
-
-    def _number(self, key: str) -> float | None:
-        try:
-            return float(self._get(key) or "")
-        except ValueError:
+    def lens(self) -> str | None:
+        """Return the nominal magnification of the objective that the image names, or else of the only one."""
+        if self._root is None or self._image is None:
             return None
+        settings = self._image.find("{*}ObjectiveSettings")
+        lenses = self._root.findall("{*}Instrument/{*}Objective")
+        named = [e for e in lenses if settings is not None and e.get("ID") == settings.get("ID")]
+        found = named or lenses
+        return found[0].get("NominalMagnification") if len(found) == 1 else None
 
 
-def imagej_pixel_size(metadata: dict[str, Any], page: Page) -> dict[str, Any]:
-    """Size of a pixel from ImageJ's description and the resolution tags, which hold pixels per unit."""
-    unit = str(metadata.get("unit") or "").replace("\\u00B5", "µ")
-    if unit in ("", "pixel", "pixels", "inch"):
-        return {}
-    sizes: dict[str, Any] = {"z": metadata.get("spacing")}
-    for axis, code in (("x", _X_RESOLUTION), ("y", _Y_RESOLUTION)):
-        ratio = page.numbers(code)
-        sizes[axis] = ratio[1] / ratio[0] if len(ratio) == 2 and ratio[0] else None
-    found = {axis: size for axis, size in sizes.items() if isinstance(size, int | float) and size}
-    return {axis: {"size": float(found[axis]), "unit": unit} for axis in "xyz" if axis in found}
-
-
-def imagej_interval(metadata: dict[str, Any]) -> float | None:
-    """Seconds between frames."""
-    step = metadata.get("finterval")
-    return float(step) if isinstance(step, int | float) and step > 0 else None
-
-
-def _xml(text: str | None) -> ElementTree.Element | None:
+def parse_xml(text: str | None) -> ElementTree.Element | None:
+    """Return the root of an XML document; None without text, and if it is damaged."""
     try:
         return ElementTree.fromstring(text) if text else None
     except ElementTree.ParseError:

@@ -142,7 +142,7 @@ def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySou
         series = tif.series[0] if tif.series and options.series in (None, 0) else None
         if series is None or series.kind != "shaped" or len(series.shape) != 3 or series.axes[-2:] != "YX":
             return None
-        start, dtype, shape = series.dataoffset, series.dtype, tuple(int(n) for n in series.shape)
+        start, dtype, shape = series.dataoffset, series.dtype, tuple(series.shape)
     height, width, samples = shape
     if start is None or not _is_interleaved(height, width, samples, options):
         return None

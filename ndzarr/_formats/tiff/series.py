@@ -30,11 +30,10 @@ from ndzarr._formats.tiff.metadata import (
     Series,
     gdal_names,
     georeference,
-    imagej_interval,
-    imagej_pixel_size,
     nodata_value,
     parsing,
 )
+from ndzarr._formats.tiff.pixel_size import stated_size
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
 from ndzarr.errors import OptionError, SourceError, StoreError
 
@@ -171,9 +170,8 @@ class ParsedTiff:
     def facts(self) -> Facts:
         is_ome = self.content.ome_xml is not None
         ome = OmeImage(self.content.ome_xml, self.content.series.index(self.series))
-        imagej, t = self.content.imagej, self.layout.lengths[0]
-        interval = ome.interval() if is_ome else imagej_interval(imagej)
-        size = ome.pixel_size() if is_ome else imagej_pixel_size(imagej, self.series.page)
+        size, notes = stated_size(self.content, self.series.page, ome)
+        step = None if size.t is None or "t" not in self.layout.dims else size.t.base
         facts = Facts(
             name=self.content.path,
             dims=self.layout.dims,
@@ -184,8 +182,9 @@ class ParsedTiff:
             interleaved=self.colour.whole or (self.form.shape[4] > 1 and self.layout.samples[0] == "c"),
             nodata=self.colour.nodata,
             classes=self.colour.indexed,
-            times=None if interval is None or "t" not in self.layout.dims else np.arange(t) * interval,
-            metadata=self._metadata(is_ome, size),
+            times=None if step is None else np.arange(self.layout.lengths[0]) * step,
+            pixel_size=size.transposed() if self.orientation.transposes else size,
+            metadata=self._metadata(is_ome, notes),
         )
         expanded = len(self.colour.channels) != self.layout.lengths[1]
         return self.beside.add_to(facts, self.orientation.tag == 1, expanded)
@@ -248,14 +247,13 @@ class ParsedTiff:
         in_gdal = self.layout.inner("c") == self.layout.lengths[1] == len(names)
         return ome.names(len(names)) or (gdal_names(self.series.page, names) if in_gdal else None) or names
 
-    def _metadata(self, is_ome: bool, pixel_size: dict[str, Any]) -> dict[str, Any]:
+    def _metadata(self, is_ome: bool, about_size: list[str]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
-        notes = [*self.notes, *self.colour.notes, *self.content.messages]
+        notes = [*self.notes, *about_size, *self.colour.notes, *self.content.messages]
         optional = {
             "series": _listed(self.content.series) if len(self.content.series) > 1 else None,
             "palette": self.colour.palette,
             "alpha": self.colour.about_alpha,
-            "pixel_size": pixel_size,
             "notes": notes,
         }
         return {
