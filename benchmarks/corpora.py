@@ -43,6 +43,9 @@ from ndzarr._formats.registry import HEAD, sniff
 from ndzarr.errors import NdzarrError, SourceError
 
 Pixels: TypeAlias = np.ndarray[Any, Any]
+SWSCALE = "bilinear+accurate_rnd+full_chroma_int+bitexact"
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+"""Codes of ITU-T H.273 to names of FFmpeg."""
 VIDEO_FRAMES = 5
 """Frames of a video that are compared."""
 WINDOW = 300
@@ -75,9 +78,10 @@ def with_pillow(path: str, channels: tuple[str, ...]) -> Pixels:
         deep = image.mode.startswith("I")
         skip = 1 if getattr(image, "default_image", False) else 0
         sequence = [image] if image.format == "MPO" else ImageSequence.Iterator(image)  # whose images are no frames
+        size = image.size  # that of levels differs
         frames = [
             np.asarray(turned if deep else turned.convert(mode))
-            for turned in (ImageOps.exif_transpose(frame) for frame in sequence)
+            for turned in (ImageOps.exif_transpose(frame) for frame in sequence if frame.size == size)
         ][skip:]
     return np.stack([f[None] if f.ndim == 2 else np.moveaxis(f, -1, 0) for f in frames])
 
@@ -98,6 +102,11 @@ def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
 
     with rasterio.open(path) as image:
         pixels: Pixels = image.read()
+        if image.colorinterp[0] == rasterio.enums.ColorInterp.palette and len(channels) >= 3:
+            colours = np.zeros((1 << 8 * pixels.itemsize, 4), np.uint8)
+            for index, colour in image.colormap(1).items():
+                colours[index] = colour
+            return np.moveaxis(colours[pixels[0]], -1, 0)[None, : len(channels)]
         depths = [int(image.tags(i, ns="IMAGE_STRUCTURE").get("NBITS", 0)) for i in image.indexes]
         for plane, kind, bits in zip(pixels, image.colorinterp, depths, strict=True):
             if kind == rasterio.enums.ColorInterp.alpha and 0 < bits < depths[0] and plane.max() < 1 << bits:
@@ -121,20 +130,25 @@ def with_imagecodecs(path: str, channels: tuple[str, ...]) -> Pixels:
 
 
 def with_pyav(path: str, channels: tuple[str, ...]) -> Pixels:
-    """Decode the first frames with PyAV; axes (t, c, y, x)."""
+    """Decode the first frames with PyAV and convert them as docs/videos.md says; axes (t, c, y, x)."""
     import av
 
-    form = {"gray": "gray", "r g b": "rgb24", "r g b a": "rgba"}[" ".join(channels)]
-    flags = "accurate_rnd+full_chroma_int+bitexact"
     frames: list[Pixels] = []
     with av.open(path) as container:
         for frame in container.decode(video=0):
+            if frame.is_corrupt:
+                continue
+            for name in ("color_trc", "color_primaries"):
+                setattr(frame, name, 2)  # unspecified: no conversion between any of them
+            depth = max(component.bits for component in frame.format.components)
+            family = {"gray": "gray", "r g b": "gbrp", "r g b a": "gbrap"}[" ".join(channels)]
             graph = av.filter.Graph()
-            nodes = [graph.add_buffer(template=container.streams.video[0]), graph.add("scale", f"flags={flags}")]
-            nodes += [graph.add("format", form), graph.add("buffersink")]
+            scale = f"in_color_matrix={MATRICES.get(int(frame.colorspace), 'bt601')}:out_range=pc:flags={SWSCALE}"
+            nodes = [graph.add_buffer(template=container.streams.video[0]), graph.add("scale", scale)]
+            nodes += [graph.add("format", family if depth <= 8 else f"{family}{depth}le"), graph.add("buffersink")]
             graph.link_nodes(*nodes).configure()
             graph.push(frame)
-            frames.append(graph.pull().to_ndarray())
+            frames.append(np.rot90(graph.pull().to_ndarray(), frame.rotation // 90))
             if len(frames) == VIDEO_FRAMES:
                 break
     return np.stack([f[None] if f.ndim == 2 else np.moveaxis(f, -1, 0) for f in frames])
@@ -161,6 +175,7 @@ def same(ours: Pixels, theirs: Pixels) -> bool:
     a, b = ours.squeeze(), theirs.squeeze()
     if a.size != b.size:
         return False
+    b = b.astype(bool) if a.dtype == bool else b  # 1 bit is 255 in Pillow
     forms = [b] if b.ndim < 3 else [b, np.moveaxis(b, -1, -3), np.moveaxis(b, -1, 0)]
     equal_nan = a.dtype.kind in "fc"
     return any(a.shape == form.shape and np.array_equal(a, form, equal_nan=equal_nan) for form in forms)
