@@ -121,11 +121,14 @@ def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
 
 
 def with_tifffile(path: str, channels: tuple[str, ...]) -> Pixels:
-    """Read the first series with tifffile, as stored; axes as the file has them."""
+    """Read the first series with tifffile, as stored, but so that 0 is black; axes as the file has them."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        return np.asarray(file.series[0].asarray())
+        pixels, page = np.asarray(file.series[0].asarray()), file.series[0].keyframe
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
+            return (1 << page.bitspersample) - 1 - pixels
+        return pixels
 
 
 def with_imagecodecs(path: str, channels: tuple[str, ...]) -> Pixels:
