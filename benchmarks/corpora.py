@@ -107,7 +107,7 @@ def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
     import rasterio
 
     with rasterio.open(path) as image:
-        pixels: Pixels = image.read()
+        pixels: Pixels = np.stack([image.read(i) for i in image.indexes])  # whose types may differ
         if image.colorinterp[0] == rasterio.enums.ColorInterp.palette and len(channels) >= 3:
             colours = np.zeros((1 << 8 * pixels.itemsize, 4), np.uint8)
             for index, colour in image.colormap(1).items():

@@ -173,8 +173,10 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
         found = _frame(file, level, series, frame)
         if found is None:  # OME-TIFF may leave frames out
             continue
-        path, jpeg_tables, *places = found
-        for into, values, what in zip((offsets, counts), places, ("offsets", "sizes"), strict=True):
+        path, jpeg_tables, starts, sizes = found
+        if form.is_plain and (len(sizes) < number or (number == 1 and sizes[0] == 0)):  # as libtiff does
+            sizes = form.plain_bytes().ravel().tolist()
+        for into, values, what in ((offsets, starts, "offsets"), (counts, sizes, "sizes")):
             if len(values) < number:
                 raise _damaged(file, level, frame, f"has {len(values)} {what} for {number} tiles or strips")
             try:
