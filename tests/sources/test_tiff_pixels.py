@@ -219,14 +219,18 @@ def test_a_file_that_shrinks_while_it_is_open_is_an_error(photo, tmp_path):
 
 @pytest.mark.parametrize("segments", SEGMENTS)
 @pytest.mark.parametrize("sizes", ["too few", "none", "zero"])
-def test_sizes_of_plain_segments_that_the_file_lacks_are_those_of_their_pixels(sizes, segments, photo, tmp_path):
+@pytest.mark.parametrize("dtype", ["?", "u1", "f4"])
+def test_sizes_of_plain_segments_that_the_file_lacks_are_those_of_their_pixels(sizes, segments, dtype, rng, tmp_path):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, photo, photometric="rgb", metadata=None, **SEGMENTS[segments])
+    pixels = some(rng, (HEIGHT, WIDTH), dtype)
+    tifffile.imwrite(path, pixels, photometric="minisblack", metadata=None, **SEGMENTS[segments])
     with tifffile.TiffFile(path) as tif:
         page = tif.pages[0]
         tag, number = page.tags[325 if page.is_tiled else 279], len(page.dataoffsets)
-    if (number == 1 and sizes == "too few") or (number > 1 and sizes == "zero"):
+    if sizes != "none" and (sizes == "zero") != (number == 1):
         pytest.skip("a size of 0 among others is of a segment that is not stored")
+    if (sizes, segments) == ("none", "one tile"):
+        pytest.skip("tifffile takes a tile for as large as the image")
     data = bytearray(path.read_bytes())
     if sizes == "too few":
         struct.pack_into("<I", data, tag.offset + 4, number - 1)
@@ -236,7 +240,7 @@ def test_sizes_of_plain_segments_that_the_file_lacks_are_those_of_their_pixels(s
         struct.pack_into("<I", data, tag.offset + 8, 0)
     path.write_bytes(data)
     with open_source(path) as source:
-        np.testing.assert_array_equal(source.read({}), np.moveaxis(photo, -1, 0))
+        np.testing.assert_array_equal(source.read({})[0], pixels)
 
 
 LOOPS = [(1, 0, False), (4, 0, False), (4, 3, True), (200, 150, False)]  # tifffile looks for them at page 100 only
