@@ -84,10 +84,10 @@ def with_pillow(path: str, channels: tuple[str, ...]) -> Pixels:
         deep = image.mode.startswith("I")
         skip = 1 if getattr(image, "default_image", False) else 0
         sequence = [image] if image.format == "MPO" else ImageSequence.Iterator(image)  # whose images are no frames
-        size = image.size  # that of levels differs
+        size = image.size if image.format == "TIFF" else None  # that of levels differs
         frames = [
             np.asarray(turned if deep else turned.convert(mode))
-            for turned in (ImageOps.exif_transpose(frame) for frame in sequence if frame.size == size)
+            for turned in (ImageOps.exif_transpose(frame) for frame in sequence if size in (None, frame.size))
         ][skip:]
     return np.stack([f[None] if f.ndim == 2 else np.moveaxis(f, -1, 0) for f in frames])
 
@@ -193,11 +193,11 @@ def same(ours: Pixels, theirs: Pixels) -> bool:
 
 
 def narrower(ours: Pixels, theirs: Pixels) -> bool:
-    """Return True if an oracle gives the same values but clips those that its type cannot hold."""
+    """Return True if an oracle gives the same values, but clips or shortens them because its type cannot hold them."""
     if ours.dtype.kind not in "iu" or theirs.dtype.kind not in "iu" or theirs.itemsize >= ours.itemsize:
         return False
     limits = np.iinfo(theirs.dtype)
-    return same(np.clip(ours, limits.min, limits.max), theirs)
+    return same(np.clip(ours, limits.min, limits.max), theirs) or same(ours >> 8, theirs)
 
 
 def equal(a: Pixels, b: Pixels) -> bool:
