@@ -9,6 +9,7 @@ files that nobody thinks of.  Each file is tried in a process of its own with li
    *unchecked* if none of them reads it.
 3. A file that ndzarr refuses is counted by the reason that it gives.  Anything but an `NdzarrError` is a *traceback*; a
    process that dies, hangs or has no memory left is counted as such; a library that writes to stderr is *noise*.
+   A file whose format ndzarr does not read (docs/formats.md), or that is no image, is *other*.
 
 The report lists every file that is neither exact nor refused.  Nothing is downloaded.
 """
@@ -34,7 +35,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -56,6 +57,8 @@ VIDEO_FRAMES = 5
 """Frames of a video that are compared."""
 WINDOW = 300
 """Side of the window that is read in place, in pixels."""
+BESIDE = (".aux.xml", ".ovr", ".msk", ".wld", ".tfw", ".jgw", ".pgw")
+"""Ends of the names of files that belong to an image, such as world files."""
 FAULTS = ("different", "traceback", "hang", "memory", "crash", "noise")
 """Outcomes that a run must not have."""
 
@@ -68,8 +71,10 @@ class Outcome:
     kind: str
     """Format by its first bytes, or 'unknown'."""
     verdict: str
-    """exact, unchecked, refused, or one of `FAULTS`."""
+    """exact, unchecked, refused, other, or one of `FAULTS`."""
     detail: str = ""
+    folder: str = ""
+    """The one of the folders given that holds the file."""
 
 
 # ------------------------------------------------------------------------------------------------------------- oracles
@@ -89,7 +94,9 @@ def with_pillow(path: str, channels: tuple[str, ...]) -> Pixels:
             np.asarray(turned if deep else turned.convert(mode))
             for turned in (ImageOps.exif_transpose(frame) for frame in sequence if size in (None, frame.size))
         ][skip:]
-    return np.stack([f[None] if f.ndim == 2 else np.moveaxis(f, -1, 0) for f in frames])
+    height, width = frames[0].shape[:2]  # of a GIF's screen, which frames may exceed
+    cut = [f[:height, :width] for f in frames]
+    return np.stack([f[None] if f.ndim == 2 else np.moveaxis(f, -1, 0) for f in cut])
 
 
 def with_ffmpeg(path: str, channels: tuple[str, ...]) -> Pixels:
@@ -110,8 +117,8 @@ def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
         pixels: Pixels = np.stack([image.read(i) for i in image.indexes])  # whose types may differ
         if image.colorinterp[0] == rasterio.enums.ColorInterp.palette and len(channels) >= 3:
             colours = np.zeros((1 << 8 * pixels.itemsize, 4), np.uint8)
-            for index, colour in image.colormap(1).items():
-                colours[index] = colour
+            for index, colour in sorted(image.colormap(1).items()):
+                colours[index:] = colour  # the last one is that of indices beyond it, as in OpenJPEG
             return np.moveaxis(colours[pixels[0]], -1, 0)[None, : len(channels)]
         depths = [int(image.tags(i, ns="IMAGE_STRUCTURE").get("NBITS", 0)) for i in image.indexes]
         for plane, kind, bits in zip(pixels, image.colorinterp, depths, strict=True):
@@ -226,14 +233,17 @@ def try_file(path: str, kind: str, folder: str) -> tuple[str, str]:
     try:
         pyramid = ndzarr.transcode(path, store, **options)
     except NdzarrError as error:
-        return "refused", why(error, path)
+        return ("other" if kind == "unknown" else "refused"), why(error, path)
     ours = pyramid.read()
     trouble = compare_in_place(path, pyramid)
     if trouble:
         return "different", trouble
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what others print is not ours
     found = []
-    for oracle in ORACLES.get(kind, (with_pillow, with_rasterio)):
+    oracles = ORACLES.get(kind, (with_pillow, with_rasterio))
+    if kind != "TIFF" and ours.ndim == 4 and len(ours) > 1:  # the others read the first picture
+        oracles = tuple(oracle for oracle in oracles if oracle not in (with_rasterio, with_imagecodecs))
+    for oracle in oracles:
         try:
             theirs = oracle(path, pyramid.channels)
         except Exception as error:  # it does not read this file, which says nothing about ours
@@ -374,7 +384,8 @@ def files_in(folders: Iterable[str]) -> Iterator[str]:
     for folder in folders:
         for parent, names, files in os.walk(folder):
             names.sort()
-            yield from (os.path.abspath(os.path.join(parent, name)) for name in sorted(files))
+            wanted = sorted(name for name in files if not name.lower().endswith(BESIDE))
+            yield from (os.path.abspath(os.path.join(parent, name)) for name in wanted)
 
 
 def import_all() -> None:
@@ -392,21 +403,25 @@ def import_all() -> None:
     gc.freeze()
 
 
+VERDICTS = ("exact", "unchecked", "refused", "other", *FAULTS)
+
+
 def print_report(outcomes: list[Outcome]) -> None:
-    """Print the counts per format and verdict, the reasons of refusals, and each file at fault."""
-    verdicts = ("exact", "unchecked", "refused", *FAULTS)
-    print(f"| format | files | {' | '.join(verdicts)} |")
-    print("|---" * (len(verdicts) + 2) + "|")
-    kinds = sorted({o.kind for o in outcomes})
-    for kind in (*kinds, "all"):
-        counts = Counter(o.verdict for o in outcomes if kind in (o.kind, "all"))
-        print(f"| {kind} | {counts.total()} | {' | '.join(str(counts[v]) for v in verdicts)} |")
-    print("\nRefused:")
-    for (kind, reason), count in Counter((o.kind, o.detail) for o in outcomes if o.verdict == "refused").most_common():
-        print(f"{count:6} {kind}: {reason}")
+    """Print the counts per folder, format and verdict, the reasons of refusals, and each file at fault."""
+    for what, of in (("folder", lambda o: os.path.basename(o.folder)), ("format", lambda o: o.kind)):
+        print(f"| {what} | files | {' | '.join(VERDICTS)} |")
+        print("|---" * (len(VERDICTS) + 2) + "|")
+        for group in (*sorted({of(o) for o in outcomes}), "all"):
+            counts = Counter(o.verdict for o in outcomes if group in (of(o), "all"))
+            print(f"| {group} | {counts.total()} | {' | '.join(str(counts[v]) for v in VERDICTS)} |")
+        print()
+    for verdict in ("refused", "other"):
+        print(f"{verdict.capitalize()}:")
+        for (kind, reason), n in Counter((o.kind, o.detail) for o in outcomes if o.verdict == verdict).most_common():
+            print(f"{n:6} {kind}: {reason}")
     print("\nTo be looked at:")
     for outcome in outcomes:
-        if outcome.verdict not in ("exact", "refused"):
+        if outcome.verdict not in ("exact", "refused", "other"):
             print(f"{outcome.verdict:10} {outcome.kind:9} {outcome.path}: {outcome.detail}")
 
 
@@ -420,13 +435,15 @@ def main() -> int:
     parser.add_argument("--lines", help="write outcomes to this file as they come, as lines of JSON")
     given = parser.parse_args()
     import_all()
-    paths = [p for p in files_in(given.folders) if not given.known or kind_of(p) != "unknown"]
+    folders = [os.path.abspath(folder) for folder in given.folders]
+    paths = [p for p in files_in(folders) if not given.known or kind_of(p) != "unknown"]
     start = time.monotonic()
     workers = len(os.sched_getaffinity(0))
     trials = judge_all(paths, given.seconds, int(given.memory * 2**30), workers)
     outcomes = []
     with open(given.lines or os.devnull, "w") as lines:
         for outcome in tqdm(trials, total=len(paths), disable=None):
+            outcome = replace(outcome, folder=next(f for f in folders if outcome.path.startswith(f + os.sep)))
             outcomes.append(outcome)
             print(json.dumps(vars(outcome)), file=lines, flush=True)
     outcomes.sort(key=lambda outcome: outcome.path)
