@@ -109,6 +109,10 @@ class DamagedVideoWarning(UserWarning):
     """A video is damaged or ends too soon.  The frames that decode are used, and the store's metadata say so."""
 
 
+class DamagedStoreWarning(UserWarning):
+    """A cached store is damaged and was made again, or the metadata of a store were changed since it was written."""
+
+
 def warn_caller(message: str, category: type[Warning]) -> None:
     """Warn about the line outside ndzarr that led to the call of this function."""
     level, frame = 1, sys._getframe()

@@ -32,6 +32,7 @@ from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import reducer
 from ndzarr._store.metadata import Description, LevelShape, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
+from ndzarr._store.sharding import Seal
 from ndzarr._store.writer import PyramidWriter, halve
 from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
 
@@ -217,7 +218,7 @@ def write_pyramid(
         advance(0)
         writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            levels = write_stream(stream, encoding, writer_of, advance, band_bytes)
+            levels, seals = write_stream(stream, encoding, writer_of, advance, band_bytes)
         else:
             with writer_of(levels[:1] if volume else levels) as writer:
                 for block, window in _bands(source, levels[0], band_bytes):
@@ -225,12 +226,13 @@ def write_pyramid(
                     writer.write(block, rows)
                     advance(rows.shape[-2] * prod(rows.shape[:-2]))
                 writer.finish()
+                seals = writer.seals
         if volume:
-            halve(work, levels, reduce, workers, advance)
+            seals += halve(work, levels, reduce, workers, advance)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        write_metadata(work, about, levels, [limits] * len(source.channels))
+        write_metadata(work, about, levels, [limits] * len(source.channels), seals)
     if stream is not None and stream.trouble:
         warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
 
@@ -350,9 +352,9 @@ def write_stream(
     writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
     band_bytes: int,
-) -> list[LevelShape]:
+) -> tuple[list[LevelShape], list[Seal]]:
     """
-    Write all frames of a stream; return the levels that were written.
+    Write all frames of a stream; return the levels that were written, and their seals.
 
     `writer_of` returns the writer of given levels.  At least one chunk and `band_bytes` of frames are gathered before
     they are encoded.  `progress` is told the number of rows written.
@@ -378,7 +380,7 @@ def write_stream(
             progress(prod(block.shape[:-1]))
             block, following = following, next(blocks, None)
         out.finish()
-        return out.levels
+        return out.levels, out.seals
 
 
 WINDOWS = 24

@@ -18,9 +18,9 @@ from typing import Any
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
-from ndzarr._store.metadata import SCHEMA, scale_of
+from ndzarr._store.metadata import SCHEMA, is_sealed, scale_of
 from ndzarr._validation import as_number
-from ndzarr.errors import MissingError, NdzarrError, StoreError
+from ndzarr.errors import DamagedError, DamagedStoreWarning, MissingError, NdzarrError, StoreError, warn_caller
 
 
 def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
@@ -48,14 +48,35 @@ def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...
             version = (*version, time.monotonic_ns())
         nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
         paths = _level_paths(folder, root)
+        sealed = is_sealed(root.get("attributes", {}), nodes)
+        if sealed is False:
+            _check_copies(folder, nodes, [p for p, _ in paths])
         if any(p and p not in nodes for p, _ in paths):
             nodes = {p: _node(folder, p) for p, _ in paths}
         folders = [os.path.join(folder, p) if p else folder for p, _ in paths]
-        found = [open_array(f, nodes[p] if p else root, version) for f, (p, _) in zip(folders, paths, strict=True)]
+        found = [
+            open_array(f, nodes[p] if p else root, version, bool(sealed))
+            for f, (p, _) in zip(folders, paths, strict=True)
+        ]
         first = nodes[paths[0][0]] if paths[0][0] else root
         names = first.get("dimension_names")
     arrays = [_zarr_array(f, a) if isinstance(a, str) else a for f, a in zip(folders, found, strict=True)]
     return _pyramid(folder, root.get("attributes", {}), paths, arrays, names, cache_bytes)
+
+
+def _check_copies(folder: str, nodes: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """
+    Raise `DamagedError` if two copies of metadata disagree; warn if they agree on what ndzarr did not write.
+
+    The root's copies are all that is read of a store whose digest is right.
+    """
+    for path in paths:
+        file = os.path.join(folder, path, "zarr.json")
+        if path in nodes and _node(folder, path) != nodes[path]:
+            message = f"{file}: differs from the consolidated metadata of the root"
+            raise DamagedError(message, path=file, hint="Transcode the source again")
+    message = f"{folder}/zarr.json: the metadata are not those that were written with the pixels"
+    warn_caller(f"{message}. Unless you changed them, transcode the source again", DamagedStoreWarning)
 
 
 @contextmanager
