@@ -17,6 +17,7 @@ import numpy as np
 
 import ndzarr
 from helpers.arrays import Array
+from ndzarr._formats.base import Facts
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
@@ -51,6 +52,10 @@ class ArraySource:
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(self.name, self.dims, self.shape, self.dtype, self.channels, self.band)
 
     def read(self, window: Mapping[str, slice]) -> Array:
         self.before_read(len(self.windows))
