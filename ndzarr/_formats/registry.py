@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr._files import MASK_SUFFIX
 from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
@@ -191,7 +192,12 @@ def _open_path(given: str | bytes, options: Options) -> Source:
     if not stat.S_ISREG(mode):
         raise SourceError(f"{path}: it is neither a file nor a directory", path=path, hint="Pass an image file")
     try:
-        return _open_file(path, options)
+        source = _open_file(path, options)
+        if not source.masked and os.path.isfile(path + MASK_SUFFIX):
+            from ndzarr._formats.tiff.open import open_mask_beside
+
+            source.add_mask(open_mask_beside(path, source.orientation.size(*source.shape[-2:])))
+        return source
     except NdzarrError as error:
         error.path = error.path or path
         raise
