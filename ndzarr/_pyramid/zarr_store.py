@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,20 @@ from ndzarr._validation import as_number
 from ndzarr.errors import DamagedError, DamagedStoreWarning, MissingError, NdzarrError, StoreError, warn_caller
 
 
-def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
-    """Open a Zarr store; see `ndzarr.open` for the parameters."""
+def warn_changed(file: str) -> None:
+    """Warn that metadata were changed since ndzarr wrote them."""
+    message = f"{file}: the metadata are not those that were written with the pixels"
+    warn_caller(f"{message}. Unless you changed them, transcode the source again", DamagedStoreWarning)
+
+
+def open_pyramid(
+    path: str | os.PathLike[str], cache_bytes: int = 0, changed: Callable[[str], object] = warn_changed
+) -> Pyramid:
+    """
+    Open a Zarr store; see `ndzarr.open` for the parameters.
+
+    `changed` is called with the path of metadata that were changed since ndzarr wrote them, but do not disagree.
+    """
     name = os.fspath(path)
     if "://" in name:
         return _remote(name.rstrip("/"), cache_bytes)
@@ -38,25 +50,32 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     except ValueError as error:
         message = f"{folder}: zarr.json is not valid JSON ({error}), so the store is damaged"
         raise StoreError(message, path=folder, hint="Transcode the source again") from error
-    return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
+    return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes, changed)
 
 
-def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...], cache_bytes: int) -> Pyramid:
+def _from_metadata(
+    folder: str,
+    root: Mapping[str, Any],
+    version: tuple[int, ...],
+    cache_bytes: int,
+    changed: Callable[[str], object],
+) -> Pyramid:
     with _interpreting(folder):
         if "ndzarr" not in root.get("attributes", {}):
             # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
             version = (*version, time.monotonic_ns())
         nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
         paths = _level_paths(folder, root)
+        wanted = [p for p, _ in paths] + _mask_paths(root.get("attributes", {}), paths)
         sealed = is_sealed(root.get("attributes", {}), nodes)
         if sealed is False:
-            _check_copies(folder, nodes, [p for p, _ in paths])
-        if any(p and p not in nodes for p, _ in paths):
-            nodes = {p: _node(folder, p) for p, _ in paths}
-        folders = [os.path.join(folder, p) if p else folder for p, _ in paths]
+            _check_copies(folder, nodes, wanted)
+            changed(f"{folder}/zarr.json")
+        if any(p and p not in nodes for p in wanted):
+            nodes = {p: _node(folder, p) for p in wanted}
+        folders = [os.path.join(folder, p) if p else folder for p in wanted]
         found = [
-            open_array(f, nodes[p] if p else root, version, bool(sealed))
-            for f, (p, _) in zip(folders, paths, strict=True)
+            open_array(f, nodes[p] if p else root, version, bool(sealed)) for f, p in zip(folders, wanted, strict=True)
         ]
         first = nodes[paths[0][0]] if paths[0][0] else root
         names = first.get("dimension_names")
@@ -65,18 +84,18 @@ def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...
 
 
 def _check_copies(folder: str, nodes: Mapping[str, Any], paths: Sequence[str]) -> None:
-    """
-    Raise `DamagedError` if two copies of metadata disagree; warn if they agree on what ndzarr did not write.
-
-    The root's copies are all that is read of a store whose digest is right.
-    """
+    """Raise `DamagedError` if the root's copies of metadata, which alone are read, disagree with the originals."""
     for path in paths:
         file = os.path.join(folder, path, "zarr.json")
         if path in nodes and _node(folder, path) != nodes[path]:
             message = f"{file}: differs from the consolidated metadata of the root"
             raise DamagedError(message, path=file, hint="Transcode the source again")
-    message = f"{folder}/zarr.json: the metadata are not those that were written with the pixels"
-    warn_caller(f"{message}. Unless you changed them, transcode the source again", DamagedStoreWarning)
+
+
+def _mask_paths(attrs: Mapping[str, Any], paths: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return the path of the mask of each level; none if the store has no mask."""
+    name = attrs.get("ndzarr", {}).get("mask")
+    return [] if name is None else [f"{path.rpartition('/')[0]}/{name}".lstrip("/") for path, _ in paths]
 
 
 @contextmanager
@@ -145,11 +164,12 @@ def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
     root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
     with _interpreting(name):
         paths = _level_paths(name, root)
-    arrays = [node[p] if p else node for p, _ in paths]
+    wanted = [p for p, _ in paths] + _mask_paths(attrs, paths)
+    arrays = [node[p] if p else node for p in wanted]
     metadata = arrays[0].metadata
     dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
     reason = "remote store" if "://" in name else f"Zarr v{metadata.zarr_format} store"
-    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, (p, _) in zip(arrays, paths, strict=True)]
+    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
     return _pyramid(name, attrs, paths, wrapped, dims, cache_bytes)
 
 
@@ -202,18 +222,21 @@ def _pyramid(
     dimension_names: Sequence[str | None] | None,
     cache_bytes: int,
 ) -> Pyramid:
+    """Return the pyramid of `arrays`: a level for each of `paths`, then their masks, if there are any."""
     if not arrays[0].shape:
         raise StoreError(f"{name}: an array without axes is not an image", path=name)
     with _interpreting(name):
         dims = _dims(attrs, dimension_names, len(arrays[0].shape))
         base = paths[0][1]
         levels = []
-        for array, (_, scale) in zip(arrays, paths, strict=True):
+        n = len(paths)
+        for k, (_, scale) in enumerate(paths):
+            array, mask = arrays[k], arrays[n + k] if len(arrays) > n else None
             if scale and base:
                 factors = (s / b for s, b in zip(scale, base, strict=True))
             else:
                 factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
-            levels.append(Level(array, tuple(factors)))
+            levels.append(Level(array, tuple(factors), mask))
         channels = _channels(attrs, dims, arrays[0].shape)
     return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, open_pyramid)
 

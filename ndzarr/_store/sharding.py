@@ -23,7 +23,7 @@ from ndzarr._files import close_when_short, open_descriptor, open_files_limit, p
 from ndzarr.errors import DamagedError
 
 _AGAIN = "Transcode the source again"
-_OTHER = "Open the store again if it was replaced meanwhile; transcode the source again if not"
+_OTHER = "Open the store again if it was replaced meanwhile, else transcode the source again"
 _CRC_BYTES = 4
 SEAL_BYTES = 8
 """Bytes of a `Seal` per shard."""
