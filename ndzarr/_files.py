@@ -288,19 +288,14 @@ def open_descriptor(path: str) -> int:
 _SEEKING = threading.Lock()
 
 
-def pread(fd: int, count: int, offset: int) -> bytes:
-    """Return bytes at a position of a file; fewer only at its end."""
-    if not hasattr(os, "pread"):
-        with _SEEKING:  # Windows: the descriptor has one position for all threads
-            os.lseek(fd, offset, os.SEEK_SET)
-            found = os.read(fd, count)
-            while len(found) < count and (more := os.read(fd, count - len(found))):
-                found += more
-        return found
-    found = os.pread(fd, count, offset)
-    while len(found) < count and (more := os.pread(fd, count - len(found), offset + len(found))):
-        found += more
-    return found
+def _pread(fd: int, count: int, offset: int) -> bytes:
+    with _SEEKING:  # Windows: the descriptor has one position for all threads
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, count)
+
+
+pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread)
+"""Read bytes at a position of a file; fewer at its end, or if a signal came."""
 
 
 _KEPT_BUFFER = 16 << 20

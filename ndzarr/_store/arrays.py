@@ -211,7 +211,7 @@ class ChunkArray:
                 self.open_shard(position)
 
     def files(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-        """Yield the files in place of shards, and their positions; None for files that are no shards of this array."""
+        """Yield the files in place of shards, and their positions; None for all other files there."""
         start = f"{self.name}/c{self._folder.separator}"
         for folder, _, names in os.walk(self.name):
             for path in (f"{folder}/{name}" for name in names):

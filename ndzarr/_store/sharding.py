@@ -130,9 +130,12 @@ class Shard:
             close(self._fd)
 
     def _read(self, offset: int, count: int) -> bytes:
+        """Return bytes of the file; raise `DamagedError` if it ends before them."""
+        found = b""
         try:
-            found = pread(self._fd, count, offset)
-        except OSError as error:  # a bad sector, or no file
+            while len(found) < count and (more := pread(self._fd, count - len(found), offset + len(found))):
+                found += more
+        except OSError as error:  # a bad sector, or a directory
             message = f"{self.path}: cannot be read ({error.strerror})"
             raise DamagedError(message, path=self.path, hint="Check the disk") from error
         if len(found) != count:
@@ -142,10 +145,14 @@ class Shard:
 
     def encoded(self, k: int) -> np.ndarray[Any, Any] | None:
         """Return the bytes of chunk k (C order within the shard); None if it is missing."""
-        offset = self._index[2 * k]
+        offset, count = self._index[2 * k], self._index[2 * k + 1]
         if offset == MISSING:
             return None
-        return np.frombuffer(self._read(offset, self._index[2 * k + 1]), np.uint8)
+        try:
+            found = pread(self._fd, count, offset)  # one call, the usual case
+        except OSError:
+            found = b""
+        return np.frombuffer(found if len(found) == count else self._read(offset, count), np.uint8)
 
     def length(self, k: int) -> int:
         """Return the length in bytes of chunk k; 0 if it is missing."""
