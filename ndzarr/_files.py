@@ -699,6 +699,10 @@ def signature(path: str) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+MASK_SUFFIX = ".msk"
+"""What the name of GDAL's mask beside a file adds to its name."""
+
+
 def settle(mtime_ns: int) -> None:
     """Wait until another change of the file would show in its time of modification."""
     age = time.time() - mtime_ns / 1e9

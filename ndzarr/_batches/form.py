@@ -248,7 +248,7 @@ def checked_mask(mask: Mask, dims: tuple[str, ...] | None, form: Form, n: int, s
     if dims is None:
         if mask is not None and not mask[1].all():
             raise TargetError(
-                f"some pixels of {names} are not real (a file has a nodata value, that of target 0 has none)",
+                f"some pixels of {names} are not real (a file has nodata, alpha or a mask, that of target 0 has none)",
                 key="nodata",
                 hint="Give nodata='ma', so that `valid` is there",
             )

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ndzarr._concurrency import available_cpus
 from ndzarr._export.cog_pixels import choose_content, tile_format
+from ndzarr._export.overviews import with_overviews
 from ndzarr._export.tiff_writer import Image, Writing, header, names_tag, nodata_tag, write_tiff
 from ndzarr._files import local_path, publishing_file, refuse_existing_file
 from ndzarr._progress import progress_bar
@@ -36,7 +38,7 @@ def export_cog(
     overviews: bool = True,
     bigtiff: bool | str = "auto",
     nodata: float | None = None,
-    mask: bool | str | Pyramid = False,
+    mask: bool | str | Pyramid = "auto",
     channels: Sequence[str] | None = None,
     t: int | None = None,
     z: int | None = None,
@@ -50,7 +52,8 @@ def export_cog(
     """
     Write a pyramid as a cloud optimized GeoTIFF.
 
-    Its levels become the overviews. Its georeference, if it has one, goes into the file.
+    Its levels become the overviews. If there is alpha, or a mask that the levels do not know, overviews are made as
+    GDAL makes them: means of the pixels that are shown. Its georeference, if it has one, goes into the file.
 
     Parameters
     ----------
@@ -72,8 +75,9 @@ def export_cog(
     nodata
         Value of pixels without data; the pyramid's own by default.
     mask
-        True writes an internal mask of the pixels that are neither nodata nor NaN (in any channel); 'alpha' turns
-        channel a into one; a pyramid of the same size is one where it is nonzero.
+        'auto' writes the pyramid's own mask, if it has one, as an internal mask; False writes none.  True leaves out
+        pixels that are nodata or NaN in all channels, too; 'alpha' turns channel a into a mask; a pyramid of the same
+        size is one where it is nonzero.
     channels
         Names of the channels to export, in order; all by default.
     t, z
@@ -179,6 +183,19 @@ def write_file(
     check: Callable[[], object] | None = None,
 ) -> None:
     """Write the file; see `export_cog`. `check` is called between tiles, and gives up by raising."""
+    with with_overviews(writing.content, dest, workers) as content:
+        _write_file(replace(writing, content=content), dest, bigtiff, overwrite, progress, workers, check)
+
+
+def _write_file(
+    writing: Writing,
+    dest: Path,
+    bigtiff: bool | str,
+    overwrite: bool,
+    progress: bool,
+    workers: int | None,
+    check: Callable[[], object] | None,
+) -> None:
     head = header(_images(writing), writing.blocksize, _big(writing, bigtiff))
     with (
         publishing_file(dest, overwrite) as path,

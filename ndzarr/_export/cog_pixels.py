@@ -15,15 +15,18 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.selection import select
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._store.downsample import as_pixel, holds_data
+from ndzarr._store.read import execute
+from ndzarr._store.validity import ALPHA, as_pixel, holds_data
 from ndzarr._validation import check_choice
 from ndzarr.errors import OptionError
 
-ALPHA = "a"
 _RGB = ({"r", "red"}, {"g", "green"}, {"b", "blue"})
 _MEANING = {"associated": 1, "unassociated": 2}
+Masking: TypeAlias = Literal["own", "data", "alpha", "pyramid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,28 @@ class CogContent:
     leading: tuple[tuple[str, slice], ...]
     """The frame along t and the plane along z."""
     nodata: float | None
-    masking: Literal["data", "alpha", "pyramid"] | None = None
-    """Origin of the mask: pixels that are neither nodata nor NaN, the channel `alpha`, or the pyramid `mask`."""
+    masking: Masking | None = None
+    """Origin of the mask: the pyramid's own, the same where pixels are neither nodata nor NaN, the channel `alpha`, or
+    the pyramid `mask`."""
     mask: Pyramid | None = None
     """Nonzero where pixels are real."""
     alpha: int | None = None
     """Position along c of the channel that becomes the mask."""
+    overviews: Pyramid | None = None
+    """Samples and mask of the levels but the first, if they are not those of the pyramid."""
+
+    @property
+    def alpha_sample(self) -> int | None:
+        """Number of the sample that is alpha, if there is one."""
+        alpha = self.pyramid.validity.alpha
+        return self.channels.index(alpha) if alpha in self.channels else None
+
+    @property
+    def needs_overviews(self) -> bool:
+        """True if GDAL would make other overviews than the levels: alpha counts, or a mask that levels do not know."""
+        classes = self.pyramid.kind == "labels" or self.pyramid.dtype.kind in "bc"
+        foreign = self.alpha_sample is not None or self.masking in ("alpha", "pyramid")
+        return foreign and not classes and len(self.levels) > 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -71,8 +90,7 @@ class CogContent:
     def extras(self) -> tuple[int, ...]:
         """Meaning of the samples beyond colour (tag 338): 0 unknown, 1 associated, 2 unassociated alpha."""
         alpha = _MEANING.get(self.pyramid.attrs.get("ndzarr", {}).get("source", {}).get("alpha", ""), 2)
-        beyond = self.names[3 if self.colour else 1 :]
-        return tuple(alpha if name == ALPHA else 0 for name in beyond)
+        return tuple(alpha if k == self.alpha_sample else 0 for k in range(3 if self.colour else 1, self.samples))
 
     @property
     def colour_map(self) -> np.ndarray[Any, Any] | None:
@@ -102,6 +120,14 @@ class CogContent:
 
     def read(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
         """Read a block of a level: pixels (y, x, sample), and where they are real (y, x); None without a mask."""
+        planes, valid = self.planes(level, y, x)
+        return _interleaved(planes), valid
+
+    def planes(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+        """Return the same with axes (sample, y, x)."""
+        made = self.overviews
+        if level and made is not None:
+            return made.read(level - 1, y=y, x=x), self._own_mask(made, level - 1, y, x)
         window: dict[str, Any] = {**dict(self.leading), "y": y, "x": x}
         if self.channels:
             wanted = self.channels if self.alpha is None else (*self.channels, self.alpha)
@@ -110,15 +136,28 @@ class CogContent:
             window["c"] = slice(start, start + len(wanted)) if run else list(wanted)
         planes = self.pyramid.read(level, **window)
         planes = planes.reshape(-1, *planes.shape[-2:])  # (channel, y, x)
-        valid = None
+        valid = self._own_mask(self.pyramid, level, y, x) if self.masking is not None else None
         if self.masking == "alpha":
-            planes, valid = planes[:-1], planes[-1] > 0
+            planes, shown = planes[:-1], planes[-1] > 0
+            valid = np.asarray(shown if valid is None else shown & valid)
         elif self.masking == "data":
-            valid = holds_data(planes, as_pixel(self.nodata, planes.dtype)).any(axis=0)
+            known = holds_data(planes, as_pixel(self.nodata, planes.dtype)).any(axis=0)
+            valid = np.asarray(known if valid is None else known & valid)
         elif self.mask is not None:
             chosen = {d: slice(0, 1) for d in self.mask.dims[:-2]}
-            valid = self.mask.read(level, y=y, x=x, **chosen).reshape(planes.shape[-2:]) != 0
-        return _interleaved(planes.view(self.dtype) if planes.dtype.kind == "b" else planes), valid
+            valid = np.asarray(self.mask.read(level, y=y, x=x, **chosen).reshape(planes.shape[-2:]) != 0)
+        return planes.view(self.dtype) if planes.dtype.kind == "b" else planes, valid
+
+    def _own_mask(self, pyramid: Pyramid, level: int, y: slice, x: slice) -> np.ndarray[Any, Any] | None:
+        """Return the mask that a pyramid has, shape (y, x); None if it has none."""
+        mask = pyramid.levels[level].mask
+        if mask is None:
+            return None
+        leading = dict(self.leading)
+        dims = [d for d in pyramid.dims if d != "c"]
+        selection = select(dims, mask.shape, {d: leading[d] for d in dims if d in leading} | {"y": y, "x": x})
+        [found] = execute(plan_reads([(mask, selection)]), threads=1)
+        return np.asarray(found.reshape(found.shape[-2:]) != 0)
 
 
 def _interleaved(planes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -140,7 +179,7 @@ def choose_content(
     t: int | None = None,
     z: int | None = None,
     nodata: float | None = None,
-    mask: bool | str | Pyramid = False,
+    mask: bool | str | Pyramid = "auto",
 ) -> CogContent:
     """Choose what is exported; raise `OptionError` if the options do not settle it, or do not fit the pyramid."""
     path = pyramid.path
@@ -177,10 +216,12 @@ def _one(pyramid: Pyramid, dim: str, wanted: int | None) -> tuple[str, slice]:
 
 def _mask(
     pyramid: Pyramid, mask: bool | str | Pyramid, chosen: Sequence[int], nodata: float | None, levels: int
-) -> tuple[Literal["data", "alpha", "pyramid"] | None, Pyramid | None, int | None]:
+) -> tuple[Masking | None, Pyramid | None, int | None]:
     """Return (masking, mask, alpha) of a `CogContent`."""
     if mask is False or mask is None:
         return None, None, None
+    if isinstance(mask, str) and mask == "auto":
+        return "own" if pyramid.validity.masked else None, None, None
     path = pyramid.path
     if isinstance(mask, Pyramid):
         want, have = pyramid.planar_shapes[:levels], mask.planar_shapes[:levels]
@@ -190,12 +231,12 @@ def _mask(
             raise OptionError(f"mask: {found}, the image {want}", path=mask.path, key="mask", hint=hint)
         return "pyramid", mask, None
     if mask is True:
-        if nodata is None and pyramid.dtype.kind not in "fc":
-            hint = "Give nodata=, mask='alpha' or a pyramid"
-            raise OptionError(f"mask=True: {path} states no value of missing pixels", path=path, key="mask", hint=hint)
+        if nodata is None and pyramid.dtype.kind not in "fc" and not pyramid.validity.masked:
+            message = f"mask=True: {path} has no mask, and states no value of missing pixels"
+            raise OptionError(message, path=path, key="mask", hint="Give nodata=, mask='alpha' or a pyramid")
         return "data", None, None
     if mask != "alpha":
-        expected = "expected True, False, 'alpha' or a pyramid that is nonzero where pixels are real"
+        expected = "expected 'auto', True, False, 'alpha' or a pyramid that is nonzero where pixels are real"
         raise OptionError(f"mask={mask!r}: {expected}", key="mask")
     if ALPHA not in pyramid.channels or len(chosen) < 2:
         others = ", ".join(pyramid.channels)

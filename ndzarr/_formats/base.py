@@ -7,9 +7,11 @@ Colour is explicit: palettes are expanded, and `channels` names each plane.
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -20,6 +22,7 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._indexing.selection import AXES
+from ndzarr._store.validity import Validity
 from ndzarr.errors import SourceError, WindowError, did_you_mean
 
 Pixels: TypeAlias = np.ndarray[Any, Any]
@@ -49,6 +52,8 @@ class Facts:
     """True if reading one channel costs as much as reading all of them."""
     nodata: float | None = None
     """Value of pixels that hold no data, if the source states one."""
+    masked: bool = False
+    """True if the source has a mask, which `Source.read_mask` reads."""
     times: Pixels | None = None
     """Seconds of each frame along t, shape (t,), if the source knows them."""
     pixel_size: PixelSize = NOT_KNOWN
@@ -57,6 +62,11 @@ class Facts:
     """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
+
+    @property
+    def validity(self) -> Validity:
+        """What says which pixels are real."""
+        return Validity.of(self.dims, self.channels, self.nodata, self.metadata, self.masked)
 
     def settle(self, options: Options) -> Facts:
         """Apply the caller's names of channels and nodata."""
@@ -76,7 +86,16 @@ class Source(ABC):
         self.channels, self.nodata = facts.channels, facts.nodata
         self.band, self.interleaved = facts.band, facts.interleaved
         self.orientation = orientation or Orientation()
+        self._mask: Source | None = None
         self._closed = False
+
+    @property
+    def masked(self) -> bool:
+        return self.facts.masked
+
+    @property
+    def validity(self) -> Validity:
+        return self.facts.validity
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -109,10 +128,39 @@ class Source(ABC):
         y, x = self.orientation.stored(region[-2], region[-1], self.shape[-2], self.shape[-1])
         return self.orientation.turn(self._pixels((*region[:-2], y, x)))
 
+    def read_mask(self, window: Mapping[str, slice]) -> Pixels:
+        """
+        Read the mask of a window; only of a source that is `masked`.
+
+        Return bool, axes `dims` without c: True where pixels are real.
+        """
+        mask = self._mask
+        if mask is None:
+            raise SourceError(f"{self.name}: the source has no mask")
+        region = dict(zip(self.dims, self._region(window), strict=True))
+        shown = mask.read({d: region[d] for d in mask.dims if d != "c"}) != 0
+        shown = shown.any(axis=mask.dims.index("c"))
+        missing = [k for k, d in enumerate(d for d in self.dims if d != "c") if d not in mask.dims]
+        shape = [s.stop - s.start for d, s in region.items() if d != "c"]
+        return np.broadcast_to(np.expand_dims(shown, missing), shape)
+
+    def add_mask(self, mask: Source) -> None:
+        """
+        Add a mask, which is closed with this source: its pixels are 0 where those of this source are not real.
+
+        It has one channel, the lengths that this source has as stored, and any of its other axes.
+        """
+        mask.orientation = self.orientation
+        mask.facts = replace(mask.facts, shape=(*mask.shape[:-2], *self.shape[-2:]))
+        self._mask = mask
+        self.facts = replace(self.facts, masked=True)
+
     def close(self) -> None:
         """Release files.  Reading afterwards is an error."""
         if not self._closed:
             self._closed = True
+            if self._mask is not None:
+                self._mask.close()
             self._release()
 
     def __enter__(self) -> Self:
@@ -186,6 +234,36 @@ class WholeSource(Source):
     def _release(self) -> None:
         with self._lock:
             self._decode = self._decoded = None
+
+
+class _Quiet(logging.Filter):
+    """Drops what imagecodecs logs in threads that decode for ndzarr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(self.depth, "value", 0)
+
+
+_QUIET = _Quiet()
+
+
+@contextmanager
+def quiet_codecs() -> Iterator[None]:
+    """
+    Drop the warnings of the libraries that imagecodecs decodes with, in this thread.
+
+    imagecodecs logs them, and Python prints them to stderr in programs that do not set up logging.  They say nothing
+    that a caller needs: what changes pixels is raised.
+    """
+    logging.getLogger("imagecodecs").addFilter(_QUIET)  # once: a logger has a filter only once
+    _QUIET.depth.value = getattr(_QUIET.depth, "value", 0) + 1
+    try:
+        yield
+    finally:
+        _QUIET.depth.value -= 1
 
 
 def reason(error: BaseException) -> str:

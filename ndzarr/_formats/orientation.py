@@ -7,7 +7,9 @@ window is read as one stored window and turned without a copy.
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,10 @@ _TURNS = {
     8: (True, True, False),
 }
 """(transpose, then flip rows, then flip columns) per value of the tag."""
+
+
+_XMP = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
+"""The orientation in a packet of XMP, as an attribute or an element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +98,37 @@ def describe_orientation(tag: int, applied: Orientation) -> dict[str, Any]:
     return {"orientation": {"tag": tag, "applied": applied.tag == tag}}
 
 
-def exif_orientation(exif: bytes | None) -> int:
-    """Return the orientation in a block of EXIF, a small TIFF with the tag in its first directory; 1 if it has none."""
+def find_orientation(info: Mapping[Any, Any]) -> int:
+    """
+    Return the orientation of an image by its metadata, keyed as Pillow does; 1 if they have none.
+
+    EXIF comes first: a block of its own, or one in a text of a PNG, as ImageMagick writes it.  Then comes XMP.
+    """
+    for exif in (info.get("exif"), *(_raw_profile(info.get(f"Raw profile type {kind}")) for kind in ("exif", "APP1"))):
+        found = exif_orientation(exif)
+        if found is not None:
+            return found
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or _raw_profile(info.get("Raw profile type xmp"))
+    packet = xmp.encode() if isinstance(xmp, str) else xmp
+    stated = _XMP.search(packet) if isinstance(packet, bytes) else None
+    return int(stated[1]) if stated else 1
+
+
+def _raw_profile(text: str | None) -> bytes | None:
+    """Return the bytes in a text of ImageMagick's: an empty line, kind, length, and hexadecimal digits in lines."""
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:])) if text else None
+    except ValueError:
+        return None
+
+
+def exif_orientation(exif: bytes | None) -> int | None:
+    """Return the orientation in a block of EXIF, a small TIFF with the tag in its first directory; None without it."""
     # A damaged block counts as none: cameras that write one are common, and orientation is only a hint.
     data = (exif or b"").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
-        return 1
+        return None
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
         (count,) = struct.unpack_from(f"{order}H", data, start)
@@ -107,5 +137,5 @@ def exif_orientation(exif: bytes | None) -> int:
             if tag == TAG and kind == 3:
                 return int(value) if value in _TURNS else 1
     except struct.error:
-        return 1
-    return 1
+        return None
+    return None

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr._files import MASK_SUFFIX
 from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
@@ -55,16 +56,22 @@ _VIDEO = re.compile(
 
 _CONVERT = "convert it to TIFF or PNG first"
 _UNPACK = "unpack it first"
+_BIOFORMATS = "convert it to OME-TIFF or OME-Zarr with bioformats2raw or QuPath first"
 
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
-    (rb".{4}ftyp(?:avif|avis)", "an AVIF image", _CONVERT),
-    (rb".{4}ftyp(?:hei|hev|mif1|msf1)", "a HEIF image", _CONVERT),
+    (rb".{4}ftyp(?:avif|avis)", "an AVIF image", "read it with Pillow and pass the array"),
+    (rb".{4}ftyp(?:hei|hev|mif1|msf1)", "a HEIF image", "read it with pillow-heif and pass the array"),
     (rb"ID3|\xff[\xfb\xf3\xf2]|fLaC|RIFF.{4}WAVE|FORM.{4}AIF", "sound", "pass a file that has pictures"),
     (rb"\x89HDF\r\n\x1a\n", "a HDF5 or NetCDF-4 file", "open a variable of it with xarray and pass that"),
     (rb"CDF[\x01\x02\x05]", "a NetCDF file", "open a variable of it with xarray and pass that"),
     (rb"GRIB", "a GRIB file", "open a variable of it with xarray and pass that"),
     (rb"%PDF-", "a PDF document", "render its pages as PNG first"),
     (rb"%!PS", "a PostScript document", "render its pages as PNG first"),
+    (rb"ZISRAWFILE", "a CZI image of ZEISS", "read it with czifile or pylibCZIrw and pass the array"),
+    (rb"\xda\xce\xbe\x0a", "an ND2 image of Nikon", "read it with nd2 and pass the array (nd2.ND2File(...).to_dask())"),
+    (rb"\x70\0\0\0.{4}\x2a", "a LIF image of Leica", "read it with liffile or readlif and pass the array"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an OLE document such as OIB, ZVI or FlashPix", _BIOFORMATS),
+    (rb".{344}n(?:\+1|i1)\0|.{4}n(?:\+2|i2)\0\r\n", "a NIfTI image", "read it with nibabel and pass the array"),
     (rb"8BPS", "a Photoshop document", _CONVERT),
     (rb"\x76\x2f\x31\x01", "an OpenEXR image", _CONVERT),
     (rb"II\xbc", "a JPEG XR image", _CONVERT),
@@ -185,7 +192,12 @@ def _open_path(given: str | bytes, options: Options) -> Source:
     if not stat.S_ISREG(mode):
         raise SourceError(f"{path}: it is neither a file nor a directory", path=path, hint="Pass an image file")
     try:
-        return _open_file(path, options)
+        source = _open_file(path, options)
+        if not source.masked and os.path.isfile(path + MASK_SUFFIX):
+            from ndzarr._formats.tiff.open import open_mask_beside
+
+            source.add_mask(open_mask_beside(path, source.orientation.size(*source.shape[-2:])))
+        return source
     except NdzarrError as error:
         error.path = error.path or path
         raise
@@ -215,10 +227,21 @@ def _open_file(path: str, options: Options) -> Source:
         from ndzarr._formats.arrays import open_npy
 
         return open_npy(path, options)
-    from ndzarr._formats import raster
+    if form == "PNG":
+        from ndzarr._formats.png import open_png
 
-    openers = {"PNG": raster.open_png, "JPEG 2000": raster.open_jpeg2000, "JPEG XL": raster.open_jpegxl}
-    return openers[form](path, options) if form in openers else raster.open_pillow(path, form, options)
+        return open_png(path, options)
+    if form == "JPEG 2000":
+        from ndzarr._formats.jpeg2000 import open_jpeg2000
+
+        return open_jpeg2000(path, options)
+    if form == "JPEG XL":
+        from ndzarr._formats.jpegxl import open_jpegxl
+
+        return open_jpegxl(path, options)
+    from ndzarr._formats.raster import open_pillow
+
+    return open_pillow(path, form, options)
 
 
 def _where_path_ends(path: str) -> str:
@@ -241,6 +264,13 @@ def sniff(name: str, head: bytes) -> str:
     """
     if not head:
         raise SourceError(f"{name}: the file is empty", hint="Fetch or write it again")
+    if name.lower().endswith(".mrxs"):  # a preview in JPEG; the slide is in the folder beside it
+        raise SourceError(f"{name}: it is a MIRAX slide (MRXS), which is not read", hint=f"To use it, {_BIOFORMATS}")
+    if name.lower().endswith(".nii.gz"):
+        raise SourceError(
+            f"{name}: it is a compressed NIfTI image, not an image that can be read",
+            hint="To use it, read it with nibabel and pass the array",
+        )
     for pattern, form in _READABLE:
         if re.match(pattern, head, re.DOTALL):
             return form

@@ -12,7 +12,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -101,6 +101,7 @@ class SequenceSource(Source):
                 band=first.band,
                 interleaved=first.interleaved,
                 nodata=first.nodata,
+                masked=first.masked,
                 pixel_size=first.pixel_size,
                 classes=first.facts.classes,
                 metadata={
@@ -121,16 +122,31 @@ class SequenceSource(Source):
                 raise SourceError(found, path=now[0], hint=hint)
 
     def _pixels(self, region: Region) -> Pixels:
+        out = np.empty([s.stop - s.start for s in region], self.dtype)
+        for k, (source, rest) in enumerate(self._frames_of(region)):
+            out[(slice(None),) * self._axis + (k,)] = source.read(rest)
+        return out
+
+    def read_mask(self, window: Mapping[str, slice]) -> Pixels:
+        """Read the mask of a window, axes `dims` without c; images without a mask are real everywhere."""
+        region = self._region(window)
+        axis = self._axis - ("c" in self.dims[: self._axis])
+        out = np.ones([s.stop - s.start for d, s in zip(self.dims, region, strict=True) if d != "c"], bool)
+        for k, (source, rest) in enumerate(self._frames_of(region)):
+            if source.masked:
+                out[(slice(None),) * axis + (k,)] = source.read_mask(rest)
+        return out
+
+    def _frames_of(self, region: Region) -> Iterator[tuple[Source, dict[str, slice]]]:
+        """Yield each image of a region, and the window of it."""
         wanted = region[self._axis]
         rest = dict(zip(self._like.dims, (*region[: self._axis], *region[self._axis + 1 :]), strict=True))
         for number in [k for k in self._opened if not wanted.start <= k < wanted.stop]:
             self._opened.pop(number).close()
-        out = np.empty([s.stop - s.start for s in region], self.dtype)
-        for k, number in enumerate(range(wanted.start, wanted.stop)):
+        for number in range(wanted.start, wanted.stop):
             if number not in self._opened:
                 self._opened[number] = self._open_checked(number)
-            out[(slice(None),) * self._axis + (k,)] = self._opened[number].read(rest)
-        return out
+            yield self._opened[number], rest
 
     def _open_checked(self, number: int) -> Source:
         """Open an image, which has to be like the first."""
@@ -144,6 +160,11 @@ class SequenceSource(Source):
                     f"{_text(expected)}; the frames of a sequence have to be alike",
                     path=found.name,
                 )
+        if found.masked and not like.masked:
+            found.close()
+            what = f"frame {number} has a mask, but the first, {like.name}, has none"
+            hint = "Give the first frame a mask, too, such as one that hides nothing"
+            raise SourceError(f"{found.name}: {what}", path=found.name, hint=hint)
         if found.pixel_size != like.pixel_size:  # nothing is true of all frames
             self.facts = replace(self.facts, pixel_size=NOT_KNOWN)
         if found.metadata != like.metadata:

@@ -4,6 +4,7 @@
    image itself states, as in GDAL.
 2. A world file (`IMAGE.tfw`, `IMAGE.tifw`, `IMAGE.wld`) gives the transform of an image that has none.
 3. `IMAGE.EXT.ovr` is a TIFF of overviews, which are levels of a TIFF that is read in place.
+4. `IMAGE.EXT.msk` is a TIFF of a mask (`tiff.masks`).
 
 Format rules: https://gdal.org/user/raster_data_model.html, https://en.wikipedia.org/wiki/World_file.
 """
@@ -20,6 +21,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ndzarr._files import MASK_SUFFIX
 from ndzarr._formats.base import Facts
 
 _MOST_BYTES = 1 << 24
@@ -75,7 +77,7 @@ class Sidecar:
 def sidecar_states(path: str) -> list[list[Any]]:
     """Return (name, bytes, time of modification) of each file beside an image that changes how it is read."""
     found = []
-    for name in (*_world_files(path), f"{path}.aux.xml", f"{path}.ovr"):
+    for name in (*_world_files(path), f"{path}.aux.xml", f"{path}.ovr", path + MASK_SUFFIX):
         try:
             state = os.stat(name)
         except OSError:

@@ -271,6 +271,7 @@ def resample(
     valid: Array | None = None,
     antialias: bool = True,
     out: Array | None = None,
+    avoid: tuple[Any, Any] | None = None,
 ) -> Array:
     """
     Resample axes (..., y, x) to (..., y.n, x.n) of the same dtype; integers are rounded, not truncated.
@@ -278,20 +279,24 @@ def resample(
     Parameters
     ----------
     valid
-        True where pixels count, broadcastable to the image; NaN never does.  The mean is over valid pixels only.
-        Where there are none the result is the nearest pixel, so that the value that marks missing data is kept.
+        True where pixels count, or their weights (integers up to the largest of their type, or numbers up to 1),
+        broadcastable to the image; NaN never counts.  The mean is over valid pixels only.  Where there are none the
+        result is the nearest pixel, so that the value that marks missing data is kept.
     antialias
         When reducing, stretch the kernel so that every input pixel counts.
+    avoid
+        A value that no mean may have, as it marks missing data, and that which such means become.
     """
     base = _base(image) if interpolation != "nearest" else 0
     if base:
         near = (image - image.dtype.type(base)).astype(np.int64)
-        away = _resampled(near, y, x, interpolation, valid, antialias, None)
+        shifted = None if avoid is None else (int(avoid[0]) - base, int(avoid[1]) - base)
+        away = _resampled(near, y, x, interpolation, valid, antialias, None, shifted)
         low, high = _limits(image.dtype)
         away = np.clip(away, max(low - base, _LEAST), min(high - base, _MOST))  # cubic and lanczos overshoot
         done: Array = away.astype(image.dtype) + image.dtype.type(base)
     else:
-        done = _resampled(image, y, x, interpolation, valid, antialias, out)
+        done = _resampled(image, y, x, interpolation, valid, antialias, out, avoid)
     if out is None or done is out:
         return done
     out[...] = done
@@ -314,7 +319,14 @@ _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
 def _resampled(
-    image: Array, y: Grid, x: Grid, interpolation: str, valid: Array | None, antialias: bool, out: Array | None
+    image: Array,
+    y: Grid,
+    x: Grid,
+    interpolation: str,
+    valid: Array | None,
+    antialias: bool,
+    out: Array | None,
+    avoid: tuple[Any, Any] | None,
 ) -> Array:
     """Do the work of `resample`; the result is `out` itself where that saves a copy."""
     down = taps(y, image.shape[-2], interpolation, antialias)
@@ -335,12 +347,18 @@ def _resampled(
             axes = [bands(grid, n, interpolation, antialias, real) for grid, n in ((y, height), (x, width))]
             return _banded(image, axes, interpolation, out)
         return rounded(_weighted_sums(image.astype(real), down, across, finite), image.dtype)
-    mask = np.broadcast_to(valid, image.shape)
-    share = _weighted_sums(mask.astype(real), down, across)
+    load = valid.astype(real)
+    if valid.dtype.kind in "iu":
+        load /= np.iinfo(valid.dtype).max
+    share = _weighted_sums(load, down, across)
     some = share > (1e-3 if interpolation in ("cubic", "lanczos") else 0)  # negative lobes leave shares near 0
-    counted = np.where(mask, image, 0).astype(real)
+    counted = np.where(valid > 0, image, 0).astype(real)
+    if valid.dtype.kind != "b":
+        counted *= load
     kept = _weighted_sums(counted, down, across, image.dtype.kind not in "fc" or bool(np.isfinite(counted).all()))
     means = rounded(kept / np.where(some, share, 1), image.dtype)
+    if avoid is not None:
+        means = np.where(means == avoid[0], avoid[1], means)
     return np.where(some, means, resample(image, y, x, "nearest"))
 
 
@@ -369,7 +387,7 @@ def _without_nan(image: Array, valid: Array | None) -> Array | None:
     """Return which pixels count: NaN would spread to every pixel near it."""
     if image.dtype.kind not in "fc" or not image.size or not np.isnan(image.min()):  # min propagates NaN
         return valid
-    return np.asarray(~np.isnan(image) if valid is None else valid & ~np.isnan(image))
+    return np.asarray(~np.isnan(image) if valid is None else valid * ~np.isnan(image))
 
 
 def _weighted_sums(image: Array, down: Any, across: Any, finite: bool = True) -> Array:

@@ -15,12 +15,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ndzarr._files import FileId, settle
+from ndzarr._files import MASK_SUFFIX, FileId, settle
 from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._formats.tiff.array import TiffArray
+from ndzarr._formats.tiff.masks import internal_masks, mask_notes, masks_beside, overview_masks
 from ndzarr._formats.tiff.metadata import DamagedTiffError, Series, open_parsed, read_content
 from ndzarr._formats.tiff.open import open_shaped
 from ndzarr._formats.tiff.segments import make_decoder, read_table
@@ -59,7 +60,14 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
             kind = "labels" if parsed.colour.indexed else options.kind
             with _beside(path, checked) as (ovr, series):
                 images, notes = find_levels(parsed, kind, series)
+                masks = _masks(file, parsed, ovr, series)
+                notes += mask_notes(parsed, masks)
+                if masks and (bare := [image for image in images if image.power not in masks]):
+                    images = [image for image in images if image.power in masks]
+                    sizes = ", ".join(f"{i.form.shape[3]} x {i.form.shape[2]}" for i in bare)
+                    notes.append(f"overviews of {sizes} pixels are not used: the mask has none of this size")
                 facts = replace(parsed, notes=(*parsed.notes, *notes)).facts().settle(checked)
+                facts = replace(facts, masked=bool(masks))
                 files = [ovr if ovr is not None and _is_of(image, series) else file for image in images]
                 native = [
                     _tiff_array(source, k, image, parsed, facts, checked)
@@ -73,12 +81,25 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
         source.check()
     powers = [image.power for image in images]
     changing = (options.axes, options.nodata, options.palette, options.series, sidecar_states(path))
-    base = Base(native[-1], powers[-1], file, facts, kind, options.cache, options.in_memory, changing)
+    veils: list[Stored | None] = [masks.get(power) for power in powers]
+    base = Base(native[-1], veils[-1], powers[-1], file, facts, kind, options.cache, options.in_memory, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
     reopen = partial(open_tiff, options=options)
-    return _pyramid(path, facts, [*native, *overviews], powers, origin, options, cache_bytes, reopen)
+    arrays = [*zip(native, veils, strict=True), *overviews]
+    return _pyramid(path, facts, arrays, powers, origin, options, cache_bytes, reopen)
+
+
+def _masks(file: FileId, parsed: ParsedTiff, ovr: FileId | None, beside: Sequence[Series]) -> dict[int, TiffArray]:
+    """Return the masks of a TIFF, in it or beside it, by the power of 2 by which they are smaller."""
+    dims = tuple(d for d in parsed.layout.dims if d != "c")
+    masks = internal_masks(file, parsed, dims)
+    if masks and ovr is not None:
+        masks = {**overview_masks(ovr, beside, parsed, dims), **masks}
+    if not masks and os.path.isfile(file.path + MASK_SUFFIX):
+        masks = masks_beside(file.path, parsed.form.shape[2:4], parsed.layout, dims)
+    return masks
 
 
 @contextmanager
@@ -127,7 +148,7 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
         warn_caller(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
     reopen = partial(open_video, options=options, warn=False)
-    return _pyramid(path, source, [array], [0], origin, options, cache_bytes, reopen)
+    return _pyramid(path, source, [(array, None)], [0], origin, options, cache_bytes, reopen)
 
 
 def _check_options(options: InPlaceOptions) -> Options:
@@ -145,20 +166,20 @@ def _check_options(options: InPlaceOptions) -> Options:
 def _pyramid(
     path: str,
     facts: Facts | Source,
-    arrays: Sequence[Stored],
+    arrays: Sequence[tuple[Stored, Stored | None]],
     powers: Sequence[int],
     origin: Mapping[str, Any],
     options: InPlaceOptions,
     cache_bytes: int,
     reopen: partial[Pyramid],
 ) -> Pyramid:
-    """Return the pyramid of a file, with the attributes that a store of it would have."""
+    """Return the pyramid of a file, with the attributes that a store of it would have; `arrays` are (image, mask)."""
     factors = [tuple(2**k if d in "yx" and k else 1 for d in facts.dims) for k in powers]
-    shapes = [LevelShape(a.shape, None, f) for a, f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
+    shapes = [LevelShape(a.shape, None, f) for (a, _), f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
     description = describe(facts, Encoding(kind=options.kind), origin)
     kind = description.encoding.kind
     limits = display(facts.dtype, facts.metadata.get("bits"))
     attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
     attrs["ndzarr"]["encoding"] = {"kind": kind}
-    levels = tuple(Level(a, tuple(map(float, f))) for a, f in zip(arrays, factors, strict=True))
+    levels = tuple(Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True))
     return Pyramid(path, facts.dims, levels, facts.channels, attrs, cache_bytes, reopen)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -27,7 +27,8 @@ from ndzarr._indexing.windows import level_count
 from ndzarr._library.keys import CacheEntry, cache_entry, make_root
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._store.arrays import Decoded, Stored
-from ndzarr._store.downsample import Reducer, reducer
+from ndzarr._store.downsample import Reducer, halve_mask, reducer
+from ndzarr._store.metadata import LevelShape, mask_levels
 from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.read import execute
 
@@ -39,6 +40,8 @@ class Base:
     """The coarsest level of a file, and what is known about the file."""
 
     array: Decoded
+    mask: Stored | None
+    """Nonzero where pixels of the level are real, with its axes but c; None if the file has no mask."""
     power: int
     """The level has 1 / 2**power of the native pixels along y and x."""
     file: FileId
@@ -60,27 +63,43 @@ class Base:
     @property
     def reduce(self) -> Reducer:
         """Halves an image; rounding depends on the number of the level in the whole pyramid."""
-        plain = reducer(self.array.dtype, self.kind, self.facts.nodata)
-        return lambda image, level: plain(image, level + self.power)
+        plain = reducer(self.array.dtype, self.kind, self.facts.validity)
+        return lambda image, level, mask=None: plain(image, level + self.power, mask)
 
     def shape(self, number: int) -> tuple[int, ...]:
         """Return the shape of an overview; the first above this level has number 1."""
         *leading, height, width = self.array.shape
         return (*leading, -(-height // 2**number), -(-width // 2**number))
 
+    def mask_shape(self, number: int) -> tuple[int, ...]:
+        """Return the shape of the mask of an overview."""
+        return self.without_c(self.shape(number))
+
+    def without_c(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Return what belongs to the axes of the mask."""
+        return tuple(v for d, v in zip(self.facts.dims, values, strict=True) if d != "c")
+
     def read(self, selection: Selection) -> Array:
         """Read pixels in this thread, which may be one that `execute` waits for."""
         return execute(plan_reads([(self.array, selection)]), threads=1)[0]
 
+    def read_mask(self, selection: Selection) -> Array | None:
+        """Read the mask of pixels, if there is one."""
+        if self.mask is None:
+            return None
+        [found] = execute(plan_reads([(self.mask, self.without_c(selection))]), threads=1)
+        return np.asarray(found != 0)
 
-def make_overviews(base: Base) -> list[Stored]:
-    """Return the arrays of all overviews; no pixels are made yet."""
+
+def make_overviews(base: Base) -> list[tuple[Stored, Stored | None]]:
+    """Return the array and the mask of all overviews; no pixels are made yet."""
     numbers = range(1, base.count + 1)
+    masked = base.mask is not None
     if prod(base.array.shape) * base.array.dtype.itemsize <= base.in_memory:
         memory = MemoryOverviews(base)
-        return [MemoryOverview(memory, number) for number in numbers]
+        return [(MemoryOverview(memory, k), MemoryOverview(memory, k, True) if masked else None) for k in numbers]
     store = OverviewStore(base)
-    return [StoredOverview(store, number) for number in numbers]
+    return [(StoredOverview(store, k), StoredOverview(store, k, True) if masked else None) for k in numbers]
 
 
 class MemoryOverviews:
@@ -88,30 +107,31 @@ class MemoryOverviews:
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self._levels: list[Array] | None = None
+        self._levels: list[tuple[Array, Array | None]] | None = None
 
-    def level(self, number: int) -> Array:
-        """Return the pixels of an overview.  Threads that ask for it at the same time may each make it."""
+    def level(self, number: int) -> tuple[Array, Array | None]:
+        """Return (pixels, mask) of an overview.  Threads that ask for it at the same time may each make it."""
         if self._levels is None:
-            image, levels = self.base.read(tuple(slice(0, n, 1) for n in self.base.array.shape)), []
+            whole, levels = tuple(slice(0, n, 1) for n in self.base.array.shape), []
+            image, mask = self.base.read(whole), self.base.read_mask(whole)
             for k in range(1, self.base.count + 1):
-                image = self.base.reduce(image, k)
-                levels.append(image)
+                image, mask = self.base.reduce(image, k, mask), None if mask is None else halve_mask(mask)
+                levels.append((image, mask))
             self._levels = levels
         return self._levels[number - 1]
 
 
 class MemoryOverview:
-    """An overview in memory, as an array."""
+    """An overview in memory, or its mask, as an array."""
 
     chunked: Literal[False] = False
 
-    def __init__(self, memory: MemoryOverviews, number: int) -> None:
-        self._memory, self._number, base = memory, number, memory.base
-        self.name = f"{base.file.path}, made level {base.power + number}"
+    def __init__(self, memory: MemoryOverviews, number: int, mask: bool = False) -> None:
+        self._memory, self._number, self._mask, base = memory, number, mask, memory.base
+        self.name = f"{base.file.path}, made level {base.power + number}{', mask' * mask}"
         self.engine = f"made in memory from {os.path.basename(base.file.path)}"
-        self.shape = self.chunks = base.shape(number)
-        self.dtype = base.array.dtype
+        self.shape = self.chunks = base.mask_shape(number) if mask else base.shape(number)
+        self.dtype = np.dtype(bool) if mask else base.array.dtype
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
         """Return None: nothing is read from a file."""
@@ -122,7 +142,8 @@ class MemoryOverview:
         return [self._select(selection) for selection in selections]
 
     def _select(self, selection: Selection) -> Array:
-        pixels = self._memory.level(self._number)
+        image, mask = self._memory.level(self._number)
+        pixels = mask if self._mask and mask is not None else image
         for axis, want in enumerate(selection):
             pixels = pixels[(slice(None),) * axis + (want if isinstance(want, slice) else list(want),)]
         return pixels
@@ -134,11 +155,16 @@ class OverviewStore:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.encoding = Encoding(kind=base.kind)
-        self._arrays: list[Stored] | None = None
+        self._arrays: list[tuple[Stored, Stored | None]] | None = None
 
-    def layout(self, number: int) -> Layout:
-        """Return chunks and codec of an overview, which are known before it is made."""
-        return choose_layout(self.base.facts.dims, self.base.shape(number), self.base.array.dtype, self.encoding)
+    def layout(self, number: int, mask: bool = False) -> Layout:
+        """Return chunks and codec of an overview, or of its mask, which are known before it is made."""
+        base, dims = self.base, self.base.facts.dims
+        layout = choose_layout(dims, base.shape(number), base.array.dtype, self.encoding)
+        if not mask:
+            return layout
+        level = LevelShape(base.shape(number), layout, (1,) * len(dims))
+        return mask_levels(dims, [level], self.encoding)[0].layout
 
     @property
     def entry(self) -> CacheEntry:
@@ -158,15 +184,15 @@ class OverviewStore:
         """True if the store is made."""
         return self._arrays is not None or (self.path / "zarr.json").exists()
 
-    def make(self) -> list[Stored]:
-        """Return the arrays of the store, which is made now if it does not exist."""
+    def make(self) -> list[tuple[Stored, Stored | None]]:
+        """Return (array, mask) of each level of the store, which is made now if it does not exist."""
         if self._arrays is None:
             entry = self.entry
             pyramid = entry.find()
             if pyramid is None:
                 make_root(entry.store.parent)
                 pyramid = entry.make(partial(self._write, entry))
-            self._arrays = [level.array for level in pyramid.levels]
+            self._arrays = [(level.array, level.mask) for level in pyramid.levels]
         return self._arrays
 
     def _write(self, entry: CacheEntry) -> None:
@@ -184,16 +210,17 @@ def overview_store(pyramid: Multiscale) -> OverviewStore | None:
 
 
 class StoredOverview:
-    """An overview in a store that is made when one of its chunks is first read."""
+    """An overview, or its mask, in a store that is made when one of its chunks is first read."""
 
     chunked: Literal[True] = True
     fill: Any = 0
 
-    def __init__(self, store: OverviewStore, number: int) -> None:
-        self.store, self._number, base = store, number, store.base
-        layout = store.layout(number)
-        self.name = f"{base.file.path}, made level {base.power + number}"
-        self.shape, self.dtype = base.shape(number), base.array.dtype
+    def __init__(self, store: OverviewStore, number: int, mask: bool = False) -> None:
+        self.store, self._number, self._mask, base = store, number, mask, store.base
+        layout = store.layout(number, mask)
+        self.name = f"{base.file.path}, made level {base.power + number}{', mask' * mask}"
+        self.shape = base.mask_shape(number) if mask else base.shape(number)
+        self.dtype = np.dtype(bool) if mask else base.array.dtype
         self.chunks, self.shards, self.codec = layout.chunks, layout.shards, layout.codec
 
     @property
@@ -204,11 +231,11 @@ class StoredOverview:
 
     @property
     def _array(self) -> Any:
-        return self.store.make()[self._number - 1]
+        return self.store.make()[self._number - 1][self._mask]
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
-        return (str(self.store.path), self._number, chunk)
+        return (str(self.store.path), self._number, self._mask, chunk)
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
         """Return the bytes of a chunk; None if the store is not made yet."""
@@ -229,12 +256,22 @@ class HalfSource(Source):
         self._base = base
 
     def _pixels(self, region: tuple[slice, ...]) -> Array:
+        twice = self._twice(region)
+        return self._base.reduce(self._base.read(twice), 1, self._base.read_mask(twice))
+
+    def read_mask(self, window: Mapping[str, slice]) -> Array:
+        """Read the mask of a window, axes `dims` without c."""
+        mask = self._base.read_mask(self._twice(self._region(window)))
+        assert mask is not None
+        return halve_mask(mask)
+
+    def _twice(self, region: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Return the pixels of the level that a region is made from."""
         twice = (
             slice(2 * s.start, min(2 * s.stop, n), 1)
             for s, n in zip(region[-2:], self._base.array.shape[-2:], strict=True)
         )
-        leading = (slice(s.start, s.stop, 1) for s in region[:-2])
-        return self._base.reduce(self._base.read((*leading, *twice)), 1)
+        return (*(slice(s.start, s.stop, 1) for s in region[:-2]), *twice)
 
     def _release(self) -> None:
         """Do nothing: the file is not held open."""

@@ -129,7 +129,8 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
         return Report(name, 0, 0, 0, 0, (Problem(file, None, str(error)),))
     total = _Tally(problems=[] if is_tiff else list(_check_metadata(pyramid)))
     arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray | ZarrArray | ChunkArray)]
-    checks = [check for array in arrays for check in _checks(array)]
+    masks = [level.mask for level in pyramid.levels if level.mask is not None]
+    checks = [check for array in (*arrays, *masks) for check in _checks(array)]
     with progress_bar(len(checks), "verifying", "part", progress) as advance:
         for tally in ordered_map(lambda check: check(), checks, threads or available_cpus(), name="verify"):
             total.add(tally)
@@ -262,6 +263,10 @@ def _disagreements(pyramid: Multiscale, own: Mapping[str, Any] | None) -> Iterat
             least = ceil(whole / factor) if own is not None else max(1, floor(whole / factor))
             if not least <= n <= ceil(whole / factor):
                 yield f"level {k} has {n} pixels along {d}; {ceil(whole / factor)} are 1/{factor:g} of {whole}"
+        if level.mask is not None:
+            want = tuple(n for d, n in zip(pyramid.dims, level.shape, strict=True) if d != "c")
+            if level.mask.shape != want:
+                yield f"the mask of level {k} has shape {level.mask.shape}; {want} is that of the image"
         if level.array.dtype != pyramid.dtype:
             yield f"level {k} holds {level.array.dtype}, level 0 holds {pyramid.dtype}"
     for axis, key in (("c", "channels"), ("t", "times")):

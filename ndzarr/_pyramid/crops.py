@@ -26,8 +26,8 @@ from ndzarr._indexing.selection import Selection, lengths, outside, select
 from ndzarr._indexing.windows import OVERSAMPLING, Region, output_length, region_at
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._store.arrays import Stored
-from ndzarr._store.downsample import as_pixel, holds_data
 from ndzarr._store.read import execute
+from ndzarr._store.validity import as_pixel, beside
 from ndzarr.errors import OptionError, WindowError, did_you_mean
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -74,6 +74,8 @@ class Crop:
     outer: tuple[tuple[range, slice] | None, ...] | None = None
     """Per axis before y, (all positions asked for, place of those that exist), or None if all exist; None if that is so
     for all axes."""
+    weighted: bool = False
+    """Return weights of pixels instead of a mask, to whoever resamples them; only where pixels are copied."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -103,6 +105,31 @@ class Crop:
     def request(self) -> tuple[Stored, Selection]:
         """(array, selection) for a `ReadPlan`."""
         return self.pyramid.levels[self.region.level].array, (*self.leading, self.region.y.read, self.region.x.read)
+
+    @property
+    def veils(self) -> list[tuple[Stored, Selection]]:
+        """The same for alpha and for the mask, whichever the pyramid has, in this order."""
+        pyramid, out = self.pyramid, list[tuple[Stored, Selection]]()
+        if not pyramid.validity.veiled:
+            return out
+        array, selection = self.request
+        c = pyramid.dims.index("c") if "c" in pyramid.dims else len(pyramid.dims)
+        alpha, mask = pyramid.validity.alpha, pyramid.levels[self.region.level].mask
+        if alpha is not None:
+            out.append((array, (*selection[:c], slice(alpha, alpha + 1, 1), *selection[c + 1 :])))
+        if mask is not None:
+            out.append((mask, (*selection[:c], *selection[c + 1 :])))
+        return out
+
+    @property
+    def alpha_at(self) -> int | None:
+        """Position of alpha among the channels of the crop; None if it is not one of them."""
+        alpha, dims = self.pyramid.validity.alpha, self.pyramid.dims
+        if alpha is None:
+            return None
+        want = self.leading[dims.index("c")]
+        chosen = list(range(want.start, want.stop, want.step) if isinstance(want, slice) else want)
+        return chosen.index(alpha) if alpha in chosen else None
 
 
 def make_crop(
@@ -231,10 +258,15 @@ def return_buffer(array: Array) -> None:
 Result: TypeAlias = tuple[Array, Array | None]
 """(image, valid) of a crop, as `read_crops` returns them."""
 
+Decoded: TypeAlias = tuple[Array, list[Array]]
+"""(pixels of a level, those of `Crop.veils`)."""
+
 
 def plan_crops(crops: Sequence[Crop]) -> ReadPlan:
-    """Plan the chunk reads of many crops; each chunk is read once."""
-    return plan_reads([c.request for c in crops])
+    """Plan the chunk reads of many crops, then those of their veils; each chunk is read once."""
+    return plan_reads(
+        [c.request for c in crops] + [veil for c in crops if not c.pyramid.validity.plain for veil in c.veils]
+    )
 
 
 def read_crops(crops: Sequence[Crop], out: Sequence[Array] | None = None) -> list[Result]:
@@ -242,8 +274,8 @@ def read_crops(crops: Sequence[Crop], out: Sequence[Array] | None = None) -> lis
     Read crops, planned together: each chunk is decoded once.
 
     Returns (image, valid) per crop; images are the arrays `out` if given.  The image has the axes of the pyramid.  The
-    mask is True where pixels are real: it has the same axes if a value marks missing data, else (y, x); it is None if
-    all pixels are real.
+    mask is True where pixels are real: it has the same axes if the pyramid says which pixels are, else (y, x); it is
+    None if all pixels are real.  Crops that are `weighted` have weights instead, 0 where pixels are not real.
     """
     images = [_blank(c) for c in crops] if out is None else list(out)
     if not _overlaps(crops):
@@ -286,21 +318,32 @@ def _read_overlapping(crops: Sequence[Crop], images: Sequence[Array]) -> list[Re
         wait([job for job in jobs.values() if not job.cancel()])
 
 
-def _decode(crops: Sequence[Crop], images: Sequence[Array]) -> list[Array]:
+def _decode(crops: Sequence[Crop], images: Sequence[Array]) -> list[Decoded]:
     """Return the pixels of levels: views of the images where they are copied, else buffers to resample."""
-    plan = plan_crops(crops)
+    plan, n = plan_crops(crops), len(crops)
     targets = [
         image[c.inside] if c.region.exact else take_buffer(shape, image.dtype)
-        for c, image, shape in zip(crops, images, plan.shapes, strict=True)
+        for c, image, shape in zip(crops, images, plan.shapes[:n], strict=True)
     ]
-    execute(plan, targets, crops[0].pyramid.cache if crops else None)
-    return targets
+    veils = [
+        np.empty(shape, plan.arrays[a].dtype) for shape, (a, _) in zip(plan.shapes[n:], plan.windows[n:], strict=True)
+    ]
+    execute(plan, [*targets, *veils], crops[0].pyramid.cache if crops else None)
+    rest = iter(veils)
+    return [
+        (px, [] if c.pyramid.validity.plain else [next(rest) for _ in c.veils])
+        for c, px in zip(crops, targets, strict=True)
+    ]
 
 
-def _resample_all(crops: Sequence[Crop], images: Sequence[Array], decoded: list[Array]) -> list[Result]:
+def _resample_all(crops: Sequence[Crop], images: Sequence[Array], found: Sequence[Decoded]) -> list[Result]:
+    decoded = [pixels for pixels, _ in found]
     buffers = [pixels for c, pixels in zip(crops, decoded, strict=True) if not c.region.exact]
     _resample_alike(crops, images, decoded)
-    done = [(image, _resample_and_mask(c, image, px)) for c, image, px in zip(crops, images, decoded, strict=True)]
+    done = [
+        (image, _resample_and_mask(c, image, pixels, veils))
+        for c, image, pixels, (_, veils) in zip(crops, images, decoded, found, strict=True)
+    ]
     for pixels in buffers:
         return_buffer(pixels)
     return done
@@ -318,7 +361,7 @@ def _resample_alike(crops: Sequence[Crop], images: Sequence[Array], decoded: lis
     """
     alike: dict[Any, list[int]] = {}
     for k, (c, pixels) in enumerate(zip(crops, decoded, strict=True)):
-        if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.nodata is None and 0 < pixels.nbytes <= SMALL:
+        if not c.region.exact and pixels.dtype.kind in "iu" and c.pyramid.validity.plain and 0 < pixels.nbytes <= SMALL:
             alike.setdefault((c.region.y.grid, c.region.x.grid, c.sampling, pixels.shape, pixels.dtype), []).append(k)
     for (y, x, sampling, _, _), members in alike.items():
         largest = max(decoded[members[0]].nbytes, images[members[0]].nbytes)
@@ -340,27 +383,68 @@ def _blank(c: Crop) -> Array:
     return np.full(c.shape, c.fill, dtype) if c.region.padded or c.outer is not None else np.empty(c.shape, dtype)
 
 
-def _resample_and_mask(c: Crop, image: Array, pixels: Array) -> Array | None:
+def _resample_and_mask(c: Crop, image: Array, pixels: Array, veils: Sequence[Array]) -> Array | None:
     """Resample a crop where that is not done yet, and return the mask of real pixels, None if all are."""
-    region, nodata = c.region, c.pyramid.nodata
+    region, plain = c.region, c.pyramid.validity.plain
     ready = region.exact or pixels is image
     padded = region.padded or c.outer is not None
-    if ready and nodata is None and not padded:
+    if ready and plain and not padded:
         return None
     inside = c.inside
-    marker = as_pixel(nodata, c.pyramid.dtype)
-    present = None if nodata is None else holds_data(pixels, marker)
-    if not ready:
-        if region.y.grid.n and region.x.grid.n:
-            image[inside] = resample(
-                pixels, region.y.grid, region.x.grid, c.sampling.interpolation, present, bool(c.sampling.antialias)
-            )
-        present = None if nodata is None else holds_data(image[inside], marker)
-    if present is None and not padded:
+    if not ready and region.y.grid.n and region.x.grid.n:
+        marker = as_pixel(c.pyramid.nodata, pixels.dtype)
+        image[inside] = _resampled(c, pixels, None if plain else _weights(c, pixels, veils), marker)
+        veils = _resampled_veils(c, veils)
+        if marker is not None and c.alpha_at is not None:  # alpha has no nodata
+            c.pyramid.validity.channel(image[inside], c.alpha_at)[...] = c.pyramid.validity.channel(veils[0], 0)
+    if plain and not padded:
         return None
-    shape = c.shape
-    if c.outer is None:
-        shape = region.shape if present is None else (*present.shape[:-2], *region.shape)
-    valid = np.zeros(shape, bool)
-    valid[inside] = True if present is None else present
+    if plain:
+        valid = np.zeros(region.shape if c.outer is None else c.shape, bool)
+        valid[inside] = True
+        return valid
+    real: Any = _weights(c, image[inside], veils) if c.weighted else _real(c, image[inside], veils)
+    valid = np.zeros(c.shape, bool if real is None else real.dtype)
+    valid[inside] = True if real is None else real
     return valid
+
+
+def _resampled(c: Crop, pixels: Array, weights: Array | None, marker: Any = None) -> Array:
+    y, x = c.region.y.grid, c.region.x.grid
+    avoid = None if marker is None else (marker, beside(marker))
+    return resample(pixels, y, x, c.sampling.interpolation, weights, bool(c.sampling.antialias), avoid=avoid)
+
+
+def _resampled_veils(c: Crop, veils: Sequence[Array]) -> list[Array]:
+    """Resample alpha as the channel is, and the mask: True where any real pixel counts."""
+    alpha, mask = _split(c, veils)
+    out = []
+    if alpha is not None:
+        dims = c.pyramid.dims
+        out.append(_resampled(c, alpha, None if mask is None else np.expand_dims(mask, dims.index("c"))))
+    if mask is not None:
+        # Kernels with negative lobes leave shares near 0.
+        out.append(_resampled(c, mask.astype(np.float32), None) > 1e-3)
+    return out
+
+
+def _real(c: Crop, pixels: Array, veils: Sequence[Array]) -> Array | None:
+    """Return where pixels are real, given the veils of the crop at the same pixels."""
+    alpha, mask = _split(c, veils)
+    at = c.alpha_at
+    if at is not None:
+        alpha = pixels.take([at], axis=c.pyramid.validity.axis)
+    return c.pyramid.validity.real(pixels, alpha, mask, at)
+
+
+def _weights(c: Crop, pixels: Array, veils: Sequence[Array]) -> Array | None:
+    """Return how much pixels count, given the veils of the crop at the same pixels."""
+    alpha, mask = _split(c, veils)
+    judge = c.pyramid.validity.real if c.pyramid.kind == "labels" else c.pyramid.validity.weights
+    return judge(pixels, alpha, mask, c.alpha_at)
+
+
+def _split(c: Crop, veils: Sequence[Array]) -> tuple[Array | None, Array | None]:
+    """Return (alpha, mask) of a crop; None for what the pyramid does not have."""
+    validity = c.pyramid.validity
+    return veils[0] if validity.alpha is not None else None, veils[-1] != 0 if validity.masked else None

@@ -16,10 +16,13 @@ import xarray
 from dask.base import tokenize
 
 from ndzarr._geo.georeference import GRID_MAPPING
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.selection import select
 from ndzarr._pyramid.levels import Multiscale, read_window
 from ndzarr._pyramid.window import level_coordinates
 from ndzarr._pyramid.xarray import earth_centres, spatial_ref_coordinate
 from ndzarr._store.arrays import Stored
+from ndzarr._store.read import execute
 from ndzarr.errors import OptionError
 
 
@@ -32,6 +35,21 @@ class _Level:
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
         return read_window(self.pyramid, self.level, dict(zip(self.pyramid.dims, index, strict=True)))
+
+
+class _Mask:
+    """The mask of a level that dask can slice."""
+
+    def __init__(self, pyramid: Multiscale, level: int, shape: tuple[int, ...]) -> None:
+        self.pyramid, self.level = pyramid, level
+        self.shape, self.dtype, self.ndim = shape, np.dtype(bool), len(shape)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        mask = self.pyramid.levels[self.level].mask
+        assert mask is not None
+        dims = tuple(d for d in self.pyramid.dims if d != "c")
+        [found] = execute(plan_reads([(mask, select(dims, self.shape, dict(zip(dims, index, strict=True))))]))
+        return np.asarray(found != 0)
 
 
 def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int]) -> xarray.DataArray:
@@ -52,6 +70,18 @@ def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int])
         transform = georeference.window_transform(0, 0, *pyramid.levels[level].factors[-2:])
         coords["y"], coords["x"] = earth_centres(transform, *array.shape[-2:])
         coords[GRID_MAPPING] = spatial_ref_coordinate(georeference, transform)
+    mask = pyramid.levels[level].mask
+    if mask is not None:
+        kept = [k for k, d in enumerate(pyramid.dims) if d != "c"]
+        shown = dask.array.from_array(
+            _Mask(pyramid, level, mask.shape),
+            chunks=tuple(blocks[k] for k in kept),
+            name=f"ndzarr-mask-{tokenize(pyramid, level, blocks)}",
+            asarray=False,
+            fancy=False,
+            meta=np.empty((0,) * len(kept), bool),
+        )
+        coords["valid"] = tuple(pyramid.dims[k] for k in kept), shown
     attrs: dict[str, Any] = {} if pyramid.nodata is None else {"nodata": pyramid.nodata}
     if pyramid.pixel_size is not None:  # of a native pixel, in which coordinates count; as text, which all formats take
         attrs["pixel_size"] = json.dumps(pyramid.pixel_size.as_json())

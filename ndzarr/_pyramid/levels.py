@@ -23,6 +23,7 @@ from ndzarr._store.arrays import Stored
 from ndzarr._store.metadata import pixel_size_of
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
+from ndzarr._store.validity import Validity
 from ndzarr.errors import WindowError, did_you_mean
 
 AxisWindow: TypeAlias = "slice | Sequence[int] | Sequence[str] | None"
@@ -36,6 +37,8 @@ class Level:
     array: Stored
     factors: tuple[float, ...]
     """Native pixels per pixel of this level, along each axis of the pyramid."""
+    mask: Stored | None = None
+    """Nonzero where pixels are real, with the axes of the pyramid but c; None if the image has no mask."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,6 +114,12 @@ class Multiscale:
         """The value that marks pixels without data, if there is one."""
         value = self.attrs.get("ndzarr", {}).get("nodata")
         return None if value is None else float(value)
+
+    @cached_property
+    def validity(self) -> Validity:
+        """What says which pixels are real."""
+        source = self.attrs.get("ndzarr", {}).get("source", {})
+        return Validity.of(self.dims, self.channels, self.nodata, source, self.levels[0].mask is not None)
 
     @cached_property
     def georeference(self) -> Georeference | None:

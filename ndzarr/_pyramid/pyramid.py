@@ -43,6 +43,8 @@ class Pyramid(Multiscale):
         'intensity' or 'labels'.
     nodata
         The value that marks pixels without data, or None.
+    validity
+        What says which pixels are real: its `nodata`, `alpha` (position along c, or None) and `masked`.
     times
         Seconds of each frame along t, or None.
     georeference
@@ -208,7 +210,7 @@ class Pyramid(Multiscale):
         Returns
         -------
         DataArray of `dtype` with axes `dims`.  Its y and x coordinates are pixel centres in native pixels, or in the
-        reference system.
+        reference system.  If there is a mask, a coordinate `valid`, lazy too, is False where it hides pixels.
 
         Raises
         ------

@@ -27,6 +27,8 @@ def text_repr(pyramid: Multiscale) -> str:
         lines.append(f"  {'kind':<9}{pyramid.kind}")
     if pyramid.nodata is not None:
         lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
+    if pyramid.validity.masked:
+        lines.append(f"  {'mask':<9}tells which pixels are real")
     if pyramid.pixel_size is not None:
         lines.append(f"  {'pixel':<9}{pyramid.pixel_size}")
     for k, level in enumerate(pyramid.levels):

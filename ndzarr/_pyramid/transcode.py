@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -22,15 +23,15 @@ from typing import Any, cast
 import numpy as np
 
 from ndzarr._files import Batch, local_path, publishing, refuse_existing
-from ndzarr._formats.base import Facts, Source
+from ndzarr._formats.base import Facts, Pixels, Source
 from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.downsample import reducer
-from ndzarr._store.metadata import Description, LevelShape, write_metadata
+from ndzarr._store.downsample import halve_mask, reducer
+from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.writer import PyramidWriter, halve
 from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
@@ -142,7 +143,8 @@ def transcode(
 
     Notes
     -----
-    Levels of intensities are means of 2 x 2 valid pixels, rounded.  Levels of labels are the most frequent value.
+    Levels of intensities are means of 2 x 2 real pixels, weighted by alpha and rounded.  Levels of labels are the most
+    frequent value.  Masks of the source (GDAL's internal ones and `.msk` files) become an array `mask` in each level.
     """
     from ndzarr._formats.registry import open_source
 
@@ -204,10 +206,14 @@ def write_pyramid(
     stream = as_stream(source)
     levels = level_shapes(source, encoding) if stream is None else []
     volume = "z" in encoding.reduce and "z" in source.dims
-    plain = reducer(source.dtype, encoding.kind, source.nodata, volume)
+    plain = reducer(source.dtype, encoding.kind, source.validity, volume)
+    masks = mask_levels(source.dims, levels, encoding) if source.masked else []
 
-    def reduce(image: np.ndarray[Any, Any], level: int) -> np.ndarray[Any, Any]:
-        return plain(image, level + number)
+    def reduce(image: Pixels, level: int, mask: Pixels | None = None) -> Pixels:
+        return plain(image, level + number, mask)
+
+    def reduce_mask(mask: Pixels, level: int, _: Pixels | None = None) -> Pixels:
+        return halve_mask(mask, volume)
 
     total, name = row_count(source, levels[:-1] if volume else []), os.path.basename(source.name)
     with publishing(dest, overwrite, batch) as work, progress_bar(total, name, "row", progress) as show:
@@ -222,18 +228,31 @@ def write_pyramid(
         if stream is not None:
             levels = write_stream(stream, encoding, writer_of, advance, band_bytes)
         else:
-            with writer_of(levels[:1] if volume else levels) as writer:
+            count = 1 if volume else len(levels)
+            with ExitStack() as writers:
+                writer = writers.enter_context(writer_of(levels[:count]))
+                veil = None
+                if masks:
+                    made = PyramidWriter(work, masks[:count], reduce_mask, workers, name=MASK)
+                    veil = writers.enter_context(made)
                 for block, window in _bands(source, levels[0], band_bytes):
                     rows = source.read(window)
-                    writer.write(block, rows)
+                    mask = None if veil is None else source.read_mask(window)
+                    writer.write(block, rows, mask)
+                    if veil is not None and mask is not None and window["c"].start == 0:
+                        veil.write(tuple(n for n, d in zip(block, source.dims, strict=False) if d != "c"), mask)
                     advance(rows.shape[-2] * prod(rows.shape[:-2]))
                 writer.finish()
+                if veil is not None:
+                    veil.finish()
         if volume:
-            halve(work, levels, reduce, workers, advance)
+            if masks:
+                halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
+            halve(work, levels, reduce, workers, advance, masks=masks)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        write_metadata(work, about, levels, [limits] * len(source.channels))
+        write_metadata(work, about, levels, [limits] * len(source.channels), masks)
     if stream is not None and stream.trouble:
         warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
 
@@ -259,6 +278,7 @@ def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, An
         dtype=source.dtype,
         encoding=suited(encoding, facts),
         nodata=source.nodata,
+        masked=source.masked,
         times=None if source.times is None else tuple(float(t) for t in source.times),
         pixel_size=source.pixel_size,
         source={"name": source.name, **source.metadata, **origin},
@@ -300,7 +320,8 @@ def _bands(source: Source, level: LevelShape, band_bytes: int) -> Iterator[tuple
     lengths = dict(zip(source.dims, source.shape, strict=True))
     block = dict(zip(source.dims, level.layout.shards, strict=True))
     step = dict(zip(source.dims, level.layout.chunks, strict=True))
-    step["c"] = lengths["c"] if source.interleaved else block["c"]
+    # Alpha decides how much all other channels count.
+    step["c"] = lengths["c"] if source.interleaved or source.validity.alpha is not None else block["c"]
     leading = source.dims[:-2]
     row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in leading)
     unit = max(1, source.band)
@@ -424,11 +445,11 @@ def estimate(
             layouts[preset] = level_shapes(source, replace(given, preset=preset))
         except OptionError:  # jpeg holds photographs only
             continue
-    reduce = reducer(source.dtype, given.kind, source.nodata, "z" in given.reduce and "z" in source.dims)
+    reduce = reducer(source.dtype, given.kind, source.validity, "z" in given.reduce and "z" in source.dims)
     costs: dict[str, list[tuple[float, float]]] = {preset: [] for preset in layouts}  # per pixel: native, halved
     for window in _spread(source, next(iter(layouts.values()))[0], windows):
         pixels = source.read(window)
-        halves = reduce(pixels, 1)
+        halves = reduce(pixels, 1, source.read_mask(window) if source.masked else None)
         for preset, levels in layouts.items():
             costs[preset].append((_bytes_per_pixel(pixels, levels[0]), _bytes_per_pixel(halves, levels[:2][-1])))
         advance()
@@ -440,6 +461,8 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
     lengths = dict(zip(source.dims, source.shape, strict=True))
     size = dict(zip(source.dims, level.layout.chunks, strict=True))
     size |= {"y": 2 * size["y"], "x": 2 * size["x"]}
+    if source.validity.alpha is not None:
+        size["c"] = lengths["c"]
     grid = {d: ceil(lengths[d] / size[d]) for d in source.dims}
     order = [d for d in source.dims if d != "x"] + ["x"]
     total = prod(grid.values())

@@ -51,14 +51,21 @@ def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...
             version = (*version, time.monotonic_ns())
         nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
         paths = _level_paths(folder, root)
-        if any(p and p not in nodes for p, _ in paths):
-            nodes = {p: _node(folder, p) for p, _ in paths}
-        folders = [os.path.join(folder, p) if p else folder for p, _ in paths]
-        found = [open_array(f, nodes[p] if p else root, version) for f, (p, _) in zip(folders, paths, strict=True)]
+        wanted = [p for p, _ in paths] + _mask_paths(root.get("attributes", {}), paths)
+        if any(p and p not in nodes for p in wanted):
+            nodes = {p: _node(folder, p) for p in wanted}
+        folders = [os.path.join(folder, p) if p else folder for p in wanted]
+        found = [open_array(f, nodes[p] if p else root, version) for f, p in zip(folders, wanted, strict=True)]
         first = nodes[paths[0][0]] if paths[0][0] else root
         names = first.get("dimension_names")
     arrays = [_zarr_array(f, a) if isinstance(a, str) else a for f, a in zip(folders, found, strict=True)]
     return _pyramid(folder, root.get("attributes", {}), paths, arrays, names, cache_bytes)
+
+
+def _mask_paths(attrs: Mapping[str, Any], paths: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return the path of the mask of each level; none if the store has no mask."""
+    name = attrs.get("ndzarr", {}).get("mask")
+    return [] if name is None else [f"{path.rpartition('/')[0]}/{name}".lstrip("/") for path, _ in paths]
 
 
 @contextmanager
@@ -127,11 +134,12 @@ def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
     root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
     with _interpreting(name):
         paths = _level_paths(name, root)
-    arrays = [node[p] if p else node for p, _ in paths]
+    wanted = [p for p, _ in paths] + _mask_paths(attrs, paths)
+    arrays = [node[p] if p else node for p in wanted]
     metadata = arrays[0].metadata
     dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
     reason = "remote store" if "://" in name else f"Zarr v{metadata.zarr_format} store"
-    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, (p, _) in zip(arrays, paths, strict=True)]
+    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
     return _pyramid(name, attrs, paths, wrapped, dims, cache_bytes)
 
 
@@ -184,18 +192,21 @@ def _pyramid(
     dimension_names: Sequence[str | None] | None,
     cache_bytes: int,
 ) -> Pyramid:
+    """Return the pyramid of `arrays`: a level for each of `paths`, then their masks, if there are any."""
     if not arrays[0].shape:
         raise StoreError(f"{name}: an array without axes is not an image", path=name)
     with _interpreting(name):
         dims = _dims(attrs, dimension_names, len(arrays[0].shape))
         base = paths[0][1]
         levels = []
-        for array, (_, scale) in zip(arrays, paths, strict=True):
+        n = len(paths)
+        for k, (_, scale) in enumerate(paths):
+            array, mask = arrays[k], arrays[n + k] if len(arrays) > n else None
             if scale and base:
                 factors = (s / b for s, b in zip(scale, base, strict=True))
             else:
                 factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
-            levels.append(Level(array, tuple(factors)))
+            levels.append(Level(array, tuple(factors), mask))
         channels = _channels(attrs, dims, arrays[0].shape)
     return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, open_pyramid)
 

@@ -22,7 +22,7 @@ from ndzarr._formats.registry import file_kind
 from ndzarr._geo.pixel_size import PixelSize, Statements
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
-from ndzarr._library.keys import SourceRequest, as_source_request
+from ndzarr._library.keys import SourceRequest, as_source_request, is_opened_in_place
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import AnnotationTable, tabulate
@@ -346,6 +346,8 @@ class CocoSource:
     def open_asset(self, asset: Asset) -> Pyramid:
         """Return the pyramid of an asset, transcoded now if need be."""
         pyramid = self.library.find(_request(asset))
+        if pyramid.validity.alpha is not None and _is_other_than_alpha(asset, pyramid):
+            pyramid = self.library.find(_request(asset)._replace(channels=asset.channels))
         clock = asset.clock
         if clock is not None and clock.seconds is None:
             clock.seconds = pyramid.times or ()
@@ -375,6 +377,14 @@ class CocoSource:
         """Transcode every asset that is not transcoded yet."""
         assets = [asset for gid in self.dset.index.imgs for asset in self.frame(gid).assets]
         self.library.prepare([_request(a) for a in assets], workers=workers, progress=progress)
+
+
+def _is_other_than_alpha(asset: Asset, pyramid: Pyramid) -> bool:
+    """Return True if the dataset gives alpha of a file another name, such as infrared: then it hides nothing."""
+    names, at = asset.channels, pyramid.validity.alpha
+    if names is None or at is None or len(names) != len(pyramid.channels) or is_opened_in_place(asset.path):
+        return False
+    return names[at].lower() not in ("a", "alpha")
 
 
 @lru_cache(maxsize=1 << 16)

@@ -28,8 +28,8 @@ from ndzarr._sampling.coco_assets import ORDERED, check_axes, position_of
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.scene import Asset, Frame, Scene, frame_ids, time_coordinate
 from ndzarr._sampling.warp import Warp, inside, warp_crop
-from ndzarr._store.downsample import as_pixel
 from ndzarr._store.read import execute
+from ndzarr._store.validity import as_pixel
 from ndzarr.errors import TargetError, WindowError, did_you_mean
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -173,7 +173,7 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
         pieces.append(Piece(tuple(place), crop, warp))
         planes += run.number * number
         padded = padded or warp is not None or crop.region.padded
-        exact = exact and crop.region.exact and pyramid.nodata is None
+        exact = exact and crop.region.exact and pyramid.validity.plain
     shape = []
     for d in dims[:-2]:
         if d == "c":
@@ -454,9 +454,9 @@ def _valid(r: SampleRequest, masks: Sequence[Array | None]) -> Array | None:
 
 
 def is_uncertain(r: SampleRequest) -> bool:
-    """Return True where a value marks missing data, so that only reading tells which pixels are real."""
+    """Return True where nodata, alpha or a mask tells which pixels are real, so that they have to be read."""
     floating = r.scene.nodata is not None and r.stored.kind in "fc"
-    return floating or any(p.crop.pyramid.nodata is not None for p in r.pieces)
+    return floating or any(not p.crop.pyramid.validity.plain for p in r.pieces)
 
 
 def mask_by_geometry(r: SampleRequest) -> Mask:

@@ -65,6 +65,7 @@ class SampledVideo(Source):
                 raise TargetError(f"{key}={keys[key]!r}: a video becomes a pyramid whole and as it is{known}", key=key)
         self._source = source
         self._target = {**keys, "vidid": vidid}
+        self._last: tuple[Region, Pixels] | None = None
         about = load_sample(source, {**self._target, "lazy": True}, {}, Lookup(False))
         image = about["image"]
         super().__init__(
@@ -76,6 +77,7 @@ class SampledVideo(Source):
                 channels=tuple(map(str, about["c"].values)),
                 band=min(BAND, image.shape[-2]),
                 interleaved=False,
+                masked="valid" in about,
                 times=_seconds(about["t"].values),
                 metadata={
                     "format": "kwcoco video",
@@ -90,10 +92,25 @@ class SampledVideo(Source):
         t, c, *z, y, x = region
         target = {**self._target, "time_slice": t, "space_slice": (y, x), "z": z[0] if z else None}
         sample = load_sample(self._source, target, {}, Lookup(False))
+        if self.masked:
+            shown = np.ones([n for d, n in sample["image"].sizes.items() if d != "c"], bool)
+            if "valid" in sample:  # a store has one mask for all channels
+                valid = sample["valid"].broadcast_like(sample["image"]).transpose(*sample["image"].dims)
+                shown = valid.any("c").values
+            self._last = (t, *z, y, x), shown
         return np.asarray(sample["image"].values[:, c])
 
+    def read_mask(self, window: Mapping[str, slice]) -> Pixels:
+        """Return the mask of a window, axes `dims` without c: True where any channel is real."""
+        region = self._region(window)
+        here = region[0], *region[2:]
+        if self._last is None or self._last[0] != here:
+            self._pixels(region)
+        assert self._last is not None
+        return self._last[1]
+
     def _release(self) -> None:
-        """Nothing is held."""
+        self._last = None
 
 
 def _seconds(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:

@@ -69,7 +69,7 @@ class Warp:
     def crop(self, pyramid: Pyramid, lead: Selection, sampling: Sampling) -> Crop:
         """The box that is read, as pixels of its level."""
         region = Region.of(self.level, _as_stored(self.y), _as_stored(self.x))
-        return Crop(pyramid, region, lead, sampling.resolved(pyramid), 0)
+        return Crop(pyramid, region, lead, sampling.resolved(pyramid), 0, weighted=not pyramid.validity.plain)
 
 
 def _range(low: float, high: float, n: int) -> slice:
@@ -86,25 +86,31 @@ def warp_crop(
     warp: Warp,
     crop: Crop,
     pixels: np.ndarray[Any, Any],
-    present: np.ndarray[Any, Any] | None,
+    weights: np.ndarray[Any, Any] | None,
     out: np.ndarray[Any, Any],
 ) -> np.ndarray[Any, Any]:
     """
     Warp what a crop read into `out`, axes (c, [z,] y, x), and return where output pixels are real, (y, x) or as `out`.
 
-    `present` is True where `pixels` hold data, None where all do.
+    `weights` say how much `pixels` count: 0 where they are not real; None where all count alike.
     """
     planes = pixels.reshape(-1, *pixels.shape[-2:])
     real = inside(warp, crop)
     name = crop.sampling.interpolation
-    if present is not None:
-        masks = np.broadcast_to(present.reshape(-1, *present.shape[-2:]), planes.shape)
-        weight = np.stack([_warped(m.astype(np.float32), warp, name) for m in masks]).reshape(out.shape)
+    if weights is not None:
+        loads = np.broadcast_to(weights.reshape(-1, *weights.shape[-2:]), planes.shape)
+        share = np.stack([_warped((w > 0).astype(np.float32), warp, name) for w in loads]).reshape(out.shape)
+        seen = real & (share > 0.5)
+        weight = share
+        if loads.dtype.kind != "b":
+            weight = np.stack([_warped(w.astype(np.float64), warp, name) for w in loads]).reshape(out.shape)
         values = np.stack(
-            [_warped(np.where(m, p, 0).astype(np.float64), warp, name) for m, p in zip(masks, planes, strict=True)]
+            [
+                _warped(np.where(w > 0, p, 0) * w.astype(np.float64), warp, name)
+                for w, p in zip(loads, planes, strict=True)
+            ]
         ).reshape(out.shape)
-        seen = real & (weight > 0.5)
-        values = values / np.where(weight > 0.5, weight, 1)
+        values = values / np.where(seen & (weight > 0), weight, 1)
         out[seen] = rounded(values, out.dtype)[seen]
         return np.asarray(seen)
     for plane, at in zip(planes, np.ndindex(out.shape[:-2]), strict=True):

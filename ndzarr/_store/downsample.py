@@ -4,56 +4,84 @@ Halving a level along y and x, and along z for volumes.
 Each output pixel is made from the 2x2 (or 2x2x2) pixels that it covers; at an odd border from those that exist.
 
 Intensities become the mean of the valid pixels, rounded: halves up on odd levels and down on even ones, since always
-rounding up would make the 8th level of a photograph one grey level too bright. NaN and nodata are left out of the mean;
-where all are missing, so is the result. Labels become the most frequent one, the first in reading order where they tie.
+rounding up would make the 8th level of a photograph one grey level too bright. Pixels that are not real (NaN, nodata,
+alpha 0, masked) are left out of the mean, and others count by their alpha (`validity`); where all are missing, the
+result is nodata, else 0. Labels become the most frequent real one, the first in reading order where they tie.
+
+A mask becomes True where any of its pixels is, as GDAL makes overviews of masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 
-Reducer: TypeAlias = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]
-"""Axes (..., y, x) and the level being made, to (..., ceil(y/2), ceil(x/2)) of the same dtype; for volumes axes (...,
-z, y, x), and z is halved too."""
+from ndzarr._store.validity import ALL_REAL, Validity, as_pixel, beside
+
+
+class Reducer(Protocol):
+    """Halves an image."""
+
+    def __call__(
+        self, image: np.ndarray[Any, Any], level: int, mask: np.ndarray[Any, Any] | None = None, /
+    ) -> np.ndarray[Any, Any]:
+        """
+        Take axes (..., y, x) and the level being made; return (..., ceil(y/2), ceil(x/2)) of the same dtype.
+
+        `mask` has the same axes but c.  Volumes have axes (..., z, y, x), and z is halved, too.
+        """
+
 
 _OPENCV = frozenset(["u1", "u2", "i2", "f4", "f8"])
 """Types for which OpenCV's area resize is the exact mean of 2x2."""
 
 
-def reducer(dtype: np.dtype[Any], kind: str, nodata: float | None = None, volume: bool = False) -> Reducer:
+def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volume: bool = False) -> Reducer:
     """Return the function that halves images of a dtype and kind ('intensity' or 'labels'), and z too for volumes."""
     n = 3 if volume else 2
-    if kind == "labels" or dtype.kind == "b":
-        return lambda image, level: _mode(image, n)
-    marker = as_pixel(nodata, dtype)
-    if marker is not None and marker == marker:
-        return lambda image, level: _masked_mean(image, holds_data(image, marker), marker, level, n)
+    classes = kind == "labels" or dtype.kind == "b"
     mean = {"f": _float_mean, "c": _complex_mean}.get(dtype.kind, _integer_mean)
-    return lambda image, level: mean(image, level, n)
+    marker = as_pixel(validity.nodata, dtype)
+
+    def plain(image: np.ndarray[Any, Any], level: int, mask: np.ndarray[Any, Any] | None = None) -> Any:
+        return _mode(image, n) if classes else mean(image, level, n)
+
+    def weighted(image: np.ndarray[Any, Any], level: int, mask: np.ndarray[Any, Any] | None = None) -> Any:
+        at = validity.alpha
+        alpha = None if at is None else image.take([at], axis=validity.axis)
+        judge = validity.real if classes else validity.weights
+        weights = judge(image, alpha, mask, at)
+        if weights is None:
+            return plain(image, level)
+        weights = np.broadcast_to(weights, image.shape)
+        if classes:
+            return _mode(image, n, weights)
+        known = ~np.isnan(image) if image.dtype.kind in "fc" and np.isnan(image.min()) else None
+        counted = weights if known is None else weights * known
+        out = _masked_mean(image, counted, marker, level, n)
+        if marker is not None and at is not None:  # alpha has no nodata
+            own = _masked_mean(image.take([at], validity.axis), counted.take([at], validity.axis), None, level, n)
+            validity.channel(out, at)[...] = validity.channel(own, 0)
+        if known is None:
+            return out
+        # NaN that nothing hides stays NaN.
+        lost = halve_mask(weights > 0, volume) & ~halve_mask((weights > 0) & known, volume)
+        return np.asarray(np.where(lost, out.dtype.type(np.nan), out))
+
+    return plain if validity.plain or (classes and not validity.veiled) or _is_nan(marker, validity) else weighted
 
 
-def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
-    """Return the nodata value as a pixel of a dtype; None where no pixel can have it (-9999 in uint8)."""
-    if nodata is None:
-        return None
-    if dtype.kind not in "iub" or nodata == 0:
-        return dtype.type(nodata)
-    if not (np.isfinite(nodata) and float(nodata).is_integer()):
-        return None
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return dtype.type(int(nodata)) if low <= int(nodata) <= high else None
+def _is_nan(marker: Any, validity: Validity) -> bool:
+    """Return True if nothing but NaN, which `_float_mean` leaves out, or a value that no pixel has, marks a pixel."""
+    return not validity.veiled and (marker is None or marker != marker)
 
 
-def holds_data(image: np.ndarray[Any, Any], marker: Any) -> np.ndarray[Any, Any]:
-    """Return True where pixels are neither NaN nor the nodata value, as `as_pixel` returns it."""
-    if image.dtype.kind not in "fc":
-        return np.ones(image.shape, bool) if marker is None else np.asarray(image != marker)
-    real = ~np.isnan(image)
-    return np.asarray(real if marker is None else real & (image != marker))
+def halve_mask(mask: np.ndarray[Any, Any], volume: bool = False) -> np.ndarray[Any, Any]:
+    """Return the mask of the halved image: True where any pixel is real."""
+    return np.asarray(np.logical_or.reduce(_parts(mask, 3 if volume else 2)))
 
 
 def _even(image: np.ndarray[Any, Any], n: int = 2) -> np.ndarray[Any, Any]:
@@ -114,11 +142,14 @@ def _complex_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray
 
 
 def _masked_mean(
-    image: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], missing: Any, level: int, n: int
+    image: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], marker: Any, level: int, n: int
 ) -> np.ndarray[Any, Any]:
-    masks = _parts(valid, n)
-    parts = [np.where(ok, part, image.dtype.type(0)) for part, ok in zip(_parts(image, n), masks, strict=True)]
-    number = sum(ok.astype(np.uint8) for ok in masks)
+    """Return means by weights, bool or numbers of at least 0; nodata, or 0, where all weights are 0."""
+    loads = _parts(weights, n)
+    parts = [np.where(load > 0, part, image.dtype.type(0)) for part, load in zip(_parts(image, n), loads, strict=True)]
+    if weights.dtype.kind != "b":
+        return _weighted_mean(image.dtype, parts, loads, marker, level)
+    number = sum(load.astype(np.uint8) for load in loads)
     divisor = np.maximum(number, 1)
     if image.dtype.kind in "iu" and image.dtype.itemsize == 8:  # too large for float64
         whole = sum(p // divisor.astype(image.dtype) for p in parts)
@@ -127,19 +158,59 @@ def _masked_mean(
     else:
         with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
             mean = sum(p.astype(np.promote_types(image.dtype, "f8")) for p in parts) / divisor
-        if image.dtype.kind in "iu":
-            mean = np.floor(mean + 0.5) if level % 2 else np.ceil(mean - 0.5)
-    return np.asarray(np.where(number > 0, mean.astype(image.dtype), missing))
+        mean = _halves(mean, image.dtype, level)
+    return _with_missing(mean.astype(image.dtype), number > 0, marker)
 
 
-def _mode(image: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+def _weighted_mean(
+    dtype: np.dtype[Any],
+    parts: Sequence[np.ndarray[Any, Any]],
+    loads: Sequence[np.ndarray[Any, Any]],
+    marker: Any,
+    level: int,
+) -> np.ndarray[Any, Any]:
+    """Return means of the pixels of each block; sums of products of 8 bits are exact in float32."""
+    small = dtype.kind in "iu" and dtype.itemsize == 1 and loads[0].dtype.itemsize == 1
+    real = np.dtype("f4") if small else np.promote_types(dtype, "f8")
+    total = sum(load.astype(real) for load in loads)
+    some = total > 0 if dtype.kind != "c" else total.real > 0
+    with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
+        mean = sum(p.astype(real) * load.astype(real) for p, load in zip(parts, loads, strict=True))
+        mean = _halves(mean / np.where(some, total, 1), dtype, level)
+    if dtype.kind in "iu" and dtype.itemsize == 8:  # a mean is at most the largest pixel, which may round up
+        mean = np.clip(mean, np.iinfo(dtype).min, np.nextafter(float(np.iinfo(dtype).max), 0))
+    return _with_missing(mean.astype(dtype), some, marker)
+
+
+def _with_missing(mean: np.ndarray[Any, Any], some: Any, marker: Any) -> np.ndarray[Any, Any]:
+    """Return means where there are some, elsewhere nodata, or 0 if there is no such value; no mean is nodata."""
+    if marker is None:
+        return np.asarray(np.where(some, mean, mean.dtype.type(0)))
+    if (mean == marker).any():
+        mean = np.where(mean == marker, beside(marker), mean)
+    return np.asarray(np.where(some, mean, marker))
+
+
+def _halves(mean: np.ndarray[Any, Any], dtype: np.dtype[Any], level: int) -> np.ndarray[Any, Any]:
+    """Round means of integers: halves up on odd levels, down on even ones."""
+    if dtype.kind not in "iu":
+        return mean
+    half = mean.dtype.type(0.5)
+    return np.asarray(np.floor(mean + half) if level % 2 else np.ceil(mean - half))
+
+
+def _mode(image: np.ndarray[Any, Any], n: int, real: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
+    """Return the most frequent of the real pixels of each block; the most frequent of all where none is real."""
     parts = _parts(image, n)
-    if n == 2:
+    if n == 2 and real is None:
         a, b, c, d = parts
         rest = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
         return np.where((a == b) | (a == c) | (a == d), a, rest)
+    # Real pixels have more votes than all others together.
+    own: Any = [np.uint8(0)] * len(parts) if real is None else _parts(real, n)
+    loads = [np.uint8(1) + np.uint8(len(parts)) * ok for ok in own]
     best, most = parts[0], np.zeros(parts[0].shape, np.uint8)
     for part in parts:
-        votes = sum((part == other).astype(np.uint8) for other in parts)
+        votes = sum((part == other) * load for other, load in zip(parts, loads, strict=True))
         best, most = np.where(votes > most, part, best), np.maximum(votes, most)
     return best

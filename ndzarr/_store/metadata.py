@@ -4,8 +4,8 @@ The metadata of a store.
 The attributes of the root group serve three readers: `ome` (OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/),
 `multiscales` (https://github.com/zarr-conventions/multiscales) and `ndzarr` (where the pixels came from and how they
 were encoded). `spatial` and `proj` georeference the pixels (`_geo.georeference`). Levels are groups `0`, `1`, ... that
-each hold `image` and 1-D coordinates, as `xarray.open_datatree` wants them. The root's consolidated metadata hold all
-array metadata, so that opening a store reads one file.
+each hold `image` and 1-D coordinates, as `xarray.open_datatree` wants them, and `mask` if the source has one. The
+root's consolidated metadata hold all array metadata, so that opening a store reads one file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ from ndzarr._geo.georeference import Georeference, add_conventions, cf_grid_mapp
 from ndzarr._geo.pixel_size import LENGTH, NOT_KNOWN, TIME, PixelSize, Quantity, Statements
 from ndzarr._store.arrays import COMPLETE
 from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
-from ndzarr._store.presets import Encoding, Layout
+from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.sharding import INDEX_CODECS
 
 SCHEMA = 1
 """Version of the `ndzarr` attribute; stores of a later one are refused."""
+
+MASK = "mask"
+"""Name of the mask beside `image`, bool, True where pixels are real; the root's attribute `ndzarr.mask` holds it."""
 
 _MULTISCALES = {
     "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v0.1/schema.json",
@@ -54,6 +57,8 @@ class Description:
     encoding: Encoding
     nodata: float | None = None
     """Value that marks pixels without data."""
+    masked: bool = False
+    """True if levels have a mask beside the image."""
     times: tuple[float, ...] | None = None
     """Seconds along t."""
     pixel_size: PixelSize = NOT_KNOWN
@@ -70,6 +75,19 @@ class LevelShape:
     layout: Layout
     factors: tuple[int, ...]
     """Native pixels per pixel of this level, along each axis."""
+
+
+def mask_levels(dims: Sequence[str], levels: Sequence[LevelShape], encoding: Encoding) -> list[LevelShape]:
+    """Return the levels of a mask: those of the image without axis c, with chunks of the same lengths."""
+    out = []
+    for level in levels:
+        kept = [k for k, d in enumerate(dims) if d != "c"]
+        shape, factors = (tuple(values[k] for k in kept) for values in (level.shape, level.factors))
+        chunks = tuple((dims[k], level.layout.chunks[k]) for k in kept)
+        own = replace(encoding, preset="fast", kind="labels", chunks=chunks)
+        layout = choose_layout([dims[k] for k in kept], shape, np.dtype(bool), own)
+        out.append(LevelShape(shape, layout, factors))
+    return out
 
 
 def root_attributes(
@@ -91,6 +109,7 @@ def root_attributes(
             "dims": list(about.dims),
             "channels": list(about.channels),
             "nodata": None if about.nodata is None else _json_number(about.nodata),
+            **({"mask": MASK} if about.masked else {}),
             "times": None if about.times is None else list(about.times),
             **({"pixel_size": about.pixel_size.as_json()} if about.pixel_size.known else {}),
             "encoding": about.encoding.as_json(),
@@ -208,14 +227,22 @@ def _multiscales(levels: Sequence[LevelShape], method: str) -> list[dict[str, An
 
 
 def write_metadata(
-    root: Path, about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]]
+    root: Path,
+    about: Description,
+    levels: Sequence[LevelShape],
+    windows: Sequence[tuple[float, float]],
+    masks: Sequence[LevelShape] = (),
 ) -> None:
-    """Write every `zarr.json` and the coordinates of a store whose chunks are there."""
+    """Write every `zarr.json` and the coordinates of a store whose chunks are there; `masks` are levels of a mask."""
     nodes: dict[str, Any] = {}
     for k, level in enumerate(levels):
         nodes[str(k)] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
         layout = level.layout
         nodes[f"{k}/image"] = sharded_array(level.shape, about.dims, about.dtype, layout.codec, layout.shards)
+        for mask in masks[k : k + 1]:
+            dims = [d for d in about.dims if d != "c"]
+            own = mask.layout
+            nodes[f"{k}/{MASK}"] = sharded_array(mask.shape, dims, np.dtype(bool), own.codec, own.shards)
         for name, values in coordinates(about, level).items():
             nodes[f"{k}/{name}"] = _write_coordinate(root / str(k) / name, name, values)
     for path, node in nodes.items():

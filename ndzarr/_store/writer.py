@@ -24,8 +24,8 @@ import numpy as np
 from ndzarr._concurrency import OrderedQueue, available_cpus
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.arrays import ChunkArray
-from ndzarr._store.downsample import Reducer
-from ndzarr._store.metadata import LevelShape
+from ndzarr._store.downsample import Reducer, halve_mask
+from ndzarr._store.metadata import MASK, LevelShape
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ShardWriter
 from ndzarr.errors import SourceError
@@ -41,11 +41,18 @@ class PyramidWriter:
     """Takes bands of native rows, writes every level."""
 
     def __init__(
-        self, root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None = None, first: int = 0
+        self,
+        root: Path,
+        levels: Sequence[LevelShape],
+        reduce: Reducer,
+        workers: int | None = None,
+        first: int = 0,
+        name: str = "image",
     ) -> None:
+        """Write levels from number `first` on below `root`, into arrays of this name."""
         workers = workers or available_cpus()
         self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers, "encode")
-        made = [LevelWriter(root / str(k) / "image", level, k, reduce, self) for k, level in enumerate(levels, first)]
+        made = [LevelWriter(root / str(k) / name, level, k, reduce, self) for k, level in enumerate(levels, first)]
         for finer, coarser in pairwise(made):
             finer.next = coarser
         self._first = made[0]
@@ -61,15 +68,16 @@ class PyramidWriter:
         for level in self._chain():
             level.close()
 
-    def write(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
+    def write(self, block: Position, rows: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None = None) -> None:
         """
         Take the next rows of a block of frames, channels and planes: axes (..., rows, x), the whole width.
 
         `block` is its first index along each axis before y, a multiple of the chunk length. Blocks may come in any
-        order, their rows top to bottom. Nothing writes to the rows.
+        order, their rows top to bottom. Nothing writes to the rows. `mask` is that of the rows, without axis c, if the
+        image has one; it decides which pixels count in the levels, and is written by another writer.
         """
         self._first.check(block, rows)
-        self._first.push(block, rows)
+        self._first.push(block, rows, mask)
 
     def end(self, length: int) -> None:
         """
@@ -117,7 +125,7 @@ class LevelWriter:
         self._number = number
         self._reduce = reduce
         self._writer = writer
-        self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]]]] = {}
+        self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]] = {}
         self._shards: dict[Position, ShardWriter] = {}
         self._left = self._chunks()
 
@@ -138,23 +146,32 @@ class LevelWriter:
         if self._left:
             raise SourceError(f"the source ended too soon: {self._left} chunks of level {self._number} have no pixels")
 
-    def push(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
+    def push(self, block: Position, rows: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None = None) -> None:
         """Gather rows until they make a row of chunks of even height; then write it and pass on its halves."""
         height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
-        done, waiting = self._rows.pop(block, (0, []))
+        done, waiting, masks = self._rows.pop(block, (0, [], []))
         waiting.append(rows)
+        if mask is not None:
+            masks.append(mask)
         have = sum(w.shape[-2] for w in waiting)
         if done + have > height:
             raise SourceError(f"the source gave {done + have} rows where it had promised {height}")
         if have < step and done + have < height:
-            self._rows[block] = done, waiting
+            self._rows[block] = done, waiting, masks
             return
-        band = waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=-2)
+        band, veil = _joined(waiting), _joined(masks) if masks else None
         take = have if done + have == height else have - have % step
         self._write_rows(block, done, band[..., :take, :])
+        if self.next is not None:
+            if veil is None:
+                self.next.push(block, self._reduce(band[..., :take, :], self._number + 1))
+            else:
+                shown = veil[..., :take, :]
+                halves = self._reduce(band[..., :take, :], self._number + 1, shown)
+                self.next.push(block, halves, halve_mask(shown))
         if done + take < height:
-            rest = band[..., take:, :]
-            self._rows[block] = done + take, [rest] if rest.shape[-2] else []
+            rest = [band[..., take:, :]] if have > take else []
+            self._rows[block] = done + take, rest, [veil[..., take:, :]] if rest and veil is not None else []
 
     def _write_rows(self, block: Position, top: int, band: np.ndarray[Any, Any]) -> None:
         chunks = self._level.layout.chunks
@@ -163,8 +180,6 @@ class LevelWriter:
         positions = list(product(*grid))
         for i in range(0, len(positions), CHUNKS_PER_TASK):
             self._writer.submit(self, positions[i : i + CHUNKS_PER_TASK], start, band)
-        if self.next is not None:
-            self.next.push(block, self._reduce(band, self._number + 1))
 
     def encode(
         self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]
@@ -227,6 +242,10 @@ class LevelWriter:
             file.close()
 
 
+def _joined(bands: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-2)
+
+
 def _is_blank(chunk: np.ndarray[Any, Any]) -> bool:
     """Return True if all pixels are the fill value, to the bit: -0.0 is not."""
     if chunk[(0,) * chunk.ndim] or chunk.any():  # one pixel nearly always tells, and costs a hundredth of them all
@@ -244,23 +263,39 @@ BLOCK_BYTES = 32 << 20
 
 
 def halve(
-    root: Path, levels: Sequence[LevelShape], reduce: Reducer, workers: int | None, advance: Callable[[int], Any]
+    root: Path,
+    levels: Sequence[LevelShape],
+    reduce: Reducer,
+    workers: int | None,
+    advance: Callable[[int], Any],
+    name: str = "image",
+    masks: Sequence[LevelShape] = (),
 ) -> None:
     """
     Make all levels of a volume but the first, whose chunks exist; axes end in z y x.
 
     `reduce` is a `reducer` for volumes; `advance` is called with the number of rows of a finer level that were read.
+    `masks` are the levels of the mask, which exist, if the image has one.
     """
+    c = len(levels[0].shape) - len(masks[0].shape) if masks else 0
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
-        codec, folder = finer.layout.codec, root / str(k - 1) / "image"
-        fill = codec.dtype.type(0)
-        array = ChunkArray(str(folder), finer.shape, codec, finer.layout.per_shard, fill, complete=True)
-        with PyramidWriter(root, [coarser], reduce, workers, first=k) as writer:
+        array, veil = _finer(root, k, name, finer), _finer(root, k, MASK, masks[k - 1]) if masks else None
+        with PyramidWriter(root, [coarser], reduce, workers, first=k, name=name) as writer:
             for block, selection in _blocks(finer, coarser):
                 [pixels] = execute(plan_reads([(array, selection)]))
-                writer.write(block, reduce(pixels, k))
+                if veil is None:
+                    writer.write(block, reduce(pixels, k))
+                else:
+                    [mask] = execute(plan_reads([(veil, (*selection[: -3 - c], *selection[-3:]))]))
+                    writer.write(block, reduce(pixels, k, mask))
                 advance(prod(pixels.shape[:-1]))
             writer.finish()
+
+
+def _finer(root: Path, number: int, name: str, level: LevelShape) -> ChunkArray:
+    """Return the array of the level from which number `number` is made."""
+    codec, folder = level.layout.codec, root / str(number - 1) / name
+    return ChunkArray(str(folder), level.shape, codec, level.layout.per_shard, codec.dtype.type(0), complete=True)
 
 
 def _blocks(finer: LevelShape, coarser: LevelShape) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:

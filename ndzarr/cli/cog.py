@@ -60,7 +60,12 @@ Examples:
     help="Write BigTIFF, for files beyond 4 GiB.",
 )
 @click.option("--nodata", type=float, help="Value of pixels without data.")
-@click.option("--mask", type=click.Choice(["none", "data", "alpha"]), default="none", help="Write an internal mask.")
+@click.option(
+    "--mask",
+    type=click.Choice(["auto", "none", "data", "alpha"]),
+    default="auto",
+    help="Write an internal mask: the store's own (auto), also of nodata and NaN (data), channel a (alpha), or none.",
+)
 @click.option("--channels", type=names, metavar="NAME,...", help="Channels to export, such as r,g,b.")
 @click.option("--t", type=int, metavar="N", help="Frame to export, where there are several.")
 @click.option("--z", type=int, metavar="N", help="Plane to export, where there are several.")
@@ -103,7 +108,7 @@ def command(
         return
     if dest is None:
         raise click.UsageError("say what to write with -o")
-    options["mask"] = {"none": False, "data": True, "alpha": "alpha"}[mask]
+    options["mask"] = {"none": False, "data": True}.get(mask, mask)
     local_path(dest)
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
     write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite, quiet=quiet)

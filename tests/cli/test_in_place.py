@@ -29,10 +29,10 @@ def test_info_says_that_a_file_is_read_in_place_with_its_own_levels(run, scene):
     assert (facts["levels"], facts["chunks"]) == ([[3, 300, 400], [3, 150, 200]], [3, 64, 64])
 
 
-def test_info_tells_what_is_left_out_of_a_file(run, scene):
+def test_info_tells_that_a_file_has_a_mask(run, scene):
     with tifffile.TiffWriter(scene, append=True) as tif:
         tif.write(PIXELS[..., 0] > 100, tile=(64, 64), compression="zlib", subfiletype=4)
-    assert "note        its internal mask is not read" in run("info", scene).out
+    assert "mask        yes" in run("info", scene).out
 
 
 def test_info_says_why_a_file_is_not_read_in_place(run, folder):

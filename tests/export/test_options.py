@@ -39,7 +39,7 @@ from ndzarr.errors import OptionError, WindowError
         ("u1", {"nodata": 0.5}, "not a value of uint8"),
         ("u1", {"mask": True}, "states no value of missing pixels"),
         ("u1", {"mask": "alpha"}, "no channel 'a'"),
-        ("u1", {"mask": "nodata"}, "expected True, False, 'alpha'"),
+        ("u1", {"mask": "nodata"}, "expected 'auto', True, False, 'alpha'"),
         ("u1", {"bigtiff": "yes"}, "True, False or 'auto'"),
         ("u1", {"channels": []}, "at least one channel"),
         ("u1", {"t": 0}, "has no axis t"),

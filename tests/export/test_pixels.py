@@ -162,7 +162,7 @@ def test_colours_and_alpha_are_marked_as_such(pyramid, tmp_path):
     rgba = pyramid(4, channels=["r", "g", "b", "a"])
     with rasterio.open(ndzarr.export_cog(rgba, tmp_path / "rgba.tif")) as file:
         assert [c.name for c in file.colorinterp] == ["red", "green", "blue", "alpha"]
-    gray = pyramid(2, channels=["gray", "a"])
+    gray = pyramid(2, "gray.zarr", channels=["gray", "a"])
     with rasterio.open(ndzarr.export_cog(gray, tmp_path / "ga.tif")) as file:
         assert [c.name for c in file.colorinterp] == ["gray", "alpha"]
     with rasterio.open(ndzarr.export_cog(rgba, tmp_path / "gb.tif", channels=["g", "b"])) as file:

@@ -17,9 +17,11 @@ import numpy as np
 
 import ndzarr
 from helpers.arrays import Array
+from ndzarr._formats.base import Facts
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.presets import Encoding
+from ndzarr._store.validity import Validity
 
 
 @dataclass
@@ -36,6 +38,8 @@ class ArraySource:
     name: str = "an array"
     pixel_size: PixelSize = NOT_KNOWN
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    mask: Array | None = None
+    """True where pixels are real, axes `dims` without c."""
     before_read: Callable[[int], None] = lambda number: None
     """Called with the number of reads so far: to count, to fail, to wait."""
 
@@ -51,6 +55,27 @@ class ArraySource:
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
+
+    @property
+    def facts(self) -> Facts:
+        own = {
+            name: getattr(self, name)
+            for name in ("name", "dims", "shape", "dtype", "channels", "band", "nodata", "pixel_size")
+        }
+        return Facts(**own, interleaved=self.interleaved, metadata=self.metadata, masked=self.masked)
+
+    @property
+    def masked(self) -> bool:
+        return self.mask is not None
+
+    @property
+    def validity(self) -> Validity:
+        return self.facts.validity
+
+    def read_mask(self, window: Mapping[str, slice]) -> Array:
+        assert self.mask is not None
+        kept = zip((d for d in self.dims if d != "c"), self.mask.shape, strict=True)
+        return self.mask[tuple(window.get(d, slice(0, n)) for d, n in kept)]
 
     def read(self, window: Mapping[str, slice]) -> Array:
         self.before_read(len(self.windows))

@@ -24,6 +24,7 @@ from ndzarr._formats.registry import open_source
 from ndzarr._pyramid.transcode import level_shapes, row_count
 from ndzarr._store.downsample import reducer
 from ndzarr._store.presets import Encoding
+from ndzarr._store.validity import Validity
 from ndzarr.errors import OptionError
 
 
@@ -52,7 +53,7 @@ def test_integers_are_rounded_once_from_all_eight_voxels(shape, dtype, level, se
 def test_voxels_without_data_are_left_out_of_means():
     volume = np.full((2, 2, 2), -9, "i2")
     volume[0, 0, 0], volume[1, 1, 1] = 3, 6
-    halve = reducer(volume.dtype, "intensity", nodata=-9, volume=True)
+    halve = reducer(volume.dtype, "intensity", Validity(nodata=-9), volume=True)
     assert halve(volume, 1).item() == 5
     assert halve(np.full((2, 2, 2), -9, "i2"), 1).item() == -9
     floats = np.where(volume == -9, np.nan, volume).astype("f4")

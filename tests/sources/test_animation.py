@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
+import av
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
@@ -101,3 +105,92 @@ def test_a_gif_that_may_lack_frames_says_so(photo, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with open_source(path) as source:
         assert "trailer" in source.metadata["notes"][0]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def animated_png(depth: int, samples: int, size: tuple[int, int], parts: list[tuple], still: np.ndarray | None = None):
+    """Write an APNG by hand; `parts` are (pixels, left, top, disposal, blend)."""
+    width, height = size
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[samples]
+
+    def rows(pixels: np.ndarray) -> bytes:
+        stored = pixels.astype(">u2") if depth == 16 else pixels.astype("u1")
+        return zlib.compress(b"".join(b"\0" + row.tobytes() for row in stored))
+
+    out = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    out.append(chunk(b"acTL", struct.pack(">II", len(parts), 0)))
+    number = 0
+    if still is not None:
+        out.append(chunk(b"IDAT", rows(still)))
+    for pixels, left, top, disposal, blend in parts:
+        h, w = pixels.shape[:2]
+        out.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, w, h, left, top, 1, 4, disposal, blend)))
+        number += 1
+        if len(out) == 4:
+            out.append(chunk(b"IDAT", rows(pixels)))
+        else:
+            out.append(chunk(b"fdAT", struct.pack(">I", number) + rows(pixels)))
+            number += 1
+    return b"".join([*out, chunk(b"IEND", b"")])
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+@pytest.mark.parametrize("with_still", [False, True])
+def test_an_animated_png_of_16_bits_keeps_its_depth(samples, with_still, rng, save, read_all):
+    pixels = rng.integers(0, 65536, (3, 5, 7, samples))
+    still = pixels[2] if with_still else None
+    path = save("a.png", animated_png(16, samples, (7, 5), [(p, 0, 0, 0, 0) for p in pixels], still))
+    assert np.array_equal(read_all(path), pixels.transpose(0, 3, 1, 2))
+    with open_source(path) as source:
+        assert source.dtype == np.uint16
+        assert np.allclose(source.times, [0, 0.25, 0.5])
+
+
+@pytest.mark.parametrize(
+    "disposals", [(0, 0, 0, 0), (1, 1, 1, 0), (0, 1, 2, 0), (0, 2, 0, 0), (0, 2, 2, 0), (2, 0, 0, 0)]
+)
+@pytest.mark.parametrize("blend", [0, 1])
+def test_frames_are_drawn_over_others_as_ffmpeg_draws_them(disposals, blend, rng, save, read_all):
+    # Pillow averages alpha as it does colours, imagecodecs takes what is below for opaque
+    sizes, places = [(6, 8), (3, 4), (2, 5), (4, 4)], [(0, 0), (2, 1), (3, 4), (1, 2)]
+    parts = [
+        (rng.integers(0, 256, (*size, 4)), left, top, disposal, blend)
+        for size, (left, top), disposal in zip(sizes, places, disposals, strict=True)
+    ]
+    path = save("a.png", animated_png(8, 4, (8, 6), parts))
+    with av.open(str(path), format="apng") as container:
+        want = np.stack([f.to_ndarray(format="rgba") for f in container.decode(video=0)]).transpose(0, 3, 1, 2)
+    deep = save("b.png", animated_png(16, 4, (8, 6), [(pixels * 257, *rest) for pixels, *rest in parts]))
+    for got in (read_all(path).astype(int), read_all(deep) / 257):
+        assert got.shape == want.shape
+        apart = np.abs(got - want)
+        assert apart[:, 3].max() <= 1.5
+        weight = want[:, 3:] / 255  # colours of what is hardly seen are rounded coarsely by FFmpeg
+        assert (apart[:, :3] * weight).max() <= 2
+    if blend == 0:
+        pillow = as_pillow_reads(path, "RGBA")
+        got = read_all(path)
+        assert np.array_equal(got * (got[:, 3:] > 0), pillow * (pillow[:, 3:] > 0))
+
+
+def test_an_animated_png_that_contradicts_itself_says_so(rng, save):
+    pixels = rng.integers(0, 256, (3, 5, 7, 3))
+    data = animated_png(8, 3, (7, 5), [(p, 0, 0, 0, 0) for p in pixels])
+    at = data.index(b"acTL")
+    more = data[: at - 4] + chunk(b"acTL", struct.pack(">II", 9, 0)) + data[at + 16 :]
+    with open_source(save("more.png", more)) as source:
+        assert source.shape == (3, 3, 5, 7)
+        assert "9 frames" in source.metadata["notes"][0]
+    at = data.rindex(b"fcTL")
+    content = struct.pack(">I", 77) + data[at + 8 : at + 30]
+    with open_source(save("order.png", data[: at - 4] + chunk(b"fcTL", content) + data[at + 34 :])) as source:
+        assert "order" in source.metadata["notes"][0]
+        assert np.array_equal(source.read({}), pixels.transpose(0, 3, 1, 2))
+    single = animated_png(8, 3, (7, 5), [(pixels[0], 0, 0, 0, 0)]).replace(
+        chunk(b"acTL", struct.pack(">II", 1, 0)), chunk(b"acTL", struct.pack(">II", 4, 0))
+    )
+    with open_source(save("single.png", single)) as source:
+        assert source.dims == ("c", "y", "x")

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
 from helpers.errors import raises
 from ndzarr._formats.registry import open_source
@@ -116,3 +118,78 @@ def test_chunks_that_do_not_matter_are_not_complained_about(save, read_all, capf
     path = save("a.png", png(2, [b"\1\2"], 8, 0, junk))
     assert read_all(path).tolist() == [[[1, 2]]]
     assert capfd.readouterr().err == ""
+
+
+def raw_profile(exif: bytes) -> str:
+    """Write EXIF as ImageMagick does into texts."""
+    return f"\nexif\n{len(exif):8d}\n{exif.hex()}\n"
+
+
+XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {} xmlns:tiff="http://ns.adobe.com/tiff/1.0/">{}</rdf:Description>'
+
+
+@pytest.mark.parametrize("tag", [1, 3, 6, 8])
+@pytest.mark.parametrize("place", ["exif", "raw profile", "raw profile APP1", "XMP attribute", "XMP element"])
+def test_an_orientation_is_applied_wherever_pillow_finds_it(place, tag, photo, tmp_path, read_all):
+    exif = Image.Exif()
+    exif[274] = tag
+    info = PngImagePlugin.PngInfo()
+    options = {"pnginfo": info}
+    if place == "exif":
+        options["exif"] = exif
+    elif place.startswith("raw"):
+        kind = "APP1" if place.endswith("APP1") else "exif"
+        info.add_text(
+            f"Raw profile type {kind}", raw_profile(b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")), zip=True
+        )
+    elif place.endswith("attribute"):
+        info.add_itxt("XML:com.adobe.xmp", XMP.format(f'tiff:Orientation="{tag}"', ""))
+    else:
+        info.add_itxt("XML:com.adobe.xmp", XMP.format("", f"<tiff:Orientation>{tag}</tiff:Orientation>"))
+    path = tmp_path / "a.png"
+    Image.fromarray(photo).save(path, **options)
+    want = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    if place == "raw profile APP1":  # which Pillow does not look at
+        exif_there = Image.fromarray(photo)
+        exif_there.getexif()[274] = tag
+        want = np.asarray(ImageOps.exif_transpose(exif_there))
+    assert np.array_equal(read_all(path), want.transpose(2, 0, 1))
+    assert np.array_equal(read_all(path, orient=False), photo.transpose(2, 0, 1))
+
+
+def test_exif_comes_before_xmp(photo, tmp_path, read_all):
+    exif, info = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[274] = 1
+    info.add_itxt("XML:com.adobe.xmp", XMP.format('tiff:Orientation="6"', ""))
+    Image.fromarray(photo).save(tmp_path / "a.png", exif=exif, pnginfo=info)
+    assert np.array_equal(read_all(tmp_path / "a.png"), photo.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WebP"])
+def test_xmp_orients_other_formats_too(form, photo, tmp_path):
+    path = tmp_path / "image"
+    Image.fromarray(photo).save(path, form, xmp=XMP.format('tiff:Orientation="6"', "").encode())
+    with open_source(path) as source, Image.open(path) as image:
+        assert source.shape[1:] == ImageOps.exif_transpose(image).size[::-1] == photo.shape[1::-1]
+
+
+@pytest.mark.parametrize("logging_is_set_up", [False, True])
+def test_valid_and_odd_files_print_nothing(logging_is_set_up, photo, tmp_path, read_all, capfd):
+    import cv2
+
+    done, data = cv2.imencode(".png", photo)  # interlaced: libpng would like to be told
+    assert done
+    (tmp_path / "a.png").write_bytes(data.tobytes())
+    handler = logging.StreamHandler()
+    if logging_is_set_up:
+        logging.getLogger().addHandler(handler)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for pixels in pool.map(read_all, [tmp_path / "a.png"] * 4):
+                assert pixels.shape == (3, *photo.shape[:2])
+        logging.getLogger("imagecodecs").warning("of the program itself")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    said = capfd.readouterr().err
+    assert "PNG" not in said
+    assert not logging_is_set_up or "of the program itself" in said

@@ -170,15 +170,19 @@ def test_thousands_of_images_can_be_open_at_once(photo, tmp_path):
         source.close()
 
 
-def test_a_jpeg_of_a_kind_that_is_not_read_is_not_only_called_damaged(tmp_path):
-    path = tmp_path / "twelve.jpg"
-    path.write_bytes(imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint16), bitspersample=12))
-    with (
-        raises(
-            SourceError,
-            hint="convert it to TIFF or PNG if of a rare kind",
-            match="12-bit",
-        ),
-        open_source(path) as source,
-    ):
-        source.read({})
+@pytest.mark.parametrize("profile", [False, True])
+def test_inks_without_adobes_marker_are_not_inverted(profile, photo, tmp_path, read_all, cmyk_profile):
+    inks = Image.fromarray(photo).convert("CMYK")
+    options = {"quality": 100, "subsampling": 0, **({"icc_profile": cmyk_profile} if profile else {})}
+    inks.save(tmp_path / "with.jpg", **options)
+    data = (tmp_path / "with.jpg").read_bytes()
+    at = data.index(b"\xff\xee")
+    (tmp_path / "without.jpg").write_bytes(data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :])
+    stored = 255 - planes(inks)  # Pillow writes the negative, as Adobe does
+    assert np.abs(imagecodecs.jpeg8_decode(data).transpose(2, 0, 1).astype(int) - stored).mean() < 1
+    # the same bytes are full ink where they were none: the picture is the negative of its inks
+    negative = Image.fromarray(np.ascontiguousarray(stored.transpose(1, 2, 0)), "CMYK")
+    negative.save(tmp_path / "negative.jpg", **options)
+    got = read_all(tmp_path / "without.jpg").astype(int)
+    assert np.abs(got - read_all(tmp_path / "negative.jpg")).max() <= 3
+    assert np.abs(got - read_all(tmp_path / "with.jpg")).mean() > 20

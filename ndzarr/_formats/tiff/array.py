@@ -95,7 +95,7 @@ class TiffArray:
         depth, height, width = form.segment
         together = form.shape[4]
         self._convert = None if colour is None else colour.convert
-        self._level, self._dims, self.layout = level, dims, layout
+        self._level, self.dims, self.layout = level, dims, layout
         self.form, self._decoder = form, decoder
         self._table = table.arranged(lambda flat: _arranged(flat, layout, dims))
         self._only = self._table.files[0] if self._table.which is None else None
@@ -182,7 +182,7 @@ class TiffArray:
             self._decode(chunk, count, pixels, None)
         else:
             pixels[...] = self._fill
-        at = dict(zip(self._dims, chunk, strict=True))
+        at = dict(zip(self.dims, chunk, strict=True))
         t, z = (slice(at.get(d, 0), at.get(d, 0) + 1) for d in "tz")
         # (rows, columns, samples) -> (t, c, z, y, x)
         planes = self._convert(pixels.transpose(2, 0, 1)[None, :, None], self.layout.frames_of(t, z))
@@ -238,7 +238,7 @@ class TiffArray:
     def _place(self, chunk: tuple[int, ...]) -> tuple[int, tuple[int, int, int]]:
         """Number of a segment in its frame, as tifffile counts, and how many of its planes, rows, columns it fills."""
         apart, planes, rows, columns = self.form.grid
-        at = dict(zip(self._dims, chunk, strict=True))
+        at = dict(zip(self.dims, chunk, strict=True))
         sample, plane = at.get(self.layout.samples[0], 0) % apart, at.get(self.layout.depths[0], 0) % planes
         place = plane, chunk[-2], chunk[-1]
         depth, height, width = (

@@ -24,6 +24,7 @@ from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with
 from ndzarr._formats.options import numbered
 from ndzarr._formats.tiff.libtiff import SGILOG, SGILOG24
 from ndzarr._formats.tiff.metadata import ICC_PROFILE, INK_SET, LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE, Page, Series
+from ndzarr._store.validity import UNSTATED
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
@@ -54,7 +55,7 @@ class Conversion:
     nodata: float | None = None
     """The value that marks missing data after the conversion."""
     about_alpha: str | None = None
-    """'associated' if colours are multiplied with alpha, 'unassociated' if not."""
+    """'associated' if colours are multiplied with alpha, 'unassociated' if not, `UNSTATED`."""
     palette: list[list[int]] | None = None
     """(r, g, b) of each index, 0 to 255, if pixels are indices that all frames have the same colours for."""
     indexed: bool = False
@@ -111,7 +112,9 @@ def _kept(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata:
         names = with_extras(("c", "m", "y", "k"), stored, alpha)
     else:
         names = with_extras((), stored, alpha)
-    about_alpha = None if alpha is None else _ALPHA[extras[alpha - colours]]
+    about_alpha = None
+    if alpha is not None:
+        about_alpha = _ALPHA[extras[alpha - colours]] if page.extra_samples else UNSTATED
     return Conversion(names, dtype, page.photometric_name, nodata=nodata, about_alpha=about_alpha)
 
 

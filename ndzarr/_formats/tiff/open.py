@@ -7,9 +7,10 @@ the window and turns it upright.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tifffile
@@ -22,6 +23,7 @@ from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.colour import Conversion
 from ndzarr._formats.tiff.libtiff import LibtiffSource
+from ndzarr._formats.tiff.masks import internal_masks, mask_notes, masks_beside
 from ndzarr._formats.tiff.metadata import AGAIN, open_parsed, parsing, read_content
 from ndzarr._formats.tiff.segments import cut_strips, make_decoder, read_table, refuse_implausible
 from ndzarr._formats.tiff.series import ParsedTiff, parse
@@ -29,6 +31,8 @@ from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import SourceError, StoreError
+
+Opened = TypeVar("Opened", bound=Source)
 
 _BLOCK_BYTES = 1 << 20
 """Bytes of plain strips that are read at a time, and decoded bytes from which on a strip read in parts is kept."""
@@ -86,9 +90,11 @@ def open_tiff(path: str, options: Options) -> TiffSource | LibtiffSource | Array
         if (shaped := open_shaped(path, tif, options)) is not None:
             return shaped
         parsed = parse(read_content(path, tif, messages), options)
-        if parsed.decoded_whole:
-            return _open_whole(path, parsed, options)
         try:
+            masks = internal_masks(file, parsed, parsed.layout.dims)
+            parsed = replace(parsed, notes=(*parsed.notes, *mask_notes(parsed, masks)))
+            if parsed.decoded_whole:
+                return _with_mask(_open_whole(path, parsed, options), masks)
             layout, series = parsed.layout, parsed.series
             table = read_table(file, 0, series, parsed.form, layout.frames.size)
             refuse_implausible(file, parsed.form, table)
@@ -98,7 +104,29 @@ def open_tiff(path: str, options: Options) -> TiffSource | LibtiffSource | Array
         except StoreError as error:
             raise SourceError.like(error) from error
         facts = parsed.facts().settle(options)
-    return TiffSource(facts, parsed.orientation, array, parsed.colour)
+    return _with_mask(TiffSource(facts, parsed.orientation, array, parsed.colour), masks)
+
+
+def open_mask_beside(path: str, size: tuple[int, int]) -> TiffSource:
+    """Open the mask beside a file whose image is stored with (height, width) `size`."""
+    try:
+        return _mask_source(masks_beside(path, size)[0])
+    except StoreError as error:
+        raise SourceError.like(error) from error
+
+
+def _with_mask(source: Opened, masks: Mapping[int, TiffArray]) -> Opened:
+    """Return the source with the mask of its own size, if there is one."""
+    if masks:
+        source.add_mask(_mask_source(masks[0]))
+    return source
+
+
+def _mask_source(array: TiffArray) -> TiffSource:
+    """Return a mask as a source of one channel, as it is stored."""
+    name, rows = array.files[0].path, array.chunks[-2]
+    facts = Facts(name=name, dims=array.dims, shape=array.shape, dtype=array.dtype, channels=("mask",), band=rows)
+    return TiffSource(facts, Orientation(), array, Conversion(("mask",), array.dtype, "mask"))
 
 
 def _open_whole(path: str, parsed: ParsedTiff, options: Options) -> LibtiffSource:

@@ -143,7 +143,7 @@ def _mismatch(path: str, axes: str, shape: Sequence[int], frame: tuple[int, ...]
     )
 
 
-_REDUCED, _MASK = 1, 4
+REDUCED, MASK = 1, 4
 """Bits of the subfile type (tag 254)."""
 _COLUMNS = 512
 """Columns of plain strips to read at a time where they become rows."""
@@ -311,18 +311,13 @@ def _chosen_series(path: str, found: Sequence[Series], wanted: str | int | None)
     """The series to read, and notes about those that are not read."""
     if wanted is not None:
         return found[_series_number(path, found, wanted)], []
-    whole = [s for s in found if not s.page.subfile_type & (_REDUCED | _MASK)]
+    whole = [s for s in found if not s.page.subfile_type & (REDUCED | MASK)]
     main = whole[0] if whole else found[0]
     others = [f"{k} {s.name}".strip() for k, s in enumerate(found) if s is not main and s in whole]
     notes = []
     if others:
         named = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
         notes.append(f"{len(others)} other images of the file are not read; series= chooses one: {named}")
-    if any(s.page.subfile_type & _MASK for s in found):
-        notes.append(
-            "its internal mask is not read: pixels that the mask hides are as stored, and count as real unless they "
-            "have the value given as nodata="
-        )
     if main.transformed:
         notes.append("pixels are as stored; the transform that tifffile knows for this format is not applied")
     return main, notes
@@ -382,7 +377,7 @@ def find_levels(parsed: ParsedTiff, kind: str, beside: Sequence[Series] = ()) ->
     _refuse(parsed)
     found, notes = {0: Image(0, parsed.series, parsed.form, parsed.colour)}, []
     own = [*_candidates(parsed)]
-    whole = [s for series in beside for s in (series, *series.levels) if not s.page.subfile_type & _MASK]
+    whole = [s for series in beside for s in (series, *series.levels) if not s.page.subfile_type & MASK]
     for series in (*own, *whole):
         image = "labels may be mixed in it" if kind == "labels" else _overview(parsed, series)
         if isinstance(image, Image) and image.power in found:
@@ -401,7 +396,7 @@ def _candidates(parsed: ParsedTiff) -> list[Series]:
     others = [
         s
         for s in (parsed.content.series if parsed.series is main else ())
-        if s is not main and s.page.subfile_type & (_REDUCED | _MASK) == _REDUCED
+        if s is not main and s.page.subfile_type & (REDUCED | MASK) == REDUCED
     ]
     return [*parsed.series.levels, *(level for series in others for level in (series, *series.levels))]
 
@@ -442,9 +437,9 @@ def not_in_place(path: str, why: str) -> StoreError:
     return StoreError(f"{path}: {why}", path=path, hint=hint)
 
 
-def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
+def power_of(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
     """The k of an image with n / 2**k pixels along each axis, rounded up or down; None if there is no such k."""
-    for k in range(1, max(native).bit_length() + 1):
+    for k in range(max(native).bit_length() + 1):
         if all(m in (max(1, n >> k), -(-n >> k)) for n, m in zip(native, shape, strict=True)):
             return k
     return None
@@ -453,8 +448,8 @@ def _power(native: tuple[int, ...], shape: tuple[int, int]) -> int | None:
 def _overview(parsed: ParsedTiff, series: Series) -> Image | str:
     """An overview as a level, or why it is not one."""
     path, page = parsed.content.path, series.page
-    power = _power(parsed.form.shape[2:4], (page.height, page.width))
-    if power is None:
+    power = power_of(parsed.form.shape[2:4], (page.height, page.width))
+    if not power:
         return "it does not halve the image"
     if not page.tiled:
         return "it has strips"

@@ -282,21 +282,6 @@ def test_jpegs_of_one_colour_each_are_read_as_gdal_reads_them(picture, tmp_path)
     assert ndzarr.transcode(path, tmp_path / "a.zarr").channels == ("r", "g", "b")
 
 
-def test_masks_of_gdal_are_left_out_here_and_in_transcoding_and_both_say_so(picture, tmp_path):
-    rasterio = pytest.importorskip("rasterio")
-    path = tmp_path / "a.tif"
-    how = {"count": 3, "height": 301, "width": 413, "dtype": "uint8", "transform": rasterio.Affine.scale(2)}
-    tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64}
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", driver="GTiff", **how, **tiles) as file:
-        file.write(np.moveaxis(picture, -1, 0))
-        file.write_mask(picture[..., 0] > 100)
-    pyramid = check(path)
-    assert pyramid.shape == (3, 301, 413)
-    store = ndzarr.transcode(path, tmp_path / "a.zarr")
-    for found in (pyramid, store):
-        assert "its internal mask is not read" in " ".join(found.attrs["ndzarr"]["source"]["notes"])
-
-
 CONTENT = np.random.default_rng(0).integers(0, 60000, (90, 110, 3)).astype(np.uint16)
 
 

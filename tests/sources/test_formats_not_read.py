@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+import pytest
+
+import ndzarr
+from helpers.errors import raises
+from ndzarr.errors import SourceError
+
+NIFTI = bytes([92, 1, 0, 0]) + bytes(340)
+FILES = {
+    "CZI": ("a.czi", b"ZISRAWFILE" + bytes(600)),
+    "ND2": ("a.nd2", b"\xda\xce\xbe\x0a" + bytes(600)),
+    "LIF": ("a.lif", b"\x70\0\0\0\x10\x27\0\0\x2a" + bytes(600)),
+    "OIB": ("a.oib", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
+    "MRXS": ("a.mrxs", imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint8))),
+    "NIfTI": ("a.nii", NIFTI + b"n+1\0" + bytes(100)),
+    "a compressed NIfTI": ("a.nii.gz", b"\x1f\x8b\x08" + bytes(100)),
+    "HEIF": ("a.heic", b"\0\0\0\x18ftypheic" + bytes(100)),
+    "DICOM": ("a.dcm", bytes(128) + b"DICM" + bytes(100)),
+    "12-bit JPEG": ("a.jpg", imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint16), bitspersample=12)),
+    "lossless 16-bit JPEG": ("b.jpg", imagecodecs.ljpeg_encode(np.zeros((16, 16), np.uint16))),
+    "JPEG-LS": ("c.jpg", imagecodecs.jpegls_encode(np.zeros((16, 16), np.uint8))),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_format_that_is_not_read_is_named_with_what_to_use(name, save):
+    path = save(*FILES[name])
+    with raises(SourceError, path=path, match=name) as caught:
+        ndzarr.transcode(path, path.with_suffix(".zarr"))
+    assert caught.value.hint
