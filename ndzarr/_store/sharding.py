@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 import numpy as np
 
-from ndzarr._files import close_when_short, open_descriptor, open_files_limit, pread
+from ndzarr._files import close_when_short, flush_soon, open_descriptor, open_files_limit, pread
 from ndzarr.errors import DamagedError
 
 _AGAIN = "Transcode the source again"
@@ -216,6 +216,8 @@ class ShardWriter:
         chunks = chunks_sum(self._ends[k] for k in sorted(self._ends))
         with self._file as file:
             file.write(index + _crc32c(index))
+            file.flush()
+            flush_soon(file.fileno())
         return _index_sum(b"".join(last) + index) + chunks
 
 
