@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ndzarr._files import local_path, publishing, refuse_existing
+from ndzarr._files import Batch, local_path, publishing, refuse_existing
 from ndzarr._formats.base import Facts, Pixels, Source
 from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
@@ -182,6 +182,7 @@ def write_pyramid(
     number: int = 0,
     check: Callable[[], object] | None = None,
     band_bytes: int = BAND_BYTES,
+    batch: Batch | None = None,
 ) -> None:
     """
     Write an open source as a store; see `transcode`.
@@ -197,6 +198,8 @@ def write_pyramid(
         Called between steps; gives up by raising.
     band_bytes
         Bytes of pixels that are read at a time, at most; at least one band of the source is.
+    batch
+        The store is there once this is published; at once if None.
     """
     origin = identity(source.name) if origin is None else origin
     encoding = suited(encoding, source.facts)
@@ -213,7 +216,7 @@ def write_pyramid(
         return halve_mask(mask, volume)
 
     total, name = row_count(source, levels[:-1] if volume else []), os.path.basename(source.name)
-    with publishing(dest, overwrite) as work, progress_bar(total, name, "row", progress) as show:
+    with publishing(dest, overwrite, batch) as work, progress_bar(total, name, "row", progress) as show:
 
         def advance(rows: int) -> None:
             if check is not None:

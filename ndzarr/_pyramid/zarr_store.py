@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ndzarr._files import recover
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
@@ -34,6 +35,8 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
             stat = os.fstat(file.fileno())
             root = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
+        if recover(Path(folder)):
+            return open_pyramid(folder, cache_bytes)
         return _not_zarr3(folder, cache_bytes)
     except ValueError as error:
         message = f"{folder}: zarr.json is not valid JSON ({error}), so the store is damaged"

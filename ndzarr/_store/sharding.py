@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 import numpy as np
 
+from ndzarr._files import flush_soon
 from ndzarr.errors import DamagedError
 
 _AGAIN = "Transcode the source again"
@@ -118,6 +119,8 @@ class ShardWriter:
         index = self._index.tobytes()
         with self._file as file:
             file.write(index + google_crc32c.value(index).to_bytes(4, "little"))
+            file.flush()
+            flush_soon(file.fileno())
 
 
 _ENTRY_BYTES = 512
