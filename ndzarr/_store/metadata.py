@@ -31,8 +31,11 @@ from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.sharding import INDEX_CODECS, Seal
 
-SCHEMA = 1
-"""Version of the `ndzarr` attribute; stores of a later one are refused."""
+SCHEMA = 2
+"""
+Version of the `ndzarr` attribute and of what pixels of levels mean; caches keep stores of this one, and stores of a
+later one are refused.  Levels are weighted by alpha since 2, and `nodata` may be a list with one entry per channel.
+"""
 
 MASK = "mask"
 """Name of the mask beside `image`, bool, True where pixels are real; the root's attribute `ndzarr.mask` holds it."""
