@@ -119,7 +119,8 @@ def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
             colours = np.zeros((1 << 8 * pixels.itemsize, 4), np.uint8)
             for index, colour in sorted(image.colormap(1).items()):
                 colours[index:] = colour  # the last one is that of indices beyond it, as in OpenJPEG
-            return np.moveaxis(colours[pixels[0]], -1, 0)[None, : len(channels)]
+            expanded = np.moveaxis(colours[pixels[0]], -1, 0)[: len(channels) - len(pixels) + 1]
+            return np.concatenate([expanded, pixels[1:]])[None]
         depths = [int(image.tags(i, ns="IMAGE_STRUCTURE").get("NBITS", 0)) for i in image.indexes]
         for plane, kind, bits in zip(pixels, image.colorinterp, depths, strict=True):
             if kind == rasterio.enums.ColorInterp.alpha and 0 < bits < depths[0] and plane.max() < 1 << bits:

@@ -436,7 +436,8 @@ class Decoder:
         try:
             pixels = self.decode(encoded, number, **extra)[0]
         except Exception as error:  # each codec has errors of its own
-            shorter = _without_surplus(self.form.compression, encoded, out.nbytes)
+            # Tiles are whole at the border, so that more pixels than a tile has can only be damage.
+            shorter = None if self.form.tiled else _without_surplus(self.form.compression, encoded, out.nbytes)
             if shorter is None:
                 raise SegmentError(f"does not decode ({reason(error)})") from error
             pixels = self.decode(shorter, number, **extra)[0]
