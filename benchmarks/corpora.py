@@ -5,8 +5,8 @@ files that nobody thinks of.  Each file is tried in a process of its own with li
 
 1. It is transcoded; if it can be read in place, a window read in place has to equal that of the store.
 2. Its pixels are compared with those of other libraries, chosen by its format: tifffile, rasterio, Pillow, imagecodecs,
-   PyAV.  They are *exact* if one of them gives the same pixels, *different* if those that read the file all differ, and
-   *unchecked* if none of them reads it.
+   PyAV.  They are *exact* if one of them gives the same pixels, *close* if all samples are within a level of 255, as
+   conversions of colours are, *different* if those that read the file all differ, and *unchecked* if none reads it.
 3. A file that ndzarr refuses is counted by the reason that it gives.  Anything but an `NdzarrError` is a *traceback*; a
    process that dies, hangs or has no memory left is counted as such; a library that writes to stderr is *noise*.
    A file whose format ndzarr does not read (docs/formats.md), or that is no image, is *other*.
@@ -71,7 +71,7 @@ class Outcome:
     kind: str
     """Format by its first bytes, or 'unknown'."""
     verdict: str
-    """exact, unchecked, refused, other, or one of `FAULTS`."""
+    """exact, close, unchecked, refused, other, or one of `FAULTS`."""
     detail: str = ""
     folder: str = ""
     """The one of the folders given that holds the file."""
@@ -190,14 +190,14 @@ ORACLES: dict[str, tuple[Callable[[str, tuple[str, ...]], Pixels], ...]] = {
 """What is asked about each format; Pillow and GDAL about the others."""
 
 
-def same(ours: Pixels, theirs: Pixels) -> bool:
-    """Compare values in any arrangement of axes: an oracle's may be interleaved, or lack axes of length 1."""
+def same(ours: Pixels, theirs: Pixels, within: int = 0) -> bool:
+    """Compare values, which may be apart by `within`, in any arrangement of axes: an oracle's may be interleaved, or lack axes of length 1."""
     a, b = ours.squeeze(), theirs.squeeze()
     if a.size != b.size:
         return False
     b = b.astype(bool) if a.dtype == bool else b  # 1 bit is 255 in Pillow
     forms = [b] if b.ndim < 3 else [b, np.moveaxis(b, -1, -3), np.moveaxis(b, -1, 0)]
-    return any(a.shape == form.shape and equal(a, form) for form in forms)
+    return any(a.shape == form.shape and equal(a, form, within) for form in forms)
 
 
 def narrower(ours: Pixels, theirs: Pixels) -> bool:
@@ -208,10 +208,12 @@ def narrower(ours: Pixels, theirs: Pixels) -> bool:
     return same(np.clip(ours, limits.min, limits.max), theirs) or same(ours >> 8, theirs)
 
 
-def equal(a: Pixels, b: Pixels) -> bool:
+def equal(a: Pixels, b: Pixels, within: int = 0) -> bool:
     """Compare arrays of one shape; a part at a time, which needs less memory."""
     if a.ndim > 1 and a.size > PART:
-        return all(equal(one, other) for one, other in zip(a, b, strict=True))
+        return all(equal(one, other, within) for one, other in zip(a, b, strict=True))
+    if within:
+        return bool(np.all(np.maximum(a, b) - np.minimum(a, b) <= within))
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
@@ -253,9 +255,13 @@ def try_file(path: str, kind: str, folder: str) -> tuple[str, str]:
         frames = slice(0, VIDEO_FRAMES if kind == "video" else None)
         if same(ours[frames], theirs):
             return "exact", oracle.__name__
+        if ours.dtype == theirs.dtype == np.uint8 and same(ours[frames], theirs, within=1):
+            return "close", oracle.__name__
         if narrower(ours[frames], theirs):
             found.append(f"{oracle.__name__} fails (its {theirs.dtype} cannot hold the values)")
             continue
+        if len(found) + 1 == len(oracles) and same(ours[..., : theirs.shape[-1], :, :], theirs):
+            return "unchecked", f"{oracle.__name__} gives the same, but only {theirs.shape[-1]} channels"
         found.append(f"{oracle.__name__} {difference(ours[frames], theirs)}")
     about = f"{' '.join(pyramid.channels)} {pyramid.shape} {pyramid.dtype}: {'; '.join(found)}"
     # Inks and logarithms are converted on purpose, which no oracle does by the same rule.
@@ -404,7 +410,7 @@ def import_all() -> None:
     gc.freeze()
 
 
-VERDICTS = ("exact", "unchecked", "refused", "other", *FAULTS)
+VERDICTS = ("exact", "close", "unchecked", "refused", "other", *FAULTS)
 
 
 def print_report(outcomes: list[Outcome]) -> None:
@@ -422,7 +428,7 @@ def print_report(outcomes: list[Outcome]) -> None:
             print(f"{n:6} {kind}: {reason}")
     print("\nTo be looked at:")
     for outcome in outcomes:
-        if outcome.verdict not in ("exact", "refused", "other"):
+        if outcome.verdict not in ("exact", "close", "refused", "other"):
             print(f"{outcome.verdict:10} {outcome.kind:9} {outcome.path}: {outcome.detail}")
 
 
