@@ -120,7 +120,7 @@ def with_rasterio(path: str, channels: tuple[str, ...]) -> Pixels:
             for index, colour in sorted(image.colormap(1).items()):
                 colours[index:] = colour  # the last one is that of indices beyond it, as in OpenJPEG
             expanded = np.moveaxis(colours[pixels[0]], -1, 0)[: len(channels) - len(pixels) + 1]
-            return np.concatenate([expanded, pixels[1:]])[None]
+            return np.concatenate([expanded, pixels[1:].astype(expanded.dtype)])[None]
         depths = [int(image.tags(i, ns="IMAGE_STRUCTURE").get("NBITS", 0)) for i in image.indexes]
         for plane, kind, bits in zip(pixels, image.colorinterp, depths, strict=True):
             if kind == rasterio.enums.ColorInterp.alpha and 0 < bits < depths[0] and plane.max() < 1 << bits:
@@ -155,7 +155,8 @@ def with_pyav(path: str, channels: tuple[str, ...]) -> Pixels:
 
     frames: list[Pixels] = []
     with av.open(path) as container:
-        for frame in container.decode(video=0):
+        stream = container.streams.best("video")
+        for frame in container.decode(stream):
             if frame.is_corrupt:
                 continue
             for name in ("color_trc", "color_primaries"):
@@ -164,7 +165,7 @@ def with_pyav(path: str, channels: tuple[str, ...]) -> Pixels:
             family = {"gray": "gray", "r g b": "gbrp", "r g b a": "gbrap"}[" ".join(channels)]
             graph = av.filter.Graph()
             scale = f"in_color_matrix={MATRICES.get(int(frame.colorspace), 'bt601')}:out_range=pc:flags={SWSCALE}"
-            nodes = [graph.add_buffer(template=container.streams.video[0]), graph.add("scale", scale)]
+            nodes = [graph.add_buffer(template=stream), graph.add("scale", scale)]
             nodes += [graph.add("format", family if depth <= 8 else f"{family}{depth}le"), graph.add("buffersink")]
             graph.link_nodes(*nodes).configure()
             graph.push(frame)
@@ -191,7 +192,7 @@ ORACLES: dict[str, tuple[Callable[[str, tuple[str, ...]], Pixels], ...]] = {
 
 
 def same(ours: Pixels, theirs: Pixels, within: int = 0) -> bool:
-    """Compare values, which may be apart by `within`, in any arrangement of axes: an oracle's may be interleaved, or lack axes of length 1."""
+    """Compare values, which may be apart by `within`; an oracle's may be interleaved, or lack axes of length 1."""
     a, b = ours.squeeze(), theirs.squeeze()
     if a.size != b.size:
         return False

@@ -139,7 +139,7 @@ def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, Remarks]]:
         with parsing(path, messages):
             tif = opened.enter_context(tifffile.TiffFile(path))
         remarks = Remarks(messages)
-        if (broken := _broken_link(path, tif)) is not None:
+        if (broken := broken_link(path, tif)) is not None:
             raw = opened.enter_context(_EndedFile(path, broken.at, tif.tiff.offsetsize))
             remarks.trouble.append(broken.found)
             with parsing(path, messages):
@@ -154,7 +154,7 @@ def refuse_missing(path: str, messages: Sequence[str]) -> None:
             raise _damaged(path, f"this TIFF is truncated or damaged ({message})")
 
 
-class _BrokenLink(NamedTuple):
+class BrokenLink(NamedTuple):
     """A reference to a next page that does not lead to one."""
 
     at: int
@@ -162,7 +162,7 @@ class _BrokenLink(NamedTuple):
     found: str
 
 
-def _broken_link(path: str, tif: tifffile.TiffFile) -> _BrokenLink | None:
+def broken_link(path: str, tif: tifffile.TiffFile) -> BrokenLink | None:
     """
     Return the first reference that leads back to an earlier page, or to one that does not end within the file.
 
@@ -176,7 +176,7 @@ def _broken_link(path: str, tif: tifffile.TiffFile) -> _BrokenLink | None:
     at, link = start, 0
     while at:
         if at in seen:
-            return _BrokenLink(link, f"after {len(seen)} pages, this TIFF refers back to an earlier one")
+            return BrokenLink(link, f"after {len(seen)} pages, this TIFF refers back to an earlier one")
         try:
             file.seek(at)
             (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
@@ -187,7 +187,7 @@ def _broken_link(path: str, tif: tifffile.TiffFile) -> _BrokenLink | None:
             if at == start:
                 return None  # which tifffile logs
             what = f"page {len(seen)} of this TIFF is not within the file; it and those behind it are missing"
-            return _BrokenLink(link, what)
+            return BrokenLink(link, what)
         seen.add(at)
         at, link = following, end
     return None
