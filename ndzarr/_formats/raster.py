@@ -223,7 +223,7 @@ def _rare_jpeg(path: str) -> str | None:
             return "JPEG-LS"
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # tables and reserved codes, which are no frames
             what = "hierarchical " if kind & 4 else "lossless " if kind & 3 == 3 else ""
-            return f"{what}{depth}-bit" if depth != 8 or kind & 4 else None
+            return f"{what}{depth}-bit" if depth != 8 or what else None
         at += 2 + length
     return None
 
