@@ -104,7 +104,10 @@ def with_ffmpeg(path: str, channels: tuple[str, ...]) -> Pixels:
     import av
 
     with av.open(path, format="apng") as container:
-        frames = [frame.to_ndarray(format="rgba") for frame in container.decode(video=0)]
+        frames = [
+            frame.to_ndarray(format="rgba64le" if frame.format.components[0].bits > 8 else "rgba")
+            for frame in container.decode(video=0)
+        ]
     planes = [0, 3] if channels == ("gray", "a") else list(range(len(channels)))
     return np.stack([np.moveaxis(frame, -1, 0)[planes] for frame in frames])
 

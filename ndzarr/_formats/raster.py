@@ -202,8 +202,10 @@ def decoding(path: str, form: str) -> Iterator[None]:
     try:
         with quiet_codecs():
             yield
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        found = f"{path}: this {form} file is decoded as a whole, for which there is not enough memory"
+        hint = "Convert it to a TIFF with tiles, which is read in parts, or use a machine with more memory"
+        raise SourceError(found, path=path, hint=hint) from error
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, ...
         rare = _rare_jpeg(path) if form == "JPEG" else None
         if rare is not None:
