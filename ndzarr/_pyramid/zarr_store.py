@@ -84,6 +84,12 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if os.path.isdir(folder):
         message = f"{folder}: a directory without zarr.json is not a Zarr store"
         raise StoreError(message, path=folder, hint="Make one from images with ndzarr.transcode")
+    if os.path.isfile(folder):  # reading a pipe would wait
+        try:
+            recognise(folder)
+        except SourceError as error:  # a format that `transcode` would refuse, too
+            error.path = folder
+            raise StoreError.like(error) from error
     message = f"{folder}: a file, not a Zarr store"
     raise StoreError(message, path=folder, hint=f"Make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)")
 
