@@ -23,9 +23,9 @@ from helpers.errors import raises
 from helpers.library_processes import ask, make, save, slow_down, wait_for
 from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr import _concurrency as batch
+from ndzarr import _files
 from ndzarr._concurrency import BatchError
-from ndzarr._files import cache_root, holding, lock_of, settle
-from ndzarr._library import inventory
+from ndzarr._files import cache_root, holding, lock_of, publishing, settle
 from ndzarr._library.keys import SourceRequest as Request
 from ndzarr._library.library import Library
 from ndzarr._store.presets import Encoding
@@ -565,6 +565,36 @@ def test_preparing_again_makes_only_what_is_missing_or_changed(library, tmp_path
     assert {line.split()[1] for line in log.read_text().splitlines()} == {str(paths[0]), str(paths[3])}
 
 
+def test_preparing_waits_for_the_disk_about_once_a_second_and_not_for_each_store(library, tmp_path, monkeypatch):
+    waits = []
+    flush = _files.flush
+    monkeypatch.setattr(_files, "flush", lambda paths: (waits.append(1), flush(paths)))
+    pixels = {tmp_path / f"{k}.npy": save(tmp_path / f"{k}.npy", k, (30, 30)) for k in range(50)}
+    begun = time.monotonic()
+    library.prepare(pixels, workers=2)
+    assert len(waits) <= 50 // 32 + 1 + (time.monotonic() - begun)
+    assert len(names(library)) == 50
+    for path, expected in pixels.items():
+        assert same(library.pyramid(path), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_that_prepare_the_same_sources_in_opposite_orders_do_not_wait_for_each_other_forever(
+    library, tmp_path
+):
+    """Each holds stores of its batch that the other wants."""
+    paths = [tmp_path / f"{k}.npy" for k in range(40)]
+    for k, path in enumerate(paths):
+        save(path, k, (30, 30))
+    processes = [SPAWN.Process(target=library.prepare, args=(order, 2)) for order in (paths, paths[::-1])]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(names(library)) == 40
+
+
 def test_preparing_takes_requests_and_makes_what_is_asked_for_afterwards(library, tmp_path, log, slow):
     save(tmp_path / "a.npy")
     library.prepare([Request(str(tmp_path / "a.npy"), channels=("nir",)), (tmp_path / "a.npy", False)])
@@ -676,7 +706,7 @@ def test_pruning_touches_nothing_that_the_library_did_not_make(library, tmp_path
     (library.root / "notes.txt").touch()
     (library.root / "folder").mkdir()
     (library.root / "folder-0123456789abcdef.zarr").touch()
-    (library.root / ".mine.zarr.0123456789ab.partial").mkdir()
+    (library.root / ".mine.zarr.extract_0123456789ab.partial").mkdir()
     (tmp_path / "a.npy").unlink()
     before = names(library)
     [removed] = library.prune()
@@ -684,14 +714,16 @@ def test_pruning_touches_nothing_that_the_library_did_not_make(library, tmp_path
     assert names(library) == [name for name in before if name != removed.store.name]
 
 
-def test_an_unfinished_store_of_transcode_goes_once_nobody_has_written_to_it_for_a_day(library):
-    partial = library.root / ".mine.zarr.0123456789ab.partial"
-    partial.mkdir(parents=True)
-    assert states(library) == ["making"]
-    past = time.time() - inventory.ABANDONED - 60
-    os.utime(partial, (past, past))
-    assert [entry.store for entry in library.prune()] == [partial]
-    assert names(library) == []
+def test_an_unfinished_store_goes_once_nobody_holds_its_lock(library):
+    library.root.mkdir()
+    with publishing(library.root / "mine.zarr") as work:
+        assert states(library) == ["making"]
+        assert library.prune() == []
+        (work / "zarr.json").touch()
+    (library.root / ".mine.zarr.1.partial").mkdir()
+    (library.root / ".mine.zarr.1.lock").touch()
+    assert [entry.store.name for entry in library.prune()] == [".mine.zarr.1.partial"]
+    assert names(library) == ["mine.zarr"]
 
 
 def test_a_store_that_somebody_holds_is_not_pruned(library, tmp_path):

@@ -10,23 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ndzarr._files import LOCK, PARTIAL, discard, lock_of, trying
+from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
 from ndzarr._library.keys import source_record
-
-ABANDONED = 24 * 3600.0
-"""Seconds without a write after which an unfinished store of `transcode`, which takes no lock, counts as abandoned."""
 
 STORE = re.compile(r".*-([0-9a-f]{16})\.zarr")
 """Names of a library's stores; the group is the key."""
-
-_PARTIAL = re.compile(rf"\.(.+)\.[0-9a-z_]+{re.escape(PARTIAL)}")
 
 State = Literal["current", "stale", "orphaned", "damaged", "partial", "making"]
 """
@@ -62,7 +56,7 @@ def entries(root: Path) -> Iterator[Entry]:
     """Yield all stores of a library, by name."""
     for path in _paths(root):
         free = True
-        if _PARTIAL.fullmatch(path.name):
+        if path.suffix == PARTIAL:
             with trying(_lock(path)) as free:
                 pass
         judged = _judge(path, free)
@@ -97,15 +91,15 @@ def _paths(root: Path) -> list[Path]:
 
 
 def _lock(path: Path) -> Path:
-    """Return the lock of a store, finished or not."""
-    found = _PARTIAL.fullmatch(path.name)
-    return lock_of(path.parent / found[1] if found else path)
+    """Return the lock of a store, or of the slot that an unfinished one has."""
+    slot = Slot.of(path)
+    return lock_of(path) if slot is None else slot.lock
 
 
 def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     """Return (state, source) of a path in a cache directory; None if it is not a store of the library."""
-    if found := _PARTIAL.fullmatch(path.name):
-        return ("partial" if free and _is_abandoned(path, found[1]) else "making"), None
+    if Slot.of(path) is not None:
+        return ("partial" if free else "making"), None
     key = STORE.fullmatch(path.name)
     if key is None or not path.is_dir():
         return None
@@ -132,21 +126,16 @@ def _state(record: Mapping[str, Any]) -> State:
     return "current" if (now.st_size, now.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")) else "stale"
 
 
-def _is_abandoned(path: Path, name: str) -> bool:
-    """Return True if nobody writes to an unfinished store any more; its lock, if its maker takes one, is free."""
-    if STORE.fullmatch(name):
-        return True
-    written = [os.stat(folder).st_mtime for folder, _, _ in os.walk(path)]
-    return time.time() - max(written, default=time.time()) > ABANDONED
-
-
 def _remove(path: Path) -> bool:
     """Remove a store if it is useless and its lock is free."""
     with trying(_lock(path)) as free:
         judged = _judge(path, free)
         if not free or judged is None or judged[0] in USEFUL:
             return False
-        discard(path)
+        if (slot := Slot.of(path)) is not None:
+            slot.clear()
+        else:
+            discard(path)
     return True
 
 

@@ -12,11 +12,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import discard, explained, holding, lock_of
+from ndzarr._files import Batch, discard, explained, holding, lock_of
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.metadata import SCHEMA
@@ -86,19 +87,34 @@ class CacheEntry:
         record = source_record(pyramid.attrs) or {}
         return pyramid if all(record.get(name) == value for name, value in self.origin.items()) else None
 
-    def make(self, write: Callable[[], None], waiting: Callable[[], None] | None = None) -> Pyramid:
-        """
-        Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
+    def make(self, write: Callable[[], None]) -> Pyramid:
+        """Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced."""
+        with holding(lock_of(self.store)):
+            return self._make(write) or open_pyramid(self.store)
 
-        `waiting` is called now and then while another process makes the store; it ends the waiting by raising.
+    def make_with(self, batch: Batch, write: Callable[[], None], check: Callable[[], None]) -> None:
         """
-        with holding(lock_of(self.store), waiting):
-            pyramid = self.find()
-            if pyramid is None:
-                if os.path.lexists(self.store):
-                    discard(self.store)
-                write()
-                pyramid = open_pyramid(self.store)
+        Make the store, to be published with a batch, unless another process makes it first.
+
+        `check` is called now and then while another process makes it; it ends the waiting by raising.
+        """
+
+        def waiting() -> None:
+            batch.publish()
+            check()
+
+        with ExitStack() as held:
+            held.enter_context(holding(lock_of(self.store), waiting))
+            if self._make(write) is None:
+                batch.hold(held.pop_all())  # others wait until it is there
+        batch.publish_if_due()
+
+    def _make(self, write: Callable[[], None]) -> Pyramid | None:
+        pyramid = self.find()
+        if pyramid is None:
+            if os.path.lexists(self.store):
+                discard(self.store)
+            write()
         return pyramid
 
 

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ndzarr._files import local_path, publishing, refuse_existing
+from ndzarr._files import Batch, local_path, publishing, refuse_existing
 from ndzarr._formats.base import Facts, Pixels, Source
 from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
@@ -33,6 +33,7 @@ from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
+from ndzarr._store.sharding import Seal
 from ndzarr._store.writer import PyramidWriter, halve
 from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
 
@@ -182,6 +183,7 @@ def write_pyramid(
     number: int = 0,
     check: Callable[[], object] | None = None,
     band_bytes: int = BAND_BYTES,
+    batch: Batch | None = None,
 ) -> None:
     """
     Write an open source as a store; see `transcode`.
@@ -197,6 +199,8 @@ def write_pyramid(
         Called between steps; gives up by raising.
     band_bytes
         Bytes of pixels that are read at a time, at most; at least one band of the source is.
+    batch
+        The store is there once this is published; at once if None.
     """
     origin = identity(source.name) if origin is None else origin
     encoding = suited(encoding, source.facts)
@@ -213,7 +217,7 @@ def write_pyramid(
         return halve_mask(mask, volume)
 
     total, name = row_count(source, levels[:-1] if volume else []), os.path.basename(source.name)
-    with publishing(dest, overwrite) as work, progress_bar(total, name, "row", progress) as show:
+    with publishing(dest, overwrite, batch) as work, progress_bar(total, name, "row", progress) as show:
 
         def advance(rows: int) -> None:
             if check is not None:
@@ -223,7 +227,7 @@ def write_pyramid(
         advance(0)
         writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            levels = write_stream(stream, encoding, writer_of, advance, band_bytes)
+            levels, seals = write_stream(stream, encoding, writer_of, advance, band_bytes)
         else:
             count = 1 if volume else len(levels)
             with ExitStack() as writers:
@@ -240,16 +244,18 @@ def write_pyramid(
                         veil.write(tuple(n for n, d in zip(block, source.dims, strict=False) if d != "c"), mask)
                     advance(rows.shape[-2] * prod(rows.shape[:-2]))
                 writer.finish()
+                seals = writer.seals
                 if veil is not None:
                     veil.finish()
+                    seals |= veil.seals
         if volume:
             if masks:
-                halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
-            halve(work, levels, reduce, workers, advance, masks=masks)
+                seals |= halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
+            seals |= halve(work, levels, reduce, workers, advance, masks=masks)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        write_metadata(work, about, levels, [limits] * len(source.channels), masks)
+        write_metadata(work, about, levels, [limits] * len(source.channels), seals, masks)
     if stream is not None and stream.trouble:
         warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
 
@@ -371,9 +377,9 @@ def write_stream(
     writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
     band_bytes: int,
-) -> list[LevelShape]:
+) -> tuple[list[LevelShape], dict[str, Seal]]:
     """
-    Write all frames of a stream; return the levels that were written.
+    Write all frames of a stream; return the levels that were written, and their seals.
 
     `writer_of` returns the writer of given levels.  At least one chunk and `band_bytes` of frames are gathered before
     they are encoded.  `progress` is told the number of rows written.
@@ -399,7 +405,7 @@ def write_stream(
             progress(prod(block.shape[:-1]))
             block, following = following, next(blocks, None)
         out.finish()
-        return out.levels
+        return out.levels, out.seals
 
 
 WINDOWS = 24
