@@ -16,12 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._files import recover
+from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
 from ndzarr._store.metadata import SCHEMA, is_sealed, scale_of
 from ndzarr._validation import as_number
-from ndzarr.errors import DamagedError, DamagedStoreWarning, MissingError, NdzarrError, StoreError, warn_caller
+from ndzarr.errors import (
+    DamagedError,
+    DamagedStoreWarning,
+    MissingError,
+    NdzarrError,
+    SourceError,
+    StoreError,
+    warn_caller,
+)
 
 
 def warn_changed(file: str) -> None:

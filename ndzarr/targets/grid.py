@@ -204,10 +204,10 @@ class SlidingWindows:
         TargetError
             They do not fit memory.
         """
-        number = fsum(np.prod([np.asarray(a.count, float) for a in self.axes], axis=0))  # int64 could overflow
-        what = f"a grid of {number:,.0f} windows"
+        total = int(fsum(np.prod([a.count.astype(float) for a in self.axes], axis=0)))  # int64 could overflow
+        what = f"window_dims={self.dims!r}: a grid of {total:,} windows"
         hint = "Use larger windows, less overlap, or fewer images at a time"
-        check_memory(int(number) * WINDOW_BYTES, TargetError, what, key="window_dims", hint=hint)
+        check_memory(total * WINDOW_BYTES, TargetError, what, key="window_dims", hint=hint)
         counts = self.counts
         space = np.repeat(np.arange(len(counts)), counts)
         number = ramps(counts)  # of each window within its space
@@ -265,7 +265,9 @@ def sliding_windows(
         in_output = isinstance(over, Integral) and sizes.scales is not None
         if size is not None and (is_physical(over) or in_output):
             if np.any(sizes.exact(axis, "overlap", over, 0) >= np.asarray(sizes.exact(axis, name, dims[k]))):
-                raise TargetError(f"overlap={over!r} of {name}={dims[k]!r}: expected less than the window", key="overlap")
+                raise TargetError(
+                    f"overlap={over!r} of {name}={dims[k]!r}: expected less than the window", key="overlap"
+                )
             over = np.full_like(lengths, convert("overlap", over, 0))
         axes.append(sliding_axis(name, lengths, size, over, borders))
     return SlidingWindows(tuple(axes), sizes, dims)
