@@ -28,6 +28,7 @@ from ndzarr._store.arrays import COMPLETE
 from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.sharding import INDEX_CODECS
+from ndzarr._store.validity import Nodata
 
 SCHEMA = 2
 """
@@ -58,8 +59,7 @@ class Description:
     channels: tuple[str, ...]
     dtype: np.dtype[Any]
     encoding: Encoding
-    nodata: float | None = None
-    """Value that marks pixels without data."""
+    nodata: Nodata = None
     masked: bool = False
     """True if levels have a mask beside the image."""
     times: tuple[float, ...] | None = None
@@ -111,7 +111,7 @@ def root_attributes(
             "schema": SCHEMA,
             "dims": list(about.dims),
             "channels": list(about.channels),
-            "nodata": None if about.nodata is None else _json_number(about.nodata),
+            "nodata": _json_nodata(about.nodata),
             **({"mask": MASK} if about.masked else {}),
             "times": None if about.times is None else list(about.times),
             **({"pixel_size": about.pixel_size.as_json()} if about.pixel_size.known else {}),
@@ -326,6 +326,12 @@ def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | li
     (folder / "c" / "0").write_bytes(numcodecs.zstd.compress(raw, 3))
     codecs = [first, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
     return _array([len(values)], [name], dtype, [len(values)], codecs, fill)
+
+
+def _json_nodata(nodata: Nodata) -> Any:
+    if isinstance(nodata, tuple):
+        return [_json_nodata(value) for value in nodata]
+    return None if nodata is None else _json_number(nodata)
 
 
 def _json_number(value: float) -> float | int | str:
