@@ -119,6 +119,8 @@ def root_attributes(
             "source": dict(about.source),
         },
     }
+    if isinstance(about.nodata, tuple):
+        out["bands"] = _bands(about.channels, about.nodata)
     if (place := from_attributes(out)) is not None:
         sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
         add_conventions(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
@@ -326,6 +328,16 @@ def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | li
     (folder / "c" / "0").write_bytes(numcodecs.zstd.compress(raw, 3))
     codecs = [first, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
     return _array([len(values)], [name], dtype, [len(values)], codecs, fill)
+
+
+def _bands(channels: Sequence[str], nodata: tuple[float | None, ...]) -> list[dict[str, Any]]:
+    """Return names and nodata of channels as STAC has them, https://github.com/radiantearth/stac-spec (`bands`)."""
+    words = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+    out = []
+    for name, value in zip(channels, nodata, strict=True):
+        number = _json_nodata(value)
+        out.append({"name": name} if number is None else {"name": name, "nodata": words.get(number, number)})
+    return out
 
 
 def _json_nodata(nodata: Nodata) -> Any:
