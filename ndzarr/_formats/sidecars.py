@@ -45,7 +45,7 @@ class Sidecar:
 
     def values(self, dtype: np.dtype[Any], bands: int | None, otherwise: str | None = None) -> tuple[Nodata, list[str]]:
         """
-        Return the nodata of `bands` channels, and notes about what is no value of a dtype, or cannot be used.
+        Return the nodata of `bands` channels, and notes about values that a dtype lacks or that cannot be used.
 
         `bands` is None if channels are not the bands that the file beside the image speaks of: then only a value that
         all of them have can be used.  `otherwise` is what the image itself says of bands that it does not name.

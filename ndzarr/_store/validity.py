@@ -197,7 +197,7 @@ class Marker:
         return real if self.marks is None else real | ~self.marks
 
     def avoided(self, means: Array) -> Array:
-        """Return means none of which marks missing data."""
+        """Return means, each beside the value that marks missing data if it happens to be that."""
         hit = means == self.value
         return np.where(hit, self.beside, means) if hit.any() else means
 
