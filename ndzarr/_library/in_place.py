@@ -74,9 +74,9 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
                     for k, (source, image) in enumerate(zip(files, images, strict=True))
                 ]
     except DamagedTiffError as error:
-        raise DamagedError.like(error) from error
+        raise DamagedError.like(error, path) from error
     except SourceError as error:
-        raise StoreError.like(error) from error
+        raise StoreError.like(error, path) from error
     for source in dict.fromkeys(files):
         source.check()
     powers = [image.power for image in images]
@@ -143,7 +143,7 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
         source = video.open_video(path, checked)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
-        raise StoreError.like(error) from error
+        raise StoreError.like(error, path) from error
     if warn and source.trouble:
         warn_caller(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())

@@ -33,6 +33,7 @@ from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
+from ndzarr._store.sharding import Seal
 from ndzarr._store.writer import PyramidWriter, halve
 from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
 
@@ -226,7 +227,7 @@ def write_pyramid(
         advance(0)
         writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            levels = write_stream(stream, encoding, writer_of, advance, band_bytes)
+            levels, seals = write_stream(stream, encoding, writer_of, advance, band_bytes)
         else:
             count = 1 if volume else len(levels)
             with ExitStack() as writers:
@@ -243,16 +244,18 @@ def write_pyramid(
                         veil.write(tuple(n for n, d in zip(block, source.dims, strict=False) if d != "c"), mask)
                     advance(rows.shape[-2] * prod(rows.shape[:-2]))
                 writer.finish()
+                seals = writer.seals
                 if veil is not None:
                     veil.finish()
+                    seals |= veil.seals
         if volume:
             if masks:
-                halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
-            halve(work, levels, reduce, workers, advance, masks=masks)
+                seals |= halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
+            seals |= halve(work, levels, reduce, workers, advance, masks=masks)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        write_metadata(work, about, levels, [limits] * len(source.channels), masks)
+        write_metadata(work, about, levels, [limits] * len(source.channels), seals, masks)
     if stream is not None and stream.trouble:
         warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
 
@@ -374,9 +377,9 @@ def write_stream(
     writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
     band_bytes: int,
-) -> list[LevelShape]:
+) -> tuple[list[LevelShape], dict[str, Seal]]:
     """
-    Write all frames of a stream; return the levels that were written.
+    Write all frames of a stream; return the levels that were written, and their seals.
 
     `writer_of` returns the writer of given levels.  At least one chunk and `band_bytes` of frames are gathered before
     they are encoded.  `progress` is told the number of rows written.
@@ -402,7 +405,7 @@ def write_stream(
             progress(prod(block.shape[:-1]))
             block, following = following, next(blocks, None)
         out.finish()
-        return out.levels
+        return out.levels, out.seals
 
 
 WINDOWS = 24
