@@ -289,12 +289,12 @@ def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, An
 
 
 def identity(name: str) -> dict[str, Any]:
-    """Return path, size and time of modification of a file, which tell whether it changed; {} for other sources."""
+    """Return path, size, time and inode of a file, which tell whether it changed; {} for other sources."""
     try:
         stat = os.stat(name)
     except OSError:
         return {}
-    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
 
 
 def _refuse_changed(source: Source, origin: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ def _cog(folder: Path, inputs: Path, seed: int) -> None:
 
 def _cog_of_image(folder: Path, inputs: Path, seed: int) -> None:
     main(
-        ["cog", str(inputs / f"{seed}.png"), "-o", str(folder / "b.tif"), "--overwrite", "--quiet"],
+        ["cog", "--from-image", str(inputs / f"{seed}.png"), "-o", str(folder / "b.tif"), "--overwrite", "--quiet"],
         standalone_mode=False,
     )
 
