@@ -252,7 +252,8 @@ def write_pyramid(
         if volume:
             if masks:
                 seals |= halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
-            seals |= halve(work, levels, reduce, workers, advance, masks=masks)
+            whole = source.dims.index("c") if source.validity.by_channel else None
+            seals |= halve(work, levels, reduce, workers, advance, masks=masks, whole=whole)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))

@@ -18,6 +18,8 @@ from helpers.arrays import random_array
 from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
+from ndzarr._formats.options import InPlaceOptions
+from ndzarr._library.in_place import open_file
 from ndzarr._store.downsample import reducer
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import Validity
@@ -309,3 +311,36 @@ def test_values_that_count_only_together_are_noted(where, tmp_path):
     for pyramid in (ndzarr.open(path), ndzarr.transcode(path, tmp_path / "s.zarr")):
         assert pyramid.nodata is None
         assert any("NODATA_VALUES" in note for note in pyramid.notes)
+
+
+@pytest.mark.parametrize(("depth", "reduce"), [(None, "yx"), (8, "yx"), (8, "zyx")])
+def test_channels_in_chunks_of_their_own_know_which_they_are(depth, reduce, tmp_path):
+    rng = np.random.default_rng(0)
+    dims = ("c", "y", "x") if depth is None else ("c", "z", "y", "x")
+    pixels = rng.integers(0, 7, (6, *([] if depth is None else [depth]), 280, 300)).astype("u1")
+    values = (0, 1, None, 3, 4, 5)
+    encoding = Encoding(chunks=(("c", 1), ("y", 64), ("x", 64)), reduce=reduce)
+    how = {"encoding": encoding, "interleaved": False, "overwrite": True}
+    together = make(tmp_path, pixels, dims, nodata=values, **how)
+    found = [together.read(k) for k in range(len(together.levels))]
+    assert len(found) > 1
+    for c, value in enumerate(values):
+        alone = make(tmp_path, pixels[c : c + 1], dims, nodata=value, **how)
+        for k, level in enumerate(found):
+            assert np.array_equal(level[c : c + 1], alone.read(k))
+
+
+def test_overviews_of_a_large_file_in_place_know_what_its_alpha_means(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (4, 1100, 600)).astype("u1")
+    pixels[3, ::3] = 0
+    pixels[:3] = np.minimum(pixels[:3], pixels[3])
+    path = tmp_path / "a.tif"
+    write_tiff(path, pixels, ALPHA="PREMULTIPLIED")
+    names = ("r", "g", "b", "a")
+    store = ndzarr.transcode(path, tmp_path / "s.zarr", channels=names)
+    opened = open_file(str(path), 0, InPlaceOptions(channels=names, cache=tmp_path / "w", in_memory=0))
+    assert opened.validity.associated
+    assert len(opened.levels) > 2
+    for k in range(len(store.levels)):
+        assert np.array_equal(opened.read(k), store.read(k))
