@@ -188,3 +188,19 @@ def is_missing(value: object) -> bool:
 def drop_missing(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a table without its missing values."""
     return {str(name): value for name, value in row.items() if not is_missing(value)}
+
+
+def shortened(value: object) -> str:
+    """
+    Return a value of a file as messages show it: no longer than a line.
+
+    Examples
+    --------
+    >>> shortened([1, 2]), len(shortened("a" * 1000))
+    ('[1, 2]', 60)
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # numbers of thousands of digits, nested lists
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

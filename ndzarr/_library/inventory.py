@@ -7,7 +7,6 @@ metadata, are looked at; others in the same directory are left alone.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -19,6 +18,8 @@ from typing import Any, Literal
 
 from ndzarr._files import LOCK, PARTIAL, discard, lock_of, trying
 from ndzarr._library.keys import source_record
+from ndzarr._store.metadata import parse_json
+from ndzarr.errors import StoreError
 
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which an unfinished store of `transcode`, which takes no lock, counts as abandoned."""
@@ -110,8 +111,8 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     if key is None or not path.is_dir():
         return None
     try:
-        root = json.loads((path / "zarr.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+        root = parse_json((path / "zarr.json").read_bytes(), f"{path}: zarr.json")
+    except (FileNotFoundError, StoreError):
         return "damaged", None
     record = source_record(root.get("attributes") if isinstance(root, dict) else None)
     if record is None:
@@ -129,6 +130,8 @@ def _state(record: Mapping[str, Any]) -> State:
         now = os.stat(source)
     except (FileNotFoundError, NotADirectoryError):
         return "orphaned"
+    except ValueError:  # a NUL in it
+        return "damaged"
     return "current" if (now.st_size, now.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")) else "stale"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +32,9 @@ from ndzarr._progress import progress_bar
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray, Stored, ZarrArray
+from ndzarr._store.metadata import parse_json
 from ndzarr._store.sharding import Shard
+from ndzarr._store.zarr_python import check_growth
 from ndzarr.errors import DamagedError, StoreError
 
 Position: TypeAlias = tuple[int, ...]
@@ -161,16 +164,65 @@ def _checks(array: Stored) -> Iterator[Callable[[], _Tally]]:
         for row in product(*(range(n) for n in array.segments[:-1])):
             yield partial(_check_tiles, array, row)
     elif isinstance(array, ZarrArray):
+        number, files = _cells(array.shape, array.chunks), _count_files(array.name)
+        if files is not None and number > _MISSING_CHUNKS * (files + _MISSING_CHUNKS):
+            what = f"its metadata state {number:,} chunks, and it has {files:,} files"
+            yield lambda: _Tally(problems=[Problem(array.name, None, what)])
+            return
         for chunk in _grid(array.shape, array.chunks):
             yield partial(_check_through_zarr, array, chunk)
     elif isinstance(array, ChunkArray):
-        yield partial(_check_stray_files, array)
-        for position in _grid(array.shape, array.shards):
+        found, strays = _files_of(array)
+        yield lambda: _Tally(problems=strays)
+        for position in found:
             yield partial(_check_file, array, position)
+        number = _cells(array.shape, array.shards)
+        if not array.complete or number == len(found):
+            return
+        if number - len(found) > _LISTED:  # not one problem for each of 10^12 shards
+            what = f"its metadata state {number:,} shards, and {len(found):,} are there; transcode the source again"
+            yield lambda: _Tally(problems=[Problem(array.name, None, what)])
+            return
+        for position in _grid(array.shape, array.shards):
+            if position not in found:
+                yield partial(_check_file, array, position)
 
 
 def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Position]:
     return product(*(range(ceil(n / s)) for n, s in zip(shape, step, strict=True)))
+
+
+_LISTED = 10_000
+"""Most missing shards of an array that are named one by one."""
+_MISSING_CHUNKS = 1000
+"""Chunks per file beyond which the stated shape of an array that zarr-python reads is not believed."""
+
+
+def _cells(shape: tuple[int, ...], step: tuple[int, ...]) -> int:
+    return prod(-(-n // s) for n, s in zip(shape, step, strict=True))
+
+
+def _count_files(folder: str) -> int | None:
+    """Return the number of files below a directory; None for what is elsewhere."""
+    return None if "://" in folder else sum(len(names) for _, _, names in os.walk(folder))
+
+
+def _files_of(array: ChunkArray) -> tuple[dict[Position, None], list[Problem]]:
+    """Return the positions of the shards that have a file, and a problem for each file that is not a shard."""
+    top = "c" if array.shard_file((0,)).endswith(f"{os.sep}0") else ""  # else c.0.0 is beside the metadata
+    found: dict[Position, None] = {}
+    strays = []
+    limits = [-(-n // s) for n, s in zip(array.shape, array.shards, strict=True)]
+    for folder, _, names in os.walk(os.path.join(array.name, top)):
+        for path in (os.path.join(folder, name) for name in names):
+            numbers = re.findall(r"\d+", os.path.relpath(path, array.name))
+            position = tuple(int(n) for n in numbers if len(n) < 20)
+            inside = len(position) == len(limits) and all(i < n for i, n in zip(position, limits, strict=True))
+            if inside and os.path.normpath(array.shard_file(position)) == os.path.normpath(path):
+                found[position] = None
+            elif top:
+                strays.append(Problem(path, None, "not a file of this array; remove it"))
+    return found, strays
 
 
 def _check_file(array: ChunkArray, position: Position) -> _Tally:
@@ -233,14 +285,6 @@ def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     return _Tally(1, nbytes=pixels.nbytes)
 
 
-def _check_stray_files(array: ChunkArray) -> _Tally:
-    """Find files among the shards that are not shards."""
-    known = {array.shard_file(position) for position in _grid(array.shape, array.shards)}
-    found = (os.path.join(folder, n) for folder, _, names in os.walk(os.path.join(array.name, "c")) for n in names)
-    stray = [Problem(path, None, "not a file of this array; remove it") for path in found if path not in known]
-    return _Tally(problems=stray)
-
-
 def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     root = os.path.join(pyramid.path, "zarr.json")
     own = pyramid.attrs.get("ndzarr")
@@ -279,12 +323,12 @@ def _check_node(file: str, node: Any) -> Iterator[Problem]:
     """Check that the metadata of a node are those in the consolidated metadata."""
     try:
         with open(file, "rb") as opened:
-            if json.loads(opened.read()) != node:
+            if parse_json(opened.read(), file) != node:
                 yield Problem(file, None, "differs from the consolidated metadata of the root")
     except FileNotFoundError:
         yield Problem(file, None, "the file is missing")
-    except ValueError as error:
-        yield Problem(file, None, f"not valid JSON ({error})")
+    except StoreError as error:
+        yield Problem(file, None, str(error))
 
 
 def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterator[Problem]:
@@ -298,7 +342,9 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
                 continue
             try:
                 with open(file, "rb") as opened:
-                    raw = bytes(numcodecs.zstd.decompress(opened.read()))
+                    encoded = opened.read()
+                check_growth("zstd", encoded, min(8 * n + (1 << 20), 1 << 28))
+                raw = bytes(numcodecs.zstd.decompress(encoded))
             except FileNotFoundError:
                 yield Problem(file, None, "the coordinates are missing")
             except (RuntimeError, ValueError) as error:

@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.plan import Chunked
+from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
 from ndzarr._store.sharding import SHARDS, Folder
+from ndzarr._validation import shortened
 from ndzarr.errors import DamagedError, StoreError
 
 COMPLETE = "ndzarr_complete"
@@ -256,8 +257,9 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
     key = _named(metadata.get("chunk_key_encoding", "default"))
     if key["name"] != "default":
         return f"chunk keys {key['name']!r}"
-    shape = tuple(metadata["shape"])
-    outer, codecs = tuple(grid["configuration"]["chunk_shape"]), [_named(c) for c in metadata["codecs"]]
+    shape = _lengths(path, "shape", metadata["shape"], 0)
+    outer = _lengths(path, "chunk_shape", grid["configuration"]["chunk_shape"], 1, len(shape))
+    codecs = [_named(c) for c in metadata["codecs"]]
     per_shard: tuple[int, ...] | None = None
     chunks = outer
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
@@ -265,14 +267,39 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
         usual = _is_usual_index([_named(c) for c in config["index_codecs"]])
         if config.get("index_location", "end") != "end" or not usual:
             return "shard index"
-        chunks, codecs = tuple(config["chunk_shape"]), [_named(c) for c in config["codecs"]]
+        chunks, codecs = (
+            _lengths(path, "chunk_shape", config["chunk_shape"], 1, len(shape)),
+            [_named(c) for c in config["codecs"]],
+        )
         per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
+        if any(n % k for n, k in zip(outer, chunks, strict=True)):
+            message = f"{path}: its metadata state shards of {outer}, which are not whole chunks of {chunks}"
+            raise StoreError(message, path=path, key="chunk_shape", hint=_DAMAGED)
+    check_memory(prod(chunks) * dtype.itemsize, StoreError, path=path, key="chunk_shape", hint=_DAMAGED)
     codec = parse_codecs(codecs, chunks, dtype)
     if codec is None:
         return f"codecs {' '.join(c['name'] for c in codecs)}"
+    if codec.order is not None and sorted(codec.order) != list(range(len(shape))):
+        raise StoreError(f"{path}: order={codec.order} is not one of its axes", path=path, key="order", hint=_DAMAGED)
     separator = (key.get("configuration") or {}).get("separator", "/")
     complete = bool((metadata.get("attributes") or {}).get(COMPLETE)) and per_shard is not None
     return ChunkArray(path, shape, codec, per_shard, _fill(metadata["fill_value"], dtype), separator, version, complete)
+
+
+_DAMAGED = "Fetch or write the store again"
+
+_LONGEST = 1 << 53
+"""Pixels along an axis that no array has, and that floats do not count exactly."""
+_MOST_AXES = 16
+
+
+def _lengths(path: str, key: str, value: Any, least: int, number: int | None = None) -> tuple[int, ...]:
+    """Return the length of each axis of an array, or of its chunks."""
+    fits = isinstance(value, list) and len(value) <= _MOST_AXES and number in (None, len(value))
+    if not fits or any(type(n) is not int or not least <= n < _LONGEST for n in value):
+        message = f"{path}: {key}={shortened(value)} in its metadata does not give the lengths of its axes"
+        raise StoreError(message, path=path, key=key, hint=_DAMAGED)
+    return tuple(value)
 
 
 def _named(codec: Any) -> Mapping[str, Any]:
