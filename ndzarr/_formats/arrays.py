@@ -412,7 +412,7 @@ def _node_type(folder: Path) -> str | None:
     if (folder / ".zarray").is_file():
         return "array"
     try:
-        node = parse_json((folder / "zarr.json").read_bytes(), f"{folder}: zarr.json").get("node_type")
+        node = parse_json((folder / "zarr.json").read_bytes(), str(folder)).get("node_type")
     except FileNotFoundError:
         return "group" if (folder / ".zgroup").is_file() else None
     except (StoreError, AttributeError) as error:

@@ -111,7 +111,7 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     if key is None or not path.is_dir():
         return None
     try:
-        root = parse_json((path / "zarr.json").read_bytes(), f"{path}: zarr.json")
+        root = parse_json((path / "zarr.json").read_bytes(), str(path))
     except (FileNotFoundError, StoreError):
         return "damaged", None
     record = source_record(root.get("attributes") if isinstance(root, dict) else None)

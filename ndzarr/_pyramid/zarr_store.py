@@ -31,7 +31,7 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     try:
         with open(os.path.join(folder, "zarr.json"), "rb") as file:
             stat = os.fstat(file.fileno())
-            root = parse_json(file.read(), f"{folder}: zarr.json")
+            root = parse_json(file.read(), folder)
     except (FileNotFoundError, NotADirectoryError):
         return _not_zarr3(folder, cache_bytes)
     return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
@@ -144,7 +144,7 @@ def _asking_zarr(name: str) -> Iterator[None]:
     except Exception as error:  # codecs and data types have errors of their own
         if "://" in name:
             raise
-        message = f"{name}: zarr-python cannot open it ({type(error).__name__}: {shortened(error)})"
+        message = f"{name}: zarr-python cannot open it ({type(error).__name__}: {error})"
         raise StoreError(message, path=name, hint="Fetch or write the store again") from error
 
 
@@ -187,7 +187,7 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
 
 def _node(folder: str, path: str) -> Any:
     try:
-        return parse_json(Path(folder, path, "zarr.json").read_bytes(), f"{folder}/{path}/zarr.json")
+        return parse_json(Path(folder, path, "zarr.json").read_bytes(), folder, f"{path}/zarr.json")
     except FileNotFoundError as error:
         message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
         raise StoreError(message, path=folder) from error

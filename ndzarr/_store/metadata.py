@@ -50,12 +50,12 @@ _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "sp
 _COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b": "0000FF", "blue": "0000FF"}
 
 
-def parse_json(raw: bytes, path: str) -> Any:
-    """Parse metadata; raise `StoreError` for what is not JSON, or nested beyond what Python follows."""
+def parse_json(raw: bytes, path: str, file: str = "zarr.json") -> Any:
+    """Parse a file of a store at a path; raise `StoreError` for what is not JSON, or nested beyond Python's limit."""
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
-        message = f"{path} is not valid JSON ({error}), so the store is damaged"
+        message = f"{path}: {file} is not valid JSON ({error}), so the store is damaged"
         raise StoreError(message, path=path, hint="Transcode the source again") from error
 
 
@@ -67,7 +67,7 @@ def interpreting(name: str) -> Iterator[None]:
     except NdzarrError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
-        message = f"{name}: its metadata are not those of a Zarr image ({type(error).__name__}: {shortened(error)})"
+        message = f"{name}: its metadata are not those of a Zarr image ({type(error).__name__}: {error})"
         raise StoreError(message, path=name, hint="Fetch or write the store again") from error
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numcodecs.abc import Codec
+from numcodecs.compat import ensure_bytes
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
 from zarr.storage import WrapperStore
@@ -103,10 +104,9 @@ class _Guard(WrapperStore[Any]):
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Buffer | None:
         found: Buffer | None = await super().get(key, prototype, byte_range)
         if found is not None and key.rpartition("/")[2] in _METADATA:
-            path = f"{self._name}/{key}"
-            node = parse_json(found.to_bytes(), path)
+            node = parse_json(found.to_bytes(), self._name, key)
             if not key.endswith(".zattrs"):
-                check_names(node, path)
+                check_names(node, self._name)
         return found
 
 
@@ -231,16 +231,18 @@ class _BoundedCodec(BytesBytesCodec):
 class _BoundedNumcodec(Codec):  # type: ignore[misc]  # numcodecs has no types
     """A codec of Zarr v2."""
 
+    codec_id = "bounded"
+
     def __init__(self, inner: Any, most: int) -> None:
-        self.codec_id = inner.codec_id
         self._inner, self._most = inner, most
 
     def encode(self, buf: Any) -> Any:
         return self._inner.encode(buf)
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        if self.codec_id in ("zstd", "blosc", "lz4", *_STREAMS):
-            check_growth(self.codec_id, np.ascontiguousarray(np.frombuffer(buf, np.uint8)), self._most)
+        name = self._inner.codec_id
+        if name in ("zstd", "blosc", "lz4", *_STREAMS):
+            check_growth(name, ensure_bytes(buf), self._most)
         return self._inner.decode(buf, out)
 
     def get_config(self) -> Any:
