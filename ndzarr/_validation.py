@@ -7,6 +7,7 @@ plain Python object, or raise `error` with a message that names the option and e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from functools import partial
 from math import floor, isfinite
@@ -176,6 +177,16 @@ def check_ids(value: Any, key: str = "gids", error: ErrorType = TargetError) -> 
     if not ids:
         raise error(f"{key}=[]: a target needs at least one image", key=key)
     return tuple([check_id(key, i, error) for i in ids])
+
+
+def is_path(value: object) -> bool:
+    """Return True for what the system takes as a path: no NUL, nothing that its encoding does not have."""
+    if not isinstance(value, str | os.PathLike):
+        return False
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def is_missing(value: object) -> bool:

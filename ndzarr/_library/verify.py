@@ -336,7 +336,8 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
     for k, level in enumerate(pyramid.levels):
         for d, n in zip(pyramid.dims, level.shape, strict=True):
             file = os.path.join(pyramid.path, str(k), d, "c", "0")
-            stated = nodes.get(f"{k}/{d}", {}).get("shape")
+            node = nodes.get(f"{k}/{d}")
+            stated = node.get("shape") if isinstance(node, Mapping) else None
             if stated != [n]:
                 yield Problem(file, None, f"the metadata state {stated} coordinates for {n} pixels along {d}")
                 continue

@@ -18,7 +18,7 @@ from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
 from ndzarr._store.metadata import SCHEMA, check_attributes, interpreting, parse_json, path_within, scale_of
-from ndzarr._validation import as_number, shortened
+from ndzarr._validation import as_number, is_path, shortened
 from ndzarr.errors import MissingError, NdzarrError, StoreError
 
 
@@ -27,6 +27,8 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
     name = os.fspath(path)
     if "://" in name:
         return _remote(name.rstrip("/"), cache_bytes)
+    if not is_path(name):
+        raise StoreError(f"{name!r} is not a path", path=name, hint="Pass the name of a directory")
     folder = os.path.abspath(name)
     try:
         with open(os.path.join(folder, "zarr.json"), "rb") as file:

@@ -23,7 +23,7 @@ from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.scene import Asset, Clock, Frame
-from ndzarr._validation import as_integer, shortened
+from ndzarr._validation import as_integer, is_path, shortened
 from ndzarr.errors import TargetError
 
 
@@ -75,7 +75,7 @@ class Access:
 
     def path(self, name: Any, image: Mapping[str, Any]) -> str:
         """Return an absolute path, or the URL of a store; raise `TargetError` for what is not allowed."""
-        if not isinstance(name, str | os.PathLike) or "\0" in os.fspath(name):
+        if not is_path(name):
             raise wrong(image, "file_name", f"file_name={shortened(name)} is not a path")
         name = os.fspath(name)
         if "://" in name:

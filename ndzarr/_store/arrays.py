@@ -282,6 +282,8 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
     if codec.order is not None and sorted(codec.order) != list(range(len(shape))):
         raise StoreError(f"{path}: order={codec.order} is not one of its axes", path=path, key="order", hint=_DAMAGED)
     separator = (key.get("configuration") or {}).get("separator", "/")
+    if separator not in ("/", "."):
+        raise StoreError(f"{path}: separator={shortened(separator)}", path=path, key="separator", hint=_DAMAGED)
     complete = bool((metadata.get("attributes") or {}).get(COMPLETE)) and per_shard is not None
     return ChunkArray(path, shape, codec, per_shard, _fill(metadata["fill_value"], dtype), separator, version, complete)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ndzarr._geo.pixel_size import is_physical
 from ndzarr._indexing.affine import IDENTITY
+from ndzarr._indexing.plan import check_memory
 from ndzarr._sampling.segmentations import shape_of
 from ndzarr._validation import as_list, check_fraction, check_target_count
 from ndzarr.errors import TargetError
@@ -171,6 +172,10 @@ def _is_fraction(overlap: object) -> bool:
     return isinstance(overlap, Real) and not isinstance(overlap, Integral) and 0 <= float(overlap) < 1
 
 
+_WINDOW_BYTES = 160
+"""Memory that a window of a table takes, while the table is made."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlidingWindows:
     """All windows of a grid, numbered by space, then by t, y and x."""
@@ -191,7 +196,10 @@ class SlidingWindows:
         return t * y * x
 
     def windows(self) -> Windows:
-        """Return all of them."""
+        """Return all of them; raise `TargetError` if memory cannot hold them, as for an absurd size of an image."""
+        wanted = int(np.prod([a.count.astype(float) for a in self.axes], axis=0).sum())  # may be beyond int64
+        hint = "Check the stated sizes of images, or choose larger windows or fewer images"
+        check_memory(wanted * _WINDOW_BYTES, TargetError, what=f"{wanted:.3g} windows", key="window_dims", hint=hint)
         counts = self.counts
         space = np.repeat(np.arange(len(counts)), counts)
         number = ramps(counts)  # of each window within its space

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from ndzarr._indexing.plan import check_memory
 from ndzarr._sampling.target import SIZE_SLACK, parse_window_dims
 from ndzarr._validation import check_choice, check_fraction, check_target_count
 from ndzarr.errors import TargetError, did_you_mean
@@ -347,6 +348,9 @@ class PositionsOfSize:
             if rows < 1 or columns < 1:
                 continue
             boxes = self._boxes(plane)
+            what, hint = f"the free places of {rows} x {columns}", "Check the stated sizes of images"
+            rows_kept = rows if self._free.limit.most > 0 and len(boxes) else 0
+            check_memory(32 * (columns + 1) + 8 * rows_kept, TargetError, what=what, key="window_dims", hint=hint)
             if self._free.limit.most > 0 and len(boxes):
                 edges = np.arange(rows + 1)
             else:
