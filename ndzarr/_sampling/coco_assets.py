@@ -117,6 +117,8 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], access: Access,
     """
     gid = image["id"]
     index = image.get("frame_index")
+    if not isinstance(index, int | float | str | np.generic | None):
+        raise wrong(image, "frame_index", f"frame_index={shortened(index)} is not a position")
     return Frame(
         gid=gid,
         assets=tuple(_asset(obj, image, video, access, clocks) for obj in asset_dicts(image, video)),

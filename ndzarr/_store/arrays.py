@@ -8,6 +8,7 @@ the `engine` of each says which it is and why.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from math import prod
 from typing import Any, Literal, Protocol, TypeAlias
@@ -212,6 +213,14 @@ class ZarrArray:
         """True where chunks are parts of files."""
         return getattr(self._zarr, "shards", None) is not None
 
+    def exists(self, chunk: tuple[int, ...]) -> bool:
+        """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
+        if "://" in self.name:
+            return True
+        whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
+        position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
+        return os.path.exists(os.path.join(self.name, self._zarr.metadata.encode_chunk_key(position)))
+
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
         """Return None: zarr-python does not tell beforehand."""
         return
@@ -290,15 +299,15 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
 
 _DAMAGED = "Fetch or write the store again"
 
-_LONGEST = 1 << 53
+LONGEST = 1 << 53
 """Pixels along an axis that no array has, and that floats do not count exactly."""
-_MOST_AXES = 16
+MOST_AXES = 16
 
 
 def _lengths(path: str, key: str, value: Any, least: int, number: int | None = None) -> tuple[int, ...]:
     """Return the length of each axis of an array, or of its chunks."""
-    fits = isinstance(value, list) and len(value) <= _MOST_AXES and number in (None, len(value))
-    if not fits or any(type(n) is not int or not least <= n < _LONGEST for n in value):
+    fits = isinstance(value, list) and len(value) <= MOST_AXES and number in (None, len(value))
+    if not fits or any(type(n) is not int or not least <= n < LONGEST for n in value):
         message = f"{path}: {key}={shortened(value)} in its metadata does not give the lengths of its axes"
         raise StoreError(message, path=path, key=key, hint=_DAMAGED)
     return tuple(value)

@@ -27,8 +27,10 @@ from zarr.codecs import ShardingCodec
 from zarr.storage import WrapperStore
 
 from ndzarr._indexing.plan import check_memory
+from ndzarr._store.arrays import LONGEST, MOST_AXES
 from ndzarr._store.codecs import JPEG, blosc_size, zstd_size
 from ndzarr._store.metadata import parse_json
+from ndzarr._validation import shortened
 from ndzarr.errors import DamagedError, StoreError
 
 if TYPE_CHECKING:
@@ -77,6 +79,9 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
 
     if array.dtype.kind not in "biufc":
         raise StoreError(f"{array.store_path}: its data type is {array.dtype}, which is not one of pixels", hint=_HINT)
+    if len(array.shape) > MOST_AXES or any(n >= LONGEST for n in array.shape):
+        message = f"{array.store_path}: shape={shortened(array.shape)} in its metadata is that of no image"
+        raise StoreError(message, path=str(array.store_path), key="shape", hint=_HINT)
     nbytes = prod(array.chunks) * array.dtype.itemsize
     check_memory(nbytes, StoreError, path=str(array.store_path), key="chunk_shape", hint=_HINT)
     found: Any = array.metadata
