@@ -295,7 +295,11 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     if not os.path.exists(root):  # Zarr v2, or remote
         return
     with open(root, "rb") as file:
-        nodes = (json.loads(file.read()).get("consolidated_metadata") or {}).get("metadata") or {}
+        inner = json.loads(file.read()).get("consolidated_metadata") or {}
+    nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
+    if not isinstance(nodes, Mapping):
+        yield Problem(root, None, "its consolidated metadata are not a JSON object")
+        return
     for name, node in nodes.items():
         yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
     if own is not None:

@@ -117,7 +117,7 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], access: Access,
     """
     gid = image["id"]
     index = image.get("frame_index")
-    if not isinstance(index, int | float | str | np.generic | None):
+    if not isinstance(image.get("frame_index"), int | float | str | np.generic | None):
         raise wrong(image, "frame_index", f"frame_index={shortened(index)} is not a position")
     return Frame(
         gid=gid,
