@@ -63,7 +63,7 @@ def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int])
     blocks = _blocks(pyramid, array, chunks)
     number = prod(-(-n // max(1, b)) for n, b in zip(array.shape, blocks, strict=True))
     what, hint = f"the coordinates and {number:,} blocks of an array of {array.shape}", "Ask for larger chunks"
-    check_memory(8 * sum(array.shape) + _BLOCK_BYTES * number, WindowError, what=what, path=pyramid.path, hint=hint)
+    check_memory(32 * sum(array.shape) + _BLOCK_BYTES * number, WindowError, what=what, path=pyramid.path, hint=hint)
     data = dask.array.from_array(
         _Level(pyramid, level),
         chunks=blocks,

@@ -226,6 +226,8 @@ def _pyramid(
         for k, (_, scale) in enumerate(paths):
             array, mask = arrays[k], arrays[n + k] if len(arrays) > n else None
             if scale and base:
+                if len(scale) != len(dims):
+                    raise ValueError(f"scale={scale} for the axes {' '.join(dims)}")
                 factors = (s / b for s, b in zip(scale, base, strict=True))
             else:
                 factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))

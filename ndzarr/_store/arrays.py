@@ -284,7 +284,8 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
         if any(n % k for n, k in zip(outer, chunks, strict=True)):
             message = f"{path}: its metadata state shards of {outer}, which are not whole chunks of {chunks}"
             raise StoreError(message, path=path, key="chunk_shape", hint=_DAMAGED)
-    check_memory(prod(chunks) * dtype.itemsize, StoreError, path=path, key="chunk_shape", hint=_DAMAGED)
+    what = f"a chunk of chunk_shape={chunks}"
+    check_memory(prod(chunks) * dtype.itemsize, StoreError, what=what, path=path, key="chunk_shape", hint=_DAMAGED)
     codec = parse_codecs(codecs, chunks, dtype)
     if codec is None:
         return f"codecs {' '.join(c['name'] for c in codecs)}"

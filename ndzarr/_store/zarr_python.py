@@ -79,11 +79,13 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
 
     if array.dtype.kind not in "biufc":
         raise StoreError(f"{array.store_path}: its data type is {array.dtype}, which is not one of pixels", hint=_HINT)
-    if len(array.shape) > MOST_AXES or any(n >= LONGEST for n in array.shape):
-        message = f"{array.store_path}: shape={shortened(array.shape)} in its metadata is that of no image"
+    if len(array.shape) > MOST_AXES or any(n >= LONGEST for n in array.shape) or not all(array.chunks):
+        stated = f"shape={shortened(array.shape)} and chunks={shortened(array.chunks)}"
+        message = f"{array.store_path}: {stated} in its metadata are those of no image"
         raise StoreError(message, path=str(array.store_path), key="shape", hint=_HINT)
     nbytes = prod(array.chunks) * array.dtype.itemsize
-    check_memory(nbytes, StoreError, path=str(array.store_path), key="chunk_shape", hint=_HINT)
+    what = f"a chunk of chunk_shape={array.chunks}"
+    check_memory(nbytes, StoreError, what=what, path=str(array.store_path), key="chunk_shape", hint=_HINT)
     found: Any = array.metadata
     if found.zarr_format == 2:
         most = _most(nbytes)
