@@ -177,7 +177,6 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
-    errno.ENOTDIR: (WriteError, "a part of its path is a file, not a directory", "Choose another directory"),
     errno.ENOMEM: (
         WriteError,
         "there is not enough memory; {kept}",

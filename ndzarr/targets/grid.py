@@ -199,7 +199,13 @@ class SlidingWindows:
         """Return all of them; raise `TargetError` if memory cannot hold them, as for an absurd size of an image."""
         wanted = int(np.prod([a.count.astype(float) for a in self.axes], axis=0).sum())  # may be beyond int64
         hint = "Check the stated sizes of images, or choose larger windows or fewer images"
-        check_memory(wanted * _WINDOW_BYTES, TargetError, what=f"{wanted:.3g} windows", key="window_dims", hint=hint)
+        check_memory(
+            wanted * _WINDOW_BYTES,
+            TargetError,
+            what=f"{wanted:.3g} windows of window_dims",
+            key="window_dims",
+            hint=hint,
+        )
         counts = self.counts
         space = np.repeat(np.arange(len(counts)), counts)
         number = ramps(counts)  # of each window within its space

@@ -20,7 +20,7 @@ import numpy as np
 
 from ndzarr._files import explained, replacing
 from ndzarr._indexing.plan import check_memory
-from ndzarr.errors import ExistsError, OptionError, did_you_mean
+from ndzarr.errors import ExistsError, OptionError, WriteError, did_you_mean
 from ndzarr.toydata.world import CATEGORIES, KEYPOINTS, PIXELS_PER_METRE, World, date, drifts, exposed, picture_size
 
 Image: TypeAlias = np.ndarray[Any, Any]
@@ -211,8 +211,13 @@ def write_demo(
     if path.exists() and _about(path) == about:
         return path
     smaller = "Make smaller pictures, or raise the limit"
-    check_memory(prod(size) * _PIXEL_BYTES, OptionError, key="size", hint=smaller)
+    check_memory(prod(size) * _PIXEL_BYTES, OptionError, what=f"size={size}", key="size", hint=smaller)
     records = Records(about)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        message = f"{path.parent}: this directory cannot be made ({error})"
+        raise WriteError(message, path=str(path.parent), hint="Choose another directory") from error
     with explained(path):
         try:
             make(order, records, path.parent, f"{kind}/")
