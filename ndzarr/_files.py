@@ -1,23 +1,25 @@
 """
-Files: published atomically, locked, read by ranges, and recognised when they change.
+Files: published atomically and durably, locked, read by ranges, and recognised when they change.
 
-A store or a file is written under a hidden name beside its destination, then renamed: a rename within one file system
-is atomic. What a killed process leaves behind is a hidden `.NAME.*.partial`, which nothing reads and
-`ndzarr cache prune` removes.
+A store or a file is written under a hidden name beside its destination, flushed to the disk, then renamed: a rename
+within one file system is atomic.  The hidden names are numbered *slots*; a writer holds the lock of its slot as long as
+it lives, so that the next writer of the same destination tells what a killed one left, and removes it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
-import secrets
 import shutil
 import stat
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -33,22 +35,171 @@ Bytes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 PARTIAL = ".partial"
 """Suffix of what is not published yet."""
 
+SLOTS = 16
+"""Processes and threads that may write one destination at a time."""
+
+_HIDDEN = re.compile(r"\.(.+)\.([0-9a-z]+)(?:_ready|_old)?\.partial")
+"""Names of a slot: its destination and its number; earlier versions had random ones."""
+
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """A directory that holds one of these is a Zarr store."""
 
 
+class Slot(NamedTuple):
+    """The hidden names beside a destination of one writer, who holds `lock`."""
+
+    dest: Path
+    number: str
+
+    @classmethod
+    def of(cls, path: Path) -> Slot | None:
+        """Return the slot of a hidden name; None if it is not one."""
+        found = _HIDDEN.fullmatch(path.name)
+        return None if found is None else cls(path.with_name(found[1]), found[2])
+
+    def _path(self, end: str) -> Path:
+        return self.dest.with_name(f".{self.dest.name}.{self.number}{end}")
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the slot."""
+        return self._path(".lock")
+
+    @property
+    def work(self) -> Path:
+        """What is being written, or, once it was swapped with the destination, what was there before."""
+        return self._path(PARTIAL)
+
+    @property
+    def ready(self) -> Path:
+        """A complete store whose destination may be absent: the journal of a swap in two renames."""
+        return self._path(f"_ready{PARTIAL}")
+
+    @property
+    def old(self) -> Path:
+        """What was at the destination, during a swap in two renames."""
+        return self._path(f"_old{PARTIAL}")
+
+    def names(self) -> list[Path]:
+        """Return the names that exist, without the lock."""
+        return [path for path in (self.ready, self.work, self.old) if os.path.lexists(path)]
+
+    def clear(self) -> None:
+        """Finish the swap that a killed process began, and remove what it left; the caller holds the lock."""
+        if os.path.lexists(self.ready) and not os.path.lexists(self.dest):
+            os.rename(self.ready, self.dest)
+            _flush_one(self.dest.parent)
+        for path in self.names():
+            _remove(path)
+
+
+def slots(dest: Path) -> Iterator[Slot]:
+    """Yield all slots of a destination: names to look at, so that no large directory is listed."""
+    return (Slot(dest, str(number)) for number in range(SLOTS))
+
+
 @contextmanager
-def publishing(dest: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a directory to fill; it becomes `dest` when the block ends without an error, and vanishes otherwise."""
+def claiming(dest: Path) -> Iterator[Slot]:
+    """Hold a slot of a destination; what killed processes left in any of them is cleared before."""
+    with ExitStack() as held:
+        mine: Slot | None = None
+        for slot in slots(dest):
+            if mine is None:
+                with ExitStack() as tried:
+                    if tried.enter_context(_locking(slot.lock)):
+                        slot.clear()
+                        if not slot.names():  # else it is another user's, and stays
+                            mine = slot
+                            held.push(tried.pop_all())
+            elif os.path.lexists(slot.lock):  # which its holder removes last
+                with trying(slot.lock) as free:
+                    if free:
+                        slot.clear()
+        if mine is None:
+            hint = f"Wait for them; if there are none, remove the files .{dest.name}.*{PARTIAL}"
+            raise ExistsError(f"{dest}: {SLOTS} others are writing it", path=str(dest), hint=hint)
+        yield mine
+
+
+def recover(dest: Path) -> bool:
+    """Finish a swap in which a process was killed while the destination was absent; return True if one was found."""
+    for slot in slots(dest):
+        if os.path.lexists(slot.ready):
+            with trying(slot.lock) as free:
+                if free:
+                    slot.clear()
+            return os.path.lexists(dest)
+    return False
+
+
+class Batch:
+    """
+    Stores that are written one by one and published together, about once a second: the disk is waited for once.
+
+    Threads share one.  Whoever waits for another process calls `publish` meanwhile, since that may wait for what the
+    batch holds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._written: list[tuple[Slot, bool]] = []
+        self._held: list[ExitStack] = []
+        self._due = time.monotonic() + _BATCH_SECONDS
+
+    def add(self, slot: Slot, overwrite: bool, held: ExitStack) -> None:
+        """Take a complete store, and what is to be released once it is published."""
+        with self._lock:
+            self._written.append((slot, overwrite))
+            self.hold(held)
+
+    def hold(self, held: ExitStack) -> None:
+        """Take what is to be released once everything that was added before is published."""
+        with self._lock:
+            self._held.append(held)
+
+    def publish_if_due(self) -> None:
+        """Publish if many stores are waiting, or one for long."""
+        if len(self._written) >= _BATCH_STORES or time.monotonic() > self._due:
+            self.publish()
+
+    def publish(self) -> None:
+        """Publish everything that was added."""
+        with self._lock, ExitStack() as held:
+            written, self._written = self._written, []
+            for stack in self._held:
+                held.push(stack)
+            self._held = []
+            if written:
+                with explained(written[0][0].dest):
+                    flush(slot.work for slot, _ in written)
+                    _place(written)
+            self._due = time.monotonic() + _BATCH_SECONDS
+
+
+_BATCH_SECONDS = 1.0
+_BATCH_STORES = 32
+"""Each holds two locks, that is two descriptors."""
+
+
+@contextmanager
+def publishing(dest: Path, overwrite: bool = False, batch: Batch | None = None) -> Iterator[Path]:
+    """
+    Yield a directory to fill; it becomes `dest` when the block ends without an error, and vanishes otherwise.
+
+    With a batch it becomes `dest` when the batch is published.
+    """
     refuse_existing(dest, overwrite)
-    with _explained_parent(dest):
-        work = partial_path(dest)
-        try:
-            work.mkdir()
-            yield work
-            publish(work, dest, overwrite)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with _explained_parent(dest), ExitStack() as held:
+        slot = held.enter_context(claiming(dest))
+        held.callback(slot.clear)
+        refuse_existing(dest, overwrite)  # a swap that was finished only now
+        slot.work.mkdir()
+        yield slot.work
+        if batch is None:
+            flush([slot.work])
+            _place([(slot, overwrite)])
+        else:
+            batch.add(slot, overwrite, held.pop_all())
 
 
 @contextmanager
@@ -67,46 +218,181 @@ def replacing(path: Path) -> Iterator[Path]:
 
     For files of ndzarr's own, such as those of a cache; what a user named goes through `publishing_file`.
     """
-    work = partial_path(path)
-    try:
-        yield work
-        os.replace(work, path)
-    finally:
-        work.unlink(missing_ok=True)
+    with claiming(path) as slot:
+        try:
+            yield slot.work
+            _flush_one(slot.work)
+            os.replace(slot.work, path)
+            _flush_one(path.parent)
+        finally:
+            slot.clear()
+
+
+@contextmanager
+def scratch(dest: Path) -> Iterator[Path]:
+    """Yield a hidden directory beside a destination, which vanishes when the block ends."""
+    with claiming(dest) as slot:
+        try:
+            slot.work.mkdir()
+            yield slot.work
+        finally:
+            slot.clear()
 
 
 def publish(work: Path, dest: Path, overwrite: bool = False) -> None:
-    """Rename a complete store to `dest`.  Readers that have an earlier store open keep what they mapped of it."""
-    refuse_existing(dest, overwrite)
-    with explained(dest):
-        if not os.path.lexists(dest):
-            os.rename(work, dest)
-            return
-        old = partial_path(dest)
-        os.rename(dest, old)
+    """
+    Make a complete store, which lies in the same file system, that at `dest`.
+
+    Readers that have an earlier store open keep what they mapped of it.
+    """
+    with explained(dest), claiming(dest) as slot:
+        refuse_existing(dest, overwrite)
+        flush([work])
         try:
-            os.rename(work, dest)
+            os.rename(work, slot.work)
+            _place([(slot, overwrite)])
+        finally:
+            slot.clear()
+
+
+def _place(written: list[tuple[Slot, bool]]) -> None:
+    """Rename flushed stores of one directory to their destinations; then remove what they replace."""
+    for slot, overwrite in written:
+        refuse_existing(slot.dest, overwrite)
+        _rename(slot)
+    for parent in {slot.dest.parent for slot, _ in written}:
+        _flush_one(parent)
+    for slot, _ in written:
+        slot.clear()
+
+
+def _rename(slot: Slot) -> None:
+    """Rename a store to its destination; swap both if there is one: it is never absent."""
+    dest = slot.dest
+    if not os.path.lexists(dest):
+        os.rename(slot.work, dest)
+    elif not exchange(slot.work, dest):
+        os.rename(slot.work, slot.ready)
+        _flush_one(dest.parent)
+        os.rename(dest, slot.old)
+        try:
+            os.rename(slot.ready, dest)
         except BaseException:
-            os.rename(old, dest)
+            os.rename(slot.old, dest)
             raise
-        discard(old)
 
 
 def discard(path: Path) -> None:
     """Remove a store or a link to one, at once as far as readers can tell."""
-    if path.suffix != PARTIAL:
-        hidden = partial_path(path)
-        os.rename(path, hidden)
-        path = hidden
+    with claiming(path) as slot:
+        os.rename(path, slot.work)
+        slot.clear()
+
+
+def _remove(path: Path) -> None:
+    """Remove what is hidden; what another user forbids to remove stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
 
 
-def partial_path(dest: Path) -> Path:
-    """Return a new hidden name beside `dest` for what is not, or no longer, published."""
-    return dest.parent / f".{dest.name}.{secrets.token_hex(6)}{PARTIAL}"
+_FLUSHERS = 8
+"""Threads that flush files: file systems write their journal once for all that wait (3 to 6 times as fast as one)."""
+_FLUSH_ALL = 16
+"""From so many files on, flushing the whole file system is three times as fast; it also waits for what others write."""
+
+
+def flush(paths: Iterable[Path]) -> None:
+    """Wait until files and directories of one file system, with all that is in them, are on the disk."""
+    found = [path for top in paths for path in _tree(top)]
+    if len(found) >= _FLUSH_ALL and _flush_file_system(found[0]):
+        return
+    if len(found) < _FLUSHERS:
+        for path in found:
+            _flush_one(path)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_FLUSHERS, "flush") as pool:
+        for _ in pool.map(_flush_one, found):
+            pass
+
+
+def _tree(top: Path) -> Iterator[Path]:
+    yield top
+    for folder, folders, files in os.walk(top):
+        yield from (Path(folder, name) for name in (*folders, *files))
+
+
+def _flush_one(path: Path) -> None:
+    """Flush a file, or the names in a directory."""
+    if sys.platform == "win32" and path.is_dir():
+        return  # NTFS keeps names in its journal, and directories cannot be opened
+    descriptor = os.open(path, (os.O_RDWR if sys.platform == "win32" else os.O_RDONLY) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        _fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that know no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _fsync(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync leaves it in the cache of the disk
+    else:
+        os.fsync(descriptor)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _flush_file_system(path: Path) -> bool:
+    """Flush the file system of a path; return False where that cannot be done."""
+    syncfs = getattr(_libc(), "syncfs", None)
+    if syncfs is None:
+        return False
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    finally:
+        os.close(descriptor)
+    return True
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def flush_soon(descriptor: int) -> None:
+    """Start to write a file to the disk, if the system allows it without waiting, so that `flush` takes less time."""
+    start = getattr(_libc(), "sync_file_range", None)
+    if start is not None:
+        start(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)  # `flush` reports errors
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two files or directories in one step; return False if the system cannot do that."""
+    rename = getattr(_libc(), "renameat2", None)
+    if rename is None:
+        return False
+    if not rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # the file system, or the kernel, has no such call
+        return False
+    raise OSError(number, os.strerror(number), str(first), None, str(second))
 
 
 def local_path(dest: str | os.PathLike[str]) -> Path:
@@ -190,8 +476,8 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
 """Error numbers to the error to raise, what was found and what to do."""
 
 
-LOCK = re.compile(r"\.(.+\.zarr)\.lock")
-"""Names of locks."""
+LOCK = re.compile(r"\.(.+\.zarr)(\.[0-9]+)?\.lock")
+"""Names of locks of stores and of their slots."""
 
 _PATIENCE = 1.0
 """Seconds between looks at whether waiting still makes sense."""
@@ -202,12 +488,20 @@ def lock_of(store: Path) -> Path:
     return store.with_name(f".{store.name}.lock")
 
 
+def _lock(path: Path) -> BaseFileLock:
+    from filelock import FileLock
+
+    # Other users of a shared directory take the lock of a process that was killed, whatever its umask; any thread of a
+    # batch releases it.
+    return FileLock(path, mode=0o666, thread_local=False)
+
+
 @contextmanager
 def holding(path: Path, check: Callable[[], None] | None = None) -> Iterator[None]:
     """Wait for a lock and hold it; while waiting, call `check` now and then, which ends it by raising."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    lock = FileLock(path)
+    lock = _lock(path)
     while not lock.is_locked:
         with explained(path), suppress(Timeout):
             lock.acquire(timeout=-1 if check is None else _PATIENCE)
@@ -221,17 +515,27 @@ def holding(path: Path, check: Callable[[], None] | None = None) -> Iterator[Non
 
 @contextmanager
 def trying(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody else does; yield False if somebody does, or if the directory cannot be written."""
-    from filelock import FileLock, Timeout
+    """Hold a lock if nobody else does; yield False if somebody does, or if it cannot be taken in this directory."""
+    with ExitStack() as held:
+        free = False
+        try:
+            free = held.enter_context(_locking(path))
+        except (PermissionError, FileNotFoundError):
+            pass
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        yield free
 
-    lock = FileLock(path)
-    try:
+
+@contextmanager
+def _locking(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does; yield False if somebody does."""
+    from filelock import Timeout
+
+    lock = _lock(path)
+    with suppress(Timeout):
         lock.acquire(timeout=0)
-    except (Timeout, PermissionError, FileNotFoundError):
-        pass
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
     try:
         yield lock.is_locked
     finally:
@@ -247,6 +551,62 @@ def _drop(lock: BaseFileLock, path: Path) -> None:
 
 MOST_FILES = 256
 """Files that stay open, at most; opening one again takes 20 us."""
+
+
+def open_files_limit(share: int, most: int) -> int:
+    """Return how many files a cache may keep open: 1 / `share` of those that the system allows the process."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit to ask for
+        return min(most, 512 // share)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else max(8, min(most, soft // share))
+
+
+_CLOSE: list[Callable[[], object]] = []
+
+
+def close_when_short(close: Callable[[], object]) -> None:
+    """Register a function that closes cached files, for when the process has no descriptor left."""
+    _CLOSE.append(close)
+
+
+def open_descriptor(path: str) -> int:
+    """
+    Open a file for reading by position.
+
+    If the process has no descriptor left, cached files are closed first; raises `StoreError` if that does not help.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+    for close in _CLOSE:
+        close()
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        hint = "Raise the limit (ulimit -n), or close files of your own"
+        raise StoreError(f"{path}: too many files are open in this process", path=path, hint=hint) from error
+
+
+_SEEKING = threading.Lock()
+
+
+def _pread(fd: int, count: int, offset: int) -> bytes:
+    with _SEEKING:  # Windows: the descriptor has one position for all threads
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, count)
+
+
+pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread)
+"""Read bytes at a position of a file; fewer at its end, or if a signal came."""
+
+
 _KEPT_BUFFER = 16 << 20
 """Bytes of a thread's buffer that is kept between reads, at most."""
 _LOCAL = threading.local()
@@ -331,7 +691,7 @@ class _Descriptor:
 
     def __init__(self, file: FileId) -> None:
         self.lock = threading.Lock()
-        self.fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        self.fd = open_descriptor(file.path)
         file.compare(os.fstat(self.fd))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
@@ -365,7 +725,7 @@ class _Descriptors(dict[FileId, _Descriptor]):
 
     def __missing__(self, file: FileId) -> _Descriptor:
         opened = _Descriptor(file)
-        while len(self) >= MOST_FILES:
+        while len(self) >= open_files_limit(4, MOST_FILES):
             try:
                 del self[next(iter(self))]
             except (StopIteration, KeyError, RuntimeError):  # another thread was faster
@@ -376,6 +736,7 @@ class _Descriptors(dict[FileId, _Descriptor]):
 
 DESCRIPTORS = _Descriptors()
 """The files that this process has open for reading ranges."""
+close_when_short(DESCRIPTORS.clear)
 
 
 def cache_root() -> Path:

@@ -39,13 +39,16 @@ class CocoSampler:
         A `kwcoco.CocoDataset`, the path of one, its dictionary, or the name of a demo that kwcoco makes, such as
         'vidshapes8'.  It is looked at once: after a change to it, make another sampler.
     workdir
-        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path,
-        size and time of modification, so datasets may share a directory.
+        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path and
+        `identity`, so datasets may share a directory.
     preset
         How sources are encoded; see `ndzarr.transcode`.
     transcode
         'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
+    identity
+        What tells that a file is still the one that a pyramid was made from.  'stat': its size, time of modification
+        and inode; 'content': a digest of its bytes, which are read once per process.
     image_root
         The directory that names of files in the dataset are relative to; that of the dataset's file by default.
     allow
@@ -76,11 +79,12 @@ class CocoSampler:
         *,
         preset: str = "fast",
         transcode: str = "auto",
+        identity: str = "stat",
         image_root: str | os.PathLike[str] | None = None,
         allow: Allow = "files",
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        library = Library(root, Encoding(preset), transcode=transcode)
+        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
         self._source = CocoSource(coerce(dset), library, image_root, allow)
 
     def __repr__(self) -> str:

@@ -58,9 +58,10 @@ class NdzarrError(Exception):
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
     @classmethod
-    def like(cls, error: NdzarrError) -> Self:
-        """Return an error of this class with the message and the attributes of another."""
+    def like(cls, error: NdzarrError, path: str | None = None) -> Self:
+        """Return an error of this class with the message and the attributes of another; `path` if it has none."""
         made = cls(*error.args)
+        made.__dict__.update({} if path is None else {"path": path})
         made.__dict__.update(error.__dict__)
         return made
 
@@ -105,8 +106,16 @@ class CategoryError(NdzarrError, ValueError):
     """Categories do not form a tree, or scores, targets or names do not fit them."""
 
 
-class DamagedVideoWarning(UserWarning):
+class DamagedFileWarning(UserWarning):
+    """A file is damaged or ends too soon.  What can be read is used, and the store's metadata say so."""
+
+
+class DamagedVideoWarning(DamagedFileWarning):
     """A video is damaged or ends too soon.  The frames that decode are used, and the store's metadata say so."""
+
+
+class DamagedStoreWarning(UserWarning):
+    """A cached store is damaged and was made again, or the metadata of a store were changed since it was written."""
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

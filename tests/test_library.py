@@ -23,9 +23,9 @@ from helpers.errors import raises
 from helpers.library_processes import ask, make, save, slow_down, wait_for
 from helpers.subprocesses import environment, run_on_small_disk
 from ndzarr import _concurrency as batch
+from ndzarr import _files
 from ndzarr._concurrency import BatchError
-from ndzarr._files import cache_root, holding, lock_of, settle
-from ndzarr._library import inventory
+from ndzarr._files import cache_root, holding, lock_of, publishing, settle
 from ndzarr._library.keys import SourceRequest as Request
 from ndzarr._library.library import Library
 from ndzarr._store.presets import Encoding
@@ -565,6 +565,36 @@ def test_preparing_again_makes_only_what_is_missing_or_changed(library, tmp_path
     assert {line.split()[1] for line in log.read_text().splitlines()} == {str(paths[0]), str(paths[3])}
 
 
+def test_preparing_waits_for_the_disk_about_once_a_second_and_not_for_each_store(library, tmp_path, monkeypatch):
+    waits = []
+    flush = _files.flush
+    monkeypatch.setattr(_files, "flush", lambda paths: (waits.append(1), flush(paths)))
+    pixels = {tmp_path / f"{k}.npy": save(tmp_path / f"{k}.npy", k, (30, 30)) for k in range(50)}
+    begun = time.monotonic()
+    library.prepare(pixels, workers=2)
+    assert len(waits) <= 50 // 32 + 1 + (time.monotonic() - begun)
+    assert len(names(library)) == 50
+    for path, expected in pixels.items():
+        assert same(library.pyramid(path), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_that_prepare_the_same_sources_in_opposite_orders_do_not_wait_for_each_other_forever(
+    library, tmp_path
+):
+    """Each holds stores of its batch that the other wants."""
+    paths = [tmp_path / f"{k}.npy" for k in range(40)]
+    for k, path in enumerate(paths):
+        save(path, k, (30, 30))
+    processes = [SPAWN.Process(target=library.prepare, args=(order, 2)) for order in (paths, paths[::-1])]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(names(library)) == 40
+
+
 def test_preparing_takes_requests_and_makes_what_is_asked_for_afterwards(library, tmp_path, log, slow):
     save(tmp_path / "a.npy")
     library.prepare([Request(str(tmp_path / "a.npy"), channels=("nir",)), (tmp_path / "a.npy", False)])
@@ -676,7 +706,7 @@ def test_pruning_touches_nothing_that_the_library_did_not_make(library, tmp_path
     (library.root / "notes.txt").touch()
     (library.root / "folder").mkdir()
     (library.root / "folder-0123456789abcdef.zarr").touch()
-    (library.root / ".mine.zarr.0123456789ab.partial").mkdir()
+    (library.root / ".mine.zarr.extract_0123456789ab.partial").mkdir()
     (tmp_path / "a.npy").unlink()
     before = names(library)
     [removed] = library.prune()
@@ -684,14 +714,16 @@ def test_pruning_touches_nothing_that_the_library_did_not_make(library, tmp_path
     assert names(library) == [name for name in before if name != removed.store.name]
 
 
-def test_an_unfinished_store_of_transcode_goes_once_nobody_has_written_to_it_for_a_day(library):
-    partial = library.root / ".mine.zarr.0123456789ab.partial"
-    partial.mkdir(parents=True)
-    assert states(library) == ["making"]
-    past = time.time() - inventory.ABANDONED - 60
-    os.utime(partial, (past, past))
-    assert [entry.store for entry in library.prune()] == [partial]
-    assert names(library) == []
+def test_an_unfinished_store_goes_once_nobody_holds_its_lock(library):
+    library.root.mkdir()
+    with publishing(library.root / "mine.zarr") as work:
+        assert states(library) == ["making"]
+        assert library.prune() == []
+        (work / "zarr.json").touch()
+    (library.root / ".mine.zarr.1.partial").mkdir()
+    (library.root / ".mine.zarr.1.lock").touch()
+    assert [entry.store.name for entry in library.prune()] == [".mine.zarr.1.partial"]
+    assert names(library) == ["mine.zarr"]
 
 
 def test_a_store_that_somebody_holds_is_not_pruned(library, tmp_path):
@@ -733,3 +765,116 @@ def test_an_open_pyramid_costs_one_look_at_the_file(library, tmp_path, monkeypat
         patch.setattr(os, "open", None)
         assert library.pyramid(path) is pyramid
     assert list(map(os.fspath, looks)) == [path]
+
+
+def test_a_file_replaced_by_another_of_the_same_size_and_time_is_transcoded_anew(library, tmp_path):
+    path, other = tmp_path / "a.npy", tmp_path / "b.npy"
+    for seed, name in ((0, path), (1, other)):
+        pixels = save(name, seed)
+        os.utime(name, (1, 1))
+    library.pyramid(path)
+    os.replace(other, path)
+    assert same(Library(library.root).pyramid(path), pixels)
+    assert states(library) == ["current", "stale"]
+
+
+def test_a_file_may_be_known_by_its_content(library, tmp_path):
+    library = Library(library.root, identity="content")
+    path, copy = tmp_path / "a.npy", tmp_path / "b.npy"
+    pixels = save(path, 0)
+    first = library.pyramid(path)
+    shutil.copy(path, copy)
+    os.replace(copy, path)
+    os.utime(path, (1, 1))
+    assert pickle.loads(pickle.dumps(library)).pyramid(path).path == first.path
+    assert states(library) == ["current"]
+    stat = path.stat()
+    new = save(path, 1)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not np.array_equal(new, pixels)
+    assert same(Library(library.root, identity="content").pyramid(path), new)
+    assert states(library) == ["current", "stale"]
+    with raises(OptionError, key="identity"):
+        Library(library.root, identity="name")
+
+
+# Directories that users share
+
+TWO_USERS = """
+import os, sys
+from pathlib import Path
+folder, step, uid, umask = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4], 8)
+import concurrent.futures.thread, tempfile
+import ndzarr._pyramid.transcode
+from ndzarr._library.library import Library
+from ndzarr.errors import StoreError
+warm = Library(tempfile.mkdtemp())  # imports everything while that may be read
+warm.pyramid(folder / "a.npy").read()
+list(warm.entries())
+library = Library(folder / "library")
+os.umask(umask)
+os.setgroups([])
+os.setgid(uid if step != "group" else 7000)
+os.setuid(uid)
+if step == "die":
+    real = ndzarr._pyramid.transcode.write_pyramid
+    ndzarr._pyramid.transcode.write_pyramid = lambda *args, **options: os.kill(os.getpid(), 9)
+if step == "unreadable":
+    try:
+        library.pyramid(folder / "a.npy")
+    except StoreError as error:
+        assert "workdir" in error.hint, error.hint
+    else:
+        raise AssertionError
+    library.pyramid(folder / "b.npy")
+    assert sorted(entry.state for entry in library.entries()) == ["current", "unreadable"]
+    assert library.prune() == []
+else:
+    library.pyramid(folder / "a.npy")
+"""
+
+
+@pytest.fixture
+def as_user(tmp_path):
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("needs root, to become other users")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    for name in "ab":
+        save(tmp_path / f"{name}.npy")
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library").chmod(0o777)
+
+    def run(step, uid, umask):
+        command = [sys.executable, "-c", TWO_USERS, tmp_path, step, str(uid), umask]
+        return subprocess.run(command, env=environment(), timeout=100, check=False).returncode
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_lock_of_another_users_dead_process_blocks_nobody(library, as_user):
+    assert as_user("die", 7001, "077") == -signal.SIGKILL
+    assert names(library) != []
+    assert as_user("make", 7002, "022") == 0
+    assert [name for name in names(library) if name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_a_store_that_this_user_may_not_read_is_named_and_spoils_neither_listing_nor_pruning(library, as_user):
+    assert as_user("make", 7001, "077") == 0
+    assert as_user("unreadable", 7002, "022") == 0
+
+
+@pytest.mark.slow
+def test_a_directory_of_a_group_works_by_umask(library, as_user, tmp_path):
+    os.chown(library.root, 0, 7000)
+    library.root.chmod(0o2770)
+    assert as_user("group", 7001, "002") == 0
+    [store] = library.root.iterdir()
+    assert store.stat().st_gid == 7000
+    assert all(path.stat().st_mode & 0o020 for path in [store, *store.rglob("*")])
+    (store / "zarr.json").write_text("{")  # damaged: another user of the group makes it again
+    assert as_user("group", 7002, "002") == 0
+    assert len(names(library)) == 1
+    assert states(library) == ["current"]

@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import secrets
 import shutil
 import stat
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -31,7 +31,7 @@ from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
 from ndzarr._batches.form import Array, Form, check_sizes, checked_mask, pending_samples, read_promised
 from ndzarr._batches.load import ALONG, Columns, annotation_columns, sample_columns, window_annotations, window_columns
 from ndzarr._concurrency import available_cpus
-from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, trying
+from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, replacing, trying
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._progress import progress_bar
 from ndzarr._sampling.annotations import Lookup
@@ -115,15 +115,13 @@ def part(folder: Path, number: int) -> Path:
 
 
 def _save(path: Path, columns: Columns) -> None:
-    work = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with open(work, "wb") as file:
+    with replacing(path) as work, open(work, "wb") as file:
         # Text as objects would be pickled.
         arrays: dict[str, Any] = {
             " ".join([name, *dims]): values.astype(str) if values.dtype == object else values
             for name, (dims, values) in columns.items()
         }
         np.savez(file, **arrays)
-    os.replace(work, path)
 
 
 def _load(path: Path) -> Columns:
@@ -147,9 +145,8 @@ def refuse_foreign(folder: Path) -> None:
 
 def write_job(folder: Path, job: Job) -> None:
     """Write a job to the directory of its tasks."""
-    work = folder / f"{JOB}.tmp"
-    work.write_bytes(pickle.dumps(job))
-    os.replace(work, folder / JOB)
+    with replacing(folder / JOB) as work:
+        work.write_bytes(pickle.dumps(job))
     _JOBS[os.fspath(folder)] = job
 
 
@@ -196,11 +193,10 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
     if not dest.parent.is_dir():
         message = f"{dest}: the directory {dest.parent} does not exist"
         raise MissingError(message, path=str(dest), hint="Make it first")
-    folder = dest.with_name(f".{dest.name}.{tokenize(*ingredients)[:12]}{PARTIAL}")
-    lock = folder.with_name(f"{folder.name}.lock")
+    folder = dest.with_name(f".{dest.name}.extract_{tokenize(*ingredients)[:12]}{PARTIAL}")
     kept = f"what is finished is kept in {folder.name}: the same call goes on from there"
-    with explained(dest, kept), trying(lock) as mine:
-        if not mine and not lock.exists():
+    with explained(dest, kept), trying(_lock(folder)) as mine:
+        if not mine and not _lock(folder).exists():
             hint = f"Check the permissions of {dest.parent}"
             raise WriteError(f"{dest}: may not be written", path=str(dest), hint=hint)
         if not mine:
@@ -219,7 +215,14 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
             if not any((folder / PARTS).iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        for other in dest.parent.glob(f".{escape(dest.name)}.extract_*{PARTIAL}"):
+            with nullcontext(True) if other == folder else trying(_lock(other)) as free:
+                if free:
+                    shutil.rmtree(other, ignore_errors=True)
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
@@ -270,7 +273,7 @@ def extract(
             _do(job, folder, scheduler, workers, progress)
         finally:
             _JOBS.pop(os.fspath(folder), None)
-        for path in (folder / STORE).rglob("*.tmp"):  # what tasks were writing when they were killed
+        for path in (folder / STORE).rglob(".*"):  # what tasks were writing when they were killed
             path.unlink(missing_ok=True)
         _finish(job, folder / STORE, job.columns(folder))
         publish(folder / STORE, dest, overwrite)

@@ -8,8 +8,6 @@ were read by one plan.  Columns are plain arrays, written at the end.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -22,6 +20,7 @@ import numpy as np
 
 from ndzarr._batches.columnar import uniform_windows
 from ndzarr._batches.form import Array, Form, Pending, agree, lacking, mask_dims, pending_samples
+from ndzarr._files import replacing
 from ndzarr._indexing.selection import lengths
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.protocols import SampleSource
@@ -85,18 +84,16 @@ class ShardedArray:
         grid = [range(ceil(n / c)) for n, c in zip(pixels.shape[1:], self.codec.shape[1:], strict=True)]
         path = root.joinpath(self.name, "c", str(number), *["0"] * (len(self.shape) - 1))
         path.parent.mkdir(parents=True, exist_ok=True)
-        work = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-        writer = ShardWriter(work, self.per_shard, len(pixels) * prod(map(len, grid)))
-        try:
-            for k, sample in enumerate(pixels):
-                for position in product(*grid):
-                    done = writer.add((k, *position), self._encode(sample, position))
-            assert done
-            writer.finish()
-            os.replace(work, path)
-        finally:
-            writer.close()
-            work.unlink(missing_ok=True)
+        with replacing(path) as work:
+            writer = ShardWriter(work, self.per_shard, len(pixels) * prod(map(len, grid)))
+            try:
+                for k, sample in enumerate(pixels):
+                    for position in product(*grid):
+                        done = writer.add((k, *position), self._encode(sample, position))
+                assert done
+                writer.finish()
+            finally:
+                writer.close()
 
     def _encode(self, sample: Array, position: tuple[int, ...]) -> bytes:
         lengths = self.codec.shape[1:]
@@ -168,9 +165,7 @@ def consolidate(root: Path, attributes: Mapping[str, Any]) -> None:
     group = json.loads((root / "zarr.json").read_text())
     group["attributes"] = {**group.get("attributes", {}), **attributes}
     group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": nodes}
-    work = root / "zarr.json.tmp"
-    work.write_text(json.dumps(group))
-    os.replace(work, root / "zarr.json")
+    (root / "zarr.json").write_text(json.dumps(group))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import tifffile
 
 from ndzarr._concurrency import ordered_map
 from ndzarr._export.cog_pixels import CODES, CogContent, TileFormat
+from ndzarr._files import flush_soon
 from ndzarr.errors import OptionError
 
 _COMPRESSION, _OFFSETS, _COUNTS = 259, 324, 325
@@ -230,6 +231,10 @@ def _mask(part: np.ndarray[Any, Any], side: int) -> bytes:
     return MASK_FORM.encode(np.packbits(whole, axis=1)[..., None])
 
 
+_FLUSHED_BYTES = 32 << 20
+"""Bytes after which the system is told to begin writing them to the disk."""
+
+
 def write_tiff(
     file: BinaryIO,
     head: tuple[bytes, list[Table]],
@@ -240,7 +245,7 @@ def write_tiff(
     """Write header and tiles; `advance` is called with the number of tiles that were written."""
     masked = writing.content.masking is not None
     data, tables = head
-    position = file.write(data)
+    position = flushed = file.write(data)
     for task, encoded in ordered_map(writing.encode, writing.tasks(), workers, name="cog"):
         images = tables[task.level * (1 + masked) :]
         columns = writing.grid(task.level)[1]
@@ -249,6 +254,9 @@ def write_tiff(
             position = _append(file, images[0], index, tile, position, writing.largest)
             if mask is not None:
                 position = _append(file, images[1], index, mask, position, writing.largest)
+        if position - flushed > _FLUSHED_BYTES:
+            flush_soon(file.fileno())
+            flushed = position
         advance(len(encoded))
     for table in tables:
         for place, values in ((table.offsets_at, table.offsets), (table.sizes_at, table.sizes)):

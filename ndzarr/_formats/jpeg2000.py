@@ -31,6 +31,8 @@ _SIZ, _COD, _COC, _SOT = b"\xff\x4f\xff\x51", b"\xff\x52", b"\xff\x53", b"\xff\x
 _COMPONENTS = 42
 """Offset behind `_SIZ` of (depth, horizontal step, vertical step), a byte each, per component."""
 _END = b"\xff\xd9"
+_ALPHA = {1: "unassociated", 2: "associated"}
+"""What kinds of channel definitions say of alpha: opacity, and opacity that colours are multiplied with."""
 _LAB, _SYCC = 14, 18
 _INKS = (12, b"CMYK")
 _COLOURS = {16: RGB, 17: GRAY, _SYCC: RGB, b"GRAY": GRAY, b"RGB ": RGB}
@@ -90,6 +92,8 @@ class _Colour:
     """(component, column of the palette or None) per channel, in the order of colours."""
     alpha: int | None = None
     """Position in `channels`."""
+    about_alpha: str | None = None
+    """'associated' if colours are multiplied with alpha, 'unassociated' if not; None if the container does not say."""
 
 
 def open_jpeg2000(path: str, options: Options) -> WholeSource:
@@ -124,6 +128,8 @@ def open_jpeg2000(path: str, options: Options) -> WholeSource:
         about["palette"] = table.tolist()
     elif bits < 8 * dtype.itemsize:
         about["bits"] = bits
+    if colour.about_alpha is not None:
+        about["alpha"] = colour.about_alpha
 
     def decode() -> Pixels:
         planes = _pick(_decode(path, stream, colour), stream, colour, dtype)
@@ -214,11 +220,12 @@ def _read_colour(path: str, boxes: dict[bytes, bytes], components: int) -> _Colo
     if len(own) < len(definitions) or sorted(place.values()) != list(range(1, len(place) + 1)):
         definitions, place = [], {}  # they contradict themselves, and other decoders leave them out, too
     order = sorted(range(len(channels)), key=lambda k: place.get(k, 1 << 16))
-    alpha = next((order.index(k) for k, kind, _ in definitions if kind in (1, 2)), None)
+    opacity = [(order.index(k), _ALPHA[kind]) for k, kind, _ in definitions if kind in _ALPHA]
+    alpha, about_alpha = opacity[0] if opacity else (None, None)
     names = _COLOURS.get(space, ()) if isinstance(space, int | bytes) else ()
     if alpha is None and names and len(channels) == len(names) + 1:
         alpha = len(names)  # encoders that leave out the definition of channels put alpha behind the colours
-    return _Colour(space, profile, palette, tuple(channels[k] for k in order), alpha)
+    return _Colour(space, profile, palette, tuple(channels[k] for k in order), alpha, about_alpha)
 
 
 def _read_palette(box: bytes) -> Pixels:

@@ -9,35 +9,30 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ndzarr._files import LOCK, PARTIAL, discard, lock_of, trying
-from ndzarr._library.keys import source_record
+from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
+from ndzarr._library.keys import is_unchanged, source_record
 from ndzarr._store.metadata import parse_json
 from ndzarr.errors import StoreError
-
-ABANDONED = 24 * 3600.0
-"""Seconds without a write after which an unfinished store of `transcode`, which takes no lock, counts as abandoned."""
 
 STORE = re.compile(r".*-([0-9a-f]{16})\.zarr")
 """Names of a library's stores; the group is the key."""
 
-_PARTIAL = re.compile(rf"\.(.+)\.[0-9a-z_]+{re.escape(PARTIAL)}")
-
-State = Literal["current", "stale", "orphaned", "damaged", "partial", "making"]
+State = Literal["current", "stale", "orphaned", "damaged", "partial", "making", "unreadable"]
 """
 Whether a store will be read again.
 
-'current': it will.  'making': a process is making it.  The others may go: 'stale', the source was changed since;
+'current': it will.  'making': a process is making it.  'unreadable': this user may not read the store, or not look at
+its source, so that it stays.  The others may go: 'stale', the source was changed since;
 'orphaned', the source is gone; 'damaged', the metadata cannot be read; 'partial', the process that made it was killed.
 """
 
-USEFUL = ("current", "making")
+USEFUL = ("current", "making", "unreadable")
 """States in which a store stays."""
 
 
@@ -63,7 +58,7 @@ def entries(root: Path) -> Iterator[Entry]:
     """Yield all stores of a library, by name."""
     for path in _paths(root):
         free = True
-        if _PARTIAL.fullmatch(path.name):
+        if path.suffix == PARTIAL:
             with trying(_lock(path)) as free:
                 pass
         judged = _judge(path, free)
@@ -98,21 +93,23 @@ def _paths(root: Path) -> list[Path]:
 
 
 def _lock(path: Path) -> Path:
-    """Return the lock of a store, finished or not."""
-    found = _PARTIAL.fullmatch(path.name)
-    return lock_of(path.parent / found[1] if found else path)
+    """Return the lock of a store, or of the slot that an unfinished one has."""
+    slot = Slot.of(path)
+    return lock_of(path) if slot is None else slot.lock
 
 
 def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     """Return (state, source) of a path in a cache directory; None if it is not a store of the library."""
-    if found := _PARTIAL.fullmatch(path.name):
-        return ("partial" if free and _is_abandoned(path, found[1]) else "making"), None
+    if Slot.of(path) is not None:
+        return ("partial" if free else "making"), None
     key = STORE.fullmatch(path.name)
     if key is None or not path.is_dir():
         return None
     try:
         root = parse_json((path / "zarr.json").read_bytes(), str(path))
-    except (FileNotFoundError, StoreError):
+    except PermissionError:
+        return "unreadable", None
+    except (OSError, StoreError):
         return "damaged", None
     record = source_record(root.get("attributes") if isinstance(root, dict) else None)
     if record is None:
@@ -127,20 +124,13 @@ def _state(record: Mapping[str, Any]) -> State:
     if not isinstance(source, str):
         return "damaged"
     try:
-        now = os.stat(source)
+        return "current" if is_unchanged(record) else "stale"
     except (FileNotFoundError, NotADirectoryError):
         return "orphaned"
     except ValueError:  # a NUL in it
         return "damaged"
-    return "current" if (now.st_size, now.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")) else "stale"
-
-
-def _is_abandoned(path: Path, name: str) -> bool:
-    """Return True if nobody writes to an unfinished store any more; its lock, if its maker takes one, is free."""
-    if STORE.fullmatch(name):
-        return True
-    written = [os.stat(folder).st_mtime for folder, _, _ in os.walk(path)]
-    return time.time() - max(written, default=time.time()) > ABANDONED
+    except OSError:
+        return "unreadable"
 
 
 def _remove(path: Path) -> bool:
@@ -149,8 +139,14 @@ def _remove(path: Path) -> bool:
         judged = _judge(path, free)
         if not free or judged is None or judged[0] in USEFUL:
             return False
-        discard(path)
-    return True
+        if (slot := Slot.of(path)) is not None:
+            slot.clear()
+        else:
+            try:
+                discard(path)
+            except PermissionError:  # only its owner may
+                return False
+    return not os.path.lexists(path)
 
 
 def _remove_locks(root: Path) -> None:
@@ -165,6 +161,6 @@ def size_on_disk(path: str | os.PathLike[str]) -> int:
     total = 0
     for folder, _, files in os.walk(path):
         for name in files:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):
                 total += os.lstat(os.path.join(folder, name)).st_size
     return total

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
-from ndzarr._files import cache_root, settle, signature
+from ndzarr._files import Batch, FileId, cache_root, settle, signature
 from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
 from ndzarr._library.keys import (
+    IDENTITIES,
     CacheEntry,
     SourceRequest,
     as_source_request,
@@ -59,19 +60,22 @@ class Library:
         max_pixels: int | None = None,
         max_open: int = MAX_OPEN,
         transcode: str = "auto",
+        identity: str = "stat",
     ) -> None:
         """
         Name a directory, which is made when something is written to it; the user's cache directory if None.
 
         Stores have this encoding; images of more than `max_pixels` are refused; `max_open` pyramids are kept open.
         `transcode` 'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none; see
-        docs/in-place.md.
+        docs/in-place.md.  `identity` is what tells that a file is still the same: 'stat', its size, time of
+        modification and inode; 'content', a digest of its bytes.
         """
         self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
         self.max_pixels = max_pixels
         self.max_open = max_open
         self.transcode = check_choice("transcode", transcode, POLICIES)
+        self.identity = check_choice("identity", identity, IDENTITIES)
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._begun = False
 
@@ -79,7 +83,7 @@ class Library:
         return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode)
+        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity)
 
     def pyramid(
         self,
@@ -133,22 +137,26 @@ class Library:
         """
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
         tasks: dict[Path, Task] = {}
+        batch = Batch()
         failures = []
         for request in dict.fromkeys(requests):
             try:
-                store, make = self._missing(request)
+                store, make = self._missing(request, batch)
             except (SourceError, MissingError, StoreError) as error:
                 failures.append(Failure(request.path, error))
             else:
                 if make is not None:
                     tasks[store] = Task(request.path, make)
         with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
-            failures += run_tasks(list(tasks.values()), workers, advance)
+            try:
+                failures += run_tasks(list(tasks.values()), workers, advance)
+            finally:
+                batch.publish()
         if failures:
             order = [request.path for request in requests]
             raise BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
 
-    def _missing(self, request: SourceRequest) -> tuple[Path, Callable[[TaskContext], Any] | None]:
+    def _missing(self, request: SourceRequest, batch: Batch) -> tuple[Path, Callable[[TaskContext], Any] | None]:
         """Return (store of a request, function that makes it); None if the store exists or is not needed."""
         if is_opened_in_place(request.path):
             return self.root, None
@@ -159,7 +167,7 @@ class Library:
             return overviews.path, lambda context: overviews.make()
         entry = self._entry(request)
         exists = os.path.exists(f"{entry.store}/zarr.json")
-        return entry.store, None if exists else partial(self._make, entry, request)
+        return entry.store, None if exists else partial(self._make_with, batch, entry, request)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all stores that libraries made in the directory, by name."""
@@ -197,17 +205,30 @@ class Library:
             message = f"{request.path}: it cannot be accessed ({error.strerror})"
             raise SourceError(message, path=request.path, hint="Check its permissions") from error
         inputs = [request[1:], self.encoding.as_json(), *sidecar_states(real)]
-        return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, *inputs)
+        file = FileId(real, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cache_entry(self.root, file, *inputs, identity=self.identity)
 
-    def _make(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None = None) -> Pyramid:
+    def _begin(self) -> None:
         if not self._begun:
             make_root(self.root)
             inventory.remove_partial(self.root)
             self._begun = True
-        write = partial(self._write, entry, request, context)
-        return entry.make(write, None if context is None else context.check)
 
-    def _write(self, entry: CacheEntry, request: SourceRequest, context: TaskContext | None) -> None:
+    def _make(self, entry: CacheEntry, request: SourceRequest) -> Pyramid:
+        self._begin()
+        return entry.make(partial(self._write, entry, request))
+
+    def _make_with(self, batch: Batch, entry: CacheEntry, request: SourceRequest, context: TaskContext) -> None:
+        self._begin()
+        entry.make_with(batch, partial(self._write, entry, request, context, batch), context.check)
+
+    def _write(
+        self,
+        entry: CacheEntry,
+        request: SourceRequest,
+        context: TaskContext | None = None,
+        batch: Batch | None = None,
+    ) -> None:
         from ndzarr._formats.options import choose_palette
         from ndzarr._formats.registry import open_source
         from ndzarr._pyramid.transcode import write_pyramid
@@ -219,7 +240,9 @@ class Library:
         try:
             with open_source(real, **options, max_pixels=self.max_pixels) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)
-                write_pyramid(source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check)
+                write_pyramid(
+                    source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check, batch=batch
+                )
         except SourceError as error:
             if os.path.abspath(request.path) == real:
                 raise

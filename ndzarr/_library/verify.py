@@ -4,6 +4,8 @@
    there are as many channels, times and coordinates as pixels along their axis.
 2. Files: every shard of a level exists, and no other file; the index of a shard accounts for all of its bytes.
 3. Chunks: each is decoded, which checks its checksum.  Arrays that only zarr-python reads are read through it.
+4. Places: the metadata are those that were written with the pixels, and so are the index and the chunks of each shard
+   (`Seal`).  Stores of earlier versions and of other software do not tell.
 
 Reading does 2 and 3 for the chunks that it touches.  A TIFF has only 3, for its tiles.
 """
@@ -12,14 +14,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from math import ceil, floor, prod
 from typing import Any, TypeAlias
 
+import google_crc32c
 import numcodecs.zstd
 import numpy as np
 
@@ -31,9 +33,9 @@ from ndzarr._library.in_place import open_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.arrays import ChunkArray, Stored, ZarrArray
-from ndzarr._store.metadata import parse_json
-from ndzarr._store.sharding import Shard
+from ndzarr._store.arrays import SEAL, ChunkArray, Stored, ZarrArray
+from ndzarr._store.metadata import CHECKSUM, is_sealed, parse_json
+from ndzarr._store.sharding import chunks_sum
 from ndzarr._store.zarr_python import check_growth
 from ndzarr.errors import DamagedError, StoreError
 
@@ -122,7 +124,7 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     name = os.fspath(path)
     is_tiff = "://" not in name and file_kind(name) == "TIFF"
     try:
-        pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name)
+        pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name, changed=lambda file: None)
     except StoreError as error:
         name = os.path.realpath(name) if is_tiff else os.path.abspath(name)
         file = name if is_tiff else os.path.join(name, "zarr.json")
@@ -174,28 +176,17 @@ def _checks(array: Stored) -> Iterator[Callable[[], _Tally]]:
         for chunk in stored:
             yield partial(_check_through_zarr, array, chunk)
     elif isinstance(array, ChunkArray):
-        found, strays = _files_of(array)
-        yield lambda: _Tally(problems=strays)
-        for position in found:
-            yield partial(_check_file, array, position)
-        number = _cells(array.shape, array.shards)
-        if not array.complete or number == len(found):
-            return
-        if number - len(found) > _LISTED:  # not one problem for each of 10^12 shards
-            what = f"its metadata state {number:,} shards, and {len(found):,} are there; transcode the source again"
-            yield lambda: _Tally(problems=[Problem(array.name, None, what)])
-            return
-        for position in _grid(array.shape, array.shards):
-            if position not in found:
-                yield partial(_check_file, array, position)
+        found = dict(array.files())
+        yield partial(_check_listing, array, found)
+        for path, position in found.items():
+            if position is not None:
+                yield partial(_check_file, array, path, position)
 
 
 def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Position]:
     return product(*(range(ceil(n / s)) for n, s in zip(shape, step, strict=True)))
 
 
-_LISTED = 10_000
-"""Most missing shards of an array that are named one by one."""
 _MISSING_CHUNKS = 1000
 """Chunks per file beyond which the stated shape of an array that zarr-python reads is not believed."""
 
@@ -209,55 +200,38 @@ def _count_files(folder: str) -> int:
     return 10_000 if "://" in folder else sum(len(names) for _, _, names in os.walk(folder))
 
 
-def _files_of(array: ChunkArray) -> tuple[dict[Position, None], list[Problem]]:
-    """Return the positions of the shards that have a file, and a problem for each file that is not a shard."""
-    top = "c" if array.shard_file((0,)).endswith(f"{os.sep}0") else ""  # else c.0.0 is beside the metadata
-    found: dict[Position, None] = {}
-    strays = []
-    limits = [-(-n // s) for n, s in zip(array.shape, array.shards, strict=True)]
-    for folder, _, names in os.walk(os.path.join(array.name, top)):
-        for path in (os.path.join(folder, name) for name in names):
-            numbers = re.findall(r"\d+", os.path.relpath(path, array.name))
-            position = tuple(int(n) for n in numbers if len(n) < 20)
-            inside = len(position) == len(limits) and all(i < n for i, n in zip(position, limits, strict=True))
-            if inside and os.path.normpath(array.shard_file(position)) == os.path.normpath(path):
-                found[position] = None
-            elif top:
-                strays.append(Problem(path, None, "not a file of this array; remove it"))
-    return found, strays
-
-
-def _check_file(array: ChunkArray, position: Position) -> _Tally:
+def _check_file(array: ChunkArray, path: str, position: Position) -> _Tally:
     """Check one shard, or one chunk that is a file of its own."""
     tally = _Tally()
-    path = array.shard_file(position)
     inside = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
     try:
-        shard = Shard(path, prod(inside)) if array.sharded else None
-        size = os.stat(path).st_size
-    except FileNotFoundError:
-        missing = Problem(path, None, "the file is missing; transcode the source again")
-        return _Tally(problems=[missing] if array.complete else [])
+        shard = array.open_shard(position) if array.sharded else None
     except DamagedError as error:
         return _Tally(problems=[Problem(path, None, str(error))])
-    scratch = array.codec.scratch()
+    scratch, ends = array.codec.scratch(), []
     first = tuple(p * n for p, n in zip(position, inside, strict=True))
     for k, offset in enumerate(np.ndindex(inside)):
         chunk = tuple(f + o for f, o in zip(first, offset, strict=True))
         if any(i * c >= n for i, c, n in zip(chunk, array.chunks, array.shape, strict=True)):
             continue
-        encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
-        if encoded is None:
-            tally.empty += 1
-            continue
-        tally.add(_Tally(1, 0, encoded.size))
         try:
+            encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
+            if encoded is None:
+                tally.empty += 1
+                continue
+            tally.add(_Tally(1, 0, encoded.size))
+            ends.append(encoded[-4:].tobytes())
             array.codec.decode(encoded, scratch, partial(_where, path, chunk))
         except DamagedError as error:
             tally.problems.append(Problem(path, chunk, str(error)))
-    used = 0 if shard is None else sum(shard.size(k) for k in range(prod(inside))) + 16 * prod(inside) + 4
-    if array.complete and used != size:
-        tally.problems.append(Problem(path, None, f"{size} bytes, of which the index accounts for {used}"))
+    if shard is None:
+        return tally
+    used = sum(shard.length(k) for k in range(prod(inside))) + 16 * prod(inside) + 4
+    if array.complete and used != shard.size:
+        tally.problems.append(Problem(path, None, f"{shard.size} bytes, of which the index accounts for {used}"))
+    if array.seal is not None and not tally.problems and chunks_sum(ends) != array.seal.at(position)[1]:
+        what = "its chunks are sound, but not those that were written here; transcode the source again"
+        tally.problems.append(Problem(path, None, what))
     return tally
 
 
@@ -287,6 +261,24 @@ def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     return _Tally(1, nbytes=pixels.nbytes)
 
 
+MOST_MISSING = 100
+"""Missing files of an array that are named one by one."""
+
+
+def _check_listing(array: ChunkArray, found: Mapping[str, Position | None]) -> _Tally:
+    """Find files among the shards that are not shards, and shards that are missing."""
+    problems = [Problem(path, None, "not a file of this array; remove it") for path in found if found[path] is None]
+    missing = prod(array.grid) - (len(found) - len(problems)) if array.complete else 0
+    if missing:
+        # `found` is as long as the directory, whatever the metadata state: the first gaps come early.
+        gaps = (path for p in np.ndindex(array.grid) if (path := array.shard_file(p)) not in found)
+        named = list(islice(gaps, min(missing, MOST_MISSING)))
+        problems += [Problem(path, None, "the file is missing; transcode the source again") for path in named]
+        if missing > len(named):
+            problems.append(Problem(array.name, None, f"{missing - len(named):,} more files are missing"))
+    return _Tally(problems=problems)
+
+
 def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     root = os.path.join(pyramid.path, "zarr.json")
     own = pyramid.attrs.get("ndzarr")
@@ -295,15 +287,37 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     if not os.path.exists(root):  # Zarr v2, or remote
         return
     with open(root, "rb") as file:
-        inner = json.loads(file.read()).get("consolidated_metadata") or {}
+        node = json.loads(file.read())
+    inner = node.get("consolidated_metadata") or {}
     nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
-    if not isinstance(nodes, Mapping):
-        yield Problem(root, None, "its consolidated metadata are not a JSON object")
+    if not isinstance(nodes, Mapping) or not all(isinstance(n, Mapping) for n in nodes.values()):
+        yield Problem(root, None, "its consolidated metadata are not those of nodes")
         return
+    yield from _check_seal(root, node, nodes)
     for name, node in nodes.items():
         yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
     if own is not None:
         yield from _check_coordinates(pyramid, nodes)
+
+
+def _check_seal(file: str, root: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check that the metadata are those that ndzarr wrote with the pixels."""
+    attributes = root.get("attributes") or {}
+    sealed = is_sealed(attributes, nodes)
+    if sealed is False:
+        yield Problem(file, None, "the metadata are not those that were written with the pixels (another digest)")
+    elif sealed is None and any(SEAL in (node.get("attributes") or {}) for node in nodes.values()):
+        yield Problem(file, None, "the digest of the metadata is missing")
+    if sealed is not None:
+        consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
+        whole = {
+            "zarr_format": 3,
+            "node_type": "group",
+            "consolidated_metadata": consolidated,
+            "attributes": attributes,
+        }
+        if root != whole:
+            yield Problem(file, None, "not the metadata of a Zarr group, or not consolidated")
 
 
 def _disagreements(pyramid: Multiscale, own: Mapping[str, Any] | None) -> Iterator[str]:
@@ -342,8 +356,7 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
     for k, level in enumerate(pyramid.levels):
         for d, n in zip(pyramid.dims, level.shape, strict=True):
             file = os.path.join(pyramid.path, str(k), d, "c", "0")
-            node = nodes.get(f"{k}/{d}")
-            stated = node.get("shape") if isinstance(node, Mapping) else None
+            stated = nodes.get(f"{k}/{d}", {}).get("shape")
             if stated != [n]:
                 yield Problem(file, None, f"the metadata state {stated} coordinates for {n} pixels along {d}")
                 continue
@@ -357,6 +370,9 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
             except (RuntimeError, ValueError) as error:
                 yield Problem(file, None, f"the coordinates do not decode ({error})")
             else:
+                stated = nodes[f"{k}/{d}"].get("attributes", {}).get(CHECKSUM)
+                if stated is not None and stated != google_crc32c.value(encoded):
+                    yield Problem(file, None, "the coordinates are not those that were written here (another checksum)")
                 held = int.from_bytes(raw[:4], "little") if d == "c" else len(raw) / 8
                 if held != n:
                     yield Problem(file, None, f"holds {held:g} coordinates for {n} pixels along {d}")

@@ -9,21 +9,42 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ndzarr._files import recover
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
-from ndzarr._store.metadata import SCHEMA, check_attributes, interpreting, parse_json, path_within, scale_of
+from ndzarr._store.metadata import (
+    SCHEMA,
+    check_attributes,
+    interpreting,
+    is_sealed,
+    parse_json,
+    path_within,
+    scale_of,
+)
 from ndzarr._validation import as_number, is_path, shortened
-from ndzarr.errors import MissingError, NdzarrError, StoreError
+from ndzarr.errors import DamagedError, DamagedStoreWarning, MissingError, NdzarrError, StoreError, warn_caller
 
 
-def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
-    """Open a Zarr store; see `ndzarr.open` for the parameters."""
+def warn_changed(file: str) -> None:
+    """Warn that metadata were changed since ndzarr wrote them."""
+    message = f"{file}: the metadata are not those that were written with the pixels"
+    warn_caller(f"{message}. Unless you changed them, transcode the source again", DamagedStoreWarning)
+
+
+def open_pyramid(
+    path: str | os.PathLike[str], cache_bytes: int = 0, changed: Callable[[str], object] = warn_changed
+) -> Pyramid:
+    """
+    Open a Zarr store; see `ndzarr.open` for the parameters.
+
+    `changed` is called with the path of metadata that were changed since ndzarr wrote them, but do not disagree.
+    """
     name = os.fspath(path)
     if "://" in name:
         return _remote(name.rstrip("/"), cache_bytes)
@@ -35,11 +56,22 @@ def open_pyramid(path: str | os.PathLike[str], cache_bytes: int = 0) -> Pyramid:
             stat = os.fstat(file.fileno())
             root = parse_json(file.read(), folder)
     except (FileNotFoundError, NotADirectoryError):
+        if recover(Path(folder)):
+            return open_pyramid(folder, cache_bytes)
         return _not_zarr3(folder, cache_bytes)
-    return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes)
+    except PermissionError as error:
+        hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
+        raise StoreError(f"{folder}: may not be read by this user", path=folder, hint=hint) from error
+    return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes, changed)
 
 
-def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...], cache_bytes: int) -> Pyramid:
+def _from_metadata(
+    folder: str,
+    root: Mapping[str, Any],
+    version: tuple[int, ...],
+    cache_bytes: int,
+    changed: Callable[[str], object],
+) -> Pyramid:
     with interpreting(folder):
         check_attributes(folder, root.get("attributes", {}))
         if "ndzarr" not in root.get("attributes", {}):
@@ -48,15 +80,28 @@ def _from_metadata(folder: str, root: Mapping[str, Any], version: tuple[int, ...
         nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
         paths = _level_paths(folder, root)
         wanted = [p for p, _ in paths] + _mask_paths(folder, root.get("attributes", {}), paths)
+        sealed = is_sealed(root.get("attributes", {}), nodes)
+        if sealed is False:
+            _check_copies(folder, nodes, wanted)
+            changed(f"{folder}/zarr.json")
         if any(p and p not in nodes for p in wanted):
             nodes = {p: _node(folder, p) for p in wanted}
         folders = [os.path.join(folder, p) if p else folder for p in wanted]
         used = [nodes[p] if p else root for p in wanted]
-        found = [open_array(f, node, version) for f, node in zip(folders, used, strict=True)]
+        found = [open_array(f, node, version, bool(sealed)) for f, node in zip(folders, used, strict=True)]
         first = nodes[paths[0][0]] if paths[0][0] else root
         names = first.get("dimension_names")
     arrays = [_zarr_array(f, a, n) if isinstance(a, str) else a for f, a, n in zip(folders, found, used, strict=True)]
     return _pyramid(folder, root.get("attributes", {}), paths, arrays, names, cache_bytes)
+
+
+def _check_copies(folder: str, nodes: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """Raise `DamagedError` if the root's copies of metadata, which alone are read, disagree with the originals."""
+    for path in paths:
+        file = os.path.join(folder, path, "zarr.json")
+        if path in nodes and _node(folder, path) != nodes[path]:
+            message = f"{file}: differs from the consolidated metadata of the root"
+            raise DamagedError(message, path=file, hint="Transcode the source again")
 
 
 def _mask_paths(folder: str, attrs: Mapping[str, Any], paths: Sequence[tuple[str, Any]]) -> list[str]:

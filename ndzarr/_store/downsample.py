@@ -52,8 +52,6 @@ def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volu
     def weighted(image: np.ndarray[Any, Any], level: int, mask: np.ndarray[Any, Any] | None = None) -> Any:
         at = validity.alpha
         alpha = None if at is None else image.take([at], axis=validity.axis)
-        if alpha is not None and mask is None and validity.nodata is None and _alike(alpha):
-            return plain(image, level)  # as in most photographs
         judge = validity.real if classes else validity.weights
         weights = judge(image, alpha, mask, at)
         if weights is None:
@@ -74,11 +72,6 @@ def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volu
         return np.asarray(np.where(lost, out.dtype.type(np.nan), out))
 
     return plain if validity.plain or (classes and not validity.veiled) or _is_nan(marker, validity) else weighted
-
-
-def _alike(alpha: np.ndarray[Any, Any]) -> bool:
-    """Return True if all pixels count alike."""
-    return bool(alpha.size and alpha.flat[0] > 0 and (alpha == alpha.flat[0]).all())
 
 
 def _is_nan(marker: Any, validity: Validity) -> bool:

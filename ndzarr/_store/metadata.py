@@ -10,6 +10,7 @@ root's consolidated metadata hold all array metadata, so that opening a store re
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,21 +20,25 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numcodecs.zstd
 import numpy as np
 
 from ndzarr._geo.bounds import georeferenced_size
 from ndzarr._geo.georeference import Georeference, add_conventions, cf_grid_mapping, from_attributes
 from ndzarr._geo.pixel_size import LENGTH, NOT_KNOWN, TIME, PixelSize, Quantity, Statements
-from ndzarr._store.arrays import COMPLETE
+from ndzarr._store.arrays import COMPLETE, SEAL
 from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout, choose_layout
-from ndzarr._store.sharding import INDEX_CODECS
+from ndzarr._store.sharding import INDEX_CODECS, Seal
 from ndzarr._validation import as_number, shortened
 from ndzarr.errors import NdzarrError, StoreError
 
-SCHEMA = 1
-"""Version of the `ndzarr` attribute; stores of a later one are refused."""
+SCHEMA = 2
+"""
+Version of the `ndzarr` attribute and of what pixels of levels mean; caches keep stores of this one, and stores of a
+later one are refused.  Levels are weighted by alpha since 2, and `nodata` may be a list with one entry per channel.
+"""
 
 MASK = "mask"
 """Name of the mask beside `image`, bool, True where pixels are real; the root's attribute `ndzarr.mask` holds it."""
@@ -45,6 +50,7 @@ _MULTISCALES = {
     "name": "multiscales",
     "description": "Multiscale layout of zarr datasets",
 }
+_READ_ATTRIBUTES = ("ome", "multiscales", "ndzarr", "zarr_conventions")
 _TRANSFORMS = "coordinateTransformations"
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b": "0000FF", "blue": "0000FF"}
@@ -104,11 +110,15 @@ def _is_number(value: Any) -> bool:
     return as_number(value) is not None and not isinstance(value, bool)
 
 
+def _is_nodata(value: Any) -> bool:
+    return value is None or _is_number(value) or value in ("NaN", "Infinity", "-Infinity")
+
+
 _OWN: dict[str, Callable[[Any], bool]] = {
     "schema": lambda value: type(value) is int,
     "dims": _is_text,
     "channels": _is_text,
-    "nodata": lambda value: _is_number(value) or value in ("NaN", "Infinity", "-Infinity"),
+    "nodata": lambda value: all(_is_nodata(v) for v in (value if isinstance(value, list) else [value])),
     "times": lambda value: isinstance(value, list) and all(map(_is_number, value)),
     "mask": lambda value: isinstance(value, str),
     **dict.fromkeys(("encoding", "source", "grid_mapping", "pixel_size"), lambda value: isinstance(value, Mapping)),
@@ -308,9 +318,14 @@ def write_metadata(
     about: Description,
     levels: Sequence[LevelShape],
     windows: Sequence[tuple[float, float]],
+    seals: Mapping[str, Seal],
     masks: Sequence[LevelShape] = (),
 ) -> None:
-    """Write every `zarr.json` and the coordinates of a store whose chunks are there; `masks` are levels of a mask."""
+    """
+    Write every `zarr.json` and the coordinates of a store whose chunks are there.
+
+    `masks` are levels of a mask; `seals` has the seal of each array by its path, such as '0/image'.
+    """
     nodes: dict[str, Any] = {}
     for k, level in enumerate(levels):
         nodes[str(k)] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
@@ -322,16 +337,48 @@ def write_metadata(
             nodes[f"{k}/{MASK}"] = sharded_array(mask.shape, dims, np.dtype(bool), own.codec, own.shards)
         for name, values in coordinates(about, level).items():
             nodes[f"{k}/{name}"] = _write_coordinate(root / str(k) / name, name, values)
+    for path, seal in seals.items():
+        nodes[path]["attributes"][SEAL] = str(seal)
     for path, node in nodes.items():
         (root / path).mkdir(parents=True, exist_ok=True)
         (root / path / "zarr.json").write_text(json.dumps(node))
+    attributes = root_attributes(about, levels, windows, complete=True)
+    attributes["ndzarr"][DIGEST] = metadata_digest(attributes, nodes)
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
     root_node = {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": root_attributes(about, levels, windows, complete=True),
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
+        "attributes": attributes,
+        "consolidated_metadata": consolidated,
     }
     (root / "zarr.json").write_text(json.dumps(root_node))
+
+
+DIGEST = "digest"
+"""Key of the `ndzarr` attribute: the digest of everything that the metadata say of the pixels."""
+_DIGESTED = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "attributes", "dimension_names")
+"""What the digest covers of an array; other software writes the codecs in other words, and damage to them shows."""
+
+
+def metadata_digest(attributes: Mapping[str, Any], nodes: Mapping[str, Any]) -> str:
+    """
+    Return a digest of the attributes of a root group and of the metadata of its arrays, 16 hexadecimal digits.
+
+    Attributes that others added do not change it, nor does the order in which they write the metadata.
+    """
+    own = {k: v for k, v in attributes["ndzarr"].items() if k != DIGEST}
+    names = sorted(k for k in attributes if k in _READ_ATTRIBUTES or k.partition(":")[0] in ("spatial", "proj"))
+    facts: list[Any] = [[k, own if k == "ndzarr" else attributes[k]] for k in names]
+    arrays = sorted((name, node) for name, node in nodes.items() if node.get("node_type") == "array")
+    facts += [[name, *(node.get(key) for key in _DIGESTED)] for name, node in arrays]
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def is_sealed(attributes: Mapping[str, Any], nodes: Mapping[str, Any]) -> bool | None:
+    """Return True if metadata are as ndzarr wrote them, False if not, None if they do not tell (older stores)."""
+    stated = attributes.get("ndzarr", {}).get(DIGEST)
+    return None if stated is None else bool(stated == metadata_digest(attributes, nodes))
 
 
 def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[Any, Any] | list[str]]:
@@ -385,6 +432,10 @@ def _array(
     }
 
 
+CHECKSUM = "ndzarr_crc32c"
+"""Attribute of a coordinate: the checksum of its file, whose codecs have none."""
+
+
 def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | list[str]) -> dict[str, Any]:
     """Write a coordinate as one zstd chunk; strings as numcodecs' vlen-utf8."""
     fill: Any
@@ -397,9 +448,11 @@ def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | li
         raw, dtype, fill = values.astype("<f8").tobytes(), "float64", 0.0
         first = LITTLE_ENDIAN
     (folder / "c").mkdir(parents=True)
-    (folder / "c" / "0").write_bytes(numcodecs.zstd.compress(raw, 3))
+    encoded = bytes(numcodecs.zstd.compress(raw, 3))
+    (folder / "c" / "0").write_bytes(encoded)
     codecs = [first, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
-    return _array([len(values)], [name], dtype, [len(values)], codecs, fill)
+    array = _array([len(values)], [name], dtype, [len(values)], codecs, fill)
+    return {**array, "attributes": {CHECKSUM: google_crc32c.value(encoded)}}
 
 
 def _json_number(value: float) -> float | int | str:

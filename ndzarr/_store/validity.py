@@ -105,7 +105,7 @@ class Validity:
         if alpha is None or self.binary:
             return self.real(pixels, alpha, mask, at)
         found = self.real(pixels, None, mask, at)
-        if self.associated or (pixels.shape[self.axis] == 1 and at is not None):
+        if self.associated or _alike(alpha) or (pixels.shape[self.axis] == 1 and at is not None):
             return found
         out = np.where(alpha > 0, alpha, 0).astype(alpha.dtype)  # NaN is not above 0
         if found is not None:
@@ -126,6 +126,11 @@ class Validity:
 
 ALL_REAL = Validity()
 """The validity of images that hide no pixel."""
+
+
+def _alike(alpha: Array) -> bool:
+    """Return True if all pixels count alike, as in most photographs."""
+    return bool(alpha.size and alpha.flat[0] > 0 and (alpha == alpha.flat[0]).all())
 
 
 def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:

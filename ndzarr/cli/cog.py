@@ -6,13 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
 from ndzarr._export.cog_pixels import CODES, PREDICTORS
-from ndzarr._files import PARTIAL, explained, local_path, refuse_existing_file
+from ndzarr._files import explained, local_path, refuse_existing_file, scratch
 from ndzarr._store.presets import KINDS
 from ndzarr.cli.batch import Job, print_reports, run_jobs
 from ndzarr.cli.options import names, tell_notes
@@ -160,7 +159,7 @@ def _write(
     if not job.image:
         finish(prepare(source, **options))
         return
-    with explained(dest), TemporaryDirectory(prefix=f".{dest.name}.", suffix=PARTIAL, dir=dest.parent) as work:
+    with explained(dest), scratch(dest) as work:
         made = transcode(source, Path(work, "pyramid.zarr"), kind=kind, workers=workers, progress=progress)
         finish(prepare(made, **options))
     if not quiet:

@@ -177,7 +177,7 @@ class Statistics:
             return cls(channels=tuple(channels), level=level, windows=windows, **arrays)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             path = None if text.lstrip().startswith("{") else text
-            raise OptionError(f"{text[:80]!r} holds no statistics of ndzarr ({error})", path=path) from error
+            raise OptionError(f"{path or text[:80]!r} holds no statistics of ndzarr ({error})", path=path) from error
 
     def __repr__(self) -> str:
         level = "at the scale of each row" if self.level is None else f"at level {self.level}"

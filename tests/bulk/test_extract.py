@@ -352,12 +352,12 @@ def test_half_written_files_of_killed_tasks_are_not_published(mixed, table, tmp_
 
     def write(self, root, number, pixels):
         real(self, root, number, pixels)
-        (root / self.name / "c" / str(number) / "0.abcd.tmp").touch()  # as SIGKILL leaves them
+        (root / self.name / "c" / str(number) / ".0.1.partial").touch()  # as SIGKILL leaves them
 
     monkeypatch.setattr(ShardedArray, "write", write)
     mixed.extract(table, dest, shard=9)
     check(dest, mixed, table)
-    assert not list(dest.rglob("*.tmp"))
+    assert not list(dest.rglob("*.partial"))
 
 
 def test_progress_says_first_how_much_memory_it_takes(mixed, table, tmp_path, capfd):

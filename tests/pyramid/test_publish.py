@@ -80,18 +80,58 @@ def test_a_failed_overwrite_keeps_the_old_store(tmp_path, error):
 def test_a_rename_that_fails_brings_the_old_store_back(tmp_path, monkeypatch, error):
     old = random_array((1, 30, 30), "u1", 1)
     make(tmp_path, old)
-    rename, calls = os.rename, []
+    rename = os.rename
 
-    def second_fails(a, b):
-        calls.append((a, b))
-        if len(calls) == 2:
+    def fails(a, b):
+        if Path(b).name == "a.zarr" and "ready" in Path(a).name:
             raise error
         rename(a, b)
 
-    monkeypatch.setattr(publish.os, "rename", second_fails)
+    monkeypatch.setattr(publish, "exchange", lambda first, second: False)
+    monkeypatch.setattr(publish.os, "rename", fails)
     with pytest.raises(type(error)):
         make(tmp_path, random_array((1, 30, 30), "u1", 2), overwrite=True)
     assert same(ndzarr.open(tmp_path / "a.zarr").read(), old)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+KILLED_IN_A_RENAME = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from helpers.pyramids import make
+from ndzarr import _files
+folder, number, swaps = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+calls = []
+
+def dying(call):
+    def wrapped(*args):
+        calls.append(args)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args)
+    return wrapped
+
+os.rename, exchange = dying(os.rename), dying(_files.exchange)
+_files.exchange = exchange if swaps else lambda *args: False
+make(folder, np.full((1, 30, 30), 2, "u1"), overwrite=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("touch", ["open", "overwrite", "refuse"])
+@pytest.mark.parametrize(("swaps", "number"), [(True, 1), (False, 1), (False, 2), (False, 3)])
+def test_a_kill_at_any_rename_of_an_overwrite_leaves_a_store_at_the_destination(tmp_path, swaps, number, touch):
+    make(tmp_path, np.full((1, 30, 30), 1, "u1"))
+    command = [sys.executable, "-c", KILLED_IN_A_RENAME, str(tmp_path), str(number), str(swaps)]
+    assert subprocess.run(command, env=environment(), check=False).returncode == -signal.SIGKILL
+    if touch == "refuse":
+        with pytest.raises(ExistsError):
+            make(tmp_path, np.full((1, 30, 30), 3, "u1"))
+    if touch != "overwrite":
+        assert np.unique(ndzarr.open(tmp_path / "a.zarr").read()).tolist() == [2 if number == 3 else 1]
+    make(tmp_path, np.full((1, 30, 30), 3, "u1"), overwrite=True)
+    assert (ndzarr.open(tmp_path / "a.zarr").read() == 3).all()
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
 
@@ -190,7 +230,7 @@ write_pyramid(source, Path(sys.argv[1]), encoding, overwrite=True, band_bytes=1)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
-def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old):
+def test_what_a_killed_writer_leaves_is_hidden_and_the_next_one_removes_it(tmp_path, old):
     array = random_array((1, 30, 30), "u1")
     if old:
         make(tmp_path, array)
@@ -200,14 +240,12 @@ def test_a_killed_writer_leaves_no_destination_but_a_hidden_folder(tmp_path, old
         assert process.stdout.readline() == b"half way\n"
         process.send_signal(signal.SIGKILL)
     left = {p.name for p in tmp_path.iterdir()} - ({"a.zarr"} if old else set())
-    assert len(left) == 1
-    name = left.pop()
-    assert name.startswith(".a.zarr.")
-    assert name.endswith(".partial")
+    assert left
+    assert all(name.startswith(".a.zarr.") for name in left)
     if old:
         assert same(ndzarr.open(tmp_path / "a.zarr").read(), array)
-    else:  # and the next attempt is not in its way
-        assert same(make(tmp_path, array).read(), array)
+    assert same(make(tmp_path, array, overwrite=old).read(), array)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"], "what was left is removed"
 
 
 @pytest.mark.slow
@@ -261,3 +299,44 @@ def test_the_permissions_of_a_store_are_those_of_any_new_folder(tmp_path):
     pyramid = make(tmp_path, random_array((1, 30, 30), "u1"))
     assert Path(pyramid.path).stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert writer.CHUNKS_PER_TASK > 0
+
+
+def test_what_is_published_is_flushed_before_it_is_renamed_and_the_rename_after(tmp_path, monkeypatch):
+    """Of each file and directory: its inode, when it was flushed, and when the store appeared."""
+    flushed, fsync, rename = [], os.fsync, os.rename
+
+    def note(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def note_rename(a, b):
+        assert {path.stat().st_ino for path in [a, *a.rglob("*")]} <= set(flushed)
+        flushed.clear()
+        rename(a, b)
+
+    monkeypatch.setattr(publish, "_flush_file_system", lambda path: False)
+    monkeypatch.setattr(publish.os, "fsync", note)
+    monkeypatch.setattr(publish.os, "rename", note_rename)
+    make(tmp_path, random_array((1, 300, 300), "u1"))
+    assert flushed == [tmp_path.stat().st_ino]
+
+
+def test_a_live_writer_is_told_from_a_dead_one(tmp_path):
+    """The second writer of a destination leaves the work of the first alone."""
+    began, go = threading.Event(), threading.Event()
+
+    def wait(done):
+        began.set()
+        assert go.wait(10)
+
+    first = ArraySource(np.full((1, 30, 30), 1, "u1"), before_read=wait)
+    thread = threading.Thread(target=write_pyramid, args=(first, tmp_path / "a.zarr", Encoding()))
+    thread.start()
+    assert began.wait(10)
+    with publish.publishing(tmp_path / "a.zarr") as other:
+        (other / "zarr.json").touch()
+        go.set()
+        thread.join()
+        (tmp_path / "a.zarr").rename(tmp_path / "b.zarr")
+    assert (ndzarr.open(tmp_path / "b.zarr").read() == 1).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]

@@ -69,6 +69,23 @@ def test_jpeg2000_channel_definitions_are_believed(rng, save):
         assert np.array_equal(source.read({}), pixels.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize(("kind", "said"), [(1, "unassociated"), (2, "associated")])
+def test_jpeg2000_says_whether_colours_are_multiplied_with_alpha(kind, said, rng, save, tmp_path):
+    pixels = rng.integers(0, 255, (20, 30, 4)).astype(np.uint8)
+    pixels[:, ::2] = 0, 0, 0, 0
+    data = imagecodecs.jpeg2k_encode(pixels, level=0)
+    data = with_boxes(data, definitions((0, 0, 1), (1, 0, 2), (2, 0, 3), (3, kind, 0)))
+    store = ndzarr.transcode(save("a.jp2", data), tmp_path / "a.zarr")
+    assert store.attrs["ndzarr"]["source"]["alpha"] == said
+    assert store.validity.associated == (said == "associated")
+    shown = pixels[:, 1::2].astype(float).reshape(10, 2, 15, 4)  # the other columns are 0 and hidden
+    means = shown.sum(1) / 4
+    if said == "unassociated":
+        means[..., :3] = (shown[..., :3] * shown[..., 3:]).sum(1) / np.maximum(shown[..., 3:].sum(1), 1)
+    assert np.abs(store.window(scale=0.5).values - means.transpose(2, 0, 1)).max() <= 0.5 + 1e-6
+    assert np.array_equal(store.window(scale=1).valid, pixels[..., 3] > 0)
+
+
 @pytest.mark.parametrize(
     ("profile", "samples"), [("gray", 1), ("adobergb", 3), ("srgb", 3), ("gray", 2), ("adobergb", 4)]
 )

@@ -247,6 +247,27 @@ def test_webm_with_alpha_has_a_fourth_channel(codec, tmp_path):
     assert ndzarr.transcode(path, tmp_path / "rgb.zarr", channels="rgb").channels == ("r", "g", "b")
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+@pytest.mark.parametrize("transcode", ["never", "always"])
+def test_alpha_of_webm_tells_which_pixels_are_real(codec, transcode, tmp_path):
+    picture = np.zeros((64, 96, 4), "u1")
+    picture[..., 0], picture[:, :48, 3] = 200, 255
+    frames = [av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="yuva420p") for _ in range(4)]
+    options = FAST | {"auto-alt-ref": "0", "lag-in-frames": "0"}
+    path = video_clips.encode(
+        tmp_path / "a.webm", codec, size=(64, 96), pix_fmt="yuva420p", options=options, frames=frames
+    )
+    sampler = ndzarr.Sampler({"a": path}, tmp_path / "w", transcode=transcode)
+    where = {"key": "a", "y": slice(0, 64), "x": slice(0, 96), "time_slice": slice(0, 3), "channels": "r|g|b"}
+    opened = ndzarr.open(path)
+    for scale in (1, 0.5):
+        alpha = opened.window(scale=scale, t=slice(0, 3), c=["a"]).values  # lossy: some of what was hidden is not 0
+        for sample in (sampler.load_sample(where, scale=scale), sampler.load_batch([where], scale=scale)):
+            valid = np.broadcast_to(sample.valid, sample.image.shape)
+            assert np.array_equal(valid, np.broadcast_to(alpha > 0, valid.shape))
+            assert 0.4 < valid.mean() < 0.8
+
+
 @pytest.mark.parametrize("parts", [2, 3])
 def test_joined_transport_streams_go_on_where_timestamps_begin_anew(parts, tmp_path):
     one = video_clips.encode(tmp_path / "one.ts", n=40, options=LONG)

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from ndzarr._formats.base import Facts, Pixels, Region, Source, reason
+from ndzarr._formats.base import Facts, Pixels, Region, Source, quiet_codecs, reason
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.metadata import AGAIN
 from ndzarr.errors import SourceError
@@ -70,7 +70,8 @@ class LibtiffSource(Source):
 def _decode(path: str, page: int) -> Pixels:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return np.asarray(imagecodecs.tiff_decode(data, index=page))
+            with quiet_codecs():
+                return np.asarray(imagecodecs.tiff_decode(data, index=page))
         except imagecodecs.TiffError as error:
             if "Missing JPEG tables" not in str(error):
                 raise
