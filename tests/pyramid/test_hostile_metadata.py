@@ -14,6 +14,7 @@ import zstandard
 
 import ndzarr
 from helpers.errors import raises
+from ndzarr._store.metadata import DIGEST
 from ndzarr.errors import DamagedError, SourceError, StoreError
 
 USES = {
@@ -34,6 +35,7 @@ def store(tmp_path):
 
 def edit(path, change):
     root = json.loads((path / "zarr.json").read_text())
+    del root["attributes"]["ndzarr"][DIGEST]  # a stranger knows how to make one, too
     change(root)
     (path / "zarr.json").write_text(json.dumps(root))
 
@@ -162,7 +164,7 @@ CHANGES = {
     "axes": lambda root: root["attributes"]["ome"]["multiscales"][0]["axes"].append({"name": "q"}),
     "times": lambda root: root["attributes"]["ndzarr"].update(times=["now"]),
     "channels": lambda root: root["attributes"]["ndzarr"].update(channels={"r": 1}),
-    "nodata": lambda root: root["attributes"]["ndzarr"].update(nodata=[]),
+    "nodata": lambda root: root["attributes"]["ndzarr"].update(nodata={}),
     "attributes": lambda root: root["attributes"].update(ndzarr=[1]),
     "path": lambda root: root["attributes"]["ome"]["multiscales"][0]["datasets"][0].update(path="../b.zarr/0/image"),
 }
