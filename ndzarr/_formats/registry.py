@@ -99,7 +99,7 @@ def open_source(
     *,
     axes: str | None = None,
     channels: Sequence[str] | None = None,
-    nodata: float | None = None,
+    nodata: float | Sequence[float | None] | None = None,
     orient: bool | tuple[int, int] = True,
     max_pixels: int | None = None,
     stack: str = "t",
@@ -125,7 +125,7 @@ def open_source(
     channels
         Names of the channels, in order.
     nodata
-        Value of pixels that hold no data; default: what the source says.
+        Value of pixels that hold no data, or one (or None) per channel; default: what the source says.
     orient
         True turns images upright by their EXIF orientation, False leaves pixels as stored, (width, height) chooses
         the one that has this size.
