@@ -203,14 +203,19 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         raise
 
 
-def _open_file(path: str, options: Options) -> Source:
+def recognise(path: str) -> str:
+    """Return the format of a file, as `sniff` does; raise `SourceError`, which names a format that is not read."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         what = f"it cannot be read ({error.strerror})"
         raise SourceError(f"{path}: {what}", path=path, hint="Check its permissions") from error
-    form = sniff(path, head)
+    return sniff(path, head)
+
+
+def _open_file(path: str, options: Options) -> Source:
+    form = recognise(path)
     # Each opener imports the libraries of its formats only.
     if form == "video":
         from ndzarr._formats.video.source import open_video

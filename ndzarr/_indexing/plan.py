@@ -187,7 +187,7 @@ def counted(n: int, noun: str) -> str:
 
 
 def check_memory(
-    needed: int, error: type[NdzarrError] = WindowError, *, what: str = "the pixels asked for", **attributes: Any
+    needed: int, error: type[NdzarrError] = WindowError, what: str = "the pixels asked for", **attributes: Any
 ) -> None:
     """Raise `error`, with its attributes, if a request needs more bytes than this process may use."""
     if needed > memory_limit():
