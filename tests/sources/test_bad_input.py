@@ -229,6 +229,18 @@ def test_absurd_sizes_are_refused_before_memory_is_asked_for(form, save):
     assert f"pass max_pixels={width * height} or more" in check_message(caught.value, path)
 
 
+def no_memory(*args, **more):
+    raise MemoryError
+
+
+def test_a_decoder_without_memory_is_an_error_that_says_so(photo, save, monkeypatch):
+    path = save("a.jp2", imagecodecs.jpeg2k_encode(photo))
+    with open_source(path) as source:
+        monkeypatch.setattr(imagecodecs, "jpeg2k_decode", no_memory)
+        with raises(SourceError, path=path, hint="a TIFF with tiles", match="not enough memory"):
+            source.read({})
+
+
 @pytest.mark.parametrize("form", [form for form in WRITERS if form not in ("JPEG XL",)])
 def test_the_limit_of_pixels_can_be_set(form, photo, save):
     height, width = photo.shape[:2]
