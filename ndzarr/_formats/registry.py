@@ -308,7 +308,7 @@ def file_kind(path: str) -> str | None:
 
 
 def _impression(head: bytes) -> str:
-    """Describe the beginning of a file of unknown format."""
+    """Describe the beginning of a file of unknown format, without quoting it: it may be anybody's."""
     if not head.strip(b"\0"):
         return "it begins with zero bytes only, as after an interrupted download"
     try:
@@ -316,8 +316,8 @@ def _impression(head: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
-        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
+        return "its first bytes are those of no image that is known"
     if re.search(r"<svg[\s>]", text):
         return "it is an SVG drawing, which has no pixels (render it as PNG first)"
     kind = "HTML" if re.match(r"\s*<(?:!doctype html|html)", text, re.IGNORECASE) else "text"
-    return f"it looks like {kind}, not an image: it begins with {' '.join(text.split())[:40]!r}"
+    return f"it looks like {kind}, not an image"

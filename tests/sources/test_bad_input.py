@@ -117,7 +117,7 @@ OTHERS = {
     b"\x1f\x8b\x08\0": "gzip",
     b"P6\n5 5\n255\n": "netpbm",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n": "git lfs pull",
-    b"\x01\x02\xfe\xff random": "not an image: it begins with the bytes 01 02 fe ff",
+    b"\x01\x02\xfe\xff random": "no image that is known",
 }
 
 
