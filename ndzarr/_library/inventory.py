@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
-from ndzarr._library.keys import source_record
+from ndzarr._library.keys import damage_of, source_record
+from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr.errors import MissingError, StoreError
 
 STORE = re.compile(r".*-([0-9a-f]{16})\.zarr")
 """Names of a library's stores; the group is the key."""
@@ -27,7 +29,8 @@ State = Literal["current", "stale", "orphaned", "damaged", "partial", "making"]
 Whether a store will be read again.
 
 'current': it will.  'making': a process is making it.  The others may go: 'stale', the source was changed since;
-'orphaned', the source is gone; 'damaged', the metadata cannot be read; 'partial', the process that made it was killed.
+'orphaned', the source is gone; 'damaged', the metadata cannot be read, or a shard is missing, cut or zeroed; 'partial',
+the process that made it was killed.
 """
 
 USEFUL = ("current", "making")
@@ -112,7 +115,17 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
         return "damaged", None
     if record.get("key") != key[1]:
         return None
-    return _state(record), str(record.get("path"))
+    state = _state(record)
+    if state == "current" and _is_damaged(path):
+        state = "damaged"
+    return state, str(record.get("path"))
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        return damage_of(open_pyramid(path)) is not None
+    except (MissingError, StoreError):
+        return True
 
 
 def _state(record: Mapping[str, Any]) -> State:

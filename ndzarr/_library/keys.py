@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ndzarr._files import Batch, discard, explained, holding, lock_of
+from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.metadata import SCHEMA
-from ndzarr.errors import MissingError, StoreError, WriteError
+from ndzarr.errors import DamagedError, DamagedStoreWarning, MissingError, StoreError, WriteError, warn_caller
 
 _NAN = float("nan")
 """Stands for every NaN: tuples that hold the same object are equal."""
@@ -79,18 +81,27 @@ class CacheEntry:
     """What the store must record of its source: path, size, mtime_ns and key."""
 
     def find(self) -> Pyramid | None:
-        """Return the pyramid, if it is there, undamaged and of this source."""
+        """Return the pyramid, if it is there, its metadata undamaged, and of this source."""
         try:
-            pyramid = open_pyramid(self.store)
+            pyramid = open_pyramid(self.store, changed=_refuse_changed)
         except (MissingError, StoreError):
             return None
         record = source_record(pyramid.attrs) or {}
         return pyramid if all(record.get(name) == value for name, value in self.origin.items()) else None
 
-    def make(self, write: Callable[[], None]) -> Pyramid:
-        """Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced."""
+    def sound(self) -> Pyramid | None:
+        """Return what `find` does, if no shard is missing, cut or zeroed."""
+        pyramid = self.find()
+        return None if pyramid is None or damage_of(pyramid) is not None else pyramid
+
+    def make(self, write: Callable[[], None], damaged: Pyramid | None = None) -> Pyramid:
+        """
+        Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
+
+        `damaged` is one that was found to be damaged by reading it.
+        """
         with holding(lock_of(self.store)):
-            return self._make(write) or open_pyramid(self.store)
+            return self._make(write, damaged) or open_pyramid(self.store)
 
     def make_with(self, batch: Batch, write: Callable[[], None], check: Callable[[], None]) -> None:
         """
@@ -109,13 +120,39 @@ class CacheEntry:
                 batch.hold(held.pop_all())  # others wait until it is there
         batch.publish_if_due()
 
-    def _make(self, write: Callable[[], None]) -> Pyramid | None:
-        pyramid = self.find()
-        if pyramid is None:
-            if os.path.lexists(self.store):
-                discard(self.store)
-            write()
-        return pyramid
+    def _make(self, write: Callable[[], None], damaged: Pyramid | None = None) -> Pyramid | None:
+        pyramid = self.sound()
+        if pyramid is not None and (damaged is None or _version(pyramid) != _version(damaged)):
+            return pyramid
+        if os.path.lexists(self.store):
+            warn_caller(f"{self.store}: this cached store is damaged, so it is made again", DamagedStoreWarning)
+            discard(self.store)
+        write()
+        return None
+
+
+def _refuse_changed(file: str) -> None:
+    raise DamagedError(f"{file}: the metadata are not those that were written with the pixels", path=file)
+
+
+def stored_arrays(pyramid: Multiscale) -> list[ChunkArray]:
+    """Return the arrays of a local store: levels and masks."""
+    arrays = [array for level in pyramid.levels for array in (level.array, level.mask)]
+    return [array for array in arrays if isinstance(array, ChunkArray)]
+
+
+def _version(pyramid: Multiscale) -> object:
+    return [array.version for array in stored_arrays(pyramid)]
+
+
+def damage_of(pyramid: Multiscale) -> DamagedError | None:
+    """Return an error if a shard of a store is missing, cut or zeroed.  The bytes of chunks are not looked at."""
+    try:
+        for array in stored_arrays(pyramid):
+            array.check_shards()
+    except DamagedError as error:
+        return error
+    return None
 
 
 def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any) -> CacheEntry:
