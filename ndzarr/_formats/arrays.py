@@ -23,7 +23,7 @@ from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
-from ndzarr.errors import OptionError, SourceError
+from ndzarr.errors import OptionError, SourceError, StoreError
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -131,11 +131,12 @@ class ArraySource(Source):
         index = self._arrangement.index(region)
         try:
             block = np.asarray(fetch(index))
+        except SourceError:
+            raise
         except Exception as error:  # a damaged chunk, a failed dask task: anything that the array's owner may raise
             what = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
             raise SourceError(
                 f"{self.name}: reading {what} failed ({reason(error)})",
-                path=getattr(error, "path", None),
                 hint="Check where the array comes from",
             ) from error
         return self._arrangement.arrange(block.astype(self.dtype, copy=False))
@@ -238,7 +239,11 @@ class FileArray:
         first = (spans[cut][0], *(0,) * (len(spans) - cut - 1))
         for run, lead in zip(runs, product(*(range(start, stop) for start, stop, _ in spans[:cut])), strict=True):
             at = int(np.ravel_multi_index((*lead, *first), self.shape))
-            self.file.read_into(self.offset + at * self.dtype.itemsize, run)
+            try:
+                self.file.read_into(self.offset + at * self.dtype.itemsize, run)
+            except StoreError as error:
+                path, hint = self.file.path, "Transcode it once it is complete"
+                raise SourceError(f"{path}: was changed while it was read", path=path, hint=hint) from error
         return out[tuple(slice(None, None, step) for _, _, step in spans)]
 
 

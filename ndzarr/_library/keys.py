@@ -94,11 +94,11 @@ class CacheEntry:
         pyramid = self.find()
         return None if pyramid is None or damage_of(pyramid) is not None else pyramid
 
-    def make(self, write: Callable[[], None], damaged: Pyramid | None = None) -> Pyramid:
+    def make(self, write: Callable[[], None], damaged: object = None) -> Pyramid:
         """
         Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
 
-        `damaged` is one that was found to be damaged by reading it.
+        `damaged` is the `version_of` one that was found to be damaged by reading it.
         """
         with holding(lock_of(self.store)):
             return self._make(write, damaged) or open_pyramid(self.store)
@@ -120,9 +120,9 @@ class CacheEntry:
                 batch.hold(held.pop_all())  # others wait until it is there
         batch.publish_if_due()
 
-    def _make(self, write: Callable[[], None], damaged: Pyramid | None = None) -> Pyramid | None:
+    def _make(self, write: Callable[[], None], damaged: object = None) -> Pyramid | None:
         pyramid = self.sound()
-        if pyramid is not None and (damaged is None or _version(pyramid) != _version(damaged)):
+        if pyramid is not None and version_of(pyramid) != damaged:
             return pyramid
         if os.path.lexists(self.store):
             warn_caller(f"{self.store}: this cached store is damaged, so it is made again", DamagedStoreWarning)
@@ -141,7 +141,8 @@ def stored_arrays(pyramid: Multiscale) -> list[ChunkArray]:
     return [array for array in arrays if isinstance(array, ChunkArray)]
 
 
-def _version(pyramid: Multiscale) -> object:
+def version_of(pyramid: Multiscale) -> object:
+    """Return what changes when a store is replaced."""
     return [array.version for array in stored_arrays(pyramid)]
 
 

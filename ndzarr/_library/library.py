@@ -32,6 +32,7 @@ from ndzarr._library.keys import (
     is_opened_in_place,
     make_root,
     stored_arrays,
+    version_of,
 )
 from ndzarr._library.open import POLICIES, open_unless_transcoded, refuse_disagreement
 from ndzarr._library.overviews import overview_store
@@ -198,12 +199,13 @@ class Library:
 
         A store is made again once: if the disk damages the new one too, that is an error.
         """
+        seen = version_of(pyramid)  # before the next line: another thread may be about to have made it
         if entry.store in self._repaired:
             return
         try:
             if self._entry(request) != entry:
                 raise SourceError(f"{request.path}: was changed since", path=request.path)
-            made = entry.make(partial(self._write, entry, request), damaged=pyramid)
+            made = entry.make(partial(self._write, entry, request), damaged=seen)
         except NdzarrError as cause:
             raise error from cause
         self._repaired.add(entry.store)

@@ -24,7 +24,7 @@ from ndzarr._formats.base import Facts, Source
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
-from ndzarr._library.keys import CacheEntry, cache_entry, make_root
+from ndzarr._library.keys import CacheEntry, cache_entry, make_root, version_of
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import Decoded, Stored
@@ -209,9 +209,9 @@ class OverviewStore:
             return  # another thread was faster
         if self._repaired:
             raise error
-        self._repaired = True
         try:
-            self._pyramid = self.entry.make(partial(self._write, self.entry), damaged=damaged)
+            self._pyramid = self.entry.make(partial(self._write, self.entry), damaged=version_of(damaged))
+            self._repaired = True
         except NdzarrError as cause:
             raise error from cause
 
