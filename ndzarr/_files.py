@@ -267,7 +267,7 @@ def _place(written: list[tuple[Slot, bool]]) -> None:
 
 
 def _rename(slot: Slot) -> None:
-    """Rename a store to its destination; swap both if there is one, so that it is never absent."""
+    """Rename a store to its destination; swap both if there is one: it is never absent."""
     dest = slot.dest
     if not os.path.lexists(dest):
         os.rename(slot.work, dest)
@@ -290,16 +290,18 @@ def discard(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    """Remove what is hidden; what another user forbids to remove stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
 
 
 _FLUSHERS = 8
 """Threads that flush files: file systems write their journal once for all that wait (3 to 6 times as fast as one)."""
-_FLUSH_ALL = 128
-"""From so many files on, flushing the whole file system is faster, if others do not write much."""
+_FLUSH_ALL = 16
+"""From so many files on, flushing the whole file system is three times as fast; it also waits for what others write."""
 
 
 def flush(paths: Iterable[Path]) -> None:

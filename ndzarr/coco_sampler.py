@@ -38,13 +38,16 @@ class CocoSampler:
         A `kwcoco.CocoDataset`, the path of one, its dictionary, or the name of a demo that kwcoco makes, such as
         'vidshapes8'.  It is looked at once: after a change to it, make another sampler.
     workdir
-        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path,
-        size and time of modification, so datasets may share a directory.
+        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path and
+        `identity`, so datasets may share a directory.
     preset
         How sources are encoded; see `ndzarr.transcode`.
     transcode
         'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
+    identity
+        What tells that a file is still the one that a pyramid was made from.  'stat': its size, time of modification
+        and inode; 'content': a digest of its bytes, which are read once per process.
     image_root
         The directory that names of files in the dataset are relative to; that of the dataset's file by default.
 
@@ -67,10 +70,12 @@ class CocoSampler:
         *,
         preset: str = "fast",
         transcode: str = "auto",
+        identity: str = "stat",
         image_root: str | os.PathLike[str] | None = None,
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode), image_root)
+        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
+        self._source = CocoSource(coerce(dset), library, image_root)
 
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"

@@ -106,7 +106,11 @@ class CategoryError(NdzarrError, ValueError):
     """Categories do not form a tree, or scores, targets or names do not fit them."""
 
 
-class DamagedVideoWarning(UserWarning):
+class DamagedFileWarning(UserWarning):
+    """A file is damaged or ends too soon.  What can be read is used, and the store's metadata say so."""
+
+
+class DamagedVideoWarning(DamagedFileWarning):
     """A video is damaged or ends too soon.  The frames that decode are used, and the store's metadata say so."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -62,6 +62,8 @@ class Facts:
     """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
+    trouble: tuple[str, ...] = ()
+    """What of a damaged source is left out; also among the notes of `metadata`."""
 
     @property
     def validity(self) -> Validity:
@@ -112,6 +114,11 @@ class Source(ABC):
     @property
     def metadata(self) -> Mapping[str, Any]:
         return self.facts.metadata
+
+    @property
+    def trouble(self) -> Sequence[str]:
+        """What of a damaged source is left out; of a video, known once all frames were read."""
+        return self.facts.trouble
 
     def read(self, window: Mapping[str, slice]) -> Pixels:
         """

@@ -17,23 +17,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
-from ndzarr._library.keys import damage_of, source_record
-from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr.errors import MissingError, StoreError
+from ndzarr._library.keys import is_damaged, is_unchanged, source_record
 
 STORE = re.compile(r".*-([0-9a-f]{16})\.zarr")
 """Names of a library's stores; the group is the key."""
 
-State = Literal["current", "stale", "orphaned", "damaged", "partial", "making"]
+State = Literal["current", "stale", "orphaned", "damaged", "partial", "making", "unreadable"]
 """
 Whether a store will be read again.
 
-'current': it will.  'making': a process is making it.  The others may go: 'stale', the source was changed since;
+'current': it will.  'making': a process is making it.  'unreadable': this user may not read the store, or not look at
+its source, so that it stays.  The others may go: 'stale', the source was changed since;
 'orphaned', the source is gone; 'damaged', the metadata cannot be read, or a shard is missing, cut or zeroed; 'partial',
 the process that made it was killed.
 """
 
-USEFUL = ("current", "making")
+USEFUL = ("current", "making", "unreadable")
 """States in which a store stays."""
 
 
@@ -108,7 +107,9 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
         return None
     try:
         root = json.loads((path / "zarr.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+    except PermissionError:
+        return "unreadable", None
+    except (OSError, ValueError):
         return "damaged", None
     record = source_record(root.get("attributes") if isinstance(root, dict) else None)
     if record is None:
@@ -116,16 +117,9 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     if record.get("key") != key[1]:
         return None
     state = _state(record)
-    if state == "current" and _is_damaged(path):
+    if state == "current" and is_damaged(path):
         state = "damaged"
     return state, str(record.get("path"))
-
-
-def _is_damaged(path: Path) -> bool:
-    try:
-        return damage_of(open_pyramid(path)) is not None
-    except (MissingError, StoreError):
-        return True
 
 
 def _state(record: Mapping[str, Any]) -> State:
@@ -133,10 +127,11 @@ def _state(record: Mapping[str, Any]) -> State:
     if not isinstance(source, str):
         return "damaged"
     try:
-        now = os.stat(source)
+        return "current" if is_unchanged(record) else "stale"
     except (FileNotFoundError, NotADirectoryError):
         return "orphaned"
-    return "current" if (now.st_size, now.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")) else "stale"
+    except OSError:
+        return "unreadable"
 
 
 def _remove(path: Path) -> bool:
@@ -148,8 +143,11 @@ def _remove(path: Path) -> bool:
         if (slot := Slot.of(path)) is not None:
             slot.clear()
         else:
-            discard(path)
-    return True
+            try:
+                discard(path)
+            except PermissionError:  # only its owner may
+                return False
+    return not os.path.lexists(path)
 
 
 def _remove_locks(root: Path) -> None:
@@ -164,6 +162,6 @@ def size_on_disk(path: str | os.PathLike[str]) -> int:
     total = 0
     for folder, _, files in os.walk(path):
         for name in files:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):
                 total += os.lstat(os.path.join(folder, name)).st_size
     return total

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import Batch, discard, explained, holding, lock_of
+from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
@@ -78,21 +78,23 @@ class CacheEntry:
 
     store: Path
     origin: dict[str, Any]
-    """What the store must record of its source: path, size, mtime_ns and key."""
+    """What a new store records of its source: path, size, mtime_ns, inode, key, and digest if that is its identity."""
 
     def find(self) -> Pyramid | None:
         """Return the pyramid, if it is there, its metadata undamaged, and of this source."""
         try:
             pyramid = open_pyramid(self.store, changed=_refuse_changed)
-        except (MissingError, StoreError):
+        except (MissingError, StoreError) as error:
+            if isinstance(error.__cause__, PermissionError):  # another user's, which is not damaged
+                raise
             return None
         record = source_record(pyramid.attrs) or {}
-        return pyramid if all(record.get(name) == value for name, value in self.origin.items()) else None
+        return pyramid if all(record.get(name) == self.origin[name] for name in identified_by(self.origin)) else None
 
     def sound(self) -> Pyramid | None:
         """Return what `find` does, if no shard is missing, cut or zeroed."""
         pyramid = self.find()
-        return None if pyramid is None or damage_of(pyramid) is not None else pyramid
+        return None if pyramid is None or _lacks_shards(pyramid) else pyramid
 
     def make(self, write: Callable[[], None], damaged: object = None) -> Pyramid:
         """
@@ -146,26 +148,65 @@ def version_of(pyramid: Multiscale) -> object:
     return [array.version for array in stored_arrays(pyramid)]
 
 
-def damage_of(pyramid: Multiscale) -> DamagedError | None:
-    """Return an error if a shard of a store is missing, cut or zeroed.  The bytes of chunks are not looked at."""
+def is_damaged(store: Path) -> bool:
+    """Return True if a store's metadata are damaged, or a shard is missing, cut or zeroed."""
+    try:
+        return _lacks_shards(open_pyramid(store, changed=_refuse_changed))
+    except PermissionError:  # another user's
+        return False
+    except (MissingError, StoreError):
+        return True
+
+
+def _lacks_shards(pyramid: Multiscale) -> bool:
+    """Return True if a shard is missing, cut or zeroed.  The bytes of chunks are not looked at."""
     try:
         for array in stored_arrays(pyramid):
             array.check_shards()
-    except DamagedError as error:
-        return error
-    return None
+    except DamagedError:
+        return True
+    return False
 
 
-def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any) -> CacheEntry:
+IDENTITIES = ("stat", "content")
+"""What tells that a file is still the same: its size, time of modification and inode, or a digest of its content."""
+
+
+def cache_entry(root: Path, file: FileId, *inputs: Any, identity: str = "stat") -> CacheEntry:
     """
-    Return the cache entry, in the directory `root`, of a source: an absolute path with links resolved.
+    Return the cache entry, in the directory `root`, of a source, whose path is absolute with links resolved.
 
     `inputs` are JSON values, everything else that the pixels of the store depend on; they are hashed into the key.
     """
-    origin = {"path": source, "size": size, "mtime_ns": mtime_ns}
-    key = hashlib.sha256(json.dumps([SCHEMA, origin, *inputs], sort_keys=True).encode()).hexdigest()[:16]
-    stem = re.sub(r"[^\w.-]", "_", Path(source).stem, flags=re.ASCII)[:64]
+    origin: dict[str, Any] = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns, "inode": file.inode}
+    if identity == "content":
+        origin["digest"] = digest_of(file.path)
+    known = {name: origin[name] for name in identified_by(origin)}
+    key = hashlib.sha256(json.dumps([SCHEMA, known, *inputs], sort_keys=True).encode()).hexdigest()[:16]
+    stem = re.sub(r"[^\w.-]", "_", Path(file.path).stem, flags=re.ASCII)[:64]
     return CacheEntry(root / f"{stem}-{key}.zarr", {**origin, "key": key})
+
+
+def identified_by(origin: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of what identifies a source in what a store records of it."""
+    names = ("path", "size", "digest") if "digest" in origin else ("path", "size", "mtime_ns", "inode")
+    return (*names, "key") if "key" in origin else names
+
+
+def digest_of(path: str) -> str:
+    """Return a digest of the content of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_unchanged(origin: Mapping[str, Any]) -> bool:
+    """Return True if a file is the one that a store records; raises `OSError` if it cannot be looked at."""
+    now = os.stat(origin["path"])
+    if now.st_size != origin.get("size"):
+        return False
+    if (now.st_mtime_ns, now.st_ino) == (origin.get("mtime_ns"), origin.get("inode", now.st_ino)):
+        return True
+    return "digest" in origin and digest_of(origin["path"]) == origin["digest"]
 
 
 def make_root(root: Path) -> None:

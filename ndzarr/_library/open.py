@@ -61,8 +61,9 @@ def open(
 
     Warns
     -----
-    DamagedVideoWarning
-        Frames of a video do not decode, or it ends too soon; the others can be read.
+    DamagedFileWarning
+        Frames of a video do not decode (`DamagedVideoWarning`), or the pages of a TIFF end too soon; the others can be
+        read.
 
     Examples
     --------

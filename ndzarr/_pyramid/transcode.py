@@ -35,7 +35,7 @@ from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, w
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.sharding import Seal
 from ndzarr._store.writer import PyramidWriter, halve
-from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
+from ndzarr.errors import DamagedFileWarning, DamagedVideoWarning, OptionError, SourceError, warn_caller
 
 BAND_BYTES = 16 << 20
 """Bytes of pixels read at a time."""
@@ -139,8 +139,9 @@ def transcode(
 
     Warns
     -----
-    DamagedVideoWarning
-        Frames of a video do not decode, or it ends too soon; the others were written.
+    DamagedFileWarning
+        Frames of a video do not decode (`DamagedVideoWarning`), or the pages of a TIFF end too soon; the others were
+        written.
 
     Notes
     -----
@@ -256,8 +257,9 @@ def write_pyramid(
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
         write_metadata(work, about, levels, [limits] * len(source.channels), seals, masks)
-    if stream is not None and stream.trouble:
-        warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
+    if source.trouble:
+        category = DamagedFileWarning if stream is None else DamagedVideoWarning
+        warn_caller(f"{source.name}: {'; '.join(source.trouble)}", category)
 
 
 def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
@@ -289,12 +291,12 @@ def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, An
 
 
 def identity(name: str) -> dict[str, Any]:
-    """Return path, size and time of modification of a file, which tell whether it changed; {} for other sources."""
+    """Return path, size, time and inode of a file, which tell whether it changed; {} for other sources."""
     try:
         stat = os.stat(name)
     except OSError:
         return {}
-    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
 
 
 def _refuse_changed(source: Source, origin: Mapping[str, Any]) -> None:
@@ -355,11 +357,6 @@ class Stream(Source):
     @abstractmethod
     def expected_shape(self) -> tuple[int, ...]:
         """Shape by the header; the number of frames may be wrong, and is 0 if the header does not say."""
-
-    @property
-    @abstractmethod
-    def trouble(self) -> Sequence[str]:
-        """Faults of the source, known once all frames were read."""
 
     @abstractmethod
     def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:

@@ -50,6 +50,9 @@ def open_pyramid(
         if recover(Path(folder)):
             return open_pyramid(folder, cache_bytes)
         return _not_zarr3(folder, cache_bytes)
+    except PermissionError as error:
+        hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
+        raise StoreError(f"{folder}: may not be read by this user", path=folder, hint=hint) from error
     except ValueError as error:
         message = f"{folder}: zarr.json is not valid JSON ({error}), so the store is damaged"
         raise StoreError(message, path=folder, hint="Transcode the source again") from error

@@ -18,6 +18,7 @@ from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._library.inventory import size_on_disk
+from ndzarr._library.keys import is_unchanged
 from ndzarr._library.open import open as open_in_place
 from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
@@ -98,10 +99,9 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
     if not source or "path" not in source:
         return source or None
     try:
-        now = os.stat(source["path"])
+        same = is_unchanged(source)
     except OSError:
         return {**source, "state": "gone"}
-    same = (now.st_size, now.st_mtime_ns) == (source.get("size"), source.get("mtime_ns"))
     return {**source, "state": "unchanged" if same else "changed since"}
 
 
@@ -222,7 +222,7 @@ def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return rows about the source: its file first, then plain values of its metadata; --json has the nested ones."""
     state = f" ({source['state']})" if "state" in source else ""
     rows: list[tuple[str, Any]] = [("source", f"{source['path']}{state}")] if "path" in source else []
-    skip = {"name", "path", "size", "mtime_ns", "key", "state"}
+    skip = {"name", "path", "size", "mtime_ns", "inode", "digest", "key", "state"}
     rows += [(k, v) for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)]
     for series in source.get("series", ()):
         size = ", ".join(f"{axis}: {n}" for axis, n in zip(series["axes"], series["shape"], strict=True))

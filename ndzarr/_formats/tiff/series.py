@@ -185,6 +185,7 @@ class ParsedTiff:
             times=None if step is None else np.arange(self.layout.lengths[0]) * step,
             pixel_size=size.transposed() if self.orientation.transposes else size,
             metadata=self._metadata(is_ome, notes),
+            trouble=tuple(self.content.remarks.trouble),
         )
         expanded = len(self.colour.channels) != self.layout.lengths[1]
         return self.beside.add_to(facts, self.orientation.tag == 1, expanded)
@@ -249,7 +250,13 @@ class ParsedTiff:
 
     def _metadata(self, is_ome: bool, about_size: list[str]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
-        notes = [*self.notes, *about_size, *self.colour.notes, *self.content.messages]
+        notes = [
+            *self.notes,
+            *about_size,
+            *self.colour.notes,
+            *self.content.remarks.trouble,
+            *self.content.remarks.messages,
+        ]
         optional = {
             "series": _listed(self.content.series) if len(self.content.series) > 1 else None,
             "palette": self.colour.palette,
