@@ -23,6 +23,7 @@ from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
+from ndzarr._store.validity import Nodata, as_nodata
 from ndzarr.errors import OptionError, SourceError, StoreError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def open_array(
     *,
     fetch: Fetch | None = None,
     blocks: tuple[int, ...] | None = None,
-    nodata: float | None = None,
+    nodata: Nodata = None,
     channels: tuple[str, ...] | None = None,
     times: Pixels | None = None,
     pixel_size: PixelSize = NOT_KNOWN,
@@ -307,7 +308,7 @@ def open_xarray(array: Any, options: Options) -> ArraySource:
         options,
         fetch=None if in_memory else lambda index: array[index].to_numpy(),
         blocks=None if in_memory else _blocks(array),
-        nodata=_nodata(array.attrs),
+        nodata=_nodata(array.attrs) if "nodata" not in array.coords else _nodata_along_c(array, arrangement),
         channels=_channels(array, arrangement),
         times=times,
         pixel_size=_pixel_size(array, arrangement),
@@ -333,6 +334,15 @@ def _nodata(attributes: Mapping[Any, Any]) -> float | None:
         except (KeyError, TypeError, ValueError):
             continue
     return None
+
+
+def _nodata_along_c(array: DataArray, arrangement: Arrangement) -> Nodata:
+    """Return the nodata of channels that the coordinate says which `Pyramid.to_xarray` sets; None without one."""
+    found = array.coords.get("nodata")
+    if "c" not in arrangement.axes or found is None or found.dtype.kind != "f":
+        return None
+    along = (array.dims[arrangement.axes.index("c")],)
+    return as_nodata([None if v != v else v for v in found.to_numpy().tolist()]) if found.dims == along else None
 
 
 def _blocks(array: DataArray) -> tuple[int, ...]:

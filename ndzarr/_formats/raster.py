@@ -109,7 +109,9 @@ def describe_image(
     expanded = "palette" in about.get("colour", "") and len(channels) > 1
     facts = beside.add_to(facts, orientation.tag == 1, expanded)
     if not expanded:  # else the value would be that of an index
-        facts = replace(facts, nodata=beside.value(dtype))
+        nodata, notes = beside.values(dtype, len(channels))
+        notes = [*facts.metadata.get("notes", ()), *notes]
+        facts = replace(facts, nodata=nodata, metadata={**facts.metadata, **({"notes": notes} if notes else {})})
     return facts.settle(options), orientation
 
 

@@ -99,7 +99,7 @@ def open_source(
     *,
     axes: str | None = None,
     channels: Sequence[str] | None = None,
-    nodata: float | None = None,
+    nodata: float | Sequence[float | None] | None = None,
     orient: bool | tuple[int, int] = True,
     max_pixels: int | None = None,
     stack: str = "t",
@@ -125,7 +125,7 @@ def open_source(
     channels
         Names of the channels, in order.
     nodata
-        Value of pixels that hold no data; default: what the source says.
+        Value of pixels that hold no data, or one (or None) per channel; default: what the source says.
     orient
         True turns images upright by their EXIF orientation, False leaves pixels as stored, (width, height) chooses
         the one that has this size.
@@ -203,14 +203,19 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         raise
 
 
-def _open_file(path: str, options: Options) -> Source:
+def recognise(path: str) -> str:
+    """Return the format of a file, as `sniff` does; raise `SourceError`, which names a format that is not read."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         what = f"it cannot be read ({error.strerror})"
         raise SourceError(f"{path}: {what}", path=path, hint="Check its permissions") from error
-    form = sniff(path, head)
+    return sniff(path, head)
+
+
+def _open_file(path: str, options: Options) -> Source:
+    form = recognise(path)
     # Each opener imports the libraries of its formats only.
     if form == "video":
         from ndzarr._formats.video.source import open_video

@@ -36,7 +36,7 @@ class SourceRequest(NamedTuple):
     orient: bool | tuple[int, int] = True
     axes: str | None = None
     channels: tuple[str, ...] | None = None
-    nodata: float | None = None
+    nodata: float | tuple[float | None, ...] | None = None
     palette: str | None = None
     series: str | int | None = None
 
@@ -46,7 +46,7 @@ def as_source_request(
     orient: bool | tuple[int, int] = True,
     axes: str | None = None,
     channels: Sequence[str] | None = None,
-    nodata: float | None = None,
+    nodata: float | Sequence[float | None] | None = None,
     palette: str | None = None,
     series: str | int | None = None,
 ) -> SourceRequest:
@@ -54,9 +54,12 @@ def as_source_request(
     path = os.fsdecode(source)
     if path[:1] == "~":
         path = os.path.expanduser(path)
-    if nodata is not None and nodata != nodata:
-        nodata = _NAN
-    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), nodata, palette, series)
+    own = tuple(map(_hashed, nodata)) if isinstance(nodata, Sequence) else _hashed(nodata)
+    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), own, palette, series)
+
+
+def _hashed(value: float | None) -> float | None:
+    return _NAN if value is not None and value != value else value
 
 
 def is_opened_in_place(path: str) -> bool:

@@ -95,7 +95,7 @@ class Library:
         orient: bool | tuple[int, int] = True,
         axes: str | None = None,
         channels: Sequence[str] | None = None,
-        nodata: float | None = None,
+        nodata: float | Sequence[float | None] | None = None,
         palette: str | None = None,
         series: str | int | None = None,
     ) -> Pyramid:

@@ -82,7 +82,11 @@ def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int])
             meta=np.empty((0,) * len(kept), bool),
         )
         coords["valid"] = tuple(pyramid.dims[k] for k in kept), shown
-    attrs: dict[str, Any] = {} if pyramid.nodata is None else {"nodata": pyramid.nodata}
+    nodata, attrs = pyramid.nodata, dict[str, Any]()
+    if isinstance(nodata, tuple):  # along c, so that a selection of channels keeps its own
+        coords["nodata"] = "c", np.array(nodata, float)
+    elif nodata is not None:
+        attrs["nodata"] = nodata
     if pyramid.pixel_size is not None:  # of a native pixel, in which coordinates count; as text, which all formats take
         attrs["pixel_size"] = json.dumps(pyramid.pixel_size.as_json())
     out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=attrs)

@@ -49,7 +49,7 @@ def transcode(
     kind: str = "intensity",
     axes: str | None = None,
     channels: Sequence[str] | None = None,
-    nodata: float | None = None,
+    nodata: float | Sequence[float | None] | None = None,
     orient: bool | tuple[int, int] = True,
     chunks: Mapping[str, int] | None = None,
     access: str = "frames",
@@ -86,7 +86,7 @@ def transcode(
     channels
         Names of the channels, instead of the source's own.  'gray' or 'rgb' converts a video.
     nodata
-        Value of pixels that hold no data; the source's own if None.
+        Value of pixels that hold no data, or one (or None) per channel; the source's own if None.
     orient
         True turns photographs upright by their EXIF orientation; (width, height) in pixels chooses the orientation
         that has this size.
@@ -461,7 +461,7 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
     lengths = dict(zip(source.dims, source.shape, strict=True))
     size = dict(zip(source.dims, level.layout.chunks, strict=True))
     size |= {"y": 2 * size["y"], "x": 2 * size["x"]}
-    if source.validity.alpha is not None:
+    if source.validity.by_channel:
         size["c"] = lengths["c"]
     grid = {d: ceil(lengths[d] / size[d]) for d in source.dims}
     order = [d for d in source.dims if d != "x"] + ["x"]

@@ -16,12 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._files import recover
+from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
 from ndzarr._store.metadata import SCHEMA, is_sealed, scale_of
 from ndzarr._validation import as_number
-from ndzarr.errors import DamagedError, DamagedStoreWarning, MissingError, NdzarrError, StoreError, warn_caller
+from ndzarr.errors import (
+    DamagedError,
+    DamagedStoreWarning,
+    MissingError,
+    NdzarrError,
+    SourceError,
+    StoreError,
+    warn_caller,
+)
 
 
 def warn_changed(file: str) -> None:
@@ -123,6 +132,12 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if os.path.isdir(folder):
         message = f"{folder}: a directory without zarr.json is not a Zarr store"
         raise StoreError(message, path=folder, hint="Make one from images with ndzarr.transcode")
+    if os.path.isfile(folder):  # reading a pipe would wait
+        try:
+            recognise(folder)
+        except SourceError as error:  # a format that `transcode` would refuse, too
+            error.path = folder
+            raise StoreError.like(error) from error
     message = f"{folder}: a file, not a Zarr store"
     raise StoreError(message, path=folder, hint=f"Make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)")
 

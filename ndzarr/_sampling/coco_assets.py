@@ -176,12 +176,14 @@ def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[s
     return int(value)
 
 
-def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | None:
+def _nodata(obj: Mapping[str, Any], image: Mapping[str, Any]) -> float | tuple[float | None, ...] | None:
     value = obj.get("nodata")
     try:
+        if isinstance(value, list | tuple):
+            return tuple(None if v is None else float(v) for v in value)
         return None if value is None else float(value)
     except (TypeError, ValueError):
-        what = f"nodata={value!r} of {obj.get('file_name', 'its file')} is not a number"
+        what = f"nodata={value!r} of {obj.get('file_name', 'its file')} is neither a number nor one per channel"
         raise wrong(image, "nodata", what) from None
 
 

@@ -30,6 +30,7 @@ from ndzarr._store.arrays import COMPLETE, SEAL
 from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.sharding import INDEX_CODECS, Seal
+from ndzarr._store.validity import Nodata
 
 SCHEMA = 2
 """
@@ -61,8 +62,7 @@ class Description:
     channels: tuple[str, ...]
     dtype: np.dtype[Any]
     encoding: Encoding
-    nodata: float | None = None
-    """Value that marks pixels without data."""
+    nodata: Nodata = None
     masked: bool = False
     """True if levels have a mask beside the image."""
     times: tuple[float, ...] | None = None
@@ -114,7 +114,7 @@ def root_attributes(
             "schema": SCHEMA,
             "dims": list(about.dims),
             "channels": list(about.channels),
-            "nodata": None if about.nodata is None else _json_number(about.nodata),
+            "nodata": _json_nodata(about.nodata),
             **({"mask": MASK} if about.masked else {}),
             "times": None if about.times is None else list(about.times),
             **({"pixel_size": about.pixel_size.as_json()} if about.pixel_size.known else {}),
@@ -122,6 +122,8 @@ def root_attributes(
             "source": dict(about.source),
         },
     }
+    if isinstance(about.nodata, tuple):
+        out["bands"] = _bands(about.channels, about.nodata)
     if (place := from_attributes(out)) is not None:
         sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
         add_conventions(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
@@ -372,6 +374,22 @@ def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | li
     codecs = [first, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
     array = _array([len(values)], [name], dtype, [len(values)], codecs, fill)
     return {**array, "attributes": {CHECKSUM: google_crc32c.value(encoded)}}
+
+
+def _bands(channels: Sequence[str], nodata: tuple[float | None, ...]) -> list[dict[str, Any]]:
+    """Return names and nodata of channels as STAC has them, https://github.com/radiantearth/stac-spec (`bands`)."""
+    words = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+    out = []
+    for name, value in zip(channels, nodata, strict=True):
+        number = _json_nodata(value)
+        out.append({"name": name} if number is None else {"name": name, "nodata": words.get(number, number)})
+    return out
+
+
+def _json_nodata(nodata: Nodata) -> Any:
+    if isinstance(nodata, tuple):
+        return [_json_nodata(value) for value in nodata]
+    return None if nodata is None else _json_number(nodata)
 
 
 def _json_number(value: float) -> float | int | str:

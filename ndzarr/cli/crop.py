@@ -9,6 +9,7 @@ import click
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._library.open import open as open_pyramid
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._store.validity import nodata_of
 from ndzarr.cli.options import indices, interval, names
 from ndzarr.errors import OptionError
 
@@ -72,9 +73,13 @@ def command(
         [(image, _)] = read_crops(crops)
     else:
         image = pyramid.read(level, **window)
-    channels = [pyramid.channels[i] for i in window.get("c", range(len(pyramid.channels)))]
+    positions = window.get("c", range(len(pyramid.channels)))
+    channels, nodata = [pyramid.channels[i] for i in positions], nodata_of(pyramid.nodata, positions)
+    if isinstance(nodata, tuple):
+        click.echo(f"{dest}: nodata differs among its channels, so the file states none", err=True)
+        nodata = None
     with publishing_file(target, overwrite) as work:
-        save(work, target.name, image, pyramid.dims, channels, pyramid.nodata)
+        save(work, target.name, image, pyramid.dims, channels, nodata)
     sizes = ", ".join(f"{d}: {n}" for d, n in zip(pyramid.dims, image.shape, strict=True))
     click.echo(f"wrote {dest} ({sizes}) {image.dtype}, {human_bytes(target.stat().st_size)}")
 

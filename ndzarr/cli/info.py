@@ -26,6 +26,7 @@ from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import pixel_size_of
+from ndzarr._store.validity import Nodata
 from ndzarr.cli.options import plain_warnings
 from ndzarr.errors import NdzarrError, StoreError
 
@@ -76,7 +77,7 @@ def _pyramid(path: str) -> tuple[dict[str, Any], str]:
         "path": pyramid.path,
         **_what(pyramid.sizes, pyramid.dtype, pyramid.channels),
         "kind": pyramid.kind,
-        "nodata": _json_number(pyramid.nodata),
+        "nodata": _json_nodata(pyramid.nodata),
         "mask": pyramid.validity.masked,
         "pixel_size": _pixel_size(pyramid.pixel_size),
         "notes": list(pyramid.notes),
@@ -115,7 +116,7 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
         facts = {
             "path": source.name,
             **_what(sizes, source.dtype, source.channels),
-            "nodata": _json_number(source.nodata),
+            "nodata": _json_nodata(source.nodata),
             "mask": source.masked,
             "pixel_size": _pixel_size(_stated_size(source)),
             "notes": list(source.metadata.get("notes", ())),
@@ -186,6 +187,10 @@ _TOLD = ("cname", "clevel", "level", "shuffle", "quality", "dtype", "order")
 """Options of codecs that are shown."""
 
 
+def _json_nodata(nodata: Nodata) -> Any:
+    return [_json_number(value) for value in nodata] if isinstance(nodata, tuple) else _json_number(nodata)
+
+
 def _json_number(value: float | None) -> float | str | None:
     return "NaN" if value is not None and value != value else value
 
@@ -198,7 +203,7 @@ def _text(facts: dict[str, Any]) -> str:
         ("size", ", ".join(f"{d}: {n}" for d, n in facts["sizes"].items()) + f"  {facts['dtype']}"),
         ("channels", " ".join(facts["channels"])),
         ("kind", facts.get("kind")),
-        ("nodata", facts["nodata"]),
+        ("nodata", _nodata_words(facts)),
         ("mask", "yes" if facts["mask"] else None),
         ("pixel size", _words(facts["pixel_size"])),
         ("levels", ", ".join(" x ".join(map(str, shape[-2:])) for shape in facts["levels"])),
@@ -216,6 +221,13 @@ def _text(facts: dict[str, Any]) -> str:
     rows += _told(facts["source"] or {})
     rows += [("note", note) for note in facts["notes"]]
     return "\n".join(f"  {key:<12}{value}" for key, value in rows if value not in (None, ""))
+
+
+def _nodata_words(facts: dict[str, Any]) -> Any:
+    found = facts["nodata"]
+    if not isinstance(found, list):
+        return found
+    return ", ".join(f"{c}: {'none' if v is None else v}" for c, v in zip(facts["channels"], found, strict=True))
 
 
 def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 
 import ndzarr
 from helpers.errors import raises
-from ndzarr.errors import SourceError
+from ndzarr.errors import SourceError, StoreError
 
 NIFTI = bytes([92, 1, 0, 0]) + bytes(340)
 FILES = {
@@ -31,3 +31,12 @@ def test_a_format_that_is_not_read_is_named_with_what_to_use(name, save):
     with raises(SourceError, path=path, match=name) as caught:
         ndzarr.transcode(path, path.with_suffix(".zarr"))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "JPEG" not in name])
+def test_opening_it_says_the_same(name, save):
+    path = save(*FILES[name])
+    with raises(SourceError) as refused:
+        ndzarr.transcode(path, path.with_suffix(".zarr"))
+    with raises(StoreError, path=path, match=name, hint=refused.value.hint):
+        ndzarr.open(path)

@@ -434,22 +434,9 @@ def read_content(path: str, tif: tifffile.TiffFile, remarks: Remarks) -> Content
     return Content(path, size, series, big, ome, imagej, description, text.strip("\0 \n"), remarks)
 
 
-def nodata_value(page: Page, dtype: np.dtype[Any], beside: str | None) -> tuple[float | None, list[str]]:
-    """The value that a file `beside` or GDAL's tag says marks missing data, and a note if no pixel can have it."""
-    text = page.text(_GDAL_NODATA) if beside is None else beside
-    if text is None or dtype.kind not in "iufb":
-        return None, []
-    try:
-        value = float(text.replace(",", "."))
-        if dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                return float(dtype.type(value)), []
-        lowest, highest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        if lowest <= int(value) <= highest and value == int(value):
-            return value, []
-    except (ValueError, OverflowError):
-        pass
-    return None, [f"nodata value {text!r} is not a value of {dtype} and was left out"]
+def gdal_nodata(page: Page) -> str | None:
+    """What GDAL's tag says marks missing data, in all bands."""
+    return page.text(_GDAL_NODATA)
 
 
 def gdal_names(page: Page, names: Sequence[str]) -> tuple[str, ...] | None:
