@@ -34,7 +34,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="coun
 
 def small_store(path, seed=0):
     """A store of two levels, 2 channels and several chunks, of about 25 kB."""
-    array = random_array((2, 70, 150), "u1", seed)
+    array = random_array((2, 150, 300), "u1", seed)
     return ndzarr.transcode(array, path, axes="cyx", nodata=7, chunks={"y": 64, "x": 64})
 
 
@@ -95,7 +95,9 @@ def test_each_file_that_another_store_or_place_lent_is_named_and_not_read(tmp_pa
     files = sorted(path for path in (tmp_path / "a.zarr").rglob("*") if path.is_file())
     for file in files:
         before = file.read_bytes()
-        others = [*files, tmp_path / "b.zarr" / file.relative_to(tmp_path / "a.zarr")]
+        others = [tmp_path / "b.zarr" / file.relative_to(tmp_path / "a.zarr")]
+        if file.parent != tmp_path / "a.zarr":  # the metadata of an array at the root make a sound store of that array
+            others += files
         for other in others:
             content = other.read_bytes()
             if content == before or means_the_same(file, content, before):
@@ -161,7 +163,7 @@ def _exists(fd):
 
 @needs_proc
 def test_a_process_that_sees_stores_replaced_and_removed_stays_flat(tmp_path):
-    array = random_array((2, 70, 150), "u1")
+    array = random_array((2, 150, 300), "u1")
     held = []
     for number in range(OVERWRITES):
         for path in (tmp_path / "a.zarr", tmp_path / f"{number}.zarr"):  # one that is replaced, one that is removed
