@@ -267,7 +267,7 @@ def _place(written: list[tuple[Slot, bool]]) -> None:
 
 
 def _rename(slot: Slot) -> None:
-    """Rename a store to its destination; swap both if there is one, so that it is never absent."""
+    """Rename a store to its destination; swap both if there is one: it is never absent."""
     dest = slot.dest
     if not os.path.lexists(dest):
         os.rename(slot.work, dest)
@@ -290,16 +290,18 @@ def discard(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    """Remove what is hidden; what another user forbids to remove stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
 
 
 _FLUSHERS = 8
 """Threads that flush files: file systems write their journal once for all that wait (3 to 6 times as fast as one)."""
-_FLUSH_ALL = 128
-"""From so many files on, flushing the whole file system is faster, if others do not write much."""
+_FLUSH_ALL = 16
+"""From so many files on, flushing the whole file system is three times as fast; it also waits for what others write."""
 
 
 def flush(paths: Iterable[Path]) -> None:
@@ -461,6 +463,11 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
+    errno.ENOMEM: (
+        WriteError,
+        "there is not enough memory; {kept}",
+        "Raise the limit (ulimit -v) or use less at a time",
+    ),
     errno.ENOTEMPTY: _TAKEN,
     errno.EEXIST: _TAKEN,
     errno.EFBIG: (WriteError, "the file system, or `ulimit -f`, allows no file of this size", "Choose another disk"),
@@ -544,6 +551,62 @@ def _drop(lock: BaseFileLock, path: Path) -> None:
 
 MOST_FILES = 256
 """Files that stay open, at most; opening one again takes 20 us."""
+
+
+def open_files_limit(share: int, most: int) -> int:
+    """Return how many files a cache may keep open: 1 / `share` of those that the system allows the process."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit to ask for
+        return min(most, 512 // share)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else max(8, min(most, soft // share))
+
+
+_CLOSE: list[Callable[[], object]] = []
+
+
+def close_when_short(close: Callable[[], object]) -> None:
+    """Register a function that closes cached files, for when the process has no descriptor left."""
+    _CLOSE.append(close)
+
+
+def open_descriptor(path: str) -> int:
+    """
+    Open a file for reading by position.
+
+    If the process has no descriptor left, cached files are closed first; raises `StoreError` if that does not help.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+    for close in _CLOSE:
+        close()
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        hint = "Raise the limit (ulimit -n), or close files of your own"
+        raise StoreError(f"{path}: too many files are open in this process", path=path, hint=hint) from error
+
+
+_SEEKING = threading.Lock()
+
+
+def _pread(fd: int, count: int, offset: int) -> bytes:
+    with _SEEKING:  # Windows: the descriptor has one position for all threads
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, count)
+
+
+pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread)
+"""Read bytes at a position of a file; fewer at its end, or if a signal came."""
+
+
 _KEPT_BUFFER = 16 << 20
 """Bytes of a thread's buffer that is kept between reads, at most."""
 _LOCAL = threading.local()
@@ -628,7 +691,7 @@ class _Descriptor:
 
     def __init__(self, file: FileId) -> None:
         self.lock = threading.Lock()
-        self.fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        self.fd = open_descriptor(file.path)
         file.compare(os.fstat(self.fd))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
@@ -662,7 +725,7 @@ class _Descriptors(dict[FileId, _Descriptor]):
 
     def __missing__(self, file: FileId) -> _Descriptor:
         opened = _Descriptor(file)
-        while len(self) >= MOST_FILES:
+        while len(self) >= open_files_limit(4, MOST_FILES):
             try:
                 del self[next(iter(self))]
             except (StopIteration, KeyError, RuntimeError):  # another thread was faster
@@ -673,6 +736,7 @@ class _Descriptors(dict[FileId, _Descriptor]):
 
 DESCRIPTORS = _Descriptors()
 """The files that this process has open for reading ranges."""
+close_when_short(DESCRIPTORS.clear)
 
 
 def cache_root() -> Path:

@@ -13,6 +13,7 @@ from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import Crowd, Lookup
+from ndzarr._sampling.coco_assets import Allow
 from ndzarr._sampling.coco_dataset import CocoSource, coerce
 from ndzarr._sampling.sample import load_native, load_sample
 from ndzarr._store.presets import Encoding, chunks_option
@@ -38,15 +39,26 @@ class CocoSampler:
         A `kwcoco.CocoDataset`, the path of one, its dictionary, or the name of a demo that kwcoco makes, such as
         'vidshapes8'.  It is looked at once: after a change to it, make another sampler.
     workdir
-        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path,
-        size and time of modification, so datasets may share a directory.
+        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path and
+        `identity`, so datasets may share a directory.
     preset
         How sources are encoded; see `ndzarr.transcode`.
     transcode
         'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
+    identity
+        What tells that a file is still the one that a pyramid was made from.  'stat': its size, time of modification
+        and inode; 'content': a digest of its bytes, which are read once per process.
     image_root
         The directory that names of files in the dataset are relative to; that of the dataset's file by default.
+    allow
+        How far names of files in the dataset may lead: 'bundle', not out of that directory, for datasets of people
+        whom you do not trust; 'files', to all local files; 'urls', also to remote stores.  See docs/reliability.md.
+
+    Raises
+    ------
+    SourceError
+        `dset` is not a kwcoco dataset.
 
     Examples
     --------
@@ -67,10 +79,13 @@ class CocoSampler:
         *,
         preset: str = "fast",
         transcode: str = "auto",
+        identity: str = "stat",
         image_root: str | os.PathLike[str] | None = None,
+        allow: Allow = "files",
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        self._source = CocoSource(coerce(dset), Library(root, Encoding(preset), transcode=transcode), image_root)
+        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
+        self._source = CocoSource(coerce(dset), library, image_root, allow)
 
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"

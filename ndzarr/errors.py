@@ -106,8 +106,16 @@ class CategoryError(NdzarrError, ValueError):
     """Categories do not form a tree, or scores, targets or names do not fit them."""
 
 
-class DamagedVideoWarning(UserWarning):
+class DamagedFileWarning(UserWarning):
+    """A file is damaged or ends too soon.  What can be read is used, and the store's metadata say so."""
+
+
+class DamagedVideoWarning(DamagedFileWarning):
     """A video is damaged or ends too soon.  The frames that decode are used, and the store's metadata say so."""
+
+
+class DamagedStoreWarning(UserWarning):
+    """A cached store is damaged and was made again, or the metadata of a store were changed since it was written."""
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

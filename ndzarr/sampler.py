@@ -43,6 +43,9 @@ class Sampler:
     transcode
         'auto': files that are efficiently tiled (COGs) are read in place, all others are transcoded; 'always';
         'never'.  See docs/in-place.md.
+    identity
+        What tells that a file is still the one that a pyramid was made from.  'stat': its size, time of modification
+        and inode; 'content': a digest of its bytes, which are read once per process.
 
     Examples
     --------
@@ -60,9 +63,11 @@ class Sampler:
         *,
         preset: str = "fast",
         transcode: str = "auto",
+        identity: str = "stat",
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        self._source = NamedSource(sources, Library(root, Encoding(preset), transcode=transcode))
+        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
+        self._source = NamedSource(sources, library)
 
     def __len__(self) -> int:
         return len(self._source.sources)

@@ -765,3 +765,116 @@ def test_an_open_pyramid_costs_one_look_at_the_file(library, tmp_path, monkeypat
         patch.setattr(os, "open", None)
         assert library.pyramid(path) is pyramid
     assert list(map(os.fspath, looks)) == [path]
+
+
+def test_a_file_replaced_by_another_of_the_same_size_and_time_is_transcoded_anew(library, tmp_path):
+    path, other = tmp_path / "a.npy", tmp_path / "b.npy"
+    for seed, name in ((0, path), (1, other)):
+        pixels = save(name, seed)
+        os.utime(name, (1, 1))
+    library.pyramid(path)
+    os.replace(other, path)
+    assert same(Library(library.root).pyramid(path), pixels)
+    assert states(library) == ["current", "stale"]
+
+
+def test_a_file_may_be_known_by_its_content(library, tmp_path):
+    library = Library(library.root, identity="content")
+    path, copy = tmp_path / "a.npy", tmp_path / "b.npy"
+    pixels = save(path, 0)
+    first = library.pyramid(path)
+    shutil.copy(path, copy)
+    os.replace(copy, path)
+    os.utime(path, (1, 1))
+    assert pickle.loads(pickle.dumps(library)).pyramid(path).path == first.path
+    assert states(library) == ["current"]
+    stat = path.stat()
+    new = save(path, 1)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not np.array_equal(new, pixels)
+    assert same(Library(library.root, identity="content").pyramid(path), new)
+    assert states(library) == ["current", "stale"]
+    with raises(OptionError, key="identity"):
+        Library(library.root, identity="name")
+
+
+# Directories that users share
+
+TWO_USERS = """
+import os, sys
+from pathlib import Path
+folder, step, uid, umask = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4], 8)
+import concurrent.futures.thread, tempfile
+import ndzarr._pyramid.transcode
+from ndzarr._library.library import Library
+from ndzarr.errors import StoreError
+warm = Library(tempfile.mkdtemp())  # imports everything while that may be read
+warm.pyramid(folder / "a.npy").read()
+list(warm.entries())
+library = Library(folder / "library")
+os.umask(umask)
+os.setgroups([])
+os.setgid(uid if step != "group" else 7000)
+os.setuid(uid)
+if step == "die":
+    real = ndzarr._pyramid.transcode.write_pyramid
+    ndzarr._pyramid.transcode.write_pyramid = lambda *args, **options: os.kill(os.getpid(), 9)
+if step == "unreadable":
+    try:
+        library.pyramid(folder / "a.npy")
+    except StoreError as error:
+        assert "workdir" in error.hint, error.hint
+    else:
+        raise AssertionError
+    library.pyramid(folder / "b.npy")
+    assert sorted(entry.state for entry in library.entries()) == ["current", "unreadable"]
+    assert library.prune() == []
+else:
+    library.pyramid(folder / "a.npy")
+"""
+
+
+@pytest.fixture
+def as_user(tmp_path):
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("needs root, to become other users")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    for name in "ab":
+        save(tmp_path / f"{name}.npy")
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library").chmod(0o777)
+
+    def run(step, uid, umask):
+        command = [sys.executable, "-c", TWO_USERS, tmp_path, step, str(uid), umask]
+        return subprocess.run(command, env=environment(), timeout=100, check=False).returncode
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_lock_of_another_users_dead_process_blocks_nobody(library, as_user):
+    assert as_user("die", 7001, "077") == -signal.SIGKILL
+    assert names(library) != []
+    assert as_user("make", 7002, "022") == 0
+    assert [name for name in names(library) if name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_a_store_that_this_user_may_not_read_is_named_and_spoils_neither_listing_nor_pruning(library, as_user):
+    assert as_user("make", 7001, "077") == 0
+    assert as_user("unreadable", 7002, "022") == 0
+
+
+@pytest.mark.slow
+def test_a_directory_of_a_group_works_by_umask(library, as_user, tmp_path):
+    os.chown(library.root, 0, 7000)
+    library.root.chmod(0o2770)
+    assert as_user("group", 7001, "002") == 0
+    [store] = library.root.iterdir()
+    assert store.stat().st_gid == 7000
+    assert all(path.stat().st_mode & 0o020 for path in [store, *store.rglob("*")])
+    (store / "zarr.json").write_text("{")  # damaged: another user of the group makes it again
+    assert as_user("group", 7002, "002") == 0
+    assert len(names(library)) == 1
+    assert states(library) == ["current"]

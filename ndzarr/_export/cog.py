@@ -73,10 +73,12 @@ def export_cog(
     bigtiff
         True, False, or 'auto': only if the tiles might not fit into the 4 GiB of a TIFF.
     nodata
-        Value of pixels without data; the pyramid's own by default.
+        Value of pixels without data; the pyramid's own by default.  A file has one for all channels: if theirs differ,
+        it has none.
     mask
         'auto' writes the pyramid's own mask, if it has one, as an internal mask; False writes none.  True leaves out
-        pixels that are nodata or NaN in all channels, too; 'alpha' turns channel a into a mask; a pyramid of the same
+        pixels that are nodata or NaN in all channels, too, and so does 'auto' where channels have different nodata;
+        'alpha' turns channel a into a mask; a pyramid of the same
         size is one where it is nonzero.
     channels
         Names of the channels to export, in order; all by default.
@@ -214,7 +216,8 @@ def _write_file(
 def _images(writing: Writing) -> list[Image]:
     """Return the directories of the file, native image first, each followed by its mask."""
     chosen = writing.content
-    nodata = () if chosen.nodata is None else (nodata_tag(chosen.nodata, chosen.dtype),)
+    value = None if isinstance(chosen.nodata, tuple) else chosen.nodata
+    nodata = () if value is None else (nodata_tag(value, chosen.dtype),)
     about: tuple[tuple[Any, ...], ...] = (names_tag(chosen.names),) if chosen.described else ()
     place = chosen.pyramid.georeference
     about += () if place is None else tuple(place.tags())

@@ -20,7 +20,7 @@ from ndzarr._indexing.selection import select
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.read import execute
-from ndzarr._store.validity import ALPHA, as_pixel, holds_data
+from ndzarr._store.validity import ALPHA, Nodata, Validity, as_pixel, nodata_of
 from ndzarr._validation import check_choice
 from ndzarr.errors import OptionError
 
@@ -40,7 +40,8 @@ class CogContent:
     """Positions along c of the channels that become samples; empty where the pyramid has no axis c."""
     leading: tuple[tuple[str, slice], ...]
     """The frame along t and the plane along z."""
-    nodata: float | None
+    nodata: Nodata
+    """That of the samples."""
     masking: Masking | None = None
     """Origin of the mask: the pyramid's own, the same where pixels are neither nodata nor NaN, the channel `alpha`, or
     the pyramid `mask`."""
@@ -141,12 +142,21 @@ class CogContent:
             planes, shown = planes[:-1], planes[-1] > 0
             valid = np.asarray(shown if valid is None else shown & valid)
         elif self.masking == "data":
-            known = holds_data(planes, as_pixel(self.nodata, planes.dtype)).any(axis=0)
+            known = self._holds_data(planes)
             valid = np.asarray(known if valid is None else known & valid)
         elif self.mask is not None:
             chosen = {d: slice(0, 1) for d in self.mask.dims[:-2]}
             valid = np.asarray(self.mask.read(level, y=y, x=x, **chosen).reshape(planes.shape[-2:]) != 0)
         return planes.view(self.dtype) if planes.dtype.kind == "b" else planes, valid
+
+    def _holds_data(self, planes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return True where some sample but alpha is neither nodata nor NaN, shape (y, x)."""
+        colours = [k for k in range(len(planes)) if k != self.alpha_sample]
+        marker = Validity(nodata=nodata_of(self.nodata, colours)).marker(planes.dtype, range(len(colours)))
+        shown = planes if len(colours) == len(planes) else planes[colours]
+        if marker is not None:
+            return np.asarray(marker.is_not(shown).any(axis=0))
+        return np.asarray((~np.isnan(shown) if shown.dtype.kind in "fc" else np.ones(shown.shape, bool)).any(axis=0))
 
     def _own_mask(self, pyramid: Pyramid, level: int, y: slice, x: slice) -> np.ndarray[Any, Any] | None:
         """Return the mask that a pyramid has, shape (y, x); None if it has none."""
@@ -190,16 +200,19 @@ def choose_content(
     for d, i in (("t", t), ("z", z)):
         if i is not None and d not in pyramid.dims:
             raise OptionError(f"{d}={i!r}: {path} has no axis {d}", path=path, key=d, hint="Leave it out")
-    nodata = pyramid.nodata if nodata is None else nodata
     if as_pixel(nodata, pyramid.dtype) is None and nodata is not None:
         raise OptionError(f"nodata={nodata!r} is not a value of {pyramid.dtype}; choose one that is", key="nodata")
     chosen = tuple(pyramid.channel_indices(channels)) if channels is not None else tuple(range(len(pyramid.channels)))
     if channels is not None and not chosen:
         raise OptionError("channels=(): a file needs at least one channel", key="channels")
     levels = pyramid.planar_levels if overviews else pyramid.planar_levels[:1]
-    masking, source, alpha = _mask(pyramid, mask, chosen, nodata, len(levels))
+    colours = [i for i in chosen if i != pyramid.validity.alpha]
+    own = nodata_of(pyramid.nodata, colours or chosen) if nodata is None else nodata
+    masking, source, alpha = _mask(pyramid, mask, chosen, own, len(levels))
     chosen = tuple(i for i in chosen if i != alpha)
-    return CogContent(pyramid, levels, chosen, leading, nodata, masking, source, alpha)
+    if isinstance(own, tuple):  # alpha has none
+        own = nodata_of(pyramid.nodata, chosen)
+    return CogContent(pyramid, levels, chosen, leading, own, masking, source, alpha)
 
 
 def _one(pyramid: Pyramid, dim: str, wanted: int | None) -> tuple[str, slice]:
@@ -215,12 +228,14 @@ def _one(pyramid: Pyramid, dim: str, wanted: int | None) -> tuple[str, slice]:
 
 
 def _mask(
-    pyramid: Pyramid, mask: bool | str | Pyramid, chosen: Sequence[int], nodata: float | None, levels: int
+    pyramid: Pyramid, mask: bool | str | Pyramid, chosen: Sequence[int], nodata: Nodata, levels: int
 ) -> tuple[Masking | None, Pyramid | None, int | None]:
     """Return (masking, mask, alpha) of a `CogContent`."""
     if mask is False or mask is None:
         return None, None, None
     if isinstance(mask, str) and mask == "auto":
+        if isinstance(nodata, tuple) and None not in nodata:  # a file has one value at most
+            return "data", None, None
         return "own" if pyramid.validity.masked else None, None, None
     path = pyramid.path
     if isinstance(mask, Pyramid):

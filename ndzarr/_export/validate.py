@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from ndzarr._formats.tiff.metadata import listening, refuse_broken_chain, refuse_missing
+from ndzarr._formats.tiff.metadata import broken_link, listening, refuse_missing
 from ndzarr.errors import MissingError, SourceError
 
 REDUCED, MASK = 1, 4
@@ -189,7 +189,8 @@ def validate_cog(path: str | os.PathLike[str]) -> CogReport:
         except Exception as error:  # damaged files raise whatever they provoke in the parser
             raise SourceError(f"{name}: not a TIFF, or damaged ({error})", path=name) from error
         with tif:
-            refuse_broken_chain(name, tif)
+            if (broken := broken_link(name, tif)) is not None:
+                raise SourceError(f"{name}: {broken.found}; it is damaged", path=name)
             try:
                 images, masks = directories(tif)
             except Exception as error:

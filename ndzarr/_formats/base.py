@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -22,8 +22,8 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._indexing.selection import AXES
-from ndzarr._store.validity import Validity
-from ndzarr.errors import SourceError, WindowError, did_you_mean
+from ndzarr._store.validity import Nodata, Validity, as_nodata
+from ndzarr.errors import OptionError, SourceError, WindowError, did_you_mean
 
 Pixels: TypeAlias = np.ndarray[Any, Any]
 Region: TypeAlias = tuple[slice, ...]
@@ -50,8 +50,8 @@ class Facts:
     """Rows that are cheapest to read together: tile height, rows per strip, or all if decoded whole."""
     interleaved: bool = True
     """True if reading one channel costs as much as reading all of them."""
-    nodata: float | None = None
-    """Value of pixels that hold no data, if the source states one."""
+    nodata: Nodata = None
+    """Value of pixels that hold no data, if the source states one, or that of each channel."""
     masked: bool = False
     """True if the source has a mask, which `Source.read_mask` reads."""
     times: Pixels | None = None
@@ -62,6 +62,8 @@ class Facts:
     """True if pixels are indices of a palette, which levels must not mix."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else is known, as JSON values: format, compression, what was done to colour and orientation."""
+    trouble: tuple[str, ...] = ()
+    """What of a damaged source is left out; also among the notes of `metadata`."""
 
     @property
     def validity(self) -> Validity:
@@ -70,10 +72,16 @@ class Facts:
 
     def settle(self, options: Options) -> Facts:
         """Apply the caller's names of channels and nodata."""
+        asked, count = options.nodata, len(self.channels)
+        if isinstance(asked, tuple):
+            if len(asked) != count:
+                what = f"nodata={list(asked)} has {len(asked)} values, but there are {count} channels"
+                raise OptionError(f"{self.name}: {what}", path=self.name, key="nodata", hint="Give one value for all")
+            asked = as_nodata(asked)
         return replace(
             self,
             channels=options.name_channels(self.name, self.channels),
-            nodata=self.nodata if options.nodata is None else options.nodata,
+            nodata=self.nodata if asked is None else asked,
         )
 
 
@@ -112,6 +120,11 @@ class Source(ABC):
     @property
     def metadata(self) -> Mapping[str, Any]:
         return self.facts.metadata
+
+    @property
+    def trouble(self) -> Sequence[str]:
+        """What of a damaged source is left out; of a video, known once all frames were read."""
+        return self.facts.trouble
 
     def read(self, window: Mapping[str, slice]) -> Pixels:
         """

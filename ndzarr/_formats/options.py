@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 from ndzarr._indexing.selection import AXES
+from ndzarr._store.validity import Nodata
 from ndzarr._validation import as_integer, check_choice
 from ndzarr.errors import OptionError, SourceError, did_you_mean
 
@@ -96,7 +98,8 @@ class Options:
     axes: str | None = None
     """One letter of 't c z y x' per axis of the data, in the order of the data."""
     channels: tuple[str, ...] | None = None
-    nodata: float | None = None
+    nodata: Nodata = None
+    """One value, or one per channel, not yet merged if they are alike: there may be more or fewer channels."""
     orient: bool | tuple[int, int] = True
     """True: upright; False: as stored; (width, height): whichever of the two has this size."""
     max_pixels: int | None = None
@@ -143,7 +146,7 @@ class Options:
 def make_options(
     axes: str | None,
     channels: Sequence[str] | None,
-    nodata: float | None,
+    nodata: float | Sequence[float | None] | None,
     orient: bool | tuple[int, int],
     max_pixels: int | None,
     clip: Clip | None = None,
@@ -156,13 +159,23 @@ def make_options(
     return Options(
         axes=None if axes is None else _axes(axes),
         channels=None if channels is None else _channels(channels),
-        nodata=None if nodata is None else float(nodata),
+        nodata=_nodata(nodata),
         orient=_orient(orient),
         max_pixels=max_pixels,
         clip=clip or Clip(),
         palette=check_choice("palette", palette, PALETTES),
         series=_series(series),
     )
+
+
+def _nodata(nodata: Any) -> Nodata:
+    try:
+        if isinstance(nodata, Iterable) and not isinstance(nodata, str):
+            return tuple(None if value is None else float(value) for value in nodata)
+        return None if nodata is None else float(nodata)
+    except (TypeError, ValueError) as error:
+        expected = "expected a number, or one (or None) per channel"
+        raise OptionError(f"nodata={nodata!r}: {expected} ({error})", key="nodata") from error
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -236,7 +249,7 @@ class InPlaceOptions:
     orient: bool | tuple[int, int] = True
     axes: str | None = None
     channels: tuple[str, ...] | None = None
-    nodata: float | None = None
+    nodata: float | tuple[float | None, ...] | None = None
     max_pixels: int | None = None
     kind: str = "intensity"
     """'intensity', or 'labels', whose levels are modes; the overviews of the file are then left out."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from ndzarr._files import MASK_SUFFIX
 from ndzarr._formats.base import Facts
+from ndzarr._store.validity import Nodata, as_nodata
 
 _MOST_BYTES = 1 << 24
 """Bytes of the largest sidecar that is read."""
@@ -34,21 +35,30 @@ class Sidecar:
 
     names: Mapping[int, str] = field(default_factory=dict)
     """Descriptions of bands, by position from 0."""
-    nodata: str | None = None
+    nodata: Mapping[int, str] = field(default_factory=dict)
+    """Values of missing data, by position of their band from 0."""
     georeference: Mapping[str, Any] = field(default_factory=dict)
     """`transform`, for corners of stored pixels, `epsg` and `wkt`, as in the metadata of a source."""
     world: bool = False
     """True if the transform is that of a world file, which an image's own comes before."""
     notes: tuple[str, ...] = ()
 
-    def value(self, dtype: np.dtype[Any]) -> float | None:
-        """Return nodata as a value of integers of this type; None if there is none, or none of that type."""
-        try:
-            value = float((self.nodata or "").replace(",", "."))
-        except ValueError:
-            return None
-        info = np.iinfo(dtype) if dtype.kind in "iu" else None
-        return value if info is None or (info.min <= value <= info.max and value == int(value)) else None
+    def values(self, dtype: np.dtype[Any], bands: int | None, otherwise: str | None = None) -> tuple[Nodata, list[str]]:
+        """
+        Return the nodata of `bands` channels, and notes about values that a dtype lacks or that cannot be used.
+
+        `bands` is None if channels are not the bands that the file beside the image speaks of: then only a value that
+        all of them have can be used.  `otherwise` is what the image itself says of bands that it does not name.
+        """
+        notes = dict[str, None]()
+        if bands is None:
+            own = {otherwise} if not self.nodata else {*self.nodata.values()}
+            if len(own) > 1:
+                return None, ["its bands have different nodata values beside it, which are not used"]
+            stated = [*own]
+        else:
+            stated = [self.nodata.get(i, otherwise) for i in range(bands)]
+        return as_nodata([_nodata_value(text, dtype, notes) for text in stated]), [*notes]
 
     def add_to(self, facts: Facts, upright: bool, expanded: bool) -> Facts:
         """
@@ -72,6 +82,24 @@ class Sidecar:
         if notes:
             metadata["notes"] = [*metadata.get("notes", ()), *notes]
         return replace(facts, channels=channels, metadata=metadata)
+
+
+def _nodata_value(text: str | None, dtype: np.dtype[Any], notes: dict[str, None]) -> float | None:
+    """Return a value of a dtype, as a number that is exactly that; a note and None if there is none."""
+    if text is None or dtype.kind not in "iufb":
+        return None
+    try:
+        value = float(text.replace(",", "."))
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                return float(dtype.type(value))
+        lowest, highest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        if lowest <= int(value) <= highest and value == int(value):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    notes[f"nodata value {text!r} is not a value of {dtype} and was left out"] = None
+    return None
 
 
 def sidecar_states(path: str) -> list[list[Any]]:
@@ -139,13 +167,11 @@ def _read_aux(path: str) -> Sidecar:
         return Sidecar(notes=(f"{os.path.basename(path)}.aux.xml is not XML ({error}), and is not used",))
     bands = {int(b.get("band", "0")) - 1: b for b in root.findall("PAMRasterBand") if b.get("band", "").isdecimal()}
     descriptions = {i: (band.findtext("Description") or "").strip() for i, band in bands.items()}
-    values = {value.strip() for band in bands.values() if (value := band.findtext("NoDataValue"))}
-    notes = () if len(values) < 2 else ("its bands have different nodata values beside it, which are not used",)
+    values = {i: (band.findtext("NoDataValue") or "").strip() for i, band in bands.items()}
     return Sidecar(
         names={i: name for i, name in descriptions.items() if name},
-        nodata=values.pop() if len(values) == 1 else None,
+        nodata={i: value for i, value in values.items() if value},
         georeference=_aux_georeference(root),
-        notes=notes,
     )
 
 

@@ -186,11 +186,13 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
 
 
-def check_memory(needed: int, error: type[NdzarrError] = WindowError, **attributes: Any) -> None:
+def check_memory(
+    needed: int, error: type[NdzarrError] = WindowError, what: str = "the pixels asked for", **attributes: Any
+) -> None:
     """Raise `error`, with its attributes, if a request needs more bytes than this process may use."""
     if needed > memory_limit():
         limit = human_bytes(memory_limit())
-        found = f"the pixels asked for would take {human_bytes(needed)}, and this process may use {limit}"
+        found = f"{what} would take {human_bytes(needed)}, and this process may use {limit}"
         path = attributes.get("path")
         raise error(found if path is None else f"{path}: {found}", **attributes)
 

@@ -285,12 +285,14 @@ def resample(
     antialias
         When reducing, stretch the kernel so that every input pixel counts.
     avoid
-        A value that no mean may have, as it marks missing data, and that which such means become.
+        A value that no mean may have, as it marks missing data, and that which such means become; or arrays of them
+        that broadcast to the image.
     """
     base = _base(image) if interpolation != "nearest" else 0
     if base:
         near = (image - image.dtype.type(base)).astype(np.int64)
-        shifted = None if avoid is None else (int(avoid[0]) - base, int(avoid[1]) - base)
+        off = np.array([base], image.dtype)  # arrays wrap around silently, as the image does
+        shifted = None if avoid is None else ((avoid[0] - off).astype(np.int64), (avoid[1] - off).astype(np.int64))
         away = _resampled(near, y, x, interpolation, valid, antialias, None, shifted)
         low, high = _limits(image.dtype)
         away = np.clip(away, max(low - base, _LEAST), min(high - base, _MOST))  # cubic and lanczos overshoot

@@ -33,7 +33,7 @@ from ndzarr._pyramid.transcode import describe, display, identity
 from ndzarr._store.arrays import Stored
 from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import DamagedError, DamagedVideoWarning, SourceError, StoreError, warn_caller
+from ndzarr.errors import DamagedError, DamagedFileWarning, DamagedVideoWarning, SourceError, StoreError, warn_caller
 
 
 def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
@@ -46,17 +46,17 @@ def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = 
     return opener(path, cache_bytes, options or InPlaceOptions())
 
 
-def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
-    """Open a TIFF with tiles; see `open_file`."""
+def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True) -> Pyramid:
+    """Open a TIFF with tiles; see `open_file`.  `warn` is False when it is opened again in another process."""
     path = os.path.realpath(path)  # not abspath, which would take `link/..` for the directory that holds the link
     checked = _check_options(options)
     file = FileId.of(path)
     settle(file.mtime_ns)
     try:
-        with open_parsed(path) as (tif, messages):
+        with open_parsed(path) as (tif, remarks):
             if open_shaped(path, tif, checked) is not None:
                 raise not_in_place(path, "the rows of its image are stored as pages, so it is not read in place")
-            parsed = parse(read_content(path, tif, messages), checked)
+            parsed = parse(read_content(path, tif, remarks), checked)
             kind = "labels" if parsed.colour.indexed else options.kind
             with _beside(path, checked) as (ovr, series):
                 images, notes = find_levels(parsed, kind, series)
@@ -79,6 +79,7 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
         raise StoreError.like(error, path) from error
     for source in dict.fromkeys(files):
         source.check()
+    _warn(facts, warn, DamagedFileWarning)
     powers = [image.power for image in images]
     changing = (options.axes, options.nodata, options.palette, options.series, sidecar_states(path))
     veils: list[Stored | None] = [masks.get(power) for power in powers]
@@ -86,7 +87,7 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
-    reopen = partial(open_tiff, options=options)
+    reopen = partial(open_tiff, options=options, warn=False)
     arrays = [*zip(native, veils, strict=True), *overviews]
     return _pyramid(path, facts, arrays, powers, origin, options, cache_bytes, reopen)
 
@@ -111,8 +112,8 @@ def _beside(path: str, options: Options) -> Iterator[tuple[FileId | None, Sequen
         return
     file = FileId.of(name)
     settle(file.mtime_ns)
-    with open_parsed(name) as (tif, messages):
-        yield file, read_content(name, tif, messages).series
+    with open_parsed(name) as (tif, remarks):
+        yield file, read_content(name, tif, remarks).series
 
 
 def _is_of(image: Image, found: Sequence[Series]) -> bool:
@@ -144,11 +145,15 @@ def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool 
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
         raise StoreError.like(error, path) from error
-    if warn and source.trouble:
-        warn_caller(f"{source.name}: {'; '.join(source.trouble)}", DamagedVideoWarning)
+    _warn(source, warn, DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
     reopen = partial(open_video, options=options, warn=False)
     return _pyramid(path, source, [(array, None)], [0], origin, options, cache_bytes, reopen)
+
+
+def _warn(source: Facts | Source, warn: bool, category: type[DamagedFileWarning]) -> None:
+    if warn and source.trouble:
+        warn_caller(f"{source.name}: {'; '.join(source.trouble)}", category)
 
 
 def _check_options(options: InPlaceOptions) -> Options:

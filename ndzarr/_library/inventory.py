@@ -7,7 +7,6 @@ metadata, are looked at; others in the same directory are left alone.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,20 +16,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
-from ndzarr._library.keys import source_record
+from ndzarr._library.keys import is_unchanged, source_record
+from ndzarr._store.metadata import parse_json
+from ndzarr.errors import StoreError
 
 STORE = re.compile(r".*-([0-9a-f]{16})\.zarr")
 """Names of a library's stores; the group is the key."""
 
-State = Literal["current", "stale", "orphaned", "damaged", "partial", "making"]
+State = Literal["current", "stale", "orphaned", "damaged", "partial", "making", "unreadable"]
 """
 Whether a store will be read again.
 
-'current': it will.  'making': a process is making it.  The others may go: 'stale', the source was changed since;
+'current': it will.  'making': a process is making it.  'unreadable': this user may not read the store, or not look at
+its source, so that it stays.  The others may go: 'stale', the source was changed since;
 'orphaned', the source is gone; 'damaged', the metadata cannot be read; 'partial', the process that made it was killed.
 """
 
-USEFUL = ("current", "making")
+USEFUL = ("current", "making", "unreadable")
 """States in which a store stays."""
 
 
@@ -104,8 +106,10 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     if key is None or not path.is_dir():
         return None
     try:
-        root = json.loads((path / "zarr.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+        root = parse_json((path / "zarr.json").read_bytes(), str(path))
+    except PermissionError:
+        return "unreadable", None
+    except (OSError, StoreError):
         return "damaged", None
     record = source_record(root.get("attributes") if isinstance(root, dict) else None)
     if record is None:
@@ -120,10 +124,13 @@ def _state(record: Mapping[str, Any]) -> State:
     if not isinstance(source, str):
         return "damaged"
     try:
-        now = os.stat(source)
+        return "current" if is_unchanged(record) else "stale"
     except (FileNotFoundError, NotADirectoryError):
         return "orphaned"
-    return "current" if (now.st_size, now.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")) else "stale"
+    except ValueError:  # a NUL in it
+        return "damaged"
+    except OSError:
+        return "unreadable"
 
 
 def _remove(path: Path) -> bool:
@@ -135,8 +142,11 @@ def _remove(path: Path) -> bool:
         if (slot := Slot.of(path)) is not None:
             slot.clear()
         else:
-            discard(path)
-    return True
+            try:
+                discard(path)
+            except PermissionError:  # only its owner may
+                return False
+    return not os.path.lexists(path)
 
 
 def _remove_locks(root: Path) -> None:
@@ -151,6 +161,6 @@ def size_on_disk(path: str | os.PathLike[str]) -> int:
     total = 0
     for folder, _, files in os.walk(path):
         for name in files:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):
                 total += os.lstat(os.path.join(folder, name)).st_size
     return total

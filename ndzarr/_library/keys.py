@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import Batch, discard, explained, holding, lock_of
+from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.metadata import SCHEMA
-from ndzarr.errors import MissingError, StoreError, WriteError
+from ndzarr._validation import is_path
+from ndzarr.errors import MissingError, SourceError, StoreError, WriteError
 
 _NAN = float("nan")
 """Stands for every NaN: tuples that hold the same object are equal."""
@@ -34,7 +35,7 @@ class SourceRequest(NamedTuple):
     orient: bool | tuple[int, int] = True
     axes: str | None = None
     channels: tuple[str, ...] | None = None
-    nodata: float | None = None
+    nodata: float | tuple[float | None, ...] | None = None
     palette: str | None = None
     series: str | int | None = None
 
@@ -44,17 +45,22 @@ def as_source_request(
     orient: bool | tuple[int, int] = True,
     axes: str | None = None,
     channels: Sequence[str] | None = None,
-    nodata: float | None = None,
+    nodata: float | Sequence[float | None] | None = None,
     palette: str | None = None,
     series: str | int | None = None,
 ) -> SourceRequest:
     """Return the normal form of a request, so that equal ones compare equal."""
     path = os.fsdecode(source)
+    if not is_path(path):
+        raise SourceError(f"{path!r} is not a path", path=path, hint="Pass the name of a file")
     if path[:1] == "~":
         path = os.path.expanduser(path)
-    if nodata is not None and nodata != nodata:
-        nodata = _NAN
-    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), nodata, palette, series)
+    own = tuple(map(_hashed, nodata)) if isinstance(nodata, Sequence) else _hashed(nodata)
+    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), own, palette, series)
+
+
+def _hashed(value: float | None) -> float | None:
+    return _NAN if value is not None and value != value else value
 
 
 def is_opened_in_place(path: str) -> bool:
@@ -76,16 +82,18 @@ class CacheEntry:
 
     store: Path
     origin: dict[str, Any]
-    """What the store must record of its source: path, size, mtime_ns and key."""
+    """What a new store records of its source: path, size, mtime_ns, inode, key, and digest if that is its identity."""
 
     def find(self) -> Pyramid | None:
         """Return the pyramid, if it is there, undamaged and of this source."""
         try:
             pyramid = open_pyramid(self.store)
-        except (MissingError, StoreError):
+        except (MissingError, StoreError) as error:
+            if isinstance(error.__cause__, PermissionError):  # another user's, which is not damaged
+                raise
             return None
         record = source_record(pyramid.attrs) or {}
-        return pyramid if all(record.get(name) == value for name, value in self.origin.items()) else None
+        return pyramid if all(record.get(name) == self.origin[name] for name in identified_by(self.origin)) else None
 
     def make(self, write: Callable[[], None]) -> Pyramid:
         """Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced."""
@@ -118,16 +126,45 @@ class CacheEntry:
         return pyramid
 
 
-def cache_entry(root: Path, source: str, size: int, mtime_ns: int, *inputs: Any) -> CacheEntry:
+IDENTITIES = ("stat", "content")
+"""What tells that a file is still the same: its size, time of modification and inode, or a digest of its content."""
+
+
+def cache_entry(root: Path, file: FileId, *inputs: Any, identity: str = "stat") -> CacheEntry:
     """
-    Return the cache entry, in the directory `root`, of a source: an absolute path with links resolved.
+    Return the cache entry, in the directory `root`, of a source, whose path is absolute with links resolved.
 
     `inputs` are JSON values, everything else that the pixels of the store depend on; they are hashed into the key.
     """
-    origin = {"path": source, "size": size, "mtime_ns": mtime_ns}
-    key = hashlib.sha256(json.dumps([SCHEMA, origin, *inputs], sort_keys=True).encode()).hexdigest()[:16]
-    stem = re.sub(r"[^\w.-]", "_", Path(source).stem, flags=re.ASCII)[:64]
+    origin: dict[str, Any] = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns, "inode": file.inode}
+    if identity == "content":
+        origin["digest"] = digest_of(file.path)
+    known = {name: origin[name] for name in identified_by(origin)}
+    key = hashlib.sha256(json.dumps([SCHEMA, known, *inputs], sort_keys=True).encode()).hexdigest()[:16]
+    stem = re.sub(r"[^\w.-]", "_", Path(file.path).stem, flags=re.ASCII)[:64]
     return CacheEntry(root / f"{stem}-{key}.zarr", {**origin, "key": key})
+
+
+def identified_by(origin: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of what identifies a source in what a store records of it."""
+    names = ("path", "size", "digest") if "digest" in origin else ("path", "size", "mtime_ns", "inode")
+    return (*names, "key") if "key" in origin else names
+
+
+def digest_of(path: str) -> str:
+    """Return a digest of the content of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_unchanged(origin: Mapping[str, Any]) -> bool:
+    """Return True if a file is the one that a store records; raises `OSError` if it cannot be looked at."""
+    now = os.stat(origin["path"])
+    if now.st_size != origin.get("size"):
+        return False
+    if (now.st_mtime_ns, now.st_ino) == (origin.get("mtime_ns"), origin.get("inode", now.st_ino)):
+        return True
+    return "digest" in origin and digest_of(origin["path"]) == origin["digest"]
 
 
 def make_root(root: Path) -> None:

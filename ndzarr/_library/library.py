@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
-from ndzarr._files import Batch, cache_root, settle, signature
+from ndzarr._files import Batch, FileId, cache_root, settle, signature
 from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
 from ndzarr._library.keys import (
+    IDENTITIES,
     CacheEntry,
     SourceRequest,
     as_source_request,
@@ -59,19 +60,22 @@ class Library:
         max_pixels: int | None = None,
         max_open: int = MAX_OPEN,
         transcode: str = "auto",
+        identity: str = "stat",
     ) -> None:
         """
         Name a directory, which is made when something is written to it; the user's cache directory if None.
 
         Stores have this encoding; images of more than `max_pixels` are refused; `max_open` pyramids are kept open.
         `transcode` 'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none; see
-        docs/in-place.md.
+        docs/in-place.md.  `identity` is what tells that a file is still the same: 'stat', its size, time of
+        modification and inode; 'content', a digest of its bytes.
         """
         self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
         self.max_pixels = max_pixels
         self.max_open = max_open
         self.transcode = check_choice("transcode", transcode, POLICIES)
+        self.identity = check_choice("identity", identity, IDENTITIES)
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._begun = False
 
@@ -79,7 +83,7 @@ class Library:
         return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode)
+        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity)
 
     def pyramid(
         self,
@@ -88,7 +92,7 @@ class Library:
         orient: bool | tuple[int, int] = True,
         axes: str | None = None,
         channels: Sequence[str] | None = None,
-        nodata: float | None = None,
+        nodata: float | Sequence[float | None] | None = None,
         palette: str | None = None,
         series: str | int | None = None,
     ) -> Pyramid:
@@ -201,7 +205,8 @@ class Library:
             message = f"{request.path}: it cannot be accessed ({error.strerror})"
             raise SourceError(message, path=request.path, hint="Check its permissions") from error
         inputs = [request[1:], self.encoding.as_json(), *sidecar_states(real)]
-        return cache_entry(self.root, real, found.st_size, found.st_mtime_ns, *inputs)
+        file = FileId(real, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cache_entry(self.root, file, *inputs, identity=self.identity)
 
     def _begin(self) -> None:
         if not self._begun:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from ndzarr._formats.options import InPlaceOptions
 from ndzarr._formats.registry import file_kind
@@ -17,6 +18,7 @@ from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.presets import Encoding
+from ndzarr._store.validity import as_nodata, same_nodata
 from ndzarr.errors import NdzarrError, OptionError, StoreError
 
 
@@ -61,8 +63,9 @@ def open(
 
     Warns
     -----
-    DamagedVideoWarning
-        Frames of a video do not decode, or it ends too soon; the others can be read.
+    DamagedFileWarning
+        Frames of a video do not decode (`DamagedVideoWarning`), or the pages of a TIFF end too soon; the others can be
+        read.
 
     Examples
     --------
@@ -182,8 +185,10 @@ def refuse_disagreement(pyramid: Multiscale, request: SourceRequest) -> None:
         ("nodata", pyramid.nodata),
         ("series", None),
     ):
-        asked = getattr(request, option)
-        if asked is not None and asked != own and not (asked != asked and own != own):  # NaN is not equal to itself
+        asked: Any = getattr(request, option)
+        asked = as_nodata(asked) if option == "nodata" and isinstance(asked, tuple) else asked
+        alike = same_nodata(asked, pyramid.nodata) if option == "nodata" else asked == own
+        if asked is not None and not alike:
             message = f"{request.path}: {option}={asked!r} was asked for, but this Zarr store has {own!r}"
             raise OptionError(
                 message, path=request.path, key=option, hint=f"Leave {option} out, or transcode the store"

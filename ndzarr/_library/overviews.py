@@ -172,7 +172,7 @@ class OverviewStore:
         file, base = self.base.file, self.base
         # "levels above" and the order of the inputs must not change: keys of existing stores depend on them.
         inputs = ["levels above", base.power, list(base.array.shape), repr(base.options), base.kind]
-        return cache_entry(base.cache or cache_root(), file.path, file.size, file.mtime_ns, *inputs)
+        return cache_entry(base.cache or cache_root(), file, *inputs)
 
     @property
     def path(self) -> Path:

@@ -4,6 +4,8 @@
    there are as many channels, times and coordinates as pixels along their axis.
 2. Files: every shard of a level exists, and no other file; the index of a shard accounts for all of its bytes.
 3. Chunks: each is decoded, which checks its checksum.  Arrays that only zarr-python reads are read through it.
+4. Places: the metadata are those that were written with the pixels, and so are the index and the chunks of each shard
+   (`Seal`).  Stores of earlier versions and of other software do not tell.
 
 Reading does 2 and 3 for the chunks that it touches.  A TIFF has only 3, for its tiles.
 """
@@ -15,10 +17,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from math import ceil, floor, prod
 from typing import Any, TypeAlias
 
+import google_crc32c
 import numcodecs.zstd
 import numpy as np
 
@@ -30,8 +33,10 @@ from ndzarr._library.in_place import open_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.arrays import ChunkArray, Stored, ZarrArray
-from ndzarr._store.sharding import Shard
+from ndzarr._store.arrays import SEAL, ChunkArray, Stored, ZarrArray
+from ndzarr._store.metadata import CHECKSUM, is_sealed, parse_json
+from ndzarr._store.sharding import chunks_sum
+from ndzarr._store.zarr_python import check_growth
 from ndzarr.errors import DamagedError, StoreError
 
 Position: TypeAlias = tuple[int, ...]
@@ -119,7 +124,7 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     name = os.fspath(path)
     is_tiff = "://" not in name and file_kind(name) == "TIFF"
     try:
-        pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name)
+        pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name, changed=lambda file: None)
     except StoreError as error:
         name = os.path.realpath(name) if is_tiff else os.path.abspath(name)
         file = name if is_tiff else os.path.join(name, "zarr.json")
@@ -161,49 +166,72 @@ def _checks(array: Stored) -> Iterator[Callable[[], _Tally]]:
         for row in product(*(range(n) for n in array.segments[:-1])):
             yield partial(_check_tiles, array, row)
     elif isinstance(array, ZarrArray):
-        for chunk in _grid(array.shape, array.chunks):
+        number, files = _cells(array.shape, array.chunks), _count_files(array.name)
+        if number > _MISSING_CHUNKS * (files + _MISSING_CHUNKS):
+            what = f"its metadata state {number:,} chunks, which are too many for its {files:,} files"
+            yield lambda: _Tally(problems=[Problem(array.name, None, what)])
+            return
+        stored = [chunk for chunk in _grid(array.shape, array.chunks) if array.exists(chunk)]
+        yield lambda: _Tally(empty=number - len(stored))
+        for chunk in stored:
             yield partial(_check_through_zarr, array, chunk)
     elif isinstance(array, ChunkArray):
-        yield partial(_check_stray_files, array)
-        for position in _grid(array.shape, array.shards):
-            yield partial(_check_file, array, position)
+        found = dict(array.files())
+        yield partial(_check_listing, array, found)
+        for path, position in found.items():
+            if position is not None:
+                yield partial(_check_file, array, path, position)
 
 
 def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Position]:
     return product(*(range(ceil(n / s)) for n, s in zip(shape, step, strict=True)))
 
 
-def _check_file(array: ChunkArray, position: Position) -> _Tally:
+_MISSING_CHUNKS = 1000
+"""Chunks per file beyond which the stated shape of an array that zarr-python reads is not believed."""
+
+
+def _cells(shape: tuple[int, ...], step: tuple[int, ...]) -> int:
+    return prod(-(-n // s) for n, s in zip(shape, step, strict=True))
+
+
+def _count_files(folder: str) -> int:
+    """Return the number of files below a directory; 10,000 for what is elsewhere."""
+    return 10_000 if "://" in folder else sum(len(names) for _, _, names in os.walk(folder))
+
+
+def _check_file(array: ChunkArray, path: str, position: Position) -> _Tally:
     """Check one shard, or one chunk that is a file of its own."""
     tally = _Tally()
-    path = array.shard_file(position)
     inside = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
     try:
-        shard = Shard(path, prod(inside)) if array.sharded else None
-        size = os.stat(path).st_size
-    except FileNotFoundError:
-        missing = Problem(path, None, "the file is missing; transcode the source again")
-        return _Tally(problems=[missing] if array.complete else [])
+        shard = array.open_shard(position) if array.sharded else None
     except DamagedError as error:
         return _Tally(problems=[Problem(path, None, str(error))])
-    scratch = array.codec.scratch()
+    scratch, ends = array.codec.scratch(), []
     first = tuple(p * n for p, n in zip(position, inside, strict=True))
     for k, offset in enumerate(np.ndindex(inside)):
         chunk = tuple(f + o for f, o in zip(first, offset, strict=True))
         if any(i * c >= n for i, c, n in zip(chunk, array.chunks, array.shape, strict=True)):
             continue
-        encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
-        if encoded is None:
-            tally.empty += 1
-            continue
-        tally.add(_Tally(1, 0, encoded.size))
         try:
+            encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
+            if encoded is None:
+                tally.empty += 1
+                continue
+            tally.add(_Tally(1, 0, encoded.size))
+            ends.append(encoded[-4:].tobytes())
             array.codec.decode(encoded, scratch, partial(_where, path, chunk))
         except DamagedError as error:
             tally.problems.append(Problem(path, chunk, str(error)))
-    used = 0 if shard is None else sum(shard.size(k) for k in range(prod(inside))) + 16 * prod(inside) + 4
-    if array.complete and used != size:
-        tally.problems.append(Problem(path, None, f"{size} bytes, of which the index accounts for {used}"))
+    if shard is None:
+        return tally
+    used = sum(shard.length(k) for k in range(prod(inside))) + 16 * prod(inside) + 4
+    if array.complete and used != shard.size:
+        tally.problems.append(Problem(path, None, f"{shard.size} bytes, of which the index accounts for {used}"))
+    if array.seal is not None and not tally.problems and chunks_sum(ends) != array.seal.at(position)[1]:
+        what = "its chunks are sound, but not those that were written here; transcode the source again"
+        tally.problems.append(Problem(path, None, what))
     return tally
 
 
@@ -233,12 +261,22 @@ def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
     return _Tally(1, nbytes=pixels.nbytes)
 
 
-def _check_stray_files(array: ChunkArray) -> _Tally:
-    """Find files among the shards that are not shards."""
-    known = {array.shard_file(position) for position in _grid(array.shape, array.shards)}
-    found = (os.path.join(folder, n) for folder, _, names in os.walk(os.path.join(array.name, "c")) for n in names)
-    stray = [Problem(path, None, "not a file of this array; remove it") for path in found if path not in known]
-    return _Tally(problems=stray)
+MOST_MISSING = 100
+"""Missing files of an array that are named one by one."""
+
+
+def _check_listing(array: ChunkArray, found: Mapping[str, Position | None]) -> _Tally:
+    """Find files among the shards that are not shards, and shards that are missing."""
+    problems = [Problem(path, None, "not a file of this array; remove it") for path in found if found[path] is None]
+    missing = prod(array.grid) - (len(found) - len(problems)) if array.complete else 0
+    if missing:
+        # `found` is as long as the directory, whatever the metadata state: the first gaps come early.
+        gaps = (path for p in np.ndindex(array.grid) if (path := array.shard_file(p)) not in found)
+        named = list(islice(gaps, min(missing, MOST_MISSING)))
+        problems += [Problem(path, None, "the file is missing; transcode the source again") for path in named]
+        if missing > len(named):
+            problems.append(Problem(array.name, None, f"{missing - len(named):,} more files are missing"))
+    return _Tally(problems=problems)
 
 
 def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
@@ -249,11 +287,37 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     if not os.path.exists(root):  # Zarr v2, or remote
         return
     with open(root, "rb") as file:
-        nodes = (json.loads(file.read()).get("consolidated_metadata") or {}).get("metadata") or {}
+        node = json.loads(file.read())
+    inner = node.get("consolidated_metadata") or {}
+    nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
+    if not isinstance(nodes, Mapping) or not all(isinstance(n, Mapping) for n in nodes.values()):
+        yield Problem(root, None, "its consolidated metadata are not those of nodes")
+        return
+    yield from _check_seal(root, node, nodes)
     for name, node in nodes.items():
         yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
     if own is not None:
         yield from _check_coordinates(pyramid, nodes)
+
+
+def _check_seal(file: str, root: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check that the metadata are those that ndzarr wrote with the pixels."""
+    attributes = root.get("attributes") or {}
+    sealed = is_sealed(attributes, nodes)
+    if sealed is False:
+        yield Problem(file, None, "the metadata are not those that were written with the pixels (another digest)")
+    elif sealed is None and any(SEAL in (node.get("attributes") or {}) for node in nodes.values()):
+        yield Problem(file, None, "the digest of the metadata is missing")
+    if sealed is not None:
+        consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
+        whole = {
+            "zarr_format": 3,
+            "node_type": "group",
+            "consolidated_metadata": consolidated,
+            "attributes": attributes,
+        }
+        if root != whole:
+            yield Problem(file, None, "not the metadata of a Zarr group, or not consolidated")
 
 
 def _disagreements(pyramid: Multiscale, own: Mapping[str, Any] | None) -> Iterator[str]:
@@ -279,12 +343,12 @@ def _check_node(file: str, node: Any) -> Iterator[Problem]:
     """Check that the metadata of a node are those in the consolidated metadata."""
     try:
         with open(file, "rb") as opened:
-            if json.loads(opened.read()) != node:
+            if parse_json(opened.read(), file) != node:
                 yield Problem(file, None, "differs from the consolidated metadata of the root")
     except FileNotFoundError:
         yield Problem(file, None, "the file is missing")
-    except ValueError as error:
-        yield Problem(file, None, f"not valid JSON ({error})")
+    except StoreError as error:
+        yield Problem(file, None, str(error))
 
 
 def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterator[Problem]:
@@ -298,12 +362,17 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
                 continue
             try:
                 with open(file, "rb") as opened:
-                    raw = bytes(numcodecs.zstd.decompress(opened.read()))
+                    encoded = opened.read()
+                check_growth("zstd", encoded, min(8 * n + (1 << 20), 1 << 28))
+                raw = bytes(numcodecs.zstd.decompress(encoded))
             except FileNotFoundError:
                 yield Problem(file, None, "the coordinates are missing")
             except (RuntimeError, ValueError) as error:
                 yield Problem(file, None, f"the coordinates do not decode ({error})")
             else:
+                stated = nodes[f"{k}/{d}"].get("attributes", {}).get(CHECKSUM)
+                if stated is not None and stated != google_crc32c.value(encoded):
+                    yield Problem(file, None, "the coordinates are not those that were written here (another checksum)")
                 held = int.from_bytes(raw[:4], "little") if d == "c" else len(raw) / 8
                 if held != n:
                     yield Problem(file, None, f"holds {held:g} coordinates for {n} pixels along {d}")

@@ -27,7 +27,7 @@ from ndzarr._indexing.windows import OVERSAMPLING, Region, output_length, region
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._store.arrays import Stored
 from ndzarr._store.read import execute
-from ndzarr._store.validity import as_pixel, beside
+from ndzarr._store.validity import Marker, as_pixel
 from ndzarr.errors import OptionError, WindowError, did_you_mean
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -122,14 +122,12 @@ class Crop:
         return out
 
     @property
-    def alpha_at(self) -> int | None:
-        """Position of alpha among the channels of the crop; None if it is not one of them."""
-        alpha, dims = self.pyramid.validity.alpha, self.pyramid.dims
-        if alpha is None:
+    def channels(self) -> tuple[int, ...] | None:
+        """Positions of the channels of the crop, where its validity is by channel."""
+        if not self.pyramid.validity.by_channel:
             return None
-        want = self.leading[dims.index("c")]
-        chosen = list(range(want.start, want.stop, want.step) if isinstance(want, slice) else want)
-        return chosen.index(alpha) if alpha in chosen else None
+        want = self.leading[self.pyramid.dims.index("c")]
+        return tuple(range(want.start, want.stop, want.step) if isinstance(want, slice) else want)
 
 
 def make_crop(
@@ -392,11 +390,9 @@ def _resample_and_mask(c: Crop, image: Array, pixels: Array, veils: Sequence[Arr
         return None
     inside = c.inside
     if not ready and region.y.grid.n and region.x.grid.n:
-        marker = as_pixel(c.pyramid.nodata, pixels.dtype)
+        marker = c.pyramid.validity.marker(pixels.dtype, c.channels)
         image[inside] = _resampled(c, pixels, None if plain else _weights(c, pixels, veils), marker)
         veils = _resampled_veils(c, veils)
-        if marker is not None and c.alpha_at is not None:  # alpha has no nodata
-            c.pyramid.validity.channel(image[inside], c.alpha_at)[...] = c.pyramid.validity.channel(veils[0], 0)
     if plain and not padded:
         return None
     if plain:
@@ -409,9 +405,9 @@ def _resample_and_mask(c: Crop, image: Array, pixels: Array, veils: Sequence[Arr
     return valid
 
 
-def _resampled(c: Crop, pixels: Array, weights: Array | None, marker: Any = None) -> Array:
+def _resampled(c: Crop, pixels: Array, weights: Array | None, marker: Marker | None = None) -> Array:
     y, x = c.region.y.grid, c.region.x.grid
-    avoid = None if marker is None else (marker, beside(marker))
+    avoid = None if marker is None else (marker.value, marker.beside)
     return resample(pixels, y, x, c.sampling.interpolation, weights, bool(c.sampling.antialias), avoid=avoid)
 
 
@@ -431,17 +427,18 @@ def _resampled_veils(c: Crop, veils: Sequence[Array]) -> list[Array]:
 def _real(c: Crop, pixels: Array, veils: Sequence[Array]) -> Array | None:
     """Return where pixels are real, given the veils of the crop at the same pixels."""
     alpha, mask = _split(c, veils)
-    at = c.alpha_at
+    validity, channels = c.pyramid.validity, c.channels
+    at = validity.alpha_among(channels)
     if at is not None:
-        alpha = pixels.take([at], axis=c.pyramid.validity.axis)
-    return c.pyramid.validity.real(pixels, alpha, mask, at)
+        alpha = pixels.take([at], axis=validity.axis)
+    return validity.real(pixels, alpha, mask, channels)
 
 
 def _weights(c: Crop, pixels: Array, veils: Sequence[Array]) -> Array | None:
     """Return how much pixels count, given the veils of the crop at the same pixels."""
     alpha, mask = _split(c, veils)
     judge = c.pyramid.validity.real if c.pyramid.kind == "labels" else c.pyramid.validity.weights
-    return judge(pixels, alpha, mask, c.alpha_at)
+    return judge(pixels, alpha, mask, c.channels)
 
 
 def _split(c: Crop, veils: Sequence[Array]) -> tuple[Array | None, Array | None]:

@@ -20,10 +20,10 @@ from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._indexing.plan import ReadPlan, plan_reads
 from ndzarr._indexing.selection import Selection, select
 from ndzarr._store.arrays import Stored
-from ndzarr._store.metadata import pixel_size_of
+from ndzarr._store.metadata import interpreting, pixel_size_of
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
-from ndzarr._store.validity import Validity
+from ndzarr._store.validity import Nodata, Validity, as_nodata
 from ndzarr.errors import WindowError, did_you_mean
 
 AxisWindow: TypeAlias = "slice | Sequence[int] | Sequence[str] | None"
@@ -110,10 +110,14 @@ class Multiscale:
         return str(self.attrs.get("ndzarr", {}).get("encoding", {}).get("kind", "intensity"))
 
     @cached_property
-    def nodata(self) -> float | None:
-        """The value that marks pixels without data, if there is one."""
+    def nodata(self) -> Nodata:
+        """
+        The value that marks pixels without data, if there is one.
+
+        Where channels have different ones, it is a tuple with that of each, None for channels that have none.
+        """
         value = self.attrs.get("ndzarr", {}).get("nodata")
-        return None if value is None else float(value)
+        return as_nodata(value) if isinstance(value, list) else None if value is None else float(value)
 
     @cached_property
     def validity(self) -> Validity:
@@ -124,7 +128,8 @@ class Multiscale:
     @cached_property
     def georeference(self) -> Georeference | None:
         """The reference system and transform of native pixels, if the source has them."""
-        return from_attributes(self.attrs)
+        with interpreting(self.path):
+            return from_attributes(self.attrs)
 
     @cached_property
     def pixel_size(self) -> PixelSize | None:
@@ -139,7 +144,8 @@ class Multiscale:
 
     @cached_property
     def _stated_size(self) -> tuple[PixelSize | None, list[str]]:
-        return pixel_size_of(self.attrs, self.georeference)
+        with interpreting(self.path):
+            return pixel_size_of(self.attrs, self.georeference)
 
     @cached_property
     def times(self) -> tuple[float, ...] | None:

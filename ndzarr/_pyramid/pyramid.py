@@ -42,7 +42,8 @@ class Pyramid(Multiscale):
     kind
         'intensity' or 'labels'.
     nodata
-        The value that marks pixels without data, or None.
+        The value that marks pixels without data; where channels have different ones, a tuple with that of each, None
+        for channels that have none; None if no channel has one.
     validity
         What says which pixels are real: its `nodata`, `alpha` (position along c, or None) and `masked`.
     times

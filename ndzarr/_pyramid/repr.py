@@ -6,11 +6,13 @@ import base64
 import html as escaping
 import io
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ndzarr._pyramid.levels import Multiscale, read_window
+from ndzarr._store.validity import Nodata
 
 THUMBNAIL = 192
 """Longest side of the thumbnail in a notebook, in pixels."""
@@ -26,7 +28,7 @@ def text_repr(pyramid: Multiscale) -> str:
     if pyramid.kind != "intensity":
         lines.append(f"  {'kind':<9}{pyramid.kind}")
     if pyramid.nodata is not None:
-        lines.append(f"  {'nodata':<9}{pyramid.nodata:g}")
+        lines.append(f"  {'nodata':<9}{nodata_text(pyramid.nodata, names)}")
     if pyramid.validity.masked:
         lines.append(f"  {'mask':<9}tells which pixels are real")
     if pyramid.pixel_size is not None:
@@ -36,6 +38,13 @@ def text_repr(pyramid: Multiscale) -> str:
         lines.append(f"  {f'level {k}':<9}{shape}, in chunks of {chunks}")
     lines.append(f"  {'path':<9}{pyramid.path}")
     return "\n".join(lines)
+
+
+def nodata_text(nodata: Nodata, channels: Sequence[str]) -> str:
+    """Return the values that mark missing data as a person reads them."""
+    if not isinstance(nodata, tuple):
+        return "none" if nodata is None else f"{nodata:g}"
+    return ", ".join(f"{name}: {nodata_text(v, ())}" for name, v in zip(channels, nodata, strict=True))
 
 
 def html_repr(pyramid: Multiscale) -> str:

@@ -33,8 +33,9 @@ from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.downsample import halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
+from ndzarr._store.sharding import Seal
 from ndzarr._store.writer import PyramidWriter, halve
-from ndzarr.errors import DamagedVideoWarning, OptionError, SourceError, warn_caller
+from ndzarr.errors import DamagedFileWarning, DamagedVideoWarning, OptionError, SourceError, warn_caller
 
 BAND_BYTES = 16 << 20
 """Bytes of pixels read at a time."""
@@ -48,7 +49,7 @@ def transcode(
     kind: str = "intensity",
     axes: str | None = None,
     channels: Sequence[str] | None = None,
-    nodata: float | None = None,
+    nodata: float | Sequence[float | None] | None = None,
     orient: bool | tuple[int, int] = True,
     chunks: Mapping[str, int] | None = None,
     access: str = "frames",
@@ -85,7 +86,7 @@ def transcode(
     channels
         Names of the channels, instead of the source's own.  'gray' or 'rgb' converts a video.
     nodata
-        Value of pixels that hold no data; the source's own if None.
+        Value of pixels that hold no data, or one (or None) per channel; the source's own if None.
     orient
         True turns photographs upright by their EXIF orientation; (width, height) in pixels chooses the orientation
         that has this size.
@@ -138,8 +139,9 @@ def transcode(
 
     Warns
     -----
-    DamagedVideoWarning
-        Frames of a video do not decode, or it ends too soon; the others were written.
+    DamagedFileWarning
+        Frames of a video do not decode (`DamagedVideoWarning`), or the pages of a TIFF end too soon; the others were
+        written.
 
     Notes
     -----
@@ -226,7 +228,7 @@ def write_pyramid(
         advance(0)
         writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
         if stream is not None:
-            levels = write_stream(stream, encoding, writer_of, advance, band_bytes)
+            levels, seals = write_stream(stream, encoding, writer_of, advance, band_bytes)
         else:
             count = 1 if volume else len(levels)
             with ExitStack() as writers:
@@ -243,18 +245,21 @@ def write_pyramid(
                         veil.write(tuple(n for n, d in zip(block, source.dims, strict=False) if d != "c"), mask)
                     advance(rows.shape[-2] * prod(rows.shape[:-2]))
                 writer.finish()
+                seals = writer.seals
                 if veil is not None:
                     veil.finish()
+                    seals |= veil.seals
         if volume:
             if masks:
-                halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
-            halve(work, levels, reduce, workers, advance, masks=masks)
+                seals |= halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
+            seals |= halve(work, levels, reduce, workers, advance, masks=masks)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
-        write_metadata(work, about, levels, [limits] * len(source.channels), masks)
-    if stream is not None and stream.trouble:
-        warn_caller(f"{source.name}: {'; '.join(stream.trouble)}", DamagedVideoWarning)
+        write_metadata(work, about, levels, [limits] * len(source.channels), seals, masks)
+    if source.trouble:
+        category = DamagedFileWarning if stream is None else DamagedVideoWarning
+        warn_caller(f"{source.name}: {'; '.join(source.trouble)}", category)
 
 
 def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
@@ -286,12 +291,12 @@ def describe(source: Source | Facts, encoding: Encoding, origin: Mapping[str, An
 
 
 def identity(name: str) -> dict[str, Any]:
-    """Return path, size and time of modification of a file, which tell whether it changed; {} for other sources."""
+    """Return path, size, time and inode of a file, which tell whether it changed; {} for other sources."""
     try:
         stat = os.stat(name)
     except OSError:
         return {}
-    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
 
 
 def _refuse_changed(source: Source, origin: Mapping[str, Any]) -> None:
@@ -353,11 +358,6 @@ class Stream(Source):
     def expected_shape(self) -> tuple[int, ...]:
         """Shape by the header; the number of frames may be wrong, and is 0 if the header does not say."""
 
-    @property
-    @abstractmethod
-    def trouble(self) -> Sequence[str]:
-        """Faults of the source, known once all frames were read."""
-
     @abstractmethod
     def blocks(self, length: int) -> Iterator[np.ndarray[Any, Any]]:
         """Yield all frames in order, `length` at a time, in the end those that are left; axes (t, ...)."""
@@ -374,9 +374,9 @@ def write_stream(
     writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
     band_bytes: int,
-) -> list[LevelShape]:
+) -> tuple[list[LevelShape], dict[str, Seal]]:
     """
-    Write all frames of a stream; return the levels that were written.
+    Write all frames of a stream; return the levels that were written, and their seals.
 
     `writer_of` returns the writer of given levels.  At least one chunk and `band_bytes` of frames are gathered before
     they are encoded.  `progress` is told the number of rows written.
@@ -402,7 +402,7 @@ def write_stream(
             progress(prod(block.shape[:-1]))
             block, following = following, next(blocks, None)
         out.finish()
-        return out.levels
+        return out.levels, out.seals
 
 
 WINDOWS = 24
@@ -461,7 +461,7 @@ def _spread(source: Source, level: LevelShape, number: int) -> Iterator[Mapping[
     lengths = dict(zip(source.dims, source.shape, strict=True))
     size = dict(zip(source.dims, level.layout.chunks, strict=True))
     size |= {"y": 2 * size["y"], "x": 2 * size["x"]}
-    if source.validity.alpha is not None:
+    if source.validity.by_channel:
         size["c"] = lengths["c"]
     grid = {d: ceil(lengths[d] / size[d]) for d in source.dims}
     order = [d for d in source.dims if d != "x"] + ["x"]

@@ -482,25 +482,38 @@ def read_lazily(r: SampleRequest) -> tuple[Any, tuple[tuple[str, ...], Any] | No
     """
     Return what `read` returns for one request, as dask arrays that one task makes.
 
-    The mask is in memory where it follows from the geometry; else it is a dask array with all axes.
+    The mask is in memory where it follows from the geometry; else it is a dask array.  That has an axis c unless it is
+    known before reading that all channels agree.
     """
     import dask.array
     from dask.delayed import delayed
 
-    task = delayed(_read_whole, pure=False)(r)
+    left = tuple(d for d in r.dims if d != "c" or not _channels_agree(r))
+    task = delayed(_read_whole, pure=False)(r, left)
     image = dask.array.from_delayed(task[0], r.shape, r.dtype)
     if not is_uncertain(r):
         return image, mask_by_geometry(r)
-    return image, (r.dims, dask.array.from_delayed(task[1], r.shape, bool))
+    shape = tuple(n for n, d in zip(r.shape, r.dims, strict=True) if d in left)
+    return image, (left, dask.array.from_delayed(task[1], shape, bool))
 
 
-def _read_whole(r: SampleRequest) -> tuple[Array, Array]:
+def _channels_agree(r: SampleRequest) -> bool:
+    """Return True if every frame is one file of all channels, whose alpha or mask hides them together."""
+    if "c" not in r.dims or (r.scene.nodata is not None and r.stored.kind in "fc"):
+        return False
+    c = r.dims.index("c")
+    return all(p.place[c] == slice(0, r.shape[c]) and p.crop.pyramid.validity.nodata is None for p in r.pieces)
+
+
+def _read_whole(r: SampleRequest, left: tuple[str, ...]) -> tuple[Array, Array]:
+    """Return image and mask; the mask has the axes `left`."""
+    shape = tuple(n for n, d in zip(r.shape, r.dims, strict=True) if d in left)
     [(image, mask)] = read([r])
     if mask is None:
-        return image, np.ones(r.shape, bool)
+        return image, np.ones(shape, bool)
     dims, valid = mask
-    missing = [k for k, d in enumerate(r.dims) if d not in dims]
-    return image, np.ascontiguousarray(np.broadcast_to(np.expand_dims(valid, missing), r.shape))
+    missing = [k for k, d in enumerate(left) if d not in dims]
+    return image, np.ascontiguousarray(np.broadcast_to(np.expand_dims(valid, missing), shape))
 
 
 # Pixels that are not real: outside the data, of channels that a frame lacks, without data.

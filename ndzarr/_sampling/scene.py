@@ -40,8 +40,8 @@ class Asset:
     """3x3, from pixels of the asset to image space."""
     size: tuple[int, int] | None
     """(width, height) as the dataset states it."""
-    nodata: float | None = None
-    """Value of missing pixels as the dataset states it; the file's own holds if it does not."""
+    nodata: float | tuple[float | None, ...] | None = None
+    """Value of missing pixels, or that of each channel, as the dataset states it; if not, the file's own holds."""
     position: int | None = None
     """Frame of the file, where the file holds a video; None if the dataset does not say."""
     container: bool = False

@@ -464,6 +464,9 @@ class EditableTarget(dict[str, Any]):
         """Return a target that may be edited just so."""
         return EditableTarget(self)
 
+    def __reduce__(self) -> Any:  # `copy` and `pickle` would set key by key, and each would drop earlier ones
+        return EditableTarget, (dict(self),)
+
     def __or__(self, other: Any) -> Any:
         made = self.copy()
         made.update(other)

@@ -8,20 +8,25 @@ the `engine` of each says which it is and why.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import os
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from math import prod
+from operator import ge
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.plan import Chunked
+from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
-from ndzarr._store.sharding import SHARDS, Folder
+from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
+from ndzarr._validation import shortened
 from ndzarr.errors import DamagedError, StoreError
 
 COMPLETE = "ndzarr_complete"
 """Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
+SEAL = "ndzarr_shards"
+"""Attribute of an array with the checksums of its shards (`Seal`), in base64."""
 
 
 class Codec(Protocol):
@@ -100,7 +105,7 @@ class ChunkArray:
     __slots__ = ("_folder", "_per_shard", "chunks", "codec", "complete", "dtype", "fill", "name", "shape", "sharded")
 
     chunked: Literal[True] = True
-    engine = "memory map"
+    engine = "local files"
 
     def __init__(
         self,
@@ -112,13 +117,15 @@ class ChunkArray:
         separator: str = "/",
         version: Hashable = 0,
         complete: bool = False,
+        seal: Seal | None = None,
     ) -> None:
         """
         Describe the array in a directory, by its absolute path; nothing is opened.
 
         `per_shard` counts the chunks of a shard along each axis, None if chunks are files of their own; `separator`
         stands between the indices in a chunk's key. `version` changes when the store is replaced, so that nothing
-        cached outlives it. In a `complete` array every shard has a file; one that is missing was lost.
+        cached outlives it. In a `complete` array every shard has a file; one that is missing was lost. A `seal` tells
+        the shards that were written here from all others.
         """
         self.name = name
         self.shape = shape
@@ -129,7 +136,7 @@ class ChunkArray:
         self.sharded = per_shard is not None
         self.complete = complete
         self._per_shard = per_shard or (1,) * len(shape)
-        self._folder = Folder(name, version, separator, prod(self._per_shard))
+        self._folder = Folder(name, version, separator, prod(self._per_shard), seal)
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -156,8 +163,7 @@ class ChunkArray:
         if shard is not None:
             return shard.encoded(k)
         if self.complete:
-            path = self._file(chunk)
-            raise DamagedError(f"{path}: this shard is missing", path=path, hint="Transcode the source again")
+            raise _missing(self._file(chunk))
         return None
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
@@ -182,9 +188,47 @@ class ChunkArray:
     def _file(self, chunk: tuple[int, ...]) -> str:
         return self.shard_file(tuple(i // n for i, n in zip(chunk, self._per_shard, strict=True)))
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of shards along each axis."""
+        return tuple(-(-n // s) for n, s in zip(self.shape, self.shards, strict=True))
+
+    @property
+    def seal(self) -> Seal | None:
+        """Checksums of the shards, if the metadata state them."""
+        return self._folder.seal
+
+    def open_shard(self, position: tuple[int, ...]) -> Shard:
+        """Open a shard anew, and check its index; raise `DamagedError` if the file is missing."""
+        try:
+            return self._folder.shard(position)
+        except FileNotFoundError as error:
+            raise _missing(self.shard_file(position)) from error
+
+    def check_shards(self) -> None:
+        """Raise `DamagedError` for the first shard of a complete array that is missing, cut or zeroed; decode none."""
+        if self.complete:
+            for position in np.ndindex(self.grid):
+                self.open_shard(position)
+
+    def files(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        """Yield the files in place of shards, and their positions; None for all other files there."""
+        start = f"{self.name}/c{self._folder.separator}"
+        for folder, _, names in os.walk(self.name):
+            for path in (f"{folder}/{name}" for name in names):
+                if path.startswith(start):
+                    indices = path[len(start) :].split(self._folder.separator)
+                    position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
+                    known = len(position) == len(self.grid) and not any(map(ge, position, self.grid))
+                    yield path, position if known and self.shard_file(position) == path else None
+
     def shard_file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard, by its position in the grid of shards."""
         return self._folder.file(position)
+
+
+def _missing(path: str) -> DamagedError:
+    return DamagedError(f"{path}: this shard is missing", path=path, hint="Transcode the source again")
 
 
 class ZarrArray:
@@ -210,6 +254,14 @@ class ZarrArray:
     def sharded(self) -> bool:
         """True where chunks are parts of files."""
         return getattr(self._zarr, "shards", None) is not None
+
+    def exists(self, chunk: tuple[int, ...]) -> bool:
+        """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
+        if "://" in self.name:
+            return True
+        whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
+        position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
+        return os.path.exists(os.path.join(self.name, self._zarr.metadata.encode_chunk_key(position)))
 
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
         """Return None: zarr-python does not tell beforehand."""
@@ -239,8 +291,12 @@ class ZarrArray:
             ) from error
 
 
-def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) -> ChunkArray | str:
-    """Return the hot-path array that Zarr v3 metadata describe, or the reason why zarr-python has to read it."""
+def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, sealed: bool = False) -> ChunkArray | str:
+    """
+    Return the hot-path array that Zarr v3 metadata describe, or the reason why zarr-python has to read it.
+
+    `sealed` metadata are as ndzarr wrote them, so that what they say of the shards is true.
+    """
     if metadata.get("node_type") != "array":
         found = metadata.get("node_type")
         raise StoreError(f"{path}: expected the metadata of a Zarr array, found {found!r}", path=path)
@@ -256,8 +312,11 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
     key = _named(metadata.get("chunk_key_encoding", "default"))
     if key["name"] != "default":
         return f"chunk keys {key['name']!r}"
-    shape = tuple(metadata["shape"])
-    outer, codecs = tuple(grid["configuration"]["chunk_shape"]), [_named(c) for c in metadata["codecs"]]
+    shape = _lengths(path, "shape", metadata["shape"], 0)
+    if prod(shape) >= 1 << 63:
+        raise StoreError(f"{path}: shape={shape} is that of no image", path=path, key="shape", hint=_DAMAGED)
+    outer = _lengths(path, "chunk_shape", grid["configuration"]["chunk_shape"], 1, len(shape))
+    codecs = [_named(c) for c in metadata["codecs"]]
     per_shard: tuple[int, ...] | None = None
     chunks = outer
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
@@ -265,14 +324,46 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0) ->
         usual = _is_usual_index([_named(c) for c in config["index_codecs"]])
         if config.get("index_location", "end") != "end" or not usual:
             return "shard index"
-        chunks, codecs = tuple(config["chunk_shape"]), [_named(c) for c in config["codecs"]]
+        chunks, codecs = (
+            _lengths(path, "chunk_shape", config["chunk_shape"], 1, len(shape)),
+            [_named(c) for c in config["codecs"]],
+        )
         per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
+        if any(n % k for n, k in zip(outer, chunks, strict=True)):
+            message = f"{path}: its metadata state shards of {outer}, which are not whole chunks of {chunks}"
+            raise StoreError(message, path=path, key="chunk_shape", hint=_DAMAGED)
+    what = f"a chunk of chunk_shape={chunks}"
+    check_memory(prod(chunks) * dtype.itemsize, StoreError, what=what, path=path, key="chunk_shape", hint=_DAMAGED)
     codec = parse_codecs(codecs, chunks, dtype)
     if codec is None:
         return f"codecs {' '.join(c['name'] for c in codecs)}"
+    if codec.order is not None and sorted(codec.order) != list(range(len(shape))):
+        raise StoreError(f"{path}: order={codec.order} is not one of its axes", path=path, key="order", hint=_DAMAGED)
     separator = (key.get("configuration") or {}).get("separator", "/")
-    complete = bool((metadata.get("attributes") or {}).get(COMPLETE)) and per_shard is not None
-    return ChunkArray(path, shape, codec, per_shard, _fill(metadata["fill_value"], dtype), separator, version, complete)
+    if separator not in ("/", "."):
+        raise StoreError(f"{path}: separator={shortened(separator)}", path=path, key="separator", hint=_DAMAGED)
+    attributes = metadata.get("attributes") or {}
+    complete = bool(attributes.get(COMPLETE)) and per_shard is not None
+    fill, seal = _fill(metadata["fill_value"], dtype), None
+    if sealed and complete and SEAL in attributes:
+        seal = Seal.parse(attributes[SEAL], tuple(-(-n // s) for n, s in zip(shape, outer, strict=True)))
+    return ChunkArray(path, shape, codec, per_shard, fill, separator, version, complete, seal)
+
+
+_DAMAGED = "Fetch or write the store again"
+
+LONGEST = 1 << 53
+"""Pixels along an axis that no array has, and that floats do not count exactly."""
+MOST_AXES = 16
+
+
+def _lengths(path: str, key: str, value: Any, least: int, number: int | None = None) -> tuple[int, ...]:
+    """Return the length of each axis of an array, or of its chunks."""
+    fits = isinstance(value, list) and len(value) <= MOST_AXES and number in (None, len(value))
+    if not fits or any(type(n) is not int or not least <= n < LONGEST for n in value):
+        message = f"{path}: {key}={shortened(value)} in its metadata does not give the lengths of its axes"
+        raise StoreError(message, path=path, key=key, hint=_DAMAGED)
+    return tuple(value)
 
 
 def _named(codec: Any) -> Mapping[str, Any]:

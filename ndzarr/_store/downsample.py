@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ndzarr._store.validity import ALL_REAL, Validity, as_pixel, beside
+from ndzarr._store.validity import ALL_REAL, Marker, Validity
 
 
 class Reducer(Protocol):
@@ -44,16 +44,14 @@ def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volu
     n = 3 if volume else 2
     classes = kind == "labels" or dtype.kind == "b"
     mean = {"f": _float_mean, "c": _complex_mean}.get(dtype.kind, _integer_mean)
-    marker = as_pixel(validity.nodata, dtype)
 
     def plain(image: np.ndarray[Any, Any], level: int, mask: np.ndarray[Any, Any] | None = None) -> Any:
         return _mode(image, n) if classes else mean(image, level, n)
 
     def weighted(image: np.ndarray[Any, Any], level: int, mask: np.ndarray[Any, Any] | None = None) -> Any:
-        at = validity.alpha
-        alpha = None if at is None else image.take([at], axis=validity.axis)
-        judge = validity.real if classes else validity.weights
-        weights = judge(image, alpha, mask, at)
+        alpha = None if validity.alpha is None else image.take([validity.alpha], axis=validity.axis)
+        judge, channels = validity.real if classes else validity.weights, validity.channels_of(image)
+        weights = judge(image, alpha, mask, channels)
         if weights is None:
             return plain(image, level)
         weights = np.broadcast_to(weights, image.shape)
@@ -61,22 +59,14 @@ def reducer(dtype: np.dtype[Any], kind: str, validity: Validity = ALL_REAL, volu
             return _mode(image, n, weights)
         known = ~np.isnan(image) if image.dtype.kind in "fc" and np.isnan(image.min()) else None
         counted = weights if known is None else weights * known
-        out = _masked_mean(image, counted, marker, level, n)
-        if marker is not None and at is not None:  # alpha has no nodata
-            own = _masked_mean(image.take([at], validity.axis), counted.take([at], validity.axis), None, level, n)
-            validity.channel(out, at)[...] = validity.channel(own, 0)
+        out = _masked_mean(image, counted, validity.marker(dtype, channels), level, n)
         if known is None:
             return out
         # NaN that nothing hides stays NaN.
         lost = halve_mask(weights > 0, volume) & ~halve_mask((weights > 0) & known, volume)
         return np.asarray(np.where(lost, out.dtype.type(np.nan), out))
 
-    return plain if validity.plain or (classes and not validity.veiled) or _is_nan(marker, validity) else weighted
-
-
-def _is_nan(marker: Any, validity: Validity) -> bool:
-    """Return True if nothing but NaN, which `_float_mean` leaves out, or a value that no pixel has, marks a pixel."""
-    return not validity.veiled and (marker is None or marker != marker)
+    return weighted if validity.veiled or (not classes and validity.tells_values(dtype)) else plain
 
 
 def halve_mask(mask: np.ndarray[Any, Any], volume: bool = False) -> np.ndarray[Any, Any]:
@@ -121,9 +111,12 @@ def _integer_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray
     return np.asarray(whole + (rest >> n).astype(image.dtype)).astype(image.dtype)
 
 
+_NAN = Marker(np.float16(np.nan), np.float16(np.nan))
+
+
 def _float_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray[Any, Any]:
     if np.isnan(image.min()):  # min propagates NaN, and costs less than a mask
-        return _masked_mean(image, ~np.isnan(image), image.dtype.type(np.nan), level, n)
+        return _masked_mean(image, ~np.isnan(image), _NAN, level, n)
     if n == 2 and image.dtype.str[1:] in _OPENCV:
         mean = _opencv_mean(image)
         if np.isfinite(mean).all():
@@ -142,7 +135,7 @@ def _complex_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray
 
 
 def _masked_mean(
-    image: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], marker: Any, level: int, n: int
+    image: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], marker: Marker | None, level: int, n: int
 ) -> np.ndarray[Any, Any]:
     """Return means by weights, bool or numbers of at least 0; nodata, or 0, where all weights are 0."""
     loads = _parts(weights, n)
@@ -166,7 +159,7 @@ def _weighted_mean(
     dtype: np.dtype[Any],
     parts: Sequence[np.ndarray[Any, Any]],
     loads: Sequence[np.ndarray[Any, Any]],
-    marker: Any,
+    marker: Marker | None,
     level: int,
 ) -> np.ndarray[Any, Any]:
     """Return means of the pixels of each block; sums of products of 8 bits are exact in float32."""
@@ -182,13 +175,11 @@ def _weighted_mean(
     return _with_missing(mean.astype(dtype), some, marker)
 
 
-def _with_missing(mean: np.ndarray[Any, Any], some: Any, marker: Any) -> np.ndarray[Any, Any]:
+def _with_missing(mean: np.ndarray[Any, Any], some: Any, marker: Marker | None) -> np.ndarray[Any, Any]:
     """Return means where there are some, elsewhere nodata, or 0 if there is no such value; no mean is nodata."""
     if marker is None:
         return np.asarray(np.where(some, mean, mean.dtype.type(0)))
-    if (mean == marker).any():
-        mean = np.where(mean == marker, beside(marker), mean)
-    return np.asarray(np.where(some, mean, marker))
+    return np.asarray(np.where(some, marker.avoided(mean), marker.value))
 
 
 def _halves(mean: np.ndarray[Any, Any], dtype: np.dtype[Any], level: int) -> np.ndarray[Any, Any]:

@@ -10,24 +10,30 @@ root's consolidated metadata hold all array metadata, so that opening a store re
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numcodecs.zstd
 import numpy as np
 
 from ndzarr._geo.bounds import georeferenced_size
 from ndzarr._geo.georeference import Georeference, add_conventions, cf_grid_mapping, from_attributes
 from ndzarr._geo.pixel_size import LENGTH, NOT_KNOWN, TIME, PixelSize, Quantity, Statements
-from ndzarr._store.arrays import COMPLETE
+from ndzarr._store.arrays import COMPLETE, SEAL
 from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout, choose_layout
-from ndzarr._store.sharding import INDEX_CODECS
+from ndzarr._store.sharding import INDEX_CODECS, Seal
+from ndzarr._store.validity import Nodata
+from ndzarr._validation import as_number, shortened
+from ndzarr.errors import NdzarrError, StoreError
 
 SCHEMA = 2
 """
@@ -45,9 +51,88 @@ _MULTISCALES = {
     "name": "multiscales",
     "description": "Multiscale layout of zarr datasets",
 }
+_READ_ATTRIBUTES = ("ome", "multiscales", "ndzarr", "zarr_conventions")
 _TRANSFORMS = "coordinateTransformations"
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b": "0000FF", "blue": "0000FF"}
+
+
+def parse_json(raw: bytes, path: str, file: str = "zarr.json") -> Any:
+    """Parse a file of a store at a path; raise `StoreError` for what is not JSON, or nested beyond Python's limit."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        message = f"{path}: {file} is not valid JSON ({error}), so the store is damaged"
+        raise StoreError(message, path=path, hint="Transcode the source again") from error
+
+
+@contextmanager
+def interpreting(name: str) -> Iterator[None]:
+    """Report metadata of an unexpected structure as a `StoreError`; nothing but JSON is interpreted within."""
+    try:
+        yield
+    except NdzarrError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
+        message = f"{name}: its metadata are not those of a Zarr image ({type(error).__name__}: {error})"
+        raise StoreError(message, path=name, hint="Fetch or write the store again") from error
+
+
+def check_attributes(name: str, attrs: Any) -> None:
+    """
+    Check the attributes of a root group that are read later, wherever they are.
+
+    Raises
+    ------
+    StoreError
+        One of them has another type than ndzarr, or a writer of OME-Zarr, gives it.
+    """
+    own = attrs.get("ndzarr", {}) if isinstance(attrs, Mapping) else None
+    if not isinstance(own, Mapping) or not isinstance(attrs.get("ome", {}), Mapping):
+        raise _wrong(name, "attributes", attrs)
+    for key, fits in _OWN.items():
+        if own.get(key) is not None and not fits(own[key]):
+            raise _wrong(name, key, own[key])
+    notes = (own.get("source") or {}).get("notes")
+    if notes is not None and not _is_text(notes):
+        raise _wrong(name, "notes", notes)
+
+
+def _wrong(name: str, key: str, value: Any) -> StoreError:
+    message = f"{name}: {key}={shortened(value)} in its attributes is not understood"
+    return StoreError(message, path=name, key=key, hint="Fetch or write the store again")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _is_number(value: Any) -> bool:
+    return as_number(value) is not None and not isinstance(value, bool)
+
+
+def _is_nodata(value: Any) -> bool:
+    return value is None or _is_number(value) or value in ("NaN", "Infinity", "-Infinity")
+
+
+_OWN: dict[str, Callable[[Any], bool]] = {
+    "schema": lambda value: type(value) is int,
+    "dims": _is_text,
+    "channels": _is_text,
+    "nodata": lambda value: all(_is_nodata(v) for v in (value if isinstance(value, list) else [value])),
+    "times": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "mask": lambda value: isinstance(value, str),
+    **dict.fromkeys(("encoding", "source", "grid_mapping", "pixel_size"), lambda value: isinstance(value, Mapping)),
+}
+"""Whether a value of the `ndzarr` attribute is one that `root_attributes` writes."""
+
+
+def path_within(name: str, path: Any) -> str:
+    """Return the path of a level, which lies in its store; raise `StoreError` for any other."""
+    if not isinstance(path, str) or os.path.isabs(path) or ".." in path.split("/") or "\0" in path:
+        message = f"{name}: path={shortened(path)} in its metadata is not that of an array in this store"
+        raise StoreError(message, path=name, key="path", hint="Fetch or write the store again")
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +143,7 @@ class Description:
     channels: tuple[str, ...]
     dtype: np.dtype[Any]
     encoding: Encoding
-    nodata: float | None = None
-    """Value that marks pixels without data."""
+    nodata: Nodata = None
     masked: bool = False
     """True if levels have a mask beside the image."""
     times: tuple[float, ...] | None = None
@@ -111,7 +195,7 @@ def root_attributes(
             "schema": SCHEMA,
             "dims": list(about.dims),
             "channels": list(about.channels),
-            "nodata": None if about.nodata is None else _json_number(about.nodata),
+            "nodata": _json_nodata(about.nodata),
             **({"mask": MASK} if about.masked else {}),
             "times": None if about.times is None else list(about.times),
             **({"pixel_size": about.pixel_size.as_json()} if about.pixel_size.known else {}),
@@ -119,6 +203,8 @@ def root_attributes(
             "source": dict(about.source),
         },
     }
+    if isinstance(about.nodata, tuple):
+        out["bands"] = _bands(about.channels, about.nodata)
     if (place := from_attributes(out)) is not None:
         sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
         add_conventions(out, place, sizes, [(level.factors[-2], level.factors[-1]) for level in levels], complete)
@@ -234,9 +320,14 @@ def write_metadata(
     about: Description,
     levels: Sequence[LevelShape],
     windows: Sequence[tuple[float, float]],
+    seals: Mapping[str, Seal],
     masks: Sequence[LevelShape] = (),
 ) -> None:
-    """Write every `zarr.json` and the coordinates of a store whose chunks are there; `masks` are levels of a mask."""
+    """
+    Write every `zarr.json` and the coordinates of a store whose chunks are there.
+
+    `masks` are levels of a mask; `seals` has the seal of each array by its path, such as '0/image'.
+    """
     nodes: dict[str, Any] = {}
     for k, level in enumerate(levels):
         nodes[str(k)] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
@@ -248,16 +339,48 @@ def write_metadata(
             nodes[f"{k}/{MASK}"] = sharded_array(mask.shape, dims, np.dtype(bool), own.codec, own.shards)
         for name, values in coordinates(about, level).items():
             nodes[f"{k}/{name}"] = _write_coordinate(root / str(k) / name, name, values)
+    for path, seal in seals.items():
+        nodes[path]["attributes"][SEAL] = str(seal)
     for path, node in nodes.items():
         (root / path).mkdir(parents=True, exist_ok=True)
         (root / path / "zarr.json").write_text(json.dumps(node))
+    attributes = root_attributes(about, levels, windows, complete=True)
+    attributes["ndzarr"][DIGEST] = metadata_digest(attributes, nodes)
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
     root_node = {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": root_attributes(about, levels, windows, complete=True),
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
+        "attributes": attributes,
+        "consolidated_metadata": consolidated,
     }
     (root / "zarr.json").write_text(json.dumps(root_node))
+
+
+DIGEST = "digest"
+"""Key of the `ndzarr` attribute: the digest of everything that the metadata say of the pixels."""
+_DIGESTED = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "attributes", "dimension_names")
+"""What the digest covers of an array; other software writes the codecs in other words, and damage to them shows."""
+
+
+def metadata_digest(attributes: Mapping[str, Any], nodes: Mapping[str, Any]) -> str:
+    """
+    Return a digest of the attributes of a root group and of the metadata of its arrays, 16 hexadecimal digits.
+
+    Attributes that others added do not change it, nor does the order in which they write the metadata.
+    """
+    own = {k: v for k, v in attributes["ndzarr"].items() if k != DIGEST}
+    names = sorted(k for k in attributes if k in _READ_ATTRIBUTES or k.partition(":")[0] in ("spatial", "proj"))
+    facts: list[Any] = [[k, own if k == "ndzarr" else attributes[k]] for k in names]
+    arrays = sorted((name, node) for name, node in nodes.items() if node.get("node_type") == "array")
+    facts += [[name, *(node.get(key) for key in _DIGESTED)] for name, node in arrays]
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def is_sealed(attributes: Mapping[str, Any], nodes: Mapping[str, Any]) -> bool | None:
+    """Return True if metadata are as ndzarr wrote them, False if not, None if they do not tell (older stores)."""
+    stated = attributes.get("ndzarr", {}).get(DIGEST)
+    return None if stated is None else bool(stated == metadata_digest(attributes, nodes))
 
 
 def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[Any, Any] | list[str]]:
@@ -311,6 +434,10 @@ def _array(
     }
 
 
+CHECKSUM = "ndzarr_crc32c"
+"""Attribute of a coordinate: the checksum of its file, whose codecs have none."""
+
+
 def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | list[str]) -> dict[str, Any]:
     """Write a coordinate as one zstd chunk; strings as numcodecs' vlen-utf8."""
     fill: Any
@@ -323,9 +450,27 @@ def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | li
         raw, dtype, fill = values.astype("<f8").tobytes(), "float64", 0.0
         first = LITTLE_ENDIAN
     (folder / "c").mkdir(parents=True)
-    (folder / "c" / "0").write_bytes(numcodecs.zstd.compress(raw, 3))
+    encoded = bytes(numcodecs.zstd.compress(raw, 3))
+    (folder / "c" / "0").write_bytes(encoded)
     codecs = [first, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
-    return _array([len(values)], [name], dtype, [len(values)], codecs, fill)
+    array = _array([len(values)], [name], dtype, [len(values)], codecs, fill)
+    return {**array, "attributes": {CHECKSUM: google_crc32c.value(encoded)}}
+
+
+def _bands(channels: Sequence[str], nodata: tuple[float | None, ...]) -> list[dict[str, Any]]:
+    """Return names and nodata of channels as STAC has them, https://github.com/radiantearth/stac-spec (`bands`)."""
+    words = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+    out = []
+    for name, value in zip(channels, nodata, strict=True):
+        number = _json_nodata(value)
+        out.append({"name": name} if number is None else {"name": name, "nodata": words.get(number, number)})
+    return out
+
+
+def _json_nodata(nodata: Nodata) -> Any:
+    if isinstance(nodata, tuple):
+        return [_json_nodata(value) for value in nodata]
+    return None if nodata is None else _json_number(nodata)
 
 
 def _json_number(value: float) -> float | int | str:

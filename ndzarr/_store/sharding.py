@@ -1,5 +1,5 @@
 """
-Shard files: their index, writing them, and caches of mapped shards and of decoded chunks.
+Shard files: their index, writing them, and caches of open shards and of decoded chunks.
 
 The Zarr v3 `sharding_indexed` layout with the index at the end
 (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): encoded chunks back to back, then for every
@@ -9,10 +9,9 @@ crc32c of that index.
 
 from __future__ import annotations
 
-import mmap
+import base64
 import os
-import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,10 +19,14 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 import numpy as np
 
-from ndzarr._files import flush_soon
+from ndzarr._files import close_when_short, flush_soon, open_descriptor, open_files_limit, pread
 from ndzarr.errors import DamagedError
 
 _AGAIN = "Transcode the source again"
+_OTHER = "Open the store again if it was replaced meanwhile, else transcode the source again"
+_CRC_BYTES = 4
+SEAL_BYTES = 8
+"""Bytes of a `Seal` per shard."""
 
 MISSING = 2**64 - 1
 """Offset and length of a chunk that is not stored."""
@@ -31,51 +34,140 @@ MISSING = 2**64 - 1
 INDEX_CODECS: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
+def _crc32c(data: bytes) -> bytes:
+    number: int = google_crc32c.value(data)
+    return number.to_bytes(_CRC_BYTES, "little")
+
+
+class Seal(NamedTuple):
+    """
+    What the metadata of an array say of its shards, so that a shard is known for the one that was written there.
+
+    Checksums of chunks tell damage, but not a sound shard of another place, level or store.
+    """
+
+    grid: tuple[int, ...]
+    """Number of shards along each axis."""
+    sums: bytes
+    """8 bytes per shard, in C order: crc32c of its index (`_index_sum`) and of its chunks (`chunks_sum`)."""
+
+    @classmethod
+    def parse(cls, text: str, grid: tuple[int, ...]) -> Seal:
+        """Return the seal of an array's attribute; raise `ValueError` if it is not one for so many shards."""
+        sums = base64.b64decode(text, validate=True)
+        if len(sums) != SEAL_BYTES * prod(grid):
+            raise ValueError(f"{len(sums)} bytes of checksums for {prod(grid)} shards")
+        return cls(grid, sums)
+
+    @classmethod
+    def of(cls, shards: Mapping[tuple[int, ...], bytes], grid: tuple[int, ...]) -> Seal:
+        """Return the seal of shards that were written: what `ShardWriter.finish` returned, by position."""
+        return cls(grid, b"".join(shards[position] for position in np.ndindex(grid)))
+
+    def __str__(self) -> str:
+        return base64.b64encode(self.sums).decode()
+
+    def at(self, position: tuple[int, ...]) -> tuple[bytes, bytes]:
+        """Return the checksums of the index and of the chunks of a shard."""
+        k = 0
+        for i, n in zip(position, self.grid, strict=True):
+            k = k * n + i
+        start, end = SEAL_BYTES * k, SEAL_BYTES * (k + 1)
+        return self.sums[start : start + _CRC_BYTES], self.sums[start + _CRC_BYTES : end]
+
+
+def _index_sum(tail: bytes) -> bytes:
+    """
+    Return the checksum of an index and of the 4 bytes before it.
+
+    Those are the checksum of the chunk that was written last: shards whose chunks have the same lengths differ in it.
+    """
+    return _crc32c(tail)
+
+
+def chunks_sum(chunks: Iterable[bytes]) -> bytes:
+    """Return the checksum of the stored chunks of a shard, of which the last 4 bytes each are given, in C order."""
+    return _crc32c(b"".join(chunk[-_CRC_BYTES:] for chunk in chunks))
+
+
 class Shard:
-    """A memory-mapped shard file, its index checked; reading needs no file position and no lock."""
+    """
+    An open shard file, its index checked; reading needs no file position and no lock.
 
-    __slots__ = ("_bytes", "_index", "path")
+    Chunks are read by position and not mapped: a file that loses its end while it is read gives fewer bytes, where a
+    map of it would kill the process (SIGBUS).
+    """
 
-    def __init__(self, path: str, chunks: int) -> None:
-        """Map the file of a shard of so many chunks."""
+    __slots__ = ("_fd", "_index", "path", "size")
+
+    def __init__(self, path: str, chunks: int, sealed: bytes | None = None) -> None:
+        """Open the file of a shard of so many chunks; `sealed` is the checksum of its index, if the array states it."""
         self.path = path
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            if size < chunks * 16 + 4:
-                message = f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated"
-                raise DamagedError(message, path=path, hint=_AGAIN)
-            self._bytes = np.frombuffer(_map(file.fileno()), np.uint8)
-        tail = self._bytes[size - chunks * 16 - 4 :]
-        index = tail[:-4]
-        if google_crc32c.value(index) != int.from_bytes(tail[-4:].tobytes(), "little"):
+        self._fd = open_descriptor(path)
+        self.size = os.fstat(self._fd).st_size
+        length = chunks * 16 + _CRC_BYTES
+        if self.size < length:
+            message = f"{path}: {self.size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+            raise DamagedError(message, path=path, hint=_AGAIN)
+        before = min(_CRC_BYTES, self.size - length)
+        tail = self._read(self.size - length - before, length + before)
+        index = tail[before:-_CRC_BYTES]
+        if _crc32c(index) != tail[-_CRC_BYTES:]:
             raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
-        table = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
+        if sealed is not None and sealed != _index_sum(tail[:-_CRC_BYTES]):
+            message = f"{path}: this shard is not the one that was written here: the metadata state another checksum"
+            raise DamagedError(message, path=path, hint=_OTHER)
+        table = np.frombuffer(index, "<u8").reshape(-1, 2)
         stored = table[table[:, 0] != MISSING]
-        if np.any(stored[:, 0] + stored[:, 1] > size):
+        # Each is compared by itself: the sum of two that are damaged may be small again.
+        if np.any(stored > self.size) or np.any(stored[:, 0] + stored[:, 1] > self.size):
             raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
         # A memoryview gives plain ints on lookup, an array would give numpy scalars.
         self._index = memoryview(table.reshape(-1))  # type: ignore[arg-type]
 
-    def encoded(self, k: int) -> np.ndarray[Any, Any] | None:
-        """Return the bytes of chunk k (C order within the shard) without a copy; None if it is missing."""
-        offset = self._index[2 * k]
-        return None if offset == MISSING else self._bytes[offset : offset + self._index[2 * k + 1]]
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
+        if hasattr(self, "_fd"):
+            close(self._fd)
 
-    def size(self, k: int) -> int:
+    def _read(self, offset: int, count: int) -> bytes:
+        """Return bytes of the file; raise `DamagedError` if it ends before them."""
+        found = b""
+        try:
+            while len(found) < count and (more := pread(self._fd, count - len(found), offset + len(found))):
+                found += more
+        except OSError as error:  # a bad sector, or a directory
+            message = f"{self.path}: cannot be read ({error.strerror})"
+            raise DamagedError(message, path=self.path, hint="Check the disk") from error
+        if len(found) != count:
+            message = f"{self.path}: the file ends within bytes {offset} to {offset + count}; it was truncated"
+            raise DamagedError(message, path=self.path, hint=_AGAIN)
+        return found
+
+    def encoded(self, k: int) -> np.ndarray[Any, Any] | None:
+        """Return the bytes of chunk k (C order within the shard); None if it is missing."""
+        offset, count = self._index[2 * k], self._index[2 * k + 1]
+        if offset == MISSING:
+            return None
+        try:
+            found = pread(self._fd, count, offset)  # one call, the usual case
+        except OSError:
+            found = b""
+        return np.frombuffer(found if len(found) == count else self._read(offset, count), np.uint8)
+
+    def length(self, k: int) -> int:
         """Return the length in bytes of chunk k; 0 if it is missing."""
         n = self._index[2 * k + 1]
         return 0 if n == MISSING else n
 
     @property
+    def unlinked(self) -> bool:
+        """True if the file has no name any more: its store was replaced or removed."""
+        return os.fstat(self._fd).st_nlink == 0
+
+    @property
     def index_bytes(self) -> int:
         """Memory that the parsed index takes."""
         return self._index.nbytes
-
-
-def _map(fileno: int) -> mmap.mmap:
-    if sys.version_info >= (3, 13):  # the map need not hold a file descriptor
-        return mmap.mmap(fileno, 0, access=mmap.ACCESS_READ, trackfd=False)
-    return mmap.mmap(fileno, 0, access=mmap.ACCESS_READ)
 
 
 class ShardWriter:
@@ -85,12 +177,13 @@ class ShardWriter:
     A shard without stored chunks is written too, as an index alone: a file that is missing later is damage, not zeros.
     """
 
-    __slots__ = ("_file", "_index", "_left", "_offset", "_shape")
+    __slots__ = ("_ends", "_file", "_index", "_left", "_offset", "_shape")
 
     def __init__(self, path: Path, shape: Sequence[int], expected: int) -> None:
         """Open the file of a shard of `shape` chunks; `expected` will come, fewer at the border of an array."""
         self._shape = tuple(shape)
         self._index = np.full((prod(shape), 2), MISSING, "<u8")
+        self._ends: dict[int, bytes] = {}
         self._left = expected
         self._offset = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +197,9 @@ class ShardWriter:
         """Append a chunk at a position within the shard, None if it is all fill value; return True for the last."""
         if encoded is not None:
             self._file.write(encoded)
-            self._index[np.ravel_multi_index(tuple(chunk), self._shape)] = self._offset, len(encoded)
+            k = int(np.ravel_multi_index(tuple(chunk), self._shape))
+            self._index[k] = self._offset, len(encoded)
+            self._ends[k] = encoded[-_CRC_BYTES:]
             self._offset += len(encoded)
         self._left -= 1
         return self._left == 0
@@ -114,17 +209,22 @@ class ShardWriter:
         self._left -= number
         return self._left == 0
 
-    def finish(self) -> None:
-        """Append the index and close the file."""
+    def finish(self) -> bytes:
+        """Append the index and close the file; return what a `Seal` says of the shard."""
         index = self._index.tobytes()
+        last = list(self._ends.values())[-1:]  # in the order of the file
+        chunks = chunks_sum(self._ends[k] for k in sorted(self._ends))
         with self._file as file:
-            file.write(index + google_crc32c.value(index).to_bytes(4, "little"))
+            file.write(index + _crc32c(index))
             file.flush()
             flush_soon(file.fileno())
+        return _index_sum(b"".join(last) + index) + chunks
 
 
 _ENTRY_BYTES = 512
-"""Memory that a mapped shard takes besides its index: the objects, not the pages, which are in the system's cache."""
+"""Memory that an open shard takes besides its index."""
+SWEEP = 64
+"""Shards opened until those of removed stores are looked for: 1 us for each one that is open."""
 
 
 class Folder(NamedTuple):
@@ -132,14 +232,19 @@ class Folder(NamedTuple):
 
     path: str
     version: Hashable
-    """Changes when the store is replaced, so that nothing mapped outlives it."""
+    """Changes when the store is replaced, so that nothing cached outlives it."""
     separator: str
     """Between the indices in a shard's name."""
     chunks: int
+    seal: Seal | None = None
 
     def file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard."""
         return f"{self.path}/c{self.separator}{self.separator.join(map(str, position))}"
+
+    def shard(self, position: tuple[int, ...]) -> Shard:
+        """Open a shard."""
+        return Shard(self.file(position), self.chunks, None if self.seal is None else self.seal.at(position)[0])
 
     def refuse_gone(self) -> None:
         """Raise `DamagedError` if the array's directory is gone; where it exists, missing chunks are fill value."""
@@ -150,57 +255,62 @@ class Folder(NamedTuple):
 
 class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
     """
-    Mapped shards by (folder, position), the oldest dropped first; None where there is no such file.
+    Open shards by (folder, position), the oldest dropped first; None where there is no such file.
 
-    `cache[folder, position]` maps a shard that is not held. A shard that is held costs one look into a dictionary.
+    `cache[folder, position]` opens a shard that is not held. A shard that is held costs one look into a dictionary.
+    Shards of stores that were replaced or removed are dropped with the next shard of the new store, or the next
+    `SWEEP` others, so that the disk gets their space back.
     """
 
     def __init__(self, max_bytes: int = 64 << 20, max_files: int | None = None) -> None:
         super().__init__()
         self._bytes = 0
+        self._versions: dict[str, Hashable] = {}
+        self._unswept = 0
         self.max_bytes = max_bytes
-        # Both may be set at any time, and hold from the next shard on.
-        self.max_files = _open_files() if max_files is None else max_files
+        self.max_files = max_files
+        """Most open files, half of those that the system allows the process if None; it may be set at any time."""
 
     def __missing__(self, key: tuple[Folder, tuple[int, ...]]) -> Shard | None:
         folder, position = key
         try:
-            shard = Shard(folder.file(position), folder.chunks)
+            shard = folder.shard(position)
         except FileNotFoundError:
             folder.refuse_gone()
             shard = None
-        while len(self) >= self.max_files or self._bytes > self.max_bytes:
-            self._drop_oldest()
+        self._unswept += 1
+        if self._versions.setdefault(folder.path, folder.version) != folder.version or self._unswept >= SWEEP:
+            self._sweep()
+            self._versions[folder.path] = folder.version
+        most = open_files_limit(2, 8192) if self.max_files is None else self.max_files
+        while self and (len(self) >= most or self._bytes > self.max_bytes):
+            self._drop(next(iter(self), key))
         self[key] = shard
         self._bytes += _cost(shard)
         return shard
 
     def clear(self) -> None:
-        """Unmap everything that nobody is reading."""
+        """Close everything that nobody is reading."""
         super().clear()
         self._bytes = 0
 
-    def _drop_oldest(self) -> None:
+    def _sweep(self) -> None:
+        """Drop the shards whose files have no name any more."""
+        self._unswept = 0
+        for key, shard in list(self.items()):
+            if shard is not None and shard.unlinked:
+                self._drop(key)
+        self._versions = {folder.path: folder.version for folder, _ in list(self)}
+
+    def _drop(self, key: tuple[Folder, tuple[int, ...]]) -> None:
         try:
-            self._bytes -= _cost(self.pop(next(iter(self))))
-        except (StopIteration, KeyError, RuntimeError):  # another thread was faster
+            self._bytes -= _cost(self.pop(key))
+        except (KeyError, RuntimeError):  # another thread was faster
             self._bytes = max(self._bytes, 0) if self else 0
 
 
 def _cost(shard: Shard | None) -> int:
     return _ENTRY_BYTES + (shard.index_bytes if shard else 0)
-
-
-def _open_files() -> int:
-    """Return how many shards may stay mapped: before Python 3.13 each map holds a file descriptor."""
-    if sys.version_info >= (3, 13):
-        return 16384
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit to ask for
-        return 256
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 8192 if soft == resource.RLIM_INFINITY else max(16, min(8192, soft // 2))
 
 
 class ChunkCache:
@@ -248,4 +358,5 @@ class ChunkCache:
 
 
 SHARDS = ShardCache()
-"""The shards that this process has mapped, for all pyramids."""
+"""The shards that this process has open, for all pyramids."""
+close_when_short(SHARDS.clear)

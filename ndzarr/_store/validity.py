@@ -3,7 +3,7 @@ Which pixels are real, and how much each counts in a mean.
 
 Three things can say that a pixel is not real:
 
-- a value that marks missing data (nodata), channel by channel;
+- a value that marks missing data (nodata): one for all channels, or one for each;
 - alpha, where it is 0: it is a channel, so that stores and levels hold it anyway;
 - a mask beside the image, with the axes of the image but c: True where pixels are real.
 
@@ -16,11 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Nodata: TypeAlias = float | tuple[float | None, ...] | None
+"""Value that marks missing data: one for all channels, a tuple with that of each, which is None where a channel has
+none, or None if no channel has one.  Alpha, which is a channel, never has one."""
 
 ALPHA = "a"
 UNSTATED = "unstated"
@@ -35,8 +39,7 @@ class Validity:
 
     axis: int = -3
     """The axis c, counted from the last one."""
-    nodata: float | None = None
-    """Value that marks missing data."""
+    nodata: Nodata = None
     alpha: int | None = None
     """Position of alpha along c."""
     associated: bool = False
@@ -49,9 +52,12 @@ class Validity:
     """True if alpha or a mask has to be read besides the channels; a field, since every sample asks for it."""
     plain: bool = field(init=False)
     """True if nothing says that a pixel is not real, NaN aside."""
+    by_channel: bool = field(init=False)
+    """True if it matters which channels pixels are of: one is alpha, or they have values of their own."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "veiled", self.alpha is not None or self.masked)
+        object.__setattr__(self, "by_channel", self.alpha is not None or isinstance(self.nodata, tuple))
         object.__setattr__(self, "plain", self.nodata is None and not self.veiled)
 
     @classmethod
@@ -59,7 +65,7 @@ class Validity:
         cls,
         dims: Sequence[str],
         channels: Sequence[str],
-        nodata: float | None,
+        nodata: Nodata,
         source: Mapping[str, Any],
         masked: bool = False,
     ) -> Validity:
@@ -70,7 +76,35 @@ class Validity:
         axis = list(dims).index("c") - len(dims) if "c" in dims else -3
         return cls(axis, nodata, list(channels).index(ALPHA) if is_alpha else None, says == "associated", masked)
 
-    def real(self, pixels: Array, alpha: Array | None, mask: Array | None, at: int | None) -> Array | None:
+    def marker(self, dtype: np.dtype[Any], channels: Sequence[int] | None) -> Marker | None:
+        """
+        Return the pixels that mark missing data; None if no pixel can.
+
+        `channels` are positions along c of the channels of pixels; they are needed where the validity is `by_channel`.
+        """
+        if self.nodata is None:
+            return None
+        if not self.by_channel:
+            return _one_marker(self.nodata, dtype)
+        assert channels is not None
+        return _own_markers(self.nodata, self.alpha, self.axis, dtype, tuple(channels))
+
+    def tells_values(self, dtype: np.dtype[Any]) -> bool:
+        """Return True if some value of a dtype marks missing data, NaN aside."""
+        values = self.nodata if isinstance(self.nodata, tuple) else (self.nodata,)
+        return any((v := as_pixel(value, dtype)) is not None and v == v for value in values)
+
+    def channels_of(self, pixels: Array) -> Sequence[int] | None:
+        """Return the `channels` of pixels that have all of them."""
+        return range(pixels.shape[self.axis]) if self.by_channel else None
+
+    def alpha_among(self, channels: Sequence[int] | None) -> int | None:
+        """Return the position of alpha among channels; None if it is not one of them."""
+        return channels.index(self.alpha) if channels is not None and self.alpha in channels else None
+
+    def real(
+        self, pixels: Array, alpha: Array | None, mask: Array | None, channels: Sequence[int] | None
+    ) -> Array | None:
         """
         Return True where pixels are real, broadcastable to `pixels`; None if all are.
 
@@ -82,29 +116,28 @@ class Validity:
             Alpha of these pixels, of length 1 along c, if the image has it.
         mask
             The mask of these pixels, without an axis c, if the image has one.
-        at
-            Position of alpha among the channels of `pixels`; None if it is not one of them.
+        channels
+            Positions of the channels of `pixels`, as for `marker`.
         """
-        found: Array | None = None
-        if self.nodata is not None:
-            found = holds_data(pixels, as_pixel(self.nodata, pixels.dtype))
-            if at is not None:
-                self.channel(found, at)[...] = True  # nodata is a colour
+        marker = self.marker(pixels.dtype, channels)
+        found = None if marker is None else marker.is_not(pixels)
         if mask is not None:
             found = self._with_c(mask, pixels) if found is None else found & self._with_c(mask, pixels)
         if alpha is not None:
             found = alpha > 0 if found is None else found & (alpha > 0)
         return found
 
-    def weights(self, pixels: Array, alpha: Array | None, mask: Array | None, at: int | None) -> Array | None:
+    def weights(
+        self, pixels: Array, alpha: Array | None, mask: Array | None, channels: Sequence[int] | None
+    ) -> Array | None:
         """
         Return the weights of pixels in means: bool, integers up to the largest of their type, or numbers up to 1.
 
         Parameters are those of `real`.
         """
         if alpha is None or self.binary:
-            return self.real(pixels, alpha, mask, at)
-        found = self.real(pixels, None, mask, at)
+            return self.real(pixels, alpha, mask, channels)
+        found, at = self.real(pixels, None, mask, channels), self.alpha_among(channels)
         if self.associated or _alike(alpha) or (pixels.shape[self.axis] == 1 and at is not None):
             return found
         out = np.where(alpha > 0, alpha, 0).astype(alpha.dtype)  # NaN is not above 0
@@ -113,13 +146,13 @@ class Validity:
         if at is not None:
             top = alpha.dtype.type(np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
             out = np.array(np.broadcast_to(out, pixels.shape))
-            self.channel(out, at)[...] = top if found is None else top * self.channel(found, at)
+            self._channel(out, at)[...] = top if found is None else top * self._channel(found, at)
         return out
 
     def _with_c(self, mask: Array, pixels: Array) -> Array:
         return np.expand_dims(mask, self.axis) if mask.ndim < pixels.ndim else mask
 
-    def channel(self, array: Array, at: int) -> Array:
+    def _channel(self, array: Array, at: int) -> Array:
         """Return a view of one channel, or of the one that stands for all of them."""
         return array[(..., min(at, array.shape[self.axis] - 1), *(slice(None),) * (-self.axis - 1))]
 
@@ -145,20 +178,77 @@ def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
     return dtype.type(int(nodata)) if low <= int(nodata) <= high else None
 
 
-def beside(marker: Any) -> Any:
-    """
-    Return the pixel that a mean becomes which happens to be the nodata value: the next one, as in GDAL's overviews.
+@dataclass(frozen=True, slots=True, eq=False)
+class Marker:
+    """The pixels that mark missing data, as numbers of a dtype or arrays of them that broadcast to images."""
 
-    `marker` is as `as_pixel` returns it.
-    """
-    if marker.dtype.kind in "iub":
-        return marker.dtype.type(int(marker) + (1 if marker < np.iinfo(marker.dtype).max else -1))
-    return np.nextafter(marker.real, np.inf).astype(marker.dtype)
+    value: Any
+    """The pixel; 0 for channels that have none."""
+    beside: Any
+    """What a mean becomes which happens to be it: the next pixel, as in GDAL's overviews; 0 for channels without."""
+    marks: Array | None = None
+    """False for channels that have none; None if all have one."""
+
+    def is_not(self, image: Array) -> Array:
+        """Return True where pixels are neither NaN nor the value that marks missing data."""
+        real = np.asarray(image != self.value)
+        if image.dtype.kind in "fc":
+            real &= ~np.isnan(image)
+        return real if self.marks is None else real | ~self.marks
+
+    def avoided(self, means: Array) -> Array:
+        """Return means, each beside the value that marks missing data if it happens to be that."""
+        hit = means == self.value
+        return np.where(hit, self.beside, means) if hit.any() else means
 
 
-def holds_data(image: Array, marker: Any) -> Array:
-    """Return True where pixels are neither NaN nor the nodata value, as `as_pixel` returns it."""
-    if image.dtype.kind not in "fc":
-        return np.ones(image.shape, bool) if marker is None else np.asarray(image != marker)
-    real = ~np.isnan(image)
-    return np.asarray(real if marker is None else real & (image != marker))
+@lru_cache(maxsize=256)
+def _one_marker(nodata: float, dtype: np.dtype[Any]) -> Marker | None:
+    value = as_pixel(nodata, dtype)
+    return None if value is None else Marker(value, _next_pixel(value))
+
+
+@lru_cache(maxsize=256)
+def _own_markers(
+    nodata: float | tuple[float | None, ...],
+    alpha: int | None,
+    axis: int,
+    dtype: np.dtype[Any],
+    channels: tuple[int, ...],
+) -> Marker | None:
+    """Return the pixels of each of some channels, along c; None if none of them has one."""
+    own = [
+        None if i == alpha else as_pixel(nodata[i] if isinstance(nodata, tuple) else nodata, dtype) for i in channels
+    ]
+    if all(value is None for value in own):
+        return None
+    along_c = (-1, *(1,) * (-axis - 1))
+    value = np.array([dtype.type(0) if v is None else v for v in own], dtype).reshape(along_c)
+    following = np.array([dtype.type(0) if v is None else _next_pixel(v) for v in own], dtype).reshape(along_c)
+    return Marker(value, following, np.array([v is not None for v in own]).reshape(along_c))
+
+
+def _next_pixel(value: Any) -> Any:
+    if value.dtype.kind in "iub":
+        return value.dtype.type(
+            int(value) + (1 if value.dtype.kind == "b" or value < np.iinfo(value.dtype).max else -1)
+        )
+    return np.nextafter(value.real, np.inf).astype(value.dtype)
+
+
+def as_nodata(values: Sequence[float | None]) -> Nodata:
+    """Return the nodata of channels: one value if all have the same, None if none has one."""
+    own = tuple(None if v is None else float(v) for v in values)
+    return own[0] if own and all(same_nodata(v, own[0]) for v in own) else own or None
+
+
+def nodata_of(nodata: Nodata, channels: Sequence[int]) -> Nodata:
+    """Return the nodata of some channels of an image."""
+    return as_nodata([nodata[i] for i in channels]) if isinstance(nodata, tuple) else nodata
+
+
+def same_nodata(a: Nodata, b: Nodata) -> bool:
+    """Return True if two are the same; NaN is the same as NaN."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same_nodata, a, b))
+    return a == b or (a != a and b != b)

@@ -27,7 +27,7 @@ from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.downsample import Reducer, halve_mask
 from ndzarr._store.metadata import MASK, LevelShape
 from ndzarr._store.read import execute
-from ndzarr._store.sharding import ShardWriter
+from ndzarr._store.sharding import Seal, ShardWriter
 from ndzarr.errors import SourceError
 
 Position: TypeAlias = tuple[int, ...]
@@ -93,6 +93,11 @@ class PyramidWriter:
         """The levels, with the lengths that are known by now."""
         return [level.shape for level in self._chain()]
 
+    @property
+    def seals(self) -> dict[str, Seal]:
+        """What the metadata must say of the shards, by the path of each array, once all are written."""
+        return {level.path: level.seal for level in self._chain()}
+
     def _chain(self) -> Iterator[LevelWriter]:
         level: LevelWriter | None = self._first
         while level is not None:
@@ -127,6 +132,7 @@ class LevelWriter:
         self._writer = writer
         self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]] = {}
         self._shards: dict[Position, ShardWriter] = {}
+        self._sums: dict[Position, bytes] = {}
         self._left = self._chunks()
 
     def check(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
@@ -207,13 +213,24 @@ class LevelWriter:
             file = self._shards[shard] = ShardWriter(path, per_shard, self._expected(shard))
         self._left -= 1
         if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), encoded):
-            file.finish()
+            self._sums[shard] = file.finish()
             del self._shards[shard]
 
     @property
     def shape(self) -> LevelShape:
         """The level, with the length that is known by now."""
         return self._level
+
+    @property
+    def path(self) -> str:
+        """The path of the array in the store."""
+        return f"{self._number}/{self._folder.name}"
+
+    @property
+    def seal(self) -> Seal:
+        """The checksums of the shards, once all are written."""
+        shape, shards = self._level.shape, self._level.layout.shards
+        return Seal.of(self._sums, tuple(-(-n // s) for n, s in zip(shape, shards, strict=True)))
 
     def end(self, length: int) -> None:
         """Make the first axis shorter; finish shards that were waiting only for chunks beyond its end."""
@@ -223,7 +240,7 @@ class LevelWriter:
         self._left += self._chunks()
         for shard, expected in before.items():
             if self._shards[shard].expect_fewer(expected - self._expected(shard)):
-                self._shards.pop(shard).finish()
+                self._sums[shard] = self._shards.pop(shard).finish()
 
     def _chunks(self) -> int:
         """Return the number of chunks of the level."""
@@ -270,14 +287,15 @@ def halve(
     advance: Callable[[int], Any],
     name: str = "image",
     masks: Sequence[LevelShape] = (),
-) -> None:
+) -> dict[str, Seal]:
     """
-    Make all levels of a volume but the first, whose chunks exist; axes end in z y x.
+    Make all levels of a volume but the first, whose chunks exist; axes end in z y x.  Return the seals of the levels.
 
     `reduce` is a `reducer` for volumes; `advance` is called with the number of rows of a finer level that were read.
     `masks` are the levels of the mask, which exist, if the image has one.
     """
     c = len(levels[0].shape) - len(masks[0].shape) if masks else 0
+    seals: dict[str, Seal] = {}
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
         array, veil = _finer(root, k, name, finer), _finer(root, k, MASK, masks[k - 1]) if masks else None
         with PyramidWriter(root, [coarser], reduce, workers, first=k, name=name) as writer:
@@ -290,6 +308,8 @@ def halve(
                     writer.write(block, reduce(pixels, k, mask))
                 advance(prod(pixels.shape[:-1]))
             writer.finish()
+            seals |= writer.seals
+    return seals
 
 
 def _finer(root: Path, number: int, name: str, level: LevelShape) -> ChunkArray:

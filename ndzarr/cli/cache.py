@@ -17,12 +17,13 @@ _WORKDIR = click.option(
 
 _STATES = """\b
 States:
-  current   in use for its file
-  stale     the file has changed since
-  orphaned  the file is gone, or its disk is not mounted
-  damaged   the metadata cannot be read; the pyramid will be made again
-  partial   left behind by a process that was killed
-  making    a process is writing it now"""
+  current     in use for its file
+  stale       the file has changed since
+  orphaned    the file is gone, or its disk is not mounted
+  damaged     the metadata cannot be read; the pyramid will be made again
+  partial     left behind by a process that was killed
+  making      a process is writing it now
+  unreadable  another user's; it stays"""
 
 
 @click.group(
@@ -76,4 +77,4 @@ def path() -> None:
 
 
 def _line(entry: Entry) -> str:
-    return f"{entry.state:<9} {human_bytes(entry.nbytes):>10}  {entry.store.name}  {entry.source or ''}".rstrip()
+    return f"{entry.state:<10} {human_bytes(entry.nbytes):>10}  {entry.store.name}  {entry.source or ''}".rstrip()

@@ -18,6 +18,7 @@ from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._library.inventory import size_on_disk
+from ndzarr._library.keys import is_unchanged
 from ndzarr._library.open import open as open_in_place
 from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
@@ -25,6 +26,7 @@ from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import pixel_size_of
+from ndzarr._store.validity import Nodata
 from ndzarr.cli.options import plain_warnings
 from ndzarr.errors import NdzarrError, StoreError
 
@@ -75,7 +77,7 @@ def _pyramid(path: str) -> tuple[dict[str, Any], str]:
         "path": pyramid.path,
         **_what(pyramid.sizes, pyramid.dtype, pyramid.channels),
         "kind": pyramid.kind,
-        "nodata": _json_number(pyramid.nodata),
+        "nodata": _json_nodata(pyramid.nodata),
         "mask": pyramid.validity.masked,
         "pixel_size": _pixel_size(pyramid.pixel_size),
         "notes": list(pyramid.notes),
@@ -98,10 +100,9 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
     if not source or "path" not in source:
         return source or None
     try:
-        now = os.stat(source["path"])
+        same = is_unchanged(source)
     except OSError:
         return {**source, "state": "gone"}
-    same = (now.st_size, now.st_mtime_ns) == (source.get("size"), source.get("mtime_ns"))
     return {**source, "state": "unchanged" if same else "changed since"}
 
 
@@ -115,7 +116,7 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
         facts = {
             "path": source.name,
             **_what(sizes, source.dtype, source.channels),
-            "nodata": _json_number(source.nodata),
+            "nodata": _json_nodata(source.nodata),
             "mask": source.masked,
             "pixel_size": _pixel_size(_stated_size(source)),
             "notes": list(source.metadata.get("notes", ())),
@@ -186,6 +187,10 @@ _TOLD = ("cname", "clevel", "level", "shuffle", "quality", "dtype", "order")
 """Options of codecs that are shown."""
 
 
+def _json_nodata(nodata: Nodata) -> Any:
+    return [_json_number(value) for value in nodata] if isinstance(nodata, tuple) else _json_number(nodata)
+
+
 def _json_number(value: float | None) -> float | str | None:
     return "NaN" if value is not None and value != value else value
 
@@ -198,7 +203,7 @@ def _text(facts: dict[str, Any]) -> str:
         ("size", ", ".join(f"{d}: {n}" for d, n in facts["sizes"].items()) + f"  {facts['dtype']}"),
         ("channels", " ".join(facts["channels"])),
         ("kind", facts.get("kind")),
-        ("nodata", facts["nodata"]),
+        ("nodata", _nodata_words(facts)),
         ("mask", "yes" if facts["mask"] else None),
         ("pixel size", _words(facts["pixel_size"])),
         ("levels", ", ".join(" x ".join(map(str, shape[-2:])) for shape in facts["levels"])),
@@ -218,11 +223,18 @@ def _text(facts: dict[str, Any]) -> str:
     return "\n".join(f"  {key:<12}{value}" for key, value in rows if value not in (None, ""))
 
 
+def _nodata_words(facts: dict[str, Any]) -> Any:
+    found = facts["nodata"]
+    if not isinstance(found, list):
+        return found
+    return ", ".join(f"{c}: {'none' if v is None else v}" for c, v in zip(facts["channels"], found, strict=True))
+
+
 def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return rows about the source: its file first, then plain values of its metadata; --json has the nested ones."""
     state = f" ({source['state']})" if "state" in source else ""
     rows: list[tuple[str, Any]] = [("source", f"{source['path']}{state}")] if "path" in source else []
-    skip = {"name", "path", "size", "mtime_ns", "key", "state"}
+    skip = {"name", "path", "size", "mtime_ns", "inode", "digest", "key", "state"}
     rows += [(k, v) for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)]
     for series in source.get("series", ()):
         size = ", ".join(f"{axis}: {n}" for axis, n in zip(series["axes"], series["shape"], strict=True))

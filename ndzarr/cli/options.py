@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ndzarr.errors import DamagedVideoWarning
+from ndzarr.errors import DamagedFileWarning
 
 
 def lengths(text: str) -> dict[str, int]:
@@ -98,11 +98,11 @@ def size(text: str) -> float | tuple[int, int]:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Print a `DamagedVideoWarning` as one line, without the place in the code."""
+    """Print a `DamagedFileWarning` as one line, without the place in the code."""
     before = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, DamagedVideoWarning):
+        if issubclass(category, DamagedFileWarning):
             click.echo(f"Warning: {message}", err=True)
         else:
             before(message, category, *where, **more)

@@ -112,7 +112,7 @@ def _write(
 ) -> None:
     """Transcode one image; `running` are the workers, progress and check of the batch."""
     from ndzarr._formats.registry import open_source
-    from ndzarr._pyramid.transcode import as_stream, identity, write_pyramid
+    from ndzarr._pyramid.transcode import identity, write_pyramid
 
     dest = Path(os.path.abspath(job.dest))
     refuse_existing(dest, overwrite)
@@ -122,5 +122,4 @@ def _write(
         job.make_folder()
         write_pyramid(source, dest, encoding, overwrite=overwrite, origin=origin, **running)
         if not quiet:
-            stream = as_stream(source)
-            tell_notes(source.name, source.metadata, () if stream is None else stream.trouble)
+            tell_notes(source.name, source.metadata, source.trouble)

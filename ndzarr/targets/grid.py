@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import fsum
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ndzarr._geo.pixel_size import is_physical
 from ndzarr._indexing.affine import IDENTITY
+from ndzarr._indexing.plan import check_memory
 from ndzarr._sampling.segmentations import shape_of
 from ndzarr._validation import as_list, check_fraction, check_target_count
 from ndzarr.errors import TargetError
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 BORDERS = ("shift", "pad", "drop")
 """What becomes of a window that would reach beyond the end: moved inward, left in place (what lies outside is padded),
 or left out."""
+
+WINDOW_BYTES = 160
+"""Memory that a window takes while its table is made."""
 
 Length: TypeAlias = "int | str"  # pixels or frames, a length such as '100 um', or 'full' for the whole extent
 WindowDims: TypeAlias = "str | tuple[Length, Length]"  # (height, width), one length for both, or 'full'
@@ -191,7 +196,18 @@ class SlidingWindows:
         return t * y * x
 
     def windows(self) -> Windows:
-        """Return all of them."""
+        """
+        Return all of them.
+
+        Raises
+        ------
+        TargetError
+            They do not fit memory.
+        """
+        total = int(fsum(np.prod([a.count.astype(float) for a in self.axes], axis=0)))  # int64 could overflow
+        what = f"window_dims={self.dims!r}: a grid of {total:,} windows"
+        hint = "Use larger windows, less overlap, or fewer images at a time"
+        check_memory(total * WINDOW_BYTES, TargetError, what, key="window_dims", hint=hint)
         counts = self.counts
         space = np.repeat(np.arange(len(counts)), counts)
         number = ramps(counts)  # of each window within its space
@@ -247,9 +263,11 @@ def sliding_windows(
         name, convert = f"window_dims[{k}]", partial(sizes.pixels, axis)
         size, over = _size(name, dims[k], convert), overlaps[k]
         in_output = isinstance(over, Integral) and sizes.scales is not None
-        if in_output and isinstance(dims[k], Integral) and over >= dims[k]:
-            _overlap_in_pixels(name, np.array([dims[k]]), over)  # says so
         if size is not None and (is_physical(over) or in_output):
+            if np.any(sizes.exact(axis, "overlap", over, 0) >= np.asarray(sizes.exact(axis, name, dims[k]))):
+                raise TargetError(
+                    f"overlap={over!r} of {name}={dims[k]!r}: expected less than the window", key="overlap"
+                )
             over = np.full_like(lengths, convert("overlap", over, 0))
         axes.append(sliding_axis(name, lengths, size, over, borders))
     return SlidingWindows(tuple(axes), sizes, dims)

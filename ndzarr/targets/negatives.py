@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from ndzarr._concurrency import memory_limit
 from ndzarr._sampling.target import SIZE_SLACK, parse_window_dims
 from ndzarr._validation import check_choice, check_fraction, check_target_count
 from ndzarr.errors import TargetError, did_you_mean
@@ -37,6 +38,8 @@ ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)  # proposals for each window that is still 
 IN_VAIN = 1000  # rejection sampling ends when a round of so many proposals finds nothing
 REDRAWS = 20  # draws from the free positions: a window that is exactly at the limit may miss it by a rounding error
 AT_ONCE = 1 << 20  # proposals that are held in memory together
+MOST_PIXELS = 2**62  # windows of a space are counted in int64
+ROW_BYTES = 8 * 3  # memory for each start on a row: the ends of forbidden intervals, and their running sum
 CELLS_AT_ONCE = 1 << 22  # starts, and pairs of a size and an extent of spaces, that are held in memory together
 
 
@@ -79,6 +82,7 @@ def negatives(
     spaces.refuse_time(time_dims)
     n = check_target_count("n", n, least=0)
     duration = None if time_dims is None else check_target_count("time_dims", time_dims)
+    _refuse_absurd(spaces)
     every = index = context.index(spaces)
     if avoid is not None:
         category = context.source.annotations.category_id[every.boxes.row]
@@ -90,6 +94,18 @@ def negatives(
     if windows is None:
         raise _no_room(window_dims, proposals, limit)
     return windows_table(context, spaces, windows, "negative")
+
+
+def _refuse_absurd(spaces: Spaces) -> None:
+    """Raise `TargetError` for a space whose windows cannot be counted in int64, or whose rows do not fit memory."""
+    rows = spaces.height.astype(float) * spaces.lengths
+    for k in np.flatnonzero((rows * spaces.width >= MOST_PIXELS) | (spaces.width * ROW_BYTES > memory_limit())):
+        raise TargetError(
+            f"{spaces.key}={spaces.ids[k]!r}: {spaces.kind} of {spaces.height[k]} x {spaces.width[k]} pixels, which is "
+            "too large to look for negatives in",
+            key=spaces.key,
+            hint="Correct its width and height in the dataset, or choose other ids",
+        )
 
 
 def _sizes(window_dims: NegativeDims, boxes: Boxes) -> tuple[Array, Array]:

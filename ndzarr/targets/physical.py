@@ -43,14 +43,17 @@ class WindowSizes:
 
     def pixels(self, axis: str, name: str, value: Any, least: int = 1) -> int | Array:
         """Return a size along 'y' or 'x' in native pixels: one, or one of each space, shape (space,)."""
+        exact = self.exact(axis, name, value, least)
+        return exact if isinstance(exact, int) else whole(exact, least)
+
+    def exact(self, axis: str, name: str, value: Any, least: int = 1) -> int | Array:
+        """Return a size before it is rounded to whole native pixels."""
         if is_physical(value):
             length = parse_length(name, value)
             many = [size.pixels(axis, length, image, TargetError) for size, image in self._pixel_sizes(length)]
-            return whole(np.array(many, float), least)
+            return np.array(many, float)
         number = check_target_count(name, value, least)
-        if self.scales is None:
-            return number
-        return whole(number / self.scales["yx".index(axis)], least)
+        return number if self.scales is None else number / self.scales["yx".index(axis)]
 
     def output_dims(self, windows: Windows, dims: Any) -> dict[str, Array]:
         """Return the column `output_dims` of windows whose size was given as `dims`; nothing without a resolution."""

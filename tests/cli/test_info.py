@@ -20,7 +20,7 @@ def test_a_pyramid_says_what_it_holds_how_it_is_stored_and_where_it_came_from(ru
         "300 x 400, 150 x 200",
         "3 x 128 x 128",
         "blosc",
-        "memory map",
+        "local files",
         "ratio",
         f"{folder}/a.png (unchanged)",
         "format      PNG",

@@ -34,6 +34,11 @@ def edit(file, change):
     file.write_text(json.dumps(content))
 
 
+def unseal(root):
+    """Make the metadata of a root those of a store that does not tell whether it was changed."""
+    del root["attributes"]["ndzarr"]["digest"]
+
+
 def test_a_sound_store_is_sound(sound):
     report = verify(sound)
     assert report.ok
@@ -99,6 +104,7 @@ def test_a_missing_shard_is_found(sound):
 
 
 def test_bytes_that_belong_to_no_chunk_and_files_that_belong_to_no_array_are_found(sound):
+    edit(sound / "zarr.json", unseal)
     shard = shards(sound)[0]
     content = shard.read_bytes()
     size = 16 * 7 * 5 + 4
@@ -106,6 +112,7 @@ def test_bytes_that_belong_to_no_chunk_and_files_that_belong_to_no_array_are_fou
     stray = shard.with_name("99")
     stray.touch()
     assert {p.file: p.what.partition(";")[0] for p in verify(sound).problems} == {
+        str(sound / "zarr.json"): "the digest of the metadata is missing",
         str(shard): f"{len(content) + 4} bytes, of which the index accounts for {len(content)}",
         str(stray): "not a file of this array",
     }
@@ -137,8 +144,7 @@ def test_the_metadata_of_every_node_are_compared_with_those_of_the_root(sound, n
 def test_coordinates_are_counted(sound, axis):
     data = sound / "1" / axis / "c/0"
     shutil.copy(sound / "0" / ("x" if axis == "y" else "y") / "c/0", data)
-    [problem] = verify(sound).problems
-    assert problem.file == str(data)
+    assert [p.file for p in verify(sound).problems] == [str(data)] * 2  # another checksum, and another number
     data.write_bytes(b"garbage")
     assert "do not decode" in verify(sound).problems[0].what
     data.unlink()
@@ -149,6 +155,7 @@ def test_a_level_that_is_not_half_of_the_one_before_is_found(sound):
     def smaller(root):
         image = root["consolidated_metadata"]["metadata"]["1/image"]
         image["shape"][-1] -= 1
+        unseal(root)
 
     edit(sound / "zarr.json", smaller)
     assert "level 1 has 199 pixels along x; 200 are 1/2 of 400" in str(verify(sound))
@@ -158,7 +165,8 @@ def test_a_level_that_is_not_half_of_the_one_before_is_found(sound):
 def test_channels_and_times_are_counted(store, key, values):
     path = store(np.ones((3, 20, 20), "u1"), axes="tyx")
     edit(path / "zarr.json", lambda root: root["attributes"]["ndzarr"].update({key: values}))
-    assert verify(path).ok == (key == "channels")
+    counted = [p for p in verify(path).problems if f" {key}, but " in p.what]
+    assert len(counted) == (key == "times"), "there is no axis c"
 
 
 def test_stores_that_others_made_are_checked_too(folder):

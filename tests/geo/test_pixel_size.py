@@ -437,6 +437,10 @@ def test_grids_have_physical_sizes_in_every_image(slides):
     assert batch.image.shape[1:] == (1, 64, 100)
     for i in (0, len(table) - 1):
         assert np.array_equal(batch.image[i], slides.load_sample(table.iloc[i]).image)
+    for overlap in ("50 um", "60 um", 200):  # the second image would have a stride of 0
+        with raises(ndzarr.errors.TargetError, key="overlap"):
+            slides.targets.grid("50 um", overlap=overlap)
+    assert len(slides.targets.grid("50 um", overlap="49.9 um")) > 1000  # a pixel less than the window
     whole = slides.targets.grid("full", resolution="1 um")
     assert whole.output_dims.tolist() == [(100, 150), (200, 300)]
 

@@ -96,7 +96,7 @@ def test_explain_through_the_pyramid_is_about_the_windows_asked_for(tmp_path):
     files.append((files[0][0], (slice(2, 3), slice(5, 140), slice(5, 10)), 1))
     assert counts(cost) == brute_force(files)
     assert cost.shared == 1
-    assert cost.engines == (("memory map", 2),)
+    assert cost.engines == (("local files", 2),)
 
 
 def test_chunks_that_are_files_of_their_own_count_their_size(tmp_path):

@@ -16,7 +16,7 @@ import ndzarr
 from helpers.arrays import random_array, same
 from helpers.pyramids import make
 from helpers.subprocesses import environment
-from ndzarr._store import sharding as cache
+from ndzarr._files import open_files_limit
 from ndzarr._store.sharding import SHARDS, ChunkCache, Folder, Shard, ShardCache
 
 SMALL = {"chunks": {"y": 32, "x": 32}, "shard": 64}
@@ -128,14 +128,11 @@ def test_a_shard_that_was_dropped_stays_readable_for_whoever_holds_it(tmp_path):
     assert encoded.tobytes() == b"\1" * 10
 
 
-def test_the_number_of_mapped_files_follows_the_limit_of_the_system():
-    if sys.version_info >= (3, 13):
-        assert cache._open_files() > 1024, "a map holds no file descriptor"
-    else:
-        import resource
-
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        assert 16 <= cache._open_files() <= max(16, soft // 2)
+def test_the_number_of_open_files_follows_the_limit_of_the_system(monkeypatch):
+    resource = pytest.importorskip("resource")
+    for soft, most in ((64, 32), (256, 128), (1024, 512), (resource.RLIM_INFINITY, 8192)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, soft=soft: (soft, soft))
+        assert open_files_limit(2, 8192) == most
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from helpers.hypothesis_settings import examples
 from helpers.pyramids import read_with_tensorstore, read_with_zarr
 from ndzarr.errors import DamagedError, MissingError, StoreError
 
-HOT, SLOW = "memory map", "zarr-python"
+HOT, SLOW = "local files", "zarr-python"
 
 COMPRESSORS = {
     "none": ((), HOT),

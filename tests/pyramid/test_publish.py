@@ -314,6 +314,7 @@ def test_what_is_published_is_flushed_before_it_is_renamed_and_the_rename_after(
         flushed.clear()
         rename(a, b)
 
+    monkeypatch.setattr(publish, "_flush_file_system", lambda path: False)
     monkeypatch.setattr(publish.os, "fsync", note)
     monkeypatch.setattr(publish.os, "rename", note_rename)
     make(tmp_path, random_array((1, 300, 300), "u1"))

@@ -86,7 +86,7 @@ def test_videos_are_read_from_pyramids_as_images_are(film):  # ndsampler's defec
     sampler.load_sample(vidid=1)
     plans = [sampler.plan(target) for target in ({"vidid": 1}, {"gid": 10})]
     assert all(array.name.startswith(film.workdir) for plan in plans for array in plan.arrays)
-    assert {engine for plan in plans for engine, _ in plan.explain().engines} == {"memory map"}
+    assert {engine for plan in plans for engine, _ in plan.explain().engines} == {"local files"}
 
 
 @pytest.mark.parametrize(

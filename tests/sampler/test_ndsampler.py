@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import kwimage
 import ndsampler
 import numpy as np
@@ -188,9 +191,14 @@ EDITS = {
     "window_dims": (20, 30), "scale": 0.5, "output_dims": (9, 8),
 }  # fmt: skip
 
+COPIES = {
+    "copy": lambda target: target.copy(), "copied": copy.copy, "deep copied": copy.deepcopy,
+    "pickled": lambda target: pickle.loads(pickle.dumps(target)),
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("key", EDITS)
-@pytest.mark.parametrize("edit", ["set", "update", "copy", "or", "keyword"])
+@pytest.mark.parametrize("edit", ["set", "update", "copy", "copied", "deep copied", "pickled", "or", "keyword"])
 def test_a_returned_target_may_be_edited_and_the_later_key_wins(images, key, edit):
     given = {"gid": 1, "cx": 100, "cy": 70, "width": 64, "height": 32}
     value, ours = EDITS[key], images[1]
@@ -200,8 +208,8 @@ def test_a_returned_target_may_be_edited_and_the_later_key_wins(images, key, edi
         target[key] = value
     elif edit == "update":
         target.update({key: value})
-    elif edit == "copy":
-        target = target.copy()
+    elif edit in COPIES:
+        target = COPIES[edit](target)
         target[key] = value
     elif edit == "or":
         target = target | {key: value}

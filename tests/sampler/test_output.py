@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray
+from PIL import Image
 
 import ndzarr
 from helpers.errors import raises
@@ -78,6 +79,28 @@ def test_lazy_samples_of_rotated_assets_are_the_eager_ones_read_later(multisenso
     _, sampler = multisensor
     target = {"gid": 1, "channels": "X.2|r", "space_slice": (slice(0, 300), slice(0, 200))}
     assert sampler.load_sample(target, lazy=True).compute().identical(sampler.load_sample(target))
+
+
+@pytest.mark.parametrize("hidden", ["by alpha", "by a mask"])
+@pytest.mark.parametrize("keys", [{}, {"scale": 0.5}, {"nodata": "float"}, {"y": slice(-4, 9)}, {"y": slice(20, 30)}])
+def test_lazy_samples_of_hidden_pixels_are_the_eager_ones_read_later(hidden, keys, tmp_path):
+    rng, images = np.random.default_rng(0), []
+    for k in range(2):
+        pixels = rng.integers(1, 255, (32, 40, 4)).astype("u1")
+        shown = np.arange(32)[:, None] > 5 * k + np.zeros(40)  # rows 20 to 30 are all real
+        pixels[..., 3] = np.where(shown, 255, 0)
+        if hidden == "by a mask":
+            Image.fromarray(np.where(shown, 255, 0).astype("u1")).save(tmp_path / f"{k}.png.msk", "TIFF")
+            pixels = pixels[..., :3]
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+        images.append({"id": k, "file_name": str(tmp_path / f"{k}.png"), "width": 40, "height": 32,
+                       "video_id": 1, "frame_index": k})  # fmt: skip
+    videos = [{"id": 1, "name": "film", "width": 40, "height": 32}]
+    sampler = ndzarr.CocoSampler({"images": images, "videos": videos}, workdir=tmp_path / "work")
+    for target in ({"gid": 1}, {"vidid": 1}, {"vidid": 1, "channels": "r|b"}):
+        lazy, eager = sampler.load_sample({**target, **keys}, lazy=True), sampler.load_sample({**target, **keys})
+        assert lazy.valid.dims == eager.valid.dims
+        assert lazy.compute().identical(eager)
 
 
 def test_missing_channels_keep_the_dtype_with_a_fill_and_valid_per_channel(film):  # ndsampler's defect 12

@@ -109,12 +109,24 @@ class TestAuxXml:
         with open_source(path) as source:
             assert any("aux.xml" in note for note in source.metadata["notes"])
 
-    def test_different_nodata_of_bands_is_noted(self, path):
+    def test_nodata_of_bands_that_are_not_channels_is_noted(self, rng, tmp_path):
+        path = tmp_path / "pages.tif"  # each page an image of its own to GDAL
+        tifffile.imwrite(path, rng.integers(0, 9, (2, 100, 100)).astype("u1"), metadata={"axes": "CYX"}, tile=(64, 64))
         bands = "".join(f'<PAMRasterBand band="{k}"><NoDataValue>{k}</NoDataValue></PAMRasterBand>' for k in (1, 2))
-        path.with_name("scene.tif.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
+        path.with_name("pages.tif.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
         with open_source(path) as source:
+            assert source.channels == ("c0", "c1")
             assert source.nodata is None
             assert source.metadata["notes"]
+
+    def test_a_value_that_no_pixel_has_is_noted(self, pixels, tmp_path):
+        for name in ("scene.png", "scene.tif"):
+            Image.fromarray(pixels).save(tmp_path / name)
+            text = '<PAMDataset><PAMRasterBand band="1"><NoDataValue>-9999</NoDataValue></PAMRasterBand></PAMDataset>'
+            (tmp_path / f"{name}.aux.xml").write_text(text)
+            with open_source(tmp_path / name) as source:
+                assert source.nodata is None
+                assert any("-9999" in note for note in source.metadata["notes"])
 
     def test_a_sidecar_that_changes_makes_another_store(self, path, tmp_path):
         names = []

@@ -217,6 +217,13 @@ def test_options_that_are_not_understood_are_named(key, option, wrong):
         targets(images([(20, 20)], [])).grid(**{"window_dims": (8, 8), option: wrong})
 
 
+@pytest.mark.parametrize("side", [10**7, 2**40])
+def test_windows_that_do_not_fit_memory_are_counted_and_refused(side):
+    choose = targets(images([(side, side)], []))
+    with raises(TargetError, key="window_dims", match=f"{(side // 64) ** 2:,} windows", hint="larger windows"):
+        choose.grid((64, 64))
+
+
 def test_a_dataset_without_images_says_so():
     with raises(TargetError, key="space"):
         targets(images([], [])).grid("full")

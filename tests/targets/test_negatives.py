@@ -277,6 +277,14 @@ def test_options_that_are_not_understood_are_named(error, key, wrong, said):
         choose.negatives(**{"n": 3, "window_dims": (5, 5), key: wrong})
 
 
+@pytest.mark.parametrize("size", [(2**40, 2**40), (20, 2**45)])
+def test_an_image_of_a_size_that_cannot_be_searched_is_named(size):
+    choose = targets(images([(20, 20), size], []))
+    with raises(TargetError, key="gid", match=str(size[0]), hint="width and height"):
+        choose.negatives(3, (5, 5))
+    assert len(choose.negatives(3, (5, 5), ids=[1])) == 3
+
+
 def test_windows_of_no_frames_are_refused():
     with raises(TargetError, key="time_dims"):
         targets(films([(20, 20)], [1], [])).negatives(3, (5, 5), space="video", time_dims=0)

@@ -76,7 +76,7 @@ class TiffArray:
         decoder: Decoder,
         table: SegmentTable,
         layout: Layout,
-        fill: float,
+        fill: float | tuple[float, ...],
         colour: Conversion | None = None,
     ) -> None:
         """
@@ -87,7 +87,7 @@ class TiffArray:
         dims, shape
             Axes of the array, after colours are converted.
         fill
-            Stored value of pixels that are not in the file.
+            Stored value of pixels that are not in the file, or that of each channel.
         colour
             Conversion of samples; samples are the channels if left out.  All samples of a pixel must be stored
             together if each channel needs all of them.
@@ -106,7 +106,8 @@ class TiffArray:
         if colour is not None and self._convert is not None and colour.whole:
             lengths["c"] = len(colour.channels)
         self.shape, self.chunks = shape, tuple(lengths.get(d, 1) for d in dims)
-        self._fill = form.dtype.type(fill)
+        self._fills = np.array(fill, form.dtype) if isinstance(fill, tuple) else None
+        self._fill = form.dtype.type(0 if isinstance(fill, tuple) else fill)
         if colour is None or self._convert is None:
             self.dtype, self.fill = form.dtype, self._fill
             # A segment has the axes depth, rows, columns, samples; all other axes of a chunk have length 1.
@@ -119,7 +120,7 @@ class TiffArray:
         slow = not form.tiled or (not form.is_plain and form.segment_bytes >= _SLOW)
         self.codec = SegmentCodec(self.chunks, self.dtype, None if order == tuple(range(len(dims))) else order, slow)
         # The fill value as text: NaN is not equal to itself.
-        self._id = self._table.files[0].file, level, self._convert is not None, repr(self._fill)
+        self._id = self._table.files[0].file, level, self._convert is not None, repr(fill)
 
     @property
     def name(self) -> str:
@@ -173,21 +174,32 @@ class TiffArray:
         """
         count = self._table.counts.item(chunk)
         if self._convert is None:
-            if not count:
+            if count:
+                self._decode(chunk, count, out.reshape(self._segment), wanted)
+            elif self._fills is not None:
+                out.reshape(self._segment)[...] = self._fill_of(chunk)
+            else:
                 return False
-            self._decode(chunk, count, out.reshape(self._segment), wanted)
             return True
         pixels = np.empty(self._segment, self.form.dtype)
         if count:
             self._decode(chunk, count, pixels, None)
         else:
-            pixels[...] = self._fill
+            pixels[...] = self._fill_of(chunk)
         at = dict(zip(self.dims, chunk, strict=True))
         t, z = (slice(at.get(d, 0), at.get(d, 0) + 1) for d in "tz")
         # (rows, columns, samples) -> (t, c, z, y, x)
         planes = self._convert(pixels.transpose(2, 0, 1)[None, :, None], self.layout.frames_of(t, z))
         out.reshape(1, -1, 1, *self._segment[:2])[...] = planes
         return True
+
+    def _fill_of(self, chunk: tuple[int, ...]) -> Pixels:
+        """Fill values of the samples of a segment."""
+        if self._fills is None:
+            return np.asarray(self._fill)
+        together = self._segment[-1]
+        first = chunk[self.dims.index("c")] * together
+        return self._fills[first : first + together]
 
     def _decode(self, chunk: tuple[int, ...], count: int, out: Pixels, wanted: tuple[slice, ...] | None) -> None:
         start, form = self._table.offsets.item(chunk), self.form

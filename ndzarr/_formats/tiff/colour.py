@@ -24,7 +24,7 @@ from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, plain_names, with
 from ndzarr._formats.options import numbered
 from ndzarr._formats.tiff.libtiff import SGILOG, SGILOG24
 from ndzarr._formats.tiff.metadata import ICC_PROFILE, INK_SET, LUMA_COEFFICIENTS, REFERENCE_BLACK_WHITE, Page, Series
-from ndzarr._store.validity import UNSTATED
+from ndzarr._store.validity import UNSTATED, Nodata, as_nodata
 from ndzarr.errors import SourceError
 
 _MINISWHITE, _RGB, _PALETTE, _INKS, _YCBCR = 0, 2, 3, 5, 6
@@ -52,8 +52,8 @@ class Conversion:
     """None if samples are channels."""
     whole: bool = False
     """True if every channel needs all samples."""
-    nodata: float | None = None
-    """The value that marks missing data after the conversion."""
+    nodata: Nodata = None
+    """What marks missing data after the conversion."""
     about_alpha: str | None = None
     """'associated' if colours are multiplied with alpha, 'unassociated' if not, `UNSTATED`."""
     palette: list[list[int]] | None = None
@@ -63,9 +63,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
-def conversion(
-    path: str, series: Series, stored: int, per_frame: int, nodata: float | None, palette: str
-) -> Conversion:
+def conversion(path: str, series: Series, stored: int, per_frame: int, nodata: Nodata, palette: str) -> Conversion:
     """
     Work out what samples mean.
 
@@ -96,7 +94,7 @@ def conversion(
     return plain
 
 
-def _kept(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
+def _kept(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: Nodata) -> Conversion:
     extras = page.extra_samples
     if not extras and page.photometric == _RGB and per_frame == 4:
         extras = (2,)  # many writers of RGBA leave the tag out; libtiff and Pillow take the fourth for alpha, too
@@ -118,7 +116,7 @@ def _kept(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata:
     return Conversion(names, dtype, page.photometric_name, nodata=nodata, about_alpha=about_alpha)
 
 
-def _from_palette(path: str, series: Series, stored: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
+def _from_palette(path: str, series: Series, stored: int, dtype: np.dtype[Any], nodata: Nodata) -> Conversion:
     """Look colours up.  Samples behind the index are kept, in the depth of the file where that is 16 bits."""
     page = series.page
     maps, which = series.colour_maps(path)
@@ -129,7 +127,8 @@ def _from_palette(path: str, series: Series, stored: int, dtype: np.dtype[Any], 
     said = f"palette of {1 << _bits(page)} colours expanded to RGB"
     if len(maps) > 1:
         said = f"{len(maps)} palettes of {1 << _bits(page)} colours, each of its frames, expanded to RGB"
-    transparent = int(nodata) if nodata is not None and 0 <= nodata < tables.shape[1] else None
+    of_index = nodata[0] if isinstance(nodata, tuple) else nodata
+    transparent = int(of_index) if of_index is not None and 0 <= of_index < tables.shape[1] else None
     if transparent is not None:
         said += f", index {transparent} transparent"
     names = with_extras(RGB, 2 + stored, None if alpha is None else 2 + alpha)
@@ -170,7 +169,7 @@ def _table(path: str, page: Page, stored: Sequence[float], top: int) -> Pixels:
 
 
 def _kept_indices(
-    path: str, series: Series, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None
+    path: str, series: Series, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: Nodata
 ) -> Conversion:
     """Keep indices, as numbers of 8 or 16 bits; their colours are metadata."""
     page = series.page
@@ -190,7 +189,7 @@ def _kept_indices(
     )
 
 
-def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: float | None) -> Conversion:
+def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any], nodata: Nodata) -> Conversion:
     top = 1 if dtype.kind == "b" else (1 << _bits(page)) - 1
     names = _kept(page, stored, per_frame, dtype, None).channels
     alpha = names.index(ALPHA) if ALPHA in names else None
@@ -201,7 +200,8 @@ def _from_inverted(page: Page, stored: int, per_frame: int, dtype: np.dtype[Any]
             out[:, alpha] = pixels[:, alpha]
         return out
 
-    inverted = None if nodata is None else top - nodata
+    given = nodata if isinstance(nodata, tuple) else (nodata,)
+    inverted = as_nodata([v if v is None or i == alpha else top - v for i, v in enumerate(given)])
     return Conversion(names, dtype, "gray with 0 as white, inverted", invert, alpha is not None, inverted)
 
 

@@ -64,8 +64,8 @@ def masks_beside(
     file = FileId.of(name)
     frames = _STILL.frames if image is None else np.zeros_like(image.frames[:, :1])
     layout = Layout(_STILL.dims if image is None else image.dims, frames, ("c", 1), ("z", 1))
-    with open_parsed(name) as (tif, messages):
-        series = read_content(name, tif, messages).series
+    with open_parsed(name) as (tif, remarks):
+        series = read_content(name, tif, remarks).series
         found = _masks(file, series, size, layout, dims)
     if 0 not in found:
         height, width = series[0].page.height, series[0].page.width

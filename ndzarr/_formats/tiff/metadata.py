@@ -8,15 +8,16 @@ tifffile parses the file.  Damaged files make it raise almost anything, so every
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from traceback import walk_tb
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
@@ -121,15 +122,29 @@ def _damaged(path: str, what: str) -> DamagedTiffError:
     return DamagedTiffError(f"{path}: {what}", path=path, hint=AGAIN)
 
 
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What is said about a file while it is parsed."""
+
+    messages: list[str]
+    """What tifffile has logged; it may log more when frames are looked up."""
+    trouble: list[str] = field(default_factory=list)
+    """What of the file is missing or damaged, though the rest of it can be read."""
+
+
 @contextmanager
-def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
-    """Open a file with tifffile; also yield the list to which tifffile's log messages of this thread are added."""
-    with listening() as messages:
+def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, Remarks]]:
+    """Open a file with tifffile, as far as its pages can be found; also yield what there is to say about it."""
+    with listening() as messages, ExitStack() as opened:
         with parsing(path, messages):
-            tif = tifffile.TiffFile(path)
-        with tif:
-            refuse_broken_chain(path, tif)
-            yield tif, messages
+            tif = opened.enter_context(tifffile.TiffFile(path))
+        remarks = Remarks(messages)
+        if (broken := broken_link(path, tif)) is not None:
+            raw = opened.enter_context(_EndedFile(path, broken.at, tif.tiff.offsetsize))
+            remarks.trouble.append(broken.found)
+            with parsing(path, messages):
+                tif = opened.enter_context(tifffile.TiffFile(opened.enter_context(io.BufferedReader(raw))))
+        yield tif, remarks
 
 
 def refuse_missing(path: str, messages: Sequence[str]) -> None:
@@ -139,31 +154,58 @@ def refuse_missing(path: str, messages: Sequence[str]) -> None:
             raise _damaged(path, f"this TIFF is truncated or damaged ({message})")
 
 
-def refuse_broken_chain(path: str, tif: tifffile.TiffFile) -> None:
+class BrokenLink(NamedTuple):
+    """A reference to a next page that does not lead to one."""
+
+    at: int
+    """Byte at which the reference is stored."""
+    found: str
+
+
+def broken_link(path: str, tif: tifffile.TiffFile) -> BrokenLink | None:
     """
-    Raise `DamagedTiffError` if a page refers back to an earlier one, or beyond the end of the file.
+    Return the first reference that leads back to an earlier page, or to one that does not end within the file.
 
     tifffile looks for a loop once, when it has found 100 pages, and follows a loop that starts behind them for ever
-    (version 2026.3.3, the last one for Python 3.11).
+    (version 2026.3.3, the last one for Python 3.11).  libtiff ends at such a reference.
     """
     file, layout = tif.filehandle, tif.tiff
     seen: set[int] = set()
     with parsing(path):
-        at = _whole(tif.pages.first.offset) if tif.pages else 0
+        start = _whole(tif.pages.first.offset) if tif.pages else 0
+    at, link = start, 0
     while at:
-        if at >= file.size:
-            where = f"would begin at byte {at}, but the file ends at {file.size}"
-            raise _damaged(path, f"page {len(seen)} of this TIFF {where}; it is truncated")
         if at in seen:
-            raise _damaged(path, f"after {len(seen)} pages, this TIFF refers back to an earlier one; it is damaged")
-        seen.add(at)
+            return BrokenLink(link, f"after {len(seen)} pages, this TIFF refers back to an earlier one")
         try:
             file.seek(at)
             (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
-            file.seek(at + layout.tagnosize + count * layout.tagsize)
-            (at,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+            end = at + layout.tagnosize + count * layout.tagsize
+            file.seek(end)
+            (following,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
         except (struct.error, OSError, ValueError, OverflowError):
-            return  # the page does not end within the file, which tifffile logs
+            if at == start:
+                return None  # which tifffile logs
+            what = f"page {len(seen)} of this TIFF is not within the file; it and those behind it are missing"
+            return BrokenLink(link, what)
+        seen.add(at)
+        at, link = following, end
+    return None
+
+
+class _EndedFile(io.FileIO):
+    """A file that is read as if the reference to a next page at some byte were 0, which says that there is none."""
+
+    def __init__(self, path: str, link: int, size: int) -> None:
+        super().__init__(path)
+        self._link = range(link, link + size)
+
+    def readinto(self, buffer: Any) -> int | None:  # BufferedReader reads with nothing else
+        start, count = self.tell(), super().readinto(buffer)
+        for at in self._link:
+            if start <= at < start + (count or 0):
+                memoryview(buffer).cast("B")[at - start] = 0
+        return count
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -371,40 +413,30 @@ class Content:
     """That of the first page."""
     xmp: str
     """XMP of the first page; empty if there is none."""
-    messages: list[str]
-    """What tifffile has logged; it may log more when frames are looked up."""
+    remarks: Remarks
 
 
-def read_content(path: str, tif: tifffile.TiffFile, messages: list[str]) -> Content:
+def read_content(path: str, tif: tifffile.TiffFile, remarks: Remarks) -> Content:
+    messages = remarks.messages
     with parsing(path, messages):
         series = tuple(Series.of(series) for series in tif.series)
         ome = tif.ome_metadata if tif.is_ome else None
         imagej = tif.imagej_metadata or {}
         size, big = tif.filehandle.size, tif.is_bigtiff
         description, xmp = tif.pages.first.description, tif.pages.first.tags.valueof(_XMP, b"")
+        announced = tif.is_ome or tif.is_imagej or tif.is_shaped
     refuse_missing(path, messages)
+    if remarks.trouble and (announced or messages):  # what announces frames may lie in the part that is missing
+        raise _damaged(path, f"{'; '.join([*remarks.trouble, *messages])}; it is truncated or damaged")
     if not series:
         raise _damaged(path, "this TIFF holds no image; it is truncated or damaged")
     text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
-    return Content(path, size, series, big, ome, imagej, description, text.strip("\0 \n"), messages)
+    return Content(path, size, series, big, ome, imagej, description, text.strip("\0 \n"), remarks)
 
 
-def nodata_value(page: Page, dtype: np.dtype[Any], beside: str | None) -> tuple[float | None, list[str]]:
-    """The value that a file `beside` or GDAL's tag says marks missing data, and a note if no pixel can have it."""
-    text = page.text(_GDAL_NODATA) if beside is None else beside
-    if text is None or dtype.kind not in "iufb":
-        return None, []
-    try:
-        value = float(text.replace(",", "."))
-        if dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                return float(dtype.type(value)), []
-        lowest, highest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        if lowest <= int(value) <= highest and value == int(value):
-            return value, []
-    except (ValueError, OverflowError):
-        pass
-    return None, [f"nodata value {text!r} is not a value of {dtype} and was left out"]
+def gdal_nodata(page: Page) -> str | None:
+    """What GDAL's tag says marks missing data, in all bands."""
+    return page.text(_GDAL_NODATA)
 
 
 def gdal_names(page: Page, names: Sequence[str]) -> tuple[str, ...] | None:

@@ -86,10 +86,10 @@ class TiffSource(Source):
 def open_tiff(path: str, options: Options) -> TiffSource | LibtiffSource | ArraySource:
     """Open a TIFF of any flavour that tifffile knows."""
     file = FileId.of(path)
-    with open_parsed(path) as (tif, messages):
+    with open_parsed(path) as (tif, remarks):
         if (shaped := open_shaped(path, tif, options)) is not None:
             return shaped
-        parsed = parse(read_content(path, tif, messages), options)
+        parsed = parse(read_content(path, tif, remarks), options)
         try:
             masks = internal_masks(file, parsed, parsed.layout.dims)
             parsed = replace(parsed, notes=(*parsed.notes, *mask_notes(parsed, masks)))

@@ -86,10 +86,13 @@ class FrameFormat:
 
     def plain_bytes(self) -> Pixels:
         """Bytes of each segment if pixels are not encoded, shape `grid`."""
-        out = np.full(self.grid, self.segment_bytes, np.int64)
+        return self.bytes_of_rows(self.segment[2] * self.pixel_bytes)
+
+    def bytes_of_rows(self, row: int) -> Pixels:
+        """Bytes of each segment, shape `grid`, if those of a row of one are `row`."""
+        out = np.full(self.grid, self.segment[0] * self.segment[1] * row, np.int64)
         if not self.tiled:
-            last = self.shape[2] - (self.grid[2] - 1) * self.segment[1]
-            out[:, :, -1] = last * self.segment[2] * self.pixel_bytes
+            out[:, :, -1] = (self.shape[2] - (self.grid[2] - 1) * self.segment[1]) * row
         return out
 
 
@@ -169,12 +172,15 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
     files: dict[FrameFile, int] = {}
     known = {os.path.realpath(file.path): file}  # tifffile resolves links
     which = np.zeros(frames, np.int32)
+    packed = _packed_bytes(series.page, form)
     for frame in range(frames):
         found = _frame(file, level, series, frame)
         if found is None:  # OME-TIFF may leave frames out
             continue
-        path, jpeg_tables, *places = found
-        for into, values, what in zip((offsets, counts), places, ("offsets", "sizes"), strict=True):
+        path, jpeg_tables, starts, sizes = found
+        if packed is not None and (len(sizes) < number or (number == 1 and sizes[0] == 0)):  # as libtiff does
+            sizes = packed.ravel().tolist()
+        for into, values, what in ((offsets, starts, "offsets"), (counts, sizes, "sizes")):
             if len(values) < number:
                 raise _damaged(file, level, frame, f"has {len(values)} {what} for {number} tiles or strips")
             try:
@@ -194,6 +200,13 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
         counts = np.minimum(counts, needed) if number > 1 else np.where(counts > 0, needed, 0)
     indices = np.broadcast_to(which.reshape(-1, 1, 1, 1, 1), shape) if len(files) > 1 else None
     return _checked(level, form, SegmentTable(offsets, counts, tuple(files) or (FrameFile(file, None),), indices))
+
+
+def _packed_bytes(page: Page, form: FrameFormat) -> Pixels | None:
+    """Bytes of each segment whose samples are packed but not compressed, shape `grid`; None if they depend on it."""
+    if page.compression != _NONE or page.subsampled or not isinstance(page.bits, int):
+        return None
+    return form.bytes_of_rows(-(-form.segment[2] * form.shape[4] * page.bits // 8))
 
 
 def _stack_start(path: str, series: Series, form: FrameFormat, frames: int) -> int | None:

@@ -29,12 +29,13 @@ from ndzarr._formats.tiff.metadata import (
     OmeImage,
     Series,
     gdal_names,
+    gdal_nodata,
     georeference,
-    nodata_value,
     parsing,
 )
 from ndzarr._formats.tiff.pixel_size import stated_size
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
+from ndzarr._store.validity import Nodata, as_pixel
 from ndzarr.errors import OptionError, SourceError, StoreError
 
 _ROLES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
@@ -160,8 +161,8 @@ class ParsedTiff:
     layout: Layout
     colour: Conversion
     orientation: Orientation
-    nodata: float | None
-    """Stored value of missing data."""
+    nodata: Nodata
+    """Stored value of missing data, or that of each channel as stored."""
     notes: tuple[str, ...]
     """What the user should know."""
     beside: Sidecar
@@ -185,6 +186,7 @@ class ParsedTiff:
             times=None if step is None else np.arange(self.layout.lengths[0]) * step,
             pixel_size=size.transposed() if self.orientation.transposes else size,
             metadata=self._metadata(is_ome, notes),
+            trouble=tuple(self.content.remarks.trouble),
         )
         expanded = len(self.colour.channels) != self.layout.lengths[1]
         return self.beside.add_to(facts, self.orientation.tag == 1, expanded)
@@ -212,16 +214,20 @@ class ParsedTiff:
             raise SourceError(f"{path}: {what}", path=path, hint="Convert it to another compression first")
         return np.array(numbers)
 
-    def fill(self, options: Options) -> float:
-        """Stored value of pixels that are not in the file: one that becomes nodata if there is one, else 0."""
+    def fill(self, options: Options) -> float | tuple[float, ...]:
+        """
+        Stored value of pixels that are not in the file: one that becomes nodata if there is one, else 0.
+
+        Where channels have different ones, it is that of each channel as stored.
+        """
         if self.nodata is not None:
-            return self.nodata
+            return tuple(v or 0 for v in self.nodata) if isinstance(self.nodata, tuple) else self.nodata
         wanted, dtype = options.nodata, self.form.dtype
         if wanted is None or self.colour.convert is not None or dtype.kind not in "iuf":
             return 0
-        if dtype.kind == "f":
-            return wanted
-        return wanted if np.isfinite(wanted) and np.iinfo(dtype).min <= wanted <= np.iinfo(dtype).max else 0
+        own = [as_pixel(value, dtype) for value in (wanted if isinstance(wanted, tuple) else (wanted,))]
+        fills = tuple(0.0 if value is None else float(value) for value in own)
+        return fills if isinstance(wanted, tuple) and len(fills) == self.layout.lengths[1] else fills[0]
 
     def stored_shape(self) -> tuple[int, ...]:
         """Length of each axis as stored."""
@@ -249,7 +255,13 @@ class ParsedTiff:
 
     def _metadata(self, is_ome: bool, about_size: list[str]) -> dict[str, Any]:
         kind, page = "BigTIFF" if self.content.big else "TIFF", self.series.page
-        notes = [*self.notes, *about_size, *self.colour.notes, *self.content.messages]
+        notes = [
+            *self.notes,
+            *about_size,
+            *self.colour.notes,
+            *self.content.remarks.trouble,
+            *self.content.remarks.messages,
+        ]
         optional = {
             "series": _listed(self.content.series) if len(self.content.series) > 1 else None,
             "palette": self.colour.palette,
@@ -285,13 +297,15 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     layout = make_layout(path, series.axes, series.shape, form.shape, options.axes, keep)
     _check_regular(path, form, layout)
     beside = read_sidecar(path) if options.series is None else Sidecar()
-    nodata, more = nodata_value(page, form.dtype, beside.nodata)
+    stored = layout.lengths[1]
+    bands = stored if layout.inner("c") == stored else None
+    nodata, more = beside.values(np.dtype(form.dtype), bands, gdal_nodata(page))
     return ParsedTiff(
         content=content,
         series=series,
         form=form,
         layout=layout,
-        colour=conversion(path, series, layout.lengths[1], layout.inner("c"), nodata, options.palette),
+        colour=conversion(path, series, stored, layout.inner("c"), nodata, options.palette),
         orientation=choose_orientation(path, page.orientation, form.shape[2], form.shape[3], options),
         nodata=nodata,
         notes=(*notes, *more),

@@ -165,7 +165,7 @@ def test_samplers_say_that_they_read_in_place_and_give_the_same_samples(tmp_path
     target = {"gid": 1, "cx": 130, "cy": 300, "width": 300, "height": 200}
     explained = places["auto"].plan(target).explain()
     assert explained.engines[0][0] == "tiles of scene.tif (adobe_deflate)"
-    assert "memory map" in str(places["always"].plan(target).explain())
+    assert "local files" in str(places["always"].plan(target).explain())
     for more in ({}, {"scale": 0.5}, {"scale": 0.3}, {"channels": "b|r", "pad": 7}, {"aid": 1}):
         wanted = {**target, **more} if "aid" not in more else more
         ours, theirs = (s.load_sample(wanted) for s in (places["auto"], places["always"]))
