@@ -83,6 +83,10 @@ class ArraySource:
         self.windows.append(cut)
         return self.array[cut]
 
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         """Nothing to release."""
 
