@@ -196,11 +196,11 @@ ORACLES: dict[str, tuple[Callable[[str, tuple[str, ...]], Pixels], ...]] = {
 
 def same(ours: Pixels, theirs: Pixels, within: int = 0) -> bool:
     """Compare values, which may be apart by `within`; an oracle's may be interleaved, or lack axes of length 1."""
-    a, b = ours.squeeze(), theirs.squeeze()
+    a, b = ours.squeeze(), theirs
     if a.size != b.size:
         return False
     b = b.astype(bool) if a.dtype == bool else b  # 1 bit is 255 in Pillow
-    forms = [b] if b.ndim < 3 else [b, np.moveaxis(b, -1, -3), np.moveaxis(b, -1, 0)]
+    forms = [f.squeeze() for f in ([b] if b.ndim < 3 else [b, np.moveaxis(b, -1, -3), np.moveaxis(b, -1, 0)])]
     return any(a.shape == form.shape and equal(a, form, within) for form in forms)
 
 
