@@ -463,6 +463,11 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
+    errno.ENOMEM: (
+        WriteError,
+        "there is not enough memory; {kept}",
+        "Raise the limit (ulimit -v) or use less at a time",
+    ),
     errno.ENOTEMPTY: _TAKEN,
     errno.EEXIST: _TAKEN,
     errno.EFBIG: (WriteError, "the file system, or `ulimit -f`, allows no file of this size", "Choose another disk"),

@@ -7,6 +7,7 @@ plain Python object, or raise `error` with a message that names the option and e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from functools import partial
 from math import floor, isfinite
@@ -178,6 +179,16 @@ def check_ids(value: Any, key: str = "gids", error: ErrorType = TargetError) -> 
     return tuple([check_id(key, i, error) for i in ids])
 
 
+def is_path(value: object) -> bool:
+    """Return True for what the system takes as a path: no NUL, nothing that its encoding does not have."""
+    if not isinstance(value, str | os.PathLike):
+        return False
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
 def is_missing(value: object) -> bool:
     """Return True for the values that tables use for nothing: None, NaN, NaT and NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
@@ -188,3 +199,19 @@ def is_missing(value: object) -> bool:
 def drop_missing(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a table without its missing values."""
     return {str(name): value for name, value in row.items() if not is_missing(value)}
+
+
+def shortened(value: object) -> str:
+    """
+    Return a value of a file as messages show it: no longer than a line.
+
+    Examples
+    --------
+    >>> shortened([1, 2]), len(shortened("a" * 1000))
+    ('[1, 2]', 60)
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # numbers of thousands of digits, nested lists
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

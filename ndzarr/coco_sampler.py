@@ -13,6 +13,7 @@ from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import Crowd, Lookup
+from ndzarr._sampling.coco_assets import Allow
 from ndzarr._sampling.coco_dataset import CocoSource, coerce
 from ndzarr._sampling.sample import load_native, load_sample
 from ndzarr._store.presets import Encoding, chunks_option
@@ -50,6 +51,14 @@ class CocoSampler:
         and inode; 'content': a digest of its bytes, which are read once per process.
     image_root
         The directory that names of files in the dataset are relative to; that of the dataset's file by default.
+    allow
+        How far names of files in the dataset may lead: 'bundle', not out of that directory, for datasets of people
+        whom you do not trust; 'files', to all local files; 'urls', also to remote stores.  See docs/reliability.md.
+
+    Raises
+    ------
+    SourceError
+        `dset` is not a kwcoco dataset.
 
     Examples
     --------
@@ -72,10 +81,11 @@ class CocoSampler:
         transcode: str = "auto",
         identity: str = "stat",
         image_root: str | os.PathLike[str] | None = None,
+        allow: Allow = "files",
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
         library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
-        self._source = CocoSource(coerce(dset), library, image_root)
+        self._source = CocoSource(coerce(dset), library, image_root, allow)
 
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"

@@ -86,25 +86,40 @@ def _connected(address: str) -> Any:
 
 def _run_here(kind: str, n: int, task: Task, folder: str, numbers: Sequence[int]) -> Iterator[int]:
     """Run tasks in n threads or processes of this machine."""
-    if n == 1 and kind == "threads":
-        yield from (task(folder, k) for k in numbers)
-        return
-    pool: Executor
-    if kind == "processes":
-        pool = ProcessPoolExecutor(n, initializer=_begin)
-    else:
-        pool = ThreadPoolExecutor(n, thread_name_prefix="ndzarr-extract")
+    with _explained():
+        if n == 1 and kind == "threads":
+            yield from (task(folder, k) for k in numbers)
+            return
+        pool: Executor
+        if kind == "processes":
+            pool = ProcessPoolExecutor(n, initializer=_begin)
+        else:
+            pool = ThreadPoolExecutor(n, thread_name_prefix="ndzarr-extract")
+        try:
+            jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_KEPT = "what is finished is kept: run the same call again"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what a lack of memory does to workers as errors that say what to do."""
+    fewer = "perhaps with fewer workers or a smaller shard=, and it goes on from there"
     try:
-        jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
-        for job in as_completed(jobs):
-            yield job.result()
+        yield
     except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker process was killed (out of memory?); what is finished is kept: run the same call again, "
-            "perhaps with fewer workers, and it goes on from there"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+        raise WorkerError(f"a worker process was killed (out of memory?); {_KEPT}, {fewer}") from error
+    except MemoryError as error:
+        raise WorkerError(f"a worker found no more memory ({error}); {_KEPT}, {fewer}") from error
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise WorkerError(f"no more threads can be started; {_KEPT}, {fewer}") from error
 
 
 def _begin() -> None:
@@ -129,10 +144,10 @@ def _run_on_cluster(client: Any, task: Task, folder: str, numbers: Sequence[int]
     try:
         for job in distributed.as_completed(jobs, loop=client.loop):
             yield job.result()
-    except distributed.KilledWorker as error:
+    except (distributed.KilledWorker, MemoryError) as error:
         raise WorkerError(
-            "workers of the cluster died again and again at the same shard (out of memory?); what is finished is "
-            "kept: run the same call again, perhaps with a smaller shard=, or workers with more memory"
+            "workers of the cluster died again and again at the same shard (out of memory?); "
+            f"{_KEPT}, perhaps with a smaller shard=, or workers with more memory"
         ) from error
     finally:
         client.cancel(jobs)

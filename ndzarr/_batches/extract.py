@@ -12,10 +12,11 @@ import json
 import os
 import pickle
 import shutil
+import stat
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from glob import escape
@@ -128,6 +129,20 @@ def _load(path: Path) -> Columns:
         return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in stored}
 
 
+def refuse_foreign(folder: Path) -> None:
+    """
+    Raise `WriteError` if somebody else may write to the directory of an extraction.
+
+    Loading a pickle runs what it says, so that whoever may replace the job's might run anything.
+    """
+    if os.name != "posix":
+        return
+    found = os.lstat(folder)
+    if found.st_uid not in (os.geteuid(), 0) or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+        message = f"{folder}: others may write to this directory, in which an extraction is prepared"
+        raise WriteError(message, path=str(folder), hint="Remove it, or extract to another directory")
+
+
 def write_job(folder: Path, job: Job) -> None:
     """Write a job to the directory of its tasks."""
     with replacing(folder / JOB) as work:
@@ -149,6 +164,7 @@ def _readers(process: int) -> threading.Semaphore:
 
 @lru_cache(maxsize=1)
 def _stored(folder: str, written: int) -> Job:
+    refuse_foreign(Path(folder))
     job: Job = pickle.loads((Path(folder) / JOB).read_bytes())
     return job
 
@@ -187,8 +203,12 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
             raise ExistsError(f"{dest}: another process is extracting it now", path=str(dest), hint="Wait for it")
         if not (folder / STORE).is_dir():  # it was published, but not removed
             shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(PermissionError):  # of somebody else
+            folder.chmod(0o700)
+        refuse_foreign(folder)
         for name in (PARTS, STORE):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name).mkdir(exist_ok=True)
         try:
             yield folder
         except BaseException:

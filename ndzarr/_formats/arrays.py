@@ -20,8 +20,9 @@ from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
+from ndzarr._store.metadata import parse_json
 from ndzarr._store.validity import Nodata, as_nodata
-from ndzarr.errors import OptionError, SourceError
+from ndzarr.errors import NdzarrError, OptionError, SourceError, StoreError
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -403,10 +404,12 @@ def open_zarr_directory(path: str, options: Options) -> ArraySource:
         found = _arrays(Path(path))
         which = f"one of its arrays, such as {', '.join(found)}" if found else "a Zarr array: this group has none"
         raise SourceError(f"{path}: it is a Zarr group", path=path, hint=f"Pass the path of {which}")
-    import zarr
+    from ndzarr._store.zarr_python import bounded, open_node
 
     try:
-        array = zarr.open_array(path, mode="r")
+        array = bounded(open_node(path))
+    except NdzarrError as error:
+        raise SourceError.like(error) from error
     except Exception as error:  # whatever zarr makes of damaged metadata
         raise SourceError(
             f"{path}: zarr-python cannot open this array ({reason(error)})", path=path, hint="Write it again"
@@ -419,10 +422,10 @@ def _node_type(folder: Path) -> str | None:
     if (folder / ".zarray").is_file():
         return "array"
     try:
-        node = json.loads((folder / "zarr.json").read_bytes()).get("node_type")
+        node = parse_json((folder / "zarr.json").read_bytes(), str(folder)).get("node_type")
     except FileNotFoundError:
         return "group" if (folder / ".zgroup").is_file() else None
-    except (ValueError, AttributeError) as error:
+    except (StoreError, AttributeError) as error:
         raise SourceError(
             f"{folder}: its zarr.json is not a JSON object ({reason(error)})", path=str(folder), hint="Write it again"
         ) from error

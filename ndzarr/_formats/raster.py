@@ -204,8 +204,10 @@ def decoding(path: str, form: str) -> Iterator[None]:
     try:
         with quiet_codecs():
             yield
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        found = f"{path}: this {form} file is decoded as a whole, for which there is not enough memory"
+        hint = "Convert it to a TIFF with tiles, which is read in parts, or use a machine with more memory"
+        raise SourceError(found, path=path, hint=hint) from error
     except Exception as error:  # plugins raise OSError, SyntaxError, ValueError, IndexError, struct.error, ...
         rare = _rare_jpeg(path) if form == "JPEG" else None
         if rare is not None:
@@ -225,7 +227,7 @@ def _rare_jpeg(path: str) -> str | None:
             return "JPEG-LS"
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # tables and reserved codes, which are no frames
             what = "hierarchical " if kind & 4 else "lossless " if kind & 3 == 3 else ""
-            return f"{what}{depth}-bit" if depth != 8 or kind & 4 else None
+            return f"{what}{depth}-bit" if depth != 8 or what else None
         at += 2 + length
     return None
 

@@ -66,7 +66,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"CDF[\x01\x02\x05]", "a NetCDF file", "open a variable of it with xarray and pass that"),
     (rb"GRIB", "a GRIB file", "open a variable of it with xarray and pass that"),
     (rb"%PDF-", "a PDF document", "render its pages as PNG first"),
-    (rb"%!PS", "a PostScript document", "render its pages as PNG first"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document", "render its pages as PNG first"),
     (rb"ZISRAWFILE", "a CZI image of ZEISS", "read it with czifile or pylibCZIrw and pass the array"),
     (rb"\xda\xce\xbe\x0a", "an ND2 image of Nikon", "read it with nd2 and pass the array (nd2.ND2File(...).to_dask())"),
     (rb"\x70\0\0\0.{4}\x2a", "a LIF image of Leica", "read it with liffile or readlif and pass the array"),
@@ -82,12 +82,19 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"P[1-7]\s", "a netpbm image", _CONVERT),
     (rb"qoif", "a QOI image", _CONVERT),
     (rb"DDS ", "a DDS texture", _CONVERT),
+    (rb"\x01\xda[\0\x01][\x01\x02]", "an SGI image", _CONVERT),
+    (rb"\x0a[\0\x02-\x05]\x01", "a PCX image", _CONVERT),
+    (rb"\x59\xa6\x6a\x95", "a Sun raster image", _CONVERT),
+    (rb"#\?R(?:ADIANCE|GBE)\n", "a Radiance HDR image", _CONVERT),
+    (rb"FUJIFILMCCD-RAW|IIU\0", "a raw image of a camera", "develop it with rawpy and pass the array"),
     (rb"PK\x03\x04\x14\0\0\0.{22}[\w.-]+\.npy", "a NPZ archive", "load it with numpy and pass one of its arrays"),
     (rb"PK\x03\x04", "a ZIP archive", _UNPACK),
     (rb"\x1f\x8b", "a gzip archive", _UNPACK),
     (rb"BZh|\xfd7zXZ\0|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", _UNPACK),
     (rb"\x80[\x02-\x05].{0,20}[c}\](\x8c\x95]", "a Python pickle", "load it and pass the array"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file it stands for", "run `git lfs pull`"),
+    # TGA has no magic number: kinds of colour map and of image, bits of an entry and of a pixel.
+    (rb".[\0\x01][\x01-\x03\x09-\x0b].{4}[\0\x0f\x10\x18\x20].{8}[\x08\x0f\x10\x18\x20]", "a TGA image", _CONVERT),
 )
 
 
@@ -301,7 +308,7 @@ def file_kind(path: str) -> str | None:
 
 
 def _impression(head: bytes) -> str:
-    """Describe the beginning of a file of unknown format."""
+    """Describe the beginning of a file of unknown format, without quoting it: it may be anybody's."""
     if not head.strip(b"\0"):
         return "it begins with zero bytes only, as after an interrupted download"
     try:
@@ -309,8 +316,8 @@ def _impression(head: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
-        return f"not an image: it begins with the bytes {head[:8].hex(' ')}"
+        return "its first bytes are those of no image that is known"
     if re.search(r"<svg[\s>]", text):
         return "it is an SVG drawing, which has no pixels (render it as PNG first)"
     kind = "HTML" if re.match(r"\s*<(?:!doctype html|html)", text, re.IGNORECASE) else "text"
-    return f"it looks like {kind}, not an image: it begins with {' '.join(text.split())[:40]!r}"
+    return f"it looks like {kind}, not an image"

@@ -7,7 +7,6 @@ metadata, are looked at; others in the same directory are left alone.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,8 @@ from typing import Any, Literal
 
 from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
 from ndzarr._library.keys import is_unchanged, source_record
+from ndzarr._store.metadata import parse_json
+from ndzarr.errors import StoreError
 
 STORE = re.compile(r".*-([0-9a-f]{16})\.zarr")
 """Names of a library's stores; the group is the key."""
@@ -105,10 +106,10 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     if key is None or not path.is_dir():
         return None
     try:
-        root = json.loads((path / "zarr.json").read_bytes())
+        root = parse_json((path / "zarr.json").read_bytes(), str(path))
     except PermissionError:
         return "unreadable", None
-    except (OSError, ValueError):
+    except (OSError, StoreError):
         return "damaged", None
     record = source_record(root.get("attributes") if isinstance(root, dict) else None)
     if record is None:
@@ -126,6 +127,8 @@ def _state(record: Mapping[str, Any]) -> State:
         return "current" if is_unchanged(record) else "stale"
     except (FileNotFoundError, NotADirectoryError):
         return "orphaned"
+    except ValueError:  # a NUL in it
+        return "damaged"
     except OSError:
         return "unreadable"
 

@@ -21,7 +21,8 @@ from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.metadata import SCHEMA
-from ndzarr.errors import MissingError, StoreError, WriteError
+from ndzarr._validation import is_path
+from ndzarr.errors import MissingError, SourceError, StoreError, WriteError
 
 _NAN = float("nan")
 """Stands for every NaN: tuples that hold the same object are equal."""
@@ -50,6 +51,8 @@ def as_source_request(
 ) -> SourceRequest:
     """Return the normal form of a request, so that equal ones compare equal."""
     path = os.fsdecode(source)
+    if not is_path(path):
+        raise SourceError(f"{path!r} is not a path", path=path, hint="Pass the name of a file")
     if path[:1] == "~":
         path = os.path.expanduser(path)
     own = tuple(map(_hashed, nodata)) if isinstance(nodata, Sequence) else _hashed(nodata)

@@ -250,7 +250,7 @@ class HalfSource(Source):
     """The first overview, as a source of pixels for `write_pyramid`."""
 
     def __init__(self, base: Base) -> None:
-        about = {"levels_above": base.power}
+        about = {"levels_above": base.power, "alpha": base.facts.metadata.get("alpha")}
         facts = replace(base.facts, name=base.file.path, shape=base.shape(1), band=512, times=None, metadata=about)
         super().__init__(replace(facts, dtype=base.array.dtype, interleaved=True))
         self._base = base

@@ -34,8 +34,9 @@ from ndzarr._progress import progress_bar
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import SEAL, ChunkArray, Stored, ZarrArray
-from ndzarr._store.metadata import CHECKSUM, is_sealed
+from ndzarr._store.metadata import CHECKSUM, is_sealed, parse_json
 from ndzarr._store.sharding import chunks_sum
+from ndzarr._store.zarr_python import check_growth
 from ndzarr.errors import DamagedError, StoreError
 
 Position: TypeAlias = tuple[int, ...]
@@ -165,7 +166,14 @@ def _checks(array: Stored) -> Iterator[Callable[[], _Tally]]:
         for row in product(*(range(n) for n in array.segments[:-1])):
             yield partial(_check_tiles, array, row)
     elif isinstance(array, ZarrArray):
-        for chunk in _grid(array.shape, array.chunks):
+        number, files = _cells(array.shape, array.chunks), _count_files(array.name)
+        if number > _MISSING_CHUNKS * (files + _MISSING_CHUNKS):
+            what = f"its metadata state {number:,} chunks, which are too many for its {files:,} files"
+            yield lambda: _Tally(problems=[Problem(array.name, None, what)])
+            return
+        stored = [chunk for chunk in _grid(array.shape, array.chunks) if array.exists(chunk)]
+        yield lambda: _Tally(empty=number - len(stored))
+        for chunk in stored:
             yield partial(_check_through_zarr, array, chunk)
     elif isinstance(array, ChunkArray):
         found = dict(array.files())
@@ -177,6 +185,19 @@ def _checks(array: Stored) -> Iterator[Callable[[], _Tally]]:
 
 def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Position]:
     return product(*(range(ceil(n / s)) for n, s in zip(shape, step, strict=True)))
+
+
+_MISSING_CHUNKS = 1000
+"""Chunks per file beyond which the stated shape of an array that zarr-python reads is not believed."""
+
+
+def _cells(shape: tuple[int, ...], step: tuple[int, ...]) -> int:
+    return prod(-(-n // s) for n, s in zip(shape, step, strict=True))
+
+
+def _count_files(folder: str) -> int:
+    """Return the number of files below a directory; 10,000 for what is elsewhere."""
+    return 10_000 if "://" in folder else sum(len(names) for _, _, names in os.walk(folder))
 
 
 def _check_file(array: ChunkArray, path: str, position: Position) -> _Tally:
@@ -267,7 +288,11 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         return
     with open(root, "rb") as file:
         node = json.loads(file.read())
-    nodes = (node.get("consolidated_metadata") or {}).get("metadata") or {}
+    inner = node.get("consolidated_metadata") or {}
+    nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
+    if not isinstance(nodes, Mapping) or not all(isinstance(n, Mapping) for n in nodes.values()):
+        yield Problem(root, None, "its consolidated metadata are not those of nodes")
+        return
     yield from _check_seal(root, node, nodes)
     for name, node in nodes.items():
         yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
@@ -318,12 +343,12 @@ def _check_node(file: str, node: Any) -> Iterator[Problem]:
     """Check that the metadata of a node are those in the consolidated metadata."""
     try:
         with open(file, "rb") as opened:
-            if json.loads(opened.read()) != node:
+            if parse_json(opened.read(), file) != node:
                 yield Problem(file, None, "differs from the consolidated metadata of the root")
     except FileNotFoundError:
         yield Problem(file, None, "the file is missing")
-    except ValueError as error:
-        yield Problem(file, None, f"not valid JSON ({error})")
+    except StoreError as error:
+        yield Problem(file, None, str(error))
 
 
 def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterator[Problem]:
@@ -338,6 +363,7 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
             try:
                 with open(file, "rb") as opened:
                     encoded = opened.read()
+                check_growth("zstd", encoded, min(8 * n + (1 << 20), 1 << 28))
                 raw = bytes(numcodecs.zstd.decompress(encoded))
             except FileNotFoundError:
                 yield Problem(file, None, "the coordinates are missing")

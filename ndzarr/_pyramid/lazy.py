@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import dask.array
@@ -16,14 +17,14 @@ import xarray
 from dask.base import tokenize
 
 from ndzarr._geo.georeference import GRID_MAPPING
-from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.plan import check_memory, plan_reads
 from ndzarr._indexing.selection import select
 from ndzarr._pyramid.levels import Multiscale, read_window
 from ndzarr._pyramid.window import level_coordinates
 from ndzarr._pyramid.xarray import earth_centres, spatial_ref_coordinate
 from ndzarr._store.arrays import Stored
 from ndzarr._store.read import execute
-from ndzarr.errors import OptionError
+from ndzarr.errors import OptionError, WindowError
 
 
 class _Level:
@@ -52,10 +53,17 @@ class _Mask:
         return np.asarray(found != 0)
 
 
+_BLOCK_BYTES = 500
+"""Memory that dask takes for a block of an array."""
+
+
 def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int]) -> xarray.DataArray:
     """Return a level as a labelled dask array; see `Pyramid.to_xarray`."""
     array = pyramid.level(level).array
     blocks = _blocks(pyramid, array, chunks)
+    number = prod(-(-n // max(1, b)) for n, b in zip(array.shape, blocks, strict=True))
+    what, hint = f"the coordinates and {number:,} blocks of an array of {array.shape}", "Ask for larger chunks"
+    check_memory(32 * sum(array.shape) + _BLOCK_BYTES * number, WindowError, what=what, path=pyramid.path, hint=hint)
     data = dask.array.from_array(
         _Level(pyramid, level),
         chunks=blocks,

@@ -20,7 +20,7 @@ from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._indexing.plan import ReadPlan, plan_reads
 from ndzarr._indexing.selection import Selection, select
 from ndzarr._store.arrays import Stored
-from ndzarr._store.metadata import pixel_size_of
+from ndzarr._store.metadata import interpreting, pixel_size_of
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import ChunkCache
 from ndzarr._store.validity import Nodata, Validity, as_nodata
@@ -128,7 +128,8 @@ class Multiscale:
     @cached_property
     def georeference(self) -> Georeference | None:
         """The reference system and transform of native pixels, if the source has them."""
-        return from_attributes(self.attrs)
+        with interpreting(self.path):
+            return from_attributes(self.attrs)
 
     @cached_property
     def pixel_size(self) -> PixelSize | None:
@@ -143,7 +144,8 @@ class Multiscale:
 
     @cached_property
     def _stated_size(self) -> tuple[PixelSize | None, list[str]]:
-        return pixel_size_of(self.attrs, self.georeference)
+        with interpreting(self.path):
+            return pixel_size_of(self.attrs, self.georeference)
 
     @cached_property
     def times(self) -> tuple[float, ...] | None:

@@ -7,7 +7,6 @@ opened through zarr-python.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +19,16 @@ from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
-from ndzarr._store.metadata import SCHEMA, is_sealed, scale_of
-from ndzarr._validation import as_number
+from ndzarr._store.metadata import (
+    SCHEMA,
+    check_attributes,
+    interpreting,
+    is_sealed,
+    parse_json,
+    path_within,
+    scale_of,
+)
+from ndzarr._validation import as_number, is_path, shortened
 from ndzarr.errors import (
     DamagedError,
     DamagedStoreWarning,
@@ -50,11 +57,13 @@ def open_pyramid(
     name = os.fspath(path)
     if "://" in name:
         return _remote(name.rstrip("/"), cache_bytes)
+    if not is_path(name):
+        raise StoreError(f"{name!r} is not a path", path=name, hint="Pass the name of a directory")
     folder = os.path.abspath(name)
     try:
         with open(os.path.join(folder, "zarr.json"), "rb") as file:
             stat = os.fstat(file.fileno())
-            root = json.loads(file.read())
+            root = parse_json(file.read(), folder)
     except (FileNotFoundError, NotADirectoryError):
         if recover(Path(folder)):
             return open_pyramid(folder, cache_bytes)
@@ -62,9 +71,6 @@ def open_pyramid(
     except PermissionError as error:
         hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
         raise StoreError(f"{folder}: may not be read by this user", path=folder, hint=hint) from error
-    except ValueError as error:
-        message = f"{folder}: zarr.json is not valid JSON ({error}), so the store is damaged"
-        raise StoreError(message, path=folder, hint="Transcode the source again") from error
     return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes, changed)
 
 
@@ -75,13 +81,14 @@ def _from_metadata(
     cache_bytes: int,
     changed: Callable[[str], object],
 ) -> Pyramid:
-    with _interpreting(folder):
+    with interpreting(folder):
+        check_attributes(folder, root.get("attributes", {}))
         if "ndzarr" not in root.get("attributes", {}):
             # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
             version = (*version, time.monotonic_ns())
         nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
         paths = _level_paths(folder, root)
-        wanted = [p for p, _ in paths] + _mask_paths(root.get("attributes", {}), paths)
+        wanted = [p for p, _ in paths] + _mask_paths(folder, root.get("attributes", {}), paths)
         sealed = is_sealed(root.get("attributes", {}), nodes)
         if sealed is False:
             _check_copies(folder, nodes, wanted)
@@ -89,12 +96,11 @@ def _from_metadata(
         if any(p and p not in nodes for p in wanted):
             nodes = {p: _node(folder, p) for p in wanted}
         folders = [os.path.join(folder, p) if p else folder for p in wanted]
-        found = [
-            open_array(f, nodes[p] if p else root, version, bool(sealed)) for f, p in zip(folders, wanted, strict=True)
-        ]
+        used = [nodes[p] if p else root for p in wanted]
+        found = [open_array(f, node, version, bool(sealed)) for f, node in zip(folders, used, strict=True)]
         first = nodes[paths[0][0]] if paths[0][0] else root
         names = first.get("dimension_names")
-    arrays = [_zarr_array(f, a) if isinstance(a, str) else a for f, a in zip(folders, found, strict=True)]
+    arrays = [_zarr_array(f, a, n) if isinstance(a, str) else a for f, a, n in zip(folders, found, used, strict=True)]
     return _pyramid(folder, root.get("attributes", {}), paths, arrays, names, cache_bytes)
 
 
@@ -107,21 +113,12 @@ def _check_copies(folder: str, nodes: Mapping[str, Any], paths: Sequence[str]) -
             raise DamagedError(message, path=file, hint="Transcode the source again")
 
 
-def _mask_paths(attrs: Mapping[str, Any], paths: Sequence[tuple[str, Any]]) -> list[str]:
+def _mask_paths(folder: str, attrs: Mapping[str, Any], paths: Sequence[tuple[str, Any]]) -> list[str]:
     """Return the path of the mask of each level; none if the store has no mask."""
     name = attrs.get("ndzarr", {}).get("mask")
-    return [] if name is None else [f"{path.rpartition('/')[0]}/{name}".lstrip("/") for path, _ in paths]
-
-
-@contextmanager
-def _interpreting(name: str) -> Iterator[None]:
-    """Report metadata of an unexpected structure as a `StoreError`; nothing but JSON is interpreted within."""
-    try:
-        yield
-    except NdzarrError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise StoreError(f"{name}: its metadata are not those of a Zarr image ({error!r})", path=name) from error
+    if name is None:
+        return []
+    return [path_within(folder, f"{path.rpartition('/')[0]}/{name}".lstrip("/")) for path, _ in paths]
 
 
 def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
@@ -177,21 +174,51 @@ def _answers_ranges(url: str, pyramid: Pyramid) -> bool:
 def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
     import zarr
 
-    try:
-        node: Any = zarr.open(name, mode="r")
-    except (FileNotFoundError, KeyError) as error:
-        raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
-    attrs = dict(node.attrs)
+    from ndzarr._store.zarr_python import open_node
+
+    with _asking_zarr(name):
+        try:
+            node = open_node(name)
+        except (FileNotFoundError, KeyError) as error:
+            raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
+        attrs = dict(node.attrs)
     root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
-    with _interpreting(name):
+    with interpreting(name):
+        check_attributes(name, attrs)
         paths = _level_paths(name, root)
-    wanted = [p for p, _ in paths] + _mask_paths(attrs, paths)
-    arrays = [node[p] if p else node for p in wanted]
+    wanted = [p for p, _ in paths] + _mask_paths(name, attrs, paths)
+    with _asking_zarr(name):
+        arrays = [_array(node[p] if p else node, f"{name}/{p}") for p in wanted]
     metadata = arrays[0].metadata
     dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
     reason = "remote store" if "://" in name else f"Zarr v{metadata.zarr_format} store"
     wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
     return _pyramid(name, attrs, paths, wrapped, dims, cache_bytes)
+
+
+@contextmanager
+def _asking_zarr(name: str) -> Iterator[None]:
+    """Report whatever zarr-python makes of a local store; `_remote` does so for protocols, which have more reasons."""
+    try:
+        yield
+    except NdzarrError:
+        raise
+    except Exception as error:  # codecs and data types have errors of their own
+        if "://" in name:
+            raise
+        message = f"{name}: zarr-python cannot open it ({type(error).__name__}: {error})"
+        raise StoreError(message, path=name, hint="Fetch or write the store again") from error
+
+
+def _array(node: Any, name: str) -> Any:
+    """Return the array that a path of the metadata names, its chunks bounded."""
+    import zarr
+
+    from ndzarr._store.zarr_python import bounded
+
+    if not isinstance(node, zarr.Array):
+        raise StoreError(f"{name}: expected a Zarr array, found a group", path=name)
+    return bounded(node)
 
 
 def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[float] | None]]:
@@ -206,7 +233,10 @@ def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[flo
     ome = attrs.get("ome", attrs)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if isinstance(multiscales, list) and multiscales:
-        return [(d["path"], _usable(scale_of(d.get("coordinateTransformations")))) for d in multiscales[0]["datasets"]]
+        return [
+            (path_within(name, d["path"]), _usable(scale_of(d.get("coordinateTransformations"))))
+            for d in multiscales[0]["datasets"]
+        ]
     message = f"{name}: a Zarr group without OME-Zarr `multiscales`"
     raise StoreError(message, path=name, hint="Open one of its arrays by its path, or transcode that")
 
@@ -219,20 +249,18 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
 
 def _node(folder: str, path: str) -> Any:
     try:
-        return json.loads(Path(folder, path, "zarr.json").read_bytes())
+        return parse_json(Path(folder, path, "zarr.json").read_bytes(), folder, f"{path}/zarr.json")
     except FileNotFoundError as error:
         message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
         raise StoreError(message, path=folder) from error
 
 
-def _zarr_array(folder: str, reason: str) -> ZarrArray:
-    import zarr
+def _zarr_array(folder: str, reason: str, node: Any) -> ZarrArray:
+    from ndzarr._store.zarr_python import check_names, open_node
 
-    try:
-        return ZarrArray(zarr.open_array(folder, mode="r"), folder, reason)
-    except Exception as error:  # codecs and data types have errors of their own
-        message = f"{folder}: zarr-python cannot open this array ({type(error).__name__}: {error})"
-        raise StoreError(message, path=folder) from error
+    check_names(node, folder)
+    with _asking_zarr(folder):
+        return ZarrArray(_array(open_node(folder), folder), folder, reason)
 
 
 def _pyramid(
@@ -244,16 +272,22 @@ def _pyramid(
     cache_bytes: int,
 ) -> Pyramid:
     """Return the pyramid of `arrays`: a level for each of `paths`, then their masks, if there are any."""
-    if not arrays[0].shape:
+    if not arrays or not arrays[0].shape:
         raise StoreError(f"{name}: an array without axes is not an image", path=name)
-    with _interpreting(name):
+    with interpreting(name):
         dims = _dims(attrs, dimension_names, len(arrays[0].shape))
+        numbers = {len(array.shape) for array in arrays[: len(paths)]}
+        if numbers != {len(dims)} or len(set(dims)) < len(dims):
+            message = f"{name}: its metadata name the axes {shortened(dims)} for arrays of {sorted(numbers)} axes"
+            raise StoreError(message, path=name, key="axes", hint="Fetch or write the store again")
         base = paths[0][1]
         levels = []
         n = len(paths)
         for k, (_, scale) in enumerate(paths):
             array, mask = arrays[k], arrays[n + k] if len(arrays) > n else None
             if scale and base:
+                if len(scale) != len(dims):
+                    raise ValueError(f"scale={scale} for the axes {' '.join(dims)}")
                 factors = (s / b for s, b in zip(scale, base, strict=True))
             else:
                 factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
@@ -273,7 +307,10 @@ def _dims(attrs: Mapping[str, Any], names: Sequence[str | None] | None, ndim: in
     ome = attrs.get("ome", attrs)
     axes = ome["multiscales"][0].get("axes") if isinstance(ome.get("multiscales"), list) else None
     if axes:
-        return tuple(a if isinstance(a, str) else a["name"] for a in axes)
+        axes = tuple(a if isinstance(a, str) else a["name"] for a in axes)
+        if not all(isinstance(name, str) for name in axes):
+            raise TypeError("the name of an axis is not text")
+        return axes
     if names and None not in names:
         return tuple(str(n) for n in names)
     return tuple("tczyx"[-ndim:]) if ndim <= 5 else tuple(f"d{i}" for i in range(ndim))
@@ -289,10 +326,10 @@ def _channels(attrs: Mapping[str, Any], dims: Sequence[str], shape: Sequence[int
     n = shape[list(dims).index("c")]
     own = attrs.get("ndzarr", {}).get("channels")
     omero = attrs.get("ome", attrs).get("omero", {}).get("channels", [])
-    names = own or [c.get("label") for c in omero]
+    names = own or [c.get("label") for c in omero if isinstance(c.get("label"), str)]
     if len(names) != n and n > MOST_CHANNELS:
         message = f"its metadata state {n} channels along c, more than {MOST_CHANNELS}, and do not name them"
         raise StoreError(message, hint="Fetch or write the store again; if it is true, read it with zarr-python")
-    if len(names) != n or None in names or len(set(names)) != n:
+    if len(names) != n or len(set(names)) != n:
         return tuple(f"c{i}" for i in range(n))
     return tuple(names)

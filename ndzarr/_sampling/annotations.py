@@ -386,7 +386,9 @@ def tabulate(annotations: Sequence[dict[str, Any]], sizes: Sizes = lambda annota
         category_id=ids_of("category_id", [a.get("category_id") for a in annotations])[order],
         track_id=ids_of("track_id", [a.get("track_id") for a in annotations])[order],
         columns=np.ascontiguousarray(boxes[order].T),
-        rows={sorted_gids[a].item(): slice(a, b) for a, b in zip(starts.tolist(), stops, strict=True)},
+        rows={
+            gid: slice(*ends) for gid, *ends in zip(sorted_gids[starts].tolist(), starts.tolist(), stops, strict=True)
+        },
         position=order,
         further=further,
         crowd=crowd if crowd.any() else None,

@@ -10,11 +10,12 @@ import mimetypes
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import combinations
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.scene import Asset, Clock, Frame
-from ndzarr._validation import as_integer
+from ndzarr._validation import as_integer, is_path, shortened
 from ndzarr.errors import TargetError
 
 
@@ -60,7 +61,48 @@ def without_blanks(spec: str) -> str:
     return re.sub(r"\s*([|,:()])\s*", r"\1", spec.strip())
 
 
-def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, clocks: dict[str, Clock]) -> Frame:
+Allow: TypeAlias = Literal["bundle", "files", "urls"]
+"""How far the names of files in a dataset may lead: into its own directory, to all local files, or anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the names of files in a dataset begin, and how far they may lead."""
+
+    folder: str
+    """What paths are relative to."""
+    allow: Allow = "files"
+
+    def path(self, name: Any, image: Mapping[str, Any]) -> str:
+        """Return an absolute path, or the URL of a store; raise `TargetError` for what is not allowed."""
+        if not is_path(name):
+            raise wrong(image, "file_name", f"file_name={shortened(name)} is not a path")
+        name = os.fspath(name)
+        if "://" in name:
+            return self._url(name, image)
+        path = os.path.abspath(os.path.join(self.folder, name))
+        if self.allow == "bundle" and not self._holds(path):
+            what = f"file_name={shortened(name)} is outside of {self.folder}, and allow='bundle'"
+            raise wrong(image, "file_name", what, path=path, hint="If you trust the dataset, pass allow='files'")
+        return path
+
+    def _url(self, name: str, image: Mapping[str, Any]) -> str:
+        kind = mimetypes.guess_type(name)[0] or ""
+        if kind.startswith(("image/", "video/")):
+            hint = "Download it, or name a remote store that is made of it"
+            raise wrong(image, "file_name", f"file_name={name!r} is remote", path=name, hint=hint)
+        if self.allow != "urls":
+            what = f"file_name={shortened(name)} is a URL, and allow={self.allow!r}"
+            raise wrong(image, "file_name", what, path=name, hint="If you trust the dataset, pass allow='urls'")
+        return name.rstrip("/")
+
+    def _holds(self, path: str) -> bool:
+        """Return True if a path is in the dataset's directory, wherever links lead."""
+        root = os.path.realpath(self.folder)
+        return os.path.commonpath([root, os.path.realpath(path)]) == root
+
+
+def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], access: Access, clocks: dict[str, Clock]) -> Frame:
     """
     An image, from its dictionary.
 
@@ -68,16 +110,18 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], folder: str, cl
     ----------
     video
         The dictionary of its video, empty if it is in none.
-    folder
-        What paths are relative to.
+    access
+        What paths are relative to, and how far they may lead.
     clocks
         Those of files, by path; new ones are added.
     """
     gid = image["id"]
     index = image.get("frame_index")
+    if not isinstance(image.get("frame_index"), int | float | str | np.generic | None):
+        raise wrong(image, "frame_index", f"frame_index={shortened(index)} is not a position")
     return Frame(
         gid=gid,
-        assets=tuple(_asset(obj, image, video, folder, clocks) for obj in asset_dicts(image, video)),
+        assets=tuple(_asset(obj, image, video, access, clocks) for obj in asset_dicts(image, video)),
         size=size_of(image),
         to_video=_affine(image, image, "warp_img_to_vid"),
         index=gid if index is None else index,
@@ -113,11 +157,11 @@ def _path(video: Mapping[str, Any]) -> Any:
 
 
 def _asset(
-    obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any], folder: str, clocks: dict[str, Clock]
+    obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any], access: Access, clocks: dict[str, Clock]
 ) -> Asset:
     position = _position(obj, image, video)
     if obj is video:
-        path = _absolute(folder, _path(video), image)
+        path = access.path(_path(video), image)
         return Asset(
             path=path,
             channels=channels_of(image, image) or channels_of(video, image),
@@ -131,9 +175,7 @@ def _asset(
     if not obj.get("file_name"):
         what = f"an asset is without file_name ({obj.get('channels') or 'no channels'})"
         raise wrong(image, "file_name", what)
-    if not isinstance(obj["file_name"], str | os.PathLike):
-        raise wrong(image, "file_name", f"file_name={obj['file_name']!r} is not a path")
-    path = _absolute(folder, obj["file_name"], image)
+    path = access.path(obj["file_name"], image)
     channels = channels_of(obj, image)
     return Asset(
         path=path,
@@ -147,18 +189,6 @@ def _asset(
         palette=obj.get("palette") or ("indices" if channels is not None and len(channels) == 1 else None),
         series=obj.get("series"),
     )
-
-
-def _absolute(folder: str, name: str | os.PathLike[str], image: Mapping[str, Any]) -> str:
-    """A path, relative to the dataset's directory; the URL of a store as it is."""
-    name = os.fspath(name)
-    if "://" not in name:
-        return os.path.abspath(os.path.join(folder, name))
-    kind = mimetypes.guess_type(name)[0] or ""
-    if kind.startswith(("image/", "video/")):
-        hint = "Download it, or name a remote store that is made of it"
-        raise wrong(image, "file_name", f"file_name={name!r} is remote", path=name, hint=hint)
-    return name.rstrip("/")
 
 
 def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,8 +26,18 @@ from ndzarr._library.keys import SourceRequest, as_source_request, is_opened_in_
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import AnnotationTable, tabulate
-from ndzarr._sampling.coco_assets import asset_dicts, channels_of, frame_of, sensor_of, size_of, without_blanks
+from ndzarr._sampling.coco_assets import (
+    Access,
+    Allow,
+    asset_dicts,
+    channels_of,
+    frame_of,
+    sensor_of,
+    size_of,
+    without_blanks,
+)
 from ndzarr._sampling.scene import Asset, Channel, Clock, Frame
+from ndzarr._validation import check_choice
 from ndzarr.errors import MissingError, SourceError, TargetError, did_you_mean, warn_caller
 
 # --- Datasets that kwcoco does not take, or takes with a warning.
@@ -65,6 +75,11 @@ def _complaints(data: Mapping[str, Any]) -> Iterable[str]:
                     yield f"image {row['id']!r} is in video {row['video_id']!r}, and its frame_index is {index!r}"
 
 
+def tag_of(coco: Any) -> str:
+    """Return what messages call a dataset; one that was made of a dictionary has no name."""
+    return coco.tag or "the dataset"
+
+
 def refuse_repeated_ids(coco: Any) -> None:
     """Check that there are ids: kwcoco keeps the last of several dictionaries, and only warns."""
     index = coco.index
@@ -72,10 +87,10 @@ def refuse_repeated_ids(coco: Any) -> None:
     for table, known in kinds.items():
         rows = coco.dataset.get(table, [])
         if None in known:
-            raise SourceError(f"{coco.tag}: one of {table} has the id None", key="id", hint="Give it one")
+            raise SourceError(f"{tag_of(coco)}: one of {table} has the id None", key="id", hint="Give it one")
         if len(known) < len(rows):
             [(repeated, times)] = Counter(row["id"] for row in rows).most_common(1)
-            raise SourceError(f"{coco.tag}: {times} {table} have the id {repeated!r}; ids have to differ", key="id")
+            raise SourceError(f"{tag_of(coco)}: {times} {table} have the id {repeated!r}; ids have to differ", key="id")
 
 
 def coerce(dset: Any) -> Any:
@@ -140,12 +155,13 @@ def _marked_json(path: str) -> Any:
 class Dataset:
     """A kwcoco dataset, as far as sampling needs to know it; frames are looked at once."""
 
-    def __init__(self, coco: Any, image_root: str | None = None) -> None:
+    def __init__(self, coco: Any, image_root: str | None = None, *, allow: Allow = "files") -> None:
         refuse_repeated_ids(coco)
         self.coco = coco
         """The `kwcoco.CocoDataset`."""
         self.image_root = coco.bundle_dpath if image_root is None else image_root
         """The directory that names of files are relative to."""
+        self._access = Access(self.image_root, allow)
         self._frames: dict[Any, Frame] = {}
         self._clocks: dict[str, Clock] = {}
         self._known: tuple[dict[str, None], set[str]] | None = None
@@ -163,7 +179,7 @@ class Dataset:
                     f"gid={gid!r}: no such image; the dataset has {some(self.coco.index.imgs)}", key="gid"
                 )
             video = self.coco.index.videos.get(image.get("video_id"), {})
-            found = self._frames[gid] = frame_of(image, video, self.image_root, self._clocks)
+            found = self._frames[gid] = frame_of(image, video, self._access, self._clocks)
         return found
 
     def known(self) -> tuple[Mapping[str, None], set[str]]:
@@ -294,13 +310,20 @@ def some(ids: Iterable[Any]) -> str:
 class CocoSource:
     """A kwcoco dataset, which is looked at once, and the library that opens and transcodes its files."""
 
-    def __init__(self, dset: Any, library: Library, image_root: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        dset: Any,
+        library: Library,
+        image_root: str | os.PathLike[str] | None = None,
+        allow: Allow = "files",
+    ) -> None:
         if image_root is not None and not os.path.isdir(image_root):
             raise MissingError(f"image_root={os.fspath(image_root)!r}: no such directory", key="image_root")
         self.dset = dset
         self.library = library
         self._elsewhere = [] if image_root is None else [os.path.abspath(image_root)]
-        self.dataset = Dataset(dset, *self._elsewhere)
+        check_choice("allow", allow, get_args(Allow))
+        self.dataset = Dataset(dset, *self._elsewhere, allow=allow)
 
     def __repr__(self) -> str:
         return f"<kwcoco dataset {self.summary}>"
@@ -325,7 +348,7 @@ class CocoSource:
         if len(nowhere):
             first = table.annot_id[nowhere[table.position[nowhere].argmin()]].item()
             warn_caller(
-                f"{self.dset.tag}: {len(nowhere)} of {counted(len(listed), 'annotation')} have neither a box nor a "
+                f"{tag_of(self.dset)}: {len(nowhere)} of {counted(len(listed), 'annotation')} have neither a box nor a "
                 f"shape, so that no window holds them; the first is annotation {first!r}",
                 UserWarning,
             )

@@ -16,10 +16,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.plan import Chunked
+from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
 from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
+from ndzarr._validation import shortened
 from ndzarr.errors import DamagedError, StoreError
 
 COMPLETE = "ndzarr_complete"
@@ -254,6 +255,14 @@ class ZarrArray:
         """True where chunks are parts of files."""
         return getattr(self._zarr, "shards", None) is not None
 
+    def exists(self, chunk: tuple[int, ...]) -> bool:
+        """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
+        if "://" in self.name:
+            return True
+        whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
+        position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
+        return os.path.exists(os.path.join(self.name, self._zarr.metadata.encode_chunk_key(position)))
+
     def encoded_size(self, chunk: tuple[int, ...]) -> None:
         """Return None: zarr-python does not tell beforehand."""
         return
@@ -303,8 +312,11 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
     key = _named(metadata.get("chunk_key_encoding", "default"))
     if key["name"] != "default":
         return f"chunk keys {key['name']!r}"
-    shape = tuple(metadata["shape"])
-    outer, codecs = tuple(grid["configuration"]["chunk_shape"]), [_named(c) for c in metadata["codecs"]]
+    shape = _lengths(path, "shape", metadata["shape"], 0)
+    if prod(shape) >= 1 << 63:
+        raise StoreError(f"{path}: shape={shape} is that of no image", path=path, key="shape", hint=_DAMAGED)
+    outer = _lengths(path, "chunk_shape", grid["configuration"]["chunk_shape"], 1, len(shape))
+    codecs = [_named(c) for c in metadata["codecs"]]
     per_shard: tuple[int, ...] | None = None
     chunks = outer
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
@@ -312,18 +324,46 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
         usual = _is_usual_index([_named(c) for c in config["index_codecs"]])
         if config.get("index_location", "end") != "end" or not usual:
             return "shard index"
-        chunks, codecs = tuple(config["chunk_shape"]), [_named(c) for c in config["codecs"]]
+        chunks, codecs = (
+            _lengths(path, "chunk_shape", config["chunk_shape"], 1, len(shape)),
+            [_named(c) for c in config["codecs"]],
+        )
         per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
+        if any(n % k for n, k in zip(outer, chunks, strict=True)):
+            message = f"{path}: its metadata state shards of {outer}, which are not whole chunks of {chunks}"
+            raise StoreError(message, path=path, key="chunk_shape", hint=_DAMAGED)
+    what = f"a chunk of chunk_shape={chunks}"
+    check_memory(prod(chunks) * dtype.itemsize, StoreError, what=what, path=path, key="chunk_shape", hint=_DAMAGED)
     codec = parse_codecs(codecs, chunks, dtype)
     if codec is None:
         return f"codecs {' '.join(c['name'] for c in codecs)}"
+    if codec.order is not None and sorted(codec.order) != list(range(len(shape))):
+        raise StoreError(f"{path}: order={codec.order} is not one of its axes", path=path, key="order", hint=_DAMAGED)
     separator = (key.get("configuration") or {}).get("separator", "/")
+    if separator not in ("/", "."):
+        raise StoreError(f"{path}: separator={shortened(separator)}", path=path, key="separator", hint=_DAMAGED)
     attributes = metadata.get("attributes") or {}
     complete = bool(attributes.get(COMPLETE)) and per_shard is not None
     fill, seal = _fill(metadata["fill_value"], dtype), None
     if sealed and complete and SEAL in attributes:
         seal = Seal.parse(attributes[SEAL], tuple(-(-n // s) for n, s in zip(shape, outer, strict=True)))
     return ChunkArray(path, shape, codec, per_shard, fill, separator, version, complete, seal)
+
+
+_DAMAGED = "Fetch or write the store again"
+
+LONGEST = 1 << 53
+"""Pixels along an axis that no array has, and that floats do not count exactly."""
+MOST_AXES = 16
+
+
+def _lengths(path: str, key: str, value: Any, least: int, number: int | None = None) -> tuple[int, ...]:
+    """Return the length of each axis of an array, or of its chunks."""
+    fits = isinstance(value, list) and len(value) <= MOST_AXES and number in (None, len(value))
+    if not fits or any(type(n) is not int or not least <= n < LONGEST for n in value):
+        message = f"{path}: {key}={shortened(value)} in its metadata does not give the lengths of its axes"
+        raise StoreError(message, path=path, key=key, hint=_DAMAGED)
+    return tuple(value)
 
 
 def _named(codec: Any) -> Mapping[str, Any]:

@@ -117,12 +117,11 @@ class ChunkCodec:
             # which are not safe to fork and slower than ours on chunks of this size.
             imagecodecs.blosc_decode(encoded, numthreads=1, out=target.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         elif self.compressor == "zstd":
-            if _zstd_size(encoded) == out.nbytes:
+            if zstd_size(encoded) == out.nbytes:
                 numcodecs.zstd.decompress(encoded, target)
-            else:  # the frame does not say its size, or a wrong one
-                body = numcodecs.zstd.decompress(encoded)
-                _expect(len(body), out.nbytes)
-                target.reshape(-1)[:] = np.frombuffer(body, self.dtype)
+            else:  # the frame does not say its size, or a wrong one; what does not fit the buffer is refused
+                room = target.reshape(-1).view(np.uint8)
+                _expect(len(imagecodecs.zstd_decode(encoded, out=room)), out.nbytes)  # type: ignore[arg-type]
         elif self.compressor == "jpeg":
             imagecodecs.jpeg8_decode(encoded, out=self._picture(out))  # type: ignore[arg-type]
         else:
@@ -234,7 +233,12 @@ _BLOSC_HEADER = struct.Struct("<III")
 _AGAIN = "Transcode the source again"
 
 
-def _zstd_size(encoded: np.ndarray[Any, Any]) -> int:
+def blosc_size(encoded: np.ndarray[Any, Any]) -> int:
+    """Return the decoded size that the header of a Blosc chunk states; 0 for what is shorter than one."""
+    return int(_BLOSC_HEADER.unpack_from(encoded.data, 4)[0]) if encoded.size >= 16 else 0
+
+
+def zstd_size(encoded: np.ndarray[Any, Any]) -> int:
     """Return the decoded size of a zstd frame, -1 if it does not say (RFC 8878, section 3.1.1.1)."""
     head = encoded[:18].tobytes()
     if len(head) < 6:

@@ -9,11 +9,14 @@ does the same. ndzarr's own reads go through `codecs.ChunkCodec` instead.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import PIL.Image
 from zarr.abc.codec import ArrayBytesCodec
 
 from ndzarr._store.codecs import JPEG
@@ -47,7 +50,11 @@ class Jpeg(ArrayBytesCodec):
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         import imagecodecs
 
-        pixels = imagecodecs.jpeg8_decode(chunk_bytes.to_bytes())
+        raw = chunk_bytes.to_bytes()
+        with PIL.Image.open(io.BytesIO(raw)) as header:
+            if header.width * header.height > prod(chunk_spec.shape):
+                raise ValueError(f"a JPEG of {header.width} x {header.height} in a chunk of {chunk_spec.shape}")
+        pixels = imagecodecs.jpeg8_decode(raw)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels.reshape(chunk_spec.shape))
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -31,6 +32,8 @@ from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
 from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.sharding import INDEX_CODECS, Seal
 from ndzarr._store.validity import Nodata
+from ndzarr._validation import as_number, shortened
+from ndzarr.errors import NdzarrError, StoreError
 
 SCHEMA = 2
 """
@@ -52,6 +55,84 @@ _READ_ATTRIBUTES = ("ome", "multiscales", "ndzarr", "zarr_conventions")
 _TRANSFORMS = "coordinateTransformations"
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b": "0000FF", "blue": "0000FF"}
+
+
+def parse_json(raw: bytes, path: str, file: str = "zarr.json") -> Any:
+    """Parse a file of a store at a path; raise `StoreError` for what is not JSON, or nested beyond Python's limit."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        message = f"{path}: {file} is not valid JSON ({error}), so the store is damaged"
+        raise StoreError(message, path=path, hint="Transcode the source again") from error
+
+
+@contextmanager
+def interpreting(name: str) -> Iterator[None]:
+    """Report metadata of an unexpected structure as a `StoreError`; nothing but JSON is interpreted within."""
+    try:
+        yield
+    except NdzarrError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
+        message = f"{name}: its metadata are not those of a Zarr image ({type(error).__name__}: {error})"
+        raise StoreError(message, path=name, hint="Fetch or write the store again") from error
+
+
+def check_attributes(name: str, attrs: Any) -> None:
+    """
+    Check the attributes of a root group that are read later, wherever they are.
+
+    Raises
+    ------
+    StoreError
+        One of them has another type than ndzarr, or a writer of OME-Zarr, gives it.
+    """
+    own = attrs.get("ndzarr", {}) if isinstance(attrs, Mapping) else None
+    if not isinstance(own, Mapping) or not isinstance(attrs.get("ome", {}), Mapping):
+        raise _wrong(name, "attributes", attrs)
+    for key, fits in _OWN.items():
+        if own.get(key) is not None and not fits(own[key]):
+            raise _wrong(name, key, own[key])
+    notes = (own.get("source") or {}).get("notes")
+    if notes is not None and not _is_text(notes):
+        raise _wrong(name, "notes", notes)
+
+
+def _wrong(name: str, key: str, value: Any) -> StoreError:
+    message = f"{name}: {key}={shortened(value)} in its attributes is not understood"
+    return StoreError(message, path=name, key=key, hint="Fetch or write the store again")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _is_number(value: Any) -> bool:
+    return as_number(value) is not None and not isinstance(value, bool)
+
+
+def _is_nodata(value: Any) -> bool:
+    return value is None or _is_number(value) or value in ("NaN", "Infinity", "-Infinity")
+
+
+_OWN: dict[str, Callable[[Any], bool]] = {
+    "schema": lambda value: type(value) is int,
+    "dims": _is_text,
+    "channels": _is_text,
+    "nodata": lambda value: all(_is_nodata(v) for v in (value if isinstance(value, list) else [value])),
+    "times": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "mask": lambda value: isinstance(value, str),
+    **dict.fromkeys(("encoding", "source", "grid_mapping", "pixel_size"), lambda value: isinstance(value, Mapping)),
+}
+"""Whether a value of the `ndzarr` attribute is one that `root_attributes` writes."""
+
+
+def path_within(name: str, path: Any) -> str:
+    """Return the path of a level, which lies in its store; raise `StoreError` for any other."""
+    if not isinstance(path, str) or os.path.isabs(path) or ".." in path.split("/") or "\0" in path:
+        message = f"{name}: path={shortened(path)} in its metadata is not that of an array in this store"
+        raise StoreError(message, path=name, key="path", hint="Fetch or write the store again")
+    return path
 
 
 @dataclass(frozen=True, slots=True)

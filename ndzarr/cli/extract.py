@@ -56,6 +56,8 @@ Examples:
               help="Leave out annotations with a smaller fraction in the window.")  # fmt: skip
 @click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="Encoding of the pixels.")
 @click.option("--workdir", metavar="DIR", help="Directory of pyramids; default: the user's cache directory.")
+@click.option("--allow", type=click.Choice(("bundle", "files", "urls")), default="files", show_default=True,
+              help="How far names of files in DATASET may lead; bundle: not out of its directory.")  # fmt: skip
 @click.option("--scheduler", default="processes", show_default=True, metavar="threads|processes|ADDRESS",
               help="Where to run; ADDRESS is that of a dask scheduler.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), metavar="N",
@@ -74,6 +76,7 @@ def command(
     annots: bool,
     visible: float,
     workdir: str | None,
+    allow: Any,
     scheduler: str,
     overwrite: bool,
     quiet: bool,
@@ -90,7 +93,7 @@ def command(
 
     refuse_existing(local_path(dest), overwrite)
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None
-    sampler = CocoSampler(dataset, workdir)
+    sampler = CocoSampler(dataset, workdir, allow=allow)
     if table is None:
         table = _chosen(sampler, targets, space)
     keys: dict[str, Any] = {

@@ -33,8 +33,8 @@ BORDERS = ("shift", "pad", "drop")
 """What becomes of a window that would reach beyond the end: moved inward, left in place (what lies outside is padded),
 or left out."""
 
-WINDOW_BYTES = 8 * 7
-"""Least memory that a window takes: its space, and where it begins and ends along t, y and x, as int64."""
+WINDOW_BYTES = 160
+"""Memory that a window takes while its table is made."""
 
 Length: TypeAlias = "int | str"  # pixels or frames, a length such as '100 um', or 'full' for the whole extent
 WindowDims: TypeAlias = "str | tuple[Length, Length]"  # (height, width), one length for both, or 'full'

@@ -374,7 +374,7 @@ def spaces_of(source: SampleSource, kind: str) -> Spaces:
 
 def column_of_ids(ids: Sequence[Any]) -> Array:
     """Return integers as int64 and all else as objects, so that Python's own values come out again."""
-    if all(type(i) is int for i in ids):
+    if all(type(i) is int and -(1 << 63) <= i < 1 << 63 for i in ids):
         return np.array(ids, np.int64)
     out = np.empty(len(ids), object)
     out[:] = ids

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 from binascii import crc32
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ndzarr._batches.executors import WorkerError
 from ndzarr._validation import check_choice, check_count
 from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.torch.crops import CropDataset, Tensors, collate
@@ -176,7 +177,7 @@ class Loader:
         self._chosen = None
         self.stream.begin(epoch, first)
         try:
-            for taken, batch in enumerate(self._loader, first + 1):
+            for taken, batch in enumerate(_explained(self._loader), first + 1):
                 self._next = (epoch, taken) if taken < self.stream.batches else (epoch + 1, 0)
                 yield batch
                 if self._running is not running:
@@ -220,6 +221,18 @@ class Loader:
             most = self.stream.batches
             raise OptionError(f"the state was taken after batch {batch}, but an epoch has {most}", key="batch")
         self._chosen = (epoch, batch)
+
+
+def _explained(batches: Iterable[Tensors]) -> Iterator[Tensors]:
+    """Yield batches; a worker process that was killed becomes an error that says what to do."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        message = f"a worker process of the loader was killed (out of memory?): {error}"
+        hint = "Make a new loader with fewer workers, smaller batches or a smaller prefetch_factor"
+        raise WorkerError(message, hint=hint) from error
 
 
 def loader(

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,8 +18,9 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from ndzarr._files import replacing
-from ndzarr.errors import ExistsError, OptionError, did_you_mean
+from ndzarr._files import explained, replacing
+from ndzarr._indexing.plan import check_memory
+from ndzarr.errors import ExistsError, OptionError, WriteError, did_you_mean
 from ndzarr.toydata.world import CATEGORIES, KEYPOINTS, PIXELS_PER_METRE, World, date, drifts, exposed, picture_size
 
 Image: TypeAlias = np.ndarray[Any, Any]
@@ -182,6 +184,8 @@ def write_demo(
         An option is not understood.
     ExistsError
         A file of that name exists and was not written by this function.
+    WriteError
+        The folder cannot be written.
 
     Examples
     --------
@@ -206,11 +210,27 @@ def write_demo(
     about = json.loads(json.dumps({f: getattr(order, f) for f in Order.__slots__}))
     if path.exists() and _about(path) == about:
         return path
+    smaller = "Make smaller pictures, or raise the limit"
+    check_memory(prod(size) * _PIXEL_BYTES, OptionError, what=f"size={size}", key="size", hint=smaller)
     records = Records(about)
-    make(order, records, path.parent, f"{kind}/")
-    with replacing(path) as part:
-        part.write_text(json.dumps(records.content()))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        message = f"{path.parent}: this directory cannot be made ({error})"
+        raise WriteError(message, path=str(path.parent), hint="Choose another directory") from error
+    with explained(path):
+        try:
+            make(order, records, path.parent, f"{kind}/")
+        except MemoryError as error:
+            message = f"size={size}: the memory that this process may use is too small to paint a picture of it"
+            raise OptionError(message, key="size", hint=smaller) from error
+        with replacing(path) as part:
+            part.write_text(json.dumps(records.content()))
     return path
+
+
+_PIXEL_BYTES = 16
+"""Bytes that painting takes for each pixel, at the very least."""
 
 
 def _images(order: Order, records: Records, root: Path, folder: str) -> None:

@@ -22,7 +22,7 @@ import zarr
 import ndzarr
 from helpers.errors import raises
 from ndzarr._batches.executors import WorkerError
-from ndzarr._batches.extract import Job
+from ndzarr._batches.extract import Job, run_part
 from ndzarr._batches.extract_store import ShardedArray
 from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError
 
@@ -132,7 +132,7 @@ def test_each_chunk_is_decoded_once_per_shard(mixed, table, tmp_path, monkeypatc
 
 SCRIPT = """
 import sys, time, pandas, ndzarr
-from ndzarr._batches.extract import Job
+from ndzarr._batches.extract import Job, run_part
 real = Job.do
 def slow(self, folder, number):
     if number == 5:
@@ -215,6 +215,38 @@ def test_a_failed_extraction_keeps_what_is_done_and_leaves_no_store(mixed, table
     assert len(list(folder.glob("parts/*.npz"))) == 3
     mixed.extract(table, dest, shard=4)
     check(dest, mixed, table)
+
+
+def test_a_job_is_not_read_from_a_directory_that_others_may_write(mixed, table, tmp_path, monkeypatch):
+    real = Job.do
+
+    def broken(self, folder, number):
+        raise OSError("the disk went away") if number else real(self, folder, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "do", lambda self, folder, n: real(self, folder, n) if n == 0 else broken(self, folder, n))
+        with pytest.raises(OSError, match="went away"):
+            mixed.extract(table, tmp_path / "crops.zarr", shard=4, workers=1)
+    [folder] = tmp_path.glob(".crops.zarr.*.partial")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert run_part(os.fspath(folder), 1) == 4  # as a worker process does
+    for mode in (0o777, 0o770, 0o720):
+        folder.chmod(mode)
+        (folder / "job.pickle").touch()  # else the job that was loaded before is known
+        with raises(WriteError, path=folder, hint="another directory"):
+            run_part(os.fspath(folder), 1)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_lack_of_memory_says_what_is_kept_and_how_to_go_on(mixed, table, tmp_path, monkeypatch, scheduler, workers):
+    monkeypatch.setattr(Job, "do", greedy)
+    with pytest.raises(WorkerError, match=r"no more memory.*run the same call again"):
+        mixed.extract(table, tmp_path / "crops.zarr", shard=4, workers=workers, scheduler=scheduler)
+
+
+def greedy(self, folder, number):
+    np.empty(1 << 60, np.uint8)
 
 
 def test_another_call_does_not_take_up_what_does_not_fit_it(mixed, table, tmp_path, monkeypatch):

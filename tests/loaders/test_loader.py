@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import pickle
 import socket
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch")
 import ndzarr  # noqa: E402
 from helpers.errors import raises  # noqa: E402
 from helpers.torch_processes import train  # noqa: E402
+from ndzarr._batches.executors import WorkerError  # noqa: E402
 from ndzarr.errors import OptionError  # noqa: E402
 from ndzarr.torch import CropDataset, CropStream, loader  # noqa: E402
 
@@ -296,3 +298,12 @@ def test_six_epochs_of_ten_thousand_crops_run_at_constant_memory(sampler):
         files.append(len(os.listdir("/proc/self/fd")))
     assert max(held[3:]) - held[2] < 20 << 20
     assert len(set(files[1:])) == 1
+
+
+def test_a_killed_worker_is_an_error_that_says_what_to_do(crops):
+    batches = iter(loader(crops, 4, workers=1, prefetch_factor=1))
+    next(batches)
+    [worker] = multiprocessing.active_children()
+    worker.kill()
+    with raises(WorkerError, hint="fewer workers"):
+        list(batches)

@@ -84,7 +84,8 @@ def test_a_server_that_sends_whole_files_is_refused_and_not_believed(serve, imag
 
 def test_a_dataset_may_name_stores_by_their_urls(serve, image, tmp_path):
     coco = {"images": [{"id": 1, "file_name": f"{serve(Ranged)}/a.zarr", "width": 400, "height": 300}]}
-    sample = ndzarr.CocoSampler(coco, tmp_path / "w").load_sample(gid=1, y=slice(0, 50), x=slice(0, 60))
+    sampler = ndzarr.CocoSampler(coco, tmp_path / "w", allow="urls")
+    sample = sampler.load_sample(gid=1, y=slice(0, 50), x=slice(0, 60))
     assert np.array_equal(sample.image, image[:, :50, :60])
 
 

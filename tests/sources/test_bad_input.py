@@ -117,7 +117,7 @@ OTHERS = {
     b"\x1f\x8b\x08\0": "gzip",
     b"P6\n5 5\n255\n": "netpbm",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n": "git lfs pull",
-    b"\x01\x02\xfe\xff random": "not an image: it begins with the bytes 01 02 fe ff",
+    b"\x01\x02\xfe\xff random": "no image that is known",
 }
 
 
@@ -227,6 +227,18 @@ def test_absurd_sizes_are_refused_before_memory_is_asked_for(form, save):
     with pytest.raises(SourceError) as caught:
         open_source(path)
     assert f"pass max_pixels={width * height} or more" in check_message(caught.value, path)
+
+
+def no_memory(*args, **more):
+    raise MemoryError
+
+
+def test_a_decoder_without_memory_is_an_error_that_says_so(photo, save, monkeypatch):
+    path = save("a.jp2", imagecodecs.jpeg2k_encode(photo))
+    with open_source(path) as source:
+        monkeypatch.setattr(imagecodecs, "jpeg2k_decode", no_memory)
+        with raises(SourceError, path=path, hint="a TIFF with tiles", match="not enough memory"):
+            source.read({})
 
 
 @pytest.mark.parametrize("form", [form for form in WRITERS if form not in ("JPEG XL",)])

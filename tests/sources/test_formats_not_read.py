@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import io
+
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 
 import ndzarr
 from helpers.errors import raises
 from ndzarr.errors import SourceError, StoreError
+
+
+def with_pillow(form: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(out, form)
+    return out.getvalue()
+
 
 NIFTI = bytes([92, 1, 0, 0]) + bytes(340)
 FILES = {
@@ -21,6 +31,10 @@ FILES = {
     "DICOM": ("a.dcm", bytes(128) + b"DICM" + bytes(100)),
     "12-bit JPEG": ("a.jpg", imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint16), bitspersample=12)),
     "lossless 16-bit JPEG": ("b.jpg", imagecodecs.ljpeg_encode(np.zeros((16, 16), np.uint16))),
+    "SGI": ("a.sgi", with_pillow("SGI")),
+    "PCX": ("a.pcx", with_pillow("PCX")),
+    "TGA": ("a.tga", with_pillow("TGA")),
+    "PostScript": ("a.eps", b"\xc5\xd0\xd3\xc6" + bytes(100)),
     "JPEG-LS": ("c.jpg", imagecodecs.jpegls_encode(np.zeros((16, 16), np.uint8))),
 }
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import ndzarr
 from helpers.errors import raises
-from ndzarr.errors import ExistsError, OptionError
+from ndzarr.errors import ExistsError, OptionError, WriteError
 from ndzarr.toydata import write_demo
 from ndzarr.toydata.dataset import KINDS
 
@@ -133,3 +133,12 @@ def test_options_without_meaning_are_refused(tmp_path, options, said):
     with raises(OptionError, key=next(iter(options)), match=said):
         write_demo(tmp_path, **options)
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_what_cannot_be_written_says_what_to_do(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):
+        with raises(WriteError, path=folder, hint="Choose another directory"):
+            write_demo(folder)
+    with raises(OptionError, key="size", hint="smaller"):
+        write_demo(tmp_path, size=(10**7, 10**7))

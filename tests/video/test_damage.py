@@ -206,10 +206,13 @@ def test_an_encrypted_mp4_is_called_encrypted(tmp_path):
     key = "00112233445566778899aabbccddeeff"
     muxer = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": key, "encryption_kid": key}
     path = video_clips.encode(tmp_path / "a.mp4", n=10, muxer=muxer)
-    with raises(StoreError, path=path, hint="Decrypt it", match="encrypted"):
-        ndzarr.open(path)
-    with raises(SourceError, path=path, hint="Decrypt it", match="encrypted"):
-        ndzarr.transcode(path, tmp_path / "a.zarr")
+    other = tmp_path / "b.mp4"  # which FFmpeg does not open
+    other.write_bytes(Path(path).read_bytes().replace(b"\0\0\0\x14schm", b"\xff\xff\xff\xffschm"))
+    for encrypted in (path, other):
+        with raises(StoreError, path=encrypted, hint="Decrypt it", match="encrypted"):
+            ndzarr.open(encrypted)
+        with raises(SourceError, path=encrypted, hint="Decrypt it", match="encrypted"):
+            ndzarr.transcode(encrypted, tmp_path / "a.zarr")
 
 
 def test_a_scrambled_transport_stream_is_called_scrambled(tmp_path):

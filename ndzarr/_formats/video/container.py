@@ -44,6 +44,7 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any, Any]:
     try:
         container = _open(path)
     except (av.FFmpegError, OSError, ValueError) as error:
+        _refuse_protected(path)
         raise SourceError(
             f"{path}: FFmpeg finds no video in this file ({av_reason(error)})",
             path=path,
@@ -128,6 +129,14 @@ def refuse_encrypted(path: str, stream: Any, packet: Any = None) -> None:
     if (packet is not None and packet.has_sidedata("encryption_info")) or (
         stream.codec_context.codec_tag in _ENCRYPTED_TAGS
     ):
+        raise SourceError(f"{path}: the video is encrypted", path=path, hint=_DECRYPT)
+
+
+def _refuse_protected(path: str) -> None:
+    """Raise SourceError if an MP4 describes encrypted frames (ISO 14496-12, 8.12), which FFmpeg may not even open."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 20)
+    if head[4:8] == b"ftyp" and b"encv" in head and b"sinf" in head:
         raise SourceError(f"{path}: the video is encrypted", path=path, hint=_DECRYPT)
 
 
