@@ -40,7 +40,6 @@ class ArraySource:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     mask: Array | None = None
     """True where pixels are real, axes `dims` without c."""
-    trouble: tuple[str, ...] = ()
     before_read: Callable[[int], None] = lambda number: None
     """Called with the number of reads so far: to count, to fail, to wait."""
 
