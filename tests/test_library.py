@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +30,16 @@ from ndzarr._files import cache_root, holding, lock_of, publishing, settle
 from ndzarr._library.keys import SourceRequest as Request
 from ndzarr._library.library import Library
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError, WriteError
+from ndzarr._store.sharding import SHARDS
+from ndzarr.errors import (
+    DamagedError,
+    DamagedStoreWarning,
+    MissingError,
+    NdzarrError,
+    OptionError,
+    SourceError,
+    WriteError,
+)
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -443,9 +453,97 @@ def test_a_store_whose_metadata_are_damaged_is_made_again_and_not_served(library
     file = Path(library.pyramid(tmp_path / "a.npy").path) / "zarr.json"
     file.unlink() if content is None else file.write_bytes(content)
     assert states(library) == ["damaged"]
-    assert same(Library(library.root).pyramid(tmp_path / "a.npy"), pixels)
+    with pytest.warns(DamagedStoreWarning, match=file.parent.name):
+        assert same(Library(library.root).pyramid(tmp_path / "a.npy"), pixels)
     assert states(library) == ["current"]
     assert len(names(library)) == 1
+
+
+def zeroed(shard):
+    size = shard.stat().st_size
+    os.truncate(shard, 0)
+    os.truncate(shard, size)
+
+
+LOSSES = {
+    "zeroed": zeroed,
+    "cut": lambda shard: os.truncate(shard, 100),
+    "emptied": lambda shard: os.truncate(shard, 0),
+    "missing": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_store_that_lost_a_shard_is_listed_as_damaged_and_pruned(library, tmp_path, loss, level):
+    save(tmp_path / "a.npy")
+    store = Path(library.pyramid(tmp_path / "a.npy").path)
+    assert states(library) == ["current"]
+    LOSSES[loss](store / str(level) / "image/c/0/0/0")
+    assert states(library) == ["damaged"]
+    assert [entry.store for entry in library.prune()] == [store]
+    assert states(library) == []
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_store_that_lost_a_shard_is_prepared_again(library, tmp_path, loss, level):
+    pixels = save(tmp_path / "a.npy")
+    store = Path(library.pyramid(tmp_path / "a.npy").path)
+    LOSSES[loss](store / str(level) / "image/c/0/0/0")
+    with pytest.warns(DamagedStoreWarning, match=store.name):
+        Library(library.root).prepare([tmp_path / "a.npy"])
+    assert states(library) == ["current"]
+    assert same(Library(library.root).pyramid(tmp_path / "a.npy"), pixels)
+
+
+def flipped(shard):
+    content = bytearray(shard.read_bytes())
+    content[50] ^= 1
+    shard.write_bytes(content)
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "flipped"])
+def test_a_read_that_meets_damage_in_a_cached_store_makes_it_again_once(library, tmp_path, loss):
+    damage = {**LOSSES, "flipped": flipped}[loss]
+    pixels = save(tmp_path / "a.npy")
+    shard = Path(library.pyramid(tmp_path / "a.npy").path, "0/image/c/0/0/0")
+    damage(shard)
+    SHARDS.clear()
+    fresh = Library(library.root)
+    pyramid = fresh.pyramid(tmp_path / "a.npy")
+    with pytest.warns(DamagedStoreWarning, match=shard.parents[5].name) as caught:
+        assert same(pyramid, pixels)
+    assert len(caught) == 1
+    assert same(fresh.pyramid(tmp_path / "a.npy"), pixels)
+    assert ndzarr.verify(pyramid.path).ok
+    damage(shard)
+    SHARDS.clear()
+    with raises(DamagedError, path=shard):  # the disk is at fault
+        pyramid.read()
+
+
+def test_threads_that_meet_the_same_damage_make_the_store_once(library, tmp_path, log):
+    pixels = save(tmp_path / "a.npy")
+    shard = Path(library.pyramid(tmp_path / "a.npy").path, "0/image/c/0/0/0")
+    flipped(shard)
+    SHARDS.clear()
+    pyramid = Library(library.root).pyramid(tmp_path / "a.npy")
+    with pytest.warns(DamagedStoreWarning) as caught, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: same(pyramid, pixels), range(32)))
+    assert len(caught) == 1
+
+
+def test_a_damaged_store_whose_source_is_gone_is_an_error(library, tmp_path):
+    save(tmp_path / "a.npy")
+    pyramid = library.pyramid(tmp_path / "a.npy")
+    shard = Path(pyramid.path, "0/image/c/0/0/0")
+    flipped(shard)
+    SHARDS.clear()
+    (tmp_path / "a.npy").unlink()
+    with raises(DamagedError, path=shard):
+        pyramid.read()
+    assert shard.exists()
 
 
 def test_a_store_of_another_file_under_the_name_of_this_one_is_not_served(library, tmp_path):
@@ -454,7 +552,8 @@ def test_a_store_of_another_file_under_the_name_of_this_one_is_not_served(librar
     a, b = (library.pyramid(tmp_path / f"{n}.npy").path for n in "ab")
     shutil.rmtree(b)
     shutil.copytree(a, b)
-    assert same(Library(library.root).pyramid(tmp_path / "b.npy"), pixels)
+    with pytest.warns(DamagedStoreWarning, match=Path(b).name):
+        assert same(Library(library.root).pyramid(tmp_path / "b.npy"), pixels)
 
 
 def test_a_file_that_is_changed_while_it_is_read_is_refused(library, tmp_path, log, slow):

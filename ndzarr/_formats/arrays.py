@@ -1,7 +1,7 @@
 """Arrays as sources: numpy, .npy files, dask, xarray and Zarr.
 
-All of them are indexed alike.  Arrays in memory and memory-mapped files give views; dask computes what a window
-touches.  Names of axes, coordinates and attributes are used where an array has them.
+All of them are indexed alike.  Arrays in memory give views; files are read as far as a window needs it; dask computes
+what it touches.  Names of axes, coordinates and attributes are used where an array has them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ndzarr._files import FileId
 from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
@@ -130,10 +133,13 @@ class ArraySource(Source):
         index = self._arrangement.index(region)
         try:
             block = np.asarray(fetch(index))
+        except SourceError:
+            raise
         except Exception as error:  # a damaged chunk, a failed dask task: anything that the array's owner may raise
             what = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in zip(self.dims, region, strict=True))
             raise SourceError(
-                f"{self.name}: reading {what} failed ({reason(error)})", hint="Check where the array comes from"
+                f"{self.name}: reading {what} failed ({reason(error)})",
+                hint="Check where the array comes from",
             ) from error
         return self._arrangement.arrange(block.astype(self.dtype, copy=False))
 
@@ -202,22 +208,66 @@ def _interleaved(arrangement: Arrangement, array: Any, blocks: tuple[int, ...] |
     return c < max(y, x)
 
 
-def open_numpy(array: Pixels, options: Options, name: str = "<numpy array>", form: str = "array") -> ArraySource:
-    """Open an array in memory, or mapped into it."""
+@dataclass(frozen=True, slots=True)
+class FileArray:
+    """
+    The pixels of a file as they are in memory, in C order.
+
+    They are read by position and not mapped: a file that loses its end meanwhile is an error, where a map of it would
+    kill the process (SIGBUS).
+    """
+
+    file: FileId
+    offset: int
+    """Bytes before the first pixel."""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def fetch(cls, mapped: np.memmap[Any, Any], path: str) -> Fetch:
+        """Return what indexes a file that was mapped only to learn its header."""
+        file, offset, shape = FileId.of(os.path.abspath(path)), int(mapped.offset), mapped.shape
+        if mapped.flags.c_contiguous:
+            return cls(file, offset, shape, mapped.dtype).__getitem__
+        turned = cls(file, offset, shape[::-1], mapped.dtype)  # in Fortran's order
+        return lambda index: turned[index[::-1]].T
+
+    def __getitem__(self, index: Region) -> Pixels:
+        """Return a window; what is contiguous in the file is one read."""
+        spans = [s.indices(n) for s, n in zip(index, self.shape, strict=True)]
+        cut = max((k for k, n in enumerate(self.shape) if spans[k][:2] != (0, n)), default=0)
+        out = np.empty([stop - start for start, stop, _ in spans], self.dtype)
+        runs = out.reshape(prod(out.shape[:cut]), -1).view(np.uint8)
+        first = (spans[cut][0], *(0,) * (len(spans) - cut - 1))
+        for run, lead in zip(runs, product(*(range(start, stop) for start, stop, _ in spans[:cut])), strict=True):
+            at = int(np.ravel_multi_index((*lead, *first), self.shape))
+            try:
+                self.file.read_into(self.offset + at * self.dtype.itemsize, run)
+            except StoreError as error:
+                path, hint = self.file.path, "Transcode it once it is complete"
+                raise SourceError(f"{path}: was changed while it was read", path=path, hint=hint) from error
+        return out[tuple(slice(None, None, step) for _, _, step in spans)]
+
+
+def open_numpy(
+    array: Pixels, options: Options, name: str = "<numpy array>", form: str = "array", fetch: Fetch | None = None
+) -> ArraySource:
+    """Open an array in memory, or in a file that `fetch` reads."""
     if isinstance(array, np.ma.MaskedArray):
         raise SourceError(f"{name}: it is a masked array", hint="Pass array.filled(value) and nodata=value")
-    return open_array(name, array, arrange_unnamed(name, array.shape, options), options, metadata={"format": form})
+    arrangement = arrange_unnamed(name, array.shape, options)
+    return open_array(name, array, arrangement, options, fetch=fetch, metadata={"format": form})
 
 
 def open_npy(path: str, options: Options) -> ArraySource:
-    """Map a .npy file into memory."""
+    """Open a .npy file, of which windows are read."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy parses the header as Python, and lets errors of its tokenizer through
         what = f"it begins like a NPY file but cannot be mapped ({reason(error)})"
         raise SourceError(f"{path}: {what}", path=path, hint="Write it again") from error
     _check_pixels(path, array.shape, arrange_unnamed(path, array.shape, options), options)
-    return open_numpy(array, options, path, "NPY")
+    return open_numpy(array, options, path, "NPY", FileArray.fetch(array, path))
 
 
 def _check_pixels(name: str, shape: Sequence[int], arrangement: Arrangement, options: Options) -> None:

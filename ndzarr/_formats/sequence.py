@@ -22,6 +22,7 @@ import numpy as np
 from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order
 from ndzarr._formats.options import Options
 from ndzarr._geo.pixel_size import NOT_KNOWN
+from ndzarr._store.validity import same_nodata
 from ndzarr.errors import MissingError, OptionError, SourceError
 
 Opener: TypeAlias = Callable[[Any, Options], Source]
@@ -153,7 +154,7 @@ class SequenceSource(Source):
         found, like = self._open_one(self._frames[number], self._options), self._like
         for what in ("dims", "shape", "dtype", "channels", "nodata"):
             expected, actual = getattr(like, what), getattr(found, what)
-            if expected != actual and not (expected != expected and actual != actual):  # NaN is like NaN
+            if not (same_nodata(expected, actual) if what == "nodata" else expected == actual):
                 found.close()
                 raise SourceError(
                     f"{found.name}: frame {number} has {what} {_text(actual)}, but the first, {like.name}, has "

@@ -25,6 +25,9 @@ from ndzarr._files import MASK_SUFFIX
 from ndzarr._formats.base import Facts
 from ndzarr._store.validity import Nodata, as_nodata
 
+TOGETHER = "NODATA_VALUES"
+"""GDAL's metadata of images whose pixels are missing where all bands have their value at once."""
+NOT_TOGETHER = f"{TOGETHER} of GDAL's metadata, which hide pixels where all bands have their value, are not used"
 _MOST_BYTES = 1 << 24
 """Bytes of the largest sidecar that is read."""
 
@@ -168,7 +171,9 @@ def _read_aux(path: str) -> Sidecar:
     bands = {int(b.get("band", "0")) - 1: b for b in root.findall("PAMRasterBand") if b.get("band", "").isdecimal()}
     descriptions = {i: (band.findtext("Description") or "").strip() for i, band in bands.items()}
     values = {i: (band.findtext("NoDataValue") or "").strip() for i, band in bands.items()}
+    of_pixels = any(item.get("key") == TOGETHER for item in root.findall("Metadata/MDI"))
     return Sidecar(
+        notes=(NOT_TOGETHER,) if of_pixels else (),
         names={i: name for i, name in descriptions.items() if name},
         nodata={i: value for i, value in values.items() if value},
         georeference=_aux_georeference(root),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
-from ndzarr._library.keys import is_unchanged, source_record
+from ndzarr._library.keys import is_damaged, is_unchanged, source_record
 from ndzarr._store.metadata import parse_json
 from ndzarr.errors import StoreError
 
@@ -29,7 +29,8 @@ Whether a store will be read again.
 
 'current': it will.  'making': a process is making it.  'unreadable': this user may not read the store, or not look at
 its source, so that it stays.  The others may go: 'stale', the source was changed since;
-'orphaned', the source is gone; 'damaged', the metadata cannot be read; 'partial', the process that made it was killed.
+'orphaned', the source is gone; 'damaged', the metadata cannot be read, or a shard is missing, cut or zeroed; 'partial',
+the process that made it was killed.
 """
 
 USEFUL = ("current", "making", "unreadable")
@@ -116,7 +117,10 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
         return "damaged", None
     if record.get("key") != key[1]:
         return None
-    return _state(record), str(record.get("path"))
+    state = _state(record)
+    if state == "current" and is_damaged(path):
+        state = "damaged"
+    return state, str(record.get("path"))
 
 
 def _state(record: Mapping[str, Any]) -> State:

@@ -18,11 +18,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of
+from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.metadata import SCHEMA
 from ndzarr._validation import is_path
-from ndzarr.errors import MissingError, SourceError, StoreError, WriteError
+from ndzarr.errors import (
+    DamagedError,
+    DamagedStoreWarning,
+    MissingError,
+    SourceError,
+    StoreError,
+    WriteError,
+    warn_caller,
+)
 
 _NAN = float("nan")
 """Stands for every NaN: tuples that hold the same object are equal."""
@@ -85,9 +95,9 @@ class CacheEntry:
     """What a new store records of its source: path, size, mtime_ns, inode, key, and digest if that is its identity."""
 
     def find(self) -> Pyramid | None:
-        """Return the pyramid, if it is there, undamaged and of this source."""
+        """Return the pyramid, if it is there, its metadata undamaged, and of this source."""
         try:
-            pyramid = open_pyramid(self.store)
+            pyramid = open_pyramid(self.store, changed=_refuse_changed)
         except (MissingError, StoreError) as error:
             if isinstance(error.__cause__, PermissionError):  # another user's, which is not damaged
                 raise
@@ -95,10 +105,19 @@ class CacheEntry:
         record = source_record(pyramid.attrs) or {}
         return pyramid if all(record.get(name) == self.origin[name] for name in identified_by(self.origin)) else None
 
-    def make(self, write: Callable[[], None]) -> Pyramid:
-        """Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced."""
+    def sound(self) -> Pyramid | None:
+        """Return what `find` does, if no shard is missing, cut or zeroed."""
+        pyramid = self.find()
+        return None if pyramid is None or _lacks_shards(pyramid) else pyramid
+
+    def make(self, write: Callable[[], None], damaged: object = None) -> Pyramid:
+        """
+        Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
+
+        `damaged` is the `version_of` one that was found to be damaged by reading it.
+        """
         with holding(lock_of(self.store)):
-            return self._make(write) or open_pyramid(self.store)
+            return self._make(write, damaged) or open_pyramid(self.store)
 
     def make_with(self, batch: Batch, write: Callable[[], None], check: Callable[[], None]) -> None:
         """
@@ -117,13 +136,50 @@ class CacheEntry:
                 batch.hold(held.pop_all())  # others wait until it is there
         batch.publish_if_due()
 
-    def _make(self, write: Callable[[], None]) -> Pyramid | None:
-        pyramid = self.find()
-        if pyramid is None:
-            if os.path.lexists(self.store):
-                discard(self.store)
-            write()
-        return pyramid
+    def _make(self, write: Callable[[], None], damaged: object = None) -> Pyramid | None:
+        pyramid = self.sound()
+        if pyramid is not None and version_of(pyramid) != damaged:
+            return pyramid
+        if os.path.lexists(self.store):
+            warn_caller(f"{self.store}: this cached store is damaged, so it is made again", DamagedStoreWarning)
+            discard(self.store)
+        write()
+        return None
+
+
+def _refuse_changed(file: str) -> None:
+    raise DamagedError(f"{file}: the metadata are not those that were written with the pixels", path=file)
+
+
+def stored_arrays(pyramid: Multiscale) -> list[ChunkArray]:
+    """Return the arrays of a local store: levels and masks."""
+    arrays = [array for level in pyramid.levels for array in (level.array, level.mask)]
+    return [array for array in arrays if isinstance(array, ChunkArray)]
+
+
+def version_of(pyramid: Multiscale) -> object:
+    """Return what changes when a store is replaced."""
+    return [array.version for array in stored_arrays(pyramid)]
+
+
+def is_damaged(store: Path) -> bool:
+    """Return True if a store's metadata are damaged, or a shard is missing, cut or zeroed."""
+    try:
+        return _lacks_shards(open_pyramid(store, changed=_refuse_changed))
+    except PermissionError:  # another user's
+        return False
+    except (MissingError, StoreError):
+        return True
+
+
+def _lacks_shards(pyramid: Multiscale) -> bool:
+    """Return True if a shard is missing, cut or zeroed.  The bytes of chunks are not looked at."""
+    try:
+        for array in stored_arrays(pyramid):
+            array.check_shards()
+    except DamagedError:
+        return True
+    return False
 
 
 IDENTITIES = ("stat", "content")

@@ -3,8 +3,8 @@
 The key of a store (`_library.keys`) is made of the file's absolute path with links resolved, its size and time of
 modification, the `SourceRequest` and the encoding.  Links are resolved, because a link may come to point to another
 file of the same size and age, and two links to one file need only one store.  A file that was changed has another key;
-its old store is not read again, and `prune` removes it.  A store is hidden until it is complete; a damaged one is made
-again.
+its old store is not read again, and `prune` removes it.  A store is hidden until it is complete; one whose damage shows
+when it is opened, prepared or read is made again, with a warning.
 
 Zarr stores and URLs are opened in place, and so are files that are efficiently tiled (`_library.open`).
 """
@@ -32,6 +32,8 @@ from ndzarr._library.keys import (
     cache_entry,
     is_opened_in_place,
     make_root,
+    stored_arrays,
+    version_of,
 )
 from ndzarr._library.open import POLICIES, open_unless_transcoded, refuse_disagreement
 from ndzarr._library.overviews import overview_store
@@ -40,7 +42,7 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.presets import Encoding
 from ndzarr._validation import check_choice
-from ndzarr.errors import MissingError, SourceError, StoreError
+from ndzarr.errors import DamagedError, MissingError, NdzarrError, SourceError, StoreError
 
 MAX_OPEN = 512
 """Most pyramids that a library keeps open."""
@@ -77,6 +79,7 @@ class Library:
         self.transcode = check_choice("transcode", transcode, POLICIES)
         self.identity = check_choice("identity", identity, IDENTITIES)
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
+        self._repaired: set[Path] = set()
         self._begun = False
 
     def __repr__(self) -> str:
@@ -132,8 +135,8 @@ class Library:
         """
         Make the pyramids of many sources, several at a time; `workers` threads, as many as CPUs if None.
 
-        Sources are paths, or `SourceRequest`s (any tuples of their fields).  If the store exists, only the file is
-        looked at.
+        Sources are paths, or `SourceRequest`s (any tuples of their fields).  If the store exists, the file
+        and the indexes of the store's shards are looked at, and a damaged store is made again.
         """
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
         tasks: dict[Path, Task] = {}
@@ -162,12 +165,11 @@ class Library:
             return self.root, None
         if (pyramid := self._open_file(request)) is not None:
             overviews = overview_store(pyramid)
-            if overviews is None or overviews.exists:
+            if overviews is None or overviews.sound:
                 return self.root, None
             return overviews.path, lambda context: overviews.make()
         entry = self._entry(request)
-        exists = os.path.exists(f"{entry.store}/zarr.json")
-        return entry.store, None if exists else partial(self._make_with, batch, entry, request)
+        return entry.store, None if entry.sound() is not None else partial(self._make_with, batch, entry, request)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all stores that libraries made in the directory, by name."""
@@ -189,7 +191,32 @@ class Library:
         if (opened := self._open_file(request)) is not None:
             return opened
         entry = self._entry(request)
-        return entry.find() or self._make(entry, request)
+        pyramid = entry.find() or self._make(entry, request)
+        repair = partial(self._repair, entry, request, pyramid)
+        for array in stored_arrays(pyramid):
+            array.repair = repair
+        return pyramid
+
+    def _repair(self, entry: CacheEntry, request: SourceRequest, pyramid: Pyramid, error: DamagedError) -> None:
+        """
+        Make the store of an open pyramid again, of which reading raised an error; raise it if that is not possible.
+
+        A store is made again once: if the disk damages the new one too, that is an error.
+        """
+        seen = version_of(pyramid)  # before the next line: another thread may be about to have made it
+        if entry.store in self._repaired:
+            return
+        try:
+            if self._entry(request).store != entry.store:
+                raise SourceError(f"{request.path}: was changed since", path=request.path)
+            made = entry.make(partial(self._write, entry, request), damaged=seen)
+        except NdzarrError as cause:
+            raise error from cause
+        self._repaired.add(entry.store)
+        fresh = {array.name: array for array in stored_arrays(made)}
+        if not all(array.name in fresh and array.adopt(fresh[array.name]) for array in stored_arrays(pyramid)):
+            self._open.pop(request, None)  # another version of ndzarr had written it, in another layout
+            raise StoreError(f"{entry.store}: was damaged and made again", path=str(entry.store), hint="Read it again")
 
     def _open_file(self, request: SourceRequest) -> Pyramid | None:
         return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root)

@@ -24,13 +24,15 @@ from ndzarr._formats.base import Facts, Source
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
-from ndzarr._library.keys import CacheEntry, cache_entry, make_root
+from ndzarr._library.keys import CacheEntry, cache_entry, make_root, version_of
 from ndzarr._pyramid.levels import Multiscale
+from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import Decoded, Stored
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
 from ndzarr._store.metadata import LevelShape, mask_levels
 from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.read import execute
+from ndzarr.errors import DamagedError, NdzarrError
 
 Array = np.ndarray[Any, Any]
 
@@ -155,7 +157,8 @@ class OverviewStore:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.encoding = Encoding(kind=base.kind)
-        self._arrays: list[tuple[Stored, Stored | None]] | None = None
+        self._pyramid: Pyramid | None = None
+        self._repaired = False
 
     def layout(self, number: int, mask: bool = False) -> Layout:
         """Return chunks and codec of an overview, or of its mask, which are known before it is made."""
@@ -182,18 +185,35 @@ class OverviewStore:
     @property
     def exists(self) -> bool:
         """True if the store is made."""
-        return self._arrays is not None or (self.path / "zarr.json").exists()
+        return self._pyramid is not None or (self.path / "zarr.json").exists()
 
-    def make(self) -> list[tuple[Stored, Stored | None]]:
-        """Return (array, mask) of each level of the store, which is made now if it does not exist."""
-        if self._arrays is None:
+    @property
+    def sound(self) -> bool:
+        """True if the store is made, and no shard is missing, cut or zeroed."""
+        return self.entry.sound() is not None
+
+    def make(self) -> Pyramid:
+        """Return the pyramid of the store, which is made now if it does not exist."""
+        if self._pyramid is None:
             entry = self.entry
             pyramid = entry.find()
             if pyramid is None:
                 make_root(entry.store.parent)
                 pyramid = entry.make(partial(self._write, entry))
-            self._arrays = [(level.array, level.mask) for level in pyramid.levels]
-        return self._arrays
+            self._pyramid = pyramid
+        return self._pyramid
+
+    def repair(self, damaged: Pyramid, error: DamagedError) -> None:
+        """Make the store again, of which reading raised an error, once; raise it if that is not possible."""
+        if self._pyramid is not damaged:
+            return  # another thread was faster
+        if self._repaired:
+            raise error
+        try:
+            self._pyramid = self.entry.make(partial(self._write, self.entry), damaged=version_of(damaged))
+            self._repaired = True
+        except NdzarrError as cause:
+            raise error from cause
 
     def _write(self, entry: CacheEntry) -> None:
         from ndzarr._pyramid.transcode import write_pyramid
@@ -229,9 +249,9 @@ class StoredOverview:
         name = os.path.basename(self.store.base.file.path)
         return f"levels of {name} in the cache" + ("" if self.store.exists else ", still to be made")
 
-    @property
-    def _array(self) -> Any:
-        return self.store.make()[self._number - 1][self._mask]
+    def _array(self, pyramid: Pyramid) -> Any:
+        level = pyramid.levels[self._number - 1]
+        return level.mask if self._mask else level.array
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
@@ -239,18 +259,23 @@ class StoredOverview:
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
         """Return the bytes of a chunk; None if the store is not made yet."""
-        return int(self._array.encoded_size(chunk)) if self.store.exists else None
+        return int(self._array(self.store.make()).encoded_size(chunk)) if self.store.exists else None
 
     def decode(self, chunk: tuple[int, ...], out: Array, wanted: tuple[slice, ...] | None = None) -> bool:
-        """Decode a chunk; the store is made if it does not exist."""
-        return bool(self._array.decode(chunk, out, wanted))
+        """Decode a chunk; the store is made if it does not exist, and again if it is damaged."""
+        pyramid = self.store.make()
+        try:
+            return bool(self._array(pyramid).decode(chunk, out, wanted))
+        except DamagedError as error:
+            self.store.repair(pyramid, error)
+        return bool(self._array(self.store.make()).decode(chunk, out, wanted))
 
 
 class HalfSource(Source):
     """The first overview, as a source of pixels for `write_pyramid`."""
 
     def __init__(self, base: Base) -> None:
-        about = {"levels_above": base.power}
+        about = {"levels_above": base.power, "alpha": base.facts.metadata.get("alpha")}
         facts = replace(base.facts, name=base.file.path, shape=base.shape(1), band=512, times=None, metadata=about)
         super().__init__(replace(facts, dtype=base.array.dtype, interleaved=True))
         self._base = base

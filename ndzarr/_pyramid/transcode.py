@@ -252,7 +252,8 @@ def write_pyramid(
         if volume:
             if masks:
                 seals |= halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
-            seals |= halve(work, levels, reduce, workers, advance, masks=masks)
+            whole = source.dims.index("c") if source.validity.by_channel else None
+            seals |= halve(work, levels, reduce, workers, advance, masks=masks, whole=whole)
         _refuse_changed(source, origin)
         about = describe(source, encoding, origin)
         limits = display(source.dtype, source.metadata.get("bits"))
@@ -325,8 +326,8 @@ def _bands(source: Source, level: LevelShape, band_bytes: int) -> Iterator[tuple
     lengths = dict(zip(source.dims, source.shape, strict=True))
     block = dict(zip(source.dims, level.layout.shards, strict=True))
     step = dict(zip(source.dims, level.layout.chunks, strict=True))
-    # Alpha decides how much all other channels count.
-    step["c"] = lengths["c"] if source.interleaved or source.validity.alpha is not None else block["c"]
+    # Alpha decides how much all other channels count, and channels with their own nodata are told by their position.
+    step["c"] = lengths["c"] if source.interleaved or source.validity.by_channel else block["c"]
     leading = source.dims[:-2]
     row_bytes = source.dtype.itemsize * lengths["x"] * prod(min(step[d], lengths[d]) for d in leading)
     unit = max(1, source.band)

@@ -76,6 +76,11 @@ def _complaints(data: Mapping[str, Any]) -> Iterable[str]:
                     yield f"image {row['id']!r} is in video {row['video_id']!r}, and its frame_index is {index!r}"
 
 
+def tag_of(coco: Any) -> str:
+    """Return what messages call a dataset; one that was made of a dictionary has no name."""
+    return coco.tag or "the dataset"
+
+
 def refuse_repeated_ids(coco: Any) -> None:
     """Check that there are ids: kwcoco keeps the last of several dictionaries, and only warns."""
     index = coco.index
@@ -83,10 +88,10 @@ def refuse_repeated_ids(coco: Any) -> None:
     for table, known in kinds.items():
         rows = coco.dataset.get(table, [])
         if None in known:
-            raise SourceError(f"{coco.tag}: one of {table} has the id None", key="id", hint="Give it one")
+            raise SourceError(f"{tag_of(coco)}: one of {table} has the id None", key="id", hint="Give it one")
         if len(known) < len(rows):
             [(repeated, times)] = Counter(row["id"] for row in rows).most_common(1)
-            raise SourceError(f"{coco.tag}: {times} {table} have the id {repeated!r}; ids have to differ", key="id")
+            raise SourceError(f"{tag_of(coco)}: {times} {table} have the id {repeated!r}; ids have to differ", key="id")
 
 
 def coerce(dset: Any) -> Any:
@@ -367,7 +372,7 @@ class CocoSource:
         if len(nowhere):
             first = table.annot_id[nowhere[table.position[nowhere].argmin()]].item()
             warn_caller(
-                f"{self.dset.tag}: {len(nowhere)} of {counted(len(listed), 'annotation')} have neither a box nor a "
+                f"{tag_of(self.dset)}: {len(nowhere)} of {counted(len(listed), 'annotation')} have neither a box nor a "
                 f"shape, so that no window holds them; the first is annotation {first!r}",
                 UserWarning,
             )

@@ -99,7 +99,7 @@ def warp_crop(
     name = crop.sampling.interpolation
     if weights is not None:
         loads = np.broadcast_to(weights.reshape(-1, *weights.shape[-2:]), planes.shape)
-        share = np.stack([_warped((w > 0).astype(np.float32), warp, name) for w in loads]).reshape(out.shape)
+        share = np.stack([_warped((w > 0).astype(np.float64), warp, name) for w in loads]).reshape(out.shape)
         seen = real & (share > 0.5)
         weight = share
         if loads.dtype.kind != "b":

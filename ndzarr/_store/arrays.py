@@ -9,7 +9,7 @@ the `engine` of each says which it is and why.
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from math import prod
 from operator import ge
 from typing import Any, Literal, Protocol, TypeAlias
@@ -102,7 +102,9 @@ Stored: TypeAlias = "Decoded | Windowed"
 class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
-    __slots__ = ("_folder", "_per_shard", "chunks", "codec", "complete", "dtype", "fill", "name", "shape", "sharded")
+    __slots__ = (
+        "_folder", "_per_shard", "chunks", "codec", "complete", "dtype", "fill", "name", "repair", "shape", "sharded"
+    )  # fmt: skip
 
     chunked: Literal[True] = True
     engine = "local files"
@@ -135,6 +137,8 @@ class ChunkArray:
         self.fill = fill
         self.sharded = per_shard is not None
         self.complete = complete
+        self.repair: Callable[[DamagedError], object] | None = None
+        """Makes the store again, if it is a cache; raises the error if it cannot."""
         self._per_shard = per_shard or (1,) * len(shape)
         self._folder = Folder(name, version, separator, prod(self._per_shard), seal)
 
@@ -197,6 +201,24 @@ class ChunkArray:
     def seal(self) -> Seal | None:
         """Checksums of the shards, if the metadata state them."""
         return self._folder.seal
+
+    @property
+    def version(self) -> Hashable:
+        """Changes when the store is replaced."""
+        return self._folder.version
+
+    def holds(self, path: str | None) -> bool:
+        """Return True for the path of one of the array's files."""
+        return path is not None and path.startswith(f"{self.name}/")
+
+    def adopt(self, other: ChunkArray) -> bool:
+        """Read the files of the same array from now on, made again; return False if their layout is another."""
+        same = (self.name, self.shape, self.codec, self._per_shard) == (
+            (other.name, other.shape, other.codec, other._per_shard)
+        )
+        if same:
+            self._folder = other._folder
+        return same
 
     def open_shard(self, position: tuple[int, ...]) -> Shard:
         """Open a shard anew, and check its index; raise `DamagedError` if the file is missing."""

@@ -25,8 +25,9 @@ import numpy as np
 from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory
 from ndzarr._indexing.selection import Cut, cuts
-from ndzarr._store.arrays import Decoded, Stored
+from ndzarr._store.arrays import ChunkArray, Decoded, Stored
 from ndzarr._store.sharding import ChunkCache
+from ndzarr.errors import DamagedError
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -42,11 +43,28 @@ def execute(
     Read all windows of a plan into `out` (arrays or views of the plan's shapes; new ones by default).
 
     `cache` holds decoded chunks between calls. At most `threads` threads decode, by default as many as there are CPUs.
+    Damaged stores that can be made again are (`ChunkArray.repair`), once per call.
     """
-    arrays: Any = plan.arrays
     if out is None:
         check_memory(plan.wanted_bytes, hint="Ask for smaller windows, or for fewer at a time")
+        arrays: Any = plan.arrays
         out = [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
+    tried: list[object] = []
+    while True:
+        try:
+            return _execute(plan, out, cache, threads)
+        except DamagedError as error:
+            repair = next((a.repair for a in plan.arrays if isinstance(a, ChunkArray) and a.holds(error.path)), None)
+            if repair is None or repair in tried:
+                raise
+            tried.append(repair)
+            repair(error)
+
+
+def _execute(
+    plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None, threads: int | None
+) -> list[np.ndarray[Any, Any]]:
+    arrays: Any = plan.arrays
     if cache is None and _is_simple(plan, out):
         _decode_windows(plan, out)
         return list(out)

@@ -287,19 +287,20 @@ def halve(
     advance: Callable[[int], Any],
     name: str = "image",
     masks: Sequence[LevelShape] = (),
+    whole: int | None = None,
 ) -> dict[str, Seal]:
     """
     Make all levels of a volume but the first, whose chunks exist; axes end in z y x.  Return the seals of the levels.
 
     `reduce` is a `reducer` for volumes; `advance` is called with the number of rows of a finer level that were read.
-    `masks` are the levels of the mask, which exist, if the image has one.
+    `masks` are the levels of the mask, which exist, if the image has one.  `whole` is an axis that is never cut.
     """
     c = len(levels[0].shape) - len(masks[0].shape) if masks else 0
     seals: dict[str, Seal] = {}
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
         array, veil = _finer(root, k, name, finer), _finer(root, k, MASK, masks[k - 1]) if masks else None
         with PyramidWriter(root, [coarser], reduce, workers, first=k, name=name) as writer:
-            for block, selection in _blocks(finer, coarser):
+            for block, selection in _blocks(finer, coarser, whole):
                 [pixels] = execute(plan_reads([(array, selection)]))
                 if veil is None:
                     writer.write(block, reduce(pixels, k))
@@ -318,9 +319,13 @@ def _finer(root: Path, number: int, name: str, level: LevelShape) -> ChunkArray:
     return ChunkArray(str(folder), level.shape, codec, level.layout.per_shard, codec.dtype.type(0), complete=True)
 
 
-def _blocks(finer: LevelShape, coarser: LevelShape) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+def _blocks(
+    finer: LevelShape, coarser: LevelShape, whole: int | None
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
     """Yield (first index of a block of the coarser level before y, its selection of the finer one), top to bottom."""
-    lead, chunks = coarser.shape[:-2], coarser.layout.chunks
+    lead, chunks = coarser.shape[:-2], list(coarser.layout.chunks)
+    if whole is not None:
+        chunks[whole] = lead[whole]
     height = coarser.shape[-2]
     factors = [b // a for a, b in zip(finer.factors, coarser.factors, strict=True)]
     row = prod(chunks[:-2]) * coarser.shape[-1] * 8 * coarser.layout.codec.dtype.itemsize
@@ -328,4 +333,4 @@ def _blocks(finer: LevelShape, coarser: LevelShape) -> Iterator[tuple[tuple[int,
     for start in product(*(range(0, n, c) for n, c in zip(lead, chunks, strict=False))):
         for top in range(0, height, rows):
             axes = zip((*start, top, 0), (*chunks[:-2], rows, coarser.shape[-1]), factors, finer.shape, strict=True)
-            yield start, tuple(slice(a * f, min((a + n) * f, whole), 1) for a, n, f, whole in axes)
+            yield start, tuple(slice(a * f, min((a + n) * f, end), 1) for a, n, f, end in axes)

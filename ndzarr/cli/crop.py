@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from ndzarr._formats.options import PALETTES
+from ndzarr._geo.bounds import pixel_window
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._library.open import open as open_pyramid
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.validity import nodata_of
-from ndzarr.cli.options import indices, interval, names
+from ndzarr.cli.options import indices, interval, names, series
 from ndzarr.errors import OptionError
 
 
@@ -23,6 +25,8 @@ Examples:
     ndzarr crop huge.zarr --x 0:4096 --y 0:4096 --scale 0.25 --c red,nir -o crop.npy
   Read from a COG, or another tiled TIFF, in place:
     ndzarr crop scene.tif --x 4000:4512 --y 1000:1512 -o crop.png
+  Read a slide at half a micrometre a pixel:
+    ndzarr crop slide.ome.tif --resolution 0.5um -o crop.png
   Print what reading would cost:
     ndzarr crop huge.zarr --x 4000:4512 --y 1000:1512 --explain
 """
@@ -37,11 +41,23 @@ Examples:
 @click.option("--t", type=indices, metavar="INDEX|START:STOP", help="Frames.")
 @click.option("--z", type=indices, metavar="INDEX|START:STOP", help="Planes.")
 @click.option("--scale", type=float, help="Output pixels per native pixel, such as 0.25.")
+@click.option("--resolution", metavar="SIZE", help="Size of an output pixel, such as 0.5um, 10GSD or 20x.")
 @click.option("--level", type=int, help="Level to read as it is stored; x and y count its pixels.")
+@click.option("--palette", type=click.Choice(PALETTES), help="Colours or class numbers of a TIFF with a palette.")
+@click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--explain", is_flag=True, help="Print how many chunks and bytes are read.")
 def command(
-    store: str, dest: str | None, scale: float | None, level: int | None, overwrite: bool, explain: bool, **axes: Any
+    store: str,
+    dest: str | None,
+    scale: float | None,
+    resolution: str | None,
+    level: int | None,
+    palette: str | None,
+    series: str | int | None,
+    overwrite: bool,
+    explain: bool,
+    **axes: Any,
 ) -> None:
     """
     Write a window of the pyramid STORE, or of a tiled TIFF, as an image file.
@@ -55,15 +71,20 @@ def command(
 
     if dest is None and not explain:
         raise click.UsageError("say where to write with -o FILE, or use --explain")
-    if scale is not None and level is not None:
-        raise click.UsageError("--scale chooses the level itself; give one of --scale and --level")
+    given = {"--scale": scale, "--resolution": resolution, "--level": level}
+    if len(several := [name for name, value in given.items() if value is not None]) > 1:
+        raise click.UsageError(f"each chooses the level itself; give one of {' and '.join(several)}")
     if dest is not None:
         target = local_path(dest)
         check_suffix(target)
         refuse_existing_file(target, overwrite)
-    pyramid = open_pyramid(store)
+    pyramid = open_pyramid(store, palette=palette, series=series)
     window = _window(pyramid, axes)
-    crops = [make_crop(pyramid, window, 1.0 if scale is None else scale)] if level is None else []
+    _, factor = pixel_window(
+        pyramid.georeference, pyramid.pixel_size, pyramid.path, pyramid.sizes, window, 1.0 if scale is None else scale,
+        resolution, None, None,
+    )  # fmt: skip
+    crops = [make_crop(pyramid, window, factor)] if level is None else []
     if explain:
         plan = plan_crops(crops) if level is None else pyramid.plan([window], level)
         click.echo(plan.explain())

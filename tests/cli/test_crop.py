@@ -48,6 +48,29 @@ def test_without_a_window_all_is_written(run, rgb):
     assert np.array_equal(np.load("a.npy"), rgb)
 
 
+def test_output_pixels_have_the_size_that_is_asked_for(run, folder):
+    about = {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+    tifffile.imwrite("cells.ome.tif", noise((128, 192)), ome=True, tile=(64, 64), metadata=about)
+    expected = ndzarr.open("cells.ome.tif").window(x=slice(0, 64), scale=0.5)
+    for size in ("0.5um", "0.5 \u00b5m", "500 nm"):
+        run("crop", "cells.ome.tif", "--x", "0:64", "--resolution", size, "-o", "a.npy", "--overwrite")
+        assert np.array_equal(np.load("a.npy"), expected)
+    for wrong in ("0,5 um", "20x", "1 s"):
+        assert "resolution=" in run("crop", "cells.ome.tif", "--resolution", wrong, "-o", "b.npy", code=1).err
+    out = run("crop", "cells.ome.tif", "--resolution", "1um", "--scale", "0.5", "-o", "b.npy", code=2)
+    assert "--scale and --resolution" in out.err
+
+
+def test_an_image_of_a_file_and_the_class_numbers_of_a_palette_can_be_chosen(run, folder):
+    images = [noise((64, 96)), RNG.integers(0, 4, (80, 64)).astype("u1")]
+    table = np.zeros((3, 256), "u2")
+    with tifffile.TiffWriter("two.tif") as file:
+        file.write(images[0], tile=(32, 32), photometric="minisblack")
+        file.write(images[1], tile=(32, 32), photometric="palette", colormap=table)
+    run("crop", "two.tif", "--series", "1", "--palette", "indices", "-o", "a.npy")
+    assert np.array_equal(np.load("a.npy")[0], images[1])
+
+
 def test_either_end_of_a_window_may_be_left_out(run, rgb):
     run("crop", "a.zarr", "--x", "350:", "--y", ":9", "-o", "a.npy")
     assert np.array_equal(np.load("a.npy"), rgb[:, :9, 350:])

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr._library.verify import Report, verify
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import MissingError, StoreError
+from ndzarr.errors import DamagedError, DamagedStoreWarning, MissingError, StoreError
 
 CHUNKS = {"y": 64, "x": 64}
 
@@ -167,6 +170,147 @@ def test_channels_and_times_are_counted(store, key, values):
     edit(path / "zarr.json", lambda root: root["attributes"]["ndzarr"].update({key: values}))
     counted = [p for p in verify(path).problems if f" {key}, but " in p.what]
     assert len(counted) == (key == "times"), "there is no axis c"
+
+
+def swap_entries(store, other):
+    """Swap the places of two chunks in the index of a shard, whose checksum is made again."""
+    shard = shards(store)[0]
+    content = shard.read_bytes()
+    size = 16 * 7 * 5 + 4
+    index = np.frombuffer(content[-size:-4], "<u8").reshape(-1, 2).copy()
+    stored = np.flatnonzero(index[:, 0] != 2**64 - 1)[:2]
+    index[stored] = index[stored[::-1]]
+    raw = index.tobytes()
+    shard.write_bytes(content[:-size] + raw + google_crc32c.value(raw).to_bytes(4, "little"))
+    return shard
+
+
+def swap_chunks(store, other):
+    """Swap the bytes of two chunks of the same length."""
+    shard = shards(store)[0]
+    content = bytearray(shard.read_bytes())
+    index = np.frombuffer(bytes(content[-16 * 7 * 5 - 4 : -4]), "<u8").reshape(-1, 2)
+    lengths = index[index[:, 0] != 2**64 - 1]
+    (a, n), (b, m) = lengths[:2]
+    assert n == m, "noise does not compress"
+    content[a : a + n], content[b : b + n] = content[b : b + n], content[a : a + n]
+    shard.write_bytes(content)
+    return shard
+
+
+def copy_level(store, other):
+    """Take level 1 of another store of the same shape."""
+    shutil.copy(shards(other, 1)[0], shards(store, 1)[0])
+    return shards(store, 1)[0]
+
+
+def changed(old, new, everywhere=False):
+    """Return a function that replaces a part of the metadata, in the root or in all files."""
+
+    def change(store, other):
+        files = list(store.rglob("zarr.json")) if everywhere else [store / "zarr.json"]
+        texts = {file: file.read_text() for file in files}
+        assert old in texts[store / "zarr.json"]
+        for file, text in texts.items():
+            file.write_text(text.replace(old, new))
+        return store / "zarr.json"
+
+    return change
+
+
+CHANGES = {
+    "index entries": swap_entries,
+    "chunks": swap_chunks,
+    "a level of another store": copy_level,
+    "nodata": changed('"nodata": 7', '"nodata": 5'),
+    "the name of the attribute": changed('"ndzarr": {"schema"', '"ndzasr": {"schema"'),
+    "the name of the digest": changed('"digest"', '"digesu"'),
+    "a scale": changed('"scale": [1.0, 2.0, 2.0]', '"scale": [1.0, 2.0, 2.003]'),
+    "channels": changed('"channels": ["c0", "c1"]', '"channels": ["c1", "c0"]'),
+    "a fill value": changed('"fill_value": 0', '"fill_value": 3', everywhere=True),
+    "a shape": changed('"shape": [2, 300, 400]', '"shape": [2, 299, 400]', everywhere=True),
+    "the version": changed(
+        '"zarr_format": 3, "node_type": "group", "attributes": {"ome"',
+        '"zarr_formau": 3, "node_type": "group", "attributes": {"ome"',
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_sound_bytes_in_the_wrong_place_and_changed_metadata_are_found(folder, change):
+    rng = np.random.default_rng(0)
+    for name in ("a.zarr", "b.zarr"):
+        noise = rng.integers(0, 256, (2, 300, 400)).astype("u1")
+        noise[:, :128, :128] = 0
+        ndzarr.transcode(noise, folder / name, axes="cyx", chunks=CHUNKS, nodata=7)
+    assert verify(folder / "a.zarr").ok
+    file = CHANGES[change](folder / "a.zarr", folder / "b.zarr")
+    assert str(file) in [p.file for p in verify(folder / "a.zarr").problems]
+
+
+def test_two_shard_files_that_changed_places_are_found_and_not_read(folder):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 4200)).astype("u1")
+    pyramid = ndzarr.transcode(noise, folder / "a.zarr", axes="yx")
+    first, second, *_ = shards(folder / "a.zarr")
+    assert first.stat().st_size == second.stat().st_size, "noise does not compress: the indexes are the same"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    assert {str(first), str(second)} == {p.file for p in verify(folder / "a.zarr").problems}
+    with raises(DamagedError, path=first):
+        ndzarr.open(pyramid.path).read()
+
+
+def test_metadata_that_disagree_are_not_read(folder, sound):
+    image = sound / "0/image/zarr.json"
+    edit(
+        sound / "zarr.json",
+        lambda root: root["consolidated_metadata"]["metadata"]["0/image"].update(shape=[2, 200, 400]),
+    )
+    with raises(DamagedError, path=image):
+        ndzarr.open(sound)
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+def test_metadata_that_were_changed_on_purpose_are_read_with_a_warning_and_added_attributes_without(folder, sound):
+    import zarr
+
+    group = zarr.open_group(sound, mode="r+")
+    group.attrs["site"] = "north"
+    zarr.consolidate_metadata(sound)
+    assert ndzarr.open(sound).attrs["site"] == "north"
+    edit(sound / "zarr.json", lambda root: root["attributes"]["ndzarr"].update(nodata=5))
+    with pytest.warns(DamagedStoreWarning, match="a.zarr"):
+        assert ndzarr.open(sound).nodata == 5
+
+
+def test_a_store_without_checksums_is_read_and_verified_as_before(sound):
+    def older(node):
+        node.get("attributes", {}).pop("ndzarr_shards", None)
+        node.get("attributes", {}).pop("ndzarr_crc32c", None)
+
+    pixels = ndzarr.open(sound).read()
+    for file in sound.rglob("*/zarr.json"):
+        edit(file, older)
+    edit(sound / "zarr.json", unseal)
+    edit(sound / "zarr.json", lambda root: [older(node) for node in root["consolidated_metadata"]["metadata"].values()])
+    assert verify(sound).ok
+    assert np.array_equal(ndzarr.open(sound).read(), pixels)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_store_that_states_an_absurd_size_is_checked_in_the_time_that_its_files_take(sound, sealed):
+    def absurd(root):
+        root["consolidated_metadata"]["metadata"]["0/image"]["shape"] = [2, 10**6, 10**6]
+        if not sealed:
+            unseal(root)
+
+    edit(sound / "zarr.json", absurd)
+    start = time.process_time()
+    report = verify(sound)
+    assert not report.ok
+    assert len(report.problems) < 200
+    assert time.process_time() - start < 5
 
 
 def test_stores_that_others_made_are_checked_too(folder):

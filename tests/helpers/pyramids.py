@@ -20,7 +20,7 @@ from helpers.arrays import Array
 from ndzarr._formats.base import Facts
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._pyramid.transcode import write_pyramid
-from ndzarr._store.presets import Encoding
+from ndzarr._store.presets import Encoding, chunks_option
 from ndzarr._store.validity import Validity
 
 
@@ -83,6 +83,10 @@ class ArraySource:
         self.windows.append(cut)
         return self.array[cut]
 
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         """Nothing to release."""
 
@@ -100,17 +104,25 @@ def make(
     array: Array,
     dims: Sequence[str] = ("c", "y", "x"),
     *,
-    encoding: Encoding | None = None,
     cache_bytes: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
-    **source: Any,
+    **options: Any,
 ) -> ndzarr.Pyramid:
-    """Write an array as `folder/a.zarr` and open it."""
+    """Write an array as `folder/a.zarr` and open it.
+
+    `ndzarr.transcode` takes the options that it has.  What no option says (`shard` of an encoding, and fields of
+    `ArraySource`) goes past it.
+    """
     path = folder / "a.zarr"
-    write_pyramid(
-        ArraySource(array, tuple(dims), **source), path, encoding or Encoding(), overwrite=overwrite, workers=workers
-    )
+    how: dict[str, Any] = {"overwrite": overwrite, "workers": workers}
+    names = tuple(f"c{i}" for i in range(array.shape[dims.index("c")]))
+    if options.keys() <= {"nodata", "channels", "preset", "kind", "chunks", "access", "reduce"}:
+        ndzarr.transcode(array, path, axes="".join(dims), **({"channels": names} | options), **how)
+    else:
+        fields = {key: options.pop(key) for key in ("preset", "kind", "shard", "access", "reduce") if key in options}
+        encoding = Encoding(**fields, chunks=chunks_option(options.pop("chunks", None)))
+        write_pyramid(ArraySource(array, tuple(dims), **options), path, encoding, **how)
     return ndzarr.open(path, cache_bytes)
 
 

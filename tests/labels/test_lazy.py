@@ -12,15 +12,15 @@ import ndzarr
 from helpers.arrays import random_array
 from helpers.errors import raises
 from helpers.pyramids import make
-from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     array = random_array((2, 3, 300, 420), "u2")
-    encoding = Encoding(chunks=(("y", 32), ("x", 32)), shard=96)
-    return array, make(tmp_path_factory.mktemp("lazy"), array, ("t", "c", "y", "x"), encoding=encoding)
+    return array, make(
+        tmp_path_factory.mktemp("lazy"), array, ("t", "c", "y", "x"), chunks={"y": 32, "x": 32}, shard=96
+    )
 
 
 def test_a_level_has_the_pixels_and_coordinates_of_windows(store):

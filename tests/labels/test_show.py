@@ -13,7 +13,6 @@ import ndzarr
 from helpers.arrays import DTYPES, random_array
 from helpers.pyramids import make
 from ndzarr._pyramid.repr import THUMBNAIL, displayable, thumbnail
-from ndzarr._store.presets import Encoding
 
 
 def picture(pyramid):
@@ -45,7 +44,7 @@ def test_the_text_says_what_there_is(tmp_path):
 
 def test_labels_and_many_channels_are_told_in_short(tmp_path):
     array = random_array((40, 20, 20), "u1")
-    pyramid = make(tmp_path, array, channels=tuple(f"band{i}" for i in range(40)), encoding=Encoding(kind="labels"))
+    pyramid = make(tmp_path, array, channels=tuple(f"band{i}" for i in range(40)), kind="labels")
     assert "labels" in repr(pyramid)
     assert "band9 ... band39 (40)" in repr(pyramid)
     assert "band11" not in repr(pyramid)

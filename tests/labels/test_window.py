@@ -11,7 +11,6 @@ from helpers.arrays import random_array
 from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
-from ndzarr._store.presets import Encoding
 from ndzarr.errors import OptionError, WindowError
 
 SIZE = (3, 300, 410)
@@ -276,7 +275,7 @@ def test_labels_are_never_mixed(labels, window, scale):
 def labels(tmp_path_factory):
     cells = np.random.default_rng(0).choice([3, 17, 200, 40_000], (10, 14))
     array = np.kron(cells, np.ones((30, 30), int)).astype("i4")[None]
-    return make(tmp_path_factory.mktemp("labels"), array, encoding=Encoding(kind="labels")), {3, 17, 200, 40_000}
+    return make(tmp_path_factory.mktemp("labels"), array, kind="labels"), {3, 17, 200, 40_000}
 
 
 def test_masks_stay_masks(tmp_path):

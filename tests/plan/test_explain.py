@@ -13,7 +13,6 @@ import ndzarr
 from helpers.arrays import random_array
 from helpers.pyramids import make
 from ndzarr._indexing.plan import plan_reads
-from ndzarr._store.presets import Encoding
 
 MISSING = 2**64 - 1
 
@@ -69,7 +68,7 @@ def windows_of(rng, shape, n):
         )
 
 
-@pytest.mark.parametrize("chunks", [(), (("y", 32), ("x", 48)), (("c", 1), ("y", 20), ("x", 20))])
+@pytest.mark.parametrize("chunks", [{}, {"y": 32, "x": 48}, {"c": 1, "y": 20, "x": 20}])
 @pytest.mark.parametrize("dtype", ["u1", "f4"])
 def test_counts_of_a_batch_over_levels_and_pyramids_equal_those_of_the_files(tmp_path, chunks, dtype):
     rng = np.random.default_rng(5)
@@ -78,7 +77,7 @@ def test_counts_of_a_batch_over_levels_and_pyramids_equal_those_of_the_files(tmp
         (tmp_path / name).mkdir()
         array = random_array(size, dtype, seed=1, zeros=0.0)
         array[:, : size[1] // 2, : size[2] // 2] = 0
-        pyramids.append(make(tmp_path / name, array, encoding=Encoding(chunks=chunks, shard=96)))
+        pyramids.append(make(tmp_path / name, array, chunks=chunks, shard=96))
     requests, expected = [], []
     for pyramid in pyramids:
         for k, level in enumerate(pyramid.levels):

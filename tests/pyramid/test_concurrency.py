@@ -17,10 +17,9 @@ from helpers.arrays import random_array, same
 from helpers.pyramids import make
 from helpers.subprocesses import environment
 from ndzarr._files import open_files_limit
-from ndzarr._store.presets import Encoding
 from ndzarr._store.sharding import SHARDS, ChunkCache, Folder, Shard, ShardCache
 
-SMALL = Encoding(chunks=(("y", 32), ("x", 32)), shard=64)
+SMALL = {"chunks": {"y": 32, "x": 32}, "shard": 64}
 
 
 def run(script, *args, options=()):
@@ -68,14 +67,14 @@ def read_at_random(pyramid, array, threads=8, reads=60):
 @pytest.mark.parametrize("cache_bytes", [0, 10_000, 10**7])
 def test_many_threads_may_read_one_pyramid(tmp_path, cache_bytes):
     array = random_array((2, 300, 300), "u2", zeros=0.2)
-    pyramid = make(tmp_path, array, encoding=SMALL, cache_bytes=cache_bytes)
+    pyramid = make(tmp_path, array, **SMALL, cache_bytes=cache_bytes)
     assert read_at_random(pyramid, array) == []
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10_000])
 def test_a_tiny_cache_of_shards_is_slower_but_right(tmp_path, tiny_shard_cache, cache_bytes):
     array = random_array((2, 300, 300), "u2")
-    pyramid = make(tmp_path, array, encoding=SMALL, cache_bytes=cache_bytes)
+    pyramid = make(tmp_path, array, **SMALL, cache_bytes=cache_bytes)
     assert read_at_random(pyramid, array) == []
     assert len(tiny_shard_cache) <= 2 + 8, "each thread may add one beyond the limit before it sees the others"
     assert same(pyramid.read(), array)
@@ -83,7 +82,7 @@ def test_a_tiny_cache_of_shards_is_slower_but_right(tmp_path, tiny_shard_cache, 
 
 def test_threads_decode_large_plans_into_the_right_places(tmp_path):
     array = random_array((3, 2500, 2500), "u2")
-    pyramid = make(tmp_path, array, encoding=LARGE_CHUNKS)
+    pyramid = make(tmp_path, array, chunks=LARGE_CHUNKS)
     windows = [{"y": slice(i, i + 700), "x": slice(2 * i, 2 * i + 900)} for i in range(0, 900, 130)]
     for window, pixels in zip(windows, pyramid.read_many(windows), strict=True):
         assert same(pixels, array[:, window["y"], window["x"]])
@@ -148,9 +147,7 @@ for _ in range(2):
         assert (pyramid.read(y=slice(y, y + 16)) == 7).all()
 print("fine")
 """
-    pyramid = make(
-        tmp_path, np.full((1, 300, 300), 7, "u1"), encoding=Encoding(chunks=(("y", 16), ("x", 16)), shard=16)
-    )
+    pyramid = make(tmp_path, np.full((1, 300, 300), 7, "u1"), chunks={"y": 16, "x": 16}, shard=16)
     assert run(script, pyramid.path) == "fine\n"
 
 
@@ -209,7 +206,7 @@ def test_a_pyramid_pickled_by_a_relative_path_is_found_from_elsewhere(tmp_path, 
     assert pickle.loads(content).shape == (1, 20, 20)
 
 
-LARGE_CHUNKS = Encoding(chunks=(("x", 512), ("y", 512)))
+LARGE_CHUNKS = {"x": 512, "y": 512}
 """Threads decode only chunks that take long."""
 
 FORKING = """
@@ -245,7 +242,7 @@ print("fine")
 @pytest.mark.slow
 def test_a_fork_after_threads_were_used_reads_on_its_own(tmp_path):
     array = random_array((3, 2600, 2600), "u1")
-    assert run(FORKING, make(tmp_path, array, encoding=LARGE_CHUNKS).path) == "fine\n"
+    assert run(FORKING, make(tmp_path, array, chunks=LARGE_CHUNKS).path) == "fine\n"
 
 
 @pytest.mark.slow

@@ -13,23 +13,19 @@ from helpers.arrays import random_array, same
 from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
-from ndzarr._store.presets import Encoding
 from ndzarr._store.sharding import SHARDS
 from ndzarr.errors import DamagedError, StoreError
 
-ENCODINGS = {
-    "fast": Encoding(chunks=(("y", 32), ("x", 32)), shard=64),
-    "compact": Encoding("compact", chunks=(("y", 32), ("x", 32)), shard=64),
-}
 
-
-@pytest.fixture(scope="module", params=sorted(ENCODINGS))
+@pytest.fixture(scope="module", params=["compact", "fast"])
 def store(request, tmp_path_factory):
     """(array, pyramid): 2 x 2 shards of 2 x 2 chunks, one shard without any pixel but zeros."""
     array = random_array((1, 120, 128), "u2")
     array[:, 64:, 64:] = 0
     array[:, :32, 96:] = 0
-    return array, make(tmp_path_factory.mktemp("damage"), array, encoding=ENCODINGS[request.param])
+    return array, make(
+        tmp_path_factory.mktemp("damage"), array, preset=request.param, chunks={"y": 32, "x": 32}, shard=64
+    )
 
 
 def shards(pyramid):

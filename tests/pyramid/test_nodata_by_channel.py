@@ -18,8 +18,9 @@ from helpers.arrays import random_array
 from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
+from ndzarr._formats.options import InPlaceOptions
+from ndzarr._library.in_place import open_file
 from ndzarr._store.downsample import reducer
-from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import Validity
 from ndzarr.cli import main
 from ndzarr.errors import OptionError
@@ -212,7 +213,7 @@ class TestCogs:
     def pyr(self, tmp_path):
         pixels = some_pixels("u1", (3, 5, 5))
         pixels[0, :90], pixels[1:, :90] = 3, 5
-        return make(tmp_path, pixels, channels=("a", "b", "d"), nodata=(3, 5, 5), encoding=Encoding())
+        return make(tmp_path, pixels, channels=("a", "b", "d"), nodata=(3, 5, 5))
 
     def test_different_values_become_a_mask_of_pixels_that_no_channel_has(self, pyr, tmp_path):
         path = ndzarr.export_cog(pyr, tmp_path / "a.tif")
@@ -257,3 +258,88 @@ def test_assets_of_a_dataset_have_their_own_values(transcode, tmp_path):
     for k, value in enumerate((7, 0, None, 3)):
         shown = half.image[k] != value if value is not None else np.ones(half.image[k].shape, bool)
         assert np.array_equal(half.valid[k], shown)
+
+
+@pytest.mark.parametrize("transcode", ["never", "always"])
+def test_lazy_and_extracted_batches_of_images_that_are_warped_know_each_channel_s_value(transcode, tmp_path):
+    pixels = np.zeros((2, 200, 200), np.uint8)
+    pixels[0], pixels[1] = 100, 50
+    pixels[0, :80], pixels[1, 120:] = 7, 9
+    write_tiff(tmp_path / "a.tif", pixels)
+    turned = {"type": "affine", "matrix": [[0.96, -0.28, 60], [0.28, 0.96, 0], [0, 0, 1]]}
+    dset = kwcoco.CocoDataset()
+    dset.fpath = str(tmp_path / "data.kwcoco.json")
+    asset = {"file_name": "a.tif", "channels": "x|y", "nodata": [7, 9], "width": 200, "height": 200}
+    dset.add_image(name="one", assets=[{**asset, "warp_aux_to_img": turned}], width=260, height=260)
+    sampler = ndzarr.CocoSampler(dset, tmp_path / "w", transcode=transcode)
+    target = {"gid": 1, "space_slice": (slice(20, 220), slice(20, 220))}
+    sample = sampler.load_sample(target)
+    image, valid = sample.image.values, sample.valid.values
+    assert set(image[0][valid[0]]) == {100}
+    assert set(image[1][valid[1]]) == {50}
+    assert 0.2 < valid[0].mean() < 0.8
+    assert not np.array_equal(valid[0], valid[1])
+    lazy = sampler.lazy_batch([target, target], batch_size=1).compute()
+    extracted = xarray.open_zarr(sampler.extract([target, target], tmp_path / "crops.zarr"))
+    for batch in (sampler.load_batch([target, target]), lazy, extracted):
+        assert np.array_equal(batch.image, np.stack([image] * 2))
+        assert np.array_equal(batch.valid, np.stack([valid] * 2))
+
+
+def test_a_stack_has_the_values_of_its_images(tmp_path):
+    pixels = some_pixels("f4", VALUES["f4"])
+    for name in "ab":
+        write_tiff(tmp_path / f"{name}.tif", pixels)
+        write_pam(tmp_path / f"{name}.tif", VALUES["f4"])
+    stack = ndzarr.transcode([tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "s.zarr")
+    alone = ndzarr.open(tmp_path / "a.tif")
+    assert repr(stack.nodata) == repr(alone.nodata)
+    assert np.array_equal(stack.window().valid, np.stack([alone.window().valid] * 2))
+
+
+@pytest.mark.parametrize("where", ["file", "sidecar"])
+def test_values_that_count_only_together_are_noted(where, tmp_path):
+    path = tmp_path / "a.tif"
+    write_tiff(path, some_pixels("u1", (3, 3, 3)))
+    if where == "file":
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(NODATA_VALUES="3 3 3")
+    else:
+        text = '<PAMDataset><Metadata><MDI key="NODATA_VALUES">3 3 3</MDI></Metadata></PAMDataset>'
+        path.with_name("a.tif.aux.xml").write_text(text)
+    for pyramid in (ndzarr.open(path), ndzarr.transcode(path, tmp_path / "s.zarr")):
+        assert pyramid.nodata is None
+        assert any("NODATA_VALUES" in note for note in pyramid.notes)
+
+
+@pytest.mark.parametrize(("depth", "reduce"), [(None, "yx"), (8, "yx"), (8, "zyx")])
+def test_channels_in_chunks_of_their_own_know_which_they_are(depth, reduce, tmp_path):
+    rng = np.random.default_rng(0)
+    dims = ("c", "y", "x") if depth is None else ("c", "z", "y", "x")
+    pixels = rng.integers(0, 7, (6, *([] if depth is None else [depth]), 280, 300)).astype("u1")
+    values = (0, 1, None, 3, 4, 5)
+    layout = {"chunks": {"c": 1, "y": 64, "x": 64}, "reduce": reduce}
+    how = {**layout, "interleaved": False, "overwrite": True}
+    together = make(tmp_path, pixels, dims, nodata=values, **how)
+    found = [together.read(k) for k in range(len(together.levels))]
+    assert len(found) > 1
+    for c, value in enumerate(values):
+        alone = make(tmp_path, pixels[c : c + 1], dims, nodata=value, **how)
+        for k, level in enumerate(found):
+            assert np.array_equal(level[c : c + 1], alone.read(k))
+
+
+def test_overviews_of_a_large_file_in_place_know_what_its_alpha_means(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (4, 1100, 600)).astype("u1")
+    pixels[3, ::3] = 0
+    pixels[:3] = np.minimum(pixels[:3], pixels[3])
+    path = tmp_path / "a.tif"
+    write_tiff(path, pixels, ALPHA="PREMULTIPLIED")
+    names = ("r", "g", "b", "a")
+    store = ndzarr.transcode(path, tmp_path / "s.zarr", channels=names)
+    opened = open_file(str(path), 0, InPlaceOptions(channels=names, cache=tmp_path / "w", in_memory=0))
+    assert opened.validity.associated
+    assert len(opened.levels) > 2
+    for k in range(len(store.levels)):
+        assert np.array_equal(opened.read(k), store.read(k))

@@ -12,7 +12,6 @@ from helpers.arrays import DTYPES, random_array, same
 from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make, read_with_tensorstore, read_with_zarr
-from ndzarr._store.presets import Encoding
 from ndzarr.errors import WindowError
 
 EDGES = (0, 1, 62, 63, 64, 65, 66, 126, 127, 128, 129, 130, 191, 192, 193, 199, 200, 201)
@@ -55,15 +54,19 @@ def stores(draw):
     array = random_array(
         shape, draw(st.sampled_from(DTYPES)), draw(st.integers(0, 99)), draw(st.sampled_from((0, 0.7, 1)))
     )
-    chunks = tuple((d, draw(st.integers(1, 64))) for d in dims if draw(st.integers(0, 2)) == 0)
-    encoding = Encoding(
-        draw(st.sampled_from(("fast", "compact"))),
-        draw(st.sampled_from(("intensity", "labels"))),
-        chunks,
-        shard=draw(st.sampled_from((16, 64, 100, 2048))),
+    return (
+        array,
+        dims,
+        {
+            "chunks": {d: draw(st.integers(1, 64)) for d in dims if draw(st.integers(0, 2)) == 0},
+            "preset": draw(st.sampled_from(("fast", "compact"))),
+            "kind": draw(st.sampled_from(("intensity", "labels"))),
+            "shard": draw(st.sampled_from((16, 64, 100, 2048))),
+            "band": draw(st.integers(1, 80)),
+            "interleaved": draw(st.booleans()),
+            "workers": draw(st.integers(1, 2)),
+        },
     )
-    options = {"band": draw(st.integers(1, 80)), "interleaved": draw(st.booleans()), "workers": draw(st.integers(1, 2))}
-    return array, dims, {"encoding": encoding, **options}
 
 
 @given(stores(), st.data())
@@ -87,13 +90,11 @@ def test_any_window_of_any_store_is_numpys_slice_of_it(case, data):
             assert same(pyramid.read(k, **named[0]), cut(whole, windows[0]))
 
 
-@pytest.fixture(
-    scope="module", params=[("u1", ()), ("u2", (("y", 64), ("x", 65)))], ids=["chunks of 128", "of 64 x 65"]
-)
+@pytest.fixture(scope="module", params=[("u1", {}), ("u2", {"y": 64, "x": 65})], ids=["chunks of 128", "of 64 x 65"])
 def edged(request, tmp_path_factory):
     dtype, chunks = request.param
     array = random_array((2, 200, 201), dtype)
-    return array, make(tmp_path_factory.mktemp("edges"), array, encoding=Encoding(chunks=chunks, shard=130))
+    return array, make(tmp_path_factory.mktemp("edges"), array, chunks=chunks, shard=130)
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -190,7 +191,7 @@ def test_pixels_read_twice_are_not_shared(edged):
 @pytest.mark.parametrize("cache_bytes", [1, 20_000, 10**7])
 def test_the_cache_of_chunks_changes_nothing_and_keeps_to_its_budget(tmp_path, cache_bytes):
     array = random_array((3, 200, 201), "u2", zeros=0.3)
-    pyramid = make(tmp_path, array, encoding=Encoding(chunks=(("y", 32), ("x", 32))), cache_bytes=cache_bytes)
+    pyramid = make(tmp_path, array, chunks={"y": 32, "x": 32}, cache_bytes=cache_bytes)
     rng = np.random.default_rng(0)
     for _ in range(100):
         y, x = rng.integers(0, 180, 2)
@@ -211,7 +212,7 @@ def test_every_type_survives_at_its_extremes(tmp_path, dtype, preset):
     if dtype.kind == "f":
         info = np.finfo(dtype)
         array[0, 0, :7] = info.min, info.max, info.smallest_subnormal, np.nan, np.inf, -np.inf, -0.0
-    pyramid = make(tmp_path, array, encoding=Encoding(preset))
+    pyramid = make(tmp_path, array, preset=preset)
     assert pyramid.read().tobytes() == array.tobytes(), "lossless to the bit"
 
 

@@ -13,7 +13,6 @@ from helpers.arrays import DTYPES, random_array
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
 from ndzarr._store.downsample import reducer
-from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import Validity
 
 INTENSITIES = [d for d in DTYPES if d.kind != "b"]
@@ -201,8 +200,8 @@ def test_the_rounding_does_not_drift_over_the_levels():
 @pytest.mark.parametrize("kind", ["intensity", "labels"])
 def test_every_level_of_a_store_is_the_reference_of_the_one_before(tmp_path, dtype, shape, chunk, band, kind):
     array = random_array((2, *shape), dtype, 7, zeros=0.3)
-    encoding = Encoding(kind=kind, chunks=(("x", chunk), ("y", chunk)), shard=30)
-    pyramid = make(tmp_path, array, encoding=encoding, band=band, interleaved=band % 2 == 0)
+    layout = {"chunks": {"x": chunk, "y": chunk}, "shard": 30}
+    pyramid = make(tmp_path, array, kind=kind, **layout, band=band, interleaved=band % 2 == 0)
     assert len(pyramid.levels) > 1
     before = array
     for k in range(1, len(pyramid.levels)):

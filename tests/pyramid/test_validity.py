@@ -13,7 +13,6 @@ from helpers.arrays import random_array
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
 from ndzarr._store.downsample import halve_mask, reducer
-from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import Validity
 
 TINY = np.nextafter(np.float32(0), np.float32(1))
@@ -128,10 +127,8 @@ def test_masks_have_every_axis_but_c_and_are_true_where_any_pixel_is(tmp_path, d
     lengths = {"t": 3, "c": 5, "z": 6, "y": 150, "x": 270}
     image = rng.integers(1, 255, [lengths[d] for d in dims], dtype=np.uint8)
     mask = rng.random([lengths[d] for d in dims if d != "c"]) < 0.2
-    encoding = Encoding(
-        chunks=(("x", 32), ("y", 64)), shard=64, reduce=reduce, access="mixed" if "t" in dims else "frames"
-    )
-    pyr = make(tmp_path, image, tuple(dims), mask=mask, encoding=encoding)
+    layout = {"chunks": {"x": 32, "y": 64}, "shard": 64, "access": "mixed" if "t" in dims else "frames"}
+    pyr = make(tmp_path, image, tuple(dims), mask=mask, reduce=reduce, **layout)
     assert ndzarr.verify(pyr.path).ok
     group, tree = zarr.open_group(pyr.path, mode="r"), pyr.to_datatree()
     others = xarray.open_datatree(pyr.path, engine="zarr")

@@ -59,7 +59,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path, workers):
     stores = []
     for name, n in (("one", 1), ("many", workers)):
         (tmp_path / name).mkdir()
-        path = Path(make(tmp_path / name, array, workers=n, encoding=Encoding(shard=256)).path)
+        path = Path(make(tmp_path / name, array, workers=n, shard=256).path)
         stores.append({p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()})
     assert stores[0] == stores[1]
 
@@ -70,7 +70,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path, workers):
 @pytest.mark.parametrize("preset", ["fast", "compact"])
 def test_shapes_at_the_borders(tmp_path, shape, preset):
     array = random_array(shape, "u2")
-    pyramid = make(tmp_path, array, encoding=Encoding(preset))
+    pyramid = make(tmp_path, array, preset=preset)
     assert same(pyramid.read(), array)
     assert max(pyramid.levels[-1].shape[-2:]) <= 256
     assert len(pyramid.levels) == 1 or max(pyramid.levels[-2].shape[-2:]) > 256

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from helpers.arrays import photo
+from helpers.transcoded import transcoded
 from ndzarr._formats.registry import open_source
 from ndzarr.errors import SourceError
 
@@ -20,28 +21,29 @@ def written(path, samples: int, dtype="u2", **options) -> np.ndarray:
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 def test_a_picture_of_two_channels_is_one_image_not_a_stack_of_rows(tmp_path, byteorder):
     image = written(tmp_path / "a.tif", 2, byteorder=byteorder)
+    pyramid = transcoded(tmp_path / "a.tif")
+    assert pyramid.dims == ("c", "y", "x")
+    np.testing.assert_array_equal(pyramid.read(), image.transpose(2, 0, 1))
     with open_source(tmp_path / "a.tif") as source:
-        assert source.dims == ("c", "y", "x")
-        np.testing.assert_array_equal(source.read({}), image.transpose(2, 0, 1))
         window = {"c": slice(1, 2), "y": slice(7, 30), "x": slice(3, 9)}
         np.testing.assert_array_equal(source.read(window), image[7:30, 3:9, 1:2].transpose(2, 0, 1))
 
 
 def test_a_picture_of_many_channels_needs_its_size_or_its_axes(tmp_path):
     image = written(tmp_path / "a.tif", 7)
-    with open_source(tmp_path / "a.tif") as source:
-        assert source.dims == ("t", "c", "y", "x"), "as it stands, these are 40 pages of 30 x 7 pixels"
+    pyramid = transcoded(tmp_path / "a.tif")
+    assert pyramid.dims == ("t", "c", "y", "x"), "as it stands, these are 40 pages of 30 x 7 pixels"
     for options in ({"orient": (30, 40)}, {"axes": "yxc"}):
-        with open_source(tmp_path / "a.tif", **options) as source:
-            np.testing.assert_array_equal(source.read({}), image.transpose(2, 0, 1))
+        pyramid = transcoded(tmp_path / "a.tif", **options)
+        np.testing.assert_array_equal(pyramid.read(), image.transpose(2, 0, 1))
 
 
 def test_a_real_stack_stays_a_stack(tmp_path):
     stack = np.stack([photo(40, 30, seed)[..., 0] for seed in range(9)])
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
-    with open_source(tmp_path / "a.tif") as source:
-        assert source.shape == (9, 1, 40, 30)
-    with open_source(tmp_path / "a.tif", orient=(30, 40)) as source:
-        assert source.shape == (9, 1, 40, 30)
+    pyramid = transcoded(tmp_path / "a.tif")
+    assert pyramid.shape == (9, 1, 40, 30)
+    pyramid = transcoded(tmp_path / "a.tif", orient=(30, 40))
+    assert pyramid.shape == (9, 1, 40, 30)
     with pytest.raises(SourceError, match="expected 31 x 40"):
-        open_source(tmp_path / "a.tif", orient=(31, 40))
+        transcoded(tmp_path / "a.tif", orient=(31, 40))

@@ -9,7 +9,10 @@ another frame is read.
 from __future__ import annotations
 
 import mmap
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import imagecodecs
 import numpy as np
@@ -67,8 +70,22 @@ class LibtiffSource(Source):
             self._last = None
 
 
+MOST_READ = 256 << 20
+"""Bytes of a file that is read and not mapped: libtiff dies (SIGBUS) if a mapped file loses its end meanwhile."""
+
+
+@contextmanager
+def _content(path: str) -> Iterator[bytes | mmap.mmap]:
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size <= MOST_READ:
+            yield file.read()
+        else:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                yield data
+
+
 def _decode(path: str, page: int) -> Pixels:
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with _content(path) as data:
         try:
             with quiet_codecs():
                 return np.asarray(imagecodecs.tiff_decode(data, index=page))

@@ -439,6 +439,12 @@ def gdal_nodata(page: Page) -> str | None:
     return page.text(_GDAL_NODATA)
 
 
+def states_item(page: Page, name: str) -> bool:
+    """Return True if GDAL's metadata of the file have an item of a name."""
+    root = parse_xml(page.text(_GDAL_METADATA))
+    return root is not None and any(item.get("name") == name for item in root.iter("Item"))
+
+
 def gdal_names(page: Page, names: Sequence[str]) -> tuple[str, ...] | None:
     """Names of channels with GDAL's descriptions of bands in place of those given; None if they are not unique."""
     root = parse_xml(page.text(_GDAL_METADATA))

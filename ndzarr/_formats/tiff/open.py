@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from ndzarr._files import FileId
-from ndzarr._formats.arrays import MOST_COLOURS, ArraySource, open_numpy
+from ndzarr._formats.arrays import MOST_COLOURS, ArraySource, FileArray, open_numpy
 from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation
@@ -151,7 +151,8 @@ def open_shaped(path: str, tif: tifffile.TiffFile, options: Options) -> ArraySou
         raise SourceError(f"{path}: this TIFF ends before its pixels do; it is truncated", path=path, hint=AGAIN)
     pixels = np.memmap(path, dtype.newbyteorder(tif.byteorder), "r", start, shape)
     orient: Any = True  # rows of pixels have no orientation, and their size is checked here
-    return open_numpy(pixels, replace(options, axes="yxc", orient=orient), path, "TIFF")
+    options = replace(options, axes="yxc", orient=orient)
+    return open_numpy(pixels, options, path, "TIFF", FileArray.fetch(pixels, path))
 
 
 def _is_interleaved(height: int, width: int, samples: int, options: Options) -> bool:

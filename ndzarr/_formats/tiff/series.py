@@ -19,7 +19,7 @@ from ndzarr._formats.base import Facts, Pixels, in_order
 from ndzarr._formats.colour import describe_profile
 from ndzarr._formats.options import Options
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
-from ndzarr._formats.sidecars import Sidecar, read_sidecar
+from ndzarr._formats.sidecars import NOT_TOGETHER, TOGETHER, Sidecar, read_sidecar
 from ndzarr._formats.tiff.colour import Conversion, conversion
 from ndzarr._formats.tiff.libtiff import WHOLE
 from ndzarr._formats.tiff.metadata import (
@@ -32,6 +32,7 @@ from ndzarr._formats.tiff.metadata import (
     gdal_nodata,
     georeference,
     parsing,
+    states_item,
 )
 from ndzarr._formats.tiff.pixel_size import stated_size
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
@@ -300,6 +301,8 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     stored = layout.lengths[1]
     bands = stored if layout.inner("c") == stored else None
     nodata, more = beside.values(np.dtype(form.dtype), bands, gdal_nodata(page))
+    if states_item(page, TOGETHER):
+        more = [*more, NOT_TOGETHER]
     return ParsedTiff(
         content=content,
         series=series,

@@ -16,7 +16,8 @@ from helpers.errors import raises
 from ndzarr._formats.options import InPlaceOptions as Reading
 from ndzarr._library.in_place import open_tiff
 from ndzarr._library.library import Library
-from ndzarr.errors import WriteError
+from ndzarr._store.sharding import SHARDS
+from ndzarr.errors import DamagedStoreWarning, WriteError
 
 NATIVE = photo(700, 900)
 
@@ -182,8 +183,11 @@ def test_a_damaged_store_of_levels_is_made_again(cache, tmp_path):
     path = write(tmp_path / "a.tif", [NATIVE])
     first = large(path).read(1)
     [store] = [p for p in cache.iterdir() if p.suffix == ".zarr"]
-    (store / "zarr.json").write_text("{")
-    assert np.array_equal(large(path).read(1), first)
+    for file, content in (("zarr.json", b"{"), ("0/image/c/0/0/0", b"")):
+        (store / file).write_bytes(content)
+        SHARDS.clear()
+        with pytest.warns(DamagedStoreWarning, match=store.name):
+            assert np.array_equal(large(path).read(1), first)
 
 
 def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
