@@ -225,5 +225,5 @@ def _blend(over: Pixels, under: Pixels) -> Pixels:
     out = np.empty_like(over)
     out[-1] = np.rint(total * top)
     weighted = over[:-1] * alpha + under[:-1] * (below * (1 - alpha))
-    out[:-1] = np.rint(np.divide(weighted, total, out=np.zeros(weighted.shape), where=total > 0))
+    out[:-1] = np.rint(np.divide(weighted, total, out=under[:-1].astype(np.float64), where=total > 0))
     return out

@@ -502,7 +502,9 @@ def _channels_agree(r: SampleRequest) -> bool:
     if "c" not in r.dims or (r.scene.nodata is not None and r.stored.kind in "fc"):
         return False
     c = r.dims.index("c")
-    return all(p.place[c] == slice(0, r.shape[c]) and p.crop.pyramid.validity.nodata is None for p in r.pieces)
+    whole = slice(0, r.shape[c])
+    # Where assets are warped, alpha itself is real at pixels that it hides.
+    return all(p.place[c] == whole and p.warp is None and p.crop.pyramid.validity.nodata is None for p in r.pieces)
 
 
 def _read_whole(r: SampleRequest, left: tuple[str, ...]) -> tuple[Array, Array]:

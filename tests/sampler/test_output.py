@@ -101,6 +101,12 @@ def test_lazy_samples_of_hidden_pixels_are_the_eager_ones_read_later(hidden, key
         lazy, eager = sampler.load_sample({**target, **keys}, lazy=True), sampler.load_sample({**target, **keys})
         assert lazy.valid.dims == eager.valid.dims
         assert lazy.compute().identical(eager)
+    for image in images:
+        image["warp_img_to_vid"] = {"theta": 0.2}
+    turned = ndzarr.CocoSampler({"images": images, "videos": videos}, workdir=tmp_path / "work")
+    lazy, eager = turned.load_sample(vidid=1, lazy=True, **keys).compute(), turned.load_sample(vidid=1, **keys)
+    assert lazy.image.identical(eager.image)
+    assert (lazy.valid == eager.valid).all()
 
 
 def test_missing_channels_keep_the_dtype_with_a_fill_and_valid_per_channel(film):  # ndsampler's defect 12

@@ -177,6 +177,17 @@ def test_frames_are_drawn_over_others_as_ffmpeg_draws_them(disposals, blend, rng
         assert np.array_equal(got * (got[:, 3:] > 0), pillow * (pillow[:, 3:] > 0))
 
 
+def test_a_transparent_pixel_over_another_keeps_the_colour_below(rng, save, read_all):
+    below, above = rng.integers(0, 256, (2, 6, 8, 4)) * [1, 1, 1, 0]
+    path = save(
+        "a.png", animated_png(8, 4, (8, 6), [(below, 0, 0, 0, 0), (above, 0, 0, 0, 1), (below | 255, 0, 0, 0, 0)])
+    )
+    first, second, _ = read_all(path)
+    assert np.array_equal(first, below.transpose(2, 0, 1))
+    assert np.array_equal(second, first)
+    assert np.array_equal(as_pillow_reads(path, "RGBA")[1], first)
+
+
 def test_an_animated_png_that_contradicts_itself_says_so(rng, save):
     pixels = rng.integers(0, 256, (3, 5, 7, 3))
     data = animated_png(8, 3, (7, 5), [(p, 0, 0, 0, 0) for p in pixels])
