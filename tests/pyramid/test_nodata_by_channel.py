@@ -318,8 +318,8 @@ def test_channels_in_chunks_of_their_own_know_which_they_are(depth, reduce, tmp_
     dims = ("c", "y", "x") if depth is None else ("c", "z", "y", "x")
     pixels = rng.integers(0, 7, (6, *([] if depth is None else [depth]), 280, 300)).astype("u1")
     values = (0, 1, None, 3, 4, 5)
-    layout = {"chunks": {"c": 1, "y": 64, "x": 64}, "reduce": reduce}
-    how = {**layout, "interleaved": False, "overwrite": True}
+    chunks = {"c": 1, "y": 64, "x": 64}
+    how = {"chunks": chunks, "reduce": reduce, "interleaved": False, "overwrite": True}
     together = make(tmp_path, pixels, dims, nodata=values, **how)
     found = [together.read(k) for k in range(len(together.levels))]
     assert len(found) > 1
