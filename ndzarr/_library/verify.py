@@ -290,7 +290,7 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         node = json.loads(file.read())
     inner = node.get("consolidated_metadata") or {}
     nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
-    if not isinstance(nodes, Mapping) or not all(isinstance(n, Mapping) for n in nodes.values()):
+    if not isinstance(nodes, Mapping) or not all(map(_is_node, nodes.values())):
         yield Problem(root, None, "its consolidated metadata are not those of nodes")
         return
     yield from _check_seal(root, node, nodes)
@@ -298,6 +298,10 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
     if own is not None:
         yield from _check_coordinates(pyramid, nodes)
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, Mapping) and isinstance(node.get("attributes", {}), Mapping)
 
 
 def _check_seal(file: str, root: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[Problem]:

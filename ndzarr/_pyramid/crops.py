@@ -273,7 +273,7 @@ def read_crops(crops: Sequence[Crop], out: Sequence[Array] | None = None) -> lis
 
     Returns (image, valid) per crop; images are the arrays `out` if given.  The image has the axes of the pyramid.  The
     mask is True where pixels are real: it has the same axes if the pyramid says which pixels are, else (y, x); it is
-    None if all pixels are real.  Crops that are `weighted` have weights instead, 0 where pixels are not real.
+    None if all pixels are real.  Crops that are `weighted` have the mask and the weights of pixels, stacked.
     """
     images = [_blank(c) for c in crops] if out is None else list(out)
     if not _overlaps(crops):
@@ -399,10 +399,15 @@ def _resample_and_mask(c: Crop, image: Array, pixels: Array, veils: Sequence[Arr
         valid = np.zeros(region.shape if c.outer is None else c.shape, bool)
         valid[inside] = True
         return valid
-    real: Any = _weights(c, image[inside], veils) if c.weighted else _real(c, image[inside], veils)
-    valid = np.zeros(c.shape, bool if real is None else real.dtype)
-    valid[inside] = True if real is None else real
-    return valid
+    real = _real(c, image[inside], veils)
+    if not c.weighted:
+        valid = np.zeros(c.shape, bool)
+        valid[inside] = True if real is None else real
+        return valid
+    weights = _weights(c, image[inside], veils)
+    both = np.zeros((2, *c.shape), bool if weights is None else weights.dtype)
+    both[0][inside], both[1][inside] = True if real is None else real, True if weights is None else weights
+    return both
 
 
 def _resampled(c: Crop, pixels: Array, weights: Array | None, marker: Marker | None = None) -> Array:

@@ -65,7 +65,7 @@ def open_pyramid(
             stat = os.fstat(file.fileno())
             root = parse_json(file.read(), folder)
     except (FileNotFoundError, NotADirectoryError):
-        if recover(Path(folder)):
+        if Path(folder).name and recover(Path(folder)):  # '/' has none
             return open_pyramid(folder, cache_bytes)
         return _not_zarr3(folder, cache_bytes)
     except PermissionError as error:
@@ -293,6 +293,10 @@ def _pyramid(
                 factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
             levels.append(Level(array, tuple(factors), mask))
         channels = _channels(attrs, dims, arrays[0].shape)
+        nodata = attrs.get("ndzarr", {}).get("nodata")
+        if isinstance(nodata, list) and len(nodata) != len(channels):
+            message = f"{name}: nodata={shortened(nodata)} for {len(channels)} channels"
+            raise StoreError(message, path=name, key="nodata", hint="Fetch or write the store again")
     return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, open_pyramid)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
@@ -53,7 +54,7 @@ def complaint(data: Any) -> str | None:
         try:
             with open(data, encoding="utf-8-sig") as file:
                 data = json.load(file)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
     return next(iter(_complaints(data)), None) if isinstance(data, Mapping) else "it is no dictionary"
 
@@ -135,14 +136,37 @@ def _demo(name: str) -> Any:
 def _read(data: Any, path: str | None) -> Any:
     import kwcoco
 
+    if isinstance(data, str):
+        _check_zip(data)
     try:
         if isinstance(data, str) and (content := _marked_json(data)) is not None:
             return kwcoco.CocoDataset(content, tag=Path(data).stem, bundle_dpath=os.path.dirname(os.path.abspath(data)))
         return kwcoco.CocoDataset(data)
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError) as error:
         reason = complaint(data) or (str(error).splitlines() or [type(error).__name__])[0]
         what = f"{path or 'the dictionary'} is not a kwcoco dataset ({reason})"
         raise SourceError(what, path=path, hint="See `kwcoco validate`") from error
+
+
+MOST_GROWTH = 200
+"""Most times that the JSON of a zipped dataset may be larger than its archive; kwcoco's own grow tenfold."""
+
+
+def _check_zip(path: str) -> None:
+    """Raise `SourceError` for an archive that kwcoco cannot read, or that would grow without end."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise SourceError(f"{path} is a damaged ZIP archive ({error})", path=path, hint="Fetch it again") from error
+    if len(members) != 1:
+        message = f"{path}: a zipped dataset is one JSON file, and this archive has {len(members)}"
+        raise SourceError(message, path=path, hint="Unpack it")
+    if members[0].file_size > MOST_GROWTH * max(members[0].compress_size, 1 << 16):
+        message = f"{path}: {members[0].compress_size} bytes would unpack to {members[0].file_size}"
+        raise SourceError(message, path=path, hint="If you trust it, unpack it")
 
 
 def _marked_json(path: str) -> Any:

@@ -92,18 +92,19 @@ def warp_crop(
     """
     Warp what a crop read into `out`, axes (c, [z,] y, x), and return where output pixels are real, (y, x) or as `out`.
 
-    `weights` say how much `pixels` count: 0 where they are not real; None where all count alike.
+    `weights` are two arrays of the shape of `pixels`: where they are real, and how much they count.  None stands for
+    pixels that are all real.
     """
     planes = pixels.reshape(-1, *pixels.shape[-2:])
     real = inside(warp, crop)
     name = crop.sampling.interpolation
     if weights is not None:
-        loads = np.broadcast_to(weights.reshape(-1, *weights.shape[-2:]), planes.shape)
-        share = np.stack([_warped((w > 0).astype(np.float64), warp, name) for w in loads]).reshape(out.shape)
+        shown, loads = weights.reshape(2, *planes.shape)
+        share, weight = (
+            np.stack([_warped(w.astype(np.float64), warp, name) for w in some]).reshape(out.shape)
+            for some in (shown != 0, loads)
+        )
         seen = real & (share > 0.5)
-        weight = share
-        if loads.dtype.kind != "b":
-            weight = np.stack([_warped(w.astype(np.float64), warp, name) for w in loads]).reshape(out.shape)
         values = np.stack(
             [
                 _warped(np.where(w > 0, p, 0) * w.astype(np.float64), warp, name)

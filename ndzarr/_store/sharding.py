@@ -284,7 +284,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
             self._versions[folder.path] = folder.version
         most = open_files_limit(2, 8192) if self.max_files is None else self.max_files
         while self and (len(self) >= most or self._bytes > self.max_bytes):
-            self._drop(next(iter(self), key))
+            self._drop(self._oldest(key))
         self[key] = shard
         self._bytes += _cost(shard)
         return shard
@@ -301,6 +301,12 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
             if shard is not None and shard.unlinked:
                 self._drop(key)
         self._versions = {folder.path: folder.version for folder, _ in list(self)}
+
+    def _oldest(self, default: tuple[Folder, tuple[int, ...]]) -> tuple[Folder, tuple[int, ...]]:
+        try:
+            return next(iter(self), default)
+        except RuntimeError:  # another thread opened or dropped a shard meanwhile
+            return default
 
     def _drop(self, key: tuple[Folder, tuple[int, ...]]) -> None:
         try:

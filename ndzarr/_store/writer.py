@@ -11,7 +11,7 @@ At any time a few rows of chunks per level are in memory, whatever the height of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from math import prod
@@ -297,8 +297,10 @@ def halve(
     """
     c = len(levels[0].shape) - len(masks[0].shape) if masks else 0
     seals: dict[str, Seal] = {}
+    version = object()  # another store may have been written at this path, whose shards may be cached
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
-        array, veil = _finer(root, k, name, finer), _finer(root, k, MASK, masks[k - 1]) if masks else None
+        array = _finer(root, k, name, finer, version)
+        veil = _finer(root, k, MASK, masks[k - 1], version) if masks else None
         with PyramidWriter(root, [coarser], reduce, workers, first=k, name=name) as writer:
             for block, selection in _blocks(finer, coarser, whole):
                 [pixels] = execute(plan_reads([(array, selection)]))
@@ -313,10 +315,11 @@ def halve(
     return seals
 
 
-def _finer(root: Path, number: int, name: str, level: LevelShape) -> ChunkArray:
+def _finer(root: Path, number: int, name: str, level: LevelShape, version: Hashable) -> ChunkArray:
     """Return the array of the level from which number `number` is made."""
     codec, folder = level.layout.codec, root / str(number - 1) / name
-    return ChunkArray(str(folder), level.shape, codec, level.layout.per_shard, codec.dtype.type(0), complete=True)
+    fill, per_shard = codec.dtype.type(0), level.layout.per_shard
+    return ChunkArray(str(folder), level.shape, codec, per_shard, fill, version=version, complete=True)
 
 
 def _blocks(

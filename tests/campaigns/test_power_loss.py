@@ -18,7 +18,7 @@ import pytest
 
 from helpers.write_operations import OPERATIONS, found, prepare_inputs, run
 
-CUTS = int(os.environ.get("NDZARR_POWER_CUTS", "2"))
+CUTS = int(os.environ.get("NDZARR_POWER_CUTS", "1"))
 
 pytestmark = pytest.mark.slow
 

@@ -209,6 +209,17 @@ def test_verifying_a_stated_size_through_zarr_python_takes_no_more_either(tmp_pa
         assert ndzarr.verify(path).ok == ok
 
 
+def test_nodata_is_one_value_or_one_per_channel(store):
+    edit(store, lambda root: root["attributes"]["ndzarr"].update(nodata=[0, 1]))
+    with raises(StoreError, key="nodata"):
+        ndzarr.open(store)
+
+
+def test_the_root_directory_is_not_a_store():
+    with raises(StoreError, path="/"):
+        ndzarr.open("/")
+
+
 def test_nested_metadata_are_refused(store):
     (store / "zarr.json").write_text("[" * 10**6)
     with raises(StoreError, path=store):

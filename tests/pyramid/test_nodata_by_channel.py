@@ -21,7 +21,6 @@ from helpers.pyramids import make
 from ndzarr._formats.options import InPlaceOptions
 from ndzarr._library.in_place import open_file
 from ndzarr._store.downsample import reducer
-from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import Validity
 from ndzarr.cli import main
 from ndzarr.errors import OptionError
@@ -214,7 +213,7 @@ class TestCogs:
     def pyr(self, tmp_path):
         pixels = some_pixels("u1", (3, 5, 5))
         pixels[0, :90], pixels[1:, :90] = 3, 5
-        return make(tmp_path, pixels, channels=("a", "b", "d"), nodata=(3, 5, 5), encoding=Encoding())
+        return make(tmp_path, pixels, channels=("a", "b", "d"), nodata=(3, 5, 5))
 
     def test_different_values_become_a_mask_of_pixels_that_no_channel_has(self, pyr, tmp_path):
         path = ndzarr.export_cog(pyr, tmp_path / "a.tif")
@@ -319,8 +318,8 @@ def test_channels_in_chunks_of_their_own_know_which_they_are(depth, reduce, tmp_
     dims = ("c", "y", "x") if depth is None else ("c", "z", "y", "x")
     pixels = rng.integers(0, 7, (6, *([] if depth is None else [depth]), 280, 300)).astype("u1")
     values = (0, 1, None, 3, 4, 5)
-    encoding = Encoding(chunks=(("c", 1), ("y", 64), ("x", 64)), reduce=reduce)
-    how = {"encoding": encoding, "interleaved": False, "overwrite": True}
+    chunks = {"c": 1, "y": 64, "x": 64}
+    how = {"chunks": chunks, "reduce": reduce, "interleaved": False, "overwrite": True}
     together = make(tmp_path, pixels, dims, nodata=values, **how)
     found = [together.read(k) for k in range(len(together.levels))]
     assert len(found) > 1

@@ -183,3 +183,11 @@ def test_a_volume_needs_little_memory_whatever_its_size(tmp_path):
 def test_unknown_options_name_the_nearest_known(tmp_path, option):
     with raises(OptionError, key=next(iter(option)), match="did you mean"):
         ndzarr.transcode(np.zeros((4, 4), "u1"), tmp_path / "a.zarr", **option)
+
+
+def test_a_volume_that_is_written_again_at_its_path_has_its_own_levels(tmp_path):
+    for seed in range(4):
+        volume = np.random.default_rng(seed).integers(0, 200, (1, 4, 280, 300)).astype("u1")
+        how = {"axes": "czyx", "reduce": "zyx", "chunks": {"y": 64, "x": 64}, "overwrite": True}
+        pyr = ndzarr.transcode(volume, tmp_path / "a.zarr", **how)
+        assert np.array_equal(pyr.read(1), reducer(volume.dtype, "intensity", volume=True)(volume, 1))

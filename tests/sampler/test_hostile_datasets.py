@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -134,3 +135,24 @@ def test_ids_beyond_64_bits_are_ids(bundle):
     made = sampler(bundle, data)
     assert made.load_sample(gid=2**64).annot_id.values.tolist() == [1]
     assert made.targets.positives((8, 8)).gid.tolist() == [2**64]
+
+
+def test_archives_of_no_or_two_datasets_or_that_grow_without_end_are_refused(bundle):
+    path = bundle / "data.kwcoco.zip"
+    content = json.dumps(dataset("images/a.png"))
+    for names, text in (([], ""), (["a.json", "b.json"], content), (["a.json"], content + " " * (100 << 20))):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, text)
+        with raises(SourceError, path=path, hint="npack it"):
+            ndzarr.CocoSampler(path, bundle / "work")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.kwcoco.json", content)
+    assert ndzarr.CocoSampler(path, bundle / "work").load_sample(gid=1).image.shape == (1, 48, 64)
+
+
+def test_nested_datasets_are_refused(bundle):
+    path = bundle / "data.kwcoco.json"
+    path.write_text("[" * 10**6)
+    with raises(SourceError, path=path):
+        ndzarr.CocoSampler(path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import kwimage
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import ndzarr
@@ -250,3 +252,23 @@ def test_no_level_finer_than_needed_is_read(large):
         names = [array.name for array in sampler.plan({"gid": 1, "scale": scale}).arrays]
         assert len(names) == 1
         assert re.search(rf"(^|/){level}(/|$)", names[0]), names
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "nearest", "cubic"])
+@pytest.mark.parametrize("kind", ["assocalpha", "unassalpha"])
+def test_hidden_pixels_of_a_rotated_asset_are_not_real(kind, interpolation, tmp_path):
+    pixels = np.dstack([photo(80, 100), np.full((80, 100), 255, "u1")])
+    pixels[:, 50:, 3] = 0
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=[kind])
+    angle = np.pi / 6
+    turned = [[np.cos(angle), -np.sin(angle), 50], [np.sin(angle), np.cos(angle), 5], [0, 0, 1]]
+    asset = {"file_name": "a.tif", "width": 100, "height": 80, "channels": "r|g|b|a", "warp_aux_to_img": turned}
+    dset = {"images": [{"id": 1, "file_name": None, "width": 160, "height": 160, "auxiliary": [asset]}]}
+    (tmp_path / "a.json").write_text(json.dumps(dset))
+    sample = ndzarr.CocoSampler(tmp_path / "a.json").load_sample({"gid": 1}, interpolation=interpolation)
+    rows, columns = np.mgrid[:160, :160] + 0.5
+    x, y, _ = np.einsum("ij,j...->i...", np.linalg.inv(turned), np.stack([columns, rows, np.ones_like(rows)]))
+    shown = (x >= 0) & (x < 50) & (y >= 0) & (y < 80)
+    beside = np.abs(x - 50) < 1  # either is right on the border of what is hidden
+    assert sample.valid.dims == ("y", "x")
+    assert np.array_equal(sample.valid.values[~beside], shown[~beside])
