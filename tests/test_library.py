@@ -937,8 +937,10 @@ else:
 def as_user(tmp_path):
     if os.name != "posix" or os.geteuid() != 0:
         pytest.skip("needs root, to become other users")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    modes = {folder: folder.stat().st_mode for folder in (tmp_path, *tmp_path.parents)}
+    for folder, mode in modes.items():  # temporary directories are for their owner alone
+        if mode & 0o055 != 0o055:
+            folder.chmod(mode | 0o055)
     for name in "ab":
         save(tmp_path / f"{name}.npy")
     (tmp_path / "library").mkdir()
@@ -948,7 +950,9 @@ def as_user(tmp_path):
         command = [sys.executable, "-c", TWO_USERS, tmp_path, step, str(uid), umask]
         return subprocess.run(command, env=environment(), timeout=100, check=False).returncode
 
-    return run
+    yield run
+    for folder, mode in modes.items():
+        folder.chmod(mode)
 
 
 @pytest.mark.slow

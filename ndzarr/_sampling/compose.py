@@ -163,7 +163,8 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
                 dtype = np.result_type(dtype, pyramid.dtype)
         if t or crop.pyramid is not pyramid:
             lead = (slice(t, t + 1, 1), *crop.leading[1:]) if t else crop.leading
-            crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill)
+            weighted = warp is not None and not pyramid.validity.plain
+            crop = Crop(pyramid, crop.region, lead, crop.sampling, crop.fill, None, weighted)
         place: list[int | slice] = []
         for d in dims[:-2]:
             if d == "c":

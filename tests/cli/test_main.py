@@ -143,4 +143,4 @@ def test_other_errors_of_the_system_are_defects(run, folder, monkeypatch):
 
 
 def test_the_states_of_the_cache_are_listed_one_a_line(run):
-    assert "\n    stale     the file has changed since\n" in run("cache", "list", "--help").out
+    assert "\n    stale       the file has changed since\n" in run("cache", "list", "--help").out

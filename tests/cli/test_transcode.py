@@ -361,12 +361,7 @@ def test_a_killed_process_leaves_only_what_prune_removes(run, slow_shell, large)
     wait_until_it_writes(large, process)
     process.kill()
     process.communicate()
-    [partial] = set(left(large)) - {"in"}
-    assert partial.startswith(".a.zarr.")
-    assert run("cache", "prune", "--workdir", ".").out == f"freed 0 B in {large}\n", "it may still be under way"
-    past = time.time() - 3 * 24 * 3600
-    for path in [large / partial, *(large / partial).rglob("*")]:
-        os.utime(path, (past, past))
+    assert {"in", ".a.zarr.0.partial"} <= set(left(large))
     assert "partial" in run("cache", "prune", "--workdir", ".").out
     assert left(large) == ["in"]
 

@@ -10,6 +10,7 @@ import zarr
 import zarr.codecs as zc
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import ndzarr
 from helpers.arrays import DTYPES, random_array, same
@@ -359,7 +360,7 @@ def test_what_is_no_store_is_refused_with_what_to_do(tmp_path):
         ndzarr.open(tmp_path / "nothing")
     with raises(StoreError, path=tmp_path, hint="Make one from images with ndzarr.transcode"):
         ndzarr.open(tmp_path)
-    (tmp_path / "photo.png").write_bytes(b"x")
+    Image.new("L", (4, 4)).save(tmp_path / "photo.png")
     with raises(StoreError, path=tmp_path / "photo.png", hint="ndzarr.transcode('photo.png'"):
         ndzarr.open(tmp_path / "photo.png")
     zarr.create_array(tmp_path / "scalar", shape=(), dtype="u1")
