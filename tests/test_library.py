@@ -943,6 +943,7 @@ def as_user(tmp_path):
             folder.chmod(mode | 0o055)
     for name in "ab":
         save(tmp_path / f"{name}.npy")
+        (tmp_path / f"{name}.npy").chmod(0o644)
     (tmp_path / "library").mkdir()
     (tmp_path / "library").chmod(0o777)
 
