@@ -288,7 +288,7 @@ def _stacked(rows: Sequence[Array], n: int) -> Array:
         rows = [row.astype("U") if row.dtype.kind != "M" else np.datetime_as_string(row) for row in rows]
     rows = same_unit(rows)
     dtype = np.result_type(*{row.dtype for row in rows})
-    missing = {"M": np.datetime64("NaT"), "f": np.nan, "U": ""}.get(dtype.kind, -1)
+    missing = {"M": np.datetime64("NaT", "s"), "f": np.nan, "U": ""}.get(dtype.kind, -1)
     out = np.full((len(rows), n), missing, dtype)
     for place, row in zip(out, rows, strict=True):
         place[: len(row)] = row

@@ -452,7 +452,8 @@ def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, 
 
     monkeypatch.setattr(extraction, "run_part", deadly)
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # 3 unless told: each one starts a process anew
+        # A process is started anew after each failure, 3 times unless told; who connects to a dead one waits 30 s.
+        dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "5s"}),
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
         pytest.raises(WorkerError, match=r"died again and again.*what is finished is kept"),

@@ -24,8 +24,8 @@ from ndzarr._store.sharding import SHARDS
 from ndzarr.errors import DamagedStoreWarning, NdzarrError
 
 FLIPS = os.environ.get("NDZARR_FLIPS", "300")
-OVERWRITES = int(os.environ.get("NDZARR_OVERWRITES", "150"))
-CUTS = int(os.environ.get("NDZARR_CUTS", "20"))
+OVERWRITES = int(os.environ.get("NDZARR_OVERWRITES", "60"))
+CUTS = int(os.environ.get("NDZARR_CUTS", "8"))
 SEED = int(os.environ.get("NDZARR_SEED", "0"))
 
 pytestmark = pytest.mark.slow

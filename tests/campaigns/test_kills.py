@@ -14,7 +14,7 @@ import pytest
 
 from helpers.write_operations import OPERATIONS, found, prepare_inputs, run
 
-KILLS = int(os.environ.get("NDZARR_KILLS", "3"))
+KILLS = int(os.environ.get("NDZARR_KILLS", "1"))
 SEED = int(os.environ.get("NDZARR_SEED", "0"))
 
 pytestmark = pytest.mark.slow

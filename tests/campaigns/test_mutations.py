@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-NUMBER = int(os.environ.get("NDZARR_MUTATIONS", "400"))
+NUMBER = int(os.environ.get("NDZARR_MUTATIONS", "200"))
 """Changes to try, of all kinds together."""
 KINDS = ("store", "shard", "coco", "image")
 BATCH = 500
