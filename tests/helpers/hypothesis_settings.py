@@ -7,7 +7,10 @@ import os
 from hypothesis import HealthCheck, settings
 
 SHARE = float(os.environ.get("NDZARR_EXAMPLES", "1"))
-"""Examples for each one that a test asks for: above 1 for a longer search, below 1 where tests run a second time."""
+"""Examples for each one that a test asks for: above 1 for a longer search, below 1 where tests run a second time.
+
+Below 1, it is also the share of parameter sets that tests run with; see tests/conftest.py.
+"""
 
 
 def examples(n: int, *allowed: HealthCheck) -> settings:
