@@ -98,8 +98,10 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
         found = replace(found, filters=filters, compressor=compressor)
     else:
         found = replace(found, codecs=tuple(map(_bounded, found.codecs)))
-    inner = array.async_array
-    return zarr.Array(type(inner)(found, inner.store_path, inner.config))
+    # Both are private before zarr 3.1.6, which needs NumPy 2.
+    inner: Any = getattr(array, "async_array", None) or array._async_array
+    config = getattr(inner, "config", None) or inner._config
+    return zarr.Array(type(inner)(found, inner.store_path, config))
 
 
 class _Guard(WrapperStore[Any]):
