@@ -233,7 +233,8 @@ def _next_pixel(value: Any) -> Any:
         return value.dtype.type(
             int(value) + (1 if value.dtype.kind == "b" or value < np.iinfo(value.dtype).max else -1)
         )
-    return np.nextafter(value.real, np.inf).astype(value.dtype)
+    above = value.real.dtype.type(np.inf)  # of the same type: NumPy 1 would take the next float64
+    return np.nextafter(value.real, above).astype(value.dtype)
 
 
 def as_nodata(values: Sequence[float | None]) -> Nodata:

@@ -164,9 +164,6 @@ def test_a_label_that_a_mask_hides_has_no_vote(shape, seed):
     ("dtype", "nodata", "pair", "mean"),
     [("u1", 7, (6, 8), 8), ("i2", -5, (-6, -4), -4), ("u1", 255, (255, 254), 254), ("f4", 0, (-1, 1), TINY)],
 )
-@pytest.mark.skipif(
-    np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 promotes the expected values to other types"
-)
 def test_a_mean_that_happens_to_be_nodata_is_not_missing(tmp_path, dtype, nodata, pair, mean):
     image = np.tile(np.array(pair, dtype), (1, 300, 150))
     pyr = make(tmp_path, image, nodata=nodata)

@@ -168,7 +168,9 @@ def test_exif_comes_before_xmp(photo, tmp_path, read_all):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WebP"])
-@pytest.mark.skipif(Version(version("pillow")) < Version("11.3"), reason="older releases neither write nor apply XMP")
+@pytest.mark.skipif(
+    Version(version("pillow")) < Version("11.3"), reason="older releases do not write XMP to JPEG, nor turn WebP by it"
+)
 def test_xmp_orients_other_formats_too(form, photo, tmp_path):
     path = tmp_path / "image"
     Image.fromarray(photo).save(path, form, xmp=XMP.format('tiff:Orientation="6"', "").encode())
