@@ -219,7 +219,7 @@ def test_vendors_state_sizes_and_magnifications(tmp_path, vendor):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ome_zarr.writer uses a class of its own that is deprecated
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("unit", ["micrometer", "nanometer", "angstrom", "centimeter"])
-@pytest.mark.skipif(Version(version("ome-zarr")) < Version("0.13"), reason="older releases write other metadata")
+@pytest.mark.skipif(Version(version("ome-zarr")) < Version("0.13"), reason="older releases take no scales and units")
 def test_ome_zarr_groups_have_their_sizes(tmp_path, version, unit):
     from ome_zarr.format import FormatV04, FormatV05
     from ome_zarr.writer import write_image

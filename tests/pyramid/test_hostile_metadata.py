@@ -125,10 +125,9 @@ def _blosc(n):
 
 @pytest.mark.parametrize("bomb", BOMBS)
 @pytest.mark.parametrize("engine", ["own", "zarr-python", "shards of zarr-python", "Zarr v2"])
-@pytest.mark.skipif(
-    Version(version("zarr")) < Version("3.1.6"), reason="what zarr-python itself allocates is counted, too"
-)
 def test_a_chunk_that_grows_without_end_is_refused_before_it_does(tmp_path, bomb, engine):
+    if bomb.startswith("zstd") and "zarr-python" in engine and Version(version("zarr")) < Version("3.1.6"):
+        pytest.skip("refused, but after 200 to 420 MB with zarr-python 3.1.3")
     codec, pack = BOMBS[bomb]
     path, n = tmp_path / "a.zarr", 200 << 20
     options = {"compressors": codec, "chunks": (64, 64)}
