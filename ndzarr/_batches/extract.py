@@ -15,10 +15,10 @@ import shutil
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from ndzarr._batches.columnar import copies
-from ndzarr._batches.executors import Scheduler, checked, working
 from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
 from ndzarr._batches.form import Array, Form, check_sizes, checked_mask, pending_samples, read_promised
 from ndzarr._batches.load import ALONG, Columns, annotation_columns, sample_columns, window_annotations, window_columns
 from ndzarr._concurrency import available_cpus
+from ndzarr._executors import Job as Steps
+from ndzarr._executors import Scheduler, checked, run_jobs, working
 from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, replacing, trying
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._progress import progress_bar
@@ -292,13 +293,17 @@ def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progr
     if not todo:
         return
     n, total = job.layout.samples, len(job.rows)
-    with working(scheduler, workers) as (count, run):
+    with working(scheduler, workers, "fewer workers or a smaller shard=") as pool:
         if progress:
-            print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr, flush=True)
+            print(_announcement(job, len(todo), min(pool.workers, len(todo))), file=sys.stderr, flush=True)
         before = total - sum(min(n, total - k * n) for k in todo)
         with progress_bar(total, "extracting", "sample", progress, before) as advance:
-            for done in run(run_part, os.fspath(folder), todo):
-                advance(done)
+            for error in run_jobs(pool, [_parts(folder, todo)], advance).values():
+                raise error
+
+
+def _parts(folder: Path, todo: Sequence[int]) -> Steps:
+    yield [partial(run_part, os.fspath(folder), k) for k in todo]
 
 
 def _announcement(job: Job, todo: int, workers: int) -> str:

@@ -171,7 +171,7 @@ def _masked_mean(
         with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
             mean = sum(p.astype(np.promote_types(image.dtype, "f8")) for p in parts) / divisor
         mean = _halves(mean, image.dtype, level)
-        if image.dtype.kind in "fc" and (whole := number == len(parts)).any():
+        if image.dtype.kind in "fc" and np.any(whole := number == len(parts)):
             mean = np.where(whole, _whole_mean(image, n), mean)
     return _with_missing(mean.astype(image.dtype), number > 0, marker)
 

@@ -21,7 +21,7 @@ import zarr
 
 import ndzarr
 from helpers.errors import raises
-from ndzarr._batches.executors import WorkerError
+from ndzarr._executors import WorkerError
 from ndzarr._batches.extract import Job, run_part
 from ndzarr._batches.extract_store import ShardedArray
 from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError
