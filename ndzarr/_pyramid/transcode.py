@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ndzarr._executors import Scheduler
 from ndzarr._files import Batch, local_path, publishing, refuse_existing
 from ndzarr._formats.base import Facts, Pixels, Source
 from ndzarr._formats.options import choose_palette
@@ -65,6 +66,7 @@ def transcode(
     max_pixels: int | None = None,
     palette: str | None = None,
     series: str | int | None = None,
+    scheduler: Scheduler = None,
 ) -> Pyramid:
     """
     Write a source as a pyramid in a Zarr store.
@@ -121,6 +123,10 @@ def transcode(
     series
         Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
         None means the main one.
+    scheduler
+        'processes', a `distributed.Client`, or the address of a dask scheduler: its workers write the store, a huge
+        image in bands.  They need to see the file and `dest`.  A call that was interrupted, or killed, goes on where it
+        was when it is made again; see docs/remote.md.  None writes it in threads of this process.
 
     Returns
     -------
@@ -153,21 +159,26 @@ def transcode(
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
     target = local_path(dest)
     refuse_existing(target, overwrite)
-    with open_source(
-        source,
-        axes=axes,
-        channels=channels,
-        nodata=nodata,
-        orient=orient,
-        max_pixels=max_pixels,
-        stack=stack,
-        start=start,
-        stop=stop,
-        step=step,
-        size=size,
-        palette=choose_palette(palette, kind),
-        series=series,
-    ) as opened:
+    reading: dict[str, Any] = {
+        "axes": axes,
+        "channels": channels,
+        "nodata": nodata,
+        "orient": orient,
+        "max_pixels": max_pixels,
+        "stack": stack,
+        "start": start,
+        "stop": stop,
+        "step": step,
+        "size": size,
+        "palette": choose_palette(palette, kind),
+        "series": series,
+    }
+    if scheduler is not None:
+        from ndzarr._pyramid.bands import transcode_on
+
+        transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
+        return open_pyramid(target)
+    with open_source(source, **reading) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
     return open_pyramid(target)
 
