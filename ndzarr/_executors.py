@@ -102,22 +102,27 @@ def working(scheduler: Scheduler, workers: int | None = None, less: str = "fewer
 
 
 def run_jobs(
-    pool: Pool, jobs: Sequence[Job], advance: Callable[[Any], object] = lambda result: None
+    pool: Pool,
+    jobs: Sequence[Job],
+    advance: Callable[[Any], object] = lambda result: None,
+    begun: Callable[[int], object] = lambda tasks: None,
 ) -> dict[int, NdzarrError]:
     """
     Run all jobs; return what those raised that failed, by their number.
 
-    `advance` is called with the result of each task.  A `WriteError`, a `LostError`, and whatever is not an
-    `NdzarrError`, ends all of them.
+    `advance` is called with the result of each task, `begun` with the number of tasks that were submitted.  A
+    `WriteError`, a `LostError`, and whatever is not an `NdzarrError`, ends all of them.
     """
-    return _Running(pool, jobs, advance).run()
+    return _Running(pool, jobs, advance, begun).run()
 
 
 class _Running:
     """The jobs of a call of `run_jobs`."""
 
-    def __init__(self, pool: Pool, jobs: Sequence[Job], advance: Callable[[Any], object]) -> None:
-        self._pool, self._jobs, self._advance = pool, jobs, advance
+    def __init__(
+        self, pool: Pool, jobs: Sequence[Job], advance: Callable[[Any], object], begun: Callable[[int], object]
+    ) -> None:
+        self._pool, self._jobs, self._advance, self._begun = pool, jobs, advance, begun
         self._places: dict[Any, tuple[int, int]] = {}
         self._results: dict[int, list[Any]] = {}
         self._left: dict[int, int] = {}
@@ -149,6 +154,7 @@ class _Running:
                 self._failed[i] = error
                 return
             results = []
+        self._begun(len(tasks))
         self._results[i], self._left[i] = [None] * len(tasks), len(tasks)
         for k, task in enumerate(tasks):
             self._places[self._pool.submit(task)] = i, k

@@ -118,16 +118,27 @@ class CocoSampler:
 
         return Targets(self._source)
 
-    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+    def prepare(self, progress: bool = False, workers: int | None = None, scheduler: Any = "threads") -> None:
         """
         Transcode every asset that is not transcoded yet.
+
+        Parameters
+        ----------
+        progress
+            Show a bar.
+        workers
+            How many threads or processes; one per processor if left out.
+        scheduler
+            'threads' or 'processes' of this machine, a `distributed.Client`, or the address of a dask scheduler: one
+            task per file, and for a huge image one per band of it.  Workers need to see the files and `workdir`.  A
+            call that was interrupted, or killed, goes on where it was when it is made again; see docs/remote.md.
 
         Raises
         ------
         SourceError
             Some files could not be used; the message names each.  All others are done.
         """
-        self._source.prepare(progress, workers)
+        self._source.prepare(progress, workers, scheduler)
 
     def open(self, gid: Any, asset: int = 0) -> Pyramid:
         """

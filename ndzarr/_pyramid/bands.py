@@ -30,7 +30,7 @@ from ndzarr._formats.base import Pixels, Region, Source
 from ndzarr._formats.registry import open_source
 from ndzarr._formats.sequence import is_sequence
 from ndzarr._progress import progress_bar
-from ndzarr._pyramid.transcode import Making, as_stream, finish, identity, warn_of_trouble, write_pyramid, write_rows
+from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
 from ndzarr._store.destinations import SharedFolder, sharing
 from ndzarr._store.presets import Encoding
 from ndzarr._store.writer import Position, Sums, seals_of
@@ -61,7 +61,7 @@ class Stage:
 
 
 def stages(source: Source, making: Making) -> list[Stage]:
-    """Return the stages in which a store is written; a single one of one band if the image is not huge."""
+    """Return the stages in which the store of a huge image is written; none for others, or if rows cost too much."""
     out: list[Stage] = []
     k = 0
     while k < len(making.levels):
@@ -75,8 +75,8 @@ def stages(source: Source, making: Making) -> list[Stage]:
             break
         out.append(Stage(k, count, height, bands))
         k += count
-    cheap = as_stream(source) is None and not making.volume and bool(out) and 2 * source.band <= out[0].height
-    return out if cheap else []
+    huge = bool(out) and out[0].bands > 1 and not making.volume
+    return out if huge and 2 * source.band <= out[0].height else []
 
 
 def _pairs(making: Making) -> list[list[Any]]:
@@ -157,17 +157,21 @@ class Image:
     """What the store records of the source."""
 
     def open(self) -> Source:
-        """Open the source; raise `MissingError` where a worker does not see it."""
+        """Open the source."""
+        return open_source(self.source, **self.reading)
+
+    def _open_here(self) -> Source:
+        """Open the source in a worker; raise `MissingError` if that does not see it."""
         for path in [self.source] if isinstance(self.source, str) else self.source:
             if "://" not in path and not is_sequence(path):
                 refuse_unseen(path)
-        return open_source(self.source, **self.reading)
+        return self.open()
 
     def begin(self, dest: Path, overwrite: bool) -> tuple[list[Stage], list[str]]:
         """Write the store and return ([], trouble of the source); if the image is huge, return (its stages, [])."""
-        with self.open() as source:
+        with self._open_here() as source:
             found = stages(source, Making.of(source, self.encoding))
-            if len(found) > 1:
+            if found:
                 return found, []
             write_pyramid(source, dest, self.encoding, overwrite=overwrite, origin=self.origin, workers=1)
             return [], list(source.trouble)
@@ -180,7 +184,7 @@ class Image:
 
     def write(self, shared: SharedFolder, number: int, band: int) -> None:
         """Write a band of a stage."""
-        with self.open() as source:
+        with self._open_here() as source:
             making = Making.of(source, self.encoding)
             steps = stages(source, making)
             stage = steps[number]
@@ -208,7 +212,7 @@ class Image:
 
     def finish(self, steps: Sequence[Stage], shared: SharedFolder) -> list[str]:
         """Write the metadata once all bands are there; return what of a damaged source was left out."""
-        with self.open() as source:
+        with self._open_here() as source:
             making = Making.of(source, self.encoding)
             sums: Sums = {path: {} for path in making.arrays}
             for stage in steps:
@@ -291,9 +295,10 @@ def transcode_on(
     image = as_image(source, reading, encoding)
     with (
         working(scheduler, workers, "smaller chunks") as pool,
-        progress_bar(None, dest.name, "task", progress) as advance,
+        progress_bar(0, dest.name, "task", progress) as advance,
     ):
-        for error in run_jobs(pool, [transcoding(image, dest, overwrite)], lambda _: advance()).values():
+        job = transcoding(image, dest, overwrite)
+        for error in run_jobs(pool, [job], lambda _: advance(), lambda tasks: advance(0, more=tasks)).values():
             raise error
 
 
