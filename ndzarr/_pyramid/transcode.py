@@ -22,7 +22,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from ndzarr._executors import Scheduler
 from ndzarr._files import Batch, local_path, publishing, refuse_existing
 from ndzarr._formats.base import Facts, Pixels, Source
 from ndzarr._formats.options import choose_palette
@@ -66,7 +65,7 @@ def transcode(
     max_pixels: int | None = None,
     palette: str | None = None,
     series: str | int | None = None,
-    scheduler: Scheduler = None,
+    scheduler: Any = None,
 ) -> Pyramid:
     """
     Write a source as a pyramid in a Zarr store.
