@@ -27,7 +27,6 @@ import numpy as np
 
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
 from ndzarr._formats.base import Pixels, Region, Source
-from ndzarr._formats.registry import open_source
 from ndzarr._formats.sequence import is_sequence
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
@@ -158,6 +157,8 @@ class Image:
 
     def open(self) -> Source:
         """Open the source."""
+        from ndzarr._formats.registry import open_source
+
         return open_source(self.source, **self.reading)
 
     def _open_here(self) -> Source:
