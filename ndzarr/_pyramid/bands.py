@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from ndzarr._formats.base import Pixels, Region, Source
 from ndzarr._formats.sequence import is_sequence
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
-from ndzarr._store.destinations import SharedFolder, sharing
+from ndzarr._store.destinations import Dest, Shared, sharing
 from ndzarr._store.presets import Encoding
 from ndzarr._store.writer import Position, Sums, seals_of
 from ndzarr.errors import MissingError, OptionError
@@ -110,10 +111,11 @@ class _RestFile:
 class _Rests(Source):
     """The rows that the bands of a stage left, as the source of the next one."""
 
-    def __init__(self, source: Source, making: Making, before: Stage, shared: SharedFolder) -> None:
+    def __init__(self, source: Source, making: Making, before: Stage, shared: Shared, folder: Path) -> None:
+        """Files that are far are fetched to `folder`."""
         level = making.levels[before.first + before.count]
         super().__init__(replace(source.facts, shape=level.shape, band=1))
-        self._before, self._shared = before, shared
+        self._before, self._shared, self._folder = before, shared, folder
 
     def _pixels(self, region: Region) -> Pixels:
         return self._rows("image", region, self.shape, self.dtype)
@@ -131,7 +133,7 @@ class _Rests(Source):
         for band in range(ys.start // height, ceil(ys.stop / height)):
             top, end = band * height, min((band + 1) * height, total)
             start, stop = max(ys.start, top), min(ys.stop, end)
-            path = self._shared.read(self._before.name(band), name)
+            path = self._shared.read(self._before.name(band), name, self._folder)
             for at in np.ndindex(*out.shape[:-2]):
                 index = tuple(s.start + i for s, i in zip(lead, at, strict=True))
                 row = int(np.ravel_multi_index(index, shape[:-2])) * (end - top) + start - top
@@ -168,7 +170,7 @@ class Image:
                 refuse_unseen(path)
         return self.open()
 
-    def begin(self, dest: Path, overwrite: bool) -> tuple[list[Stage], list[str]]:
+    def begin(self, dest: Dest, overwrite: bool) -> tuple[list[Stage], list[str]]:
         """Write the store and return ([], trouble of the source); if the image is huge, return (its stages, [])."""
         with self._open_here() as source:
             found = stages(source, Making.of(source, self.encoding))
@@ -177,13 +179,14 @@ class Image:
             write_pyramid(source, dest, self.encoding, overwrite=overwrite, origin=self.origin, workers=1)
             return [], list(source.trouble)
 
-    def bands(self, steps: Sequence[Stage], shared: SharedFolder) -> Job:
+    def bands(self, steps: Sequence[Stage], shared: Shared) -> Job:
         """Write everything but the metadata, the bands that are not there yet."""
         for number, stage in enumerate(steps):
-            todo = [k for k in range(stage.bands) if not shared.done(stage.name(k))]
+            done = shared.done()
+            todo = [k for k in range(stage.bands) if stage.name(k) not in done]
             yield [partial(self.write, shared, number, k) for k in todo]
 
-    def write(self, shared: SharedFolder, number: int, band: int) -> None:
+    def write(self, shared: Shared, number: int, band: int) -> None:
         """Write a band of a stage."""
         with self._open_here() as source:
             making = Making.of(source, self.encoding)
@@ -191,8 +194,8 @@ class Image:
             stage = steps[number]
             total = making.levels[stage.first].shape[-2]
             rows = slice(band * stage.height, min((band + 1) * stage.height, total))
-            pixels = source if number == 0 else _Rests(source, making, steps[number - 1], shared)
-            with shared.part(stage.name(band)) as part:
+            with tempfile.TemporaryDirectory(prefix="ndzarr-") as near, shared.part(stage.name(band)) as part:
+                pixels = source if number == 0 else _Rests(source, making, steps[number - 1], shared, Path(near))
                 rests = _rest_files(part.root, making, stage, rows) if number + 1 < len(steps) else []
                 image, mask = [*rests, None, None][:2]
                 try:
@@ -205,20 +208,21 @@ class Image:
                         rows=rows,
                         rests=(image, mask),
                         workers=1,
+                        written=part.written,
                     )
                 finally:
                     for rest in rests:
                         rest.close()
                 (part.root / SUMS).write_text(json.dumps(_as_json(sums)))
 
-    def finish(self, steps: Sequence[Stage], shared: SharedFolder) -> list[str]:
+    def finish(self, steps: Sequence[Stage], shared: Shared) -> list[str]:
         """Write the metadata once all bands are there; return what of a damaged source was left out."""
         with self._open_here() as source:
             making = Making.of(source, self.encoding)
             sums: Sums = {path: {} for path in making.arrays}
-            for stage in steps:
-                for band in range(stage.bands):
-                    for path, own in _from_json(shared.read(stage.name(band), SUMS).read_text()).items():
+            with tempfile.TemporaryDirectory(prefix="ndzarr-") as near:
+                for name in [stage.name(band) for stage in steps for band in range(stage.bands)]:
+                    for path, own in _from_json(shared.read(name, SUMS, Path(near)).read_text()).items():
                         sums[path] |= own
             with shared.finishing() as store:
                 finish(source, store, making, seals_of(sums, making.arrays), self.origin)
@@ -229,9 +233,9 @@ class Image:
         content = [self.source, sorted(self.reading.items()), self.encoding.as_json(), self.origin, steps]
         return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
 
-    def shared(self, dest: Path, steps: Sequence[Stage]) -> AbstractContextManager[SharedFolder]:
-        """Return the context of the directory in which the bands come together."""
-        return sharing(dest, "bands", self.token(steps))
+    def shared(self, dest: Dest, steps: Sequence[Stage], overwrite: bool = False) -> AbstractContextManager[Shared]:
+        """Return the context of where the bands come together."""
+        return sharing(dest, "bands", self.token(steps), overwrite)
 
 
 def _rest_files(root: Path, making: Making, stage: Stage, rows: slice) -> list[_RestFile]:
@@ -286,7 +290,7 @@ def transcode_on(
     source: Any,
     reading: Mapping[str, Any],
     encoding: Encoding,
-    dest: Path,
+    dest: Dest,
     *,
     overwrite: bool,
     progress: bool,
@@ -303,11 +307,11 @@ def transcode_on(
             raise error
 
 
-def transcoding(image: Image, dest: Path, overwrite: bool) -> Job:
+def transcoding(image: Image, dest: Dest, overwrite: bool) -> Job:
     """Transcode an image by workers that see its file and the destination."""
     [(steps, trouble)] = yield [partial(image.begin, dest, overwrite)]
     if steps:
-        with image.shared(dest, steps) as shared:
+        with image.shared(dest, steps, overwrite) as shared:
             yield from image.bands(steps, shared)
             [trouble] = yield [partial(image.finish, steps, shared)]
             shared.publish(dest, overwrite)
@@ -315,8 +319,10 @@ def transcoding(image: Image, dest: Path, overwrite: bool) -> Job:
     warn_of_trouble(image.source if isinstance(image.source, str) else image.source[0], trouble)
 
 
-def refuse_elsewhere(dest: Path) -> None:
+def refuse_elsewhere(dest: Dest) -> None:
     """Raise `MissingError` if a store that a worker has made is not seen by the caller."""
+    if not isinstance(dest, Path):
+        return
     # Listing the directory makes a network file system look again.
     if not dest.exists() and dest.name not in os.listdir(dest.parent):
         message = f"{dest}: a worker has written it, but this process does not see it"

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ndzarr._files import Batch, local_path, publishing, refuse_existing
+from ndzarr._files import Batch
 from ndzarr._formats.base import Facts, Pixels, Source
 from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
@@ -30,6 +30,8 @@ from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.settings import Remote
+from ndzarr._store.destinations import Dest, destination, refuse_existing_at, writing
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
@@ -66,6 +68,8 @@ def transcode(
     palette: str | None = None,
     series: str | int | None = None,
     scheduler: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
 ) -> Pyramid:
     """
     Write a source as a pyramid in a Zarr store.
@@ -77,7 +81,7 @@ def transcode(
         that FFmpeg decodes; see docs/videos.md) or of a Zarr array; a numpy, dask, xarray or Zarr array; or a list of
         these, or a pattern such as 'frames/*.png', which become one pyramid.
     dest
-        Directory of the store to make; by convention its name ends in .zarr.
+        Directory of the store to make, or a URL such as 's3://bucket/a.zarr'; by convention its name ends in .zarr.
     preset
         'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.
     kind
@@ -126,6 +130,8 @@ def transcode(
         'processes', a `distributed.Client`, or the address of a dask scheduler: its workers write the store, a huge
         image in bands.  They need to see the file and `dest`.  A call that was interrupted, or killed, goes on where it
         was when it is made again; see docs/remote.md.  None writes it in threads of this process.
+    storage_options, remote
+        Credentials and settings for the URL `dest`; see `open`.
 
     Returns
     -------
@@ -156,8 +162,8 @@ def transcode(
     from ndzarr._formats.registry import open_source
 
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    target = local_path(dest)
-    refuse_existing(target, overwrite)
+    target = destination(dest, storage_options, remote)
+    refuse_existing_at(target, overwrite)
     reading: dict[str, Any] = {
         "axes": axes,
         "channels": channels,
@@ -176,15 +182,25 @@ def transcode(
         from ndzarr._pyramid.bands import transcode_on
 
         transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
-        return open_pyramid(target)
+        return _opened(target, storage_options, remote)
     with open_source(source, **reading) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
-    return open_pyramid(target)
+    return _opened(target, storage_options, remote)
+
+
+def _opened(dest: Dest, storage_options: Mapping[str, Any] | None, remote: Remote | None) -> Pyramid:
+    if isinstance(dest, Path):
+        return open_pyramid(dest)
+    return open_pyramid(dest.url, storage_options=storage_options, remote=remote)
+
+
+def _stays(path: Path) -> None:
+    """Do nothing with a shard that is complete."""
 
 
 def write_pyramid(
     source: Source,
-    dest: Path,
+    dest: Dest,
     encoding: Encoding,
     *,
     overwrite: bool = False,
@@ -218,7 +234,7 @@ def write_pyramid(
     making = Making.of(source, encoding, number)
     total = row_count(source, making.levels[:-1] if making.volume else [])
     name = os.path.basename(source.name)
-    with publishing(dest, overwrite, batch) as work, progress_bar(total, name, "row", progress) as show:
+    with writing(dest, overwrite, batch) as into, progress_bar(total, name, "row", progress) as show:
 
         def advance(rows: int) -> None:
             if check is not None:
@@ -226,14 +242,22 @@ def write_pyramid(
             show(rows)
 
         advance(0)
+        work, written = into.root, into.written
         if stream is not None:
-            writer_of = partial(PyramidWriter, work, reduce=making.reduce, workers=workers)
+            writer_of = partial(PyramidWriter, work, reduce=making.reduce, workers=workers, written=written)
             levels, seals = write_stream(stream, making.encoding, writer_of, advance, band_bytes)
             making = replace(making, levels=levels)
         else:
             count = 1 if making.volume else len(making.levels)
             sums = write_rows(
-                source, work, making, count=count, workers=workers, advance=advance, band_bytes=band_bytes
+                source,
+                work,
+                making,
+                count=count,
+                workers=workers,
+                advance=advance,
+                band_bytes=band_bytes,
+                written=_stays if making.volume else written,
             )
             seals = seals_of(sums, making.arrays)
         if making.volume:
@@ -316,19 +340,21 @@ def write_rows(
     workers: int | None = None,
     advance: Callable[[int], object] = lambda rows: None,
     band_bytes: int = BAND_BYTES,
+    written: Callable[[Path], object] = _stays,
 ) -> Sums:
     """
     Write `count` levels, from number `first` on, of rows of a source; return the checksums of their shards.
 
     The pixels of the source are those of level `first`.  `rows` are whole rows of shards of each of these levels; all
-    rows by default.  `rests` take the rows of the next level, and of its mask.
+    rows by default.  `rests` take the rows of the next level, and of its mask.  `written` is called with each shard.
     """
     chosen = slice(first, None if count is None else first + count)
     rows = slice(0, source.shape[-2]) if rows is None else rows
     with ExitStack() as writers:
 
         def writer_of(levels: list[LevelShape], reduce: Reducer, name: str, rest: Rest | None) -> PyramidWriter:
-            return writers.enter_context(PyramidWriter(work, levels, reduce, workers, first, name, rows, rest))
+            writer = PyramidWriter(work, levels, reduce, workers, first, name, rows, rest, written)
+            return writers.enter_context(writer)
 
         writer = writer_of(making.levels[chosen], making.reduce, "image", rests[0])
         masked = bool(making.masks)
