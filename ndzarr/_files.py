@@ -422,8 +422,8 @@ def refuse_existing_file(dest: Path, overwrite: bool) -> None:
     """Raise `ExistsError` if `dest` exists and must not be replaced by a file."""
     if not overwrite:
         _refuse(dest)
-    elif dest.is_dir():
-        message = f"{dest}: is a directory, so it is not overwritten"
+    elif dest.exists() and not dest.is_file():  # renaming would replace /dev/null
+        message = f"{dest}: is {'a directory' if dest.is_dir() else 'not a file'}, so it is not overwritten"
         raise ExistsError(message, path=str(dest), hint="Choose another destination")
 
 
@@ -456,7 +456,7 @@ def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
         if cause is None:
             raise
         kind, found, hint = cause
-        message = f"{dest}: {found.format(kept=kept, error=error.strerror)}"
+        message = f"{dest}: {found.format(kept=kept, error=error.strerror, name=error.filename)}"
         raise kind(message, path=str(dest), hint=hint.format(parent=dest.parent)) from error
 
 
@@ -474,6 +474,7 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
         "there is not enough memory; {kept}",
         "Raise the limit (ulimit -v) or use less at a time",
     ),
+    errno.EISDIR: (WriteError, "{name} is a directory", "Remove it, or choose another destination"),
     errno.ENOTEMPTY: _TAKEN,
     errno.EEXIST: _TAKEN,
     errno.EFBIG: (WriteError, "the file system, or `ulimit -f`, allows no file of this size", "Choose another disk"),
