@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -50,6 +50,14 @@ class Range(NamedTuple):
     """Behind the last byte, where start is not negative."""
     tag: str | None = None
     """What `ObjectInfo.tag` was when the object was opened: another one is an error; None if it is not known."""
+    optional: bool = False
+    """An object that does not exist is no error: its answer is `ABSENT`."""
+    version: str | None = None
+    """Changes with the object, for the cache on disk, where its tag is not known."""
+
+
+ABSENT = ObjectInfo("", 0, None)
+"""What is answered of an object that does not exist."""
 
 
 class Landed(NamedTuple):
@@ -338,15 +346,3 @@ def _range(job: Job) -> str:
 
 def _times(job: Job) -> str:
     return f", {job.attempts} attempts" if job.attempts > 1 else ""
-
-
-def in_order(landed: Iterable[Landed], number: int) -> list[Bytes]:
-    """Return the bytes of `number` ranges in the order in which they were asked for."""
-    out: dict[int, Bytes] = {found.number: found.data for found in landed}
-    return [out[i] for i in range(number)]
-
-
-def one(landed: Iterator[Landed]) -> Landed:
-    """Return the only answer."""
-    [found] = landed
-    return found
