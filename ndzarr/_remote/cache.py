@@ -2,8 +2,9 @@
 Bytes of remote objects, kept on a local disk.
 
 Each object has a directory, named by a digest of its URL and tag, and each range of it a file: the bytes, the size and
-tag of the object as text, the length of that text (2 bytes), and the crc32c of everything before.  Processes share a cache without locks: a file appears by a rename, and one that is missing or
-damaged is fetched again.  Directories that were not used for longest are removed once the cache is full.
+tag of the object as text, the length of that text (2 bytes), and the crc32c of everything before.  Processes share a
+cache without locks: a file appears by a rename, and one that is missing or damaged is fetched again.  Directories that
+were not used for longest are removed once the cache is full.
 """
 
 from __future__ import annotations

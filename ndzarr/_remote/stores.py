@@ -7,6 +7,7 @@ works in any process.  `open_url` makes one.  What it sends goes through the bud
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -105,16 +106,44 @@ class RemoteStore:
                 _BACKENDS[key] = found
         return found
 
-    def get(self, path: str, start: int | None = None, stop: int | None = None) -> tuple[Bytes, ObjectInfo]:
+    def get(
+        self, path: str, start: int | None = None, stop: int | None = None, *, exact: bool = True
+    ) -> tuple[Bytes, ObjectInfo]:
         """
         Return bytes of an object, all by default, with one request; a negative start means the last -start bytes.
 
-        Raises `MissingError` if there is no such object, and `StoreError` as all requests do.
+        Raises `MissingError` if there is no such object, and `StoreError` as all requests do: also if it ends before
+        `stop`, unless `exact` is False.
         """
-        job = self._call("get", (path, start, stop), None if start is None or stop is None else stop - start)
+        job = self._call("get", (path, start, stop), stop - start if exact and start is not None and stop else None)
         size, tag, _ = job.facts
         data = np.frombuffer(job.body, np.uint8)
         return data, ObjectInfo(path, data.size if size < 0 and start is None else size, tag)
+
+    async def get_async(self, path: str, start: int | None = None, stop: int | None = None) -> Bytes | None:
+        """Return bytes as `get`, for other event loops; None if there is no such object."""
+        loop = asyncio.get_running_loop()
+        landed: asyncio.Future[Job] = loop.create_future()
+
+        def settle(job: Job) -> None:
+            if not landed.done():
+                landed.set_result(job)
+
+        def land(job: Job) -> None:
+            loop.call_soon_threadsafe(settle, job)
+
+        waiting = self.job("get", (path, start, stop), land)
+        engine().submit([waiting])
+        try:
+            job = await landed
+        except asyncio.CancelledError:
+            engine().cancel([waiting])
+            raise
+        if isinstance(job.error, Failed) and job.error.kind == "missing":
+            return None
+        if job.error is not None:
+            raise explained(self, job)
+        return np.frombuffer(job.body, np.uint8)
 
     def head(self, path: str) -> ObjectInfo:
         """Return size and tag of an object; raise `MissingError` if there is none."""

@@ -17,14 +17,16 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from ndzarr._concurrency import ordered_map
 from ndzarr._files import Bytes
 from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._remote.stores import Landed, Range
+from ndzarr._remote.urls import is_url
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
 from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
 from ndzarr._validation import shortened
-from ndzarr.errors import DamagedError, StoreError
+from ndzarr.errors import DamagedError, NdzarrError, StoreError
 
 COMPLETE = "ndzarr_complete"
 """Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
@@ -288,6 +290,10 @@ def _missing(path: str) -> DamagedError:
     return DamagedError(f"{path}: this shard is missing", path=path, hint="Transcode the source again")
 
 
+_TOGETHER = 16
+"""Windows of a remote array that zarr-python reads at a time; each waits for many requests."""
+
+
 class ZarrArray:
     """Any array that zarr-python can open; reads whole windows through it."""
 
@@ -314,7 +320,7 @@ class ZarrArray:
 
     def exists(self, chunk: tuple[int, ...]) -> bool:
         """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
-        if "://" in self.name:
+        if is_url(self.name):
             return True
         whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
         position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
@@ -325,7 +331,9 @@ class ZarrArray:
         return
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """Return the pixels of each selection."""
+        """Return the pixels of each selection; those of a remote array are read concurrently."""
+        if is_url(self.name):
+            return list(ordered_map(self._read, selections, min(_TOGETHER, len(selections)) or 1, name="zarr"))
         return [self._read(selection) for selection in selections]
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
@@ -336,11 +344,11 @@ class ZarrArray:
             if all(isinstance(s, slice) for s in selection):
                 return np.asarray(self._zarr[selection])
             return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
-        except MemoryError:
+        except (MemoryError, NdzarrError):
             raise
         except Exception as error:  # whatever a codec, or a connection, raises
             where = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(list(s)) for s in selection)
-            kind = StoreError if "://" in self.name or isinstance(error, OSError) else DamagedError
+            kind = StoreError if is_url(self.name) or isinstance(error, OSError) else DamagedError
             raise kind(
                 f"{self.name}: zarr-python cannot read [{where}] of it ({type(error).__name__}: {error})",
                 path=self.name,
@@ -376,7 +384,15 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
     if isinstance(found, str):
         return found
     return ChunkArray(
-        path, found.shape, found.codec, found.per_shard, found.fill, found.separator, version, found.complete, found.seal
+        path,
+        found.shape,
+        found.codec,
+        found.per_shard,
+        found.fill,
+        found.separator,
+        version,
+        found.complete,
+        found.seal,
     )
 
 
@@ -510,5 +526,7 @@ def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
     if isinstance(value, str) and value.startswith("0x"):
         return np.frombuffer(int(value, 16).to_bytes(dtype.itemsize, "little"), dtype)[0]
     return dtype.type(float(value) if isinstance(value, str) else value)
+
+
 _V2_NAMES = {"b1": "bool", **{code: name for name, code in _DTYPES.items() if name != "bool"}}
 """Types of Zarr v2, without their order of bytes, to Zarr's names of data types."""

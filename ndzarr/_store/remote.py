@@ -88,7 +88,9 @@ class RemoteArray:
             k = k * n + i % n
             position.append(i // n)
         place = tuple(position)
-        index: ShardIndex | None = tables.look((self._token, place), partial(self._source, place), partial(self._parse, place))
+        index: ShardIndex | None = tables.look(
+            (self._token, place), partial(self._source, place), partial(self._parse, place)
+        )
         if index is None:
             return None
         if index.table is None:
@@ -118,9 +120,7 @@ class RemoteArray:
         seal, size = self._layout.seal, landed.info.size
         sealed = None if seal is None else seal.at(position)[0]
         url = self._store.url(self._object(position))
-        table = parse_index(
-            url, landed.data.tobytes(), size if size >= 0 else 1 << 62, prod(self._per_shard), sealed
-        )
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, prod(self._per_shard), sealed)
         return ShardIndex(table, landed.info.tag)
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:

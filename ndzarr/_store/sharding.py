@@ -140,7 +140,9 @@ class Shard:
             message = f"{path}: {self.size} bytes are too few for a shard of {chunks} chunks; it is truncated"
             raise DamagedError(message, path=path, hint=_AGAIN)
         before = min(_CRC_BYTES, self.size - length)
-        self._index = parse_index(path, self._read(self.size - length - before, length + before), self.size, chunks, sealed)
+        self._index = parse_index(
+            path, self._read(self.size - length - before, length + before), self.size, chunks, sealed
+        )
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "_fd"):
