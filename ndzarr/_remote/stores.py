@@ -257,7 +257,13 @@ def _through_fsspec(url: str, options: Mapping[str, Any] | None, settings: Remot
     except ValueError as error:
         message = f"{name}: no package knows this kind of address"
         raise StoreError(message, path=name, hint="Check the address") from error
-    return _wrapped("fsspec", fs, f"{name.partition('://')[0]}:/", settings), path
+    return _of_fsspec(fs, path, name.partition("://")[0], settings)
+
+
+def _of_fsspec(fs: Any, path: str, protocol: str, settings: Remote) -> tuple[RemoteStore, str]:
+    root = "/" if path.startswith("/") else ""  # of the local file system
+    store = _wrapped("fsspec", (fs, root), f"{protocol}:/{root}", settings)
+    return store, path.strip("/")
 
 
 def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tuple[RemoteStore, str]:
@@ -273,13 +279,13 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
     if module == "zarr" and kind == "ObjectStore":
         store, bases = store.store, {"obstore"}
     elif module == "zarr" and kind == "FsspecStore":
-        path, store, bases = urls.joined(store.path, path), store.fs, {"fsspec"}
+        path, store, bases = f"{store.path}/{path}", store.fs, {"fsspec"}
     elif kind == "FSMap" and hasattr(store, "fs"):
-        path, store, bases = urls.joined(store.root, path), store.fs, {"fsspec"}
+        path, store, bases = f"{store.root}/{path}", store.fs, {"fsspec"}
     if "obstore" in bases:
         return _wrapped("obstore", store, _named(store), settings), path.strip("/")
     if "fsspec" in bases:
-        return _wrapped("fsspec", store, f"{_protocol(store)}:/", settings), path
+        return _of_fsspec(store, path, _protocol(store), settings)
     if "zarr" in bases:
         return _wrapped("zarr", store, f"{kind}:/", settings), path.strip("/")
     message = f"store={kind}: expected a store of obstore, a file system of fsspec, or a store of zarr-python"
