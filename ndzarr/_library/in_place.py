@@ -104,7 +104,7 @@ def open_tiff(
         source.check()
     _warn(facts, warn, DamagedFileWarning)
     powers = [image.power for image in images]
-    states = sidecar_states(path) if opened is None else [file.tag, *_tags(opened)]
+    states: list[Any] = sidecar_states(path) if opened is None else [("", opened.file.tag), *_tags(opened)]
     changing = (options.axes, options.nodata, options.palette, options.series, states)
     veils: list[Stored | None] = [masks.get(power) for power in powers]
     base = Base(native[-1], veils[-1], powers[-1], file, facts, kind, options.cache, options.in_memory, changing)
@@ -120,7 +120,7 @@ def open_tiff(
     return _pyramid(path, facts, arrays, powers, origin, options, cache_bytes, reopen)
 
 
-def _tags(opened: OpenedFile) -> list[tuple[str, str | None]]:
+def _tags(opened: OpenedFile) -> list[Any]:
     return [(end, other.file.tag) for end, other in opened.beside.items()]
 
 

@@ -1,7 +1,7 @@
 """Opening stores and files, and the choice between reading a file in place and transcoding it.
 
-A directory is a store, and so is a URL without an extension, or of which nothing is found.  A file is recognised by its content: TIFFs with tiles and videos can be read in place,
-all other files must be transcoded.
+A directory is a store, and so is a URL without an extension, or of which nothing is found.  A file is recognised by its
+content: TIFFs with tiles and videos can be read in place, all other files must be transcoded.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def _ask(ranges: Sequence[Range], kept: DiskCache | None) -> list[tuple[Bytes, O
         held = None if kept is None else kept.get(r)
         if held is None:
             jobs[r.store.job("get", (r.path, r.start, r.stop), landed.put)] = i
-        elif held[1].size > 0:
+        elif held[1].size > 0 and kept is not None:
             out[i] = held
             _NOTED[r.store.url(r.path)] = kept, r
     if not jobs:

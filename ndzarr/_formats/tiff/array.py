@@ -231,7 +231,7 @@ class TiffArray:
         block, place = divmod(number, _BLOCK)
         size = table.dtype.itemsize
         start = table.start + block * _BLOCK * size
-        stop = min(start + _BLOCK * size, table.start + table.count * size)
+        stop = min(start + _BLOCK * size, table.stop)
         key = file, table.start, block
         found = tables.look(key, partial(file.range, start, stop), partial(_numbers, table.dtype))
         return None if found is None else int(found[place])

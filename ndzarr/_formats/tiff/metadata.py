@@ -128,7 +128,12 @@ class FarTable(NamedTuple):
 
     start: int
     dtype: np.dtype[Any]
-    count: int
+    length: int
+
+    @property
+    def stop(self) -> int:
+        """The byte behind it."""
+        return self.start + self.length * self.dtype.itemsize
 
 
 class FarTables(NamedTuple):
@@ -161,7 +166,8 @@ def open_parsed(path: str, remote: OpenedFile | None = None) -> Iterator[tuple[t
         reader = None if remote is None else opened.enter_context(remote.reader())
         far = {} if reader is None else _fetch_pages(reader)
         with parsing(path, messages):
-            tif = opened.enter_context(tifffile.TiffFile(path if reader is None else reader))
+            given: Any = path if reader is None else reader
+            tif = opened.enter_context(tifffile.TiffFile(given))
         remarks = Remarks(messages, far=far)
         if (broken := broken_link(path, tif)) is not None:
             remarks.trouble.append(broken.found)
@@ -178,8 +184,6 @@ def open_parsed(path: str, remote: OpenedFile | None = None) -> Iterator[tuple[t
 
 _SUB_PAGES = 330
 _TILE_OFFSETS, _TILE_COUNTS = 324, 325
-_FAR = 4096
-"""Entries of a table from which on it is read piece by piece."""
 _MOST_PAGES = 1 << 16
 """Pages whose values are fetched together; those behind them are fetched as tifffile reads them."""
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
@@ -191,8 +195,9 @@ def _fetch_pages(reader: RemoteReader) -> dict[int, FarTables]:
     """
     Fetch everything that tifffile reads of a file, with few requests; return the tables that are left out.
 
-    All pages that are known are asked for together, then the values of their tags and the pages that those name.
-    tifffile finds tables of no entry in place of those that are left out.  What is damaged is left to tifffile.
+    Pages that are known and not held are asked for together, and with them the values of the tags of others.  Tables of
+    tiles that are not held are left out: a COG has them behind all of its pages, and a crop needs little of them.
+    tifffile finds tables of one zero in their place.  What is damaged is left to tifffile.
     """
     head = reader.read(16)
     form = _Form.of(head)
@@ -200,46 +205,75 @@ def _fetch_pages(reader: RemoteReader) -> dict[int, FarTables]:
         return {}
     found: dict[int, FarTables] = {}
     waiting, seen = [form.first(head)], set[int]()
+    values: list[tuple[int, int]] = []
     while waiting and len(seen) < _MOST_PAGES:
-        pages = [at for at in dict.fromkeys(waiting) if at not in seen and 0 < at < reader.file.size - form.number]
-        seen.update(pages)
-        reader.need([(at, at + form.number) for at in pages])
-        counts = [form.unpack(form.count_code, reader, at) for at in pages]
-        ends = [at + form.number + form.tag * count for at, count in zip(pages, counts, strict=True)]
-        whole = [(a, b) for a, b in zip(pages, ends, strict=True) if b + form.offset <= reader.file.size]
-        reader.need([(a, b + form.offset) for a, b in whole])
-        waiting, values, arrays = [], [], []
-        for at, end in whole:
-            waiting.append(form.unpack(form.offset_code, reader, end))
-            tables = {}
-            for place in range(at + form.number, end, form.tag):
-                reader.seek(place)
-                code, kind, count, value = struct.unpack(form.tag_code, reader.read(form.tag))
-                size = _SIZES.get(kind, 0) * count
-                start = (
-                    struct.unpack(form.offset_code, value)[0] if size > form.offset else place + form.tag - form.offset
-                )
-                if not size or start + size > reader.file.size:
-                    continue
-                table = FarTable(start, np.dtype(form.order + _INTEGERS.get(kind, "u1")), count)
-                if code in (_TILE_OFFSETS, _TILE_COUNTS) and count >= _FAR and kind in _INTEGERS:
-                    tables[code] = table, place, kind
-                else:
-                    values.append((start, start + size))
-                    if code == _SUB_PAGES and kind in _INTEGERS:
-                        arrays.append(table)
-            if len(tables) == 2:
+        missing: list[tuple[int, int]] = []
+        lists: list[FarTable] = []
+        while waiting:
+            at = waiting.pop()
+            if at in seen or not 0 < at < reader.file.size - form.number:
+                continue
+            stop = form.stop(reader, at)
+            if stop > reader.file.size:
+                continue
+            if not reader.holds(at, stop):
+                missing.append((at, stop))
+                continue
+            seen.add(at)
+            waiting.append(form.unpack(form.offset_code, reader, stop - form.offset))
+            tables, others, pages = _values(reader, form, at, stop)
+            values += others
+            lists += pages
+            if len(tables) == 2 and not all(reader.holds(t.start, t.stop) for t, *_ in tables.values()):
                 found[at] = FarTables(tables[_TILE_OFFSETS][0], tables[_TILE_COUNTS][0])
                 for code, (_, place, kind) in tables.items():
                     reader.patch(place, struct.pack(form.tag_code, code, kind, 1, bytes(form.offset)))
             else:
-                values += [(t.start, t.start + t.count * t.dtype.itemsize) for t, *_ in tables.values()]
-        reader.need(values, ahead=False)
-        for table in arrays:
+                values += [(t.start, t.stop) for t, *_ in tables.values()]
+        asked = [*missing, *((t.start, t.stop) for t in lists)]
+        if any(not reader.holds(*r) for r in asked):
+            reader.need([*asked, *values])
+            values = []
+        waiting = [at for at, _ in missing]
+        for table in lists:
             reader.seek(table.start)
-            waiting += np.frombuffer(reader.read(table.count * table.dtype.itemsize), table.dtype).tolist()
+            waiting += np.frombuffer(reader.read(table.stop - table.start), table.dtype).tolist()
+    reader.need(values, ahead=False)
     reader.seek(0)
     return found
+
+
+def _values(
+    reader: RemoteReader, form: _Form, at: int, stop: int
+) -> tuple[dict[int, tuple[FarTable, int, int]], list[tuple[int, int]], list[FarTable]]:
+    """
+    Return what the tags of a page refer to.
+
+    Returns
+    -------
+    tables
+        Tag to (table of tiles, byte of the tag, type of its values).
+    values
+        (start, stop) of the values of all other tags.
+    pages
+        Lists of where further pages are.
+    """
+    tables, values, pages = {}, [], []
+    for place in range(at + form.number, stop - form.offset, form.tag):
+        reader.seek(place)
+        code, kind, count, value = struct.unpack(form.tag_code, reader.read(form.tag))
+        size = _SIZES.get(kind, 0) * count
+        start = struct.unpack(form.offset_code, value)[0] if size > form.offset else place + form.tag - form.offset
+        if not size or start + size > reader.file.size:
+            continue
+        table = FarTable(start, np.dtype(form.order + _INTEGERS.get(kind, "u1")), count)
+        if code in (_TILE_OFFSETS, _TILE_COUNTS) and kind in _INTEGERS:
+            tables[code] = table, place, kind
+            continue
+        values.append((start, start + size))
+        if code == _SUB_PAGES and kind in _INTEGERS:
+            pages.append(table)
+    return tables, values, pages
 
 
 class _Form(NamedTuple):
@@ -266,6 +300,12 @@ class _Form(NamedTuple):
     def first(self, head: bytes) -> int:
         """Return where the first page begins."""
         return int(struct.unpack_from(self.offset_code, head, 8 if self.offset == 8 else 4)[0])
+
+    def stop(self, reader: RemoteReader, at: int) -> int:
+        """Return where a page ends, as far as it is held."""
+        if not reader.holds(at, at + self.number):
+            return at + self.number
+        return at + self.number + self.tag * self.unpack(self.count_code, reader, at) + self.offset
 
     def unpack(self, code: str, reader: RemoteReader, at: int) -> int:
         """Read a number."""

@@ -38,6 +38,7 @@ from ndzarr._formats.tiff.metadata import (
     refuse_missing,
 )
 from ndzarr._remote.files import RemoteFile
+from ndzarr._remote.flight import get_ranges
 from ndzarr.errors import DamagedError, SourceError
 
 _NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
@@ -187,8 +188,10 @@ def read_table(file: TiffFile, level: int, series: Series, form: FrameFormat, fr
     if frames * number > max(_ANY_SEGMENTS, file.size // _SEGMENT_BYTES):
         what = f"has {frames * number} tiles or strips by its header, more than a file of {file.size} bytes can list"
         raise DamagedError(f"{file.path}: level {level} {what}; it is truncated or damaged", path=file.path, hint=AGAIN)
-    if series.far and (far := _far_tables(file, level, series, form, frames)) is not None:
-        return far
+    far = _far_tables(file, series, frames) if series.far else {}
+    if len(far) == frames:
+        return _far_table(file, level, series, form, far)
+    read = _read_far(file, far)
     offsets, counts = np.zeros((2, frames, number), np.int64)
     files: dict[FrameFile, int] = {}
     known: dict[str, TiffFile]
@@ -201,6 +204,7 @@ def read_table(file: TiffFile, level: int, series: Series, form: FrameFormat, fr
         if found is None:  # OME-TIFF may leave frames out
             continue
         path, jpeg_tables, starts, sizes = found
+        starts, sizes = read.get(frame, (starts, sizes))
         if packed is not None and (len(sizes) < number or (number == 1 and sizes[0] == 0)):  # as libtiff does
             sizes = packed.ravel().tolist()
         for into, values, what in ((offsets, starts, "offsets"), (counts, sizes, "sizes")):
@@ -225,22 +229,46 @@ def read_table(file: TiffFile, level: int, series: Series, form: FrameFormat, fr
     return _checked(level, form, SegmentTable(offsets, counts, tuple(files) or (FrameFile(file, None),), indices))
 
 
-def _far_tables(file: TiffFile, level: int, series: Series, form: FrameFormat, frames: int) -> SegmentTable | None:
-    """Return the table of frames whose tables are read piece by piece; None if they were read with the pages."""
-    number, found, jpeg_tables = prod(form.grid), [], None
+def _far_tables(file: TiffFile, series: Series, frames: int) -> dict[int, FarTables]:
+    """Return where the tables of frames are that were not read with their pages."""
+    found = {}
     for frame in range(frames):
         with parsing(file.path):
             page = series.frames[frame]
-            far = None if page is None else series.far.get(page.offset)
-            jpeg_tables = jpeg_tables if page is None else page.jpegtables
-        if far is None:
-            return None
-        if min(far.offsets.count, far.counts.count) < number:
-            raise _damaged(file, level, frame, f"has {far.offsets.count} offsets for {number} tiles or strips")
-        found.append(far)
-    numbers = np.arange(frames * number).reshape(frames, *form.grid)
-    shared = FrameFile(file, jpeg_tables if series.page.compression in _WITH_TABLES else None)
-    return SegmentTable(numbers, numbers, (shared,), None, tuple(found))
+        if page is not None and page.offset in series.far:
+            found[frame] = series.far[page.offset]
+    return found
+
+
+def _far_table(
+    file: TiffFile, level: int, series: Series, form: FrameFormat, far: Mapping[int, FarTables]
+) -> SegmentTable:
+    """Return the table of frames whose own are all read piece by piece."""
+    number = prod(form.grid)
+    for frame, tables in far.items():
+        if (length := min(tables.offsets.length, tables.counts.length)) < number:
+            raise _damaged(file, level, frame, f"has {length} offsets or sizes for {number} tiles")
+    files: dict[FrameFile, int] = {}
+    which = np.zeros(len(far), np.int32)
+    for frame in far:
+        with parsing(file.path):
+            page: Any = series.frames[frame]
+            jpeg_tables = page.jpegtables if series.page.compression in _WITH_TABLES else None
+        which[frame] = files.setdefault(FrameFile(file, jpeg_tables), len(files))
+    numbers = np.arange(len(far) * number).reshape(len(far), *form.grid)
+    indices = np.broadcast_to(which.reshape(-1, 1, 1, 1, 1), numbers.shape) if len(files) > 1 else None
+    return SegmentTable(numbers, numbers, tuple(files), indices, tuple(far.values()))
+
+
+def _read_far(file: TiffFile, far: Mapping[int, FarTables]) -> dict[int, tuple[list[int], list[int]]]:
+    """Read the tables of some frames, since those of others were read with their pages: frame to (offsets, sizes)."""
+    if not far:
+        return {}
+    assert isinstance(file, RemoteFile)
+    tables = [table for pair in far.values() for table in pair]
+    landed = {found.number: found.data for found in get_ranges([file.range(t.start, t.stop) for t in tables])}
+    values = [np.frombuffer(landed[k], table.dtype).tolist() for k, table in enumerate(tables)]
+    return {frame: (values[2 * k], values[2 * k + 1]) for k, frame in enumerate(far)}
 
 
 def _packed_bytes(page: Page, form: FrameFormat) -> Pixels | None:
