@@ -67,7 +67,7 @@ def test_what_was_written_survives_a_loss_of_power(name, disk, tmp_path):
     with mounted(disk, disk.with_name("mounted")) as folder:
         shutil.rmtree(folder / "d", ignore_errors=True)
         (folder / "d").mkdir()
-        os.sync()
+        _command("sync", "-f", folder)
         begun = time.monotonic()
         run(name, folder / "d", tmp_path, 1)
         assert 1 in after_power_loss(disk, name), "it was written, so it is there"
