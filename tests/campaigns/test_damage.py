@@ -184,7 +184,7 @@ import numpy as np, tifffile
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 import ndzarr
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
-pixels = np.random.default_rng(0).integers(0, 255, (150, 150, 3), "u1")
+pixels = np.random.default_rng(0).integers(0, 255, (70, 70, 3), "u1")
 for k in range(n):
     np.save(folder / f"{k}.npy", pixels)
     tifffile.imwrite(folder / f"{k}.tif", pixels, tile=(64, 64), photometric="rgb")
@@ -201,7 +201,7 @@ for turn in range(2):
 @needs_proc
 def test_256_descriptors_are_enough_for_any_number_of_files(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", FEW, str(tmp_path), str(max(150, OVERWRITES))],
+        [sys.executable, "-c", FEW, str(tmp_path), str(max(130, OVERWRITES))],
         env=environment(), timeout=600, text=True, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
