@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ DTYPES = tuple(
 
 def photo(height: int, width: int, seed: int = 0) -> Array:
     """A photograph-like uint8 image (y, x, 3): smooth enough to be resampled, different everywhere."""
+    return _photo(height, width, seed).copy()
+
+
+@lru_cache(maxsize=200)
+def _photo(height: int, width: int, seed: int) -> Array:
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / (17 + 3 * k) + seed) + np.cos(y / (23 - 2 * k)) for k in range(3)]
     noise = np.random.default_rng(seed).normal(0, 4, (height, width, 3))
