@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol, TypeAlias
 
@@ -79,13 +80,23 @@ def _usable() -> bool:
 
 
 def _answers(store: Any) -> bool:
-    """Return True if obstore answers at all; the thread that waits for it does not keep the process alive."""
+    """Return True if the threads of obstore answer: a fork does not copy them."""
     import obstore
 
-    thread = threading.Thread(target=lambda: obstore.put(store, "a", b"a"), daemon=True)
+    answered = []
+
+    async def ask() -> None:
+        await asyncio.wait_for(obstore.put_async(store, "a", b"a"), _PATIENCE)
+        answered.append(True)
+
+    def run() -> None:
+        with suppress(asyncio.TimeoutError):
+            asyncio.run(ask())
+
+    thread = threading.Thread(target=run, daemon=True)  # a loop of its own: this thread may be running one
     thread.start()
-    thread.join(_PATIENCE)
-    return not thread.is_alive()
+    thread.join(2 * _PATIENCE)
+    return bool(answered)
 
 
 class _Relay:

@@ -168,7 +168,7 @@ class RemoteStore:
         If `create`, it must not exist; with a `tag`, it must still be the object of that tag. Otherwise raises
         `ExistsError`.
         """
-        mode: Any = "create" if create else "overwrite" if tag is None else {"e_tag": tag, "version": None}
+        mode: Any = "create" if create else "overwrite" if tag is None else {"e_tag": tag}
         found: str | None = self._call("put", (path, mode, PART_BYTES), data=data).facts
         return found
 

@@ -24,6 +24,7 @@ from xml.sax.saxutils import unescape
 import numpy as np
 import tifffile
 
+from ndzarr._files import make_room
 from ndzarr._formats.base import Pixels, reason
 from ndzarr._formats.orientation import Orientation
 from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
@@ -162,6 +163,8 @@ def open_parsed(path: str, remote: OpenedFile | None = None) -> Iterator[tuple[t
 
     It is the file `path`, or the `remote` one, whose URL is `path`.
     """
+    if remote is None:
+        make_room()
     with listening() as messages, ExitStack() as opened:
         reader = None if remote is None else opened.enter_context(remote.reader())
         far = {} if reader is None else _fetch_pages(reader)
