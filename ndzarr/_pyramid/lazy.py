@@ -16,12 +16,12 @@ import numpy as np
 import xarray
 from dask.base import tokenize
 
-from ndzarr._geo.georeference import GRID_MAPPING
+from ndzarr._geo.georeference import GRID_MAPPING, earth_centres
 from ndzarr._indexing.plan import check_memory, plan_reads
 from ndzarr._indexing.selection import select
 from ndzarr._pyramid.levels import Multiscale, read_window
 from ndzarr._pyramid.window import level_coordinates
-from ndzarr._pyramid.xarray import earth_centres, spatial_ref_coordinate
+from ndzarr._pyramid.xarray import spatial_ref_coordinate
 from ndzarr._store.arrays import Stored
 from ndzarr._store.read import execute
 from ndzarr.errors import OptionError, WindowError
