@@ -25,6 +25,7 @@ from ndzarr._geo.georeference import (
     earth_centres,
     grid_mapping_attributes,
 )
+from ndzarr._store.validity import as_pixel
 
 
 class Axis(NamedTuple):
@@ -113,6 +114,13 @@ def build_dataset(
     return xarray.Dataset._construct_direct(
         parts, {*axes, *coordinates}, dims=sizes, indexes=indexes, encoding=encoding or {}
     )
+
+
+def attach_nodata(image: Any, nodata: float) -> None:
+    """Say in CF's words, which rioxarray and odc-geo read, which pixels of a variable hold no data."""
+    value = as_pixel(nodata, image.dtype)
+    if value is not None and image.dtype.kind not in "bc":
+        image._attrs = {**(image._attrs or {}), "_FillValue": value}
 
 
 # Georeferenced coordinates, as rioxarray and odc-geo read them.
