@@ -36,7 +36,7 @@ def open_level(pyramid, k):
 
 
 @pytest.mark.parametrize("kind", ["utm", "degrees", "rotated", "south up", "own laea"])
-def test_xarray_opens_each_level_where_it_lies(dem, tmp_path, kind):
+def test_xarray_places_each_level(dem, tmp_path, kind):
     path = dem(kind)
     pyramid = ndzarr.transcode(path, tmp_path / "a.zarr")
     with rasterio.open(path) as file:
