@@ -435,7 +435,7 @@ def _lzw(form: TileFormat, tile: Pixels) -> bytes:
     from PIL import Image
 
     raw, file = tile.reshape(-1).view(np.uint8), io.BytesIO()
-    Image.frombuffer("L", (raw.size, 1), raw.data).save(file, "TIFF", compression="tiff_lzw")  # one row is one strip
+    Image.fromarray(raw[None]).save(file, "TIFF", compression="tiff_lzw")  # one row is one strip
     file.seek(0)
     with tifffile.TiffFile(file) as tif:
         page: Any = tif.pages[0]
