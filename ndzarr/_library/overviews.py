@@ -235,7 +235,6 @@ class StoredOverview:
 
     chunked: Literal[True] = True
     remote = False
-    fill: Any = 0
 
     def __init__(self, store: OverviewStore, number: int, mask: bool = False) -> None:
         self.store, self._number, self._mask, base = store, number, mask, store.base
@@ -250,6 +249,11 @@ class StoredOverview:
         """Place of the store."""
         name = os.path.basename(self.store.base.file.path)
         return f"levels of {name} in the cache" + ("" if self.store.exists else ", still to be made")
+
+    @property
+    def fill(self) -> Any:
+        """Pixel of chunks that `decode` found missing, which the store says."""
+        return self._array(self.store.make()).fill
 
     def _array(self, pyramid: Pyramid) -> Any:
         level = pyramid.levels[self._number - 1]
