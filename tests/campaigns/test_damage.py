@@ -186,7 +186,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 import ndzarr
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
 clip = Path(sys.argv[3]).read_bytes()
-pixels = np.random.default_rng(0).integers(0, 255, (150, 150, 3), "u1")
+pixels = np.random.default_rng(0).integers(0, 255, (70, 70, 3), "u1")
 for k in range(n):
     np.save(folder / f"{k}.npy", pixels)
     tifffile.imwrite(folder / f"{k}.tif", pixels, tile=(64, 64), photometric="rgb")
