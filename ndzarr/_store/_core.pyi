@@ -1,0 +1,6 @@
+from collections.abc import Buffer, Sequence
+
+def bind(addresses: Sequence[int], /) -> None: ...
+def decode(
+    axes: int, layouts: Buffer, steps: Buffer, outputs: list[Buffer], chunks: Buffer, parts: Buffer, threads: int, /
+) -> list[int]: ...
