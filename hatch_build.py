@@ -29,9 +29,7 @@ def build(root: str) -> str:
         SOURCE.removesuffix(".c").replace("/", "."),
         [SOURCE],
         define_macros=[("Py_LIMITED_API", stable)],
-        extra_compile_args=["/O2", "/std:c11"]
-        if sys.platform == "win32"
-        else ["-O3", "-std=gnu11", "-fvisibility=hidden"],
+        extra_compile_args=["/O2", "/std:c11"] if sys.platform == "win32" else ["-O3", "-std=gnu11"],
         py_limited_api=True,
     )
     before = Path.cwd()
@@ -52,14 +50,14 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile; `version` is 'editable' or 'standard'."""
-        from setuptools.errors import BaseError
+        from setuptools import errors
 
         wanted = os.environ.get("NDZARR_CORE", "")
         if wanted == "0":
             return
         try:
             built = build(self.root)
-        except BaseError as error:
+        except (errors.BaseError, errors.CompileError, errors.LinkError) as error:
             if wanted == "require":
                 raise
             self.app.display_warning(f"ndzarr is installed without its compiled core, and reads more slowly: {error}")

@@ -149,8 +149,8 @@ static int start_thread(void) {
 #define SIGNALS_MS 50           /* between two looks for an interrupt */
 
 /* The columns of the tables; `core.py` writes them. */
-enum { KIND, CRC, DELTA, LAG, ROW, ITEM, FILL, FILL_HIGH, LAYOUT_HEAD }; /* then the shape, then the strides */
-enum { SOURCE, OFFSET, LENGTH, LAYOUT, FIRST, STOP, CHUNK_WIDTH };
+enum { KIND, CRC, DELTA, LAG, ROW, ITEM, FILL, FILL_HIGH, FORMAT_HEAD }; /* then the shape, then the strides */
+enum { SOURCE, OFFSET, LENGTH, FORMAT, FIRST, STOP, CHUNK_WIDTH };
 enum { WINDOW, PART_HEAD }; /* then the start in the chunk, the start in the output, the size */
 
 typedef struct {
@@ -160,14 +160,14 @@ typedef struct {
 
 typedef struct {
     int axes;
-    int64_t chunk_count, layout_count, part_count, window_count;
-    const int64_t *layouts, *chunks, *parts, *steps;
+    int64_t chunk_count, format_count, part_count, window_count;
+    const int64_t *formats, *chunks, *parts, *steps;
     output_t *outputs;
     uint8_t *damaged; /* of each chunk */
 } plan_t;
 
-static const int64_t *layout_of(const plan_t *plan, int64_t k) {
-    return plan->layouts + k * (LAYOUT_HEAD + 2 * plan->axes);
+static const int64_t *format_of(const plan_t *plan, int64_t k) {
+    return plan->formats + k * (FORMAT_HEAD + 2 * plan->axes);
 }
 
 static const int64_t *part_of(const plan_t *plan, int64_t k) { return plan->parts + k * (PART_HEAD + 3 * plan->axes); }
@@ -302,8 +302,8 @@ static void undo_delta_8(const uint8_t *in, uint8_t *out, size_t count, size_t r
     undo_delta_8_any(in + i, out + i, count, row, lag);
 }
 
-static void undo_delta(const uint8_t *in, uint8_t *out, const int64_t *layout, size_t size) {
-    size_t item = (size_t)layout[ITEM], count = size / item, row = (size_t)layout[ROW], lag = (size_t)layout[LAG];
+static void undo_delta(const uint8_t *in, uint8_t *out, const int64_t *format, size_t size) {
+    size_t item = (size_t)format[ITEM], count = size / item, row = (size_t)format[ROW], lag = (size_t)format[LAG];
     switch (item) {
     case 1: undo_delta_8(in, out, count, row, lag); break;
     case 2: undo_delta_16(in, out, count, row, lag); break;
@@ -378,9 +378,9 @@ static void copy_box(char *to, const char *from, const axis_t *box, int axes, in
 }
 
 /* Where a part goes and comes from: `box` of each axis, `*to`; returns the place of its first pixel in the chunk. */
-static int64_t place_part(const plan_t *plan, const int64_t *layout, const int64_t *part, axis_t *box, char **to) {
+static int64_t place_part(const plan_t *plan, const int64_t *format, const int64_t *part, axis_t *box, char **to) {
     int axes = plan->axes;
-    const int64_t *strides = layout + LAYOUT_HEAD + axes, *steps = plan->steps + part[WINDOW] * axes;
+    const int64_t *strides = format + FORMAT_HEAD + axes, *steps = plan->steps + part[WINDOW] * axes;
     const int64_t *source = part + PART_HEAD, *target = source + axes, *size = target + axes;
     const output_t *output = plan->outputs + part[WINDOW];
     int64_t from = 0;
@@ -397,22 +397,22 @@ static int64_t place_part(const plan_t *plan, const int64_t *layout, const int64
 
 /* ---------------------------------------------------------------------------------------------------- one chunk */
 
-static size_t decoded_size(const plan_t *plan, const int64_t *layout) {
-    size_t size = (size_t)layout[ITEM];
+static size_t decoded_size(const plan_t *plan, const int64_t *format) {
+    size_t size = (size_t)format[ITEM];
     for (int d = 0; d < plan->axes; d++)
-        size *= (size_t)layout[LAYOUT_HEAD + d];
+        size *= (size_t)format[FORMAT_HEAD + d];
     return size;
 }
 
 /* Returns the part of the output that is exactly this chunk, as it is laid out; NULL if there is none. */
-static uint8_t *exact_target(const plan_t *plan, const int64_t *chunk, const int64_t *layout) {
+static uint8_t *exact_target(const plan_t *plan, const int64_t *chunk, const int64_t *format) {
     axis_t box[MOST_AXES];
     char *to;
     if (chunk[STOP] - chunk[FIRST] != 1)
         return NULL;
-    place_part(plan, layout, part_of(plan, chunk[FIRST]), box, &to);
+    place_part(plan, format, part_of(plan, chunk[FIRST]), box, &to);
     for (int d = 0; d < plan->axes; d++)
-        if (box[d].size != layout[LAYOUT_HEAD + d] || (box[d].size > 1 && box[d].to != box[d].from))
+        if (box[d].size != format[FORMAT_HEAD + d] || (box[d].size > 1 && box[d].to != box[d].from))
             return NULL;
     return (uint8_t *)to;
 }
@@ -431,46 +431,46 @@ static const uint8_t *encoded_bytes(scratch_t *scratch, const int64_t *chunk) {
 
 /* Returns 0 where the chunk is damaged, or is not for this module to decode. */
 static int decode_chunk(const plan_t *plan, const int64_t *chunk, scratch_t *scratch) {
-    const int64_t *layout = layout_of(plan, chunk[LAYOUT]);
+    const int64_t *format = format_of(plan, chunk[FORMAT]);
     axis_t box[MOST_AXES];
     char *to;
     if (chunk[LENGTH] < 0) { /* not stored */
         for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++) {
-            place_part(plan, layout, part_of(plan, p), box, &to);
+            place_part(plan, format, part_of(plan, p), box, &to);
             for (int d = 0; d < plan->axes; d++)
                 box[d].from = 0;
-            copy_box(to, (const char *)(layout + FILL), box, plan->axes, layout[ITEM]);
+            copy_box(to, (const char *)(format + FILL), box, plan->axes, format[ITEM]);
         }
         return 1;
     }
-    size_t size = decoded_size(plan, layout), count = (size_t)chunk[LENGTH];
+    size_t size = decoded_size(plan, format), count = (size_t)chunk[LENGTH];
     const uint8_t *from = encoded_bytes(scratch, chunk);
     if (from == NULL)
         return 0;
-    if (layout[CRC]) {
+    if (format[CRC]) {
         if (count < CRC_BYTES || library.crc32c_value(from, count) != CRC_RESIDUE)
             return 0;
         count -= CRC_BYTES;
     }
-    uint8_t *direct = exact_target(plan, chunk, layout);
-    uint8_t *target = direct == NULL || layout[DELTA] ? buffer(scratch, DECODED, size) : direct;
+    uint8_t *direct = exact_target(plan, chunk, format);
+    uint8_t *target = direct == NULL || format[DELTA] ? buffer(scratch, DECODED, size) : direct;
     if (target == NULL)
         return 0;
-    const uint8_t *pixels = DECODERS[layout[KIND]](scratch, from, count, target, size);
+    const uint8_t *pixels = DECODERS[format[KIND]](scratch, from, count, target, size);
     if (pixels == NULL)
         return 0;
-    if (layout[DELTA]) {
+    if (format[DELTA]) {
         uint8_t *sums = direct == NULL ? buffer(scratch, SPARE, size) : direct;
         if (sums == NULL)
             return 0;
-        undo_delta(pixels, sums, layout, size);
+        undo_delta(pixels, sums, format, size);
         pixels = sums;
     }
     if (pixels == direct)
         return 1;
     for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++) {
-        int64_t start = place_part(plan, layout, part_of(plan, p), box, &to);
-        copy_box(to, (const char *)pixels + start, box, plan->axes, layout[ITEM]);
+        int64_t start = place_part(plan, format, part_of(plan, p), box, &to);
+        copy_box(to, (const char *)pixels + start, box, plan->axes, format[ITEM]);
     }
     return 1;
 }
@@ -646,12 +646,12 @@ static int refuse(const char *message) {
 /* Sets an exception and returns -1 if a table names what is not there, or a part lies outside a chunk or an output. */
 static int check_plan(const plan_t *plan) {
     int axes = plan->axes;
-    for (int64_t k = 0; k < plan->layout_count; k++) {
-        const int64_t *layout = layout_of(plan, k), *shape = layout + LAYOUT_HEAD, *strides = shape + axes;
-        int64_t item = layout[ITEM], size = item, last = 0;
-        if (layout[KIND] < 0 || layout[KIND] >= KINDS || !is_bound(layout[KIND]))
+    for (int64_t k = 0; k < plan->format_count; k++) {
+        const int64_t *format = format_of(plan, k), *shape = format + FORMAT_HEAD, *strides = shape + axes;
+        int64_t item = format[ITEM], size = item, last = 0;
+        if (format[KIND] < 0 || format[KIND] >= KINDS || !is_bound(format[KIND]))
             return refuse("unknown kind of codec");
-        if (layout[CRC] && library.crc32c_value == NULL)
+        if (format[CRC] && library.crc32c_value == NULL)
             return refuse("no function computes checksums");
         if (item != 1 && item != 2 && item != 4 && item != 8 && item != 16)
             return refuse("pixels have 1, 2, 4, 8 or 16 bytes");
@@ -667,7 +667,7 @@ static int check_plan(const plan_t *plan) {
         }
         if (last + item > size)
             return refuse("the strides of a chunk leave it");
-        if (layout[DELTA] && (item > 8 || layout[LAG] < 1 || layout[ROW] < 1 || (size / item) % layout[ROW]))
+        if (format[DELTA] && (item > 8 || format[LAG] < 1 || format[ROW] < 1 || (size / item) % format[ROW]))
             return refuse("the rows of differences are none");
     }
     for (int64_t k = 0; k < plan->window_count * axes; k++)
@@ -675,11 +675,11 @@ static int check_plan(const plan_t *plan) {
             return refuse("a step is less than 1");
     for (int64_t k = 0; k < plan->chunk_count; k++) {
         const int64_t *chunk = plan->chunks + k * CHUNK_WIDTH;
-        if (chunk[LAYOUT] < 0 || chunk[LAYOUT] >= plan->layout_count)
-            return refuse("a chunk has an unknown layout");
+        if (chunk[FORMAT] < 0 || chunk[FORMAT] >= plan->format_count)
+            return refuse("a chunk has an unknown format");
         if (chunk[FIRST] < 0 || chunk[FIRST] > chunk[STOP] || chunk[STOP] > plan->part_count)
             return refuse("a chunk has unknown parts");
-        const int64_t *shape = layout_of(plan, chunk[LAYOUT]) + LAYOUT_HEAD;
+        const int64_t *shape = format_of(plan, chunk[FORMAT]) + FORMAT_HEAD;
         for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++) {
             const int64_t *part = part_of(plan, p);
             if (part[WINDOW] < 0 || part[WINDOW] >= plan->window_count)
@@ -733,7 +733,7 @@ static int check_items(const plan_t *plan, const Py_buffer *views) {
     for (int64_t k = 0; k < plan->chunk_count; k++) {
         const int64_t *chunk = plan->chunks + k * CHUNK_WIDTH;
         for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++)
-            if (views[part_of(plan, p)[WINDOW]].itemsize != layout_of(plan, chunk[LAYOUT])[ITEM])
+            if (views[part_of(plan, p)[WINDOW]].itemsize != format_of(plan, chunk[FORMAT])[ITEM])
                 return refuse("pixels of an output have another size than those of its chunks");
     }
     return 0;
@@ -752,16 +752,16 @@ static PyObject *damaged_chunks(const plan_t *plan) {
     return found;
 }
 
-PyDoc_STRVAR(decode_doc, "decode(axes, layouts, steps, outputs, chunks, parts, threads)\n--\n\n"
+PyDoc_STRVAR(decode_doc, "decode(axes, formats, steps, outputs, chunks, parts, threads)\n--\n\n"
                          "Decode the chunks of a flat plan; return the numbers of those that could not be.");
 
 static PyObject *decode(PyObject *module, PyObject *args) {
     (void)module;
     plan_t plan = {0};
     Py_buffer tables[4] = {{0}};
-    PyObject *layouts, *steps, *outputs, *chunks, *parts, *result = NULL;
+    PyObject *formats, *steps, *outputs, *chunks, *parts, *result = NULL;
     int threads;
-    if (!PyArg_ParseTuple(args, "iOOO!OOi", &plan.axes, &layouts, &steps, &PyList_Type, &outputs, &chunks, &parts,
+    if (!PyArg_ParseTuple(args, "iOOO!OOi", &plan.axes, &formats, &steps, &PyList_Type, &outputs, &chunks, &parts,
                           &threads))
         return NULL;
     if (plan.axes < 1 || plan.axes > MOST_AXES) {
@@ -775,7 +775,7 @@ static PyObject *decode(PyObject *module, PyObject *args) {
         PyErr_NoMemory();
         goto done;
     }
-    if (get_table(layouts, tables, LAYOUT_HEAD + 2 * plan.axes, &plan.layouts, &plan.layout_count) < 0 ||
+    if (get_table(formats, tables, FORMAT_HEAD + 2 * plan.axes, &plan.formats, &plan.format_count) < 0 ||
         get_table(steps, tables + 1, plan.axes, &plan.steps, &plan.window_count) < 0 ||
         get_table(chunks, tables + 2, CHUNK_WIDTH, &plan.chunks, &plan.chunk_count) < 0 ||
         get_table(parts, tables + 3, PART_HEAD + 3 * plan.axes, &plan.parts, &plan.part_count) < 0 ||

@@ -1,6 +1,8 @@
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
 
 def bind(addresses: Sequence[int], /) -> None: ...
 def decode(
-    axes: int, layouts: Buffer, steps: Buffer, outputs: list[Buffer], chunks: Buffer, parts: Buffer, threads: int, /
+    axes: int, formats: Buffer, steps: Buffer, outputs: list[Buffer], chunks: Buffer, parts: Buffer, threads: int, /
 ) -> list[int]: ...

@@ -22,7 +22,7 @@ from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._store import core
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
-from ndzarr._store.core import MISSING, Layout
+from ndzarr._store.core import MISSING, ChunkFormat
 from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
 from ndzarr._validation import shortened
 from ndzarr.errors import DamagedError, StoreError
@@ -71,7 +71,7 @@ class Decoded(Chunked, Protocol):
         """Value of the pixels of a missing chunk."""
 
     @property
-    def layout(self) -> Layout | None:
+    def chunk_format(self) -> ChunkFormat | None:
         """How the compiled core decodes a chunk; None if it cannot, as the array is not `Located`."""
 
     @property
@@ -93,7 +93,7 @@ class Decoded(Chunked, Protocol):
 
 
 class Located(Decoded, Protocol):
-    """An array with a `layout`: it says where the bytes of its chunks are, and the compiled core decodes them."""
+    """An array with a `chunk_format`: it says where the bytes of its chunks are, and the compiled core decodes them."""
 
     def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], object]:
         """Return source, offset and length of one chunk (`core.FlatPlan.chunks`), and what must live meanwhile."""
@@ -121,7 +121,17 @@ class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
     __slots__ = (
-        "_folder", "_per_shard", "chunks", "codec", "complete", "dtype", "fill", "layout", "name", "repair", "shape",
+        "_folder",
+        "_per_shard",
+        "chunk_format",
+        "chunks",
+        "codec",
+        "complete",
+        "dtype",
+        "fill",
+        "name",
+        "repair",
+        "shape",
         "sharded",
     )  # fmt: skip
 
@@ -155,7 +165,7 @@ class ChunkArray:
         self.dtype = codec.dtype
         self.fill = fill
         self.sharded = per_shard is not None
-        self.layout = codec.layout(fill) if self.sharded else None
+        self.chunk_format = codec.chunk_format(fill) if self.sharded else None
         self.complete = complete
         self.repair: Callable[[DamagedError], object] | None = None
         """Makes the store again, if it is a cache; raises the error if it cannot."""
@@ -165,7 +175,9 @@ class ChunkArray:
     @property
     def decoder(self) -> str:
         """What decodes its chunks."""
-        return "compiled core" if core.enabled and self.layout is not None and self.layout.known else "Python"
+        return (
+            "compiled core" if core.enabled and self.chunk_format is not None and self.chunk_format.known else "Python"
+        )
 
     @property
     def shards(self) -> tuple[int, ...]:

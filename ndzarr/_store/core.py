@@ -3,7 +3,7 @@ The compiled core: all chunks of a plan are decoded by one call, outside Python'
 
 `decode` takes a flat plan, which is a few tables of integers:
 
-1. `Layout` says how the bytes of a chunk become pixels: codec, checksum, differences, shape and strides.
+1. `ChunkFormat` says how the bytes of a chunk become pixels: codec, checksum, differences, shape and strides.
 2. A row of `chunks` says where the bytes are, in a file or in memory, and which parts the chunk has.
 3. A row of `parts` is a box: its start in the chunk, its start in a window, its size.
 
@@ -70,7 +70,7 @@ MEMORY = -1
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChunkFormat:
     """How the bytes of a chunk become pixels."""
 
     kind: str
@@ -107,7 +107,7 @@ class Layout:
         )
 
     def row(self, axes: int) -> list[int]:
-        """Return the row of `layouts` in a plan of so many axes, of which the array has the last ones."""
+        """Return the row of `formats` in a plan of so many axes, of which the array has the last ones."""
         item = self.dtype.itemsize
         order = range(len(self.shape)) if self.order is None else self.order
         strides, step = [0] * len(self.shape), item
@@ -126,15 +126,15 @@ class Layout:
 class FlatPlan:
     """Chunks to decode, and where their parts go: what `decode` does."""
 
-    layouts: tuple[Layout, ...]
-    """Of the arrays that chunks are of."""
+    formats: tuple[ChunkFormat, ...]
+    """Those of the arrays that the chunks belong to."""
     outputs: Sequence[np.ndarray[Any, Any]]
     """Arrays of any strides, one per window, with the dtypes of their chunks."""
     steps: Table
     """(window, axis): distance of the wanted pixels of a chunk along each axis, at least 1."""
     chunks: Table
     """
-    (chunk, 6): source, offset, length, layout, first part, part behind the last.
+    (chunk, 6): source, offset, length, format, first part, part behind the last.
 
     The source is the descriptor of a file that stays open, or `MEMORY`: then the offset is the address of bytes that
     stay where they are. The length is that of the encoded bytes, -1 if the chunk is not stored: its parts get the fill
@@ -155,13 +155,13 @@ class FlatPlan:
         if not len(chunks):
             return []
         axes = self.steps.shape[1]
-        size = sum(layout.bytes for layout in self.layouts) * len(chunks) // len(self.layouts)
+        size = sum(format.bytes for format in self.formats) * len(chunks) // len(self.formats)
         most = available_cpus() if threads is None else threads
         core = _module()
-        assert core is not None, "Layout.known is False"
-        layouts = np.array([layout.row(axes) for layout in self.layouts], np.int64)
+        assert core is not None, "ChunkFormat.known is False"
+        formats = np.array([format.row(axes) for format in self.formats], np.int64)
         wanted = min(most, len(chunks), 1 + size // THREAD_BYTES)
-        failed = core.decode(axes, layouts, self.steps, list(self.outputs), chunks, self.parts, wanted)
+        failed = core.decode(axes, formats, self.steps, list(self.outputs), chunks, self.parts, wanted)
         return failed if rows is None else [rows[k] for k in failed]
 
 
@@ -177,7 +177,7 @@ def status() -> str:
     if _module() is None:
         return "not built: the package was installed where no C compiler was found"
     dtype = np.dtype(np.uint8)
-    known = [kind for kind in KINDS if Layout(kind, (1,), dtype, crc=True).known]
+    known = [kind for kind in KINDS if ChunkFormat(kind, (1,), dtype, crc=True).known]
     return f"in use: {', '.join(known)}; up to {available_cpus()} threads"
 
 

@@ -105,7 +105,7 @@ def _execute(
 
 
 def _is_for_core(array: Stored) -> bool:
-    return array.chunked and array.layout is not None and array.layout.known
+    return array.chunked and array.chunk_format is not None and array.chunk_format.known
 
 
 def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
@@ -141,7 +141,7 @@ def _flat_lists(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[Fl
             parts += ones
             parts += [s.stop - s.start for s in target]
     tables = (np.array(chunks, np.int64).reshape(-1, 6), np.array(parts, np.int64).reshape(-1, 1 + 3 * axes))
-    return FlatPlan(tuple([array.layout for array in arrays]), out, _steps(plan, axes), *tables), held
+    return FlatPlan(tuple([array.chunk_format for array in arrays]), out, _steps(plan, axes), *tables), held
 
 
 def _flat_tables(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
@@ -159,8 +159,8 @@ def _flat_tables(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[F
         parts.append(table.parts)
         held.append(shards)
         n += len(table.parts)
-    layouts = tuple([array.layout for array in arrays])
-    return FlatPlan(layouts, out, _steps(plan, axes), np.concatenate(chunks), np.concatenate(parts)), held
+    formats = tuple([array.chunk_format for array in arrays])
+    return FlatPlan(formats, out, _steps(plan, axes), np.concatenate(chunks), np.concatenate(parts)), held
 
 
 def _steps(plan: ReadPlan, axes: int) -> Table:

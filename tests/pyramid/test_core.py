@@ -21,7 +21,7 @@ from ndzarr._indexing.selection import select
 from ndzarr._store import core
 from ndzarr._store.arrays import open_array
 from ndzarr._store.codecs import ChunkCodec
-from ndzarr._store.core import MEMORY, FlatPlan, Layout
+from ndzarr._store.core import MEMORY, ChunkFormat, FlatPlan
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import INDEX_CODECS, SHARDS, ShardWriter
 from ndzarr.errors import DamagedError
@@ -122,7 +122,7 @@ def test_every_codec_dtype_order_and_window_gives_the_pixels_of_the_array(tmp_pa
         array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(chunk, codec.shape, strict=True))] = fill
     folder = tmp_path_factory.mktemp("array")
     stored = write(folder, array, codec, per_shard, fill, gone)
-    assert stored.layout.known
+    assert stored.chunk_format.known
     # one window, some, and as many as numpy plans
     wanted = data.draw(st.lists(windows(shape), min_size=1, max_size=3)) * data.draw(st.sampled_from((1, 1, 9)))
     plan = plan_reads([(stored, select("cyx", shape, window)) for window in wanted])
@@ -166,7 +166,7 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_touched(data):
     """The core is given numbers only; none of them may lead it out of a chunk or a window."""
     number = st.integers(-2, 6) | st.sampled_from((-(2**63), 2**63 - 1, 2**62, 2**33))
     pixels = np.arange(24, dtype=np.uint8)
-    layout = Layout("raw", (2, 3, 4), np.dtype(np.uint8))
+    format = ChunkFormat("raw", (2, 3, 4), np.dtype(np.uint8))
     out = np.full((2, 3, 4), 99, np.uint8)
     chunks = np.array([[MEMORY, pixels.ctypes.data, 24, 0, 0, 1]])
     parts = np.array([[0, 0, 0, 0, 0, 0, 0, 2, 3, 4]])
@@ -175,7 +175,7 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_touched(data):
         for _ in range(data.draw(st.integers(0, 2))):
             table[0, data.draw(st.integers(0, table.shape[1] - 1))] = data.draw(number)
     try:
-        assert FlatPlan((layout,), [out], steps, chunks, parts).decode() == []
+        assert FlatPlan((format,), [out], steps, chunks, parts).decode() == []
     except ValueError:
         assert (out == 99).all()
         return
@@ -199,7 +199,7 @@ def test_chunks_in_memory_are_decoded_as_those_in_files():
     out = np.zeros((2, 10, 10), "u2")
     chunks = [[MEMORY, e.ctypes.data, e.size, 0, k, k + 1] for k, e in enumerate((broken, encoded))]
     parts = [[k, 20, 30, 0, 0, 10, 10] for k in range(2)]
-    plan = FlatPlan((codec.layout(0),), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
+    plan = FlatPlan((codec.chunk_format(0),), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
     assert plan.decode() == [0]
     assert same(out[1], pixels[20:30, 30:40])
     assert plan.decode(rows=[1]) == []

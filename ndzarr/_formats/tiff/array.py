@@ -66,7 +66,7 @@ class TiffArray:
     """One image of a TIFF, decoded segment by segment."""
 
     chunked: Literal[True] = True
-    layout = None
+    chunk_format = None
 
     def __init__(
         self,
