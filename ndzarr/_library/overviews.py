@@ -234,6 +234,7 @@ class StoredOverview:
 
     chunked: Literal[True] = True
     chunk_format = None
+    remote = False
     fill: Any = 0
 
     def __init__(self, store: OverviewStore, number: int, mask: bool = False) -> None:

@@ -67,6 +67,7 @@ class TiffArray:
 
     chunked: Literal[True] = True
     chunk_format = None
+    remote = False
 
     def __init__(
         self,
