@@ -130,6 +130,9 @@ class Fetched(Decoded, Protocol):
     ) -> None:
         """Decode a chunk from the bytes of its ranges, as `decode` does."""
 
+    def missing(self, chunk: tuple[int, ...]) -> Any:
+        """Return the pixels of a chunk that has no bytes: a number, or an array of its shape."""
+
 
 class Tables(Protocol):
     """What is known of where chunks are: shard indexes, tables of tiles."""

@@ -305,8 +305,9 @@ def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: 
         number, chunk, parts = reads[k]
         array = arrays[number]
         if encoded is None:
-            for window, _, target in parts:
-                out[window][target] = array.fill
+            pixels = array.missing(chunk)
+            for window, source, target in parts:
+                out[window][target] = pixels if np.ndim(pixels) == 0 else pixels[source]
             continue
         if cache is None and len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
             array.decode_fetched(chunk, encoded, direct)

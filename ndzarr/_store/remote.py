@@ -131,6 +131,10 @@ class RemoteArray:
         [ranges] = locate([(self, chunk)])
         return sum(int(r.stop or 0) - int(r.start or 0) for r in ranges)
 
+    def missing(self, chunk: tuple[int, ...]) -> Any:
+        """Return the fill value."""
+        return self.fill
+
     def decode_fetched(
         self,
         chunk: tuple[int, ...],
