@@ -18,7 +18,7 @@ from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 
-RELAXED = examples(50)
+RELAXED = examples(30)
 
 
 def check_alike(lazy, batch):
