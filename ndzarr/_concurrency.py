@@ -23,6 +23,7 @@ from threading import Event
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
+from ndzarr._files import descriptor_limit
 from ndzarr.errors import NdzarrError, SourceError, WriteError
 
 Item = TypeVar("Item")
@@ -117,6 +118,10 @@ def _memory(folder: Path) -> float:
         with suppress(OSError, ValueError):
             return float((folder / name).read_text().replace("max", "inf"))
     return inf
+
+
+DESCRIPTORS_PER_TASK = 8
+"""Files that a task has open at once: its source, locks, a shard of each level that is being written."""
 
 
 def decode_pool() -> ThreadPoolExecutor:
@@ -250,10 +255,11 @@ def run_tasks(
     Do all tasks, as many at a time as there are threads; return those that raised an `NdzarrError`, in order.
 
     The threads that are left over (of `workers`, by default the number of CPUs) encode. `advance` is called after each
-    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun.
+    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun. The
+    files of all tasks take a quarter of those that the process may open.
     """
     workers = workers or available_cpus()
-    together = max(1, min(workers, len(tasks)))
+    together = max(1, min(workers, len(tasks), descriptor_limit() // (4 * DESCRIPTORS_PER_TASK)))
     context = TaskContext(Event(), max(1, workers // together))
     failed: dict[int, NdzarrError] = {}
     unexpected: Exception | None = None

@@ -10,18 +10,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 from operator import ge
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from ndzarr._concurrency import ordered_map
+from ndzarr._files import Bytes
 from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
+from ndzarr._remote.stores import Landed, Range
+from ndzarr._remote.urls import is_url
+from ndzarr._store import core
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
+from ndzarr._store.core import MISSING, ChunkFormat
 from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
 from ndzarr._validation import shortened
-from ndzarr.errors import DamagedError, StoreError
+from ndzarr.errors import DamagedError, NdzarrError, StoreError
 
 COMPLETE = "ndzarr_complete"
 """Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
@@ -59,12 +68,20 @@ class Decoded(Chunked, Protocol):
         """Tells it from `Windowed`."""
 
     @property
+    def remote(self) -> bool:
+        """True for `Fetched`."""
+
+    @property
     def codec(self) -> Codec:
         """Layout of decoded chunks."""
 
     @property
     def fill(self) -> Any:
         """Value of the pixels of a missing chunk."""
+
+    @property
+    def chunk_format(self) -> ChunkFormat | None:
+        """How the compiled core decodes a chunk; None if it cannot, as the array is not `Located`."""
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -82,6 +99,46 @@ class Decoded(Chunked, Protocol):
         If `wanted` is given, only that part of the buffer need be right. A missing chunk writes nothing and returns
         False.
         """
+
+
+class Located(Decoded, Protocol):
+    """An array with a `chunk_format`: it says where the bytes of its chunks are, and the compiled core decodes them."""
+
+    def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], object]:
+        """Return source, offset and length of one chunk (`core.FlatPlan.chunks`), and what must live meanwhile."""
+
+    def locate(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], object]:
+        """Do the same for many: positions have the shape (chunk, axis), the result has (chunk, 3)."""
+
+
+class Fetched(Decoded, Protocol):
+    """An array whose encoded chunks are fetched over the network, together with those of others (`_store.fetch`)."""
+
+    def where(self, chunk: tuple[int, ...], tables: Tables) -> tuple[Range, ...] | None:
+        """
+        Return where the bytes of a chunk are: () if it is missing, which means that it is all fill value.
+
+        What has to be read before that is known is looked up in `tables`; None if that did not hold it yet.
+        """
+
+    def decode_fetched(
+        self,
+        chunk: tuple[int, ...],
+        encoded: Sequence[Bytes],
+        out: np.ndarray[Any, Any],
+        wanted: tuple[slice, ...] | None = None,
+    ) -> None:
+        """Decode a chunk from the bytes of its ranges, as `decode` does."""
+
+    def missing(self, chunk: tuple[int, ...]) -> Any:
+        """Return the pixels of a chunk that has no bytes: a number, or an array of its shape."""
+
+
+class Tables(Protocol):
+    """What is known of where chunks are: shard indexes, tables of tiles."""
+
+    def look(self, key: Hashable, source: Callable[[], Range], parse: Callable[[Landed], Any]) -> Any:
+        """Return what `parse` made of the bytes of `source`; None if they are not fetched yet, which is then done."""
 
 
 class Windowed(Chunked, Protocol):
@@ -103,10 +160,22 @@ class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
     __slots__ = (
-        "_folder", "_per_shard", "chunks", "codec", "complete", "dtype", "fill", "name", "repair", "shape", "sharded"
+        "_folder",
+        "_per_shard",
+        "chunk_format",
+        "chunks",
+        "codec",
+        "complete",
+        "dtype",
+        "fill",
+        "name",
+        "repair",
+        "shape",
+        "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
+    remote = False
     engine = "local files"
 
     def __init__(
@@ -136,11 +205,19 @@ class ChunkArray:
         self.dtype = codec.dtype
         self.fill = fill
         self.sharded = per_shard is not None
+        self.chunk_format = codec.chunk_format(fill) if self.sharded else None
         self.complete = complete
         self.repair: Callable[[DamagedError], object] | None = None
         """Makes the store again, if it is a cache; raises the error if it cannot."""
         self._per_shard = per_shard or (1,) * len(shape)
         self._folder = Folder(name, version, separator, prod(self._per_shard), seal)
+
+    @property
+    def decoder(self) -> str:
+        """What decodes its chunks."""
+        return (
+            "compiled core" if core.enabled and self.chunk_format is not None and self.chunk_format.known else "Python"
+        )
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -163,12 +240,46 @@ class ChunkArray:
         for i, n in zip(chunk, self._per_shard, strict=True):
             k = k * n + i % n
             position.append(i // n)
-        shard = SHARDS[self._folder, tuple(position)]
-        if shard is not None:
-            return shard.encoded(k)
-        if self.complete:
-            raise _missing(self._file(chunk))
-        return None
+        shard = self._shard(tuple(position))
+        return None if shard is None else shard.encoded(k)
+
+    def locate(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[Shard]]:
+        """
+        Return source, offset and length of chunks, shape (chunk, 3), and what must live while they are read.
+
+        `positions` has the shape (chunk, axis). The chunks of a shard that has no file are missing.
+        """
+        shard, within = np.divmod(positions, self._per_shard)
+        k = np.ravel_multi_index(tuple(within.T), self._per_shard)
+        number = np.ravel_multi_index(tuple(shard.T), self.grid)
+        order = np.argsort(number, kind="stable")
+        borders = np.flatnonzero(np.diff(number[order], prepend=-1, append=-1))
+        out = np.full((len(positions), 3), MISSING, np.int64)
+        held = []
+        for start, stop in pairwise(borders.tolist()):
+            rows = order[start:stop]
+            found = self._shard(tuple(shard[rows[0]].tolist()))
+            if found is not None:
+                out[rows, 0] = found.descriptor
+                out[rows, 1:] = found.table[k[rows]]
+                held.append(found)
+        return out, held
+
+    def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], Shard | None]:
+        """Return source, offset and length of one chunk, and what must live while it is read."""
+        k, position = 0, []
+        for i, n in zip(chunk, self._per_shard, strict=True):
+            k = k * n + i % n
+            position.append(i // n)
+        shard = self._shard(tuple(position))
+        return (MISSING if shard is None else shard.place(k)), shard
+
+    def _shard(self, position: tuple[int, ...]) -> Shard | None:
+        """Return an open shard; None if it has no file, and its chunks are fill value."""
+        shard = SHARDS[self._folder, position]
+        if shard is None and self.complete:
+            raise _missing(self.shard_file(position))
+        return shard
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
         """Return the number of bytes that a chunk takes in its file, 0 if it is missing."""
@@ -253,6 +364,10 @@ def _missing(path: str) -> DamagedError:
     return DamagedError(f"{path}: this shard is missing", path=path, hint="Transcode the source again")
 
 
+_TOGETHER = 16
+"""Windows of a remote array that zarr-python reads at a time; each waits for many requests."""
+
+
 class ZarrArray:
     """Any array that zarr-python can open; reads whole windows through it."""
 
@@ -279,7 +394,7 @@ class ZarrArray:
 
     def exists(self, chunk: tuple[int, ...]) -> bool:
         """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
-        if "://" in self.name:
+        if is_url(self.name):
             return True
         whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
         position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
@@ -290,7 +405,9 @@ class ZarrArray:
         return
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """Return the pixels of each selection."""
+        """Return the pixels of each selection; those of a remote array are read concurrently."""
+        if is_url(self.name):
+            return list(ordered_map(self._read, selections, min(_TOGETHER, len(selections)) or 1, name="zarr"))
         return [self._read(selection) for selection in selections]
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
@@ -301,16 +418,34 @@ class ZarrArray:
             if all(isinstance(s, slice) for s in selection):
                 return np.asarray(self._zarr[selection])
             return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
-        except MemoryError:
+        except (MemoryError, NdzarrError):
             raise
         except Exception as error:  # whatever a codec, or a connection, raises
             where = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(list(s)) for s in selection)
-            kind = StoreError if "://" in self.name or isinstance(error, OSError) else DamagedError
+            kind = StoreError if is_url(self.name) or isinstance(error, OSError) else DamagedError
             raise kind(
                 f"{self.name}: zarr-python cannot read [{where}] of it ({type(error).__name__}: {error})",
                 path=self.name,
                 window=selection,
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """What metadata say of an array that the hot path reads."""
+
+    shape: tuple[int, ...]
+    codec: ChunkCodec
+    per_shard: tuple[int, ...] | None
+    """Chunks of a shard along each axis, None if chunks are objects of their own."""
+    fill: Any
+    separator: str
+    """Between the indices in the key of a chunk or shard."""
+    complete: bool = False
+    """True if every shard was written."""
+    seal: Seal | None = None
+    prefix: str = "c"
+    """What the key of a chunk or shard begins with; empty in Zarr v2."""
 
 
 def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, sealed: bool = False) -> ChunkArray | str:
@@ -319,6 +454,24 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
 
     `sealed` metadata are as ndzarr wrote them, so that what they say of the shards is true.
     """
+    found = parse_array(path, metadata, sealed)
+    if isinstance(found, str):
+        return found
+    return ChunkArray(
+        path,
+        found.shape,
+        found.codec,
+        found.per_shard,
+        found.fill,
+        found.separator,
+        version,
+        found.complete,
+        found.seal,
+    )
+
+
+def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) -> ArrayLayout | str:
+    """Return the layout that Zarr v3 metadata describe, or the reason why zarr-python has to read the array."""
     if metadata.get("node_type") != "array":
         found = metadata.get("node_type")
         raise StoreError(f"{path}: expected the metadata of a Zarr array, found {found!r}", path=path)
@@ -369,7 +522,39 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
     fill, seal = _fill(metadata["fill_value"], dtype), None
     if sealed and complete and SEAL in attributes:
         seal = Seal.parse(attributes[SEAL], tuple(-(-n // s) for n, s in zip(shape, outer, strict=True)))
-    return ChunkArray(path, shape, codec, per_shard, fill, separator, version, complete, seal)
+    return ArrayLayout(shape, codec, per_shard, fill, separator, complete, seal)
+
+
+def parse_v2_array(path: str, metadata: Mapping[str, Any]) -> ArrayLayout | str:
+    """Return the layout that a `.zarray` of Zarr v2 describes, or the reason why zarr-python has to read the array."""
+    if metadata.get("order") != "C":
+        return "order of axes"
+    if metadata.get("filters"):
+        return "filters"
+    named = metadata["dtype"]
+    if not isinstance(named, str) or named[:1] not in "<|>" or named[1:] not in _V2_NAMES:
+        return f"data type {shortened(named)}"
+    compressor = metadata.get("compressor")
+    codecs: list[Any] = [{"name": "bytes", "configuration": {"endian": "big" if named[0] == ">" else "little"}}]
+    if compressor is not None:
+        if compressor.get("id") not in ("blosc", "zstd"):
+            return f"codec {compressor.get('id')}"
+        config = {"cname": compressor.get("cname"), "clevel": compressor.get("clevel"), "shuffle": "noshuffle"}
+        codecs.append({"name": compressor["id"], "configuration": config})
+    fill = metadata.get("fill_value")
+    as_v3 = {
+        "node_type": "array",
+        "shape": metadata["shape"],
+        "data_type": _V2_NAMES[named[1:]],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": metadata["chunks"]}},
+        "fill_value": 0 if fill is None else fill,
+        "codecs": codecs,
+    }
+    found = parse_array(path, as_v3)
+    separator = metadata.get("dimension_separator", ".")
+    if separator not in ("/", "."):
+        raise StoreError(f"{path}: separator={shortened(separator)}", path=path, key="separator", hint=_DAMAGED)
+    return found if isinstance(found, str) else replace(found, separator=separator, prefix="")
 
 
 _DAMAGED = "Fetch or write the store again"
@@ -415,3 +600,7 @@ def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
     if isinstance(value, str) and value.startswith("0x"):
         return np.frombuffer(int(value, 16).to_bytes(dtype.itemsize, "little"), dtype)[0]
     return dtype.type(float(value) if isinstance(value, str) else value)
+
+
+_V2_NAMES = {"b1": "bool", **{code: name for name, code in _DTYPES.items() if name != "bool"}}
+"""Types of Zarr v2, without their order of bytes, to Zarr's names of data types."""

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from glob import escape
@@ -113,7 +113,7 @@ class Shared(Protocol):
     def part(self, name: str) -> AbstractContextManager[Work]:
         """Yield a directory for a part, which is there as a whole once the block ends without an error."""
 
-    def done(self) -> Container[str]:
+    def done(self) -> set[str]:
         """Return the names of the parts that are there."""
 
     def read(self, name: str, file: str, into: Path) -> Path:
@@ -136,7 +136,7 @@ class SharedFolder:
         """Yield a directory for a part, which is there as a whole once the block ends without an error."""
         return _part(Path(self.folder), name)
 
-    def done(self) -> Container[str]:
+    def done(self) -> set[str]:
         """Return the names of the parts that are there."""
         return set(os.listdir(Path(self.folder) / PARTS))
 
@@ -256,7 +256,7 @@ class SharedBucket:
                 upload_tree(work, uploads)
             self.place.below(f"{OWN}/done").put_empty(name)
 
-    def done(self) -> Container[str]:
+    def done(self) -> set[str]:
         """Return the names of the parts that are there."""
         return {path.rpartition("/")[2] for path in self.place.present(OWN, "done")}
 

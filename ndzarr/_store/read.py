@@ -8,8 +8,9 @@ Execution of a `ReadPlan`.
    chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
 3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
 4. Arrays that something else reads (zarr-python, a video decoder) are given all of their windows at once.
+5. Chunks of remote arrays are fetched together, and decoded as they land, in the calling thread.
 
-There is no event loop.
+There is no event loop here; requests have one of their own (`_remote.engine`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,18 @@ from typing import Any
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory
+from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory, plan_reads
 from ndzarr._indexing.selection import Cut, cuts
+from ndzarr._indexing.tables import Table, part_table
+from ndzarr._store import core
 from ndzarr._store.arrays import ChunkArray, Decoded, Stored
+from ndzarr._store.core import FlatPlan
+from ndzarr._store.remote import fetch
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import DamagedError
+
+TABLED = 8
+"""Windows per array from which on numpy plans faster than lists do."""
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -65,12 +73,25 @@ def _execute(
     plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None, threads: int | None
 ) -> list[np.ndarray[Any, Any]]:
     arrays: Any = plan.arrays
+    if cache is None and core.enabled and any(_is_for_core(array) for array in arrays):
+        mine = [_is_for_core(arrays[a]) and out[i].dtype == arrays[a].dtype for i, (a, _) in enumerate(plan.windows)]
+        if all(mine):
+            _decode_by_core(plan, out, threads)
+            return list(out)
+        if any(mine):
+            for side in (True, False):
+                chosen = [i for i, own in enumerate(mine) if own is side]
+                some = plan_reads([(arrays[a], selection) for a, selection in (plan.windows[i] for i in chosen)])
+                _execute(some, [out[i] for i in chosen], cache, threads)
+            return list(out)
     if cache is None and _is_simple(plan, out):
         _decode_windows(plan, out)
         return list(out)
     for a, array in enumerate(arrays):
         if not array.chunked:
             _read_windows(plan, a, out)
+    if any(array.chunked and array.remote for array in arrays):
+        _decode_fetched(plan, out, cache)
     runs = _runs(plan, threads)
     if len(runs) == 1:
         _decode(runs[0], arrays, out, cache)
@@ -85,6 +106,73 @@ def _execute(
         for job in begun:
             job.result()
     return list(out)
+
+
+def _is_for_core(array: Stored) -> bool:
+    return array.chunked and array.chunk_format is not None and array.chunk_format.known
+
+
+def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
+    """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
+    arrays: Any = plan.arrays
+    make = _flat_tables if len(plan.windows) >= TABLED * len(arrays) else _flat_lists
+    flat, held = make(plan, out)
+    for k in flat.decode(threads):
+        _decode([plan.reads[k]], arrays, out, None)
+    del held  # files stay open until here
+
+
+def _flat_lists(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return the flat form of a plan of few windows, and what must live while it is decoded."""
+    arrays: Any = plan.arrays
+    axes = max([len(array.shape) for array in arrays])
+    chunks: list[int] = []
+    parts: list[int] = []
+    held = []
+    n = 0
+    for number, chunk, boxes in plan.reads:
+        place, shard = arrays[number].place(chunk)
+        held.append(shard)
+        chunks += *place, number, n, n + len(boxes)
+        n += len(boxes)
+        zeros, ones = [0] * (axes - len(chunk)), [1] * (axes - len(chunk))
+        for window, source, target in boxes:
+            parts.append(window)
+            parts += zeros
+            parts += [s.start for s in source]
+            parts += zeros
+            parts += [s.start for s in target]
+            parts += ones
+            parts += [s.stop - s.start for s in target]
+    tables = (np.array(chunks, np.int64).reshape(-1, 6), np.array(parts, np.int64).reshape(-1, 1 + 3 * axes))
+    return FlatPlan(tuple([array.chunk_format for array in arrays]), out, _steps(plan, axes), *tables), held
+
+
+def _flat_tables(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return the same for a plan of many windows of each array."""
+    arrays: Any = plan.arrays
+    axes = max([len(array.shape) for array in arrays])
+    chunks, parts, held, n = [], [], [], 0
+    for number, array in enumerate(arrays):
+        mine = [w for w, (a, _) in enumerate(plan.windows) if a == number]
+        table = part_table([plan.windows[w][1] for w in mine], array.chunks, axes)
+        table.parts[:, 0] = np.array(mine)[table.parts[:, 0]]
+        places, shards = array.locate(table.positions)
+        numbers = np.full(len(places), number)
+        chunks.append(np.column_stack([places, numbers, table.first[:-1] + n, table.first[1:] + n]))
+        parts.append(table.parts)
+        held.append(shards)
+        n += len(table.parts)
+    formats = tuple([array.chunk_format for array in arrays])
+    return FlatPlan(formats, out, _steps(plan, axes), np.concatenate(chunks), np.concatenate(parts)), held
+
+
+def _steps(plan: ReadPlan, axes: int) -> Table:
+    steps = [
+        [1] * (axes - len(selection)) + [s.step if isinstance(s, slice) else 1 for s in selection]
+        for _, selection in plan.windows
+    ]
+    return np.array(steps, np.int64).reshape(-1, axes)
 
 
 def _read_windows(plan: ReadPlan, number: int, out: Sequence[np.ndarray[Any, Any]]) -> None:
@@ -104,7 +192,7 @@ def _is_simple(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> bool:
     for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True):
         if not array.chunked or pixels.shape[-1] == array.chunks[-1] or tuple in map(type, selection):
             return False
-        if array.codec.slow:
+        if array.codec.slow or array.remote:
             return False
         size += pixels.nbytes
     return size < THREADED_BYTES
@@ -142,11 +230,14 @@ def _left(queue: deque[ChunkRead]) -> Iterator[ChunkRead]:
 
 
 def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
-    """Return the reads, cut into one run per thread that pays for itself."""
-    reads = plan.reads
+    """Return the reads of local arrays, cut into one run per thread that pays for itself."""
+    arrays: Any = plan.arrays
+    reads: Any = plan.reads
+    if any(array.chunked and array.remote for array in arrays):
+        reads = [read for read in reads if not (array := arrays[read[0]]).chunked or not array.remote]
     if not reads:
         return [reads]
-    array: Any = plan.arrays[reads[0][0]]
+    array = arrays[reads[0][0]]
     chunk = prod(array.chunks) * array.dtype.itemsize
     if threads is None and (not array.chunked or chunk < array.codec.threaded_bytes):
         return [reads]
@@ -195,6 +286,44 @@ def _decode(
             decoded = view if array.decode(chunk, scratch, wanted) else None
         for window, source, target in parts:
             out[window][target] = array.fill if decoded is None else decoded[source]
+
+
+def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None) -> None:
+    """Fetch the chunks of all remote arrays of a plan in one flight, and decode each as soon as it lands."""
+    arrays: Any = plan.arrays
+    reads: list[ChunkRead] = []
+    for number, chunk, parts in plan.reads:
+        array = arrays[number]
+        if not array.chunked or not array.remote:
+            continue
+        if cache is not None and (held := cache.get(array.key(chunk))) is not None:
+            _copy(parts, held, out)
+        else:
+            reads.append((number, chunk, parts))
+    scratch: dict[int, np.ndarray[Any, Any]] = {}
+    for k, encoded in fetch([(arrays[number], chunk) for number, chunk, _ in reads]):
+        number, chunk, parts = reads[k]
+        array = arrays[number]
+        if encoded is None:
+            pixels = array.missing(chunk)
+            for window, source, target in parts:
+                out[window][target] = pixels if np.ndim(pixels) == 0 else pixels[source]
+            continue
+        if cache is None and len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
+            array.decode_fetched(chunk, encoded, direct)
+            continue
+        if cache is not None or (buffer := scratch.get(number)) is None:
+            buffer = scratch[number] = array.codec.scratch()
+        array.decode_fetched(chunk, encoded, buffer, parts[0][1] if len(parts) == 1 and cache is None else None)
+        decoded = array.codec.view(buffer)
+        if cache is not None:
+            cache.put(array.key(chunk), decoded)
+        _copy(parts, decoded, out)
+
+
+def _copy(parts: Sequence[Part], decoded: np.ndarray[Any, Any], out: Sequence[np.ndarray[Any, Any]]) -> None:
+    for window, source, target in parts:
+        out[window][target] = decoded[source]
 
 
 def _exact_target(array: Decoded, part: Part, out: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:

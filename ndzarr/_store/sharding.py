@@ -90,6 +90,36 @@ def chunks_sum(chunks: Iterable[bytes]) -> bytes:
     return _crc32c(b"".join(chunk[-_CRC_BYTES:] for chunk in chunks))
 
 
+def index_length(chunks: int) -> int:
+    """Return the bytes at the end of a shard that `parse_index` takes: its index, and the checksum before."""
+    return _CRC_BYTES + chunks * 16 + _CRC_BYTES
+
+
+def parse_index(path: str, tail: bytes, size: int, chunks: int, sealed: bytes | None) -> memoryview:
+    """
+    Return offset and length of each chunk of a shard of `size` bytes, one after another, from the end of it.
+
+    Raises `DamagedError` if it is not the index of so many chunks, or not the one whose checksum is `sealed`.
+    """
+    before = len(tail) - chunks * 16 - _CRC_BYTES
+    if before < 0:
+        message = f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+        raise DamagedError(message, path=path, hint=_AGAIN)
+    index = tail[before:-_CRC_BYTES]
+    if _crc32c(index) != tail[-_CRC_BYTES:]:
+        raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
+    if sealed is not None and sealed != _index_sum(tail[:-_CRC_BYTES]):
+        message = f"{path}: this shard is not the one that was written here: the metadata state another checksum"
+        raise DamagedError(message, path=path, hint=_OTHER)
+    table = np.frombuffer(index, "<u8").reshape(-1, 2)
+    stored = table[table[:, 0] != MISSING]
+    # Each is compared by itself: the sum of two that are damaged may be small again.
+    if np.any(stored > size) or np.any(stored[:, 0] + stored[:, 1] > size):
+        raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
+    # A memoryview gives plain ints on lookup, an array would give numpy scalars.
+    return memoryview(table.reshape(-1))  # type: ignore[arg-type]
+
+
 class Shard:
     """
     An open shard file, its index checked; reading needs no file position and no lock.
@@ -98,7 +128,7 @@ class Shard:
     map of it would kill the process (SIGBUS).
     """
 
-    __slots__ = ("_fd", "_index", "path", "size")
+    __slots__ = ("_fd", "_index", "path", "size", "table")
 
     def __init__(self, path: str, chunks: int, sealed: bytes | None = None) -> None:
         """Open the file of a shard of so many chunks; `sealed` is the checksum of its index, if the array states it."""
@@ -110,20 +140,11 @@ class Shard:
             message = f"{path}: {self.size} bytes are too few for a shard of {chunks} chunks; it is truncated"
             raise DamagedError(message, path=path, hint=_AGAIN)
         before = min(_CRC_BYTES, self.size - length)
-        tail = self._read(self.size - length - before, length + before)
-        index = tail[before:-_CRC_BYTES]
-        if _crc32c(index) != tail[-_CRC_BYTES:]:
-            raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
-        if sealed is not None and sealed != _index_sum(tail[:-_CRC_BYTES]):
-            message = f"{path}: this shard is not the one that was written here: the metadata state another checksum"
-            raise DamagedError(message, path=path, hint=_OTHER)
-        table = np.frombuffer(index, "<u8").reshape(-1, 2)
-        stored = table[table[:, 0] != MISSING]
-        # Each is compared by itself: the sum of two that are damaged may be small again.
-        if np.any(stored > self.size) or np.any(stored[:, 0] + stored[:, 1] > self.size):
-            raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
-        # A memoryview gives plain ints on lookup, an array would give numpy scalars.
-        self._index = memoryview(table.reshape(-1))  # type: ignore[arg-type]
+        self._index = parse_index(
+            path, self._read(self.size - length - before, length + before), self.size, chunks, sealed
+        )
+        self.table: np.ndarray[Any, Any] = np.asarray(self._index).view(np.int64).reshape(-1, 2)
+        """(chunk, 2): offset and length of each chunk, -1 for those that are not stored."""
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "_fd"):
@@ -153,6 +174,16 @@ class Shard:
         except OSError:
             found = b""
         return np.frombuffer(found if len(found) == count else self._read(offset, count), np.uint8)
+
+    def place(self, k: int) -> tuple[int, int, int]:
+        """Return the open file of chunk k, its offset and its length; a length of -1 if the chunk is missing."""
+        offset, count = self._index[2 * k], self._index[2 * k + 1]
+        return (self._fd, 0, -1) if offset == MISSING else (self._fd, offset, count)
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, for as long as this object lives."""
+        return self._fd
 
     def length(self, k: int) -> int:
         """Return the length in bytes of chunk k; 0 if it is missing."""
@@ -270,7 +301,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         self._unswept = 0
         self.max_bytes = max_bytes
         self.max_files = max_files
-        """Most open files, half of those that the system allows the process if None; it may be set at any time."""
+        """Most open files, a third of those that the system allows the process if None; it may be set at any time."""
 
     def __missing__(self, key: tuple[Folder, tuple[int, ...]]) -> Shard | None:
         folder, position = key
@@ -283,7 +314,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         if self._versions.setdefault(folder.path, folder.version) != folder.version or self._unswept >= SWEEP:
             self._sweep()
             self._versions[folder.path] = folder.version
-        most = open_files_limit(2, 8192) if self.max_files is None else self.max_files
+        most = open_files_limit(3, 8192) if self.max_files is None else self.max_files
         while self and (len(self) >= most or self._bytes > self.max_bytes):
             self._drop(self._oldest(key))
         self[key] = shard

@@ -11,10 +11,11 @@ checked before memory is taken.
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Self
@@ -23,10 +24,13 @@ import numpy as np
 from numcodecs.abc import Codec
 from numcodecs.compat import ensure_bytes
 from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import Store
 from zarr.codecs import ShardingCodec
 from zarr.storage import WrapperStore
 
 from ndzarr._indexing.plan import check_memory
+from ndzarr._remote.stores import RemoteStore
+from ndzarr._remote.urls import joined
 from ndzarr._store.arrays import LONGEST, MOST_AXES
 from ndzarr._store.codecs import JPEG, blosc_size, zstd_size
 from ndzarr._store.metadata import parse_json
@@ -57,9 +61,9 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _HINT = "If you trust it, open it with zarr-python and pass the array to ndzarr.transcode"
 
 
-def open_node(path: str) -> Any:
+def open_node(path: str, store: RemoteZarrStore | None = None) -> Any:
     """
-    Open a Zarr array or group, by its directory or URL, for reading.
+    Open a Zarr array or group, by its directory, or by its URL and store, for reading.
 
     Raises
     ------
@@ -67,10 +71,9 @@ def open_node(path: str) -> Any:
         A codec or data type of it is not known to be safe.
     """
     import zarr
-    from zarr.storage import FsspecStore, LocalStore
+    from zarr.storage import LocalStore
 
-    store = FsspecStore.from_url(path, read_only=True) if "://" in path else LocalStore(path, read_only=True)
-    return zarr.open(_Guard(store, path), mode="r")
+    return zarr.open(_Guard(store or LocalStore(path, read_only=True), path), mode="r")
 
 
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
@@ -123,6 +126,57 @@ class _Guard(WrapperStore[Any]):
         return found
 
 
+class RemoteZarrStore(Store):
+    """A path of a `RemoteStore`, for zarr-python to read from: its requests are those of all others."""
+
+    def __init__(self, store: RemoteStore, path: str) -> None:
+        super().__init__(read_only=True)
+        self._remote, self._path = store, path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteZarrStore) and (self._remote, self._path) == (other._remote, other._path)
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Buffer | None:
+        start, stop = _bounds(byte_range)
+        data = await self._remote.get_async(joined(self._path, key), start, stop)
+        return None if data is None else prototype.buffer.from_bytes(data.tobytes())
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]) -> list[Buffer | None]:
+        return list(await asyncio.gather(*(self.get(key, prototype, r) for key, r in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        return await self._remote.get_async(joined(self._path, key)) is not None
+
+    supports_writes = supports_deletes = supports_listing = supports_partial_writes = False
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise NotImplementedError
+
+    async def set_partial_values(self, key_start_values: Any) -> None:
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> None:
+        raise NotImplementedError
+
+    def list(self) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+
+def _bounds(byte_range: Any) -> tuple[int | None, int | None]:
+    """Return first byte and end of a byte range of zarr-python, as `RemoteStore.get` takes them."""
+    if byte_range is None:
+        return None, None
+    if hasattr(byte_range, "suffix"):
+        return -byte_range.suffix, None
+    return (byte_range.start, byte_range.end) if hasattr(byte_range, "end") else (byte_range.offset, None)
+
+
 def check_names(node: Any, path: str) -> None:
     """Raise `StoreError` if the metadata of a node, or those consolidated in it, name a codec that is not known."""
     for name in _names(node):
@@ -164,7 +218,7 @@ def _most(nbytes: int) -> int:
 def check_growth(name: str, encoded: Any, most: int) -> None:
     """Raise `DamagedError` if a chunk would decompress to more than so many bytes."""
     raw = np.frombuffer(encoded, np.uint8)
-    kind = name.removeprefix("numcodecs.")
+    kind = _kind(name)
     if kind in _STREAMS:
         size = _streamed(raw, _STREAMS[kind], most) if kind in ("bz2", "lzma") or 1032 * raw.size > most else 0
     elif kind == "zstd":
@@ -192,8 +246,13 @@ _STREAMS: dict[str, Callable[[], Any]] = {
     "bz2": bz2.BZ2Decompressor,
     "lzma": lzma.LZMADecompressor,
 }
-_STEP = 4096
-"""Bytes that are decompressed at a time: those of zstd may make 256 MiB, which is what memory has to hold."""
+_GROWING = ("zstd", "blosc", "lz4", *_STREAMS)
+_STEP = 512
+"""Bytes that are decompressed at a time; those of zstd may make 16 MiB, which zstandard holds twice."""
+
+
+def _kind(name: str) -> str:
+    return name.removeprefix("numcodecs.")
 
 
 def _streamed(raw: np.ndarray[Any, Any], make: Callable[[], Any], most: int) -> int:
@@ -214,7 +273,9 @@ def _streamed(raw: np.ndarray[Any, Any], make: Callable[[], Any], most: int) -> 
 def _bounded(codec: Any) -> Any:
     if isinstance(codec, ShardingCodec):
         return replace(codec, codecs=tuple(map(_bounded, codec.codecs)))
-    return _BoundedCodec(codec) if isinstance(codec, BytesBytesCodec) and not codec.is_fixed_size else codec
+    # Not by `is_fixed_size`, which zarr-python before 3.1.6 states of zstd, too.
+    grows = isinstance(codec, BytesBytesCodec) and _kind(str(codec.to_dict()["name"])) in _GROWING
+    return _BoundedCodec(codec) if grows else codec
 
 
 @dataclass(frozen=True)
@@ -254,7 +315,7 @@ class _BoundedNumcodec(Codec):  # type: ignore[misc]  # numcodecs has no types
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         name = self._inner.codec_id
-        if name in ("zstd", "blosc", "lz4", *_STREAMS):
+        if name in _GROWING:
             check_growth(name, ensure_bytes(buf), self._most)
         return self._inner.decode(buf, out)
 
