@@ -338,6 +338,7 @@ def upload_tree(
     done: Callable[[Path], object] = lambda path: None,
 ) -> None:
     """Write all files below a directory but the root's metadata: first what holds pixels, then the other metadata."""
+    uploads.wait()  # they remove what they have written
     files = sorted((path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file())
     for last in (False, True):
         for name, path in files:
