@@ -18,6 +18,7 @@ from ndzarr.errors import NdzarrError
 
 if TYPE_CHECKING:
     from ndzarr._export.cog import export_cog
+    from ndzarr._library.push import push
     from ndzarr._library.verify import verify
     from ndzarr._pyramid.transcode import transcode
     from ndzarr.coco_sampler import CocoSampler
@@ -32,6 +33,7 @@ __all__ = [
     "Sampler",
     "export_cog",
     "open",
+    "push",
     "transcode",
     "verify",
 ]
@@ -42,6 +44,7 @@ _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",
     "Sampler": "ndzarr.sampler",
     "export_cog": "ndzarr._export.cog",
+    "push": "ndzarr._library.push",
     "transcode": "ndzarr._pyramid.transcode",
     "verify": "ndzarr._library.verify",
 }

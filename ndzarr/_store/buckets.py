@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +76,7 @@ class Place(NamedTuple):
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise `ExistsError` if there is a store, and it is not to be overwritten."""
         if not overwrite and self.store.exists(self.key(ROOT)):
-            hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
-            raise ExistsError(f"{self.url}: exists already", path=self.url, hint=hint)
+            raise _exists(self.url)
 
     def patient(self) -> Place:
         """Return the same place, whose requests may take long."""
@@ -86,11 +85,18 @@ class Place(NamedTuple):
             replace(self.store, settings=replace(settings, timeout=max(settings.timeout, PUT_SECONDS))), self.path
         )
 
-    def put_file(self, path: Path, *parts: str) -> None:
-        """Write a file as an object."""
+    def put_file(self, path: Path, *parts: str, create: bool = False) -> None:
+        """Write a file as an object; if `create`, raise `ExistsError` if there is one."""
         large = path.stat().st_size > MAPPED_BYTES
         data: Any = np.memmap(path, np.uint8, "r") if large else path.read_bytes()
-        self.store.put(self.key(*parts), data)
+        if create and large:  # which is sent in parts, that know no such condition
+            self.refuse_object()
+        self.store.put(self.key(*parts), data, create=create and not large)
+
+    def refuse_object(self) -> None:
+        """Raise `ExistsError` if there is an object."""
+        if self.store.exists(self.path):
+            raise _exists(self.url)
 
     def put_empty(self, *parts: str) -> None:
         """Write an object without content, whose name says it all."""
@@ -104,6 +110,11 @@ class Place(NamedTuple):
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects below it."""
         self.store.delete([self.key(name) for name in names])
+
+
+def _exists(url: str) -> ExistsError:
+    hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
+    return ExistsError(f"{url}: exists already", path=url, hint=hint)
 
 
 class Uploads:
@@ -149,7 +160,7 @@ class Claim:
     what: str
     """What is written: a claim of the same is gone on with."""
     overwrite: bool = False
-    present: dict[str, int] | None = None
+    present: dict[str, int] = field(default_factory=dict, init=False)
     """Objects of an earlier writer of the same, and their sizes."""
 
     def __post_init__(self) -> None:
@@ -269,6 +280,9 @@ class Claim:
                 return None
             except ExistsError:
                 pass
+            except MissingError as error:
+                message = f"{self.place.url}: there is no such bucket"
+                raise MissingError(message, path=self.place.url, hint="Make it first, or check its name") from error
             try:
                 data, info = store.get(key)
             except MissingError:

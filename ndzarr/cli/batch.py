@@ -17,6 +17,9 @@ from ndzarr._executors import Job as Steps
 from ndzarr._executors import Scheduler, checked, working
 from ndzarr._files import explained
 from ndzarr._progress import progress_bar
+from ndzarr._remote.urls import is_url
+from ndzarr._store.buckets import ROOT
+from ndzarr._store.destinations import destination
 from ndzarr.errors import NdzarrError
 
 
@@ -26,7 +29,8 @@ class Job:
 
     source: str | list[str]
     """What it is made from, as it was named; several files become one store."""
-    dest: Path
+    dest: Path | str
+    """A path, or a URL."""
     within: bool
     """True if `dest` is in the directory that was named, which is made if it does not exist."""
     image: bool = False
@@ -34,10 +38,16 @@ class Job:
 
     def make_folder(self) -> None:
         """Make the directory of the destination if `within`."""
-        if self.within:
+        if self.within and not is_url(self.dest):
             dest = Path(os.path.abspath(self.dest))
             with explained(dest):
                 dest.parent.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def exists(self) -> bool:
+        """True if there is something at `dest`."""
+        place = destination(self.dest)
+        return os.path.lexists(place) if isinstance(place, Path) else place.store.exists(place.key(ROOT))
 
 
 Write: TypeAlias = Callable[..., None]
@@ -101,7 +111,7 @@ def _conclude(
     noun: str,
 ) -> None:
     """Run the jobs that are still to be done, print what became of them, and exit with 1 if some failed."""
-    todo = [job for job in jobs if not (skip_existing and os.path.lexists(job.dest))]
+    todo = [job for job in jobs if not (skip_existing and job.exists)]
     failures = run(todo, not quiet and sys.stderr.isatty())
     if len(jobs) == 1:
         summary = f"wrote {jobs[0].dest}" if todo else f"left {jobs[0].dest} as it was"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ndzarr._executors import Job as Steps
-from ndzarr._files import local_path, refuse_existing
 from ndzarr._formats.options import PALETTES, choose_palette
+from ndzarr._store.destinations import destination, refuse_existing_at
 from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.cli.batch import Job, run_jobs, run_jobs_on
 from ndzarr.cli.options import lengths, names, plain_warnings, series, size, tell_notes
@@ -101,7 +100,7 @@ def command(
     images that it can, lists the others at the end, and then exits with 1.
     """
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    local_path(dest)
+    destination(dest)
     if stack is None:
         wanted = jobs(src, dest, recursive)
     else:
@@ -122,8 +121,8 @@ def _steps(job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: 
     """Transcode one image by workers."""
     from ndzarr._pyramid.bands import as_image, transcoding
 
-    dest = Path(os.path.abspath(job.dest))
-    refuse_existing(dest, overwrite)
+    dest = destination(job.dest)
+    refuse_existing_at(dest, overwrite)
     image = as_image(job.source, {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}, encoding)
     job.make_folder()
     yield from transcoding(image, dest, overwrite)
@@ -136,8 +135,8 @@ def _write(
     from ndzarr._formats.registry import open_source
     from ndzarr._pyramid.transcode import identity, write_pyramid
 
-    dest = Path(os.path.abspath(job.dest))
-    refuse_existing(dest, overwrite)
+    dest = destination(job.dest)
+    refuse_existing_at(dest, overwrite)
     origin = {} if isinstance(job.source, list) else identity(os.path.abspath(job.source))
     reading = {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}
     with open_source(job.source, **reading) as source:
