@@ -12,6 +12,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Crowd, Lookup
 from ndzarr._sampling.coco_assets import Allow
 from ndzarr._sampling.coco_dataset import CocoSource, coerce
@@ -346,8 +347,10 @@ class CocoSampler:
         workers: int | None = None,
         progress: bool = False,
         overwrite: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
-    ) -> Path:
+    ) -> Path | str:
         """
         Write the samples of many targets to one Zarr store, which `xarray.open_zarr` opens; see docs/bulk.md.
 
@@ -356,7 +359,7 @@ class CocoSampler:
         Parameters
         ----------
         dest
-            The store: there once it is complete.
+            The store, or its URL, such as 's3://bucket/crops.zarr': there once it is complete.
         order
             How samples lie in the store: 'input', or 'locality', where neighbours lie together, so that what they have
             in common is decoded once.  The coordinate `sample` says which target each is.
@@ -372,6 +375,8 @@ class CocoSampler:
             How many threads or processes; one per processor if left out.
         progress
             Say on stderr what is done and how much memory that takes, and show a bar.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
 
         Raises
         ------
@@ -395,6 +400,8 @@ class CocoSampler:
             workers=workers,
             progress=progress,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
             keys=keys,
         )
 

@@ -11,6 +11,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.named_sources import Named, NamedSource
 from ndzarr._sampling.sample import load_native, load_sample
@@ -200,8 +201,10 @@ class Sampler:
         workers: int | None = None,
         progress: bool = False,
         overwrite: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
-    ) -> Path:
+    ) -> Path | str:
         """Write the samples of many targets to one Zarr store; see `CocoSampler.extract`."""
         from ndzarr._batches.extract import extract
 
@@ -218,5 +221,7 @@ class Sampler:
             workers=workers,
             progress=progress,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
             keys=keys,
         )

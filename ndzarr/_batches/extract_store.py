@@ -20,7 +20,6 @@ import numpy as np
 
 from ndzarr._batches.columnar import uniform_windows
 from ndzarr._batches.form import Array, Form, Pending, agree, lacking, mask_dims, pending_samples
-from ndzarr._files import replacing
 from ndzarr._indexing.selection import lengths
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.protocols import SampleSource
@@ -80,21 +79,20 @@ class ShardedArray:
         layout = ArrayLayout(self.codec.shape, self.per_shard, self.codec)
         return sharded_array(self.shape, self.dims, layout, self.dtype.type(0))
 
-    def write(self, root: Path, number: int, pixels: Array) -> None:
-        """Write one shard, of the pixels of all its samples (sample, ...); it appears whole or not at all."""
+    def write(self, root: Path, number: int, pixels: Array) -> Path:
+        """Write one shard, of the pixels of all its samples (sample, ...); return its path."""
         grid = [range(ceil(n / c)) for n, c in zip(pixels.shape[1:], self.codec.shape[1:], strict=True)]
         path = root.joinpath(self.name, "c", str(number), *["0"] * (len(self.shape) - 1))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as work:
-            writer = ShardWriter(work, self.per_shard, len(pixels) * prod(map(len, grid)))
-            try:
-                for k, sample in enumerate(pixels):
-                    for position in product(*grid):
-                        done = writer.add((k, *position), self._encode(sample, position))
-                assert done
-                writer.finish()
-            finally:
-                writer.close()
+        writer = ShardWriter(path, self.per_shard, len(pixels) * prod(map(len, grid)))
+        try:
+            for k, sample in enumerate(pixels):
+                for position in product(*grid):
+                    done = writer.add((k, *position), self._encode(sample, position))
+            assert done
+            writer.finish()
+        finally:
+            writer.close()
+        return path
 
     def _encode(self, sample: Array, position: tuple[int, ...]) -> bytes:
         lengths = self.codec.shape[1:]

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from glob import escape
@@ -92,6 +92,13 @@ def refuse_existing_at(dest: Dest, overwrite: bool) -> None:
         dest.refuse_existing(overwrite)
 
 
+def size_of(dest: Dest) -> int:
+    """Return the bytes of all files of a store."""
+    if isinstance(dest, Path):
+        return sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
+    return sum(dest.present().values())
+
+
 @contextmanager
 def writing(dest: Dest, overwrite: bool = False, batch: Batch | None = None) -> Iterator[Work]:
     """
@@ -107,7 +114,7 @@ def writing(dest: Dest, overwrite: bool = False, batch: Batch | None = None) -> 
             yield Work(root, written)
 
 
-class Shared(Protocol):
+class Shared(Hashable, Protocol):
     """Where the parts of a store come together; it pickles to little."""
 
     def part(self, name: str) -> AbstractContextManager[Work]:
@@ -148,13 +155,12 @@ class SharedFolder:
     def finishing(self) -> Iterator[Path]:
         """Yield the directory of the store, which has the files of all parts, for what is still to be written."""
         store = Path(self.folder) / STORE
-        for part in sorted((Path(self.folder) / PARTS).iterdir()):
+        for part in sorted((Path(self.folder) / PARTS).glob("[!.]*")):
             for path in [p for p in (part / STORE).rglob("*") if p.is_file()]:  # what an earlier call did not move
                 target = store / path.relative_to(part / STORE)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
         yield store
-        flush([store])
 
     def publish(self, dest: Dest, overwrite: bool) -> None:
         """Make the store that at `dest`."""
@@ -240,6 +246,19 @@ class SharedBucket:
     """The prefix of a bucket at which processes write one store."""
 
     place: Place
+
+    @property
+    def url(self) -> str:
+        """The URL of the store."""
+        return self.place.url
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write an object that all processes see until the store is published."""
+        self.place.store.put(self.place.key(OWN, name), content)
+
+    def get(self, name: str) -> bytes:
+        """Return what `put` wrote."""
+        return bytes(self.place.store.get(self.place.key(OWN, name))[0])
 
     @contextmanager
     def part(self, name: str) -> Iterator[Work]:
