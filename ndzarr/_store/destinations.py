@@ -178,19 +178,18 @@ def _part(folder: Path, name: str) -> Iterator[Work]:
             hint="Give all workers a file system in common with the process that made the call",
         )
     work = parts / f".{name}.{secrets.token_hex(4)}{PARTIAL}"
-    with explained(work, "what is finished is kept"):
+    try:
+        work.mkdir()
+        (work / STORE).mkdir()
+        yield Work(work)
+        flush([work])
         try:
-            work.mkdir()
-            (work / STORE).mkdir()
-            yield Work(work)
-            flush([work])
-            try:
-                os.rename(work, parts / name)
-            except OSError:
-                if not (parts / name).exists():  # else another worker was faster: it wrote the same
-                    raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            os.rename(work, parts / name)
+        except OSError:
+            if not (parts / name).exists():  # else another worker was faster: it wrote the same
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def sharing(dest: Dest, kind: str, token: str, overwrite: bool) -> AbstractContextManager[Shared]:

@@ -256,11 +256,9 @@ def greedy(self, folder, number):
 
 
 def test_another_call_does_not_take_up_what_does_not_fit_it(mixed, table, tmp_path, monkeypatch):
-    import ndzarr._batches.extract as extraction
-
     dest = tmp_path / "crops.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(SharedFolder, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             mixed.extract(table, dest, shard=4)
     mixed.extract(table, dest, shard=4, channels="b")
