@@ -70,7 +70,7 @@ def push(
     folder = Path(os.path.abspath(store))
     place = destination(f"{url}{folder.name}" if url.endswith("/") else url, storage_options, remote)
     if not isinstance(place, Place):
-        message = f"{url}: is not the URL of a bucket"
+        message = f"url={url!r}: is not the URL of a bucket"
         raise OptionError(message, path=url, key="url", hint="Give a URL such as s3://bucket/a.zarr")
     root = _root(folder)
     files = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}

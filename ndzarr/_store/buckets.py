@@ -162,6 +162,8 @@ class Claim:
     overwrite: bool = False
     present: dict[str, int] = field(default_factory=dict, init=False)
     """Objects of an earlier writer of the same, and their sizes."""
+    sign_seconds: float = SIGN_SECONDS
+    patience: float = PATIENCE
 
     def __post_init__(self) -> None:
         self._me = secrets.token_hex(8)
@@ -247,7 +249,7 @@ class Claim:
         self._tag = self.place.store.put(self.place.key(CLAIM), self._content(clean, holder), tag=self._tag)
 
     def _live(self) -> None:
-        while not self._ended.wait(SIGN_SECONDS):
+        while not self._ended.wait(self.sign_seconds):
             try:
                 self._sign(clean=True)
             except ExistsError as error:
@@ -302,9 +304,9 @@ class Claim:
 
     def _signs(self, tag: str | None) -> bool:
         """Return True if the writer that holds the claim gives a sign of life."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
-            time.sleep(min(1.0, PATIENCE / 10))
+            time.sleep(min(1.0, self.patience / 10))
             try:
                 if self.place.store.head(self.place.key(CLAIM)).tag != tag:
                     return True
