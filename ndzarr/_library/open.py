@@ -1,7 +1,7 @@
 """Opening stores and files, and the choice between reading a file in place and transcoding it.
 
-A directory or a URL is a store.  A file is recognised by its content: TIFFs with tiles and videos can be read in place,
-all other files must be transcoded.
+A directory is a store, and so is a URL without an extension, or of which nothing is found.  A file is recognised by its
+content: TIFFs with tiles and videos can be read in place, all other files must be transcoded.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from typing import Any
 
 from ndzarr._formats.options import InPlaceOptions
 from ndzarr._formats.registry import file_kind
+from ndzarr._formats.sidecars import BESIDE
 from ndzarr._library.keys import SourceRequest
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.cache import DiskCache
+from ndzarr._remote.files import OpenedFile
+from ndzarr._remote.files import open_file as open_remote
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, shown
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import as_nodata, same_nodata
-from ndzarr.errors import NdzarrError, OptionError, StoreError
+from ndzarr.errors import MissingError, NdzarrError, OptionError, StoreError
 
 
 def open(
@@ -93,6 +97,10 @@ def open(
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
     name = os.fspath(path)
+    if store is None and is_url(name) and (opened := find_remote(name, storage_options, remote)) is not None:
+        from ndzarr._library.in_place import open_remote_file
+
+        return open_remote_file(opened, cache_bytes, InPlaceOptions(palette=palette, series=series))
     if store is None and not is_url(name) and file_kind(name) is not None:
         from ndzarr._library.in_place import open_file
 
@@ -104,6 +112,22 @@ def open(
                 message, path=shown(name), key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
             )
     return open_pyramid(path, cache_bytes, storage_options=storage_options, remote=remote, store=store)
+
+
+def find_remote(
+    url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+    kept: DiskCache | None = None,
+) -> OpenedFile | None:
+    """Return the file that a URL names, opened with one flight of requests; None if it may be a store."""
+    parts = shown(url).partition("://")[2].rstrip("/").split("/")[1:]
+    if not parts or not os.path.splitext(parts[-1])[1] or any(part.lower().endswith(".zarr") for part in parts):
+        return None
+    try:
+        return open_remote(url, storage_options, remote, BESIDE, kept)
+    except MissingError:
+        return None  # opening the store complains
 
 
 POLICIES = ("auto", "always", "never")

@@ -106,6 +106,10 @@ class DiskCache:
         if full:
             self.prune(self.max_bytes)
 
+    def drop(self, r: Range) -> None:
+        """Remove what is kept of an object in the version that a range names."""
+        shutil.rmtree(os.path.dirname(self._file(r)), ignore_errors=True)
+
     def _note(self, folder: str) -> None:
         """Remember that an object was used, once per process."""
         if folder not in self._used:
