@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ndzarr._files import recover
+from ndzarr._files import open_binary, read_bytes, recover
 from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
@@ -61,7 +61,7 @@ def open_pyramid(
         raise StoreError(f"{name!r} is not a path", path=name, hint="Pass the name of a directory")
     folder = os.path.abspath(name)
     try:
-        with open(os.path.join(folder, "zarr.json"), "rb") as file:
+        with open_binary(os.path.join(folder, "zarr.json")) as file:
             stat = os.fstat(file.fileno())
             root = parse_json(file.read(), folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -249,7 +249,7 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
 
 def _node(folder: str, path: str) -> Any:
     try:
-        return parse_json(Path(folder, path, "zarr.json").read_bytes(), folder, f"{path}/zarr.json")
+        return parse_json(read_bytes(Path(folder, path, "zarr.json")), folder, f"{path}/zarr.json")
     except FileNotFoundError as error:
         message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
         raise StoreError(message, path=folder) from error

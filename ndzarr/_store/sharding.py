@@ -269,7 +269,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         self._unswept = 0
         self.max_bytes = max_bytes
         self.max_files = max_files
-        """Most open files, half of those that the system allows the process if None; it may be set at any time."""
+        """Most open files, a third of those that the system allows the process if None; it may be set at any time."""
 
     def __missing__(self, key: tuple[Folder, tuple[int, ...]]) -> Shard | None:
         folder, position = key
@@ -282,7 +282,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         if self._versions.setdefault(folder.path, folder.version) != folder.version or self._unswept >= SWEEP:
             self._sweep()
             self._versions[folder.path] = folder.version
-        most = open_files_limit(2, 8192) if self.max_files is None else self.max_files
+        most = open_files_limit(3, 8192) if self.max_files is None else self.max_files
         while self and (len(self) >= most or self._bytes > self.max_bytes):
             self._drop(self._oldest(key))
         self[key] = shard
