@@ -43,6 +43,8 @@ class Canvas:
     """Seconds of each frame along t."""
     pixel_size: PixelSize = NOT_KNOWN
     """Physical size of a pixel of the canvas."""
+    gids: tuple[Any, ...] = ()
+    """Images along t, where it is the canvas of a video."""
     place: Mapping[str, Any] | None = None
     """Its georeference, as the metadata of a source hold one."""
 
@@ -50,7 +52,7 @@ class Canvas:
     def like(cls, like: Any, scale: float) -> Canvas:
         """Return the canvas of a pyramid, of what `ndzarr.open` opens, or of the image that a sample is a window of."""
         if isinstance(like, xarray.Dataset):
-            return _canvas_of_sample(like)._scaled(scale)
+            return canvas_of_sample(like).scaled(scale)
         if isinstance(like, (str, os.PathLike)):
             like = open_pyramid(like)
         if not isinstance(like, Multiscale):
@@ -64,9 +66,10 @@ class Canvas:
             times=like.times,
             pixel_size=like.pixel_size or NOT_KNOWN,
             place=None if place is None else place.metadata(),
-        )._scaled(scale)
+        ).scaled(scale)
 
-    def _scaled(self, scale: float) -> Canvas:
+    def scaled(self, scale: float) -> Canvas:
+        """Return a native canvas at a scale."""
         if not 0 < scale < np.inf:
             raise OptionError(f"scale={scale!r}: expected a number above 0", key="scale")
         native = self.sizes["y"], self.sizes["x"]
@@ -176,7 +179,7 @@ def _window_of_sample(sample: xarray.Dataset, canvas: Canvas) -> tuple[dict[str,
     covered = {"y": float(matrix[1, 1] * image.sizes["y"]), "x": float(matrix[0, 0] * image.sizes["x"])}
     for d in set(canvas.dims) & {"t", "z"}:
         if d == "t" and scene.video:
-            labels = [f.index for f in scene.frames]
+            labels = [canvas.gids.index(f.gid) if canvas.gids else f.index for f in scene.frames]
             corner[d], covered[d] = _interval(d, labels, canvas.sizes[d])
         elif d in image.dims:
             values = np.asarray(sample[d].values)
@@ -186,13 +189,14 @@ def _window_of_sample(sample: xarray.Dataset, canvas: Canvas) -> tuple[dict[str,
     return corner, covered
 
 
-def _canvas_of_sample(sample: xarray.Dataset) -> Canvas:
-    """Return the space that a sample is a window of."""
+def canvas_of_sample(sample: xarray.Dataset, gids: Sequence[Any] = ()) -> Canvas:
+    """Return the space that a sample is a window of; `gids` are all images of the video."""
     context = _context(sample)
     scene = context.scene
-    if scene.video or scene.lead or not {*sample["image"].dims} <= {"c", "y", "x"}:
-        what = "like is a sample of a video or a volume, which does not say how long that is"
-        raise OptionError(what, key="like", hint="Pass the pyramid of the video or volume")
+    dims = tuple(d for d in sample["image"].dims if d != "t" or not gids)
+    if scene.named or (scene.video and not gids) or not {*dims} <= {"c", "y", "x"}:
+        what = "like is a sample of a video, a volume or a named source, which does not say how large that is"
+        raise OptionError(what, key="like", hint="Pass the pyramid")
     place = None
     if context.earth is not None and GRID_MAPPING in sample.coords:
         a, b, c, d, e, f = context.earth
@@ -201,5 +205,6 @@ def _canvas_of_sample(sample: xarray.Dataset) -> Canvas:
         transform = tuple(float(v) for v in earth[:2].ravel())
         place = Georeference(Crs(wkt=wkt), transform).metadata()  # type: ignore[arg-type]
     frame = scene.frames[0]
-    sizes = {"y": scene.space[0], "x": scene.space[1]}
-    return Canvas(frame.name or str(frame.gid), ("c", "y", "x"), sizes, place=place)
+    sizes = {**({"t": len(gids)} if gids else {}), "y": scene.space[0], "x": scene.space[1]}
+    in_order = tuple(d for d in ("t", "c", "y", "x") if d == "c" or d in sizes)
+    return Canvas(frame.name or str(frame.gid), in_order, sizes, gids=tuple(gids), place=place)

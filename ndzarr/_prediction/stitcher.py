@@ -133,10 +133,11 @@ class Stitcher:
         self.path = local_path(dest)
         """The destination."""
         refuse_existing(self.path, overwrite)
-        self._work = self.path.with_name(f".{self.path.name}.stitch")
+        self.work = self.path.with_name(f".{self.path.name}.stitch")
+        """The directory of what was added."""
         self._writer: PartsWriter | None = None
         self._held = ExitStack()
-        if not self._held.enter_context(trying(self._work.with_name(self._work.name + ".lock"))):
+        if not self._held.enter_context(trying(self.work.with_name(self.work.name + ".lock"))):
             what = f"{self.path}: another process is stitching it"
             raise ExistsError(what, path=str(self.path), hint="Wait for it, or choose another destination")
         try:
@@ -160,7 +161,11 @@ class Stitcher:
 
         It is the one whose pixels the model need not predict again.
         """
-        return self._canvas.place_of(where, len(self._channels)) in {part.place for part in self._added.values()}
+        return self.place_of(where) in {part.place for part in self._added.values()}
+
+    def place_of(self, where: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return (start, length) of a sample's or a target's window in pixels of the result, along its axes."""
+        return self._canvas.place_of(where, len(self._channels))
 
     def __enter__(self) -> Self:
         return self
@@ -199,11 +204,11 @@ class Stitcher:
                 self.add(where.ndzarr.sample(k), array[k])
             return
         pixels = self._in_order(array)
-        start, length = self._canvas.place_of(where, len(self._channels))
+        start, length = self.place_of(where)
         if pixels.shape != length:
             raise self._misfit(pixels.shape, length, where)
         if self._writer is None or self._writer.pid != os.getpid():
-            self._writer = PartsWriter(self._work)
+            self._writer = PartsWriter(self.work)
         part = self._writer.append(start, pixels)
         self._added[part.content] = part
 
@@ -220,14 +225,14 @@ class Stitcher:
         """
         self._release_writer()
         try:
-            parts = read_parts(self._work, len(self._canvas.dims))
+            parts = read_parts(self.work, len(self._canvas.dims))
             if not parts:
                 raise OptionError(f"{self.path}: nothing was added", path=str(self.path), hint="Call add first")
             with self._source(parts) as source:
                 write_pyramid(
                     source, self.path, self._encoding, overwrite=self._overwrite, progress=self._progress, origin={}
                 )
-            shutil.rmtree(self._work)
+            shutil.rmtree(self.work)
         finally:
             self._release()
         return open_pyramid(self.path)
@@ -235,16 +240,16 @@ class Stitcher:
     def _begin(self, resume: bool) -> dict[tuple[Any, ...], Part]:
         """Make the work directory, or take up that of an earlier stitcher."""
         about = {**self._canvas.signature(), "channels": list(self._channels)}
-        stated = self._work / "canvas.json"
-        if self._work.is_dir() and (not resume or not stated.is_file()):
-            shutil.rmtree(self._work)
-        if self._work.is_dir():
+        stated = self.work / "canvas.json"
+        if self.work.is_dir() and (not resume or not stated.is_file()):
+            shutil.rmtree(self.work)
+        if self.work.is_dir():
             if json.loads(stated.read_text()) != about:
-                what = f"{self._work}: holds windows of another image, scale or channels"
+                what = f"{self.work}: holds windows of another image, scale or channels"
                 hint = "Pass resume=False to remove them, or choose another destination"
-                raise ExistsError(what, path=str(self._work), hint=hint)
-            return {part.content: part for part in read_parts(self._work, len(self._canvas.dims))}
-        self._work.mkdir(parents=True)
+                raise ExistsError(what, path=str(self.work), hint=hint)
+            return {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
+        self.work.mkdir(mode=0o700, parents=True)
         stated.write_text(json.dumps(about))
         return {}
 
