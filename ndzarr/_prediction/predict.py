@@ -39,6 +39,8 @@ from ndzarr.targets.table import Rows
 
 Model: TypeAlias = Callable[[Any], Any]
 """From images (sample, c, y, x) to predictions (sample, c, y, x) or (sample, y, x), numpy or torch."""
+Group: TypeAlias = Sequence[Mapping[str, Any]]
+"""Windows that are predicted together, as targets."""
 _NO_ANNOTATIONS = Lookup(False)
 _AHEAD = 2
 """Batches that are read while the model works."""
@@ -53,7 +55,7 @@ class Batches:
     keys: Mapping[str, Any]
     """Keys of targets that hold for all windows."""
 
-    def images(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, Any]:
+    def images(self, rows: Group) -> np.ndarray[Any, Any]:
         """Read the windows of a batch; axes (sample, ...)."""
         batch = load_batch(self.source, list(rows), _NO_ANNOTATIONS, "pad", self.keys)
         return np.asarray(batch["image"].values)
@@ -69,7 +71,7 @@ class Batches:
 
 def predict(
     batches: Batches,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Group,
     canvas: Canvas,
     dest: str | os.PathLike[str],
     *,
@@ -87,6 +89,7 @@ def predict(
     first = batches.predict(batches.images(rows[:1]))
     canvas = _scaled_to(canvas, rows[0], first)
     names = _names(channels, first, canvas)
+    rows = [_aligned(row, canvas) for row in rows]
     with Stitcher(canvas, dest, channels=names, progress=progress, **options) as stitcher:
         todo = [row for row in rows if row not in stitcher]
         groups = [todo[k : k + batch_size] for k in range(0, len(todo), batch_size)]
@@ -112,9 +115,21 @@ def _scaled_to(canvas: Canvas, row: Mapping[str, Any], found: np.ndarray[Any, An
     return canvas.scaled(scales[0])
 
 
+def _aligned(row: Mapping[str, Any], canvas: Canvas) -> Mapping[str, Any]:
+    """Return a window that begins on a pixel of the canvas: one that was moved inward at the end is moved out again."""
+    step = round(1 / canvas.scale)
+    if step < 2 or abs(step * canvas.scale - 1) > 1e-9:
+        return row
+    moved = {}
+    for centre, length in (("cy", "height"), ("cx", "width")):
+        start = round(row[centre] - row[length] / 2)
+        moved[centre] = row[centre] + -start % step
+    return {**row, **moved}
+
+
 def _names(channels: Sequence[str] | None, found: np.ndarray[Any, Any], canvas: Canvas) -> Sequence[str]:
     """Return the names of the channels of predictions."""
-    n = found.shape[1] if found.ndim == len(canvas.dims) + 1 else 1
+    n = found.shape[1 + canvas.dims.index("c")] if found.ndim == len(canvas.dims) + 1 else 1
     if channels is None:
         return ["prediction"] if n == 1 else [f"prediction_{k}" for k in range(n)]
     names = [channels] if isinstance(channels, str) else list(channels)
@@ -149,7 +164,7 @@ _JOB = "predict.pickle"
 @dataclass(frozen=True)
 class _Job:
     batches: Batches
-    groups: Sequence[Sequence[Mapping[str, Any]]]
+    groups: Sequence[Group]
     """The windows of each batch."""
     places: Sequence[Sequence[tuple[tuple[int, ...], tuple[int, ...]]]]
     """(start, length) of each window on the canvas."""
@@ -160,7 +175,7 @@ def _elsewhere(
     workers: int | None,
     batches: Batches,
     stitcher: Stitcher,
-    groups: Sequence[Sequence[Mapping[str, Any]]],
+    groups: Sequence[Group],
 ) -> Iterator[int]:
     """Run one task per batch on workers; those of a worker that is lost are done again."""
     import cloudpickle
