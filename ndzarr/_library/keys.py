@@ -21,6 +21,7 @@ from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of, o
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.files import RemoteFile
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.metadata import SCHEMA
 from ndzarr._validation import is_path
@@ -186,7 +187,7 @@ IDENTITIES = ("stat", "content")
 """What tells that a file is still the same: its size, time of modification and inode, or a digest of its content."""
 
 
-def cache_entry(root: Path, file: FileId, *inputs: Any, identity: str = "stat") -> CacheEntry:
+def cache_entry(root: Path, file: FileId | RemoteFile, *inputs: Any, identity: str = "stat") -> CacheEntry:
     """
     Return the cache entry, in the directory `root`, of a source, whose path is absolute with links resolved.
 

@@ -1,25 +1,32 @@
 """Opening stores and files, and the choice between reading a file in place and transcoding it.
 
-A directory or a URL is a store.  A file is recognised by its content: TIFFs with tiles and videos can be read in place,
-all other files must be transcoded.
+A directory is a store, and so is a URL without an extension, or of which nothing is found.  A file is recognised by its
+content: TIFFs with tiles and videos can be read in place, all other files must be transcoded.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from ndzarr._formats.options import InPlaceOptions
 from ndzarr._formats.registry import file_kind
+from ndzarr._formats.sidecars import BESIDE
 from ndzarr._library.keys import SourceRequest
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.cache import DiskCache
+from ndzarr._remote.files import OpenedFile
+from ndzarr._remote.files import open_file as open_remote
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.urls import is_url, shown
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import as_nodata, same_nodata
-from ndzarr.errors import NdzarrError, OptionError, StoreError
+from ndzarr.errors import MissingError, NdzarrError, OptionError, StoreError
 
 
 def open(
@@ -28,6 +35,9 @@ def open(
     *,
     palette: str | None = None,
     series: str | int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+    store: Any = None,
 ) -> Pyramid:
     """
     Open a pyramid, or a file that is read in place.
@@ -36,15 +46,22 @@ def open(
     ----------
     path
         Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
-        single array.  URLs (s3://, https://) need the extra `remote` and are read by zarr-python.  Or a TIFF file with
-        tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as
-        far as each window needs it; see docs/videos.md.
+        single array.  Or its URL (s3://, gs://, az://, https://), which needs the extra `remote`; see docs/remote.md.
+        Or a TIFF file with tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video,
+        which is decoded as far as each window needs it; see docs/videos.md.
     cache_bytes
         Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
     palette
         'colours' (default) or 'indices' for a TIFF with a palette; see `transcode`.
     series
         Name or number of an image of a TIFF that holds several; see `transcode`.
+    storage_options
+        How a bucket is reached: fsspec's or obstore's names, such as `key` and `secret`, `anon`, `endpoint_url`.
+        Credentials that are left out are those of the environment.
+    remote
+        Settings of requests and of the cache on the disk.
+    store
+        A store of obstore, a file system of fsspec or a store of zarr-python, in which `path` is.
 
     Returns
     -------
@@ -80,17 +97,37 @@ def open(
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
     name = os.fspath(path)
-    if "://" not in name and file_kind(name) is not None:
+    if store is None and is_url(name) and (opened := find_remote(name, storage_options, remote)) is not None:
+        from ndzarr._library.in_place import open_remote_file
+
+        return open_remote_file(opened, cache_bytes, InPlaceOptions(palette=palette, series=series))
+    if store is None and not is_url(name) and file_kind(name) is not None:
         from ndzarr._library.in_place import open_file
 
         return open_file(name, cache_bytes, InPlaceOptions(palette=palette, series=series))
     for option, value in (("palette", palette), ("series", series)):
         if value is not None:
-            message = f"{name}: {option}={value!r} is for TIFFs that are read in place, and this is none"
+            message = f"{shown(name)}: {option}={value!r} is for TIFFs that are read in place, and this is none"
             raise OptionError(
-                message, path=name, key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
+                message, path=shown(name), key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
             )
-    return open_pyramid(path, cache_bytes)
+    return open_pyramid(path, cache_bytes, storage_options=storage_options, remote=remote, store=store)
+
+
+def find_remote(
+    url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+    kept: DiskCache | None = None,
+) -> OpenedFile | None:
+    """Return the file that a URL names, opened with one flight of requests; None if it may be a store."""
+    parts = shown(url).partition("://")[2].rstrip("/").split("/")[1:]
+    if not parts or not os.path.splitext(parts[-1])[1] or any(part.lower().endswith(".zarr") for part in parts):
+        return None
+    try:
+        return open_remote(url, storage_options, remote, BESIDE, kept)
+    except MissingError:
+        return None  # opening the store complains
 
 
 POLICIES = ("auto", "always", "never")

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol, TypeAlias
 
@@ -38,7 +39,7 @@ def make_backend(spec: Spec) -> Backend:
     """Return what makes the requests of a store in this process."""
     kind, what = spec
     if kind == "fsspec":
-        return _Fsspec(what)
+        return _Fsspec(*what)
     if kind == "zarr":
         return _ZarrStore(what)
     return _Obstore(what) if _usable() else _Relayed(what)
@@ -79,13 +80,23 @@ def _usable() -> bool:
 
 
 def _answers(store: Any) -> bool:
-    """Return True if obstore answers at all; the thread that waits for it does not keep the process alive."""
+    """Return True if the threads of obstore answer: a fork does not copy them."""
     import obstore
 
-    thread = threading.Thread(target=lambda: obstore.put(store, "a", b"a"), daemon=True)
+    answered = []
+
+    async def ask() -> None:
+        await asyncio.wait_for(obstore.put_async(store, "a", b"a"), _PATIENCE)
+        answered.append(True)
+
+    def run() -> None:
+        with suppress(asyncio.TimeoutError):
+            asyncio.run(ask())
+
+    thread = threading.Thread(target=run, daemon=True)  # a loop of its own: this thread may be running one
     thread.start()
-    thread.join(_PATIENCE)
-    return not thread.is_alive()
+    thread.join(2 * _PATIENCE)
+    return bool(answered)
 
 
 class _Relay:
@@ -174,9 +185,10 @@ class _Relayed:
 class _Fsspec:
     """A file system of fsspec, whose calls wait in threads."""
 
-    def __init__(self, fs: Any) -> None:
+    def __init__(self, fs: Any, root: str) -> None:
+        self._root = root
         # Its event loop is that of the process that made it.
-        self._fs = pickle.loads(pickle.dumps(fs))
+        self._fs = pickle.loads(pickle.dumps(_synchronous(fs)))
         self._pool = ThreadPoolExecutor(64, "ndzarr-fsspec")
 
     async def perform(self, operation: str, args: tuple[Any, ...], data: Any = None) -> tuple[Any, Any]:
@@ -198,31 +210,41 @@ class _Fsspec:
             raise Failed("connection" if found else kind, f"{type(error).__name__} {status}".strip()) from None
 
     def _get(self, path: str, start: int | None, stop: int | None, data: Any) -> tuple[Any, Any]:
-        found = self._fs.cat_file(path, start=start, end=stop)
+        found = self._fs.cat_file(self._root + path, start=start, end=stop)
         if start is not None and stop is not None and len(found) > stop - start:
             raise Failed("whole")
         begin = 0 if start is None else start if start >= 0 else -1
         return (-1, None, begin), found
 
     def _head(self, path: str, data: Any) -> tuple[Any, Any]:
-        info = self._fs.info(path)
+        info = self._fs.info(self._root + path)
         tag = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created")
         return (int(info.get("size") or 0), None if tag is None else str(tag)), None
 
     def _list(self, prefix: str, data: Any) -> tuple[Any, Any]:
-        found = self._fs.find(prefix, detail=True) if self._fs.exists(prefix) else {}
-        return [(name, int(info.get("size") or 0), None) for name, info in found.items()], None
+        top = self._root + prefix
+        found = self._fs.find(top, detail=True) if self._fs.exists(top) else {}
+        return [(name.removeprefix(self._root), int(info.get("size") or 0), None) for name, info in found.items()], None
 
     def _put(self, path: str, mode: Any, part: int, data: Any) -> tuple[Any, Any]:
-        if mode != "overwrite" and self._fs.exists(path):
+        if mode != "overwrite" and self._fs.exists(self._root + path):
             raise Failed("exists" if mode == "create" else "changed")
-        self._fs.pipe_file(path, bytes(data))
+        self._fs.pipe_file(self._root + path, bytes(data))
         return None, None
 
     def _delete(self, paths: list[str], data: Any) -> tuple[Any, Any]:
         for path in paths:
-            self._fs.rm_file(path)
+            self._fs.rm_file(self._root + path)
         return None, None
+
+
+def _synchronous(fs: Any) -> Any:
+    """Return a file system whose calls wait, of one that zarr-python made for its event loop."""
+    if (inner := getattr(fs, "sync_fs", None)) is not None:
+        return inner
+    if getattr(fs, "asynchronous", False):
+        return type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": False})
+    return fs
 
 
 class _ZarrStore:

@@ -1,9 +1,10 @@
 """
 Bytes of remote objects, kept on a local disk.
 
-Each object has a directory, named by a digest of its URL and tag, and each range of it a file, whose last 4 bytes are
-the crc32c of the others.  Processes share a cache without locks: a file appears by a rename, and one that is missing or
-damaged is fetched again.  Directories that were not used for longest are removed once the cache is full.
+Each object has a directory, named by a digest of its URL and tag, and each range of it a file: the bytes, the size and
+tag of the object as text, the length of that text (2 bytes), and the crc32c of everything before.  Processes share a
+cache without locks: a file appears by a rename, and one that is missing or damaged is fetched again.  Directories that
+were not used for longest are removed once the cache is full.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 
 from ndzarr._files import Bytes
 from ndzarr._remote.settings import Remote
-
-if TYPE_CHECKING:
-    from ndzarr._remote.stores import Range
+from ndzarr._remote.stores import ObjectInfo, Range
 
 FOLDER = "remote"
 """Directory of the ranges in a cache."""
+_TAIL = struct.Struct("<HI")
 _RESIDUE = 0x48674BC7
 """The crc32c of any bytes followed by their own crc32c."""
 _SHARE = 32
@@ -57,49 +58,57 @@ class DiskCache:
         self._lock = threading.Lock()
 
     def _file(self, r: Range) -> str:
-        return f"{self.folder}/{_digest(r.store.url(r.path), r.tag or '')}/{r.start}-{r.stop}"
+        return f"{self.folder}/{_digest(r.store.url(r.path), r.tag or f'version {r.version}')}/{r.start}:{r.stop}"
 
     def holds(self, r: Range) -> bool:
         """Return True if a range is kept."""
         return os.path.exists(self._file(r))
 
-    def get(self, r: Range) -> Bytes | None:
-        """Return a range; None if it is not kept, or damaged."""
+    def get(self, r: Range) -> tuple[Bytes, ObjectInfo] | None:
+        """Return a range, and what was known of its object; None if it is not kept, or damaged."""
         path = self._file(r)
         try:
             with open(path, "rb", buffering=0) as file:
                 found = file.read()
         except OSError:
             return None
-        if len(found) != int(r.stop or 0) - int(r.start or 0) + 4 or google_crc32c.value(found) != _RESIDUE:
+        end = len(found) - _TAIL.size
+        if end < 0 or google_crc32c.value(found) != _RESIDUE:
             with suppress(OSError):
                 os.unlink(path)
             return None
         self._note(os.path.dirname(path))
-        return np.frombuffer(found, np.uint8)[:-4]
+        length, _ = _TAIL.unpack_from(found, end)
+        size, _, tag = found[end - length : end].decode().partition(" ")
+        return np.frombuffer(found, np.uint8)[: end - length], ObjectInfo(r.path, int(size), tag or None)
 
-    def put(self, r: Range, data: Bytes) -> None:
+    def put(self, r: Range, data: Bytes, info: ObjectInfo) -> None:
         """Keep a range, if the disk has room for it."""
         if data.size > self.max_bytes // 4:
             return
         path = self._file(r)
         folder = os.path.dirname(path)
         work = f"{folder}/.{os.getpid()}-{threading.get_ident()}"
+        text = f"{info.size} {info.tag or ''}".encode()
+        body = b"".join((data.data, text, len(text).to_bytes(2, "little")))
         try:
             os.makedirs(folder, exist_ok=True)
             with open(work, "wb", buffering=0) as file:
-                file.write(data.data)
-                file.write(google_crc32c.value(data).to_bytes(4, "little"))
+                file.write(body + google_crc32c.value(body).to_bytes(4, "little"))
             os.replace(work, path)
         except OSError:  # a full disk, or a directory that another process removed: the range is fetched again
             with suppress(OSError):
                 os.unlink(work)
             return
         with self._lock:
-            self._added += data.size
+            self._added += len(body)
             full, self._added = self._added >= self.max_bytes // _SHARE, self._added % max(1, self.max_bytes // _SHARE)
         if full:
             self.prune(self.max_bytes)
+
+    def drop(self, r: Range) -> None:
+        """Remove what is kept of an object in the version that a range names."""
+        shutil.rmtree(os.path.dirname(self._file(r)), ignore_errors=True)
 
     def _note(self, folder: str) -> None:
         """Remember that an object was used, once per process."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +58,8 @@ _KNOWN: dict[str, tuple[str, ...]] = {
 }
 """Kind of store to obstore's own names."""
 _OURS = ("client_options", "client_kwargs", "profile", "headers", "connection_string", "use_ssl", "config_kwargs")
+_PREFIX = re.compile("^(aws|google|azure_storage|azure)_")
+"""What obstore's names and those of the environment may begin with."""
 _CLIENT = ("allow_http", "allow_invalid_certificates", "default_headers", "proxy_url", "root_certificate", "user_agent")
 
 
@@ -75,22 +78,23 @@ def login(address: Address, given: Mapping[str, Any] | None, timeout: float) -> 
     options: dict[str, Any] = {}
     client: dict[str, Any] = {"timeout": f"{max(1, round(timeout * 1000))}ms"}
     profile: str | None = None
-    for name, value in _flat(given or {}).items():
+    for said, value in _flat(given or {}).items():
+        name = _PREFIX.sub("", str(said).lower())
         if name == "profile" and address.kind == "s3":
             profile = value
         elif name == "headers":
             client["default_headers"] = dict(value)
         elif name in _CLIENT:
-            client[name] = value
+            client[name] = _truth(value) if name.startswith("allow") else value
         elif name == "use_ssl":
             client["allow_http"] = not value
         elif (own := names.get(name, name)) in known:
             if value is not None:
                 options[own] = value
         else:
-            near = did_you_mean(name, [*names, *known, *_OURS, *_CLIENT])
-            message = f"{address.root}: storage_options has no {name!r} for {address.kind}{near}"
-            raise OptionError(message, path=address.root, key=str(name))
+            near = did_you_mean(said, [*names, *known, *_OURS, *_CLIENT])
+            message = f"{address.root}: storage_options has no {said!r} for {address.kind}{near}"
+            raise OptionError(message, path=address.root, key=str(said))
     tried = _LOGINS[address.kind](address, options, profile)
     endpoint = options.get("endpoint") or options.get("base_url") or ""
     if address.kind == "s3":

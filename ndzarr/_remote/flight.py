@@ -21,10 +21,13 @@ import numpy as np
 from ndzarr._files import Bytes
 from ndzarr._remote.cache import DiskCache, disk_cache
 from ndzarr._remote.engine import Job, engine
-from ndzarr._remote.stores import Landed, ObjectInfo, Range, changed, explained
+from ndzarr._remote.relay import Failed
+from ndzarr._remote.stores import ABSENT, Landed, ObjectInfo, Range, changed, explained
 
 LEAST_CAP = 256 << 10
 """Bytes of a request that reads of few bytes are merged up to, if they could use more connections."""
+
+_NOTHING = np.empty(0, np.uint8)
 
 
 class Request(NamedTuple):
@@ -130,15 +133,18 @@ class _Flight:
                 queue.append(Request(None, r.start, r.stop, (i,)))
                 self._refill(queue)
             else:
-                yield Landed(i, held, ObjectInfo(self._ranges[i].path, -1, self._ranges[i].tag))
+                yield Landed(i, *held)
         while self._flying:
             job = self._landed.get()
             request = self._flying.pop(job)
             self._refill(queue)
             first = self._ranges[request.ranges[0]]
-            if job.error is not None:
+            if isinstance(job.error, Failed) and job.error.kind == "missing" and first.optional:
+                yield from (Landed(i, _NOTHING, ABSENT) for i in request.ranges)
+            elif job.error is not None:
                 raise explained(first.store, job)
-            yield from self._parts(request, job)
+            else:
+                yield from self._parts(request, job)
 
     def _refill(self, queue: deque[Request]) -> None:
         jobs = []
@@ -189,9 +195,8 @@ class _Flight:
             yield Landed(i, whole, info)
 
     def _keep(self, r: Range, data: Bytes, info: ObjectInfo) -> None:
-        cache = disk_cache(r.store.settings)
-        if cache is not None and info.tag is not None and r.start is not None and r.start >= 0:
-            cache.put(r._replace(tag=info.tag), data)
+        if (cache := _cache_of(r)) is not None:
+            cache.put(r, data, info)
 
     def cancel(self) -> None:
         if self._flying:
@@ -199,5 +204,5 @@ class _Flight:
 
 
 def _cache_of(r: Range) -> DiskCache | None:
-    exact = r.tag is not None and r.start is not None and r.start >= 0 and r.stop is not None
-    return disk_cache(r.store.settings) if exact else None
+    """Return the cache that may hold a range: only where it is known which version of the object is meant."""
+    return None if r.tag is None and r.version is None else disk_cache(r.store.settings)

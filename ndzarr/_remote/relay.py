@@ -165,6 +165,8 @@ def describe(error: BaseException) -> tuple[str, str]:
         return "region", said
     if "UnexpectedRange" in text or ("Requested " in text and ", got " in text):
         return "short", "another range than was asked for"
+    if "Content-Range" in text or "ContentRange" in text:
+        return "short", "the answer does not say which bytes it holds"
     if "TimedOut" in text or "Timeout" in text or "timed out" in text:
         return "timeout", said
     if "dns error" in text:

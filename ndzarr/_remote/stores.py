@@ -7,10 +7,11 @@ works in any process.  `open_url` makes one.  What it sends goes through the bud
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -50,6 +51,14 @@ class Range(NamedTuple):
     """Behind the last byte, where start is not negative."""
     tag: str | None = None
     """What `ObjectInfo.tag` was when the object was opened: another one is an error; None if it is not known."""
+    optional: bool = False
+    """An object that does not exist is no error: its answer is `ABSENT`."""
+    version: str | None = None
+    """Changes with the object, for the cache on disk, where its tag is not known."""
+
+
+ABSENT = ObjectInfo("", 0, None)
+"""What is answered of an object that does not exist."""
 
 
 class Landed(NamedTuple):
@@ -97,16 +106,44 @@ class RemoteStore:
                 _BACKENDS[key] = found
         return found
 
-    def get(self, path: str, start: int | None = None, stop: int | None = None) -> tuple[Bytes, ObjectInfo]:
+    def get(
+        self, path: str, start: int | None = None, stop: int | None = None, *, exact: bool = True
+    ) -> tuple[Bytes, ObjectInfo]:
         """
         Return bytes of an object, all by default, with one request; a negative start means the last -start bytes.
 
-        Raises `MissingError` if there is no such object, and `StoreError` as all requests do.
+        Raises `MissingError` if there is no such object, and `StoreError` as all requests do: also if it ends before
+        `stop`, unless `exact` is False.
         """
-        job = self._call("get", (path, start, stop), None if start is None or stop is None else stop - start)
+        job = self._call("get", (path, start, stop), stop - start if exact and start is not None and stop else None)
         size, tag, _ = job.facts
         data = np.frombuffer(job.body, np.uint8)
         return data, ObjectInfo(path, data.size if size < 0 and start is None else size, tag)
+
+    async def get_async(self, path: str, start: int | None = None, stop: int | None = None) -> Bytes | None:
+        """Return bytes as `get`, for other event loops; None if there is no such object."""
+        loop = asyncio.get_running_loop()
+        landed: asyncio.Future[Job] = loop.create_future()
+
+        def settle(job: Job) -> None:
+            if not landed.done():
+                landed.set_result(job)
+
+        def land(job: Job) -> None:
+            loop.call_soon_threadsafe(settle, job)
+
+        waiting = self.job("get", (path, start, stop), land)
+        engine().submit([waiting])
+        try:
+            job = await landed
+        except asyncio.CancelledError:
+            engine().cancel([waiting])
+            raise
+        if isinstance(job.error, Failed) and job.error.kind == "missing":
+            return None
+        if job.error is not None:
+            raise explained(self, job)
+        return np.frombuffer(job.body, np.uint8)
 
     def head(self, path: str) -> ObjectInfo:
         """Return size and tag of an object; raise `MissingError` if there is none."""
@@ -131,7 +168,7 @@ class RemoteStore:
         If `create`, it must not exist; with a `tag`, it must still be the object of that tag. Otherwise raises
         `ExistsError`.
         """
-        mode: Any = "create" if create else "overwrite" if tag is None else {"e_tag": tag, "version": None}
+        mode: Any = "create" if create else "overwrite" if tag is None else {"e_tag": tag}
         found: str | None = self._call("put", (path, mode, PART_BYTES), data=data).facts
         return found
 
@@ -220,7 +257,13 @@ def _through_fsspec(url: str, options: Mapping[str, Any] | None, settings: Remot
     except ValueError as error:
         message = f"{name}: no package knows this kind of address"
         raise StoreError(message, path=name, hint="Check the address") from error
-    return _wrapped("fsspec", fs, f"{name.partition('://')[0]}:/", settings), path
+    return _of_fsspec(fs, path, name.partition("://")[0], settings)
+
+
+def _of_fsspec(fs: Any, path: str, protocol: str, settings: Remote) -> tuple[RemoteStore, str]:
+    root = "/" if path.startswith("/") else ""  # of the local file system
+    store = _wrapped("fsspec", (fs, root), f"{protocol}:/{root}", settings)
+    return store, path.strip("/")
 
 
 def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tuple[RemoteStore, str]:
@@ -236,13 +279,13 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
     if module == "zarr" and kind == "ObjectStore":
         store, bases = store.store, {"obstore"}
     elif module == "zarr" and kind == "FsspecStore":
-        path, store, bases = urls.joined(store.path, path), store.fs, {"fsspec"}
+        path, store, bases = f"{store.path}/{path}", store.fs, {"fsspec"}
     elif kind == "FSMap" and hasattr(store, "fs"):
-        path, store, bases = urls.joined(store.root, path), store.fs, {"fsspec"}
+        path, store, bases = f"{store.root}/{path}", store.fs, {"fsspec"}
     if "obstore" in bases:
         return _wrapped("obstore", store, _named(store), settings), path.strip("/")
     if "fsspec" in bases:
-        return _wrapped("fsspec", store, f"{_protocol(store)}:/", settings), path
+        return _of_fsspec(store, path, _protocol(store), settings)
     if "zarr" in bases:
         return _wrapped("zarr", store, f"{kind}:/", settings), path.strip("/")
     message = f"store={kind}: expected a store of obstore, a file system of fsspec, or a store of zarr-python"
@@ -324,8 +367,14 @@ _HINTS = {
 }
 
 
+ON_CHANGE: list[Callable[[str], object]] = []
+"""Called with the URL of each object that was found to be another one than when it was opened."""
+
+
 def changed(url: str) -> StoreError:
     """Return the error for an object that is another one than when it was opened."""
+    for forget in ON_CHANGE:
+        forget(url)
     return StoreError(f"{url}: was changed since it was opened", path=url, hint="Open it again")
 
 
@@ -338,15 +387,3 @@ def _range(job: Job) -> str:
 
 def _times(job: Job) -> str:
     return f", {job.attempts} attempts" if job.attempts > 1 else ""
-
-
-def in_order(landed: Iterable[Landed], number: int) -> list[Bytes]:
-    """Return the bytes of `number` ranges in the order in which they were asked for."""
-    out: dict[int, Bytes] = {found.number: found.data for found in landed}
-    return [out[i] for i in range(number)]
-
-
-def one(landed: Iterator[Landed]) -> Landed:
-    """Return the only answer."""
-    [found] = landed
-    return found

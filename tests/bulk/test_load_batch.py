@@ -43,7 +43,7 @@ def test_every_sample_of_a_batch_is_what_load_sample_returns(mixed, case):
         check_columns(batch, i, expected)
 
 
-@RELAXED
+@examples(40)
 @given(tables())
 def test_every_sample_of_a_table_is_what_load_sample_returns(mixed, case):
     table, options = case
