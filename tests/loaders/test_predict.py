@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from helpers.arrays import photo
 
 import ndzarr
+from helpers.arrays import photo
 
 
 def test_a_module_gets_tensors_of_the_type_of_its_parameters(tmp_path):
