@@ -24,6 +24,7 @@ from ndzarr._formats.sidecars import sidecar_names
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.urls import is_url, shown
 from ndzarr._sampling.scene import Asset, Clock, Frame
 from ndzarr._validation import as_integer, is_path, shortened
 from ndzarr.errors import TargetError
@@ -80,7 +81,7 @@ class Access:
         if not is_path(name):
             raise wrong(image, "file_name", f"file_name={shortened(name)} is not a path")
         name = os.fspath(name)
-        if "://" in name:
+        if is_url(name):
             return self._url(name, image)
         path = os.path.abspath(os.path.join(self.folder, name))
         if self.allow == "bundle":
@@ -94,13 +95,13 @@ class Access:
         return path
 
     def _url(self, name: str, image: Mapping[str, Any]) -> str:
-        kind = mimetypes.guess_type(name)[0] or ""
+        kind, seen = mimetypes.guess_type(name)[0] or "", shown(name)
         if kind.startswith(("image/", "video/")):
             hint = "Download it, or name a remote store that is made of it"
-            raise wrong(image, "file_name", f"file_name={name!r} is remote", path=name, hint=hint)
+            raise wrong(image, "file_name", f"file_name={seen!r} is remote", path=seen, hint=hint)
         if self.allow != "urls":
-            what = f"file_name={shortened(name)} is a URL, and allow={self.allow!r}"
-            raise wrong(image, "file_name", what, path=name, hint="If you trust the dataset, pass allow='urls'")
+            what = f"file_name={shortened(seen)} is a URL, and allow={self.allow!r}"
+            raise wrong(image, "file_name", what, path=seen, hint="If you trust the dataset, pass allow='urls'")
         return name.rstrip("/")
 
 
