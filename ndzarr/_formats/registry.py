@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,10 @@ from ndzarr._files import MASK_SUFFIX, make_room, open_binary
 from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
-from ndzarr.errors import MissingError, NdzarrError, SourceError
+from ndzarr._formats.sidecars import BESIDE, copy_world_file
+from ndzarr._remote.files import download, open_file
+from ndzarr._remote.urls import is_url
+from ndzarr.errors import MissingError, NdzarrError, SourceError, StoreError
 
 HEAD = 4096
 """Bytes at the beginning of a file by which its format is recognised."""
@@ -96,9 +103,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     # TGA has no magic number: kinds of colour map and of image, bits of an entry and of a pixel.
     (rb".[\0\x01][\x01-\x03\x09-\x0b].{4}[\0\x0f\x10\x18\x20].{8}[\x08\x0f\x10\x18\x20]", "a TGA image", _CONVERT),
 )
-
-
-_REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "az://", "abfs://", "ftp://")
 
 
 def open_source(
@@ -180,8 +184,8 @@ def _open(source: Any, options: Options) -> Source:
 
 def _open_path(given: str | bytes, options: Options) -> Source:
     given = os.fsdecode(given)
-    if given.startswith(_REMOTE):
-        raise SourceError(f"{given}: sources are read from local files", path=given, hint="Download it first")
+    if is_url(given):
+        return _open_remote(given, options)
     path = os.path.abspath(os.path.expanduser(given))
     try:
         mode = os.stat(path).st_mode
@@ -208,6 +212,32 @@ def _open_path(given: str | bytes, options: Options) -> Source:
     except NdzarrError as error:
         error.path = error.path or path
         raise
+
+
+def _open_remote(url: str, options: Options) -> Source:
+    """Open a copy of a file in a bucket or on a web server, and of those beside it; the copy goes with the source."""
+    try:
+        opened = open_file(url, beside=BESIDE)
+    except StoreError as error:
+        raise SourceError.like(error) from error
+    name = opened.file.path
+    recognised = sniff(name, opened.first[:HEAD].tobytes())  # before all of it is fetched
+    folder = tempfile.mkdtemp(prefix="ndzarr-")
+    try:
+        path = download(opened, Path(folder))
+        if recognised == "TIFF":
+            copy_world_file(opened, path)
+        source = _open_path(str(path), options)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, StoreError):
+            raise SourceError.like(error) from error
+        if isinstance(error, NdzarrError) and folder in (error.path or ""):
+            error.path = name
+            error.args = (str(error).replace(str(path), name),)
+        raise
+    source.keep_while_open(name, partial(shutil.rmtree, folder, ignore_errors=True))
+    return source
 
 
 def recognise(path: str) -> str:
@@ -303,6 +333,11 @@ def file_kind(path: str) -> str | None:
         if os.path.isfile(path):  # reading a pipe would wait
             with open_binary(path) as file:
                 head = file.read(HEAD)
+    return kind_of(head)
+
+
+def kind_of(head: bytes) -> str | None:
+    """Return 'TIFF' or 'video' for the beginning of a file that may be read in place, else None."""
     if head[:4] in _TIFF:
         return "TIFF"
     return "video" if _VIDEO.match(head) else None
