@@ -221,7 +221,11 @@ def _open_remote(url: str, options: Options) -> Source:
     except StoreError as error:
         raise SourceError.like(error) from error
     name = opened.file.path
-    recognised = sniff(name, opened.first[:HEAD].tobytes())  # before all of it is fetched
+    try:
+        recognised = sniff(name, opened.first[:HEAD].tobytes())  # before all of it is fetched
+    except SourceError as error:
+        error.path = error.path or name
+        raise
     folder = tempfile.mkdtemp(prefix="ndzarr-")
     try:
         path = download(opened, Path(folder))

@@ -239,6 +239,7 @@ def _ask(ranges: Sequence[Range], kept: DiskCache | None) -> list[tuple[Bytes, O
                 out[i] = data, info
                 if kept is not None and tag is not None:
                     kept.put(r, data, info)
+                    _NOTED[r.store.url(r.path)] = kept, r
             elif isinstance(job.error, Failed):
                 out[i] = explained(r.store, job)
                 if kept is not None and job.error.kind in ("missing", "denied"):
@@ -252,7 +253,7 @@ def _ask(ranges: Sequence[Range], kept: DiskCache | None) -> list[tuple[Bytes, O
 
 
 _NOTED: dict[str, tuple[DiskCache, Range]] = {}
-"""URL of each file that was opened from what was kept, and where that is."""
+"""URL of each file of which something is kept, as far as this process knows, and where that is."""
 _CHANGES = [0]
 
 
