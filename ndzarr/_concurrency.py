@@ -23,6 +23,7 @@ from threading import Event
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
+from ndzarr._files import descriptor_limit
 from ndzarr.errors import NdzarrError, SourceError, WriteError
 
 Item = TypeVar("Item")
@@ -117,16 +118,6 @@ def _memory(folder: Path) -> float:
         with suppress(OSError, ValueError):
             return float((folder / name).read_text().replace("max", "inf"))
     return inf
-
-
-def descriptor_limit() -> int:
-    """Return how many files the system allows this process to have open (`ulimit -n`)."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit to ask for; its C library has this one
-        return 512
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 DESCRIPTORS_PER_TASK = 8

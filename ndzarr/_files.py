@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ndzarr._concurrency import descriptor_limit
 from ndzarr.errors import DamagedError, ExistsError, MissingError, NdzarrError, OptionError, StoreError, WriteError
 
 if TYPE_CHECKING:
@@ -560,6 +559,16 @@ MOST_FILES = 256
 """Files that stay open, at most; opening one again takes 20 us."""
 RESERVED_FILES = 40
 """Descriptors that caches leave to the work at hand and to the caller."""
+
+
+def descriptor_limit() -> int:
+    """Return how many files the system allows this process to have open (`ulimit -n`)."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit to ask for; its C library has this one
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def open_files_limit(share: int, most: int) -> int:

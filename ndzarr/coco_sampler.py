@@ -12,6 +12,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Crowd, Lookup
 from ndzarr._sampling.coco_assets import Allow
 from ndzarr._sampling.coco_dataset import CocoSource, coerce
@@ -53,7 +54,10 @@ class CocoSampler:
         The directory that names of files in the dataset are relative to; that of the dataset's file by default.
     allow
         How far names of files in the dataset may lead: 'bundle', not out of that directory, for datasets of people
-        whom you do not trust; 'files', to all local files; 'urls', also to remote stores.  See docs/reliability.md.
+        whom you do not trust; 'files', to all local files; 'urls', also to buckets and web servers.  See
+        docs/reliability.md.
+    storage_options, remote
+        How URLs are reached, and settings of requests; see `ndzarr.open`.
 
     Raises
     ------
@@ -82,9 +86,18 @@ class CocoSampler:
         identity: str = "stat",
         image_root: str | os.PathLike[str] | None = None,
         allow: Allow = "files",
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
+        library = Library(
+            root,
+            Encoding(preset),
+            transcode=transcode,
+            identity=identity,
+            storage_options=storage_options,
+            remote=remote,
+        )
         self._source = CocoSource(coerce(dset), library, image_root, allow)
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.named_sources import Named, NamedSource
 from ndzarr._sampling.sample import load_native, load_sample
@@ -46,6 +47,8 @@ class Sampler:
     identity
         What tells that a file is still the one that a pyramid was made from.  'stat': its size, time of modification
         and inode; 'content': a digest of its bytes, which are read once per process.
+    storage_options, remote
+        How URLs are reached, and settings of requests; see `ndzarr.open`.
 
     Examples
     --------
@@ -64,9 +67,18 @@ class Sampler:
         preset: str = "fast",
         transcode: str = "auto",
         identity: str = "stat",
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
+        library = Library(
+            root,
+            Encoding(preset),
+            transcode=transcode,
+            identity=identity,
+            storage_options=storage_options,
+            remote=remote,
+        )
         self._source = NamedSource(sources, library)
 
     def __len__(self) -> int:

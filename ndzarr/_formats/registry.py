@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
 from ndzarr._formats.sidecars import BESIDE, copy_world_file
 from ndzarr._remote.files import download, open_file
+from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url
 from ndzarr.errors import MissingError, NdzarrError, SourceError, StoreError
 
@@ -120,6 +121,8 @@ def open_source(
     size: tuple[int, int] | float | None = None,
     palette: str = "colours",
     series: str | int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
 ) -> Source:
     """
     Open an image or video file or an array as a source of pixels.
@@ -150,6 +153,8 @@ def open_source(
         What indices of a palette become: 'colours' (r, g, b) or 'indices' (kept).
     series
         Name or number of the image of a TIFF that holds several; the main one if None.
+    storage_options, remote
+        How a URL is reached; see `ndzarr.open`.
 
     Returns
     -------
@@ -158,6 +163,8 @@ def open_source(
     check_stack(stack)
     clip = make_clip(start, stop, step, size)
     options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series)
+    if isinstance(source, str | os.PathLike) and is_url(name := os.fsdecode(source)):
+        return _open_remote(name, options, storage_options, remote)
     if is_sequence(source):
         return open_sequence(source, stack, options, _open)
     return _open(source, options)
@@ -214,10 +221,15 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         raise
 
 
-def _open_remote(url: str, options: Options) -> Source:
+def _open_remote(
+    url: str,
+    options: Options,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> Source:
     """Open a copy of a file in a bucket or on a web server, and of those beside it; the copy goes with the source."""
     try:
-        opened = open_file(url, beside=BESIDE)
+        opened = open_file(url, storage_options, remote, BESIDE)
     except StoreError as error:
         raise SourceError.like(error) from error
     name = opened.file.path

@@ -107,10 +107,15 @@ def _nodata_value(text: str | None, dtype: np.dtype[Any], notes: dict[str, None]
     return None
 
 
+def sidecar_names(path: str) -> tuple[str, ...]:
+    """Return the paths of the files beside an image that change how it is read, whether they exist or not."""
+    return *_world_files(path), f"{path}.aux.xml", f"{path}.ovr", path + MASK_SUFFIX
+
+
 def sidecar_states(path: str) -> list[list[Any]]:
     """Return (name, bytes, time of modification) of each file beside an image that changes how it is read."""
     found = []
-    for name in (*_world_files(path), f"{path}.aux.xml", f"{path}.ovr", path + MASK_SUFFIX):
+    for name in sidecar_names(path):
         try:
             state = os.stat(name)
         except OSError:

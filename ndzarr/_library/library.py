@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
+from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
 from ndzarr._files import Batch, FileId, cache_root, settle, signature
 from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
@@ -41,11 +41,14 @@ from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.files import OpenedFile, changes, library_cache, look_up
+from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.presets import Encoding
 from ndzarr._validation import check_choice
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, SourceError, StoreError
 
+_TOGETHER = 32
+"""URLs that are opened at a time."""
 MAX_OPEN = 512
 """Most pyramids that a library keeps open."""
 
@@ -65,6 +68,8 @@ class Library:
         max_open: int = MAX_OPEN,
         transcode: str = "auto",
         identity: str = "stat",
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         """
         Name a directory, which is made when something is written to it; the user's cache directory if None.
@@ -72,7 +77,8 @@ class Library:
         Stores have this encoding; images of more than `max_pixels` are refused; `max_open` pyramids are kept open.
         `transcode` 'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none; see
         docs/in-place.md.  `identity` is what tells that a file is still the same: 'stat', its size, time of
-        modification and inode; 'content', a digest of its bytes.
+        modification and inode; 'content', a digest of its bytes.  `storage_options` and `remote` are those of
+        `ndzarr.open`, for URLs.
         """
         self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
@@ -80,6 +86,8 @@ class Library:
         self.max_open = max_open
         self.transcode = check_choice("transcode", transcode, POLICIES)
         self.identity = check_choice("identity", identity, IDENTITIES)
+        self.storage_options = storage_options
+        self.remote = remote
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._repaired: set[Path] = set()
         self._begun = False
@@ -88,7 +96,8 @@ class Library:
         return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity)
+        given = self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity
+        return type(self), (*given, self.storage_options, self.remote)
 
     def pyramid(
         self,
@@ -130,6 +139,18 @@ class Library:
                 self._open.popitem(last=False)
         return pyramid
 
+    def open_store(self, path: str | os.PathLike[str]) -> Pyramid:
+        """Open a store, or its URL, anew."""
+        return open_pyramid(path, storage_options=self.storage_options, remote=self.remote)
+
+    def open_together(self, requests: Iterable[SourceRequest]) -> None:
+        """Open the URLs among some sources, several at a time: each waits for requests."""
+        missing = [r for r in dict.fromkeys(requests) if is_url(r.path) and r not in self._open]
+        if len(missing) > 1:
+            self.look_up(request.path for request in missing)
+            for _ in ordered_map(self.find, missing, min(_TOGETHER, len(missing)), name="open"):
+                pass
+
     def prepare(
         self,
         sources: Iterable[str | os.PathLike[str] | tuple[Any, ...]],
@@ -169,7 +190,7 @@ class Library:
         urls = list(dict.fromkeys(path for path in paths if is_url(path) and names_file(path)))
         cache = library_cache(self.root)
         if urls and cache is not None:
-            look_up(urls, BESIDE, cache)
+            look_up(urls, BESIDE, cache, self.storage_options, self.remote)
 
     def _missing(self, request: SourceRequest, batch: Batch) -> tuple[Path, Callable[[TaskContext], Any] | None]:
         """Return (store of a request, function that makes it); None if the store exists or is not needed."""
@@ -199,7 +220,7 @@ class Library:
     def _resolve(self, request: SourceRequest) -> Pyramid:
         remote = self._find_remote(request)
         if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
-            pyramid = open_pyramid(request.path)
+            pyramid = self.open_store(request.path)
             refuse_disagreement(pyramid, request)
             return pyramid
         if (opened := self._open_file(request, remote)) is not None:
@@ -234,7 +255,9 @@ class Library:
 
     def _find_remote(self, request: SourceRequest) -> OpenedFile | None:
         """Return the file that a URL names; None for a local one, and for a URL that may be a store."""
-        return find_remote(request.path, kept=library_cache(self.root)) if is_url(request.path) else None
+        if not is_url(request.path):
+            return None
+        return find_remote(request.path, self.storage_options, self.remote, library_cache(self.root))
 
     def _open_file(self, request: SourceRequest, remote: OpenedFile | None) -> Pyramid | None:
         return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root, remote)
@@ -287,7 +310,13 @@ class Library:
         options = {name: value for name, value in request._asdict().items() if name != "path"}
         options["palette"] = choose_palette(request.palette, self.encoding.kind)
         try:
-            with open_source(real, **options, max_pixels=self.max_pixels) as source:
+            with open_source(
+                real,
+                **options,
+                max_pixels=self.max_pixels,
+                storage_options=self.storage_options,
+                remote=self.remote,
+            ) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)
                 write_pyramid(
                     source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check, batch=batch

@@ -133,9 +133,15 @@ def open_file(
     return open_files([url], storage_options, remote, beside, kept)[0]
 
 
-def look_up(urls: Sequence[str], beside: Sequence[str], kept: DiskCache) -> None:
+def look_up(
+    urls: Sequence[str],
+    beside: Sequence[str],
+    kept: DiskCache,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> None:
     """Fetch and keep what opening files reads first, in one flight; those that are missing complain when opened."""
-    places = [open_url(url) for url in urls]
+    places = [open_url(url, storage_options, remote) for url in urls]
     ends = ("", *beside)
     _ask([Range(store, f"{path}{end}", 0, FIRST, version=KEPT) for store, path in places for end in ends], kept)
 

@@ -24,12 +24,18 @@ from typing import Any
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory
+from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory, plan_reads
 from ndzarr._indexing.selection import Cut, cuts
+from ndzarr._indexing.tables import Table, part_table
+from ndzarr._store import core
 from ndzarr._store.arrays import ChunkArray, Decoded, Stored
+from ndzarr._store.core import FlatPlan
 from ndzarr._store.remote import fetch
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import DamagedError
+
+TABLED = 8
+"""Windows per array from which on numpy plans faster than lists do."""
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -67,6 +73,17 @@ def _execute(
     plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None, threads: int | None
 ) -> list[np.ndarray[Any, Any]]:
     arrays: Any = plan.arrays
+    if cache is None and core.enabled and any(_is_for_core(array) for array in arrays):
+        mine = [_is_for_core(arrays[a]) and out[i].dtype == arrays[a].dtype for i, (a, _) in enumerate(plan.windows)]
+        if all(mine):
+            _decode_by_core(plan, out, threads)
+            return list(out)
+        if any(mine):
+            for side in (True, False):
+                chosen = [i for i, own in enumerate(mine) if own is side]
+                some = plan_reads([(arrays[a], selection) for a, selection in (plan.windows[i] for i in chosen)])
+                _execute(some, [out[i] for i in chosen], cache, threads)
+            return list(out)
     if cache is None and _is_simple(plan, out):
         _decode_windows(plan, out)
         return list(out)
@@ -89,6 +106,73 @@ def _execute(
         for job in begun:
             job.result()
     return list(out)
+
+
+def _is_for_core(array: Stored) -> bool:
+    return array.chunked and array.chunk_format is not None and array.chunk_format.known
+
+
+def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
+    """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
+    arrays: Any = plan.arrays
+    make = _flat_tables if len(plan.windows) >= TABLED * len(arrays) else _flat_lists
+    flat, held = make(plan, out)
+    for k in flat.decode(threads):
+        _decode([plan.reads[k]], arrays, out, None)
+    del held  # files stay open until here
+
+
+def _flat_lists(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return the flat form of a plan of few windows, and what must live while it is decoded."""
+    arrays: Any = plan.arrays
+    axes = max([len(array.shape) for array in arrays])
+    chunks: list[int] = []
+    parts: list[int] = []
+    held = []
+    n = 0
+    for number, chunk, boxes in plan.reads:
+        place, shard = arrays[number].place(chunk)
+        held.append(shard)
+        chunks += *place, number, n, n + len(boxes)
+        n += len(boxes)
+        zeros, ones = [0] * (axes - len(chunk)), [1] * (axes - len(chunk))
+        for window, source, target in boxes:
+            parts.append(window)
+            parts += zeros
+            parts += [s.start for s in source]
+            parts += zeros
+            parts += [s.start for s in target]
+            parts += ones
+            parts += [s.stop - s.start for s in target]
+    tables = (np.array(chunks, np.int64).reshape(-1, 6), np.array(parts, np.int64).reshape(-1, 1 + 3 * axes))
+    return FlatPlan(tuple([array.chunk_format for array in arrays]), out, _steps(plan, axes), *tables), held
+
+
+def _flat_tables(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return the same for a plan of many windows of each array."""
+    arrays: Any = plan.arrays
+    axes = max([len(array.shape) for array in arrays])
+    chunks, parts, held, n = [], [], [], 0
+    for number, array in enumerate(arrays):
+        mine = [w for w, (a, _) in enumerate(plan.windows) if a == number]
+        table = part_table([plan.windows[w][1] for w in mine], array.chunks, axes)
+        table.parts[:, 0] = np.array(mine)[table.parts[:, 0]]
+        places, shards = array.locate(table.positions)
+        numbers = np.full(len(places), number)
+        chunks.append(np.column_stack([places, numbers, table.first[:-1] + n, table.first[1:] + n]))
+        parts.append(table.parts)
+        held.append(shards)
+        n += len(table.parts)
+    formats = tuple([array.chunk_format for array in arrays])
+    return FlatPlan(formats, out, _steps(plan, axes), np.concatenate(chunks), np.concatenate(parts)), held
+
+
+def _steps(plan: ReadPlan, axes: int) -> Table:
+    steps = [
+        [1] * (axes - len(selection)) + [s.step if isinstance(s, slice) else 1 for s in selection]
+        for _, selection in plan.windows
+    ]
+    return np.array(steps, np.int64).reshape(-1, axes)
 
 
 def _read_windows(plan: ReadPlan, number: int, out: Sequence[np.ndarray[Any, Any]]) -> None:

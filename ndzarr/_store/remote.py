@@ -50,6 +50,7 @@ class RemoteArray:
 
     chunked: Literal[True] = True
     remote: Literal[True] = True
+    chunk_format = None
 
     def __init__(
         self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None

@@ -83,6 +83,7 @@ class TiffArray:
     """One image of a TIFF, decoded segment by segment."""
 
     chunked: Literal[True] = True
+    chunk_format = None
 
     def __init__(
         self,
