@@ -1,5 +1,6 @@
 """Profiles of hypothesis, parameters of repeated tests, the cache of kwcoco's demo data, servers, and SIGINT."""
 
+import gc
 import os
 import shutil
 import signal
