@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import struct
 import threading
@@ -29,6 +30,7 @@ from ndzarr._formats.base import Pixels, reason
 from ndzarr._formats.orientation import Orientation
 from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
 from ndzarr._remote.files import OpenedFile, RemoteReader
+from ndzarr._validation import shortened
 from ndzarr.errors import NdzarrError, SourceError
 
 ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
@@ -171,6 +173,8 @@ def open_parsed(path: str, remote: OpenedFile | None = None) -> Iterator[tuple[t
         with parsing(path, messages):
             given: Any = path if reader is None else reader
             tif = opened.enter_context(tifffile.TiffFile(given))
+            if reader is None:  # of others, tifffile opens no file but the one that it is given
+                _refuse_strangers(path, tif)
         remarks = Remarks(messages, far=far)
         if (broken := broken_link(path, tif)) is not None:
             remarks.trouble.append(broken.found)
@@ -183,6 +187,42 @@ def open_parsed(path: str, remote: OpenedFile | None = None) -> Iterator[tuple[t
             with parsing(path, messages):
                 tif = opened.enter_context(tifffile.TiffFile(opened.enter_context(raw)))
         yield tif, remarks
+
+
+def _refuse_strangers(path: str, tif: tifffile.TiffFile) -> None:
+    """
+    Raise `SourceError` if a TIFF names other files of its series outside of its directory.
+
+    tifffile opens whatever is named.  Only metadata may name files: what a link leads to is outside, too.
+    """
+    folder = os.path.realpath(tif.filehandle.dirname)
+    for name in dict.fromkeys(_named_files(tif)):
+        try:
+            found = os.path.realpath(os.path.join(folder, name))
+            inside = os.path.commonpath([folder, found]) == folder
+        except ValueError:  # NUL in a name
+            inside = False
+        if not inside:
+            what = f"it names a file of its series outside of its directory, {shortened(name)}"
+            raise SourceError(f"{path}: {what}", path=path, hint="Put all files of the series into one directory")
+
+
+def _named_files(tif: tifffile.TiffFile) -> Iterator[str]:
+    """Yield the names of other files that tifffile would open for the series of a file."""
+    folder = tif.filehandle.dirname
+    if tif.is_ome and (text := tif.ome_metadata) is not None and ("FileName" in text or "<!" in text):
+        with suppress(ElementTree.ParseError):  # which tifffile logs
+            root = ElementTree.fromstring(text)
+            for element in root.iter():
+                name, uuid = element.get("FileName"), element.text
+                if name is not None and uuid != root.get("UUID") and name.lower() != tif.filename.lower():
+                    yield name
+    if tif.is_micromanager and (tif.is_ndtiff or "_MMStack" in tif.filename):
+        names = os.listdir(folder)
+        if tif.is_ndtiff:
+            yield "NDTiff.index"
+            yield from (row[1] for row in tifffile.read_ndtiff_index(os.path.join(folder, "NDTiff.index")))
+        yield from (name for name in names if "_MMStack" in name and name.lower().endswith(".tif"))
 
 
 _SUB_PAGES = 330
