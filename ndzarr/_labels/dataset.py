@@ -10,9 +10,9 @@ from typing import Any
 from ndzarr._formats.registry import IMAGE_SUFFIXES
 from ndzarr._labels.builder import Builder
 from ndzarr._labels.folders import class_folders, read_classes, read_images, read_masks
-from ndzarr._labels.geographic import TABLES, read_features, read_geographic, read_qupath
+from ndzarr._labels.geographic import QUPATH_KEYS, TABLES, read_geographic, read_qupath
 from ndzarr._labels.series import make_videos
-from ndzarr._labels.stac import items_of, read_stac
+from ndzarr._labels.stac import read_stac
 from ndzarr._labels.text_files import lines_of, mot_sequences, read_dota, read_mot, read_yolo
 from ndzarr._labels.voc import read_voc
 from ndzarr._sampling.coco_dataset import coerce
@@ -145,13 +145,13 @@ def _guess_file(path: Path) -> str | None:
     if suffix == ".xml":
         return "voc"
     if suffix in (".json", ".geojson"):
-        if items_of(path) is not None:
-            return "stac"
         with open(path, encoding="utf-8-sig", errors="replace") as file:
-            head = file.read(1 << 16)
+            head = file.read(1 << 16)  # datasets may be large
         if '"Feature' not in head:
             return "coco"
-        return "qupath" if read_features(path, Builder(str(path))).crs is None else "geojson"
+        if '"stac_version"' in head:
+            return "stac"
+        return "qupath" if any(f'"{key}"' in head for key in QUPATH_KEYS) else "geojson"
     if suffix == ".txt" and path.parent.name in ("gt", "det"):
         return "mot"
     if suffix in IMAGE_SUFFIXES:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import isfinite
 from pathlib import Path
@@ -25,6 +25,8 @@ from ndzarr.errors import OptionError, SourceError
 Array = np.ndarray[Any, Any]
 TABLES = (".gpkg", ".parquet", ".geoparquet", ".shp", ".fgb")
 """Suffixes of files that geopandas reads."""
+QUPATH_KEYS = ("classification", "objectType")
+"""Properties by which QuPath's features are known."""
 _CATEGORY_KEYS = ("category", "class", "label", "classification", "type", "name")
 """Properties that may name the category, the likeliest first."""
 _TAKEN = {"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd", "keypoints", "track_id", "score"}
@@ -50,18 +52,33 @@ class Features:
     def __len__(self) -> int:
         return len(self.properties)
 
-    def boxes(self, points: Array) -> Array:
-        """Return left, top, right, bottom of each feature, whose corners are `points`; shape (feature, 4)."""
+    def boxes(self) -> Array:
+        """Return left, top, right, bottom of each feature; shape (feature, 4)."""
         starts = self.ring_starts[self.part_starts[self.first_part[:-1]]]
-        return np.hstack([np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)])
+        return np.hstack([np.minimum.reduceat(self.points, starts), np.maximum.reduceat(self.points, starts)])
 
-    def polygons(self, k: int, points: Array) -> list[list[Array]]:
+    def take(self, chosen: Array) -> Features:
+        """Return some of the features, by position."""
+        parts, first = _taken(self.first_part, chosen)
+        rings, part_starts = _taken(self.part_starts, parts)
+        points, ring_starts = _taken(self.ring_starts, rings)
+        properties = [self.properties[k] for k in chosen.tolist()]
+        return Features(self.crs, self.points[points], ring_starts, part_starts, first, properties)
+
+    def polygons(self, k: int) -> list[list[Array]]:
         """Return the polygons of a feature, each its exterior and its interiors."""
         out = []
         for part in range(self.first_part[k], self.first_part[k + 1]):
             rings = range(self.part_starts[part], self.part_starts[part + 1])
-            out.append([points[self.ring_starts[r] : self.ring_starts[r + 1]] for r in rings])
+            out.append([self.points[self.ring_starts[r] : self.ring_starts[r + 1]] for r in rings])
         return out
+
+
+def _taken(starts: Array, chosen: Array) -> tuple[Array, Array]:
+    """Return the items that chosen groups hold, one after the other, and where each group then begins."""
+    lengths = starts[chosen + 1] - starts[chosen]
+    new = np.concatenate(([0], np.cumsum(lengths)))
+    return np.arange(new[-1]) + np.repeat(starts[chosen] - new[:-1], lengths), new
 
 
 def read_features(path: Path, builder: Builder) -> Features:
@@ -113,7 +130,7 @@ def _read_geojson(path: Path) -> tuple[Sequence[Mapping[str, Any]], str | None]:
     features = content if isinstance(content, list) else _features_of(content)  # QuPath writes a list, too
     if features is None or not all(isinstance(f, Mapping) and f.get("type") == "Feature" for f in features):
         raise wrong(path, None, "holds no GeoJSON features", "It has to be a FeatureCollection or a list of features")
-    if any("classification" in p or "objectType" in p for p in (f.get("properties") or {} for f in features[:100])):
+    if any(key in (f.get("properties") or {}) for f in features[:100] for key in QUPATH_KEYS):
         return features, None
     stated = content.get("crs") if isinstance(content, Mapping) else None
     name = (stated.get("properties") or {}).get("name") if isinstance(stated, Mapping) else None
@@ -155,7 +172,7 @@ def read_geographic(builder: Builder, labels: Path, images: Any, category: str |
         raise SourceError(f"{labels}: {what}", path=str(labels), key="images", hint=hint)
     features = read_features(labels, builder)
     placed = np.zeros(len(features), bool)
-    moved: dict[Any, tuple[Array, Any]] = {}
+    moved: dict[Any, tuple[Features, Any]] = {}
     for path, found in facts.items():
         image = builder.image(path, width=found.width, height=found.height, channels="|".join(found.channels))
         if found.place is None or not len(features):
@@ -164,22 +181,21 @@ def read_geographic(builder: Builder, labels: Path, images: Any, category: str |
         builder.places[image["id"]] = found.place
         crs = found.place.crs
         if crs not in moved:
-            points = _transformed(features, crs.require_pyproj(f"placing {labels.name} on {path}"), labels)
-            moved[crs] = points, shapely.STRtree(shapely.box(*features.boxes(points).T))
-        points, tree = moved[crs]
-        near = tree.query(shapely.box(*found.place.bounds(found.height, found.width)))
-        inverse = np.linalg.inv(found.place.matrix)
-        for k in np.sort(near).tolist():
-            polygons = [
-                [ring @ inverse[:2, :2].T + inverse[:2, 2] for ring in rings] for rings in features.polygons(k, points)
-            ]
-            if _touches(polygons, found.width, found.height):
-                placed[k] = True
-                _add(builder, image, polygons, features.properties[k], category)
+            here = _transformed(features, crs.require_pyproj(f"placing {labels.name} on {path}"), labels)
+            moved[crs] = here, shapely.STRtree(shapely.box(*here.boxes().T))
+        here, tree = moved[crs]
+        near = np.sort(tree.query(shapely.box(*found.place.bounds(found.height, found.width))))
+        matrix = np.linalg.inv(found.place.matrix)
+        pixels = here.take(near)
+        pixels = replace(pixels, points=pixels.points @ matrix[:2, :2].T + matrix[:2, 2])
+        boxes = pixels.boxes() if len(near) else np.empty((0, 4))
+        inside = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < (found.width, found.height)).all(axis=1)
+        placed[near[inside]] = True
+        _add_features(builder, image, pixels.take(np.flatnonzero(inside)), category)
     builder.left_out["features outside of all images"] += int((~placed).sum())
 
 
-def _transformed(features: Features, system: Any, labels: Path) -> Array:
+def _transformed(features: Features, system: Any, labels: Path) -> Features:
     import pyproj
 
     try:
@@ -187,19 +203,12 @@ def _transformed(features: Features, system: Any, labels: Path) -> Array:
     except pyproj.exceptions.CRSError as error:
         raise wrong(labels, None, f"its reference system {features.crs!r} is not known") from error
     if given.equals(system, ignore_axis_order=True):
-        return features.points
+        return features
     transformer = pyproj.Transformer.from_crs(given, system, always_xy=True)
     x, y = transformer.transform(features.points[:, 0], features.points[:, 1])
     out = np.stack([x, y], 1)
     out[~np.isfinite(out).all(axis=1)] = np.finfo(float).max / 4  # beyond what the system covers: far from any image
-    return out
-
-
-def _touches(polygons: Sequence[Sequence[Array]], width: int, height: int) -> bool:
-    """Return True if the box around polygons in pixels shares area with the image."""
-    low = np.min([rings[0].min(axis=0) for rings in polygons], axis=0)
-    high = np.max([rings[0].max(axis=0) for rings in polygons], axis=0)
-    return bool((high > 0).all() and low[0] < width and low[1] < height)
+    return replace(features, points=out)
 
 
 def read_qupath(builder: Builder, labels: Path, images: Any, category: str | None) -> None:
@@ -211,31 +220,28 @@ def read_qupath(builder: Builder, labels: Path, images: Any, category: str | Non
         if path is None:
             raise missing_image(file, file.stem, finder)
         image = builder.image(path)
-        features = read_features(file, builder)
-        for k in range(len(features)):
-            _add(builder, image, features.polygons(k, features.points), features.properties[k], category)
+        _add_features(builder, image, read_features(file, builder), category)
 
 
-def _add(
-    builder: Builder,
-    image: Mapping[str, Any],
-    polygons: Sequence[Sequence[Array]],
-    properties: Mapping[str, Any],
-    category: str | None,
-) -> None:
-    more = {
-        key: value
-        for key, value in properties.items()
-        if key not in _TAKEN and (isinstance(value, (str, bool, int)) or (isinstance(value, float) and isfinite(value)))
-    }
-    corners = np.concatenate([rings[0] for rings in polygons])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    shape: list[Any]
-    if all(len(rings) == 1 for rings in polygons):
-        shape = [rings[0].ravel().tolist() for rings in polygons]
-    else:  # COCO's own lists have no holes
-        shape = [{"exterior": r[0].tolist(), "interiors": [hole.tolist() for hole in r[1:]]} for r in polygons]
-    builder.add(image, category_of(properties, category), (*low, *(high - low)), segmentation=shape, **more)
+def _add_features(builder: Builder, image: Mapping[str, Any], features: Features, category: str | None) -> None:
+    """Add features in pixels as annotations; properties that are numbers or text become keys of them."""
+    if not len(features):
+        return
+    boxes = features.boxes()
+    boxes[:, 2:] -= boxes[:, :2]
+    for k, (box, properties) in enumerate(zip(boxes.tolist(), features.properties, strict=True)):
+        polygons = features.polygons(k)
+        shape: list[Any]
+        if all(len(rings) == 1 for rings in polygons):
+            shape = [rings[0].ravel().tolist() for rings in polygons]
+        else:  # COCO's own lists have no holes
+            shape = [{"exterior": r[0].tolist(), "interiors": [hole.tolist() for hole in r[1:]]} for r in polygons]
+        more = {key: value for key, value in properties.items() if key not in _TAKEN and _is_plain(value)}
+        builder.add(image, category_of(properties, category), box, segmentation=shape, **more)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, bool, int)) or (isinstance(value, float) and isfinite(value))
 
 
 def category_of(properties: Mapping[str, Any], key: str | None) -> str:

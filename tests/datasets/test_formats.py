@@ -16,6 +16,8 @@ from helpers.errors import raises
 from helpers.georeferences import NORTH_UP
 from ndzarr.errors import MissingError, OptionError, SourceError
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+
 
 def write_images(folder, *names, size=(60, 80)):
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +151,10 @@ def scene(tmp_path):
     return path
 
 
+def feature(geometry, **properties):
+    return {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
 def ring(x, y, w, h):
     return [[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]]
 
@@ -183,8 +189,8 @@ def test_features_lie_where_rasterio_puts_them(scene, tmp_path, crs):
 
 def test_features_need_a_georeference(tmp_path):
     write_images(tmp_path / "in", "a.png")
-    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring(0, 0, 1, 1)]}}
-    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    square = feature({"type": "Polygon", "coordinates": [ring(0, 0, 1, 1)]})
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [square]}))
     with raises(SourceError, path=tmp_path / "a.geojson", key="images", hint="qupath"):
         ndzarr.dataset(tmp_path / "a.geojson", images=tmp_path / "in")
 
@@ -192,12 +198,8 @@ def test_features_need_a_georeference(tmp_path):
 def test_qupath_counts_pixels(tmp_path):
     write_images(tmp_path / "slides", "a.png")
     properties = {"objectType": "annotation", "classification": {"name": "Tumor", "color": [200, 0, 0]}}
-    feature = {
-        "type": "Feature",
-        "properties": properties,
-        "geometry": {"type": "Polygon", "coordinates": [ring(5, 6, 7, 8)]},
-    }
-    (tmp_path / "a.geojson").write_text(json.dumps([feature]))
+    cells = [feature({"type": "Polygon", "coordinates": [ring(5, 6, 7, 8)]}, **properties)]
+    (tmp_path / "a.geojson").write_text(json.dumps(cells))
     dset = ndzarr.dataset(tmp_path / "a.geojson", images=tmp_path / "slides")
     assert boxes(dset) == {"a": [("Tumor", (5, 6, 7, 8))]}
 
@@ -260,10 +262,11 @@ def test_stac_items_become_a_time_series_in_place(scene, tmp_path):
     (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     dset = ndzarr.dataset(tmp_path / "items.json", series=True)
     sampler = ndzarr.CocoSampler(dset, tmp_path / "work")
-    assert [dset.imgs[g]["name"] for g in dset.videos(1).images[0]] == ["a", "b"]
+    assert [dset.imgs[g]["name"] for g in dset.index.vidid_to_gids[1]] == ["a", "b"]
     sample = sampler.load_sample({"vidid": 1, "channels": "red|swir"})
-    assert sample.image.sizes == {"t": 2, "c": 2, "y": 60, "x": 90}
-    assert np.array_equal(sample.image.values[0, 0, :, :80], photo(60, 80)[..., 0])
+    assert sample.image.sizes == {"t": 2, "c": 2, "y": 60, "x": 80}
+    assert np.array_equal(sample.image.values[0, 0], photo(60, 80)[..., 0])
+    assert sample.valid.values[0, 1].any(axis=0).tolist() == [False] * 10 + [True] * 70
     assert str(sample.t.values[0])[:10] == "2021-05-01"
 
 
@@ -290,3 +293,17 @@ def test_what_is_not_there_or_not_known_is_an_error(tmp_path):
     (tmp_path / "a.doc").write_text("")
     with raises(SourceError, path=tmp_path / "a.doc", hint="format="):
         ndzarr.dataset(tmp_path / "a.doc")
+
+
+def test_samplers_and_the_command_line_take_labels(yolo, tmp_path):
+    from click.testing import CliRunner
+
+    from ndzarr.cli import main
+
+    dest = tmp_path / "data.kwcoco.json"
+    result = CliRunner().invoke(main, ["dataset", str(yolo), "-o", str(dest)])
+    assert (result.exit_code, result.output) == (0, f"wrote {dest}: 3 images, 4 annotations, 2 categories\n")
+    target = {"gid": 1, "cx": 40, "cy": 30, "width": 80, "height": 60}
+    samples = [ndzarr.CocoSampler(d, tmp_path / "work").load_sample(target) for d in (yolo, dest)]
+    assert samples[0].bbox.values.tolist() == [[30, 15, 20, 30], [0, 0, 40, 30]]
+    assert samples[0].identical(samples[1])
