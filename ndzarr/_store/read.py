@@ -8,7 +8,7 @@ Execution of a `ReadPlan`.
    chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
 3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
 4. Arrays that something else reads (zarr-python, a video decoder) are given all of their windows at once.
-5. Chunks of remote arrays are fetched together, and decoded as they land, in the calling thread.
+5. Chunks of remote arrays are fetched together, and decoded as they land: slow ones in other threads, too.
 
 There is no event loop here; requests have one of their own (`_remote.engine`).
 """
@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from array import array as packed
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any, TypeAlias
@@ -25,11 +27,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
+from ndzarr._files import Bytes
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory, plan_reads
 from ndzarr._indexing.selection import Cut, boxes, cuts
 from ndzarr._indexing.tables import part_table
 from ndzarr._store import core
-from ndzarr._store.arrays import ChunkArray, Decoded, Stored
+from ndzarr._store.arrays import ChunkArray, Decoded, Fetched, Stored
 from ndzarr._store.core import FlatPlan
 from ndzarr._store.remote import fetch
 from ndzarr._store.sharding import ChunkCache
@@ -338,24 +341,60 @@ def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: 
         else:
             reads.append((number, chunk, parts))
     scratch: dict[int, np.ndarray[Any, Any]] = {}
-    for k, encoded in fetch([(arrays[number], chunk) for number, chunk, _ in reads]):
-        number, chunk, parts = reads[k]
-        array = arrays[number]
-        if encoded is None:
-            pixels = array.missing(chunk)
-            for window, source, target in parts:
-                out[window][target] = pixels if np.ndim(pixels) == 0 else pixels[source]
-            continue
-        if cache is None and len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
-            array.decode_fetched(chunk, encoded, direct)
-            continue
-        if cache is not None or (buffer := scratch.get(number)) is None:
-            buffer = scratch[number] = array.codec.scratch()
-        array.decode_fetched(chunk, encoded, buffer, parts[0][1] if len(parts) == 1 and cache is None else None)
-        decoded = array.codec.view(buffer)
-        if cache is not None:
-            cache.put(array.key(chunk), decoded)
-        _copy(parts, decoded, out)
+    others: deque[tuple[Future[None], Callable[..., None]]] = deque()
+    try:
+        for k, encoded in fetch([(arrays[number], chunk) for number, chunk, _ in reads]):
+            number, chunk, parts = reads[k]
+            array = arrays[number]
+            land: Callable[..., None] = partial(_land, array, number, chunk, parts, encoded, out, cache)
+            if array.codec.slow and len(others) < _AHEAD * available_cpus():
+                others.append((decode_pool().submit(land, {}), land))
+            else:
+                land(scratch)
+            while others and others[0][0].done():
+                others.popleft()[0].result()
+        while others:
+            job, land = others.popleft()
+            if job.cancel():  # not begun: this thread may be the one that all others wait for
+                land(scratch)
+            else:
+                job.result()
+    finally:
+        for job, _ in others:
+            if not job.cancel():
+                job.exception()  # waits: the output belongs to the caller
+
+
+_AHEAD = 4
+"""Slow chunks per CPU that wait for another thread to decode them; this one decodes what lands meanwhile."""
+
+
+def _land(
+    array: Fetched,
+    number: int,
+    chunk: tuple[int, ...],
+    parts: Sequence[Part],
+    encoded: Sequence[Bytes] | None,
+    out: Sequence[np.ndarray[Any, Any]],
+    cache: ChunkCache | None,
+    scratch: dict[int, np.ndarray[Any, Any]],
+) -> None:
+    """Decode a chunk that was fetched, and copy its parts; `scratch` holds a buffer per array, by its number."""
+    if encoded is None:
+        pixels = array.missing(chunk)
+        for window, source, target in parts:
+            out[window][target] = pixels if np.ndim(pixels) == 0 else pixels[source]
+        return
+    if cache is None and len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
+        array.decode_fetched(chunk, encoded, direct)
+        return
+    if cache is not None or (buffer := scratch.get(number)) is None:
+        buffer = scratch[number] = array.codec.scratch()
+    array.decode_fetched(chunk, encoded, buffer, parts[0][1] if len(parts) == 1 and cache is None else None)
+    decoded = array.codec.view(buffer)
+    if cache is not None:
+        cache.put(array.key(chunk), decoded)
+    _copy(parts, decoded, out)
 
 
 def _copy(parts: Sequence[Part], decoded: np.ndarray[Any, Any], out: Sequence[np.ndarray[Any, Any]]) -> None:
