@@ -23,7 +23,6 @@ from threading import Event
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
-from ndzarr._files import descriptor_limit
 from ndzarr.errors import NdzarrError, SourceError, WriteError
 
 Item = TypeVar("Item")
@@ -118,10 +117,6 @@ def _memory(folder: Path) -> float:
         with suppress(OSError, ValueError):
             return float((folder / name).read_text().replace("max", "inf"))
     return inf
-
-
-DESCRIPTORS_PER_TASK = 8
-"""Files that a task has open at once: its source, locks, a shard of each level that is being written."""
 
 
 def decode_pool() -> ThreadPoolExecutor:
@@ -249,17 +244,20 @@ class BatchError(SourceError):
 
 
 def run_tasks(
-    tasks: Sequence[Task], workers: int | None = None, advance: Callable[[], object] = lambda: None
+    tasks: Sequence[Task],
+    workers: int | None = None,
+    advance: Callable[[], object] = lambda: None,
+    most: int | None = None,
 ) -> list[Failure]:
     """
     Do all tasks, as many at a time as there are threads; return those that raised an `NdzarrError`, in order.
 
     The threads that are left over (of `workers`, by default the number of CPUs) encode. `advance` is called after each
-    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun. The
-    files of all tasks take a quarter of those that the process may open.
+    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun. At most
+    `most` tasks are done at a time.
     """
     workers = workers or available_cpus()
-    together = max(1, min(workers, len(tasks), descriptor_limit() // (4 * DESCRIPTORS_PER_TASK)))
+    together = max(1, min(workers, len(tasks), workers if most is None else most))
     context = TaskContext(Event(), max(1, workers // together))
     failed: dict[int, NdzarrError] = {}
     unexpected: Exception | None = None

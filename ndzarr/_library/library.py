@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
-from ndzarr._files import Batch, FileId, cache_root, settle, signature
+from ndzarr._files import Batch, FileId, cache_root, most_writers, settle, signature
 from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
@@ -173,7 +173,7 @@ class Library:
                     tasks[store] = Task(request.path, make)
         with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
             try:
-                failures += run_tasks(list(tasks.values()), workers, advance)
+                failures += run_tasks(list(tasks.values()), workers, advance, most_writers())
             finally:
                 batch.publish()
         if failures:

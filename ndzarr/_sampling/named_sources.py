@@ -80,7 +80,7 @@ class NamedSource:
 
         Image files are looked up again each time, so that a changed one is noticed.
         """
-        self.frame(key)
+        key = self.frame(key).gid
         source = self.sources[key]
         if isinstance(source, Pyramid):
             return source
