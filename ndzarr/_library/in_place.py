@@ -18,7 +18,7 @@ from typing import Any
 from ndzarr._files import MASK_SUFFIX, FileId, settle
 from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
-from ndzarr._formats.registry import file_kind
+from ndzarr._formats.registry import file_kind, kind_of
 from ndzarr._formats.sidecars import BESIDE, OVERVIEWS_SUFFIX, sidecar_states
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.masks import internal_masks, mask_notes, masks_beside, overview_masks
@@ -49,7 +49,14 @@ def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = 
 
 
 def open_remote_file(opened: OpenedFile, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
-    """Open a file in a bucket or on a web server in place, as `open_file` does."""
+    """
+    Open a file in a bucket or on a web server in place, as `open_file` does.
+
+    Raises `StoreError` if it is neither a TIFF nor a video.
+    """
+    kind = kind_of(opened.first.tobytes())
+    if kind != "TIFF":
+        raise not_in_place(opened.file.path, "only TIFFs with tiles are read in place over the network")
     return open_tiff(opened.file.path, cache_bytes, options or InPlaceOptions(), opened=opened)
 
 

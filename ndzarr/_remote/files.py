@@ -16,14 +16,16 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from ndzarr._files import Bytes
-from ndzarr._remote.cache import DiskCache
+from ndzarr._remote.cache import DiskCache, cache_at
 from ndzarr._remote.engine import Job, engine
+from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.relay import Failed
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ON_CHANGE, ObjectInfo, Range, RemoteStore, changed, explained, open_url
@@ -101,7 +103,7 @@ class OpenedFile:
 
 def library_cache(folder: str | os.PathLike[str] | None) -> DiskCache | None:
     """Return the cache in which a library keeps what opening has read."""
-    return None if folder is None else DiskCache(os.fspath(folder), _KEPT_BYTES)
+    return None if folder is None else cache_at(os.fspath(folder), _KEPT_BYTES)
 
 
 def open_file(
@@ -129,6 +131,37 @@ def open_file(
         It cannot be read.
     """
     return open_files([url], storage_options, remote, beside, kept)[0]
+
+
+def look_up(
+    urls: Sequence[str],
+    beside: Sequence[str],
+    kept: DiskCache,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> None:
+    """Fetch and keep what opening files reads first, in one flight; those that are missing complain when opened."""
+    places = [open_url(url, storage_options, remote) for url in urls]
+    ends = ("", *beside)
+    _ask([Range(store, f"{path}{end}", 0, FIRST, version=KEPT) for store, path in places for end in ends], kept)
+
+
+def download(opened: OpenedFile, folder: Path) -> Path:
+    """Write a file, and those beside it, to a directory; return its path there."""
+    path = Path(folder, os.path.basename(opened.file.key) or "file")
+    for found, dest in ((opened, path), *((o, Path(f"{path}{end}")) for end, o in opened.beside.items())):
+        starts = range(0, found.file.size, _PART)
+        ranges = [found.file.range(a, min(a + _PART, found.file.size)) for a in starts]
+        with open(dest, "wb") as file:
+            file.truncate(found.file.size)
+            for landed in get_ranges(ranges):
+                file.seek(starts[landed.number])
+                file.write(landed.data.data)
+    return path
+
+
+_PART = 1 << 20
+"""Bytes of a part of a file that is copied as a whole."""
 
 
 def open_again(file: RemoteFile, beside: Sequence[str] = (), kept: DiskCache | None = None) -> OpenedFile:
@@ -212,6 +245,7 @@ def _ask(ranges: Sequence[Range], kept: DiskCache | None) -> list[tuple[Bytes, O
                 out[i] = data, info
                 if kept is not None and tag is not None:
                     kept.put(r, data, info)
+                    _NOTED[r.store.url(r.path)] = kept, r
             elif isinstance(job.error, Failed):
                 out[i] = explained(r.store, job)
                 if kept is not None and job.error.kind in ("missing", "denied"):
@@ -225,14 +259,18 @@ def _ask(ranges: Sequence[Range], kept: DiskCache | None) -> list[tuple[Bytes, O
 
 
 _NOTED: dict[str, tuple[DiskCache, Range]] = {}
-"""URL of each file that was opened from what was kept, and where that is."""
-CHANGES: dict[str, int] = {}
-"""URL of each file that was found to be another than the one that was opened, and how often."""
+"""URL of each file of which something is kept, as far as this process knows, and where that is."""
+_CHANGES = [0]
+
+
+def changes() -> int:
+    """Return how often a file was found to be another than the one that was opened."""
+    return _CHANGES[0]
 
 
 def forget(url: str) -> None:
     """Drop what was kept of a file, since it is another one now."""
-    CHANGES[url] = CHANGES.get(url, 0) + 1
+    _CHANGES[0] += 1
     noted = _NOTED.pop(url, None)
     if noted is not None:
         noted[0].drop(noted[1])

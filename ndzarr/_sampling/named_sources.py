@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 from ndzarr._geo.pixel_size import USE_SCALE
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
-from ndzarr._library.keys import as_source_request
+from ndzarr._library.keys import as_source_request, is_opened_in_place
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
@@ -188,6 +188,5 @@ def _path(source: Named) -> str:
 
 
 def _is_store(source: str | os.PathLike[str]) -> bool:
-    """True for what is opened in place: a directory or a URL."""
-    name = os.fspath(source)
-    return is_url(name) or os.path.isdir(name)
+    """True for what is opened in place: a directory, or a URL that can only name a store."""
+    return is_opened_in_place(os.fspath(source))

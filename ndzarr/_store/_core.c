@@ -704,7 +704,7 @@ static int get_table(PyObject *object, Py_buffer *view, int64_t width, const int
         return -1;
     *rows = view->buf;
     *count = (int64_t)view->len / (8 * width);
-    if (view->len % (8 * width) || (uintptr_t)view->buf % 8)
+    if (view->len % (8 * width) || (view->len && (uintptr_t)view->buf % 8))
         return refuse("a table has another width");
     return 0;
 }
