@@ -101,6 +101,16 @@ def working(scheduler: Scheduler, workers: int | None = None, less: str = "fewer
             yield _Cluster(client, less)
 
 
+def results(pool: Pool, tasks: Sequence[Task]) -> Iterator[Any]:
+    """Run tasks; yield what each returns, as they finish."""
+    futures = [pool.submit(task) for task in tasks]
+    try:
+        for future in pool.completed():
+            yield pool.result(future)
+    finally:
+        pool.cancel(futures)
+
+
 def run_jobs(
     pool: Pool,
     jobs: Sequence[Job],

@@ -576,6 +576,15 @@ def open_files_limit(share: int, most: int) -> int:
     return max(4, min(most, (descriptor_limit() - RESERVED_FILES) // share))
 
 
+_FILES_OF_WRITER = 8
+"""Files that whoever makes a store has open: its source, locks, a shard of each level that is being written."""
+
+
+def most_writers() -> int:
+    """Return how many stores may be made at a time: their files take a quarter of those that the process may open."""
+    return max(1, descriptor_limit() // (4 * _FILES_OF_WRITER))
+
+
 _CLOSE: list[Callable[[], object]] = []
 
 

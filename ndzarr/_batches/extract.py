@@ -82,14 +82,16 @@ class Job:
         with _readers(os.getpid()):
             image, mask, columns, found = self._read(rows, start)
         with shared.part(str(number)) as part:
-            part.written(self.layout.image.write(part.store, number, image))
+            sums = {"image": self.layout.image.write(part.store, number, image)}
+            part.written(self.layout.image.path(part.store, number))
             valid = checked_mask(mask, self.mask_dims, self.form, len(rows), start)
             if self.layout.valid is not None and valid is not None:
-                part.written(self.layout.valid.write(part.store, number, valid))
+                sums["valid"] = self.layout.valid.write(part.store, number, valid)
+                part.written(self.layout.valid.path(part.store, number))
             del columns[ALONG["y"]], columns[ALONG["x"]]  # which `transform` says in a hundredth of the space
             if found:
                 found["annot_sample"] = ("annot",), self.positions[start : start + n][found["annot_sample"][1]]
-            _save(part.root / COLUMNS, columns | found)
+            _save(part.root / COLUMNS, columns | found, sums)
         return len(rows)
 
     def _read(self, rows: Rows, start: int) -> tuple[Array, Mask, Columns, Columns]:
@@ -101,34 +103,41 @@ class Job:
         image, mask = read_promised(samples, self.form, start)
         return image, mask, sample_columns(samples, self.form), annotation_columns(samples)
 
-    def columns(self, shared: Shared) -> Columns:
-        """The columns of all samples."""
+    def columns(self, shared: Shared) -> tuple[Columns, dict[str, list[bytes]]]:
+        """The columns of all samples, and what `ShardedArray.write` returned of each shard, by array."""
         with TemporaryDirectory(prefix="ndzarr-") as near:
             names = map(str, range(self.layout.shards))
             read = partial(shared.read, file=COLUMNS, into=Path(near))
-            parts = list(ordered_map(lambda name: _load(read(name)), names, READERS))
+            parts, sums = zip(*ordered_map(lambda name: _load(read(name)), names, READERS), strict=True)
         out: Columns = {}
         for name, (dims, _) in list(parts[0].items()):
             values = [p.pop(name)[1] for p in parts]  # so that no more than one column is there twice
             if len({v.dtype.kind for v in values}) > 1:  # dates of some, indices of others
                 values = [np.datetime_as_string(v) if v.dtype.kind == "M" else v.astype("U") for v in values]
             out[name] = dims, np.concatenate(same_unit(values))
-        return out
+        return out, {array.name: [own[array.name] for own in sums] for array in self.layout.arrays}
 
 
-def _save(path: Path, columns: Columns) -> None:
+_SUM = "sum:"
+"""Begins the names of what is not a column: the checksums of a shard."""
+
+
+def _save(path: Path, columns: Columns, sums: Mapping[str, bytes]) -> None:
     with path.open("wb") as file:
         # Text as objects would be pickled.
         arrays: dict[str, Any] = {
             " ".join([name, *dims]): values.astype(str) if values.dtype == object else values
             for name, (dims, values) in columns.items()
         }
+        arrays |= {_SUM + name: np.frombuffer(value, np.uint8) for name, value in sums.items()}
         np.savez(file, **arrays)
 
 
-def _load(path: Path) -> Columns:
+def _load(path: Path) -> tuple[Columns, dict[str, bytes]]:
     with np.load(path) as stored:
-        return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in stored}
+        sums = {key.removeprefix(_SUM): bytes(stored[key]) for key in stored if key.startswith(_SUM)}
+        names = [key for key in stored if not key.startswith(_SUM)]
+        return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in names}, sums
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -205,6 +214,10 @@ def shown(shared: Shared) -> str:
     return shared.folder if isinstance(shared, SharedFolder) else str(getattr(shared, "url", shared))
 
 
+_VERSION = 3
+"""Of what is in the directory of an extraction; what another version began is not continued."""
+
+
 def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
     """Path, size and time of modification of files (of a store, its metadata); without those that are not there."""
     out = []
@@ -245,7 +258,7 @@ def extract(
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame
     files = identities(source.files(_images(rows)))
-    told = tokenize(source, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard)[:12]
+    told = tokenize(_VERSION, source, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard)[:12]
     with sharing(target, "extract", told, overwrite) as shared:
         if isinstance(shared, SharedFolder):
             refuse_foreign(Path(shared.folder))
@@ -261,7 +274,8 @@ def extract(
         finally:
             _JOBS.pop(shared, None)
         with shared.finishing() as store:
-            _finish(job, store, job.columns(shared))
+            columns, sums = job.columns(shared)
+            _finish(job, store, columns, sums)
         shared.publish(target, overwrite)
     return target if isinstance(target, Path) else target.url
 
@@ -302,7 +316,7 @@ def _announcement(job: Job, todo: int, workers: int) -> str:
     )
 
 
-def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
+def _finish(job: Job, root: Path, columns: Mapping[str, Any], sums: Mapping[str, Sequence[bytes]]) -> None:
     """Write everything that is not pixels, and the metadata."""
     import xarray
 
@@ -320,13 +334,13 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     small.to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False, encoding=plain)
     for array in job.layout.arrays:
         (root / array.name).mkdir(exist_ok=True)
-        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
+        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata(sums[array.name])))
     for part in columns_of_store.iterdir():
         if (root / part.name).is_dir():  # of an earlier attempt
             shutil.rmtree(root / part.name)
         os.replace(part, root / part.name)
     options = {key: repr(value) for key, value in job.keys.items()}
-    consolidate(root, {"ndzarr": {"extracted": len(job.rows), "keys": options}, "coordinates": " ".join(coordinates)})
+    consolidate(root, {"extracted": len(job.rows), "keys": options}, {"coordinates": " ".join(coordinates)})
 
 
 def _table(rows: Rows) -> dict[str, Array]:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -142,6 +143,13 @@ def read_sidecar(path: str, remote: OpenedFile | None = None, placed: bool = Fal
         note = f"{os.path.basename(name)} does not hold the six numbers of a world file, and is not used"
         return replace(aux, notes=(*aux.notes, note))
     return replace(aux, georeference={**aux.georeference, "transform": transform}, world=True)
+
+
+def copy_world_file(remote: OpenedFile, path: Path) -> None:
+    """Write the world file beside a remote image, if there is one, beside its copy."""
+    found = remote.text(_world_files(remote.file.path), _MOST_BYTES)
+    if found is not None:
+        path.with_name(os.path.basename(found[0])).write_text(found[1], "utf-8")
 
 
 def _first_text(names: Sequence[str]) -> tuple[str, str] | None:

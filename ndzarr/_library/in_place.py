@@ -18,7 +18,7 @@ from typing import Any
 from ndzarr._files import MASK_SUFFIX, FileId, settle
 from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
-from ndzarr._formats.registry import file_kind
+from ndzarr._formats.registry import file_kind, kind_of
 from ndzarr._formats.sidecars import BESIDE, OVERVIEWS_SUFFIX, sidecar_states
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.masks import internal_masks, mask_notes, masks_beside, overview_masks
@@ -31,7 +31,7 @@ from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import describe, display, identity
 from ndzarr._remote.cache import DiskCache
-from ndzarr._remote.files import OpenedFile, RemoteFile, open_again
+from ndzarr._remote.files import OpenedFile, RemoteFile, RemotePath, open_again
 from ndzarr._store.arrays import Stored
 from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
@@ -49,14 +49,25 @@ def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = 
 
 
 def open_remote_file(opened: OpenedFile, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
-    """Open a file in a bucket or on a web server in place, as `open_file` does."""
+    """
+    Open a file in a bucket or on a web server in place, as `open_file` does.
+
+    Raises `StoreError` if it is neither a TIFF nor a video.
+    """
+    kind = kind_of(opened.first.tobytes())
+    if kind is None:
+        raise not_in_place(opened.file.path, "only TIFFs with tiles and videos are read in place")
+    if kind == "video":
+        return open_video(opened.file.path, cache_bytes, options or InPlaceOptions(), opened=opened)
     return open_tiff(opened.file.path, cache_bytes, options or InPlaceOptions(), opened=opened)
 
 
 def _reopen_remote(
     url: str, cache_bytes: int, file: RemoteFile, options: InPlaceOptions, kept: DiskCache | None
 ) -> Pyramid:
-    return open_tiff(url, cache_bytes, options, False, open_again(file, BESIDE, kept))
+    opened = open_again(file, BESIDE, kept)
+    opener = open_video if kind_of(opened.first.tobytes()) == "video" else open_tiff
+    return opener(url, cache_bytes, options, False, opened)
 
 
 def open_tiff(
@@ -175,21 +186,34 @@ def _tiff_array(
     return array
 
 
-def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True) -> Pyramid:
-    """Open a video; see `open_file`.  `warn` is False when it is opened again in another process."""
+def open_video(
+    path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True, opened: OpenedFile | None = None
+) -> Pyramid:
+    """
+    Open a video; see `open_file`.
+
+    `warn` is False when it is opened again in another process; `opened` is the file if it is not on a local disk.
+    """
     from ndzarr._formats.video import source as video  # imports av, which TIFFs do without
 
-    path = os.path.realpath(path)
-    origin, checked = identity(path), _check_options(options)
+    checked = _check_options(options)
     checked.refuse_series(path)
+    if opened is None:
+        path = os.path.realpath(path)
+        origin, file = identity(path), path
+    else:
+        file = RemotePath(opened)
+        origin = {"path": path, "size": opened.file.size, "mtime_ns": 0}
     try:
-        source = video.open_video(path, checked)
+        source = video.open_video(file, checked)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
         raise StoreError.like(error, path) from error
     _warn(source, warn, DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
-    reopen = partial(open_video, options=options, warn=False)
+    reopen: partial[Pyramid] = partial(open_video, options=options, warn=False)
+    if opened is not None:
+        reopen = partial(_reopen_remote, file=opened.file, options=options, kept=opened.kept)
     return _pyramid(path, source, [(array, None)], [0], origin, options, cache_bytes, reopen)
 
 

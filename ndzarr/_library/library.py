@@ -20,10 +20,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
+from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
-from ndzarr._files import Batch, FileId, cache_root, discard, holding, lock_of, settle, signature
-from ndzarr._formats.sidecars import sidecar_states
+from ndzarr._files import Batch, FileId, cache_root, discard, holding, lock_of, most_writers, settle, signature
+from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
 from ndzarr._library.keys import (
@@ -37,11 +37,14 @@ from ndzarr._library.keys import (
     stored_arrays,
     version_of,
 )
-from ndzarr._library.open import POLICIES, open_unless_transcoded, refuse_disagreement
+from ndzarr._library.open import POLICIES, find_remote, open_unless_transcoded, refuse_disagreement
 from ndzarr._library.overviews import overview_store
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.files import OpenedFile, changes, library_cache, look_up
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.presets import Encoding
 from ndzarr._validation import check_choice
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, SourceError, StoreError
@@ -49,6 +52,8 @@ from ndzarr.errors import DamagedError, MissingError, NdzarrError, SourceError, 
 if TYPE_CHECKING:
     from ndzarr._pyramid.bands import Image, Stage
 
+_TOGETHER = 32
+"""URLs that are opened at a time."""
 MAX_OPEN = 512
 """Most pyramids that a library keeps open."""
 
@@ -68,6 +73,8 @@ class Library:
         max_open: int = MAX_OPEN,
         transcode: str = "auto",
         identity: str = "stat",
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         """
         Name a directory, which is made when something is written to it; the user's cache directory if None.
@@ -75,7 +82,8 @@ class Library:
         Stores have this encoding; images of more than `max_pixels` are refused; `max_open` pyramids are kept open.
         `transcode` 'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none; see
         docs/in-place.md.  `identity` is what tells that a file is still the same: 'stat', its size, time of
-        modification and inode; 'content', a digest of its bytes.
+        modification and inode; 'content', a digest of its bytes.  `storage_options` and `remote` are those of
+        `ndzarr.open`, for URLs.
         """
         self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
@@ -83,6 +91,8 @@ class Library:
         self.max_open = max_open
         self.transcode = check_choice("transcode", transcode, POLICIES)
         self.identity = check_choice("identity", identity, IDENTITIES)
+        self.storage_options = storage_options
+        self.remote = remote
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._repaired: set[Path] = set()
         self._begun = False
@@ -91,7 +101,8 @@ class Library:
         return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity)
+        given = self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity
+        return type(self), (*given, self.storage_options, self.remote)
 
     def pyramid(
         self,
@@ -119,6 +130,8 @@ class Library:
             seen = signature(request.path)
         except OSError:
             return self._resolve(request)  # reports what is wrong
+        if not seen:  # a URL
+            seen = (changes(),)
         held = self._open.get(request)
         if held is not None and held[0] == seen:
             with suppress(KeyError):  # another thread dropped it
@@ -130,6 +143,18 @@ class Library:
             with suppress(KeyError):
                 self._open.popitem(last=False)
         return pyramid
+
+    def open_store(self, path: str | os.PathLike[str]) -> Pyramid:
+        """Open a store, or its URL, anew."""
+        return open_pyramid(path, storage_options=self.storage_options, remote=self.remote)
+
+    def open_together(self, requests: Iterable[SourceRequest]) -> None:
+        """Open the URLs among some sources, several at a time: each waits for requests."""
+        missing = [r for r in dict.fromkeys(requests) if is_url(r.path) and r not in self._open]
+        if len(missing) > 1:
+            self.look_up(request.path for request in missing)
+            for _ in ordered_map(self.find, missing, min(_TOGETHER, len(missing)), name="open"):
+                pass
 
     def prepare(
         self,
@@ -149,6 +174,7 @@ class Library:
         """
         checked(scheduler, workers)
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
+        self.look_up(request.path for request in requests)
         tasks: dict[Path, tuple[SourceRequest, Callable[[TaskContext], Any]]] = {}
         batch = Batch()
         failures = []
@@ -164,7 +190,9 @@ class Library:
         with progress_bar(len(tasks) if local else 0, "transcoding", "source", progress) as advance:
             if local:
                 try:
-                    failures += run_tasks([Task(r.path, make) for r, make in tasks.values()], workers, advance)
+                    failures += run_tasks(
+                        [Task(r.path, make) for r, make in tasks.values()], workers, advance, most_writers()
+                    )
                 finally:
                     batch.publish()
             else:
@@ -196,7 +224,7 @@ class Library:
 
         [(steps, trouble)] = yield [partial(self.make_here, request)]
         if steps:
-            entry = self._entry(request)
+            entry = self._entry(request, self._find_remote(request))
             image = self._image(entry, request)
             with image.shared(entry.store, steps) as shared:
                 yield from image.bands(steps, shared)
@@ -219,12 +247,14 @@ class Library:
         from ndzarr._pyramid.transcode import Making
 
         for path in (str(self.root), request.path):
-            refuse_unseen(path)
-        if (pyramid := self._open_file(request)) is not None:
+            if not is_url(path):
+                refuse_unseen(path)
+        remote = self._find_remote(request)
+        if (pyramid := self._open_file(request, remote)) is not None:
             if (overviews := overview_store(pyramid)) is not None:
                 overviews.make()
             return [], []
-        entry = self._entry(request)
+        entry = self._entry(request, remote)
         if entry.sound() is not None:
             return [], []
         with self._image(entry, request).open() as source:
@@ -235,16 +265,24 @@ class Library:
         entry.make(partial(self._write, entry, request, TaskContext(Event(), threads=1)))
         return [], trouble
 
+    def look_up(self, paths: Iterable[str]) -> None:
+        """Fetch and keep the beginnings of all files among URLs that are not kept yet, in one flight of requests."""
+        urls = list(dict.fromkeys(path for path in paths if is_url(path) and names_file(path)))
+        cache = library_cache(self.root)
+        if urls and cache is not None:
+            look_up(urls, BESIDE, cache, self.storage_options, self.remote)
+
     def _missing(self, request: SourceRequest, batch: Batch) -> tuple[Path, Callable[[TaskContext], Any] | None]:
         """Return (store of a request, function that makes it); None if the store exists or is not needed."""
-        if is_opened_in_place(request.path):
+        remote = self._find_remote(request)
+        if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
             return self.root, None
-        if (pyramid := self._open_file(request)) is not None:
+        if (pyramid := self._open_file(request, remote)) is not None:
             overviews = overview_store(pyramid)
             if overviews is None or overviews.sound:
                 return self.root, None
             return overviews.path, lambda context: overviews.make()
-        entry = self._entry(request)
+        entry = self._entry(request, remote)
         return entry.store, None if entry.sound() is not None else partial(self._make_with, batch, entry, request)
 
     def entries(self) -> Iterator[Entry]:
@@ -260,13 +298,14 @@ class Library:
         return inventory.prune(self.root, dry_run)
 
     def _resolve(self, request: SourceRequest) -> Pyramid:
-        if is_opened_in_place(request.path):
-            pyramid = open_pyramid(request.path)
+        remote = self._find_remote(request)
+        if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
+            pyramid = self.open_store(request.path)
             refuse_disagreement(pyramid, request)
             return pyramid
-        if (opened := self._open_file(request)) is not None:
+        if (opened := self._open_file(request, remote)) is not None:
             return opened
-        entry = self._entry(request)
+        entry = self._entry(request, remote)
         pyramid = entry.find() or self._make(entry, request)
         repair = partial(self._repair, entry, request, pyramid)
         for array in stored_arrays(pyramid):
@@ -283,7 +322,7 @@ class Library:
         if entry.store in self._repaired:
             return
         try:
-            if self._entry(request).store != entry.store:
+            if self._entry(request, self._find_remote(request)).store != entry.store:
                 raise SourceError(f"{request.path}: was changed since", path=request.path)
             made = entry.make(partial(self._write, entry, request), damaged=seen)
         except NdzarrError as cause:
@@ -294,10 +333,20 @@ class Library:
             self._open.pop(request, None)  # another version of ndzarr had written it, in another layout
             raise StoreError(f"{entry.store}: was damaged and made again", path=str(entry.store), hint="Read it again")
 
-    def _open_file(self, request: SourceRequest) -> Pyramid | None:
-        return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root)
+    def _find_remote(self, request: SourceRequest) -> OpenedFile | None:
+        """Return the file that a URL names; None for a local one, and for a URL that may be a store."""
+        if not is_url(request.path):
+            return None
+        return find_remote(request.path, self.storage_options, self.remote, library_cache(self.root))
 
-    def _entry(self, request: SourceRequest) -> CacheEntry:
+    def _open_file(self, request: SourceRequest, remote: OpenedFile | None) -> Pyramid | None:
+        return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root, remote)
+
+    def _entry(self, request: SourceRequest, remote: OpenedFile | None) -> CacheEntry:
+        if remote is not None:
+            tags = [[end, other.file.tag] for end, other in remote.beside.items()]
+            inputs = [request[1:], self.encoding.as_json(), remote.file.tag, *tags]
+            return cache_entry(self.root, remote.file, *inputs)
         real = os.path.realpath(request.path)
         try:
             found = os.stat(real)
@@ -343,7 +392,7 @@ class Library:
                 )
         except SourceError as error:
             real = entry.origin["path"]
-            if os.path.abspath(request.path) == real:
+            if is_url(request.path) or os.path.abspath(request.path) == real:
                 raise
             raise SourceError(f"{request.path}, which is {error}", path=real) from error
 
@@ -354,4 +403,6 @@ class Library:
 
         reading = {name: value for name, value in request._asdict().items() if name != "path"}
         reading |= {"palette": choose_palette(request.palette, self.encoding.kind), "max_pixels": self.max_pixels}
-        return Image(entry.origin["path"], reading, self.encoding, entry.origin)
+        reading |= {"storage_options": self.storage_options, "remote": self.remote}
+        real = request.path if is_url(request.path) else entry.origin["path"]
+        return Image(real, reading, self.encoding, entry.origin)

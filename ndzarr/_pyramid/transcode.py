@@ -31,6 +31,7 @@ from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.settings import Remote
+from ndzarr._remote.urls import is_url
 from ndzarr._store.destinations import Dest, destination, refuse_existing_at, writing
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
@@ -132,7 +133,7 @@ def transcode(
         image in bands.  They need to see the file and `dest`.  A call that was interrupted, or killed, goes on where it
         was when it is made again; see docs/remote.md.  None writes it in threads of this process.
     storage_options, remote
-        Credentials and settings for the URL `dest`; see `open`.
+        Credentials and settings for URLs; see `open`.
 
     Returns
     -------
@@ -163,7 +164,9 @@ def transcode(
     from ndzarr._formats.registry import open_source
 
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    target = destination(dest, storage_options, remote)
+    far = isinstance(source, str) and is_url(source)
+    known = (None, None) if far and not is_url(dest) else (storage_options, remote)
+    target = destination(dest, *known)
     refuse_existing_at(target, overwrite)
     reading: dict[str, Any] = {
         "axes": axes,
@@ -178,15 +181,16 @@ def transcode(
         "size": size,
         "palette": choose_palette(palette, kind),
         "series": series,
+        **({"storage_options": storage_options, "remote": remote} if far else {}),
     }
     if scheduler is not None:
         from ndzarr._pyramid.bands import transcode_on
 
         transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
-        return _opened(target, storage_options, remote)
+        return _opened(target, *known)
     with open_source(source, **reading) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
-    return _opened(target, storage_options, remote)
+    return _opened(target, *known)
 
 
 def _opened(dest: Dest, storage_options: Mapping[str, Any] | None, remote: Remote | None) -> Pyramid:

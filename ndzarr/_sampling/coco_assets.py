@@ -6,7 +6,6 @@ its video.  Where the file of an image holds a video, `frame_index` gives the fr
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from ndzarr._formats.sidecars import sidecar_names
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.urls import is_url, shown
 from ndzarr._sampling.scene import Asset, Clock, Frame
 from ndzarr._validation import as_integer, is_path, shortened
 from ndzarr.errors import TargetError
@@ -76,11 +76,11 @@ class Access:
     allow: Allow = "files"
 
     def path(self, name: Any, image: Mapping[str, Any]) -> str:
-        """Return an absolute path, or the URL of a store; raise `TargetError` for what is not allowed."""
+        """Return an absolute path, or the URL of a file or store; raise `TargetError` for what is not allowed."""
         if not is_path(name):
             raise wrong(image, "file_name", f"file_name={shortened(name)} is not a path")
         name = os.fspath(name)
-        if "://" in name:
+        if is_url(name):
             return self._url(name, image)
         path = os.path.abspath(os.path.join(self.folder, name))
         if self.allow == "bundle":
@@ -94,13 +94,10 @@ class Access:
         return path
 
     def _url(self, name: str, image: Mapping[str, Any]) -> str:
-        kind = mimetypes.guess_type(name)[0] or ""
-        if kind.startswith(("image/", "video/")):
-            hint = "Download it, or name a remote store that is made of it"
-            raise wrong(image, "file_name", f"file_name={name!r} is remote", path=name, hint=hint)
+        seen = shown(name)
         if self.allow != "urls":
-            what = f"file_name={shortened(name)} is a URL, and allow={self.allow!r}"
-            raise wrong(image, "file_name", what, path=name, hint="If you trust the dataset, pass allow='urls'")
+            what = f"file_name={shortened(seen)} is a URL, and allow={self.allow!r}"
+            raise wrong(image, "file_name", what, path=seen, hint="If you trust the dataset, pass allow='urls'")
         return name.rstrip("/")
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -29,15 +30,15 @@ from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ndzarr._concurrency import available_cpus
 
-Table = npt.NDArray[np.int64]
-"""Rows of integers, C-contiguous."""
+Table: TypeAlias = "npt.NDArray[np.int64] | array[int] | bytes"
+"""Rows of int64, C-contiguous."""
 
 SWITCH = "NDZARR_CORE"
 """Environment variable: "0" switches the core off."""
@@ -88,7 +89,7 @@ class ChunkFormat:
     """Pixels are differences: (numbers in a row, distance of the neighbours in it); None if they are not."""
 
     @cached_property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Bytes of a decoded chunk."""
         return prod(self.shape) * self.dtype.itemsize
 
@@ -106,8 +107,15 @@ class ChunkFormat:
             and not (self.delta and item > 8)
         )
 
-    def row(self, axes: int) -> list[int]:
+    def row(self, axes: int) -> bytes:
         """Return the row of `formats` in a plan of so many axes, of which the array has the last ones."""
+        return self._row if axes == len(self.shape) else self._make_row(axes)
+
+    @cached_property
+    def _row(self) -> bytes:
+        return self._make_row(len(self.shape))
+
+    def _make_row(self, axes: int) -> bytes:
         item = self.dtype.itemsize
         order = range(len(self.shape)) if self.order is None else self.order
         strides, step = [0] * len(self.shape), item
@@ -119,13 +127,19 @@ class ChunkFormat:
         fill = np.frombuffer(pixel, np.int64).tolist()
         more = axes - len(self.shape)
         head = [KINDS.index(self.kind), self.crc, self.delta is not None, lag, row, item, *fill]
-        return [*map(int, head), *[1] * more, *self.shape, *[0] * more, *strides]
+        return array("q", [*map(int, head), *[1] * more, *self.shape, *[0] * more, *strides]).tobytes()
 
 
 @dataclass(frozen=True, slots=True)
 class FlatPlan:
-    """Chunks to decode, and where their parts go: what `decode` does."""
+    """
+    Chunks to decode, and where their parts go: what `decode` does.
 
+    Tables are buffers of int64, row by row: numpy's arrays, those of the standard library, or bytes.
+    """
+
+    axes: int
+    """The most axes that an array of the plan has; shorter rows begin with axes of size 1."""
     formats: tuple[ChunkFormat, ...]
     """Those of the arrays that the chunks belong to."""
     outputs: Sequence[np.ndarray[Any, Any]]
@@ -143,26 +157,42 @@ class FlatPlan:
     parts: Table
     """(part, 1 + 3 * axes): window, start in the chunk, start in the window, and size, in pixels along each axis."""
 
-    def decode(self, threads: int | None = None, rows: Sequence[int] | None = None) -> list[int]:
+    def decode(self, threads: int | None = None) -> list[int]:
         """
-        Decode all chunks, or those in some rows of the table; return the rows of those that the core could not decode.
+        Decode all chunks; return the numbers of those that the core could not decode, in ascending order.
 
         Those are damaged, or only the Python way can decode them; what their parts contain is undefined. At most
         `threads` threads take part, by default as many as there are CPUs. Raise `ValueError` if the tables do not fit
         one another, `KeyboardInterrupt` if the user stops it.
         """
-        chunks = self.chunks if rows is None else np.ascontiguousarray(self.chunks[np.asarray(rows, np.intp)])
-        if not len(chunks):
-            return []
-        axes = self.steps.shape[1]
-        size = sum(format.bytes for format in self.formats) * len(chunks) // len(self.formats)
-        most = available_cpus() if threads is None else threads
         core = _module()
         assert core is not None, "ChunkFormat.known is False"
-        formats = np.array([format.row(axes) for format in self.formats], np.int64)
-        wanted = min(most, len(chunks), 1 + size // THREAD_BYTES)
-        failed = core.decode(axes, formats, self.steps, list(self.outputs), chunks, self.parts, wanted)
-        return failed if rows is None else [rows[k] for k in failed]
+        formats = b"".join([format.row(self.axes) for format in self.formats])
+        number = memoryview(self.chunks).nbytes // 48  # type: ignore[arg-type]
+        size = sum([format.nbytes for format in self.formats]) // len(self.formats) * number
+        most = available_cpus() if threads is None else threads
+        wanted = min(most, number, 1 + size // THREAD_BYTES)
+        found: list[int] = core.decode(
+            self.axes, formats, self.steps, list(self.outputs), self.chunks, self.parts, wanted
+        )
+        return found
+
+
+def cut(axes: int, windows: Sequence[int], arrays: Sequence[int], shards: Sequence[int]) -> tuple[bytes, bytes]:
+    """
+    Cut windows at the borders of the chunks of sharded arrays; return the tables `chunks` and `parts` of a `FlatPlan`.
+
+    Each chunk gets one part, so no two windows may share chunks. Chunks are in C order, window by window. Rows are
+
+    - of `windows`: number of its array, number of the first of its shards; start along each axis; stop along each axis,
+    - of `arrays`: shape of a chunk; number of chunks in a shard along each axis,
+    - of `shards`: descriptor of its file, -1 if there is none; address of its index. Those that a window touches follow
+      one another in C order.
+    """
+    core = _module()
+    assert core is not None, "ChunkFormat.known is False"
+    found: tuple[bytes, bytes] = core.cut(axes, array("q", windows), array("q", arrays), array("q", shards))
+    return found
 
 
 def functions() -> dict[str, int]:

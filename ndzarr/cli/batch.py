@@ -15,7 +15,7 @@ from ndzarr import _executors as executors
 from ndzarr._concurrency import Failure, Task, run_tasks
 from ndzarr._executors import Job as Steps
 from ndzarr._executors import Scheduler, checked, working
-from ndzarr._files import explained
+from ndzarr._files import explained, most_writers
 from ndzarr._progress import progress_bar
 from ndzarr._remote.urls import is_url
 from ndzarr._store.buckets import ROOT
@@ -69,7 +69,7 @@ def run_jobs(
                 write(job, workers=workers, progress=progress)
             return []
         with progress_bar(len(todo), doing, "source", progress) as advance:
-            return run_tasks([_task(job, write) for job in todo], workers, advance)
+            return run_tasks([_task(job, write) for job in todo], workers, advance, most_writers())
 
     _conclude(jobs, run, skip_existing, quiet, noun)
 

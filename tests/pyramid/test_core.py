@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import ndzarr
 from helpers.arrays import DTYPES, random_array, same
 from helpers.hypothesis_settings import examples
 from helpers.subprocesses import environment
+from ndzarr._concurrency import available_cpus
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import select
 from ndzarr._store import core
@@ -101,7 +103,7 @@ def write(folder, array, codec, per_shard, fill, left_out=frozenset()):
                 "configuration": {"chunk_shape": [c * n for c, n in zip(codec.shape, per_shard, strict=True)]},
             },
             "codecs": [{"name": "sharding_indexed", "configuration": inner}],
-            "fill_value": [7, 7] if array.dtype.kind == "c" else True if array.dtype.kind == "b" else 7,
+            "fill_value": [7, 0] if array.dtype.kind == "c" else True if array.dtype.kind == "b" else 7,
         },
     )
     assert not isinstance(found, str), found
@@ -175,7 +177,7 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_touched(data):
         for _ in range(data.draw(st.integers(0, 2))):
             table[0, data.draw(st.integers(0, table.shape[1] - 1))] = data.draw(number)
     try:
-        assert FlatPlan((format,), [out], steps, chunks, parts).decode() == []
+        assert FlatPlan(3, (format,), [out], steps, chunks, parts).decode() == []
     except ValueError:
         assert (out == 99).all()
         return
@@ -199,10 +201,9 @@ def test_chunks_in_memory_are_decoded_as_those_in_files():
     out = np.zeros((2, 10, 10), "u2")
     chunks = [[MEMORY, e.ctypes.data, e.size, 0, k, k + 1] for k, e in enumerate((broken, encoded))]
     parts = [[k, 20, 30, 0, 0, 10, 10] for k in range(2)]
-    plan = FlatPlan((codec.chunk_format(0),), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
+    plan = FlatPlan(2, (codec.chunk_format(0),), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
     assert plan.decode() == [0]
     assert same(out[1], pixels[20:30, 30:40])
-    assert plan.decode(rows=[1]) == []
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +252,27 @@ def test_32_threads_may_read_at_once(store):
 
 
 @built
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_is_noticed_between_chunks(threads):
+    pixels = np.zeros(1 << 16, np.uint8)
+    format = ChunkFormat("raw", pixels.shape, pixels.dtype)
+    chunks = np.tile([MEMORY, pixels.ctypes.data, pixels.size, 0, 0, 1], (1 << 22, 1))  # 256 GiB take a while
+    parts = np.array([[0, 5, 0, pixels.size - 5]])
+    plan = FlatPlan(1, (format,), [np.zeros_like(pixels)], np.ones((1, 1), int), chunks, parts)
+
+    def stop(*_):
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(InterruptedError):
+            plan.decode(threads)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@built
 def test_a_forked_child_makes_threads_of_its_own(store):
     script = """
 import os, sys
@@ -276,18 +298,19 @@ assert np.array_equal(pyramid.read(), before)
 
 
 @built
-def test_an_import_starts_no_thread(store):
+@pytest.mark.parametrize(("threads", "window", "more"), [("2", 9, 0), ("2", 2560, 1), ("1", 2560, 0)])
+def test_threads_start_with_a_large_plan_unless_the_environment_forbids_it(store, threads, window, more):
     script = (
-        "import os, sys, ndzarr; pyramid = ndzarr.open(sys.argv[1]); "
+        "import os, sys, ndzarr; pyramid = ndzarr.open(sys.argv[1]); n = int(sys.argv[2]); "
         "count = lambda: len(os.listdir('/proc/self/task')); before = count(); "
-        "pyramid.read(y=slice(0, 9), x=slice(0, 9)); print(before, count())"
+        "pyramid.read(y=slice(0, n), x=slice(0, n)); print(count() - before)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, store[1]],
-        env=environment(),
+        [sys.executable, "-c", script, store[1], str(window)],
+        env=environment(NDZARR_THREADS=threads),
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert len(set(done.stdout.split())) == 1
+    assert int(done.stdout) == min(more, available_cpus() - 1)
