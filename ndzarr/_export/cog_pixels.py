@@ -9,6 +9,7 @@ tile.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,7 +79,9 @@ class CogContent:
         if foreign and not self.classes and len(self.sizes) > 1:
             return 1
         for k in range(1, len(self.sizes)):
-            if k >= len(self.levels) or any(n != 2 * m for n, m in zip(*self.sizes[k - 1 : k + 1], strict=True)):
+            if k >= len(self.levels) or any(
+                n not in (1, 2 * m) for n, m in zip(*self.sizes[k - 1 : k + 1], strict=True)
+            ):
                 return k
         return None
 
@@ -454,16 +457,19 @@ def _lzw(form: TileFormat, tile: Pixels) -> bytes:
 
     Readers whose table has no more room fail then, such as geotiff.js.
     """
-    import tifffile
     from PIL import Image
 
     raw, file = tile.reshape(-1).view(np.uint8), io.BytesIO()
     Image.fromarray(raw[None]).save(file, "TIFF", compression="tiff_lzw")  # one row is one strip
-    file.seek(0)
-    with tifffile.TiffFile(file) as tif:
-        page: Any = tif.pages[0]
-        [start], [size] = page.dataoffsets, page.databytecounts
-    return file.getvalue()[start : start + size]
+    made = file.getvalue()
+    [at] = struct.unpack_from("<I", made, 4)
+    [number] = struct.unpack_from("<H", made, at)
+    values = {tag: value for tag, _, _, value in struct.iter_unpack("<HHII", made[at + 2 : at + 2 + 12 * number])}
+    return made[values[_STRIP_OFFSET] :][: values[_STRIP_SIZE]]
+
+
+_STRIP_OFFSET, _STRIP_SIZE = 273, 279
+"""Tags whose values stand in their entries, since there is one strip."""
 
 
 def _lerc(form: TileFormat, tile: Pixels) -> Any:
