@@ -18,7 +18,9 @@ from ndzarr.errors import NdzarrError
 
 if TYPE_CHECKING:
     from ndzarr._export.cog import export_cog
+    from ndzarr._labels.dataset import dataset
     from ndzarr._library.verify import verify
+    from ndzarr._prediction.stitcher import Stitcher
     from ndzarr._pyramid.transcode import transcode
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
@@ -30,6 +32,8 @@ __all__ = [
     "ReadPlan",
     "Remote",
     "Sampler",
+    "Stitcher",
+    "dataset",
     "export_cog",
     "open",
     "transcode",
@@ -41,6 +45,8 @@ _MODULES = ("categories", "errors", "targets", "torch", "toydata")
 _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",
     "Sampler": "ndzarr.sampler",
+    "Stitcher": "ndzarr._prediction.stitcher",
+    "dataset": "ndzarr._labels.dataset",
     "export_cog": "ndzarr._export.cog",
     "transcode": "ndzarr._pyramid.transcode",
     "verify": "ndzarr._library.verify",

@@ -23,24 +23,49 @@ from threading import Event
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
-from ndzarr.errors import NdzarrError, SourceError, WriteError
+from ndzarr.errors import NdzarrError, OptionError, SourceError, WriteError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 
 
+THREADS = "NDZARR_THREADS"
+"""Environment variable: the most threads of a process that work at a time."""
+
+_sharing: dict[int, int] = {}
+"""Process to the number of processes that share its CPUs."""
+
+
 def available_cpus() -> int:
     """
     Return the number of CPUs that this process may use (affinity, and quota of its control groups rounded up).
 
-    It is at least 1, and looked up once per process.
+    It is at least 1, and looked up once per process. `NDZARR_THREADS` and `share_cpus` bound it. Raise `OptionError` if
+    the variable is not a number.
     """
     return _cpus_of(os.getpid())
 
 
+def share_cpus(processes: int) -> None:
+    """Tell that so many processes, of which this is one, do the same: each may use its share of the CPUs."""
+    if _sharing.get(os.getpid()) != processes:
+        _sharing.clear()  # those of a parent
+        _sharing[os.getpid()] = processes
+        _cpus_of.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _cpus_of(pid: int) -> int:
+    cpus = _all_cpus() // _sharing.get(pid, 1)
+    if own := os.environ.get(THREADS):
+        if not own.isdecimal() or not int(own):
+            raise OptionError(f"{THREADS}={own!r}: expected a number of threads, at least 1", key=THREADS)
+        cpus = min(cpus, int(own))
+    return max(1, cpus)
+
+
+def _all_cpus() -> int:
     if sys.version_info >= (3, 13):
         cpus = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):
@@ -117,20 +142,6 @@ def _memory(folder: Path) -> float:
         with suppress(OSError, ValueError):
             return float((folder / name).read_text().replace("max", "inf"))
     return inf
-
-
-def descriptor_limit() -> int:
-    """Return how many files the system allows this process to have open (`ulimit -n`)."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit to ask for; its C library has this one
-        return 512
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-
-
-DESCRIPTORS_PER_TASK = 8
-"""Files that a task has open at once: its source, locks, a shard of each level that is being written."""
 
 
 def decode_pool() -> ThreadPoolExecutor:
@@ -258,17 +269,20 @@ class BatchError(SourceError):
 
 
 def run_tasks(
-    tasks: Sequence[Task], workers: int | None = None, advance: Callable[[], object] = lambda: None
+    tasks: Sequence[Task],
+    workers: int | None = None,
+    advance: Callable[[], object] = lambda: None,
+    most: int | None = None,
 ) -> list[Failure]:
     """
     Do all tasks, as many at a time as there are threads; return those that raised an `NdzarrError`, in order.
 
     The threads that are left over (of `workers`, by default the number of CPUs) encode. `advance` is called after each
-    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun. The
-    files of all tasks take a quarter of those that the process may open.
+    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun. At most
+    `most` tasks are done at a time.
     """
     workers = workers or available_cpus()
-    together = max(1, min(workers, len(tasks), descriptor_limit() // (4 * DESCRIPTORS_PER_TASK)))
+    together = max(1, min(workers, len(tasks), workers if most is None else most))
     context = TaskContext(Event(), max(1, workers // together))
     failed: dict[int, NdzarrError] = {}
     unexpected: Exception | None = None

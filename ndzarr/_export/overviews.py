@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, ordered_map
 from ndzarr._export.cog_pixels import CogContent
-from ndzarr._files import PARTIAL, explained
+from ndzarr._files import explained_parent, scratch
 from ndzarr._store.validity import Validity
 
 Array = np.ndarray[Any, Any]
@@ -35,9 +34,9 @@ def with_overviews(content: CogContent, dest: Path, workers: int | None) -> Iter
     if first is None:
         yield content
         return
-    with explained(dest), TemporaryDirectory(prefix=f".{dest.name}.", suffix=PARTIAL, dir=dest.parent) as work:
+    with explained_parent(dest), scratch(dest) as work:
         for k in range(first, len(content.sizes)):
-            content = replace(content, made=(*content.made, _overview(content, k, Path(work), workers)))
+            content = replace(content, made=(*content.made, _overview(content, k, work, workers)))
         yield content
 
 

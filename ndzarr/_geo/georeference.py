@@ -67,6 +67,16 @@ class Georeference:
         (left, bottom), (right, top) = corners[:2].min(axis=1).tolist(), corners[:2].max(axis=1).tolist()
         return left, bottom, right, top
 
+    def metadata(self) -> dict[str, Any]:
+        """Return it as metadata of a source, from which `from_attributes` makes it again."""
+        out: dict[str, Any] = {"pixel_is_point": self.point}
+        if self.transform is not None:
+            out["transform"] = self.transform
+        elif self.gcps:
+            out["gcps"] = [list(gcp) for gcp in self.gcps]
+        known = {"epsg": self.crs.epsg, "wkt": self.crs.wkt, "geotiff": self.crs.keys and self.crs.keys.as_json()}
+        return out | {key: value for key, value in known.items() if value is not None}
+
     def tags(self) -> list[tuple[Any, ...]]:
         """Return GeoTIFF tags, in the form that tifffile writes."""
         keys = self.crs.geotiff()

@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ndzarr._files import FileId, cache_root
+from ndzarr._files import cache_root
 from ndzarr._formats.base import Facts, Source
+from ndzarr._formats.tiff.segments import TiffFile
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
@@ -46,7 +47,7 @@ class Base:
     """Nonzero where pixels of the level are real, with its axes but c; None if the file has no mask."""
     power: int
     """The level has 1 / 2**power of the native pixels along y and x."""
-    file: FileId
+    file: TiffFile
     facts: Facts
     kind: str
     """'intensity' or 'labels'."""
@@ -233,6 +234,7 @@ class StoredOverview:
     """An overview, or its mask, in a store that is made when one of its chunks is first read."""
 
     chunked: Literal[True] = True
+    chunk_format = None
     remote = False
 
     def __init__(self, store: OverviewStore, number: int, mask: bool = False) -> None:

@@ -24,6 +24,7 @@ import google_crc32c
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr._files import open_binary
 from ndzarr._geo.bounds import georeferenced_size
 from ndzarr._geo.georeference import (
     GRID_MAPPING,
@@ -517,7 +518,19 @@ def _array(
 
 
 CHECKSUM = "ndzarr_crc32c"
-"""Attribute of a coordinate: the checksum of its file, whose codecs have none."""
+"""Attribute of a coordinate: the checksum of its files (`files_sum`), whose codecs have none."""
+
+
+def files_sum(folder: Path) -> int:
+    """Return the crc32c of the chunks of an array that is not sharded: their files one after another, in C order."""
+    start = folder / "c"
+    files = [start] if start.is_file() else [f for f in start.rglob("*") if f.is_file()]
+    total = 0
+    for file in sorted(files, key=lambda f: [int(i) if i.isdecimal() else -1 for i in f.relative_to(start).parts]):
+        with open_binary(file) as opened:
+            while block := opened.read(1 << 20):
+                total = google_crc32c.extend(total, block)
+    return total
 
 
 def _write_coordinate(folder: Path, name: str, values: np.ndarray[Any, Any] | list[str]) -> dict[str, Any]:

@@ -20,13 +20,28 @@ import numpy as np
 from ndzarr._concurrency import available_cpus
 from ndzarr._files import make_room, open_binary
 from ndzarr._formats.base import reason
-from ndzarr.errors import SourceError
+from ndzarr._remote.files import RemotePath
+from ndzarr.errors import NdzarrError, SourceError
 
 THREADS = 8
 """Maximum number of threads that decode one video; each holds a few frames."""
 _TOKEN = "ndzarr"
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these leave out alpha, which WebM stores as a second picture beside the first."""
+_FORMATS = (
+    "mov mp4 matroska webm avi flv live_flv kux ogg rm ivr ivf yuv4mpegpipe nsv nut asf asf_o mpeg mpegvideo m4v h261 "
+    "h263 h264 hevc vvc evc cavsvideo avs2 avs3 vc1 vc1test av1 obu apv ipu mpegts mpegtsraw mxf gxf dv flic wtv dnxhd "
+    "dirac nuv roq film_cpk ipmovie bink smk smush swf mjpeg cine r3d lxf lvf pva ty pmp thp rl2 rpl vividas vivo 4xm "
+    "anm bethsoftvid bfi c93 cdxl dsicin dxa ea ea_cdata gdv hnm idcin iff jv mm mods moflex mtv mv mvi mxg nc paf sga "
+    "simbiosis_imx siff smjpeg tiertexseq tmv txd usm vmd wc3movie xmv yop"
+)
+_CLOSED = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
+"""
+Formats that hold their frames themselves.
+
+Playlists and descriptions of streams (HLS, DASH, concat, SDP, image2) lead to other files and hosts, whatever the first
+bytes of the file promise.
+"""
 _ENCRYPTED_TAGS = ("encv", "drmi")
 _DECRYPT = "Decrypt it first, with the rights to do so: `ffmpeg -decryption_key KEY -i IN -c copy OUT` for MP4"
 _TS_SYNC = 0x47
@@ -45,6 +60,8 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any, Any]:
     make_room()
     try:
         container = _open(path)
+    except NdzarrError:
+        raise  # the network
     except (av.FFmpegError, OSError, ValueError) as error:
         _refuse_protected(path)
         raise SourceError(
@@ -90,11 +107,24 @@ def _free(pid: int, resources: tuple[object, ...]) -> None:
 
 
 def _open(path: str) -> Any:
+    options: dict[str, Any] = {"container_options": _CLOSED}
+    if isinstance(path, RemotePath):
+        options["buffer_size"] = _BUFFER
     try:
-        return av.open(path)
+        return av.open(path.reader() if isinstance(path, RemotePath) else path, **options)
     except UnicodeDecodeError:  # titles in another encoding
-        options: dict[str, Any] = {"metadata_errors": "replace"}  # of PyAV 15 to 18
-        return av.open(path, **options)
+        options["metadata_errors"] = "replace"  # of PyAV 15 to 18
+        return av.open(path.reader() if isinstance(path, RemotePath) else path, **options)
+
+
+_BUFFER = 128 << 10
+"""Bytes that FFmpeg asks a remote file for at a time."""
+
+
+def beginning(path: str, count: int) -> bytes:
+    """Return the first bytes of a file."""
+    with path.reader() if isinstance(path, RemotePath) else open_binary(path) as file:
+        return bytes(file.read(count))
 
 
 def _video_stream(path: str, container: Any) -> Any:
@@ -136,16 +166,14 @@ def refuse_encrypted(path: str, stream: Any, packet: Any = None) -> None:
 
 def _refuse_protected(path: str) -> None:
     """Raise SourceError if an MP4 describes encrypted frames (ISO 14496-12, 8.12), which FFmpeg may not even open."""
-    with open_binary(path) as file:
-        head = file.read(1 << 20)
+    head = beginning(path, 1 << 20)
     if head[4:8] == b"ftyp" and b"encv" in head and b"sinf" in head:
         raise SourceError(f"{path}: the video is encrypted", path=path, hint=_DECRYPT)
 
 
 def refuse_scrambled(path: str) -> None:
     """Raise SourceError if the packets of a transport stream say that they are scrambled (ISO 13818-1, 2.4.3.2)."""
-    with open_binary(path) as file:
-        data = np.frombuffer(file.read(1 << 20), np.uint8)
+    data = np.frombuffer(beginning(path, 1 << 20), np.uint8)
     for size, start in ((188, 0), (192, 4), (204, 0)):  # plain, with time codes (M2TS), with parity
         packets = data[start : start + (len(data) - start) // size * size].reshape(-1, size)
         if len(packets) and (packets[:, 0] == _TS_SYNC).all() and (packets[:, 3] & 0xC0).any():
