@@ -201,7 +201,7 @@ def run_part(folder: str, number: int) -> int:
 
 
 _VERSION = 2
-"""Of what is in the directory of an extraction; what another version began is not continued."""
+"""Version of the directory of an extraction; what another version began is not continued."""
 
 
 @contextmanager

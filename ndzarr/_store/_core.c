@@ -807,6 +807,123 @@ done:
     return result;
 }
 
+/* Columns of the tables of `cut`. */
+enum { ARRAY, SHARDS, CUT_HEAD };                /* then the start, then the stop */
+enum { SHARD_FILE, SHARD_INDEX, SHARD_WIDTH };   /* the index is an address; a file of -1 means that there is no shard */
+
+/* One window and its array, along each axis. */
+typedef struct {
+    int64_t first[MOST_AXES], count[MOST_AXES]; /* chunks */
+    int64_t first_shard[MOST_AXES], shards[MOST_AXES];
+    int64_t chunks, shard_count;
+} cut_t;
+
+static int measure_cut(const int64_t *window, const int64_t *array, int axes, cut_t *cut) {
+    const int64_t *start = window + CUT_HEAD, *stop = start + axes, *shape = array, *per_shard = array + axes;
+    cut->chunks = cut->shard_count = 1;
+    for (int d = 0; d < axes; d++) {
+        if (start[d] < 0 || shape[d] < 1 || per_shard[d] < 1 || stop[d] > INT64_MAX / 2)
+            return refuse("a window lies outside its array");
+        int64_t end = stop[d] > start[d] ? (stop[d] - 1) / shape[d] + 1 : start[d] / shape[d];
+        cut->first[d] = start[d] / shape[d];
+        cut->count[d] = end - cut->first[d];
+        cut->first_shard[d] = cut->first[d] / per_shard[d];
+        cut->shards[d] = end > cut->first[d] ? (end - 1) / per_shard[d] + 1 - cut->first_shard[d] : 0;
+        if (cut->count[d] && cut->chunks > ((int64_t)1 << 40) / cut->count[d])
+            return refuse("a window has too many chunks");
+        cut->chunks *= cut->count[d];
+        cut->shard_count *= cut->shards[d];
+    }
+    return 0;
+}
+
+/* Writes the rows of all chunks of a window, which have one part each; `number` is that of the first. */
+static void write_cut(const int64_t *window, int64_t window_number, const int64_t *array, const int64_t *shards, int axes,
+                      const cut_t *cut, int64_t number, int64_t *chunk, int64_t *part) {
+    const int64_t *start = window + CUT_HEAD, *stop = start + axes, *shape = array, *per_shard = array + axes;
+    int64_t index[MOST_AXES] = {0};
+    for (int64_t n = 0; n < cut->chunks; n++, chunk += CHUNK_WIDTH, part += PART_HEAD + 3 * axes) {
+        int64_t shard = 0, within = 0;
+        for (int d = 0; d < axes; d++) {
+            int64_t at = cut->first[d] + index[d], low = at * shape[d], from = start[d] > low ? start[d] : low;
+            int64_t end = stop[d] < low + shape[d] ? stop[d] : low + shape[d];
+            shard = shard * cut->shards[d] + at / per_shard[d] - cut->first_shard[d];
+            within = within * per_shard[d] + at % per_shard[d];
+            part[PART_HEAD + d] = from - low;
+            part[PART_HEAD + axes + d] = from - start[d];
+            part[PART_HEAD + 2 * axes + d] = end - from;
+        }
+        part[WINDOW] = window_number;
+        const int64_t *place = shards + (window[SHARDS] + shard) * SHARD_WIDTH;
+        chunk[SOURCE] = place[SHARD_FILE];
+        chunk[OFFSET] = chunk[LENGTH] = -1;
+        if (place[SHARD_FILE] >= 0)
+            memcpy(chunk + OFFSET, (const uint8_t *)(uintptr_t)place[SHARD_INDEX] + 16 * within, 16);
+        chunk[FORMAT] = window[ARRAY];
+        chunk[FIRST] = number + n;
+        chunk[STOP] = number + n + 1;
+        for (int d = axes - 1; d >= 0 && ++index[d] == cut->count[d]; d--)
+            index[d] = 0;
+    }
+}
+
+PyDoc_STRVAR(cut_doc, "cut(axes, windows, arrays, shards)\n--\n\n"
+                      "Cut windows at the borders of chunks; return tables of chunks and of parts.");
+
+static PyObject *cut_windows(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_buffer tables[3] = {{0}};
+    PyObject *objects[3], *result = NULL, *chunks = NULL, *parts = NULL;
+    const int64_t *windows, *arrays, *shards;
+    int64_t window_count, array_count, shard_count, total = 0;
+    cut_t cut;
+    int axes;
+    if (!PyArg_ParseTuple(args, "iOOO", &axes, objects, objects + 1, objects + 2))
+        return NULL;
+    if (axes < 1 || axes > MOST_AXES) {
+        refuse("a plan has 1 to 16 axes");
+        return NULL;
+    }
+    if (get_table(objects[0], tables, CUT_HEAD + 2 * axes, &windows, &window_count) < 0 ||
+        get_table(objects[1], tables + 1, 2 * axes, &arrays, &array_count) < 0 ||
+        get_table(objects[2], tables + 2, SHARD_WIDTH, &shards, &shard_count) < 0)
+        goto done;
+    for (int64_t k = 0; k < window_count; k++) {
+        const int64_t *window = windows + k * (CUT_HEAD + 2 * axes);
+        if (window[ARRAY] < 0 || window[ARRAY] >= array_count) {
+            refuse("a window has an unknown array");
+            goto done;
+        }
+        if (measure_cut(window, arrays + window[ARRAY] * 2 * axes, axes, &cut) < 0)
+            goto done;
+        if (window[SHARDS] < 0 || cut.shard_count > shard_count || window[SHARDS] > shard_count - cut.shard_count) {
+            refuse("a window has unknown shards");
+            goto done;
+        }
+        total += cut.chunks;
+    }
+    chunks = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(total * CHUNK_WIDTH * 8));
+    parts = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(total * (PART_HEAD + 3 * axes) * 8));
+    if (chunks == NULL || parts == NULL)
+        goto done;
+    int64_t *chunk = (int64_t *)PyBytes_AsString(chunks), *part = (int64_t *)PyBytes_AsString(parts), number = 0;
+    for (int64_t k = 0; k < window_count; k++) {
+        const int64_t *window = windows + k * (CUT_HEAD + 2 * axes), *array = arrays + window[ARRAY] * 2 * axes;
+        measure_cut(window, array, axes, &cut);
+        write_cut(window, k, array, shards, axes, &cut, number, chunk + number * CHUNK_WIDTH,
+                  part + number * (PART_HEAD + 3 * axes));
+        number += cut.chunks;
+    }
+    result = PyTuple_Pack(2, chunks, parts);
+done:
+    Py_XDECREF(chunks);
+    Py_XDECREF(parts);
+    for (int k = 0; k < 3; k++)
+        if (tables[k].obj != NULL)
+            PyBuffer_Release(tables + k);
+    return result;
+}
+
 PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of the libraries' functions, 0 for those not found.");
 
 static PyObject *bind(PyObject *module, PyObject *addresses) {
@@ -829,7 +946,11 @@ static PyObject *bind(PyObject *module, PyObject *addresses) {
 }
 
 static PyMethodDef methods[] = {
-    {"decode", decode, METH_VARARGS, decode_doc}, {"bind", bind, METH_O, bind_doc}, {NULL, NULL, 0, NULL}};
+    {"decode", decode, METH_VARARGS, decode_doc},
+    {"cut", cut_windows, METH_VARARGS, cut_doc},
+    {"bind", bind, METH_O, bind_doc},
+    {NULL, NULL, 0, NULL},
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_core", "Decodes chunks outside Python's lock.", -1, methods, NULL, NULL, NULL, NULL};
