@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from ndzarr._export.cog_pixels import CogContent
-from ndzarr._files import PARTIAL, explained
+from ndzarr._files import explained, scratch
 from ndzarr._formats.base import Facts, Source
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
@@ -35,8 +34,8 @@ def with_overviews(content: CogContent, dest: Path, workers: int | None) -> Iter
     if not content.needs_overviews:
         yield content
         return
-    with explained(dest), TemporaryDirectory(prefix=f".{dest.name}.", suffix=PARTIAL, dir=dest.parent) as work:
-        path = Path(work, "overviews.zarr")
+    with explained(dest), scratch(dest) as work:
+        path = work / "overviews.zarr"
         with FirstOverview(content) as source:
             write_pyramid(source, path, Encoding(), number=1, origin={}, workers=workers)
         made = open_pyramid(path)

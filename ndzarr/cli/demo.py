@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from ndzarr._files import explained, replacing
 from ndzarr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     for panel in panels:
         say(f"   {panel.seconds * 1e3:7.1f} ms  {panel.caption}")
     sheet = root / "samples.png"
-    draw(panels).save(sheet)
+    with explained(sheet), replacing(sheet) as work:
+        draw(panels).save(work, "PNG")
     say(f"4. Timing random {WINDOW}x{WINDOW} windows of the {SIZE[1]}x{SIZE[0]} JPEG (median, this machine)")
     for line in _timings(samplers[0], photos):
         say("  ", line)
