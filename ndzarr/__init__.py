@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ndzarr._indexing.plan import ReadPlan
 from ndzarr._library.open import open
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
 from ndzarr.errors import NdzarrError
 
 if TYPE_CHECKING:
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
 
-__all__ = ["CocoSampler", "NdzarrError", "Pyramid", "ReadPlan", "Sampler", "export_cog", "open", "transcode", "verify"]
+__all__ = [
+    "CocoSampler",
+    "NdzarrError",
+    "Pyramid",
+    "ReadPlan",
+    "Remote",
+    "Sampler",
+    "export_cog",
+    "open",
+    "transcode",
+    "verify",
+]
 
 _MODULES = ("categories", "errors", "targets", "torch", "toydata")
 

@@ -20,11 +20,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ndzarr._concurrency import descriptor_limit
 from ndzarr.errors import DamagedError, ExistsError, MissingError, NdzarrError, OptionError, StoreError, WriteError
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ def slots(dest: Path) -> Iterator[Slot]:
 @contextmanager
 def claiming(dest: Path) -> Iterator[Slot]:
     """Hold a slot of a destination; what killed processes left in any of them is cleared before."""
+    make_room()
     with ExitStack() as held:
         mine: Slot | None = None
         for slot in slots(dest):
@@ -159,7 +162,8 @@ class Batch:
 
     def publish_if_due(self) -> None:
         """Publish if many stores are waiting, or one for long."""
-        if len(self._written) >= _BATCH_STORES or time.monotonic() > self._due:
+        most = min(_BATCH_STORES, descriptor_limit() // _BATCH_SHARE)
+        if len(self._held) >= 2 * most or time.monotonic() > self._due:
             self.publish()
 
     def publish(self) -> None:
@@ -179,6 +183,8 @@ class Batch:
 _BATCH_SECONDS = 1.0
 _BATCH_STORES = 32
 """Each holds two locks, that is two descriptors."""
+_BATCH_SHARE = 16
+"""Part of the descriptors of the process that limits the number of stores: an eighth of them are locks."""
 
 
 @contextmanager
@@ -416,8 +422,8 @@ def refuse_existing_file(dest: Path, overwrite: bool) -> None:
     """Raise `ExistsError` if `dest` exists and must not be replaced by a file."""
     if not overwrite:
         _refuse(dest)
-    elif dest.is_dir():
-        message = f"{dest}: is a directory, so it is not overwritten"
+    elif dest.exists() and not dest.is_file():  # renaming would replace /dev/null
+        message = f"{dest}: is {'a directory' if dest.is_dir() else 'not a file'}, so it is not overwritten"
         raise ExistsError(message, path=str(dest), hint="Choose another destination")
 
 
@@ -451,7 +457,7 @@ def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
             raise
         kind, found, hint = cause
         named = _visible(dest)
-        message = f"{named}: {found.format(kept=kept, error=error.strerror)}"
+        message = f"{named}: {found.format(kept=kept, error=error.strerror, name=error.filename2 or error.filename)}"
         raise kind(message, path=str(named), hint=hint.format(parent=named.parent)) from error
 
 
@@ -481,6 +487,7 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
         "there is not enough memory; {kept}",
         "Raise the limit (ulimit -v) or use less at a time",
     ),
+    errno.EISDIR: (WriteError, "{name} is a directory", "Remove it, or choose another destination"),
     errno.ENOTEMPTY: _TAKEN,
     errno.EEXIST: _TAKEN,
     errno.EFBIG: (WriteError, "the file system, or `ulimit -f`, allows no file of this size", "Choose another disk"),
@@ -565,16 +572,13 @@ def _drop(lock: BaseFileLock, path: Path) -> None:
 
 MOST_FILES = 256
 """Files that stay open, at most; opening one again takes 20 us."""
+RESERVED_FILES = 40
+"""Descriptors that caches leave to the work at hand and to the caller."""
 
 
 def open_files_limit(share: int, most: int) -> int:
     """Return how many files a cache may keep open: 1 / `share` of those that the system allows the process."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit to ask for
-        return min(most, 512 // share)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return most if soft == resource.RLIM_INFINITY else max(8, min(most, soft // share))
+    return max(4, min(most, (descriptor_limit() - RESERVED_FILES) // share))
 
 
 _CLOSE: list[Callable[[], object]] = []
@@ -585,20 +589,45 @@ def close_when_short(close: Callable[[], object]) -> None:
     _CLOSE.append(close)
 
 
-def open_descriptor(path: str) -> int:
+def close_cached_files() -> None:
+    """Close the cached files that nobody is reading."""
+    for close in _CLOSE:
+        close()
+
+
+_FEW_FILES = 4096
+"""Limit from which on there is room: looking at all open files would take long."""
+
+
+def make_room() -> None:
+    """Close cached files if three quarters of the descriptors are in use; call it before a library opens a file."""
+    limit = descriptor_limit()
+    if limit < _FEW_FILES:
+        try:
+            used = len(os.listdir("/dev/fd"))
+        except FileNotFoundError:  # Windows
+            return
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            used = limit
+        if used > limit - limit // 4:
+            close_cached_files()
+
+
+def open_descriptor(path: str, flags: int = os.O_RDONLY | getattr(os, "O_BINARY", 0)) -> int:
     """
     Open a file for reading by position.
 
     If the process has no descriptor left, cached files are closed first; raises `StoreError` if that does not help.
     """
-    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_CLOEXEC", 0)
     try:
         return os.open(path, flags)
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
-    for close in _CLOSE:
-        close()
+    close_cached_files()
     try:
         return os.open(path, flags)
     except OSError as error:
@@ -606,6 +635,17 @@ def open_descriptor(path: str) -> int:
             raise
         hint = "Raise the limit (ulimit -n), or close files of your own"
         raise StoreError(f"{path}: too many files are open in this process", path=path, hint=hint) from error
+
+
+def open_binary(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file for reading as `open` does; raises as `open_descriptor`."""
+    return open(path, "rb", opener=open_descriptor)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file; raises as `open_descriptor`."""
+    with open_binary(path) as file:
+        return file.read()
 
 
 _SEEKING = threading.Lock()
@@ -739,7 +779,7 @@ class _Descriptors(dict[FileId, _Descriptor]):
 
     def __missing__(self, file: FileId) -> _Descriptor:
         opened = _Descriptor(file)
-        while len(self) >= open_files_limit(4, MOST_FILES):
+        while len(self) >= open_files_limit(6, MOST_FILES):
             try:
                 del self[next(iter(self))]
             except (StopIteration, KeyError, RuntimeError):  # another thread was faster

@@ -1,6 +1,7 @@
-"""Profiles of hypothesis, the parameters of repeated tests, the cache of kwcoco's demo data, the handler of SIGINT."""
+"""Profiles of hypothesis, parameters of repeated tests, the cache of kwcoco's demo data, servers, and SIGINT."""
 
 import os
+import shutil
 import signal
 from collections import defaultdict
 from math import ceil
@@ -8,6 +9,8 @@ from math import ceil
 import pytest
 from hypothesis import settings
 
+from helpers import servers
+from helpers.http_server import HttpServer, Served
 from helpers.hypothesis_settings import SHARE, examples
 
 plain = examples(100)  # without a deadline: what else this machine does is no fault of the code
@@ -50,3 +53,49 @@ def sigint_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def http_process(tmp_path_factory):
+    with HttpServer(tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture
+def http(http_process, tmp_path_factory):
+    """A server of an empty folder, without latency and faults; see `helpers.http_server`."""
+    folder = tmp_path_factory.mktemp("files")
+    http_process.settings()
+    link = http_process.folder / folder.name
+    link.symlink_to(folder)
+    yield Served(http_process, f"{http_process.url}/{folder.name}", folder)
+    http_process.settings()
+    link.unlink()
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server of this session; each test makes a bucket of its own."""
+    pytest.importorskip("moto")
+    with servers.moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory):
+    """An Azure server, where azurite is installed."""
+    if (program := servers.find_azurite()) is None:
+        pytest.skip("azurite is not installed (`python -m helpers.servers` in tests/ installs it)")
+    with servers.azurite(program, tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory):
+    """The URL of nginx, where it is installed, and the folder whose files it serves."""
+    program = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
+    if program is None:
+        pytest.skip("nginx is not installed")
+    served = tmp_path_factory.mktemp("nginx-served")
+    with servers.nginx(program, tmp_path_factory.mktemp("nginx"), served) as url:
+        yield url, served

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
+from ndzarr._files import open_binary
 from ndzarr._formats.tiff.metadata import broken_link, listening, refuse_missing
 from ndzarr.errors import MissingError, SourceError
 
@@ -200,7 +201,7 @@ def validate_cog(path: str | os.PathLike[str]) -> CogReport:
             if not images:
                 raise SourceError(f"{name}: damaged: it holds no image", path=name)
             promises, expected = structure(tif)
-            with open(name, "rb") as file:
+            with open_binary(name) as file:
                 errors = tuple(_errors(file, images, masks, promises, expected))
             return CogReport(name, _summary(tif.pages[0], images, masks), errors, tuple(_warnings(images, promises)))
 

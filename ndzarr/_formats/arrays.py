@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._files import FileId
+from ndzarr._files import FileId, read_bytes
 from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
@@ -472,7 +472,7 @@ def _node_type(folder: Path) -> str | None:
     if (folder / ".zarray").is_file():
         return "array"
     try:
-        node = parse_json((folder / "zarr.json").read_bytes(), str(folder)).get("node_type")
+        node = parse_json(read_bytes(folder / "zarr.json"), str(folder)).get("node_type")
     except FileNotFoundError:
         return "group" if (folder / ".zgroup").is_file() else None
     except (StoreError, AttributeError) as error:

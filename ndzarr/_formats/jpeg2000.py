@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr._files import open_binary
 from ndzarr._formats.base import Pixels, WholeSource
 from ndzarr._formats.colour import GRAY, RGB, InkMixer, describe_profile, with_extras
 from ndzarr._formats.options import Options, numbered
@@ -98,7 +99,7 @@ class _Colour:
 
 def open_jpeg2000(path: str, options: Options) -> WholeSource:
     """Open a JP2 file or a bare codestream."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         head = file.read(_HEAD)
     stream = _read_codestream(path, head)
     options.check_pixels(path, stream.height, stream.width, whole=True)
@@ -261,7 +262,7 @@ def _decode(path: str, stream: _Codestream, colour: _Colour) -> Pixels:
     """Return all components with their stored values; axes (c, y, x)."""
     import imagecodecs
 
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         data = file.read()
     # Compressed bits never contain this marker.  Older decoders fill what is missing with gray.
     if data.rfind(_END) < stream.at:

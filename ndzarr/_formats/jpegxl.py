@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ndzarr._files import open_binary
 from ndzarr._formats.base import Pixels, WholeSource
 from ndzarr._formats.colour import ALPHA, GRAY, RGB
 from ndzarr._formats.options import Options
@@ -110,7 +111,7 @@ class _Header:
 
 def open_jpegxl(path: str, options: Options) -> WholeSource:
     """Open a JPEG XL file, still or animated."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         data = b"".join(_codestream(path, file.read()))
     try:
         header = _read_header(data[:_HEAD])

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ndzarr._files import open_binary
 from ndzarr._formats.base import Pixels, Source, WholeSource
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, describe_profile
 from ndzarr._formats.options import Options
@@ -52,7 +53,7 @@ def open_png(path: str, options: Options) -> Source:
     """Open a PNG file, still or animated."""
     chunks: dict[bytes, bytes] = {}
     info: dict[str, Any] = {}
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         for kind, data, _ in _chunks(path, file):
             if data is not None:
                 chunks.setdefault(kind, data)
@@ -151,7 +152,7 @@ def _needed(path: str, data: bytes, kinds: tuple[bytes, ...]) -> Iterator[tuple[
 
 
 def _decode(path: str) -> Pixels:
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         data = file.read()
     # Only the chunks that matter to pixels: libpng fails at some of the others.
     return _decode_chunks(path, [part for _, part in _needed(path, data, _NEEDED)])
@@ -171,7 +172,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _read_frames(path: str) -> tuple[list[bytes], list[_Frame], bool]:
     """Return the chunks that precede pixels, the header first; the frames; and whether all are numbered in order."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         data = file.read()
     head: list[bytes] = []
     frames: list[_Frame] = []

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ndzarr._files import open_binary
 from ndzarr._formats.base import Facts, Pixels, Region, Source, WholeSource, quiet_codecs, reason
 from ndzarr._formats.colour import ALPHA, GRAY, RGB, InkMixer, describe_profile
 from ndzarr._formats.options import Options
@@ -179,7 +180,7 @@ def _palette(image: ImageFile) -> list[list[int]]:
 @contextmanager
 def _opened(path: str, form: str) -> Iterator[ImageFile]:
     """Open an image with Pillow, which parses the header."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         plugin = _plugin(form)
         with decoding(path, form):
             image: ImageFile = plugin(file, path)
@@ -218,7 +219,7 @@ def decoding(path: str, form: str) -> Iterator[None]:
 
 def _rare_jpeg(path: str) -> str | None:
     """Return what kind a JPEG is of that Pillow does not read, by its frame header (T.81, B.1.1.3 and B.2.2)."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         data = file.read()
     at = 2
     while at + 5 <= len(data) and data[at] == 0xFF:
@@ -294,7 +295,7 @@ def _notes(path: str, form: str) -> dict[str, Any]:
     """Return metadata about what looks wrong but can be read."""
     if form != "GIF":
         return {}
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         file.seek(-min(file.seek(0, 2), 1024), 2)
         tail = file.read().rstrip(b"\0")
     return {} if tail.endswith(b";") else {"notes": ["no trailer: the file may be truncated and lack its last frames"]}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._files import MASK_SUFFIX
+from ndzarr._files import MASK_SUFFIX, make_room, open_binary
 from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
@@ -213,7 +213,7 @@ def _open_path(given: str | bytes, options: Options) -> Source:
 def recognise(path: str) -> str:
     """Return the format of a file, as `sniff` does; raise `SourceError`, which names a format that is not read."""
     try:
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             head = file.read(HEAD)
     except OSError as error:
         what = f"it cannot be read ({error.strerror})"
@@ -222,6 +222,7 @@ def recognise(path: str) -> str:
 
 
 def _open_file(path: str, options: Options) -> Source:
+    make_room()
     form = recognise(path)
     # Each opener imports the libraries of its formats only.
     if form == "video":
@@ -300,7 +301,7 @@ def file_kind(path: str) -> str | None:
     head = b""
     with suppress(OSError, ValueError):  # whoever opens the file complains
         if os.path.isfile(path):  # reading a pipe would wait
-            with open(path, "rb", buffering=0) as file:
+            with open_binary(path) as file:
                 head = file.read(HEAD)
     if head[:4] in _TIFF:
         return "TIFF"

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ndzarr._files import MASK_SUFFIX
+from ndzarr._files import MASK_SUFFIX, open_binary
 from ndzarr._formats.base import Facts
 from ndzarr._store.validity import Nodata, as_nodata
 
@@ -143,8 +143,8 @@ def _text(name: str) -> str | None:
     try:
         if os.path.getsize(name) > _MOST_BYTES:
             return None
-        with open(name, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        with open_binary(name) as file:
+            return file.read().decode("utf-8", "replace")
     except OSError:
         return None
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, trying
+from ndzarr._files import LOCK, PARTIAL, Slot, discard, lock_of, read_bytes, trying
 from ndzarr._library.keys import is_damaged, is_unchanged, source_record
 from ndzarr._store.metadata import parse_json
 from ndzarr.errors import StoreError
@@ -107,7 +107,7 @@ def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     if key is None or not path.is_dir():
         return None
     try:
-        root = parse_json((path / "zarr.json").read_bytes(), str(path))
+        root = parse_json(read_bytes(path / "zarr.json"), str(path))
     except PermissionError:
         return "unreadable", None
     except (OSError, StoreError):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of
+from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of, open_binary
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
@@ -209,7 +209,7 @@ def identified_by(origin: Mapping[str, Any]) -> tuple[str, ...]:
 
 def digest_of(path: str) -> str:
     """Return a digest of the content of a file."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

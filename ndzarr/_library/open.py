@@ -7,6 +7,7 @@ all other files must be transcoded.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from ndzarr._library.keys import SourceRequest
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.urls import is_url, shown
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import as_nodata, same_nodata
 from ndzarr.errors import NdzarrError, OptionError, StoreError
@@ -28,6 +31,9 @@ def open(
     *,
     palette: str | None = None,
     series: str | int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+    store: Any = None,
 ) -> Pyramid:
     """
     Open a pyramid, or a file that is read in place.
@@ -36,15 +42,22 @@ def open(
     ----------
     path
         Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
-        single array.  URLs (s3://, https://) need the extra `remote` and are read by zarr-python.  Or a TIFF file with
-        tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as
-        far as each window needs it; see docs/videos.md.
+        single array.  Or its URL (s3://, gs://, az://, https://), which needs the extra `remote`; see docs/remote.md.
+        Or a TIFF file with tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video,
+        which is decoded as far as each window needs it; see docs/videos.md.
     cache_bytes
         Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
     palette
         'colours' (default) or 'indices' for a TIFF with a palette; see `transcode`.
     series
         Name or number of an image of a TIFF that holds several; see `transcode`.
+    storage_options
+        How a bucket is reached: fsspec's or obstore's names, such as `key` and `secret`, `anon`, `endpoint_url`.
+        Credentials that are left out are those of the environment.
+    remote
+        Settings of requests and of the cache on the disk.
+    store
+        A store of obstore, a file system of fsspec or a store of zarr-python, in which `path` is.
 
     Returns
     -------
@@ -80,17 +93,17 @@ def open(
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
     name = os.fspath(path)
-    if "://" not in name and file_kind(name) is not None:
+    if store is None and not is_url(name) and file_kind(name) is not None:
         from ndzarr._library.in_place import open_file
 
         return open_file(name, cache_bytes, InPlaceOptions(palette=palette, series=series))
     for option, value in (("palette", palette), ("series", series)):
         if value is not None:
-            message = f"{name}: {option}={value!r} is for TIFFs that are read in place, and this is none"
+            message = f"{shown(name)}: {option}={value!r} is for TIFFs that are read in place, and this is none"
             raise OptionError(
-                message, path=name, key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
+                message, path=shown(name), key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
             )
-    return open_pyramid(path, cache_bytes)
+    return open_pyramid(path, cache_bytes, storage_options=storage_options, remote=remote, store=store)
 
 
 POLICIES = ("auto", "always", "never")

@@ -233,6 +233,7 @@ class StoredOverview:
     """An overview, or its mask, in a store that is made when one of its chunks is first read."""
 
     chunked: Literal[True] = True
+    remote = False
     fill: Any = 0
 
     def __init__(self, store: OverviewStore, number: int, mask: bool = False) -> None:

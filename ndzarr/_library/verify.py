@@ -26,6 +26,7 @@ import numcodecs.zstd
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, ordered_map
+from ndzarr._files import open_binary
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
@@ -286,7 +287,7 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         yield Problem(root, None, what)
     if not os.path.exists(root):  # Zarr v2, or remote
         return
-    with open(root, "rb") as file:
+    with open_binary(root) as file:
         node = json.loads(file.read())
     inner = node.get("consolidated_metadata") or {}
     nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
@@ -346,7 +347,7 @@ def _disagreements(pyramid: Multiscale, own: Mapping[str, Any] | None) -> Iterat
 def _check_node(file: str, node: Any) -> Iterator[Problem]:
     """Check that the metadata of a node are those in the consolidated metadata."""
     try:
-        with open(file, "rb") as opened:
+        with open_binary(file) as opened:
             if parse_json(opened.read(), file) != node:
                 yield Problem(file, None, "differs from the consolidated metadata of the root")
     except FileNotFoundError:
@@ -365,7 +366,7 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
                 yield Problem(file, None, f"the metadata state {stated} coordinates for {n} pixels along {d}")
                 continue
             try:
-                with open(file, "rb") as opened:
+                with open_binary(file) as opened:
                     encoded = opened.read()
                 check_growth("zstd", encoded, min(8 * n + (1 << 20), 1 << 28))
                 raw = bytes(numcodecs.zstd.decompress(encoded))

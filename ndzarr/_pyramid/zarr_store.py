@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from ndzarr._files import recover
+from ndzarr._files import open_binary, read_bytes, recover
 from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._store.arrays import ChunkArray, ZarrArray, open_array
+from ndzarr._remote.flight import get_ranges
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
+from ndzarr._remote.urls import is_url, joined
+from ndzarr._store.arrays import ArrayLayout, Stored, ZarrArray, open_array, parse_array, parse_v2_array
 from ndzarr._store.metadata import (
     SCHEMA,
     check_attributes,
@@ -28,6 +33,7 @@ from ndzarr._store.metadata import (
     path_within,
     scale_of,
 )
+from ndzarr._store.remote import RemoteArray
 from ndzarr._validation import as_number, is_path, shortened
 from ndzarr.errors import (
     DamagedError,
@@ -47,7 +53,13 @@ def warn_changed(file: str) -> None:
 
 
 def open_pyramid(
-    path: str | os.PathLike[str], cache_bytes: int = 0, changed: Callable[[str], object] = warn_changed
+    path: str | os.PathLike[str],
+    cache_bytes: int = 0,
+    changed: Callable[[str], object] = warn_changed,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+    store: Any = None,
 ) -> Pyramid:
     """
     Open a Zarr store; see `ndzarr.open` for the parameters.
@@ -55,13 +67,15 @@ def open_pyramid(
     `changed` is called with the path of metadata that were changed since ndzarr wrote them, but do not disagree.
     """
     name = os.fspath(path)
-    if "://" in name:
-        return _remote(name.rstrip("/"), cache_bytes)
+    if store is not None:
+        return open_remote(*open_object(store, name, remote), cache_bytes, changed)
+    if is_url(name):
+        return open_remote(*open_url(name.rstrip("/"), storage_options, remote), cache_bytes, changed)
     if not is_path(name):
         raise StoreError(f"{name!r} is not a path", path=name, hint="Pass the name of a directory")
     folder = os.path.abspath(name)
     try:
-        with open(os.path.join(folder, "zarr.json"), "rb") as file:
+        with open_binary(os.path.join(folder, "zarr.json")) as file:
             stat = os.fstat(file.fileno())
             root = parse_json(file.read(), folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -71,44 +85,80 @@ def open_pyramid(
     except PermissionError as error:
         hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
         raise StoreError(f"{folder}: may not be read by this user", path=folder, hint=hint) from error
-    return _from_metadata(folder, root, (stat.st_mtime_ns, stat.st_ino), cache_bytes, changed)
+    version: tuple[int, ...] = stat.st_mtime_ns, stat.st_ino
+    if not _is_ours(root):
+        # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
+        version = (*version, time.monotonic_ns())
+    return _from_metadata(_Directory(folder, version), root, cache_bytes, changed)
+
+
+def _is_ours(root: Any) -> bool:
+    """Return True for the metadata of a store that ndzarr wrote, which is replaced as a whole."""
+    attrs = root.get("attributes", {}) if isinstance(root, Mapping) else {}
+    return isinstance(attrs, Mapping) and "ndzarr" in attrs
+
+
+class _Folder(Protocol):
+    """Where the arrays of a store are."""
+
+    @property
+    def name(self) -> str:
+        """Path or URL of the store."""
+
+    @property
+    def reopen(self) -> Callable[[str, int], Pyramid]:
+        """Opens the store in another process, by its name and `cache_bytes`."""
+
+    def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
+        """Return the metadata of arrays, Zarr v3."""
+
+    def array(self, path: str, node: Any, sealed: bool) -> Stored:
+        """Return an array by its metadata."""
+
+
+class _Directory(NamedTuple):
+    """A store on a local disk."""
+
+    name: str
+    version: tuple[int, ...]
+    reopen: Callable[[str, int], Pyramid] = open_pyramid
+
+    def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
+        return {path: _node(self.name, path) for path in paths}
+
+    def array(self, path: str, node: Any, sealed: bool) -> Stored:
+        folder = os.path.join(self.name, path) if path else self.name
+        found = open_array(folder, node, self.version, sealed)
+        return _zarr_array(folder, found, node) if isinstance(found, str) else found
 
 
 def _from_metadata(
-    folder: str,
-    root: Mapping[str, Any],
-    version: tuple[int, ...],
-    cache_bytes: int,
-    changed: Callable[[str], object],
+    folder: _Folder, root: Mapping[str, Any], cache_bytes: int, changed: Callable[[str], object]
 ) -> Pyramid:
-    with interpreting(folder):
-        check_attributes(folder, root.get("attributes", {}))
-        if "ndzarr" not in root.get("attributes", {}):
-            # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
-            version = (*version, time.monotonic_ns())
+    name = folder.name
+    with interpreting(name):
+        attrs = root.get("attributes", {})
+        check_attributes(name, attrs)
         nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
-        paths = _level_paths(folder, root)
-        wanted = [p for p, _ in paths] + _mask_paths(folder, root.get("attributes", {}), paths)
-        sealed = is_sealed(root.get("attributes", {}), nodes)
+        paths = _level_paths(name, root)
+        wanted = [p for p, _ in paths] + _mask_paths(name, attrs, paths)
+        sealed = is_sealed(attrs, nodes)
         if sealed is False:
             _check_copies(folder, nodes, wanted)
-            changed(f"{folder}/zarr.json")
+            changed(f"{name}/zarr.json")
         if any(p and p not in nodes for p in wanted):
-            nodes = {p: _node(folder, p) for p in wanted}
-        folders = [os.path.join(folder, p) if p else folder for p in wanted]
+            nodes = folder.nodes([p for p in wanted if p])
         used = [nodes[p] if p else root for p in wanted]
-        found = [open_array(f, node, version, bool(sealed)) for f, node in zip(folders, used, strict=True)]
-        first = nodes[paths[0][0]] if paths[0][0] else root
-        names = first.get("dimension_names")
-    arrays = [_zarr_array(f, a, n) if isinstance(a, str) else a for f, a, n in zip(folders, found, used, strict=True)]
-    return _pyramid(folder, root.get("attributes", {}), paths, arrays, names, cache_bytes)
+        arrays = [folder.array(p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
+        names = used[0].get("dimension_names")
+    return _pyramid(folder, attrs, paths, arrays, names, cache_bytes)
 
 
-def _check_copies(folder: str, nodes: Mapping[str, Any], paths: Sequence[str]) -> None:
+def _check_copies(folder: _Folder, nodes: Mapping[str, Any], paths: Sequence[str]) -> None:
     """Raise `DamagedError` if the root's copies of metadata, which alone are read, disagree with the originals."""
-    for path in paths:
-        file = os.path.join(folder, path, "zarr.json")
-        if path in nodes and _node(folder, path) != nodes[path]:
+    for path, node in folder.nodes([path for path in paths if path in nodes]).items():
+        file = os.path.join(folder.name, path, "zarr.json")
+        if node != nodes[path]:
             message = f"{file}: differs from the consolidated metadata of the root"
             raise DamagedError(message, path=file, hint="Transcode the source again")
 
@@ -139,36 +189,119 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     raise StoreError(message, path=folder, hint=f"Make one with ndzarr.transcode({os.path.basename(folder)!r}, ...)")
 
 
-def _remote(url: str, cache_bytes: int) -> Pyramid:
+FIRST_BYTES = 128 << 10
+"""Bytes of the root's metadata that are asked for at first; most are smaller."""
+
+
+def open_remote(
+    store: RemoteStore, path: str, cache_bytes: int = 0, changed: Callable[[str], object] = warn_changed
+) -> Pyramid:
+    """
+    Open a Zarr store in a bucket or on a web server, with one request if ndzarr wrote it.
+
+    Metadata that are not consolidated are fetched together, as are the files of Zarr v2.
+    """
+    file = joined(path, "zarr.json")
     try:
-        pyramid = _through_zarr(url, cache_bytes)
-    except ImportError as error:
-        message = f"{url}: reading it needs another package ({error})"
-        raise StoreError(
-            message, path=url, hint="Run pip install 'ndzarr[remote]', which has those for https:// and s3://"
-        ) from error
-    except (MissingError, StoreError):
-        raise
-    except Exception as error:  # protocols raise their own errors: no server, no credentials, unknown schemes
-        raise StoreError(
-            f"{url}: cannot be opened ({type(error).__name__}: {error})", path=url, hint="Check the address"
-        ) from error
-    if url.startswith("http") and not _answers_ranges(f"{url}/zarr.json", pyramid):
-        raise StoreError(
-            f"{url}: its server ignores range requests (as `python -m http.server`), and chunks are parts of shards",
-            path=url,
-            hint="Use a server that answers range requests, or copy the store",
-        )
-    return pyramid
+        # By a range, so that a server that ignores ranges is known before it sends a shard.
+        data, info = store.get(file, 0, FIRST_BYTES, exact=False)
+    except MissingError:
+        return _open_remote_v2(store, path, cache_bytes)
+    raw = data.tobytes()
+    if info.size > len(raw):
+        raw += store.get(file, len(raw), info.size)[0].tobytes()
+    elif info.size < 0 and len(raw) == FIRST_BYTES:  # a store that does not tell sizes
+        raw = store.get(file)[0].tobytes()
+    root = parse_json(raw, store.url(path))
+    version = info.tag if _is_ours(root) else None
+    folder = _Bucket(store, path, time.monotonic_ns() if version is None else version, version)
+    return _from_metadata(folder, root, cache_bytes, changed)
 
 
-def _answers_ranges(url: str, pyramid: Pyramid) -> bool:
-    """Return False if the server ignores range requests; stores without shards need none."""
-    if not any(isinstance(v.array, ZarrArray) and v.array.sharded for v in pyramid.levels):
-        return True
-    import fsspec  # type: ignore[import-untyped]  # comes with the extra `remote`
+class _Bucket(NamedTuple):
+    """A store that is not on a local disk."""
 
-    return len(fsspec.filesystem("http").cat_file(url, 0, 1)) == 1
+    store: RemoteStore
+    path: str
+    token: Hashable
+    version: str | None
+
+    @property
+    def name(self) -> str:
+        return self.store.url(self.path)
+
+    @property
+    def reopen(self) -> Callable[[str, int], Pyramid]:
+        return partial(_reopen_remote, self.store, self.path)
+
+    def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
+        return self.documents([f"{path}/zarr.json" for path in paths], paths)
+
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        """Return JSON files by other names, fetched together; those that do not exist are left out if `optional`."""
+        out = {}
+        try:
+            for landed in get_ranges([Range(self.store, joined(self.path, f), optional=optional) for f in files]):
+                if landed.info is not ABSENT:
+                    n = landed.number
+                    out[names[n]] = parse_json(landed.data.tobytes(), self.name, files[n])
+        except MissingError as error:
+            message = f"{error.path}: is named in the metadata but missing, so the store is damaged"
+            raise StoreError(message, path=error.path) from error
+        return out
+
+    def array(self, path: str, node: Any, sealed: bool) -> Stored:
+        found = parse_array(joined(self.name, path), node, sealed)
+        return self.through_zarr(path, found, node) if isinstance(found, str) else self.of(path, found)
+
+    def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
+        """Return an array of the hot path."""
+        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version)
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        """Return an array that zarr-python reads."""
+        from ndzarr._store.zarr_python import RemoteZarrStore, check_names, open_node
+
+        name, inner = self.store.url(joined(self.path, path)), joined(self.path, path)
+        check_names(node, name)
+        with _asking_zarr(name):
+            return ZarrArray(_array(open_node(name, RemoteZarrStore(self.store, inner)), name), name, reason)
+
+
+def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> Pyramid:
+    return open_remote(store, path, cache_bytes)
+
+
+_V2_FILES = (".zmetadata", ".zattrs", ".zarray", ".zgroup")
+
+
+def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
+    """Open a store of Zarr v2, such as OME-Zarr 0.4."""
+    folder = _Bucket(store, path, time.monotonic_ns(), None)
+    found = folder.documents(_V2_FILES, _V2_FILES, optional=True)
+    if not found:
+        message = f"{folder.name}: there is no Zarr store"
+        raise MissingError(message, path=folder.name, hint="Check the address")
+    with interpreting(folder.name):
+        held: dict[str, Any] = {**found.get(".zmetadata", {}).get("metadata", {}), **found}
+        attrs = held.get(".zattrs", {})
+        check_attributes(folder.name, attrs)
+        paths = _level_paths(folder.name, {"node_type": "array" if ".zarray" in held else "group", "attributes": attrs})
+        names = [f"{p}/{file}".lstrip("/") for p, _ in paths for file in (".zarray", ".zattrs")]
+        missing = [name for name in names if name not in held]
+        held |= folder.documents(missing, missing, optional=True) if ".zmetadata" not in held else {}
+        arrays: list[Stored] = []
+        for p, _ in paths:
+            node = held.get(f"{p}/.zarray".lstrip("/"))
+            if node is None:
+                message = f"{folder.name}: level {p!r} is named in the metadata but missing, so the store is damaged"
+                raise StoreError(message, path=folder.name)
+            layout = parse_v2_array(joined(folder.name, p), node)
+            arrays.append(
+                folder.through_zarr(p, f"Zarr v2, {layout}", node) if isinstance(layout, str) else folder.of(p, layout)
+            )
+        dims = held.get(f"{paths[0][0]}/.zattrs".lstrip("/"), {}).get("_ARRAY_DIMENSIONS")
+    return _pyramid(folder, attrs, paths, arrays, dims, cache_bytes)
 
 
 def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
@@ -191,21 +324,19 @@ def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
         arrays = [_array(node[p] if p else node, f"{name}/{p}") for p in wanted]
     metadata = arrays[0].metadata
     dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
-    reason = "remote store" if "://" in name else f"Zarr v{metadata.zarr_format} store"
+    reason = f"Zarr v{metadata.zarr_format} store"
     wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
-    return _pyramid(name, attrs, paths, wrapped, dims, cache_bytes)
+    return _pyramid(_Directory(name, ()), attrs, paths, wrapped, dims, cache_bytes)
 
 
 @contextmanager
 def _asking_zarr(name: str) -> Iterator[None]:
-    """Report whatever zarr-python makes of a local store; `_remote` does so for protocols, which have more reasons."""
+    """Report whatever zarr-python makes of a store."""
     try:
         yield
     except NdzarrError:
         raise
     except Exception as error:  # codecs and data types have errors of their own
-        if "://" in name:
-            raise
         message = f"{name}: zarr-python cannot open it ({type(error).__name__}: {error})"
         raise StoreError(message, path=name, hint="Fetch or write the store again") from error
 
@@ -249,7 +380,7 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
 
 def _node(folder: str, path: str) -> Any:
     try:
-        return parse_json(Path(folder, path, "zarr.json").read_bytes(), folder, f"{path}/zarr.json")
+        return parse_json(read_bytes(Path(folder, path, "zarr.json")), folder, f"{path}/zarr.json")
     except FileNotFoundError as error:
         message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
         raise StoreError(message, path=folder) from error
@@ -264,14 +395,15 @@ def _zarr_array(folder: str, reason: str, node: Any) -> ZarrArray:
 
 
 def _pyramid(
-    name: str,
+    folder: _Folder,
     attrs: Mapping[str, Any],
     paths: Sequence[tuple[str, list[float] | None]],
-    arrays: Sequence[ChunkArray | ZarrArray],
+    arrays: Sequence[Stored],
     dimension_names: Sequence[str | None] | None,
     cache_bytes: int,
 ) -> Pyramid:
     """Return the pyramid of `arrays`: a level for each of `paths`, then their masks, if there are any."""
+    name = folder.name
     if not arrays or not arrays[0].shape:
         raise StoreError(f"{name}: an array without axes is not an image", path=name)
     with interpreting(name):
@@ -297,7 +429,7 @@ def _pyramid(
         if isinstance(nodata, list) and len(nodata) != len(channels):
             message = f"{name}: nodata={shortened(nodata)} for {len(channels)} channels"
             raise StoreError(message, path=name, key="nodata", hint="Fetch or write the store again")
-    return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, open_pyramid)
+    return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, folder.reopen)
 
 
 def _factor(native: int, length: int) -> float:

@@ -14,11 +14,13 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from ndzarr._files import open_binary
 from ndzarr._formats.registry import file_kind
 from ndzarr._geo.pixel_size import PixelSize, Statements
 from ndzarr._indexing.affine import IDENTITY
@@ -52,7 +54,7 @@ def complaint(data: Any) -> str | None:
     """Return one thing that is wrong with a dataset, by name; None if nothing known is wrong."""
     if not isinstance(data, Mapping):
         try:
-            with open(data, encoding="utf-8-sig") as file:
+            with TextIOWrapper(open_binary(data), "utf-8-sig") as file:
                 data = json.load(file)
         except (OSError, ValueError, TypeError, RecursionError):
             return None
@@ -171,7 +173,7 @@ def _check_zip(path: str) -> None:
 
 def _marked_json(path: str) -> Any:
     """Return the content of a JSON file that begins with a byte order mark, which kwcoco refuses; else None."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         marked = file.read(3) == codecs.BOM_UTF8
     return json.loads(Path(path).read_text("utf-8-sig")) if marked else None
 

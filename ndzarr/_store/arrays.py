@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from operator import ge
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from ndzarr._concurrency import ordered_map
+from ndzarr._files import Bytes
 from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
+from ndzarr._remote.stores import Landed, Range
+from ndzarr._remote.urls import is_url
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
 from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
 from ndzarr._validation import shortened
-from ndzarr.errors import DamagedError, StoreError
+from ndzarr.errors import DamagedError, NdzarrError, StoreError
 
 COMPLETE = "ndzarr_complete"
 """Attribute of an array of which every shard has a file: a missing one is damage, not fill value."""
@@ -59,6 +64,10 @@ class Decoded(Chunked, Protocol):
         """Tells it from `Windowed`."""
 
     @property
+    def remote(self) -> bool:
+        """True for `Fetched`."""
+
+    @property
     def codec(self) -> Codec:
         """Layout of decoded chunks."""
 
@@ -84,6 +93,33 @@ class Decoded(Chunked, Protocol):
         """
 
 
+class Fetched(Decoded, Protocol):
+    """An array whose encoded chunks are fetched over the network, together with those of others (`_store.fetch`)."""
+
+    def where(self, chunk: tuple[int, ...], tables: Tables) -> tuple[Range, ...] | None:
+        """
+        Return where the bytes of a chunk are: () if it is missing, which means that it is all fill value.
+
+        What has to be read before that is known is looked up in `tables`; None if that did not hold it yet.
+        """
+
+    def decode_fetched(
+        self,
+        chunk: tuple[int, ...],
+        encoded: Sequence[Bytes],
+        out: np.ndarray[Any, Any],
+        wanted: tuple[slice, ...] | None = None,
+    ) -> None:
+        """Decode a chunk from the bytes of its ranges, as `decode` does."""
+
+
+class Tables(Protocol):
+    """What is known of where chunks are: shard indexes, tables of tiles."""
+
+    def look(self, key: Hashable, source: Callable[[], Range], parse: Callable[[Landed], Any]) -> Any:
+        """Return what `parse` made of the bytes of `source`; None if they are not fetched yet, which is then done."""
+
+
 class Windowed(Chunked, Protocol):
     """An array that is read window by window."""
 
@@ -107,6 +143,7 @@ class ChunkArray:
     )  # fmt: skip
 
     chunked: Literal[True] = True
+    remote = False
     engine = "local files"
 
     def __init__(
@@ -253,6 +290,10 @@ def _missing(path: str) -> DamagedError:
     return DamagedError(f"{path}: this shard is missing", path=path, hint="Transcode the source again")
 
 
+_TOGETHER = 16
+"""Windows of a remote array that zarr-python reads at a time; each waits for many requests."""
+
+
 class ZarrArray:
     """Any array that zarr-python can open; reads whole windows through it."""
 
@@ -279,7 +320,7 @@ class ZarrArray:
 
     def exists(self, chunk: tuple[int, ...]) -> bool:
         """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
-        if "://" in self.name:
+        if is_url(self.name):
             return True
         whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
         position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
@@ -290,7 +331,9 @@ class ZarrArray:
         return
 
     def read(self, selections: Sequence[Selection]) -> list[np.ndarray[Any, Any]]:
-        """Return the pixels of each selection."""
+        """Return the pixels of each selection; those of a remote array are read concurrently."""
+        if is_url(self.name):
+            return list(ordered_map(self._read, selections, min(_TOGETHER, len(selections)) or 1, name="zarr"))
         return [self._read(selection) for selection in selections]
 
     def _read(self, selection: Selection) -> np.ndarray[Any, Any]:
@@ -301,16 +344,34 @@ class ZarrArray:
             if all(isinstance(s, slice) for s in selection):
                 return np.asarray(self._zarr[selection])
             return np.asarray(self._zarr.oindex[tuple(list(s) if isinstance(s, tuple) else s for s in selection)])
-        except MemoryError:
+        except (MemoryError, NdzarrError):
             raise
         except Exception as error:  # whatever a codec, or a connection, raises
             where = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(list(s)) for s in selection)
-            kind = StoreError if "://" in self.name or isinstance(error, OSError) else DamagedError
+            kind = StoreError if is_url(self.name) or isinstance(error, OSError) else DamagedError
             raise kind(
                 f"{self.name}: zarr-python cannot read [{where}] of it ({type(error).__name__}: {error})",
                 path=self.name,
                 window=selection,
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """What metadata say of an array that the hot path reads."""
+
+    shape: tuple[int, ...]
+    codec: ChunkCodec
+    per_shard: tuple[int, ...] | None
+    """Chunks of a shard along each axis, None if chunks are objects of their own."""
+    fill: Any
+    separator: str
+    """Between the indices in the key of a chunk or shard."""
+    complete: bool = False
+    """True if every shard was written."""
+    seal: Seal | None = None
+    prefix: str = "c"
+    """What the key of a chunk or shard begins with; empty in Zarr v2."""
 
 
 def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, sealed: bool = False) -> ChunkArray | str:
@@ -319,6 +380,24 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
 
     `sealed` metadata are as ndzarr wrote them, so that what they say of the shards is true.
     """
+    found = parse_array(path, metadata, sealed)
+    if isinstance(found, str):
+        return found
+    return ChunkArray(
+        path,
+        found.shape,
+        found.codec,
+        found.per_shard,
+        found.fill,
+        found.separator,
+        version,
+        found.complete,
+        found.seal,
+    )
+
+
+def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) -> ArrayLayout | str:
+    """Return the layout that Zarr v3 metadata describe, or the reason why zarr-python has to read the array."""
     if metadata.get("node_type") != "array":
         found = metadata.get("node_type")
         raise StoreError(f"{path}: expected the metadata of a Zarr array, found {found!r}", path=path)
@@ -369,7 +448,39 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
     fill, seal = _fill(metadata["fill_value"], dtype), None
     if sealed and complete and SEAL in attributes:
         seal = Seal.parse(attributes[SEAL], tuple(-(-n // s) for n, s in zip(shape, outer, strict=True)))
-    return ChunkArray(path, shape, codec, per_shard, fill, separator, version, complete, seal)
+    return ArrayLayout(shape, codec, per_shard, fill, separator, complete, seal)
+
+
+def parse_v2_array(path: str, metadata: Mapping[str, Any]) -> ArrayLayout | str:
+    """Return the layout that a `.zarray` of Zarr v2 describes, or the reason why zarr-python has to read the array."""
+    if metadata.get("order") != "C":
+        return "order of axes"
+    if metadata.get("filters"):
+        return "filters"
+    named = metadata["dtype"]
+    if not isinstance(named, str) or named[:1] not in "<|>" or named[1:] not in _V2_NAMES:
+        return f"data type {shortened(named)}"
+    compressor = metadata.get("compressor")
+    codecs: list[Any] = [{"name": "bytes", "configuration": {"endian": "big" if named[0] == ">" else "little"}}]
+    if compressor is not None:
+        if compressor.get("id") not in ("blosc", "zstd"):
+            return f"codec {compressor.get('id')}"
+        config = {"cname": compressor.get("cname"), "clevel": compressor.get("clevel"), "shuffle": "noshuffle"}
+        codecs.append({"name": compressor["id"], "configuration": config})
+    fill = metadata.get("fill_value")
+    as_v3 = {
+        "node_type": "array",
+        "shape": metadata["shape"],
+        "data_type": _V2_NAMES[named[1:]],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": metadata["chunks"]}},
+        "fill_value": 0 if fill is None else fill,
+        "codecs": codecs,
+    }
+    found = parse_array(path, as_v3)
+    separator = metadata.get("dimension_separator", ".")
+    if separator not in ("/", "."):
+        raise StoreError(f"{path}: separator={shortened(separator)}", path=path, key="separator", hint=_DAMAGED)
+    return found if isinstance(found, str) else replace(found, separator=separator, prefix="")
 
 
 _DAMAGED = "Fetch or write the store again"
@@ -415,3 +526,7 @@ def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
     if isinstance(value, str) and value.startswith("0x"):
         return np.frombuffer(int(value, 16).to_bytes(dtype.itemsize, "little"), dtype)[0]
     return dtype.type(float(value) if isinstance(value, str) else value)
+
+
+_V2_NAMES = {"b1": "bool", **{code: name for name, code in _DTYPES.items() if name != "bool"}}
+"""Types of Zarr v2, without their order of bytes, to Zarr's names of data types."""

@@ -8,8 +8,9 @@ Execution of a `ReadPlan`.
    chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
 3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
 4. Arrays that something else reads (zarr-python, a video decoder) are given all of their windows at once.
+5. Chunks of remote arrays are fetched together, and decoded as they land, in the calling thread.
 
-There is no event loop.
+There is no event loop here; requests have one of their own (`_remote.engine`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory
 from ndzarr._indexing.selection import Cut, cuts
 from ndzarr._store.arrays import ChunkArray, Decoded, Stored
+from ndzarr._store.remote import fetch
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import DamagedError
 
@@ -71,6 +73,8 @@ def _execute(
     for a, array in enumerate(arrays):
         if not array.chunked:
             _read_windows(plan, a, out)
+    if any(array.chunked and array.remote for array in arrays):
+        _decode_fetched(plan, out, cache)
     runs = _runs(plan, threads)
     if len(runs) == 1:
         _decode(runs[0], arrays, out, cache)
@@ -104,7 +108,7 @@ def _is_simple(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> bool:
     for array, (_, selection), pixels in zip(arrays, plan.windows, out, strict=True):
         if not array.chunked or pixels.shape[-1] == array.chunks[-1] or tuple in map(type, selection):
             return False
-        if array.codec.slow:
+        if array.codec.slow or array.remote:
             return False
         size += pixels.nbytes
     return size < THREADED_BYTES
@@ -142,11 +146,14 @@ def _left(queue: deque[ChunkRead]) -> Iterator[ChunkRead]:
 
 
 def _runs(plan: ReadPlan, threads: int | None) -> Sequence[Iterable[ChunkRead]]:
-    """Return the reads, cut into one run per thread that pays for itself."""
-    reads = plan.reads
+    """Return the reads of local arrays, cut into one run per thread that pays for itself."""
+    arrays: Any = plan.arrays
+    reads: Any = plan.reads
+    if any(array.chunked and array.remote for array in arrays):
+        reads = [read for read in reads if not (array := arrays[read[0]]).chunked or not array.remote]
     if not reads:
         return [reads]
-    array: Any = plan.arrays[reads[0][0]]
+    array = arrays[reads[0][0]]
     chunk = prod(array.chunks) * array.dtype.itemsize
     if threads is None and (not array.chunked or chunk < array.codec.threaded_bytes):
         return [reads]
@@ -195,6 +202,43 @@ def _decode(
             decoded = view if array.decode(chunk, scratch, wanted) else None
         for window, source, target in parts:
             out[window][target] = array.fill if decoded is None else decoded[source]
+
+
+def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None) -> None:
+    """Fetch the chunks of all remote arrays of a plan in one flight, and decode each as soon as it lands."""
+    arrays: Any = plan.arrays
+    reads: list[ChunkRead] = []
+    for number, chunk, parts in plan.reads:
+        array = arrays[number]
+        if not array.chunked or not array.remote:
+            continue
+        if cache is not None and (held := cache.get(array.key(chunk))) is not None:
+            _copy(parts, held, out)
+        else:
+            reads.append((number, chunk, parts))
+    scratch: dict[int, np.ndarray[Any, Any]] = {}
+    for k, encoded in fetch([(arrays[number], chunk) for number, chunk, _ in reads]):
+        number, chunk, parts = reads[k]
+        array = arrays[number]
+        if encoded is None:
+            for window, _, target in parts:
+                out[window][target] = array.fill
+            continue
+        if cache is None and len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
+            array.decode_fetched(chunk, encoded, direct)
+            continue
+        if cache is not None or (buffer := scratch.get(number)) is None:
+            buffer = scratch[number] = array.codec.scratch()
+        array.decode_fetched(chunk, encoded, buffer, parts[0][1] if len(parts) == 1 and cache is None else None)
+        decoded = array.codec.view(buffer)
+        if cache is not None:
+            cache.put(array.key(chunk), decoded)
+        _copy(parts, decoded, out)
+
+
+def _copy(parts: Sequence[Part], decoded: np.ndarray[Any, Any], out: Sequence[np.ndarray[Any, Any]]) -> None:
+    for window, source, target in parts:
+        out[window][target] = decoded[source]
 
 
 def _exact_target(array: Decoded, part: Part, out: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:

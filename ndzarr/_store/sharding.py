@@ -90,6 +90,36 @@ def chunks_sum(chunks: Iterable[bytes]) -> bytes:
     return _crc32c(b"".join(chunk[-_CRC_BYTES:] for chunk in chunks))
 
 
+def index_length(chunks: int) -> int:
+    """Return the bytes at the end of a shard that `parse_index` takes: its index, and the checksum before."""
+    return _CRC_BYTES + chunks * 16 + _CRC_BYTES
+
+
+def parse_index(path: str, tail: bytes, size: int, chunks: int, sealed: bytes | None) -> memoryview:
+    """
+    Return offset and length of each chunk of a shard of `size` bytes, one after another, from the end of it.
+
+    Raises `DamagedError` if it is not the index of so many chunks, or not the one whose checksum is `sealed`.
+    """
+    before = len(tail) - chunks * 16 - _CRC_BYTES
+    if before < 0:
+        message = f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+        raise DamagedError(message, path=path, hint=_AGAIN)
+    index = tail[before:-_CRC_BYTES]
+    if _crc32c(index) != tail[-_CRC_BYTES:]:
+        raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
+    if sealed is not None and sealed != _index_sum(tail[:-_CRC_BYTES]):
+        message = f"{path}: this shard is not the one that was written here: the metadata state another checksum"
+        raise DamagedError(message, path=path, hint=_OTHER)
+    table = np.frombuffer(index, "<u8").reshape(-1, 2)
+    stored = table[table[:, 0] != MISSING]
+    # Each is compared by itself: the sum of two that are damaged may be small again.
+    if np.any(stored > size) or np.any(stored[:, 0] + stored[:, 1] > size):
+        raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
+    # A memoryview gives plain ints on lookup, an array would give numpy scalars.
+    return memoryview(table.reshape(-1))  # type: ignore[arg-type]
+
+
 class Shard:
     """
     An open shard file, its index checked; reading needs no file position and no lock.
@@ -110,20 +140,9 @@ class Shard:
             message = f"{path}: {self.size} bytes are too few for a shard of {chunks} chunks; it is truncated"
             raise DamagedError(message, path=path, hint=_AGAIN)
         before = min(_CRC_BYTES, self.size - length)
-        tail = self._read(self.size - length - before, length + before)
-        index = tail[before:-_CRC_BYTES]
-        if _crc32c(index) != tail[-_CRC_BYTES:]:
-            raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
-        if sealed is not None and sealed != _index_sum(tail[:-_CRC_BYTES]):
-            message = f"{path}: this shard is not the one that was written here: the metadata state another checksum"
-            raise DamagedError(message, path=path, hint=_OTHER)
-        table = np.frombuffer(index, "<u8").reshape(-1, 2)
-        stored = table[table[:, 0] != MISSING]
-        # Each is compared by itself: the sum of two that are damaged may be small again.
-        if np.any(stored > self.size) or np.any(stored[:, 0] + stored[:, 1] > self.size):
-            raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
-        # A memoryview gives plain ints on lookup, an array would give numpy scalars.
-        self._index = memoryview(table.reshape(-1))  # type: ignore[arg-type]
+        self._index = parse_index(
+            path, self._read(self.size - length - before, length + before), self.size, chunks, sealed
+        )
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "_fd"):
@@ -269,7 +288,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         self._unswept = 0
         self.max_bytes = max_bytes
         self.max_files = max_files
-        """Most open files, half of those that the system allows the process if None; it may be set at any time."""
+        """Most open files, a third of those that the system allows the process if None; it may be set at any time."""
 
     def __missing__(self, key: tuple[Folder, tuple[int, ...]]) -> Shard | None:
         folder, position = key
@@ -282,7 +301,7 @@ class ShardCache(dict[tuple[Folder, tuple[int, ...]], "Shard | None"]):
         if self._versions.setdefault(folder.path, folder.version) != folder.version or self._unswept >= SWEEP:
             self._sweep()
             self._versions[folder.path] = folder.version
-        most = open_files_limit(2, 8192) if self.max_files is None else self.max_files
+        most = open_files_limit(3, 8192) if self.max_files is None else self.max_files
         while self and (len(self) >= most or self._bytes > self.max_bytes):
             self._drop(self._oldest(key))
         self[key] = shard

@@ -11,10 +11,11 @@ checked before memory is taken.
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Self
@@ -23,10 +24,13 @@ import numpy as np
 from numcodecs.abc import Codec
 from numcodecs.compat import ensure_bytes
 from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import Store
 from zarr.codecs import ShardingCodec
 from zarr.storage import WrapperStore
 
 from ndzarr._indexing.plan import check_memory
+from ndzarr._remote.stores import RemoteStore
+from ndzarr._remote.urls import joined
 from ndzarr._store.arrays import LONGEST, MOST_AXES
 from ndzarr._store.codecs import JPEG, blosc_size, zstd_size
 from ndzarr._store.metadata import parse_json
@@ -57,9 +61,9 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _HINT = "If you trust it, open it with zarr-python and pass the array to ndzarr.transcode"
 
 
-def open_node(path: str) -> Any:
+def open_node(path: str, store: RemoteZarrStore | None = None) -> Any:
     """
-    Open a Zarr array or group, by its directory or URL, for reading.
+    Open a Zarr array or group, by its directory, or by its URL and store, for reading.
 
     Raises
     ------
@@ -67,10 +71,9 @@ def open_node(path: str) -> Any:
         A codec or data type of it is not known to be safe.
     """
     import zarr
-    from zarr.storage import FsspecStore, LocalStore
+    from zarr.storage import LocalStore
 
-    store = FsspecStore.from_url(path, read_only=True) if "://" in path else LocalStore(path, read_only=True)
-    return zarr.open(_Guard(store, path), mode="r")
+    return zarr.open(_Guard(store or LocalStore(path, read_only=True), path), mode="r")
 
 
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
@@ -121,6 +124,57 @@ class _Guard(WrapperStore[Any]):
             if not key.endswith(".zattrs"):
                 check_names(node, self._name)
         return found
+
+
+class RemoteZarrStore(Store):
+    """A path of a `RemoteStore`, for zarr-python to read from: its requests are those of all others."""
+
+    def __init__(self, store: RemoteStore, path: str) -> None:
+        super().__init__(read_only=True)
+        self._remote, self._path = store, path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteZarrStore) and (self._remote, self._path) == (other._remote, other._path)
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Buffer | None:
+        start, stop = _bounds(byte_range)
+        data = await self._remote.get_async(joined(self._path, key), start, stop)
+        return None if data is None else prototype.buffer.from_bytes(data.tobytes())
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]) -> list[Buffer | None]:
+        return list(await asyncio.gather(*(self.get(key, prototype, r) for key, r in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        return await self._remote.get_async(joined(self._path, key)) is not None
+
+    supports_writes = supports_deletes = supports_listing = supports_partial_writes = False
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise NotImplementedError
+
+    async def set_partial_values(self, key_start_values: Any) -> None:
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> None:
+        raise NotImplementedError
+
+    def list(self) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+
+def _bounds(byte_range: Any) -> tuple[int | None, int | None]:
+    """Return first byte and end of a byte range of zarr-python, as `RemoteStore.get` takes them."""
+    if byte_range is None:
+        return None, None
+    if hasattr(byte_range, "suffix"):
+        return -byte_range.suffix, None
+    return (byte_range.start, byte_range.end) if hasattr(byte_range, "end") else (byte_range.offset, None)
 
 
 def check_names(node: Any, path: str) -> None:

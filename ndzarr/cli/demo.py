@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from ndzarr._files import explained, replacing
+from ndzarr._files import publishing_file
 from ndzarr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Panel:
 
 def run(directory: Path | None = None, quiet: bool = False) -> None:
     """Run the demo in a directory (default: ./ndzarr-demo), whose data are reused; `quiet` prints only the results."""
+    from ndzarr._files import publishing_file
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.toydata.dataset import write_demo
 
@@ -115,7 +116,7 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     for panel in panels:
         say(f"   {panel.seconds * 1e3:7.1f} ms  {panel.caption}")
     sheet = root / "samples.png"
-    with explained(sheet), replacing(sheet) as work:
+    with publishing_file(sheet, overwrite=True) as work:
         draw(panels).save(work, "PNG")
     say(f"4. Timing random {WINDOW}x{WINDOW} windows of the {SIZE[1]}x{SIZE[0]} JPEG (median, this machine)")
     for line in _timings(samplers[0], photos):

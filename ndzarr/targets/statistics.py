@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, ordered_map
+from ndzarr._files import local_path, publishing_file
 from ndzarr._progress import progress_bar
 from ndzarr._sampling.compose import SampleRequest, compose, read
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.target import parse
 from ndzarr._validation import as_list, check_fraction, check_target_count
-from ndzarr.errors import OptionError, TargetError, did_you_mean
+from ndzarr.errors import MissingError, OptionError, TargetError, did_you_mean
 from ndzarr.targets._quantiles import StreamingMoments, moments_of, pixels_that_count
 from ndzarr.targets.table import Rows, TargetsLike, aligned, as_table
 from ndzarr.targets.windows import Array, spaces_of, window_columns
@@ -161,7 +162,8 @@ class Statistics:
         """Return the statistics as JSON; also write it to `path`, if given."""
         text = json.dumps({name: _plain(v) for name, v in asdict(self).items()})
         if path is not None:
-            Path(path).write_text(text)
+            with publishing_file(local_path(path), overwrite=True) as work:
+                work.write_text(text)
         return text
 
     @classmethod
@@ -175,6 +177,8 @@ class Statistics:
                 name: np.array(v, np.int64 if name in WHOLE else float) for name, v in found.items()
             }
             return cls(channels=tuple(channels), level=level, windows=windows, **arrays)
+        except FileNotFoundError as error:
+            raise MissingError(f"{text}: there is no such file", path=text, hint="Check its name") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             path = None if text.lstrip().startswith("{") else text
             raise OptionError(f"{path or text[:80]!r} holds no statistics of ndzarr ({error})", path=path) from error

@@ -41,7 +41,6 @@ def _write(file: Path, image: Image, nodata: bool = False, on_its_side: bool = F
     `nodata` stores `NODATA` as the value of pixels without data (.tif); `on_its_side` stores the image turned, with an
     EXIF orientation, as phones do (.jpg).
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".tif":
         _write_tiff(file, image, nodata)
         return
@@ -214,14 +213,17 @@ def write_demo(
     check_memory(prod(size) * _PIXEL_BYTES, OptionError, what=f"size={size}", key="size", hint=smaller)
     records = Records(about)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / kind).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         message = f"{path.parent}: this directory cannot be made ({error})"
         raise WriteError(message, path=str(path.parent), hint="Choose another directory") from error
     with explained(path), scratch(path) as work:
+        (work / kind).mkdir()
         try:
             make(order, records, work, f"{kind}/")
-        except MemoryError as error:
+        except (MemoryError, cv2.error) as error:
+            if isinstance(error, cv2.error) and error.code != _CV2_NO_MEMORY:
+                raise
             message = f"size={size}: the memory that this process may use is too small to paint a picture of it"
             raise OptionError(message, key="size", hint=smaller) from error
         (work / path.name).write_text(json.dumps(records.content()))
@@ -243,6 +245,7 @@ def _place(work: Path, path: Path, kind: str) -> None:
     flush_one(path.parent)
 
 
+_CV2_NO_MEMORY = -4
 _PIXEL_BYTES = 16
 """Bytes that painting takes for each pixel, at the very least."""
 
@@ -338,7 +341,7 @@ def _about(path: Path) -> Any:
         info = json.loads(path.read_text()).get("info", [{}])
         if info[0]["type"] == "ndzarr.toy":
             return info[0]["properties"]
-    except (ValueError, LookupError, AttributeError, TypeError):
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
         pass
     message = f"{path}: the file exists and was not written by ndzarr.toydata"
     raise ExistsError(message, path=str(path), hint="Choose another folder")

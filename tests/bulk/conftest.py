@@ -68,14 +68,3 @@ def mixed(tmp_path_factory):
     sampler = ndzarr.CocoSampler(content, tmp_path_factory.mktemp("work"))
     sampler.prepare()
     return sampler
-
-
-@pytest.fixture(scope="module")  # its connections come and go while others count open files
-def cluster():
-    """A client of two worker processes."""
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client

@@ -399,6 +399,17 @@ def test_a_task_takes_the_memory_that_is_announced(mixed, tmp_path, monkeypatch,
     assert 0.3 < shares[0] < 1.2
 
 
+@pytest.fixture(scope="module")  # its connections come and go while others count open files
+def cluster():
+    """A client of two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
 @pytest.mark.slow
 def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table, tmp_path, cluster, monkeypatch):
     dest = tmp_path / "crops.zarr"
@@ -421,6 +432,13 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
 
 
 @pytest.mark.slow
+def test_a_cluster_computes_a_lazy_batch(mixed, table, cluster):
+    rows = table.assign(label="x")
+    found = cluster.compute(mixed.lazy_batch(rows, 8)).result()
+    xarray.testing.assert_identical(found, mixed.load_batch(rows))
+
+
+@pytest.mark.slow
 def test_the_address_of_a_scheduler_will_do(mixed, table, tmp_path, cluster):
     dest = mixed.extract(table, tmp_path / "crops.zarr", shard=8, scheduler=cluster.scheduler.address)
     check(dest, mixed, table)
@@ -439,8 +457,7 @@ def test_an_address_where_nothing_answers_is_an_error_that_names_it(mixed, table
 
 
 @pytest.mark.slow
-def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed")
+def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, tmp_path, cluster, monkeypatch):
     import ndzarr._batches.extract as extraction
 
     real, caller = extraction.run_part, os.getpid()
@@ -451,11 +468,9 @@ def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, 
         return real(folder, number)
 
     monkeypatch.setattr(extraction, "run_part", deadly)
+    monkeypatch.setattr(cluster.cluster.scheduler, "allowed_failures", 1)
     with (
-        # A process is started anew after each failure, 3 times unless told; who connects to a dead one waits 30 s.
-        dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "5s"}),
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
+        dask.config.set({"distributed.comm.timeouts.connect": "5s"}),  # else who connects to a dead one waits 30 s
         pytest.raises(WorkerError, match=r"died again and again.*what is finished is kept"),
     ):
-        mixed.extract(table, tmp_path / "crops.zarr", shard=8, scheduler=client)
+        mixed.extract(table, tmp_path / "crops.zarr", shard=8, scheduler=cluster)

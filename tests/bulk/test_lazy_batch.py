@@ -213,10 +213,4 @@ def test_named_pyramids_are_lazy_in_the_same_way(tmp_path):
 @pytest.mark.slow
 def test_other_processes_compute_it(mixed, table):
     lazy = mixed.lazy_batch(table, 8)
-    xarray.testing.assert_identical(lazy.compute(scheduler="processes", num_workers=2), mixed.load_batch(table))
-
-
-@pytest.mark.slow
-def test_a_cluster_computes_it(mixed, table, cluster):
-    found = cluster.compute(mixed.lazy_batch(table, 8)).result()
-    xarray.testing.assert_identical(found, mixed.load_batch(table))
+    xarray.testing.assert_identical(lazy.compute(scheduler="processes", num_workers=1), mixed.load_batch(table))

@@ -5,7 +5,6 @@ What is at the destination afterwards is whole, the old thing or the new one, an
 next run removes what was left.  `NDZARR_KILLS` sets the kills of each operation, `NDZARR_SEED` their moments.
 """
 
-import multiprocessing
 import os
 import random
 import time
@@ -25,13 +24,6 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     prepare_inputs(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.write_operations"])
-    return context
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -6,7 +6,6 @@ The disk is an ext4 file system on a loop device; its backing file is copied wit
 Needs root and a loop device.  `NDZARR_POWER_CUTS` sets the copies that are made at random moments of each operation.
 """
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -61,21 +60,19 @@ def after_power_loss(disk, name):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_was_written_survives_a_loss_of_power(name, disk, tmp_path):
+def test_what_was_written_survives_a_loss_of_power(name, disk, processes, tmp_path):
     prepare_inputs(tmp_path)
     moments = random.Random(name)
     with mounted(disk, disk.with_name("mounted")) as folder:
         shutil.rmtree(folder / "d", ignore_errors=True)
         (folder / "d").mkdir()
-        os.sync()
+        _command("sync", "-f", folder)
         begun = time.monotonic()
         run(name, folder / "d", tmp_path, 1)
         assert 1 in after_power_loss(disk, name), "it was written, so it is there"
         longest = time.monotonic() - begun
         for number in range(CUTS):
-            process = multiprocessing.get_context("spawn").Process(
-                target=run, args=(name, folder / "d", tmp_path, 2 - number % 2)
-            )
+            process = processes.Process(target=run, args=(name, folder / "d", tmp_path, 2 - number % 2))
             process.start()
             time.sleep(moments.uniform(0, 2 + longest))
             assert after_power_loss(disk, name), "the old one or the new one, whole"

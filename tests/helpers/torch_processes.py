@@ -13,7 +13,7 @@ def train(rank, world, sampler, table, port, folder):
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     try:
         seen = []
-        for batch in loader(CropDataset(sampler, table, dtype=torch.float32), 8, seed=5, workers=1):
+        for batch in loader(CropDataset(sampler, table, dtype=torch.float32), 8, seed=5):
             total = batch["image"].sum()
             torch.distributed.all_reduce(total)  # a rank with fewer batches would leave the other waiting
             seen.append(batch["index"].tolist())

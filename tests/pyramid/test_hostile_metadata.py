@@ -113,7 +113,7 @@ def _stream(n):
 
 
 def _gzip(n):
-    packer = zlib.compressobj(9, wbits=31)
+    packer = zlib.compressobj(1, wbits=31)
     return packer.compress(bytes(n)) + packer.flush()
 
 

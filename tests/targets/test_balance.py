@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr._sampling.target import merged, parse
 from ndzarr.errors import TargetError
 from ndzarr.targets.accessor import Targets
@@ -149,6 +150,7 @@ def test_a_group_of_which_all_windows_are_left_out_gets_nothing():
     st.booleans(),
     st.integers(0, 3),
 )
+@examples(40)
 def test_any_table_is_drawn_from_as_asked(rows, n, replace, seed):
     table = pd.DataFrame({"gid": range(len(rows)), "labels": [sorted(r[0]) for r in rows], "k": [r[1] for r in rows]})
     p = BARE.balanced(table, by=["k", "labels"]).probability.to_numpy()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
 from ndzarr._progress import progress_bar
-from ndzarr.errors import OptionError, TargetError
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError
 from ndzarr.targets._quantiles import QuantileSketch, StreamingMoments, moments_of
 from ndzarr.targets.statistics import Statistics
 
@@ -162,6 +164,29 @@ def test_statistics_survive_json(scene, tmp_path):
         (tmp_path / "wrong.json").write_text(wrong)
         with raises(OptionError, path=tmp_path / "wrong.json"):
             Statistics.from_json(tmp_path / "wrong.json")
+    with raises(MissingError, path=tmp_path / "none.json"):
+        Statistics.from_json(tmp_path / "none.json")
+
+
+def test_a_file_of_statistics_is_replaced_whole_or_not_at_all(scene, tmp_path, monkeypatch):
+    found, file = scene[0].targets.statistics([{"gid": 2}]), tmp_path / "s.json"
+    file.write_text("before")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, raises(WriteError, path=file, match="full"):
+        patched.setattr(os, "fsync", full)
+        found.to_json(file)
+    assert file.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
+    found.to_json(file)
+    assert json.loads(file.read_text())["windows"] == 1
+    os.mkfifo(tmp_path / "pipe")
+    with raises(ExistsError, path=tmp_path / "pipe", match="not a file"):
+        found.to_json(tmp_path / "pipe")
+    with raises(MissingError, path=tmp_path / "none" / "s.json"):
+        found.to_json(tmp_path / "none" / "s.json")
 
 
 def test_images_are_normalised_by_the_names_of_their_channels(scene):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import kwcoco
 import numpy as np
@@ -112,7 +114,7 @@ def test_a_resolution_can_be_asked_for(demos):
 
 
 def test_a_dataset_of_others_is_not_overwritten(tmp_path):
-    for content in ("not json", "{}", json.dumps({"info": [{"type": "process"}]}), "[]"):
+    for content in ("not json", "{}", json.dumps({"info": [{"type": "process"}]}), "[]", "[" * 100_000):
         (tmp_path / "images.kwcoco.json").write_text(content)
         with raises(ExistsError, path=tmp_path / "images.kwcoco.json", hint="Choose another folder"):
             write_demo(tmp_path, size=(64, 64))
@@ -140,5 +142,39 @@ def test_what_cannot_be_written_says_what_to_do(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):
         with raises(WriteError, path=folder, hint="Choose another directory"):
             write_demo(folder)
+    (tmp_path / "video").touch()
+    with raises(WriteError, path=tmp_path, hint="Choose another directory"):
+        write_demo(tmp_path, "video")
+    (tmp_path / "images" / "harbour.jpg").mkdir(parents=True)
+    with raises(WriteError, path=tmp_path / "images.kwcoco.json", match="harbour.jpg is a directory"):
+        write_demo(tmp_path, n=1, size=(64, 64))
+    (tmp_path / "huge.kwcoco.json").mkdir()
+    with raises(ExistsError, path=tmp_path / "huge.kwcoco.json", hint="Choose another folder"):
+        write_demo(tmp_path, "huge")
+
+
+def test_images_are_replaced_only_while_there_is_no_dataset_of_them(tmp_path, monkeypatch):
+    path = write_demo(tmp_path, n=1, size=(64, 64))
+    before, replace = path.read_bytes(), os.replace
+
+    def stop(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def stop_at_pictures(source, dest):
+        if str(dest).endswith(".jpg"):
+            stop()
+        replace(source, dest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", stop)
+        with raises(WriteError, path=path, match="full"):
+            write_demo(tmp_path, n=1, size=(64, 64), seed=1)
+    assert path.read_bytes() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", stop_at_pictures)
+        with raises(WriteError, path=path, match="full"):
+            write_demo(tmp_path, n=1, size=(64, 64), seed=1)
+    assert not path.exists()
+    assert write_demo(tmp_path, n=1, size=(64, 64), seed=1) == path
     with raises(OptionError, key="size", hint="smaller"):
         write_demo(tmp_path, size=(10**7, 10**7))

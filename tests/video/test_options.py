@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -78,9 +79,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path):
+    grey = av.VideoFrame.from_ndarray(np.full((240, 320, 3), 99, "u1"), format="rgb24").reformat(format="yuv420p")
     peaks = []
     for n in (100, 500):
-        path = video_clips.encode(tmp_path / f"{n}.mp4", n=n, size=(240, 320), options={"preset": "ultrafast"})
+        options = {"preset": "ultrafast"}
+        path = video_clips.encode(tmp_path / f"{n}.mp4", frames=[grey] * n, size=(240, 320), options=options)
         done = subprocess.run(
             [sys.executable, "-c", LONG_VIDEO, path],
             text=True,

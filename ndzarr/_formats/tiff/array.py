@@ -66,6 +66,7 @@ class TiffArray:
     """One image of a TIFF, decoded segment by segment."""
 
     chunked: Literal[True] = True
+    remote = False
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from ndzarr._files import open_binary
 from ndzarr._formats.base import Facts, Pixels, Region, Source, quiet_codecs, reason
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.tiff.metadata import AGAIN
@@ -76,7 +77,7 @@ MOST_READ = 256 << 20
 
 @contextmanager
 def _content(path: str) -> Iterator[bytes | mmap.mmap]:
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         if os.fstat(file.fileno()).st_size <= MOST_READ:
             yield file.read()
         else:

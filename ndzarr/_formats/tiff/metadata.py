@@ -24,6 +24,7 @@ from xml.sax.saxutils import unescape
 import numpy as np
 import tifffile
 
+from ndzarr._files import make_room
 from ndzarr._formats.base import Pixels, reason
 from ndzarr._formats.orientation import Orientation
 from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
@@ -135,6 +136,7 @@ class Remarks:
 @contextmanager
 def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, Remarks]]:
     """Open a file with tifffile, as far as its pages can be found; also yield what there is to say about it."""
+    make_room()
     with listening() as messages, ExitStack() as opened:
         with parsing(path, messages):
             tif = opened.enter_context(tifffile.TiffFile(path))

@@ -18,6 +18,7 @@ import av
 import numpy as np
 
 from ndzarr._concurrency import available_cpus
+from ndzarr._files import make_room, open_binary
 from ndzarr._formats.base import reason
 from ndzarr.errors import SourceError
 
@@ -41,6 +42,7 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any, Any]:
 
     Threads decode several frames at once; without them, an error belongs to the packet that was just given.
     """
+    make_room()
     try:
         container = _open(path)
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -134,7 +136,7 @@ def refuse_encrypted(path: str, stream: Any, packet: Any = None) -> None:
 
 def _refuse_protected(path: str) -> None:
     """Raise SourceError if an MP4 describes encrypted frames (ISO 14496-12, 8.12), which FFmpeg may not even open."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         head = file.read(1 << 20)
     if head[4:8] == b"ftyp" and b"encv" in head and b"sinf" in head:
         raise SourceError(f"{path}: the video is encrypted", path=path, hint=_DECRYPT)
@@ -142,7 +144,7 @@ def _refuse_protected(path: str) -> None:
 
 def refuse_scrambled(path: str) -> None:
     """Raise SourceError if the packets of a transport stream say that they are scrambled (ISO 13818-1, 2.4.3.2)."""
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         data = np.frombuffer(file.read(1 << 20), np.uint8)
     for size, start in ((188, 0), (192, 4), (204, 0)):  # plain, with time codes (M2TS), with parity
         packets = data[start : start + (len(data) - start) // size * size].reshape(-1, size)

@@ -17,10 +17,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from ndzarr._files import signature
+from ndzarr._files import MOST_FILES, close_when_short, open_files_limit, signature
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.orientation import Orientation
 from ndzarr._formats.video.colour import Box, Converter
@@ -83,6 +84,24 @@ class FrameReader:
             self._kept.clear()
             self._kept_bytes = 0
 
+    def rest(self) -> None:
+        """Close the file, unless somebody reads: frames are kept, and a later `visit` opens it again."""
+        if self._process == os.getpid() and self._lock.acquire(blocking=False):
+            try:
+                self._stop()
+            finally:
+                self._lock.release()
+
+    def _open(self) -> Decoder:
+        _OPEN.pop(id(self), None)
+        most = open_files_limit(6, MOST_FILES)
+        for number, reader in list(_OPEN.items())[: max(0, len(_OPEN) + 1 - most)]:
+            _OPEN.pop(number, None)
+            reader.rest()
+        self._decoder = Decoder(self.path, self._threaded)
+        _OPEN[id(self)] = self
+        return self._decoder
+
     def _stop(self) -> None:
         self._decoded, self._next = iter(()), -1
         if self._decoder is not None:
@@ -124,14 +143,16 @@ class FrameReader:
         index = self.index
         if start < 0 or self._decoder is None or self._decoder.threaded != self._threaded:
             self._stop()
-            self._decoder = Decoder(self.path, self._threaded)
+            decoder = self._open()
+        else:
+            decoder = self._decoder
         if start < 0:
             self._next = 0
-            packets: Iterator[tuple[int, Any]] = enumerate(self._decoder.packets())
+            packets: Iterator[tuple[int, Any]] = enumerate(decoder.packets())
         else:
             self._next = int(index.starts[0][start])
-            packets = seek_key(self._decoder, index.keys, index.marks, int(index.starts[1][start]))
-        self._decoded = self._decoder.frames(packets)
+            packets = seek_key(decoder, index.keys, index.marks, int(index.starts[1][start]))
+        self._decoded = decoder.frames(packets)
 
     def _advance(self, wanted: int) -> Any:
         """Decode up to a frame; return None if it does not come."""
@@ -161,6 +182,18 @@ class FrameReader:
         while self._kept_bytes > self.kept_bytes and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= _size(oldest)
+
+
+_OPEN: WeakValueDictionary[int, FrameReader] = WeakValueDictionary()
+"""The readers whose files are open, the one that was opened first in front."""
+
+
+def _rest_all() -> None:
+    for reader in list(_OPEN.values()):
+        reader.rest()
+
+
+close_when_short(_rest_all)
 
 
 def _size(frame: Any) -> int:

@@ -34,7 +34,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ndzarr._files import cache_root, replacing, settle, signature
+from ndzarr._files import cache_root, read_bytes, replacing, settle, signature
 from ndzarr._formats.video.decode import (
     MISSING,
     Array,
@@ -319,7 +319,7 @@ def _kept_file(path: str) -> Path:
 
 
 def _load(file: Path) -> Index:
-    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as data:
+    with np.load(io.BytesIO(read_bytes(file)), allow_pickle=False) as data:
         facts = json.loads(str(data["facts"]))
         base, rate, notes = Fraction(facts["base"]), facts["rate"], tuple(facts["notes"])
         ticks, order, keys, marks = (data[name] for name in _ARRAYS)

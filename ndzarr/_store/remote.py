@@ -1,0 +1,304 @@
+"""
+Arrays in buckets and on web servers, and fetching their chunks.
+
+All chunks of a plan, of all of its arrays, are one flight:
+
+1. `Tables` is asked for what tells where chunks are.  Shard indexes that it does not hold are fetched together, each by
+   one of the threads that want it.
+2. The ranges of all chunks are fetched together (`_remote.flight`), and chunks are yielded as they land.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ndzarr._files import Bytes
+from ndzarr._remote.flight import get_ranges
+from ndzarr._remote.stores import ABSENT, Landed, Range, RemoteStore
+from ndzarr._store import arrays
+from ndzarr._store.arrays import ArrayLayout, Fetched
+from ndzarr._store.sharding import MISSING, index_length, parse_index
+from ndzarr.errors import DamagedError
+
+_MOST_ROUNDS = 8
+"""Tables may name tables; no format has so many levels of them."""
+
+
+class ShardIndex(NamedTuple):
+    """The index of a shard; `table` is None where there is no such shard."""
+
+    table: memoryview | None
+    """Offset and length of each chunk, one after another."""
+    tag: str | None
+    """Tag of the shard when its index was read."""
+
+
+class RemoteArray:
+    """A Zarr array whose chunks are fetched and decoded without zarr-python."""
+
+    __slots__ = (
+        "_grid", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine", "fill",
+        "name", "path", "shape", "sharded",
+    )  # fmt: skip
+
+    chunked: Literal[True] = True
+    remote: Literal[True] = True
+
+    def __init__(
+        self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None
+    ) -> None:
+        """
+        Describe the array at a path of a store; nothing is requested.
+
+        `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
+        the cache on the disk; None if nothing in the metadata tells that shards were replaced.
+        """
+        self.name = store.url(path)
+        self.path = path
+        self.engine = f"requests to {store.name}"
+        self.shape, self.codec, self.fill = layout.shape, layout.codec, layout.fill
+        self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
+        self.sharded = layout.per_shard is not None
+        self._store, self._layout, self._version = store, layout, version
+        self._per_shard = layout.per_shard or (1,) * len(layout.shape)
+        self._token = (self.name, store.identity, token)
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Shape of the part of the array that is in one object."""
+        return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
+
+    def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
+        """Return what identifies a chunk in caches."""
+        return self._token, chunk
+
+    def where(self, chunk: tuple[int, ...], tables: arrays.Tables) -> tuple[Range, ...] | None:
+        """Return where the bytes of a chunk are; None if the index of its shard must be fetched first."""
+        if not self.sharded:
+            return (Range(self._store, self._object(chunk), optional=True),)
+        k, position = 0, []
+        for i, n in zip(chunk, self._per_shard, strict=True):
+            k = k * n + i % n
+            position.append(i // n)
+        place = tuple(position)
+        index: ShardIndex | None = tables.look(
+            (self._token, place), partial(self._source, place), partial(self._parse, place)
+        )
+        if index is None:
+            return None
+        if index.table is None:
+            if self._layout.complete:
+                url = self._store.url(self._object(place))
+                message = f"{url}: this shard is missing"
+                raise DamagedError(message, path=url, hint="Transcode the source again")
+            return ()
+        offset, count = index.table[2 * k], index.table[2 * k + 1]
+        if offset == MISSING:
+            return ()
+        return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
+
+    def _object(self, position: tuple[int, ...]) -> str:
+        separator = self._layout.separator
+        key = separator.join(map(str, position)) or "0"
+        prefix = self._layout.prefix
+        return f"{self.path}/{prefix}{separator if prefix else ''}{key}".lstrip("/")
+
+    def _source(self, position: tuple[int, ...]) -> Range:
+        length = index_length(prod(self._per_shard))
+        return Range(self._store, self._object(position), -length, optional=True, version=self._version)
+
+    def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
+        if landed.info is ABSENT:
+            return ShardIndex(None, None)
+        seal, size = self._layout.seal, landed.info.size
+        sealed = None if seal is None else seal.at(position)[0]
+        url = self._store.url(self._object(position))
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, prod(self._per_shard), sealed)
+        return ShardIndex(table, landed.info.tag)
+
+    def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
+        """Return the bytes of a chunk, 0 if it is missing; None if only fetching it would tell."""
+        if not self.sharded:
+            return None
+        [ranges] = locate([(self, chunk)])
+        return sum(int(r.stop or 0) - int(r.start or 0) for r in ranges)
+
+    def decode_fetched(
+        self,
+        chunk: tuple[int, ...],
+        encoded: Sequence[Bytes],
+        out: np.ndarray[Any, Any],
+        wanted: tuple[slice, ...] | None = None,
+    ) -> None:
+        """Decode a chunk into a buffer of the codec's stored shape; all of it, as its checksum covers all of it."""
+        self.codec.decode(encoded[0], out, lambda: (self._url(chunk), f"chunk {chunk}"))
+
+    def decode(
+        self, chunk: tuple[int, ...], out: np.ndarray[Any, Any], wanted: tuple[slice, ...] | None = None
+    ) -> bool:
+        """Fetch and decode a chunk; return False where it is missing, and write nothing."""
+        for _, encoded in fetch([(self, chunk)]):
+            if encoded is not None:
+                self.decode_fetched(chunk, encoded, out, wanted)
+                return True
+        return False
+
+    def _url(self, chunk: tuple[int, ...]) -> str:
+        return self._store.url(self._object(tuple(i // n for i, n in zip(chunk, self._per_shard, strict=True))))
+
+
+class _TableCache:
+    """What tables say, of all arrays of this process; the least recently used dropped first."""
+
+    def __init__(self, max_bytes: int = 64 << 20) -> None:
+        self._held: dict[Hashable, tuple[Any, int]] = {}
+        self._bytes = 0
+        self.max_bytes = max_bytes
+        self.lock = threading.Lock()
+        self.fetching: dict[Hashable, threading.Event] = {}
+        """Tables that a thread is fetching; the event is set once it has them, or has failed."""
+
+    def get(self, key: Hashable) -> Any:
+        found = self._held.get(key)
+        return None if found is None else found[0]
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        with self.lock:
+            self._bytes += size - self._held.pop(key, (None, 0))[1]
+            self._held[key] = value, size
+            while self._bytes > self.max_bytes and len(self._held) > 1:
+                self._bytes -= self._held.pop(next(iter(self._held)))[1]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.lock:
+            self._held.clear()
+            self._bytes = 0
+
+
+_TABLES: dict[int, _TableCache] = {}
+"""Process to its tables: another thread may have held the lock of a parent's when it forked."""
+
+
+def tables() -> _TableCache:
+    """Return the tables of this process; a forked child begins with those of its parent."""
+    pid = os.getpid()
+    found = _TABLES.get(pid)
+    if found is None:
+        found = _TableCache()
+        if (parent := _TABLES.get(os.getppid())) is not None:
+            found._held, found._bytes = dict(parent._held), parent._bytes
+        found = _TABLES.setdefault(pid, found)
+    return found
+
+
+_ENTRY_BYTES = 512
+"""Memory that a table takes besides its bytes."""
+
+
+class _Lookup:
+    """The tables that one call needs."""
+
+    def __init__(self) -> None:
+        self._cache = tables()
+        self._own: dict[Hashable, Any] = {}
+        """Held here, too: the cache may be too small for all tables of a call."""
+        self._wanted: dict[Hashable, tuple[Range, Callable[[Landed], Any]]] = {}
+
+    def look(self, key: Hashable, source: Callable[[], Range], parse: Callable[[Landed], Any]) -> Any:
+        found = self._own.get(key)
+        if found is None:
+            found = self._cache.get(key)
+            if found is None:
+                if key not in self._wanted:
+                    self._wanted[key] = source(), parse
+                return None
+            self._own[key] = found
+        return found
+
+    def fetch(self) -> None:
+        """Fetch the tables that were looked up in vain, but for those that other threads are fetching."""
+        wanted, self._wanted = self._wanted, {}
+        mine, others = [], []
+        with self._cache.lock:
+            for key in wanted:
+                if (event := self._cache.fetching.get(key)) is not None:
+                    others.append(event)
+                else:
+                    self._cache.fetching[key] = threading.Event()
+                    mine.append(key)
+        try:
+            for landed in get_ranges([wanted[key][0] for key in mine]):
+                key = mine[landed.number]
+                self._own[key] = found = wanted[key][1](landed)
+                self._cache.put(key, found, landed.data.nbytes + _ENTRY_BYTES)
+        finally:
+            with self._cache.lock:
+                for key in mine:
+                    self._cache.fetching.pop(key).set()
+        for event in others:
+            event.wait()
+
+
+def locate(chunks: Sequence[tuple[Fetched, tuple[int, ...]]]) -> list[tuple[Range, ...]]:
+    """Return where the bytes of each chunk are, () for missing ones; fetches the tables that tell, if need be."""
+    lookup = _Lookup()
+    out: list[tuple[Range, ...] | None] = [array.where(chunk, lookup) for array, chunk in chunks]
+    left = [i for i, found in enumerate(out) if found is None]
+    rounds = 0
+    while left:
+        lookup.fetch()
+        for i in left:
+            array, chunk = chunks[i]
+            out[i] = array.where(chunk, lookup)
+        now = [i for i in left if out[i] is None]
+        # A thread that was waited for may have failed, and what it wanted is then fetched here.
+        rounds += len(now) == len(left)
+        if rounds > _MOST_ROUNDS:
+            array, chunk = chunks[now[0]]
+            raise DamagedError(f"{array.name}: its tables do not tell where chunk {chunk} is", path=array.name)
+        left = now
+    return [found for found in out if found is not None]
+
+
+def fetch(chunks: Sequence[tuple[Fetched, tuple[int, ...]]]) -> Iterator[tuple[int, list[Bytes] | None]]:
+    """
+    Yield the encoded bytes of chunks in the order in which they land, each with its position among `chunks`.
+
+    A chunk has as many pieces as ranges, usually one. Those that are missing come first, with None.
+    """
+    ranges: list[Range] = []
+    owners: list[tuple[int, int]] = []
+    pieces: dict[int, list[Bytes | None]] = {}
+    missing = []
+    for number, found in enumerate(locate(chunks)):
+        if not found:
+            missing.append(number)
+        elif len(found) > 1:
+            pieces[number] = [None] * len(found)
+        ranges += found
+        owners += [(number, k) for k in range(len(found))]
+    # The flight begins before anything is yielded.
+    flight = get_ranges(ranges)
+    for number in missing:
+        yield number, None
+    for landed in flight:
+        number, k = owners[landed.number]
+        if landed.info is ABSENT:
+            yield number, None
+        elif number not in pieces:
+            yield number, [landed.data]
+        else:
+            held = pieces[number]
+            held[k] = landed.data
+            whole = [piece for piece in held if piece is not None]
+            if len(whole) == len(held):
+                del pieces[number]
+                yield number, whole
