@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from ndzarr._files import publishing_file
 from ndzarr.errors import OptionError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import click
 
-from helpers.write_operations import OPERATIONS, found, run
+from helpers.write_operations import found, run
 from ndzarr.errors import NdzarrError
 
 PAGE = 4096
@@ -88,7 +88,19 @@ class Fault:
         prctl = getattr(ctypes.CDLL(None), "prctl", None)
         if prctl is not None:
             prctl(PR_SET_PTRACER, ctypes.c_ulong(-1))
-        command = ["strace", "-f", "-e", "signal=none", "-e", f"{self.inject}{count + 1}{self.ever}", "-p", str(os.getpid())]
+        # What it traces must not go through a pipe: this process would stop before it could read that.
+        command = [
+            "strace",
+            "-f",
+            "-o",
+            os.devnull,
+            "-e",
+            "signal=none",
+            "-e",
+            f"{self.inject}{count + 1}{self.ever}",
+            "-p",
+            str(os.getpid()),
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while "attached" not in (line := self.process.stderr.readline()):
             assert line, "strace does not start"
@@ -105,7 +117,10 @@ FLUSHES = "fsync,fdatasync,syncfs,?rename,renameat,renameat2"
 LACKS = {
     "quota": partial(Fault, error="EDQUOT", calls=WRITES, ever="+"),
     "disk": partial(Fault, error="EIO", calls=f"{WRITES},{FLUSHES}", ever=""),
-    "pages": Pages, "inodes": Inodes, "file size": FileSize}
+    "pages": Pages,
+    "inodes": Inodes,
+    "file size": FileSize,
+}
 MOST = {"quota": 100, "disk": 100, "pages": 400, "inodes": 120, "file size": 100}
 """Amounts with which every operation succeeds."""
 
@@ -126,9 +141,7 @@ def attempt(name, folder, inputs, lack, count, old):
             run(name, folder, inputs, 2)
         done = True
     except (NdzarrError, click.ClickException) as error:
-        error = error if isinstance(error, NdzarrError) else error.__cause__
-        assert error.path is not None, f"no path: {error}"
-        assert error.hint is not None, f"no hint: {error}"
+        problem = error if isinstance(error, NdzarrError) else error.__cause__
         done = False
     finally:
         lack.restore()
@@ -137,6 +150,8 @@ def attempt(name, folder, inputs, lack, count, old):
         assert not hidden, hidden
         # An index is made again by whoever needs it.
         return 2 in found(name, folder) or name != "index"
+    assert problem.path is not None, f"no path: {problem}"
+    assert problem.hint is not None, f"no hint: {problem}"
     there = found(name, folder)
     assert there == old or there == old | {2}, f"{there} is there, not {old}"
     assert not hidden or name == "extract", hidden  # what is finished of an extraction is kept
