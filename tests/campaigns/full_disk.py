@@ -132,13 +132,17 @@ def names(folder):
     return found - hidden, hidden
 
 
+def write(name, folder, inputs, seed):
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(name, folder, inputs, seed)
+
+
 def attempt(name, folder, inputs, lack, count, old):
     """Try an operation with so much; return True if it succeeded, raise if anything is wrong."""
     visible, _ = names(folder)
     lack.leave(count)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            run(name, folder, inputs, 2)
+        write(name, folder, inputs, 2)
         done = True
     except (NdzarrError, click.ClickException) as error:
         problem = error if isinstance(error, NdzarrError) else error.__cause__
@@ -165,7 +169,7 @@ def campaign(name, folder, inputs, lack, sizes, most, overwrite):
     step = 1 if sizes == "all" else max(1, -(-most // int(sizes)))
     while True:
         if overwrite and old != {1}:
-            run(name, folder, inputs, 1)
+            write(name, folder, inputs, 1)
             old = {1}
         if attempt(name, folder, inputs, lack, count, old):
             return
