@@ -19,6 +19,7 @@ from ndzarr.errors import NdzarrError
 if TYPE_CHECKING:
     from ndzarr._export.cog import export_cog
     from ndzarr._library.verify import verify
+    from ndzarr._prediction.stitcher import Stitcher
     from ndzarr._pyramid.transcode import transcode
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
@@ -30,6 +31,7 @@ __all__ = [
     "ReadPlan",
     "Remote",
     "Sampler",
+    "Stitcher",
     "export_cog",
     "open",
     "transcode",
@@ -41,6 +43,7 @@ _MODULES = ("categories", "errors", "targets", "torch", "toydata")
 _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",
     "Sampler": "ndzarr.sampler",
+    "Stitcher": "ndzarr._prediction.stitcher",
     "export_cog": "ndzarr._export.cog",
     "transcode": "ndzarr._pyramid.transcode",
     "verify": "ndzarr._library.verify",

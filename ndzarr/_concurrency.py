@@ -119,20 +119,6 @@ def _memory(folder: Path) -> float:
     return inf
 
 
-def descriptor_limit() -> int:
-    """Return how many files the system allows this process to have open (`ulimit -n`)."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit to ask for; its C library has this one
-        return 512
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-
-
-DESCRIPTORS_PER_TASK = 8
-"""Files that a task has open at once: its source, locks, a shard of each level that is being written."""
-
-
 def decode_pool() -> ThreadPoolExecutor:
     """Return the threads of this process that decode and resample: one fewer than there are CPUs, at least one."""
     return _pool_of(os.getpid())
@@ -258,17 +244,20 @@ class BatchError(SourceError):
 
 
 def run_tasks(
-    tasks: Sequence[Task], workers: int | None = None, advance: Callable[[], object] = lambda: None
+    tasks: Sequence[Task],
+    workers: int | None = None,
+    advance: Callable[[], object] = lambda: None,
+    most: int | None = None,
 ) -> list[Failure]:
     """
     Do all tasks, as many at a time as there are threads; return those that raised an `NdzarrError`, in order.
 
     The threads that are left over (of `workers`, by default the number of CPUs) encode. `advance` is called after each
-    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun. The
-    files of all tasks take a quarter of those that the process may open.
+    task. An interrupt stops every task at its next `TaskContext.check`, so that each removes what it had begun. At most
+    `most` tasks are done at a time.
     """
     workers = workers or available_cpus()
-    together = max(1, min(workers, len(tasks), descriptor_limit() // (4 * DESCRIPTORS_PER_TASK)))
+    together = max(1, min(workers, len(tasks), workers if most is None else most))
     context = TaskContext(Event(), max(1, workers // together))
     failed: dict[int, NdzarrError] = {}
     unexpected: Exception | None = None

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ndzarr._concurrency import descriptor_limit
 from ndzarr.errors import DamagedError, ExistsError, MissingError, NdzarrError, OptionError, StoreError, WriteError
 
 if TYPE_CHECKING:
@@ -576,9 +575,28 @@ RESERVED_FILES = 40
 """Descriptors that caches leave to the work at hand and to the caller."""
 
 
+def descriptor_limit() -> int:
+    """Return how many files the system allows this process to have open (`ulimit -n`)."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit to ask for; its C library has this one
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
 def open_files_limit(share: int, most: int) -> int:
     """Return how many files a cache may keep open: 1 / `share` of those that the system allows the process."""
     return max(4, min(most, (descriptor_limit() - RESERVED_FILES) // share))
+
+
+_FILES_OF_WRITER = 8
+"""Files that whoever makes a store has open: its source, locks, a shard of each level that is being written."""
+
+
+def most_writers() -> int:
+    """Return how many stores may be made at a time: their files take a quarter of those that the process may open."""
+    return max(1, descriptor_limit() // (4 * _FILES_OF_WRITER))
 
 
 _CLOSE: list[Callable[[], object]] = []

@@ -12,6 +12,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Crowd, Lookup
 from ndzarr._sampling.coco_assets import Allow
 from ndzarr._sampling.coco_dataset import CocoSource, coerce
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.stitcher import Weights
     from ndzarr.categories import CategoryTree
     from ndzarr.targets.accessor import Targets
+    from ndzarr.targets.grid import Overlap, WindowDims
     from ndzarr.targets.table import Rows, TargetsLike
 
 
@@ -53,7 +57,10 @@ class CocoSampler:
         The directory that names of files in the dataset are relative to; that of the dataset's file by default.
     allow
         How far names of files in the dataset may lead: 'bundle', not out of that directory, for datasets of people
-        whom you do not trust; 'files', to all local files; 'urls', also to remote stores.  See docs/reliability.md.
+        whom you do not trust; 'files', to all local files; 'urls', also to buckets and web servers.  See
+        docs/reliability.md.
+    storage_options, remote
+        How URLs are reached, and settings of requests; see `ndzarr.open`.
 
     Raises
     ------
@@ -82,9 +89,18 @@ class CocoSampler:
         identity: str = "stat",
         image_root: str | os.PathLike[str] | None = None,
         allow: Allow = "files",
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
+        library = Library(
+            root,
+            Encoding(preset),
+            transcode=transcode,
+            identity=identity,
+            storage_options=storage_options,
+            remote=remote,
+        )
         self._source = CocoSource(coerce(dset), library, image_root, allow)
 
     def __repr__(self) -> str:
@@ -385,6 +401,97 @@ class CocoSampler:
             progress=progress,
             overwrite=overwrite,
             keys=keys,
+        )
+
+    def predict(
+        self,
+        model: Model,
+        dest: str | os.PathLike[str],
+        *,
+        gid: Any = None,
+        vidid: Any = None,
+        window: WindowDims = (512, 512),
+        overlap: Overlap = 0.25,
+        channels: Sequence[str] | None = None,
+        batch_size: int = 8,
+        resolution: float | str | None = None,
+        weights: Weights = "gaussian",
+        kind: str = "intensity",
+        nodata: float | None = None,
+        preset: str = "fast",
+        scheduler: Any = None,
+        workers: int | None = None,
+        resume: bool = True,
+        overwrite: bool = False,
+        progress: bool = False,
+        **keys: Any,
+    ) -> Pyramid:
+        """
+        Run a model over overlapping windows of an image or a video and stitch what it gives.
+
+        Parameters
+        ----------
+        model
+            Takes the images of a batch (sample, c, y, x), of videos and volumes with their further axes, as a numpy
+            array, and returns an array (sample, c, y, x) or, of one channel, (sample, y, x).  A module of torch gets a
+            tensor of the type of its parameters on their device, without gradients; call its `eval()` before.
+        dest
+            The store to make; see `ndzarr.Stitcher`.
+        gid, vidid
+            The image or video; may be left out if the dataset has one image alone.
+        window, overlap, resolution
+            Size, overlap and resolution of windows, as for `targets.grid`.
+        channels
+            Names of the channels that the model gives.
+        batch_size
+            Number of windows that the model gets at a time.
+        weights, kind, nodata, preset, resume, overwrite
+            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+        scheduler
+            None runs the model in this process, while the next windows are read.  Or 'processes', a
+            `distributed.Client` or the address of a dask scheduler: the model is pickled, and workers need a file
+            system in common.  The result has the same bits.
+        workers
+            Number of processes of this machine.
+        progress
+            Show progress bars.
+        **keys
+            Keys of targets that hold for all windows, such as `dtype` or `pad`.
+
+        Returns
+        -------
+        The predictions, with the size of the image times the scale of the model's maps, and its georeference.
+
+        Raises
+        ------
+        TargetError
+            There is no such image or video, or it has to be named.
+        OptionError
+            What the model returns does not fit the windows.
+        """
+        from ndzarr._prediction.predict import predict_coco
+
+        return predict_coco(
+            self._source,
+            model,
+            dest,
+            gid=gid,
+            vidid=vidid,
+            window=window,
+            overlap=overlap,
+            resolution=resolution,
+            keys=keys,
+            channels=channels,
+            batch_size=batch_size,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
+            weights=weights,
+            kind=kind,
+            nodata=nodata,
+            preset=preset,
+            resume=resume,
+            overwrite=overwrite,
         )
 
     def transcode_video(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.named_sources import Named, NamedSource
 from ndzarr._sampling.sample import load_native, load_sample
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.stitcher import Weights
     from ndzarr.targets.accessor import SourceTargets
+    from ndzarr.targets.grid import Overlap, WindowDims
     from ndzarr.targets.table import Rows, TargetsLike
 
 NO_ANNOTATIONS = Lookup(False)
@@ -46,6 +50,8 @@ class Sampler:
     identity
         What tells that a file is still the one that a pyramid was made from.  'stat': its size, time of modification
         and inode; 'content': a digest of its bytes, which are read once per process.
+    storage_options, remote
+        How URLs are reached, and settings of requests; see `ndzarr.open`.
 
     Examples
     --------
@@ -64,9 +70,18 @@ class Sampler:
         preset: str = "fast",
         transcode: str = "auto",
         identity: str = "stat",
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         root = Path(workdir) if workdir is not None else cache_root()
-        library = Library(root, Encoding(preset), transcode=transcode, identity=identity)
+        library = Library(
+            root,
+            Encoding(preset),
+            transcode=transcode,
+            identity=identity,
+            storage_options=storage_options,
+            remote=remote,
+        )
         self._source = NamedSource(sources, library)
 
     def __len__(self) -> int:
@@ -208,4 +223,93 @@ class Sampler:
             progress=progress,
             overwrite=overwrite,
             keys=keys,
+        )
+
+    def predict(
+        self,
+        model: Model,
+        dest: str | os.PathLike[str],
+        *,
+        key: Any = None,
+        window: WindowDims = (512, 512),
+        overlap: Overlap = 0.25,
+        channels: Sequence[str] | None = None,
+        batch_size: int = 8,
+        resolution: float | str | None = None,
+        weights: Weights = "gaussian",
+        kind: str = "intensity",
+        nodata: float | None = None,
+        preset: str = "fast",
+        scheduler: Any = None,
+        workers: int | None = None,
+        resume: bool = True,
+        overwrite: bool = False,
+        progress: bool = False,
+        **keys: Any,
+    ) -> Pyramid:
+        """
+        Run a model over overlapping windows of a source and stitch what it gives.
+
+        Parameters
+        ----------
+        model
+            Takes the images of a batch (sample, c, y, x), of videos and volumes with their further axes, as a numpy
+            array, and returns an array (sample, c, y, x) or, of one channel, (sample, y, x).  A module of torch gets a
+            tensor of the type of its parameters on their device, without gradients; call its `eval()` before.
+        dest
+            The store to make; see `ndzarr.Stitcher`.
+        key
+            Name of the source; may be left out if there is one.
+        window, overlap, resolution
+            Size, overlap and resolution of windows, as for `targets.grid`.
+        channels
+            Names of the channels that the model gives.
+        batch_size
+            Number of windows that the model gets at a time.
+        weights, kind, nodata, preset, resume, overwrite
+            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+        scheduler
+            None runs the model in this process, while the next windows are read.  Or 'processes', a
+            `distributed.Client` or the address of a dask scheduler: the model is pickled, and workers need a file
+            system in common.  The result has the same bits.
+        workers
+            Number of processes of this machine.
+        progress
+            Show progress bars.
+        **keys
+            Keys of targets that hold for all windows, such as `dtype` or `pad`.
+
+        Returns
+        -------
+        The predictions, with the size of the image times the scale of the model's maps, and its georeference.
+
+        Raises
+        ------
+        TargetError
+            There is no such source, or it has to be named.
+        OptionError
+            What the model returns does not fit the windows.
+        """
+        from ndzarr._prediction.predict import predict_named
+
+        return predict_named(
+            self._source,
+            model,
+            dest,
+            key=key,
+            window=window,
+            overlap=overlap,
+            resolution=resolution,
+            keys=keys,
+            channels=channels,
+            batch_size=batch_size,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
+            weights=weights,
+            kind=kind,
+            nodata=nodata,
+            preset=preset,
+            resume=resume,
+            overwrite=overwrite,
         )

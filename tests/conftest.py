@@ -1,5 +1,6 @@
 """Profiles of hypothesis, parameters of repeated tests, the cache of kwcoco's demo data, servers, and SIGINT."""
 
+import gc
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["XDG_CACHE_HOME"] = os.path.join(cache, "ndzarr-tests", worker)
 
 
-FEWEST = 4
+FEWEST = 3
 """Parameter sets of a test that always run."""
 
 
@@ -41,6 +42,12 @@ def pytest_collection_modifyitems(config, items):
         kept |= {id(same[i * len(same) // n]) for i in range(n)}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
     items[:] = [item for item in items if id(item) in kept]
+
+
+def pytest_collection_finish(session):
+    """Leave the modules and the tests to themselves: the garbage collector would look through all of them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

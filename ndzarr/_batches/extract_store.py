@@ -27,6 +27,7 @@ from ndzarr._sampling.protocols import SampleSource
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import sharded_array
 from ndzarr._store.presets import CHUNK, SHARD, Encoding, choose_codec
+from ndzarr._store.presets import Layout as ArrayLayout
 from ndzarr._store.sharding import ShardWriter
 from ndzarr._validation import check_count
 from ndzarr.errors import TargetError
@@ -76,8 +77,8 @@ class ShardedArray:
 
     def metadata(self) -> dict[str, Any]:
         """Return its `zarr.json`."""
-        shard = tuple(c * n for c, n in zip(self.codec.shape, self.per_shard, strict=True))
-        return sharded_array(self.shape, self.dims, self.dtype, self.codec, shard)
+        layout = ArrayLayout(self.codec.shape, self.per_shard, self.codec)
+        return sharded_array(self.shape, self.dims, layout, self.dtype.type(0))
 
     def write(self, root: Path, number: int, pixels: Array) -> None:
         """Write one shard, of the pixels of all its samples (sample, ...); it appears whole or not at all."""

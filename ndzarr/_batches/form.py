@@ -6,6 +6,7 @@ Everything in `_batches` stands on `Pending` samples: targets that were resolved
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, TypeAlias
@@ -75,9 +76,29 @@ def pending_samples(
     return numbered(pending, targets, start)
 
 
+def open_together(source: SampleSource, rows: Rows, keys: Mapping[str, Any]) -> None:
+    """Open the remote files of targets that name images, several at a time."""
+    if not source.remote:
+        return
+    ids: list[Any] = []
+    for name in ("gid", "key"):
+        if name in keys:
+            ids.append(keys[name])
+        elif rows.frame is not None:
+            ids += rows.frame[name].dropna().tolist() if name in rows.frame else []
+        else:
+            ids += [row[name] for row in rows if name in row]
+    frames = []
+    for known in dict.fromkeys(ids):
+        with suppress(TargetError):  # the target that names it says more
+            frames.append(source.frame(known))
+    source.open_together(frames)
+
+
 def plan_targets(source: SampleSource, targets: Targets | Rows) -> ReadPlan:
     """Return what loading targets would read."""
     crops: list[Crop] = []
+    open_together(source, Rows(targets), {})
     for given in Rows(targets):
         parsed = parse(given)
         if parsed.native is None:

@@ -28,6 +28,7 @@ from ndzarr._batches.form import (
     Sizes,
     agree,
     check_sizes,
+    open_together,
     pending_samples,
     read_batch,
     rows_with,
@@ -49,6 +50,7 @@ def load_batch(
     """Load many windows, with `keys` added to every target; see `CocoSampler.load_batch`."""
     check_sizes(sizes)
     rows = Rows(targets)
+    open_together(source, rows, keys)
     if (found := copies(source, rows, keys, lookup)) is not None:
         image, form, mask = found.read(), found.known.form, None
         placed, annotations = window_columns(found.known), window_annotations(found.known)

@@ -8,6 +8,7 @@ tile.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -290,6 +291,13 @@ class TileFormat:
     """1 to 100; webp is lossless at 100."""
     max_error: float = 0.0
 
+    @property
+    def jpeg_tables(self) -> bytes | None:
+        """Tables that the tiles of a JPEG share (tag 347); None for other compressions."""
+        if self.compression != "jpeg":
+            return None
+        return _SOI + _jpeg_parts(_whole_jpeg(self, np.zeros((16, 16, self.samples), np.uint8)))[0] + _EOI
+
     def bound(self, pixels: int) -> int:
         """Return the largest number of bytes that a tile of so many pixels takes."""
         raw = pixels * self.samples * self.dtype.itemsize
@@ -384,13 +392,55 @@ def _codecs() -> Any:
     return imagecodecs
 
 
-def _jpeg(form: TileFormat, tile: Pixels) -> Any:
+def _whole_jpeg(form: TileFormat, tile: Pixels) -> bytes:
     imagecodecs = _codecs()
     if form.samples == 1:
-        return imagecodecs.jpeg8_encode(tile[..., 0], level=form.quality, optimize=True)
-    return imagecodecs.jpeg8_encode(
+        return bytes(imagecodecs.jpeg8_encode(tile[..., 0], level=form.quality, optimize=True))
+    made = imagecodecs.jpeg8_encode(
         tile, level=form.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420", optimize=True
     )
+    return bytes(made)
+
+
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_APP0, _DQT, _SOS = 0xE0, 0xDB, 0xDA
+"""Markers of JPEG (ITU T.81, table B.1): the header of JFIF, quantization tables, start of scan."""
+
+
+def _jpeg_parts(jpeg: bytes) -> tuple[bytes, bytes]:
+    """Return (quantization tables, everything else but the header of JFIF) of a JPEG, without its first marker."""
+    tables, rest, at = b"", b"", 2
+    while jpeg[at + 1] != _SOS:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at + 1] == _DQT:
+            tables += jpeg[at:end]
+        elif jpeg[at + 1] != _APP0:
+            rest += jpeg[at:end]
+        at = end
+    return tables, rest + jpeg[at:]
+
+
+def _jpeg(form: TileFormat, tile: Pixels) -> bytes:
+    """Encode a tile without the tables that all tiles share, as libtiff does; Huffman tables are its own."""
+    return _SOI + _jpeg_parts(_whole_jpeg(form, tile))[1]
+
+
+def _lzw(form: TileFormat, tile: Pixels) -> bytes:
+    """
+    Encode with libtiff, which clears its table where TIFF 6.0 says (page 60); imagecodecs does so later.
+
+    Readers whose table has no more room fail then, such as geotiff.js.
+    """
+    import tifffile
+    from PIL import Image
+
+    raw, file = tile.reshape(-1).view(np.uint8), io.BytesIO()
+    Image.fromarray(raw[None]).save(file, "TIFF", compression="tiff_lzw")  # one row is one strip
+    file.seek(0)
+    with tifffile.TiffFile(file) as tif:
+        page: Any = tif.pages[0]
+        [start], [size] = page.dataoffsets, page.databytecounts
+    return file.getvalue()[start : start + size]
 
 
 def _lerc(form: TileFormat, tile: Pixels) -> Any:
@@ -414,7 +464,7 @@ def _general(name: str, form: TileFormat, tile: Pixels) -> Any:
 
 _ENCODERS: dict[str, Callable[[TileFormat, Pixels], Any]] = {
     "none": lambda form, tile: tile.tobytes(),
-    "lzw": partial(_general, "lzw"),
+    "lzw": _lzw,
     "deflate": partial(_general, "deflate"),
     "zstd": partial(_general, "zstd"),
     "jpeg": _jpeg,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -25,11 +25,13 @@ from ndzarr._export.cog_pixels import CODES, CogContent, TileFormat
 from ndzarr._files import flush_soon
 from ndzarr.errors import OptionError
 
-_COMPRESSION, _OFFSETS, _COUNTS = 259, 324, 325
+_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _COUNTS = 254, 258, 259, 262, 324, 325
 _REDUCED, _MASK = 1, 4
 """Bits of the subfile type."""
 _NODATA, _METADATA = 42113, 42112
 _ASCII = 2
+_TRANSPARENCY = 4
+"""Photometric interpretation of masks."""
 _TYPES = {3: "<u2", 4: "<u4", 16: "<u8"}
 """Types of TIFF as numpy's."""
 
@@ -86,13 +88,21 @@ def header(images: Sequence[Image], blocksize: int, bigtiff: bool) -> tuple[byte
     with tifffile.TiffFile(buffer) as tif:
         pages: list[Any] = list(tif.pages)
         tables = [_table(page) for page in pages]
-        places = [page.tags[_COMPRESSION].valueoffset for page in pages]
+        settled = [_settled(page, image) for page, image in zip(pages, images, strict=True)]
         end = max(map(_end, pages))
     data = bytearray(buffer.getvalue()[:end].ljust(end + 16 - end % 16, b"\0"))
-    for image, place in zip(images, places, strict=True):
-        if image.form is not None:
-            data[place : place + 2] = CODES[image.form.compression].to_bytes(2, "little")
+    for place, value in chain.from_iterable(settled):
+        data[place : place + 2] = value.to_bytes(2, "little")
     return bytes(data), tables
+
+
+def _settled(page: tifffile.TiffPage, image: Image) -> list[tuple[int, int]]:
+    """Return (position, value) of tags whose value tifffile does not write: of a mask it omits BitsPerSample."""
+    if image.form is None:
+        wanted = {_SUBFILE: _MASK | _REDUCED * image.reduced, _BITS: 1, _PHOTOMETRIC: _TRANSPARENCY}
+    else:
+        wanted = {_COMPRESSION: CODES[image.form.compression]}
+    return [(page.tags[tag].valueoffset, value) for tag, value in wanted.items()]
 
 
 def _end(page: tifffile.TiffPage) -> int:
@@ -109,11 +119,11 @@ def _write(writer: tifffile.TiffWriter, image: Image, blocksize: int) -> None:
         "metadata": None,
         "software": False,
         "extratags": image.tags,
-        "subfiletype": _REDUCED * image.reduced | _MASK * (image.form is None),
+        "subfiletype": _REDUCED * (image.reduced or image.form is None),  # a mask is settled afterwards
     }
     form = image.form
     if form is None:
-        writer.write(shape=image.shape, dtype=bool, compression=8, **common)
+        writer.write(shape=image.shape, dtype=np.uint8, compression=8, photometric="minisblack", **common)
         return
     writer.write(
         shape=image.shape if form.samples == 1 else (*image.shape, form.samples),
@@ -125,6 +135,7 @@ def _write(writer: tifffile.TiffWriter, image: Image, blocksize: int) -> None:
         planarconfig="contig" if form.samples > 1 else None,
         extrasamples=image.extras or None,
         colormap=image.colour_map,
+        jpegtables=form.jpeg_tables,
         **common,
     )
 

@@ -96,6 +96,7 @@ class Source(ABC):
         self.orientation = orientation or Orientation()
         self._mask: Source | None = None
         self._closed = False
+        self._let_go: Callable[[], object] | None = None
 
     @property
     def masked(self) -> bool:
@@ -168,6 +169,11 @@ class Source(ABC):
         self._mask = mask
         self.facts = replace(self.facts, masked=True)
 
+    def keep_while_open(self, name: str, let_go: Callable[[], object]) -> None:
+        """Call `let_go` when the source is closed: its file is a copy of the one that is called `name`."""
+        self.name, self._let_go = name, let_go
+        self.facts = replace(self.facts, name=name)
+
     def close(self) -> None:
         """Release files.  Reading afterwards is an error."""
         if not self._closed:
@@ -175,6 +181,8 @@ class Source(ABC):
             if self._mask is not None:
                 self._mask.close()
             self._release()
+            if self._let_go is not None:
+                self._let_go()
 
     def __enter__(self) -> Self:
         return self

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,11 @@ from ndzarr._files import MASK_SUFFIX, make_room, open_binary
 from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
-from ndzarr.errors import MissingError, NdzarrError, SourceError
+from ndzarr._formats.sidecars import BESIDE, copy_world_file
+from ndzarr._remote.files import download, open_file
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.urls import is_url
+from ndzarr.errors import MissingError, NdzarrError, SourceError, StoreError
 
 HEAD = 4096
 """Bytes at the beginning of a file by which its format is recognised."""
@@ -98,9 +106,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-_REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "az://", "abfs://", "ftp://")
-
-
 def open_source(
     source: Any,
     *,
@@ -116,6 +121,8 @@ def open_source(
     size: tuple[int, int] | float | None = None,
     palette: str = "colours",
     series: str | int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
 ) -> Source:
     """
     Open an image or video file or an array as a source of pixels.
@@ -146,6 +153,8 @@ def open_source(
         What indices of a palette become: 'colours' (r, g, b) or 'indices' (kept).
     series
         Name or number of the image of a TIFF that holds several; the main one if None.
+    storage_options, remote
+        How a URL is reached; see `ndzarr.open`.
 
     Returns
     -------
@@ -154,6 +163,8 @@ def open_source(
     check_stack(stack)
     clip = make_clip(start, stop, step, size)
     options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series)
+    if isinstance(source, str | os.PathLike) and is_url(name := os.fsdecode(source)):
+        return _open_remote(name, options, storage_options, remote)
     if is_sequence(source):
         return open_sequence(source, stack, options, _open)
     return _open(source, options)
@@ -180,8 +191,8 @@ def _open(source: Any, options: Options) -> Source:
 
 def _open_path(given: str | bytes, options: Options) -> Source:
     given = os.fsdecode(given)
-    if given.startswith(_REMOTE):
-        raise SourceError(f"{given}: sources are read from local files", path=given, hint="Download it first")
+    if is_url(given):
+        return _open_remote(given, options)
     path = os.path.abspath(os.path.expanduser(given))
     try:
         mode = os.stat(path).st_mode
@@ -208,6 +219,41 @@ def _open_path(given: str | bytes, options: Options) -> Source:
     except NdzarrError as error:
         error.path = error.path or path
         raise
+
+
+def _open_remote(
+    url: str,
+    options: Options,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> Source:
+    """Open a copy of a file in a bucket or on a web server, and of those beside it; the copy goes with the source."""
+    try:
+        opened = open_file(url, storage_options, remote, BESIDE)
+    except StoreError as error:
+        raise SourceError.like(error) from error
+    name = opened.file.path
+    try:
+        recognised = sniff(name, opened.first[:HEAD].tobytes())  # before all of it is fetched
+    except SourceError as error:
+        error.path = error.path or name
+        raise
+    folder = tempfile.mkdtemp(prefix="ndzarr-")
+    try:
+        path = download(opened, Path(folder))
+        if recognised == "TIFF":
+            copy_world_file(opened, path)
+        source = _open_path(str(path), options)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, StoreError):
+            raise SourceError.like(error) from error
+        if isinstance(error, NdzarrError) and folder in (error.path or ""):
+            error.path = name
+            error.args = (str(error).replace(str(path), name),)
+        raise
+    source.keep_while_open(name, partial(shutil.rmtree, folder, ignore_errors=True))
+    return source
 
 
 def recognise(path: str) -> str:
@@ -303,6 +349,11 @@ def file_kind(path: str) -> str | None:
         if os.path.isfile(path):  # reading a pipe would wait
             with open_binary(path) as file:
                 head = file.read(HEAD)
+    return kind_of(head)
+
+
+def kind_of(head: bytes) -> str | None:
+    """Return 'TIFF' or 'video' for the beginning of a file that may be read in place, else None."""
     if head[:4] in _TIFF:
         return "TIFF"
     return "video" if _VIDEO.match(head) else None

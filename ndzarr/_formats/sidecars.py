@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from ndzarr._files import MASK_SUFFIX, open_binary
 from ndzarr._formats.base import Facts
+from ndzarr._remote.files import OpenedFile
 from ndzarr._store.validity import Nodata, as_nodata
 
 TOGETHER = "NODATA_VALUES"
@@ -105,10 +107,15 @@ def _nodata_value(text: str | None, dtype: np.dtype[Any], notes: dict[str, None]
     return None
 
 
+def sidecar_names(path: str) -> tuple[str, ...]:
+    """Return the paths of the files beside an image that change how it is read, whether they exist or not."""
+    return *_world_files(path), f"{path}.aux.xml", f"{path}.ovr", path + MASK_SUFFIX
+
+
 def sidecar_states(path: str) -> list[list[Any]]:
     """Return (name, bytes, time of modification) of each file beside an image that changes how it is read."""
     found = []
-    for name in (*_world_files(path), f"{path}.aux.xml", f"{path}.ovr", path + MASK_SUFFIX):
+    for name in sidecar_names(path):
         try:
             state = os.stat(name)
         except OSError:
@@ -117,19 +124,49 @@ def sidecar_states(path: str) -> list[list[Any]]:
     return found
 
 
-def read_sidecar(path: str) -> Sidecar:
-    """Read the files beside an image; an empty `Sidecar` if there are none."""
-    aux = _read_aux(path)
-    if "transform" in aux.georeference:
+def read_sidecar(path: str, remote: OpenedFile | None = None, placed: bool = False) -> Sidecar:
+    """
+    Read the files beside an image; an empty `Sidecar` if there are none.
+
+    They are those beside `remote`, if that is given; no world file is then asked for if the image is `placed`.
+    """
+    aux = _read_aux(path, _text(f"{path}.aux.xml") if remote is None else _remote_aux(remote))
+    if "transform" in aux.georeference or (remote is not None and placed):
         return aux
-    for name in _world_files(path):
-        if (text := _text(name)) is not None:
-            transform = _world_transform(text)
-            if transform is None:
-                note = f"{os.path.basename(name)} does not hold the six numbers of a world file, and is not used"
-                return replace(aux, notes=(*aux.notes, note))
-            return replace(aux, georeference={**aux.georeference, "transform": transform}, world=True)
-    return aux
+    names = _world_files(path)
+    found = _first_text(names) if remote is None else remote.text(names, _MOST_BYTES)
+    if found is None:
+        return aux
+    name, text = found
+    transform = _world_transform(text)
+    if transform is None:
+        note = f"{os.path.basename(name)} does not hold the six numbers of a world file, and is not used"
+        return replace(aux, notes=(*aux.notes, note))
+    return replace(aux, georeference={**aux.georeference, "transform": transform}, world=True)
+
+
+def copy_world_file(remote: OpenedFile, path: Path) -> None:
+    """Write the world file beside a remote image, if there is one, beside its copy."""
+    found = remote.text(_world_files(remote.file.path), _MOST_BYTES)
+    if found is not None:
+        path.with_name(os.path.basename(found[0])).write_text(found[1], "utf-8")
+
+
+def _first_text(names: Sequence[str]) -> tuple[str, str] | None:
+    return next(((name, text) for name in names if (text := _text(name)) is not None), None)
+
+
+AUX_SUFFIX, OVERVIEWS_SUFFIX = ".aux.xml", ".ovr"
+BESIDE = (AUX_SUFFIX, OVERVIEWS_SUFFIX, MASK_SUFFIX)
+"""What the names of files beside an image add to its name."""
+
+
+def _remote_aux(remote: OpenedFile) -> str | None:
+    found = remote.beside.get(AUX_SUFFIX)
+    if found is None or found.file.size > _MOST_BYTES:
+        return None
+    with found.reader() as reader:
+        return reader.readall().decode("utf-8", "replace")
 
 
 def _world_files(path: str) -> list[str]:
@@ -160,8 +197,7 @@ def _world_transform(text: str) -> list[float] | None:
     return [a, b, c - (a + b) / 2, d, e, f - (d + e) / 2]
 
 
-def _read_aux(path: str) -> Sidecar:
-    text = _text(f"{path}.aux.xml")
+def _read_aux(path: str, text: str | None) -> Sidecar:
     if text is None:
         return Sidecar()
     try:

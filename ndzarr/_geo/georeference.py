@@ -67,6 +67,16 @@ class Georeference:
         (left, bottom), (right, top) = corners[:2].min(axis=1).tolist(), corners[:2].max(axis=1).tolist()
         return left, bottom, right, top
 
+    def metadata(self) -> dict[str, Any]:
+        """Return it as metadata of a source, from which `from_attributes` makes it again."""
+        out: dict[str, Any] = {"pixel_is_point": self.point}
+        if self.transform is not None:
+            out["transform"] = self.transform
+        elif self.gcps:
+            out["gcps"] = [list(gcp) for gcp in self.gcps]
+        known = {"epsg": self.crs.epsg, "wkt": self.crs.wkt, "geotiff": self.crs.keys and self.crs.keys.as_json()}
+        return out | {key: value for key, value in known.items() if value is not None}
+
     def tags(self) -> list[tuple[Any, ...]]:
         """Return GeoTIFF tags, in the form that tifffile writes."""
         keys = self.crs.geotiff()
@@ -151,23 +161,39 @@ def add_conventions(
     defines the reference system by well-known text, which imports pyproj if it is installed.
     """
     if georeference.transform is not None:
+        found = _spatial(georeference, sizes[0], georeference.transform)
         attrs["zarr_conventions"].append(SPATIAL)
-        attrs["spatial:dimensions"] = ["y", "x"]
-        attrs["spatial:transform_type"] = "affine"
-        attrs["spatial:transform"] = list(georeference.transform)
-        attrs["spatial:shape"] = list(sizes[0])
-        attrs["spatial:bbox"] = list(georeference.bounds(*sizes[0]))
-        attrs["spatial:registration"] = "pixel"
+        attrs.update(found)
         for item, size, (fy, fx) in zip(attrs["multiscales"]["layout"], sizes, factors, strict=True):
             item["spatial:shape"] = list(size)
             item["spatial:transform"] = list(georeference.window_transform(0, 0, fy, fx))
-    words = georeference.crs.text() if text else None
-    if georeference.crs.whole is not None:
-        attrs["proj:code"] = georeference.crs.whole
-    if words is not None:
-        attrs["proj:wkt2"] = words
-    if georeference.crs.whole is not None or words is not None:
+    if found := _proj(georeference.crs, text):
         attrs["zarr_conventions"].append(PROJ)
+        attrs.update(found)
+
+
+def level_conventions(georeference: Georeference, size: tuple[int, int], transform: Transform) -> dict[str, Any]:
+    """Return the same of the group of one level, by its (height, width) and transform; GDAL looks for them there."""
+    found = _proj(georeference.crs, georeference.crs.whole is None)
+    conventions = [SPATIAL, PROJ] if found else [SPATIAL]
+    return {"zarr_conventions": conventions, **_spatial(georeference, size, transform), **found}
+
+
+def _spatial(georeference: Georeference, size: tuple[int, int], transform: Transform) -> dict[str, Any]:
+    return {
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform_type": "affine",
+        "spatial:transform": list(transform),
+        "spatial:shape": list(size),
+        "spatial:bbox": list(Georeference(georeference.crs, transform).bounds(*size)),
+        "spatial:registration": "pixel",
+    }
+
+
+def _proj(crs: Crs, text: bool) -> dict[str, Any]:
+    words = crs.text() if text else None
+    code = {} if crs.whole is None else {"proj:code": crs.whole}
+    return code if words is None else {**code, "proj:wkt2": words}
 
 
 GRID_MAPPING = "spatial_ref"
@@ -200,3 +226,10 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
         attributes = found.to_cf()
     cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in attributes.items()}
     return {**cf, "spatial_ref": cf["crs_wkt"]}
+
+
+def earth_centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return (y, x) of pixel centres: in the reference system, or in pixels if the transform rotates or shears."""
+    a, b, c, d, e, f = transform
+    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
+    return (e * down + f, a * across + c) if b == 0 == d else (down, across)

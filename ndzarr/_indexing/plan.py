@@ -97,7 +97,14 @@ class ReadPlan:
 
     def __repr__(self) -> str:
         numbers = {"window": self.windows, "chunk read": self.reads, "array": self.arrays}
-        return f"<ReadPlan: {', '.join(counted(len(some), noun) for noun, some in numbers.items())}>"
+        decoders = {decoder for array in self.arrays if (decoder := _decoder(array)) is not None}
+        how = f"; decoded by {' and '.join(sorted(decoders))}" if decoders else ""
+        return f"<ReadPlan: {', '.join(counted(len(some), noun) for noun, some in numbers.items())}{how}>"
+
+
+def _decoder(array: Chunked) -> str | None:
+    """Return what decodes the chunks of an array, "compiled core" or "Python"; None if its engine does it all."""
+    return getattr(array, "decoder", None)
 
 
 def plan_reads(requests: Iterable[tuple[Chunked, Selection]]) -> ReadPlan:
@@ -133,6 +140,8 @@ class Explanation:
     """Bytes of pixels in all windows."""
     engines: tuple[tuple[str, int], ...]
     """(engine, number of chunks that it reads), most first."""
+    decoders: tuple[tuple[str, int], ...]
+    """("compiled core" or "Python", number of chunks that it decodes), most first; without those of other engines."""
 
     @property
     def amplification(self) -> float:
@@ -149,6 +158,7 @@ class Explanation:
             ("amplification", f"{self.amplification:.2f}"),
         ]
         rows += [("engine", f"{name}: {n:,} chunks") for name, n in self.engines]
+        rows += [("decoded by", f"{name}: {n:,} chunks") for name, n in self.decoders]
         return "\n".join(f"{key:<14}{value}" for key, value in rows)
 
 
@@ -160,6 +170,7 @@ def _explain(plan: ReadPlan) -> Explanation:
         if size != 0
     )
     engines = Counter(plan.arrays[a].engine for a, _, _ in plan.reads)
+    decoders = Counter(decoder for a, _, _ in plan.reads if (decoder := _decoder(plan.arrays[a])) is not None)
     return Explanation(
         windows=len(plan.windows),
         chunks=len(plan.reads),
@@ -169,6 +180,7 @@ def _explain(plan: ReadPlan) -> Explanation:
         decoded_bytes=decoded,
         wanted_bytes=plan.wanted_bytes,
         engines=tuple(engines.most_common()),
+        decoders=tuple(decoders.most_common()),
     )
 
 

@@ -18,18 +18,20 @@ from typing import Any
 from ndzarr._files import MASK_SUFFIX, FileId, settle
 from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
-from ndzarr._formats.registry import file_kind
-from ndzarr._formats.sidecars import sidecar_states
+from ndzarr._formats.registry import file_kind, kind_of
+from ndzarr._formats.sidecars import BESIDE, OVERVIEWS_SUFFIX, sidecar_states
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.masks import internal_masks, mask_notes, masks_beside, overview_masks
 from ndzarr._formats.tiff.metadata import DamagedTiffError, Series, open_parsed, read_content
 from ndzarr._formats.tiff.open import open_shaped
-from ndzarr._formats.tiff.segments import make_decoder, read_table
+from ndzarr._formats.tiff.segments import TiffFile, make_decoder, read_table
 from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_place, parse
 from ndzarr._library.overviews import Base, make_overviews
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import describe, display, identity
+from ndzarr._remote.cache import DiskCache
+from ndzarr._remote.files import OpenedFile, RemoteFile, open_again
 from ndzarr._store.arrays import Stored
 from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
@@ -46,21 +48,49 @@ def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = 
     return opener(path, cache_bytes, options or InPlaceOptions())
 
 
-def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True) -> Pyramid:
-    """Open a TIFF with tiles; see `open_file`.  `warn` is False when it is opened again in another process."""
-    path = os.path.realpath(path)  # not abspath, which would take `link/..` for the directory that holds the link
+def open_remote_file(opened: OpenedFile, cache_bytes: int = 0, options: InPlaceOptions | None = None) -> Pyramid:
+    """
+    Open a file in a bucket or on a web server in place, as `open_file` does.
+
+    Raises `StoreError` if it is neither a TIFF nor a video.
+    """
+    kind = kind_of(opened.first.tobytes())
+    if kind != "TIFF":
+        raise not_in_place(opened.file.path, "only TIFFs with tiles are read in place over the network")
+    return open_tiff(opened.file.path, cache_bytes, options or InPlaceOptions(), opened=opened)
+
+
+def _reopen_remote(
+    url: str, cache_bytes: int, file: RemoteFile, options: InPlaceOptions, kept: DiskCache | None
+) -> Pyramid:
+    return open_tiff(url, cache_bytes, options, False, open_again(file, BESIDE, kept))
+
+
+def open_tiff(
+    path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True, opened: OpenedFile | None = None
+) -> Pyramid:
+    """
+    Open a TIFF with tiles; see `open_file`.
+
+    `warn` is False when it is opened again in another process; `opened` is the file if it is not on a local disk.
+    """
     checked = _check_options(options)
-    file = FileId.of(path)
-    settle(file.mtime_ns)
+    file: TiffFile
+    if opened is None:
+        path = os.path.realpath(path)  # not abspath, which would take `link/..` for the directory that holds the link
+        file = FileId.of(path)
+        settle(file.mtime_ns)
+    else:
+        file = opened.file
     try:
-        with open_parsed(path) as (tif, remarks):
-            if open_shaped(path, tif, checked) is not None:
+        with open_parsed(path, opened) as (tif, remarks):
+            if opened is None and open_shaped(path, tif, checked) is not None:
                 raise not_in_place(path, "the rows of its image are stored as pages, so it is not read in place")
-            parsed = parse(read_content(path, tif, remarks), checked)
+            parsed = parse(read_content(path, tif, remarks), checked, opened)
             kind = "labels" if parsed.colour.indexed else options.kind
-            with _beside(path, checked) as (ovr, series):
+            with _beside(path, checked, opened) as (ovr, series):
                 images, notes = find_levels(parsed, kind, series)
-                masks = _masks(file, parsed, ovr, series)
+                masks = _masks(file, parsed, ovr, series, opened)
                 notes += mask_notes(parsed, masks)
                 if masks and (bare := [image for image in images if image.power not in masks]):
                     images = [image for image in images if image.power in masks]
@@ -81,38 +111,57 @@ def open_tiff(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool =
         source.check()
     _warn(facts, warn, DamagedFileWarning)
     powers = [image.power for image in images]
-    changing = (options.axes, options.nodata, options.palette, options.series, sidecar_states(path))
+    states: list[Any] = sidecar_states(path) if opened is None else [("", opened.file.tag), *_tags(opened)]
+    changing = (options.axes, options.nodata, options.palette, options.series, states)
     veils: list[Stored | None] = [masks.get(power) for power in powers]
     base = Base(native[-1], veils[-1], powers[-1], file, facts, kind, options.cache, options.in_memory, changing)
     overviews = make_overviews(base)
     powers += range(powers[-1] + 1, powers[-1] + 1 + len(overviews))
     origin = {"path": path, "size": file.size, "mtime_ns": file.mtime_ns}
-    reopen = partial(open_tiff, options=options, warn=False)
+    reopen: partial[Pyramid]
+    if opened is None:
+        reopen = partial(open_tiff, options=options, warn=False)
+    else:
+        reopen = partial(_reopen_remote, file=opened.file, options=options, kept=opened.kept)
     arrays = [*zip(native, veils, strict=True), *overviews]
     return _pyramid(path, facts, arrays, powers, origin, options, cache_bytes, reopen)
 
 
-def _masks(file: FileId, parsed: ParsedTiff, ovr: FileId | None, beside: Sequence[Series]) -> dict[int, TiffArray]:
+def _tags(opened: OpenedFile) -> list[Any]:
+    return [(end, other.file.tag) for end, other in opened.beside.items()]
+
+
+def _masks(
+    file: TiffFile, parsed: ParsedTiff, ovr: TiffFile | None, beside: Sequence[Series], opened: OpenedFile | None
+) -> dict[int, TiffArray]:
     """Return the masks of a TIFF, in it or beside it, by the power of 2 by which they are smaller."""
     dims = tuple(d for d in parsed.layout.dims if d != "c")
     masks = internal_masks(file, parsed, dims)
     if masks and ovr is not None:
         masks = {**overview_masks(ovr, beside, parsed, dims), **masks}
-    if not masks and os.path.isfile(file.path + MASK_SUFFIX):
-        masks = masks_beside(file.path, parsed.form.shape[2:4], parsed.layout, dims)
+    remote = None if opened is None else opened.beside.get(MASK_SUFFIX)
+    if not masks and (remote is not None or (opened is None and os.path.isfile(file.path + MASK_SUFFIX))):
+        masks = masks_beside(file.path, parsed.form.shape[2:4], parsed.layout, dims, remote)
     return masks
 
 
 @contextmanager
-def _beside(path: str, options: Options) -> Iterator[tuple[FileId | None, Sequence[Series]]]:
+def _beside(
+    path: str, options: Options, opened: OpenedFile | None
+) -> Iterator[tuple[TiffFile | None, Sequence[Series]]]:
     """Yield the file of overviews beside a TIFF, and its images; (None, ()) if there is none, or for another series."""
-    name = f"{path}.ovr"
-    if options.series is not None or not os.path.isfile(name):
+    name = path + OVERVIEWS_SUFFIX
+    remote = None if opened is None else opened.beside.get(OVERVIEWS_SUFFIX)
+    if options.series is not None or (remote is None and (opened is not None or not os.path.isfile(name))):
         yield None, ()
         return
-    file = FileId.of(name)
-    settle(file.mtime_ns)
-    with open_parsed(name) as (tif, remarks):
+    file: TiffFile
+    if remote is None:
+        file = FileId.of(name)
+        settle(file.mtime_ns)
+    else:
+        file = remote.file
+    with open_parsed(name, remote) as (tif, remarks):
         yield file, read_content(name, tif, remarks).series
 
 
@@ -121,7 +170,7 @@ def _is_of(image: Image, found: Sequence[Series]) -> bool:
 
 
 def _tiff_array(
-    file: FileId, level: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options
+    file: TiffFile, level: int, image: Image, parsed: ParsedTiff, facts: Facts, options: Options
 ) -> TiffArray:
     form, layout = image.form, parsed.layout
     shape = (*facts.shape[:-2], *form.shape[2:4])

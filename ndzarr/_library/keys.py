@@ -21,6 +21,8 @@ from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of, o
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.files import RemoteFile
+from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.metadata import SCHEMA
 from ndzarr._validation import is_path
@@ -74,8 +76,8 @@ def _hashed(value: float | None) -> float | None:
 
 
 def is_opened_in_place(path: str) -> bool:
-    """Return True for directories and URLs, which are stores and never transcoded."""
-    return "://" in path or os.path.isdir(path)
+    """Return True for directories, and URLs that can only name a store, which are never transcoded."""
+    return not names_file(path) if is_url(path) else os.path.isdir(path)
 
 
 def source_record(attrs: object) -> Mapping[str, Any] | None:
@@ -186,7 +188,7 @@ IDENTITIES = ("stat", "content")
 """What tells that a file is still the same: its size, time of modification and inode, or a digest of its content."""
 
 
-def cache_entry(root: Path, file: FileId, *inputs: Any, identity: str = "stat") -> CacheEntry:
+def cache_entry(root: Path, file: FileId | RemoteFile, *inputs: Any, identity: str = "stat") -> CacheEntry:
     """
     Return the cache entry, in the directory `root`, of a source, whose path is absolute with links resolved.
 
@@ -214,7 +216,13 @@ def digest_of(path: str) -> str:
 
 
 def is_unchanged(origin: Mapping[str, Any]) -> bool:
-    """Return True if a file is the one that a store records; raises `OSError` if it cannot be looked at."""
+    """
+    Return True if a file is the one that a store records; raises `OSError` if it cannot be looked at.
+
+    A server is not asked: what a URL names counts as unchanged.
+    """
+    if is_url(origin["path"]):
+        return True
     now = os.stat(origin["path"])
     if now.st_size != origin.get("size"):
         return False

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, run_tasks
-from ndzarr._files import Batch, FileId, cache_root, settle, signature
-from ndzarr._formats.sidecars import sidecar_states
+from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
+from ndzarr._files import Batch, FileId, cache_root, most_writers, settle, signature
+from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
 from ndzarr._library.keys import (
@@ -35,15 +35,20 @@ from ndzarr._library.keys import (
     stored_arrays,
     version_of,
 )
-from ndzarr._library.open import POLICIES, open_unless_transcoded, refuse_disagreement
+from ndzarr._library.open import POLICIES, find_remote, open_unless_transcoded, refuse_disagreement
 from ndzarr._library.overviews import overview_store
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.files import OpenedFile, changes, library_cache, look_up
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.presets import Encoding
 from ndzarr._validation import check_choice
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, SourceError, StoreError
 
+_TOGETHER = 32
+"""URLs that are opened at a time."""
 MAX_OPEN = 512
 """Most pyramids that a library keeps open."""
 
@@ -63,6 +68,8 @@ class Library:
         max_open: int = MAX_OPEN,
         transcode: str = "auto",
         identity: str = "stat",
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         """
         Name a directory, which is made when something is written to it; the user's cache directory if None.
@@ -70,7 +77,8 @@ class Library:
         Stores have this encoding; images of more than `max_pixels` are refused; `max_open` pyramids are kept open.
         `transcode` 'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none; see
         docs/in-place.md.  `identity` is what tells that a file is still the same: 'stat', its size, time of
-        modification and inode; 'content', a digest of its bytes.
+        modification and inode; 'content', a digest of its bytes.  `storage_options` and `remote` are those of
+        `ndzarr.open`, for URLs.
         """
         self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
@@ -78,6 +86,8 @@ class Library:
         self.max_open = max_open
         self.transcode = check_choice("transcode", transcode, POLICIES)
         self.identity = check_choice("identity", identity, IDENTITIES)
+        self.storage_options = storage_options
+        self.remote = remote
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
         self._repaired: set[Path] = set()
         self._begun = False
@@ -86,7 +96,8 @@ class Library:
         return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity)
+        given = self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity
+        return type(self), (*given, self.storage_options, self.remote)
 
     def pyramid(
         self,
@@ -114,6 +125,8 @@ class Library:
             seen = signature(request.path)
         except OSError:
             return self._resolve(request)  # reports what is wrong
+        if not seen:  # a URL
+            seen = (changes(),)
         held = self._open.get(request)
         if held is not None and held[0] == seen:
             with suppress(KeyError):  # another thread dropped it
@@ -125,6 +138,18 @@ class Library:
             with suppress(KeyError):
                 self._open.popitem(last=False)
         return pyramid
+
+    def open_store(self, path: str | os.PathLike[str]) -> Pyramid:
+        """Open a store, or its URL, anew."""
+        return open_pyramid(path, storage_options=self.storage_options, remote=self.remote)
+
+    def open_together(self, requests: Iterable[SourceRequest]) -> None:
+        """Open the URLs among some sources, several at a time: each waits for requests."""
+        missing = [r for r in dict.fromkeys(requests) if is_url(r.path) and r not in self._open]
+        if len(missing) > 1:
+            self.look_up(request.path for request in missing)
+            for _ in ordered_map(self.find, missing, min(_TOGETHER, len(missing)), name="open"):
+                pass
 
     def prepare(
         self,
@@ -139,6 +164,7 @@ class Library:
         and the indexes of the store's shards are looked at, and a damaged store is made again.
         """
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
+        self.look_up(request.path for request in requests)
         tasks: dict[Path, Task] = {}
         batch = Batch()
         failures = []
@@ -152,23 +178,31 @@ class Library:
                     tasks[store] = Task(request.path, make)
         with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
             try:
-                failures += run_tasks(list(tasks.values()), workers, advance)
+                failures += run_tasks(list(tasks.values()), workers, advance, most_writers())
             finally:
                 batch.publish()
         if failures:
             order = [request.path for request in requests]
             raise BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
 
+    def look_up(self, paths: Iterable[str]) -> None:
+        """Fetch and keep the beginnings of all files among URLs that are not kept yet, in one flight of requests."""
+        urls = list(dict.fromkeys(path for path in paths if is_url(path) and names_file(path)))
+        cache = library_cache(self.root)
+        if urls and cache is not None:
+            look_up(urls, BESIDE, cache, self.storage_options, self.remote)
+
     def _missing(self, request: SourceRequest, batch: Batch) -> tuple[Path, Callable[[TaskContext], Any] | None]:
         """Return (store of a request, function that makes it); None if the store exists or is not needed."""
-        if is_opened_in_place(request.path):
+        remote = self._find_remote(request)
+        if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
             return self.root, None
-        if (pyramid := self._open_file(request)) is not None:
+        if (pyramid := self._open_file(request, remote)) is not None:
             overviews = overview_store(pyramid)
             if overviews is None or overviews.sound:
                 return self.root, None
             return overviews.path, lambda context: overviews.make()
-        entry = self._entry(request)
+        entry = self._entry(request, remote)
         return entry.store, None if entry.sound() is not None else partial(self._make_with, batch, entry, request)
 
     def entries(self) -> Iterator[Entry]:
@@ -184,13 +218,14 @@ class Library:
         return inventory.prune(self.root, dry_run)
 
     def _resolve(self, request: SourceRequest) -> Pyramid:
-        if is_opened_in_place(request.path):
-            pyramid = open_pyramid(request.path)
+        remote = self._find_remote(request)
+        if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
+            pyramid = self.open_store(request.path)
             refuse_disagreement(pyramid, request)
             return pyramid
-        if (opened := self._open_file(request)) is not None:
+        if (opened := self._open_file(request, remote)) is not None:
             return opened
-        entry = self._entry(request)
+        entry = self._entry(request, remote)
         pyramid = entry.find() or self._make(entry, request)
         repair = partial(self._repair, entry, request, pyramid)
         for array in stored_arrays(pyramid):
@@ -207,7 +242,7 @@ class Library:
         if entry.store in self._repaired:
             return
         try:
-            if self._entry(request).store != entry.store:
+            if self._entry(request, self._find_remote(request)).store != entry.store:
                 raise SourceError(f"{request.path}: was changed since", path=request.path)
             made = entry.make(partial(self._write, entry, request), damaged=seen)
         except NdzarrError as cause:
@@ -218,10 +253,20 @@ class Library:
             self._open.pop(request, None)  # another version of ndzarr had written it, in another layout
             raise StoreError(f"{entry.store}: was damaged and made again", path=str(entry.store), hint="Read it again")
 
-    def _open_file(self, request: SourceRequest) -> Pyramid | None:
-        return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root)
+    def _find_remote(self, request: SourceRequest) -> OpenedFile | None:
+        """Return the file that a URL names; None for a local one, and for a URL that may be a store."""
+        if not is_url(request.path):
+            return None
+        return find_remote(request.path, self.storage_options, self.remote, library_cache(self.root))
 
-    def _entry(self, request: SourceRequest) -> CacheEntry:
+    def _open_file(self, request: SourceRequest, remote: OpenedFile | None) -> Pyramid | None:
+        return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root, remote)
+
+    def _entry(self, request: SourceRequest, remote: OpenedFile | None) -> CacheEntry:
+        if remote is not None:
+            tags = [[end, other.file.tag] for end, other in remote.beside.items()]
+            inputs = [request[1:], self.encoding.as_json(), remote.file.tag, *tags]
+            return cache_entry(self.root, remote.file, *inputs)
         real = os.path.realpath(request.path)
         try:
             found = os.stat(real)
@@ -260,12 +305,18 @@ class Library:
         from ndzarr._formats.registry import open_source
         from ndzarr._pyramid.transcode import write_pyramid
 
-        real = entry.origin["path"]
+        real = request.path if is_url(request.path) else entry.origin["path"]
         settle(entry.origin["mtime_ns"])
         options = {name: value for name, value in request._asdict().items() if name != "path"}
         options["palette"] = choose_palette(request.palette, self.encoding.kind)
         try:
-            with open_source(real, **options, max_pixels=self.max_pixels) as source:
+            with open_source(
+                real,
+                **options,
+                max_pixels=self.max_pixels,
+                storage_options=self.storage_options,
+                remote=self.remote,
+            ) as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)
                 write_pyramid(
                     source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check, batch=batch

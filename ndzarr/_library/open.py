@@ -1,28 +1,33 @@
 """Opening stores and files, and the choice between reading a file in place and transcoding it.
 
-A directory or a URL is a store.  A file is recognised by its content: TIFFs with tiles and videos can be read in place,
-all other files must be transcoded.
+A directory is a store, and so is a URL without an extension, or of which nothing is found.  A file is recognised by its
+content: TIFFs with tiles and videos can be read in place, all other files must be transcoded.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from ndzarr._formats.options import InPlaceOptions
-from ndzarr._formats.registry import file_kind
+from ndzarr._formats.registry import file_kind, kind_of
+from ndzarr._formats.sidecars import BESIDE
 from ndzarr._library.keys import SourceRequest
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.cache import DiskCache
+from ndzarr._remote.files import OpenedFile
+from ndzarr._remote.files import open_file as open_remote
 from ndzarr._remote.settings import Remote
-from ndzarr._remote.urls import is_url, shown
+from ndzarr._remote.urls import is_url, names_file, shown
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import as_nodata, same_nodata
-from ndzarr.errors import NdzarrError, OptionError, StoreError
+from ndzarr.errors import MissingError, NdzarrError, OptionError, StoreError
 
 
 def open(
@@ -93,6 +98,10 @@ def open(
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
     name = os.fspath(path)
+    if store is None and is_url(name) and (opened := find_remote(name, storage_options, remote)) is not None:
+        from ndzarr._library.in_place import open_remote_file
+
+        return open_remote_file(opened, cache_bytes, InPlaceOptions(palette=palette, series=series))
     if store is None and not is_url(name) and file_kind(name) is not None:
         from ndzarr._library.in_place import open_file
 
@@ -104,6 +113,21 @@ def open(
                 message, path=shown(name), key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
             )
     return open_pyramid(path, cache_bytes, storage_options=storage_options, remote=remote, store=store)
+
+
+def find_remote(
+    url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+    kept: DiskCache | None = None,
+) -> OpenedFile | None:
+    """Return the file that a URL names, opened with one flight of requests; None if it may be a store."""
+    if not names_file(url):
+        return None
+    try:
+        return open_remote(url, storage_options, remote, BESIDE, kept)
+    except MissingError:
+        return None  # opening the store complains
 
 
 POLICIES = ("auto", "always", "never")
@@ -124,18 +148,23 @@ FAST_COMPRESSIONS = frozenset(
 
 
 def open_unless_transcoded(
-    request: SourceRequest, transcode: str, encoding: Encoding, max_pixels: int | None, cache: Path
+    request: SourceRequest,
+    transcode: str,
+    encoding: Encoding,
+    max_pixels: int | None,
+    cache: Path,
+    remote: OpenedFile | None = None,
 ) -> Pyramid | None:
     """
     Open a file in place; return None if it is to be transcoded by the policy `transcode`, with this encoding.
 
-    Overviews that the file lacks are kept in the directory `cache`.
+    Overviews that the file lacks are kept in the directory `cache`.  `remote` is the file if it is not on a local disk.
     """
     if transcode == "always":
         return None
     path = os.path.realpath(request.path)
-    kind = file_kind(path)
-    if transcode == "never" and kind is None and os.path.exists(path):
+    kind = file_kind(path) if remote is None else kind_of(remote.first.tobytes())
+    if transcode == "never" and kind is None and (remote is not None or os.path.exists(path)):
         message = f"{request.path}: this file cannot be read in place, and transcode='never' forbids transcoding it"
         raise StoreError(
             message,
@@ -147,14 +176,15 @@ def open_unless_transcoded(
     plain = not encoding.chunks and encoding.access == "frames" and encoding.reduce == "yx"
     if kind is None or (transcode == "auto" and (kind != "TIFF" or not plain)):
         return None
-    from ndzarr._library.in_place import open_file
+    from ndzarr._library.in_place import open_file, open_remote_file
 
     wanted = {name: value for name, value in request._asdict().items() if name != "path"}
     options = InPlaceOptions(**wanted, max_pixels=max_pixels, kind=encoding.kind, cache=cache)
+    opener = partial(open_file, path) if remote is None else partial(open_remote_file, remote)
     if transcode == "never":
-        return open_file(path, 0, options)
+        return opener(0, options)
     try:
-        pyramid = open_file(path, 0, options)
+        pyramid = opener(0, options)
     except NdzarrError:
         return None  # transcoding may work; if not, it reports what is wrong with the source
     return pyramid if why_inefficient(pyramid) is None else None

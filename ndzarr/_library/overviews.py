@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ndzarr._files import FileId, cache_root
+from ndzarr._files import cache_root
 from ndzarr._formats.base import Facts, Source
+from ndzarr._formats.tiff.segments import TiffFile
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection
 from ndzarr._indexing.windows import level_count
@@ -46,7 +47,7 @@ class Base:
     """Nonzero where pixels of the level are real, with its axes but c; None if the file has no mask."""
     power: int
     """The level has 1 / 2**power of the native pixels along y and x."""
-    file: FileId
+    file: TiffFile
     facts: Facts
     kind: str
     """'intensity' or 'labels'."""
@@ -233,8 +234,8 @@ class StoredOverview:
     """An overview, or its mask, in a store that is made when one of its chunks is first read."""
 
     chunked: Literal[True] = True
+    chunk_format = None
     remote = False
-    fill: Any = 0
 
     def __init__(self, store: OverviewStore, number: int, mask: bool = False) -> None:
         self.store, self._number, self._mask, base = store, number, mask, store.base
@@ -249,6 +250,11 @@ class StoredOverview:
         """Place of the store."""
         name = os.path.basename(self.store.base.file.path)
         return f"levels of {name} in the cache" + ("" if self.store.exists else ", still to be made")
+
+    @property
+    def fill(self) -> Any:
+        """Pixel of chunks that `decode` found missing, which the store says."""
+        return self._array(self.store.make()).fill
 
     def _array(self, pyramid: Pyramid) -> Any:
         level = pyramid.levels[self._number - 1]

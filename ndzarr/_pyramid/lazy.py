@@ -16,12 +16,12 @@ import numpy as np
 import xarray
 from dask.base import tokenize
 
-from ndzarr._geo.georeference import GRID_MAPPING
+from ndzarr._geo.georeference import GRID_MAPPING, earth_centres
 from ndzarr._indexing.plan import check_memory, plan_reads
 from ndzarr._indexing.selection import select
 from ndzarr._pyramid.levels import Multiscale, read_window
 from ndzarr._pyramid.window import level_coordinates
-from ndzarr._pyramid.xarray import earth_centres, spatial_ref_coordinate
+from ndzarr._pyramid.xarray import attach_nodata, spatial_ref_coordinate
 from ndzarr._store.arrays import Stored
 from ndzarr._store.read import execute
 from ndzarr.errors import OptionError, WindowError
@@ -93,13 +93,13 @@ def lazy_level(pyramid: Multiscale, level: int, chunks: str | Mapping[str, int])
     nodata, attrs = pyramid.nodata, dict[str, Any]()
     if isinstance(nodata, tuple):  # along c, so that a selection of channels keeps its own
         coords["nodata"] = "c", np.array(nodata, float)
-    elif nodata is not None:
-        attrs["nodata"] = nodata
     if pyramid.pixel_size is not None:  # of a native pixel, in which coordinates count; as text, which all formats take
         attrs["pixel_size"] = json.dumps(pyramid.pixel_size.as_json())
     out = xarray.DataArray(data, coords, pyramid.dims, name="image", attrs=attrs)
     if GRID_MAPPING in coords:
         out.encoding["grid_mapping"] = GRID_MAPPING
+    if nodata is not None and not isinstance(nodata, tuple):
+        attach_nodata(out.variable, nodata)
     return out
 
 

@@ -34,7 +34,8 @@ from ndzarr._store.downsample import halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
 from ndzarr._store.sharding import Seal
-from ndzarr._store.writer import PyramidWriter, halve
+from ndzarr._store.validity import fill_value
+from ndzarr._store.writer import PyramidWriter, halve, is_blank
 from ndzarr.errors import DamagedFileWarning, DamagedVideoWarning, OptionError, SourceError, warn_caller
 
 BAND_BYTES = 16 << 20
@@ -317,7 +318,8 @@ def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | N
     for k in range(level_count(*native[-2:])):
         shape = level_shape(k, source.dims, native, encoding.reduce)
         factors = tuple(2**k if d in encoding.reduce else 1 for d in source.dims)
-        out.append(LevelShape(shape, choose_layout(source.dims, shape, source.dtype, encoding), factors))
+        layout = choose_layout(source.dims, shape, source.dtype, encoding)
+        out.append(LevelShape(shape, layout, factors, fill_value(source.nodata, source.dtype)))
     return out
 
 
@@ -482,7 +484,7 @@ def _bytes_per_pixel(pixels: np.ndarray[Any, Any], level: LevelShape) -> float:
     total = 0
     for start in product(*(range(0, n, c) for n, c in zip(pixels.shape, codec.shape, strict=True))):
         chunk = pixels[tuple(slice(a, a + c) for a, c in zip(start, codec.shape, strict=True))]
-        if chunk.any():
+        if not is_blank(chunk, level.fill):
             beyond = [(0, c - n) for c, n in zip(codec.shape, chunk.shape, strict=True)]
             total += len(codec.encode(np.pad(chunk, beyond, mode="edge")))
         total += 16  # in the shard's index

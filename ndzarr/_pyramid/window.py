@@ -13,6 +13,7 @@ from ndzarr._pyramid.crops import Crop, Sampling, make_crop, read_crops
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.xarray import (
     Axis,
+    attach_nodata,
     attach_spatial_ref,
     build_dataset,
     centre_axis,
@@ -20,6 +21,7 @@ from ndzarr._pyramid.xarray import (
     index_axis,
     name_axis,
 )
+from ndzarr._store.validity import nodata_of
 
 
 def labelled_window(
@@ -49,7 +51,18 @@ def label_window(
     if valid is not None:
         variables["valid"] = compact_mask(dims, valid)
     out = build_dataset(variables, axes, coordinates if valid is not None else ())
+    if (nodata := crop_nodata(crop)) is not None:
+        attach_nodata(out._variables["image"], nodata)
     return out if georeference is None or transform is None else attach_spatial_ref(out, georeference, transform)
+
+
+def crop_nodata(crop: Crop) -> float | None:
+    """Return the value of missing data in all channels of a crop; None if they have none, or different ones."""
+    found = crop.pyramid.nodata
+    if isinstance(found, tuple):
+        want = crop.leading[crop.pyramid.dims.index("c")]
+        found = nodata_of(found, range(len(found))[want] if isinstance(want, slice) else want)
+    return None if isinstance(found, tuple) else found
 
 
 def compact_mask(dims: tuple[str, ...], valid: np.ndarray[Any, Any]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:

@@ -18,7 +18,14 @@ import xarray
 from xarray.core.indexing import PandasIndexingAdapter
 from xarray.indexes import PandasIndex
 
-from ndzarr._geo.georeference import GRID_MAPPING, Georeference, Transform, grid_mapping_attributes
+from ndzarr._geo.georeference import (
+    GRID_MAPPING,
+    Georeference,
+    Transform,
+    earth_centres,
+    grid_mapping_attributes,
+)
+from ndzarr._store.validity import as_pixel
 
 
 class Axis(NamedTuple):
@@ -109,6 +116,13 @@ def build_dataset(
     )
 
 
+def attach_nodata(image: Any, nodata: float) -> None:
+    """Say in CF's words, which rioxarray and odc-geo read, which pixels of a variable hold no data."""
+    value = as_pixel(nodata, image.dtype)
+    if value is not None and image.dtype.kind not in "bc":
+        image._attrs = {**(image._attrs or {}), "_FillValue": value}
+
+
 # Georeferenced coordinates, as rioxarray and odc-geo read them.
 
 _ZERO = np.array(0)
@@ -117,13 +131,6 @@ _ZERO = np.array(0)
 def spatial_ref_coordinate(georeference: Georeference, transform: Transform) -> xarray.Variable:
     """Return the CF grid mapping of pixels that have this transform."""
     return xarray.Variable((), _ZERO, grid_mapping_attributes(georeference, transform), fastpath=True)
-
-
-def earth_centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return (y, x) of pixel centres: in the reference system, or in pixels if the transform rotates or shears."""
-    a, b, c, d, e, f = transform
-    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
-    return (e * down + f, a * across + c) if b == 0 == d else (down, across)
 
 
 def earth_axes(transform: Transform, height: int, width: int) -> dict[str, Axis]:

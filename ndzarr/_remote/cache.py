@@ -106,6 +106,10 @@ class DiskCache:
         if full:
             self.prune(self.max_bytes)
 
+    def drop(self, r: Range) -> None:
+        """Remove what is kept of an object in the version that a range names."""
+        shutil.rmtree(os.path.dirname(self._file(r)), ignore_errors=True)
+
     def _note(self, folder: str) -> None:
         """Remember that an object was used, once per process."""
         if folder not in self._used:
@@ -146,9 +150,10 @@ def _digest(url: str, tag: str) -> str:
 
 def disk_cache(settings: Remote) -> DiskCache | None:
     """Return the cache that settings name; None if they name none."""
-    return None if settings.cache_dir is None else _cache(str(settings.cache_dir), settings.cache_bytes)
+    return None if settings.cache_dir is None else cache_at(str(settings.cache_dir), settings.cache_bytes)
 
 
 @lru_cache(maxsize=64)
-def _cache(folder: str, max_bytes: int) -> DiskCache:
+def cache_at(folder: str, max_bytes: int) -> DiskCache:
+    """Return the cache in a directory."""
     return DiskCache(folder, max_bytes)

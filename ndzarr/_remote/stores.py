@@ -367,8 +367,14 @@ _HINTS = {
 }
 
 
+ON_CHANGE: list[Callable[[str], object]] = []
+"""Called with the URL of each object that was found to be another one than when it was opened."""
+
+
 def changed(url: str) -> StoreError:
     """Return the error for an object that is another one than when it was opened."""
+    for forget in ON_CHANGE:
+        forget(url)
     return StoreError(f"{url}: was changed since it was opened", path=url, hint="Open it again")
 
 

@@ -43,6 +43,19 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def names_file(url: str) -> bool:
+    """
+    Return True if a URL may name a file: its last part has an extension, and no part ends in `.zarr`.
+
+    Examples
+    --------
+    >>> names_file("s3://bucket/a.tif"), names_file("s3://bucket/a.zarr/0"), names_file("s3://bucket/a")
+    (True, False, False)
+    """
+    parts = shown(url).partition("://")[2].rstrip("/").split("/")[1:]
+    return bool(parts and os.path.splitext(parts[-1])[1]) and not any(p.lower().endswith(".zarr") for p in parts)
+
+
 def shown(url: str) -> str:
     """
     Return a URL without its user, password, query and fragment.

@@ -6,10 +6,10 @@ its video.  Where the file of an image holds a video, `frame_index` gives the fr
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,9 +19,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ndzarr._formats.sidecars import sidecar_names
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.urls import is_url, shown
 from ndzarr._sampling.scene import Asset, Clock, Frame
 from ndzarr._validation import as_integer, is_path, shortened
 from ndzarr.errors import TargetError
@@ -74,32 +76,52 @@ class Access:
     allow: Allow = "files"
 
     def path(self, name: Any, image: Mapping[str, Any]) -> str:
-        """Return an absolute path, or the URL of a store; raise `TargetError` for what is not allowed."""
+        """Return an absolute path, or the URL of a file or store; raise `TargetError` for what is not allowed."""
         if not is_path(name):
             raise wrong(image, "file_name", f"file_name={shortened(name)} is not a path")
         name = os.fspath(name)
-        if "://" in name:
+        if is_url(name):
             return self._url(name, image)
         path = os.path.abspath(os.path.join(self.folder, name))
-        if self.allow == "bundle" and not self._holds(path):
-            what = f"file_name={shortened(name)} is outside of {self.folder}, and allow='bundle'"
-            raise wrong(image, "file_name", what, path=path, hint="If you trust the dataset, pass allow='files'")
+        if self.allow == "bundle":
+            root = os.path.realpath(self.folder)
+            for file in reachable(path):
+                if os.path.commonpath([root, os.path.realpath(file)]) != root:
+                    beside = "" if file == path else f" leads to {file}, which"
+                    what = f"file_name={shortened(name)}{beside} is outside of {self.folder}, and allow='bundle'"
+                    hint = "If you trust the dataset, pass allow='files'"
+                    raise wrong(image, "file_name", what, path=file, hint=hint)
         return path
 
     def _url(self, name: str, image: Mapping[str, Any]) -> str:
-        kind = mimetypes.guess_type(name)[0] or ""
-        if kind.startswith(("image/", "video/")):
-            hint = "Download it, or name a remote store that is made of it"
-            raise wrong(image, "file_name", f"file_name={name!r} is remote", path=name, hint=hint)
+        seen = shown(name)
         if self.allow != "urls":
-            what = f"file_name={shortened(name)} is a URL, and allow={self.allow!r}"
-            raise wrong(image, "file_name", what, path=name, hint="If you trust the dataset, pass allow='urls'")
+            what = f"file_name={shortened(seen)} is a URL, and allow={self.allow!r}"
+            raise wrong(image, "file_name", what, path=seen, hint="If you trust the dataset, pass allow='urls'")
         return name.rstrip("/")
 
-    def _holds(self, path: str) -> bool:
-        """Return True if a path is in the dataset's directory, wherever links lead."""
-        root = os.path.realpath(self.folder)
-        return os.path.commonpath([root, os.path.realpath(path)]) == root
+
+def reachable(path: str) -> Iterator[str]:
+    """Yield a path, and whatever else reading it may open: files beside an image, and links within a store."""
+    yield path
+    real = os.path.realpath(path)
+    for file in dict.fromkeys((path, real)):
+        yield from sidecar_names(file)
+    if os.path.isdir(real):
+        yield from links_within(real)
+
+
+def links_within(folder: str) -> Iterator[str]:
+    """Yield all links in a directory, and in those that they lead to."""
+    seen, waiting = {folder}, [folder]
+    while waiting:
+        with suppress(PermissionError), os.scandir(waiting.pop()) as entries:  # nobody reads what may not be listed
+            for entry in entries:
+                if entry.is_symlink():
+                    yield entry.path
+                if os.path.isdir(entry.path) and (inner := os.path.realpath(entry.path)) not in seen:
+                    seen.add(inner)
+                    waiting.append(inner)
 
 
 def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], access: Access, clocks: dict[str, Clock]) -> Frame:

@@ -343,6 +343,7 @@ class CocoSource:
         image_root: str | os.PathLike[str] | None = None,
         allow: Allow = "files",
     ) -> None:
+        self.remote = allow == "urls"
         if image_root is not None and not os.path.isdir(image_root):
             raise MissingError(f"image_root={os.fspath(image_root)!r}: no such directory", key="image_root")
         self.dset = dset
@@ -401,6 +402,10 @@ class CocoSource:
         if clock is not None and clock.seconds is None:
             clock.seconds = pyramid.times or ()
         return pyramid
+
+    def open_together(self, frames: Iterable[Frame]) -> None:
+        """Open the URLs among the assets of frames, several at a time, if they are not open."""
+        self.library.open_together(_request(asset) for frame in frames for asset in frame.assets)
 
     def size_in_file(self, frame: Frame) -> tuple[int, int]:
         """Return (height, width) of an image whose size the dataset does not state, from its file."""

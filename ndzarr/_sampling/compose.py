@@ -116,6 +116,8 @@ class SampleRequest:
 def compose(scene: Scene, source: SampleSource) -> SampleRequest:
     """Open the files of a scene, and find what to read of them."""
     frames, opened = scene.frames, dict[Asset, Pyramid]()
+    if source.remote:
+        source.open_together(frames)
 
     def open_asset(asset: Asset) -> Pyramid:
         found = opened.get(asset)

@@ -9,9 +9,11 @@ from typing import Any, NoReturn, TypeAlias
 from ndzarr._geo.pixel_size import USE_SCALE
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
+from ndzarr._library.keys import as_source_request, is_opened_in_place
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.urls import is_url
 from ndzarr._sampling.annotations import AnnotationTable, tabulate
 from ndzarr._sampling.scene import Asset, Channel, Frame
 from ndzarr.errors import SourceError, TargetError, did_you_mean
@@ -58,6 +60,7 @@ class NamedSource:
         }
         self._keys = {id(frame.assets[0]): key for key, frame in self._frames.items()}
         self._opened: dict[Any, Pyramid] = {}
+        self.remote = any(not isinstance(source, Pyramid) and is_url(source) for source in self.sources.values())
 
     def __repr__(self) -> str:
         return f"<{counted(len(self.sources), 'source')}>"
@@ -77,14 +80,15 @@ class NamedSource:
 
         Image files are looked up again each time, so that a changed one is noticed.
         """
-        self.frame(key)
+        key = self.frame(key).gid
         source = self.sources[key]
         if isinstance(source, Pyramid):
             return source
         if not _is_store(source):
             return self.library.pyramid(os.fspath(source))
         if key not in self._opened:
-            self._opened[key] = open_pyramid(source)
+            found = self.library.find(as_source_request(source)) if is_url(source) else open_pyramid(source)
+            self._opened[key] = found
         return self._opened[key]
 
     def prepare(self, progress: bool = False, workers: int | None = None) -> None:
@@ -116,6 +120,11 @@ class NamedSource:
     def open_asset(self, asset: Asset) -> Pyramid:
         """Return the pyramid of the asset of a frame."""
         return self.open(self._keys[id(asset)])
+
+    def open_together(self, frames: Iterable[Frame]) -> None:
+        """Open the URLs among frames, several at a time, if they are not open."""
+        paths = [frame.assets[0].path for frame in frames if frame.gid not in self._opened]
+        self.library.open_together(as_source_request(path) for path in paths if is_url(path))
 
     def size_in_file(self, frame: Frame) -> tuple[int, int]:
         """Return (height, width) of a source."""
@@ -179,6 +188,5 @@ def _path(source: Named) -> str:
 
 
 def _is_store(source: str | os.PathLike[str]) -> bool:
-    """True for what is opened in place: a directory or a URL."""
-    name = os.fspath(source)
-    return "://" in name or os.path.isdir(name)
+    """True for what is opened in place: a directory, or a URL that can only name a store."""
+    return is_opened_in_place(os.fspath(source))

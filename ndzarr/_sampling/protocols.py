@@ -63,6 +63,13 @@ class SampleSource(Protocol):
     def open_asset(self, asset: Asset) -> Pyramid:
         """Return the pyramid of an asset, transcoded now if need be."""
 
+    @property
+    def remote(self) -> bool:
+        """True if files may be URLs."""
+
+    def open_together(self, frames: Iterable[Frame]) -> None:
+        """Open the URLs among the assets of frames, several at a time, if they are not open."""
+
     def size_in_file(self, frame: Frame) -> tuple[int, int]:
         """Return (height, width) of an image whose size the dataset does not state, from its file."""
 

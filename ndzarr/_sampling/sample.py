@@ -11,7 +11,9 @@ import xarray
 
 from ndzarr._geo.georeference import Georeference, Transform
 from ndzarr._indexing.affine import scale_offset
+from ndzarr._pyramid.window import crop_nodata
 from ndzarr._pyramid.xarray import (
+    attach_nodata,
     attach_spatial_ref,
     build_dataset,
     centre_axis,
@@ -145,23 +147,33 @@ class Labels(NamedTuple):
     """Where the pixels of an asset lie on earth; None if that is not known."""
     transform: Transform | None
     """From pixels of the sample to coordinates on earth."""
+    nodata: float | None = None
+    """Value of pixels without data, if it is the same in all of its files and channels."""
 
 
 def labels_of(request: SampleRequest) -> Labels:
     """Return the labels of a sample; it lies on earth where the first of its pieces that is georeferenced does."""
     lead = {d: p.labels for d, p in request.positions.items()} if request.positions else {}
+    nodata = _nodata(request)
     for piece in request.pieces:
         place = piece.crop.pyramid.georeference
         if place is None or place.transform is None:
             continue
         if piece.warp is not None:
             a, b, c, d, e, f = (place.matrix @ piece.warp.to_native)[:2].ravel().tolist()
-            return Labels(request.dims, request.channels, lead, place, (a, b, c, d, e, f))
+            return Labels(request.dims, request.channels, lead, place, (a, b, c, d, e, f), nodata)
         y, x = piece.crop.region.y, piece.crop.region.x
-        return Labels(
-            request.dims, request.channels, lead, place, place.window_transform(y.origin, x.origin, y.step, x.step)
-        )
-    return Labels(request.dims, request.channels, lead, None, None)
+        transform = place.window_transform(y.origin, x.origin, y.step, x.step)
+        return Labels(request.dims, request.channels, lead, place, transform, nodata)
+    return Labels(request.dims, request.channels, lead, None, None, nodata)
+
+
+def _nodata(request: SampleRequest) -> float | None:
+    """Return the value of pixels without data, unless the target replaces it or the files of a sample differ."""
+    if request.scene.nodata not in (None, "ma"):
+        return None
+    values = [crop_nodata(piece.crop) for piece in request.pieces]
+    return values[0] if values and values[0] is not None and all(v == values[0] for v in values) else None
 
 
 def to_dataset(context: Context, labels: Labels, image: np.ndarray[Any, Any], mask: Mask) -> xarray.Dataset:
@@ -199,6 +211,8 @@ def to_dataset(context: Context, labels: Labels, image: np.ndarray[Any, Any], ma
         for name, column in context.found.columns.items():
             variables[name] = ("annot",) if column.ndim == 1 else ("annot", "xywh"), column
     made = build_dataset(variables, axes, along_t, {"ndzarr": context})
+    if labels.nodata is not None:
+        attach_nodata(made._variables["image"], labels.nodata)
     if labels.place is not None and labels.transform is not None:
         return attach_spatial_ref(made, labels.place, labels.transform)
     return made

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 from operator import ge
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ndzarr._concurrency import ordered_map
 from ndzarr._files import Bytes
@@ -23,7 +25,9 @@ from ndzarr._indexing.plan import Chunked, check_memory
 from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._remote.stores import Landed, Range
 from ndzarr._remote.urls import is_url
+from ndzarr._store import core
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
+from ndzarr._store.core import MISSING, ChunkFormat
 from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
 from ndzarr._validation import shortened
 from ndzarr.errors import DamagedError, NdzarrError, StoreError
@@ -76,6 +80,10 @@ class Decoded(Chunked, Protocol):
         """Value of the pixels of a missing chunk."""
 
     @property
+    def chunk_format(self) -> ChunkFormat | None:
+        """How the compiled core decodes a chunk; None if it cannot, as the array is not `Located`."""
+
+    @property
     def shards(self) -> tuple[int, ...]:
         """Shape of what is stored together, and best read together."""
 
@@ -91,6 +99,16 @@ class Decoded(Chunked, Protocol):
         If `wanted` is given, only that part of the buffer need be right. A missing chunk writes nothing and returns
         False.
         """
+
+
+class Located(Decoded, Protocol):
+    """An array with a `chunk_format`: it says where the bytes of its chunks are, and the compiled core decodes them."""
+
+    def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], object]:
+        """Return source, offset and length of one chunk (`core.FlatPlan.chunks`), and what must live meanwhile."""
+
+    def locate(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], object]:
+        """Do the same for many: positions have the shape (chunk, axis), the result has (chunk, 3)."""
 
 
 class Fetched(Decoded, Protocol):
@@ -111,6 +129,9 @@ class Fetched(Decoded, Protocol):
         wanted: tuple[slice, ...] | None = None,
     ) -> None:
         """Decode a chunk from the bytes of its ranges, as `decode` does."""
+
+    def missing(self, chunk: tuple[int, ...]) -> Any:
+        """Return the pixels of a chunk that has no bytes: a number, or an array of its shape."""
 
 
 class Tables(Protocol):
@@ -139,7 +160,18 @@ class ChunkArray:
     """A local array whose chunks are decoded without zarr-python."""
 
     __slots__ = (
-        "_folder", "_per_shard", "chunks", "codec", "complete", "dtype", "fill", "name", "repair", "shape", "sharded"
+        "_folder",
+        "_per_shard",
+        "chunk_format",
+        "chunks",
+        "codec",
+        "complete",
+        "dtype",
+        "fill",
+        "name",
+        "repair",
+        "shape",
+        "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
@@ -173,11 +205,19 @@ class ChunkArray:
         self.dtype = codec.dtype
         self.fill = fill
         self.sharded = per_shard is not None
+        self.chunk_format = codec.chunk_format(fill) if self.sharded else None
         self.complete = complete
         self.repair: Callable[[DamagedError], object] | None = None
         """Makes the store again, if it is a cache; raises the error if it cannot."""
         self._per_shard = per_shard or (1,) * len(shape)
         self._folder = Folder(name, version, separator, prod(self._per_shard), seal)
+
+    @property
+    def decoder(self) -> str:
+        """What decodes its chunks."""
+        return (
+            "compiled core" if core.enabled and self.chunk_format is not None and self.chunk_format.known else "Python"
+        )
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -200,12 +240,46 @@ class ChunkArray:
         for i, n in zip(chunk, self._per_shard, strict=True):
             k = k * n + i % n
             position.append(i // n)
-        shard = SHARDS[self._folder, tuple(position)]
-        if shard is not None:
-            return shard.encoded(k)
-        if self.complete:
-            raise _missing(self._file(chunk))
-        return None
+        shard = self._shard(tuple(position))
+        return None if shard is None else shard.encoded(k)
+
+    def locate(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[Shard]]:
+        """
+        Return source, offset and length of chunks, shape (chunk, 3), and what must live while they are read.
+
+        `positions` has the shape (chunk, axis). The chunks of a shard that has no file are missing.
+        """
+        shard, within = np.divmod(positions, self._per_shard)
+        k = np.ravel_multi_index(tuple(within.T), self._per_shard)
+        number = np.ravel_multi_index(tuple(shard.T), self.grid)
+        order = np.argsort(number, kind="stable")
+        borders = np.flatnonzero(np.diff(number[order], prepend=-1, append=-1))
+        out = np.full((len(positions), 3), MISSING, np.int64)
+        held = []
+        for start, stop in pairwise(borders.tolist()):
+            rows = order[start:stop]
+            found = self._shard(tuple(shard[rows[0]].tolist()))
+            if found is not None:
+                out[rows, 0] = found.descriptor
+                out[rows, 1:] = found.table[k[rows]]
+                held.append(found)
+        return out, held
+
+    def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], Shard | None]:
+        """Return source, offset and length of one chunk, and what must live while it is read."""
+        k, position = 0, []
+        for i, n in zip(chunk, self._per_shard, strict=True):
+            k = k * n + i % n
+            position.append(i // n)
+        shard = self._shard(tuple(position))
+        return (MISSING if shard is None else shard.place(k)), shard
+
+    def _shard(self, position: tuple[int, ...]) -> Shard | None:
+        """Return an open shard; None if it has no file, and its chunks are fill value."""
+        shard = SHARDS[self._folder, position]
+        if shard is None and self.complete:
+            raise _missing(self.shard_file(position))
+        return shard
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
         """Return the number of bytes that a chunk takes in its file, 0 if it is missing."""

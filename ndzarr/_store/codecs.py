@@ -25,6 +25,7 @@ import imagecodecs
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr._store.core import KINDS, ChunkFormat
 from ndzarr.errors import DamagedError
 
 _COMPRESSORS = ("blosc", "zstd")
@@ -70,6 +71,14 @@ class ChunkCodec:
     def slow(self) -> bool:
         """False: waking a thread takes as long as decoding one of our chunks."""
         return False
+
+    def chunk_format(self, fill: Any) -> ChunkFormat | None:
+        """Return how the compiled core decodes such chunks; None if it cannot."""
+        kind = self.compressor or "raw"
+        delta = (prod(self.shape), 1) if self.delta else None
+        if kind not in KINDS:
+            return None
+        return ChunkFormat(kind, self.shape, self.dtype, self.order, self.crc, fill, delta)
 
     def scratch(self) -> np.ndarray[Any, Any]:
         """Return a new buffer to decode into, with axes in the stored order."""

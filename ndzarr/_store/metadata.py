@@ -25,13 +25,22 @@ import numcodecs.zstd
 import numpy as np
 
 from ndzarr._geo.bounds import georeferenced_size
-from ndzarr._geo.georeference import Georeference, add_conventions, cf_grid_mapping, from_attributes
+from ndzarr._geo.georeference import (
+    GRID_MAPPING,
+    Georeference,
+    add_conventions,
+    cf_grid_mapping,
+    earth_centres,
+    from_attributes,
+    grid_mapping_attributes,
+    level_conventions,
+)
 from ndzarr._geo.pixel_size import LENGTH, NOT_KNOWN, TIME, PixelSize, Quantity, Statements
 from ndzarr._store.arrays import COMPLETE, SEAL
-from ndzarr._store.codecs import LITTLE_ENDIAN, ChunkCodec
+from ndzarr._store.codecs import LITTLE_ENDIAN
 from ndzarr._store.presets import Encoding, Layout, choose_layout
 from ndzarr._store.sharding import INDEX_CODECS, Seal
-from ndzarr._store.validity import Nodata
+from ndzarr._store.validity import Nodata, as_pixel
 from ndzarr._validation import as_number, shortened
 from ndzarr.errors import NdzarrError, StoreError
 
@@ -162,6 +171,8 @@ class LevelShape:
     layout: Layout
     factors: tuple[int, ...]
     """Native pixels per pixel of this level, along each axis."""
+    fill: Any = np.False_
+    """Pixel of chunks that are not stored, of the level's dtype."""
 
 
 def mask_levels(dims: Sequence[str], levels: Sequence[LevelShape], encoding: Encoding) -> list[LevelShape]:
@@ -329,22 +340,31 @@ def write_metadata(
     `masks` are levels of a mask; `seals` has the seal of each array by its path, such as '0/image'.
     """
     nodes: dict[str, Any] = {}
+    attributes = root_attributes(about, levels, windows, complete=True)
+    place = from_attributes(attributes)
+    if place is not None and place.transform is None:
+        place = None
     for k, level in enumerate(levels):
+        image = sharded_array(level.shape, about.dims, level.layout, level.fill)
         nodes[str(k)] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-        layout = level.layout
-        nodes[f"{k}/image"] = sharded_array(level.shape, about.dims, about.dtype, layout.codec, layout.shards)
+        nodes[f"{k}/image"] = image
+        image["attributes"] |= _nodata_attribute(about.nodata, about.dtype)
         for mask in masks[k : k + 1]:
             dims = [d for d in about.dims if d != "c"]
-            own = mask.layout
-            nodes[f"{k}/{MASK}"] = sharded_array(mask.shape, dims, np.dtype(bool), own.codec, own.shards)
-        for name, values in coordinates(about, level).items():
+            nodes[f"{k}/{MASK}"] = sharded_array(mask.shape, dims, mask.layout, mask.fill)
+        if place is not None:
+            size, transform = (level.shape[-2], level.shape[-1]), place.window_transform(0, 0, *level.factors[-2:])
+            nodes[f"{k}/{GRID_MAPPING}"] = _array((), (), "int64", (), [LITTLE_ENDIAN], 0)
+            nodes[f"{k}/{GRID_MAPPING}"]["attributes"] = dict(grid_mapping_attributes(place, transform))
+            image["attributes"] |= {"grid_mapping": GRID_MAPPING, "coordinates": GRID_MAPPING}
+            image["attributes"] |= level_conventions(place, size, transform)
+        for name, values in coordinates(about, level, place).items():
             nodes[f"{k}/{name}"] = _write_coordinate(root / str(k) / name, name, values)
     for path, seal in seals.items():
         nodes[path]["attributes"][SEAL] = str(seal)
     for path, node in nodes.items():
         (root / path).mkdir(parents=True, exist_ok=True)
         (root / path / "zarr.json").write_text(json.dumps(node))
-    attributes = root_attributes(about, levels, windows, complete=True)
     attributes["ndzarr"][DIGEST] = metadata_digest(attributes, nodes)
     consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
     root_node = {
@@ -383,8 +403,14 @@ def is_sealed(attributes: Mapping[str, Any], nodes: Mapping[str, Any]) -> bool |
     return None if stated is None else bool(stated == metadata_digest(attributes, nodes))
 
 
-def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[Any, Any] | list[str]]:
-    """Return the 1-D coordinates of a level: centres in native pixels, channel names, seconds or indices along t."""
+def coordinates(
+    about: Description, level: LevelShape, place: Georeference | None
+) -> dict[str, np.ndarray[Any, Any] | list[str]]:
+    """
+    Return the 1-D coordinates of a level: pixel centres, channel names, seconds or indices along t.
+
+    Pixel centres are in native pixels, or on earth as `to_xarray` has them if there is a `place` with a transform.
+    """
     out: dict[str, np.ndarray[Any, Any] | list[str]] = {}
     for d, n, f in zip(about.dims, level.shape, level.factors, strict=True):
         if d == "c":
@@ -393,13 +419,15 @@ def coordinates(about: Description, level: LevelShape) -> dict[str, np.ndarray[A
             out[d] = np.asarray(about.times if about.times is not None else np.arange(n), np.float64)
         else:
             out[d] = (np.arange(n) + 0.5) * f - (0 if d in "yx" else 0.5)  # centres; of planes, in indices
+    if place is not None:
+        transform = place.window_transform(0, 0, *level.factors[-2:])
+        out["y"], out["x"] = earth_centres(transform, *level.shape[-2:])
     return out
 
 
-def sharded_array(
-    shape: Sequence[int], dims: Sequence[str], dtype: np.dtype[Any], codec: ChunkCodec, shards: Sequence[int]
-) -> dict[str, Any]:
-    """Return the `zarr.json` of an array of which every shard has a file."""
+def sharded_array(shape: Sequence[int], dims: Sequence[str], layout: Layout, fill: Any) -> dict[str, Any]:
+    """Return the `zarr.json` of an array of which every shard has a file; chunks that are missing in it are `fill`."""
+    codec = layout.codec
     sharding = {
         "chunk_shape": list(codec.shape),
         "codecs": codec.metadata(),
@@ -407,8 +435,24 @@ def sharded_array(
         "index_location": "end",
     }
     codecs = [{"name": "sharding_indexed", "configuration": sharding}]
-    fill = {"b": False, "c": [0.0, 0.0], "f": 0.0}.get(dtype.kind, 0)
-    return {**_array(shape, dims, dtype, shards, codecs, fill), "attributes": {COMPLETE: True}}
+    return {**_array(shape, dims, codec.dtype, layout.shards, codecs, _json_fill(fill)), "attributes": {COMPLETE: True}}
+
+
+def _json_fill(fill: Any) -> Any:
+    """Return a `fill_value`, https://zarr-specs.readthedocs.io/en/latest/v3/data-types/index.html."""
+    if fill.dtype.kind == "c":
+        return [_json_fill(fill.real), _json_fill(fill.imag)]
+    return fill.item() if fill.dtype.kind != "f" or np.isfinite(fill) else _json_number(float(fill))
+
+
+def _nodata_attribute(nodata: Nodata, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """
+    Return the attribute of an image by which rioxarray and odc-geo know the value of missing data.
+
+    It is not CF's `_FillValue`, for which xarray would turn integers into floats.  NaN needs none.
+    """
+    value = None if isinstance(nodata, tuple) or dtype.kind in "bc" else as_pixel(nodata, dtype)
+    return {} if value is None or not np.isfinite(value) else {"nodata": value.item()}
 
 
 def _array(

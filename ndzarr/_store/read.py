@@ -8,28 +8,40 @@ Execution of a `ReadPlan`.
    chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
 3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
 4. Arrays that something else reads (zarr-python, a video decoder) are given all of their windows at once.
-5. Chunks of remote arrays are fetched together, and decoded as they land, in the calling thread.
+5. Chunks of remote arrays are fetched together, and decoded as they land: slow ones in other threads, too.
 
 There is no event loop here; requests have one of their own (`_remote.engine`).
 """
 
 from __future__ import annotations
 
+from array import array as packed
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory
-from ndzarr._indexing.selection import Cut, cuts
-from ndzarr._store.arrays import ChunkArray, Decoded, Stored
+from ndzarr._files import Bytes
+from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory, plan_reads
+from ndzarr._indexing.selection import Cut, boxes, cuts
+from ndzarr._indexing.tables import part_table
+from ndzarr._store import core
+from ndzarr._store.arrays import ChunkArray, Decoded, Fetched, Stored
+from ndzarr._store.core import FlatPlan
 from ndzarr._store.remote import fetch
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import DamagedError
+
+TABLED = 64
+"""Parts per array from which on numpy plans faster than lists do."""
+
+_Placed: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -67,6 +79,17 @@ def _execute(
     plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None, threads: int | None
 ) -> list[np.ndarray[Any, Any]]:
     arrays: Any = plan.arrays
+    if cache is None and core.enabled and any(_is_for_core(array) for array in arrays):
+        mine = [_is_for_core(arrays[a]) and out[i].dtype == arrays[a].dtype for i, (a, _) in enumerate(plan.windows)]
+        if all(mine):
+            _decode_by_core(plan, out, threads)
+            return list(out)
+        if any(mine):
+            for side in (True, False):
+                chosen = [i for i, own in enumerate(mine) if own is side]
+                some = plan_reads([(arrays[a], selection) for a, selection in (plan.windows[i] for i in chosen)])
+                _execute(some, [out[i] for i in chosen], cache, threads)
+            return list(out)
     if cache is None and _is_simple(plan, out):
         _decode_windows(plan, out)
         return list(out)
@@ -89,6 +112,107 @@ def _execute(
         for job in begun:
             job.result()
     return list(out)
+
+
+def _is_for_core(array: Stored) -> bool:
+    return array.chunked and array.chunk_format is not None and array.chunk_format.known
+
+
+def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
+    """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
+    arrays: Any = plan.arrays
+    make = _flat_tables if _parts_at_least(plan, TABLED * len(arrays)) else _flat_lists
+    flat, held = make(plan, out)
+    for k in flat.decode(threads):
+        _decode([plan.reads[k]], arrays, out, None)
+    del held  # files stay open until here
+
+
+def _parts_at_least(plan: ReadPlan, number: int) -> bool:
+    """Return True if the windows are about so many chunks large, or larger."""
+    arrays: Any = plan.arrays
+    found = 0
+    for (a, _), shape in zip(plan.windows, plan.shapes, strict=True):
+        found += prod([1 + n // chunk for n, chunk in zip(shape, arrays[a].chunks, strict=True)])
+        if found >= number:
+            return True
+    return False
+
+
+def _flat_lists(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return the flat form of a small plan, and what must live while it is decoded."""
+    arrays: Any = plan.arrays
+    axes = max([len(array.shape) for array in arrays])
+    chunks: list[int] = []
+    parts: list[int] = []
+    held = []
+    n = 0
+    for number, chunk, found in _boxes(plan):
+        place, shard = arrays[number].place(chunk)
+        held.append(shard)
+        chunks += place
+        chunks += number, n, n + len(found)
+        n += len(found)
+        zeros, ones = (0,) * (axes - len(chunk)), (1,) * (axes - len(chunk))
+        for window, source, target, size in found:
+            parts.append(window)
+            parts += zeros + source + zeros + target + ones + size
+    # arrays of the standard library: numpy takes longer to make one of few numbers
+    formats = tuple([array.chunk_format for array in arrays])
+    return FlatPlan(axes, formats, out, *(packed("q", table) for table in (_steps(plan, axes), chunks, parts))), held
+
+
+def _boxes(plan: ReadPlan) -> Iterator[tuple[int, tuple[int, ...], Sequence[_Placed]]]:
+    """Yield array, chunk, and (window, start in the chunk, start in the window, size) of its parts, as `plan.reads`."""
+    arrays: Any = plan.arrays
+    if len(arrays) == len(plan.windows) and not any(tuple in map(type, selection) for _, selection in plan.windows):
+        for window, (number, selection) in enumerate(plan.windows):  # no chunk has two parts
+            for chunk, source, target, size in boxes(selection, arrays[number].chunks):
+                yield number, chunk, ((window, source, target, size),)
+        return
+    for number, chunk, parts in plan.reads:
+        yield (
+            number,
+            chunk,
+            [
+                (
+                    window,
+                    tuple([s.start for s in source]),
+                    tuple([s.start for s in target]),
+                    tuple([s.stop - s.start for s in target]),
+                )
+                for window, source, target in parts
+            ],
+        )
+
+
+def _flat_tables(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return the same for a large plan."""
+    arrays: Any = plan.arrays
+    axes = max([len(array.shape) for array in arrays])
+    chunks, parts, held, n = [], [], [], 0
+    for number, array in enumerate(arrays):
+        mine = [w for w, (a, _) in enumerate(plan.windows) if a == number]
+        table = part_table([plan.windows[w][1] for w in mine], array.chunks, axes)
+        table.parts[:, 0] = np.array(mine)[table.parts[:, 0]]
+        places, shards = array.locate(table.positions)
+        numbers = np.full(len(places), number)
+        chunks.append(np.column_stack([places, numbers, table.first[:-1] + n, table.first[1:] + n]))
+        parts.append(table.parts)
+        held.append(shards)
+        n += len(table.parts)
+    formats = tuple([array.chunk_format for array in arrays])
+    steps = np.array(_steps(plan, axes), np.int64)
+    return FlatPlan(axes, formats, out, steps, np.concatenate(chunks), np.concatenate(parts)), held
+
+
+def _steps(plan: ReadPlan, axes: int) -> list[int]:
+    """Return the step of each window along each axis, one after another."""
+    steps: list[int] = []
+    for _, selection in plan.windows:
+        steps += (1,) * (axes - len(selection))
+        steps += [s.step if isinstance(s, slice) else 1 for s in selection]
+    return steps
 
 
 def _read_windows(plan: ReadPlan, number: int, out: Sequence[np.ndarray[Any, Any]]) -> None:
@@ -217,23 +341,60 @@ def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: 
         else:
             reads.append((number, chunk, parts))
     scratch: dict[int, np.ndarray[Any, Any]] = {}
-    for k, encoded in fetch([(arrays[number], chunk) for number, chunk, _ in reads]):
-        number, chunk, parts = reads[k]
-        array = arrays[number]
-        if encoded is None:
-            for window, _, target in parts:
-                out[window][target] = array.fill
-            continue
-        if cache is None and len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
-            array.decode_fetched(chunk, encoded, direct)
-            continue
-        if cache is not None or (buffer := scratch.get(number)) is None:
-            buffer = scratch[number] = array.codec.scratch()
-        array.decode_fetched(chunk, encoded, buffer, parts[0][1] if len(parts) == 1 and cache is None else None)
-        decoded = array.codec.view(buffer)
-        if cache is not None:
-            cache.put(array.key(chunk), decoded)
-        _copy(parts, decoded, out)
+    others: deque[tuple[Future[None], Callable[..., None]]] = deque()
+    try:
+        for k, encoded in fetch([(arrays[number], chunk) for number, chunk, _ in reads]):
+            number, chunk, parts = reads[k]
+            array = arrays[number]
+            land: Callable[..., None] = partial(_land, array, number, chunk, parts, encoded, out, cache)
+            if array.codec.slow and len(others) < _AHEAD * available_cpus():
+                others.append((decode_pool().submit(land, {}), land))
+            else:
+                land(scratch)
+            while others and others[0][0].done():
+                others.popleft()[0].result()
+        while others:
+            job, land = others.popleft()
+            if job.cancel():  # not begun: this thread may be the one that all others wait for
+                land(scratch)
+            else:
+                job.result()
+    finally:
+        for job, _ in others:
+            if not job.cancel():
+                job.exception()  # waits: the output belongs to the caller
+
+
+_AHEAD = 4
+"""Slow chunks per CPU that wait for another thread to decode them; this one decodes what lands meanwhile."""
+
+
+def _land(
+    array: Fetched,
+    number: int,
+    chunk: tuple[int, ...],
+    parts: Sequence[Part],
+    encoded: Sequence[Bytes] | None,
+    out: Sequence[np.ndarray[Any, Any]],
+    cache: ChunkCache | None,
+    scratch: dict[int, np.ndarray[Any, Any]],
+) -> None:
+    """Decode a chunk that was fetched, and copy its parts; `scratch` holds a buffer per array, by its number."""
+    if encoded is None:
+        pixels = array.missing(chunk)
+        for window, source, target in parts:
+            out[window][target] = pixels if np.ndim(pixels) == 0 else pixels[source]
+        return
+    if cache is None and len(parts) == 1 and (direct := _exact_target(array, parts[0], out)) is not None:
+        array.decode_fetched(chunk, encoded, direct)
+        return
+    if cache is not None or (buffer := scratch.get(number)) is None:
+        buffer = scratch[number] = array.codec.scratch()
+    array.decode_fetched(chunk, encoded, buffer, parts[0][1] if len(parts) == 1 and cache is None else None)
+    decoded = array.codec.view(buffer)
+    if cache is not None:
+        cache.put(array.key(chunk), decoded)
+    _copy(parts, decoded, out)
 
 
 def _copy(parts: Sequence[Part], decoded: np.ndarray[Any, Any], out: Sequence[np.ndarray[Any, Any]]) -> None:

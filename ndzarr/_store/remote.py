@@ -50,6 +50,7 @@ class RemoteArray:
 
     chunked: Literal[True] = True
     remote: Literal[True] = True
+    chunk_format = None
 
     def __init__(
         self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None
@@ -129,6 +130,10 @@ class RemoteArray:
             return None
         [ranges] = locate([(self, chunk)])
         return sum(int(r.stop or 0) - int(r.start or 0) for r in ranges)
+
+    def missing(self, chunk: tuple[int, ...]) -> Any:
+        """Return the fill value."""
+        return self.fill
 
     def decode_fetched(
         self,

@@ -178,6 +178,12 @@ def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
     return dtype.type(int(nodata)) if low <= int(nodata) <= high else None
 
 
+def fill_value(nodata: Nodata, dtype: np.dtype[Any]) -> Any:
+    """Return the pixel of chunks that are not stored: nodata; 0 where channels have none, or different ones."""
+    value = None if isinstance(nodata, tuple) else as_pixel(nodata, dtype)
+    return dtype.type(0) if value is None else value
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Marker:
     """The pixels that mark missing data, as numbers of a dtype or arrays of them that broadcast to images."""

@@ -190,8 +190,8 @@ class LevelWriter:
     def encode(
         self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]
     ) -> tuple[LevelWriter, Encoded]:
-        """Encode the chunks at `positions` of a band that begins at pixel `start`; None for chunks of zeros."""
-        codec = self._level.layout.codec
+        """Encode the chunks at `positions` of a band that begins at pixel `start`; None for those of fill value."""
+        codec, fill = self._level.layout.codec, self._level.fill
         out: Encoded = []
         for position in positions:
             cut = tuple(slice(k * c - s, k * c - s + c) for k, c, s in zip(position, codec.shape, start, strict=True))
@@ -200,7 +200,7 @@ class LevelWriter:
                 # Pixels beyond the border are never read; repeated ones cost least, and leave no edge in a JPEG.
                 beyond = [(0, n - have) for n, have in zip(codec.shape, chunk.shape, strict=True)]
                 chunk = np.pad(chunk, beyond, mode="edge")
-            out.append((position, None if _is_blank(chunk) else codec.encode(chunk)))
+            out.append((position, None if is_blank(chunk, fill) else codec.encode(chunk)))
         return self, out
 
     def store(self, position: Position, encoded: bytes | None) -> None:
@@ -263,12 +263,13 @@ def _joined(bands: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-2)
 
 
-def _is_blank(chunk: np.ndarray[Any, Any]) -> bool:
-    """Return True if all pixels are the fill value, to the bit: -0.0 is not."""
-    if chunk[(0,) * chunk.ndim] or chunk.any():  # one pixel nearly always tells, and costs a hundredth of them all
+def is_blank(chunk: np.ndarray[Any, Any], fill: Any) -> bool:
+    """Return True if all pixels are the fill value, of the same dtype, to the bit: -0.0 is not 0.0, NaN may be NaN."""
+    if chunk[(0,) * chunk.ndim].tobytes() != fill.tobytes():  # tells nearly always, and costs a hundredth of them all
         return False
-    parts = (chunk.real, chunk.imag) if chunk.dtype.kind == "c" else (chunk,)
-    return chunk.dtype.kind not in "fc" or not any(np.signbit(part).any() for part in parts)
+    bits = f"u{chunk.real.itemsize}"
+    parts = ((chunk.real, fill.real), (chunk.imag, fill.imag)) if chunk.dtype.kind == "c" else ((chunk, fill),)
+    return all(bool((pixels.view(bits) == value.view(bits)).all()) for pixels, value in parts)
 
 
 def _even(n: int) -> int:
@@ -317,9 +318,10 @@ def halve(
 
 def _finer(root: Path, number: int, name: str, level: LevelShape, version: Hashable) -> ChunkArray:
     """Return the array of the level from which number `number` is made."""
-    codec, folder = level.layout.codec, root / str(number - 1) / name
-    fill, per_shard = codec.dtype.type(0), level.layout.per_shard
-    return ChunkArray(str(folder), level.shape, codec, per_shard, fill, version=version, complete=True)
+    layout, folder = level.layout, root / str(number - 1) / name
+    return ChunkArray(
+        str(folder), level.shape, layout.codec, layout.per_shard, level.fill, version=version, complete=True
+    )
 
 
 def _blocks(

@@ -218,7 +218,7 @@ def _most(nbytes: int) -> int:
 def check_growth(name: str, encoded: Any, most: int) -> None:
     """Raise `DamagedError` if a chunk would decompress to more than so many bytes."""
     raw = np.frombuffer(encoded, np.uint8)
-    kind = name.removeprefix("numcodecs.")
+    kind = _kind(name)
     if kind in _STREAMS:
         size = _streamed(raw, _STREAMS[kind], most) if kind in ("bz2", "lzma") or 1032 * raw.size > most else 0
     elif kind == "zstd":
@@ -246,8 +246,13 @@ _STREAMS: dict[str, Callable[[], Any]] = {
     "bz2": bz2.BZ2Decompressor,
     "lzma": lzma.LZMADecompressor,
 }
-_STEP = 4096
-"""Bytes that are decompressed at a time: those of zstd may make 256 MiB, which is what memory has to hold."""
+_GROWING = ("zstd", "blosc", "lz4", *_STREAMS)
+_STEP = 512
+"""Bytes that are decompressed at a time; those of zstd may make 16 MiB, which zstandard holds twice."""
+
+
+def _kind(name: str) -> str:
+    return name.removeprefix("numcodecs.")
 
 
 def _streamed(raw: np.ndarray[Any, Any], make: Callable[[], Any], most: int) -> int:
@@ -268,7 +273,9 @@ def _streamed(raw: np.ndarray[Any, Any], make: Callable[[], Any], most: int) -> 
 def _bounded(codec: Any) -> Any:
     if isinstance(codec, ShardingCodec):
         return replace(codec, codecs=tuple(map(_bounded, codec.codecs)))
-    return _BoundedCodec(codec) if isinstance(codec, BytesBytesCodec) and not codec.is_fixed_size else codec
+    # Not by `is_fixed_size`, which zarr-python before 3.1.6 states of zstd, too.
+    grows = isinstance(codec, BytesBytesCodec) and _kind(str(codec.to_dict()["name"])) in _GROWING
+    return _BoundedCodec(codec) if grows else codec
 
 
 @dataclass(frozen=True)
@@ -308,7 +315,7 @@ class _BoundedNumcodec(Codec):  # type: ignore[misc]  # numcodecs has no types
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         name = self._inner.codec_id
-        if name in ("zstd", "blosc", "lz4", *_STREAMS):
+        if name in _GROWING:
             check_growth(name, ensure_bytes(buf), self._most)
         return self._inner.decode(buf, out)
 

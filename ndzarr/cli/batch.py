@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import click
 
 from ndzarr._concurrency import Failure, Task, run_tasks
-from ndzarr._files import explained
+from ndzarr._files import explained, most_writers
 from ndzarr._progress import progress_bar
 from ndzarr.errors import NdzarrError
 
@@ -58,7 +58,7 @@ def run_jobs(
         summary = f"wrote {jobs[0].dest}" if todo else f"left {jobs[0].dest} as it was"
     else:
         with progress_bar(len(todo), doing, "source", progress) as advance:
-            failures = run_tasks([_task(job, write) for job in todo], workers, advance)
+            failures = run_tasks([_task(job, write) for job in todo], workers, advance, most_writers())
         skipped = f", left {len(jobs) - len(todo)} as they were" if len(todo) < len(jobs) else ""
         summary = f"wrote {len(todo) - len(failures)} of {len(jobs)} {noun}{skipped}"
     if not quiet:

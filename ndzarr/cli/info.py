@@ -23,6 +23,7 @@ from ndzarr._library.open import open as open_in_place
 from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.urls import is_url, names_file, shown
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import pixel_size_of
@@ -52,7 +53,10 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
     for path in paths:
         try:
             with plain_warnings():
-                facts, title = _pyramid(path) if "://" in path or is_store(path) else _image(path, estimated)
+                if is_url(path):
+                    facts, title = _remote(path, estimated)
+                else:
+                    facts, title = _pyramid(open_pyramid(path), path) if is_store(path) else _image(path, estimated)
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True
@@ -67,9 +71,17 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _pyramid(path: str) -> tuple[dict[str, Any], str]:
+def _remote(url: str, estimated: bool) -> tuple[dict[str, Any], str]:
+    try:
+        return _pyramid(open_in_place(url), url)
+    except StoreError:
+        if not names_file(url):
+            raise
+    return _image(url, estimated)
+
+
+def _pyramid(pyramid: Pyramid, path: str) -> tuple[dict[str, Any], str]:
     """Return the facts that `--json` prints, and a title."""
-    pyramid = open_pyramid(path)
     array = pyramid.levels[0].array
     disk = size_on_disk(pyramid.path) if os.path.isdir(pyramid.path) else None
     raw = prod(pyramid.shape) * pyramid.dtype.itemsize
@@ -91,7 +103,7 @@ def _pyramid(path: str) -> tuple[dict[str, Any], str]:
         "ratio": None if not disk else round(raw / disk, 3),
         "source": _source(pyramid),
     }
-    return facts, f"Pyramid {path}"
+    return facts, f"Pyramid {shown(path)}"
 
 
 def _source(pyramid: Pyramid) -> dict[str, Any] | None:
@@ -127,7 +139,7 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
             "source": dict(source.metadata),
             **({"estimates": _estimates(source)} if estimated else {}),
         }
-    return facts | _in_place(path), f"Image {path}"
+    return facts | _in_place(path), f"Image {shown(path)}"
 
 
 def _stated_size(source: Source) -> PixelSize | None:

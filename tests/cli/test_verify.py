@@ -190,8 +190,7 @@ def swap_chunks(store, other):
     shard = shards(store)[0]
     content = bytearray(shard.read_bytes())
     index = np.frombuffer(bytes(content[-16 * 7 * 5 - 4 : -4]), "<u8").reshape(-1, 2)
-    lengths = index[index[:, 0] != 2**64 - 1]
-    (a, n), (b, m) = lengths[:2]
+    (a, n), (b, m) = index[index[:, 1] == np.median(index[:, 1])][:2]
     assert n == m, "noise does not compress"
     content[a : a + n], content[b : b + n] = content[b : b + n], content[a : a + n]
     shard.write_bytes(content)

@@ -10,17 +10,18 @@ import pytest
 import rasterio
 import tifffile
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from packaging.version import Version
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from helpers.metadata_schemas import validate_ome
 from ndzarr.errors import WindowError
 
 PIXELS = (np.indices((70, 90)).sum(0) * 400).astype(np.uint16)
-FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = examples(30, HealthCheck.function_scoped_fixture)
 
 # Metres by the OME schema (UnitsLength), https://www.openmicroscopy.org/Schemas/Documentation/Generated/OME-2016-06/
 OME_UNITS = {

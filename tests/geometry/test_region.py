@@ -53,7 +53,7 @@ def test_a_window_has_exactly_its_rounded_size(case):
 
 
 @given(cases)
-@examples(300)
+@examples(100)
 def test_padding_is_what_lies_outside_and_nothing_else(case):
     _, both = spans(case)
     for span, (start, stop), _, length, _ in both:

@@ -111,7 +111,7 @@ def test_nearest_picks_the_pixel_that_holds_the_centre(length, start, step, n):
 
 
 @given(st.data(), st.integers(1, 10**7), st.integers(0, 8), st.integers(1, 3000))
-@examples(500)
+@examples(200)
 def test_nearest_picks_the_pixel_that_holds_the_centre_of_a_window_of_a_large_image(data, size, level, out):
     """Where float64 cannot tell a centre on a border from one beside it: far from the origin, with many pixels."""
     start, extent = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, 2 * size))

@@ -49,7 +49,7 @@ def numpy_read(array, dims, window):
 
 
 @given(selections())
-@examples(300)
+@examples(150)
 def test_select_selects_what_numpy_slices(case):
     shape, window, _ = case
     dims = [f"d{i}" for i in range(len(shape))]
@@ -66,7 +66,7 @@ def test_select_selects_what_numpy_slices(case):
 
 
 @given(selections())
-@examples(300)
+@examples(150)
 def test_segments_put_every_index_in_its_place_once(case):
     shape, window, chunks = case
     dims = [f"d{i}" for i in range(len(shape))]

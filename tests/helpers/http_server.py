@@ -397,6 +397,7 @@ async def _serve(folder: Path) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     while line := await commands.readline():
         print(json.dumps(server.command(json.loads(line))), flush=True)
+    os._exit(0)  # without a word about the connections that are open
 
 
 if __name__ == "__main__":

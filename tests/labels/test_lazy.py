@@ -145,7 +145,7 @@ def test_a_tree_has_every_level_as_a_child(store):
 
 def test_nodata_stands_in_the_attributes(tmp_path):
     pyramid = make(tmp_path, random_array((1, 30, 30), "u1"), nodata=3.0)
-    assert pyramid.to_xarray().attrs["nodata"] == 3
+    assert pyramid.to_xarray().attrs["_FillValue"] == 3
 
 
 @pytest.mark.parametrize("sharded", [False, True])

@@ -36,7 +36,7 @@ def expected(t, z, y, x, fill):
 intervals = st.tuples(st.integers(-8, 8), st.integers(1, 9), st.integers(1, 3))
 
 
-@examples(60)
+@examples(40)
 @given(t=intervals, z=intervals, y=st.integers(-12, 30), x=st.integers(-12, 30), fill=st.sampled_from([0, 7]))
 def test_windows_with_steps_are_those_of_a_padded_array(pyramid, t, z, y, x, fill):
     frames, planes = (range(a, a + n * step, step) for a, n, step in (t, z))

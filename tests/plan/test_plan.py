@@ -77,7 +77,7 @@ def chunks_wanted(array, selection):
 
 
 @given(requests())
-@examples(300)
+@examples(120)
 def test_every_wanted_pixel_lands_exactly_once_in_its_place(wanted):
     plan = plan_reads(wanted)
     assert plan.shapes == tuple(lengths(selection) for _, selection in wanted)
@@ -100,7 +100,7 @@ def test_every_wanted_pixel_lands_exactly_once_in_its_place(wanted):
 
 
 @given(requests())
-@examples(300)
+@examples(120)
 def test_a_plan_reads_the_wanted_chunks_and_each_once(wanted):
     plan = plan_reads(wanted)
     found = [(id(plan.arrays[a]), chunk) for a, chunk, _ in plan.reads]
@@ -111,7 +111,7 @@ def test_a_plan_reads_the_wanted_chunks_and_each_once(wanted):
 
 
 @given(requests())
-@examples(200)
+@examples(100)
 def test_explain_counts_what_a_brute_force_counts(wanted):
     cost = plan_reads(wanted).explain()
     users = {}

@@ -241,7 +241,7 @@ print("fine")
 
 @pytest.mark.slow
 def test_a_fork_after_threads_were_used_reads_on_its_own(tmp_path):
-    array = random_array((3, 2600, 2600), "u1")
+    array = random_array((3, 1600, 1600), "u1")
     assert run(FORKING, make(tmp_path, array, chunks=LARGE_CHUNKS).path) == "fine\n"
 
 

@@ -61,7 +61,7 @@ def test_every_shard_of_a_store_is_a_file_so_that_a_lost_one_is_noticed(store):
 
 
 @given(st.data(), st.integers(0, 3), st.integers(1, 255))
-@examples(100)
+@examples(60)
 def test_any_flipped_byte_is_damage_that_names_the_file(store, data, number, flip):
     array, pyramid = store
     file = shards(pyramid)[number]

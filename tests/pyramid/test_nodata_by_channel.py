@@ -143,17 +143,22 @@ def test_a_channel_is_halved_as_if_it_were_alone(kind, dtype, shape, seed, level
         assert np.array_equal(found[k : k + 1], alone, equal_nan=dtype == "f4")
 
 
-@pytest.mark.parametrize("interpolation", ["area", "linear", "cubic", "nearest"])
-@pytest.mark.parametrize("dtype", [*VALUES])
-def test_a_channel_of_a_window_is_what_it_would_be_alone(dtype, interpolation, tmp_path):
-    values = VALUES[dtype]
-    pixels = some_pixels(dtype, values)
-    together = make(tmp_path, pixels, channels=("a", "b", "d"), nodata=values)
+@pytest.fixture(scope="module", params=[*VALUES])
+def channels(request, tmp_path_factory):
+    """A pyramid of three channels, and one of each."""
+    values, folder = VALUES[request.param], tmp_path_factory.mktemp("channels")
+    pixels = some_pixels(request.param, values)
+    together = make(folder, pixels, channels=("a", "b", "d"), nodata=values)
     for name in "abd":
-        (tmp_path / name).mkdir()
-    alone = [
-        make(tmp_path / n, pixels[k : k + 1], channels=(n,), nodata=values[k]) for k, n in enumerate(("a", "b", "d"))
+        (folder / name).mkdir()
+    return together, [
+        make(folder / n, pixels[k : k + 1], channels=(n,), nodata=values[k]) for k, n in enumerate(("a", "b", "d"))
     ]
+
+
+@pytest.mark.parametrize("interpolation", ["area", "linear", "cubic", "nearest"])
+def test_a_channel_of_a_window_is_what_it_would_be_alone(channels, interpolation):
+    together, alone = channels
     for scale in (1, 0.5, 0.4, 1.7):
         how = {"scale": scale, "interpolation": interpolation, "y": slice(-10, 200), "x": slice(30, 260)}
         for order in ([0, 1, 2], [2, 0]):
@@ -161,7 +166,7 @@ def test_a_channel_of_a_window_is_what_it_would_be_alone(dtype, interpolation, t
             valid = np.broadcast_to(window.valid, window.shape)
             for k, own in zip(order, (alone[k].window(**how) for k in order), strict=True):
                 at = order.index(k)
-                assert np.array_equal(window[at], own[0], equal_nan=dtype == "f4")
+                assert np.array_equal(window[at], own[0], equal_nan=together.dtype == "f4")
                 assert np.array_equal(valid[at], np.broadcast_to(own.valid, own.shape)[0])
 
 

@@ -266,3 +266,18 @@ def test_pixels_are_right_though_requests_fail(far, image, kind):
     for got, w in zip(pyr.read_many(windows), windows, strict=True):
         assert np.array_equal(got, pixels(image, w["y"].start, w["x"].start, 64))
     assert far.server.counters().faults
+
+
+def test_stores_of_a_batch_are_opened_together(far, image, tmp_path):
+    names = "abcdefgh"
+    for name in names[1:]:
+        shutil.copytree(far.folder / "a.zarr", far.folder / f"{name}.zarr")
+    targets = [{"key": name, "y": slice(0, 32), "x": slice(k, k + 32)} for k, name in enumerate(names)]
+    sources = {name: f"{far.url}/{name}.zarr" for name in names}
+    remote = ndzarr.Remote(cache_dir=tmp_path / "cache")
+    far.server.settings(gather=0.1)
+    batch = ndzarr.Sampler(sources, tmp_path, remote=remote).load_batch(targets)
+    assert far.server.counters().waves <= 3  # metadata, indexes, chunks
+    for k in range(len(names)):
+        assert np.array_equal(batch.image[k], pixels(image, 0, k, 32))
+    assert list((tmp_path / "cache").rglob("*:*"))

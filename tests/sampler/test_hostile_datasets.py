@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import ndzarr
@@ -56,6 +57,30 @@ def test_files_outside_of_the_bundle_are_read_only_if_files_are_allowed(bundle, 
     for use in (lambda: strict.load_sample(gid=1), strict.prepare, lambda: strict.open(1)):
         with raises(TargetError, key="file_name", hint="allow='files'"):
             use()
+
+
+@pytest.mark.parametrize("name", ["a.png.msk", "a.png.aux.xml", "a.pgw", "s.zarr/0", "s.zarr/0/image/c/0/0/0"])
+def test_links_beside_an_image_and_in_a_store_do_not_lead_out_of_the_bundle(bundle, name):
+    images = bundle / "images"
+    ndzarr.transcode(images / "a.png", images / "s.zarr")
+    shown = images / ("a.png" if name.startswith("a.") else "s.zarr")
+    file, outside, inside = images / name, bundle.parent / "outside", bundle / "inside"
+    if file.exists():
+        file.rename(outside)
+    elif name.endswith("msk"):
+        tifffile.imwrite(outside, np.full((48, 64), 255, np.uint8), photometric="minisblack")
+    else:
+        outside.write_text("1\n0\n0\n-1\n0\n0" if name.endswith("pgw") else "<PAMDataset/>")
+    file.symlink_to(outside)
+    data = dataset(str(shown))
+    assert sampler(bundle, data, transcode="always").load_sample(gid=1).image.shape == (1, 48, 64)
+    with raises(TargetError, key="file_name", path=file, hint="allow='files'"):
+        sampler(bundle, data, allow="bundle").load_sample(gid=1)
+    outside.rename(inside)
+    file.unlink()
+    file.symlink_to(inside)
+    (images / "back").symlink_to(images)
+    assert sampler(bundle, data, allow="bundle").load_sample(gid=1).image.shape == (1, 48, 64)
 
 
 @pytest.mark.parametrize("allow", ["bundle", "files"])

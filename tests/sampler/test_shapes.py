@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 import ndzarr
 from helpers.errors import raises
+from helpers.hypothesis_settings import examples
 from ndzarr.errors import TargetError
 
 coco_masks = pytest.importorskip("pycocotools.mask")
@@ -62,7 +63,7 @@ points = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@examples(80)
 @given(points, st.sampled_from([1, 0.5, 2, 0.25]), st.integers(0, 30), st.integers(0, 30))
 @example([(10, 10), (10.4, 10), (10.4, 10.4)], 1, 0, 0)
 @example([(10, 10), (50, 40), (50, 10), (10, 40)], 1, 5, 7)

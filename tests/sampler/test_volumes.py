@@ -240,7 +240,7 @@ options = st.sampled_from(
 )
 
 
-@examples(60)
+@examples(30)
 @given(st.booleans(), st.lists(st.tuples(st.integers(1, 2), windows), min_size=1, max_size=4), options)
 def test_a_batch_holds_what_load_sample_returns(stacks, video, chosen, keys):
     targets = [{"vidid": k} | w if video else {"gid": 3 * k - 2} | w for k, w in chosen]

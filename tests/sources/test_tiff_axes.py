@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tifffile
 
+import ndzarr
 from helpers.errors import raises
 from ndzarr._formats.registry import open_source
-from ndzarr.errors import OptionError, SourceError
+from ndzarr.errors import OptionError, SourceError, StoreError
 
 Y, X = 24, 31
 
@@ -252,6 +253,30 @@ class TestOme:
         (tmp_path / "two.ome.tif").unlink()
         with pytest.raises(SourceError, match=r"two\.ome\.tif"):
             open_source(tmp_path / "one.ome.tif")
+
+
+@pytest.mark.parametrize("named", ["../out.ome.tif", "/etc/passwd", "link.ome.tif", "&entity;"])
+def test_names_of_a_series_do_not_lead_out_of_its_directory(rng, tmp_path, named):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    tifffile.imwrite(tmp_path / "out.ome.tif", np.zeros((Y, X), np.uint8), metadata=None)
+    (folder / "link.ome.tif").symlink_to(tmp_path / "out.ome.tif")
+    tiff_data = "".join(
+        f'<TiffData IFD="0" FirstT="{t}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{t}</UUID></TiffData>'
+        for t, name in enumerate(("a.ome.tif", named))
+    )
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?><!DOCTYPE OME [<!ENTITY entity "../out.ome.tif">]>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:0"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{X}" SizeY="{Y}" SizeC="1" SizeZ="1" '
+        f'SizeT="2"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{tiff_data}</Pixels></Image></OME>'
+    )
+    path = folder / "a.ome.tif"
+    tifffile.imwrite(path, np.ones((Y, X), np.uint8), tile=(16, 16), description=xml, metadata=None)
+    for use, error in ((open_source, SourceError), (ndzarr.open, StoreError)):
+        with raises(error, path=path, hint="into one directory") as caught:
+            use(path)
+        assert "root:" not in str(caught.value)
 
 
 def test_imagej_says_sizes_and_times(rng, tmp_path):

@@ -42,7 +42,7 @@ with_annotation = st.sampled_from([{"gid": 4, "aid": 103}, {"gids": [4, 5], "aid
 rows = st.builds(lambda a, b: a | b, st.one_of(of_images, of_lists, of_videos, with_annotation), where)
 
 
-@examples(150)
+@examples(80)
 @given(st.lists(rows, min_size=1, max_size=12))
 def test_columns_are_resolved_as_single_targets_are(targets):
     table = pd.DataFrame(targets)

@@ -11,6 +11,8 @@ from numpy.testing import assert_allclose
 import ndzarr
 from helpers import video_clips
 from helpers.arrays import assert_same
+from helpers.errors import raises
+from ndzarr.errors import SourceError
 
 LONG = {"g": "12", "bf": "2", "sc_threshold": "0"}
 FAST = {"deadline": "realtime", "cpu-used": "8", "g": "12"}
@@ -280,3 +282,14 @@ def test_joined_transport_streams_go_on_where_timestamps_begin_anew(parts, tmp_p
     assert_allclose(opened.times, first + np.arange(len(frames)) / 25, atol=1e-9)
     assert "begin anew" in opened.attrs["ndzarr"]["source"]["notes"][-1]
     assert ndzarr.transcode(joined, tmp_path / "a.zarr").times == opened.times
+
+
+@pytest.mark.parametrize(("name", "form"), [("%d.bmp", "image2"), ("a.ogg", "sdp")])
+def test_what_ffmpeg_takes_for_a_list_of_other_files_is_refused(name, form, tmp_path):
+    clip = Path(video_clips.encode(tmp_path / "0.mkv", "ffv1", 2)).rename(tmp_path / "0.bmp")
+    path = tmp_path / name
+    path.write_bytes(clip.read_bytes() if form == "image2" else b"OggS\nc=IN IP4 127.0.0.1\n")
+    with av.open(str(path)) as found:
+        assert found.format.name == form
+    with raises(SourceError, path=path, match="no video"):
+        ndzarr.transcode(path, tmp_path / "out.zarr")

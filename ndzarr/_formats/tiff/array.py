@@ -9,16 +9,31 @@ converted, into the order of the array.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from ndzarr._files import FileId
+from ndzarr._files import Bytes, FileId
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.tiff.colour import Conversion
-from ndzarr._formats.tiff.segments import Decoder, FrameFile, FrameFormat, SegmentError, SegmentTable, segment_name
+from ndzarr._formats.tiff.metadata import AGAIN, FarTable
+from ndzarr._formats.tiff.segments import (
+    Decoder,
+    FrameFile,
+    FrameFormat,
+    SegmentError,
+    SegmentTable,
+    TiffFile,
+    segment_name,
+)
 from ndzarr._formats.tiff.series import Layout
+from ndzarr._remote.files import RemoteFile
+from ndzarr._remote.stores import Landed, Range
+from ndzarr._store.arrays import Tables
+from ndzarr._store.remote import fetch, locate
 from ndzarr.errors import DamagedError
 
 SHARD = 2048
@@ -27,6 +42,8 @@ _SLOW = 32 << 10
 """Decoded bytes of a tile from which on decompressing it takes longer than waking a thread."""
 _THREADED_PLAIN = 4 << 20
 """The same for segments that are only read."""
+_BLOCK = 2048
+"""Entries of a table that are read together."""
 _LONG_ROW = 1 << 14
 """Bytes of a row from which on it is cheaper to read the few columns wanted of each row than whole rows."""
 
@@ -66,7 +83,7 @@ class TiffArray:
     """One image of a TIFF, decoded segment by segment."""
 
     chunked: Literal[True] = True
-    remote = False
+    chunk_format = None
 
     def __init__(
         self,
@@ -100,6 +117,7 @@ class TiffArray:
         self.form, self._decoder = form, decoder
         self._table = table.arranged(lambda flat: _arranged(flat, layout, dims))
         self._only = self._table.files[0] if self._table.which is None else None
+        self.remote = isinstance(table.files[0].file, RemoteFile)
         self._segment = (depth, height, width, together)[depth == 1 :]
         # The last strip has only the rows that are left; tiles are whole.
         self._last_rows = height if form.tiled else form.shape[2] - (form.grid[2] - 1) * height
@@ -134,7 +152,7 @@ class TiffArray:
         return f"tiles of {os.path.basename(self._table.files[0].file.path)} ({self.form.compression})"
 
     @property
-    def files(self) -> tuple[FileId, ...]:
+    def files(self) -> tuple[TiffFile, ...]:
         """The files that hold its segments."""
         return tuple({shared.file: None for shared in self._table.files})
 
@@ -165,7 +183,10 @@ class TiffArray:
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int:
         """Bytes of a segment, 0 if it is not in the file."""
-        return int(self._table.counts[chunk])
+        if self._table.far is None:
+            return int(self._table.counts[chunk])
+        [ranges] = locate([(self, chunk)])
+        return sum(int(r.stop or 0) - int(r.start or 0) for r in ranges)
 
     def decode(self, chunk: tuple[int, ...], out: Pixels, wanted: tuple[slice, ...] | None = None) -> bool:
         """
@@ -173,10 +194,77 @@ class TiffArray:
 
         Return False where it is not in the file: nothing was written, its pixels are the fill value.
         """
-        count = self._table.counts.item(chunk)
+        if self.remote:
+            [(_, encoded)] = fetch([(self, chunk)])
+            if encoded is not None:
+                self.decode_fetched(chunk, encoded, out, wanted)
+                return True
+            count = 0
+        else:
+            count = self._table.counts.item(chunk)
+        return self._decode_or_fill(chunk, count, None, out, wanted)
+
+    def where(self, chunk: tuple[int, ...], tables: Tables) -> tuple[Range, ...] | None:
+        """Return where a segment of a remote file is: () if it is not in the file, None if a table must be read."""
+        table = self._table
+        if table.far is None:
+            start, count = table.offsets.item(chunk), table.counts.item(chunk)
+        else:
+            number = table.offsets.item(chunk)
+            frame, number = divmod(number, table.offsets.size // len(table.far))
+            starts, counts = table.far[frame]
+            first, length = self._entry(starts, number, tables), self._entry(counts, number, tables)
+            if first is None or length is None:
+                return None
+            start, count = first, length if first else 0
+        if not count:
+            return ()
+        file = (self._only or self._shared(chunk)).file
+        assert isinstance(file, RemoteFile)
+        if table.far is not None:
+            self._check_place(chunk, start, count, file)
+        return (file.range(start, start + count),)
+
+    def _entry(self, table: FarTable, number: int, tables: Tables) -> int | None:
+        """Return an entry of a table that is read piece by piece; None if its piece was not read yet."""
+        file = self._table.files[0].file
+        assert isinstance(file, RemoteFile)
+        block, place = divmod(number, _BLOCK)
+        size = table.dtype.itemsize
+        start = table.start + block * _BLOCK * size
+        stop = min(start + _BLOCK * size, table.stop)
+        key = file, table.start, block
+        found = tables.look(key, partial(file.range, start, stop), partial(_numbers, table.dtype))
+        return None if found is None else int(found[place])
+
+    def _check_place(self, chunk: tuple[int, ...], start: int, count: int, file: RemoteFile) -> None:
+        if start + count > file.size or (self.form.is_plain and count < self.form.segment_bytes):
+            name = segment_name(self.form, chunk[-2], chunk[-1])
+            what = f"level {self._level}, {name} has bytes {start} to {start + count} of {file.size}"
+            raise DamagedError(f"{file.path}: {what}; the file is truncated or damaged", path=file.path, hint=AGAIN)
+
+    def missing(self, chunk: tuple[int, ...]) -> Any:
+        """Return the pixels of a segment that is not in the file: a number, or an array of the shape of a chunk."""
+        scratch = self.codec.scratch()
+        return self.codec.view(scratch) if self._decode_or_fill(chunk, 0, None, scratch, None) else self.fill
+
+    def decode_fetched(
+        self,
+        chunk: tuple[int, ...],
+        encoded: Sequence[Bytes],
+        out: Pixels,
+        wanted: tuple[slice, ...] | None = None,
+    ) -> None:
+        """Decode a segment from its bytes, as `decode` does."""
+        self._decode_or_fill(chunk, encoded[0].size, encoded[0], out, wanted)
+
+    def _decode_or_fill(
+        self, chunk: tuple[int, ...], count: int, data: Bytes | None, out: Pixels, wanted: tuple[slice, ...] | None
+    ) -> bool:
+        """Decode a segment of `count` bytes, read from its file if they are not given; as `decode`."""
         if self._convert is None:
             if count:
-                self._decode(chunk, count, out.reshape(self._segment), wanted)
+                self._decode(chunk, count, data, out.reshape(self._segment), wanted)
             elif self._fills is not None:
                 out.reshape(self._segment)[...] = self._fill_of(chunk)
             else:
@@ -184,7 +272,7 @@ class TiffArray:
             return True
         pixels = np.empty(self._segment, self.form.dtype)
         if count:
-            self._decode(chunk, count, pixels, None)
+            self._decode(chunk, count, data, pixels, None)
         else:
             pixels[...] = self._fill_of(chunk)
         at = dict(zip(self.dims, chunk, strict=True))
@@ -202,7 +290,9 @@ class TiffArray:
         first = chunk[self.dims.index("c")] * together
         return self._fills[first : first + together]
 
-    def _decode(self, chunk: tuple[int, ...], count: int, out: Pixels, wanted: tuple[slice, ...] | None) -> None:
+    def _decode(
+        self, chunk: tuple[int, ...], count: int, data: Bytes | None, out: Pixels, wanted: tuple[slice, ...] | None
+    ) -> None:
         start, form = self._table.offsets.item(chunk), self.form
         if self._last_rows != form.segment[1] and chunk[-2] == self.segments[-2] - 1:
             out = out[..., : self._last_rows, :, :]
@@ -213,7 +303,14 @@ class TiffArray:
             top, bottom, left, right = y.start, y.stop, x.start, x.stop
         shared = self._only or self._shared(chunk)
         try:
+            if form.stored is not None and data is not None:
+                flat = out.reshape(-1).view(np.uint8)
+                flat[...] = data[: flat.size]
+                if not form.stored.isnative:
+                    out.byteswap(inplace=True)
+                return None
             if form.stored is not None:
+                assert isinstance(shared.file, FileId)
                 if out.ndim == 3:
                     start, out = start + top * out[0].nbytes, out[top:bottom]
                     if out[0].nbytes >= _LONG_ROW and (right - left) * 4 < form.segment[2]:
@@ -222,7 +319,9 @@ class TiffArray:
                 if not form.stored.isnative:
                     out.byteswap(inplace=True)
                 return None
-            data = shared.file.read(start, count)
+            if data is None:
+                assert isinstance(shared.file, FileId)
+                data = shared.file.read(start, count)
             if not self._decoder.directly(data, out, bottom, right):
                 number, inside = self._place(chunk)
                 self._decoder.by_tifffile(data, number, shared.jpeg_tables, inside, out)
@@ -259,6 +358,10 @@ class TiffArray:
             for step, length, i in zip(self.form.segment, self.form.shape[1:4], place, strict=True)
         )
         return ((sample * planes + plane) * rows + chunk[-2]) * columns + chunk[-1], (depth, height, width)
+
+
+def _numbers(dtype: np.dtype[Any], landed: Landed) -> Pixels:
+    return np.frombuffer(landed.data, dtype)
 
 
 def _arranged(flat: Pixels, layout: Layout, dims: tuple[str, ...]) -> Pixels:

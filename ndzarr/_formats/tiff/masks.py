@@ -15,15 +15,16 @@ import numpy as np
 from ndzarr._files import MASK_SUFFIX, FileId
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._formats.tiff.metadata import Series, open_parsed, read_content
-from ndzarr._formats.tiff.segments import frame_format, make_decoder, read_table
+from ndzarr._formats.tiff.segments import TiffFile, frame_format, make_decoder, read_table
 from ndzarr._formats.tiff.series import MASK, Layout, ParsedTiff, power_of
+from ndzarr._remote.files import OpenedFile
 from ndzarr.errors import SourceError
 
 _STILL = Layout(("c", "y", "x"), np.zeros((1, 1, 1), np.intp), ("c", 1), ("z", 1))
 """The layout of a mask beside a file of another format."""
 
 
-def internal_masks(file: FileId, parsed: ParsedTiff, dims: tuple[str, ...]) -> dict[int, TiffArray]:
+def internal_masks(file: TiffFile, parsed: ParsedTiff, dims: tuple[str, ...]) -> dict[int, TiffArray]:
     """
     Return the masks in a file of the images that are read: power of 2 by which it is smaller, to array of `dims`.
 
@@ -34,7 +35,7 @@ def internal_masks(file: FileId, parsed: ParsedTiff, dims: tuple[str, ...]) -> d
 
 
 def overview_masks(
-    file: FileId, found: Sequence[Series], parsed: ParsedTiff, dims: tuple[str, ...]
+    file: TiffFile, found: Sequence[Series], parsed: ParsedTiff, dims: tuple[str, ...]
 ) -> dict[int, TiffArray]:
     """Return the same of masks among the images `found` of a file, such as one of overviews."""
     layout = parsed.layout
@@ -53,18 +54,23 @@ def mask_notes(parsed: ParsedTiff, used: Mapping[int, TiffArray]) -> list[str]:
 
 
 def masks_beside(
-    path: str, size: tuple[int, int], image: Layout | None = None, dims: tuple[str, ...] = _STILL.dims
+    path: str,
+    size: tuple[int, int],
+    image: Layout | None = None,
+    dims: tuple[str, ...] = _STILL.dims,
+    remote: OpenedFile | None = None,
 ) -> dict[int, TiffArray]:
     """
     Return the same of the mask beside a file, whose image is stored with (height, width) `size`.
 
-    `image` is the layout of the image, to all of whose frames the mask is repeated.
+    `image` is the layout of the image, to all of whose frames the mask is repeated; `remote` the mask, if it is not on
+    a local disk.
     """
     name = path + MASK_SUFFIX
-    file = FileId.of(name)
+    file = FileId.of(name) if remote is None else remote.file
     frames = _STILL.frames if image is None else np.zeros_like(image.frames[:, :1])
     layout = Layout(_STILL.dims if image is None else image.dims, frames, ("c", 1), ("z", 1))
-    with open_parsed(name) as (tif, remarks):
+    with open_parsed(name, remote) as (tif, remarks):
         series = read_content(name, tif, remarks).series
         found = _masks(file, series, size, layout, dims)
     if 0 not in found:
@@ -75,7 +81,7 @@ def masks_beside(
 
 
 def _masks(
-    file: FileId, found: Sequence[Series], size: tuple[int, int], layout: Layout, dims: tuple[str, ...]
+    file: TiffFile, found: Sequence[Series], size: tuple[int, int], layout: Layout, dims: tuple[str, ...]
 ) -> dict[int, TiffArray]:
     """Return the masks of an image of (height, width) `size`; `found` may hold images of other sizes."""
     frames, out = int(layout.frames.max()) + 1, dict[int, TiffArray]()

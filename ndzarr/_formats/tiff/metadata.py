@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import struct
 import threading
@@ -28,6 +29,8 @@ from ndzarr._files import make_room
 from ndzarr._formats.base import Pixels, reason
 from ndzarr._formats.orientation import Orientation
 from ndzarr._geo.crs import DIRECTORY, DOUBLES, TEXTS, GeoKeys
+from ndzarr._remote.files import OpenedFile, RemoteReader
+from ndzarr._validation import shortened
 from ndzarr.errors import NdzarrError, SourceError
 
 ORIENTATION, PHOTOMETRIC, COLOUR_MAP, INK_SET, SAMPLE_FORMAT, ICC_PROFILE = 274, 262, 320, 332, 339, 34675
@@ -123,6 +126,26 @@ def _damaged(path: str, what: str) -> DamagedTiffError:
     return DamagedTiffError(f"{path}: {what}", path=path, hint=AGAIN)
 
 
+class FarTable(NamedTuple):
+    """An array of numbers in a file."""
+
+    start: int
+    dtype: np.dtype[Any]
+    length: int
+
+    @property
+    def stop(self) -> int:
+        """The byte behind it."""
+        return self.start + self.length * self.dtype.itemsize
+
+
+class FarTables(NamedTuple):
+    """Where the offsets and sizes of the tiles of a page are."""
+
+    offsets: FarTable
+    counts: FarTable
+
+
 @dataclass(frozen=True, slots=True)
 class Remarks:
     """What is said about a file while it is parsed."""
@@ -131,22 +154,206 @@ class Remarks:
     """What tifffile has logged; it may log more when frames are looked up."""
     trouble: list[str] = field(default_factory=list)
     """What of the file is missing or damaged, though the rest of it can be read."""
+    far: Mapping[int, FarTables] = field(default_factory=dict)
+    """Tables that are not read with their page, by the byte at which the page begins."""
 
 
 @contextmanager
-def open_parsed(path: str) -> Iterator[tuple[tifffile.TiffFile, Remarks]]:
-    """Open a file with tifffile, as far as its pages can be found; also yield what there is to say about it."""
-    make_room()
+def open_parsed(path: str, remote: OpenedFile | None = None) -> Iterator[tuple[tifffile.TiffFile, Remarks]]:
+    """
+    Open a file with tifffile, as far as its pages can be found; also yield what there is to say about it.
+
+    It is the file `path`, or the `remote` one, whose URL is `path`.
+    """
+    if remote is None:
+        make_room()
     with listening() as messages, ExitStack() as opened:
+        reader = None if remote is None else opened.enter_context(remote.reader())
+        far = {} if reader is None else _fetch_pages(reader)
         with parsing(path, messages):
-            tif = opened.enter_context(tifffile.TiffFile(path))
-        remarks = Remarks(messages)
+            given: Any = path if reader is None else reader
+            tif = opened.enter_context(tifffile.TiffFile(given))
+            if reader is None:  # of others, tifffile opens no file but the one that it is given
+                _refuse_strangers(path, tif)
+        remarks = Remarks(messages, far=far)
         if (broken := broken_link(path, tif)) is not None:
-            raw = opened.enter_context(_EndedFile(path, broken.at, tif.tiff.offsetsize))
             remarks.trouble.append(broken.found)
+            if reader is None:
+                raw: Any = io.BufferedReader(_EndedFile(path, broken.at, tif.tiff.offsetsize))
+            else:
+                raw = reader
+                reader.patch(broken.at, bytes(tif.tiff.offsetsize))
+                reader.seek(0)
             with parsing(path, messages):
-                tif = opened.enter_context(tifffile.TiffFile(opened.enter_context(io.BufferedReader(raw))))
+                tif = opened.enter_context(tifffile.TiffFile(opened.enter_context(raw)))
         yield tif, remarks
+
+
+def _refuse_strangers(path: str, tif: tifffile.TiffFile) -> None:
+    """
+    Raise `SourceError` if a TIFF names other files of its series outside of its directory.
+
+    tifffile opens whatever is named.  Only metadata may name files: what a link leads to is outside, too.
+    """
+    folder = os.path.realpath(tif.filehandle.dirname)
+    for name in dict.fromkeys(_named_files(tif)):
+        try:
+            found = os.path.realpath(os.path.join(folder, name))
+            inside = os.path.commonpath([folder, found]) == folder
+        except ValueError:  # NUL in a name
+            inside = False
+        if not inside:
+            what = f"it names a file of its series outside of its directory, {shortened(name)}"
+            raise SourceError(f"{path}: {what}", path=path, hint="Put all files of the series into one directory")
+
+
+def _named_files(tif: tifffile.TiffFile) -> Iterator[str]:
+    """Yield the names of other files that tifffile would open for the series of a file."""
+    folder = tif.filehandle.dirname
+    if tif.is_ome and (text := tif.ome_metadata) is not None and ("FileName" in text or "<!" in text):
+        with suppress(ElementTree.ParseError):  # which tifffile logs
+            root = ElementTree.fromstring(text)
+            for element in root.iter():
+                name, uuid = element.get("FileName"), element.text
+                if name is not None and uuid != root.get("UUID") and name.lower() != tif.filename.lower():
+                    yield name
+    if tif.is_micromanager and (tif.is_ndtiff or "_MMStack" in tif.filename):
+        names = os.listdir(folder)
+        if tif.is_ndtiff:
+            yield "NDTiff.index"
+            yield from (row[1] for row in tifffile.read_ndtiff_index(os.path.join(folder, "NDTiff.index")))
+        yield from (name for name in names if "_MMStack" in name and name.lower().endswith(".tif"))
+
+
+_SUB_PAGES = 330
+_TILE_OFFSETS, _TILE_COUNTS = 324, 325
+_MOST_PAGES = 1 << 16
+"""Pages whose values are fetched together; those behind them are fetched as tifffile reads them."""
+_INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each type of the format (TIFF 6.0, section 2; BigTIFF)."""
+
+
+def _fetch_pages(reader: RemoteReader) -> dict[int, FarTables]:
+    """
+    Fetch everything that tifffile reads of a file, with few requests; return the tables that are left out.
+
+    Pages that are known and not held are asked for together, and with them the values of the tags of others.  Tables of
+    tiles that are not held are left out: a COG has them behind all of its pages, and a crop needs little of them.
+    tifffile finds tables of one zero in their place.  What is damaged is left to tifffile.
+    """
+    head = reader.read(16)
+    form = _Form.of(head)
+    if form is None:
+        return {}
+    found: dict[int, FarTables] = {}
+    waiting, seen = [form.first(head)], set[int]()
+    values: list[tuple[int, int]] = []
+    while waiting and len(seen) < _MOST_PAGES:
+        missing: list[tuple[int, int]] = []
+        lists: list[FarTable] = []
+        while waiting:
+            at = waiting.pop()
+            if at in seen or not 0 < at < reader.file.size - form.number:
+                continue
+            stop = form.stop(reader, at)
+            if stop > reader.file.size:
+                continue
+            if not reader.holds(at, stop):
+                missing.append((at, stop))
+                continue
+            seen.add(at)
+            waiting.append(form.unpack(form.offset_code, reader, stop - form.offset))
+            tables, others, pages = _values(reader, form, at, stop)
+            values += others
+            lists += pages
+            if len(tables) == 2 and not all(reader.holds(t.start, t.stop) for t, *_ in tables.values()):
+                found[at] = FarTables(tables[_TILE_OFFSETS][0], tables[_TILE_COUNTS][0])
+                for code, (_, place, kind) in tables.items():
+                    reader.patch(place, struct.pack(form.tag_code, code, kind, 1, bytes(form.offset)))
+            else:
+                values += [(t.start, t.stop) for t, *_ in tables.values()]
+        asked = [*missing, *((t.start, t.stop) for t in lists)]
+        if any(not reader.holds(*r) for r in asked):
+            reader.need([*asked, *values])
+            values = []
+        waiting = [at for at, _ in missing]
+        for table in lists:
+            reader.seek(table.start)
+            waiting += np.frombuffer(reader.read(table.stop - table.start), table.dtype).tolist()
+    reader.need(values, ahead=False)
+    reader.seek(0)
+    return found
+
+
+def _values(
+    reader: RemoteReader, form: _Form, at: int, stop: int
+) -> tuple[dict[int, tuple[FarTable, int, int]], list[tuple[int, int]], list[FarTable]]:
+    """
+    Return what the tags of a page refer to.
+
+    Returns
+    -------
+    tables
+        Tag to (table of tiles, byte of the tag, type of its values).
+    values
+        (start, stop) of the values of all other tags.
+    pages
+        Lists of where further pages are.
+    """
+    tables, values, pages = {}, [], []
+    for place in range(at + form.number, stop - form.offset, form.tag):
+        reader.seek(place)
+        code, kind, count, value = struct.unpack(form.tag_code, reader.read(form.tag))
+        size = _SIZES.get(kind, 0) * count
+        start = struct.unpack(form.offset_code, value)[0] if size > form.offset else place + form.tag - form.offset
+        if not size or start + size > reader.file.size:
+            continue
+        table = FarTable(start, np.dtype(form.order + _INTEGERS.get(kind, "u1")), count)
+        if code in (_TILE_OFFSETS, _TILE_COUNTS) and kind in _INTEGERS:
+            tables[code] = table, place, kind
+            continue
+        values.append((start, start + size))
+        if code == _SUB_PAGES and kind in _INTEGERS:
+            pages.append(table)
+    return tables, values, pages
+
+
+class _Form(NamedTuple):
+    """How numbers are stored in a TIFF or a BigTIFF."""
+
+    order: str
+    number: int
+    """Bytes of the number of tags of a page."""
+    tag: int
+    offset: int
+    count_code: str
+    offset_code: str
+    tag_code: str
+
+    @classmethod
+    def of(cls, head: bytes) -> _Form | None:
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            return None
+        if struct.unpack(f"{order}H", head[2:4])[0] == 43:
+            return cls(order, 8, 20, 8, f"{order}Q", f"{order}Q", f"{order}HHQ8s")
+        return cls(order, 2, 12, 4, f"{order}H", f"{order}I", f"{order}HHI4s")
+
+    def first(self, head: bytes) -> int:
+        """Return where the first page begins."""
+        return int(struct.unpack_from(self.offset_code, head, 8 if self.offset == 8 else 4)[0])
+
+    def stop(self, reader: RemoteReader, at: int) -> int:
+        """Return where a page ends, as far as it is held."""
+        if not reader.holds(at, at + self.number):
+            return at + self.number
+        return at + self.number + self.tag * self.unpack(self.count_code, reader, at) + self.offset
+
+    def unpack(self, code: str, reader: RemoteReader, at: int) -> int:
+        """Read a number."""
+        reader.seek(at)
+        return int(struct.unpack(code, reader.read(struct.calcsize(code)))[0])
 
 
 def refuse_missing(path: str, messages: Sequence[str]) -> None:
@@ -364,9 +571,11 @@ class Series:
     """True if tifffile knows a transform of pixels for this format."""
     frames: tifffile.TiffPageSeries
     """tifffile's, to look frames up."""
+    far: Mapping[int, FarTables]
+    """Tables that were not read with their page, by the byte at which the page begins."""
 
     @classmethod
-    def of(cls, series: tifffile.TiffPageSeries) -> Series:
+    def of(cls, series: tifffile.TiffPageSeries, far: Mapping[int, FarTables]) -> Series:
         """Copy what is needed from tifffile's series; call it under `parsing`."""
         if series.keyframe is None:
             raise UnexpectedValueError("a series of images has no first page")
@@ -376,9 +585,10 @@ class Series:
             axes=series.axes,
             shape=tuple(_whole(n) for n in series.shape),
             page=Page.of(series.keyframe),
-            levels=tuple(cls.of(level) for level in series.levels[1:]),
+            levels=tuple(cls.of(level, far) for level in series.levels[1:]),
             transformed=series.transform is not None,
             frames=series,
+            far=far,
         )
 
     def __len__(self) -> int:
@@ -421,7 +631,7 @@ class Content:
 def read_content(path: str, tif: tifffile.TiffFile, remarks: Remarks) -> Content:
     messages = remarks.messages
     with parsing(path, messages):
-        series = tuple(Series.of(series) for series in tif.series)
+        series = tuple(Series.of(series, remarks.far) for series in tif.series)
         ome = tif.ome_metadata if tif.is_ome else None
         imagej = tif.imagej_metadata or {}
         size, big = tif.filehandle.size, tif.is_bigtiff

@@ -27,7 +27,18 @@ import tifffile
 from ndzarr._files import FileId, buffer
 from ndzarr._formats.base import Pixels, reason
 from ndzarr._formats.tiff.libtiff import WHOLE
-from ndzarr._formats.tiff.metadata import AGAIN, SAMPLE_FORMAT, Page, Series, listening, parsing, refuse_missing
+from ndzarr._formats.tiff.metadata import (
+    AGAIN,
+    SAMPLE_FORMAT,
+    FarTables,
+    Page,
+    Series,
+    listening,
+    parsing,
+    refuse_missing,
+)
+from ndzarr._remote.files import RemoteFile
+from ndzarr._remote.flight import get_ranges
 from ndzarr.errors import DamagedError, SourceError
 
 _NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
@@ -130,10 +141,14 @@ def frame_format(path: str, page: Page) -> FrameFormat:
     return FrameFormat(page.shape, page.segment, page.tiled, page.dtype, stored, page.compression_name)
 
 
+TiffFile: TypeAlias = FileId | RemoteFile
+"""A file that segments are read from."""
+
+
 class FrameFile(NamedTuple):
     """What all segments of a frame share."""
 
-    file: FileId
+    file: TiffFile
     jpeg_tables: bytes | None
     """What precedes each JPEG segment."""
 
@@ -149,6 +164,11 @@ class SegmentTable:
     """At least one."""
     which: Pixels | None
     """Index into `files`; None if there is only one."""
+    far: tuple[FarTables, ...] | None = None
+    """
+    Where the tables of each frame are, if they are too long to be read at once.  `offsets` and `counts` are then the
+    numbers of segments, counted through all frames.
+    """
 
     def arranged(self, arrange: Callable[[Pixels], Pixels]) -> SegmentTable:
         """The table with all of its arrays rearranged."""
@@ -156,7 +176,7 @@ class SegmentTable:
         return replace(self, offsets=arrange(self.offsets), counts=arrange(self.counts), which=which)
 
 
-def read_table(file: FileId, level: int, series: Series, form: FrameFormat, frames: int) -> SegmentTable:
+def read_table(file: TiffFile, level: int, series: Series, form: FrameFormat, frames: int) -> SegmentTable:
     """Find the segments of a series of `frames` frames, which errors call `level`."""
     number = prod(form.grid)
     if (start := _stack_start(file.path, series, form, frames)) is not None:
@@ -168,9 +188,15 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
     if frames * number > max(_ANY_SEGMENTS, file.size // _SEGMENT_BYTES):
         what = f"has {frames * number} tiles or strips by its header, more than a file of {file.size} bytes can list"
         raise DamagedError(f"{file.path}: level {level} {what}; it is truncated or damaged", path=file.path, hint=AGAIN)
+    far = _far_tables(file, series, frames) if series.far else {}
+    if len(far) == frames:
+        return _far_table(file, level, series, form, far)
+    read = _read_far(file, far)
     offsets, counts = np.zeros((2, frames, number), np.int64)
     files: dict[FrameFile, int] = {}
-    known = {os.path.realpath(file.path): file}  # tifffile resolves links
+    known: dict[str, TiffFile]
+    # tifffile resolves links
+    known = {file.path if isinstance(file, RemoteFile) else os.path.realpath(file.path): file}
     which = np.zeros(frames, np.int32)
     packed = _packed_bytes(series.page, form)
     for frame in range(frames):
@@ -178,6 +204,7 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
         if found is None:  # OME-TIFF may leave frames out
             continue
         path, jpeg_tables, starts, sizes = found
+        starts, sizes = read.get(frame, (starts, sizes))
         if packed is not None and (len(sizes) < number or (number == 1 and sizes[0] == 0)):  # as libtiff does
             sizes = packed.ravel().tolist()
         for into, values, what in ((offsets, starts, "offsets"), (counts, sizes, "sizes")):
@@ -202,6 +229,48 @@ def read_table(file: FileId, level: int, series: Series, form: FrameFormat, fram
     return _checked(level, form, SegmentTable(offsets, counts, tuple(files) or (FrameFile(file, None),), indices))
 
 
+def _far_tables(file: TiffFile, series: Series, frames: int) -> dict[int, FarTables]:
+    """Return where the tables of frames are that were not read with their pages."""
+    found = {}
+    for frame in range(frames):
+        with parsing(file.path):
+            page = series.frames[frame]
+        if page is not None and page.offset in series.far:
+            found[frame] = series.far[page.offset]
+    return found
+
+
+def _far_table(
+    file: TiffFile, level: int, series: Series, form: FrameFormat, far: Mapping[int, FarTables]
+) -> SegmentTable:
+    """Return the table of frames whose own are all read piece by piece."""
+    number = prod(form.grid)
+    for frame, tables in far.items():
+        if (length := min(tables.offsets.length, tables.counts.length)) < number:
+            raise _damaged(file, level, frame, f"has {length} offsets or sizes for {number} tiles")
+    files: dict[FrameFile, int] = {}
+    which = np.zeros(len(far), np.int32)
+    for frame in far:
+        with parsing(file.path):
+            page: Any = series.frames[frame]
+            jpeg_tables = page.jpegtables if series.page.compression in _WITH_TABLES else None
+        which[frame] = files.setdefault(FrameFile(file, jpeg_tables), len(files))
+    numbers = np.arange(len(far) * number).reshape(len(far), *form.grid)
+    indices = np.broadcast_to(which.reshape(-1, 1, 1, 1, 1), numbers.shape) if len(files) > 1 else None
+    return SegmentTable(numbers, numbers, tuple(files), indices, tuple(far.values()))
+
+
+def _read_far(file: TiffFile, far: Mapping[int, FarTables]) -> dict[int, tuple[list[int], list[int]]]:
+    """Read the tables of some frames, since those of others were read with their pages: frame to (offsets, sizes)."""
+    if not far:
+        return {}
+    assert isinstance(file, RemoteFile)
+    tables = [table for pair in far.values() for table in pair]
+    landed = {found.number: found.data for found in get_ranges([file.range(t.start, t.stop) for t in tables])}
+    values = [np.frombuffer(landed[k], table.dtype).tolist() for k, table in enumerate(tables)]
+    return {frame: (values[2 * k], values[2 * k + 1]) for k, frame in enumerate(far)}
+
+
 def _packed_bytes(page: Page, form: FrameFormat) -> Pixels | None:
     """Bytes of each segment whose samples are packed but not compressed, shape `grid`; None if they depend on it."""
     if page.compression != _NONE or page.subsampled or not isinstance(page.bits, int):
@@ -224,7 +293,7 @@ def _stack_start(path: str, series: Series, form: FrameFormat, frames: int) -> i
 
 
 def _frame(
-    file: FileId, level: int, series: Series, frame: int
+    file: TiffFile, level: int, series: Series, frame: int
 ) -> tuple[str, bytes | None, Sequence[int], Sequence[int]] | None:
     """Path of its file, JPEG tables, offsets and sizes of a frame; None if it is missing."""
     with listening() as messages:
@@ -254,7 +323,7 @@ _MOST_SPARSE = 1 << 20
 """The same of a whole file, which may have left out most segments and listed them with 8 bytes each."""
 
 
-def refuse_implausible(file: FileId, form: FrameFormat, table: SegmentTable) -> None:
+def refuse_implausible(file: TiffFile, form: FrameFormat, table: SegmentTable) -> None:
     """Raise `SourceError` if a header announces far more pixels than the bytes of the file can hold."""
     announced = int(np.prod(table.counts.shape, dtype=object)) * form.segment_bytes
     largest = int(table.counts.max(initial=0))
@@ -295,7 +364,7 @@ def segment_name(form: FrameFormat, row: int, column: int) -> str:
     return f"the {kind} at row {row * form.segment[1]}, column {column * form.segment[2]}"
 
 
-def _damaged(file: FileId, level: int, frame: int, found: str) -> DamagedError:
+def _damaged(file: TiffFile, level: int, frame: int, found: str) -> DamagedError:
     what = f"level {level}, frame {frame} {found}"
     return DamagedError(f"{file.path}: {what}; the TIFF is truncated or damaged", path=file.path, hint=AGAIN)
 

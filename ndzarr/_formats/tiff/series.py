@@ -36,6 +36,7 @@ from ndzarr._formats.tiff.metadata import (
 )
 from ndzarr._formats.tiff.pixel_size import stated_size
 from ndzarr._formats.tiff.segments import FrameFormat, frame_format
+from ndzarr._remote.files import OpenedFile
 from ndzarr._store.validity import Nodata, as_pixel
 from ndzarr.errors import OptionError, SourceError, StoreError
 
@@ -281,8 +282,8 @@ class ParsedTiff:
         }
 
 
-def parse(content: Content, options: Options) -> ParsedTiff:
-    """Work out what a TIFF says."""
+def parse(content: Content, options: Options, remote: OpenedFile | None = None) -> ParsedTiff:
+    """Work out what a TIFF says; `remote` is the file if that is not on a local disk."""
     path = content.path
     series, notes = _chosen_series(path, content.series, options.series)
     page = series.page
@@ -297,7 +298,9 @@ def parse(content: Content, options: Options) -> ParsedTiff:
     keep = "TZ" if series.kind == "shaped" else ""
     layout = make_layout(path, series.axes, series.shape, form.shape, options.axes, keep)
     _check_regular(path, form, layout)
-    beside = read_sidecar(path) if options.series is None else Sidecar()
+    orientation = choose_orientation(path, page.orientation, form.shape[2], form.shape[3], options)
+    placed = bool(georeference(page, orientation).keys() & {"transform", "gcps"})
+    beside = read_sidecar(path, remote, placed) if options.series is None else Sidecar()
     stored = layout.lengths[1]
     bands = stored if layout.inner("c") == stored else None
     nodata, more = beside.values(np.dtype(form.dtype), bands, gdal_nodata(page))
@@ -309,7 +312,7 @@ def parse(content: Content, options: Options) -> ParsedTiff:
         form=form,
         layout=layout,
         colour=conversion(path, series, stored, layout.inner("c"), nodata, options.palette),
-        orientation=choose_orientation(path, page.orientation, form.shape[2], form.shape[3], options),
+        orientation=orientation,
         nodata=nodata,
         notes=(*notes, *more),
         beside=beside,

@@ -27,6 +27,20 @@ THREADS = 8
 _TOKEN = "ndzarr"
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these leave out alpha, which WebM stores as a second picture beside the first."""
+_FORMATS = (
+    "mov mp4 matroska webm avi flv live_flv kux ogg rm ivr ivf yuv4mpegpipe nsv nut asf asf_o mpeg mpegvideo m4v h261 "
+    "h263 h264 hevc vvc evc cavsvideo avs2 avs3 vc1 vc1test av1 obu apv ipu mpegts mpegtsraw mxf gxf dv flic wtv dnxhd "
+    "dirac nuv roq film_cpk ipmovie bink smk smush swf mjpeg cine r3d lxf lvf pva ty pmp thp rl2 rpl vividas vivo 4xm "
+    "anm bethsoftvid bfi c93 cdxl dsicin dxa ea ea_cdata gdv hnm idcin iff jv mm mods moflex mtv mv mvi mxg nc paf sga "
+    "simbiosis_imx siff smjpeg tiertexseq tmv txd usm vmd wc3movie xmv yop"
+)
+_CLOSED = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
+"""
+Formats that hold their frames themselves.
+
+Playlists and descriptions of streams (HLS, DASH, concat, SDP, image2) lead to other files and hosts, whatever the first
+bytes of the file promise.
+"""
 _ENCRYPTED_TAGS = ("encv", "drmi")
 _DECRYPT = "Decrypt it first, with the rights to do so: `ffmpeg -decryption_key KEY -i IN -c copy OUT` for MP4"
 _TS_SYNC = 0x47
@@ -91,10 +105,10 @@ def _free(pid: int, resources: tuple[object, ...]) -> None:
 
 def _open(path: str) -> Any:
     try:
-        return av.open(path)
+        return av.open(path, container_options=_CLOSED)
     except UnicodeDecodeError:  # titles in another encoding
         options: dict[str, Any] = {"metadata_errors": "replace"}  # of PyAV 15 to 18
-        return av.open(path, **options)
+        return av.open(path, container_options=_CLOSED, **options)
 
 
 def _video_stream(path: str, container: Any) -> Any:

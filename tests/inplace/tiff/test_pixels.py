@@ -71,8 +71,9 @@ def test_every_dtype_byte_order_and_predictor(dtype, predictor, order, rng, tmp_
 
 
 @pytest.mark.parametrize("planar", [False, True])
-@pytest.mark.parametrize("compression", [*LOSSLESS, *LOSSY])
-@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize(
+    ("compression", "bigtiff"), [*[(name, False) for name in (*LOSSLESS, *LOSSY)], (None, True), ("jpeg", True)]
+)
 def test_every_compression(compression, planar, bigtiff, picture, tmp_path):
     if planar and compression == "webp":
         pytest.skip("WebP has colours")

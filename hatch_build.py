@@ -1,0 +1,72 @@
+"""
+Build of the compiled core, beside its source: for editable installs as for wheels.
+
+Where no compiler is, the package is installed without it and reads the Python way. `NDZARR_CORE=require` makes that an
+error, for wheels that are published. `python hatch_build.py` builds the core in a clone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = "ndzarr/_store/_core.c"
+MINIMUM = (3, 11)
+"""The oldest Python whose stable ABI the core keeps to: one wheel per platform serves it and all later ones."""
+
+
+def build(root: str) -> str:
+    """Compile the core in place; return its path below `root`."""
+    from setuptools import Distribution, Extension
+    from setuptools.command.build_ext import build_ext
+
+    stable = f"0x{MINIMUM[0]:02X}{MINIMUM[1]:02X}0000"
+    extension = Extension(
+        SOURCE.removesuffix(".c").replace("/", "."),
+        [SOURCE],
+        define_macros=[("Py_LIMITED_API", stable)],
+        extra_compile_args=["/O2", "/std:c11"] if sys.platform == "win32" else ["-O3", "-std=gnu11"],
+        py_limited_api=True,
+    )
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        command = build_ext(Distribution({"name": "ndzarr", "packages": [], "ext_modules": [extension]}))
+        command.inplace = True
+        command.build_temp = "build"
+        command.ensure_finalized()
+        command.run()
+        return command.get_ext_filename(command.get_ext_fullname(extension.name))
+    finally:
+        os.chdir(before)
+
+
+class CustomBuildHook(BuildHookInterface[Any]):
+    """Puts the core into wheels."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile; `version` is 'editable' or 'standard'."""
+        from setuptools import errors
+
+        wanted = os.environ.get("NDZARR_CORE", "")
+        if wanted == "0":
+            return
+        try:
+            built = build(self.root)
+        except (errors.BaseError, errors.CompileError, errors.LinkError) as error:
+            if wanted == "require":
+                raise
+            self.app.display_warning(f"ndzarr is installed without its compiled core, and reads more slowly: {error}")
+            return
+        platform = self.build_config.builder.get_best_matching_tag().rpartition("-")[2]
+        build_data["artifacts"].append(f"/{built}")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"cp{MINIMUM[0]}{MINIMUM[1]}-abi3-{platform}"
+
+
+if __name__ == "__main__":
+    print(build(str(Path(__file__).parent)))

@@ -1,0 +1,1 @@
+"""Predictions: windows that a model gave back become one pyramid."""

@@ -1,0 +1,252 @@
+"""
+Prediction: a model is run over windows of an image, and what it gives back is stitched.
+
+Windows are read in batches, in the order in which they lie; the next ones are read while the model works.  On workers
+each task reads a batch, runs the model, and keeps what it gave in a file of its process (`parts`).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ndzarr._batches.executors import checked, working
+from ndzarr._batches.extract import refuse_foreign
+from ndzarr._batches.load import load_batch
+from ndzarr._concurrency import ordered_map
+from ndzarr._indexing.plan import counted
+from ndzarr._prediction.canvas import Canvas, canvas_of_sample
+from ndzarr._prediction.parts import PartsWriter
+from ndzarr._prediction.stitcher import Stitcher
+from ndzarr._progress import progress_bar
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._sampling.annotations import Lookup
+from ndzarr._sampling.named_sources import NamedSource
+from ndzarr._sampling.protocols import SampleSource
+from ndzarr._sampling.sample import load_sample
+from ndzarr._validation import check_count
+from ndzarr.errors import OptionError, TargetError
+from ndzarr.targets.accessor import SourceTargets, Targets
+from ndzarr.targets.table import Rows
+
+Model: TypeAlias = Callable[[Any], Any]
+"""From images (sample, c, y, x) to predictions (sample, c, y, x) or (sample, y, x), numpy or torch."""
+Group: TypeAlias = Sequence[Mapping[str, Any]]
+"""Windows that are predicted together, as targets."""
+_NO_ANNOTATIONS = Lookup(False)
+_AHEAD = 2
+"""Batches that are read while the model works."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Windows of one image in batches, and the model that is run over them."""
+
+    source: SampleSource
+    model: Model
+    keys: Mapping[str, Any]
+    """Keys of targets that hold for all windows."""
+
+    def images(self, rows: Group) -> np.ndarray[Any, Any]:
+        """Read the windows of a batch; axes (sample, ...)."""
+        batch = load_batch(self.source, list(rows), _NO_ANNOTATIONS, "pad", self.keys)
+        return np.asarray(batch["image"].values)
+
+    def predict(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Run the model over a batch."""
+        found = _run(self.model, images)
+        if len(found) != len(images):
+            what = f"the model gave {len(found)} predictions for {len(images)} windows"
+            raise OptionError(what, key="model", hint="Return an array with the samples first")
+        return found
+
+
+def predict(
+    batches: Batches,
+    rows: Group,
+    canvas: Canvas,
+    dest: str | os.PathLike[str],
+    *,
+    channels: Sequence[str] | None,
+    batch_size: int,
+    scheduler: Any,
+    workers: int | None,
+    progress: bool,
+    **options: Any,
+) -> Pyramid:
+    """Run a model over windows and write the result; see `CocoSampler.predict`."""
+    check_count("batch_size", batch_size)
+    if scheduler is not None:
+        checked(scheduler, workers)
+    first = batches.predict(batches.images(rows[:1]))
+    canvas = _scaled_to(canvas, rows[0], first)
+    names = _names(channels, first, canvas)
+    rows = [_aligned(row, canvas) for row in rows]
+    with Stitcher(canvas, dest, channels=names, progress=progress, **options) as stitcher:
+        todo = [row for row in rows if row not in stitcher]
+        groups = [todo[k : k + batch_size] for k in range(0, len(todo), batch_size)]
+        with progress_bar(len(rows), "predicting", "window", progress, len(rows) - len(todo)) as advance:
+            if scheduler is None:
+                for group, images in ordered_map(lambda g: (g, batches.images(g)), groups, 1 + 1, _AHEAD, "predict"):
+                    for row, array in zip(group, batches.predict(images), strict=True):
+                        stitcher.add(row, array)
+                    advance(len(group))
+            else:
+                for done in _elsewhere(scheduler, workers, batches, stitcher, groups):
+                    advance(done)
+    return open_pyramid(stitcher.path)
+
+
+def _scaled_to(canvas: Canvas, row: Mapping[str, Any], found: np.ndarray[Any, Any]) -> Canvas:
+    """Return a canvas with as many pixels in a window as the model gives."""
+    _, length = canvas.place_of(row, 1)
+    scales = [have / want for have, want in zip(found.shape[-2:], length[-2:], strict=True)]
+    if abs(scales[0] - scales[1]) > 1e-9:
+        what = f"the model gives {found.shape[-2:]} pixels for windows of {length[-2:]}, another scale along y than x"
+        raise OptionError(what, key="model", hint="Return maps with the proportions of the window")
+    return canvas.scaled(scales[0])
+
+
+def _aligned(row: Mapping[str, Any], canvas: Canvas) -> Mapping[str, Any]:
+    """Return a window that begins on a pixel of the canvas: one that was moved inward at the end is moved out again."""
+    step = round(1 / canvas.scale)
+    if step < 2 or abs(step * canvas.scale - 1) > 1e-9:
+        return row
+    moved = {}
+    for centre, length in (("cy", "height"), ("cx", "width")):
+        start = round(row[centre] - row[length] / 2)
+        moved[centre] = row[centre] + -start % step
+    return {**row, **moved}
+
+
+def _names(channels: Sequence[str] | None, found: np.ndarray[Any, Any], canvas: Canvas) -> Sequence[str]:
+    """Return the names of the channels of predictions."""
+    n = found.shape[1 + canvas.dims.index("c")] if found.ndim == len(canvas.dims) + 1 else 1
+    if channels is None:
+        return ["prediction"] if n == 1 else [f"prediction_{k}" for k in range(n)]
+    names = [channels] if isinstance(channels, str) else list(channels)
+    if len(names) != n:
+        raise OptionError(f"channels={names!r}: the model gives {n}", key="channels", hint="Name each of them")
+    return names
+
+
+def _run(model: Model, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Call a model: modules of torch with a tensor on their device and without gradients, others with the array."""
+    if not hasattr(model, "state_dict") or not hasattr(model, "parameters"):
+        found: Any = model(images)
+        found = found.detach().cpu() if hasattr(found, "detach") else found
+        return np.asarray(found)
+    import torch
+
+    parameters: Iterator[Any] = model.parameters()
+    weight = next(parameters, None)
+    with torch.inference_mode():
+        given = torch.from_numpy(np.ascontiguousarray(images))
+        if weight is not None:
+            given = given.to(weight.device, weight.dtype)
+        return np.asarray(model(given).cpu())
+
+
+# Elsewhere: a task is a directory, which holds the job, and the number of a batch.
+
+
+_JOB = "predict.pickle"
+
+
+@dataclass(frozen=True)
+class _Job:
+    batches: Batches
+    groups: Sequence[Group]
+    """The windows of each batch."""
+    places: Sequence[Sequence[tuple[tuple[int, ...], tuple[int, ...]]]]
+    """(start, length) of each window on the canvas."""
+
+
+def _elsewhere(
+    scheduler: Any,
+    workers: int | None,
+    batches: Batches,
+    stitcher: Stitcher,
+    groups: Sequence[Group],
+) -> Iterator[int]:
+    """Run one task per batch on workers; those of a worker that is lost are done again."""
+    import cloudpickle
+
+    places = [[stitcher.place_of(row) for row in group] for group in groups]
+    (stitcher.work / _JOB).write_bytes(cloudpickle.dumps(_Job(batches, groups, places)))  # models may be lambdas
+    with working(scheduler, workers) as (_, run):
+        yield from run(_task, os.fspath(stitcher.work), range(len(groups)))
+
+
+def _task(folder: str, number: int) -> int:
+    job, write = _job(folder, os.getpid())
+    group, places = job.groups[number], job.places[number]
+    found = job.batches.predict(job.batches.images(group))
+    for (start, length), array in zip(places, found, strict=True):
+        write.append(start, np.reshape(array, length))
+    return len(group)
+
+
+@lru_cache(maxsize=2)
+def _job(folder: str, pid: int) -> tuple[_Job, PartsWriter]:
+    refuse_foreign(Path(folder))
+    return pickle.loads((Path(folder) / _JOB).read_bytes()), PartsWriter(Path(folder))
+
+
+def predict_coco(
+    source: SampleSource,
+    model: Model,
+    dest: str | os.PathLike[str],
+    *,
+    gid: Any,
+    vidid: Any,
+    window: Any,
+    overlap: Any,
+    resolution: Any,
+    keys: Mapping[str, Any],
+    **options: Any,
+) -> Pyramid:
+    """Run a model over an image or a video of a dataset; see `CocoSampler.predict`."""
+    if gid is None and vidid is None:
+        images = list(source.dset.index.imgs)
+        if len(images) != 1:
+            what = f"the dataset has {counted(len(images), 'image')}"
+            raise TargetError(what, key="gid", hint="Say which is predicted: gid=... or vidid=...")
+        gid = images[0]
+    video = vidid is not None
+    windows = Targets(source).grid(
+        window, overlap, space="video" if video else "image", resolution=resolution, ids=[vidid if video else gid]
+    )
+    rows = list(Rows(windows.drop(columns=["annot_ids", "n_annots", "kind"])))
+    if not rows:
+        raise TargetError(f"{dest}: there is no window of this size", key="window", hint="Choose a smaller one")
+    sample = load_sample(source, {**rows[0], "lazy": True}, {}, _NO_ANNOTATIONS)
+    canvas = canvas_of_sample(sample, source.dataset.video_frames(vidid) if video else ())
+    return predict(Batches(source, model, keys), rows, canvas, dest, **options)
+
+
+def predict_named(
+    source: NamedSource,
+    model: Model,
+    dest: str | os.PathLike[str],
+    *,
+    key: Any,
+    window: Any,
+    overlap: Any,
+    resolution: Any,
+    keys: Mapping[str, Any],
+    **options: Any,
+) -> Pyramid:
+    """Run a model over a named source; see `Sampler.predict`."""
+    pyramid = source.open(key)
+    ids = list(source.sources) if key is None else [key]
+    windows = SourceTargets(source).grid(window, overlap, resolution=resolution, ids=ids)
+    return predict(Batches(source, model, keys), list(Rows(windows)), Canvas.like(pyramid, 1.0), dest, **options)

@@ -1,0 +1,443 @@
+"""
+Stitching: arrays that overlap become one pyramid.
+
+1. `add` appends an array and its place to a file of the process (`parts`).  Nothing is summed yet, so that the order of
+   the parts does not matter, memory stays small, and a killed process loses nothing that was added.
+2. `close` reads the parts band by band, blends them in a fixed order, and hands the bands to the writer of pyramids.
+
+A pixel is the mean of the parts that cover it, weighted by their windows.  The mean is a running one
+(West 1979, doi:10.1145/359146.359153): where one part covers a pixel, or all agree, it is exactly their value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+import cv2
+import numpy as np
+import xarray
+
+from ndzarr._files import local_path, refuse_existing, trying
+from ndzarr._formats.base import Facts, Pixels, Region, Source
+from ndzarr._prediction.canvas import Canvas
+from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
+from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._pyramid.transcode import write_pyramid
+from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._store.presets import Encoding
+from ndzarr.errors import ExistsError, OptionError, WindowError
+
+Weights: TypeAlias = Literal["gaussian", "uniform"] | Callable[[tuple[int, ...]], Any]
+SIGMAS = 8
+"""Standard deviations of a Gaussian window across it, as in nnU-Net and MONAI."""
+_NAMES = {"gaussian", "uniform"}
+_STRIP = 64
+"""Rows that are blended at a time, so that the part of a window among them stays in a processor's cache."""
+
+
+class Stitcher:
+    """
+    Put predictions for overlapping windows together into one pyramid.
+
+    Parameters
+    ----------
+    like
+        The image (c, y, x), video (t, c, y, x) or volume (c, z, y, x) that is predicted: a pyramid, the path of one or
+        of a file that `ndzarr.open` opens, or any sample of an image, which stands for the whole image.  The result
+        has its size, georeference, pixel size and times.
+    dest
+        Directory of the store to make.
+    channels
+        Names of the channels of the result.
+    dtype
+        Type of the result; that of the first array by default.
+    scale
+        Pixels of the result per native pixel of `like`.  A model that gives one score for 4 x 4 pixels has 0.25.
+    weights
+        What pixels of a window count where windows overlap: 'gaussian' (less towards the borders), 'uniform', or a
+        function that takes the lengths of a window along (y, x), of volumes (z, y, x), and returns an array of them.
+    kind
+        'intensity' averages; 'labels' takes the class of the window that counts most, and makes levels of labels.
+    nodata
+        Value of pixels that no window covers.  By default NaN for floats; other types get a mask instead.
+    preset
+        How the result is encoded; see `ndzarr.transcode`.
+    resume
+        Take up what an earlier stitcher with the same destination had added before it was killed or failed; False
+        removes it.  What is added again counts once.
+    overwrite
+        Replace `dest` if it exists, once the result is complete.
+    progress
+        Show a progress bar while the result is written.
+
+    Raises
+    ------
+    OptionError
+        An option is not understood, or `like` cannot be used.
+    ExistsError
+        `dest` exists, or another process is stitching it.
+
+    Notes
+    -----
+    Leaving the `with` block writes the result, at once or not at all.  If the block raises, what was added stays in the
+    hidden directory `.NAME.stitch` beside `dest` until a stitcher with `resume` takes it up, or one without removes it.
+    Disk space for all arrays that are added is needed until then; memory for a band of the result.
+    The same arrays give the same bits, in whatever order and by whatever number of processes they were added.
+
+    Examples
+    --------
+    >>> import ndzarr, numpy as np, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> pyr = ndzarr.transcode(np.arange(4096, dtype="u1").reshape(64, 64), folder + "/a.zarr")
+    >>> sampler = ndzarr.Sampler({"a": pyr})
+    >>> with ndzarr.Stitcher(pyr, folder + "/b.zarr", channels=["twice"]) as stitcher:
+    ...     for target in sampler.targets.grid((32, 32), overlap=0.5).to_dict("records"):
+    ...         sample = sampler.load_sample(target)
+    ...         stitcher.add(sample, sample.image.values * 2.0)
+    >>> ndzarr.open(folder + "/b.zarr").read(y=slice(0, 1), x=slice(0, 4))
+    array([[[0., 2., 4., 6.]]])
+    """
+
+    def __init__(
+        self,
+        like: Any,
+        dest: str | os.PathLike[str],
+        *,
+        channels: Sequence[str] = ("prediction",),
+        dtype: Any = None,
+        scale: float = 1.0,
+        weights: Weights = "gaussian",
+        kind: str = "intensity",
+        nodata: float | None = None,
+        preset: str = "fast",
+        resume: bool = True,
+        overwrite: bool = False,
+        progress: bool = False,
+    ) -> None:
+        if not callable(weights) and weights not in _NAMES:
+            raise OptionError(f"weights={weights!r}: expected 'gaussian', 'uniform' or a function", key="weights")
+        self._canvas = like if isinstance(like, Canvas) else Canvas.like(like, scale)
+        self._channels = (channels,) if isinstance(channels, str) else tuple(channels)
+        self._dtype = None if dtype is None else np.dtype(dtype)
+        self._weights, self._nodata = weights, nodata
+        self._encoding = Encoding(preset, kind)
+        self._overwrite, self._progress = overwrite, progress
+        self.path = local_path(dest)
+        """The destination."""
+        refuse_existing(self.path, overwrite)
+        self.work = self.path.with_name(f".{self.path.name}.stitch")
+        """The directory of what was added."""
+        self._writer: PartsWriter | None = None
+        self._held = ExitStack()
+        if not self._held.enter_context(trying(self.work.with_name(self.work.name + ".lock"))):
+            what = f"{self.path}: another process is stitching it"
+            raise ExistsError(what, path=str(self.path), hint="Wait for it, or choose another destination")
+        try:
+            self._added = self._begin(resume)
+        except BaseException:
+            self._held.close()
+            raise
+
+    def __repr__(self) -> str:
+        sizes = {**self._canvas.sizes, "c": len(self._channels)}
+        axes = ", ".join(f"{d}={sizes[d]}" for d in self._canvas.dims)
+        return f"<ndzarr.Stitcher: {self.path} ({axes}), {len(self)} windows added>"
+
+    def __len__(self) -> int:
+        """Return the number of arrays that were added."""
+        return len(self._added)
+
+    def __contains__(self, where: Any) -> bool:
+        """
+        Return True if an array was added for this sample or target, now or before a kill.
+
+        It is the one whose pixels the model need not predict again.
+        """
+        return self.place_of(where) in {part.place for part in self._added.values()}
+
+    def place_of(self, where: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return (start, length) of a sample's or a target's window in pixels of the result, along its axes."""
+        return self._canvas.place_of(where, len(self._channels))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._release()
+
+    def add(self, where: Any, array: Any) -> None:
+        """
+        Add the prediction for a window.
+
+        Parameters
+        ----------
+        where
+            The sample that was predicted, or a target with its window in native pixels of `like`, such as
+            `dict(y=slice(0, 256), x=slice(0, 256))`; of videos and volumes also `t` and `z`.  Or a batch that
+            `load_batch` returned.  What lies beyond the image is left out.
+        array
+            The prediction: numpy or torch, with the axes of `like`, where axes of length 1 may be left out; for a batch
+            with the samples first.  It has the size of the window times `scale`.
+
+        Raises
+        ------
+        WindowError
+            The array does not fit the window, or the window does not begin and end on pixels of the result.
+        OptionError
+            The array has other axes, channels or a type that the result cannot hold.
+        """
+        if isinstance(where, xarray.Dataset) and "sample" in where.dims:
+            for k in range(where.sizes["sample"]):
+                self.add(where.ndzarr.sample(k), array[k])
+            return
+        pixels = self._in_order(array)
+        start, length = self.place_of(where)
+        if pixels.shape != length:
+            raise self._misfit(pixels.shape, length, where)
+        if self._writer is None or self._writer.pid != os.getpid():
+            self._writer = PartsWriter(self.work)
+        part = self._writer.append(start, pixels)
+        self._added[part.content] = part
+
+    def close(self) -> Pyramid:
+        """
+        Write the result and return it, open for reading.
+
+        Raises
+        ------
+        OptionError
+            Nothing was added.
+        WriteError
+            The destination cannot be written; what was added is kept.
+        """
+        self._release_writer()
+        try:
+            parts = read_parts(self.work, len(self._canvas.dims))
+            if not parts:
+                raise OptionError(f"{self.path}: nothing was added", path=str(self.path), hint="Call add first")
+            with self._source(parts) as source:
+                write_pyramid(
+                    source, self.path, self._encoding, overwrite=self._overwrite, progress=self._progress, origin={}
+                )
+            shutil.rmtree(self.work)
+        finally:
+            self._release()
+        return open_pyramid(self.path)
+
+    def _begin(self, resume: bool) -> dict[tuple[Any, ...], Part]:
+        """Make the work directory, or take up that of an earlier stitcher."""
+        about = {**self._canvas.signature(), "channels": list(self._channels)}
+        stated = self.work / "canvas.json"
+        if self.work.is_dir() and (not resume or not stated.is_file()):
+            shutil.rmtree(self.work)
+        if self.work.is_dir():
+            if json.loads(stated.read_text()) != about:
+                what = f"{self.work}: holds windows of another image, scale or channels"
+                hint = "Pass resume=False to remove them, or choose another destination"
+                raise ExistsError(what, path=str(self.work), hint=hint)
+            return {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
+        self.work.mkdir(mode=0o700, parents=True)
+        stated.write_text(json.dumps(about))
+        return {}
+
+    def _misfit(self, have: tuple[int, ...], want: tuple[int, ...], where: Any) -> WindowError:
+        """Say that an array does not have the size of its window, and how to mend that."""
+        dims = self._canvas.dims
+        k = next(k for k, (a, b) in enumerate(zip(have, want, strict=True)) if a != b)
+        what = (
+            f"the array has {have[k]} pixels along {dims[k]}, but its window {want[k]} at scale={self._canvas.scale:g}"
+        )
+        scale = have[k] / want[k] * self._canvas.scale
+        hint = f"Pass Stitcher(scale={scale:g}) if the model gives pixels of another size" if dims[k] in "yx" else None
+        return WindowError(what, key=dims[k], window=where, hint=hint)
+
+    def _in_order(self, array: Any) -> Pixels:
+        """Return an array with the axes of the canvas, of a type that the result can be made of."""
+        dims = self._canvas.dims
+        if isinstance(array, xarray.DataArray):
+            array = array.transpose(*[d for d in dims if d in array.dims]).values
+        if hasattr(array, "detach"):  # a tensor of torch, perhaps on a GPU
+            array = array.detach().cpu()
+        pixels = np.asarray(array)
+        if pixels.dtype.kind not in "buif":
+            raise OptionError(f"arrays of {pixels.dtype} cannot be stitched", key="array", hint="Give numbers")
+        if pixels.ndim < len(dims):
+            kept = [d for d in dims if d in "yx"] if pixels.ndim == 2 else self._axes_of(pixels.ndim)
+            pixels = np.expand_dims(pixels, [k for k, d in enumerate(dims) if d not in kept])
+        if pixels.ndim != len(dims) or pixels.shape[dims.index("c")] != len(self._channels):
+            what = f"an array of shape {np.shape(array)} does not have the axes {' '.join(dims)}"
+            names = ", ".join(map(repr, self._channels))
+            hint = f"Give {len(self._channels)} channels ({names}); axes of length 1 may be left out"
+            raise OptionError(what, key="array", hint=hint)
+        if self._dtype is None:
+            self._dtype = pixels.dtype
+        if not np.can_cast(pixels.dtype, self._dtype, "same_kind"):
+            what = f"an array of {pixels.dtype} does not fit a result of {self._dtype}"
+            raise OptionError(what, key="dtype", hint=f"Pass Stitcher(dtype={pixels.dtype.name!r})")
+        return pixels
+
+    def _axes_of(self, ndim: int) -> list[str]:
+        """Return the axes of an array that lacks some: c if there is one channel, else leading ones."""
+        dims = self._canvas.dims
+        kept = [d for d in dims if d != "c"] if len(self._channels) == 1 else list(dims)
+        return kept[len(kept) - ndim :] if len(kept) >= ndim else list(dims)[-ndim:]
+
+    def _source(self, parts: Sequence[Part]) -> Stitched:
+        dtype = self._dtype or np.result_type(*{part.dtype for part in parts})
+        nodata = self._nodata
+        if nodata is None and dtype.kind == "f":
+            nodata = float("nan")
+        facts = self._canvas.facts(dtype, self._channels, nodata)
+        if nodata is None and not cover(parts, facts.shape):
+            facts = replace(facts, masked=True)
+        return Stitched(facts, parts, self._weights, self._encoding.kind == "labels")
+
+    def _release_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _release(self) -> None:
+        self._release_writer()
+        self._held.close()
+
+
+class Stitched(Source):
+    """The image that parts make together."""
+
+    def __init__(self, facts: Facts, parts: Sequence[Part], weights: Weights, labels: bool) -> None:
+        super().__init__(facts)
+        self._parts, self._window, self._labels = parts, weights, labels
+        self._start = np.array([part.start for part in parts])
+        self._stop = self._start + np.array([part.length for part in parts])
+        self._c = self.dims.index("c")
+        kinds = {np.dtype(part.dtype) for part in parts}
+        self._precise = np.result_type(np.float32, *kinds)  # float64 where float32 does not hold all values
+        self._maps: dict[str, Pixels] = {}
+        self._buffers: dict[str, Pixels] = {}
+        self._last = lru_cache(maxsize=1)(self._blend)  # rows and their mask are asked for one after the other
+
+    def read_mask(self, window: Mapping[str, slice]) -> Pixels:
+        """Return True where a part covers a pixel; see `Source.read_mask`."""
+        _, covered = self._last(tuple((s.start, s.stop) for s in self._region(window)))
+        return covered
+
+    def _pixels(self, region: Region) -> Pixels:
+        pixels, _ = self._last(tuple((s.start, s.stop) for s in region))
+        return pixels
+
+    def _release(self) -> None:
+        self._maps.clear()
+        self._last.cache_clear()
+
+    def _blend(self, bounds: tuple[tuple[int, int], ...]) -> tuple[Pixels, Pixels]:
+        """Return the pixels of a region, and where any part covers them, without c."""
+        c, shape = self._c, [b - a for a, b in bounds]
+        out, covered = np.empty(shape, self.dtype), np.empty(shape[:c] + shape[c + 1 :], bool)
+        for row in range(0, shape[-2], _STRIP):
+            strip = slice(row, min(row + _STRIP, shape[-2]))
+            low, high = np.array(bounds).T
+            low[-2], high[-2] = low[-2] + strip.start, low[-2] + strip.stop
+            self._blend_strip(low, high, out[..., strip, :], covered[..., strip, :])
+        return out, covered
+
+    def _blend_strip(self, low: Pixels, high: Pixels, out: Pixels, covered: Pixels) -> None:
+        """Blend the pixels from `low` to `high`."""
+        c = self._c
+        total = self._zeros("total", covered.shape, np.dtype(np.float32))
+        mean = self._zeros("mean", out.shape, out.dtype if self._labels else self._precise)
+        take = _choose if self._labels else _average
+        for k in np.flatnonzero(((self._start < high) & (self._stop > low)).all(axis=1)).tolist():
+            part, start = self._parts[k], self._start[k]
+            first, last = np.maximum(start, low), np.minimum(self._stop[k], high)
+            here = tuple(map(slice, first - low, last - low))
+            there = tuple(map(slice, first - start, last - start))
+            weight = _window(self._window, self.dims, part.length)
+            flat_here, flat_there = here[:c] + here[c + 1 :], there[:c] + there[c + 1 :]
+            take(mean[here], total[flat_here], part.pixels(self._maps)[there], weight[flat_there], c)
+        _finish(mean, out)
+        if self.masked:
+            np.greater(total, 0, out=covered)
+        elif self.nodata is not None:
+            value = np.asarray(self.nodata).astype(out.dtype)
+            np.copyto(out, value, where=np.broadcast_to(np.expand_dims(total == 0, c), out.shape))
+
+    def _zeros(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:
+        """Return an array of zeros that is used again and again: new pages of memory took most of the time."""
+        kept = self._buffers.get(name)
+        if kept is None or kept.shape != shape:
+            kept = self._buffers[name] = np.empty(shape, dtype)
+        kept[...] = 0
+        return kept
+
+
+def _average(mean: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:
+    """Take pixels into a running mean, in place; `total` and `weight` have no axis c."""
+    columns = np.flatnonzero(total.any(axis=tuple(range(total.ndim - 1))))
+    first, last = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
+    for bare in (slice(0, first), slice(last, None)):  # most of a window is covered by no other: no arithmetic
+        mean[..., bare], total[..., bare] = pixels[..., bare], weight[..., bare]
+    if first == last:
+        return
+    mean, total = mean[..., first:last], total[..., first:last]
+    pixels, weight = pixels[..., first:last], weight[..., first:last]
+    total += weight
+    step = np.subtract(pixels, mean, dtype=mean.dtype)
+    step *= np.expand_dims(weight / total, c)
+    mean += step
+
+
+def _choose(best: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:
+    """Take pixels where their weight is the greatest so far, in place."""
+    better = weight > total
+    np.copyto(best, pixels, where=np.expand_dims(better, c))
+    np.copyto(total, weight, where=better)
+
+
+def _finish(mean: Pixels, out: Pixels) -> None:
+    """Write a mean as the type of the result: integers rounded, half to even."""
+    if out.dtype == np.uint8 and mean.flags.c_contiguous:  # seven times as fast as numpy
+        out[...] = cv2.convertScaleAbs(mean.reshape(-1, mean.shape[-1])).reshape(mean.shape)
+        return
+    if out.dtype.kind in "iu":
+        np.rint(mean, out=mean)
+    out[...] = mean >= 0.5 if out.dtype.kind == "b" else mean
+
+
+@lru_cache(maxsize=64)
+def _window(weights: Weights, dims: tuple[str, ...], length: tuple[int, ...]) -> Pixels:
+    """Return the weights of a part, float32, of `dims` without c; above 0."""
+    lengths = {d: n for d, n in zip(dims, length, strict=True) if d != "c"}
+    spatial = tuple(n for d, n in lengths.items() if d in "zyx")
+    if callable(weights):
+        given = np.asarray(weights(spatial), np.float32)
+        if given.shape != spatial or not (np.isfinite(given) & (given > 0)).all():
+            what = f"weights gave an array of shape {given.shape} for a window of {spatial}"
+            raise OptionError(what, key="weights", hint="Return as many finite numbers above 0")
+    elif weights == "uniform":
+        given = np.ones(spatial, np.float32)
+    else:
+        given = np.ones((), np.float32)
+        for n in spatial:
+            given = given[..., None] * _gaussian(n)
+    alike = [n if d in "zyx" else 1 for d, n in lengths.items()]  # along t all count the same
+    return np.broadcast_to(given.reshape(alike), tuple(lengths.values()))
+
+
+def _gaussian(n: int) -> Pixels:
+    """Return n samples at pixel centres of a Gaussian with `SIGMAS` standard deviations across; float32."""
+    at = (np.arange(n) + 0.5) / n - 0.5
+    return np.exp(-0.5 * (at * SIGMAS) ** 2).astype(np.float32)

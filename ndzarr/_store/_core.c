@@ -1,0 +1,837 @@
+/*
+ * Decodes the chunks of a flat plan outside Python's lock, in threads of its own.
+ *
+ * The plan is made in Python (`core.py` documents its tables) and checked here before anything is read or written. For
+ * each chunk a thread
+ *
+ * 1. reads its bytes by position, or takes them where they are in memory,
+ * 2. compares its crc32c,
+ * 3. decodes it into a buffer, or into the output where a part is the whole chunk,
+ * 4. copies its parts to where they belong.
+ *
+ * The decoders are functions of libraries that are installed with Python packages: `bind` is given their addresses, so
+ * that nothing is linked here and no foreign header is needed. A chunk that is damaged, or that only the Python way
+ * knows how to decode, is reported by its number and leaves its parts undefined.
+ *
+ * Threads start with the first plan that is large enough, and sleep between plans. A forked child has none of its
+ * parent's; it starts its own.
+ */
+
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__SSE2__) || defined(_M_X64)
+#include <emmintrin.h>
+#define HAS_SSE2
+#endif
+
+/* ------------------------------------------------------------------------------------ the operating system */
+
+#ifdef _WIN32
+
+#define WIN32_LEAN_AND_MEAN
+#include <io.h>
+#include <windows.h>
+
+typedef SRWLOCK mutex_t;
+typedef CONDITION_VARIABLE cond_t;
+typedef volatile LONG64 counter_t;
+#define MUTEX_INIT SRWLOCK_INIT
+#define COND_INIT CONDITION_VARIABLE_INIT
+#define mutex_lock(m) AcquireSRWLockExclusive(m)
+#define mutex_unlock(m) ReleaseSRWLockExclusive(m)
+#define cond_init(c) InitializeConditionVariable(c)
+#define cond_destroy(c) ((void)(c))
+#define cond_signal(c) WakeConditionVariable(c)
+#define cond_wait(c, m) SleepConditionVariableSRW(c, m, INFINITE, 0)
+#define cond_wait_ms(c, m, ms) SleepConditionVariableSRW(c, m, ms, 0)
+#define counter_next(c) (InterlockedIncrement64(c) - 1)
+#define counter_set(c, value) InterlockedExchange64(c, value)
+#define process_id() 0 /* nothing forks */
+
+static int64_t milliseconds(void) { return (int64_t)GetTickCount64(); }
+
+static int64_t read_at(int fd, uint8_t *to, int64_t count, int64_t offset) {
+    HANDLE file = (HANDLE)_get_osfhandle(fd);
+    OVERLAPPED at = {0};
+    DWORD done = 0;
+    at.Offset = (DWORD)offset;
+    at.OffsetHigh = (DWORD)(offset >> 32);
+    return ReadFile(file, to, (DWORD)(count > 1 << 30 ? 1 << 30 : count), &done, &at) ? (int64_t)done : -1;
+}
+
+static void *worker(void *unused);
+static DWORD WINAPI run_worker(LPVOID unused) {
+    worker(unused);
+    return 0;
+}
+
+static int start_thread(void) {
+    HANDLE thread = CreateThread(NULL, 1 << 20, run_worker, NULL, 0, NULL);
+    return thread != NULL && CloseHandle(thread);
+}
+
+#else
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef pthread_mutex_t mutex_t;
+typedef pthread_cond_t cond_t;
+typedef int64_t counter_t;
+#define MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+#define COND_INIT PTHREAD_COND_INITIALIZER
+#define mutex_lock(m) pthread_mutex_lock(m)
+#define mutex_unlock(m) pthread_mutex_unlock(m)
+#define cond_init(c) pthread_cond_init(c, NULL)
+#define cond_destroy(c) pthread_cond_destroy(c)
+#define cond_signal(c) pthread_cond_signal(c)
+#define cond_wait(c, m) pthread_cond_wait(c, m)
+#define counter_next(c) __atomic_fetch_add(c, 1, __ATOMIC_RELAXED)
+#define counter_set(c, value) __atomic_store_n(c, value, __ATOMIC_RELAXED)
+#define process_id() ((int64_t)getpid())
+
+static int64_t milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void cond_wait_ms(cond_t *cond, mutex_t *mutex, int ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(cond, mutex, &until);
+}
+
+static int64_t read_at(int fd, uint8_t *to, int64_t count, int64_t offset) {
+    ssize_t done;
+    do
+        done = pread(fd, to, (size_t)count, (off_t)offset);
+    while (done < 0 && errno == EINTR);
+    return done;
+}
+
+static void *worker(void *unused);
+
+static int start_thread(void) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    sigfillset(&all); /* signals are for Python's threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 1 << 20);
+    int failed = pthread_create(&thread, &attributes, worker, NULL);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return !failed;
+}
+
+#endif
+
+/* -------------------------------------------------------------------------------------------------- the plan */
+
+#define MOST_AXES 16
+#define CRC_BYTES 4
+#define CRC_RESIDUE 0x48674BC7u /* the crc32c of any bytes followed by their own crc32c */
+#define SIGNALS_MS 50           /* between two looks for an interrupt */
+
+/* The columns of the tables; `core.py` writes them. */
+enum { KIND, CRC, DELTA, LAG, ROW, ITEM, FILL, FILL_HIGH, FORMAT_HEAD }; /* then the shape, then the strides */
+enum { SOURCE, OFFSET, LENGTH, FORMAT, FIRST, STOP, CHUNK_WIDTH };
+enum { WINDOW, PART_HEAD }; /* then the start in the chunk, the start in the output, the size */
+
+typedef struct {
+    char *base;
+    int64_t shape[MOST_AXES], strides[MOST_AXES];
+} output_t;
+
+typedef struct {
+    int axes;
+    int64_t chunk_count, format_count, part_count, window_count;
+    const int64_t *formats, *chunks, *parts, *steps;
+    output_t *outputs;
+    uint8_t *damaged; /* of each chunk */
+} plan_t;
+
+static const int64_t *format_of(const plan_t *plan, int64_t k) {
+    return plan->formats + k * (FORMAT_HEAD + 2 * plan->axes);
+}
+
+static const int64_t *part_of(const plan_t *plan, int64_t k) { return plan->parts + k * (PART_HEAD + 3 * plan->axes); }
+
+/* ------------------------------------------------------------------------------------------------ the decoders */
+
+/* What a thread needs to decode: buffers that grow, and contexts of libraries. */
+typedef struct scratch {
+    struct scratch *next;
+    uint8_t *memory[3];
+    size_t room[3];
+    void *zstd, *deflate;
+} scratch_t;
+
+enum { ENCODED, DECODED, SPARE };
+#define KEPT_BYTES ((size_t)8 << 20) /* larger buffers are given back */
+/* libjpeg-turbo writes past the caches to buffers that begin on 32 bytes, and the copy that follows waits for memory */
+#define ALIGNED 64
+#define BEGIN 16
+
+static uint8_t *buffer(scratch_t *scratch, int which, size_t size) {
+    if (scratch->room[which] < size) {
+        free(scratch->memory[which]);
+        scratch->memory[which] = malloc(size + ALIGNED + BEGIN);
+        scratch->room[which] = scratch->memory[which] == NULL ? 0 : size;
+        if (scratch->memory[which] == NULL)
+            return NULL;
+    }
+    uintptr_t start = ((uintptr_t)scratch->memory[which] + ALIGNED - 1) & ~(uintptr_t)(ALIGNED - 1);
+    return (uint8_t *)(start + BEGIN);
+}
+
+/* Functions of other libraries, in the order of `FUNCTIONS` in core.py. */
+static struct {
+    uint32_t (*crc32c_value)(const uint8_t *, size_t);
+    int (*blosc_decompress_ctx)(const void *, void *, size_t, int);
+    void *(*ZSTD_createDCtx)(void);
+    size_t (*ZSTD_decompressDCtx)(void *, void *, size_t, const void *, size_t);
+    void *(*libdeflate_alloc_decompressor)(void);
+    int (*libdeflate_zlib_decompress)(void *, const void *, size_t, void *, size_t, size_t *);
+} library;
+
+/* A decoder returns where the `size` decoded bytes are, usually `to`; NULL if there are not exactly so many. */
+typedef const uint8_t *(*decoder_t)(scratch_t *, const uint8_t *from, size_t count, uint8_t *to, size_t size);
+
+static const uint8_t *decode_raw(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+    (void)scratch;
+    (void)to;
+    return count == size ? from : NULL;
+}
+
+static uint32_t little_endian(const uint8_t *at) {
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static const uint8_t *decode_blosc(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+    (void)scratch;
+    /* its header: decoded size, block size, encoded size at byte 4; the library trusts it */
+    if (count < 16 || little_endian(from + 4) != size || little_endian(from + 12) > count)
+        return NULL;
+    int found = library.blosc_decompress_ctx(from, to, size, 1);
+    return found >= 0 && (size_t)found == size ? to : NULL;
+}
+
+static const uint8_t *decode_zstd(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+    if (scratch->zstd == NULL && (scratch->zstd = library.ZSTD_createDCtx()) == NULL)
+        return NULL;
+    return library.ZSTD_decompressDCtx(scratch->zstd, to, size, from, count) == size ? to : NULL;
+}
+
+static const uint8_t *decode_zlib(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+    if (scratch->deflate == NULL && (scratch->deflate = library.libdeflate_alloc_decompressor()) == NULL)
+        return NULL;
+    size_t found = 0;
+    int failed = library.libdeflate_zlib_decompress(scratch->deflate, from, count, to, size, &found);
+    return !failed && found == size ? to : NULL;
+}
+
+/* In the order of `Kind` in core.py. */
+static const decoder_t DECODERS[] = {decode_raw, decode_blosc, decode_zstd, decode_zlib};
+#define KINDS ((int64_t)(sizeof(DECODERS) / sizeof(DECODERS[0])))
+
+/* Returns True if the functions that a kind needs were found. */
+static int is_bound(int64_t kind) {
+    switch (kind) {
+    case 1: return library.blosc_decompress_ctx != NULL;
+    case 2: return library.ZSTD_createDCtx != NULL && library.ZSTD_decompressDCtx != NULL;
+    case 3: return library.libdeflate_alloc_decompressor != NULL && library.libdeflate_zlib_decompress != NULL;
+    default: return kind == 0;
+    }
+}
+
+/* Sums of neighbours: out[i] = in[i] + out[i - lag] along each row of `row` numbers. */
+#define UNDO_DELTA(name, type)                                                                                         \
+    static void name(const uint8_t *in, uint8_t *out, size_t count, size_t row, size_t lag) {                          \
+        type before, value;                                                                                            \
+        for (size_t start = 0; start < count; start += row)                                                            \
+            for (size_t first = 0; first < lag && first < row; first++) {                                              \
+                before = 0;                                                                                            \
+                for (size_t i = start + first; i < start + row; i += lag) {                                            \
+                    memcpy(&value, in + i * sizeof(type), sizeof(type));                                               \
+                    before = (type)(before + value);                                                                   \
+                    memcpy(out + i * sizeof(type), &before, sizeof(type));                                             \
+                }                                                                                                      \
+            }                                                                                                          \
+    }
+UNDO_DELTA(undo_delta_16, uint16_t)
+UNDO_DELTA(undo_delta_32, uint32_t)
+UNDO_DELTA(undo_delta_64, uint64_t)
+UNDO_DELTA(undo_delta_8_any, uint8_t)
+
+static void undo_delta_8(const uint8_t *in, uint8_t *out, size_t count, size_t row, size_t lag) {
+    size_t i = 0;
+#ifdef HAS_SSE2
+    if (lag == 1 && row == count) {
+        __m128i before = _mm_setzero_si128();
+        for (; i + 16 <= count; i += 16) { /* 16 sums by doubling, then what came before */
+            __m128i x = _mm_loadu_si128((const __m128i *)(in + i));
+            x = _mm_add_epi8(x, _mm_slli_si128(x, 1));
+            x = _mm_add_epi8(x, _mm_slli_si128(x, 2));
+            x = _mm_add_epi8(x, _mm_slli_si128(x, 4));
+            x = _mm_add_epi8(x, _mm_slli_si128(x, 8));
+            x = _mm_add_epi8(x, before);
+            _mm_storeu_si128((__m128i *)(out + i), x);
+            before = _mm_set1_epi8((char)(_mm_extract_epi16(x, 7) >> 8));
+        }
+        for (uint8_t last = i ? out[i - 1] : 0; i < count; i++)
+            out[i] = last = (uint8_t)(last + in[i]);
+        return;
+    }
+#endif
+    undo_delta_8_any(in + i, out + i, count, row, lag);
+}
+
+static void undo_delta(const uint8_t *in, uint8_t *out, const int64_t *format, size_t size) {
+    size_t item = (size_t)format[ITEM], count = size / item, row = (size_t)format[ROW], lag = (size_t)format[LAG];
+    switch (item) {
+    case 1: undo_delta_8(in, out, count, row, lag); break;
+    case 2: undo_delta_16(in, out, count, row, lag); break;
+    case 4: undo_delta_32(in, out, count, row, lag); break;
+    default: undo_delta_64(in, out, count, row, lag);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------- the copies */
+
+#define COPY_ROW(type)                                                                                                 \
+    for (int64_t i = 0; i < count; i++, to += to_stride, from += from_stride) {                                        \
+        type value;                                                                                                    \
+        memcpy(&value, from, sizeof(type));                                                                            \
+        memcpy(to, &value, sizeof(type));                                                                              \
+    }
+
+static void copy_row(char *to, int64_t to_stride, const char *from, int64_t from_stride, int64_t count, int64_t item) {
+    if (to_stride == item && from_stride == item)
+        memcpy(to, from, (size_t)(count * item));
+    else if (item == 1 && to_stride == 1 && from_stride == 0)
+        memset(to, *from, (size_t)count);
+    else
+        switch (item) {
+        case 1: COPY_ROW(uint8_t) break;
+        case 2: COPY_ROW(uint16_t) break;
+        case 4: COPY_ROW(uint32_t) break;
+        case 8: COPY_ROW(uint64_t) break;
+        default:
+            for (int64_t i = 0; i < count; i++, to += to_stride, from += from_stride)
+                memcpy(to, from, (size_t)item);
+        }
+}
+
+typedef struct {
+    int64_t size, to, from;
+} axis_t;
+
+/* Copies a box of any strides; axes that continue one another are one. */
+static void copy_box(char *to, const char *from, const axis_t *box, int axes, int64_t item) {
+    axis_t kept[MOST_AXES];
+    int64_t index[MOST_AXES] = {0};
+    int n = 0;
+    for (int d = 0; d < axes; d++) {
+        axis_t axis = box[d];
+        if (axis.size == 0)
+            return;
+        if (axis.size == 1)
+            continue;
+        if (n && kept[n - 1].to == axis.size * axis.to && kept[n - 1].from == axis.size * axis.from)
+            axis.size *= kept[--n].size;
+        kept[n++] = axis;
+    }
+    axis_t row = {1, item, item};
+    if (n)
+        row = kept[--n];
+    for (;;) {
+        copy_row(to, row.to, from, row.from, row.size, item);
+        int d = n - 1;
+        for (; d >= 0; d--) {
+            to += kept[d].to;
+            from += kept[d].from;
+            if (++index[d] < kept[d].size)
+                break;
+            to -= kept[d].size * kept[d].to;
+            from -= kept[d].size * kept[d].from;
+            index[d] = 0;
+        }
+        if (d < 0)
+            return;
+    }
+}
+
+/* Where a part goes and comes from: `box` of each axis, `*to`; returns the place of its first pixel in the chunk. */
+static int64_t place_part(const plan_t *plan, const int64_t *format, const int64_t *part, axis_t *box, char **to) {
+    int axes = plan->axes;
+    const int64_t *strides = format + FORMAT_HEAD + axes, *steps = plan->steps + part[WINDOW] * axes;
+    const int64_t *source = part + PART_HEAD, *target = source + axes, *size = target + axes;
+    const output_t *output = plan->outputs + part[WINDOW];
+    int64_t from = 0;
+    *to = output->base;
+    for (int d = 0; d < axes; d++) {
+        box[d].size = size[d];
+        box[d].to = output->strides[d];
+        box[d].from = strides[d] * steps[d];
+        *to += target[d] * output->strides[d];
+        from += source[d] * strides[d];
+    }
+    return from;
+}
+
+/* ---------------------------------------------------------------------------------------------------- one chunk */
+
+static size_t decoded_size(const plan_t *plan, const int64_t *format) {
+    size_t size = (size_t)format[ITEM];
+    for (int d = 0; d < plan->axes; d++)
+        size *= (size_t)format[FORMAT_HEAD + d];
+    return size;
+}
+
+/* Returns the part of the output that is exactly this chunk, as it is laid out; NULL if there is none. */
+static uint8_t *exact_target(const plan_t *plan, const int64_t *chunk, const int64_t *format) {
+    axis_t box[MOST_AXES];
+    char *to;
+    if (chunk[STOP] - chunk[FIRST] != 1)
+        return NULL;
+    place_part(plan, format, part_of(plan, chunk[FIRST]), box, &to);
+    for (int d = 0; d < plan->axes; d++)
+        if (box[d].size != format[FORMAT_HEAD + d] || (box[d].size > 1 && box[d].to != box[d].from))
+            return NULL;
+    return (uint8_t *)to;
+}
+
+static const uint8_t *encoded_bytes(scratch_t *scratch, const int64_t *chunk) {
+    if (chunk[SOURCE] < 0)
+        return (const uint8_t *)(uintptr_t)chunk[OFFSET];
+    uint8_t *to = buffer(scratch, ENCODED, (size_t)chunk[LENGTH]);
+    for (int64_t done = 0, more; to != NULL && done < chunk[LENGTH]; done += more) {
+        more = read_at((int)chunk[SOURCE], to + done, chunk[LENGTH] - done, chunk[OFFSET] + done);
+        if (more <= 0)
+            return NULL;
+    }
+    return to;
+}
+
+/* Returns 0 where the chunk is damaged, or is not for this module to decode. */
+static int decode_chunk(const plan_t *plan, const int64_t *chunk, scratch_t *scratch) {
+    const int64_t *format = format_of(plan, chunk[FORMAT]);
+    axis_t box[MOST_AXES];
+    char *to;
+    if (chunk[LENGTH] < 0) { /* not stored */
+        for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++) {
+            place_part(plan, format, part_of(plan, p), box, &to);
+            for (int d = 0; d < plan->axes; d++)
+                box[d].from = 0;
+            copy_box(to, (const char *)(format + FILL), box, plan->axes, format[ITEM]);
+        }
+        return 1;
+    }
+    size_t size = decoded_size(plan, format), count = (size_t)chunk[LENGTH];
+    const uint8_t *from = encoded_bytes(scratch, chunk);
+    if (from == NULL)
+        return 0;
+    if (format[CRC]) {
+        if (count < CRC_BYTES || library.crc32c_value(from, count) != CRC_RESIDUE)
+            return 0;
+        count -= CRC_BYTES;
+    }
+    uint8_t *direct = exact_target(plan, chunk, format);
+    uint8_t *target = direct == NULL || format[DELTA] ? buffer(scratch, DECODED, size) : direct;
+    if (target == NULL)
+        return 0;
+    const uint8_t *pixels = DECODERS[format[KIND]](scratch, from, count, target, size);
+    if (pixels == NULL)
+        return 0;
+    if (format[DELTA]) {
+        uint8_t *sums = direct == NULL ? buffer(scratch, SPARE, size) : direct;
+        if (sums == NULL)
+            return 0;
+        undo_delta(pixels, sums, format, size);
+        pixels = sums;
+    }
+    if (pixels == direct)
+        return 1;
+    for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++) {
+        int64_t start = place_part(plan, format, part_of(plan, p), box, &to);
+        copy_box(to, (const char *)pixels + start, box, plan->axes, format[ITEM]);
+    }
+    return 1;
+}
+
+/* -------------------------------------------------------------------------------------------------- the threads */
+
+typedef struct job {
+    const plan_t *plan;
+    counter_t next; /* chunk to take */
+    int wanted;     /* threads that may still join */
+    int helpers;    /* threads at work, besides the caller's */
+    cond_t done;
+    struct job *following;
+} job_t;
+
+static struct {
+    mutex_t mutex; /* of all that follows */
+    cond_t work;
+    job_t *jobs; /* that want threads */
+    int threads;
+    scratch_t *idle;
+} pool = {MUTEX_INIT, COND_INIT, NULL, 0, NULL};
+
+static int64_t pool_process = 0; /* which process the threads belong to; guarded by Python's lock */
+
+/* Forgets the threads of a parent process, and whatever its other threads held when it forked. */
+static void adopt_pool(void) {
+    int64_t here = process_id();
+    if (pool_process != here) {
+        mutex_t mutex = MUTEX_INIT;
+        cond_t work = COND_INIT;
+        pool.mutex = mutex;
+        pool.work = work;
+        pool.jobs = NULL;
+        pool.threads = 0;
+        pool.idle = NULL;
+        pool_process = here;
+    }
+}
+
+/* The mutex is held. */
+static scratch_t *take_scratch(void) {
+    scratch_t *scratch = pool.idle;
+    if (scratch == NULL)
+        return calloc(1, sizeof(scratch_t));
+    pool.idle = scratch->next;
+    return scratch;
+}
+
+/* The mutex is held. */
+static void return_scratch(scratch_t *scratch) {
+    if (scratch == NULL)
+        return;
+    for (int k = 0; k < 3; k++)
+        if (scratch->room[k] > KEPT_BYTES) {
+            free(scratch->memory[k]);
+            scratch->memory[k] = NULL;
+            scratch->room[k] = 0;
+        }
+    scratch->next = pool.idle;
+    pool.idle = scratch;
+}
+
+/* Decodes the next chunk; returns 0 if there is none. */
+static int decode_next(job_t *job, scratch_t *scratch) {
+    const plan_t *plan = job->plan;
+    int64_t k = counter_next(&job->next);
+    if (k >= plan->chunk_count)
+        return 0;
+    plan->damaged[k] = scratch == NULL || !decode_chunk(plan, plan->chunks + k * CHUNK_WIDTH, scratch);
+    return 1;
+}
+
+static void *worker(void *unused) {
+    (void)unused;
+    mutex_lock(&pool.mutex);
+    for (;;) {
+        job_t *job = pool.jobs;
+        if (job == NULL) {
+            cond_wait(&pool.work, &pool.mutex);
+            continue;
+        }
+        if (--job->wanted == 0)
+            pool.jobs = job->following;
+        job->helpers++;
+        scratch_t *scratch = take_scratch();
+        mutex_unlock(&pool.mutex);
+        while (scratch != NULL && decode_next(job, scratch)) {
+        }
+        mutex_lock(&pool.mutex);
+        return_scratch(scratch);
+        if (--job->helpers == 0)
+            cond_signal(&job->done);
+    }
+    return NULL;
+}
+
+/* Asks for threads; the mutex is held. */
+static void publish(job_t *job) {
+    while (pool.threads < job->wanted && start_thread())
+        pool.threads++;
+    if (pool.threads < job->wanted)
+        job->wanted = pool.threads;
+    if (job->wanted == 0)
+        return;
+    job_t **last = &pool.jobs;
+    while (*last != NULL)
+        last = &(*last)->following;
+    *last = job;
+    for (int k = 0; k < job->wanted; k++)
+        cond_signal(&pool.work);
+}
+
+/* Asks for no more threads; the mutex is held. */
+static void withdraw(job_t *job) {
+    for (job_t **at = &pool.jobs; *at != NULL; at = &(*at)->following)
+        if (*at == job) {
+            *at = job->following;
+            return;
+        }
+}
+
+/* Returns -1 with an exception set if it was interrupted. Python's lock is held before and after. */
+static int run(const plan_t *plan, int helpers) {
+    job_t job = {plan, 0, helpers, 0, COND_INIT, NULL};
+    int interrupted = 0;
+    cond_init(&job.done);
+    adopt_pool();
+    PyThreadState *state = PyEval_SaveThread();
+    mutex_lock(&pool.mutex);
+    scratch_t *scratch = take_scratch();
+    if (helpers)
+        publish(&job);
+    mutex_unlock(&pool.mutex);
+    int64_t looked = milliseconds();
+    int left = 1, joined = 0;
+    while (!joined) {
+        if (left)
+            left = decode_next(&job, scratch);
+        else {
+            mutex_lock(&pool.mutex);
+            withdraw(&job);
+            if (job.helpers)
+                cond_wait_ms(&job.done, &pool.mutex, SIGNALS_MS);
+            joined = job.helpers == 0;
+            if (joined)
+                return_scratch(scratch);
+            mutex_unlock(&pool.mutex);
+        }
+        int64_t now = joined ? looked : milliseconds();
+        if (now - looked >= SIGNALS_MS) {
+            looked = now;
+            PyEval_RestoreThread(state);
+            if (!interrupted && PyErr_CheckSignals() < 0) {
+                interrupted = 1;
+                counter_set(&job.next, plan->chunk_count);
+            }
+            state = PyEval_SaveThread();
+        }
+    }
+    PyEval_RestoreThread(state);
+    cond_destroy(&job.done);
+    return interrupted ? -1 : 0;
+}
+
+/* --------------------------------------------------------------------------------------------------- for Python */
+
+static int refuse(const char *message) {
+    PyErr_SetString(PyExc_ValueError, message);
+    return -1;
+}
+
+/* Sets an exception and returns -1 if a table names what is not there, or a part lies outside a chunk or an output. */
+static int check_plan(const plan_t *plan) {
+    int axes = plan->axes;
+    for (int64_t k = 0; k < plan->format_count; k++) {
+        const int64_t *format = format_of(plan, k), *shape = format + FORMAT_HEAD, *strides = shape + axes;
+        int64_t item = format[ITEM], size = item, last = 0;
+        if (format[KIND] < 0 || format[KIND] >= KINDS || !is_bound(format[KIND]))
+            return refuse("unknown kind of codec");
+        if (format[CRC] && library.crc32c_value == NULL)
+            return refuse("no function computes checksums");
+        if (item != 1 && item != 2 && item != 4 && item != 8 && item != 16)
+            return refuse("pixels have 1, 2, 4, 8 or 16 bytes");
+        for (int d = 0; d < axes; d++) {
+            if (shape[d] < 1 || shape[d] > INT64_MAX / 2 / size)
+                return refuse("the shape of a chunk is none");
+            if (strides[d] < 0 || (shape[d] > 1 && strides[d] > INT64_MAX / 4 / shape[d]))
+                return refuse("the strides of a chunk are none");
+            size *= shape[d];
+            last += (shape[d] - 1) * strides[d];
+            if (last < 0 || last > INT64_MAX / 4)
+                return refuse("the strides of a chunk are none");
+        }
+        if (last + item > size)
+            return refuse("the strides of a chunk leave it");
+        if (format[DELTA] && (item > 8 || format[LAG] < 1 || format[ROW] < 1 || (size / item) % format[ROW]))
+            return refuse("the rows of differences are none");
+    }
+    for (int64_t k = 0; k < plan->window_count * axes; k++)
+        if (plan->steps[k] < 1)
+            return refuse("a step is less than 1");
+    for (int64_t k = 0; k < plan->chunk_count; k++) {
+        const int64_t *chunk = plan->chunks + k * CHUNK_WIDTH;
+        if (chunk[FORMAT] < 0 || chunk[FORMAT] >= plan->format_count)
+            return refuse("a chunk has an unknown format");
+        if (chunk[FIRST] < 0 || chunk[FIRST] > chunk[STOP] || chunk[STOP] > plan->part_count)
+            return refuse("a chunk has unknown parts");
+        const int64_t *shape = format_of(plan, chunk[FORMAT]) + FORMAT_HEAD;
+        for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++) {
+            const int64_t *part = part_of(plan, p);
+            if (part[WINDOW] < 0 || part[WINDOW] >= plan->window_count)
+                return refuse("a part has an unknown window");
+            const int64_t *source = part + PART_HEAD, *target = source + axes, *size = target + axes;
+            const int64_t *steps = plan->steps + part[WINDOW] * axes;
+            for (int d = 0; d < axes; d++) {
+                int64_t room = plan->outputs[part[WINDOW]].shape[d];
+                if (size[d] < 0 || target[d] < 0 || target[d] > room || size[d] > room - target[d])
+                    return refuse("a part lies outside its window");
+                if (source[d] < 0 || source[d] >= shape[d] || (size[d] && (shape[d] - 1 - source[d]) / steps[d] < size[d] - 1))
+                    return refuse("a part lies outside its chunk");
+            }
+        }
+    }
+    return 0;
+}
+
+/* A table of int64 with rows of a given width; sets an exception and returns -1 if it is none. */
+static int get_table(PyObject *object, Py_buffer *view, int64_t width, const int64_t **rows, int64_t *count) {
+    if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE) < 0)
+        return -1;
+    *rows = view->buf;
+    *count = (int64_t)view->len / (8 * width);
+    if (view->len % (8 * width) || (view->len && (uintptr_t)view->buf % 8))
+        return refuse("a table has another width");
+    return 0;
+}
+
+static int get_outputs(PyObject *outputs, int axes, Py_buffer *views, output_t *found, Py_ssize_t count) {
+    for (Py_ssize_t k = 0; k < count; k++) {
+        PyObject *object = PyList_GetItem(outputs, k); /* borrowed */
+        if (object == NULL || PyObject_GetBuffer(object, views + k, PyBUF_STRIDES | PyBUF_WRITABLE) < 0)
+            return -1;
+        Py_buffer *view = views + k;
+        if (view->ndim > axes)
+            return refuse("an output has too many axes");
+        output_t *output = found + k;
+        output->base = view->buf;
+        for (int d = 0; d < axes; d++) {
+            int own = d - (axes - view->ndim); /* the last axes are its own */
+            output->shape[d] = own < 0 ? 1 : view->shape[own];
+            output->strides[d] = own < 0 ? 0 : view->strides[own];
+        }
+    }
+    return 0;
+}
+
+/* Pixels of an output must be of the size that its parts have. */
+static int check_items(const plan_t *plan, const Py_buffer *views) {
+    for (int64_t k = 0; k < plan->chunk_count; k++) {
+        const int64_t *chunk = plan->chunks + k * CHUNK_WIDTH;
+        for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++)
+            if (views[part_of(plan, p)[WINDOW]].itemsize != format_of(plan, chunk[FORMAT])[ITEM])
+                return refuse("pixels of an output have another size than those of its chunks");
+    }
+    return 0;
+}
+
+static PyObject *damaged_chunks(const plan_t *plan) {
+    PyObject *found = PyList_New(0);
+    for (int64_t k = 0; found != NULL && k < plan->chunk_count; k++) {
+        if (!plan->damaged[k])
+            continue;
+        PyObject *number = PyLong_FromLongLong(k);
+        if (number == NULL || PyList_Append(found, number) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(number);
+    }
+    return found;
+}
+
+PyDoc_STRVAR(decode_doc, "decode(axes, formats, steps, outputs, chunks, parts, threads)\n--\n\n"
+                         "Decode the chunks of a flat plan; return the numbers of those that could not be.");
+
+static PyObject *decode(PyObject *module, PyObject *args) {
+    (void)module;
+    plan_t plan = {0};
+    Py_buffer tables[4] = {{0}};
+    PyObject *formats, *steps, *outputs, *chunks, *parts, *result = NULL;
+    int threads;
+    if (!PyArg_ParseTuple(args, "iOOO!OOi", &plan.axes, &formats, &steps, &PyList_Type, &outputs, &chunks, &parts,
+                          &threads))
+        return NULL;
+    if (plan.axes < 1 || plan.axes > MOST_AXES) {
+        refuse("a plan has 1 to 16 axes");
+        return NULL;
+    }
+    Py_ssize_t count = PyList_Size(outputs);
+    Py_buffer *views = calloc((size_t)count + 1, sizeof(Py_buffer));
+    plan.outputs = calloc((size_t)count + 1, sizeof(output_t));
+    if (views == NULL || plan.outputs == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (get_table(formats, tables, FORMAT_HEAD + 2 * plan.axes, &plan.formats, &plan.format_count) < 0 ||
+        get_table(steps, tables + 1, plan.axes, &plan.steps, &plan.window_count) < 0 ||
+        get_table(chunks, tables + 2, CHUNK_WIDTH, &plan.chunks, &plan.chunk_count) < 0 ||
+        get_table(parts, tables + 3, PART_HEAD + 3 * plan.axes, &plan.parts, &plan.part_count) < 0 ||
+        get_outputs(outputs, plan.axes, views, plan.outputs, count) < 0)
+        goto done;
+    if (plan.window_count != count) {
+        refuse("there are not as many steps as outputs");
+        goto done;
+    }
+    if (check_plan(&plan) < 0 || check_items(&plan, views) < 0)
+        goto done;
+    plan.damaged = calloc((size_t)plan.chunk_count + 1, 1);
+    if (plan.damaged == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (run(&plan, threads > 1 ? threads - 1 : 0) == 0)
+        result = damaged_chunks(&plan);
+done:
+    for (int k = 0; k < 4; k++)
+        if (tables[k].obj != NULL)
+            PyBuffer_Release(tables + k);
+    for (Py_ssize_t k = 0; views != NULL && k < count; k++)
+        if (views[k].obj != NULL)
+            PyBuffer_Release(views + k);
+    free(views);
+    free(plan.outputs);
+    free(plan.damaged);
+    return result;
+}
+
+PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of the libraries' functions, 0 for those not found.");
+
+static PyObject *bind(PyObject *module, PyObject *addresses) {
+    (void)module;
+    uintptr_t found[sizeof(library) / sizeof(void *)];
+    Py_ssize_t count = (Py_ssize_t)(sizeof(found) / sizeof(found[0]));
+    if (PySequence_Size(addresses) != count) {
+        refuse("there is one address per function");
+        return NULL;
+    }
+    for (Py_ssize_t k = 0; k < count; k++) {
+        PyObject *item = PySequence_GetItem(addresses, k);
+        found[k] = item == NULL ? 0 : (uintptr_t)PyLong_AsUnsignedLongLong(item);
+        Py_XDECREF(item);
+        if (PyErr_Occurred())
+            return NULL;
+    }
+    memcpy(&library, found, sizeof(library));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"decode", decode, METH_VARARGS, decode_doc}, {"bind", bind, METH_O, bind_doc}, {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_core", "Decodes chunks outside Python's lock.", -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModule_Create(&definition); }

@@ -1,0 +1,234 @@
+"""
+The compiled core: all chunks of a plan are decoded by one call, outside Python's lock and in threads of its own.
+
+`decode` takes a flat plan, which is a few tables of integers:
+
+1. `ChunkFormat` says how the bytes of a chunk become pixels: codec, checksum, differences, shape and strides.
+2. A row of `chunks` says where the bytes are, in a file or in memory, and which parts the chunk has.
+3. A row of `parts` is a box: its start in the chunk, its start in a window, its size.
+
+The decoders are those of libraries that are installed anyway: their functions are looked up in the extension modules
+of imagecodecs, google-crc32c and numcodecs, and in the libraries that these bring along. That needs no foreign header
+and no second copy of a decoder, and gives the same bytes as the Python way, which calls the same functions. Names and
+signatures are those of the libraries' public C interfaces (blosc.h, zstd.h, libdeflate.h, crc32c.h), which have not
+changed for years. A codec whose functions are not found is decoded the Python way.
+
+The core is optional: without it, with `NDZARR_CORE=0`, and for chunks that it reports, the Python way is taken, with
+the same result. That also raises the errors: the core only says which chunks are damaged.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ndzarr._concurrency import available_cpus
+
+Table: TypeAlias = "npt.NDArray[np.int64] | array[int]"
+"""Rows of integers, C-contiguous."""
+
+SWITCH = "NDZARR_CORE"
+"""Environment variable: "0" switches the core off."""
+
+enabled = os.environ.get(SWITCH) != "0"
+"""False switches the core off from now on."""
+
+THREAD_BYTES = 96 << 10
+"""Decoded bytes per thread, below which waking another thread costs more than it saves."""
+
+KINDS = ("raw", "blosc", "zstd", "zlib")
+"""Codecs, by their numbers in `_core.c`."""
+
+_FUNCTIONS = {
+    "crc32c_value": ("google_crc32c._crc32c", "google_crc32c/extra-dll/crc32c.dll"),
+    "blosc_decompress_ctx": ("imagecodecs._blosc", "numcodecs.blosc"),
+    "ZSTD_createDCtx": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
+    "ZSTD_decompressDCtx": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
+    "libdeflate_alloc_decompressor": ("imagecodecs._deflate",),
+    "libdeflate_zlib_decompress": ("imagecodecs._deflate",),
+}
+"""Functions that the core calls, and the modules and files to look for them in."""
+_NEEDS = {"raw": (), "blosc": ("blosc_decompress_ctx",), "zstd": ("ZSTD_",), "zlib": ("libdeflate_",)}
+"""Beginnings of the names of the functions that a codec needs."""
+
+MISSING = (-1, 0, -1)
+"""Source, offset and length of a chunk that is not stored."""
+MEMORY = -1
+"""Source of a chunk whose offset is an address."""
+
+
+@dataclass(frozen=True)
+class ChunkFormat:
+    """How the bytes of a chunk become pixels."""
+
+    kind: str
+    """One of `KINDS`."""
+    shape: tuple[int, ...]
+    """Shape of a chunk, in the order of the array's axes."""
+    dtype: np.dtype[Any]
+    order: tuple[int, ...] | None = None
+    """Order of the axes in memory, None for the array's own."""
+    crc: bool = False
+    """A crc32c of the bytes follows them."""
+    fill: Any = 0
+    """Value of the pixels of chunks that are not stored."""
+    delta: tuple[int, int] | None = None
+    """Pixels are differences: (numbers in a row, distance of the neighbours in it); None if they are not."""
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of a decoded chunk."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @cached_property
+    def known(self) -> bool:
+        """True if the core is there and can decode such chunks."""
+        found = functions()
+        needed = _NEEDS[self.kind] + ("crc32c_",) * self.crc
+        missing = {name for name in _FUNCTIONS if not found.get(name)}
+        item = self.dtype.itemsize
+        return (
+            bool(found)
+            and not any(name.startswith(start) for name in missing for start in needed)
+            and item in (1, 2, 4, 8, 16)
+            and not (self.delta and item > 8)
+        )
+
+    def row(self, axes: int) -> bytes:
+        """Return the row of `formats` in a plan of so many axes, of which the array has the last ones."""
+        return self._row if axes == len(self.shape) else self._make_row(axes)
+
+    @cached_property
+    def _row(self) -> bytes:
+        return self._make_row(len(self.shape))
+
+    def _make_row(self, axes: int) -> bytes:
+        item = self.dtype.itemsize
+        order = range(len(self.shape)) if self.order is None else self.order
+        strides, step = [0] * len(self.shape), item
+        for axis in reversed(order):
+            strides[axis] = step
+            step *= self.shape[axis]
+        row, lag = self.delta or (0, 0)
+        pixel = np.asarray(self.fill, self.dtype).tobytes().ljust(16, b"\0")
+        fill = np.frombuffer(pixel, np.int64).tolist()
+        more = axes - len(self.shape)
+        head = [KINDS.index(self.kind), self.crc, self.delta is not None, lag, row, item, *fill]
+        return array("q", [*map(int, head), *[1] * more, *self.shape, *[0] * more, *strides]).tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class FlatPlan:
+    """
+    Chunks to decode, and where their parts go: what `decode` does.
+
+    Tables are buffers of int64, row by row: numpy's arrays, or those of the standard library.
+    """
+
+    axes: int
+    """The most axes that an array of the plan has; shorter rows begin with axes of size 1."""
+    formats: tuple[ChunkFormat, ...]
+    """Those of the arrays that the chunks belong to."""
+    outputs: Sequence[np.ndarray[Any, Any]]
+    """Arrays of any strides, one per window, with the dtypes of their chunks."""
+    steps: Table
+    """(window, axis): distance of the wanted pixels of a chunk along each axis, at least 1."""
+    chunks: Table
+    """
+    (chunk, 6): source, offset, length, format, first part, part behind the last.
+
+    The source is the descriptor of a file that stays open, or `MEMORY`: then the offset is the address of bytes that
+    stay where they are. The length is that of the encoded bytes, -1 if the chunk is not stored: its parts get the fill
+    value.
+    """
+    parts: Table
+    """(part, 1 + 3 * axes): window, start in the chunk, start in the window, and size, in pixels along each axis."""
+
+    def decode(self, threads: int | None = None) -> list[int]:
+        """
+        Decode all chunks; return the numbers of those that the core could not decode, in ascending order.
+
+        Those are damaged, or only the Python way can decode them; what their parts contain is undefined. At most
+        `threads` threads take part, by default as many as there are CPUs. Raise `ValueError` if the tables do not fit
+        one another, `KeyboardInterrupt` if the user stops it.
+        """
+        core = _module()
+        assert core is not None, "ChunkFormat.known is False"
+        formats = b"".join([format.row(self.axes) for format in self.formats])
+        number = memoryview(self.chunks).nbytes // 48  # type: ignore[arg-type]
+        size = sum([format.nbytes for format in self.formats]) // len(self.formats) * number
+        most = available_cpus() if threads is None else threads
+        wanted = min(most, number, 1 + size // THREAD_BYTES)
+        found: list[int] = core.decode(
+            self.axes, formats, self.steps, list(self.outputs), self.chunks, self.parts, wanted
+        )
+        return found
+
+
+def functions() -> dict[str, int]:
+    """Return the addresses of the functions that the core calls, 0 for those not found; empty without the core."""
+    return _functions() if _module() is not None else {}
+
+
+def status() -> str:
+    """Say whether the core is used, and for which codecs, or why not."""
+    if not enabled:
+        return f"switched off ({SWITCH}=0)"
+    if _module() is None:
+        return "not built: the package was installed where no C compiler was found"
+    dtype = np.dtype(np.uint8)
+    known = [kind for kind in KINDS if ChunkFormat(kind, (1,), dtype, crc=True).known]
+    return f"in use: {', '.join(known)}; up to {available_cpus()} threads"
+
+
+@lru_cache(maxsize=1)
+def _module() -> ModuleType | Any | None:
+    """Return the extension module with its functions bound; None if it was not built."""
+    if find_spec("ndzarr._store._core") is None:
+        return None
+    core = import_module("ndzarr._store._core")
+    core.bind(list(_functions().values()))
+    return core
+
+
+@lru_cache(maxsize=1)
+def _functions() -> dict[str, int]:
+    return {
+        name: next(filter(None, (_address(name, place) for place in places)), 0) for name, places in _FUNCTIONS.items()
+    }
+
+
+def _address(name: str, place: str) -> int:
+    """Return the address of a function in an extension module, in what that is linked to, or in a file; 0 if none."""
+    library = _library(place)
+    function = None if library is None else getattr(library, name, None)
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+@lru_cache(maxsize=16)
+def _library(place: str) -> ctypes.CDLL | None:
+    package, _, inside = place.partition("/")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    if inside:
+        path = Path(spec.origin).parent / inside
+        if not path.exists():
+            return None
+    else:
+        import_module(package)  # as the module loads what it is linked to
+        path = Path(spec.origin)
+    return ctypes.CDLL(os.fspath(path))

@@ -1,0 +1,122 @@
+"""A model is run over whole images, and one store comes back."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ndzarr
+from helpers.arrays import photo
+from helpers.errors import raises
+from ndzarr.errors import OptionError, TargetError
+
+
+def darkness(images):
+    """A model with one channel and the pixels of its input."""
+    return 255.0 - images.mean(axis=1)
+
+
+@pytest.fixture(scope="module")
+def original():
+    return photo(300, 350)
+
+
+@pytest.fixture(scope="module")
+def sampler(original, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    return ndzarr.Sampler({"a": ndzarr.transcode(original, folder / "a.zarr")}, folder)
+
+
+def test_a_model_of_pixels_gives_the_same_pixels_as_on_the_whole_image(sampler, original, tmp_path):
+    found = sampler.predict(darkness, tmp_path / "out.zarr", window=(128, 96), overlap=32, batch_size=3)
+    assert found.channels == ("prediction",)
+    np.testing.assert_allclose(found.read()[0], 255.0 - original.mean(axis=-1), atol=1e-4)
+
+
+def test_the_scale_of_the_result_is_that_of_the_model(sampler, original, tmp_path):
+    def coarse(images):
+        n, c, h, w = images.shape
+        return images.reshape(n, c, h // 4, 4, w // 4, 4).mean(axis=(3, 5))
+
+    found = sampler.predict(coarse, tmp_path / "out.zarr", window=(100, 100), overlap=20, channels=["r", "g", "b"])
+    assert found.sizes == {"c": 3, "y": 75, "x": 88}
+    expected = original[:, :348].reshape(75, 4, 87, 4, 3).mean(axis=(1, 3))
+    close = np.isclose(np.moveaxis(found.read(), 0, -1)[:, :87], expected, atol=1e-4).all(axis=-1)
+    assert close.all()
+
+
+def test_images_and_videos_of_a_dataset(original, tmp_path):
+    frames = [original[:120, :140], original[60:180, 30:170]]
+    images = []
+    for k, frame in enumerate(frames):
+        np.save(tmp_path / f"{k}.npy", frame)
+        file = {"file_name": str(tmp_path / f"{k}.npy"), "width": 140, "height": 120}
+        images.append({"id": k + 1, "video_id": 1, "frame_index": 10 * k, "name": f"f{k}", **file})
+    dset = {"images": images, "videos": [{"id": 1, "name": "v", "width": 140, "height": 120}]}
+    sampler = ndzarr.CocoSampler(dset, tmp_path / "work")
+    with raises(TargetError, key="gid"):
+        sampler.predict(darkness, tmp_path / "no.zarr")
+    image = sampler.predict(darkness, tmp_path / "image.zarr", gid=2, window=(64, 64), overlap=8)
+    np.testing.assert_allclose(image.read()[0], 255.0 - frames[1].mean(axis=-1), atol=1e-4)
+    video = sampler.predict(
+        lambda images: 255.0 - images.mean(axis=2, keepdims=True), tmp_path / "video.zarr", vidid=1, window=(64, 64)
+    )
+    assert video.dims == ("t", "c", "y", "x")
+    np.testing.assert_allclose(video.read()[:, 0], [255.0 - f.mean(axis=-1) for f in frames], atol=1e-4)
+
+
+KILLED = """
+import os, signal, sys
+import ndzarr
+
+calls = []
+def model(images):
+    calls.append(len(images))
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 255.0 - images.mean(axis=1)
+
+ndzarr.Sampler({"a": sys.argv[1]}).predict(model, sys.argv[2], window=(128, 96), overlap=32, batch_size=3)
+"""
+
+
+def test_a_killed_run_predicts_only_what_is_missing(sampler, original, tmp_path):
+    dest = tmp_path / "out.zarr"
+    subprocess.run([sys.executable, "-c", KILLED, sampler.open().path, str(dest)], check=False)
+    assert not dest.exists()
+    seen = []
+
+    def model(images):
+        seen.append(len(images))
+        return darkness(images)
+
+    found = sampler.predict(model, dest, window=(128, 96), overlap=32, batch_size=3)
+    assert sum(seen) == 1 + len(sampler.targets.grid((128, 96), 32)) - 6  # one tells what the model gives
+    np.testing.assert_allclose(found.read()[0], 255.0 - original.mean(axis=-1), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_bits(sampler, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    rng = np.random.default_rng(0).normal(size=(128, 96)).astype("f4")
+
+    def model(images):
+        return images.mean(axis=1) * rng
+
+    stores = [sampler.predict(model, tmp_path / "here.zarr", window=(128, 96))]
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        stores.append(sampler.predict(model, tmp_path / "cluster.zarr", window=(128, 96), scheduler=client))
+    assert stores[0].read().tobytes() == stores[1].read().tobytes()
+
+
+def test_a_model_that_gives_too_little_is_an_error(sampler, tmp_path):
+    with raises(OptionError, key="model"):
+        sampler.predict(lambda images: images[:0], tmp_path / "out.zarr")
+    with raises(OptionError, key="channels"):
+        sampler.predict(darkness, tmp_path / "out.zarr", channels=["a", "b"])
+    assert not os.listdir(tmp_path)

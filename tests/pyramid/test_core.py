@@ -1,0 +1,292 @@
+"""The compiled core gives the bytes and the errors that the Python way gives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ndzarr
+from helpers.arrays import DTYPES, random_array, same
+from helpers.hypothesis_settings import examples
+from helpers.subprocesses import environment
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.selection import select
+from ndzarr._store import core
+from ndzarr._store.arrays import open_array
+from ndzarr._store.codecs import ChunkCodec
+from ndzarr._store.core import MEMORY, ChunkFormat, FlatPlan
+from ndzarr._store.read import execute
+from ndzarr._store.sharding import INDEX_CODECS, SHARDS, ShardWriter
+from ndzarr.errors import DamagedError
+
+built = pytest.mark.skipif(not core.functions(), reason="the compiled core was not built here")
+
+
+@pytest.fixture
+def in_python(monkeypatch):
+    """Call it to switch the core off."""
+    return lambda: monkeypatch.setattr(core, "enabled", False)
+
+
+@st.composite
+def codecs(draw, axes=3):
+    dtype = draw(st.sampled_from(DTYPES))
+    shape = tuple(draw(st.lists(st.integers(1, 9), min_size=axes, max_size=axes)))
+    return ChunkCodec(
+        shape,
+        dtype,
+        draw(st.sampled_from((None, "blosc", "zstd"))),
+        cname=draw(st.sampled_from(("lz4", "lz4hc", "zstd", "blosclz", "zlib"))),
+        shuffle=draw(st.sampled_from(("noshuffle", "shuffle", "bitshuffle"))),
+        delta=dtype.kind in "iu" and draw(st.booleans()),
+        order=draw(st.none() | st.permutations(range(axes)).map(tuple)),
+        crc=draw(st.booleans()),
+    )
+
+
+@st.composite
+def windows(draw, shape):
+    def axis(n):
+        if draw(st.integers(0, 3)) == 0:
+            return draw(st.lists(st.integers(0, n - 1), max_size=3))
+        start = draw(st.integers(0, n))
+        return slice(start, draw(st.integers(start, n)), draw(st.sampled_from((1, 1, 2, 5))))
+
+    return {name: axis(n) for name, n in zip("cyx", shape, strict=True)}
+
+
+def pick(array, window):
+    """The pixels of a window, by numpy."""
+    indices = [
+        np.arange(n)[np.array(w, int) if isinstance(w, list) else w]
+        for n, w in zip(array.shape, window.values(), strict=True)
+    ]
+    return array[np.ix_(*indices)]
+
+
+def write(folder, array, codec, per_shard, fill, left_out=frozenset()):
+    """Write a sharded array; open it as the hot path does."""
+    grid = [-(-n // c) for n, c in zip(array.shape, codec.shape, strict=True)]
+    whole = np.full([g * c for g, c in zip(grid, codec.shape, strict=True)], fill, array.dtype)
+    whole[tuple(slice(n) for n in array.shape)] = array
+    writers = {}
+    for chunk in np.ndindex(*grid):
+        position = tuple(i // n for i, n in zip(chunk, per_shard, strict=True))
+        if position not in writers:
+            writers[position] = ShardWriter(folder.joinpath("c", *map(str, position)), per_shard, 0)
+        if chunk not in left_out:
+            box = tuple(slice(i * n, (i + 1) * n) for i, n in zip(chunk, codec.shape, strict=True))
+            within = [i % n for i, n in zip(chunk, per_shard, strict=True)]
+            writers[position].add(within, codec.encode(whole[box]))
+    for writer in writers.values():
+        writer.finish()
+    inner = {"chunk_shape": list(codec.shape), "codecs": codec.metadata(), "index_codecs": INDEX_CODECS}
+    names = {"b": "bool", "c": "complex", "u": "uint", "i": "int", "f": "float"}
+    bits = "" if array.dtype.kind == "b" else str(8 * array.dtype.itemsize)
+    found = open_array(
+        str(folder),
+        {
+            "node_type": "array",
+            "shape": list(array.shape),
+            "data_type": names[array.dtype.kind] + bits,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [c * n for c, n in zip(codec.shape, per_shard, strict=True)]},
+            },
+            "codecs": [{"name": "sharding_indexed", "configuration": inner}],
+            "fill_value": [7, 0] if array.dtype.kind == "c" else True if array.dtype.kind == "b" else 7,
+        },
+    )
+    assert not isinstance(found, str), found
+    return found
+
+
+@built
+@given(st.data(), codecs())
+@examples(120)
+def test_every_codec_dtype_order_and_window_gives_the_pixels_of_the_array(tmp_path_factory, data, codec):
+    shape = tuple(data.draw(st.integers(1, 20)) for _ in range(3))
+    array = random_array(shape, codec.dtype, seed=data.draw(st.integers(0, 3)))
+    per_shard = tuple(data.draw(st.integers(1, 3)) for _ in range(3))
+    fill = codec.dtype.type(7)
+    grid = list(np.ndindex(*(-(-n // c) for n, c in zip(shape, codec.shape, strict=True))))
+    gone = data.draw(st.sets(st.sampled_from(grid), max_size=2))
+    for chunk in gone:
+        array[tuple(slice(i * n, (i + 1) * n) for i, n in zip(chunk, codec.shape, strict=True))] = fill
+    folder = tmp_path_factory.mktemp("array")
+    stored = write(folder, array, codec, per_shard, fill, gone)
+    assert stored.chunk_format.known
+    # one window, some, and as many as numpy plans
+    wanted = data.draw(st.lists(windows(shape), min_size=1, max_size=3)) * data.draw(st.sampled_from((1, 1, 9)))
+    plan = plan_reads([(stored, select("cyx", shape, window)) for window in wanted])
+    threads = data.draw(st.sampled_from((None, 1, 3)))
+    flags = [np.zeros(n, array.dtype) for n in plan.shapes]
+    swapped = [out.T.copy().T if data.draw(st.booleans()) else out for out in flags]  # any strides
+    for window, found in zip(wanted, execute(plan, swapped, threads=threads), strict=True):
+        assert same(found, pick(array, window))
+    SHARDS.clear()
+
+
+@built
+@given(st.data(), codecs().filter(lambda codec: codec.compressor is not None or codec.crc))
+@examples(100)
+def test_damage_is_found_and_told_as_the_python_way_does(tmp_path_factory, data, codec):
+    array = random_array((3, 20, 20), codec.dtype)
+    folder = tmp_path_factory.mktemp("array")
+    stored = write(folder, array, codec, (1, 2, 2), codec.dtype.type(7))
+    file = Path(stored.shard_file((0, 0, 0)))
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(bytes(content[data.draw(st.sampled_from((0, 0, 0, 1, 40))) :]))
+    told = []
+    for way in (True, False):
+        SHARDS.clear()
+        plan = plan_reads([(stored, select("cyx", (3, 20, 20), {}))])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(core, "enabled", way)
+            try:
+                told.append(execute(plan)[0].tobytes())
+            except DamagedError as error:
+                told.append((str(error), error.path, error.hint))
+    assert told[0] == told[1]
+
+
+@built
+@given(st.data())
+@examples(150)
+def test_tables_that_do_not_fit_are_refused_before_anything_is_touched(data):
+    """The core is given numbers only; none of them may lead it out of a chunk or a window."""
+    number = st.integers(-2, 6) | st.sampled_from((-(2**63), 2**63 - 1, 2**62, 2**33))
+    pixels = np.arange(24, dtype=np.uint8)
+    format = ChunkFormat("raw", (2, 3, 4), np.dtype(np.uint8))
+    out = np.full((2, 3, 4), 99, np.uint8)
+    chunks = np.array([[MEMORY, pixels.ctypes.data, 24, 0, 0, 1]])
+    parts = np.array([[0, 0, 0, 0, 0, 0, 0, 2, 3, 4]])
+    steps = np.ones((1, 3), np.int64)
+    for table in (chunks[:, 3:], parts, steps):
+        for _ in range(data.draw(st.integers(0, 2))):
+            table[0, data.draw(st.integers(0, table.shape[1] - 1))] = data.draw(number)
+    try:
+        assert FlatPlan(3, (format,), [out], steps, chunks, parts).decode() == []
+    except ValueError:
+        assert (out == 99).all()
+        return
+    want = np.full((2, 3, 4), 99, np.uint8)
+    for _, *box in parts[chunks[0, 4] : chunks[0, 5]].tolist():
+        start, target, size = box[:3], box[3:6], box[6:]
+        picked = zip(start, size, steps[0].tolist(), strict=True)
+        source = tuple(slice(a, a + (n - 1) * step + 1 if n else a, step) for a, n, step in picked)
+        want[tuple(slice(a, a + n) for a, n in zip(target, size, strict=True))] = pixels.reshape(2, 3, 4)[source]
+    assert same(out, want)
+
+
+@built
+def test_chunks_in_memory_are_decoded_as_those_in_files():
+    rng = np.random.default_rng(0)
+    codec = ChunkCodec((40, 50), np.dtype("u2"), "zstd", delta=True, order=(1, 0))
+    pixels = rng.integers(0, 9, (40, 50)).astype("u2")
+    encoded = np.frombuffer(codec.encode(pixels), np.uint8)
+    broken = encoded.copy()
+    broken[7] ^= 1
+    out = np.zeros((2, 10, 10), "u2")
+    chunks = [[MEMORY, e.ctypes.data, e.size, 0, k, k + 1] for k, e in enumerate((broken, encoded))]
+    parts = [[k, 20, 30, 0, 0, 10, 10] for k in range(2)]
+    plan = FlatPlan(2, (codec.chunk_format(0),), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
+    assert plan.decode() == [0]
+    assert same(out[1], pixels[20:30, 30:40])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """(array, path) of a pyramid with 400 chunks, large enough for threads."""
+    array = random_array((1, 2560, 2560), "u1")
+    path = tmp_path_factory.mktemp("store") / "a.zarr"
+    ndzarr.transcode(array[0], path)
+    return array, str(path)
+
+
+def test_the_python_way_gives_the_same(store, in_python):
+    array, path = store
+    in_python()
+    assert same(ndzarr.open(path).read(), array)
+    assert "Python" in str(ndzarr.open(path).plan([{}]).explain())
+
+
+@built
+def test_plans_say_which_way_is_taken(store):
+    plan = ndzarr.open(store[1]).plan([{}])
+    assert "compiled core" in str(plan.explain())
+    assert "compiled core" in repr(plan)
+    assert "blosc" in core.status()
+
+
+@built
+def test_32_threads_may_read_at_once(store):
+    array, path = store
+    pyramid = ndzarr.open(path)
+    wrong = []
+
+    def read(seed):
+        rng = np.random.default_rng(seed)
+        for y, x in rng.integers(0, 2000, (6, 2)).tolist():
+            window = {"y": slice(y, y + 500), "x": slice(x, x + 500)}
+            if not same(pyramid.read(**window), array[:, window["y"], window["x"]]):
+                wrong.append(window)
+
+    threads = [threading.Thread(target=read, args=(k,)) for k in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@built
+def test_a_forked_child_makes_threads_of_its_own(store):
+    script = """
+import os, sys
+import numpy as np
+import ndzarr
+pyramid = ndzarr.open(sys.argv[1])
+before = pyramid.read()
+child = os.fork()
+if not child:
+    os._exit(0 if np.array_equal(pyramid.read(), before) else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert np.array_equal(pyramid.read(), before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, store[1]],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@built
+def test_an_import_starts_no_thread(store):
+    script = (
+        "import os, sys, ndzarr; pyramid = ndzarr.open(sys.argv[1]); "
+        "count = lambda: len(os.listdir('/proc/self/task')); before = count(); "
+        "pyramid.read(y=slice(0, 9), x=slice(0, 9)); print(before, count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, store[1]],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert len(set(done.stdout.split())) == 1
