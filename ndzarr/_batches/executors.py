@@ -94,7 +94,7 @@ def _run_here(kind: str, n: int, task: Task, folder: str, numbers: Sequence[int]
         if kind == "processes":
             pool = ProcessPoolExecutor(n, initializer=_begin)
         else:
-            pool = ThreadPoolExecutor(n, thread_name_prefix="ndzarr-extract")
+            pool = thread_pool(n, "ndzarr-extract")
         try:
             jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
             for job in as_completed(jobs):

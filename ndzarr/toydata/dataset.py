@@ -235,12 +235,15 @@ def write_demo(
 
 def _place(work: Path, path: Path, kind: str) -> None:
     """Move pictures and the dataset to where they belong; no dataset is there while its pictures may be others."""
-    (path.parent / kind).mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     flush_one(path.parent)
-    for picture in sorted((work / kind).iterdir()):  # one by one: the directory may hold files of the user
-        os.replace(picture, path.parent / kind / picture.name)
-    flush_one(path.parent / kind)
+    folder = path.parent / kind
+    if not folder.exists():
+        os.rename(work / kind, folder)
+    else:  # which may hold files of the user
+        for picture in sorted((work / kind).iterdir()):
+            os.replace(picture, folder / picture.name)
+        flush_one(folder)
     os.replace(work / path.name, path)
     flush_one(path.parent)
 

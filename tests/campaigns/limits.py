@@ -33,7 +33,7 @@ from ndzarr._store.sharding import SHARDS
 from ndzarr.cli import main as command
 from ndzarr.errors import NdzarrError
 
-SECONDS = 60
+SECONDS = 30
 FILES = 12
 SIZE = 300
 TARGETS = [{"gid": g, "cx": 150, "cy": 150, "width": 200, "height": 200} for g in range(1, FILES + 1)] * 2
@@ -163,7 +163,7 @@ def memory(count):
     resource.setrlimit(resource.RLIMIT_AS, (taken + (count << 20),) * 2)
 
 
-LACKS = {"descriptors": (descriptors, 60), "memory": (memory, 400)}
+LACKS = {"descriptors": (descriptors, 60), "memory": (memory, 100)}
 
 
 def attempt(use, folder, own, lack, count):
