@@ -217,7 +217,7 @@ def main(name, amounts, folder, *uses):
         USES[use](folder, own)  # everything is imported before it lacks anything
         shutil.rmtree(own)
         fine = 0
-        for count in range(0, most, max(1, most // int(amounts))):
+        for count in range(0, most, 1 if amounts == "all" else max(1, most // int(amounts))):
             status, lines = outcome(use, folder, lack, count)
             if status not in (0, 3):
                 print(json.dumps({"use": use, "count": count, "status": status, "said": lines[-40:]}), flush=True)
