@@ -73,9 +73,8 @@ def test_memory_descriptors_maps_and_threads_stay_flat(tmp_path):
     quarter = max(2, len(seen) // 4)
     first, last = seen[quarter : 2 * quarter], seen[-quarter:]
     before, after = ([statistics.median(column) for column in zip(*part, strict=True)] for part in (first, last))
-    print(
-        f"{turn} turns: MB, descriptors, maps, threads {before} -> {after}, most {list(map(max, zip(*seen, strict=True)))}"
-    )
+    most = [max(column) for column in zip(*seen, strict=True)]
+    print(f"{turn} turns: MB, descriptors, maps, threads {before} -> {after}, most {most}")
     if SECONDS >= LONG:
         assert after[0] <= before[0] * 1.05 + 5
     assert after[1] <= before[1] + 10
