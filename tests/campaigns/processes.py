@@ -155,9 +155,8 @@ def racer(name, number, times, seed, inputs, folder):
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     choice = random.Random(f"{seed} {name} {number}")
     for _ in range(times):
-        with contextlib.redirect_stdout(io.StringIO()):
-            with contextlib.suppress(NdzarrError):
-                run(name, folder, inputs, choice.choice((1, 2)))
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(NdzarrError):
+            run(name, folder, inputs, choice.choice((1, 2)))
         try:
             found(name, folder)
         except (NdzarrError, FileNotFoundError, KeyError, ValueError) as error:
