@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +21,22 @@ MINIMUM = (3, 11)
 
 
 def build(root: str) -> str:
-    """Compile the core in place; return its path below `root`."""
+    """Compile the core and put it beside its source, at once; return its path below `root`."""
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
 
-    stable = f"0x{MINIMUM[0]:02X}{MINIMUM[1]:02X}0000"
-    extension = Extension(
-        SOURCE.removesuffix(".c").replace("/", "."),
-        [SOURCE],
-        define_macros=[("Py_LIMITED_API", stable)],
-        extra_compile_args=["/O2", "/std:c11"] if sys.platform == "win32" else ["-O3", "-std=gnu11"],
-        py_limited_api=True,
-    )
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        command = build_ext(Distribution({"name": "ndzarr", "packages": [], "ext_modules": [extension]}))
-        command.inplace = True
-        command.build_temp = "build"
+    source = Path(root, SOURCE)
+    name = SOURCE.removesuffix(".c").replace("/", ".")
+    flags = ["/O2", "/std:c11"] if sys.platform == "win32" else ["-O3", "-std=gnu11"]
+    extension = Extension(name, [str(source)], extra_compile_args=flags, py_limited_api=True)
+    command = build_ext(Distribution({"name": "ndzarr", "packages": [], "ext_modules": [extension]}))
+    with tempfile.TemporaryDirectory(prefix=".core-", dir=source.parent) as work:
+        command.build_lib = command.build_temp = work
         command.ensure_finalized()
         command.run()
-        return command.get_ext_filename(command.get_ext_fullname(extension.name))
-    finally:
-        os.chdir(before)
+        made = Path(command.get_ext_fullpath(name))
+        os.replace(made, source.parent / made.name)  # another process may be using, or building, the one that is there
+        return f"{Path(SOURCE).parent.as_posix()}/{made.name}"
 
 
 class CustomBuildHook(BuildHookInterface[Any]):

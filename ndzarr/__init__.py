@@ -18,6 +18,7 @@ from ndzarr.errors import NdzarrError
 
 if TYPE_CHECKING:
     from ndzarr._export.cog import export_cog
+    from ndzarr._labels.dataset import dataset
     from ndzarr._library.verify import verify
     from ndzarr._prediction.stitcher import Stitcher
     from ndzarr._pyramid.transcode import transcode
@@ -32,6 +33,7 @@ __all__ = [
     "Remote",
     "Sampler",
     "Stitcher",
+    "dataset",
     "export_cog",
     "open",
     "transcode",
@@ -44,6 +46,7 @@ _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",
     "Sampler": "ndzarr.sampler",
     "Stitcher": "ndzarr._prediction.stitcher",
+    "dataset": "ndzarr._labels.dataset",
     "export_cog": "ndzarr._export.cog",
     "transcode": "ndzarr._pyramid.transcode",
     "verify": "ndzarr._library.verify",

@@ -24,24 +24,49 @@ from threading import Event
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
-from ndzarr.errors import NdzarrError, SourceError, WriteError
+from ndzarr.errors import NdzarrError, OptionError, SourceError, WriteError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 
 
+THREADS = "NDZARR_THREADS"
+"""Environment variable: the most threads of a process that work at a time."""
+
+_sharing: dict[int, int] = {}
+"""Process to the number of processes that share its CPUs."""
+
+
 def available_cpus() -> int:
     """
     Return the number of CPUs that this process may use (affinity, and quota of its control groups rounded up).
 
-    It is at least 1, and looked up once per process.
+    It is at least 1, and looked up once per process. `NDZARR_THREADS` and `share_cpus` bound it. Raise `OptionError` if
+    the variable is not a number.
     """
     return _cpus_of(os.getpid())
 
 
+def share_cpus(processes: int) -> None:
+    """Tell that so many processes, of which this is one, do the same: each may use its share of the CPUs."""
+    if _sharing.get(os.getpid()) != processes:
+        _sharing.clear()  # those of a parent
+        _sharing[os.getpid()] = processes
+        _cpus_of.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _cpus_of(pid: int) -> int:
+    cpus = _all_cpus() // _sharing.get(pid, 1)
+    if own := os.environ.get(THREADS):
+        if not own.isdecimal() or not int(own):
+            raise OptionError(f"{THREADS}={own!r}: expected a number of threads, at least 1", key=THREADS)
+        cpus = min(cpus, int(own))
+    return max(1, cpus)
+
+
+def _all_cpus() -> int:
     if sys.version_info >= (3, 13):
         cpus = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):

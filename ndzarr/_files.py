@@ -194,7 +194,7 @@ def publishing(dest: Path, overwrite: bool = False, batch: Batch | None = None) 
     With a batch it becomes `dest` when the batch is published.
     """
     refuse_existing(dest, overwrite)
-    with _explained_parent(dest), ExitStack() as held:
+    with explained_parent(dest), ExitStack() as held:
         slot = held.enter_context(claiming(dest))
         held.callback(slot.clear)
         refuse_existing(dest, overwrite)  # a swap that was finished only now
@@ -211,7 +211,7 @@ def publishing(dest: Path, overwrite: bool = False, batch: Batch | None = None) 
 def publishing_file(dest: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path to write a file to; it becomes `dest` when the block ends without an error."""
     refuse_existing_file(dest, overwrite)
-    with _explained_parent(dest), replacing(dest) as work:
+    with explained_parent(dest), replacing(dest) as work:
         yield work
         refuse_existing_file(dest, overwrite)
 
@@ -438,7 +438,8 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def _explained_parent(dest: Path) -> Iterator[None]:
+def explained_parent(dest: Path) -> Iterator[None]:
+    """Raise `MissingError` if a file or store is to be written where no directory is; else as `explained`."""
     if not dest.parent.is_dir():
         raise MissingError(f"{dest}: the directory {dest.parent} does not exist", path=str(dest), hint="Make it first")
     with explained(dest):

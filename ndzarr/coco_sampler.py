@@ -40,8 +40,9 @@ class CocoSampler:
     Parameters
     ----------
     dset
-        A `kwcoco.CocoDataset`, the path of one, its dictionary, or the name of a demo that kwcoco makes, such as
-        'vidshapes8'.  It is looked at once: after a change to it, make another sampler.
+        A `kwcoco.CocoDataset`, the path of one, its dictionary, the name of a demo that kwcoco makes, such as
+        'vidshapes8', or labels of any form that `ndzarr.dataset` reads.  It is looked
+        at once: after a change to it, make another sampler.
     workdir
         Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path and
         `identity`, so datasets may share a directory.
@@ -55,6 +56,8 @@ class CocoSampler:
         and inode; 'content': a digest of its bytes, which are read once per process.
     image_root
         The directory that names of files in the dataset are relative to; that of the dataset's file by default.
+    images, format
+        The images of labels that are not kwcoco's, and their format; see `ndzarr.dataset`.
     allow
         How far names of files in the dataset may lead: 'bundle', not out of that directory, for datasets of people
         whom you do not trust; 'files', to all local files; 'urls', also to buckets and web servers.  See
@@ -88,6 +91,8 @@ class CocoSampler:
         transcode: str = "auto",
         identity: str = "stat",
         image_root: str | os.PathLike[str] | None = None,
+        images: Any = None,
+        format: str = "auto",
         allow: Allow = "files",
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
@@ -101,7 +106,7 @@ class CocoSampler:
             storage_options=storage_options,
             remote=remote,
         )
-        self._source = CocoSource(coerce(dset), library, image_root, allow)
+        self._source = CocoSource(_dataset(dset, images, format), library, image_root, allow)
 
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"
@@ -536,3 +541,11 @@ class CocoSampler:
             overwrite=overwrite,
             progress=progress,
         )
+
+
+def _dataset(dset: Any, images: Any, format: str) -> Any:
+    if images is None and format == "auto" and not isinstance(dset, (str, os.PathLike)):
+        return coerce(dset)
+    from ndzarr._labels.dataset import dataset
+
+    return dataset(dset, images, format)

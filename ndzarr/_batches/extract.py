@@ -78,14 +78,14 @@ class Job:
         rows = self.rows[start : start + n]
         with _readers(os.getpid()):
             image, mask, columns, found = self._read(rows, start)
-        self.layout.image.write(folder / STORE, number, image)
+        sums = {"image": self.layout.image.write(folder / STORE, number, image)}
         valid = checked_mask(mask, self.mask_dims, self.form, len(rows), start)
         if self.layout.valid is not None and valid is not None:
-            self.layout.valid.write(folder / STORE, number, valid)
+            sums["valid"] = self.layout.valid.write(folder / STORE, number, valid)
         del columns[ALONG["y"]], columns[ALONG["x"]]  # which `transform` says in a hundredth of the space
         if found:
             found["annot_sample"] = ("annot",), self.positions[start : start + n][found["annot_sample"][1]]
-        _save(part(folder, number), columns | found)
+        _save(part(folder, number), columns | found, sums)
         return len(rows)
 
     def _read(self, rows: Rows, start: int) -> tuple[Array, Mask, Columns, Columns]:
@@ -108,25 +108,40 @@ class Job:
             out[name] = dims, np.concatenate(same_unit(values))
         return out
 
+    def sums(self, folder: Path, name: str) -> list[bytes]:
+        """Return what `ShardedArray.write` returned of each shard of an array."""
+        return [_load_sum(part(folder, k), name) for k in range(self.layout.shards)]
+
 
 def part(folder: Path, number: int) -> Path:
     """Return the file of the columns of a shard."""
     return folder / PARTS / f"{number}.npz"
 
 
-def _save(path: Path, columns: Columns) -> None:
+_SUM = "sum:"
+"""Begins the names of what is not a column: the checksums of a shard."""
+
+
+def _save(path: Path, columns: Columns, sums: Mapping[str, bytes]) -> None:
     with replacing(path) as work, open(work, "wb") as file:
         # Text as objects would be pickled.
         arrays: dict[str, Any] = {
             " ".join([name, *dims]): values.astype(str) if values.dtype == object else values
             for name, (dims, values) in columns.items()
         }
+        arrays |= {_SUM + name: np.frombuffer(value, np.uint8) for name, value in sums.items()}
         np.savez(file, **arrays)
 
 
 def _load(path: Path) -> Columns:
     with np.load(path) as stored:
-        return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in stored}
+        names = [key for key in stored if not key.startswith(_SUM)]
+        return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in names}
+
+
+def _load_sum(path: Path, name: str) -> bytes:
+    with np.load(path) as stored:
+        return bytes(stored[_SUM + name])
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -185,6 +200,10 @@ def run_part(folder: str, number: int) -> int:
     return job.do(Path(folder), number)
 
 
+_VERSION = 2
+"""Version of the directory of an extraction; what another version began is not continued."""
+
+
 @contextmanager
 def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
     """Lock the directory in which `dest` is made; it stays if the block ends with an error and some shards are done."""
@@ -193,7 +212,7 @@ def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
     if not dest.parent.is_dir():
         message = f"{dest}: the directory {dest.parent} does not exist"
         raise MissingError(message, path=str(dest), hint="Make it first")
-    folder = dest.with_name(f".{dest.name}.extract_{tokenize(*ingredients)[:12]}{PARTIAL}")
+    folder = dest.with_name(f".{dest.name}.extract_{tokenize(_VERSION, *ingredients)[:12]}{PARTIAL}")
     kept = f"what is finished is kept in {folder.name}: the same call goes on from there"
     with explained(dest, kept), trying(_lock(folder)) as mine:
         if not mine and not _lock(folder).exists():
@@ -328,13 +347,14 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     small = small.assign({n: v.astype(object) for n, v in small.variables.items() if v.dtype.kind == "U"})
     small.to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False, encoding=plain)
     for array in job.layout.arrays:
-        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata()))
+        sums = job.sums(root.parent, array.name)
+        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata(sums)))
     for part in columns_of_store.iterdir():
         if (root / part.name).is_dir():  # of an earlier attempt
             shutil.rmtree(root / part.name)
         os.replace(part, root / part.name)
     options = {key: repr(value) for key, value in job.keys.items()}
-    consolidate(root, {"ndzarr": {"extracted": len(job.rows), "keys": options}, "coordinates": " ".join(coordinates)})
+    consolidate(root, {"extracted": len(job.rows), "keys": options}, {"coordinates": " ".join(coordinates)})
 
 
 def _table(rows: Rows) -> dict[str, Array]:

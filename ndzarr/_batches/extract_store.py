@@ -8,7 +8,7 @@ were read by one plan.  Columns are plain arrays, written at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
@@ -24,11 +24,12 @@ from ndzarr._files import replacing
 from ndzarr._indexing.selection import lengths
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.protocols import SampleSource
+from ndzarr._store.arrays import SEAL
 from ndzarr._store.codecs import ChunkCodec
-from ndzarr._store.metadata import sharded_array
+from ndzarr._store.metadata import CHECKSUM, DIGEST, files_sum, metadata_digest, sharded_array
 from ndzarr._store.presets import CHUNK, SHARD, Encoding, choose_codec
 from ndzarr._store.presets import Layout as ArrayLayout
-from ndzarr._store.sharding import ShardWriter
+from ndzarr._store.sharding import Seal, ShardWriter
 from ndzarr._validation import check_count
 from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
@@ -75,13 +76,20 @@ class ShardedArray:
     per_shard: tuple[int, ...]
     """Chunks of a shard along each axis: some samples, and all of the other axes."""
 
-    def metadata(self) -> dict[str, Any]:
-        """Return its `zarr.json`."""
+    def metadata(self, sums: Sequence[bytes]) -> dict[str, Any]:
+        """Return its `zarr.json`; `sums` is what `write` returned of each shard."""
         layout = ArrayLayout(self.codec.shape, self.per_shard, self.codec)
-        return sharded_array(self.shape, self.dims, layout, self.dtype.type(0))
+        node = sharded_array(self.shape, self.dims, layout, self.dtype.type(0))
+        grid = (len(sums), *[1] * (len(self.shape) - 1))
+        node["attributes"][SEAL] = str(Seal(grid, b"".join(sums)))
+        return node
 
-    def write(self, root: Path, number: int, pixels: Array) -> None:
-        """Write one shard, of the pixels of all its samples (sample, ...); it appears whole or not at all."""
+    def write(self, root: Path, number: int, pixels: Array) -> bytes:
+        """
+        Write one shard, of the pixels of all its samples (sample, ...); it appears whole or not at all.
+
+        Return what a `Seal` says of it.
+        """
         grid = [range(ceil(n / c)) for n, c in zip(pixels.shape[1:], self.codec.shape[1:], strict=True)]
         path = root.joinpath(self.name, "c", str(number), *["0"] * (len(self.shape) - 1))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +100,7 @@ class ShardedArray:
                     for position in product(*grid):
                         done = writer.add((k, *position), self._encode(sample, position))
                 assert done
-                writer.finish()
+                return writer.finish()
             finally:
                 writer.close()
 
@@ -160,11 +168,23 @@ def layout(
     return Layout(image, mask, samples, taken)
 
 
-def consolidate(root: Path, attributes: Mapping[str, Any]) -> None:
-    """Gather the metadata of all arrays in the group's, so that opening the store reads one file."""
-    nodes = {p.parent.name: json.loads(p.read_text()) for p in sorted(root.glob("*/zarr.json"))}
+def consolidate(root: Path, own: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """
+    Gather the metadata of all arrays in the group's, so that opening the store reads one file.
+
+    `own` is the group's attribute `ndzarr`, `attributes` are others.  Columns get the checksum of their files.
+    """
+    nodes = {}
+    for file in sorted(root.glob("*/zarr.json")):
+        node = json.loads(file.read_text())
+        if SEAL not in node["attributes"]:
+            node["attributes"][CHECKSUM] = files_sum(file.parent)
+            file.write_text(json.dumps(node))
+        nodes[file.parent.name] = node
     group = json.loads((root / "zarr.json").read_text())
-    group["attributes"] = {**group.get("attributes", {}), **attributes}
+    stated = {**group["attributes"], **attributes, "ndzarr": dict(own)}
+    stated["ndzarr"][DIGEST] = metadata_digest(stated, nodes)
+    group["attributes"] = stated
     group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": nodes}
     (root / "zarr.json").write_text(json.dumps(group))
 

@@ -32,6 +32,14 @@ from ndzarr.errors import MissingError, NdzarrError, SourceError, StoreError
 HEAD = 4096
 """Bytes at the beginning of a file by which its format is recognised."""
 
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),
+    *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl", ".npy"),
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2ts"),
+    *(".mts", ".flv", ".wmv", ".3gp", ".ogv", ".mxf", ".y4m"),
+)
+"""Suffixes of the images and videos in a directory; a file that is named itself may have any."""
+
 _READABLE: tuple[tuple[bytes, str], ...] = (
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
     (rb"\xff\xd8\xff", "JPEG"),

@@ -28,9 +28,6 @@ Segment: TypeAlias = tuple[int, slice, slice]
 Cut: TypeAlias = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
 """One box of a selection: (position of its chunk, place in the chunk, place in the output)."""
 
-Box: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""The same in integers: (position of its chunk, start in the chunk, start in the output, size)."""
-
 _EXPECTED = "expected a half-open slice of integers, or a sequence of indices"
 
 
@@ -148,28 +145,6 @@ def cuts(selection: Selection, chunks: Sequence[int]) -> list[Cut]:
     """Cut a selection at the borders of chunks of a shape; the boxes are in C order."""
     axes = [segments(want, chunk) for want, chunk in zip(selection, chunks, strict=True)]
     return [tuple(zip(*cut, strict=True)) for cut in product(*axes)]  # type: ignore[misc]
-
-
-def boxes(selection: Selection, chunks: Sequence[int]) -> Iterator[Box]:
-    """Do the same with integers, which is several times faster than slices are."""
-    for cut in product(*map(_spans, selection, chunks)):
-        yield tuple(zip(*cut, strict=True))  # type: ignore[misc]
-
-
-def _spans(want: AxisSelection, chunk: int) -> list[tuple[int, int, int, int]]:
-    """Cut one axis as `segments` does: (chunk index, start within that chunk, start in the output, size)."""
-    if not isinstance(want, slice) or want.step != 1:
-        return [
-            (k, source.start, target.start, target.stop - target.start) for k, source, target in segments(want, chunk)
-        ]
-    start, stop = want.start, want.stop
-    out = []
-    low, k = start, start // chunk
-    while low < stop:
-        end = min((k + 1) * chunk, stop)
-        out.append((k, low - k * chunk, low - start, end - low))
-        low, k = end, k + 1
-    return out
 
 
 def segments(want: AxisSelection, chunk: int) -> list[Segment]:

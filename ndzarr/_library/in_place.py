@@ -29,9 +29,9 @@ from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_p
 from ndzarr._library.overviews import Base, make_overviews
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.transcode import describe, display, identity
+from ndzarr._pyramid.transcode import describe, identity, whole_range
 from ndzarr._remote.cache import DiskCache
-from ndzarr._remote.files import OpenedFile, RemoteFile, open_again
+from ndzarr._remote.files import OpenedFile, RemoteFile, RemotePath, open_again
 from ndzarr._store.arrays import Stored
 from ndzarr._store.metadata import LevelShape, root_attributes
 from ndzarr._store.presets import Encoding
@@ -55,15 +55,19 @@ def open_remote_file(opened: OpenedFile, cache_bytes: int = 0, options: InPlaceO
     Raises `StoreError` if it is neither a TIFF nor a video.
     """
     kind = kind_of(opened.first.tobytes())
-    if kind != "TIFF":
-        raise not_in_place(opened.file.path, "only TIFFs with tiles are read in place over the network")
+    if kind is None:
+        raise not_in_place(opened.file.path, "only TIFFs with tiles and videos are read in place")
+    if kind == "video":
+        return open_video(opened.file.path, cache_bytes, options or InPlaceOptions(), opened=opened)
     return open_tiff(opened.file.path, cache_bytes, options or InPlaceOptions(), opened=opened)
 
 
 def _reopen_remote(
     url: str, cache_bytes: int, file: RemoteFile, options: InPlaceOptions, kept: DiskCache | None
 ) -> Pyramid:
-    return open_tiff(url, cache_bytes, options, False, open_again(file, BESIDE, kept))
+    opened = open_again(file, BESIDE, kept)
+    opener = open_video if kind_of(opened.first.tobytes()) == "video" else open_tiff
+    return opener(url, cache_bytes, options, False, opened)
 
 
 def open_tiff(
@@ -182,21 +186,34 @@ def _tiff_array(
     return array
 
 
-def open_video(path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True) -> Pyramid:
-    """Open a video; see `open_file`.  `warn` is False when it is opened again in another process."""
+def open_video(
+    path: str, cache_bytes: int, options: InPlaceOptions, warn: bool = True, opened: OpenedFile | None = None
+) -> Pyramid:
+    """
+    Open a video; see `open_file`.
+
+    `warn` is False when it is opened again in another process; `opened` is the file if it is not on a local disk.
+    """
     from ndzarr._formats.video import source as video  # imports av, which TIFFs do without
 
-    path = os.path.realpath(path)
-    origin, checked = identity(path), _check_options(options)
+    checked = _check_options(options)
     checked.refuse_series(path)
+    if opened is None:
+        path = os.path.realpath(path)
+        origin, file = identity(path), path
+    else:
+        file = RemotePath(opened)
+        origin = {"path": path, "size": opened.file.size, "mtime_ns": 0}
     try:
-        source = video.open_video(path, checked)
+        source = video.open_video(file, checked)
         shape, keys = source.shape, len(source.index.starts[0])
     except SourceError as error:
         raise StoreError.like(error, path) from error
     _warn(source, warn, DamagedVideoWarning)
     array = video.VideoArray(path, shape, source.dtype, keys, source.windows())
-    reopen = partial(open_video, options=options, warn=False)
+    reopen: partial[Pyramid] = partial(open_video, options=options, warn=False)
+    if opened is not None:
+        reopen = partial(_reopen_remote, file=opened.file, options=options, kept=opened.kept)
     return _pyramid(path, source, [(array, None)], [0], origin, options, cache_bytes, reopen)
 
 
@@ -232,7 +249,7 @@ def _pyramid(
     shapes = [LevelShape(a.shape, None, f) for (a, _), f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
     description = describe(facts, Encoding(kind=options.kind), origin)
     kind = description.encoding.kind
-    limits = display(facts.dtype, facts.metadata.get("bits"))
+    limits = whole_range(facts.dtype, facts.metadata.get("bits"))
     attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
     attrs["ndzarr"]["encoding"] = {"kind": kind}
     levels = tuple(Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True))

@@ -7,18 +7,20 @@
 4. Places: the metadata are those that were written with the pixels, and so are the index and the chunks of each shard
    (`Seal`).  Stores of earlier versions and of other software do not tell.
 
-Reading does 2 and 3 for the chunks that it touches.  A TIFF has only 3, for its tiles.
+Reading does 2 and 3 for the chunks that it touches.  A TIFF has only 3, for its tiles.  Extracted samples have 2 to 4;
+their columns are compared with the checksums in their metadata.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, product
 from math import ceil, floor, prod
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import google_crc32c
@@ -34,8 +36,8 @@ from ndzarr._library.in_place import open_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.arrays import SEAL, ChunkArray, Stored, ZarrArray
-from ndzarr._store.metadata import CHECKSUM, is_sealed, parse_json
+from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array
+from ndzarr._store.metadata import CHECKSUM, files_sum, interpreting, is_sealed, parse_json
 from ndzarr._store.sharding import chunks_sum
 from ndzarr._store.zarr_python import check_growth
 from ndzarr.errors import DamagedError, StoreError
@@ -124,6 +126,10 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     """
     name = os.fspath(path)
     is_tiff = "://" not in name and file_kind(name) == "TIFF"
+    if "://" not in name and (node := _extraction(name)) is not None:
+        name = os.path.abspath(name)
+        found, problems = _open_extraction(name, node)
+        return _report(name, _Tally(problems=problems), found, progress, threads)
     try:
         pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name, changed=lambda file: None)
     except StoreError as error:
@@ -136,13 +142,75 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     total = _Tally(problems=[] if is_tiff else list(_check_metadata(pyramid)))
     arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray | ZarrArray | ChunkArray)]
     masks = [level.mask for level in pyramid.levels if level.mask is not None]
+    return _report(pyramid.path, total, arrays, progress, threads, masks)
+
+
+def _report(
+    path: str,
+    total: _Tally,
+    arrays: Sequence[Stored],
+    progress: bool,
+    threads: int | None,
+    masks: Sequence[Stored] = (),
+) -> Report:
+    """Check the chunks of arrays, and return that together with what was found before."""
     checks = [check for array in (*arrays, *masks) for check in _checks(array)]
     with progress_bar(len(checks), "verifying", "part", progress) as advance:
         for tally in ordered_map(lambda check: check(), checks, threads or available_cpus(), name="verify"):
             total.add(tally)
             advance()
     total.problems.sort(key=lambda p: (p.file, p.chunk or (), p.what))
-    return Report(pyramid.path, len(arrays), total.chunks, total.empty, total.nbytes, tuple(total.problems))
+    return Report(path, len(arrays), total.chunks, total.empty, total.nbytes, tuple(total.problems))
+
+
+def _extraction(folder: str) -> Mapping[str, Any] | None:
+    """Return the metadata of the root of extracted samples; None if the directory is something else."""
+    try:
+        with open_binary(os.path.join(folder, "zarr.json")) as file:
+            node = parse_json(file.read(), folder)
+    except (OSError, StoreError):
+        return None  # which `open_pyramid` explains
+    attributes = node.get("attributes") if isinstance(node, Mapping) else None
+    own = attributes.get("ndzarr") if isinstance(attributes, Mapping) else None
+    return node if isinstance(own, Mapping) and "extracted" in own else None
+
+
+def _nodes(root: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the consolidated metadata of a root; None if they are not those of nodes."""
+    inner = root.get("consolidated_metadata") or {}
+    nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
+    if not isinstance(nodes, Mapping) or not all(map(_is_node, nodes.values())):
+        return None
+    inside = all(os.path.normpath(name) == name and not name.startswith(("..", "/")) for name in nodes)
+    return nodes if inside else None
+
+
+_NO_NODES = "its consolidated metadata are not those of nodes"
+
+
+def _open_extraction(folder: str, root: Mapping[str, Any]) -> tuple[list[ChunkArray], list[Problem]]:
+    """Return the sharded arrays of extracted samples, and what is wrong with the metadata and the columns."""
+    file, nodes = os.path.join(folder, "zarr.json"), _nodes(root)
+    if nodes is None:
+        return [], [Problem(file, None, _NO_NODES)]
+    arrays, problems = list[ChunkArray](), list(_check_seal(file, root, nodes))
+    sealed = bool(is_sealed(root["attributes"], nodes))
+    for name, node in nodes.items():
+        path, attributes = os.path.join(folder, name), node.get("attributes", {})
+        problems += _check_node(os.path.join(path, "zarr.json"), node)
+        if COMPLETE in attributes:
+            try:
+                with interpreting(path):
+                    array = open_array(path, node, sealed=sealed)
+            except StoreError as error:
+                array = str(error)
+            if isinstance(array, ChunkArray):
+                arrays.append(array)
+            else:
+                problems.append(Problem(path, None, array))
+        elif attributes.get(CHECKSUM, files_sum(Path(path))) != files_sum(Path(path)):
+            problems.append(Problem(path, None, "its files are not those that were written here (another checksum)"))
+    return arrays, problems
 
 
 @dataclass(slots=True)
@@ -289,10 +357,8 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         return
     with open_binary(root) as file:
         node = json.loads(file.read())
-    inner = node.get("consolidated_metadata") or {}
-    nodes = inner.get("metadata") or {} if isinstance(inner, Mapping) else None
-    if not isinstance(nodes, Mapping) or not all(map(_is_node, nodes.values())):
-        yield Problem(root, None, "its consolidated metadata are not those of nodes")
+    if (nodes := _nodes(node)) is None:
+        yield Problem(root, None, _NO_NODES)
         return
     yield from _check_seal(root, node, nodes)
     for name, node in nodes.items():

@@ -3,8 +3,8 @@ The requests under way: one event loop per process, with one budget for all of t
 
 1. Jobs wait in a queue until fewer requests are under way than their settings allow.
 2. A job that fails for a reason that may pass is tried again, later each time.
-3. A job that takes far longer than others to the same store do is sent a second time, and whichever answer comes first
-   counts: a connection that stalls keeps nobody waiting.
+3. A job that takes far longer than others to the same store do is sent again, and whichever answer comes first counts:
+   a connection that stalls keeps nobody waiting.
 
 The loop runs in a thread of its own, which starts with the first request.
 """
@@ -32,9 +32,13 @@ _TICK = 0.025
 """Seconds between looks at how long requests have been under way."""
 _FIRST_PATIENCE = 2.0
 """Seconds after which a request is sent again, before it is known how long others take."""
-_LEAST_PATIENCE = 0.25
+_LEAST_PATIENCE = 0.2
 _SAMPLES = 8
 """Requests after which the time that others take is known."""
+_GROWTH = 1.4
+"""Factor by which the patience grows each time: the whole network may have become slow."""
+_MOST_TASKS = 3
+"""How often a job is under way at most; the oldest is given up for another one."""
 _BACKOFF = 0.1
 """Seconds before the first repetition; twice as long before each further one."""
 _LONGEST_BACKOFF = 15.0
@@ -61,8 +65,12 @@ class Job:
     attempts: int = 0
     cancelled: bool = False
     _begun: float = 0.0
-    _hedged: bool = False
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _late: float = 0.0
+    """When it is sent again."""
+    _hedges: int = 0
+    """How often it was sent again since this attempt began."""
+    _tasks: dict[asyncio.Task[Any], float] = field(default_factory=dict)
+    """Those under way to when they began, the oldest first."""
 
     async def work(self) -> tuple[Any, Any]:
         """Make the request."""
@@ -159,17 +167,18 @@ class Engine:
         if job not in self._flying:  # given up while it waited
             return
         job.attempts += 1
-        job._begun, job._hedged = self._loop.time(), False
+        job._begun, job._hedges = self._loop.time(), 0
+        job._late = job._begun + self._patience(job)
         self._send(job)
 
     def _send(self, job: Job) -> None:
         self.sent += 1
         task = self._loop.create_task(job.work())
-        job._tasks.add(task)
+        job._tasks[task] = self._loop.time()
         task.add_done_callback(partial(self._ended, job))
 
     def _ended(self, job: Job, task: asyncio.Task[Any]) -> None:
-        job._tasks.discard(task)
+        begun = job._tasks.pop(task, 0.0)
         if task.cancelled():
             return
         error = task.exception()
@@ -177,7 +186,7 @@ class Engine:
             return
         if error is None:
             job.facts, job.body = task.result()
-            self._times.setdefault(job.host, _Times()).add(self._loop.time() - job._begun)
+            self._times.setdefault(job.host, _Times()).add(self._loop.time() - begun)
             self._land(job)
             self._launch()
         elif not job._tasks:  # else the second one may still succeed
@@ -186,6 +195,8 @@ class Engine:
     def _failed(self, job: Job, error: BaseException) -> None:
         if isinstance(error, Failed) and error.transient and job.attempts <= job.settings.retries:
             wait = min(_BACKOFF * 2 ** (job.attempts - 1), _LONGEST_BACKOFF) * random.uniform(0.5, 1.0)
+            if job.attempts == 1 and error.kind != "busy":  # a connection that broke; another one may be sound
+                wait = 0.0
             self._loop.call_later(wait, self._attempt, job)
             return
         job.error = error
@@ -194,33 +205,37 @@ class Engine:
 
     def _land(self, job: Job) -> None:
         self._flying.discard(job)
-        tasks, job._tasks = job._tasks, set()
-        for task in tasks:
-            task.cancel()
+        self._drop(job, 0)
         if not job.cancelled:
             job.done(job)
 
     def _watch(self) -> None:
         """Repeat requests that are late, and end those whose time is up."""
         now = self._loop.time()
-        hedged = sum(job._hedged for job in self._flying)
+        extra = sum(max(0, len(job._tasks) - 1) for job in self._flying)
         for job in list(self._flying):
             age = now - job._begun
             if not job._tasks:  # it waits to be tried again
                 continue
             if age > job.settings.timeout:
-                tasks, job._tasks = job._tasks, set()
-                for task in tasks:
-                    task.cancel()
+                self._drop(job, 0)
                 self._failed(job, Failed("timeout", f"no answer within {job.settings.timeout:g} s"))
-            elif not job._hedged and age > self._patience(job) and hedged <= job.settings.inflight // 4:
-                hedged += 1
-                job._hedged = True
+            elif now > job._late and (extra <= job.settings.inflight // 2 or len(job._tasks) > 1):
+                self._drop(job, _MOST_TASKS - 1)
+                extra += 1
+                job._hedges += 1
+                job._late = now + self._patience(job) * _GROWTH**job._hedges
                 self._send(job)
         if self._flying:
             self._loop.call_later(_TICK, self._watch)
         else:
             self._watching = False
+
+    def _drop(self, job: Job, most: int) -> None:
+        """Cancel what is under way for a job, but for so many tasks that began last."""
+        for task in list(job._tasks)[: max(0, len(job._tasks) - most)]:
+            del job._tasks[task]
+            task.cancel()
 
     def _patience(self, job: Job) -> float:
         """Return the seconds after which a request is late; what writes is never sent twice at a time."""

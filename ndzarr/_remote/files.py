@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -89,7 +91,7 @@ class OpenedFile:
 
     def reader(self) -> RemoteReader:
         """Return the file as parsers read it."""
-        return RemoteReader(self.file, self.first, self.kept)
+        return RemoteReader(self.file, _Blocks(self.first, self.file.size), self.kept)
 
     def text(self, names: Sequence[str], most: int) -> tuple[str, str] | None:
         """Return URL and text of the first of some files that exists; one longer than `most` bytes does not."""
@@ -279,18 +281,83 @@ def forget(url: str) -> None:
 ON_CHANGE.append(forget)
 
 
+class _Blocks:
+    """What has been fetched of a file; the blocks that were fetched first are dropped, but for the very first one."""
+
+    def __init__(self, first: Bytes, most: int) -> None:
+        self._starts, self._data, self._ages = [0], [first], deque[int]()
+        self._most, self._bytes = most, 0
+        self.hollow = False
+        """True to read zeros in place of what has not been fetched."""
+        self._lock = threading.Lock()
+
+    def add(self, start: int, data: Bytes) -> None:
+        """Hold a block."""
+        with self._lock:
+            k = bisect_right(self._starts, start)
+            self._starts.insert(k, start)
+            self._data.insert(k, data)
+            self._ages.append(start)
+            self._bytes += len(data)
+            while self._bytes > self._most and len(self._ages) > 1:
+                k = self._starts.index(self._ages.popleft(), 1)
+                self._bytes -= len(self._data[k])
+                del self._starts[k], self._data[k]
+
+    def within(self, start: int, stop: int) -> tuple[list[tuple[int, Bytes]], list[tuple[int, int]]]:
+        """Return the blocks, with their starts, that hold bytes of a range, and the parts that none of them holds."""
+        found, gaps = [], [(start, stop)] if start < stop else []
+        with self._lock:
+            for k in range(bisect_right(self._starts, stop) - 1, -1, -1):
+                a, block = self._starts[k], self._data[k]
+                b = a + len(block)
+                if b > start and a < stop:
+                    found.append((a, block))
+                    cut = [part for first, last in gaps for part in ((first, min(last, a)), (max(first, b), last))]
+                    gaps = [part for part in cut if part[0] < part[1]]
+                if a + LONGEST <= start or not gaps:
+                    break
+        return found, gaps
+
+
+class RemotePath(str):
+    """The URL of a file that FFmpeg reads, and the file: what has been fetched serves all who open it."""
+
+    opened: OpenedFile
+    blocks: _Blocks
+
+    def __new__(cls, opened: OpenedFile) -> RemotePath:
+        """Name a file."""
+        path = super().__new__(cls, opened.file.path)
+        path.opened, path.blocks = opened, _Blocks(opened.first, _VIDEO_BYTES)
+        return path
+
+    def reader(self) -> RemoteReader:
+        """Return the file as FFmpeg reads it."""
+        reader = RemoteReader(self.opened.file, self.blocks, None)
+        reader.least = _VIDEO_AHEAD
+        return reader
+
+    @property
+    def signature(self) -> tuple[int, str | None]:
+        """What changes with the file."""
+        return self.opened.file.size, self.opened.file.tag
+
+
+_VIDEO_BYTES = 64 << 20
+"""Most bytes of a video that are held."""
+_VIDEO_AHEAD = 256 << 10
+"""Bytes of the first block of a video behind a place that was sought."""
+
+
 class RemoteReader(io.RawIOBase):
     """A file that is read and sought in, by one thread at a time."""
 
-    def __init__(self, file: RemoteFile, first: Bytes, kept: DiskCache | None = None) -> None:
-        self.file, self.name, self._kept = file, file.path, kept
-        self._starts = [0]
-        self._blocks = [first]
+    def __init__(self, file: RemoteFile, blocks: _Blocks, kept: DiskCache | None = None) -> None:
+        self.file, self.name, self._kept, self._blocks = file, file.path, kept, blocks
         self._patches: dict[int, bytes] = {}
         self._position = 0
         self._ahead = self.least = FIRST
-        self.hollow = False
-        """True to read zeros in place of what has not been fetched."""
 
     def readable(self) -> bool:
         return True
@@ -314,10 +381,13 @@ class RemoteReader(io.RawIOBase):
         stop = min(start + len(out), self.file.size)
         if start >= stop:
             return 0
-        if not self.hollow:
+        blocks, gaps = self._blocks.within(start, stop)
+        while gaps and not self._blocks.hollow:  # again if another reader's blocks have driven out these
             self.need([(start, stop)])
-        out[: stop - start] = bytes(stop - start)
-        for a, block in self._within(start, stop):
+            blocks, gaps = self._blocks.within(start, stop)
+        for first, last in gaps:
+            out[first - start : last - start] = bytes(last - first)
+        for a, block in blocks:
             first, last = max(a, start), min(a + len(block), stop)
             out[first - start : last - start] = block[first - a : last - a].data
         for at, patch in self._patches.items():
@@ -340,7 +410,7 @@ class RemoteReader(io.RawIOBase):
         gaps = [gap for start, stop in ranges for gap in self._gaps(start, min(stop, self.file.size))]
         if not gaps:
             return
-        goes_on = len(gaps) == 1 and not self._gaps(max(0, gaps[0][0] - 1), gaps[0][0])
+        goes_on = len(gaps) == 1 and self.holds(max(0, gaps[0][0] - 1), gaps[0][0])
         self._ahead = min(2 * self._ahead, LONGEST) if goes_on else self.least
         asked: list[Range] = []
         for start, stop in sorted(gaps):
@@ -355,32 +425,12 @@ class RemoteReader(io.RawIOBase):
                 raise answer
             if answer is None or (answer[1].tag or self.file.tag) != self.file.tag:
                 raise changed(self.name)
-            self._add(int(r.start or 0), answer[0])
-
-    def _add(self, start: int, data: Bytes) -> None:
-        k = bisect_right(self._starts, start)
-        self._starts.insert(k, start)
-        self._blocks.insert(k, data)
-
-    def _within(self, start: int, stop: int) -> Iterator[tuple[int, Bytes]]:
-        """Yield blocks, with their starts, that may hold bytes of a range."""
-        for k in range(bisect_right(self._starts, stop) - 1, -1, -1):
-            yield self._starts[k], self._blocks[k]
-            if self._starts[k] + LONGEST <= start:
-                break
+            if answer[0].size != int(r.stop or 0) - int(r.start or 0):
+                raise StoreError(f"{self.name}: the server sent too little", path=self.name, hint="Try again")
+            self._blocks.add(int(r.start or 0), answer[0])
 
     def _gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return the parts of a range that were not fetched."""
-        gaps = [(start, stop)] if start < stop else []
-        for a, block in self._within(start, stop):
-            b = a + len(block)
-            gaps = [
-                part
-                for first, last in gaps
-                for part in ((first, min(last, a)), (max(first, b), last))
-                if part[0] < part[1]
-            ]
-        return gaps
+        return self._blocks.within(start, stop)[1]
 
 
 def _cut(r: Range) -> list[Range]:

@@ -52,9 +52,17 @@ typedef volatile LONG64 counter_t;
 #define cond_wait_ms(c, m, ms) SleepConditionVariableSRW(c, m, ms, 0)
 #define counter_next(c) (InterlockedIncrement64(c) - 1)
 #define counter_set(c, value) InterlockedExchange64(c, value)
+#define counter_add(c, value) (InterlockedExchangeAdd64(c, value) + (value))
+#define counter_get(c) InterlockedCompareExchange64(c, 0, 0)
+#define yield_cpu() SwitchToThread()
 #define process_id() 0 /* nothing forks */
 
-static int64_t milliseconds(void) { return (int64_t)GetTickCount64(); }
+static int64_t microseconds(void) {
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (int64_t)((double)now.QuadPart * 1e6 / (double)frequency.QuadPart);
+}
 
 static int64_t read_at(int fd, uint8_t *to, int64_t count, int64_t offset) {
     HANDLE file = (HANDLE)_get_osfhandle(fd);
@@ -80,6 +88,7 @@ static int start_thread(void) {
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,12 +106,15 @@ typedef int64_t counter_t;
 #define cond_wait(c, m) pthread_cond_wait(c, m)
 #define counter_next(c) __atomic_fetch_add(c, 1, __ATOMIC_RELAXED)
 #define counter_set(c, value) __atomic_store_n(c, value, __ATOMIC_RELAXED)
+#define counter_add(c, value) __atomic_add_fetch(c, value, __ATOMIC_ACQ_REL)
+#define counter_get(c) __atomic_load_n(c, __ATOMIC_ACQUIRE)
+#define yield_cpu() sched_yield()
 #define process_id() ((int64_t)getpid())
 
-static int64_t milliseconds(void) {
+static int64_t microseconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 static void cond_wait_ms(cond_t *cond, mutex_t *mutex, int ms) {
@@ -147,6 +159,9 @@ static int start_thread(void) {
 #define CRC_BYTES 4
 #define CRC_RESIDUE 0x48674BC7u /* the crc32c of any bytes followed by their own crc32c */
 #define SIGNALS_MS 50           /* between two looks for an interrupt */
+/* A thread that has nothing to do looks for work so long before it sleeps, leaving the CPU to whoever wants it: waking
+ * it takes as long as decoding a chunk or two, and in a loop of small reads the next one is due sooner. */
+#define AWAKE_US 100
 
 /* The columns of the tables; `core.py` writes them. */
 enum { KIND, CRC, DELTA, LAG, ROW, ITEM, FILL, FILL_HIGH, FORMAT_HEAD }; /* then the shape, then the strides */
@@ -481,7 +496,7 @@ typedef struct job {
     const plan_t *plan;
     counter_t next; /* chunk to take */
     int wanted;     /* threads that may still join */
-    int helpers;    /* threads at work, besides the caller's */
+    counter_t helpers; /* threads at work, besides the caller's; changed under the mutex */
     cond_t done;
     struct job *following;
 } job_t;
@@ -490,9 +505,10 @@ static struct {
     mutex_t mutex; /* of all that follows */
     cond_t work;
     job_t *jobs; /* that want threads */
+    counter_t published; /* jobs so far; read without the mutex, too */
     int threads;
     scratch_t *idle;
-} pool = {MUTEX_INIT, COND_INIT, NULL, 0, NULL};
+} pool = {MUTEX_INIT, COND_INIT, NULL, 0, 0, NULL};
 
 static int64_t pool_process = 0; /* which process the threads belong to; guarded by Python's lock */
 
@@ -544,25 +560,41 @@ static int decode_next(job_t *job, scratch_t *scratch) {
     return 1;
 }
 
+/* Waits for a while until a counter is no longer what it was. */
+static void await_change(counter_t *counter, int64_t seen) {
+    int64_t until = microseconds() + AWAKE_US;
+    while (counter_get(counter) == seen && microseconds() < until)
+        yield_cpu();
+}
+
 static void *worker(void *unused) {
     (void)unused;
+    int awake = 0;
     mutex_lock(&pool.mutex);
     for (;;) {
         job_t *job = pool.jobs;
         if (job == NULL) {
-            cond_wait(&pool.work, &pool.mutex);
+            if (awake) {
+                int64_t seen = counter_get(&pool.published);
+                mutex_unlock(&pool.mutex);
+                await_change(&pool.published, seen);
+                mutex_lock(&pool.mutex);
+                awake = 0;
+            } else
+                cond_wait(&pool.work, &pool.mutex);
             continue;
         }
+        awake = 1;
         if (--job->wanted == 0)
             pool.jobs = job->following;
-        job->helpers++;
+        counter_add(&job->helpers, 1);
         scratch_t *scratch = take_scratch();
         mutex_unlock(&pool.mutex);
         while (scratch != NULL && decode_next(job, scratch)) {
         }
         mutex_lock(&pool.mutex);
         return_scratch(scratch);
-        if (--job->helpers == 0)
+        if (counter_add(&job->helpers, -1) == 0)
             cond_signal(&job->done);
     }
     return NULL;
@@ -580,6 +612,7 @@ static void publish(job_t *job) {
     while (*last != NULL)
         last = &(*last)->following;
     *last = job;
+    counter_add(&pool.published, 1);
     for (int k = 0; k < job->wanted; k++)
         cond_signal(&pool.work);
 }
@@ -605,23 +638,29 @@ static int run(const plan_t *plan, int helpers) {
     if (helpers)
         publish(&job);
     mutex_unlock(&pool.mutex);
-    int64_t looked = milliseconds();
-    int left = 1, joined = 0;
+    int64_t looked = microseconds();
+    int left = 1, joined = 0, waited = 0;
     while (!joined) {
         if (left)
             left = decode_next(&job, scratch);
         else {
             mutex_lock(&pool.mutex);
             withdraw(&job);
-            if (job.helpers)
+            int64_t busy = counter_get(&job.helpers);
+            if (busy == 1 && !waited) { /* with its last chunk, most likely */
+                mutex_unlock(&pool.mutex);
+                await_change(&job.helpers, busy);
+                mutex_lock(&pool.mutex);
+                waited = 1;
+            } else if (busy)
                 cond_wait_ms(&job.done, &pool.mutex, SIGNALS_MS);
-            joined = job.helpers == 0;
+            joined = counter_get(&job.helpers) == 0;
             if (joined)
                 return_scratch(scratch);
             mutex_unlock(&pool.mutex);
         }
-        int64_t now = joined ? looked : milliseconds();
-        if (now - looked >= SIGNALS_MS) {
+        int64_t now = joined ? looked : microseconds();
+        if (now - looked >= SIGNALS_MS * 1000) {
             looked = now;
             PyEval_RestoreThread(state);
             if (!interrupted && PyErr_CheckSignals() < 0) {
@@ -807,6 +846,123 @@ done:
     return result;
 }
 
+/* Columns of the tables of `cut`. */
+enum { ARRAY, SHARDS, CUT_HEAD };                /* then the start, then the stop */
+enum { SHARD_FILE, SHARD_INDEX, SHARD_WIDTH };   /* the index is an address; a file of -1 means that there is no shard */
+
+/* One window and its array, along each axis. */
+typedef struct {
+    int64_t first[MOST_AXES], count[MOST_AXES]; /* chunks */
+    int64_t first_shard[MOST_AXES], shards[MOST_AXES];
+    int64_t chunks, shard_count;
+} cut_t;
+
+static int measure_cut(const int64_t *window, const int64_t *array, int axes, cut_t *cut) {
+    const int64_t *start = window + CUT_HEAD, *stop = start + axes, *shape = array, *per_shard = array + axes;
+    cut->chunks = cut->shard_count = 1;
+    for (int d = 0; d < axes; d++) {
+        if (start[d] < 0 || shape[d] < 1 || per_shard[d] < 1 || stop[d] > INT64_MAX / 2)
+            return refuse("a window lies outside its array");
+        int64_t end = stop[d] > start[d] ? (stop[d] - 1) / shape[d] + 1 : start[d] / shape[d];
+        cut->first[d] = start[d] / shape[d];
+        cut->count[d] = end - cut->first[d];
+        cut->first_shard[d] = cut->first[d] / per_shard[d];
+        cut->shards[d] = end > cut->first[d] ? (end - 1) / per_shard[d] + 1 - cut->first_shard[d] : 0;
+        if (cut->count[d] && cut->chunks > ((int64_t)1 << 40) / cut->count[d])
+            return refuse("a window has too many chunks");
+        cut->chunks *= cut->count[d];
+        cut->shard_count *= cut->shards[d];
+    }
+    return 0;
+}
+
+/* Writes the rows of all chunks of a window, which have one part each; `number` is that of the first. */
+static void write_cut(const int64_t *window, int64_t window_number, const int64_t *array, const int64_t *shards, int axes,
+                      const cut_t *cut, int64_t number, int64_t *chunk, int64_t *part) {
+    const int64_t *start = window + CUT_HEAD, *stop = start + axes, *shape = array, *per_shard = array + axes;
+    int64_t index[MOST_AXES] = {0};
+    for (int64_t n = 0; n < cut->chunks; n++, chunk += CHUNK_WIDTH, part += PART_HEAD + 3 * axes) {
+        int64_t shard = 0, within = 0;
+        for (int d = 0; d < axes; d++) {
+            int64_t at = cut->first[d] + index[d], low = at * shape[d], from = start[d] > low ? start[d] : low;
+            int64_t end = stop[d] < low + shape[d] ? stop[d] : low + shape[d];
+            shard = shard * cut->shards[d] + at / per_shard[d] - cut->first_shard[d];
+            within = within * per_shard[d] + at % per_shard[d];
+            part[PART_HEAD + d] = from - low;
+            part[PART_HEAD + axes + d] = from - start[d];
+            part[PART_HEAD + 2 * axes + d] = end - from;
+        }
+        part[WINDOW] = window_number;
+        const int64_t *place = shards + (window[SHARDS] + shard) * SHARD_WIDTH;
+        chunk[SOURCE] = place[SHARD_FILE];
+        chunk[OFFSET] = chunk[LENGTH] = -1;
+        if (place[SHARD_FILE] >= 0)
+            memcpy(chunk + OFFSET, (const uint8_t *)(uintptr_t)place[SHARD_INDEX] + 16 * within, 16);
+        chunk[FORMAT] = window[ARRAY];
+        chunk[FIRST] = number + n;
+        chunk[STOP] = number + n + 1;
+        for (int d = axes - 1; d >= 0 && ++index[d] == cut->count[d]; d--)
+            index[d] = 0;
+    }
+}
+
+PyDoc_STRVAR(cut_doc, "cut(axes, windows, arrays, shards)\n--\n\n"
+                      "Cut windows at the borders of chunks; return tables of chunks and of parts.");
+
+static PyObject *cut_windows(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_buffer tables[3] = {{0}};
+    PyObject *objects[3], *result = NULL, *chunks = NULL, *parts = NULL;
+    const int64_t *windows, *arrays, *shards;
+    int64_t window_count, array_count, shard_count, total = 0;
+    cut_t cut;
+    int axes;
+    if (!PyArg_ParseTuple(args, "iOOO", &axes, objects, objects + 1, objects + 2))
+        return NULL;
+    if (axes < 1 || axes > MOST_AXES) {
+        refuse("a plan has 1 to 16 axes");
+        return NULL;
+    }
+    if (get_table(objects[0], tables, CUT_HEAD + 2 * axes, &windows, &window_count) < 0 ||
+        get_table(objects[1], tables + 1, 2 * axes, &arrays, &array_count) < 0 ||
+        get_table(objects[2], tables + 2, SHARD_WIDTH, &shards, &shard_count) < 0)
+        goto done;
+    for (int64_t k = 0; k < window_count; k++) {
+        const int64_t *window = windows + k * (CUT_HEAD + 2 * axes);
+        if (window[ARRAY] < 0 || window[ARRAY] >= array_count) {
+            refuse("a window has an unknown array");
+            goto done;
+        }
+        if (measure_cut(window, arrays + window[ARRAY] * 2 * axes, axes, &cut) < 0)
+            goto done;
+        if (window[SHARDS] < 0 || cut.shard_count > shard_count || window[SHARDS] > shard_count - cut.shard_count) {
+            refuse("a window has unknown shards");
+            goto done;
+        }
+        total += cut.chunks;
+    }
+    chunks = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(total * CHUNK_WIDTH * 8));
+    parts = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(total * (PART_HEAD + 3 * axes) * 8));
+    if (chunks == NULL || parts == NULL)
+        goto done;
+    int64_t *chunk = (int64_t *)PyBytes_AsString(chunks), *part = (int64_t *)PyBytes_AsString(parts), number = 0;
+    for (int64_t k = 0; k < window_count; k++) {
+        const int64_t *window = windows + k * (CUT_HEAD + 2 * axes), *array = arrays + window[ARRAY] * 2 * axes;
+        measure_cut(window, array, axes, &cut);
+        write_cut(window, k, array, shards, axes, &cut, number, chunk + number * CHUNK_WIDTH,
+                  part + number * (PART_HEAD + 3 * axes));
+        number += cut.chunks;
+    }
+    result = PyTuple_Pack(2, chunks, parts);
+done:
+    Py_XDECREF(chunks);
+    Py_XDECREF(parts);
+    for (int k = 0; k < 3; k++)
+        if (tables[k].obj != NULL)
+            PyBuffer_Release(tables + k);
+    return result;
+}
+
 PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of the libraries' functions, 0 for those not found.");
 
 static PyObject *bind(PyObject *module, PyObject *addresses) {
@@ -829,7 +985,11 @@ static PyObject *bind(PyObject *module, PyObject *addresses) {
 }
 
 static PyMethodDef methods[] = {
-    {"decode", decode, METH_VARARGS, decode_doc}, {"bind", bind, METH_O, bind_doc}, {NULL, NULL, 0, NULL}};
+    {"decode", decode, METH_VARARGS, decode_doc},
+    {"cut", cut_windows, METH_VARARGS, cut_doc},
+    {"bind", bind, METH_O, bind_doc},
+    {NULL, NULL, 0, NULL},
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_core", "Decodes chunks outside Python's lock.", -1, methods, NULL, NULL, NULL, NULL};

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from math import prod
 from operator import ge
 from typing import Any, Literal, Protocol, TypeAlias
@@ -103,6 +103,13 @@ class Decoded(Chunked, Protocol):
 
 class Located(Decoded, Protocol):
     """An array with a `chunk_format`: it says where the bytes of its chunks are, and the compiled core decodes them."""
+
+    @property
+    def per_shard(self) -> tuple[int, ...]:
+        """Number of chunks in a shard along each axis."""
+
+    def shards_of(self, selection: Sequence[slice]) -> list[Shard | None]:
+        """Return the open shards that a window with steps of 1 touches, in C order; None where there is no file."""
 
     def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], object]:
         """Return source, offset and length of one chunk (`core.FlatPlan.chunks`), and what must live meanwhile."""
@@ -220,9 +227,14 @@ class ChunkArray:
         )
 
     @property
+    def per_shard(self) -> tuple[int, ...]:
+        """Number of chunks in a file along each axis."""
+        return self._per_shard
+
+    @property
     def shards(self) -> tuple[int, ...]:
         """Shape of the part of the array that is in one file."""
-        return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
+        return tuple([c * n for c, n in zip(self.chunks, self._per_shard, strict=True)])
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
@@ -260,10 +272,18 @@ class ChunkArray:
             rows = order[start:stop]
             found = self._shard(tuple(shard[rows[0]].tolist()))
             if found is not None:
-                out[rows, 0] = found.descriptor
+                out[rows, 0] = found.source[0]
                 out[rows, 1:] = found.table[k[rows]]
                 held.append(found)
         return out, held
+
+    def shards_of(self, selection: Sequence[slice]) -> list[Shard | None]:
+        """Return the open shards that a window with steps of 1 touches, in C order; None where there is no file."""
+        touched = [
+            range(s.start // n, (s.stop - 1) // n + 1) if s.start < s.stop else range(0)
+            for s, n in zip(selection, self.shards, strict=True)
+        ]
+        return [self._shard(position) for position in product(*touched)]
 
     def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], Shard | None]:
         """Return source, offset and length of one chunk, and what must live while it is read."""

@@ -37,8 +37,8 @@ import numpy.typing as npt
 
 from ndzarr._concurrency import available_cpus
 
-Table: TypeAlias = "npt.NDArray[np.int64] | array[int]"
-"""Rows of integers, C-contiguous."""
+Table: TypeAlias = "npt.NDArray[np.int64] | array[int] | bytes"
+"""Rows of int64, C-contiguous."""
 
 SWITCH = "NDZARR_CORE"
 """Environment variable: "0" switches the core off."""
@@ -135,7 +135,7 @@ class FlatPlan:
     """
     Chunks to decode, and where their parts go: what `decode` does.
 
-    Tables are buffers of int64, row by row: numpy's arrays, or those of the standard library.
+    Tables are buffers of int64, row by row: numpy's arrays, those of the standard library, or bytes.
     """
 
     axes: int
@@ -176,6 +176,23 @@ class FlatPlan:
             self.axes, formats, self.steps, list(self.outputs), self.chunks, self.parts, wanted
         )
         return found
+
+
+def cut(axes: int, windows: Sequence[int], arrays: Sequence[int], shards: Sequence[int]) -> tuple[bytes, bytes]:
+    """
+    Cut windows at the borders of the chunks of sharded arrays; return the tables `chunks` and `parts` of a `FlatPlan`.
+
+    Each chunk gets one part, so no two windows may share chunks. Chunks are in C order, window by window. Rows are
+
+    - of `windows`: number of its array, number of the first of its shards; start along each axis; stop along each axis,
+    - of `arrays`: shape of a chunk; number of chunks in a shard along each axis,
+    - of `shards`: descriptor of its file, -1 if there is none; address of its index. Those that a window touches follow
+      one another in C order.
+    """
+    core = _module()
+    assert core is not None, "ChunkFormat.known is False"
+    found: tuple[bytes, bytes] = core.cut(axes, array("q", windows), array("q", arrays), array("q", shards))
+    return found
 
 
 def functions() -> dict[str, int]:

@@ -22,14 +22,14 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
 from ndzarr._files import Bytes
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory, plan_reads
-from ndzarr._indexing.selection import Cut, boxes, cuts
+from ndzarr._indexing.selection import Cut, Selection, cuts
 from ndzarr._indexing.tables import part_table
 from ndzarr._store import core
 from ndzarr._store.arrays import ChunkArray, Decoded, Fetched, Stored
@@ -40,8 +40,6 @@ from ndzarr.errors import DamagedError
 
 TABLED = 64
 """Parts per array from which on numpy plans faster than lists do."""
-
-_Placed: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -121,7 +119,10 @@ def _is_for_core(array: Stored) -> bool:
 def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
     """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
     arrays: Any = plan.arrays
-    make = _flat_tables if _parts_at_least(plan, TABLED * len(arrays)) else _flat_lists
+    if len(arrays) == len(plan.windows) and all(_is_plain(selection) for _, selection in plan.windows):
+        make = _flat_windows
+    else:
+        make = _flat_tables if _parts_at_least(plan, TABLED * len(arrays)) else _flat_lists
     flat, held = make(plan, out)
     for k in flat.decode(threads):
         _decode([plan.reads[k]], arrays, out, None)
@@ -139,51 +140,63 @@ def _parts_at_least(plan: ReadPlan, number: int) -> bool:
     return False
 
 
+def _is_plain(selection: Selection) -> bool:
+    return all(isinstance(s, slice) and s.step == 1 for s in selection)
+
+
+def _flat_windows(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return the flat form of a plan of one plain window of each array, and what must live while it is decoded."""
+    arrays: Any = plan.arrays
+    axes = max([len(array.shape) for array in arrays])
+    windows: list[int] = []
+    shapes: list[int] = []
+    shards: list[int] = []
+    held: list[object] = []
+    plain: Any = plan.windows
+    for number, selection in plain:
+        array = arrays[number]
+        more = axes - len(selection)
+        windows += number, len(held), *(0,) * more
+        windows += [s.start for s in selection]
+        windows += (1,) * more
+        windows += [s.stop for s in selection]
+        found = array.shards_of(selection)
+        for shard in found:
+            shards += (-1, 0) if shard is None else shard.source
+        held += found
+    for array in arrays:
+        ones = (1,) * (axes - len(array.chunks))
+        shapes += ones + array.chunks + ones + array.per_shard
+    chunks, parts = core.cut(axes, windows, shapes, shards)
+    formats = tuple([array.chunk_format for array in arrays])
+    return FlatPlan(axes, formats, out, packed("q", [1]) * (axes * len(out)), chunks, parts), held
+
+
 def _flat_lists(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
-    """Return the flat form of a small plan, and what must live while it is decoded."""
+    """Return the same for a small plan of any windows."""
     arrays: Any = plan.arrays
     axes = max([len(array.shape) for array in arrays])
     chunks: list[int] = []
     parts: list[int] = []
     held = []
     n = 0
-    for number, chunk, found in _boxes(plan):
+    for number, chunk, boxes in plan.reads:
         place, shard = arrays[number].place(chunk)
         held.append(shard)
-        chunks += place
-        chunks += number, n, n + len(found)
-        n += len(found)
-        zeros, ones = (0,) * (axes - len(chunk)), (1,) * (axes - len(chunk))
-        for window, source, target, size in found:
+        chunks += *place, number, n, n + len(boxes)
+        n += len(boxes)
+        zeros, ones = [0] * (axes - len(chunk)), [1] * (axes - len(chunk))
+        for window, source, target in boxes:
             parts.append(window)
-            parts += zeros + source + zeros + target + ones + size
+            parts += zeros
+            parts += [s.start for s in source]
+            parts += zeros
+            parts += [s.start for s in target]
+            parts += ones
+            parts += [s.stop - s.start for s in target]
     # arrays of the standard library: numpy takes longer to make one of few numbers
     formats = tuple([array.chunk_format for array in arrays])
     return FlatPlan(axes, formats, out, *(packed("q", table) for table in (_steps(plan, axes), chunks, parts))), held
-
-
-def _boxes(plan: ReadPlan) -> Iterator[tuple[int, tuple[int, ...], Sequence[_Placed]]]:
-    """Yield array, chunk, and (window, start in the chunk, start in the window, size) of its parts, as `plan.reads`."""
-    arrays: Any = plan.arrays
-    if len(arrays) == len(plan.windows) and not any(tuple in map(type, selection) for _, selection in plan.windows):
-        for window, (number, selection) in enumerate(plan.windows):  # no chunk has two parts
-            for chunk, source, target, size in boxes(selection, arrays[number].chunks):
-                yield number, chunk, ((window, source, target, size),)
-        return
-    for number, chunk, parts in plan.reads:
-        yield (
-            number,
-            chunk,
-            [
-                (
-                    window,
-                    tuple([s.start for s in source]),
-                    tuple([s.start for s in target]),
-                    tuple([s.stop - s.start for s in target]),
-                )
-                for window, source, target in parts
-            ],
-        )
 
 
 def _flat_tables(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:

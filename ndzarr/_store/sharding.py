@@ -128,7 +128,7 @@ class Shard:
     map of it would kill the process (SIGBUS).
     """
 
-    __slots__ = ("_fd", "_index", "path", "size", "table")
+    __slots__ = ("_fd", "_index", "path", "size", "source", "table")
 
     def __init__(self, path: str, chunks: int, sealed: bytes | None = None) -> None:
         """Open the file of a shard of so many chunks; `sealed` is the checksum of its index, if the array states it."""
@@ -145,6 +145,8 @@ class Shard:
         )
         self.table: np.ndarray[Any, Any] = np.asarray(self._index).view(np.int64).reshape(-1, 2)
         """(chunk, 2): offset and length of each chunk, -1 for those that are not stored."""
+        self.source = (self._fd, self.table.ctypes.data)
+        """The open file, and the address of `table`; both for as long as this object lives."""
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "_fd"):
@@ -179,11 +181,6 @@ class Shard:
         """Return the open file of chunk k, its offset and its length; a length of -1 if the chunk is missing."""
         offset, count = self._index[2 * k], self._index[2 * k + 1]
         return (self._fd, 0, -1) if offset == MISSING else (self._fd, offset, count)
-
-    @property
-    def descriptor(self) -> int:
-        """The open file, for as long as this object lives."""
-        return self._fd
 
     def length(self, k: int) -> int:
         """Return the length in bytes of chunk k; 0 if it is missing."""

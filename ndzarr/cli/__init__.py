@@ -24,6 +24,7 @@ _COMMANDS = {
     "transcode": "Write images as pyramids.",
     "info": "Describe pyramids and image files.",
     "crop": "Write a window of a pyramid as an image file.",
+    "dataset": "Turn labels of any common form into a kwcoco dataset.",
     "extract": "Write many windows of a dataset to one store.",
     "cog": "Write pyramids as cloud optimized GeoTIFFs, or check such files.",
     "verify": "Check every byte of pyramids.",

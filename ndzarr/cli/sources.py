@@ -18,17 +18,10 @@ from pathlib import Path, PurePath
 import click
 
 from ndzarr._files import is_store
+from ndzarr._formats.registry import IMAGE_SUFFIXES
 from ndzarr._formats.sequence import natural
 from ndzarr.cli.batch import Job
 from ndzarr.errors import MissingError, SourceError
-
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),
-    *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl", ".npy"),
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2ts"),
-    *(".mts", ".flv", ".wmv", ".3gp", ".ogv", ".mxf", ".y4m"),
-)
-"""Suffixes of the images and videos in a directory; a file that is named itself may have any."""
 
 
 def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
@@ -80,7 +73,7 @@ def _images(folder: str, recursive: bool) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if recursive and not f.startswith(".") and not is_store(f"{place}/{f}"))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 yield os.path.relpath(os.path.join(place, name), folder)
 
 

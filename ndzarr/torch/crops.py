@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from ndzarr._concurrency import share_cpus
 from ndzarr._sampling.annotations import CROWD, OWN_COLUMNS, Crowd, Lookup
 from ndzarr._sampling.target import parse
 from ndzarr._validation import check_choice, check_count
@@ -329,6 +330,8 @@ class CropDataset(Dataset[Tensors]):
         for k in indices:
             if not -n <= index(k) < n:
                 raise IndexError(f"crop {k} does not exist; there are {n}")
+        if (worker := torch.utils.data.get_worker_info()) is not None:
+            share_cpus(worker.num_workers)
         chosen = np.array([index(k) % n for k in indices], np.int64)
         loaded = self.sampler.load_batch(self.rows.take(chosen), **self.keys, **self.lookup)
         return self.options.tensors(loaded, chosen)

@@ -24,7 +24,7 @@ from helpers.errors import raises
 from ndzarr._batches.executors import WorkerError
 from ndzarr._batches.extract import Job, run_part
 from ndzarr._batches.extract_store import ShardedArray
-from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, WriteError
+from ndzarr.errors import ExistsError, MissingError, OptionError, StoreError, TargetError, WriteError
 
 
 @pytest.fixture
@@ -91,6 +91,42 @@ def test_a_store_holds_the_samples_their_annotations_and_their_targets(mixed, ta
 def test_every_kind_of_sample_can_be_extracted(mixed, tmp_path, targets, options):
     path = mixed.extract(targets, tmp_path / "crops.zarr", shard=2, **options)
     check(path, mixed, targets, **options)
+
+
+def test_damage_to_any_file_of_an_extraction_is_named(mixed, table, tmp_path):
+    path = mixed.extract(table, tmp_path / "crops.zarr", shard=20, scheduler="threads")
+    assert ndzarr.verify(path).ok
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    assert {"image/c/0/0/0/0", "image/zarr.json", "target_cx/c/0", "zarr.json"} <= {
+        f.relative_to(path).as_posix() for f in files
+    }
+    for file in files:
+        content = file.read_bytes()
+        middle = len(content) // 2
+        for damaged in (content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :], content[:-1], None):
+            file.unlink()
+            if damaged is not None:
+                file.write_bytes(damaged)
+            if damaged is None and file == path / "zarr.json":  # nothing says what it was
+                with raises(StoreError, path=path):
+                    ndzarr.verify(path)
+                continue
+            array = path / file.relative_to(path).parts[0]
+            named = {Path(problem.file) for problem in ndzarr.verify(path).problems}
+            assert named & {file, array}, (file, damaged)
+        file.write_bytes(content)
+    for first, second in (("image/c/0/0/0/0", "image/c/1/0/0/0"), ("target_cx/c/0", "target_cy/c/0")):
+        swapped = (path / first).read_bytes(), (path / second).read_bytes()
+        (path / first).write_bytes(swapped[1])
+        (path / second).write_bytes(swapped[0])
+        named = {problem.file for problem in ndzarr.verify(path).problems}
+        assert {str(path / first), str(path / second)} <= named or {
+            str(path / "target_cx"),
+            str(path / "target_cy"),
+        } <= named
+        (path / first).write_bytes(swapped[0])
+        (path / second).write_bytes(swapped[1])
+    assert ndzarr.verify(path).ok
 
 
 def test_large_samples_are_cut_into_chunks(mixed, tmp_path):
@@ -315,7 +351,7 @@ def test_a_full_disk_says_what_is_kept_and_how_to_go_on(mixed, table, tmp_path, 
     def write(self, root, number, pixels):
         if number == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(self, root, number, pixels)
+        return real(self, root, number, pixels)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardedArray, "write", write)
@@ -352,8 +388,9 @@ def test_half_written_files_of_killed_tasks_are_not_published(mixed, table, tmp_
     real = ShardedArray.write
 
     def write(self, root, number, pixels):
-        real(self, root, number, pixels)
+        (root / self.name / "c" / str(number)).mkdir(parents=True, exist_ok=True)
         (root / self.name / "c" / str(number) / ".0.1.partial").touch()  # as SIGKILL leaves them
+        return real(self, root, number, pixels)
 
     monkeypatch.setattr(ShardedArray, "write", write)
     mixed.extract(table, dest, shard=9)

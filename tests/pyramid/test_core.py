@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import ndzarr
 from helpers.arrays import DTYPES, random_array, same
 from helpers.hypothesis_settings import examples
 from helpers.subprocesses import environment
+from ndzarr._concurrency import available_cpus
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import select
 from ndzarr._store import core
@@ -250,6 +252,27 @@ def test_32_threads_may_read_at_once(store):
 
 
 @built
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_is_noticed_between_chunks(threads):
+    pixels = np.zeros(1 << 16, np.uint8)
+    format = ChunkFormat("raw", pixels.shape, pixels.dtype)
+    chunks = np.tile([MEMORY, pixels.ctypes.data, pixels.size, 0, 0, 1], (1 << 22, 1))  # 256 GiB take a while
+    parts = np.array([[0, 5, 0, pixels.size - 5]])
+    plan = FlatPlan(1, (format,), [np.zeros_like(pixels)], np.ones((1, 1), int), chunks, parts)
+
+    def stop(*_):
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(InterruptedError):
+            plan.decode(threads)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@built
 def test_a_forked_child_makes_threads_of_its_own(store):
     script = """
 import os, sys
@@ -275,18 +298,19 @@ assert np.array_equal(pyramid.read(), before)
 
 
 @built
-def test_an_import_starts_no_thread(store):
+@pytest.mark.parametrize(("threads", "window", "more"), [("2", 9, 0), ("2", 2560, 1), ("1", 2560, 0)])
+def test_threads_start_with_a_large_plan_unless_the_environment_forbids_it(store, threads, window, more):
     script = (
-        "import os, sys, ndzarr; pyramid = ndzarr.open(sys.argv[1]); "
+        "import os, sys, ndzarr; pyramid = ndzarr.open(sys.argv[1]); n = int(sys.argv[2]); "
         "count = lambda: len(os.listdir('/proc/self/task')); before = count(); "
-        "pyramid.read(y=slice(0, 9), x=slice(0, 9)); print(before, count())"
+        "pyramid.read(y=slice(0, n), x=slice(0, n)); print(count() - before)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, store[1]],
-        env=environment(),
+        [sys.executable, "-c", script, store[1], str(window)],
+        env=environment(NDZARR_THREADS=threads),
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert len(set(done.stdout.split())) == 1
+    assert int(done.stdout) == min(more, available_cpus() - 1)

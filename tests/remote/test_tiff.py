@@ -119,7 +119,7 @@ def test_the_first_crop_of_a_cog_takes_three_round_trips_at_most_and_the_next_on
     pyramid = ndzarr.open(f"{http.url}/a.tif")
     pyramid.read(y=slice(100, 300), x=slice(200, 400))
     first = http.server.counters()
-    assert first.waves == (3 if large else 2)
+    assert first.waves <= 3
     assert first.sent < 700_000
     http.server.reset()
     pyramid.read_many([{"y": slice(y, y + 50), "x": slice(10, 60)} for y in (400, 450, 500)])

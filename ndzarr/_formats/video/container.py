@@ -20,7 +20,8 @@ import numpy as np
 from ndzarr._concurrency import available_cpus
 from ndzarr._files import make_room, open_binary
 from ndzarr._formats.base import reason
-from ndzarr.errors import SourceError
+from ndzarr._remote.files import RemotePath
+from ndzarr.errors import NdzarrError, SourceError
 
 THREADS = 8
 """Maximum number of threads that decode one video; each holds a few frames."""
@@ -59,6 +60,8 @@ def open_container(path: str, threaded: bool = True) -> tuple[Any, Any, Any]:
     make_room()
     try:
         container = _open(path)
+    except NdzarrError:
+        raise  # the network
     except (av.FFmpegError, OSError, ValueError) as error:
         _refuse_protected(path)
         raise SourceError(
@@ -104,11 +107,24 @@ def _free(pid: int, resources: tuple[object, ...]) -> None:
 
 
 def _open(path: str) -> Any:
+    options: dict[str, Any] = {"container_options": _CLOSED}
+    if isinstance(path, RemotePath):
+        options["buffer_size"] = _BUFFER
     try:
-        return av.open(path, container_options=_CLOSED)
+        return av.open(path.reader() if isinstance(path, RemotePath) else path, **options)
     except UnicodeDecodeError:  # titles in another encoding
-        options: dict[str, Any] = {"metadata_errors": "replace"}  # of PyAV 15 to 18
-        return av.open(path, container_options=_CLOSED, **options)
+        options["metadata_errors"] = "replace"  # of PyAV 15 to 18
+        return av.open(path.reader() if isinstance(path, RemotePath) else path, **options)
+
+
+_BUFFER = 128 << 10
+"""Bytes that FFmpeg asks a remote file for at a time."""
+
+
+def beginning(path: str, count: int) -> bytes:
+    """Return the first bytes of a file."""
+    with path.reader() if isinstance(path, RemotePath) else open_binary(path) as file:
+        return bytes(file.read(count))
 
 
 def _video_stream(path: str, container: Any) -> Any:
@@ -150,16 +166,14 @@ def refuse_encrypted(path: str, stream: Any, packet: Any = None) -> None:
 
 def _refuse_protected(path: str) -> None:
     """Raise SourceError if an MP4 describes encrypted frames (ISO 14496-12, 8.12), which FFmpeg may not even open."""
-    with open_binary(path) as file:
-        head = file.read(1 << 20)
+    head = beginning(path, 1 << 20)
     if head[4:8] == b"ftyp" and b"encv" in head and b"sinf" in head:
         raise SourceError(f"{path}: the video is encrypted", path=path, hint=_DECRYPT)
 
 
 def refuse_scrambled(path: str) -> None:
     """Raise SourceError if the packets of a transport stream say that they are scrambled (ISO 13818-1, 2.4.3.2)."""
-    with open_binary(path) as file:
-        data = np.frombuffer(file.read(1 << 20), np.uint8)
+    data = np.frombuffer(beginning(path, 1 << 20), np.uint8)
     for size, start in ((188, 0), (192, 4), (204, 0)):  # plain, with time codes (M2TS), with parity
         packets = data[start : start + (len(data) - start) // size * size].reshape(-1, size)
         if len(packets) and (packets[:, 0] == _TS_SYNC).all() and (packets[:, 3] & 0xC0).any():

@@ -29,6 +29,7 @@ from ndzarr._formats.video.container import free_with_owner
 from ndzarr._formats.video.decode import Decoder, NumberedFrame, ThreadsFailed, seek_key
 from ndzarr._formats.video.index import Index
 from ndzarr._indexing.selection import AxisSelection, Selection, lengths
+from ndzarr._remote.files import RemotePath
 from ndzarr.errors import SourceError
 
 KEPT_BYTES = 64 << 20
@@ -44,7 +45,7 @@ class FrameReader:
 
     def __init__(self, path: str, index: Index, kept_bytes: int = KEPT_BYTES) -> None:
         self.path, self.index, self.kept_bytes = path, index, kept_bytes
-        self._signature = signature(path)
+        self._signature = _signature(path)
         self._reset()
 
     def _reset(self) -> None:
@@ -65,11 +66,30 @@ class FrameReader:
             self._free_kept()
             self._reset()
         with self._lock:
-            if signature(self.path) != self._signature:
+            if _signature(self.path) != self._signature:
                 found = f"{self.path}: the file was changed since it was opened"
                 raise SourceError(found, path=self.path, hint="Open it again")
+            self._fetch(frames)
             for frame in frames:
                 see(frame, self._frame(frame))
+
+    def _fetch(self, frames: Sequence[int]) -> None:
+        """Fetch what frames of a remote file are decoded from, in one flight, as far as the index tells."""
+        path, index = self.path, self.index
+        if not isinstance(path, RemotePath) or not index.mapped:
+            return
+        starts = [k for f in frames if f not in self._kept and (k := index.start_of(f)) >= 0]
+        offsets = index.marks[:, 2]
+        ranges = []
+        for k in dict.fromkeys(int(index.starts[1][k]) for k in starts):
+            # A seek aims before the key, and decoders want some packets behind the frame.
+            start = int(offsets[max(0, k - 1)])
+            stop = int(offsets[k + 1]) + _BEHIND if k + 1 < len(offsets) else path.opened.file.size
+            if 0 <= start < stop:
+                ranges.append((start, min(stop, start + _MOST_AHEAD)))
+        while sum(stop - start for start, stop in ranges) > _MOST_AHEAD:
+            ranges.pop()  # fetched when it is their turn
+        path.reader().need(ranges, ahead=False)
 
     def frame(self, number: int) -> Any:
         """Return one frame; see `visit`."""
@@ -182,6 +202,16 @@ class FrameReader:
         while self._kept_bytes > self.kept_bytes and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= _size(oldest)
+
+
+_BEHIND = 256 << 10
+"""Bytes behind a key that are fetched with the frames before it."""
+_MOST_AHEAD = 32 << 20
+"""Most bytes of a remote file that are fetched before its frames are decoded."""
+
+
+def _signature(path: str) -> tuple[Any, ...]:
+    return path.signature if isinstance(path, RemotePath) else signature(path)
 
 
 _OPEN: WeakValueDictionary[int, FrameReader] = WeakValueDictionary()

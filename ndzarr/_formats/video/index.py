@@ -50,6 +50,7 @@ from ndzarr._formats.video.decode import (
     stated,
 )
 from ndzarr._progress import progress_bar
+from ndzarr._remote.files import RemotePath
 
 BEGINNING = 32
 """Number of frames at the beginning that are decoded to check the index, and within which keys are tried."""
@@ -141,15 +142,19 @@ class IndexRecorder:
         self._end = MISSING
         self._doubtful = False
 
-    def add_packet(self, number: int, packet: Any) -> None:
-        """Record a packet before it is decoded; a packet that comes again is ignored."""
+    def add_packet(self, number: int, packet: Any, is_key: bool | None = None) -> None:
+        """
+        Record a packet before it is decoded; a packet that comes again is ignored.
+
+        `is_key` says if decoding can begin at it; the packet does if that is None.
+        """
         if number < len(self._ticks):
             return
         self._ticks.append(stated(packet.pts))
         if self._ticks[-1] != MISSING:
             self._end = max(self._end, self._ticks[-1] + int(packet.duration or 0))
         self._doubtful = self._doubtful or packet.is_corrupt
-        if packet.is_keyframe:
+        if packet.is_keyframe if is_key is None else is_key:
             self._keys.append(number)
             self._marks.append(mark_packet(packet))
         if packet.is_discard:
@@ -200,7 +205,8 @@ def video_index(path: str, slow: float = SLOW) -> Index:
         index = _load(file)
         os.utime(file)
         return index
-    settle(os.stat(path).st_mtime_ns)
+    if not isinstance(path, RemotePath):
+        settle(os.stat(path).st_mtime_ns)
     begun = time.perf_counter()
     index = _make_index(path)
     if time.perf_counter() - begun > slow and _kept_file(path) == file:
@@ -226,12 +232,40 @@ def _indexing(path: str, unit: str) -> AbstractContextManager[Callable[..., None
 
 
 def _scan(path: str) -> Index | None:
+    if isinstance(path, RemotePath) and (index := _scan_header(path)) is not None:
+        return index
     recorder = IndexRecorder()
     with Decoder(path) as decoder, _indexing(path, "packet") as advance:
         for number, packet in enumerate(decoder.packets()):
             recorder.add_packet(number, packet)
             advance()
         return recorder.index_from_packets(decoder)
+
+
+def _scan_header(path: RemotePath) -> Index | None:
+    """
+    Look at the packets of an MP4 without fetching them: its index tells all but their bytes; None for other files.
+
+    FFmpeg reads zeros in place of what was not fetched, and takes keys from the index.
+    """
+    recorder = IndexRecorder()
+    with Decoder(path) as decoder:
+        if not decoder.container.format.name.startswith("mov,mp4"):
+            return None
+        # Not in PyAV 16; then all packets are fetched.  A fragmented file has an entry for what was read so far only.
+        entries = list(getattr(decoder.stream, "index_entries", None) or ())
+        if not entries or len(entries) != decoder.stream.frames:
+            return None
+        number = -1
+        path.blocks.hollow = True
+        try:
+            for number, packet in enumerate(decoder.packets()):
+                if number >= len(entries) or (packet.pos, packet.size) != (entries[number].pos, entries[number].size):
+                    return None
+                recorder.add_packet(number, packet, bool(entries[number].is_keyframe))
+        finally:
+            path.blocks.hollow = False
+        return recorder.index_from_packets(decoder) if number + 1 == len(entries) else None
 
 
 def _decode_all(path: str) -> tuple[IndexRecorder, Decoder]:
@@ -313,7 +347,9 @@ def _digest(frame: Any) -> int:
 
 
 def _kept_file(path: str) -> Path:
-    key = [SCHEMA, os.path.realpath(path), signature(path), av.library_versions["libavcodec"]]
+    state: Any = path.signature if isinstance(path, RemotePath) else signature(path)
+    name = str(path) if isinstance(path, RemotePath) else os.path.realpath(path)
+    key = [SCHEMA, name, state, av.library_versions["libavcodec"]]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     return cache_root() / "video-indexes" / f"{digest}.npz"
 

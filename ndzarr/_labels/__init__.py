@@ -1,0 +1,1 @@
+"""Labels in other forms than kwcoco's become a kwcoco dataset."""
