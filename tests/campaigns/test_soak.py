@@ -77,6 +77,6 @@ def test_memory_descriptors_maps_and_threads_stay_flat(tmp_path):
     print(f"{turn} turns: MB, descriptors, maps, threads {before} -> {after}, most {most}")
     if SECONDS >= LONG:
         assert after[0] <= before[0] * 1.05 + 5
-    assert after[1] <= before[1] + 10
+    assert after[1] <= before[1] + 70  # shards of replaced stores are closed when 64 others were opened
     assert after[2] <= before[2] + 30
     assert after[3] <= before[3] + 4
