@@ -99,7 +99,7 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     Parameters
     ----------
     path
-        A store or a TIFF with tiles, as `ndzarr.open` takes it.
+        A store or a TIFF with tiles, as `ndzarr.open` takes it, or extracted samples.
     progress
         Show a bar, once the check takes longer than a second.
     threads
