@@ -19,7 +19,6 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
@@ -28,7 +27,7 @@ from multiprocessing import parent_process
 from threading import Thread
 from typing import Any, Protocol, TypeAlias
 
-from ndzarr._concurrency import available_cpus
+from ndzarr._concurrency import available_cpus, thread_pool
 from ndzarr._validation import check_count
 from ndzarr.errors import NdzarrError, OptionError, WriteError, did_you_mean
 
@@ -248,7 +247,7 @@ def _local(kind: str, workers: int) -> Iterator[Pool]:
     if kind == "processes":
         executor = ProcessPoolExecutor(workers, initializer=_begin)
     else:
-        executor = ThreadPoolExecutor(workers, thread_name_prefix="ndzarr-task")
+        executor = thread_pool(workers, "ndzarr-task")
     try:
         yield _Local(executor, workers)
     finally:
@@ -284,11 +283,12 @@ class _Cluster:
             return future.result()
         except self._killed as error:
             raise WorkerError(
-                f"workers of the cluster died again and again at the same task (out of memory?); {_KEPT}, "
-                f"perhaps with {self._less}, or workers with more memory"
+                f"workers of the cluster died again and again at the same task (out of memory?); {_KEPT}",
+                hint=f"Run the same call again, perhaps with {self._less} or workers with more memory",
             ) from error
         except CancelledError as error:
-            raise LostError(f"the dask scheduler was lost, or the client was closed; {_KEPT}") from error
+            message = f"the dask scheduler was lost, or the client was closed; {_KEPT}"
+            raise LostError(message, hint="Run the same call again") from error
         except ImportError as error:
             message = f"a worker of the cluster cannot run the tasks of ndzarr ({error})"
             raise LostError(message, hint="Install the same version of ndzarr on all workers") from error
@@ -316,23 +316,23 @@ def _connected(address: str) -> Any:
         ) from error
 
 
-_KEPT = "what is finished is kept: run the same call again"
+_KEPT = "what is finished is kept"
 
 
 @contextmanager
 def _explained(less: str) -> Iterator[None]:
     """Raise what a lack of memory does to workers as errors that say what to do."""
-    advice = f"perhaps with {less}, and it goes on from there"
+    hint = f"Run the same call again, perhaps with {less}: it goes on from there"
     try:
         yield
     except BrokenProcessPool as error:
-        raise WorkerError(f"a worker process was killed (out of memory?); {_KEPT}, {advice}") from error
+        raise WorkerError(f"a worker process was killed (out of memory?); {_KEPT}", hint=hint) from error
     except MemoryError as error:
-        raise WorkerError(f"a worker found no more memory ({error}); {_KEPT}, {advice}") from error
+        raise WorkerError(f"a worker found no more memory ({error}); {_KEPT}", hint=hint) from error
     except RuntimeError as error:
         if "start new thread" not in str(error):
             raise
-        raise WorkerError(f"no more threads can be started; {_KEPT}, {advice}") from error
+        raise WorkerError(f"no more threads can be started; {_KEPT}", hint=hint) from error
 
 
 def _begin() -> None:

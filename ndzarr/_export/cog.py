@@ -244,7 +244,7 @@ def _images(writing: Writing) -> list[Image]:
     about += () if place is None else tuple(place.tags())
     photometric = "rgb" if chosen.colour else "minisblack" if chosen.colour_map is None else "palette"
     out = []
-    for k in range(len(chosen.levels)):
+    for k in range(len(chosen.sizes)):
         tags = nodata if k else (*about, *nodata)
         out.append(Image(chosen.size(k), writing.form, k > 0, photometric, chosen.extras, tags, chosen.colour_map))
         if chosen.masking is not None:

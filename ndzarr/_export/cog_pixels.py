@@ -9,6 +9,7 @@ tile.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ import numpy as np
 
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import select
+from ndzarr._indexing.windows import level_count
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.read import execute
@@ -36,7 +38,9 @@ class CogContent:
 
     pyramid: Pyramid
     levels: tuple[Level, ...]
-    """Native first."""
+    """Those that have this plane, native first."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of the image and its overviews."""
     channels: tuple[int, ...]
     """Positions along c of the channels that become samples; empty where the pyramid has no axis c."""
     leading: tuple[tuple[str, slice], ...]
@@ -50,8 +54,8 @@ class CogContent:
     """Nonzero where pixels are real."""
     alpha: int | None = None
     """Position along c of the channel that becomes the mask."""
-    overviews: Pyramid | None = None
-    """Samples and mask of the levels but the first, if they are not those of the pyramid."""
+    made: tuple[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None], ...] = ()
+    """Samples (y, sample, x) and mask (y, x) of the overviews from `first_made` on, as far as they are made."""
 
     @property
     def alpha_sample(self) -> int | None:
@@ -60,11 +64,26 @@ class CogContent:
         return self.channels.index(alpha) if alpha in self.channels else None
 
     @property
-    def needs_overviews(self) -> bool:
-        """True if GDAL would make other overviews than the levels: alpha counts, or a mask that levels do not know."""
-        classes = self.pyramid.kind == "labels" or self.pyramid.dtype.kind in "bc"
+    def classes(self) -> bool:
+        """True if values are not averaged."""
+        return self.pyramid.kind == "labels" or self.pyramid.dtype.kind in "bc"
+
+    @property
+    def first_made(self) -> int | None:
+        """
+        Number of the first overview that is not a level; None if all are.
+
+        Levels are no overviews of GDAL if alpha counts, or a mask that they do not know, nor are those of odd sizes.
+        """
         foreign = self.alpha_sample is not None or self.masking in ("alpha", "pyramid")
-        return foreign and not classes and len(self.levels) > 1
+        if foreign and not self.classes and len(self.sizes) > 1:
+            return 1
+        for k in range(1, len(self.sizes)):
+            if k >= len(self.levels) or any(
+                n not in (1, 2 * m) for n, m in zip(*self.sizes[k - 1 : k + 1], strict=True)
+            ):
+                return k
+        return None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -117,8 +136,7 @@ class CogContent:
 
     def size(self, level: int) -> tuple[int, int]:
         """Return (height, width) of a level."""
-        height, width = self.levels[level].shape[-2:]
-        return height, width
+        return self.sizes[level]
 
     def read(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
         """Read a block of a level: pixels (y, x, sample), and where they are real (y, x); None without a mask."""
@@ -127,9 +145,14 @@ class CogContent:
 
     def planes(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
         """Return the same with axes (sample, y, x)."""
-        made = self.overviews
-        if level and made is not None:
-            return made.read(level - 1, y=y, x=x), self._own_mask(made, level - 1, y, x)
+        first = self.first_made
+        if first is not None and level >= first:
+            pixels, mask = self.made[level - first]
+            return pixels[y, :, x].transpose(1, 0, 2), None if mask is None else np.asarray(mask[y, x])
+        return self.level_planes(level, y, x)
+
+    def level_planes(self, level: int, y: slice, x: slice) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+        """Return the pixels of a level of the pyramid, as `planes` does."""
         window: dict[str, Any] = {**dict(self.leading), "y": y, "x": x}
         if self.channels:
             wanted = self.channels if self.alpha is None else (*self.channels, self.alpha)
@@ -138,7 +161,7 @@ class CogContent:
             window["c"] = slice(start, start + len(wanted)) if run else list(wanted)
         planes = self.pyramid.read(level, **window)
         planes = planes.reshape(-1, *planes.shape[-2:])  # (channel, y, x)
-        valid = self._own_mask(self.pyramid, level, y, x) if self.masking is not None else None
+        valid = self._own_mask(level, y, x) if self.masking is not None else None
         if self.masking == "alpha":
             planes, shown = planes[:-1], planes[-1] > 0
             valid = np.asarray(shown if valid is None else shown & valid)
@@ -159,13 +182,13 @@ class CogContent:
             return np.asarray(marker.is_not(shown).any(axis=0))
         return np.asarray((~np.isnan(shown) if shown.dtype.kind in "fc" else np.ones(shown.shape, bool)).any(axis=0))
 
-    def _own_mask(self, pyramid: Pyramid, level: int, y: slice, x: slice) -> np.ndarray[Any, Any] | None:
-        """Return the mask that a pyramid has, shape (y, x); None if it has none."""
-        mask = pyramid.levels[level].mask
+    def _own_mask(self, level: int, y: slice, x: slice) -> np.ndarray[Any, Any] | None:
+        """Return the mask that the pyramid has, shape (y, x); None if it has none."""
+        mask = self.pyramid.levels[level].mask
         if mask is None:
             return None
         leading = dict(self.leading)
-        dims = [d for d in pyramid.dims if d != "c"]
+        dims = [d for d in self.pyramid.dims if d != "c"]
         selection = select(dims, mask.shape, {d: leading[d] for d in dims if d in leading} | {"y": y, "x": x})
         [found] = execute(plan_reads([(mask, selection)]), threads=1)
         return np.asarray(found.reshape(found.shape[-2:]) != 0)
@@ -207,13 +230,16 @@ def choose_content(
     if channels is not None and not chosen:
         raise OptionError("channels=(): a file needs at least one channel", key="channels")
     levels = pyramid.planar_levels if overviews else pyramid.planar_levels[:1]
+    height, width = pyramid.shape[-2:]
+    number = max(len(levels), level_count(height, width) if len(levels) < len(pyramid.levels) else 0)
+    sizes = tuple((-(-height // 2**k), -(-width // 2**k)) for k in range(number if overviews else 1))
     colours = [i for i in chosen if i != pyramid.validity.alpha]
     own = nodata_of(pyramid.nodata, colours or chosen) if nodata is None else nodata
     masking, source, alpha = _mask(pyramid, mask, chosen, own, len(levels))
     chosen = tuple(i for i in chosen if i != alpha)
     if isinstance(own, tuple):  # alpha has none
         own = nodata_of(pyramid.nodata, chosen)
-    return CogContent(pyramid, levels, chosen, leading, own, masking, source, alpha)
+    return CogContent(pyramid, levels, sizes, chosen, leading, own, masking, source, alpha)
 
 
 def _one(pyramid: Pyramid, dim: str, wanted: int | None) -> tuple[str, slice]:
@@ -431,16 +457,19 @@ def _lzw(form: TileFormat, tile: Pixels) -> bytes:
 
     Readers whose table has no more room fail then, such as geotiff.js.
     """
-    import tifffile
     from PIL import Image
 
     raw, file = tile.reshape(-1).view(np.uint8), io.BytesIO()
     Image.fromarray(raw[None]).save(file, "TIFF", compression="tiff_lzw")  # one row is one strip
-    file.seek(0)
-    with tifffile.TiffFile(file) as tif:
-        page: Any = tif.pages[0]
-        [start], [size] = page.dataoffsets, page.databytecounts
-    return file.getvalue()[start : start + size]
+    made = file.getvalue()
+    [at] = struct.unpack_from("<I", made, 4)
+    [number] = struct.unpack_from("<H", made, at)
+    values = {tag: value for tag, _, _, value in struct.iter_unpack("<HHII", made[at + 2 : at + 2 + 12 * number])}
+    return made[values[_STRIP_OFFSET] :][: values[_STRIP_SIZE]]
+
+
+_STRIP_OFFSET, _STRIP_SIZE = 273, 279
+"""Tags whose values stand in their entries, since there is one strip."""
 
 
 def _lerc(form: TileFormat, tile: Pixels) -> Any:

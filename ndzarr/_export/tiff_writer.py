@@ -198,7 +198,7 @@ class Writing:
         """Yield all tiles in the order of the file."""
         pixels = self.blocksize**2 * self.form.samples * self.form.dtype.itemsize
         step = max(1, TASK_BYTES // pixels)
-        for level in reversed(range(len(self.content.levels))):
+        for level in reversed(range(len(self.content.sizes))):
             rows, columns = self.grid(level)
             for row, first in product(range(rows), range(0, columns, step)):
                 yield Task(level, row, range(first, min(first + step, columns)))
@@ -211,7 +211,7 @@ class Writing:
     @property
     def tiles(self) -> int:
         """Number of tiles of all levels, without those of masks."""
-        return sum(rows * columns for rows, columns in map(self.grid, range(len(self.content.levels))))
+        return sum(rows * columns for rows, columns in map(self.grid, range(len(self.content.sizes))))
 
     def encode(self, task: Task) -> tuple[Task, Encoded]:
         """Read and encode the tiles of a task."""

@@ -218,7 +218,7 @@ def numbers(path: str | os.PathLike[str], line: int, words: Sequence[str]) -> li
     try:
         found = [float(word) for word in words]
     except ValueError:
-        raise wrong(path, line, f"{' '.join(words)[:80]!r} holds something that is no number") from None
+        raise wrong(path, line, f"{' '.join(words)[:80]!r} holds something other than numbers") from None
     if not np.isfinite(found).all():
         raise wrong(path, line, f"{' '.join(words)[:80]!r} holds a number that is not finite")
     return found

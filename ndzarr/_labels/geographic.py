@@ -82,7 +82,7 @@ def _taken(starts: Array, chosen: Array) -> tuple[Array, Array]:
 
 
 def read_features(path: Path, builder: Builder) -> Features:
-    """Read a file of features; those that are no polygons are counted as left out."""
+    """Read a file of features; those that are not polygons are counted as left out."""
     if path.suffix.lower() in TABLES:
         found, crs = _read_table(path)
     else:
@@ -124,7 +124,7 @@ def _read_geojson(path: Path) -> tuple[Sequence[Mapping[str, Any]], str | None]:
     try:
         content = json.loads(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise wrong(path, None, f"is no text ({error.reason})") from error
+        raise wrong(path, None, f"is not text ({error.reason})") from error
     except json.JSONDecodeError as error:
         raise wrong(path, error.lineno, f"is not JSON ({error.msg})") from error
     features = content if isinstance(content, list) else _features_of(content)  # QuPath writes a list, too

@@ -24,7 +24,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise wrong(path, None, f"is no text ({error.reason})") from error
+        raise wrong(path, None, f"is not text ({error.reason})") from error
     for number, line in enumerate(text.splitlines(), 1):
         if words := line.replace(",", " ").split():
             yield number, words

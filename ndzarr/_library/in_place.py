@@ -29,7 +29,7 @@ from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_p
 from ndzarr._library.overviews import Base, make_overviews
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.transcode import describe, display, identity
+from ndzarr._pyramid.transcode import describe, identity, whole_range
 from ndzarr._remote.cache import DiskCache
 from ndzarr._remote.files import OpenedFile, RemoteFile, RemotePath, open_again
 from ndzarr._store.arrays import Stored
@@ -249,7 +249,7 @@ def _pyramid(
     shapes = [LevelShape(a.shape, None, f) for (a, _), f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
     description = describe(facts, Encoding(kind=options.kind), origin)
     kind = description.encoding.kind
-    limits = display(facts.dtype, facts.metadata.get("bits"))
+    limits = whole_range(facts.dtype, facts.metadata.get("bits"))
     attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
     attrs["ndzarr"]["encoding"] = {"kind": kind}
     levels = tuple(Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True))

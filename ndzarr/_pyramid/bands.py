@@ -225,6 +225,7 @@ class Image:
                     for path, own in _from_json(shared.read(name, SUMS, Path(near)).read_text()).items():
                         sums[path] |= own
             with shared.finishing() as store:
+                shared.bring(str(len(making.levels) - 1), store)  # the metadata say what viewers show of it
                 finish(source, store, making, seals_of(sums, making.arrays), self.origin)
             return list(source.trouble)
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from math import ceil, prod, sqrt
+from math import ceil, floor, prod, sqrt
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,18 +26,22 @@ from ndzarr._files import Batch
 from ndzarr._formats.base import Facts, Pixels, Source
 from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
+from ndzarr._indexing.plan import plan_reads
+from ndzarr._indexing.selection import Selection, select
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url
+from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.destinations import Dest, destination, refuse_existing_at, writing
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
-from ndzarr._store.metadata import MASK, Description, LevelShape, mask_levels, write_metadata
+from ndzarr._store.metadata import MASK, Description, DisplayWindow, LevelShape, mask_levels, write_metadata
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
+from ndzarr._store.read import execute
 from ndzarr._store.sharding import Seal
-from ndzarr._store.validity import fill_value
+from ndzarr._store.validity import Validity, fill_value
 from ndzarr._store.writer import PyramidWriter, Rest, Sums, halve, is_blank, seals_of
 from ndzarr.errors import DamagedFileWarning, DamagedVideoWarning, OptionError, SourceError, warn_caller
 
@@ -247,7 +251,12 @@ def write_pyramid(
             show(rows)
 
         advance(0)
-        work, written = into.root, into.written
+        work, last = into.root, into.root / str(len(making.levels) - 1)
+
+        def written(path: Path) -> None:
+            if stream is None and last not in path.parents:  # the metadata say what viewers show of the last level
+                into.written(path)
+
         if stream is not None:
             writer_of = partial(PyramidWriter, work, reduce=making.reduce, workers=workers, written=written)
             levels, seals = write_stream(stream, making.encoding, writer_of, advance, band_bytes)
@@ -275,8 +284,8 @@ def finish(source: Source, work: Path, making: Making, seals: Mapping[str, Seal]
     """Write the metadata of a store whose shards are written, unless the source was changed meanwhile."""
     _refuse_changed(source, origin)
     about = describe(source, making.encoding, origin)
-    limits = display(source.dtype, source.metadata.get("bits"))
-    write_metadata(work, about, making.levels, [limits] * len(source.channels), seals, making.masks)
+    windows = display_windows(work, about, making.levels, making.masks)
+    write_metadata(work, about, making.levels, windows, seals, making.masks)
 
 
 def warn_of_trouble(name: str, trouble: Sequence[str], video: bool = False) -> None:
@@ -458,13 +467,77 @@ def _bands(
             y = end
 
 
-def display(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
-    """Return the range of values that viewers show; `bits` is the number used, if not all of the type are."""
+def whole_range(dtype: np.dtype[Any], bits: int | None = None) -> DisplayWindow:
+    """Return the range of the values that there can be; `bits` is the number used, if not all of the type are."""
+    low, high = 0.0, 1.0
     if bits is not None and dtype.kind == "u":
-        return 0.0, float(2**bits - 1)
-    if dtype.kind in "iu":
-        return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-    return 0.0, 1.0
+        high = float(2**bits - 1)
+    elif dtype.kind in "iu":
+        low, high = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    return DisplayWindow(low, high, low, high)
+
+
+SHOWN = (1.0, 99.5)
+"""Percentiles of the pixels that viewers show as black and as white."""
+_PLANES = 8
+"""Frames, and planes, that are looked at for it."""
+
+
+def display_windows(
+    root: Path, about: Description, levels: Sequence[LevelShape], masks: Sequence[LevelShape]
+) -> list[DisplayWindow]:
+    """
+    Return what viewers show of each channel: all values of pictures of 8 bits, percentiles of the coarsest level else.
+
+    Channels r, g and b share theirs, so that the hues of a picture stay as they are.
+    """
+    dtype, bits = about.dtype, about.source.get("bits")
+    whole = whole_range(dtype, bits)
+    if about.encoding.kind == "labels" or bits is not None or dtype.itemsize == 1:
+        return [whole] * len(about.channels)
+    coarsest, number = levels[-1], len(levels) - 1
+    spread = {d: tuple(sorted({n * k // _PLANES for k in range(_PLANES)})) for d, n in
+              zip(about.dims, coarsest.shape, strict=True) if d in "tz"}  # fmt: skip
+    version = object()
+    pixels = _read_level(root / f"{number}/image", coarsest, select(about.dims, coarsest.shape, spread), version)
+    mask = None
+    if masks:
+        dims = [d for d in about.dims if d != "c"]
+        own = {d: k for d, k in spread.items() if d in dims}
+        mask = _read_level(root / f"{number}/{MASK}", masks[-1], select(dims, masks[-1].shape, own), version)
+    rule = Validity.of(about.dims, about.channels, about.nodata, about.source, bool(masks))
+    alpha = None if rule.alpha is None else pixels.take([rule.alpha], axis=rule.axis)
+    real = rule.real(pixels, alpha, mask, rule.channels_of(pixels))
+    shown = np.isfinite(pixels) if real is None else np.isfinite(pixels) & real
+    sizes = np.abs(pixels) if dtype.kind == "c" else pixels
+    found = [_window(sizes.take(k, axis=rule.axis), shown.take(k, axis=rule.axis), whole) for k in
+             range(len(about.channels))]  # fmt: skip
+    colours = [k for k, name in enumerate(about.channels) if name in ("r", "g", "b", "red", "green", "blue")]
+    if len(colours) == 3:
+        limits = np.array([found[k] for k in colours])
+        low, high = limits[:, ::2].min(0), limits[:, 1::2].max(0)
+        for k in colours:
+            found[k] = DisplayWindow(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+    return found
+
+
+def _window(pixels: np.ndarray[Any, Any], shown: np.ndarray[Any, Any], whole: DisplayWindow) -> DisplayWindow:
+    values = pixels[shown].astype(float)
+    if not len(values):
+        return whole
+    start, end = map(float, np.percentile(values, SHOWN))
+    if not start < end:
+        start, end = start, max(start + 1, float(values.max()))
+    if pixels.dtype.kind in "iu":
+        return DisplayWindow(whole.min, whole.max, float(floor(start)), float(min(ceil(end), whole.max)))
+    return DisplayWindow(min(start, float(values.min())), max(end, float(values.max())), start, end)
+
+
+def _read_level(path: Path, level: LevelShape, selection: Selection, version: object) -> np.ndarray[Any, Any]:
+    layout = level.layout
+    array = ChunkArray(str(path), level.shape, layout.codec, layout.per_shard, level.fill, version=version)
+    [pixels] = execute(plan_reads([(array, selection)]))
+    return pixels
 
 
 ENDLESS = 2**40

@@ -142,7 +142,7 @@ _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """Return the kind of an error of obstore, and what of its text is no secret: status and code of the server."""
+    """Return the kind of an error of obstore, and of its text what holds no secrets: status and code."""
     text = str(error)
     found = _STATUS.search(text)
     status = next((group for group in found.groups() if group), "") if found else ""

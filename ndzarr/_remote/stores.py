@@ -52,7 +52,7 @@ class Range(NamedTuple):
     tag: str | None = None
     """What `ObjectInfo.tag` was when the object was opened: another one is an error; None if it is not known."""
     optional: bool = False
-    """An object that does not exist is no error: its answer is `ABSENT`."""
+    """An object that does not exist raises nothing: its answer is `ABSENT`."""
     version: str | None = None
     """Changes with the object, for the cache on disk, where its tag is not known."""
 

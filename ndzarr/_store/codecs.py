@@ -62,6 +62,13 @@ class ChunkCodec:
         return self.shape if self.order is None else tuple(self.shape[i] for i in self.order)
 
     @property
+    def readers(self) -> str:
+        """Who reads such chunks: 'delta' and JPEG are not registered for Zarr v3."""
+        if self.compressor == "jpeg":
+            return "ndzarr, and zarr-python where ndzarr or imagecodecs is installed"
+        return "ndzarr and zarr-python" if self.delta else ANYONE
+
+    @property
     def threaded_bytes(self) -> int:
         """Decoded bytes of a chunk from which on two threads gain by decoding outside Python's lock."""
         slow = self.compressor in ("zstd", "jpeg") or self.cname == "zstd" or self.delta
@@ -189,6 +196,7 @@ class ChunkCodec:
         return chain
 
 
+ANYONE = "every implementation of Zarr v3"
 JPEG = "imagecodecs_jpeg"
 """Name of the codec in `imagecodecs.zarr`, and of ours in `jpeg_codec`."""
 BYTES: dict[str, Any] = {"name": "bytes"}

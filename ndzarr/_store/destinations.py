@@ -129,6 +129,9 @@ class Shared(Hashable, Protocol):
     def finishing(self) -> AbstractContextManager[Path]:
         """Yield a directory for what is still to be written once all parts are there, such as the metadata."""
 
+    def bring(self, name: str, store: Path) -> None:
+        """Fetch what parts have written below a name to the directory of `finishing`, if it is far."""
+
     def publish(self, dest: Dest, overwrite: bool) -> None:
         """Make the store that at `dest`; only in the block of `sharing`."""
 
@@ -161,6 +164,9 @@ class SharedFolder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
         yield store
+
+    def bring(self, name: str, store: Path) -> None:
+        """Do nothing: all files are there."""
 
     def publish(self, dest: Dest, overwrite: bool) -> None:
         """Make the store that at `dest`."""
@@ -297,6 +303,13 @@ class SharedBucket:
             with Uploads(self.place) as uploads:
                 upload_tree(store, uploads)
             self.place.put_file(store / ROOT, OWN, ROOT)
+
+    def bring(self, name: str, store: Path) -> None:
+        """Fetch what parts have written below a name."""
+        for path in self.place.present(name):
+            file = store / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(self.place.store.get(self.place.key(path))[0].data)
 
     def publish(self, dest: Dest, overwrite: bool) -> None:
         """Write the root's metadata."""

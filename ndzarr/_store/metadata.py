@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numcodecs.zstd
@@ -64,6 +64,7 @@ _MULTISCALES = {
 _READ_ATTRIBUTES = ("ome", "multiscales", "ndzarr", "zarr_conventions")
 _TRANSFORMS = "coordinateTransformations"
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_PALETTE = ("FF0000", "00FF00", "0000FF", "00FFFF", "FF00FF", "FFFF00", "FFFFFF")
 _COLORS = {"r": "FF0000", "red": "FF0000", "g": "00FF00", "green": "00FF00", "b": "0000FF", "blue": "0000FF"}
 
 
@@ -145,6 +146,15 @@ def path_within(name: str, path: Any) -> str:
     return path
 
 
+class DisplayWindow(NamedTuple):
+    """The values of a channel that viewers offer (`min`, `max`) and show at first (`start` black, `end` white)."""
+
+    min: float
+    max: float
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """Everything that a store says besides its pixels."""
@@ -190,7 +200,7 @@ def mask_levels(dims: Sequence[str], levels: Sequence[LevelShape], encoding: Enc
 
 
 def root_attributes(
-    about: Description, levels: Sequence[LevelShape], windows: Sequence[tuple[float, float]], complete: bool = False
+    about: Description, levels: Sequence[LevelShape], windows: Sequence[DisplayWindow], complete: bool = False
 ) -> dict[str, Any]:
     """
     Return the attributes of the root group, with the display range of each channel (`windows`).
@@ -200,7 +210,7 @@ def root_attributes(
     method, method_name = ("mode", "mode") if about.encoding.kind == "labels" else ("mean", "average")
     size = _with_georeference(about.pixel_size, from_attributes({"ndzarr": {"source": about.source}}), complete)
     out: dict[str, Any] = {
-        "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method, size)], "omero": _omero(about, windows)},
+        "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method, size)], **_shown(about, windows)},
         "zarr_conventions": [_MULTISCALES],
         "multiscales": {"layout": _multiscales(levels, method_name), "resampling_method": method_name},
         "ndzarr": {
@@ -225,6 +235,11 @@ def root_attributes(
     return out
 
 
+def _shown(about: Description, windows: Sequence[DisplayWindow]) -> dict[str, Any]:
+    classes = about.encoding.kind == "labels" and about.dtype.kind in "iu"
+    return {"image-label": _image_label(about)} if classes else {"omero": _omero(about, windows)}
+
+
 def _named_size(size: PixelSize, axis: str) -> Quantity | None:
     """Return the size along an axis, if OME-Zarr has a unit for it."""
     found: Quantity | None = getattr(size, axis) if axis in ("t", "z", "y", "x") else None
@@ -232,20 +247,33 @@ def _named_size(size: PixelSize, axis: str) -> Quantity | None:
 
 
 def _ome(about: Description, levels: Sequence[LevelShape], method: str, size: PixelSize) -> dict[str, Any]:
-    axes, pixel = [], []
+    axes, pixel, first = [], [], []
+    clock = regular_times(about.times)
     for d in about.dims:
-        length = _named_size(size, d)
+        length = Quantity(clock[1], "second") if d == "t" and clock is not None else _named_size(size, d)
         axes.append({"name": d, "type": _AXIS_TYPES[d], **({} if length is None else {"unit": length.unit})})
         pixel.append(1.0 if length is None else length.value)
+        first.append(clock[0] if d == "t" and clock is not None else 0.0)
     datasets = []
     for k, level in enumerate(levels):
         scale = [p * f for p, f in zip(pixel, level.factors, strict=True)]
         # Pixel centres: the centre of a mean over f pixels is (f - 1) / 2 native pixels further.
-        shift = [p * (f - 1) / 2 for p, f in zip(pixel, level.factors, strict=True)]
+        shift = [o + p * (f - 1) / 2 for o, p, f in zip(first, pixel, level.factors, strict=True)]
         steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
         datasets.append({"path": f"{k}/image", _TRANSFORMS: steps})
     name = os.path.basename(about.source.get("name", "image"))  # what viewers call the layer
-    return {"name": name, "axes": axes, "datasets": datasets, "type": method}
+    reduced = " ".join(d for d in about.dims if d in about.encoding.reduce)
+    how = {"description": f"each level is the {method} of 2 pixels along {reduced}", "method": "ndzarr.transcode"}
+    return {"name": name, "axes": axes, "datasets": datasets, "type": method, "metadata": how}
+
+
+def regular_times(times: Sequence[float] | None) -> tuple[float, float] | None:
+    """Return (first, step) of times that are evenly spaced, up to half a step; None of all others."""
+    if times is None or len(times) < 2:
+        return None
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    ideal = times[0] + step * np.arange(len(times))
+    return (times[0], step) if step > 0 and np.abs(np.asarray(times) - ideal).max() < step / 2 else None
 
 
 def _with_georeference(stated: PixelSize, place: Georeference | None, ask_pyproj: bool) -> PixelSize:
@@ -296,20 +324,30 @@ def scale_of(steps: Any) -> list[Any] | None:
     return scale if isinstance(scale, list) else None
 
 
-def _omero(about: Description, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    low, high = 0.0, 1.0
-    if about.dtype.kind in "iu":
-        low, high = float(np.iinfo(about.dtype).min), float(np.iinfo(about.dtype).max)
+def _omero(about: Description, windows: Sequence[DisplayWindow]) -> dict[str, Any]:
+    """Return how viewers show the channels; https://ngff.openmicroscopy.org/0.5/#omero-md."""
     channels = [
-        {
-            "label": name,
-            "color": _COLORS.get(name.lower(), "FFFFFF"),
-            "active": True,
-            "window": {"min": min(low, start), "max": max(high, end), "start": start, "end": end},
-        }
-        for name, (start, end) in zip(about.channels, windows, strict=True)
+        {"label": name, "color": colour, "active": shown, "window": window._asdict()}
+        for name, (colour, shown), window in zip(about.channels, _colours(about.channels), windows, strict=True)
     ]
     return {"channels": channels}
+
+
+def _colours(channels: Sequence[str]) -> list[tuple[str, bool]]:
+    """Return (colour, whether it is shown at first) of each channel, such that those shown add up to a picture."""
+    own = [_COLORS.get(name.lower()) for name in channels]
+    if set(_COLORS.values()) <= set(own):
+        return [("FFFFFF", False) if colour is None else (colour, True) for colour in own]
+    if len(channels) < 3:
+        return [(colour, True) for colour in (["FFFFFF"], ["00FF00", "FF00FF"])[len(channels) > 1]][: len(channels)]
+    return [(_PALETTE[k % len(_PALETTE)], k < 3) for k in range(len(channels))]
+
+
+def _image_label(about: Description) -> dict[str, Any]:
+    """Return what viewers need to show classes, with the colours of a palette; see the `image-label` of OME-Zarr."""
+    palette = about.source.get("palette") or ()
+    colours = [{"label-value": k, "rgba": [*colour, 255][:4]} for k, colour in enumerate(palette)]
+    return {"colors": colours} if colours else {}
 
 
 def _multiscales(levels: Sequence[LevelShape], method: str) -> list[dict[str, Any]]:
@@ -331,7 +369,7 @@ def write_metadata(
     root: Path,
     about: Description,
     levels: Sequence[LevelShape],
-    windows: Sequence[tuple[float, float]],
+    windows: Sequence[DisplayWindow],
     seals: Mapping[str, Seal],
     masks: Sequence[LevelShape] = (),
 ) -> None:

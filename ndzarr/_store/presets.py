@@ -122,8 +122,6 @@ def choose_codec(dims: Sequence[str], chunks: tuple[int, ...], dtype: np.dtype[A
             return replace(blosc, cname="zstd", level=5, shuffle="noshuffle")
         if bytewise:
             return replace(blosc, compressor="zstd", level=1, delta=True)
-        if dtype.kind in "iu" and dtype.itemsize == 2:
-            return replace(blosc, cname="lz4hc", level=4, shuffle="bitshuffle", delta=True)
         return replace(blosc, cname="zstd", level=5, shuffle="shuffle")
     if classes or dtype != np.uint8:
         message = f"preset='jpeg' stores photographs of uint8, not {encoding.kind} of {dtype}"

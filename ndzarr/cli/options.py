@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -112,6 +113,16 @@ def plain_warnings() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = before
+
+
+def tell_readers(store: Path) -> None:
+    """Print who reads the pixels of a store, to stderr, unless everyone does."""
+    from ndzarr._pyramid.zarr_store import open_pyramid
+    from ndzarr._store.codecs import ANYONE
+
+    array: Any = open_pyramid(store).levels[0].array
+    if array.codec.readers != ANYONE:
+        click.echo(f"Note: {store.name} is read by {array.codec.readers}", err=True)
 
 
 def tell_notes(name: str, metadata: Mapping[str, Any], told: Collection[str] = ()) -> None:

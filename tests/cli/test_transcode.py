@@ -59,6 +59,16 @@ def test_options_reach_the_store(run, folder, picture):
     assert pyramid.attrs["ndzarr"]["encoding"]["preset"] == "compact"
 
 
+def test_it_is_told_who_reads_a_store_that_not_everyone_reads(run, folder, picture):
+    picture("a.png")
+    assert "zarr-python" in run("transcode", "a.png", "-o", "a.zarr", "--preset", "compact").err
+    assert "imagecodecs" in run("transcode", "a.png", "-o", "b.zarr", "--preset", "jpeg").err
+    assert "read by     ndzarr and zarr-python" in run("info", "a.zarr").out
+    np.save("deep.npy", np.arange(900, dtype="u2").reshape(30, 30))
+    assert run("transcode", "deep.npy", "-o", "c.zarr", "--preset", "compact").err == ""
+    assert "every implementation" in run("info", "c.zarr").out
+
+
 def test_many_images_become_the_frames_of_one_store(run, folder, picture):
     pixels = [channels_first(picture(f"frames/f{k}.png", seed=k, height=70, width=90)) for k in range(12)]
     for sources in (["frames"], ["frames/*.png"], [f"frames/f{k}.png" for k in range(12)]):

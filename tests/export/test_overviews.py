@@ -92,3 +92,60 @@ def test_a_mask_of_one_frame_is_that_of_the_frame(tmp_path):
         assert np.array_equal(file.dataset_mask() > 0, masks[1])
     with rasterio.open(ndzarr.export_cog(pyr, tmp_path / "b.tif", t=1, mask=False)) as file:
         assert file.dataset_mask().all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(901, 1100), (1024, 513), (1023, 1025)])
+@pytest.mark.parametrize("name", ["colours", "nodata", "masked", "alpha", "floats"])
+def test_overviews_of_odd_sizes_are_placed_as_gdal_places_them(tmp_path, name, height, width):
+    x, y = np.meshgrid(np.linspace(0, 9, width), np.linspace(0, 9, height))
+    smooth = np.stack([np.sin(x * 7) * np.cos(y * 5), np.sin(y * 9), np.cos(x + y * 3)]) * 100 + 128
+    image = smooth if name == "floats" else smooth.astype("u1")
+    image = image.astype("f4") if name == "floats" else image
+    shown = np.hypot(x - 4, y - 4) < 4
+    options, mask = {}, None
+    if name in ("nodata", "floats"):
+        options, image = {"nodata": 7}, np.where(shown, image, 7).astype(image.dtype)
+    elif name == "alpha":
+        options, image = RGBA, np.concatenate([image, shown[None] * np.uint8(255)])
+    elif name == "masked":
+        options, mask = {"photometric": "RGB"}, shown * np.uint8(255)
+    theirs = gdal(tmp_path / "a.tif", image, mask, height=height, width=width, **options)
+    pyr = ndzarr.transcode(theirs, tmp_path / "a.zarr")
+    ours = ndzarr.export_cog(pyr, tmp_path / "ours.tif", blocksize=128)
+    assert validate_cog(ours).ok
+    for k in range(2):
+        with (
+            rasterio.open(theirs, overview_level=k) as a,
+            rasterio.open(ours, overview_level=k) as b,
+        ):
+            assert a.shape == b.shape
+            assert np.array_equal(a.dataset_mask() > 0, b.dataset_mask() > 0)
+            assert np.abs(a.read().astype(float) - b.read()).max() <= 1
+
+
+def test_classes_of_odd_sizes_are_placed_as_gdal_places_them(tmp_path):
+    side = 1003
+    classes = np.add.outer(np.arange(side) // 100, np.arange(side) // 100).astype("u1")
+    ours = ndzarr.export_cog(ndzarr.transcode(classes, tmp_path / "a.zarr", kind="labels"), tmp_path / "a.tif")
+    for k in range(2):
+        with rasterio.open(ours, overview_level=k) as file:
+            n = file.height
+            centres = ((np.arange(n) + 0.5) * side / n).astype(int)
+            right = classes[np.ix_(centres, centres)] == file.read(1)
+            assert right.mean() > 1 - 0.03 * 2**k  # beside the borders of classes
+            assert set(np.unique(file.read(1))) <= set(np.unique(classes))
+
+
+def test_a_plane_of_a_volume_whose_planes_are_halved_gets_overviews(tmp_path):
+    volume = np.random.default_rng(0).integers(0, 256, (1, 4, 600, 520)).astype("u1")
+    pyr = ndzarr.transcode(volume, tmp_path / "a.zarr", axes="czyx", reduce="zyx")
+    for kind in ("intensity", "labels"):
+        pyr = ndzarr.transcode(volume, tmp_path / "a.zarr", axes="czyx", reduce="zyx", kind=kind, overwrite=True)
+        path = ndzarr.export_cog(pyr, tmp_path / f"{kind}.tif", z=1, blocksize=128)
+        assert validate_cog(path).ok
+        with rasterio.open(path) as file:
+            assert file.overviews(1) == [2, 4]
+            assert np.array_equal(file.read(1), volume[0, 1])
+    means = volume[0, 1].reshape(300, 2, 260, 2).mean((1, 3))
+    with rasterio.open(tmp_path / "intensity.tif", overview_level=0) as file:
+        assert np.abs(file.read(1) - means).max() <= 0.5
