@@ -10,7 +10,7 @@ import click
 
 from ndzarr._executors import Job as Steps
 from ndzarr._formats.options import PALETTES, choose_palette
-from ndzarr._store.destinations import destination, refuse_existing_at
+from ndzarr._store.destinations import destination, refuse_existing_at, shown_name
 from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
 from ndzarr.cli.batch import Job, run_jobs, run_jobs_on
 from ndzarr.cli.options import lengths, names, plain_warnings, series, size, tell_notes, tell_readers
@@ -144,4 +144,4 @@ def _write(
         write_pyramid(source, dest, encoding, overwrite=overwrite, origin=origin, **running)
         if not quiet:
             tell_notes(source.name, source.metadata, source.trouble)
-            tell_readers(dest)
+            tell_readers(shown_name(dest))
