@@ -259,10 +259,10 @@ class Library:
             return None
         return find_remote(request.path, self.storage_options, self.remote, library_cache(self.root))
 
-    def _open_file(self, request: SourceRequest, remote: OpenedFile | None) -> Pyramid | None:
+    def _open_file(self, request: SourceRequest, remote: OpenedFile | None = None) -> Pyramid | None:
         return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root, remote)
 
-    def _entry(self, request: SourceRequest, remote: OpenedFile | None) -> CacheEntry:
+    def _entry(self, request: SourceRequest, remote: OpenedFile | None = None) -> CacheEntry:
         if remote is not None:
             tags = [[end, other.file.tag] for end, other in remote.beside.items()]
             inputs = [request[1:], self.encoding.as_json(), remote.file.tag, *tags]

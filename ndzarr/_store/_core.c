@@ -52,9 +52,17 @@ typedef volatile LONG64 counter_t;
 #define cond_wait_ms(c, m, ms) SleepConditionVariableSRW(c, m, ms, 0)
 #define counter_next(c) (InterlockedIncrement64(c) - 1)
 #define counter_set(c, value) InterlockedExchange64(c, value)
+#define counter_add(c, value) (InterlockedExchangeAdd64(c, value) + (value))
+#define counter_get(c) InterlockedCompareExchange64(c, 0, 0)
+#define yield_cpu() SwitchToThread()
 #define process_id() 0 /* nothing forks */
 
-static int64_t milliseconds(void) { return (int64_t)GetTickCount64(); }
+static int64_t microseconds(void) {
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (int64_t)((double)now.QuadPart * 1e6 / (double)frequency.QuadPart);
+}
 
 static int64_t read_at(int fd, uint8_t *to, int64_t count, int64_t offset) {
     HANDLE file = (HANDLE)_get_osfhandle(fd);
@@ -80,6 +88,7 @@ static int start_thread(void) {
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,12 +106,15 @@ typedef int64_t counter_t;
 #define cond_wait(c, m) pthread_cond_wait(c, m)
 #define counter_next(c) __atomic_fetch_add(c, 1, __ATOMIC_RELAXED)
 #define counter_set(c, value) __atomic_store_n(c, value, __ATOMIC_RELAXED)
+#define counter_add(c, value) __atomic_add_fetch(c, value, __ATOMIC_ACQ_REL)
+#define counter_get(c) __atomic_load_n(c, __ATOMIC_ACQUIRE)
+#define yield_cpu() sched_yield()
 #define process_id() ((int64_t)getpid())
 
-static int64_t milliseconds(void) {
+static int64_t microseconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 static void cond_wait_ms(cond_t *cond, mutex_t *mutex, int ms) {
@@ -147,6 +159,9 @@ static int start_thread(void) {
 #define CRC_BYTES 4
 #define CRC_RESIDUE 0x48674BC7u /* the crc32c of any bytes followed by their own crc32c */
 #define SIGNALS_MS 50           /* between two looks for an interrupt */
+/* A thread that has nothing to do looks for work so long before it sleeps, leaving the CPU to whoever wants it: waking
+ * it takes as long as decoding a chunk or two, and in a loop of small reads the next one is due sooner. */
+#define AWAKE_US 100
 
 /* The columns of the tables; `core.py` writes them. */
 enum { KIND, CRC, DELTA, LAG, ROW, ITEM, FILL, FILL_HIGH, FORMAT_HEAD }; /* then the shape, then the strides */
@@ -481,7 +496,7 @@ typedef struct job {
     const plan_t *plan;
     counter_t next; /* chunk to take */
     int wanted;     /* threads that may still join */
-    int helpers;    /* threads at work, besides the caller's */
+    counter_t helpers; /* threads at work, besides the caller's; changed under the mutex */
     cond_t done;
     struct job *following;
 } job_t;
@@ -490,9 +505,10 @@ static struct {
     mutex_t mutex; /* of all that follows */
     cond_t work;
     job_t *jobs; /* that want threads */
+    counter_t published; /* jobs so far; read without the mutex, too */
     int threads;
     scratch_t *idle;
-} pool = {MUTEX_INIT, COND_INIT, NULL, 0, NULL};
+} pool = {MUTEX_INIT, COND_INIT, NULL, 0, 0, NULL};
 
 static int64_t pool_process = 0; /* which process the threads belong to; guarded by Python's lock */
 
@@ -544,25 +560,41 @@ static int decode_next(job_t *job, scratch_t *scratch) {
     return 1;
 }
 
+/* Waits for a while until a counter is no longer what it was. */
+static void await_change(counter_t *counter, int64_t seen) {
+    int64_t until = microseconds() + AWAKE_US;
+    while (counter_get(counter) == seen && microseconds() < until)
+        yield_cpu();
+}
+
 static void *worker(void *unused) {
     (void)unused;
+    int awake = 0;
     mutex_lock(&pool.mutex);
     for (;;) {
         job_t *job = pool.jobs;
         if (job == NULL) {
-            cond_wait(&pool.work, &pool.mutex);
+            if (awake) {
+                int64_t seen = counter_get(&pool.published);
+                mutex_unlock(&pool.mutex);
+                await_change(&pool.published, seen);
+                mutex_lock(&pool.mutex);
+                awake = 0;
+            } else
+                cond_wait(&pool.work, &pool.mutex);
             continue;
         }
+        awake = 1;
         if (--job->wanted == 0)
             pool.jobs = job->following;
-        job->helpers++;
+        counter_add(&job->helpers, 1);
         scratch_t *scratch = take_scratch();
         mutex_unlock(&pool.mutex);
         while (scratch != NULL && decode_next(job, scratch)) {
         }
         mutex_lock(&pool.mutex);
         return_scratch(scratch);
-        if (--job->helpers == 0)
+        if (counter_add(&job->helpers, -1) == 0)
             cond_signal(&job->done);
     }
     return NULL;
@@ -580,6 +612,7 @@ static void publish(job_t *job) {
     while (*last != NULL)
         last = &(*last)->following;
     *last = job;
+    counter_add(&pool.published, 1);
     for (int k = 0; k < job->wanted; k++)
         cond_signal(&pool.work);
 }
@@ -605,23 +638,29 @@ static int run(const plan_t *plan, int helpers) {
     if (helpers)
         publish(&job);
     mutex_unlock(&pool.mutex);
-    int64_t looked = milliseconds();
-    int left = 1, joined = 0;
+    int64_t looked = microseconds();
+    int left = 1, joined = 0, waited = 0;
     while (!joined) {
         if (left)
             left = decode_next(&job, scratch);
         else {
             mutex_lock(&pool.mutex);
             withdraw(&job);
-            if (job.helpers)
+            int64_t busy = counter_get(&job.helpers);
+            if (busy == 1 && !waited) { /* with its last chunk, most likely */
+                mutex_unlock(&pool.mutex);
+                await_change(&job.helpers, busy);
+                mutex_lock(&pool.mutex);
+                waited = 1;
+            } else if (busy)
                 cond_wait_ms(&job.done, &pool.mutex, SIGNALS_MS);
-            joined = job.helpers == 0;
+            joined = counter_get(&job.helpers) == 0;
             if (joined)
                 return_scratch(scratch);
             mutex_unlock(&pool.mutex);
         }
-        int64_t now = joined ? looked : milliseconds();
-        if (now - looked >= SIGNALS_MS) {
+        int64_t now = joined ? looked : microseconds();
+        if (now - looked >= SIGNALS_MS * 1000) {
             looked = now;
             PyEval_RestoreThread(state);
             if (!interrupted && PyErr_CheckSignals() < 0) {

@@ -121,12 +121,19 @@ class Located(Decoded, Protocol):
 class Fetched(Decoded, Protocol):
     """An array whose encoded chunks are fetched over the network, together with those of others (`_store.fetch`)."""
 
+    @property
+    def fetched_format(self) -> ChunkFormat | None:
+        """How the compiled core decodes the bytes of a chunk; None if it cannot."""
+
     def where(self, chunk: tuple[int, ...], tables: Tables) -> tuple[Range, ...] | None:
         """
         Return where the bytes of a chunk are: () if it is missing, which means that it is all fill value.
 
         What has to be read before that is known is looked up in `tables`; None if that did not hold it yet.
         """
+
+    def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
+        """Return where the bytes of chunks are, as `where` does; fetches the tables that tell."""
 
     def decode_fetched(
         self,

@@ -119,7 +119,7 @@ def test_the_first_crop_of_a_cog_takes_three_round_trips_at_most_and_the_next_on
     pyramid = ndzarr.open(f"{http.url}/a.tif")
     pyramid.read(y=slice(100, 300), x=slice(200, 400))
     first = http.server.counters()
-    assert first.waves == (3 if large else 2)
+    assert first.waves <= 3
     assert first.sent < 700_000
     http.server.reset()
     pyramid.read_many([{"y": slice(y, y + 50), "x": slice(10, 60)} for y in (400, 450, 500)])
@@ -198,6 +198,23 @@ def test_a_bucket_is_as_good_as_a_web_server(s3, tmp_path):
     np.testing.assert_array_equal(pyramid.read(), rgb())
     with raises(MissingError):
         ndzarr.open("s3://tiffs/b/c.tif", storage_options=s3.storage_options)
+
+
+def test_azure_is_read_as_any_bucket(azure, tmp_path):
+    obstore = pytest.importorskip("obstore")
+    write_cog(tmp_path / "a.tif", rgb())
+    options = azure.storage_options
+    store = obstore.store.AzureStore(azure.container("tiffs").removeprefix("az://"), config=options)
+    obstore.put(store, "a.tif", (tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(ndzarr.open("az://tiffs/a.tif", storage_options=options).read(), rgb())
+
+
+def test_a_store_object_is_as_good_as_a_url(tmp_path):
+    obstore = pytest.importorskip("obstore")
+    write_cog(tmp_path / "a.tif", rgb())
+    memory = obstore.store.MemoryStore()
+    obstore.put(memory, "b/a.tif", (tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(ndzarr.open("b/a.tif", store=memory).read(), rgb())
 
 
 def test_nginx_is_read_as_any_server(nginx):
