@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -16,7 +16,7 @@ from multiprocessing import parent_process
 from threading import Thread
 from typing import Any, TypeAlias
 
-from ndzarr._concurrency import available_cpus
+from ndzarr._concurrency import available_cpus, thread_pool
 from ndzarr._validation import check_count
 from ndzarr.errors import NdzarrError, OptionError, did_you_mean
 
@@ -90,11 +90,9 @@ def _run_here(kind: str, n: int, task: Task, folder: str, numbers: Sequence[int]
         if n == 1 and kind == "threads":
             yield from (task(folder, k) for k in numbers)
             return
-        pool: Executor
-        if kind == "processes":
-            pool = ProcessPoolExecutor(n, initializer=_begin)
-        else:
-            pool = ThreadPoolExecutor(n, thread_name_prefix="ndzarr-extract")
+        pool: Executor = (
+            ProcessPoolExecutor(n, initializer=_begin) if kind == "processes" else thread_pool(n, "ndzarr-extract")
+        )
         try:
             jobs: list[Future[int]] = [pool.submit(task, folder, k) for k in numbers]
             for job in as_completed(jobs):
@@ -103,23 +101,23 @@ def _run_here(kind: str, n: int, task: Task, folder: str, numbers: Sequence[int]
             pool.shutdown(cancel_futures=True)
 
 
-_KEPT = "what is finished is kept: run the same call again"
+_KEPT = "what is finished is kept"
+_AGAIN = "Run the same call again, perhaps with fewer workers or a smaller shard=: it goes on from there"
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
     """Raise what a lack of memory does to workers as errors that say what to do."""
-    fewer = "perhaps with fewer workers or a smaller shard=, and it goes on from there"
     try:
         yield
     except BrokenProcessPool as error:
-        raise WorkerError(f"a worker process was killed (out of memory?); {_KEPT}, {fewer}") from error
+        raise WorkerError(f"a worker process was killed (out of memory?); {_KEPT}", hint=_AGAIN) from error
     except MemoryError as error:
-        raise WorkerError(f"a worker found no more memory ({error}); {_KEPT}, {fewer}") from error
+        raise WorkerError(f"a worker found no more memory ({error}); {_KEPT}", hint=_AGAIN) from error
     except RuntimeError as error:
         if "start new thread" not in str(error):
             raise
-        raise WorkerError(f"no more threads can be started; {_KEPT}, {fewer}") from error
+        raise WorkerError(f"no more threads can be started; {_KEPT}", hint=_AGAIN) from error
 
 
 def _begin() -> None:
@@ -146,8 +144,8 @@ def _run_on_cluster(client: Any, task: Task, folder: str, numbers: Sequence[int]
             yield job.result()
     except (distributed.KilledWorker, MemoryError) as error:
         raise WorkerError(
-            "workers of the cluster died again and again at the same shard (out of memory?); "
-            f"{_KEPT}, perhaps with a smaller shard=, or workers with more memory"
+            f"workers of the cluster died again and again at the same shard (out of memory?); {_KEPT}",
+            hint="Run the same call again, perhaps with a smaller shard= or workers with more memory",
         ) from error
     finally:
         client.cancel(jobs)

@@ -122,14 +122,18 @@ def _is_for_core(array: Stored) -> bool:
 def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
     """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
     arrays: Any = plan.arrays
-    if len(arrays) == len(plan.windows) and all(_is_plain(selection) for _, selection in plan.windows):
-        make = _flat_windows
-    else:
-        make = _flat_tables if _parts_at_least(plan, TABLED * len(arrays)) else _flat_lists
-    flat, held = make(plan, out)
+    flat, held = flatten(plan, out)
     for k in flat.decode(threads):
         _decode([plan.reads[k]], arrays, out, None)
     del held  # files stay open until here
+
+
+def flatten(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return what the core does for a plan of `Located` arrays, and what must live until it has done so."""
+    if len(plan.arrays) == len(plan.windows) and all(_is_plain(selection) for _, selection in plan.windows):
+        return _flat_windows(plan, out)
+    large = _parts_at_least(plan, TABLED * len(plan.arrays))
+    return _flat_tables(plan, out) if large else _flat_lists(plan, out)
 
 
 def _parts_at_least(plan: ReadPlan, number: int) -> bool:
