@@ -19,6 +19,7 @@ from ndzarr.errors import NdzarrError
 if TYPE_CHECKING:
     from ndzarr._export.cog import export_cog
     from ndzarr._labels.dataset import dataset
+    from ndzarr._library.push import push
     from ndzarr._library.verify import verify
     from ndzarr._prediction.stitcher import Stitcher
     from ndzarr._pyramid.transcode import transcode
@@ -36,6 +37,7 @@ __all__ = [
     "dataset",
     "export_cog",
     "open",
+    "push",
     "transcode",
     "verify",
 ]
@@ -48,6 +50,7 @@ _LAZY = {
     "Stitcher": "ndzarr._prediction.stitcher",
     "dataset": "ndzarr._labels.dataset",
     "export_cog": "ndzarr._export.cog",
+    "push": "ndzarr._library.push",
     "transcode": "ndzarr._pyramid.transcode",
     "verify": "ndzarr._library.verify",
 }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ndzarr._batches.executors import WorkerError
+from ndzarr._executors import WorkerError
 from ndzarr._validation import check_choice, check_count
 from ndzarr.errors import OptionError, did_you_mean
 from ndzarr.torch.crops import CropDataset, Tensors, collate
