@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._files import Bytes
+from ndzarr._files import Bytes, open_files_limit
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory, plan_reads
 from ndzarr._indexing.selection import Cut, Selection, cuts
 from ndzarr._indexing.tables import part_table
@@ -38,11 +38,14 @@ from ndzarr._store.remote import fetch_or_wait
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import DamagedError
 
+FEW_FILES = 32
+"""Open files that no limit forbids."""
+
 TABLED = 64
 """Parts per array from which on numpy plans faster than lists do."""
 
 TOGETHER_BYTES = 2 << 20
-"""Decoded bytes of fetched chunks that one call of the compiled core decodes, if more are landing."""
+"""Decoded bytes of fetched chunks that one call of the compiled core decodes, if more arrive."""
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -82,10 +85,16 @@ def _execute(
     arrays: Any = plan.arrays
     if cache is None and core.enabled and any(_is_for_core(array) for array in arrays):
         mine = [_is_for_core(arrays[a]) and out[i].dtype == arrays[a].dtype for i, (a, _) in enumerate(plan.windows)]
-        if all(mine):
+        if all(mine) and _few_files(plan):
             _decode_by_core(plan, out, threads)
             return list(out)
-        if any(mine):
+        if all(mine) and len(plan.windows) > 1:
+            middle = len(plan.windows) // 2
+            for half in (slice(middle), slice(middle, None)):
+                part = plan_reads([(arrays[a], selection) for a, selection in plan.windows[half]])
+                _execute(part, out[half], cache, threads)
+            return list(out)
+        if any(mine) and not all(mine):
             for side in (True, False):
                 chosen = [i for i, own in enumerate(mine) if own is side]
                 some = plan_reads([(arrays[a], selection) for a, selection in (plan.windows[i] for i in chosen)])
@@ -117,6 +126,15 @@ def _execute(
 
 def _is_for_core(array: Stored) -> bool:
     return array.chunked and array.chunk_format is not None and array.chunk_format.known
+
+
+def _few_files(plan: ReadPlan) -> bool:
+    """Return True if all shards of a plan may be open at a time, as they are while the core decodes."""
+    arrays: Any = plan.arrays
+    if sum([array.shard_count for array in arrays]) <= FEW_FILES:
+        return True
+    touched: int = sum([arrays[a].shards_touched(s) for a, s in plan.windows])
+    return touched <= open_files_limit(4, 4096)
 
 
 def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
