@@ -33,13 +33,13 @@ def photograph(height: int, width: int) -> np.ndarray[Any, Any]:
     return np.clip(shades[..., None] + noise, 0, 255).astype(np.uint8)
 
 
-FLUSHING = _files.flush, _files._flush_one, sharding.flush_soon
+FLUSHING = _files.flush, _files.flush_one, sharding.flush_soon
 
 
 def switch(on: bool) -> None:
     """Let ndzarr wait for the disk, or not."""
     nothing = (lambda _: None,) * 3
-    _files.flush, _files._flush_one, sharding.flush_soon = FLUSHING if on else nothing
+    _files.flush, _files.flush_one, sharding.flush_soon = FLUSHING if on else nothing
 
 
 def compare(name: str, write: Callable[[], object], pairs: int) -> None:

@@ -19,9 +19,10 @@ from ndzarr.errors import NdzarrError
 if TYPE_CHECKING:
     from ndzarr._export.cog import export_cog
     from ndzarr._labels.dataset import dataset
+    from ndzarr._library.push import push
     from ndzarr._library.verify import verify
     from ndzarr._prediction.stitcher import Stitcher
-    from ndzarr._pyramid.transcode import transcode
+    from ndzarr._pyramid.bands import transcode
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
 
@@ -36,6 +37,7 @@ __all__ = [
     "dataset",
     "export_cog",
     "open",
+    "push",
     "transcode",
     "verify",
 ]
@@ -48,7 +50,8 @@ _LAZY = {
     "Stitcher": "ndzarr._prediction.stitcher",
     "dataset": "ndzarr._labels.dataset",
     "export_cog": "ndzarr._export.cog",
-    "transcode": "ndzarr._pyramid.transcode",
+    "push": "ndzarr._library.push",
+    "transcode": "ndzarr._pyramid.bands",
     "verify": "ndzarr._library.verify",
 }
 """Public name to the module that it is imported from when first used."""

@@ -9,6 +9,7 @@ child makes its own.
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 from collections import deque
@@ -152,7 +153,25 @@ def decode_pool() -> ThreadPoolExecutor:
 @lru_cache(maxsize=1)
 def _pool_of(pid: int) -> ThreadPoolExecutor:
     # The pool of a parent process has no threads in a forked child: its jobs would wait forever.
-    return ThreadPoolExecutor(max(1, available_cpus() - 1), thread_name_prefix="ndzarr")
+    return thread_pool(max(1, available_cpus() - 1), "ndzarr")
+
+
+_STACK = 8 << 20
+"""Bytes of address space of a thread's stack."""
+
+
+def thread_pool(workers: int, name: str) -> ThreadPoolExecutor:
+    """
+    Return a pool of threads.
+
+    Raises `MemoryError` if the address space has no room for them: Python waits forever for a thread that finds no
+    memory when it begins (github.com/python/cpython/issues/140746).
+    """
+    try:
+        mmap.mmap(-1, (workers + 1) * _STACK).close()
+    except OSError as error:
+        raise MemoryError(f"no memory for {workers} threads: raise the limit (ulimit -v) or free some") from error
+    return ThreadPoolExecutor(workers, thread_name_prefix=name)
 
 
 class OrderedQueue(Generic[Result]):
@@ -166,7 +185,7 @@ class OrderedQueue(Generic[Result]):
     def __init__(self, workers: int, ahead: int, name: str) -> None:
         self._ahead = ahead
         self._jobs: deque[Future[Result]] = deque()
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=f"ndzarr-{name}")
+        self._pool = thread_pool(workers, f"ndzarr-{name}")
 
     def __enter__(self) -> Self:
         return self
@@ -286,7 +305,7 @@ def run_tasks(
     context = TaskContext(Event(), max(1, workers // together))
     failed: dict[int, NdzarrError] = {}
     unexpected: Exception | None = None
-    pool = ThreadPoolExecutor(together, thread_name_prefix="ndzarr-batch")
+    pool = thread_pool(together, "ndzarr-batch")
     try:
         jobs: dict[Future[object], int] = {pool.submit(t.work, context): i for i, t in enumerate(tasks)}
         for job in as_completed(jobs):

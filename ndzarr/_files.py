@@ -89,7 +89,7 @@ class Slot(NamedTuple):
         """Finish the swap that a killed process began, and remove what it left; the caller holds the lock."""
         if os.path.lexists(self.ready) and not os.path.lexists(self.dest):
             os.rename(self.ready, self.dest)
-            _flush_one(self.dest.parent)
+            flush_one(self.dest.parent)
         for path in self.names():
             _remove(path)
 
@@ -226,9 +226,9 @@ def replacing(path: Path) -> Iterator[Path]:
     with claiming(path) as slot:
         try:
             yield slot.work
-            _flush_one(slot.work)
+            flush_one(slot.work)
             os.replace(slot.work, path)
-            _flush_one(path.parent)
+            flush_one(path.parent)
         finally:
             slot.clear()
 
@@ -266,7 +266,7 @@ def _place(written: list[tuple[Slot, bool]]) -> None:
         refuse_existing(slot.dest, overwrite)
         _rename(slot)
     for parent in {slot.dest.parent for slot, _ in written}:
-        _flush_one(parent)
+        flush_one(parent)
     for slot, _ in written:
         slot.clear()
 
@@ -278,7 +278,7 @@ def _rename(slot: Slot) -> None:
         os.rename(slot.work, dest)
     elif not exchange(slot.work, dest):
         os.rename(slot.work, slot.ready)
-        _flush_one(dest.parent)
+        flush_one(dest.parent)
         os.rename(dest, slot.old)
         try:
             os.rename(slot.ready, dest)
@@ -316,12 +316,12 @@ def flush(paths: Iterable[Path]) -> None:
         return
     if len(found) < _FLUSHERS:
         for path in found:
-            _flush_one(path)
+            flush_one(path)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_FLUSHERS, "flush") as pool:
-        for _ in pool.map(_flush_one, found):
+        for _ in pool.map(flush_one, found):
             pass
 
 
@@ -331,7 +331,7 @@ def _tree(top: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in (*folders, *files))
 
 
-def _flush_one(path: Path) -> None:
+def flush_one(path: Path) -> None:
     """Flush a file, or the names in a directory."""
     if sys.platform == "win32" and path.is_dir():
         return  # NTFS keeps names in its journal, and directories cannot be opened
@@ -456,16 +456,29 @@ def explained(dest: Path, kept: str = "nothing was kept") -> Iterator[None]:
         if cause is None:
             raise
         kind, found, hint = cause
-        message = f"{dest}: {found.format(kept=kept, error=error.strerror, name=error.filename)}"
-        raise kind(message, path=str(dest), hint=hint.format(parent=dest.parent)) from error
+        named = _visible(dest)
+        message = f"{named}: {found.format(kept=kept, error=error.strerror, name=error.filename2 or error.filename)}"
+        raise kind(message, path=str(named), hint=hint.format(parent=named.parent)) from error
+
+
+def _visible(dest: Path) -> Path:
+    """Return the destination that something hidden is made for: users know no other name of it."""
+    for path in (dest, *dest.parents):
+        if (slot := Slot.of(path)) is not None:
+            return slot.dest
+    return dest
 
 
 _FULL = WriteError, "the disk is full; {kept}", "Free some space or choose another disk"
+_FAILED = WriteError, "could not be written ({error}); {kept}", "Check the disk that it is on, and that of the source"
 _FORBIDDEN = WriteError, "may not be written ({error})", "Check the permissions of {parent}"
+_MANY = WriteError, "too many open files; {kept}", "Raise the limit (ulimit -n) or use larger shards"
 _TAKEN = ExistsError, "another process made it meanwhile", "Use that one, or overwrite it"
 _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
     errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
+    errno.EDQUOT: (WriteError, "your quota of the disk is used up; {kept}", "Free some space or choose another disk"),
+    errno.EIO: _FAILED,
+    getattr(errno, "ESTALE", errno.EIO): _FAILED,
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
@@ -478,7 +491,8 @@ _CAUSES: Mapping[int, tuple[type[NdzarrError], str, str]] = {
     errno.ENOTEMPTY: _TAKEN,
     errno.EEXIST: _TAKEN,
     errno.EFBIG: (WriteError, "the file system, or `ulimit -f`, allows no file of this size", "Choose another disk"),
-    errno.EMFILE: (WriteError, "too many open files", "Raise the limit (ulimit -n) or use larger shards"),
+    errno.EMFILE: _MANY,
+    errno.ENFILE: _MANY,
 }
 """Error numbers to the error to raise, what was found and what to do."""
 

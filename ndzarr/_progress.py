@@ -16,7 +16,7 @@ def progress_bar(
     total: int | None, name: str, unit: str, progress: bool = True, done: int = 0, delay: float = DELAY
 ) -> Iterator[Callable[..., None]]:
     """
-    Yield a function that is called with the number of steps done, 1 by default.
+    Yield a function that is called with the number of steps done, 1 by default, and that of `more` steps to do.
 
     `total` is None if it is not known; `done` steps were done before; a bar is
     shown after `delay` seconds. tqdm is imported once there is something to show:
@@ -25,10 +25,13 @@ def progress_bar(
     begin = time.monotonic()
     bar: Any = None
 
-    def advance(steps: int = 1) -> None:
-        nonlocal done, bar
+    def advance(steps: int = 1, more: int = 0) -> None:
+        nonlocal done, bar, total
         done += steps
+        if total is not None:
+            total += more
         if bar is not None:
+            bar.total = total
             bar.update(steps)
         elif progress and time.monotonic() - begin > delay:
             from tqdm.auto import tqdm

@@ -139,16 +139,27 @@ class CocoSampler:
 
         return Targets(self._source)
 
-    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+    def prepare(self, progress: bool = False, workers: int | None = None, scheduler: Any = "threads") -> None:
         """
         Transcode every asset that is not transcoded yet.
+
+        Parameters
+        ----------
+        progress
+            Show a bar.
+        workers
+            How many threads or processes; one per processor if left out.
+        scheduler
+            'threads' or 'processes' of this machine, a `distributed.Client`, or the address of a dask scheduler: one
+            task per file, and for a huge image one per band of it.  Workers need to see the files and `workdir`.  A
+            call that was interrupted, or killed, goes on where it was when it is made again; see docs/remote.md.
 
         Raises
         ------
         SourceError
             Some files could not be used; the message names each.  All others are done.
         """
-        self._source.prepare(progress, workers)
+        self._source.prepare(progress, workers, scheduler)
 
     def open(self, gid: Any, asset: int = 0) -> Pyramid:
         """
@@ -356,8 +367,10 @@ class CocoSampler:
         workers: int | None = None,
         progress: bool = False,
         overwrite: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
-    ) -> Path:
+    ) -> Path | str:
         """
         Write the samples of many targets to one Zarr store, which `xarray.open_zarr` opens; see docs/bulk.md.
 
@@ -366,7 +379,7 @@ class CocoSampler:
         Parameters
         ----------
         dest
-            The store: there once it is complete.
+            The store, or its URL, such as 's3://bucket/crops.zarr': there once it is complete.
         order
             How samples lie in the store: 'input', or 'locality', where neighbours lie together, so that what they have
             in common is decoded once.  The coordinate `sample` says which target each is.
@@ -382,6 +395,8 @@ class CocoSampler:
             How many threads or processes; one per processor if left out.
         progress
             Say on stderr what is done and how much memory that takes, and show a bar.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
 
         Raises
         ------
@@ -405,6 +420,8 @@ class CocoSampler:
             workers=workers,
             progress=progress,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
             keys=keys,
         )
 

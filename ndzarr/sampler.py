@@ -110,16 +110,27 @@ class Sampler:
 
         return SourceTargets(self._source)
 
-    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+    def prepare(self, progress: bool = False, workers: int | None = None, scheduler: Any = "threads") -> None:
         """
         Transcode every image file that is not transcoded yet.
+
+        Parameters
+        ----------
+        progress
+            Show a bar.
+        workers
+            How many threads or processes; one per processor if left out.
+        scheduler
+            'threads' or 'processes' of this machine, a `distributed.Client`, or the address of a dask scheduler: one
+            task per file, and for a huge image one per band of it.  Workers need to see the files and `workdir`.  A
+            call that was interrupted, or killed, goes on where it was when it is made again; see docs/remote.md.
 
         Raises
         ------
         SourceError
             Some files could not be used; the message names each.  All others are done.
         """
-        self._source.prepare(progress, workers)
+        self._source.prepare(progress, workers, scheduler)
 
     def open(self, key: Any = None) -> Pyramid:
         """
@@ -204,8 +215,10 @@ class Sampler:
         workers: int | None = None,
         progress: bool = False,
         overwrite: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
-    ) -> Path:
+    ) -> Path | str:
         """Write the samples of many targets to one Zarr store; see `CocoSampler.extract`."""
         from ndzarr._batches.extract import extract
 
@@ -222,6 +235,8 @@ class Sampler:
             workers=workers,
             progress=progress,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
             keys=keys,
         )
 

@@ -1,13 +1,14 @@
 """The samples of many targets, written to one store.
 
 1. All targets are surveyed: what they have in common, and in which order they are best read (`extract_store`).
-2. Each task reads and writes the samples of whole shards, wherever it runs (`executors`); what is done stays done when
-   the extraction is broken off.
-3. Columns, annotations and targets follow, and a rename publishes the store.
+2. Each task reads and writes the samples of whole shards, wherever it runs (`_executors`): a part of the store, which
+   stays done when the extraction is broken off (`_store.destinations`).
+3. Columns, annotations and targets follow, and the store is published.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -15,31 +16,33 @@ import shutil
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import lru_cache
-from glob import escape
+from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from ndzarr._batches.columnar import copies
-from ndzarr._batches.executors import Scheduler, checked, working
 from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
 from ndzarr._batches.form import Array, Form, check_sizes, checked_mask, pending_samples, read_promised
 from ndzarr._batches.load import ALONG, Columns, annotation_columns, sample_columns, window_annotations, window_columns
-from ndzarr._concurrency import available_cpus
-from ndzarr._files import PARTIAL, explained, local_path, publish, refuse_existing, replacing, trying
+from ndzarr._concurrency import available_cpus, ordered_map
+from ndzarr._executors import Job as Steps
+from ndzarr._executors import Scheduler, checked, run_jobs, working
+from ndzarr._files import replacing
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._progress import progress_bar
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.scene import same_unit
+from ndzarr._store.destinations import Shared, SharedBucket, SharedFolder, destination, refuse_existing_at, sharing
 from ndzarr._validation import check_choice
-from ndzarr.errors import ExistsError, MissingError, WriteError
+from ndzarr.errors import MissingError, WriteError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
@@ -50,10 +53,10 @@ if TYPE_CHECKING:
 Order: TypeAlias = Literal["input", "locality"]
 ORDERS = ("input", "locality")
 JOB = "job.pickle"
-PARTS = "parts"
-"""Directory of the columns of each shard."""
-STORE = "store"
-"""Directory of what will be published."""
+COLUMNS = "columns.npz"
+"""The columns of the samples of a part."""
+READERS = 8
+"""Files of columns that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,24 @@ class Job:
     mask_dims: tuple[str, ...] | None
     layout: Layout
 
-    def do(self, folder: Path, number: int) -> int:
+    def do(self, shared: Shared, number: int) -> int:
         """Write a shard and the columns of its samples; returns how many samples it has."""
         n = self.layout.samples
         start = number * n
         rows = self.rows[start : start + n]
         with _readers(os.getpid()):
             image, mask, columns, found = self._read(rows, start)
-        sums = {"image": self.layout.image.write(folder / STORE, number, image)}
-        valid = checked_mask(mask, self.mask_dims, self.form, len(rows), start)
-        if self.layout.valid is not None and valid is not None:
-            sums["valid"] = self.layout.valid.write(folder / STORE, number, valid)
-        del columns[ALONG["y"]], columns[ALONG["x"]]  # which `transform` says in a hundredth of the space
-        if found:
-            found["annot_sample"] = ("annot",), self.positions[start : start + n][found["annot_sample"][1]]
-        _save(part(folder, number), columns | found, sums)
+        with shared.part(str(number)) as part:
+            sums = {"image": self.layout.image.write(part.store, number, image)}
+            part.written(self.layout.image.path(part.store, number))
+            valid = checked_mask(mask, self.mask_dims, self.form, len(rows), start)
+            if self.layout.valid is not None and valid is not None:
+                sums["valid"] = self.layout.valid.write(part.store, number, valid)
+                part.written(self.layout.valid.path(part.store, number))
+            del columns[ALONG["y"]], columns[ALONG["x"]]  # which `transform` says in a hundredth of the space
+            if found:
+                found["annot_sample"] = ("annot",), self.positions[start : start + n][found["annot_sample"][1]]
+            _save(part.root / COLUMNS, columns | found, sums)
         return len(rows)
 
     def _read(self, rows: Rows, start: int) -> tuple[Array, Mask, Columns, Columns]:
@@ -97,25 +103,19 @@ class Job:
         image, mask = read_promised(samples, self.form, start)
         return image, mask, sample_columns(samples, self.form), annotation_columns(samples)
 
-    def columns(self, folder: Path) -> Columns:
-        """The columns of all samples."""
-        parts = [_load(part(folder, k)) for k in range(self.layout.shards)]
+    def columns(self, shared: Shared) -> tuple[Columns, dict[str, list[bytes]]]:
+        """The columns of all samples, and what `ShardedArray.write` returned of each shard, by array."""
+        with TemporaryDirectory(prefix="ndzarr-") as near:
+            names = map(str, range(self.layout.shards))
+            read = partial(shared.read, file=COLUMNS, into=Path(near))
+            parts, sums = zip(*ordered_map(lambda name: _load(read(name)), names, READERS), strict=True)
         out: Columns = {}
         for name, (dims, _) in list(parts[0].items()):
             values = [p.pop(name)[1] for p in parts]  # so that no more than one column is there twice
             if len({v.dtype.kind for v in values}) > 1:  # dates of some, indices of others
                 values = [np.datetime_as_string(v) if v.dtype.kind == "M" else v.astype("U") for v in values]
             out[name] = dims, np.concatenate(same_unit(values))
-        return out
-
-    def sums(self, folder: Path, name: str) -> list[bytes]:
-        """Return what `ShardedArray.write` returned of each shard of an array."""
-        return [_load_sum(part(folder, k), name) for k in range(self.layout.shards)]
-
-
-def part(folder: Path, number: int) -> Path:
-    """Return the file of the columns of a shard."""
-    return folder / PARTS / f"{number}.npz"
+        return out, {array.name: [own[array.name] for own in sums] for array in self.layout.arrays}
 
 
 _SUM = "sum:"
@@ -123,7 +123,7 @@ _SUM = "sum:"
 
 
 def _save(path: Path, columns: Columns, sums: Mapping[str, bytes]) -> None:
-    with replacing(path) as work, open(work, "wb") as file:
+    with path.open("wb") as file:
         # Text as objects would be pickled.
         arrays: dict[str, Any] = {
             " ".join([name, *dims]): values.astype(str) if values.dtype == object else values
@@ -133,15 +133,11 @@ def _save(path: Path, columns: Columns, sums: Mapping[str, bytes]) -> None:
         np.savez(file, **arrays)
 
 
-def _load(path: Path) -> Columns:
+def _load(path: Path) -> tuple[Columns, dict[str, bytes]]:
     with np.load(path) as stored:
+        sums = {key.removeprefix(_SUM): bytes(stored[key]) for key in stored if key.startswith(_SUM)}
         names = [key for key in stored if not key.startswith(_SUM)]
-        return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in names}
-
-
-def _load_sum(path: Path, name: str) -> bytes:
-    with np.load(path) as stored:
-        return bytes(stored[_SUM + name])
+        return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in names}, sums
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -158,14 +154,19 @@ def refuse_foreign(folder: Path) -> None:
         raise WriteError(message, path=str(folder), hint="Remove it, or extract to another directory")
 
 
-def write_job(folder: Path, job: Job) -> None:
-    """Write a job to the directory of its tasks."""
-    with replacing(folder / JOB) as work:
-        work.write_bytes(pickle.dumps(job))
-    _JOBS[os.fspath(folder)] = job
+def write_job(shared: Shared, job: Job) -> str:
+    """Write a job to where its parts come together; return its digest."""
+    content = pickle.dumps(job)
+    if isinstance(shared, SharedFolder):
+        with replacing(Path(shared.folder) / JOB) as work:
+            work.write_bytes(content)
+    elif isinstance(shared, SharedBucket):
+        shared.put(JOB, content)
+    _JOBS[shared] = job
+    return hashlib.sha256(content).hexdigest()
 
 
-_JOBS: dict[str, Job] = {}
+_JOBS: dict[Shared, Job] = {}
 """Jobs that this process itself began: its threads need no copy."""
 
 
@@ -178,70 +179,43 @@ def _readers(process: int) -> threading.Semaphore:
 
 
 @lru_cache(maxsize=1)
-def _stored(folder: str, written: int) -> Job:
-    refuse_foreign(Path(folder))
-    job: Job = pickle.loads((Path(folder) / JOB).read_bytes())
+def _stored(shared: Shared, digest: str) -> Job:
+    """Return the job of a digest; raise `WriteError` if somebody replaced it."""
+    if isinstance(shared, SharedFolder):
+        refuse_foreign(Path(shared.folder))
+        content = (Path(shared.folder) / JOB).read_bytes()
+    else:
+        assert isinstance(shared, SharedBucket)
+        content = shared.get(JOB)
+    if hashlib.sha256(content).hexdigest() != digest:
+        message = f"{shown(shared)}: the job of this extraction was replaced"
+        raise WriteError(message, path=shown(shared), hint="Run the same call again")
+    job: Job = pickle.loads(content)
     return job
 
 
-def run_part(folder: str, number: int) -> int:
-    """The task: do a shard of the job in a directory; returns how many samples it has."""
-    job = _JOBS.get(folder)
+def run_part(shared: Shared, digest: str, number: int) -> int:
+    """The task: do a shard of the job; returns how many samples it has."""
+    job = _JOBS.get(shared)
     if job is None:
         try:
-            written = os.stat(Path(folder) / JOB).st_mtime_ns
+            job = _stored(shared, digest)
         except FileNotFoundError:
             raise MissingError(
-                f"{folder}: this worker does not see the destination of the extraction",
-                path=folder,
+                f"{shown(shared)}: this worker does not see the destination of the extraction",
+                path=shown(shared),
                 hint="Give all workers a file system in common with the process that called extract",
             ) from None
-        job = _stored(folder, written)
-    return job.do(Path(folder), number)
+    return job.do(shared, number)
 
 
-_VERSION = 2
-"""Version of the directory of an extraction; what another version began is not continued."""
+def shown(shared: Shared) -> str:
+    """Return where parts come together, for messages."""
+    return shared.folder if isinstance(shared, SharedFolder) else str(getattr(shared, "url", shared))
 
 
-@contextmanager
-def workplace(dest: Path, *ingredients: Any) -> Iterator[Path]:
-    """Lock the directory in which `dest` is made; it stays if the block ends with an error and some shards are done."""
-    from dask.base import tokenize
-
-    if not dest.parent.is_dir():
-        message = f"{dest}: the directory {dest.parent} does not exist"
-        raise MissingError(message, path=str(dest), hint="Make it first")
-    folder = dest.with_name(f".{dest.name}.extract_{tokenize(_VERSION, *ingredients)[:12]}{PARTIAL}")
-    kept = f"what is finished is kept in {folder.name}: the same call goes on from there"
-    with explained(dest, kept), trying(_lock(folder)) as mine:
-        if not mine and not _lock(folder).exists():
-            hint = f"Check the permissions of {dest.parent}"
-            raise WriteError(f"{dest}: may not be written", path=str(dest), hint=hint)
-        if not mine:
-            raise ExistsError(f"{dest}: another process is extracting it now", path=str(dest), hint="Wait for it")
-        if not (folder / STORE).is_dir():  # it was published, but not removed
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with suppress(PermissionError):  # of somebody else
-            folder.chmod(0o700)
-        refuse_foreign(folder)
-        for name in (PARTS, STORE):
-            (folder / name).mkdir(exist_ok=True)
-        try:
-            yield folder
-        except BaseException:
-            if not any((folder / PARTS).iterdir()):
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        for other in dest.parent.glob(f".{escape(dest.name)}.extract_*{PARTIAL}"):
-            with nullcontext(True) if other == folder else trying(_lock(other)) as free:
-                if free:
-                    shutil.rmtree(other, ignore_errors=True)
-
-
-def _lock(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
+_VERSION = 3
+"""Of what is in the directory of an extraction; what another version began is not continued."""
 
 
 def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
@@ -269,34 +243,41 @@ def extract(
     workers: int | None,
     progress: bool,
     overwrite: bool,
+    storage_options: Mapping[str, Any] | None,
+    remote: Remote | None,
     keys: Mapping[str, Any],
-) -> Path:
+) -> Path | str:
     """Write samples to a store; see `CocoSampler.extract`."""
+    from dask.base import tokenize
+
     check_choice("order", order, ORDERS)
     checked(scheduler, workers)
     check_sizes(sizes)
-    dest = local_path(dest)
-    refuse_existing(dest, overwrite)
+    target = destination(dest, storage_options, remote)
+    refuse_existing_at(target, overwrite)
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame
     files = identities(source.files(_images(rows)))
-    with workplace(dest, source, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard) as folder:
+    told = tokenize(_VERSION, source, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard)[:12]
+    with sharing(target, "extract", told, overwrite) as shared:
+        if isinstance(shared, SharedFolder):
+            refuse_foreign(Path(shared.folder))
         found = survey(source, rows, keys, lookup, sizes)
         positions = found.locality if order == "locality" else np.arange(len(rows))
         arrays = layout(len(rows), found.form, found.mask_dims, preset, shard, found.taken)
         if order == "locality":
             rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
         job = Job(source, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)
-        write_job(folder, job)
+        digest = write_job(shared, job)
         try:
-            _do(job, folder, scheduler, workers, progress)
+            _do(job, shared, digest, scheduler, workers, progress)
         finally:
-            _JOBS.pop(os.fspath(folder), None)
-        for path in (folder / STORE).rglob(".*"):  # what tasks were writing when they were killed
-            path.unlink(missing_ok=True)
-        _finish(job, folder / STORE, job.columns(folder))
-        publish(folder / STORE, dest, overwrite)
-    return dest
+            _JOBS.pop(shared, None)
+        with shared.finishing() as store:
+            columns, sums = job.columns(shared)
+            _finish(job, store, columns, sums)
+        shared.publish(target, overwrite)
+    return target if isinstance(target, Path) else target.url
 
 
 def _images(rows: Rows) -> list[Any] | None:
@@ -306,18 +287,23 @@ def _images(rows: Rows) -> list[Any] | None:
     return list(rows.frame["gid"].unique().tolist())
 
 
-def _do(job: Job, folder: Path, scheduler: Scheduler, workers: int | None, progress: bool) -> None:
-    todo = [k for k in range(job.layout.shards) if not part(folder, k).exists()]
+def _do(job: Job, shared: Shared, digest: str, scheduler: Scheduler, workers: int | None, progress: bool) -> None:
+    there = shared.done()
+    todo = [k for k in range(job.layout.shards) if str(k) not in there]
     if not todo:
         return
     n, total = job.layout.samples, len(job.rows)
-    with working(scheduler, workers) as (count, run):
+    with working(scheduler, workers, "fewer workers or a smaller shard=") as pool:
         if progress:
-            print(_announcement(job, len(todo), min(count, len(todo))), file=sys.stderr, flush=True)
+            print(_announcement(job, len(todo), min(pool.workers, len(todo))), file=sys.stderr, flush=True)
         before = total - sum(min(n, total - k * n) for k in todo)
         with progress_bar(total, "extracting", "sample", progress, before) as advance:
-            for done in run(run_part, os.fspath(folder), todo):
-                advance(done)
+            for error in run_jobs(pool, [_parts(shared, digest, todo)], advance).values():
+                raise error
+
+
+def _parts(shared: Shared, digest: str, todo: Sequence[int]) -> Steps:
+    yield [partial(run_part, shared, digest, k) for k in todo]
 
 
 def _announcement(job: Job, todo: int, workers: int) -> str:
@@ -330,7 +316,7 @@ def _announcement(job: Job, todo: int, workers: int) -> str:
     )
 
 
-def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
+def _finish(job: Job, root: Path, columns: Mapping[str, Any], sums: Mapping[str, Sequence[bytes]]) -> None:
     """Write everything that is not pixels, and the metadata."""
     import xarray
 
@@ -347,8 +333,8 @@ def _finish(job: Job, root: Path, columns: Mapping[str, Any]) -> None:
     small = small.assign({n: v.astype(object) for n, v in small.variables.items() if v.dtype.kind == "U"})
     small.to_zarr(columns_of_store, mode="w", zarr_format=3, consolidated=False, encoding=plain)
     for array in job.layout.arrays:
-        sums = job.sums(root.parent, array.name)
-        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata(sums)))
+        (root / array.name).mkdir(exist_ok=True)
+        (root / array.name / "zarr.json").write_text(json.dumps(array.metadata(sums[array.name])))
     for part in columns_of_store.iterdir():
         if (root / part.name).is_dir():  # of an earlier attempt
             shutil.rmtree(root / part.name)

@@ -20,7 +20,6 @@ import numpy as np
 
 from ndzarr._batches.columnar import uniform_windows
 from ndzarr._batches.form import Array, Form, Pending, agree, lacking, mask_dims, pending_samples
-from ndzarr._files import replacing
 from ndzarr._indexing.selection import lengths
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.protocols import SampleSource
@@ -84,25 +83,22 @@ class ShardedArray:
         node["attributes"][SEAL] = str(Seal(grid, b"".join(sums)))
         return node
 
-    def write(self, root: Path, number: int, pixels: Array) -> bytes:
-        """
-        Write one shard, of the pixels of all its samples (sample, ...); it appears whole or not at all.
+    def path(self, root: Path, number: int) -> Path:
+        """Return the path of a shard."""
+        return root.joinpath(self.name, "c", str(number), *["0"] * (len(self.shape) - 1))
 
-        Return what a `Seal` says of it.
-        """
+    def write(self, root: Path, number: int, pixels: Array) -> bytes:
+        """Write one shard, of the pixels of all its samples (sample, ...); return what a `Seal` says of it."""
         grid = [range(ceil(n / c)) for n, c in zip(pixels.shape[1:], self.codec.shape[1:], strict=True)]
-        path = root.joinpath(self.name, "c", str(number), *["0"] * (len(self.shape) - 1))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as work:
-            writer = ShardWriter(work, self.per_shard, len(pixels) * prod(map(len, grid)))
-            try:
-                for k, sample in enumerate(pixels):
-                    for position in product(*grid):
-                        done = writer.add((k, *position), self._encode(sample, position))
-                assert done
-                return writer.finish()
-            finally:
-                writer.close()
+        writer = ShardWriter(self.path(root, number), self.per_shard, len(pixels) * prod(map(len, grid)))
+        try:
+            for k, sample in enumerate(pixels):
+                for position in product(*grid):
+                    done = writer.add((k, *position), self._encode(sample, position))
+            assert done
+            return writer.finish()
+        finally:
+            writer.close()
 
     def _encode(self, sample: Array, position: tuple[int, ...]) -> bytes:
         lengths = self.codec.shape[1:]

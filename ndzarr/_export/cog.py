@@ -12,7 +12,8 @@ The layout is GDAL's (https://gdal.org/drivers/raster/cog.html); GDAL itself is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from ndzarr._concurrency import available_cpus
 from ndzarr._export.cog_pixels import choose_content, tile_format
 from ndzarr._export.overviews import with_overviews
 from ndzarr._export.tiff_writer import Image, Writing, header, names_tag, nodata_tag, write_tiff
-from ndzarr._files import local_path, publishing_file, refuse_existing_file
+from ndzarr._files import publishing_file, refuse_existing_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._remote.settings import Remote
+from ndzarr._store.destinations import Dest, destination
 from ndzarr._validation import check_count
 from ndzarr.errors import OptionError
 
@@ -48,7 +51,9 @@ def export_cog(
     overwrite: bool = False,
     progress: bool = False,
     workers: int | None = None,
-) -> Path:
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> Path | str:
     """
     Write a pyramid as a cloud optimized GeoTIFF.
 
@@ -60,7 +65,7 @@ def export_cog(
     pyr
         A pyramid, or the path of one.
     dest
-        File to make.
+        File to make, or its URL, such as 's3://bucket/a.tif'.
     compression
         Lossless: 'deflate', 'zstd', 'lzw', 'lerc', 'none'.  Lossy: 'jpeg' (uint8, 1 or 3 channels), 'webp' (uint8, 3 or
         4 channels; lossless at quality 100).
@@ -96,10 +101,12 @@ def export_cog(
         Show a progress bar.
     workers
         Number of threads that encode; the number of CPUs by default.
+    storage_options, remote
+        Credentials and settings for the URL `dest`; see `open`.
 
     Returns
     -------
-    The absolute path of the file.
+    The absolute path of the file, or its URL.
 
     Raises
     ------
@@ -118,8 +125,8 @@ def export_cog(
     >>> ndzarr.export_cog(pyr, folder + "/a.tif", compression="zstd").name
     'a.tif'
     """
-    target = local_path(dest)
-    refuse_existing_file(target, overwrite)
+    target = destination(dest, storage_options, remote)
+    refuse(target, overwrite)
     if workers is not None:
         check_count("workers", workers)
     writing = prepare(
@@ -138,7 +145,15 @@ def export_cog(
         max_error=max_error,
     )
     write_file(writing, target, bigtiff=bigtiff, overwrite=overwrite, progress=progress, workers=workers)
-    return target
+    return target if isinstance(target, Path) else target.url
+
+
+def refuse(dest: Dest, overwrite: bool) -> None:
+    """Raise `ExistsError` if something is there that must not be replaced."""
+    if isinstance(dest, Path):
+        refuse_existing_file(dest, overwrite)
+    elif not overwrite:
+        dest.refuse_object()
 
 
 def prepare(
@@ -176,7 +191,7 @@ def prepare(
 
 def write_file(
     writing: Writing,
-    dest: Path,
+    dest: Dest,
     *,
     bigtiff: bool | str = "auto",
     overwrite: bool = False,
@@ -185,6 +200,12 @@ def write_file(
     check: Callable[[], object] | None = None,
 ) -> None:
     """Write the file; see `export_cog`. `check` is called between tiles, and gives up by raising."""
+    if not isinstance(dest, Path):
+        with tempfile.TemporaryDirectory(prefix="ndzarr-") as folder:
+            file = Path(folder, dest.name)
+            write_file(writing, file, bigtiff=bigtiff, progress=progress, workers=workers, check=check)
+            dest.patient().put_file(file, create=not overwrite)
+        return
     with with_overviews(writing.content, dest, workers) as content:
         _write_file(replace(writing, content=content), dest, bigtiff, overwrite, progress, workers, check)
 

@@ -73,7 +73,7 @@ class CogContent:
         """
         Number of the first overview that is not a level; None if all are.
 
-        Levels are no overviews of GDAL if alpha counts, or a mask that they do not know, nor are those of odd sizes.
+        Levels differ from GDAL's overviews if alpha counts, or a mask that they do not know, and where sizes are odd.
         """
         foreign = self.alpha_sample is not None or self.masking in ("alpha", "pyramid")
         if foreign and not self.classes and len(self.sizes) > 1:

@@ -21,6 +21,7 @@ import numpy as np
 
 from ndzarr._concurrency import memory_limit
 from ndzarr._indexing.selection import Selection, cuts, lengths
+from ndzarr._remote.flight import Request, planned
 from ndzarr.errors import NdzarrError, WindowError
 
 
@@ -140,6 +141,10 @@ class Explanation:
     """Bytes of pixels in all windows."""
     engines: tuple[tuple[str, int], ...]
     """(engine, number of chunks that it reads), most first."""
+    requests: int
+    """Requests to buckets and web servers, without those of shard indexes, which explaining has read."""
+    fetched_bytes: int
+    """Bytes that these requests move, gaps included."""
     decoders: tuple[tuple[str, int], ...]
     """("compiled core" or "Python", number of chunks that it decodes), most first; without those of other engines."""
 
@@ -157,12 +162,16 @@ class Explanation:
             ("decode", f"{human_bytes(self.decoded_bytes)} for {human_bytes(self.wanted_bytes)} wanted"),
             ("amplification", f"{self.amplification:.2f}"),
         ]
+        if self.requests:
+            moved = human_bytes(self.fetched_bytes)
+            rows.append(("network", f"{counted(self.requests, 'request')} in 1 flight, {moved}"))
         rows += [("engine", f"{name}: {n:,} chunks") for name, n in self.engines]
         rows += [("decoded by", f"{name}: {n:,} chunks") for name, n in self.decoders]
         return "\n".join(f"{key:<14}{value}" for key, value in rows)
 
 
 def _explain(plan: ReadPlan) -> Explanation:
+    requests = _requests(plan)  # first: it reads the indexes of all shards at once
     sizes = [plan.arrays[a].encoded_size(chunk) for a, chunk, _ in plan.reads]
     decoded = sum(
         plan.arrays[a].dtype.itemsize * prod(plan.arrays[a].chunks)
@@ -181,7 +190,19 @@ def _explain(plan: ReadPlan) -> Explanation:
         wanted_bytes=plan.wanted_bytes,
         engines=tuple(engines.most_common()),
         decoders=tuple(decoders.most_common()),
+        requests=len(requests),
+        fetched_bytes=sum((r.stop or 0) - (r.start or 0) for r in requests),
     )
+
+
+def _requests(plan: ReadPlan) -> list[Request]:
+    """Return the requests that fetch the chunks of remote arrays."""
+    arrays: Any = plan.arrays
+    chunks: dict[int, list[tuple[int, ...]]] = {}
+    for a, chunk, _ in plan.reads:
+        if getattr(arrays[a], "remote", False):
+            chunks.setdefault(a, []).append(chunk)
+    return planned([r for a, some in chunks.items() for found in arrays[a].ranges(some) for r in found])
 
 
 def counted(n: int, noun: str) -> str:

@@ -23,6 +23,9 @@ from ndzarr.errors import StoreError
 STORE = re.compile(r".*-([0-9a-f]{16})\.zarr")
 """Names of a library's stores; the group is the key."""
 
+BANDS = re.compile(r"\..*\.zarr\.bands_[0-9a-f]+\.partial")
+"""Names of directories in which workers write the bands of a huge image."""
+
 State = Literal["current", "stale", "orphaned", "damaged", "partial", "making", "unreadable"]
 """
 Whether a store will be read again.
@@ -79,9 +82,9 @@ def prune(root: Path, dry_run: bool = False) -> list[Entry]:
 
 
 def remove_partial(root: Path) -> None:
-    """Remove what killed processes left: unfinished stores and locks."""
+    """Remove what killed processes left: locks and unfinished stores, but not bands, which are gone on from."""
     for path in _paths(root):
-        if path.suffix == PARTIAL:
+        if path.suffix == PARTIAL and not BANDS.fullmatch(path.name):
             _remove(path)
     _remove_locks(root)
 
@@ -95,13 +98,15 @@ def _paths(root: Path) -> list[Path]:
 
 def _lock(path: Path) -> Path:
     """Return the lock of a store, or of the slot that an unfinished one has."""
+    if BANDS.fullmatch(path.name):
+        return path.with_name(f"{path.name}.lock")
     slot = Slot.of(path)
     return lock_of(path) if slot is None else slot.lock
 
 
 def _judge(path: Path, free: bool) -> tuple[State, str | None] | None:
     """Return (state, source) of a path in a cache directory; None if it is not a store of the library."""
-    if Slot.of(path) is not None:
+    if Slot.of(path) is not None or BANDS.fullmatch(path.name):
         return ("partial" if free else "making"), None
     key = STORE.fullmatch(path.name)
     if key is None or not path.is_dir():

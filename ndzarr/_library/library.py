@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
-from ndzarr._files import Batch, FileId, cache_root, most_writers, settle, signature
+from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
+from ndzarr._files import Batch, FileId, cache_root, discard, holding, lock_of, most_writers, settle, signature
 from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
@@ -46,6 +48,9 @@ from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.presets import Encoding
 from ndzarr._validation import check_choice
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, SourceError, StoreError
+
+if TYPE_CHECKING:
+    from ndzarr._pyramid.bands import Image, Stage
 
 _TOGETHER = 32
 """URLs that are opened at a time."""
@@ -156,16 +161,21 @@ class Library:
         sources: Iterable[str | os.PathLike[str] | tuple[Any, ...]],
         workers: int | None = None,
         progress: bool = False,
+        scheduler: Scheduler = "threads",
     ) -> None:
         """
         Make the pyramids of many sources, several at a time; `workers` threads, as many as CPUs if None.
 
+        Workers of another `scheduler` ('processes', a `distributed.Client` or the address of a dask scheduler) need to
+        see the files and the directory; huge images are written in bands.
+
         Sources are paths, or `SourceRequest`s (any tuples of their fields).  If the store exists, the file
         and the indexes of the store's shards are looked at, and a damaged store is made again.
         """
+        checked(scheduler, workers)
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
         self.look_up(request.path for request in requests)
-        tasks: dict[Path, Task] = {}
+        tasks: dict[Path, tuple[SourceRequest, Callable[[TaskContext], Any]]] = {}
         batch = Batch()
         failures = []
         for request in dict.fromkeys(requests):
@@ -175,15 +185,85 @@ class Library:
                 failures.append(Failure(request.path, error))
             else:
                 if make is not None:
-                    tasks[store] = Task(request.path, make)
-        with progress_bar(len(tasks), "transcoding", "source", progress) as advance:
-            try:
-                failures += run_tasks(list(tasks.values()), workers, advance, most_writers())
-            finally:
-                batch.publish()
+                    tasks[store] = request, make
+        local = scheduler == "threads"
+        with progress_bar(len(tasks) if local else 0, "transcoding", "source", progress) as advance:
+            if local:
+                try:
+                    failures += run_tasks(
+                        [Task(r.path, make) for r, make in tasks.values()], workers, advance, most_writers()
+                    )
+                finally:
+                    batch.publish()
+            else:
+                failures += self._prepare_on(scheduler, workers, {s: r for s, (r, _) in tasks.items()}, advance)
         if failures:
             order = [request.path for request in requests]
             raise BatchError(sorted(failures, key=lambda failure: order.index(failure.source)))
+
+    def _prepare_on(
+        self,
+        scheduler: Scheduler,
+        workers: int | None,
+        missing: Mapping[Path, SourceRequest],
+        advance: Callable[..., None],
+    ) -> list[Failure]:
+        """Make stores by the workers of a scheduler; return the sources that could not be used."""
+        if not missing:
+            return []
+        self._begin()
+        with working(scheduler, workers, "fewer workers") as pool:
+            made = [self._making(request, store) for store, request in missing.items()]
+            failed = run_jobs(pool, made, lambda _: advance(), lambda tasks: advance(0, more=tasks))
+        return [Failure(request.path, failed[i]) for i, request in enumerate(missing.values()) if i in failed]
+
+    def _making(self, request: SourceRequest, store: Path) -> Job:
+        """Make the store of a request by workers."""
+        from ndzarr._pyramid.bands import refuse_elsewhere
+        from ndzarr._pyramid.transcode import warn_of_trouble
+
+        [(steps, trouble)] = yield [partial(self.make_here, request)]
+        if steps:
+            entry = self._entry(request, self._find_remote(request))
+            image = self._image(entry, request)
+            with image.shared(entry.store, steps) as shared:
+                yield from image.bands(steps, shared)
+                [trouble] = yield [partial(image.finish, steps, shared)]
+                with holding(lock_of(entry.store)):
+                    if entry.sound() is None:
+                        if os.path.lexists(entry.store):
+                            discard(entry.store)
+                        shared.publish(entry.store, overwrite=False)
+        refuse_elsewhere(store)
+        warn_of_trouble(request.path, trouble)
+
+    def make_here(self, request: SourceRequest) -> tuple[list[Stage], list[str]]:
+        """
+        Make the store of a request in this worker.
+
+        Returns what `Image.begin` does: the stages, if the image is huge.
+        """
+        from ndzarr._pyramid.bands import refuse_unseen, stages
+        from ndzarr._pyramid.transcode import Making
+
+        for path in (str(self.root), request.path):
+            if not is_url(path):
+                refuse_unseen(path)
+        remote = self._find_remote(request)
+        if (pyramid := self._open_file(request, remote)) is not None:
+            if (overviews := overview_store(pyramid)) is not None:
+                overviews.make()
+            return [], []
+        entry = self._entry(request, remote)
+        if entry.sound() is not None:
+            return [], []
+        with self._image(entry, request).open() as source:
+            steps = stages(source, Making.of(source, self.encoding))
+            trouble = list(source.trouble)
+        if steps:
+            return steps, []
+        entry.make(partial(self._write, entry, request, TaskContext(Event(), threads=1)))
+        return [], trouble
 
     def look_up(self, paths: Iterable[str]) -> None:
         """Fetch and keep the beginnings of all files among URLs that are not kept yet, in one flight of requests."""
@@ -301,27 +381,28 @@ class Library:
         context: TaskContext | None = None,
         batch: Batch | None = None,
     ) -> None:
-        from ndzarr._formats.options import choose_palette
-        from ndzarr._formats.registry import open_source
         from ndzarr._pyramid.transcode import write_pyramid
 
-        real = request.path if is_url(request.path) else entry.origin["path"]
         settle(entry.origin["mtime_ns"])
-        options = {name: value for name, value in request._asdict().items() if name != "path"}
-        options["palette"] = choose_palette(request.palette, self.encoding.kind)
         try:
-            with open_source(
-                real,
-                **options,
-                max_pixels=self.max_pixels,
-                storage_options=self.storage_options,
-                remote=self.remote,
-            ) as source:
+            with self._image(entry, request).open() as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)
                 write_pyramid(
                     source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check, batch=batch
                 )
         except SourceError as error:
-            if os.path.abspath(request.path) == real:
+            real = entry.origin["path"]
+            if is_url(request.path) or os.path.abspath(request.path) == real:
                 raise
             raise SourceError(f"{request.path}, which is {error}", path=real) from error
+
+    def _image(self, entry: CacheEntry, request: SourceRequest) -> Image:
+        """Return the source of a request."""
+        from ndzarr._formats.options import choose_palette
+        from ndzarr._pyramid.bands import Image
+
+        reading = {name: value for name, value in request._asdict().items() if name != "path"}
+        reading |= {"palette": choose_palette(request.palette, self.encoding.kind), "max_pixels": self.max_pixels}
+        reading |= {"storage_options": self.storage_options, "remote": self.remote}
+        real = request.path if is_url(request.path) else entry.origin["path"]
+        return Image(real, reading, self.encoding, entry.origin)

@@ -98,7 +98,8 @@ def open(
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
     name = os.fspath(path)
-    if store is None and is_url(name) and (opened := find_remote(name, storage_options, remote)) is not None:
+    remotely = store is not None or is_url(name)
+    if remotely and (opened := find_remote(name, storage_options, remote, store=store)) is not None:
         from ndzarr._library.in_place import open_remote_file
 
         return open_remote_file(opened, cache_bytes, InPlaceOptions(palette=palette, series=series))
@@ -120,12 +121,17 @@ def find_remote(
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
     kept: DiskCache | None = None,
+    store: Any = None,
 ) -> OpenedFile | None:
-    """Return the file that a URL names, opened with one flight of requests; None if it may be a store."""
-    if not names_file(url):
+    """
+    Return the file that a URL names, opened with one flight of requests; None if it may be a store.
+
+    If `store` is given, it is a path in that.
+    """
+    if not names_file(url if store is None else f"store://-/{url}"):
         return None
     try:
-        return open_remote(url, storage_options, remote, BESIDE, kept)
+        return open_remote(url, storage_options, remote, BESIDE, kept, store)
     except MissingError:
         return None  # opening the store complains
 

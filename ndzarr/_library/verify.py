@@ -236,7 +236,7 @@ def _checks(array: Stored) -> Iterator[Callable[[], _Tally]]:
             yield partial(_check_tiles, array, row)
     elif isinstance(array, ZarrArray):
         number, files = _cells(array.shape, array.chunks), _count_files(array.name)
-        if number > _MISSING_CHUNKS * (files + _MISSING_CHUNKS):
+        if number > _MISSING_CHUNKS * (files + _FEW_FILES):
             what = f"its metadata state {number:,} chunks, which are too many for its {files:,} files"
             yield lambda: _Tally(problems=[Problem(array.name, None, what)])
             return
@@ -258,6 +258,8 @@ def _grid(shape: tuple[int, ...], step: tuple[int, ...]) -> Iterator[Position]:
 
 _MISSING_CHUNKS = 1000
 """Chunks per file beyond which the stated shape of an array that zarr-python reads is not believed."""
+_FEW_FILES = 100
+"""Files that every array is taken to have: asking for the chunks of so many takes some seconds."""
 
 
 def _cells(shape: tuple[int, ...], step: tuple[int, ...]) -> int:

@@ -11,16 +11,16 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._batches.executors import checked, working
 from ndzarr._batches.extract import refuse_foreign
 from ndzarr._batches.load import load_batch
 from ndzarr._concurrency import ordered_map
+from ndzarr._executors import checked, results, working
 from ndzarr._indexing.plan import counted
 from ndzarr._prediction.canvas import Canvas, canvas_of_sample
 from ndzarr._prediction.parts import PartsWriter
@@ -182,8 +182,8 @@ def _elsewhere(
 
     places = [[stitcher.place_of(row) for row in group] for group in groups]
     (stitcher.work / _JOB).write_bytes(cloudpickle.dumps(_Job(batches, groups, places)))  # models may be lambdas
-    with working(scheduler, workers) as (_, run):
-        yield from run(_task, os.fspath(stitcher.work), range(len(groups)))
+    with working(scheduler, workers) as pool:
+        yield from results(pool, [partial(_task, os.fspath(stitcher.work), k) for k in range(len(groups))])
 
 
 def _task(folder: str, number: int) -> int:

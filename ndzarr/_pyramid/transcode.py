@@ -22,164 +22,35 @@ from typing import Any, cast
 
 import numpy as np
 
-from ndzarr._files import Batch, local_path, publishing, refuse_existing
+from ndzarr._files import Batch
 from ndzarr._formats.base import Facts, Pixels, Source
-from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import SequenceSource
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import Selection, select
 from ndzarr._indexing.windows import level_count, level_shape
 from ndzarr._progress import progress_bar
-from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._store.arrays import ChunkArray
-from ndzarr._store.downsample import halve_mask, reducer
+from ndzarr._store.destinations import Dest, writing
+from ndzarr._store.downsample import Reducer, halve_mask, reducer
 from ndzarr._store.metadata import MASK, Description, DisplayWindow, LevelShape, mask_levels, write_metadata
-from ndzarr._store.presets import PRESETS, Encoding, choose_layout, chunks_option
+from ndzarr._store.presets import PRESETS, Encoding, choose_layout
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import Seal
 from ndzarr._store.validity import Validity, fill_value
-from ndzarr._store.writer import PyramidWriter, halve, is_blank
+from ndzarr._store.writer import PyramidWriter, Rest, Sums, halve, is_blank, seals_of
 from ndzarr.errors import DamagedFileWarning, DamagedVideoWarning, OptionError, SourceError, warn_caller
 
 BAND_BYTES = 16 << 20
 """Bytes of pixels read at a time."""
 
 
-def transcode(
-    source: Any,
-    dest: str | os.PathLike[str],
-    *,
-    preset: str = "fast",
-    kind: str = "intensity",
-    axes: str | None = None,
-    channels: Sequence[str] | None = None,
-    nodata: float | Sequence[float | None] | None = None,
-    orient: bool | tuple[int, int] = True,
-    chunks: Mapping[str, int] | None = None,
-    access: str = "frames",
-    reduce: str = "yx",
-    stack: str = "t",
-    start: float | None = None,
-    stop: float | None = None,
-    step: int = 1,
-    size: tuple[int, int] | float | None = None,
-    overwrite: bool = False,
-    progress: bool = False,
-    workers: int | None = None,
-    max_pixels: int | None = None,
-    palette: str | None = None,
-    series: str | int | None = None,
-) -> Pyramid:
-    """
-    Write a source as a pyramid in a Zarr store.
-
-    Parameters
-    ----------
-    source
-        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video (anything
-        that FFmpeg decodes; see docs/videos.md) or of a Zarr array; a numpy, dask, xarray or Zarr array; or a list of
-        these, or a pattern such as 'frames/*.png', which become one pyramid.
-    dest
-        Directory of the store to make; by convention its name ends in .zarr.
-    preset
-        'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.
-    kind
-        'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
-    axes
-        Names of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
-    channels
-        Names of the channels, instead of the source's own.  'gray' or 'rgb' converts a video.
-    nodata
-        Value of pixels that hold no data, or one (or None) per channel; the source's own if None.
-    orient
-        True turns photographs upright by their EXIF orientation; (width, height) in pixels chooses the orientation
-        that has this size.
-    chunks
-        Axis name to length of chunks in pixels, instead of those of `preset` and `access`.
-    access
-        Expected access to frames or planes: 'frames' (windows of one), 'tubes' (small windows through many) or
-        'mixed'; see docs/layouts.md.
-    reduce
-        Axes that levels halve: 'yx', or 'zyx' for volumes whose planes are as close as their pixels.
-    stack
-        Axis along which the images of a list are stacked: 't' or 'z'.
-    start, stop
-        Half-open interval of a video, in seconds of its own clock; the first frame is the first one shown at or after
-        `start`.
-    step
-        Take every `step`-th of these frames.
-    size
-        (height, width) in pixels that frames of a video are scaled to, or a factor.
-    overwrite
-        Replace `dest` if it exists, once the new store is complete.
-    progress
-        Show a progress bar.
-    workers
-        Number of threads that encode; the number of CPUs if None.
-    max_pixels
-        Refuse images of more pixels (height times width).  None means 2**30, or 2**36 for formats that are read in
-        pieces.
-    palette
-        'colours' turns indices of a palette into r, g, b; 'indices' keeps them, as class maps need it: the store is
-        then one of labels, and its attributes hold the colours.  None means 'indices' for labels, else 'colours'.
-    series
-        Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
-        None means the main one.
-
-    Returns
-    -------
-    The pyramid, open for reading.
-
-    Raises
-    ------
-    SourceError, MissingError
-        The source cannot be used; nothing was written.
-    OptionError
-        An option is not understood, contradicts the source, or cannot hold its pixels.
-    ExistsError
-        `dest` exists.
-    WriteError
-        `dest` cannot be written, or the disk is full; nothing is left of it.
-
-    Warns
-    -----
-    DamagedFileWarning
-        Frames of a video do not decode (`DamagedVideoWarning`), or the pages of a TIFF end too soon; the others were
-        written.
-
-    Notes
-    -----
-    Levels of intensities are means of 2 x 2 real pixels, weighted by alpha and rounded.  Levels of labels are the most
-    frequent value.  Masks of the source (GDAL's internal ones and `.msk` files) become an array `mask` in each level.
-    """
-    from ndzarr._formats.registry import open_source
-
-    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    target = local_path(dest)
-    refuse_existing(target, overwrite)
-    with open_source(
-        source,
-        axes=axes,
-        channels=channels,
-        nodata=nodata,
-        orient=orient,
-        max_pixels=max_pixels,
-        stack=stack,
-        start=start,
-        stop=stop,
-        step=step,
-        size=size,
-        palette=choose_palette(palette, kind),
-        series=series,
-    ) as opened:
-        write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
-    return open_pyramid(target)
+def _stays(path: Path) -> None:
+    """Do nothing with a shard that is complete."""
 
 
 def write_pyramid(
     source: Source,
-    dest: Path,
+    dest: Dest,
     encoding: Encoding,
     *,
     overwrite: bool = False,
@@ -209,21 +80,11 @@ def write_pyramid(
         The store is there once this is published; at once if None.
     """
     origin = identity(source.name) if origin is None else origin
-    encoding = suited(encoding, source.facts)
     stream = as_stream(source)
-    levels = level_shapes(source, encoding) if stream is None else []
-    volume = "z" in encoding.reduce and "z" in source.dims
-    plain = reducer(source.dtype, encoding.kind, source.validity, volume)
-    masks = mask_levels(source.dims, levels, encoding) if source.masked else []
-
-    def reduce(image: Pixels, level: int, mask: Pixels | None = None) -> Pixels:
-        return plain(image, level + number, mask)
-
-    def reduce_mask(mask: Pixels, level: int, _: Pixels | None = None) -> Pixels:
-        return halve_mask(mask, volume)
-
-    total, name = row_count(source, levels[:-1] if volume else []), os.path.basename(source.name)
-    with publishing(dest, overwrite, batch) as work, progress_bar(total, name, "row", progress) as show:
+    making = Making.of(source, encoding, number)
+    total = row_count(source, making.levels[:-1] if making.volume else [])
+    name = os.path.basename(source.name)
+    with writing(dest, overwrite, batch) as into, progress_bar(total, name, "row", progress) as show:
 
         def advance(rows: int) -> None:
             if check is not None:
@@ -231,40 +92,139 @@ def write_pyramid(
             show(rows)
 
         advance(0)
-        writer_of = partial(PyramidWriter, work, reduce=reduce, workers=workers)
+        work, last = into.root, into.root / str(len(making.levels) - 1)
+
+        def written(path: Path) -> None:
+            if stream is None and last not in path.parents:  # the metadata say what viewers show of the last level
+                into.written(path)
+
         if stream is not None:
-            levels, seals = write_stream(stream, encoding, writer_of, advance, band_bytes)
+            writer_of = partial(PyramidWriter, work, reduce=making.reduce, workers=workers, written=written)
+            levels, seals = write_stream(stream, making.encoding, writer_of, advance, band_bytes)
+            making = replace(making, levels=levels)
         else:
-            count = 1 if volume else len(levels)
-            with ExitStack() as writers:
-                writer = writers.enter_context(writer_of(levels[:count]))
-                veil = None
-                if masks:
-                    made = PyramidWriter(work, masks[:count], reduce_mask, workers, name=MASK)
-                    veil = writers.enter_context(made)
-                for block, window in _bands(source, levels[0], band_bytes):
-                    rows = source.read(window)
-                    mask = None if veil is None else source.read_mask(window)
-                    writer.write(block, rows, mask)
-                    if veil is not None and mask is not None and window["c"].start == 0:
-                        veil.write(tuple(n for n, d in zip(block, source.dims, strict=False) if d != "c"), mask)
-                    advance(rows.shape[-2] * prod(rows.shape[:-2]))
-                writer.finish()
-                seals = writer.seals
-                if veil is not None:
-                    veil.finish()
-                    seals |= veil.seals
-        if volume:
-            if masks:
-                seals |= halve(work, masks, reduce_mask, workers, lambda rows: None, MASK)
-            whole = source.dims.index("c") if source.validity.by_channel else None
-            seals |= halve(work, levels, reduce, workers, advance, masks=masks, whole=whole)
-        _refuse_changed(source, origin)
-        about = describe(source, encoding, origin)
-        write_metadata(work, about, levels, display_windows(work, about, levels, masks), seals, masks)
-    if source.trouble:
-        category = DamagedFileWarning if stream is None else DamagedVideoWarning
-        warn_caller(f"{source.name}: {'; '.join(source.trouble)}", category)
+            count = 1 if making.volume else len(making.levels)
+            sums = write_rows(
+                source,
+                work,
+                making,
+                count=count,
+                workers=workers,
+                advance=advance,
+                band_bytes=band_bytes,
+                written=_stays if making.volume else written,
+            )
+            seals = seals_of(sums, making.arrays)
+        if making.volume:
+            seals |= making.halve(source, work, workers, advance)
+        finish(source, work, making, seals, origin)
+    warn_of_trouble(source.name, source.trouble, video=stream is not None)
+
+
+def finish(source: Source, work: Path, making: Making, seals: Mapping[str, Seal], origin: Mapping[str, Any]) -> None:
+    """Write the metadata of a store whose shards are written, unless the source was changed meanwhile."""
+    _refuse_changed(source, origin)
+    about = describe(source, making.encoding, origin)
+    windows = display_windows(work, about, making.levels, making.masks)
+    write_metadata(work, about, making.levels, windows, seals, making.masks)
+
+
+def warn_of_trouble(name: str, trouble: Sequence[str], video: bool = False) -> None:
+    """Warn about what of a damaged source was left out."""
+    if trouble:
+        warn_caller(f"{name}: {'; '.join(trouble)}", DamagedVideoWarning if video else DamagedFileWarning)
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """The levels of a store, and how their pixels are made."""
+
+    encoding: Encoding
+    levels: list[LevelShape]
+    """Empty for a stream, whose length is not known."""
+    masks: list[LevelShape]
+    """Levels of the mask, if the source has one."""
+    reduce: Reducer
+    reduce_mask: Reducer
+    volume: bool
+    """True if z is halved, too: levels are then made from those that are stored."""
+
+    @classmethod
+    def of(cls, source: Source, encoding: Encoding, number: int = 0) -> Making:
+        """Return how the store of a source is made; `number` is that of the source's level in the whole pyramid."""
+        encoding = suited(encoding, source.facts)
+        levels = level_shapes(source, encoding) if as_stream(source) is None else []
+        volume = "z" in encoding.reduce and "z" in source.dims
+        plain = reducer(source.dtype, encoding.kind, source.validity, volume)
+
+        def reduce(image: Pixels, level: int, mask: Pixels | None = None) -> Pixels:
+            return plain(image, level + number, mask)
+
+        def reduce_mask(mask: Pixels, level: int, _: Pixels | None = None) -> Pixels:
+            return halve_mask(mask, volume)
+
+        masks = mask_levels(source.dims, levels, encoding) if source.masked else []
+        return cls(encoding, levels, masks, reduce, reduce_mask, volume)
+
+    @property
+    def arrays(self) -> dict[str, LevelShape]:
+        """The level of each array, by its path."""
+        image = {f"{k}/image": level for k, level in enumerate(self.levels)}
+        return image | {f"{k}/{MASK}": level for k, level in enumerate(self.masks)}
+
+    def halve(
+        self, source: Source, work: Path, workers: int | None, advance: Callable[[int], object]
+    ) -> dict[str, Seal]:
+        """Make all levels of a volume but the first, which is stored."""
+        seals: dict[str, Seal] = {}
+        if self.masks:
+            seals |= halve(work, self.masks, self.reduce_mask, workers, lambda rows: None, MASK)
+        whole = source.dims.index("c") if source.validity.by_channel else None
+        return seals | halve(work, self.levels, self.reduce, workers, advance, masks=self.masks, whole=whole)
+
+
+def write_rows(
+    source: Source,
+    work: Path,
+    making: Making,
+    *,
+    first: int = 0,
+    count: int | None = None,
+    rows: slice | None = None,
+    rests: tuple[Rest | None, Rest | None] = (None, None),
+    workers: int | None = None,
+    advance: Callable[[int], object] = lambda rows: None,
+    band_bytes: int = BAND_BYTES,
+    written: Callable[[Path], object] = _stays,
+) -> Sums:
+    """
+    Write `count` levels, from number `first` on, of rows of a source; return the checksums of their shards.
+
+    The pixels of the source are those of level `first`.  `rows` are whole rows of shards of each of these levels; all
+    rows by default.  `rests` take the rows of the next level, and of its mask.  `written` is called with each shard.
+    """
+    chosen = slice(first, None if count is None else first + count)
+    rows = slice(0, source.shape[-2]) if rows is None else rows
+    with ExitStack() as writers:
+
+        def writer_of(levels: list[LevelShape], reduce: Reducer, name: str, rest: Rest | None) -> PyramidWriter:
+            writer = PyramidWriter(work, levels, reduce, workers, first, name, rows, rest, written)
+            return writers.enter_context(writer)
+
+        writer = writer_of(making.levels[chosen], making.reduce, "image", rests[0])
+        masked = bool(making.masks)
+        veil = writer_of(making.masks[chosen], making.reduce_mask, MASK, rests[1]) if masked else None
+        for block, window in _bands(source, making.levels[first], band_bytes, rows):
+            pixels = source.read(window)
+            mask = None if veil is None else source.read_mask(window)
+            writer.write(block, pixels, mask)
+            if veil is not None and mask is not None and window["c"].start == 0:
+                veil.write(tuple(n for n, d in zip(block, source.dims, strict=False) if d != "c"), mask)
+            advance(prod(pixels.shape[:-1]))
+        writer.finish()
+        if veil is not None:
+            veil.finish()
+        return writer.sums | ({} if veil is None else veil.sums)
 
 
 def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
@@ -326,7 +286,9 @@ def level_shapes(source: Source, encoding: Encoding, native: tuple[int, ...] | N
     return out
 
 
-def _bands(source: Source, level: LevelShape, band_bytes: int) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
+def _bands(
+    source: Source, level: LevelShape, band_bytes: int, wanted: slice
+) -> Iterator[tuple[tuple[int, ...], dict[str, slice]]]:
     """Yield (first indices along the axes before y, window to read): whole chunks, rows from top to bottom."""
     lengths = dict(zip(source.dims, source.shape, strict=True))
     block = dict(zip(source.dims, level.layout.shards, strict=True))
@@ -339,8 +301,11 @@ def _bands(source: Source, level: LevelShape, band_bytes: int) -> Iterator[tuple
     rows = min(lengths["y"], unit * max(1, band_bytes // max(1, unit * row_bytes)))
     for start in product(*(range(0, lengths[d], step[d]) for d in leading)):
         window = {d: slice(i, min(i + step[d], lengths[d])) for d, i in zip(leading, start, strict=True)}
-        for y in range(0, lengths["y"], rows):
-            yield start, {**window, "y": slice(y, min(y + rows, lengths["y"]))}
+        y = wanted.start
+        while y < wanted.stop:
+            end = min(y - y % rows + rows, wanted.stop)
+            yield start, {**window, "y": slice(y, end)}
+            y = end
 
 
 def whole_range(dtype: np.dtype[Any], bits: int | None = None) -> DisplayWindow:

@@ -128,7 +128,7 @@ class DiskCache:
                             size += file.stat().st_size
                     yield CachedObject(Path(entry.path), size, entry.stat().st_mtime)
 
-    def prune(self, most: int) -> list[CachedObject]:
+    def prune(self, most: int, dry_run: bool = False) -> list[CachedObject]:
         """Remove the objects used longest ago until no more than so many bytes are kept; return them."""
         found = sorted(self.objects(), key=lambda held: held.used)
         total = sum(held.nbytes for held in found)
@@ -137,7 +137,8 @@ class DiskCache:
             for held in found:
                 if total <= _KEPT * most:
                     break
-                shutil.rmtree(held.folder, ignore_errors=True)
+                if not dry_run:
+                    shutil.rmtree(held.folder, ignore_errors=True)
                 total -= held.nbytes
                 removed.append(held)
         return removed

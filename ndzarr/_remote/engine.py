@@ -32,7 +32,8 @@ _TICK = 0.025
 """Seconds between looks at how long requests have been under way."""
 _FIRST_PATIENCE = 2.0
 """Seconds after which a request is sent again, before it is known how long others take."""
-_LEAST_PATIENCE = 0.2
+LEAST_PATIENCE = 0.25
+"""Seconds before which no request is late."""
 _SAMPLES = 8
 """Requests after which the time that others take is known."""
 _GROWTH = 1.4
@@ -100,7 +101,7 @@ class _Times:
         """Seconds after which a request is late."""
         if self.count < _SAMPLES:
             return _FIRST_PATIENCE
-        return max(_LEAST_PATIENCE, 2 * (self.mean + 4 * self.spread))
+        return max(LEAST_PATIENCE, 2 * (self.mean + 4 * self.spread))
 
 
 class Engine:

@@ -30,7 +30,7 @@ from ndzarr._remote.engine import Job, engine
 from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.relay import Failed
 from ndzarr._remote.settings import Remote
-from ndzarr._remote.stores import ON_CHANGE, ObjectInfo, Range, RemoteStore, changed, explained, open_url
+from ndzarr._remote.stores import ON_CHANGE, ObjectInfo, Range, RemoteStore, changed, explained, open_object, open_url
 from ndzarr.errors import NdzarrError, StoreError
 
 FIRST = 16 << 10
@@ -114,6 +114,7 @@ def open_file(
     remote: Remote | None = None,
     beside: Sequence[str] = (),
     kept: DiskCache | None = None,
+    store: Any = None,
 ) -> OpenedFile:
     """
     Open a file with one flight of requests.
@@ -124,6 +125,8 @@ def open_file(
         Ends of the names of files beside it that are looked for.
     kept
         Where what is read is kept, and looked for first.
+    store
+        A store object, in which `url` is a path.
 
     Raises
     ------
@@ -132,7 +135,8 @@ def open_file(
     StoreError
         It cannot be read.
     """
-    return open_files([url], storage_options, remote, beside, kept)[0]
+    place = open_url(url, storage_options, remote) if store is None else open_object(store, url, remote)
+    return _open_places([place], beside, kept)[0]
 
 
 def look_up(
@@ -169,17 +173,6 @@ _PART = 1 << 20
 def open_again(file: RemoteFile, beside: Sequence[str] = (), kept: DiskCache | None = None) -> OpenedFile:
     """Open a file in another process."""
     return _open_places([(file.store, file.key)], beside, kept)[0]
-
-
-def open_files(
-    urls: Sequence[str],
-    storage_options: Mapping[str, Any] | None = None,
-    remote: Remote | None = None,
-    beside: Sequence[str] = (),
-    kept: DiskCache | None = None,
-) -> list[OpenedFile]:
-    """Open several files with one flight of requests; see `open_file`."""
-    return _open_places([open_url(url, storage_options, remote) for url in urls], beside, kept)
 
 
 def _open_places(

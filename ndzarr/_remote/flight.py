@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
 def get_ranges(ranges: Sequence[Range]) -> Iterator[Landed]:
     """
-    Yield the bytes of ranges in the order in which they land.
+    Yield the bytes of ranges in the order in which they land; see `get_ranges_or_wait`.
 
     Raises
     ------
@@ -51,6 +51,11 @@ def get_ranges(ranges: Sequence[Range]) -> Iterator[Landed]:
     StoreError
         It is another object than when it was opened, access was denied, or the network failed.
     """
+    return (landed for landed in get_ranges_or_wait(ranges) if landed is not None)
+
+
+def get_ranges_or_wait(ranges: Sequence[Range]) -> Iterator[Landed | None]:
+    """Yield ranges as `get_ranges`, and None where it would wait: the time to do what was put off."""
     if not ranges:
         return
     flight = _Flight(ranges)
@@ -109,7 +114,7 @@ class _Flight:
         self._pieces: dict[int, tuple[Bytes, int]] = {}
         """Number of a range that was split to its bytes, and how many of them are still to come."""
 
-    def landed(self) -> Iterator[Landed]:
+    def landed(self) -> Iterator[Landed | None]:
         cached: deque[int] = deque()
         missing: list[int] = []
         for i, r in enumerate(self._ranges):
@@ -135,6 +140,8 @@ class _Flight:
             else:
                 yield Landed(i, *held)
         while self._flying:
+            if self._landed.empty():
+                yield None
             job = self._landed.get()
             request = self._flying.pop(job)
             self._refill(queue)

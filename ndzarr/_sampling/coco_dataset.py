@@ -20,6 +20,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from ndzarr._executors import Scheduler
 from ndzarr._files import open_binary
 from ndzarr._formats.registry import file_kind
 from ndzarr._geo.pixel_size import PixelSize, Statements
@@ -427,10 +428,10 @@ class CocoSource:
         chosen = self.dset.index.imgs if gids is None else gids
         return (asset.path for gid in chosen for asset in self.frame(gid).assets)
 
-    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+    def prepare(self, progress: bool = False, workers: int | None = None, scheduler: Scheduler = "threads") -> None:
         """Transcode every asset that is not transcoded yet."""
         assets = [asset for gid in self.dset.index.imgs for asset in self.frame(gid).assets]
-        self.library.prepare([_request(a) for a in assets], workers=workers, progress=progress)
+        self.library.prepare([_request(a) for a in assets], workers=workers, progress=progress, scheduler=scheduler)
 
 
 def _is_other_than_alpha(asset: Asset, pyramid: Pyramid) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NoReturn, TypeAlias
 
+from ndzarr._executors import Scheduler
 from ndzarr._geo.pixel_size import USE_SCALE
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
@@ -91,10 +92,12 @@ class NamedSource:
             self._opened[key] = found
         return self._opened[key]
 
-    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+    def prepare(self, progress: bool = False, workers: int | None = None, scheduler: Scheduler = "threads") -> None:
         """Transcode every image file that is not transcoded yet."""
         files = [os.fspath(s) for s in self.sources.values() if not isinstance(s, Pyramid) and not _is_store(s)]
-        self.library.prepare([(f, True) for f in dict.fromkeys(files)], workers=workers, progress=progress)
+        self.library.prepare(
+            [(f, True) for f in dict.fromkeys(files)], workers=workers, progress=progress, scheduler=scheduler
+        )
 
     # What sampling asks of any source.
 

@@ -108,6 +108,13 @@ class Located(Decoded, Protocol):
     def per_shard(self) -> tuple[int, ...]:
         """Number of chunks in a shard along each axis."""
 
+    @property
+    def shard_count(self) -> int:
+        """Number of shards of the array."""
+
+    def shards_touched(self, selection: Selection) -> int:
+        """Return an upper bound of the number of shards that a window touches, which are open while it is read."""
+
     def shards_of(self, selection: Sequence[slice]) -> list[Shard | None]:
         """Return the open shards that a window with steps of 1 touches, in C order; None where there is no file."""
 
@@ -121,12 +128,19 @@ class Located(Decoded, Protocol):
 class Fetched(Decoded, Protocol):
     """An array whose encoded chunks are fetched over the network, together with those of others (`_store.fetch`)."""
 
+    @property
+    def fetched_format(self) -> ChunkFormat | None:
+        """How the compiled core decodes the bytes of a chunk; None if it cannot."""
+
     def where(self, chunk: tuple[int, ...], tables: Tables) -> tuple[Range, ...] | None:
         """
         Return where the bytes of a chunk are: () if it is missing, which means that it is all fill value.
 
         What has to be read before that is known is looked up in `tables`; None if that did not hold it yet.
         """
+
+    def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
+        """Return where the bytes of chunks are, as `where` does; fetches the tables that tell."""
 
     def decode_fetched(
         self,
@@ -178,6 +192,7 @@ class ChunkArray:
         "name",
         "repair",
         "shape",
+        "shard_count",
         "sharded",
     )  # fmt: skip
 
@@ -217,6 +232,7 @@ class ChunkArray:
         self.repair: Callable[[DamagedError], object] | None = None
         """Makes the store again, if it is a cache; raises the error if it cannot."""
         self._per_shard = per_shard or (1,) * len(shape)
+        self.shard_count = prod(self.grid)
         self._folder = Folder(name, version, separator, prod(self._per_shard), seal)
 
     @property
@@ -284,6 +300,14 @@ class ChunkArray:
             for s, n in zip(selection, self.shards, strict=True)
         ]
         return [self._shard(position) for position in product(*touched)]
+
+    def shards_touched(self, selection: Selection) -> int:
+        """Return an upper bound of the number of shards that a window touches."""
+        counts = [
+            len(s) if isinstance(s, tuple) else max(0, (s.stop - 1) // n - s.start // n + 1)
+            for s, n in zip(selection, self.shards, strict=True)
+        ]
+        return min(prod(counts), self.shard_count)
 
     def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], Shard | None]:
         """Return source, offset and length of one chunk, and what must live while it is read."""

@@ -9,6 +9,8 @@ alpha 0, masked) are left out of the mean, and others count by their alpha (`val
 result is nodata, else 0. Labels become the most frequent real one, the first in reading order where they tie.
 
 A mask becomes True where any of its pixels is, as GDAL makes overviews of masks.
+
+A pixel depends on the pixels that it covers, to the bit, and on no others: an image may be halved in parts.
 """
 
 from __future__ import annotations
@@ -117,20 +119,31 @@ _NAN = Marker(np.float16(np.nan), np.float16(np.nan))
 def _float_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray[Any, Any]:
     if np.isnan(image.min()):  # min propagates NaN, and costs less than a mask
         return _masked_mean(image, ~np.isnan(image), _NAN, level, n)
-    if n == 2 and image.dtype.str[1:] in _OPENCV:
-        mean = _opencv_mean(image)
-        if np.isfinite(mean).all():
-            return mean
+    return _whole_mean(image, n)
+
+
+def _whole_mean(image: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+    """Return the mean of all pixels of each block of floats or complex numbers; NaN if one is."""
+    if image.dtype.kind == "c":
+        return _joined(image.dtype, _whole_mean(image.real, n), _whole_mean(image.imag, n))
+    mean = _opencv_mean(image) if n == 2 and image.dtype.str[1:] in _OPENCV else None
+    if mean is not None and np.isfinite(mean).all():
+        return mean
     # A sum may overflow where the mean does not: -3.4e38 is a common mark of missing data.
     parts = [p.astype(np.promote_types(image.dtype, "f4")) * 0.5**n for p in _parts(image, n)]
     with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
-        return np.asarray(sum(parts[1:], parts[0])).astype(image.dtype)
+        scaled = np.asarray(sum(parts[1:], parts[0])).astype(image.dtype)
+    # The last bit may differ; which one a block gets must not depend on the blocks that are made with it.
+    return scaled if mean is None else np.where(np.isfinite(mean), mean, scaled)
 
 
 def _complex_mean(image: np.ndarray[Any, Any], level: int, n: int) -> np.ndarray[Any, Any]:
-    real = _float_mean(image.real, level, n)
-    out = np.empty(real.shape, image.dtype)
-    out.real, out.imag = real, _float_mean(image.imag, level, n)
+    return _joined(image.dtype, _float_mean(image.real, level, n), _float_mean(image.imag, level, n))
+
+
+def _joined(dtype: np.dtype[Any], real: np.ndarray[Any, Any], imag: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    out = np.empty(real.shape, dtype)
+    out.real, out.imag = real, imag
     return out
 
 
@@ -141,7 +154,13 @@ def _masked_mean(
     loads = _parts(weights, n)
     parts = [np.where(load > 0, part, image.dtype.type(0)) for part, load in zip(_parts(image, n), loads, strict=True)]
     if weights.dtype.kind != "b":
-        return _weighted_mean(image.dtype, parts, loads, marker, level)
+        mean = _weighted_mean(image.dtype, parts, loads, marker, level)
+        if image.dtype.kind in "iu" and image.dtype.itemsize <= 2:  # exact
+            return mean
+        # As where all weights are alike, which `Validity.weights` may notice: no block depends on others.
+        most = np.maximum.reduce(loads)
+        uneven = np.logical_or.reduce([(load > 0) & (load != most) for load in loads])
+        return np.asarray(np.where(uneven, mean, _masked_mean(image, weights > 0, marker, level, n)))
     number = sum(load.astype(np.uint8) for load in loads)
     divisor = np.maximum(number, 1)
     if image.dtype.kind in "iu" and image.dtype.itemsize == 8:  # too large for float64
@@ -152,6 +171,8 @@ def _masked_mean(
         with np.errstate(invalid="ignore"):  # the mean of both infinities is NaN
             mean = sum(p.astype(np.promote_types(image.dtype, "f8")) for p in parts) / divisor
         mean = _halves(mean, image.dtype, level)
+        if image.dtype.kind in "fc" and np.any(whole := number == len(parts)):
+            mean = np.where(whole, _whole_mean(image, n), mean)
     return _with_missing(mean.astype(image.dtype), number > 0, marker)
 
 

@@ -27,19 +27,25 @@ from typing import Any
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, decode_pool
-from ndzarr._files import Bytes
+from ndzarr._files import Bytes, open_files_limit
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan, check_memory, plan_reads
 from ndzarr._indexing.selection import Cut, Selection, cuts
 from ndzarr._indexing.tables import part_table
 from ndzarr._store import core
 from ndzarr._store.arrays import ChunkArray, Decoded, Fetched, Stored
 from ndzarr._store.core import FlatPlan
-from ndzarr._store.remote import fetch
+from ndzarr._store.remote import fetch_or_wait
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import DamagedError
 
+FEW_FILES = 32
+"""Open files that no limit forbids."""
+
 TABLED = 64
 """Parts per array from which on numpy plans faster than lists do."""
+
+TOGETHER_BYTES = 2 << 20
+"""Decoded bytes of fetched chunks that one call of the compiled core decodes, if more arrive."""
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""
@@ -79,10 +85,16 @@ def _execute(
     arrays: Any = plan.arrays
     if cache is None and core.enabled and any(_is_for_core(array) for array in arrays):
         mine = [_is_for_core(arrays[a]) and out[i].dtype == arrays[a].dtype for i, (a, _) in enumerate(plan.windows)]
-        if all(mine):
+        if all(mine) and _few_files(plan):
             _decode_by_core(plan, out, threads)
             return list(out)
-        if any(mine):
+        if all(mine) and len(plan.windows) > 1:
+            middle = len(plan.windows) // 2
+            for half in (slice(middle), slice(middle, None)):
+                part = plan_reads([(arrays[a], selection) for a, selection in plan.windows[half]])
+                _execute(part, out[half], cache, threads)
+            return list(out)
+        if any(mine) and not all(mine):
             for side in (True, False):
                 chosen = [i for i, own in enumerate(mine) if own is side]
                 some = plan_reads([(arrays[a], selection) for a, selection in (plan.windows[i] for i in chosen)])
@@ -116,17 +128,30 @@ def _is_for_core(array: Stored) -> bool:
     return array.chunked and array.chunk_format is not None and array.chunk_format.known
 
 
+def _few_files(plan: ReadPlan) -> bool:
+    """Return True if all shards of a plan may be open at a time, as they are while the core decodes."""
+    arrays: Any = plan.arrays
+    if sum([array.shard_count for array in arrays]) <= FEW_FILES:
+        return True
+    touched: int = sum([arrays[a].shards_touched(s) for a, s in plan.windows])
+    return touched <= open_files_limit(4, 4096)
+
+
 def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
     """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
     arrays: Any = plan.arrays
-    if len(arrays) == len(plan.windows) and all(_is_plain(selection) for _, selection in plan.windows):
-        make = _flat_windows
-    else:
-        make = _flat_tables if _parts_at_least(plan, TABLED * len(arrays)) else _flat_lists
-    flat, held = make(plan, out)
+    flat, held = flatten(plan, out)
     for k in flat.decode(threads):
         _decode([plan.reads[k]], arrays, out, None)
     del held  # files stay open until here
+
+
+def flatten(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
+    """Return what the core does for a plan of `Located` arrays, and what must live until it has done so."""
+    if len(plan.arrays) == len(plan.windows) and all(_is_plain(selection) for _, selection in plan.windows):
+        return _flat_windows(plan, out)
+    large = _parts_at_least(plan, TABLED * len(plan.arrays))
+    return _flat_tables(plan, out) if large else _flat_lists(plan, out)
 
 
 def _parts_at_least(plan: ReadPlan, number: int) -> bool:
@@ -355,10 +380,19 @@ def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: 
             reads.append((number, chunk, parts))
     scratch: dict[int, np.ndarray[Any, Any]] = {}
     others: deque[tuple[Future[None], Callable[..., None]]] = deque()
+    together = _Together(plan, out, cache)
     try:
-        for k, encoded in fetch([(arrays[number], chunk) for number, chunk, _ in reads]):
+        for found in fetch_or_wait([(arrays[number], chunk) for number, chunk, _ in reads]):
+            if found is None or together.full:
+                for read, data in together.decode():
+                    _land(arrays[read[0]], *read, data, out, cache, scratch)
+            if found is None:
+                continue
+            k, encoded = found
             number, chunk, parts = reads[k]
             array = arrays[number]
+            if encoded is not None and together.add(reads[k], encoded):
+                continue
             land: Callable[..., None] = partial(_land, array, number, chunk, parts, encoded, out, cache)
             if array.codec.slow and len(others) < _AHEAD * available_cpus():
                 others.append((decode_pool().submit(land, {}), land))
@@ -366,6 +400,8 @@ def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: 
                 land(scratch)
             while others and others[0][0].done():
                 others.popleft()[0].result()
+        for read, data in together.decode():
+            _land(arrays[read[0]], *read, data, out, cache, scratch)
         while others:
             job, land = others.popleft()
             if job.cancel():  # not begun: this thread may be the one that all others wait for
@@ -376,6 +412,66 @@ def _decode_fetched(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: 
         for job, _ in others:
             if not job.cancel():
                 job.exception()  # waits: the output belongs to the caller
+
+
+class _Together:
+    """Fetched chunks that the compiled core decodes by one call: those that have landed while it decoded others."""
+
+    def __init__(self, plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None) -> None:
+        self._arrays: Any = plan.arrays
+        self._out = out
+        self._formats: dict[int, int] = {}
+        """Number of an array that the core decodes to that of its format."""
+        if cache is None and core.enabled:
+            others = {a for i, (a, _) in enumerate(plan.windows) if out[i].dtype != self._arrays[a].dtype}
+            array: Any
+            for a, array in enumerate(self._arrays):
+                form = array.fetched_format if array.chunked and array.remote else None
+                if form is not None and form.known and a not in others:
+                    self._formats[a] = len(self._formats)
+        if self._formats:
+            self._axes = max(len(array.shape) for array in self._arrays)
+            self._steps = packed("q", _steps(plan, self._axes))
+        self._waiting: list[tuple[ChunkRead, list[Bytes]]] = []
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """True if enough chunks wait, though more may have landed."""
+        return self._bytes >= TOGETHER_BYTES
+
+    def add(self, read: ChunkRead, encoded: list[Bytes]) -> bool:
+        """Take a chunk; return False if the core cannot decode it."""
+        if read[0] not in self._formats or len(encoded) > 1:
+            return False
+        self._waiting.append((read, encoded))
+        self._bytes += self._arrays[read[0]].fetched_format.nbytes
+        return True
+
+    def decode(self) -> list[tuple[ChunkRead, list[Bytes]]]:
+        """Decode the chunks that wait; return those that are left to the Python way, which says what is wrong."""
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        if not waiting:
+            return []
+        chunks: list[int] = []
+        boxes: list[int] = []
+        n = 0
+        for (number, chunk, parts), [data] in waiting:
+            chunks += core.MEMORY, data.__array_interface__["data"][0], data.size
+            chunks += self._formats[number], n, n + len(parts)
+            n += len(parts)
+            zeros, ones = (0,) * (self._axes - len(chunk)), (1,) * (self._axes - len(chunk))
+            for window, source, target in parts:
+                boxes.append(window)
+                boxes += zeros
+                boxes += [s.start for s in source]
+                boxes += zeros
+                boxes += [s.start for s in target]
+                boxes += ones
+                boxes += [s.stop - s.start for s in target]
+        formats = tuple([self._arrays[a].fetched_format for a in self._formats])
+        flat = FlatPlan(self._axes, formats, self._out, self._steps, packed("q", chunks), packed("q", boxes))
+        return [waiting[k] for k in flat.decode()]
 
 
 _AHEAD = 4

@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ndzarr._files import Bytes
-from ndzarr._remote.flight import get_ranges
+from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
 from ndzarr._remote.stores import ABSENT, Landed, Range, RemoteStore
-from ndzarr._store import arrays
+from ndzarr._store import arrays, core
 from ndzarr._store.arrays import ArrayLayout, Fetched
 from ndzarr._store.sharding import MISSING, index_length, parse_index
 from ndzarr.errors import DamagedError
@@ -44,8 +44,8 @@ class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_grid", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine", "fill",
-        "name", "path", "shape", "sharded",
+        "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
+        "fetched_format", "fill", "name", "path", "shape", "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
@@ -66,10 +66,17 @@ class RemoteArray:
         self.engine = f"requests to {store.name}"
         self.shape, self.codec, self.fill = layout.shape, layout.codec, layout.fill
         self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
+        self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
         self._store, self._layout, self._version = store, layout, version
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
+
+    @property
+    def decoder(self) -> str:
+        """What decodes its chunks."""
+        known = core.enabled and self.fetched_format is not None and self.fetched_format.known
+        return "compiled core" if known else "Python"
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -123,6 +130,10 @@ class RemoteArray:
         url = self._store.url(self._object(position))
         table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, prod(self._per_shard), sealed)
         return ShardIndex(table, landed.info.tag)
+
+    def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
+        """Return where the bytes of chunks are, fetching the indexes of their shards."""
+        return locate([(self, chunk) for chunk in chunks])
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
         """Return the bytes of a chunk, 0 if it is missing; None if only fetching it would tell."""
@@ -279,6 +290,13 @@ def fetch(chunks: Sequence[tuple[Fetched, tuple[int, ...]]]) -> Iterator[tuple[i
 
     A chunk has as many pieces as ranges, usually one. Those that are missing come first, with None.
     """
+    return (found for found in fetch_or_wait(chunks) if found is not None)
+
+
+def fetch_or_wait(
+    chunks: Sequence[tuple[Fetched, tuple[int, ...]]],
+) -> Iterator[tuple[int, list[Bytes] | None] | None]:
+    """Yield chunks as `fetch`, and None where it would wait: the time to decode those that have landed."""
     ranges: list[Range] = []
     owners: list[tuple[int, int]] = []
     pieces: dict[int, list[Bytes | None]] = {}
@@ -290,11 +308,12 @@ def fetch(chunks: Sequence[tuple[Fetched, tuple[int, ...]]]) -> Iterator[tuple[i
             pieces[number] = [None] * len(found)
         ranges += found
         owners += [(number, k) for k in range(len(found))]
-    # The flight begins before anything is yielded.
-    flight = get_ranges(ranges)
     for number in missing:
         yield number, None
-    for landed in flight:
+    for landed in get_ranges_or_wait(ranges):
+        if landed is None:
+            yield None
+            continue
         number, k = owners[landed.number]
         if landed.info is ABSENT:
             yield number, None

@@ -205,7 +205,7 @@ class ShardWriter:
     A shard without stored chunks is written too, as an index alone: a file that is missing later is damage, not zeros.
     """
 
-    __slots__ = ("_ends", "_file", "_index", "_left", "_offset", "_shape")
+    __slots__ = ("_ends", "_file", "_index", "_left", "_offset", "_shape", "path")
 
     def __init__(self, path: Path, shape: Sequence[int], expected: int) -> None:
         """Open the file of a shard of `shape` chunks; `expected` will come, fewer at the border of an array."""
@@ -214,6 +214,7 @@ class ShardWriter:
         self._ends: dict[int, bytes] = {}
         self._left = expected
         self._offset = 0
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 - closed by finish or close
 

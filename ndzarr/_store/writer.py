@@ -7,17 +7,21 @@ Writing all levels of a pyramid in one pass over its source.
 3. Encoded chunks are appended to their shard files in order; a shard gets its index after its last chunk.
 
 At any time a few rows of chunks per level are in memory, whatever the height of the image.
+
+A writer may write a part of the rows, if they are whole rows of shards on all its levels. What is stored does not
+depend on that: the order of chunks within a shard is that of rows, however many rows come together, and the halved rows
+of the last level go on to whoever makes the next one (`Rest`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -37,6 +41,17 @@ CHUNKS_PER_TASK = 16
 """Enough for a task to be worth its overhead, few enough to keep all threads busy."""
 
 
+Sums: TypeAlias = dict[str, dict[Position, bytes]]
+"""What a `Seal` says of each shard that was written, by the path of the array and the position of the shard."""
+
+
+class Rest(Protocol):
+    """Takes the halved rows of the last level that a writer writes."""
+
+    def push(self, block: Position, rows: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None = None) -> None:
+        """Take the next rows of a block, and their mask if the image has one."""
+
+
 class PyramidWriter:
     """Takes bands of native rows, writes every level."""
 
@@ -48,14 +63,28 @@ class PyramidWriter:
         workers: int | None = None,
         first: int = 0,
         name: str = "image",
+        rows: slice | None = None,
+        rest: Rest | None = None,
+        written: Callable[[Path], object] = lambda path: None,
     ) -> None:
-        """Write levels from number `first` on below `root`, into arrays of this name."""
+        """
+        Write levels from number `first` on below `root`, into arrays of this name.
+
+        `rows` of the first level will come, all by default: whole rows of shards on all levels.  `rest` takes the rows
+        of the next level.  `written` is called with each shard file that is complete.
+        """
         workers = workers or available_cpus()
         self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers, "encode")
-        made = [LevelWriter(root / str(k) / name, level, k, reduce, self) for k, level in enumerate(levels, first)]
-        for finer, coarser in pairwise(made):
-            finer.next = coarser
-        self._first = made[0]
+        self._chain: list[LevelWriter] = []
+        following = rest
+        rows = slice(0, levels[0].shape[-2]) if rows is None else rows
+        for k in reversed(range(len(levels))):
+            own = slice(rows.start >> k, -(-rows.stop >> k))
+            folder = root / str(first + k) / name
+            level = LevelWriter(folder, levels[k], first + k, own, reduce, self, following, written)
+            self._chain.insert(0, level)
+            following = level
+        self._first = self._chain[0]
 
     def __enter__(self) -> Self:
         self._queue.__enter__()
@@ -65,7 +94,7 @@ class PyramidWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._queue.__exit__(kind, value, trace)
-        for level in self._chain():
+        for level in self._chain:
             level.close()
 
     def write(self, block: Position, rows: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None = None) -> None:
@@ -85,24 +114,23 @@ class PyramidWriter:
 
         Call this before the last block is written, whose length need not be that of a chunk.
         """
-        for level in self._chain():
+        for level in self._chain:
             level.end(length)
 
     @property
     def levels(self) -> list[LevelShape]:
         """The levels, with the lengths that are known by now."""
-        return [level.shape for level in self._chain()]
+        return [level.shape for level in self._chain]
 
     @property
     def seals(self) -> dict[str, Seal]:
         """What the metadata must say of the shards, by the path of each array, once all are written."""
-        return {level.path: level.seal for level in self._chain()}
+        return seals_of(self.sums, dict(zip(self.sums, self.levels, strict=True)))
 
-    def _chain(self) -> Iterator[LevelWriter]:
-        level: LevelWriter | None = self._first
-        while level is not None:
-            yield level
-            level = level.next
+    @property
+    def sums(self) -> Sums:
+        """What the seals are made of, once all rows are written."""
+        return {level.path: level.sums for level in self._chain}
 
     def finish(self) -> None:
         """Write what is under way; raise what an encoder raised, and `SourceError` if rows are missing."""
@@ -114,6 +142,16 @@ class PyramidWriter:
         _store(self._queue.submit(level.encode, chunks, start, rows))
 
 
+def seals_of(sums: Sums, levels: Mapping[str, LevelShape]) -> dict[str, Seal]:
+    """Return the seals of arrays of which all shards are written; `levels` by the path of each."""
+    out = {}
+    for path, shards in sums.items():
+        level = levels[path]
+        grid = (-(-n // s) for n, s in zip(level.shape, level.layout.shards, strict=True))
+        out[path] = Seal.of(shards, tuple(grid))
+    return out
+
+
 def _store(results: Iterable[tuple[LevelWriter, Encoded]]) -> None:
     for level, chunks in results:
         for position, encoded in chunks:
@@ -123,16 +161,28 @@ def _store(results: Iterable[tuple[LevelWriter, Encoded]]) -> None:
 class LevelWriter:
     """Gathers rows of one level and writes its shards."""
 
-    def __init__(self, folder: Path, level: LevelShape, number: int, reduce: Reducer, writer: PyramidWriter) -> None:
-        self.next: LevelWriter | None = None
+    def __init__(
+        self,
+        folder: Path,
+        level: LevelShape,
+        number: int,
+        rows: slice,
+        reduce: Reducer,
+        writer: PyramidWriter,
+        following: Rest | None,
+        written: Callable[[Path], object],
+    ) -> None:
+        self._next = following
         self._folder = folder
         self._level = level
         self._number = number
+        self._span = rows
         self._reduce = reduce
         self._writer = writer
+        self._written = written
         self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]] = {}
         self._shards: dict[Position, ShardWriter] = {}
-        self._sums: dict[Position, bytes] = {}
+        self.sums: dict[Position, bytes] = {}
         self._left = self._chunks()
 
     def check(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
@@ -154,8 +204,8 @@ class LevelWriter:
 
     def push(self, block: Position, rows: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None = None) -> None:
         """Gather rows until they make a row of chunks of even height; then write it and pass on its halves."""
-        height, step = self._level.shape[-2], _even(self._level.layout.chunks[-2])
-        done, waiting, masks = self._rows.pop(block, (0, [], []))
+        height, step = self._span.stop, _even(self._level.layout.chunks[-2])
+        done, waiting, masks = self._rows.pop(block, (self._span.start, [], []))
         waiting.append(rows)
         if mask is not None:
             masks.append(mask)
@@ -168,13 +218,13 @@ class LevelWriter:
         band, veil = _joined(waiting), _joined(masks) if masks else None
         take = have if done + have == height else have - have % step
         self._write_rows(block, done, band[..., :take, :])
-        if self.next is not None:
+        if self._next is not None:
             if veil is None:
-                self.next.push(block, self._reduce(band[..., :take, :], self._number + 1))
+                self._next.push(block, self._reduce(band[..., :take, :], self._number + 1))
             else:
                 shown = veil[..., :take, :]
                 halves = self._reduce(band[..., :take, :], self._number + 1, shown)
-                self.next.push(block, halves, halve_mask(shown))
+                self._next.push(block, halves, halve_mask(shown))
         if done + take < height:
             rest = [band[..., take:, :]] if have > take else []
             self._rows[block] = done + take, rest, [veil[..., take:, :]] if rest and veil is not None else []
@@ -182,8 +232,9 @@ class LevelWriter:
     def _write_rows(self, block: Position, top: int, band: np.ndarray[Any, Any]) -> None:
         chunks = self._level.layout.chunks
         start = (*block, top, 0)
-        grid = [range(a // c, -(-(a + n) // c)) for a, n, c in zip(start, band.shape, chunks, strict=True)]
-        positions = list(product(*grid))
+        *lead, ys, xs = [range(a // c, -(-(a + n) // c)) for a, n, c in zip(start, band.shape, chunks, strict=True)]
+        # Row by row, so that the order in a shard does not depend on how many rows came together.
+        positions = [(*at, y, x) for y in ys for at in product(*lead) for x in xs]
         for i in range(0, len(positions), CHUNKS_PER_TASK):
             self._writer.submit(self, positions[i : i + CHUNKS_PER_TASK], start, band)
 
@@ -213,8 +264,12 @@ class LevelWriter:
             file = self._shards[shard] = ShardWriter(path, per_shard, self._expected(shard))
         self._left -= 1
         if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), encoded):
-            self._sums[shard] = file.finish()
-            del self._shards[shard]
+            self._finish(shard)
+
+    def _finish(self, shard: Position) -> None:
+        file = self._shards.pop(shard)
+        self.sums[shard] = file.finish()
+        self._written(file.path)
 
     @property
     def shape(self) -> LevelShape:
@@ -226,12 +281,6 @@ class LevelWriter:
         """The path of the array in the store."""
         return f"{self._number}/{self._folder.name}"
 
-    @property
-    def seal(self) -> Seal:
-        """The checksums of the shards, once all are written."""
-        shape, shards = self._level.shape, self._level.layout.shards
-        return Seal.of(self._sums, tuple(-(-n // s) for n, s in zip(shape, shards, strict=True)))
-
     def end(self, length: int) -> None:
         """Make the first axis shorter; finish shards that were waiting only for chunks beyond its end."""
         before = {shard: self._expected(shard) for shard in self._shards}
@@ -240,11 +289,13 @@ class LevelWriter:
         self._left += self._chunks()
         for shard, expected in before.items():
             if self._shards[shard].expect_fewer(expected - self._expected(shard)):
-                self._sums[shard] = self._shards.pop(shard).finish()
+                self._finish(shard)
 
     def _chunks(self) -> int:
-        """Return the number of chunks of the level."""
-        return prod(-(-n // c) for n, c in zip(self._level.shape, self._level.layout.chunks, strict=True))
+        """Return the number of chunks that will come."""
+        *lead, _, x = self._level.shape
+        rows = self._span.stop - self._span.start
+        return prod(-(-n // c) for n, c in zip((*lead, rows, x), self._level.layout.chunks, strict=True))
 
     def _expected(self, shard: Position) -> int:
         """Return the number of chunks that a shard will get."""

@@ -27,6 +27,7 @@ _COMMANDS = {
     "dataset": "Turn labels of any common form into a kwcoco dataset.",
     "extract": "Write many windows of a dataset to one store.",
     "cog": "Write pyramids as cloud optimized GeoTIFFs, or check such files.",
+    "push": "Copy a store to a bucket.",
     "verify": "Check every byte of pyramids.",
     "cache": "List or prune the pyramids that samplers made.",
     "demo": "Show what ndzarr does, on generated data.",

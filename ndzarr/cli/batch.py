@@ -11,9 +11,15 @@ from typing import Protocol, TypeAlias
 
 import click
 
+from ndzarr import _executors as executors
 from ndzarr._concurrency import Failure, Task, run_tasks
+from ndzarr._executors import Job as Steps
+from ndzarr._executors import Scheduler, checked, working
 from ndzarr._files import explained, most_writers
 from ndzarr._progress import progress_bar
+from ndzarr._remote.urls import is_url
+from ndzarr._store.buckets import ROOT
+from ndzarr._store.destinations import destination
 from ndzarr.errors import NdzarrError
 
 
@@ -23,7 +29,8 @@ class Job:
 
     source: str | list[str]
     """What it is made from, as it was named; several files become one store."""
-    dest: Path
+    dest: Path | str
+    """A path, or a URL."""
     within: bool
     """True if `dest` is in the directory that was named, which is made if it does not exist."""
     image: bool = False
@@ -31,10 +38,16 @@ class Job:
 
     def make_folder(self) -> None:
         """Make the directory of the destination if `within`."""
-        if self.within:
+        if self.within and not is_url(self.dest):
             dest = Path(os.path.abspath(self.dest))
             with explained(dest):
                 dest.parent.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def exists(self) -> bool:
+        """True if there is something at `dest`."""
+        place = destination(self.dest)
+        return os.path.lexists(place) if isinstance(place, Path) else place.store.exists(place.key(ROOT))
 
 
 Write: TypeAlias = Callable[..., None]
@@ -49,16 +62,60 @@ def run_jobs(
 
     `workers` is the number of threads in all; `doing` names the progress bar; `noun` is a plural, such as 'stores'.
     """
-    todo = [job for job in jobs if not (skip_existing and os.path.lexists(job.dest))]
-    progress = not quiet and sys.stderr.isatty()
-    failures: list[Failure] = []
+
+    def run(todo: Sequence[Job], progress: bool) -> list[Failure]:
+        if len(jobs) == 1:
+            for job in todo:
+                write(job, workers=workers, progress=progress)
+            return []
+        with progress_bar(len(todo), doing, "source", progress) as advance:
+            return run_tasks([_task(job, write) for job in todo], workers, advance, most_writers())
+
+    _conclude(jobs, run, skip_existing, quiet, noun)
+
+
+def run_jobs_on(
+    scheduler: Scheduler,
+    jobs: Sequence[Job],
+    steps: Callable[[Job], Steps],
+    *,
+    skip_existing: bool,
+    workers: int | None,
+    quiet: bool,
+    doing: str,
+    noun: str,
+) -> None:
+    """Do what `run_jobs` does by the workers of a scheduler; `steps` returns the tasks of a job."""
+
+    def run(todo: Sequence[Job], progress: bool) -> list[Failure]:
+        with (
+            working(scheduler, workers) as pool,
+            progress_bar(0, doing, "task", progress) as advance,
+        ):
+            made = [steps(job) for job in todo]
+            failed = executors.run_jobs(pool, made, lambda _: advance(), lambda tasks: advance(0, more=tasks))
+        if len(jobs) == 1:
+            for error in failed.values():
+                raise error
+        return [Failure(str(todo[i].source), failed[i]) for i in sorted(failed)]
+
+    checked(scheduler, workers)
+    _conclude(jobs, run, skip_existing, quiet, noun)
+
+
+def _conclude(
+    jobs: Sequence[Job],
+    run: Callable[[Sequence[Job], bool], list[Failure]],
+    skip_existing: bool,
+    quiet: bool,
+    noun: str,
+) -> None:
+    """Run the jobs that are still to be done, print what became of them, and exit with 1 if some failed."""
+    todo = [job for job in jobs if not (skip_existing and job.exists)]
+    failures = run(todo, not quiet and sys.stderr.isatty())
     if len(jobs) == 1:
-        for job in todo:
-            write(job, workers=workers, progress=progress)
         summary = f"wrote {jobs[0].dest}" if todo else f"left {jobs[0].dest} as it was"
     else:
-        with progress_bar(len(todo), doing, "source", progress) as advance:
-            failures = run_tasks([_task(job, write) for job in todo], workers, advance, most_writers())
         skipped = f", left {len(jobs) - len(todo)} as they were" if len(todo) < len(jobs) else ""
         summary = f"wrote {len(todo) - len(failures)} of {len(jobs)} {noun}{skipped}"
     if not quiet:

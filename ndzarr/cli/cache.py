@@ -8,6 +8,7 @@ from ndzarr._files import cache_root
 from ndzarr._indexing.plan import counted, human_bytes
 from ndzarr._library.inventory import Entry
 from ndzarr._library.library import Library
+from ndzarr._remote.cache import FOLDER, DiskCache
 
 _WORKDIR = click.option(
     "--workdir",
@@ -35,11 +36,13 @@ Examples:
     ndzarr cache prune --dry-run
   Remove it, from a directory of your own:
     ndzarr cache prune --workdir /data/pyramids
+  Remove what a loader kept of remote stores there (Remote(cache_dir=...)):
+    ndzarr cache prune --workdir /data/chunks --remote 0
 """
 )
 def command() -> None:
     """
-    List or prune the pyramids that samplers made.
+    List or prune the pyramids that samplers made, and what is kept of remote files.
 
     A sampler transcodes each image file once, and keeps the pyramid in its working directory.
     """
@@ -55,12 +58,16 @@ def list_entries(workdir: str | None) -> None:
         click.echo(_line(entry))
         total, count = total + entry.nbytes, count + 1
     click.echo(f"{counted(count, 'pyramid')}, {human_bytes(total)} in {library.root}")
+    if kept := list(DiskCache(str(library.root), 0).objects()):
+        size = human_bytes(sum(held.nbytes for held in kept))
+        click.echo(f"parts of {counted(len(kept), 'remote object')}, {size} in {library.root / FOLDER}")
 
 
 @command.command(epilog="\b\nExample:\n  ndzarr cache prune --dry-run")
 @_WORKDIR
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
-def prune(workdir: str | None, dry_run: bool) -> None:
+@click.option("--remote", type=click.IntRange(0), help="Keep at most so many bytes of remote objects.")
+def prune(workdir: str | None, dry_run: bool, remote: int | None) -> None:
     """Remove pyramids that are never used again: stale, orphaned, damaged and partial ones (see `list`)."""
     library = Library(workdir)
     removed = library.prune(dry_run)
@@ -68,6 +75,9 @@ def prune(workdir: str | None, dry_run: bool) -> None:
         click.echo(_line(entry))
     verb = "would free" if dry_run else "freed"
     click.echo(f"{verb} {human_bytes(sum(entry.nbytes for entry in removed))} in {library.root}")
+    if remote is not None:
+        found = DiskCache(str(library.root), 0).prune(remote, dry_run)
+        click.echo(f"{verb} {human_bytes(sum(held.nbytes for held in found))} in {library.root / FOLDER}")
 
 
 @command.command(epilog="\b\nExample:\n  du -sh $(ndzarr cache path)")

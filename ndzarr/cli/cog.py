@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
 from ndzarr._export.cog_pixels import CODES, PREDICTORS
-from ndzarr._files import explained, local_path, refuse_existing_file, scratch
+from ndzarr._files import explained, scratch
+from ndzarr._store.destinations import destination
 from ndzarr._store.presets import KINDS
 from ndzarr.cli.batch import Job, print_reports, run_jobs
 from ndzarr.cli.options import names, tell_notes
+from ndzarr.cli.sources import place, within
 
 
 @click.command(
@@ -109,7 +113,7 @@ def command(
     if dest is None:
         raise click.UsageError("say what to write with -o")
     options["mask"] = {"none": False, "data": True}.get(mask, mask)
-    local_path(dest)
+    destination(dest)
     big = "auto" if bigtiff == "auto" else bigtiff == "yes"
     write = partial(_write, kind=kind, options=options, bigtiff=big, overwrite=overwrite, quiet=quiet)
     jobs = _jobs(stores, images, dest)
@@ -120,14 +124,14 @@ def _jobs(stores: Sequence[str], images: Sequence[str], dest: str) -> list[Job]:
     found = [(source, False) for source in stores] + [(source, True) for source in images]
     if len(found) == 1 and not dest.endswith(os.sep) and not os.path.isdir(dest):
         [(source, image)] = found
-        return [Job(source, Path(dest), False, image)]
+        return [Job(source, place(dest), False, image)]
     like_a_file = dest.lower().endswith((".tif", ".tiff")) and not os.path.isdir(dest)
     if os.path.isfile(dest) or like_a_file:
         raise click.UsageError(f"{dest} is not a directory for several files; choose one with -o, such as cogs/")
-    taken: dict[Path, str] = {}
+    taken: dict[Path | str, str] = {}
     out: list[Job] = []
     for source, image in dict.fromkeys(found):
-        file = Path(dest, Path(os.path.abspath(source)).stem + ".tif")
+        file = within(place(dest), PurePath(Path(os.path.abspath(source)).stem + ".tif"))
         other = taken.setdefault(file, source)
         if other != source:
             raise click.UsageError(f"{other} and {source} would both become {file}; write them one by one")
@@ -147,11 +151,11 @@ def _write(
     progress: bool = False,
     check: Callable[[], None] | None = None,
 ) -> None:
-    from ndzarr._export.cog import prepare, write_file
-    from ndzarr._pyramid.transcode import transcode
+    from ndzarr._export.cog import prepare, refuse, write_file
+    from ndzarr._pyramid.bands import transcode
 
-    source, dest = str(job.source), Path(os.path.abspath(job.dest))
-    refuse_existing_file(dest, overwrite)
+    source, dest = str(job.source), destination(job.dest)
+    refuse(dest, overwrite)
     finish = partial(
         write_file, dest=dest, bigtiff=bigtiff, overwrite=overwrite, progress=progress, workers=workers, check=check
     )
@@ -159,7 +163,12 @@ def _write(
     if not job.image:
         finish(prepare(source, **options))
         return
-    with explained(dest), scratch(dest) as work:
+    with ExitStack() as stack:
+        if isinstance(dest, Path):
+            stack.enter_context(explained(dest))
+            work = stack.enter_context(scratch(dest))
+        else:
+            work = Path(stack.enter_context(TemporaryDirectory(prefix="ndzarr-")))
         made = transcode(source, Path(work, "pyramid.zarr"), kind=kind, workers=workers, progress=progress)
         finish(prepare(made, **options))
     if not quiet:

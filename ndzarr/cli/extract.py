@@ -16,6 +16,7 @@ from ndzarr.errors import MissingError, SourceError
 if TYPE_CHECKING:
     import pandas
 
+    from ndzarr._store.destinations import destination, refuse_existing_at, size_of
     from ndzarr.coco_sampler import CocoSampler
 
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
@@ -87,11 +88,11 @@ def command(
 
     After an interrupt, or a kill, the same command resumes.
     """
-    from ndzarr._files import local_path, refuse_existing
     from ndzarr._indexing.plan import counted, human_bytes
     from ndzarr.coco_sampler import CocoSampler
 
-    refuse_existing(local_path(dest), overwrite)
+    place = destination(dest)
+    refuse_existing_at(place, overwrite)
     table = _read(targets) if Path(targets).suffix.lower() in READERS else None
     sampler = CocoSampler(dataset, workdir, allow=allow)
     if table is None:
@@ -100,7 +101,7 @@ def command(
         name: v for name, v in (("channels", channels), ("scale", scale), ("dtype", dtype)) if v is not None
     }
     try:
-        path = sampler.extract(
+        sampler.extract(
             table,
             dest,
             with_annots=annots,
@@ -115,8 +116,7 @@ def command(
         click.echo("Interrupted; finished shards are kept: the same command resumes.", err=True)
         sys.exit(130)
     if not quiet:
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        click.echo(f"wrote {dest} ({counted(len(table), 'sample')}), {human_bytes(size)}")
+        click.echo(f"wrote {dest} ({counted(len(table), 'sample')}), {human_bytes(size_of(place))}")
 
 
 def _read(path: str) -> pandas.DataFrame:

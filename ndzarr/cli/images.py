@@ -8,6 +8,7 @@ three or four channels; an array that does not fit is an error, never converted.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
@@ -49,23 +50,21 @@ def save(
     The suffix of `name`, the name of the file once it is complete, says the format.
     """
     suffix = PurePath(name).suffix.lower()
-    if suffix == ".npy":
-        with open(path, "wb") as file:
-            np.save(_Through(file), image, allow_pickle=False)
-    elif suffix in (".tif", ".tiff"):
-        _save_tiff(path, name, image, dims, channels, nodata)
+    if suffix in (".npy", ".tif", ".tiff"):
+        with _Through(io.FileIO(path, "w")) as file:
+            if suffix == ".npy":
+                np.save(file, image, allow_pickle=False)
+            else:
+                _save_tiff(file, name, image, dims, channels, nodata)
     else:
         path.write_bytes(_encoded(name, image, dims, channels, suffix == ".png"))
 
 
-class _Through:
-    """Hides from numpy that this is a file: numpy's own way to write files does not report a full disk."""
+class _Through(io.BufferedWriter):
+    """Hides its descriptor from numpy, whose own way to write files (`tofile`) does not report what went wrong."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def write(self, data: bytes) -> int:
-        return self._file.write(data)
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation
 
 
 def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], png: bool) -> bytes:
@@ -96,7 +95,7 @@ def _encoded(name: str, image: Pixels, dims: Sequence[str], channels: Sequence[s
 
 
 def _save_tiff(
-    path: Path, name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None
+    file: BinaryIO, name: str, image: Pixels, dims: Sequence[str], channels: Sequence[str], nodata: float | None
 ) -> None:
     import tifffile
 
@@ -118,7 +117,7 @@ def _save_tiff(
     ome = name.lower().endswith((".ome.tif", ".ome.tiff"))
     known: dict[str, Any] = {"Channel": {"Name": list(channels)}} if ome else {"channels": list(channels)}
     tifffile.imwrite(
-        path,
+        file,
         np.ascontiguousarray(image),
         bigtiff=image.nbytes > _BIG,
         ome=ome,

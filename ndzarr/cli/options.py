@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -115,14 +115,14 @@ def plain_warnings() -> Iterator[None]:
         warnings.showwarning = before
 
 
-def tell_readers(store: Path) -> None:
+def tell_readers(store: str) -> None:
     """Print who reads the pixels of a store, to stderr, unless everyone does."""
     from ndzarr._pyramid.zarr_store import open_pyramid
     from ndzarr._store.codecs import ANYONE
 
     array: Any = open_pyramid(store).levels[0].array
     if array.codec.readers != ANYONE:
-        click.echo(f"Note: {store.name} is read by {array.codec.readers}", err=True)
+        click.echo(f"Note: {os.path.basename(store)} is read by {array.codec.readers}", err=True)
 
 
 def tell_notes(name: str, metadata: Mapping[str, Any], told: Collection[str] = ()) -> None:

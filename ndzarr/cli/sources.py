@@ -20,6 +20,7 @@ import click
 from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES
 from ndzarr._formats.sequence import natural
+from ndzarr._remote.urls import is_url
 from ndzarr.cli.batch import Job
 from ndzarr.errors import MissingError, SourceError
 
@@ -34,19 +35,19 @@ def jobs(sources: Sequence[str], dest: str, recursive: bool) -> list[Job]:
     found = list(dict.fromkeys(pair for source in sources for pair in _expand(source, recursive)))
     folder = dest.endswith(os.sep) or (os.path.isdir(dest) and not is_store(dest))
     if not folder and len(sources) == 1 and [source for source, _ in found] == list(sources):
-        return [Job(found[0][0], Path(dest), within=False)]
+        return [Job(found[0][0], place(dest), within=False)]
     if is_store(dest) or os.path.isfile(dest) or (dest.endswith(".zarr") and not folder):
         raise click.UsageError(
             f"{dest} is not a directory for several stores; choose one with -o, such as pyramids/ (--stack makes one "
             f"store of all)"
         )
-    return _named(found, Path(dest))
+    return _named(found, place(dest))
 
 
 def stacked(sources: Sequence[str], dest: str, recursive: bool) -> Job:
     """Return the one store of many images, in the order of the sources, and within a directory or pattern by name."""
     files = [sorted((file for file, _ in _expand(source, recursive)), key=natural) for source in sources]
-    return Job([file for some in files for file in some], Path(dest), within=False)
+    return Job([file for some in files for file in some], place(dest), within=False)
 
 
 def _expand(source: str, recursive: bool) -> Iterator[tuple[str, PurePath]]:
@@ -77,7 +78,12 @@ def _images(folder: str, recursive: bool) -> Iterator[str]:
                 yield os.path.relpath(os.path.join(place, name), folder)
 
 
-def _named(found: Sequence[tuple[str, PurePath]], folder: Path) -> list[Job]:
+def place(dest: str) -> Path | str:
+    """Return a destination as a path, unless it is a URL."""
+    return dest if is_url(dest) else Path(dest)
+
+
+def _named(found: Sequence[tuple[str, PurePath]], folder: Path | str) -> list[Job]:
     """Return the stores for (file, path below the directory), no two alike even where case is ignored."""
     short = [path.with_suffix(".zarr") for _, path in found]
     number = Counter(str(path).casefold() for path in short)
@@ -90,7 +96,12 @@ def _named(found: Sequence[tuple[str, PurePath]], folder: Path) -> list[Job]:
         other = taken.setdefault(str(name).casefold(), source)
         if other != source:
             raise click.UsageError(
-                f"{other} and {source} would both become {folder / name}; give the directory that holds both, with "
-                f"--recursive, or transcode them into different directories"
+                f"{other} and {source} would both become {within(folder, name)}; give the directory that holds both, "
+                f"with --recursive, or transcode them into different directories"
             )
-    return [Job(source, folder / name, within=True) for (source, _), name in zip(found, names, strict=True)]
+    return [Job(source, within(folder, name), within=True) for (source, _), name in zip(found, names, strict=True)]
+
+
+def within(folder: Path | str, name: PurePath) -> Path | str:
+    """Return the path or URL of something in a directory."""
+    return folder / name if isinstance(folder, Path) else f"{folder.rstrip('/')}/{name.as_posix()}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ndzarr._files import local_path, refuse_existing
+from ndzarr._executors import Job as Steps
 from ndzarr._formats.options import PALETTES, choose_palette
+from ndzarr._store.destinations import destination, refuse_existing_at, shown_name
 from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
-from ndzarr.cli.batch import Job, run_jobs
+from ndzarr.cli.batch import Job, run_jobs, run_jobs_on
 from ndzarr.cli.options import lengths, names, plain_warnings, series, size, tell_notes, tell_readers
 from ndzarr.cli.sources import jobs, stacked
 
@@ -69,6 +69,11 @@ Examples:
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Expand a palette to colours, or keep class numbers.")
 @click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Transcode by the workers of a dask cluster; or 'processes'.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     src: tuple[str, ...],
@@ -77,6 +82,7 @@ def command(
     overwrite: bool,
     skip_existing: bool,
     workers: int | None,
+    scheduler: str | None,
     quiet: bool,
     preset: str,
     kind: str,
@@ -94,17 +100,32 @@ def command(
     images that it can, lists the others at the end, and then exits with 1.
     """
     encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
-    local_path(dest)
+    destination(dest)
     if stack is None:
         wanted = jobs(src, dest, recursive)
     else:
         wanted = [stacked(src, dest, recursive)]
         reading["stack"] = stack
-    write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite, quiet=quiet)
+    how: dict[str, Any] = {"skip_existing": skip_existing, "workers": workers, "quiet": quiet}
+    how |= {"doing": "transcoding", "noun": "stores"}
     with plain_warnings():
-        run_jobs(
-            wanted, write, skip_existing=skip_existing, workers=workers, quiet=quiet, doing="transcoding", noun="stores"
-        )
+        if scheduler is None:
+            write = partial(_write, encoding=encoding, reading=reading, overwrite=overwrite, quiet=quiet)
+            run_jobs(wanted, write, **how)
+        else:
+            steps = partial(_steps, encoding=encoding, reading=reading, overwrite=overwrite)
+            run_jobs_on(scheduler, wanted, steps, **how)
+
+
+def _steps(job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool) -> Steps:
+    """Transcode one image by workers."""
+    from ndzarr._pyramid.bands import as_image, transcoding
+
+    dest = destination(job.dest)
+    refuse_existing_at(dest, overwrite)
+    image = as_image(job.source, {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}, encoding)
+    job.make_folder()
+    yield from transcoding(image, dest, overwrite)
 
 
 def _write(
@@ -114,8 +135,8 @@ def _write(
     from ndzarr._formats.registry import open_source
     from ndzarr._pyramid.transcode import identity, write_pyramid
 
-    dest = Path(os.path.abspath(job.dest))
-    refuse_existing(dest, overwrite)
+    dest = destination(job.dest)
+    refuse_existing_at(dest, overwrite)
     origin = {} if isinstance(job.source, list) else identity(os.path.abspath(job.source))
     reading = {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}
     with open_source(job.source, **reading) as source:
@@ -123,4 +144,4 @@ def _write(
         write_pyramid(source, dest, encoding, overwrite=overwrite, origin=origin, **running)
         if not quiet:
             tell_notes(source.name, source.metadata, source.trouble)
-            tell_readers(dest)
+            tell_readers(shown_name(dest))

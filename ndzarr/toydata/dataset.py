@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from ndzarr._files import explained, flush, replacing
+from ndzarr._files import explained, flush, flush_one, holding, lock_of, scratch
 from ndzarr._indexing.plan import check_memory
 from ndzarr.errors import ExistsError, OptionError, WriteError, did_you_mean
 from ndzarr.toydata.world import CATEGORIES, KEYPOINTS, PIXELS_PER_METRE, World, date, drifts, exposed, picture_size
@@ -217,19 +217,35 @@ def write_demo(
     except (OSError, ValueError) as error:
         message = f"{path.parent}: this directory cannot be made ({error})"
         raise WriteError(message, path=str(path.parent), hint="Choose another directory") from error
-    with explained(path):
-        path.unlink(missing_ok=True)  # another one, whose images are about to be replaced
+    with explained(path), scratch(path) as work:
+        (work / kind).mkdir()
         try:
-            make(order, records, path.parent, f"{kind}/")
+            make(order, records, work, f"{kind}/")
         except (MemoryError, cv2.error) as error:
             if isinstance(error, cv2.error) and error.code != _CV2_NO_MEMORY:
                 raise
             message = f"size={size}: the memory that this process may use is too small to paint a picture of it"
             raise OptionError(message, key="size", hint=smaller) from error
-        flush([path.parent / kind])
-        with replacing(path) as part:
-            part.write_text(json.dumps(records.content()))
+        (work / path.name).write_text(json.dumps(records.content()))
+        flush([work])
+        with holding(lock_of(path)):
+            _place(work, path, kind)
     return path
+
+
+def _place(work: Path, path: Path, kind: str) -> None:
+    """Move pictures and the dataset to where they belong; no dataset is there while its pictures may be others."""
+    path.unlink(missing_ok=True)
+    flush_one(path.parent)
+    folder = path.parent / kind
+    if not folder.exists():
+        os.rename(work / kind, folder)
+    else:  # which may hold files of the user
+        for picture in sorted((work / kind).iterdir()):
+            os.replace(picture, folder / picture.name)
+        flush_one(folder)
+    os.replace(work / path.name, path)
+    flush_one(path.parent)
 
 
 _CV2_NO_MEMORY = -4

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ndzarr._executors import Scheduler
 from ndzarr._indexing.selection import Selection
 from ndzarr._library.library import Library
 from ndzarr._pyramid.levels import Level
@@ -222,7 +223,7 @@ class _ToySource(CocoSource):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._recipe,)
 
-    def prepare(self, progress: bool = False, workers: int | None = None) -> None:
+    def prepare(self, progress: bool = False, workers: int | None = None, scheduler: Scheduler = "threads") -> None:
         """Do nothing: images are painted when they are touched."""
 
     def open_asset(self, asset: Asset) -> Pyramid:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from hashlib import sha256
 from pathlib import Path
 
 import dask
@@ -21,9 +22,10 @@ import zarr
 
 import ndzarr
 from helpers.errors import raises
-from ndzarr._batches.executors import WorkerError
 from ndzarr._batches.extract import Job, run_part
 from ndzarr._batches.extract_store import ShardedArray
+from ndzarr._executors import WorkerError
+from ndzarr._store.destinations import SharedFolder
 from ndzarr.errors import ExistsError, MissingError, OptionError, StoreError, TargetError, WriteError
 
 
@@ -220,7 +222,7 @@ def test_a_killed_extraction_goes_on_where_it_was(mixed, table, tmp_path, monkey
     assert process.returncode == -signal.SIGKILL
     assert not dest.exists()
     [folder] = tmp_path.glob(".crops.zarr.*.partial")
-    finished = {int(p.stem) for p in folder.glob("parts/*.npz")}
+    finished = {int(p.name) for p in folder.glob("parts/[0-9]*")}
     assert finished <= set(range(5))
     assert len(finished) >= 4, "one of two workers waited, and the other one was at work on at most one"
 
@@ -249,7 +251,7 @@ def test_a_failed_extraction_keeps_what_is_done_and_leaves_no_store(mixed, table
             mixed.extract(table, dest, shard=4, workers=1)
     assert not dest.exists()
     [folder] = tmp_path.glob(".crops.zarr.*.partial")
-    assert len(list(folder.glob("parts/*.npz"))) == 3
+    assert len(list(folder.glob("parts/[0-9]*"))) == 3
     mixed.extract(table, dest, shard=4)
     check(dest, mixed, table)
 
@@ -266,19 +268,22 @@ def test_a_job_is_not_read_from_a_directory_that_others_may_write(mixed, table, 
             mixed.extract(table, tmp_path / "crops.zarr", shard=4, workers=1)
     [folder] = tmp_path.glob(".crops.zarr.*.partial")
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert run_part(os.fspath(folder), 1) == 4  # as a worker process does
-    for mode in (0o777, 0o770, 0o720):
+    shared, digest = SharedFolder(os.fspath(folder)), sha256((folder / "job.pickle").read_bytes()).hexdigest()
+    assert run_part(shared, digest, 1) == 4  # as a worker process does
+    for k, mode in enumerate((0o777, 0o770, 0o720)):
         folder.chmod(mode)
-        (folder / "job.pickle").touch()  # else the job that was loaded before is known
         with raises(WriteError, path=folder, hint="another directory"):
-            run_part(os.fspath(folder), 1)
+            run_part(shared, f"{k}", 1)  # else the job that was loaded before is known
+    folder.chmod(0o700)
+    with raises(WriteError, path=folder, match="replaced"):
+        run_part(shared, "another digest", 1)
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_lack_of_memory_says_what_is_kept_and_how_to_go_on(mixed, table, tmp_path, monkeypatch, scheduler, workers):
     monkeypatch.setattr(Job, "do", greedy)
-    with pytest.raises(WorkerError, match=r"no more memory.*run the same call again"):
+    with raises(WorkerError, match=r"no more memory", hint="Run the same call again"):
         mixed.extract(table, tmp_path / "crops.zarr", shard=4, workers=workers, scheduler=scheduler)
 
 
@@ -287,11 +292,9 @@ def greedy(self, folder, number):
 
 
 def test_another_call_does_not_take_up_what_does_not_fit_it(mixed, table, tmp_path, monkeypatch):
-    import ndzarr._batches.extract as extraction
-
     dest = tmp_path / "crops.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(SharedFolder, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             mixed.extract(table, dest, shard=4)
     mixed.extract(table, dest, shard=4, channels="b")
@@ -383,16 +386,17 @@ def test_what_another_process_extracts_now_is_refused(mixed, table, tmp_path, mo
     check(mixed.extract(table, dest, shard=9, workers=1), mixed, table)
 
 
-def test_half_written_files_of_killed_tasks_are_not_published(mixed, table, tmp_path, monkeypatch):
+def test_half_written_parts_of_killed_tasks_are_not_published(mixed, table, tmp_path, monkeypatch):
     dest = tmp_path / "crops.zarr"
-    real = ShardedArray.write
+    real = Job.do
 
-    def write(self, root, number, pixels):
-        (root / self.name / "c" / str(number)).mkdir(parents=True, exist_ok=True)
-        (root / self.name / "c" / str(number) / ".0.1.partial").touch()  # as SIGKILL leaves them
-        return real(self, root, number, pixels)
+    def do(self, shared, number):
+        left = Path(shared.folder, "parts", ".0.0123.partial", "store", "image")  # as SIGKILL leaves them
+        left.mkdir(parents=True, exist_ok=True)
+        (left / "zarr.json").write_text("{")
+        return real(self, shared, number)
 
-    monkeypatch.setattr(ShardedArray, "write", write)
+    monkeypatch.setattr(Job, "do", do)
     mixed.extract(table, dest, shard=9)
     check(dest, mixed, table)
     assert not list(dest.rglob("*.partial"))
@@ -457,11 +461,11 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
     real = extraction.run_part
     flag = tmp_path / "killed"
 
-    def deadly(folder, number, real=real, flag=flag, victim=victim):
+    def deadly(folder, digest, number, real=real, flag=flag, victim=victim):
         if os.getpid() == victim and not flag.exists():
             flag.touch()
             os.kill(victim, signal.SIGKILL)
-        return real(folder, number)
+        return real(folder, digest, number)
 
     monkeypatch.setattr(extraction, "run_part", deadly)
     mixed.extract(table, dest, shard=2, scheduler=cluster)
@@ -500,10 +504,10 @@ def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, 
 
     real, caller = extraction.run_part, os.getpid()
 
-    def deadly(folder, number, real=real, caller=caller):
+    def deadly(folder, digest, number, real=real, caller=caller):
         if number == 2 and os.getpid() != caller:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(folder, number)
+        return real(folder, digest, number)
 
     monkeypatch.setattr(extraction, "run_part", deadly)
     monkeypatch.setattr(cluster.cluster.scheduler, "allowed_failures", 1)

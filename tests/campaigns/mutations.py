@@ -28,7 +28,7 @@ from PIL import Image
 MEMORY = 3 << 30
 """Bytes of address space of a process: imports take about half of it."""
 SECONDS = 10
-"""Most seconds that one change may take."""
+"""Most seconds of CPU time that one change may take, and a tenth of the time in all, which others have a share of."""
 
 ODD = [
     *(None, True, False, 0, -1, 1, 2, 3, 7, 255, 1.5, -0.5, 1e308, float("nan"), float("inf")),
@@ -366,11 +366,13 @@ def main(kind, first, last, folder):
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, too_slow)
+    signal.signal(signal.SIGPROF, too_slow)
     attempt = KINDS[kind](Path(folder))
     for seed in range(int(first), int(last)):
         notes = []
         print(json.dumps({"begin": seed}), flush=True)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             refusing(lambda seed=seed, notes=notes: attempt(random.Random(f"{kind} {seed}"), notes.append))
             outcome = None
@@ -378,6 +380,7 @@ def main(kind, first, last, folder):
             where = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)][-4:]
             outcome = f"{type(error).__name__}: {str(error)[:200]} at {' '.join(where)}"
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps({"end": seed, "change": notes, "fault": outcome}), flush=True)
 
 

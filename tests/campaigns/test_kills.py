@@ -14,6 +14,8 @@ import pytest
 from helpers.write_operations import OPERATIONS, found, prepare_inputs, run
 
 KILLS = int(os.environ.get("NDZARR_KILLS", "1"))
+NAMES = [name for name in OPERATIONS if KILLS > 1 or name not in ("crop to TIFF", "crop to PNG", "cog of alpha")]
+"""The short form leaves out what is much like another."""
 SEED = int(os.environ.get("NDZARR_SEED", "0"))
 
 pytestmark = pytest.mark.slow
@@ -26,7 +28,7 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing_for_the_next_run(name, inputs, processes, tmp_path):
     moments = random.Random(f"{SEED} {name}")
     for first in (True, False):  # of the first write, and of overwriting

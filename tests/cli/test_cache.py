@@ -1,8 +1,12 @@
 """`ndzarr cache`, and the wiring of `ndzarr demo`."""
 
+import numpy as np
 import pytest
 
 from ndzarr._library.library import Library
+from ndzarr._remote.cache import disk_cache
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.stores import ObjectInfo, Range, open_url
 
 
 @pytest.fixture
@@ -56,3 +60,14 @@ def test_demo_runs_the_demo(run, folder, monkeypatch, words, expected):
     monkeypatch.setattr("ndzarr.cli.demo.run", tour)
     run("demo", *words)
     assert called == [expected]
+
+
+def test_what_is_kept_of_remote_objects_is_listed_and_removed(run, library):
+    store, path = open_url("https://example.org/a.bin", remote=Remote(cache_dir=library.root))
+    cache = disk_cache(store.settings)
+    cache.put(Range(store, path, 0, 1000, "tag"), np.zeros(1000, np.uint8), ObjectInfo(path, 5000, "tag"))
+    assert "parts of 1 remote object, 1" in run("cache", "list").out
+    assert "would free 1" in run("cache", "prune", "--remote", "0", "--dry-run").out.splitlines()[-1]
+    assert cache.holds(Range(store, path, 0, 1000, "tag"))
+    run("cache", "prune", "--remote", "0")
+    assert not cache.holds(Range(store, path, 0, 1000, "tag"))

@@ -101,6 +101,7 @@ def test_a_reprojected_window_mixes_no_nodata_with_data(dem, tmp_path):
     sampler = ndzarr.Sampler({"dem": pyramid.path})
     sample = sampler.load_sample({"key": "dem", "y": slice(50, 250), "x": slice(50, 250)})
     for image in (pyramid.window(), pyramid.window(scale=0.5), open_level(pyramid, 1)["image"], sample["image"]):
+        image = image.drop_vars("valid", errors="ignore")  # older rioxarray takes no coordinate of two axes
         there = image.rio.reproject("EPSG:3857", resampling=Resampling.bilinear)
         real = there.values[there.values != -9999]
         assert len(real)

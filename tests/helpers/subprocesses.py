@@ -22,15 +22,17 @@ def environment(*first: Path, **variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*first, PACKAGE_ROOT, TESTS_ROOT])), **variables}
 
 
-def run_on_small_disk(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run_on_small_disk(
+    folder: Path, *command: str, options: str = "size=1m", timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Run a command for which a directory is a disk of one megabyte, in a mount namespace that ends with it."""
     folder.mkdir(exist_ok=True)
     alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
-    mounted = 'mount -t tmpfs -o size=1m tmpfs "$0"; exec "$@"'
+    mounted = f'mount -t tmpfs -o {options} tmpfs "$0"; exec "$@"'
     try:
         subprocess.run([*alone, mounted, folder, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("the system does not allow mounting a file system")
     return subprocess.run(
-        [*alone, mounted, folder, *command], env=environment(), capture_output=True, text=True, timeout=120
+        [*alone, mounted, folder, *command], env=environment(), capture_output=True, text=True, timeout=timeout
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -13,8 +16,13 @@ import xarray
 from PIL import Image
 
 import ndzarr
+from helpers.video_clips import encode
+from ndzarr._formats.options import InPlaceOptions
+from ndzarr._formats.video.index import video_index
+from ndzarr._library.in_place import open_file
 from ndzarr._library.library import Library
 from ndzarr.cli import main
+from ndzarr.toydata import write_demo
 
 SIDE = 300
 
@@ -29,6 +37,13 @@ def prepare_inputs(inputs: Path) -> None:
     for seed in (1, 2):
         Image.fromarray(pixels(seed)).save(inputs / f"{seed}.png")
         ndzarr.transcode(pixels(seed), inputs / f"{seed}.zarr")
+        ndzarr.transcode(np.stack([pixels(seed), pixels(seed) | 1]), inputs / f"{seed}a.zarr", **_ALPHA)
+        tifffile.imwrite(inputs / f"{seed}.tif", pixels(seed), tile=(64, 64), compression="zlib")
+        encode(inputs / f"{seed}.mp4", n=_FRAMES[seed])
+
+
+_ALPHA: dict[str, Any] = {"axes": "cyx", "channels": ["gray", "a"]}
+_FRAMES = {1: 4, 2: 6}
 
 
 def _sampler(folder: Path, inputs: Path, seed: int) -> ndzarr.CocoSampler:
@@ -51,9 +66,61 @@ def _cog_of_image(folder: Path, inputs: Path, seed: int) -> None:
     )
 
 
-def _crop(folder: Path, inputs: Path, seed: int) -> None:
-    words = ["crop", str(inputs / f"{seed}.zarr"), "-o", str(folder / "a.npy"), "--overwrite"]
+def _cog_of_alpha(folder: Path, inputs: Path, seed: int) -> None:
+    ndzarr.export_cog(inputs / f"{seed}a.zarr", folder / "c.tif", overwrite=True)
+
+
+def _crop(name: str, folder: Path, inputs: Path, seed: int) -> None:
+    words = ["crop", str(inputs / f"{seed}.zarr"), "-o", str(folder / name), "--overwrite"]
     main(words, standalone_mode=False)
+
+
+def _levels(folder: Path, inputs: Path, seed: int) -> None:
+    options = InPlaceOptions(cache=folder / "levels", in_memory=0)
+    open_file(str(inputs / f"{seed}.tif"), 0, options).read(level=1)
+
+
+def _read_levels(folder: Path) -> set[int]:
+    stores = [entry.store for entry in Library(folder / "levels").entries() if entry.state == "current"]
+    return set().union(*(_which(ndzarr.open(store).read(), _halves, 1) for store in stores))
+
+
+def _halves(seed: int) -> np.ndarray:
+    """The means of 2 x 2 pixels, before they are rounded."""
+    means: np.ndarray = pixels(seed).reshape(SIDE // 2, 2, SIDE // 2, 2).mean((1, 3))
+    return means
+
+
+def _index(folder: Path, inputs: Path, seed: int) -> None:
+    os.environ["NDZARR_CACHE"] = str(folder / "index")
+    video_index(str(inputs / f"{seed}.mp4"), slow=0)
+
+
+def _read_index(folder: Path) -> set[int]:
+    found = set()
+    for file in (folder / "index" / "video-indexes").glob("*.npz"):
+        with np.load(file) as stored:
+            [seed] = [seed for seed, n in _FRAMES.items() if len(stored["ticks"]) == n]
+            found.add(seed)
+    return found
+
+
+def _toy(folder: Path, inputs: Path, seed: int) -> None:
+    write_demo(folder, "images", n=2, size=(48, 64), things=1, seed=seed)
+
+
+def _read_toy(folder: Path) -> set[int]:
+    content = json.loads((folder / "images.kwcoco.json").read_text())
+    seed: int = content["info"][0]["properties"]["seed"]
+    assert _toy_pictures(seed) == {name: (folder / name).read_bytes() for name in _toy_pictures(seed)}
+    return {seed}
+
+
+@lru_cache
+def _toy_pictures(seed: int) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        _toy(Path(folder), Path(), seed)
+        return {f"images/{file.name}": file.read_bytes() for file in Path(folder, "images").iterdir()}
 
 
 def _cache(folder: Path, inputs: Path, seed: int) -> None:
@@ -82,8 +149,8 @@ def _read_cache(folder: Path) -> set[int]:
     return found
 
 
-def _which(image: np.ndarray) -> set[int]:
-    found = {seed for seed in (1, 2) if np.array_equal(image.squeeze(), pixels(seed))}
+def _which(image: np.ndarray, of: Callable[[int], np.ndarray] = pixels, within: float = 0) -> set[int]:
+    found = {seed for seed in (1, 2) if (abs(image.squeeze() - of(seed).astype(float)) <= within).all()}
     assert found, "neither the old pixels nor the new ones"
     return found
 
@@ -102,9 +169,19 @@ OPERATIONS = {
     "transcode": Operation(_store, "a.zarr", lambda folder: _which(ndzarr.open(folder / "a.zarr").read())),
     "cog": Operation(_cog, "a.tif", lambda folder: _which(tifffile.imread(folder / "a.tif"))),
     "cog of an image": Operation(_cog_of_image, "b.tif", lambda folder: _which(tifffile.imread(folder / "b.tif"))),
-    "crop": Operation(_crop, "a.npy", lambda folder: _which(np.load(folder / "a.npy"))),
+    "cog of alpha": Operation(_cog_of_alpha, "c.tif", lambda folder: _which(tifffile.imread(folder / "c.tif")[..., 0])),
+    "crop": Operation(partial(_crop, "a.npy"), "a.npy", lambda folder: _which(np.load(folder / "a.npy"))),
+    "crop to TIFF": Operation(
+        partial(_crop, "d.tif"), "d.tif", lambda folder: _which(tifffile.imread(folder / "d.tif"))
+    ),
+    "crop to PNG": Operation(
+        partial(_crop, "a.png"), "a.png", lambda folder: _which(np.array(Image.open(folder / "a.png")))
+    ),
     "cache": Operation(_cache, "workdir", _read_cache),
+    "levels": Operation(_levels, "levels", _read_levels),
+    "index": Operation(_index, "index", _read_index),
     "extract": Operation(_extract, "crops.zarr", _read_extracted),
+    "toy": Operation(_toy, "images.kwcoco.json", _read_toy),
 }
 
 

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import ndzarr  # noqa: E402
 from helpers.errors import raises  # noqa: E402
 from helpers.torch_processes import train  # noqa: E402
-from ndzarr._batches.executors import WorkerError  # noqa: E402
+from ndzarr._executors import WorkerError  # noqa: E402
 from ndzarr.errors import OptionError  # noqa: E402
 from ndzarr.torch import CropDataset, CropStream, loader  # noqa: E402
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import ndzarr
 from helpers.arrays import DTYPES, random_array, same
 from helpers.hypothesis_settings import examples
+from helpers.pyramids import make
 from helpers.subprocesses import environment
 from ndzarr._concurrency import available_cpus
 from ndzarr._indexing.plan import plan_reads
@@ -228,6 +229,26 @@ def test_plans_say_which_way_is_taken(store):
     assert "compiled core" in str(plan.explain())
     assert "compiled core" in repr(plan)
     assert "blosc" in core.status()
+
+
+@built
+def test_a_plan_of_more_shards_than_files_may_be_open_is_read_all_the_same(tmp_path):
+    make(tmp_path, np.arange(160 * 160, dtype="u2").reshape(1, 160, 160), chunks={"y": 8, "x": 8}, shard=16)
+    script = """
+import resource, sys
+import numpy as np
+import ndzarr
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+image = np.arange(160 * 160, dtype="u2").reshape(160, 160)
+[path] = sys.argv[1:]
+pyramid = ndzarr.open(path)
+assert np.array_equal(pyramid.read()[0], image)
+windows = [{"y": slice(y, y + 20), "x": slice(x, x + 20)} for y in range(0, 140, 9) for x in range(0, 140, 9)]
+for window, found in zip(windows, pyramid.read_many(windows)):
+    assert np.array_equal(found[0], image[window["y"], window["x"]])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "a.zarr")]
+    subprocess.run(command, env=environment(), timeout=60, check=True)
 
 
 @built

@@ -200,6 +200,23 @@ def test_a_bucket_is_as_good_as_a_web_server(s3, tmp_path):
         ndzarr.open("s3://tiffs/b/c.tif", storage_options=s3.storage_options)
 
 
+def test_azure_is_read_as_any_bucket(azure, tmp_path):
+    obstore = pytest.importorskip("obstore")
+    write_cog(tmp_path / "a.tif", rgb())
+    options = azure.storage_options
+    store = obstore.store.AzureStore(azure.container("tiffs").removeprefix("az://"), config=options)
+    obstore.put(store, "a.tif", (tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(ndzarr.open("az://tiffs/a.tif", storage_options=options).read(), rgb())
+
+
+def test_a_store_object_is_as_good_as_a_url(tmp_path):
+    obstore = pytest.importorskip("obstore")
+    write_cog(tmp_path / "a.tif", rgb())
+    memory = obstore.store.MemoryStore()
+    obstore.put(memory, "b/a.tif", (tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(ndzarr.open("b/a.tif", store=memory).read(), rgb())
+
+
 def test_nginx_is_read_as_any_server(nginx):
     url, served = nginx
     write_cog(served / "a.tif", rgb())

@@ -87,7 +87,11 @@ def test_windows_and_samples_of_many_images_and_levels_are_one_flight(far, image
     batch = sampler.load_batch(targets, sizes="pad")
     assert far.server.counters().waves <= 2  # indexes, then chunks
     assert batch.image.equals(local.load_batch(targets, sizes="pad").image)
-    assert plan.explain().encoded_bytes <= far.server.counters().sent
+    explained = plan.explain()
+    far.server.reset()
+    sampler.load_batch(targets, sizes="pad")
+    assert (far.server.counters().requests, far.server.counters().sent) == (explained.requests, explained.fetched_bytes)
+    assert f"{explained.requests} requests in 1 flight" in str(explained)
 
 
 def test_little_is_read_that_was_not_asked_for(far, image):

@@ -375,7 +375,7 @@ def test_assets_of_another_form_are_named(build, assets):
     assert refusal(build(lambda d: d["images"][0].update(assets=assets)).load_sample, gid=1).key == "assets"
 
 
-@pytest.mark.parametrize(("name", "said"), [(5, "is not a path"), ("https://example.com/a.png", "Download it")])
+@pytest.mark.parametrize(("name", "said"), [(5, "is not a path"), ("https://example.com/a.png", "is a URL")])
 def test_file_names_that_are_no_local_files_are_named(build, name, said):
     message = str(refusal(build(lambda d: d["images"][0].update(file_name=name)).load_sample, gid=1))
     assert "image 1: " in message

@@ -158,12 +158,6 @@ def test_a_file_that_may_not_be_read_is_an_error(photo, tmp_path):
         open_source(path)
 
 
-@pytest.mark.parametrize("url", ["https://example.org/a.tif", "s3://bucket/a.tif"])
-def test_addresses_are_errors(url):
-    with raises(SourceError, hint="Download"):
-        open_source(url)
-
-
 @pytest.mark.parametrize("form", WRITERS)
 @pytest.mark.parametrize("kept", [9, 20, 40, 70])
 def test_a_beginning_of_a_file_is_an_error(form, kept, photo, save):

@@ -155,19 +155,26 @@ def test_what_cannot_be_written_says_what_to_do(tmp_path):
 
 def test_images_are_replaced_only_while_there_is_no_dataset_of_them(tmp_path, monkeypatch):
     path = write_demo(tmp_path, n=1, size=(64, 64))
-    flushed, fsync = [], os.fsync
+    before, replace = path.read_bytes(), os.replace
 
-    def stop(descriptor):
-        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        fsync(descriptor)
+    def stop(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", stop)
-    with raises(WriteError, path=path, match="full"):
-        write_demo(tmp_path, n=1, size=(64, 64), seed=1)
-    assert flushed[0].startswith(str(tmp_path / "images"))
+    def stop_at_pictures(source, dest):
+        if str(dest).endswith(".jpg"):
+            stop()
+        replace(source, dest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", stop)
+        with raises(WriteError, path=path, match="full"):
+            write_demo(tmp_path, n=1, size=(64, 64), seed=1)
+    assert path.read_bytes() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", stop_at_pictures)
+        with raises(WriteError, path=path, match="full"):
+            write_demo(tmp_path, n=1, size=(64, 64), seed=1)
     assert not path.exists()
-    monkeypatch.undo()
     assert write_demo(tmp_path, n=1, size=(64, 64), seed=1) == path
     with raises(OptionError, key="size", hint="smaller"):
         write_demo(tmp_path, size=(10**7, 10**7))

@@ -84,6 +84,7 @@ class TiffArray:
 
     chunked: Literal[True] = True
     chunk_format = None
+    fetched_format = None
 
     def __init__(
         self,
@@ -242,6 +243,10 @@ class TiffArray:
             name = segment_name(self.form, chunk[-2], chunk[-1])
             what = f"level {self._level}, {name} has bytes {start} to {start + count} of {file.size}"
             raise DamagedError(f"{file.path}: {what}; the file is truncated or damaged", path=file.path, hint=AGAIN)
+
+    def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
+        """Return where segments of a remote file are, fetching the tables that tell."""
+        return locate([(self, chunk) for chunk in chunks])
 
     def missing(self, chunk: tuple[int, ...]) -> Any:
         """Return the pixels of a segment that is not in the file: a number, or an array of the shape of a chunk."""

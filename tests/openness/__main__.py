@@ -1,0 +1,158 @@
+"""
+What readers that are not ours find in our stores and COGs, printed into docs/openness.md.
+
+`python tests/openness` makes small stores of each preset and COGs of each compression, installs each reader from PyPI
+into an environment of its own below a temporary folder (`--python DIR` names one that has them all), and compares what
+it finds with what was written.  The exit code is 1 if a cell of preset 'fast' or a COG is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from readers import COG_READERS, PACKAGES, digest
+
+import ndzarr
+
+PAGE = Path(__file__).parents[2] / "docs" / "openness.md"
+MARKS = "<!-- openness: begin -->", "<!-- openness: end -->"
+CODE, TRANSFORM = 32633, (10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0)
+EXACT = "deflate", "zstd", "lzw", "lerc", "none"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A store or a COG, and what is true of it."""
+
+    column: str
+    path: Path
+    facts: dict[str, Any]
+    exact: bool
+    """False if pixels are stored with loss."""
+
+
+def _pictures() -> Iterator[tuple[str, np.ndarray[Any, Any], dict[str, Any]]]:
+    y, x = np.mgrid[:301, :517]
+    rgb = np.stack([x // 3, y // 2, (x + y) // 4]).astype("u1")
+    rgb[:, :140, :150] = 7
+    yield "rgb", rgb, {}
+    yield "deep", (rgb.astype("u2") * 200), {}
+    heights = (np.sin(x / 40) * np.cos(y / 30) * 500)[None].astype("f4")
+    heights[:, :140, :150] = -9999
+    yield "heights", heights, {"nodata": -9999}
+    yield "classes", (rgb[:1] // 16), {"kind": "labels"}
+
+
+def written(folder: Path) -> Iterator[Written]:
+    """Write a store of each preset and picture, and COGs of one picture."""
+    for name, pixels, options in _pictures():
+        source, kept = folder / f"{name}.tif", dict(options)
+        how = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2], "dtype": pixels.dtype}
+        with rasterio.open(
+            source, "w", driver="GTiff", crs=f"EPSG:{CODE}", transform=rasterio.Affine(*TRANSFORM),
+            nodata=kept.pop("nodata", None), **how,
+        ) as file:  # fmt: skip
+            file.write(pixels)
+        for preset in ("fast", "compact", "jpeg"):
+            if preset == "jpeg" and name != "rgb":
+                continue
+            pyr = ndzarr.transcode(source, folder / f"{name}-{preset}.zarr", preset=preset, **kept)
+            scale = [[1.0, 10.0 * 2**k, 10.0 * 2**k] for k in range(len(pyr.levels))]
+            facts = {
+                "pixels": [digest(pyr.read(k)) for k in range(len(pyr.levels))],
+                "pixels0": digest(pixels),
+                "axes": list(pyr.dims),
+                "channels": list(pyr.channels),
+                "scale": scale,
+                "translation": [[0.0, *[5.0 * (2**k - 1)] * 2] for k in range(len(pyr.levels))],
+                "epsg": CODE,
+                "transform": list(TRANSFORM),
+                "nodata": pyr.nodata,
+                "valid": True,
+            }
+            yield Written(f"{name}, {preset}", Path(pyr.path), facts, preset != "jpeg")
+        if name == "rgb":
+            pyr = ndzarr.open(folder / "rgb-fast.zarr")
+            for compression in (*EXACT, "jpeg", "webp"):
+                path = ndzarr.export_cog(pyr, folder / f"{compression}.tif", compression=compression, blocksize=128)
+                found = {"pixels0": digest(pixels), "levels": len(pyr.levels), "size": [517, 301]}
+                place = {"epsg": CODE, "transform": list(TRANSFORM), "nodata": pyr.nodata}
+                yield Written(f"COG, {compression}", path, found | place, compression in EXACT)
+
+
+def cell(python: Path, reader: str, made: Written) -> str:
+    """Return what a reader finds right, or why it finds nothing."""
+    script = Path(__file__).with_name("readers.py")
+    done = subprocess.run([python, script, reader, made.path], capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no reason"]
+        print(f"{reader}, {made.column}: {reason[0]}", file=sys.stderr)
+        return "-"
+    found = json.loads(done.stdout.splitlines()[-1])
+    told = [k for k in found if k in made.facts and (made.exact or not k.startswith("pixels"))]
+    wrong = [k for k in told if not _equal(found[k], made.facts[k])]
+    for key in wrong:
+        print(f"{reader}, {made.column}: {key} is {found[key]}, not {made.facts[key]}", file=sys.stderr)
+    return "wrong: " + ", ".join(wrong) if wrong else "yes"
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    if isinstance(found, list) and found and isinstance(found[0], int | float | list) and not isinstance(found[0], str):
+        return bool(np.allclose(found, wanted))
+    return bool(found == wanted)
+
+
+def environment(folder: Path, reader: str) -> Path:
+    """Return the Python of a new environment that has a reader."""
+    where = folder / re.sub(r"\W", "-", reader)
+    subprocess.run([sys.executable, "-m", "venv", where], check=True)
+    python = where / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "numpy", *PACKAGES[reader]], check=True)
+    return python
+
+
+def main() -> int:
+    """Run everything; return 1 if something that must be right is wrong."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--python", type=Path, help="a Python that has all readers; else each gets an environment")
+    options.add_argument("--readers", nargs="*", default=list(PACKAGES), help="only these")
+    options.add_argument("--write", action="store_true", help="write the table into docs/openness.md")
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        everything = list(written(Path(work)))
+        stores = [m for m in everything if m.path.suffix == ".zarr"]
+        cogs = [m for m in everything if m.path.suffix == ".tif"]
+        tables, bad = [], 0
+        for columns, wanted in ((stores, False), (cogs, True)):
+            lines = ["| reader | " + " | ".join(m.column for m in columns) + " |", "| --- |" + " --- |" * len(columns)]
+            for reader in asked.readers:
+                if (reader in COG_READERS) == wanted:
+                    python = asked.python or environment(Path(work), reader)
+                    cells = [cell(python, reader, m) for m in columns]
+                    for found, made in zip(cells, columns, strict=True):  # a reader may lack the codec of a COG
+                        bad += found != "yes" if made.column.endswith("fast") else found.startswith("wrong")
+                    lines.append(f"| {reader} | " + " | ".join(cells) + " |")
+                    print(lines[-1], file=sys.stderr, flush=True)
+            tables.append("\n".join(lines))
+    text = "\n\n".join(tables)
+    print(text)
+    if asked.write:
+        page = PAGE.read_text()
+        head, rest = page.split(MARKS[0])
+        PAGE.write_text(f"{head}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

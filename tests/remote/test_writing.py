@@ -1,0 +1,265 @@
+"""Stores in buckets appear whole or not at all, with the bytes of local ones, and little else is sent."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import ndzarr
+from helpers.arrays import random_array, same
+from helpers.errors import raises
+from helpers.pyramids import ArraySource
+from helpers.subprocesses import environment
+from ndzarr._pyramid.transcode import write_pyramid
+from ndzarr._store.buckets import Claim
+from ndzarr._store.destinations import destination
+from ndzarr._store.presets import Encoding
+from ndzarr.cli import main
+from ndzarr.errors import DamagedError, ExistsError, MissingError, OptionError, SourceError, StoreError, WriteError
+
+pytest.importorskip("moto")
+
+
+@pytest.fixture(scope="module")
+def bucket(s3):
+    return s3.bucket("writing")
+
+
+@pytest.fixture
+def options(s3):
+    return {"storage_options": s3.storage_options}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """A store of some shards."""
+    folder = tmp_path_factory.mktemp("local")
+    ndzarr.transcode(random_array((3, 2500, 700), "u1", 1), folder / "a.zarr")
+    return folder / "a.zarr"
+
+
+def tree(store):
+    return {p.relative_to(store).as_posix(): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+
+
+def objects(url, options):
+    """Every object below a URL."""
+    place = destination(url, **options)
+    return {name: bytes(place.store.get(place.key(name))[0]) for name in place.present()}
+
+
+def test_a_bucket_gets_the_bytes_of_a_local_store(bucket, options, local, tmp_path):
+    array = random_array((3, 2500, 700), "u1", 1)
+    made = ndzarr.transcode(array, f"{bucket}/same.zarr", **options)
+    assert same(made.read(), array)
+    assert objects(f"{bucket}/same.zarr", options) == tree(local)
+    with raises(ExistsError, path=f"{bucket}/same.zarr", hint="overwrite=True"):
+        ndzarr.transcode(array, f"{bucket}/same.zarr", **options)
+
+
+def test_a_source_that_fails_leaves_nothing(bucket, options):
+    reads = []
+
+    def before(*_):
+        reads.append(1)
+        if len(reads) > 5:
+            raise SourceError("torn")
+
+    source = ArraySource(random_array((1, 5000, 300), "u1"), band=512, before_read=before)
+    with pytest.raises(SourceError, match="torn"):
+        write_pyramid(source, destination(f"{bucket}/torn.zarr", **options), Encoding(shard=512), band_bytes=1)
+    assert not objects(f"{bucket}/torn.zarr", options)
+
+
+@contextmanager
+def counted(server):
+    """A proxy before a server; yields its URL and the list of the bytes that it passed on."""
+    host, port = server.removeprefix("http://").split(":")
+    sent, ends, threads = [], [], []
+
+    def pump(source, target, count):
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if count:
+                    sent.append(len(data))
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def run(function, *args):
+        threads.append(threading.Thread(target=function, args=args, daemon=True))
+        threads[-1].start()
+
+    def accept():
+        with suppress(OSError):
+            while True:
+                client, upstream = listening.accept()[0], socket.create_connection((host, int(port)))
+                ends.extend((client, upstream))
+                run(pump, client, upstream, True)
+                run(pump, upstream, client, False)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        run(accept)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", sent
+        for end in (listening, *ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(5)
+        for end in ends:
+            end.close()
+
+
+def test_pushing_sends_hardly_more_than_the_store(s3, bucket, options, local):
+    content = tree(local)
+    size = sum(map(len, content.values()))
+    with counted(s3.url) as (url, sent):
+        through = {**s3.storage_options, "aws_endpoint_url": url}
+        assert ndzarr.push(local, f"{bucket}/sub/", storage_options=through) == f"{bucket}/sub/a.zarr"
+    assert sum(sent) <= 1.05 * size
+    assert objects(f"{bucket}/sub/a.zarr", options) == content
+
+
+def test_extracting_sends_hardly_more_than_the_store(s3, bucket, options, local, tmp_path):
+    sampler = ndzarr.Sampler({"a": ndzarr.open(local)})
+    table = sampler.targets.grid((128, 128))
+    sampler.extract(table, tmp_path / "crops.zarr", shard=40)
+    content = tree(tmp_path / "crops.zarr")
+    with counted(s3.url) as (url, sent):
+        through = {**s3.storage_options, "aws_endpoint_url": url}
+        sampler.extract(table, f"{bucket}/crops.zarr", shard=40, storage_options=through)
+    found = objects(f"{bucket}/crops.zarr", options)
+    assert found == content
+    assert sum(sent) <= 1.05 * sum(map(len, content.values()))
+
+
+PUSH = """
+import sys, json, ndzarr
+ndzarr.push(sys.argv[1], sys.argv[2], storage_options=json.loads(sys.argv[3]))
+"""
+
+
+def test_a_killed_push_shows_nothing_and_is_gone_on_with(s3, bucket, options, local):
+    url = f"{bucket}/killed.zarr"
+    place = destination(url, **options)
+    command = [sys.executable, "-c", PUSH, str(local), url, json.dumps(s3.storage_options)]
+    with subprocess.Popen(command, env=environment()) as process:
+        while not any("/c/" in name for name in place.present()) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(MissingError):
+        ndzarr.open(url, **options)
+    there = [name for name in place.present() if "/c/" in name]
+    before = {name: place.store.head(place.key(name)) for name in there}
+    ndzarr.push(local, url, **options)  # at once: the process of the claim is dead
+    assert objects(url, options) == tree(local)
+    assert before.keys() <= set(place.present())
+
+
+def test_what_another_content_left_is_removed(bucket, options, local, tmp_path):
+    url = f"{bucket}/other.zarr"
+    place = destination(url, **options)
+    with ExitStack() as stack:
+        stack.callback(Claim(place, "something else").__enter__().__exit__, KeyboardInterrupt, None, None)
+        place.store.put(place.key("0/image/c/9/9/9"), b"left")
+    ndzarr.push(local, url, **options)
+    assert objects(url, options) == tree(local)
+
+
+def test_two_writers_of_one_store_do_not_mix(bucket, options, local):
+    url = f"{bucket}/two.zarr"
+    place = destination(url, **options)
+    with Claim(place, "first", sign_seconds=0.2) as first:
+        with raises(ExistsError, path=url, hint="Wait for it"), Claim(place, "second"):
+            pass
+        first.clear()
+    assert not place.present()
+
+
+def test_a_writer_without_a_sign_of_life_is_taken_over_and_told(bucket, options):
+    place = destination(f"{bucket}/silent.zarr", **options)
+    with Claim(place, "first", sign_seconds=3.0) as first, Claim(place, "second", patience=0.5) as second:
+        deadline = time.monotonic() + 20
+        while not first.lost and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second.clear()
+        with raises(WriteError, path=place.url, match="took over"):
+            first.check()
+    assert not place.present()
+
+
+def test_readers_of_an_overwritten_store_are_told_to_open_it_again(bucket, options, local, tmp_path):
+    url = f"{bucket}/over.zarr"
+    ndzarr.push(local, url, **options)
+    opened = ndzarr.open(url, **options)
+    other = random_array((3, 2500, 700), "u1", 2)
+    ndzarr.transcode(other, tmp_path / "b.zarr")
+    ndzarr.push(tmp_path / "b.zarr", url, overwrite=True, **options)
+    with pytest.raises((StoreError, DamagedError), match=r"[Oo]pen"):
+        opened.read()
+    assert same(ndzarr.open(url, **options).read(), other)
+
+
+def test_objects_that_are_no_store_are_never_removed(bucket, options, local):
+    url = f"{bucket}/mine.zarr"
+    place = destination(url, **options)
+    place.store.put(place.key("notes.txt"), b"mine")
+    for overwrite in (False, True):
+        with raises(ExistsError, path=url, hint="another destination"):
+            ndzarr.push(local, url, overwrite=overwrite, **options)
+    assert objects(url, options) == {"notes.txt": b"mine"}
+
+
+def test_cogs_are_written_to_buckets(bucket, options, local, tmp_path):
+    ndzarr.export_cog(local, tmp_path / "a.tif")
+    assert ndzarr.export_cog(local, f"{bucket}/a.tif", **options) == f"{bucket}/a.tif"
+    place = destination(f"{bucket}/a.tif", **options)
+    assert bytes(place.store.get(place.path)[0]) == (tmp_path / "a.tif").read_bytes()
+    with raises(ExistsError, path=f"{bucket}/a.tif"):
+        ndzarr.export_cog(local, f"{bucket}/a.tif", **options)
+
+
+def test_commands_write_to_buckets(s3, bucket, options, local, tmp_path, monkeypatch):
+    for name, value in s3.storage_options.items():
+        monkeypatch.setenv(name.upper(), value)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random_array((30, 40), "u1"))
+    images = [str(tmp_path / f"{name}.npy") for name in "ab"]
+    for command in (
+        ["transcode", *images, "-o", f"{bucket}/many/"],
+        ["transcode", *images, "-o", f"{bucket}/many/", "--skip-existing"],
+        ["push", str(local), f"{bucket}/cli/"],
+        ["cog", str(local), "-o", f"{bucket}/cli.tif"],
+    ):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+    assert same(ndzarr.open(f"{bucket}/many/b.zarr", **options).read()[0], np.load(images[1]))
+    assert objects(f"{bucket}/cli/a.zarr", options) == tree(local)
+
+
+def test_what_cannot_be_written_is_said(bucket, options, local, tmp_path):
+    with raises(MissingError, path="s3://nowhere-at-all/a.zarr", match="no such bucket"):
+        ndzarr.push(local, "s3://nowhere-at-all/a.zarr", **options)
+    with raises(OptionError, path=bucket, match="as a whole"):
+        ndzarr.push(local, bucket, **options)
+    with raises(OptionError, key="url"):
+        ndzarr.push(local, "elsewhere.zarr")
+    with raises(OptionError, key="storage_options"):
+        ndzarr.transcode(np.zeros((9, 9), "u1"), tmp_path / "a.zarr", **options)
+    with raises(StoreError, path=tmp_path):
+        ndzarr.push(tmp_path, f"{bucket}/a.zarr", **options)
+    (tmp_path / "cut.zarr").mkdir()
+    made = ndzarr.transcode(random_array((40, 40), "u1"), tmp_path / "cut.zarr", overwrite=True)
+    next((tmp_path / "cut.zarr/0/image/c").rglob("0/0/0")).write_bytes(b"")
+    assert made.shape
+    with raises(DamagedError, path=tmp_path / "cut.zarr", hint="verify"):
+        ndzarr.push(tmp_path / "cut.zarr", f"{bucket}/cut.zarr", **options)
+    assert not objects(f"{bucket}/cut.zarr", options)
