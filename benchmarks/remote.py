@@ -210,16 +210,17 @@ def training(server: HttpServer, paths: Sequence[Path], side: int, folder: Path,
         speeds: dict[str, list[float]] = {}
         for _ in range(rounds):
             shutil.rmtree(cache, ignore_errors=True)
-            for name, sources, settings in (
-                ("local", [str(p) for p in paths], None),
-                ("remote", urls, None),
-                ("remote, first epoch of a cache", urls, remote),
-                ("remote, second epoch, a new run", urls, remote),
+            for name, sources, settings, ahead in (
+                ("local", [str(p) for p in paths], None, 0),
+                ("remote", urls, None, 0),
+                ("remote, prefetch_bytes=256 MiB", urls, None, 256 << 20),
+                ("remote, first epoch of a cache", urls, remote, 0),
+                ("remote, second epoch, a new run", urls, remote, 0),
             ):
                 sampler = ndzarr.Sampler(sources, folder / "work", remote=settings)
                 crops = ndzarr.torch.CropDataset(sampler, targets)
                 with counted(server) as found:
-                    speed = _epoch(ndzarr.torch.loader(crops, 32, workers=2), step)
+                    speed = _epoch(ndzarr.torch.loader(crops, 32, workers=2, prefetch_bytes=ahead), step)
                 speeds.setdefault(name, []).append(speed)
                 speeds.setdefault(f"{name} requests", []).append(found["requests"])
         base = median(speeds["local"])

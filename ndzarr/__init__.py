@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ndzarr._library.push import push
     from ndzarr._library.verify import verify
     from ndzarr._prediction.stitcher import Stitcher
-    from ndzarr._pyramid.transcode import transcode
+    from ndzarr._pyramid.bands import transcode
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
 
@@ -51,7 +51,7 @@ _LAZY = {
     "dataset": "ndzarr._labels.dataset",
     "export_cog": "ndzarr._export.cog",
     "push": "ndzarr._library.push",
-    "transcode": "ndzarr._pyramid.transcode",
+    "transcode": "ndzarr._pyramid.bands",
     "verify": "ndzarr._library.verify",
 }
 """Public name to the module that it is imported from when first used."""

@@ -1,5 +1,5 @@
 """
-Transcoding by many processes: one task per source, and for a huge image one task per band of shards.
+Transcoding by one process, or by many: one task per source, and for a huge image one task per band of shards.
 
 1. A worker opens the source.  It writes the store, unless the image is huge: then it returns the *stages*.
 2. A stage writes two levels in bands of whole shards.  Each band also leaves the rows of the level after those, which
@@ -28,11 +28,16 @@ import numpy as np
 
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
 from ndzarr._formats.base import Pixels, Region, Source
+from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import is_sequence
 from ndzarr._progress import progress_bar
+from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
-from ndzarr._store.destinations import Dest, Shared, sharing
-from ndzarr._store.presets import Encoding
+from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.urls import is_url
+from ndzarr._store.destinations import Dest, Shared, destination, refuse_existing_at, sharing
+from ndzarr._store.presets import Encoding, chunks_option
 from ndzarr._store.writer import Position, Sums, seals_of
 from ndzarr.errors import MissingError, OptionError
 
@@ -283,6 +288,158 @@ def as_image(source: Any, reading: Mapping[str, Any], encoding: Encoding) -> Ima
     if "://" not in names[0] and not os.path.lexists(names[0]):
         raise MissingError(f"{names[0]}: there is no such file", path=names[0], hint="Check its name")
     return Image(names[0], reading, encoding, identity(names[0]))
+
+
+def transcode(
+    source: Any,
+    dest: str | os.PathLike[str],
+    *,
+    preset: str = "fast",
+    kind: str = "intensity",
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    nodata: float | Sequence[float | None] | None = None,
+    orient: bool | tuple[int, int] = True,
+    chunks: Mapping[str, int] | None = None,
+    access: str = "frames",
+    reduce: str = "yx",
+    stack: str = "t",
+    start: float | None = None,
+    stop: float | None = None,
+    step: int = 1,
+    size: tuple[int, int] | float | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+    palette: str | None = None,
+    series: str | int | None = None,
+    scheduler: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> Pyramid:
+    """
+    Write a source as a pyramid in a Zarr store.
+
+    Parameters
+    ----------
+    source
+        Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video (anything
+        that FFmpeg decodes; see docs/videos.md) or of a Zarr array; a numpy, dask, xarray or Zarr array; or a list of
+        these, or a pattern such as 'frames/*.png', which become one pyramid.
+    dest
+        Directory of the store to make, or a URL such as 's3://bucket/a.zarr'; by convention its name ends in .zarr.
+    preset
+        'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.
+    kind
+        'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
+    axes
+        Names of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
+    channels
+        Names of the channels, instead of the source's own.  'gray' or 'rgb' converts a video.
+    nodata
+        Value of pixels that hold no data, or one (or None) per channel; the source's own if None.
+    orient
+        True turns photographs upright by their EXIF orientation; (width, height) in pixels chooses the orientation
+        that has this size.
+    chunks
+        Axis name to length of chunks in pixels, instead of those of `preset` and `access`.
+    access
+        Expected access to frames or planes: 'frames' (windows of one), 'tubes' (small windows through many) or
+        'mixed'; see docs/layouts.md.
+    reduce
+        Axes that levels halve: 'yx', or 'zyx' for volumes whose planes are as close as their pixels.
+    stack
+        Axis along which the images of a list are stacked: 't' or 'z'.
+    start, stop
+        Half-open interval of a video, in seconds of its own clock; the first frame is the first one shown at or after
+        `start`.
+    step
+        Take every `step`-th of these frames.
+    size
+        (height, width) in pixels that frames of a video are scaled to, or a factor.
+    overwrite
+        Replace `dest` if it exists, once the new store is complete.
+    progress
+        Show a progress bar.
+    workers
+        Number of threads that encode; the number of CPUs if None.
+    max_pixels
+        Refuse images of more pixels (height times width).  None means 2**30, or 2**36 for formats that are read in
+        pieces.
+    palette
+        'colours' turns indices of a palette into r, g, b; 'indices' keeps them, as class maps need it: the store is
+        then one of labels, and its attributes hold the colours.  None means 'indices' for labels, else 'colours'.
+    series
+        Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
+        None means the main one.
+    scheduler
+        'processes', a `distributed.Client`, or the address of a dask scheduler: its workers write the store, a huge
+        image in bands.  They need to see the file and `dest`.  A call that was interrupted, or killed, goes on where it
+        was when it is made again; see docs/remote.md.  None writes it in threads of this process.
+    storage_options, remote
+        Credentials and settings for URLs; see `open`.
+
+    Returns
+    -------
+    The pyramid, open for reading.
+
+    Raises
+    ------
+    SourceError, MissingError
+        The source cannot be used; nothing was written.
+    OptionError
+        An option is not understood, contradicts the source, or cannot hold its pixels.
+    ExistsError
+        `dest` exists.
+    WriteError
+        `dest` cannot be written, or the disk is full; nothing is left of it.
+
+    Warns
+    -----
+    DamagedFileWarning
+        Frames of a video do not decode (`DamagedVideoWarning`), or the pages of a TIFF end too soon; the others were
+        written.
+
+    Notes
+    -----
+    Levels of intensities are means of 2 x 2 real pixels, weighted by alpha and rounded.  Levels of labels are the most
+    frequent value.  Masks of the source (GDAL's internal ones and `.msk` files) become an array `mask` in each level.
+    """
+    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    far = isinstance(source, str) and is_url(source)
+    known = (None, None) if far and not is_url(dest) else (storage_options, remote)
+    target = destination(dest, *known)
+    refuse_existing_at(target, overwrite)
+    reading: dict[str, Any] = {
+        "axes": axes,
+        "channels": channels,
+        "nodata": nodata,
+        "orient": orient,
+        "max_pixels": max_pixels,
+        "stack": stack,
+        "start": start,
+        "stop": stop,
+        "step": step,
+        "size": size,
+        "palette": choose_palette(palette, kind),
+        "series": series,
+        **({"storage_options": storage_options, "remote": remote} if far else {}),
+    }
+    if scheduler is not None:
+        transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
+        return _opened(target, *known)
+    from ndzarr._formats.registry import open_source
+
+    with open_source(source, **reading) as opened:
+        write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
+    return _opened(target, *known)
+
+
+def _opened(dest: Dest, storage_options: Mapping[str, Any] | None, remote: Remote | None) -> Pyramid:
+    if isinstance(dest, Path):
+        return open_pyramid(dest)
+    return open_pyramid(dest.url, storage_options=storage_options, remote=remote)
 
 
 def transcode_on(

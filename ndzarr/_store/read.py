@@ -45,7 +45,7 @@ TABLED = 64
 """Parts per array from which on numpy plans faster than lists do."""
 
 TOGETHER_BYTES = 2 << 20
-"""Decoded bytes of fetched chunks that one call of the compiled core decodes, if more are landing."""
+"""Decoded bytes of fetched chunks that one call of the compiled core decodes, if more arrive."""
 
 THREADED_BYTES = 4 << 20
 """Decoded bytes of a plan per thread, below which another thread does not pay for itself."""

@@ -152,7 +152,7 @@ def _write(
     check: Callable[[], None] | None = None,
 ) -> None:
     from ndzarr._export.cog import prepare, refuse, write_file
-    from ndzarr._pyramid.transcode import transcode
+    from ndzarr._pyramid.bands import transcode
 
     source, dest = str(job.source), destination(job.dest)
     refuse(dest, overwrite)

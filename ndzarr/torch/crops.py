@@ -319,10 +319,13 @@ class CropDataset(Dataset[Tensors]):
 
     def __getitems__(self, indices: Sequence[int]) -> Fetched:
         """Return the crops of a batch, read by one plan; torch's DataLoader calls this."""
-        batch = self.batch(indices)
+        return self.transformed(self.batch(indices), len(indices))
+
+    def transformed(self, batch: Tensors, length: int) -> Fetched:
+        """Return a batch of so many crops, as `batch` returns it, with the transforms."""
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
-        return Fetched(batch, len(indices), self.transform)
+        return Fetched(batch, length, self.transform)
 
     def batch(self, indices: Sequence[int]) -> Tensors:
         """Return the tensors of crops, before any transform; see `TensorOptions.tensors`. -1 is the last crop."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ndzarr._concurrency import ordered_map
 from ndzarr._executors import WorkerError
 from ndzarr._validation import check_choice, check_count
 from ndzarr.errors import OptionError, did_you_mean
@@ -43,6 +44,9 @@ class CropStream(IterableDataset[Tensors]):
         Number of positions over which the order is mixed further.
     drop_last
         Leave out a last batch that is not full.
+    prefetch_bytes
+        Bytes of batches that each worker reads ahead, several at a time: for images in buckets, so that requests for
+        the next batches are under way meanwhile.  Transforms are called in the order of the batches all the same.
     rank, world
         Number of this process and of all; those of torch.distributed by default, if that is initialised, else 0 of 1.
         All ranks get equally many batches: up to world - 1 batches at the end of an epoch are left out, since a rank
@@ -64,9 +68,11 @@ class CropStream(IterableDataset[Tensors]):
         together: int = 16,
         buffer: int = 1024,
         drop_last: bool = False,
+        prefetch_bytes: int = 0,
         rank: int | None = None,
         world: int | None = None,
     ) -> None:
+        self.prefetch_bytes = check_count("prefetch_bytes", prefetch_bytes, 0)
         self.crops, self.batch_size, self.shuffle = crops, check_count("batch_size", batch_size), shuffle
         self.seed, self.drop_last = check_count("seed", seed, 0), drop_last
         self.together, self.buffer = check_count("together", together), check_count("buffer", buffer, 0)
@@ -123,9 +129,26 @@ class CropStream(IterableDataset[Tensors]):
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         order = self.order(self.epoch)
-        for k in range(self.first + number, self.batches, workers):
-            place = (k * self.world + self.rank) * self.batch_size
-            yield collate(self.crops.__getitems__(order[place : place + self.batch_size].tolist()))
+        places = [
+            (k * self.world + self.rank) * self.batch_size for k in range(self.first + number, self.batches, workers)
+        ]
+        for batch in self._read([order[place : place + self.batch_size].tolist() for place in places]):
+            yield collate(self.crops.transformed(batch, len(batch["index"])))
+
+    def _read(self, batches: list[list[int]]) -> Iterator[Tensors]:
+        """Yield batches without their transforms; the first tells how many of them may be read ahead."""
+        now = batches[:1] if self.prefetch_bytes else batches
+        ahead = 1
+        for indices in now:
+            batch = self.crops.batch(indices)
+            ahead = min(max(1, self.prefetch_bytes // max(1, batch["image"].nbytes)), _MOST_AHEAD)
+            yield batch
+        # One worker of `ordered_map` would be the calling thread, which reads nothing ahead.
+        yield from ordered_map(self.crops.batch, batches[len(now) :], max(2, ahead), ahead, name="prefetch")
+
+
+_MOST_AHEAD = 8
+"""Batches that a worker reads at a time."""
 
 
 def _place(rank: int | None, world: int | None) -> tuple[int, int]:
@@ -143,7 +166,7 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
 
 STARTS = ("fork", "spawn", "forkserver")
 """Ways to start workers."""
-_STREAM = ("shuffle", "seed", "together", "buffer", "drop_last", "rank", "world")
+_STREAM = ("shuffle", "seed", "together", "buffer", "drop_last", "prefetch_bytes", "rank", "world")
 """Options of `CropStream`."""
 _DECIDED = ("sampler", "batch_sampler", "collate_fn", "dataset", "num_workers", "in_order", "batch_size")
 """Options of DataLoader that `loader` sets itself."""
@@ -252,8 +275,8 @@ def loader(
     start_method
         'fork', 'spawn' or 'forkserver'; the system's own by default.
     **options
-        Options of `CropStream` (shuffle, seed, together, buffer, drop_last, rank, world) and of torch's DataLoader
-        (pin_memory, prefetch_factor, persistent_workers, ...).
+        Options of `CropStream` (shuffle, seed, together, buffer, drop_last, prefetch_bytes, rank, world) and of torch's
+        DataLoader (pin_memory, prefetch_factor, persistent_workers, ...).
 
     Raises
     ------
