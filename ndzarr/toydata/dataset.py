@@ -213,7 +213,9 @@ def write_demo(
     check_memory(prod(size) * _PIXEL_BYTES, OptionError, what=f"size={size}", key="size", hint=smaller)
     records = Records(about)
     try:
-        (path.parent / kind).mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if (path.parent / kind).exists():
+            (path.parent / kind).mkdir(exist_ok=True)  # raises if it is a file
     except (OSError, ValueError) as error:
         message = f"{path.parent}: this directory cannot be made ({error})"
         raise WriteError(message, path=str(path.parent), hint="Choose another directory") from error
