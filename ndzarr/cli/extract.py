@@ -16,7 +16,6 @@ from ndzarr.errors import MissingError, SourceError
 if TYPE_CHECKING:
     import pandas
 
-    from ndzarr._store.destinations import destination, refuse_existing_at, size_of
     from ndzarr.coco_sampler import CocoSampler
 
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
@@ -89,6 +88,7 @@ def command(
     After an interrupt, or a kill, the same command resumes.
     """
     from ndzarr._indexing.plan import counted, human_bytes
+    from ndzarr._store.destinations import destination, refuse_existing_at, size_of
     from ndzarr.coco_sampler import CocoSampler
 
     place = destination(dest)
