@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import cache_root
+from ndzarr._files import cache_root, local_path
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -97,7 +97,7 @@ class CocoSampler:
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
     ) -> None:
-        root = Path(workdir) if workdir is not None else cache_root()
+        root = local_path(workdir) if workdir is not None else cache_root()
         library = Library(
             root,
             Encoding(preset),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import cache_root
+from ndzarr._files import cache_root, local_path
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -73,7 +73,7 @@ class Sampler:
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
     ) -> None:
-        root = Path(workdir) if workdir is not None else cache_root()
+        root = local_path(workdir) if workdir is not None else cache_root()
         library = Library(
             root,
             Encoding(preset),

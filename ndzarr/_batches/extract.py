@@ -215,7 +215,7 @@ def shown(shared: Shared) -> str:
 
 
 _VERSION = 3
-"""Of what is in the directory of an extraction; what another version began is not continued."""
+"""Version of the directory of an extraction; what another version began is not continued."""
 
 
 def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
