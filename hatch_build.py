@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def build(root: str) -> str:
     source = Path(root, SOURCE)
     name = SOURCE.removesuffix(".c").replace("/", ".")
     flags = ["/O2", "/std:c11"] if sys.platform == "win32" else ["-O3", "-std=gnu11"]
-    extension = Extension(name, [str(source)], extra_compile_args=flags, py_limited_api=True)
+    macros = [("SOURCE_CRC", str(zlib.crc32(source.read_bytes()) & 0x7FFFFFFF))]  # by which an old build is known
+    extension = Extension(name, [str(source)], define_macros=macros, extra_compile_args=flags, py_limited_api=True)
     command = build_ext(Distribution({"name": "ndzarr", "packages": [], "ext_modules": [extension]}))
     with tempfile.TemporaryDirectory(prefix=".core-", dir=source.parent) as work:
         command.build_lib = command.build_temp = work

@@ -994,4 +994,15 @@ static PyMethodDef methods[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_core", "Decodes chunks outside Python's lock.", -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__core(void) { return PyModule_Create(&definition); }
+#ifndef SOURCE_CRC
+#define SOURCE_CRC 0 /* not stated: of a build that is not `hatch_build.py`'s */
+#endif
+
+PyMODINIT_FUNC PyInit__core(void) {
+    PyObject *module = PyModule_Create(&definition);
+    if (module && PyModule_AddIntConstant(module, "source_crc", SOURCE_CRC)) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ndzarr._concurrency import available_cpus
+from ndzarr.errors import warn_caller
 
 Table: TypeAlias = "npt.NDArray[np.int64] | array[int] | bytes"
 """Rows of int64, C-contiguous."""
@@ -205,7 +207,7 @@ def status() -> str:
     if not enabled:
         return f"switched off ({SWITCH}=0)"
     if _module() is None:
-        return "not built: the package was installed where no C compiler was found"
+        return "not built: the package was installed where no C compiler was found, or from a changed source"
     dtype = np.dtype(np.uint8)
     known = [kind for kind in KINDS if ChunkFormat(kind, (1,), dtype, crc=True).known]
     return f"in use: {', '.join(known)}; up to {available_cpus()} threads"
@@ -213,10 +215,14 @@ def status() -> str:
 
 @lru_cache(maxsize=1)
 def _module() -> ModuleType | Any | None:
-    """Return the extension module with its functions bound; None if it was not built."""
+    """Return the extension module with its functions bound; None if it was not built, or of another source."""
     if find_spec("ndzarr._store._core") is None:
         return None
     core = import_module("ndzarr._store._core")
+    source = Path(__file__).with_name("_core.c")
+    if source.is_file() and core.source_crc not in (0, zlib.crc32(source.read_bytes()) & 0x7FFFFFFF):
+        warn_caller("the compiled core is of another source and is not used: install ndzarr again", RuntimeWarning)
+        return None
     core.bind(list(_functions().values()))
     return core
 
