@@ -16,6 +16,7 @@ from ndzarr._library.library import Library
 from ndzarr.errors import SourceError, StoreError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+GDAL = tuple(map(int, rasterio.__gdal_version__.split(".")[:2]))
 HEIGHT, WIDTH = 300, 412
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(1, 256, (3, HEIGHT, WIDTH), dtype=np.uint8)
@@ -59,7 +60,8 @@ def test_valid_is_the_mask_of_gdal_at_every_level(tmp_path, internal, tiled, ove
             mask = path if internal else f"{path}.msk"  # GDAL 3.8 does not find it for overviews
             with rasterio.open(path, overview_level=k) as file, rasterio.open(mask, overview_level=k) as beside:
                 assert np.array_equal(window.valid, (file.dataset_mask() if internal else beside.read(1)) > 0)
-                assert np.abs(window.values.astype(int) - file.read()).max() <= 1
+                if internal or GDAL >= (3, 9) or pyr is not store:  # before, GDAL's means took in what the mask hides
+                    assert np.abs(window.values.astype(int) - file.read()).max() <= 1
         assert ndzarr.verify(pyr.path).ok
 
 
