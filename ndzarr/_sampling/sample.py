@@ -170,7 +170,7 @@ def labels_of(request: SampleRequest) -> Labels:
 
 def _nodata(request: SampleRequest) -> float | None:
     """Return the value of pixels without data, unless the target replaces it or the files of a sample differ."""
-    if request.scene.nodata not in (None, "ma") or all([p.crop.pyramid.nodata is None for p in request.pieces]):
+    if request.scene.nodata not in (None, "ma") or {p.crop.pyramid.nodata for p in request.pieces} <= {None}:
         return None
     values = [crop_nodata(piece.crop) for piece in request.pieces]
     return values[0] if values and values[0] is not None and all(v == values[0] for v in values) else None
