@@ -36,7 +36,7 @@ from ndzarr._library.in_place import open_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
-from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array
+from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array, positions
 from ndzarr._store.metadata import CHECKSUM, files_sum, interpreting, is_sealed, parse_json
 from ndzarr._store.sharding import chunks_sum
 from ndzarr._store.zarr_python import check_growth
@@ -342,7 +342,7 @@ def _check_listing(array: ChunkArray, found: Mapping[str, Position | None]) -> _
     missing = prod(array.grid) - (len(found) - len(problems)) if array.complete else 0
     if missing:
         # `found` is as long as the directory, whatever the metadata state: the first gaps come early.
-        gaps = (path for p in np.ndindex(array.grid) if (path := array.shard_file(p)) not in found)
+        gaps = (path for p in positions(array.grid) if (path := array.shard_file(p)) not in found)
         named = list(islice(gaps, min(missing, MOST_MISSING)))
         problems += [Problem(path, None, "the file is missing; transcode the source again") for path in named]
         if missing > len(named):

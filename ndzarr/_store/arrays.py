@@ -385,7 +385,7 @@ class ChunkArray:
     def check_shards(self) -> None:
         """Raise `DamagedError` for the first shard of a complete array that is missing, cut or zeroed; decode none."""
         if self.complete:
-            for position in np.ndindex(self.grid):
+            for position in positions(self.grid):
                 self.open_shard(position)
 
     def files(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
@@ -402,6 +402,16 @@ class ChunkArray:
     def shard_file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard, by its position in the grid of shards."""
         return self._folder.file(position)
+
+
+def positions(grid: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield all positions of a grid in C order, one by one: a stated one may have any size."""
+    for k in range(prod(grid)):
+        position = []
+        for n in reversed(grid):
+            k, i = divmod(k, n)
+            position.append(i)
+        yield tuple(reversed(position))
 
 
 def _missing(path: str) -> DamagedError:

@@ -102,7 +102,8 @@ def check_attributes(name: str, attrs: Any) -> None:
     if not isinstance(own, Mapping) or not isinstance(attrs.get("ome", {}), Mapping):
         raise _wrong(name, "attributes", attrs)
     for key, fits in _OWN.items():
-        if own.get(key) is not None and not fits(own[key]):
+        value = own.get(key)
+        if not fits(value) and (value is not None or key in own.keys() & {"encoding", "source"}):  # others may be null
             raise _wrong(name, key, own[key])
     notes = (own.get("source") or {}).get("notes")
     if notes is not None and not _is_text(notes):

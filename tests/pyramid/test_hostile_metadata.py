@@ -80,6 +80,14 @@ def test_objects_are_not_pixels(tmp_path):
         ndzarr.open(path)
 
 
+@pytest.mark.parametrize("key", ["source", "encoding"])
+@pytest.mark.parametrize("value", [None, 1, "a", []])
+def test_what_ndzarr_says_of_a_source_is_an_object(store, key, value):
+    edit(store, lambda root: root["attributes"]["ndzarr"].update({key: value}))
+    with raises(StoreError, path=store, key=key):
+        repr(ndzarr.open(store))
+
+
 @pytest.mark.parametrize("where", ["array", "shard", "consolidated"])
 def test_codecs_of_other_packages_are_refused_by_name(tmp_path, store, where):
     if where == "consolidated":
@@ -188,9 +196,9 @@ def test_chunks_larger_than_memory_are_refused(store):
         ndzarr.open(store)
 
 
-@pytest.mark.parametrize("n", [10**6, 10**9])
-def test_verifying_a_stated_size_takes_no_more_than_the_files_do(store, n):
-    edit(store, lambda root: image(root).update(shape=[3, n, n]))
+@pytest.mark.parametrize("size", [(10**6, 10**6), (10**9, 10**9), (10**12, 64), (64, 10**15)])
+def test_verifying_a_stated_size_takes_no_more_than_the_files_do(store, size):
+    edit(store, lambda root: image(root).update(shape=[3, *size]))
     report = ndzarr.verify(store)
     assert report.chunks < 30
     assert any("more files are missing" in str(problem) for problem in report.problems)
