@@ -213,7 +213,7 @@ def wrong(path: str | os.PathLike[str], line: int | None, what: str, hint: str |
     return SourceError(f"{place}: {what}", path=os.fspath(path), hint=hint)
 
 
-def numbers(path: str | os.PathLike[str], line: int, words: Sequence[str]) -> list[float]:
+def numbers(path: str | os.PathLike[str], line: int | None, words: Sequence[str]) -> list[float]:
     """Return the finite numbers that words are."""
     try:
         found = [float(word) for word in words]

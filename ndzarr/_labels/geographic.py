@@ -90,8 +90,13 @@ def read_features(path: Path, builder: Builder) -> Features:
     rings: list[Sequence[Any]] = []
     parts, first, properties = [0], [0], []
     for feature in found:
-        shape = feature.get("geometry") or {}
-        polygons = _polygons(shape)
+        shape, about = feature.get("geometry") or {}, feature.get("properties") or {}
+        if not isinstance(shape, Mapping) or not isinstance(about, Mapping):
+            raise wrong(path, None, "a feature whose geometry or properties are not objects")
+        try:
+            polygons = _polygons(shape)
+        except (TypeError, AttributeError) as error:
+            raise wrong(path, None, f"coordinates are not lists of points ({error})") from error
         if not polygons:
             builder.leave_out(f"features whose geometry is {shape.get('type') or 'missing'}")
             continue
@@ -99,7 +104,7 @@ def read_features(path: Path, builder: Builder) -> Features:
             rings += polygon
             parts.append(len(rings))
         first.append(len(parts) - 1)
-        properties.append(feature.get("properties") or {})
+        properties.append(about)
     try:
         flat = [point[:2] for point in chain.from_iterable(rings)]
         points = np.array(flat, float).reshape(-1, 2)
@@ -130,7 +135,8 @@ def _read_geojson(path: Path) -> tuple[Sequence[Mapping[str, Any]], str | None]:
     features = content if isinstance(content, list) else _features_of(content)  # QuPath writes a list, too
     if features is None or not all(isinstance(f, Mapping) and f.get("type") == "Feature" for f in features):
         raise wrong(path, None, "holds no GeoJSON features", "It has to be a FeatureCollection or a list of features")
-    if any(key in (f.get("properties") or {}) for f in features[:100] for key in QUPATH_KEYS):
+    about = [f["properties"] for f in features[:100] if isinstance(f.get("properties"), Mapping)]
+    if any(key in properties for properties in about for key in QUPATH_KEYS):
         return features, None
     stated = content.get("crs") if isinstance(content, Mapping) else None
     name = (stated.get("properties") or {}).get("name") if isinstance(stated, Mapping) else None

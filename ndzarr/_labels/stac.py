@@ -51,6 +51,10 @@ def read_stac(builder: Builder, labels: Path, images: Any) -> None:
 
 
 def _item(builder: Builder, file: Path, item: Mapping[str, Any], wanted: set[str] | None) -> None:
+    held = item["assets"]
+    objects = isinstance(held, Mapping) and all(isinstance(asset, Mapping) for asset in held.values())
+    if not objects or not isinstance(item.get("properties") or {}, Mapping):
+        raise wrong(file, None, f"item {item.get('id')!r}: its properties, or its assets, are not objects")
     found = list(_assets(builder, file, item, wanted))
     if not found:
         builder.leave_out("items without assets that are images")

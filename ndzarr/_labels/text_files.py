@@ -51,7 +51,7 @@ def read_yolo(builder: Builder, labels: Path, images: Any) -> None:
     for name in names:
         builder.category(name)
     parts = _yolo_splits(about, root) if images is None else {None: list_images(images, root)}
-    points = about.get("kpt_shape")
+    points = _points_of(labels, about)
     folders = [path for path in (root, root / "labels") if path.is_dir()]
     for split, paths in parts.items():
         for path in paths:
@@ -70,6 +70,18 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise wrong(path, None, "holds no keys", "A data.yaml has `names`, and paths of `train` and `val`")
     return found
+
+
+def _points_of(labels: Path, about: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return (number of keypoints, numbers for each) of a data.yaml; None if it has no poses."""
+    shape = about.get("kpt_shape")
+    if shape is None:
+        return None
+    if not (
+        isinstance(shape, list) and len(shape) == 2 and type(shape[0]) is int and shape[0] > 0 and shape[1] in (2, 3)
+    ):
+        raise wrong(labels, None, f"kpt_shape={shape!r}", "Give the number of keypoints, and 2 or 3 numbers for each")
+    return shape[0], shape[1]
 
 
 def _class_names(labels: Path, about: Mapping[str, Any], root: Path) -> list[str]:
@@ -113,7 +125,9 @@ def _labels_of(image: str, folders: Sequence[Path]) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _yolo_file(builder: Builder, image: Mapping[str, Any], file: Path, names: list[str], points: Any) -> None:
+def _yolo_file(
+    builder: Builder, image: Mapping[str, Any], file: Path, names: list[str], points: tuple[int, int] | None
+) -> None:
     width, height = image["width"], image["height"]
     for line, words in lines_of(file):
         values = numbers(file, line, words)
@@ -125,7 +139,7 @@ def _yolo_file(builder: Builder, image: Mapping[str, Any], file: Path, names: li
         if len(rest) in (4, 5) or (points and len(rest) == 4 + points[0] * points[1]):
             x, y, w, h = rest[0] * width, rest[1] * height, rest[2] * width, rest[3] * height
             more: dict[str, Any] = {"score": rest[4]} if len(rest) == 5 else {}
-            if len(rest) > 5:
+            if points and len(rest) > 5:
                 more["keypoints"] = _keypoints(rest[4:], points[1], width, height)
             builder.add(image, category, (x - w / 2, y - h / 2, w, h), **more)
         elif len(rest) >= 6 and len(rest) % 2 == 0:
@@ -197,7 +211,11 @@ def read_mot(builder: Builder, labels: Path, images: Any) -> None:
         paths = list_images(folder, sequence)
         first = builder.image(paths[0])
         width, height = first["width"], first["height"]
-        rate = {"framerate": float(about["framerate"])} if "framerate" in about else {}
+        rate = (
+            {"framerate": numbers(sequence / "seqinfo.ini", None, [about["framerate"]])[0]}
+            if "framerate" in about
+            else {}
+        )
         video = builder.video(about.get("name", sequence.name), width, height, **rate)
         frames = {
             k: builder.image(path, width=width, height=height, video_id=video, frame_index=k - 1)

@@ -57,7 +57,7 @@ def _object(builder: Builder, image: Any, file: Path, entry: ElementTree.Element
         if (value := (entry.findtext(key) or "").strip()).isdigit():
             more[key] = int(value)
     if (polygon := entry.find("polygon")) is not None:
-        values = numbers(file, 0, [(child.text or "").strip() for child in polygon if child.tag[:1] in "xy"])
+        values = numbers(file, None, [(child.text or "").strip() for child in polygon if child.tag[:1] in "xy"])
         builder.add_polygon(image, name, [list(zip(values[::2], values[1::2], strict=True))], **more)
         return
     box = entry.find("bndbox")
@@ -65,7 +65,7 @@ def _object(builder: Builder, image: Any, file: Path, entry: ElementTree.Element
         builder.leave_out("objects without a box")
         return
     words = [(box.findtext(key) or "").strip() for key in ("xmin", "ymin", "xmax", "ymax")]
-    left, top, right, bottom = numbers(file, 0, words)
+    left, top, right, bottom = numbers(file, None, words)
     if right < left or bottom < top:
         raise wrong(file, None, f"the box of {name!r} ends before it begins: {' '.join(words)}")
     left, top = max(left - 1, 0), max(top - 1, 0)

@@ -6,7 +6,7 @@ was writing.  A file is a sequence of records::
 
     magic    4 bytes
     dtype    4 bytes, numpy's code such as '|u1'
-    crc32   u4, of the pixels
+    crc32    u4, of the pixels
     size     u8, bytes of the pixels
     start    i8 per axis of the canvas, in its pixels; may be negative
     length   i8 per axis

@@ -33,7 +33,7 @@ from ndzarr._sampling.named_sources import NamedSource
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.sample import load_sample
 from ndzarr._validation import check_count
-from ndzarr.errors import OptionError, TargetError
+from ndzarr.errors import MissingError, OptionError, TargetError
 from ndzarr.targets.accessor import SourceTargets, Targets
 from ndzarr.targets.table import Rows
 
@@ -42,6 +42,8 @@ Model: TypeAlias = Callable[[Any], Any]
 Group: TypeAlias = Sequence[Mapping[str, Any]]
 """Windows that are predicted together, as targets."""
 _NO_ANNOTATIONS = Lookup(False)
+_READERS = 2
+"""Threads that read batches."""
 _AHEAD = 2
 """Batches that are read while the model works."""
 
@@ -95,7 +97,7 @@ def predict(
         groups = [todo[k : k + batch_size] for k in range(0, len(todo), batch_size)]
         with progress_bar(len(rows), "predicting", "window", progress, len(rows) - len(todo)) as advance:
             if scheduler is None:
-                for group, images in ordered_map(lambda g: (g, batches.images(g)), groups, 1 + 1, _AHEAD, "predict"):
+                for group, images in ordered_map(lambda g: (g, batches.images(g)), groups, _READERS, _AHEAD, "predict"):
                     for row, array in zip(group, batches.predict(images), strict=True):
                         stitcher.add(row, array)
                     advance(len(group))
@@ -197,8 +199,16 @@ def _task(folder: str, number: int) -> int:
 
 @lru_cache(maxsize=2)
 def _job(folder: str, pid: int) -> tuple[_Job, PartsWriter]:
-    refuse_foreign(Path(folder))
-    return pickle.loads((Path(folder) / _JOB).read_bytes()), PartsWriter(Path(folder))
+    try:
+        refuse_foreign(Path(folder))
+        job = (Path(folder) / _JOB).read_bytes()
+    except FileNotFoundError:
+        raise MissingError(
+            f"{folder}: this worker does not see the directory of the predictions",
+            path=folder,
+            hint="Give all workers a file system in common with the process that called predict",
+        ) from None
+    return pickle.loads(job), PartsWriter(Path(folder))
 
 
 def predict_coco(

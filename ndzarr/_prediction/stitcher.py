@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import xarray
 
-from ndzarr._files import local_path, refuse_existing, trying
+from ndzarr._files import explained, local_path, refuse_existing, replacing, trying
 from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._prediction.canvas import Canvas
 from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
@@ -58,7 +58,7 @@ class Stitcher:
     channels
         Names of the channels of the result.
     dtype
-        Type of the result; that of the first array by default.
+        Type of the result, which has to hold the values of all arrays; by default the smallest that does.
     scale
         Pixels of the result per native pixel of `like`.  A model that gives one score for 4 x 4 pixels has 0.25.
     weights
@@ -249,8 +249,10 @@ class Stitcher:
                 hint = "Pass resume=False to remove them, or choose another destination"
                 raise ExistsError(what, path=str(self.work), hint=hint)
             return {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
-        self.work.mkdir(mode=0o700, parents=True)
-        stated.write_text(json.dumps(about))
+        with explained(self.path):
+            self.work.mkdir(mode=0o700, parents=True)
+            with replacing(stated) as file:
+                file.write_text(json.dumps(about))
         return {}
 
     def _misfit(self, have: tuple[int, ...], want: tuple[int, ...], where: Any) -> WindowError:
@@ -282,12 +284,15 @@ class Stitcher:
             names = ", ".join(map(repr, self._channels))
             hint = f"Give {len(self._channels)} channels ({names}); axes of length 1 may be left out"
             raise OptionError(what, key="array", hint=hint)
-        if self._dtype is None:
-            self._dtype = pixels.dtype
-        if not np.can_cast(pixels.dtype, self._dtype, "same_kind"):
-            what = f"an array of {pixels.dtype} does not fit a result of {self._dtype}"
-            raise OptionError(what, key="dtype", hint=f"Pass Stitcher(dtype={pixels.dtype.name!r})")
+        self._check_type(pixels.dtype)
         return pixels
+
+    def _check_type(self, dtype: np.dtype[Any]) -> None:
+        """Refuse arrays whose values the result cannot hold; floats may lose digits."""
+        wanted = self._dtype
+        if wanted is not None and not np.can_cast(dtype, wanted, "same_kind" if dtype.kind == "f" else "safe"):
+            what = f"an array of {dtype} does not fit dtype={wanted}"
+            raise OptionError(what, key="dtype", hint=f"Pass Stitcher(dtype={dtype.name!r}), or convert the array")
 
     def _axes_of(self, ndim: int) -> list[str]:
         """Return the axes of an array that lacks some: c if there is one channel, else leading ones."""
@@ -296,7 +301,10 @@ class Stitcher:
         return kept[len(kept) - ndim :] if len(kept) >= ndim else list(dims)[-ndim:]
 
     def _source(self, parts: Sequence[Part]) -> Stitched:
-        dtype = self._dtype or np.result_type(*{part.dtype for part in parts})
+        kinds = {np.dtype(part.dtype) for part in parts}
+        for kind in kinds:  # also those that were added before a kill
+            self._check_type(kind)
+        dtype = self._dtype or np.result_type(*kinds)
         nodata = self._nodata
         if nodata is None and dtype.kind == "f":
             nodata = float("nan")

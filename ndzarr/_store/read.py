@@ -210,18 +210,23 @@ def _flat_lists(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[Fl
         held.append(shard)
         chunks += *place, number, n, n + len(boxes)
         n += len(boxes)
-        zeros, ones = [0] * (axes - len(chunk)), [1] * (axes - len(chunk))
-        for window, source, target in boxes:
-            parts.append(window)
-            parts += zeros
-            parts += [s.start for s in source]
-            parts += zeros
-            parts += [s.start for s in target]
-            parts += ones
-            parts += [s.stop - s.start for s in target]
+        _add_boxes(parts, axes - len(chunk), boxes)
     # arrays of the standard library: numpy takes longer to make one of few numbers
     formats = tuple([array.chunk_format for array in arrays])
     return FlatPlan(axes, formats, out, *(packed("q", table) for table in (_steps(plan, axes), chunks, parts))), held
+
+
+def _add_boxes(table: list[int], missing: int, boxes: Iterable[Part]) -> None:
+    """Add a row of `parts` for each box of a chunk, whose array lacks the first `missing` axes of the plan."""
+    zeros, ones = [0] * missing, [1] * missing
+    for window, source, target in boxes:
+        table.append(window)
+        table += zeros
+        table += [s.start for s in source]
+        table += zeros
+        table += [s.start for s in target]
+        table += ones
+        table += [s.stop - s.start for s in target]
 
 
 def _flat_tables(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]]) -> tuple[FlatPlan, object]:
@@ -460,15 +465,7 @@ class _Together:
             chunks += core.MEMORY, data.__array_interface__["data"][0], data.size
             chunks += self._formats[number], n, n + len(parts)
             n += len(parts)
-            zeros, ones = (0,) * (self._axes - len(chunk)), (1,) * (self._axes - len(chunk))
-            for window, source, target in parts:
-                boxes.append(window)
-                boxes += zeros
-                boxes += [s.start for s in source]
-                boxes += zeros
-                boxes += [s.start for s in target]
-                boxes += ones
-                boxes += [s.stop - s.start for s in target]
+            _add_boxes(boxes, self._axes - len(chunk), parts)
         formats = tuple([self._arrays[a].fetched_format for a in self._formats])
         flat = FlatPlan(self._axes, formats, self._out, self._steps, packed("q", chunks), packed("q", boxes))
         return [waiting[k] for k in flat.decode()]

@@ -307,3 +307,29 @@ def test_samplers_and_the_command_line_take_labels(yolo, tmp_path):
     samples = [ndzarr.CocoSampler(d, tmp_path / "work").load_sample(target) for d in (yolo, dest)]
     assert samples[0].bbox.values.tolist() == [[30, 15, 20, 30], [0, 0, 40, 30]]
     assert samples[0].identical(samples[1])
+
+
+@pytest.mark.parametrize(
+    "geometry", [7, {"type": "Polygon", "coordinates": [1, 2]}, {"type": "Polygon", "coordinates": [[[1], [2], [3]]]}]
+)
+def test_features_that_are_not_understood_are_named(scene, tmp_path, geometry):
+    labels = tmp_path / "a.geojson"
+    labels.write_text(json.dumps({"type": "FeatureCollection", "features": [feature(geometry)]}))
+    with raises(SourceError, path=labels):
+        ndzarr.dataset(labels, images=scene)
+
+
+@pytest.mark.parametrize("assets", [[], {"red": 7}])
+def test_items_that_are_not_understood_are_named(tmp_path, assets):
+    labels = tmp_path / "item.json"
+    labels.write_text(json.dumps(stac_item("a", 1, assets)))
+    with raises(SourceError, path=labels):
+        ndzarr.dataset(labels)
+
+
+@pytest.mark.parametrize("shape", ["7", "[2, 5]", "[a, 2]"])
+def test_a_shape_of_keypoints_that_is_not_understood_is_named(yolo, shape):
+    with open(yolo / "data.yaml", "a") as file:
+        file.write(f"kpt_shape: {shape}\n")
+    with raises(SourceError, path=yolo):
+        ndzarr.dataset(yolo)

@@ -250,3 +250,19 @@ def test_a_window_between_pixels_of_the_result_is_an_error(image, tmp_path):
 def test_nothing_added_is_an_error(image, tmp_path):
     with raises(OptionError, path=tmp_path / "out.zarr"), ndzarr.Stitcher(image, tmp_path / "out.zarr"):
         pass
+
+
+@pytest.mark.parametrize(("array", "dtype"), [("u2", "u1"), ("i2", "u1"), ("i1", "u1"), ("f4", "u1"), ("i4", "i2")])
+def test_a_type_that_cannot_hold_the_values_is_an_error(image, tmp_path, array, dtype):
+    with raises(OptionError, key="dtype"), ndzarr.Stitcher(image, tmp_path / "out.zarr", dtype=dtype) as stitcher:
+        stitcher.add(window(0, 0, 9, 9), np.zeros((9, 9), array))
+
+
+def test_the_type_holds_what_was_added_before_and_after_a_kill(image, tmp_path):
+    stitcher = ndzarr.Stitcher(image, tmp_path / "out.zarr", nodata=0)
+    stitcher.add(window(0, 0, 9, 9), np.full((9, 9), -300, "i2"))
+    stitcher.__exit__(RuntimeError, RuntimeError(), None)
+    with ndzarr.Stitcher(image, tmp_path / "out.zarr", nodata=0) as stitcher:
+        stitcher.add(window(9, 0, 9, 9), np.full((9, 9), 200, "u1"))
+    found = ndzarr.open(tmp_path / "out.zarr").read()[0]
+    assert (found[0, 0], found[9, 0], found.dtype) == (-300, 200, np.int16)
