@@ -497,7 +497,7 @@ class ArrayLayout:
     fill: Any
     keys: ChunkKeys
     index: IndexLayout
-    """Of a shard, if there are shards."""
+    """Where a shard, if there are any, keeps its index."""
     complete: bool = False
     """True if every shard was written."""
     seal: Seal | None = None
