@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,16 @@ def open_file(path: str, options: Options) -> Nd2:
     """Open a position of an ND2 file."""
     import nd2
 
+    with ExitStack() as opened:
+        with reading(path, "ND2"):
+            file = opened.enter_context(nd2.ND2File(path))
+        source = _describe(path, file, options)
+        opened.pop_all()
+        return source
+
+
+def _describe(path: str, file: Any, options: Options) -> Nd2:
     with reading(path, "ND2"):
-        file = nd2.ND2File(path)
         sizes, dtype = dict(file.sizes), np.dtype(file.dtype)
         voxel, magnification, stated = file.voxel_size(), _magnification(file), _channels(file)
     further = [d for d, n in sizes.items() if d not in "PTZCYXS" and n > 1]

@@ -76,6 +76,10 @@ class ImageReader(Source):
             out[tuple(place[outer.index(d)] if d in outer else slice(None) for d in self.dims)] = found
         return out
 
+    def __del__(self) -> None:  # nobody closes the image of a pyramid
+        if hasattr(self, "_closed"):
+            self.close()
+
     def _pixels(self, region: Region) -> Pixels:
         return self.read_level(0, [range(s.start, s.stop) for s in region])
 

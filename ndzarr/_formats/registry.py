@@ -362,7 +362,7 @@ def file_kind(path: str) -> str | None:
             with open_binary(path) as file:
                 head = file.read(HEAD)
     try:
-        form = sniff(path, head) if head and kind_of(head) is None else None
+        form = sniff(path, head)
     except SourceError:
         form = None
     return form if form in READERS else kind_of(head)

@@ -49,13 +49,14 @@ def open(
         Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
         single array.  Or its URL (s3://, gs://, az://, https://), which needs the extra `remote`; see docs/remote.md.
         Or a TIFF file with tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video,
-        which is decoded as far as each window needs it; see docs/videos.md.
+        which is decoded as far as each window needs it; see docs/videos.md.  Or a slide, a file of a microscope or a
+        volume that an optional package reads; see docs/formats.md.
     cache_bytes
         Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
     palette
         'colours' (default) or 'indices' for a TIFF with a palette; see `transcode`.
     series
-        Name or number of an image of a TIFF that holds several; see `transcode`.
+        Name or number of an image of a file that holds several; see `transcode`.
     storage_options
         How a bucket is reached: fsspec's or obstore's names, such as `key` and `secret`, `anon`, `endpoint_url`.
         Credentials that are left out are those of the environment.
