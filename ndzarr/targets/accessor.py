@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ndzarr.targets.statistics import Statistics
     from ndzarr.targets.table import Rows, TargetsLike
     from ndzarr.targets.time_sampling import Kernel, Main
-    from ndzarr.targets.valid import Channels, Judge
+    from ndzarr.targets.valid import Channels, Judge, MaskLike, ObservedDims
 
 
 class Targets:
@@ -216,6 +216,7 @@ class Targets:
         criterion: str = "window",
         space: str = "image",
         time_dims: int | None = None,
+        resolution: float | str | None = None,
         avoid: Names | None = None,
         seed: int | np.random.Generator | None = 0,
         ids: Iterable[Hashable] | None = None,
@@ -231,14 +232,17 @@ class Targets:
         n
             Number of rows, exactly.
         window_dims
-            (height, width) in pixels of the space; 'like_annotations' draws sizes from those of the annotations' boxes,
-            'square' the squares around these (sizes without a free window are drawn again).
+            (height, width) as pixels of the space or lengths such as '100 um', or one length for both;
+            'like_annotations' draws sizes from those of the annotations' boxes, 'square' the squares around these
+            (sizes without a free window are drawn again).
         max_overlap
             Largest fraction that a window may share with any one annotation's box; 0 for none at all.
         criterion
             The fraction's whole: 'window' its area, 'annotation' the box's, 'iou' their union's.
         space, time_dims
             'image', or 'video' with that many frames (all by default); none may have an annotation there.
+        resolution
+            As for `grid`.
         avoid
             Categories that windows avoid, by name or id; all by default.
         seed, ids
@@ -254,8 +258,8 @@ class Targets:
             There is no such window (the message says how many windows fit, and where), or an option is not understood.
         """
         limit = negatives.OverlapLimit(max_overlap, criterion)
-        spaces = self._context.spaces(space, ids)
-        return negatives.negatives(self._context, n, window_dims, spaces, limit, time_dims, avoid, seed)
+        sizes = WindowSizes(self.source, self._context.spaces(space, ids), resolution)
+        return negatives.negatives(self._context, n, window_dims, sizes, limit, time_dims, avoid, seed)
 
     def overlaps(self, table: TargetsLike | Rows) -> pandas.DataFrame:
         """
@@ -438,6 +442,8 @@ class Targets:
         max_pixels: int | None = MAX_PIXELS,
         channels: Channels = None,
         progress: bool = True,
+        *,
+        mask: MaskLike = None,
     ) -> np.ndarray[Any, Any]:
         """
         Measure the fraction of each window that is real data: inside the image, not nodata, not NaN.
@@ -452,6 +458,10 @@ class Targets:
             Channels that must all be real; by default those that the row asks for, else all of the image.
         progress
             Show a bar if it takes longer than a second.
+        mask
+            What windows may show, such as tissue: only pixels where it is True count.  A function that takes the image
+            at that level, (c, y, x) in `channels`, and returns a mask (y, x).  Or image ids to label images, which are
+            not 0 there: arrays (y, x), pyramids or paths of files, which cover their image with pixels of any size.
 
         Returns
         -------
@@ -462,7 +472,7 @@ class Targets:
         TargetError
             A row is not a target of this dataset.
         """
-        return valid.valid_fraction(self.source, table, max_pixels, channels, progress)
+        return valid.valid_fraction(self.source, table, max_pixels, channels, mask, progress)
 
     def valid(
         self,
@@ -471,9 +481,11 @@ class Targets:
         max_pixels: int | None = MAX_PIXELS,
         channels: Channels = None,
         progress: bool = True,
+        *,
+        mask: MaskLike = None,
     ) -> pandas.DataFrame:
         """
-        Keep the windows that hold enough real data.
+        Keep the windows that hold enough real data, or enough of what a mask shows.
 
         Parameters
         ----------
@@ -481,7 +493,7 @@ class Targets:
             Targets.
         min_fraction
             Least fraction, from 0 (keep all) to 1.
-        max_pixels, channels, progress
+        max_pixels, channels, progress, mask
             As for `valid_fraction`.
 
         Returns
@@ -493,32 +505,38 @@ class Targets:
         TargetError
             A row is not a target of this dataset, or the fraction is not from 0 to 1.
         """
-        return valid.valid(self.source, table, min_fraction, max_pixels, channels, progress)
+        return valid.valid(self.source, table, min_fraction, max_pixels, channels, mask, progress)
 
     def observed(
         self,
         n: int,
-        window_dims: tuple[int, int],
+        window_dims: ObservedDims,
         min_fraction: float = 0.9,
         channels: Channels = None,
         seed: int | np.random.Generator | None = 0,
         progress: bool = True,
+        *,
+        resolution: float | str | None = None,
+        mask: MaskLike = None,
     ) -> pandas.DataFrame:
         """
-        Draw windows that hold enough real data, from all images.
+        Draw windows that hold enough real data, or enough of what a mask shows, from all images.
 
         Parameters
         ----------
         n
             Number of windows; none is drawn a second time before all others.
         window_dims
-            (height, width) in pixels of the image; windows lie wholly in their image.
+            (height, width) as pixels of the image or lengths such as '100 um', or one length for both; windows lie
+            wholly in their image.
         min_fraction
             Least fraction of real data, from 0 to 1.
         channels
             Channels that must all be real; all of the image by default.
         seed, progress
             As for `positives` and `valid_fraction`.
+        resolution, mask
+            As for `grid` and `valid_fraction`.
 
         Returns
         -------
@@ -529,7 +547,7 @@ class Targets:
         TargetError
             No image has such a window.
         """
-        return valid.observed(self.source, n, window_dims, min_fraction, channels, seed, progress)
+        return valid.observed(self.source, n, window_dims, resolution, min_fraction, channels, mask, seed, progress)
 
     def split(
         self,
