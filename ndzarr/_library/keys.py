@@ -210,7 +210,7 @@ def _lacks_shards(pyramid: Multiscale, store: Dest, objects: Collection[str] | N
     """
     Return True if a shard is missing, cut or zeroed.  The bytes of chunks are not looked at.
 
-    Objects in buckets are whole, so that it is enough to list them.
+    Listing the objects of a bucket is enough: each is whole.
     """
     there = set() if isinstance(store, Path) else {store.key(name) for name in objects or store.present()}
     try:
