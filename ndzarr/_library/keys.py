@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from ndzarr._remote.stores import RequestError
 from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.buckets import OccupiedError
-from ndzarr._store.destinations import Dest, child, discard_at, is_left, locking, shown_name
+from ndzarr._store.destinations import Dest, child, discard_at, is_left, is_there, locking, shown_name
 from ndzarr._store.metadata import SCHEMA
 from ndzarr._store.remote import RemoteArray
 from ndzarr._validation import is_path
@@ -92,6 +92,10 @@ def source_record(attrs: object) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
+Write = Callable[[bool], None]
+"""Writes the store of an entry; replaces the one that is there if the argument is true."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
     """The store of a source, made or still to be made."""
@@ -118,20 +122,24 @@ class CacheEntry:
         pyramid = self.find()
         return None if pyramid is None or _lacks_shards(pyramid, self.store) else pyramid
 
-    def make(self, write: Callable[[], None], damaged: object = None) -> Pyramid:
+    def make(self, write: Write) -> Pyramid:
+        """Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced."""
+        with self.lock():
+            return self.make_locked(write)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return a context in which no other thread or process makes the store."""
+        return locking(self.store)
+
+    def make_locked(self, write: Write, damaged: object = None) -> Pyramid:
         """
-        Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
+        Make the store within `lock`, as `make` does.
 
         `damaged` is the `version_of` one that was found to be damaged by reading it.
         """
-        while True:
-            try:
-                with locking(self.store):
-                    return self._make(write, damaged) or _opened(self.store)
-            except OccupiedError:  # in a bucket somebody else was faster
-                continue
+        return self._make(write, damaged) or _opened(self.store)
 
-    def make_with(self, batch: Batch, write: Callable[[], None], check: Callable[[], None]) -> None:
+    def make_with(self, batch: Batch, write: Write, check: Callable[[], None]) -> None:
         """
         Make the store, to be published with a batch, unless another process makes it first.
 
@@ -142,33 +150,39 @@ class CacheEntry:
             batch.publish()
             check()
 
-        made = False
-        while not made:
-            with suppress(OccupiedError), ExitStack() as held:
-                held.enter_context(locking(self.store, waiting))
-                if self._make(write) is None:
-                    batch.hold(held.pop_all())  # others wait until it is there
-                made = True
+        with ExitStack() as held:
+            held.enter_context(locking(self.store, waiting))
+            if self._make(write, check=waiting) is None:
+                batch.hold(held.pop_all())  # others wait until it is there
         batch.publish_if_due()
 
-    def discard_damaged(self) -> None:
-        """Remove what is there, if it is not sound."""
-        if self.sound() is None:
-            self._discard()
+    def _make(self, write: Write, damaged: object = None, check: Callable[[], None] | None = None) -> Pyramid | None:
+        while True:
+            pyramid = self.sound()
+            if pyramid is not None and version_of(pyramid) != damaged:
+                return pyramid
+            left = is_left(self.store)
+            if left:
+                message = f"{shown_name(self.store)}: this cached store is damaged, so it is made again"
+                warn_caller(message, DamagedStoreWarning)
+            try:
+                write(left and self.make_way())
+                return None
+            except OccupiedError:  # another process has claimed its place in the bucket, and makes it
+                if check is not None:
+                    check()
 
-    def _make(self, write: Callable[[], None], damaged: object = None) -> Pyramid | None:
-        pyramid = self.sound()
-        if pyramid is not None and version_of(pyramid) != damaged:
-            return pyramid
-        self._discard()
-        write()
-        return None
+    def make_way(self) -> bool:
+        """
+        Remove what is no store; return True if a store is left, which the new one is to replace.
 
-    def _discard(self) -> None:
+        They are swapped: others who read the old one never find the place empty.  In a bucket, they do.
+        """
+        if is_there(self.store):
+            return True
         if is_left(self.store):
-            message = f"{shown_name(self.store)}: this cached store is damaged, so it is made again"
-            warn_caller(message, DamagedStoreWarning)
             discard_at(self.store)
+        return False
 
 
 def _opened(store: Dest, changed: Callable[[str], object] = warn_changed) -> Pyramid:

@@ -47,7 +47,7 @@ from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.buckets import Place
-from ndzarr._store.destinations import Dest, folder_at, locking, shown_name
+from ndzarr._store.destinations import Dest, folder_at, shown_name
 from ndzarr._store.presets import Encoding
 from ndzarr._store.remote import RemoteArray
 from ndzarr._validation import check_choice
@@ -245,13 +245,14 @@ class Library:
         if steps:
             entry = self._entry(request, self._find_remote(request))
             image = self._image(entry, request)
-            entry.discard_damaged()
-            with image.shared(entry.store, steps) as shared:
+            with entry.lock():
+                replaced = entry.sound() is None and entry.make_way()
+            with image.shared(entry.store, steps, replaced) as shared:
                 yield from image.bands(steps, shared)
                 [trouble] = yield [partial(image.finish, steps, shared)]
-                with locking(entry.store):
+                with entry.lock():
                     if entry.sound() is None:
-                        shared.publish(entry.store, overwrite=False)
+                        shared.publish(entry.store, overwrite=entry.make_way())
         refuse_elsewhere(store)
         warn_of_trouble(request.path, trouble)
 
@@ -280,7 +281,7 @@ class Library:
             trouble = list(source.trouble)
         if steps:
             return steps, []
-        entry.make(partial(self._write, entry, request, TaskContext(Event(), threads=1)))
+        entry.make(partial(self._write, entry, request, context=TaskContext(Event(), threads=1)))
         return [], trouble
 
     def look_up(self, paths: Iterable[str]) -> None:
@@ -347,18 +348,19 @@ class Library:
 
         A store is made again once: if the disk damages the new one too, that is an error.
         """
-        seen = version_of(pyramid)  # before the next line: another thread may be about to have made it
-        if entry.store in self._repaired:
-            return
-        try:
-            if self._entry(request, self._find_remote(request)).store != entry.store:
-                raise SourceError(f"{request.path}: was changed since", path=request.path)
-            made = entry.make(partial(self._write, entry, request), damaged=seen)
-        except NdzarrError as cause:
-            raise error from cause
-        self._repaired.add(entry.store)
-        fresh = {array.name: array for array in stored_arrays(made)}
-        if not all(_adopt(array, fresh.get(array.name)) for array in stored_arrays(pyramid)):
+        with entry.lock():  # other threads read again once this one has adopted what it made
+            if entry.store in self._repaired:
+                return
+            try:
+                if self._entry(request, self._find_remote(request)).store != entry.store:
+                    raise SourceError(f"{request.path}: was changed since", path=request.path)
+                made = entry.make_locked(partial(self._write, entry, request), damaged=version_of(pyramid))
+            except NdzarrError as cause:
+                raise error from cause
+            self._repaired.add(entry.store)
+            fresh = {array.name: array for array in stored_arrays(made)}
+            adopted = [_adopt(array, fresh.get(array.name)) for array in stored_arrays(pyramid)]
+        if not all(adopted):
             self._open.pop(request, None)  # another version of ndzarr had written it, in another layout
             name = shown_name(entry.store)
             raise StoreError(f"{name}: was damaged and made again", path=name, hint="Read it again")
@@ -402,12 +404,13 @@ class Library:
 
     def _make_with(self, batch: Batch, entry: CacheEntry, request: SourceRequest, context: TaskContext) -> None:
         self._begin()
-        entry.make_with(batch, partial(self._write, entry, request, context, batch), context.check)
+        entry.make_with(batch, partial(self._write, entry, request, context=context, batch=batch), context.check)
 
     def _write(
         self,
         entry: CacheEntry,
         request: SourceRequest,
+        overwrite: bool,
         context: TaskContext | None = None,
         batch: Batch | None = None,
     ) -> None:
@@ -418,7 +421,14 @@ class Library:
             with self._image(entry, request).open() as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)
                 write_pyramid(
-                    source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check, batch=batch
+                    source,
+                    entry.store,
+                    self.encoding,
+                    overwrite=overwrite,
+                    origin=entry.origin,
+                    workers=threads,
+                    check=check,
+                    batch=batch,
                 )
         except SourceError as error:
             real = entry.origin["path"]

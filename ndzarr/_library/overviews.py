@@ -28,7 +28,7 @@ from ndzarr._library.keys import CacheEntry, cache_entry, make_root, version_of
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import Decoded, Stored
-from ndzarr._store.destinations import Dest, is_published, shown_name
+from ndzarr._store.destinations import Dest, is_there, shown_name
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
 from ndzarr._store.metadata import LevelShape, mask_levels
 from ndzarr._store.presets import Encoding, Layout, choose_layout
@@ -190,7 +190,7 @@ class OverviewStore:
     @property
     def exists(self) -> bool:
         """True if the store is made."""
-        return self._pyramid is not None or is_published(self.place)
+        return self._pyramid is not None or is_there(self.place)
 
     @property
     def sound(self) -> bool:
@@ -210,21 +210,24 @@ class OverviewStore:
 
     def repair(self, damaged: Pyramid, error: DamagedError) -> None:
         """Make the store again, of which reading raised an error, once; raise it if that is not possible."""
-        if self._pyramid is not damaged:
-            return  # another thread was faster
-        if self._repaired:
-            raise error
-        try:
-            self._pyramid = self.entry.make(partial(self._write, self.entry), damaged=version_of(damaged))
-            self._repaired = True
-        except NdzarrError as cause:
-            raise error from cause
+        entry = self.entry
+        with entry.lock():
+            if self._pyramid is not damaged:
+                return  # another thread was faster
+            if self._repaired:
+                raise error
+            try:
+                self._pyramid = entry.make_locked(partial(self._write, entry), damaged=version_of(damaged))
+                self._repaired = True
+            except NdzarrError as cause:
+                raise error from cause
 
-    def _write(self, entry: CacheEntry) -> None:
+    def _write(self, entry: CacheEntry, overwrite: bool) -> None:
         from ndzarr._pyramid.transcode import write_pyramid
 
         number = self.base.power + 1
-        write_pyramid(HalfSource(self.base), entry.store, self.encoding, origin=entry.origin, number=number)
+        source = HalfSource(self.base)
+        write_pyramid(source, entry.store, self.encoding, overwrite=overwrite, origin=entry.origin, number=number)
         self.base.file.check()
 
 

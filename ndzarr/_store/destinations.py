@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from ndzarr._files import (
     explained,
     flush,
     holding,
+    is_store,
     lock_of,
     publish,
     publishing,
@@ -120,22 +122,38 @@ def child(folder: Dest, name: str) -> Dest:
     return folder / name if isinstance(folder, Path) else folder.below(name)
 
 
-def is_published(dest: Dest) -> bool:
+def is_there(dest: Dest) -> bool:
     """Return True if there is a store."""
-    return (dest / ROOT).exists() if isinstance(dest, Path) else dest.store.exists(dest.key(ROOT))
+    return is_store(dest) if isinstance(dest, Path) else dest.store.exists(dest.key(ROOT))
 
 
-def locking(dest: Dest, check: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+_LOCKS: dict[tuple[int, str], threading.Lock] = {}
+"""Process and URL to the lock of its threads."""
+
+
+@contextmanager
+def locking(dest: Dest, check: Callable[[], None] | None = None) -> Iterator[None]:
     """
     Wait until nobody else makes a store, and hold its lock; `check` is called now and then, and may raise.
 
-    A place in a bucket has no lock: who writes there claims it, and all others get an `OccupiedError`.
+    A bucket has no locks between processes: who writes there claims the place, and others get an `OccupiedError`.
     """
     if isinstance(dest, Path):
-        return holding(lock_of(dest), check)
-    if check is not None:
-        check()
-    return nullcontext()
+        with holding(lock_of(dest), check):
+            yield
+        return
+    lock = _LOCKS.setdefault((os.getpid(), dest.url), threading.Lock())
+    while not lock.acquire(timeout=-1 if check is None else _CHECK_SECONDS):
+        if check is not None:
+            check()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+_CHECK_SECONDS = 1.0
+"""Seconds between looks at whether waiting still makes sense."""
 
 
 def is_left(dest: Dest) -> bool:
