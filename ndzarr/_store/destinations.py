@@ -255,6 +255,10 @@ class SharedFolder:
         publish(Path(self.folder) / STORE, dest, overwrite)
 
 
+_BEGUN = "begun"
+"""File of a part that is being written."""
+
+
 @contextmanager
 def _part(folder: Path, name: str) -> Iterator[Work]:
     parts = folder / PARTS
@@ -268,9 +272,11 @@ def _part(folder: Path, name: str) -> Iterator[Work]:
     try:
         work.mkdir()
         (work / STORE).mkdir()
+        (work / _BEGUN).touch()
         yield Work(work)
         flush([work])
         try:
+            (work / _BEGUN).unlink()  # else it was taken away meanwhile, and what is there is only what came after that
             os.rename(work, parts / name)
         except OSError:
             if not (parts / name).exists():  # else another worker was faster: it wrote the same
@@ -309,8 +315,11 @@ def _shared_folder(dest: Path, kind: str, token: str) -> Iterator[Shared]:
             folder.chmod(0o700)
         for name in (PARTS, STORE):
             (folder / name).mkdir(exist_ok=True)
-        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed
-            shutil.rmtree(left, ignore_errors=True)
+        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed, or that work for nobody
+            with suppress(FileNotFoundError):  # it has just been completed
+                gone = left.with_name(f".gone-{secrets.token_hex(4)}{PARTIAL}")
+                os.rename(left, gone)  # at once, as far as such a worker can tell
+                shutil.rmtree(gone, ignore_errors=True)
         try:
             yield SharedFolder(str(folder))
         except BaseException:
