@@ -228,8 +228,11 @@ def _shared_folder(dest: Path, kind: str, token: str) -> Iterator[Shared]:
             folder.chmod(0o700)
         for name in (PARTS, STORE):
             (folder / name).mkdir(exist_ok=True)
-        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed
-            shutil.rmtree(left, ignore_errors=True)
+        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed, or whose caller was
+            gone = folder / left.name
+            with suppress(FileNotFoundError):  # such a worker may make it a part at this moment: one of both succeeds
+                os.rename(left, gone)
+            shutil.rmtree(gone, ignore_errors=True)
         try:
             yield SharedFolder(str(folder))
         except BaseException:
