@@ -174,7 +174,7 @@ class CacheEntry:
 
     def make_way(self) -> bool:
         """
-        Remove what is no store; return True if a store is left, which the new one is to replace.
+        Remove what is not a store; return True if a store is left, which the new one is to replace.
 
         They are swapped: others who read the old one never find the place empty.  In a bucket, they do.
         """

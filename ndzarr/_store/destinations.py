@@ -315,11 +315,11 @@ def _shared_folder(dest: Path, kind: str, token: str) -> Iterator[Shared]:
             folder.chmod(0o700)
         for name in (PARTS, STORE):
             (folder / name).mkdir(exist_ok=True)
-        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed, or that work for nobody
-            with suppress(FileNotFoundError):  # it has just been completed
-                gone = left.with_name(f".gone-{secrets.token_hex(4)}{PARTIAL}")
-                os.rename(left, gone)  # at once, as far as such a worker can tell
-                shutil.rmtree(gone, ignore_errors=True)
+        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed, or whose caller was
+            gone = folder / left.name
+            with suppress(FileNotFoundError):  # such a worker may make it a part at this moment: one of both succeeds
+                os.rename(left, gone)
+            shutil.rmtree(gone, ignore_errors=True)
         try:
             yield SharedFolder(str(folder))
         except BaseException:
