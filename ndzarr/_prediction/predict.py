@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._batches.extract import refuse_foreign
+from ndzarr._batches.jobs import refuse_foreign
 from ndzarr._batches.load import load_batch
 from ndzarr._concurrency import ordered_map
 from ndzarr._executors import checked, results, working
