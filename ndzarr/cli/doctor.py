@@ -101,7 +101,8 @@ def _remote() -> dict[str, Any]:
     settings = {name: value for name, value in asdict(Remote()).items() if value is not None}
     return {
         "settings": ", ".join(f"{name}={value}" for name, value in settings.items()),
-        "environment": ", ".join(sorted(name for name in os.environ if name.startswith(prefixes))) or "none of AWS_*, GOOGLE_*, AZURE_*",
+        "environment": ", ".join(sorted(name for name in os.environ if name.startswith(prefixes)))
+        or "none of AWS_*, GOOGLE_*, AZURE_*",
     }
 
 
