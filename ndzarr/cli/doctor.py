@@ -137,7 +137,7 @@ def _speed() -> dict[str, Any]:
         times = []
         for window in windows:
             begin = time.perf_counter()
-            pyramid.read(**window)
+            pyramid.read(y=window["y"], x=window["x"])
             times.append(time.perf_counter() - begin)
         begin = time.perf_counter()
         pyramid.read_many(windows)
