@@ -13,8 +13,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ndzarr._concurrency import ordered_map
 from ndzarr._files import open_binary, read_bytes, recover
 from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
@@ -22,7 +23,8 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
-from ndzarr._remote.urls import is_url, joined
+from ndzarr._remote.urls import is_url, joined, names_zip
+from ndzarr._store.archive import ArchiveFile, ArchiveObject, is_archive
 from ndzarr._store.arrays import ArrayLayout, Stored, ZarrArray, open_array, parse_array, parse_v2_array
 from ndzarr._store.metadata import (
     SCHEMA,
@@ -44,6 +46,9 @@ from ndzarr.errors import (
     StoreError,
     warn_caller,
 )
+
+if TYPE_CHECKING:
+    from ndzarr._store.zarr_python import RemoteZarrStore
 
 
 def warn_changed(file: str) -> None:
@@ -81,6 +86,8 @@ def open_pyramid(
     except (FileNotFoundError, NotADirectoryError):
         if Path(folder).name and recover(Path(folder)):  # '/' has none
             return open_pyramid(folder, cache_bytes)
+        if is_archive(folder):
+            return _open_archive(folder, cache_bytes, changed)
         return _not_zarr3(folder, cache_bytes)
     except PermissionError as error:
         hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
@@ -124,12 +131,51 @@ class _Directory(NamedTuple):
     reopen: Callable[[str, int], Pyramid] = open_pyramid
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
-        return {path: _node(self.name, path) for path in paths}
+        return {path: _node(self.name, path, lambda file: read_bytes(Path(self.name, file))) for path in paths}
 
     def array(self, path: str, node: Any, sealed: bool) -> Stored:
         folder = os.path.join(self.name, path) if path else self.name
         found = open_array(folder, node, self.version, sealed)
         return _zarr_array(folder, found, node) if isinstance(found, str) else found
+
+
+class _Archive(NamedTuple):
+    """A store in a zip on a local disk."""
+
+    archive: ArchiveFile
+    version: tuple[int, ...]
+
+    reopen: Callable[[str, int], Pyramid] = open_pyramid
+
+    @property
+    def name(self) -> str:
+        return self.archive.file.path
+
+    def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
+        return {path: _node(self.name, path, self.archive.read) for path in paths}
+
+    def array(self, path: str, node: Any, sealed: bool) -> Stored:
+        self.archive.refuse_compressed(path)
+        name = os.path.join(self.name, path) if path else self.name
+        found = open_array(name, node, self.version, sealed, self.archive)
+        if isinstance(found, str):
+            from ndzarr._store.zarr_python import RemoteZarrStore
+
+            return _zarr_array(name, found, node, RemoteZarrStore(self.archive, path))
+        return found
+
+
+def _open_archive(path: str, cache_bytes: int, changed: Callable[[str], object]) -> Pyramid:
+    """Open a store in a zip, without unpacking it."""
+    archive = ArchiveFile(path)
+    if "zarr.json" not in archive.members:
+        from ndzarr._store.zarr_python import RemoteZarrStore
+
+        archive.refuse_compressed("")
+        return _through_zarr(path, cache_bytes, RemoteZarrStore(archive, ""))
+    root = parse_json(archive.read("zarr.json"), path)
+    # The file is replaced as a whole, or reading it says that it was changed.
+    return _from_metadata(_Archive(archive, tuple(archive.file[1:])), root, cache_bytes, changed)
 
 
 def _from_metadata(
@@ -201,12 +247,14 @@ def open_remote(
 
     Metadata that are not consolidated are fetched together, as are the files of Zarr v2.
     """
+    if names_zip(path):
+        return _open_remote_archive(ArchiveObject(store, path), cache_bytes, changed)
     file = joined(path, "zarr.json")
     try:
         # By a range, so that a server that ignores ranges is known before it sends a shard.
         data, info = store.get(file, 0, FIRST_BYTES, exact=False)
     except MissingError:
-        return _open_remote_v2(store, path, cache_bytes)
+        return _open_remote_v2(_Bucket(store, path, time.monotonic_ns(), None), cache_bytes)
     raw = data.tobytes()
     if info.size > len(raw):
         raw += store.get(file, len(raw), info.size)[0].tobytes()
@@ -218,6 +266,17 @@ def open_remote(
     return _from_metadata(folder, root, cache_bytes, changed)
 
 
+def _open_remote_archive(
+    archive: ArchiveObject, cache_bytes: int, changed: Callable[[str], object]
+) -> Pyramid:
+    """Open a store in a zip, with two requests if its metadata are consolidated."""
+    token = time.monotonic_ns() if archive.tag is None else archive.tag
+    folder = _Bucket(archive.store, archive.path, token, archive.tag, archive)
+    if "zarr.json" not in archive.members:
+        return _open_remote_v2(folder, cache_bytes)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), folder.name), cache_bytes, changed)
+
+
 class _Bucket(NamedTuple):
     """A store that is not on a local disk."""
 
@@ -225,6 +284,8 @@ class _Bucket(NamedTuple):
     path: str
     token: Hashable
     version: str | None
+    archive: ArchiveObject | None = None
+    """The zip at `path`, if it is one."""
 
     @property
     def name(self) -> str:
@@ -240,6 +301,14 @@ class _Bucket(NamedTuple):
     def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
         """Return JSON files by other names, fetched together; those that do not exist are left out if `optional`."""
         out = {}
+        if self.archive is not None:
+            there = [(f, n) for f, n in zip(files, names, strict=True) if f in self.archive.members]
+            if not optional and len(there) < len(files):
+                file = next(f for f in files if f not in self.archive.members)
+                message = f"{self.name}/{file}: is named in the metadata but missing, so the store is damaged"
+                raise StoreError(message, path=f"{self.name}/{file}")
+            found = ordered_map(self.archive.read, [f for f, _ in there], len(there) or 1, name="metadata")
+            return {n: parse_json(data, self.name, f) for (f, n), data in zip(there, found, strict=True)}
         try:
             for landed in get_ranges([Range(self.store, joined(self.path, f), optional=optional) for f in files]):
                 if landed.info is not ABSENT:
@@ -256,16 +325,18 @@ class _Bucket(NamedTuple):
 
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
-        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version)
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version, self.archive)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
         """Return an array that zarr-python reads."""
-        from ndzarr._store.zarr_python import RemoteZarrStore, check_names, open_node
+        from ndzarr._store.zarr_python import RemoteZarrStore
 
-        name, inner = self.store.url(joined(self.path, path)), joined(self.path, path)
-        check_names(node, name)
-        with _asking_zarr(name):
-            return ZarrArray(_array(open_node(name, RemoteZarrStore(self.store, inner)), name), name, reason)
+        inner = joined(self.path, path)
+        if self.archive is None:
+            return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.store, inner))
+        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, path))
 
 
 def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> Pyramid:
@@ -275,9 +346,8 @@ def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> P
 _V2_FILES = (".zmetadata", ".zattrs", ".zarray", ".zgroup")
 
 
-def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
+def _open_remote_v2(folder: _Bucket, cache_bytes: int) -> Pyramid:
     """Open a store of Zarr v2, such as OME-Zarr 0.4."""
-    folder = _Bucket(store, path, time.monotonic_ns(), None)
     found = folder.documents(_V2_FILES, _V2_FILES, optional=True)
     if not found:
         message = f"{folder.name}: there is no Zarr store"
@@ -304,14 +374,14 @@ def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
     return _pyramid(folder, attrs, paths, arrays, dims, cache_bytes)
 
 
-def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
+def _through_zarr(name: str, cache_bytes: int, store: RemoteZarrStore | None = None) -> Pyramid:
     import zarr
 
     from ndzarr._store.zarr_python import open_node
 
     with _asking_zarr(name):
         try:
-            node = open_node(name)
+            node = open_node(name, store)
         except (FileNotFoundError, KeyError) as error:
             raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
         attrs = dict(node.attrs)
@@ -378,20 +448,22 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
     return [n for n in numbers if n] if numbers and all(n is not None and n > 0 for n in numbers) else None
 
 
-def _node(folder: str, path: str) -> Any:
+def _node(folder: str, path: str, read: Callable[[str], bytes]) -> Any:
+    file = f"{path}/zarr.json"
     try:
-        return parse_json(read_bytes(Path(folder, path, "zarr.json")), folder, f"{path}/zarr.json")
+        return parse_json(read(file), folder, file)
     except FileNotFoundError as error:
         message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
         raise StoreError(message, path=folder) from error
 
 
-def _zarr_array(folder: str, reason: str, node: Any) -> ZarrArray:
+def _zarr_array(name: str, reason: str, node: Any, store: RemoteZarrStore | None = None) -> ZarrArray:
+    """Return an array that zarr-python reads, from a directory if no store is given."""
     from ndzarr._store.zarr_python import check_names, open_node
 
-    check_names(node, folder)
-    with _asking_zarr(folder):
-        return ZarrArray(_array(open_node(folder), folder), folder, reason)
+    check_names(node, name)
+    with _asking_zarr(name):
+        return ZarrArray(_array(open_node(name, store), name), name, reason)
 
 
 def _pyramid(

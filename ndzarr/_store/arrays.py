@@ -26,6 +26,7 @@ from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._remote.stores import Landed, Range
 from ndzarr._remote.urls import is_url
 from ndzarr._store import core
+from ndzarr._store.archive import ArchiveFile
 from ndzarr._store.codecs import ChunkCodec, parse_codecs
 from ndzarr._store.core import MISSING, ChunkFormat
 from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
@@ -211,6 +212,7 @@ class ChunkArray:
         version: Hashable = 0,
         complete: bool = False,
         seal: Seal | None = None,
+        archive: ArchiveFile | None = None,
     ) -> None:
         """
         Describe the array in a directory, by its absolute path; nothing is opened.
@@ -218,7 +220,7 @@ class ChunkArray:
         `per_shard` counts the chunks of a shard along each axis, None if chunks are files of their own; `separator`
         stands between the indices in a chunk's key. `version` changes when the store is replaced, so that nothing
         cached outlives it. In a `complete` array every shard has a file; one that is missing was lost. A `seal` tells
-        the shards that were written here from all others.
+        the shards that were written here from all others. If the directory is in a zip, that is `archive`.
         """
         self.name = name
         self.shape = shape
@@ -233,7 +235,7 @@ class ChunkArray:
         """Makes the store again, if it is a cache; raises the error if it cannot."""
         self._per_shard = per_shard or (1,) * len(shape)
         self.shard_count = prod(self.grid)
-        self._folder = Folder(name, version, separator, prod(self._per_shard), seal)
+        self._folder = Folder(name, version, separator, prod(self._per_shard), seal, archive)
 
     @property
     def decoder(self) -> str:
@@ -260,7 +262,7 @@ class ChunkArray:
         """Return the bytes of a chunk; None if it is missing, which means that it is all fill value."""
         if not self.sharded:
             try:
-                return np.fromfile(self._folder.file(chunk), np.uint8)
+                return self._folder.content(chunk)
             except FileNotFoundError:
                 self._folder.refuse_gone()
                 return None
@@ -391,13 +393,12 @@ class ChunkArray:
     def files(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
         """Yield the files in place of shards, and their positions; None for all other files there."""
         start = f"{self.name}/c{self._folder.separator}"
-        for folder, _, names in os.walk(self.name):
-            for path in (f"{folder}/{name}" for name in names):
-                if path.startswith(start):
-                    indices = path[len(start) :].split(self._folder.separator)
-                    position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
-                    known = len(position) == len(self.grid) and not any(map(ge, position, self.grid))
-                    yield path, position if known and self.shard_file(position) == path else None
+        for path in self._folder.files():
+            if path.startswith(start):
+                indices = path[len(start) :].split(self._folder.separator)
+                position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
+                known = len(position) == len(self.grid) and not any(map(ge, position, self.grid))
+                yield path, position if known and self.shard_file(position) == path else None
 
     def shard_file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard, by its position in the grid of shards."""
@@ -448,7 +449,7 @@ class ZarrArray:
 
     def exists(self, chunk: tuple[int, ...]) -> bool:
         """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
-        if is_url(self.name):
+        if not os.path.isdir(self.name):  # a URL, or within a zip
             return True
         whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
         position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
@@ -502,11 +503,18 @@ class ArrayLayout:
     """What the key of a chunk or shard begins with; empty in Zarr v2."""
 
 
-def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, sealed: bool = False) -> ChunkArray | str:
+def open_array(
+    path: str,
+    metadata: Mapping[str, Any],
+    version: Hashable = 0,
+    sealed: bool = False,
+    archive: ArchiveFile | None = None,
+) -> ChunkArray | str:
     """
     Return the hot-path array that Zarr v3 metadata describe, or the reason why zarr-python has to read it.
 
-    `sealed` metadata are as ndzarr wrote them, so that what they say of the shards is true.
+    `sealed` metadata are as ndzarr wrote them, so that what they say of the shards is true. `archive` is the zip that
+    it is in, if it is in one.
     """
     found = parse_array(path, metadata, sealed)
     if isinstance(found, str):
@@ -521,6 +529,7 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
         version,
         found.complete,
         found.seal,
+        archive,
     )
 
 

@@ -23,6 +23,7 @@ from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
 from ndzarr._remote.stores import ABSENT, Landed, Range, RemoteStore
 from ndzarr._store import arrays, core
+from ndzarr._store.archive import ArchiveObject
 from ndzarr._store.arrays import ArrayLayout, Fetched
 from ndzarr._store.sharding import MISSING, index_length, parse_index
 from ndzarr.errors import DamagedError
@@ -44,7 +45,7 @@ class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
+        "_archive", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
         "fetched_format", "fill", "name", "path", "shape", "sharded",
     )  # fmt: skip
 
@@ -53,13 +54,20 @@ class RemoteArray:
     chunk_format = None
 
     def __init__(
-        self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None
+        self,
+        store: RemoteStore,
+        path: str,
+        layout: ArrayLayout,
+        token: Hashable,
+        version: str | None = None,
+        archive: ArchiveObject | None = None,
     ) -> None:
         """
         Describe the array at a path of a store; nothing is requested.
 
         `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
-        the cache on the disk; None if nothing in the metadata tells that shards were replaced.
+        the cache on the disk; None if nothing in the metadata tells that shards were replaced. If the array is in a
+        zip, that is `archive`, and its path begins the array's.
         """
         self.name = store.url(path)
         self.path = path
@@ -68,7 +76,7 @@ class RemoteArray:
         self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
         self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
-        self._store, self._layout, self._version = store, layout, version
+        self._store, self._layout, self._version, self._archive = store, layout, version, archive
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
 
@@ -89,16 +97,24 @@ class RemoteArray:
 
     def where(self, chunk: tuple[int, ...], tables: arrays.Tables) -> tuple[Range, ...] | None:
         """Return where the bytes of a chunk are; None if the index of its shard must be fetched first."""
-        if not self.sharded:
-            return (Range(self._store, self._object(chunk), optional=True),)
         k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
             k = k * n + i % n
             position.append(i // n)
         place = tuple(position)
-        index: ShardIndex | None = tables.look(
-            (self._token, place), partial(self._source, place), partial(self._parse, place)
-        )
+        begin, size = 0, 0
+        if self._archive is not None:
+            member = self._object(place)[len(self._archive.path) + 1 :]
+            found = self._archive.place(member, tables.look) if member in self._archive.members else (0, -1)
+            if found is None:
+                return None
+            begin, size = found
+        if not self.sharded:
+            return () if size < 0 else (self._range(place, begin, begin + size),)
+        index: ShardIndex | None = ShardIndex(None, None)
+        if size >= 0:
+            source, parse = partial(self._source, place, begin, size), partial(self._parse, place, begin, size)
+            index = tables.look((self._token, place), source, parse)
         if index is None:
             return None
         if index.table is None:
@@ -110,7 +126,15 @@ class RemoteArray:
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
-        return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
+        return (self._range(place, offset, offset + count, index.tag),)
+
+    def _range(self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None) -> Range:
+        """Return bytes of a shard, by their offsets in its object; all of them if it is a chunk."""
+        if self._archive is not None:
+            return self._archive.range(start, stop)
+        if not self.sharded:
+            return Range(self._store, self._object(position), optional=True)
+        return Range(self._store, self._object(position), start, stop, tag, version=self._version)
 
     def _object(self, position: tuple[int, ...]) -> str:
         separator = self._layout.separator
@@ -118,17 +142,21 @@ class RemoteArray:
         prefix = self._layout.prefix
         return f"{self.path}/{prefix}{separator if prefix else ''}{key}".lstrip("/")
 
-    def _source(self, position: tuple[int, ...]) -> Range:
+    def _source(self, position: tuple[int, ...], begin: int, size: int) -> Range:
+        """Return where the index of a shard is; `size` is only known of a member of a zip."""
         length = index_length(prod(self._per_shard))
+        if self._archive is not None:
+            return self._archive.range(begin + max(0, size - length), begin + size)
         return Range(self._store, self._object(position), -length, optional=True, version=self._version)
 
-    def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
+    def _parse(self, position: tuple[int, ...], begin: int, size: int, landed: Landed) -> ShardIndex:
         if landed.info is ABSENT:
             return ShardIndex(None, None)
-        seal, size = self._layout.seal, landed.info.size
+        size = landed.info.size if self._archive is None else size
+        seal = self._layout.seal
         sealed = None if seal is None else seal.at(position)[0]
-        url = self._store.url(self._object(position))
-        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, prod(self._per_shard), sealed)
+        url, chunks = self._store.url(self._object(position)), prod(self._per_shard)
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, chunks, sealed, begin)
         return ShardIndex(table, landed.info.tag)
 
     def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
