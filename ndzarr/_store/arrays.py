@@ -365,8 +365,8 @@ class ChunkArray:
         return self._folder.version
 
     def holds(self, path: str | None) -> bool:
-        """Return True for the path of one of the array's files."""
-        return path is not None and path.startswith(f"{self.name}/")
+        """Return True for the path of the array's directory, or of one of its files."""
+        return path is not None and f"{path}/".startswith(f"{self.name}/")
 
     def adopt(self, other: ChunkArray) -> bool:
         """Read the files of the same array from now on, made again; return False if their layout is another."""
