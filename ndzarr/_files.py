@@ -442,7 +442,9 @@ def names_archive(path: str | os.PathLike[str]) -> bool:
 
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Return True for a directory with the metadata of a Zarr store, of format 2 or 3, and for an `.ozx`."""
-    return (names_archive(path) and os.path.isfile(path)) or any(os.path.exists(os.path.join(path, name)) for name in _STORE_FILES)
+    return (names_archive(path) and os.path.isfile(path)) or any(
+        os.path.exists(os.path.join(path, name)) for name in _STORE_FILES
+    )
 
 
 @contextmanager

@@ -266,9 +266,7 @@ def open_remote(
     return _from_metadata(folder, root, cache_bytes, changed)
 
 
-def _open_remote_archive(
-    archive: ArchiveObject, cache_bytes: int, changed: Callable[[str], object]
-) -> Pyramid:
+def _open_remote_archive(archive: ArchiveObject, cache_bytes: int, changed: Callable[[str], object]) -> Pyramid:
     """Open a store in a zip, with two requests if its metadata are consolidated."""
     token = time.monotonic_ns() if archive.tag is None else archive.tag
     folder = _Bucket(archive.store, archive.path, token, archive.tag, archive)

@@ -75,10 +75,10 @@ class Member(NamedTuple):
 Members = Mapping[str, Member]
 
 
-def _listed(file: BinaryIO | io.RawIOBase, name: str) -> dict[str, Member]:
+def _listed(file: BinaryIO | io.BufferedReader, name: str) -> dict[str, Member]:
     """Return the files in a zip by their paths below the root of its store; raise `StoreError` for what is not one."""
     try:
-        with ZipFile(file) as opened:  # type: ignore[arg-type]  # it needs read, seek and tell
+        with ZipFile(file) as opened:
             found = [info for info in opened.infolist() if not info.is_dir()]
             end = opened.start_dir
     except (BadZipFile, UnicodeDecodeError, NotImplementedError, ValueError) as error:
@@ -97,7 +97,7 @@ def _listed(file: BinaryIO | io.RawIOBase, name: str) -> dict[str, Member]:
 
 def _ends(found: Iterable[ZipInfo], end: int) -> dict[int, int]:
     """Return where the next member begins behind each header."""
-    starts = sorted({m.header_offset for m in found}) + [end]
+    starts = [*sorted({m.header_offset for m in found}), end]
     return dict(pairwise(starts))
 
 
@@ -349,7 +349,9 @@ def pack(folder: Path, file: Path) -> None:
     Metadata come first, breadth first. Sizes have 64 bits, and the comment of the zip says what it is.
     """
     root = json.loads((folder / "zarr.json").read_bytes())
-    comment = {"ome": {"version": root["attributes"]["ome"]["version"], "zipFile": {"centralDirectory": {"jsonFirst": True}}}}
+    comment = {
+        "ome": {"version": root["attributes"]["ome"]["version"], "zipFile": {"centralDirectory": {"jsonFirst": True}}}
+    }
     with ZipFile(file, "w", ZIP_STORED) as out:
         out.comment = json.dumps(comment).encode()
         for inner in sorted(_inside(folder), key=_order):

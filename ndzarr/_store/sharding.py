@@ -96,9 +96,7 @@ def index_length(chunks: int) -> int:
     return _CRC_BYTES + chunks * 16 + _CRC_BYTES
 
 
-def parse_index(
-    path: str, tail: bytes, size: int, chunks: int, sealed: bytes | None, start: int = 0
-) -> memoryview:
+def parse_index(path: str, tail: bytes, size: int, chunks: int, sealed: bytes | None, start: int = 0) -> memoryview:
     """
     Return offset and length of each chunk of a shard of `size` bytes, one after another, from the end of it.
 

@@ -57,7 +57,11 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
                 if is_url(path):
                     facts, title = _remote(path, estimated)
                 else:
-                    facts, title = _pyramid(open_pyramid(path), path) if is_store(path) or is_archive(path) else _image(path, estimated)
+                    facts, title = (
+                        _pyramid(open_pyramid(path), path)
+                        if is_store(path) or is_archive(path)
+                        else _image(path, estimated)
+                    )
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True
