@@ -1,8 +1,7 @@
 """Opening Zarr stores as pyramids.
 
-`open_pyramid` reads one JSON file of a local Zarr v3 store (its consolidated metadata) and makes the arrays of the hot
-path.  All other stores that hold a pyramid or a single array (Zarr v2, OME-Zarr 0.4, remote stores, other codecs) are
-opened through zarr-python.
+`open_pyramid` reads the metadata of a store, which is one JSON file if they are consolidated, and makes the arrays of
+the hot path.  zarr-python reads the arrays that have other codecs, data types or grids of chunks.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
 from ndzarr._remote.urls import is_url, joined, names_zip
 from ndzarr._store.archive import ArchiveFile, ArchiveObject, is_archive
-from ndzarr._store.arrays import ArrayLayout, Stored, ZarrArray, open_array, parse_array, parse_v2_array
+from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
 from ndzarr._store.metadata import (
     SCHEMA,
     check_attributes,
@@ -119,8 +118,14 @@ class _Folder(Protocol):
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
         """Return the metadata of arrays, Zarr v3."""
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        """Return an array by its metadata."""
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        """Return JSON files by other names; those that do not exist are left out if `optional`."""
+
+    def of(self, path: str, layout: ArrayLayout) -> Stored:
+        """Return an array of the hot path."""
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        """Return an array that zarr-python reads."""
 
 
 class _Directory(NamedTuple):
@@ -128,54 +133,54 @@ class _Directory(NamedTuple):
 
     name: str
     version: tuple[int, ...]
+    archive: ArchiveFile | None = None
+    """The zip at `name`, if it is one."""
     reopen: Callable[[str, int], Pyramid] = open_pyramid
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
-        return {path: _node(self.name, path, lambda file: read_bytes(Path(self.name, file))) for path in paths}
+        return self.documents([f"{path}/zarr.json" for path in paths], paths)
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        folder = os.path.join(self.name, path) if path else self.name
-        found = open_array(folder, node, self.version, sealed)
-        return _zarr_array(folder, found, node) if isinstance(found, str) else found
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        out = {}
+        for file, name in zip(files, names, strict=True):
+            try:
+                data = read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(file)
+                out[name] = parse_json(data, self.name, file)
+            except FileNotFoundError as error:
+                if not optional:
+                    message = f"{self.name}: {file!r} is named in the metadata but missing, so the store is damaged"
+                    raise StoreError(message, path=self.name) from error
+        return out
+
+    def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version, self.archive)
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        from ndzarr._store.zarr_python import RemoteZarrStore
+
+        store = None
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+            store = RemoteZarrStore(self.archive, path)
+        return _zarr_array(os.path.join(self.name, path) if path else self.name, reason, node, store)
 
 
-class _Archive(NamedTuple):
-    """A store in a zip on a local disk."""
-
-    archive: ArchiveFile
-    version: tuple[int, ...]
-
-    reopen: Callable[[str, int], Pyramid] = open_pyramid
-
-    @property
-    def name(self) -> str:
-        return self.archive.file.path
-
-    def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
-        return {path: _node(self.name, path, self.archive.read) for path in paths}
-
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        self.archive.refuse_compressed(path)
-        name = os.path.join(self.name, path) if path else self.name
-        found = open_array(name, node, self.version, sealed, self.archive)
-        if isinstance(found, str):
-            from ndzarr._store.zarr_python import RemoteZarrStore
-
-            return _zarr_array(name, found, node, RemoteZarrStore(self.archive, path))
-        return found
+def _stored(folder: _Folder, path: str, node: Any, sealed: bool) -> Stored:
+    """Return an array by its metadata, Zarr v3."""
+    found = parse_array(f"{folder.name}/{path}".rstrip("/"), node, sealed)
+    return folder.through_zarr(path, found, node) if isinstance(found, str) else folder.of(path, found)
 
 
 def _open_archive(path: str, cache_bytes: int, changed: Callable[[str], object]) -> Pyramid:
     """Open a store in a zip, without unpacking it."""
     archive = ArchiveFile(path)
-    if "zarr.json" not in archive.members:
-        from ndzarr._store.zarr_python import RemoteZarrStore
-
-        archive.refuse_compressed("")
-        return _through_zarr(path, cache_bytes, RemoteZarrStore(archive, ""))
-    root = parse_json(archive.read("zarr.json"), path)
     # The file is replaced as a whole, or reading it says that it was changed.
-    return _from_metadata(_Archive(archive, tuple(archive.file[1:])), root, cache_bytes, changed)
+    folder = _Directory(path, tuple(archive.file[1:]), archive)
+    if "zarr.json" not in archive.members:
+        return _open_v2(folder, cache_bytes)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), path), cache_bytes, changed)
 
 
 def _from_metadata(
@@ -195,7 +200,7 @@ def _from_metadata(
         if any(p and p not in nodes for p in wanted):
             nodes = folder.nodes([p for p in wanted if p])
         used = [nodes[p] if p else root for p in wanted]
-        arrays = [folder.array(p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
+        arrays = [_stored(folder, p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
         names = used[0].get("dimension_names")
     return _pyramid(folder, attrs, paths, arrays, names, cache_bytes)
 
@@ -221,7 +226,7 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if not os.path.lexists(folder):
         raise MissingError(f"{folder}: no such file or directory", path=folder)
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
-        return _through_zarr(folder, cache_bytes)
+        return _open_v2(_Directory(folder, (time.monotonic_ns(),)), cache_bytes)
     if os.path.isdir(folder):
         message = f"{folder}: a directory without zarr.json is not a Zarr store"
         raise StoreError(message, path=folder, hint="Make one from images with ndzarr.transcode")
@@ -254,7 +259,7 @@ def open_remote(
         # By a range, so that a server that ignores ranges is known before it sends a shard.
         data, info = store.get(file, 0, FIRST_BYTES, exact=False)
     except MissingError:
-        return _open_remote_v2(_Bucket(store, path, time.monotonic_ns(), None), cache_bytes)
+        return _open_v2(_Bucket(store, path, time.monotonic_ns(), None), cache_bytes)
     raw = data.tobytes()
     if info.size > len(raw):
         raw += store.get(file, len(raw), info.size)[0].tobytes()
@@ -271,7 +276,7 @@ def _open_remote_archive(archive: ArchiveObject, cache_bytes: int, changed: Call
     token = time.monotonic_ns() if archive.tag is None else archive.tag
     folder = _Bucket(archive.store, archive.path, token, archive.tag, archive)
     if "zarr.json" not in archive.members:
-        return _open_remote_v2(folder, cache_bytes)
+        return _open_v2(folder, cache_bytes)
     return _from_metadata(folder, parse_json(archive.read("zarr.json"), folder.name), cache_bytes, changed)
 
 
@@ -317,10 +322,6 @@ class _Bucket(NamedTuple):
             raise StoreError(message, path=error.path) from error
         return out
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        found = parse_array(joined(self.name, path), node, sealed)
-        return self.through_zarr(path, found, node) if isinstance(found, str) else self.of(path, found)
-
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
         if self.archive is not None:
@@ -344,7 +345,7 @@ def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> P
 _V2_FILES = (".zmetadata", ".zattrs", ".zarray", ".zgroup")
 
 
-def _open_remote_v2(folder: _Bucket, cache_bytes: int) -> Pyramid:
+def _open_v2(folder: _Folder, cache_bytes: int) -> Pyramid:
     """Open a store of Zarr v2, such as OME-Zarr 0.4."""
     found = folder.documents(_V2_FILES, _V2_FILES, optional=True)
     if not found:
@@ -364,37 +365,12 @@ def _open_remote_v2(folder: _Bucket, cache_bytes: int) -> Pyramid:
             if node is None:
                 message = f"{folder.name}: level {p!r} is named in the metadata but missing, so the store is damaged"
                 raise StoreError(message, path=folder.name)
-            layout = parse_v2_array(joined(folder.name, p), node)
+            layout = parse_v2_array(f"{folder.name}/{p}".rstrip("/"), node)
             arrays.append(
                 folder.through_zarr(p, f"Zarr v2, {layout}", node) if isinstance(layout, str) else folder.of(p, layout)
             )
         dims = held.get(f"{paths[0][0]}/.zattrs".lstrip("/"), {}).get("_ARRAY_DIMENSIONS")
     return _pyramid(folder, attrs, paths, arrays, dims, cache_bytes)
-
-
-def _through_zarr(name: str, cache_bytes: int, store: RemoteZarrStore | None = None) -> Pyramid:
-    import zarr
-
-    from ndzarr._store.zarr_python import open_node
-
-    with _asking_zarr(name):
-        try:
-            node = open_node(name, store)
-        except (FileNotFoundError, KeyError) as error:
-            raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
-        attrs = dict(node.attrs)
-    root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
-    with interpreting(name):
-        check_attributes(name, attrs)
-        paths = _level_paths(name, root)
-    wanted = [p for p, _ in paths] + _mask_paths(name, attrs, paths)
-    with _asking_zarr(name):
-        arrays = [_array(node[p] if p else node, f"{name}/{p}") for p in wanted]
-    metadata = arrays[0].metadata
-    dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
-    reason = f"Zarr v{metadata.zarr_format} store"
-    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
-    return _pyramid(_Directory(name, ()), attrs, paths, wrapped, dims, cache_bytes)
 
 
 @contextmanager
@@ -446,16 +422,7 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
     return [n for n in numbers if n] if numbers and all(n is not None and n > 0 for n in numbers) else None
 
 
-def _node(folder: str, path: str, read: Callable[[str], bytes]) -> Any:
-    file = f"{path}/zarr.json"
-    try:
-        return parse_json(read(file), folder, file)
-    except FileNotFoundError as error:
-        message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
-        raise StoreError(message, path=folder) from error
-
-
-def _zarr_array(name: str, reason: str, node: Any, store: RemoteZarrStore | None = None) -> ZarrArray:
+def _zarr_array(name: str, reason: str, node: Any, store: RemoteZarrStore | None) -> ZarrArray:
     """Return an array that zarr-python reads, from a directory if no store is given."""
     from ndzarr._store.zarr_python import check_names, open_node
 
