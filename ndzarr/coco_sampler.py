@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import cache_root, local_path
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -46,8 +45,8 @@ class CocoSampler:
         'vidshapes8', or labels of any form that `ndzarr.dataset` reads.  It is looked
         at once: after a change to it, make another sampler.
     workdir
-        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path and
-        `identity`, so datasets may share a directory.
+        Where pyramids are kept; a directory, or a URL such as 's3://bucket/pyramids'; by default the user's cache
+        directory.  Pyramids are keyed by the source's path and `identity`, so datasets may share one.
     preset
         How sources are encoded; see `ndzarr.transcode`.
     transcode
@@ -99,9 +98,8 @@ class CocoSampler:
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
     ) -> None:
-        root = local_path(workdir) if workdir is not None else cache_root()
         library = Library(
-            root,
+            workdir,
             Encoding(preset),
             transcode=transcode,
             identity=identity,
@@ -122,9 +120,9 @@ class CocoSampler:
         return self._source.dset
 
     @property
-    def workdir(self) -> Path:
-        """The directory of the pyramids."""
-        return self._source.library.root
+    def workdir(self) -> Path | str:
+        """The directory of the pyramids, or its URL."""
+        return self._source.library.workdir
 
     @property
     def classes(self) -> CategoryTree | None:
