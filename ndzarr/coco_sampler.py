@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ndzarr._batches.form import Sizes
     from ndzarr._prediction.predict import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._sampling.named_sources import Named
+    from ndzarr._viewer.server import Viewer
     from ndzarr.categories import CategoryTree
     from ndzarr.targets.accessor import Targets
     from ndzarr.targets.grid import Overlap, WindowDims
@@ -558,6 +560,44 @@ class CocoSampler:
             overwrite=overwrite,
             progress=progress,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """
+        Show the images and videos, and their annotations, on a page in the browser.
+
+        Parameters
+        ----------
+        targets
+            Windows that are drawn over the images, positive and negative ones apart by the column `kind`.
+        beside
+            A pyramid, such as predictions, or the path of an image, that is shown beside the image.
+        port
+            Port of the loopback address; 0 lets the system choose.
+        browser
+            Open the page.
+
+        Returns
+        -------
+        The viewer: `url` is the address of the page, `close()` ends it, `wait()` waits for Ctrl-C.  It ends with this
+        process.  See docs/viewer.md.
+
+        Raises
+        ------
+        TargetError
+            There is no image, or a target is not understood.
+        OptionError
+            The port is taken.
+        """
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)
 
 
 def _dataset(dset: Any, images: Any, format: str) -> Any:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ndzarr._batches.form import Sizes
     from ndzarr._prediction.predict import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._viewer.server import Viewer
     from ndzarr.targets.accessor import SourceTargets
     from ndzarr.targets.grid import Overlap, WindowDims
     from ndzarr.targets.table import Rows, TargetsLike
@@ -328,3 +329,16 @@ class Sampler:
             resume=resume,
             overwrite=overwrite,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """Show the sources, and windows of them, on a page in the browser; see `CocoSampler.view`."""
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)
