@@ -179,7 +179,7 @@ class Item:
         pixels = sample["image"].values
         valid = sample["valid"].values if "valid" in sample else None
         shape = pixels.shape[-2:]
-        return pixels.reshape(-1, *shape), None if valid is None else valid.reshape(-1, *shape).any(axis=0)
+        return pixels.reshape(-1, *shape), None if valid is None else np.asarray(valid.reshape(-1, *shape).any(axis=0))
 
     def tile(
         self, k: int, row: int, column: int, at: Position, channels: Sequence[int]

@@ -22,7 +22,7 @@ MOST = 5000
 """Most shapes that are sent at a time; the largest ones come first."""
 
 
-def categories(item: Item) -> list[dict[str, Any]]:
+def categories_of(item: Item) -> list[dict[str, Any]]:
     """Return id, name and colour of each category."""
     if item.source.dset is None:
         return []
@@ -34,7 +34,7 @@ def _color(k: int) -> str:
     return bytes(class_colors()[1 + k % (CLASSES - 1)]).hex()
 
 
-def annotations(item: Item, at: Position, y: Interval, x: Interval) -> dict[str, Any]:
+def annotations_of(item: Item, at: Position, y: Interval, x: Interval) -> dict[str, Any]:
     """
     Return the annotations of a frame that touch a window: their number, and the largest `MOST` of them.
 

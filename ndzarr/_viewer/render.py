@@ -72,6 +72,8 @@ def display_channels(
         real = real[np.isfinite(real)] if np.isfinite(real).any() else np.zeros(1)
         least, most = (0.0, 255.0) if plane.dtype == np.uint8 else (float(real.min()), float(real.max()))
         low, high = (least, most) if plane.dtype == np.uint8 else map(float, np.percentile(real, (1, 99)))
+        if plane.dtype.kind in "iu":
+            low, high = round(low), round(high)
         window = own.get("window", {})
         low, high = float(window.get("start", low)), float(window.get("end", high))
         least, most = min(least, low), max(most, high)
@@ -141,10 +143,10 @@ def rendered_labels(pixels: Array, valid: Array | None, attrs: Mapping[str, Any]
 
 @lru_cache(maxsize=1)
 def class_colors() -> Array:
-    """Return distinct colours, uint8 (CLASSES, rgb), whose hues are a golden section of the circle apart; 0 is black."""
+    """Return distinct colours, uint8 (CLASSES, rgb), with hues a golden section of the circle apart; 0 is black."""
     hue = (np.arange(CLASSES)[:, None] * 0.618033988749895 + np.array([1.0, 2 / 3, 1 / 3])) % 1
     light = np.where(np.arange(CLASSES) % 2, 1.0, 0.8)[:, None]
-    colors = np.rint(255 * light * np.clip(np.abs(hue * 6 - 3) - 1, 0.15, 1)).astype(np.uint8)
+    colors: Array = np.rint(255 * light * np.clip(np.abs(hue * 6 - 3) - 1, 0.4, 1)).astype(np.uint8)
     colors[0] = 0
     return colors
 

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ndzarr._sampling.named_sources import Named, NamedSource
 from ndzarr._viewer.items import Item, Position, Source, items_of
-from ndzarr._viewer.overlays import TargetWindows, annotations, categories
+from ndzarr._viewer.overlays import TargetWindows, annotations_of, categories_of
 from ndzarr._viewer.render import Display, png, rendered, rendered_labels
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 from ndzarr.targets.table import TargetsLike
@@ -44,10 +44,13 @@ STATIC = {
 }
 """Name in the URL to the file of the package, and its type."""
 
+STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
+"""Digest of the one style sheet that OpenSeadragon 6.1.1 writes into the page."""
+
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'none'; script-src 'self'; style-src 'self' {STYLE}; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -219,7 +222,7 @@ def _listed(viewer: Viewer, find: str) -> dict[str, Any]:
 
 
 def _about(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Query) -> tuple[str, bytes]:
-    return _json(item.about() | {"categories": categories(item)})
+    return _json(item.about() | {"categories": categories_of(item)})
 
 
 def _tile(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Query) -> tuple[str, bytes]:
@@ -236,7 +239,7 @@ def _tile(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Quer
 
 
 def _annotations(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Query) -> tuple[str, bytes]:
-    return _json(annotations(item, at, *_window(query)))
+    return _json(annotations_of(item, at, *_window(query)))
 
 
 def _targets(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Query) -> tuple[str, bytes]:
@@ -305,7 +308,9 @@ def _displays(text: str, channels: int) -> list[Display]:
         if found is None or int(found[1]) >= channels:
             raise BadRequestError("show is not a list of channel, low, high, colour")
         try:
-            out.append(Display(int(found[1]), float(found[2]), float(found[3]), cast(Any, tuple(bytes.fromhex(found[4])))))
+            out.append(
+                Display(int(found[1]), float(found[2]), float(found[3]), cast(Any, tuple(bytes.fromhex(found[4]))))
+            )
         except ValueError:  # 1.2.3
             raise BadRequestError("low and high are not numbers") from None
     if len({show.channel for show in out}) < len(out):

@@ -23,6 +23,7 @@ from ndzarr.errors import NdzarrError, did_you_mean
 _COMMANDS = {
     "transcode": "Write images as pyramids.",
     "info": "Describe pyramids and image files.",
+    "view": "Show images, annotations and targets in the browser.",
     "crop": "Write a window of a pyramid as an image file.",
     "dataset": "Turn labels of any common form into a kwcoco dataset.",
     "extract": "Write many windows of a dataset to one store.",

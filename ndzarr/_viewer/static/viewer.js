@@ -62,10 +62,12 @@ class Pane {
     this.displays = new Map(); // how the channels of each item are shown
     this.shapes = { annotations: [], targets: [] };
     this.t = this.z = this.level = 0;
+    this.settle = later(120, () => settle(this));
     this.osd = OpenSeadragon({
       element: image,
       drawer: "canvas",
       showNavigationControl: false,
+      preserveViewport: true,
       animationTime: STILL ? 0 : 0.35,
       zoomPerScroll: 1.3,
       zoomPerClick: 2,
@@ -316,7 +318,7 @@ class Pane {
       ...(this.level ? [`levels from ${this.level}`] : []),
       `${zoom < 0.1 ? (100 * zoom).toFixed(1) : Math.round(100 * zoom)} %`,
     ].join("  ·  ");
-    settle(this);
+    this.settle();
   }
 
   /** Select the smallest annotation under a point of the pane. */
@@ -369,7 +371,8 @@ function follow(pane) {
   following = false;
 }
 
-const settle = later(120, async (pane) => {
+/** Once the image is at rest, fetch what it lacks, and the call that loads what is seen. */
+async function settle(pane) {
   if (!panes.includes(pane)) return;
   pane.overlays();
   if (pane !== panes[active]) return;
@@ -378,10 +381,11 @@ const settle = later(120, async (pane) => {
   const query = { t: pane.t, z: pane.z, window: window.join(), k: pane.shownLevel, show: pane.show };
   try {
     $("call").textContent = await get(`call/${pane.item.number}`, query);
+    $("call").scrollLeft = $("call").scrollWidth; // the window is at its end
   } catch (error) {
     complain(error);
   }
-});
+}
 
 async function copy() {
   await navigator.clipboard.writeText($("call").textContent);
