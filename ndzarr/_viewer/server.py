@@ -257,9 +257,8 @@ def _call(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Quer
 def _values(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Query) -> tuple[str, bytes]:
     """Return the values of all channels at one native pixel."""
     y, x = (_number(query, name, n) for name, n in zip("yx", item.size, strict=True))
-    pixels, valid = item.read(0, (y, y + 1), (x, x + 1), at, None)
-    values = [None if valid is not None and not valid.all() else f"{value:.6g}" for value in pixels.ravel().tolist()]
-    return _json(values)
+    pixels, _ = item.read(0, (y, y + 1), (x, x + 1), at, None)
+    return _json([f"{value:.6g}" for value in pixels.ravel().tolist()])
 
 
 Answer = Callable[[Viewer, Item, Position, list[int], Query], tuple[str, bytes]]

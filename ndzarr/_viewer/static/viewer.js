@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const STILL = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const COLORS = { positive: "#5fd38d", negative: "#ff8a5c", ignored: "#9aa3ad", target: "#7cc4ff" };
+const near = (value) => Math.abs(value - Math.round(value)) < 1e-3;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 const panes = [];
@@ -12,10 +13,18 @@ let items = [];
 let beside = "";
 const hidden = { classes: new Set(), kinds: new Set() };
 
+let asked = 0; // requests without an answer, besides those of tiles
 async function get(path, query = {}) {
-  const response = await fetch(`${path}?${new URLSearchParams(query)}`);
-  if (!response.ok) throw new Error(await response.text());
-  return response.headers.get("Content-Type") === "application/json" ? response.json() : response.text();
+  asked += 1;
+  tell();
+  try {
+    const response = await fetch(`${path}?${new URLSearchParams(query)}`);
+    if (!response.ok) throw new Error(await response.text());
+    return await (response.headers.get("Content-Type") === "application/json" ? response.json() : response.text());
+  } finally {
+    asked -= 1;
+    setTimeout(tell); // once the answer is used
+  }
 }
 
 let quiet;
@@ -78,6 +87,8 @@ class Pane {
       timeout: 120000,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     });
+    // OpenSeadragon enlarges tiles by a pixel to hide seams.
+    this.osd.drawer.minimumOverlapRequired = () => !this.item || !this.crisp;
     this.osd.canvas.setAttribute("role", "application");
     this.osd.canvas.addEventListener("focus", () => activate(panes.indexOf(this)));
     this.osd.addHandler("canvas-press", () => activate(panes.indexOf(this)));
@@ -197,11 +208,24 @@ class Pane {
   /** Show one pixel of the screen for each pixel of the image, on whole pixels. */
   native() {
     const viewport = this.osd.viewport;
-    const size = viewport.getContainerSize();
-    viewport.zoomTo(this.item.width / (size.x * devicePixelRatio), null, true);
+    viewport.zoomTo(this.item.width / (viewport.getContainerSize().x * devicePixelRatio), null, true);
+    this.snap();
+  }
+
+  /** Move the image by less than a pixel, such that its pixels are whole ones of the screen, if their size allows. */
+  snap() {
     const { x, y, scale } = this.place;
-    const unit = 1 / (scale * this.item.width);
-    viewport.panBy(new OpenSeadragon.Point((x - Math.round(x)) * unit, (y - Math.round(y)) * unit), true);
+    const ratio = devicePixelRatio;
+    if (this.crisp || scale * ratio < 0.999 || !near(scale * ratio)) return;
+    const [dx, dy] = [x, y].map((n) => (n - Math.round(n * ratio) / ratio) / (scale * this.item.width));
+    this.osd.viewport.panBy(new OpenSeadragon.Point(dx, dy), true);
+  }
+
+  /** Whether pixels of the image are whole ones of the screen: then the tiles fit together as they are. */
+  get crisp() {
+    const { x, y, scale } = this.place;
+    const ratio = devicePixelRatio;
+    return scale * ratio > 0.999 && near(scale * ratio) && near(x * ratio) && near(y * ratio);
   }
 
   /** Where the image is in the pane: x, y of its corner, and pixels of the page per native pixel. */
@@ -245,9 +269,9 @@ class Pane {
       } catch (error) {
         complain(error);
       }
+      this.draw();
+      if (panes[active] === this) listOverlays();
     }
-    this.draw();
-    if (panes[active] === this) listOverlays();
   }
 
   visible(what) {
@@ -260,7 +284,7 @@ class Pane {
     if (!this.item) return;
     const { x, y, scale } = this.place;
     const ratio = devicePixelRatio;
-    this.osd.drawer.setImageSmoothingEnabled(scale * ratio < 1);
+    this.osd.drawer.setImageSmoothingEnabled(scale * ratio < 0.999); // rounding must not blur 1:1
     const [width, height] = [this.element.clientWidth, this.element.clientHeight];
     const canvas = this.overlay;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -345,7 +369,7 @@ class Pane {
     try {
       const values = await get(`values/${this.item.number}`, { t: this.t, z: this.z, y: row, x: column });
       const names = this.channels.map((c) => c.name);
-      const shown = values.slice(0, 6).map((value, k) => `${names[k]} ${value ?? "none"}`);
+      const shown = values.slice(0, 6).map((value, k) => `${names[k]} ${value}`);
       $("pointer").textContent = `${place}   ${shown.join("  ")}${values.length > 6 ? " …" : ""}`;
     } catch (error) {
       $("pointer").textContent = place;
@@ -358,7 +382,7 @@ class Pane {
 
 /** Say whether anything is being loaded: to screen readers, and to whoever waits for it. */
 function tell() {
-  $("panes").setAttribute("aria-busy", panes.some((pane) => pane.busy));
+  $("panes").setAttribute("aria-busy", asked > 0 || panes.some((pane) => pane.busy));
 }
 
 let following = false;
@@ -374,6 +398,7 @@ function follow(pane) {
 /** Once the image is at rest, fetch what it lacks, and the call that loads what is seen. */
 async function settle(pane) {
   if (!panes.includes(pane)) return;
+  pane.snap();
   pane.overlays();
   if (pane !== panes[active]) return;
   const window = pane.window;
