@@ -37,6 +37,12 @@ function say(text, error = false) {
 }
 const complain = (error) => say(error.message, true);
 
+/** Whether white text is easier to read on a colour than black. */
+function dark(color) {
+  const [r, g, b] = [1, 3, 5].map((k) => (parseInt(color.slice(k, k + 2), 16) / 255) ** 2.2);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.18;
+}
+
 function later(milliseconds, action) {
   let timer;
   return (...given) => {
@@ -330,7 +336,7 @@ class Pane {
         const [left, top] = [x + shape.box[0] * scale, y + shape.box[1] * scale];
         const wide = pen.measureText(name).width + 6;
         pen.fillRect(left - 0.75, top - 14, wide, 14);
-        pen.fillStyle = "#101214";
+        pen.fillStyle = dark(color) ? "#ffffff" : "#101214";
         pen.fillText(name, left + 2.25, top - 3.5);
       }
     }
