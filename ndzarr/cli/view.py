@@ -35,9 +35,8 @@ Examples:
     ndzarr view scene.tif --beside heat.zarr
   Show a dataset with its annotations, and the windows of a table over its images:
     ndzarr view data.kwcoco.json --targets windows.parquet
-  Show it in the browser of another machine: run the first line there, and the second one here:
-    ssh -L 8800:localhost:8800 host
-    ndzarr view data.kwcoco.json --port 8800 --no-browser
+  Show what is on another machine; then open the address that is printed:
+    ssh -L 8800:localhost:8800 host ndzarr view scene.zarr --port 8800 --no-browser
 """
 )
 @click.argument("paths", metavar="STORE|IMAGE...|DATASET", nargs=-1, required=True)

@@ -17,6 +17,7 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
 
+pytestmark = pytest.mark.slow
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 RED, GREEN, BLUE = range(3)
 
