@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
     from ndzarr._prediction.detections import Merge
-    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
     from ndzarr.categories import CategoryTree
     from ndzarr.targets.accessor import Targets
@@ -518,6 +518,7 @@ class CocoSampler:
         window: WindowDims = (512, 512),
         overlap: Overlap = 0.25,
         channels: Sequence[str] | None = None,
+        input_channels: str | Sequence[str] | None = None,
         batch_size: int = 8,
         resolution: float | str | None = None,
         weights: Weights = "gaussian",
@@ -554,6 +555,8 @@ class CocoSampler:
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
             Names of the channels that the model gives.
+        input_channels
+            Channels that the model gets, such as 'r|g|b'; all of the image by default.
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
@@ -594,7 +597,7 @@ class CocoSampler:
             window=window,
             overlap=overlap,
             resolution=resolution,
-            keys=keys,
+            keys=keys if input_channels is None else {**keys, "channels": input_channels},
             channels=channels,
             batch_size=batch_size,
             scheduler=scheduler,

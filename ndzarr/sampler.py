@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
     from ndzarr._prediction.detections import Merge
-    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
     from ndzarr.targets.accessor import SourceTargets
     from ndzarr.targets.grid import Overlap, WindowDims
@@ -249,6 +249,7 @@ class Sampler:
         window: WindowDims = (512, 512),
         overlap: Overlap = 0.25,
         channels: Sequence[str] | None = None,
+        input_channels: str | Sequence[str] | None = None,
         batch_size: int = 8,
         resolution: float | str | None = None,
         weights: Weights = "gaussian",
@@ -285,6 +286,8 @@ class Sampler:
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
             Names of the channels that the model gives.
+        input_channels
+            Channels that the model gets, such as 'r|g|b'; all of the image by default.
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
@@ -324,7 +327,7 @@ class Sampler:
             window=window,
             overlap=overlap,
             resolution=resolution,
-            keys=keys,
+            keys=keys if input_channels is None else {**keys, "channels": input_channels},
             channels=channels,
             batch_size=batch_size,
             scheduler=scheduler,
