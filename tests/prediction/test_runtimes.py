@@ -76,7 +76,8 @@ def test_an_onnx_model_gives_what_its_arithmetic_gives(picture, tmp_path, batch)
         [value("y", FLOAT, [batch, 1, "h", "w0"])], [tensor("w", weights)],
     )  # fmt: skip
     args = ["predict", path, picture, "-o", tmp_path / "out.zarr", "--window", "64x80", "--divide", "255",
-            "--mean", "0.5", "--channels", "grey", "--input-channels", "b|g|r", "--workdir", tmp_path / "work"]  # fmt: skip
+            "--mean", "0.5", "--channels", "grey", "--input-channels", "b|g|r",
+            "--workdir", tmp_path / "work"]  # fmt: skip
     result = CliRunner().invoke(main, [*map(str, args)])
     assert result.exit_code == 0, result.output
     assert result.stdout == f"wrote {tmp_path / 'out.zarr'}: c=1 x y=150 x x=200\n"
