@@ -1,8 +1,7 @@
 """Opening Zarr stores as pyramids.
 
-`open_pyramid` reads one JSON file of a local Zarr v3 store (its consolidated metadata) and makes the arrays of the hot
-path.  All other stores that hold a pyramid or a single array (Zarr v2, OME-Zarr 0.4, remote stores, other codecs) are
-opened through zarr-python.
+`open_pyramid` reads the metadata of a store, which is one JSON file if they are consolidated, and makes the arrays of
+the hot path.  zarr-python reads the arrays that have other codecs, data types or grids of chunks.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ndzarr._concurrency import ordered_map
 from ndzarr._files import open_binary, read_bytes, recover
 from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
@@ -22,8 +22,9 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
-from ndzarr._remote.urls import is_url, joined
-from ndzarr._store.arrays import ArrayLayout, Stored, ZarrArray, open_array, parse_array, parse_v2_array
+from ndzarr._remote.urls import is_url, joined, names_zip
+from ndzarr._store.archive import ArchiveFile, ArchiveObject, is_archive
+from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
 from ndzarr._store.metadata import (
     SCHEMA,
     check_attributes,
@@ -44,6 +45,9 @@ from ndzarr.errors import (
     StoreError,
     warn_caller,
 )
+
+if TYPE_CHECKING:
+    from ndzarr._store.zarr_python import RemoteZarrStore
 
 
 def warn_changed(file: str) -> None:
@@ -81,6 +85,8 @@ def open_pyramid(
     except (FileNotFoundError, NotADirectoryError):
         if Path(folder).name and recover(Path(folder)):  # '/' has none
             return open_pyramid(folder, cache_bytes)
+        if is_archive(folder):
+            return _open_archive(folder, cache_bytes, changed)
         return _not_zarr3(folder, cache_bytes)
     except PermissionError as error:
         hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
@@ -112,8 +118,14 @@ class _Folder(Protocol):
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
         """Return the metadata of arrays, Zarr v3."""
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        """Return an array by its metadata."""
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        """Return JSON files by other names; those that do not exist are left out if `optional`."""
+
+    def of(self, path: str, layout: ArrayLayout) -> Stored:
+        """Return an array of the hot path."""
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        """Return an array that zarr-python reads."""
 
 
 class _Directory(NamedTuple):
@@ -121,15 +133,54 @@ class _Directory(NamedTuple):
 
     name: str
     version: tuple[int, ...]
+    archive: ArchiveFile | None = None
+    """The zip at `name`, if it is one."""
     reopen: Callable[[str, int], Pyramid] = open_pyramid
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
-        return {path: _node(self.name, path) for path in paths}
+        return self.documents([f"{path}/zarr.json" for path in paths], paths)
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        folder = os.path.join(self.name, path) if path else self.name
-        found = open_array(folder, node, self.version, sealed)
-        return _zarr_array(folder, found, node) if isinstance(found, str) else found
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        out = {}
+        for file, name in zip(files, names, strict=True):
+            try:
+                data = read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(file)
+                out[name] = parse_json(data, self.name, file)
+            except FileNotFoundError as error:
+                if not optional:
+                    message = f"{self.name}: {file!r} is named in the metadata but missing, so the store is damaged"
+                    raise StoreError(message, path=self.name) from error
+        return out
+
+    def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version, self.archive)
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        from ndzarr._store.zarr_python import RemoteZarrStore
+
+        store = None
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+            store = RemoteZarrStore(self.archive, path)
+        return _zarr_array(os.path.join(self.name, path) if path else self.name, reason, node, store)
+
+
+def _stored(folder: _Folder, path: str, node: Any, sealed: bool) -> Stored:
+    """Return an array by its metadata, Zarr v3."""
+    found = parse_array(f"{folder.name}/{path}".rstrip("/"), node, sealed)
+    return folder.through_zarr(path, found, node) if isinstance(found, str) else folder.of(path, found)
+
+
+def _open_archive(path: str, cache_bytes: int, changed: Callable[[str], object]) -> Pyramid:
+    """Open a store in a zip, without unpacking it."""
+    archive = ArchiveFile(path)
+    # The file is replaced as a whole, or reading it says that it was changed.
+    folder = _Directory(path, tuple(archive.file[1:]), archive)
+    if "zarr.json" not in archive.members:
+        return _open_v2(folder, cache_bytes)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), path), cache_bytes, changed)
 
 
 def _from_metadata(
@@ -149,7 +200,7 @@ def _from_metadata(
         if any(p and p not in nodes for p in wanted):
             nodes = folder.nodes([p for p in wanted if p])
         used = [nodes[p] if p else root for p in wanted]
-        arrays = [folder.array(p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
+        arrays = [_stored(folder, p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
         names = used[0].get("dimension_names")
     return _pyramid(folder, attrs, paths, arrays, names, cache_bytes)
 
@@ -175,7 +226,7 @@ def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
     if not os.path.lexists(folder):
         raise MissingError(f"{folder}: no such file or directory", path=folder)
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
-        return _through_zarr(folder, cache_bytes)
+        return _open_v2(_Directory(folder, (time.monotonic_ns(),)), cache_bytes)
     if os.path.isdir(folder):
         message = f"{folder}: a directory without zarr.json is not a Zarr store"
         raise StoreError(message, path=folder, hint="Make one from images with ndzarr.transcode")
@@ -201,12 +252,14 @@ def open_remote(
 
     Metadata that are not consolidated are fetched together, as are the files of Zarr v2.
     """
+    if names_zip(path):
+        return _open_remote_archive(ArchiveObject(store, path), cache_bytes, changed)
     file = joined(path, "zarr.json")
     try:
         # By a range, so that a server that ignores ranges is known before it sends a shard.
         data, info = store.get(file, 0, FIRST_BYTES, exact=False)
     except MissingError:
-        return _open_remote_v2(store, path, cache_bytes)
+        return _open_v2(_Bucket(store, path, time.monotonic_ns(), None), cache_bytes)
     raw = data.tobytes()
     if info.size > len(raw):
         raw += store.get(file, len(raw), info.size)[0].tobytes()
@@ -218,6 +271,15 @@ def open_remote(
     return _from_metadata(folder, root, cache_bytes, changed)
 
 
+def _open_remote_archive(archive: ArchiveObject, cache_bytes: int, changed: Callable[[str], object]) -> Pyramid:
+    """Open a store in a zip, with two requests if its metadata are consolidated."""
+    token = time.monotonic_ns() if archive.tag is None else archive.tag
+    folder = _Bucket(archive.store, archive.path, token, archive.tag, archive)
+    if "zarr.json" not in archive.members:
+        return _open_v2(folder, cache_bytes)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), folder.name), cache_bytes, changed)
+
+
 class _Bucket(NamedTuple):
     """A store that is not on a local disk."""
 
@@ -225,6 +287,8 @@ class _Bucket(NamedTuple):
     path: str
     token: Hashable
     version: str | None
+    archive: ArchiveObject | None = None
+    """The zip at `path`, if it is one."""
 
     @property
     def name(self) -> str:
@@ -240,6 +304,14 @@ class _Bucket(NamedTuple):
     def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
         """Return JSON files by other names, fetched together; those that do not exist are left out if `optional`."""
         out = {}
+        if self.archive is not None:
+            there = [(f, n) for f, n in zip(files, names, strict=True) if f in self.archive.members]
+            if not optional and len(there) < len(files):
+                file = next(f for f in files if f not in self.archive.members)
+                message = f"{self.name}/{file}: is named in the metadata but missing, so the store is damaged"
+                raise StoreError(message, path=f"{self.name}/{file}")
+            found = ordered_map(self.archive.read, [f for f, _ in there], len(there) or 1, name="metadata")
+            return {n: parse_json(data, self.name, f) for (f, n), data in zip(there, found, strict=True)}
         try:
             for landed in get_ranges([Range(self.store, joined(self.path, f), optional=optional) for f in files]):
                 if landed.info is not ABSENT:
@@ -250,22 +322,20 @@ class _Bucket(NamedTuple):
             raise StoreError(message, path=error.path) from error
         return out
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        found = parse_array(joined(self.name, path), node, sealed)
-        return self.through_zarr(path, found, node) if isinstance(found, str) else self.of(path, found)
-
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
-        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version)
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version, self.archive)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
         """Return an array that zarr-python reads."""
-        from ndzarr._store.zarr_python import RemoteZarrStore, check_names, open_node
+        from ndzarr._store.zarr_python import RemoteZarrStore
 
-        name, inner = self.store.url(joined(self.path, path)), joined(self.path, path)
-        check_names(node, name)
-        with _asking_zarr(name):
-            return ZarrArray(_array(open_node(name, RemoteZarrStore(self.store, inner)), name), name, reason)
+        inner = joined(self.path, path)
+        if self.archive is None:
+            return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.store, inner))
+        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, path))
 
 
 def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> Pyramid:
@@ -275,9 +345,8 @@ def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> P
 _V2_FILES = (".zmetadata", ".zattrs", ".zarray", ".zgroup")
 
 
-def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
+def _open_v2(folder: _Folder, cache_bytes: int) -> Pyramid:
     """Open a store of Zarr v2, such as OME-Zarr 0.4."""
-    folder = _Bucket(store, path, time.monotonic_ns(), None)
     found = folder.documents(_V2_FILES, _V2_FILES, optional=True)
     if not found:
         message = f"{folder.name}: there is no Zarr store"
@@ -296,37 +365,12 @@ def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
             if node is None:
                 message = f"{folder.name}: level {p!r} is named in the metadata but missing, so the store is damaged"
                 raise StoreError(message, path=folder.name)
-            layout = parse_v2_array(joined(folder.name, p), node)
+            layout = parse_v2_array(f"{folder.name}/{p}".rstrip("/"), node)
             arrays.append(
                 folder.through_zarr(p, f"Zarr v2, {layout}", node) if isinstance(layout, str) else folder.of(p, layout)
             )
         dims = held.get(f"{paths[0][0]}/.zattrs".lstrip("/"), {}).get("_ARRAY_DIMENSIONS")
     return _pyramid(folder, attrs, paths, arrays, dims, cache_bytes)
-
-
-def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
-    import zarr
-
-    from ndzarr._store.zarr_python import open_node
-
-    with _asking_zarr(name):
-        try:
-            node = open_node(name)
-        except (FileNotFoundError, KeyError) as error:
-            raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
-        attrs = dict(node.attrs)
-    root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
-    with interpreting(name):
-        check_attributes(name, attrs)
-        paths = _level_paths(name, root)
-    wanted = [p for p, _ in paths] + _mask_paths(name, attrs, paths)
-    with _asking_zarr(name):
-        arrays = [_array(node[p] if p else node, f"{name}/{p}") for p in wanted]
-    metadata = arrays[0].metadata
-    dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
-    reason = f"Zarr v{metadata.zarr_format} store"
-    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
-    return _pyramid(_Directory(name, ()), attrs, paths, wrapped, dims, cache_bytes)
 
 
 @contextmanager
@@ -378,20 +422,13 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
     return [n for n in numbers if n] if numbers and all(n is not None and n > 0 for n in numbers) else None
 
 
-def _node(folder: str, path: str) -> Any:
-    try:
-        return parse_json(read_bytes(Path(folder, path, "zarr.json")), folder, f"{path}/zarr.json")
-    except FileNotFoundError as error:
-        message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
-        raise StoreError(message, path=folder) from error
-
-
-def _zarr_array(folder: str, reason: str, node: Any) -> ZarrArray:
+def _zarr_array(name: str, reason: str, node: Any, store: RemoteZarrStore | None) -> ZarrArray:
+    """Return an array that zarr-python reads, from a directory if no store is given."""
     from ndzarr._store.zarr_python import check_names, open_node
 
-    check_names(node, folder)
-    with _asking_zarr(folder):
-        return ZarrArray(_array(open_node(folder), folder), folder, reason)
+    check_names(node, name)
+    with _asking_zarr(name):
+        return ZarrArray(_array(open_node(name, store), name), name, reason)
 
 
 def _pyramid(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ndzarr._store.presets import PRESETS
-from ndzarr.cli.windows import choose_targets, read_targets
+from ndzarr.cli.windows import choose_windows, read_windows
 
 
 @click.command(
@@ -82,10 +82,10 @@ def command(
 
     place = destination(dest)
     refuse_existing_at(place, overwrite)
-    table = read_targets(targets)
+    table = read_windows(targets)
     sampler = CocoSampler(dataset, workdir, allow=allow)
     if table is None:
-        table = choose_targets(sampler, targets, space)
+        table = choose_windows(sampler, targets, space)
     keys: dict[str, Any] = {
         name: v for name, v in (("channels", channels), ("scale", scale), ("dtype", dtype)) if v is not None
     }

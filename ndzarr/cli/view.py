@@ -12,7 +12,7 @@ from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES, file_kind
 from ndzarr._remote.urls import is_url
 from ndzarr.cli.options import plain_warnings
-from ndzarr.cli.windows import READERS, choose_targets, read_targets
+from ndzarr.cli.windows import READERS, choose_windows, read_windows
 from ndzarr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -110,10 +110,10 @@ def _sampler(
         other = next(path for path in paths if not _is_image(path))
         hint = "Draw tables with --targets" if os.path.splitext(other)[1].lower() in READERS else "Show one dataset"
         raise OptionError(f"{other} is not an image, so it cannot be shown with others", path=other, hint=hint)
-    table = None if targets is None else read_targets(targets)
+    table = None if targets is None else read_windows(targets)
     dataset = CocoSampler(paths[0], workdir, allow=allow)
     if targets is not None:
-        options["targets"] = choose_targets(dataset, targets, space) if table is None else table
+        options["targets"] = choose_windows(dataset, targets, space) if table is None else table
     return dataset
 
 

@@ -1,4 +1,4 @@
-"""Windows that commands take by `--targets`: a table, a grid, or the annotations."""
+"""Windows that commands take: a table in a file, a grid, or the annotations."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json",
 """Suffixes of tables to the functions of pandas that read them."""
 
 
-def read_targets(path: str) -> pandas.DataFrame | None:
-    """Read a table of targets; return None for text that does not name one, such as 'grid:256'."""
-    if Path(path).suffix.lower() not in READERS:
-        return None
+def read_windows(path: str) -> pandas.DataFrame | None:
+    """Return the table in a file; None for what does not name a table."""
     import pandas
 
+    if Path(path).suffix.lower() not in READERS:
+        return None
     if not os.path.exists(path):
         raise MissingError(f"{path}: no such table", path=path)
     reader = getattr(pandas, READERS[Path(path).suffix.lower()])
     try:
-        return reader(path)
+        table: pandas.DataFrame = reader(path)
+        return table
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{path}: pandas needs a package to read it: {reason}", path=path) from error
@@ -39,7 +40,7 @@ def read_targets(path: str) -> pandas.DataFrame | None:
         raise SourceError(f"{path} is not a table that pandas reads ({reason})", path=path) from error
 
 
-def choose_targets(sampler: CocoSampler, text: str, space: str) -> pandas.DataFrame:
+def choose_windows(sampler: CocoSampler, text: str, space: str) -> pandas.DataFrame:
     """Return the table for `grid:256` or `positives`."""
     name, _, size = text.partition(":")
     found = re.fullmatch(r"(\d+)(?:x(\d+))?(?:\+(\d+))?", size)
