@@ -120,7 +120,7 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
 
 
 def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
-    from ndzarr._formats.registry import open_source
+    from ndzarr._pyramid.sources import open_source
 
     with open_source(path) as source:
         sizes = dict(zip(source.dims, source.shape, strict=True))

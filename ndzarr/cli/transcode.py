@@ -132,7 +132,7 @@ def _write(
     job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool, quiet: bool, **running: Any
 ) -> None:
     """Transcode one image; `running` are the workers, progress and check of the batch."""
-    from ndzarr._formats.registry import open_source
+    from ndzarr._pyramid.sources import open_source
     from ndzarr._pyramid.transcode import identity, write_pyramid
 
     dest = destination(job.dest)
