@@ -39,7 +39,7 @@ from ndzarr._geo.crs import EPSG_IN_TEXT
 from ndzarr._geo.georeference import GRID_MAPPING, stated_place
 from ndzarr._geo.pixel_size import NOT_KNOWN, TIME, PixelSize, Quantity, find_unit
 from ndzarr._store.metadata import parse_json
-from ndzarr._store.validity import Nodata, as_nodata, same_nodata
+from ndzarr._store.validity import Nodata, as_nodata, as_pixel, same_nodata
 from ndzarr._validation import as_number
 from ndzarr.errors import NdzarrError, OptionError, SourceError, StoreError, did_you_mean
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 _NODATA = ("_FillValue", "missing_value", "nodata")
-_PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+_PACKED = ("scale_factor", "add_offset", "_Unsigned")
 _EVEN = 1e-3
 """Tolerance of evenly spaced coordinates, in pixels."""
 LISTED = 24
@@ -60,7 +60,9 @@ class Packing:
     """How stored values become those that they stand for, by CF (8.1)."""
 
     attributes: Mapping[str, Any]
-    """Those of `scale_factor`, `add_offset`, `_FillValue`, `missing_value` and `_Unsigned` that there are."""
+    """Those of `scale_factor`, `add_offset`, `_FillValue` and `_Unsigned` that there are."""
+    missing: tuple[float, ...] = ()
+    """Further values that mark missing data."""
 
     @classmethod
     def of(cls, name: str, dtype: np.dtype[Any], attributes: Mapping[Any, Any]) -> Packing | None:
@@ -72,28 +74,47 @@ class Packing:
             if key in found and as_number(_single(found[key])) is None:
                 what = f"{name}: {key}={found[key]!r} among its attributes is not a number"
                 raise SourceError(what, path=name, key=key, hint=f"Remove the attribute {key}, or write the number")
+        missing = missing_values(attributes, dtype)
         scaled = _single(found.get("scale_factor", 1)) != 1 or _single(found.get("add_offset", 0)) != 0
-        missing = [float(v) for key in _NODATA[:2] if key in found for v in np.ravel(found[key])]
-        several = any(not same_nodata(v, missing[0]) for v in missing)
         signs = dtype.kind == "i" and str(found.get("_Unsigned", "")).lower() == "true"
-        return cls(found) if scaled or several or signs else None
+        if not scaled and not signs and len(missing) < 2:
+            return None
+        fill = {"_FillValue": dtype.type(missing[0])} if missing else {}
+        return cls(found | fill, tuple(missing[1:]))
 
     def unpack(self, block: Pixels) -> Pixels:
         """Return the values that stored ones stand for; missing ones are NaN."""
         from xarray import Variable
         from xarray.conventions import decode_cf_variable
 
+        for value in self.missing:
+            block = np.where(block == value, self.attributes["_FillValue"], block)
         packed = Variable([f"dim_{k}" for k in range(block.ndim)], block, dict(self.attributes))
         return np.asarray(decode_cf_variable("image", packed, decode_times=False, decode_timedelta=False).values)
 
     def dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
         """Return the type of unpacked values."""
-        return self.unpack(np.zeros(1, stored)).dtype
+        found: np.dtype[Any] = self.unpack(np.zeros(1, stored)).dtype
+        return found
 
     @property
     def nodata(self) -> float | None:
         """NaN if some value marks missing data."""
-        return float("nan") if self.attributes.keys() & {*_NODATA} else None
+        return float("nan") if "_FillValue" in self.attributes else None
+
+
+def missing_values(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> list[float]:
+    """Return the values that CF's `_FillValue` and `missing_value` mark as missing, each once."""
+    out: list[float] = []
+    for value in (v for key in _NODATA[:2] if attributes.get(key) is not None for v in np.ravel(attributes[key])):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):  # text, which is no pixel
+            continue
+        possible = dtype.kind == "f" or as_pixel(number, dtype) is not None
+        if possible and not any(same_nodata(number, known) for known in out):
+            out.append(number)
+    return out
 
 
 def _single(value: Any) -> Any:
@@ -345,7 +366,7 @@ def _georeference(array: DataArray, y: Any, x: Any, notes: list[str]) -> dict[st
     if key is not None and mapping is None:
         notes.append(f"its grid mapping {name!r} is missing")
     stated = stated_place(array.attrs)
-    system = {k: stated[k] for k in ("epsg", "wkt") if k in stated}
+    system: dict[str, Any] = {k: stated[k] for k in ("epsg", "wkt") if k in stated}
     if mapping is not None:
         system = _cf_system(mapping.attrs, notes) or system
     across, down = (_Placed.of(array, dim) for dim in (x, y))

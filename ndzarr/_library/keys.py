@@ -12,12 +12,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of, open_binary
+from ndzarr._files import Batch, FileId, discard, explained, holding, is_store, lock_of, open_binary
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
@@ -88,6 +88,10 @@ def source_record(attrs: object) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
+Write = Callable[[bool], None]
+"""Writes the store of an entry; replaces the one that is there if the argument is true."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
     """The store of a source, made or still to be made."""
@@ -112,16 +116,24 @@ class CacheEntry:
         pyramid = self.find()
         return None if pyramid is None or _lacks_shards(pyramid) else pyramid
 
-    def make(self, write: Callable[[], None], damaged: object = None) -> Pyramid:
+    def make(self, write: Write) -> Pyramid:
+        """Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced."""
+        with self.lock():
+            return self.make_locked(write)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return a context in which no other thread or process makes the store."""
+        return holding(lock_of(self.store))
+
+    def make_locked(self, write: Write, damaged: object = None) -> Pyramid:
         """
-        Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
+        Make the store within `lock`, as `make` does.
 
         `damaged` is the `version_of` one that was found to be damaged by reading it.
         """
-        with holding(lock_of(self.store)):
-            return self._make(write, damaged) or open_pyramid(self.store)
+        return self._make(write, damaged) or open_pyramid(self.store)
 
-    def make_with(self, batch: Batch, write: Callable[[], None], check: Callable[[], None]) -> None:
+    def make_with(self, batch: Batch, write: Write, check: Callable[[], None]) -> None:
         """
         Make the store, to be published with a batch, unless another process makes it first.
 
@@ -138,15 +150,26 @@ class CacheEntry:
                 batch.hold(held.pop_all())  # others wait until it is there
         batch.publish_if_due()
 
-    def _make(self, write: Callable[[], None], damaged: object = None) -> Pyramid | None:
+    def _make(self, write: Write, damaged: object = None) -> Pyramid | None:
         pyramid = self.sound()
         if pyramid is not None and version_of(pyramid) != damaged:
             return pyramid
         if os.path.lexists(self.store):
             warn_caller(f"{self.store}: this cached store is damaged, so it is made again", DamagedStoreWarning)
-            discard(self.store)
-        write()
+        write(self.make_way())
         return None
+
+    def make_way(self) -> bool:
+        """
+        Remove what is no store; return True if a store is left, which the new one is to replace.
+
+        They are swapped: others who read the old one never find the place empty.
+        """
+        if is_store(self.store):
+            return True
+        if os.path.lexists(self.store):
+            discard(self.store)
+        return False
 
 
 def _refuse_changed(file: str) -> None:

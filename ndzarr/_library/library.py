@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
-from ndzarr._files import Batch, FileId, cache_root, discard, holding, lock_of, most_writers, settle, signature
+from ndzarr._files import Batch, FileId, cache_root, most_writers, settle, signature
 from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
@@ -229,11 +229,9 @@ class Library:
             with image.shared(entry.store, steps) as shared:
                 yield from image.bands(steps, shared)
                 [trouble] = yield [partial(image.finish, steps, shared)]
-                with holding(lock_of(entry.store)):
+                with entry.lock():
                     if entry.sound() is None:
-                        if os.path.lexists(entry.store):
-                            discard(entry.store)
-                        shared.publish(entry.store, overwrite=False)
+                        shared.publish(entry.store, overwrite=entry.make_way())
         refuse_elsewhere(store)
         warn_of_trouble(request.path, trouble)
 
@@ -262,7 +260,7 @@ class Library:
             trouble = list(source.trouble)
         if steps:
             return steps, []
-        entry.make(partial(self._write, entry, request, TaskContext(Event(), threads=1)))
+        entry.make(partial(self._write, entry, request, context=TaskContext(Event(), threads=1)))
         return [], trouble
 
     def look_up(self, paths: Iterable[str]) -> None:
@@ -318,18 +316,19 @@ class Library:
 
         A store is made again once: if the disk damages the new one too, that is an error.
         """
-        seen = version_of(pyramid)  # before the next line: another thread may be about to have made it
-        if entry.store in self._repaired:
-            return
-        try:
-            if self._entry(request, self._find_remote(request)).store != entry.store:
-                raise SourceError(f"{request.path}: was changed since", path=request.path)
-            made = entry.make(partial(self._write, entry, request), damaged=seen)
-        except NdzarrError as cause:
-            raise error from cause
-        self._repaired.add(entry.store)
-        fresh = {array.name: array for array in stored_arrays(made)}
-        if not all(array.name in fresh and array.adopt(fresh[array.name]) for array in stored_arrays(pyramid)):
+        with entry.lock():  # other threads read again once this one has adopted what it made
+            if entry.store in self._repaired:
+                return
+            try:
+                if self._entry(request, self._find_remote(request)).store != entry.store:
+                    raise SourceError(f"{request.path}: was changed since", path=request.path)
+                made = entry.make_locked(partial(self._write, entry, request), damaged=version_of(pyramid))
+            except NdzarrError as cause:
+                raise error from cause
+            self._repaired.add(entry.store)
+            fresh = {array.name: array for array in stored_arrays(made)}
+            adopted = [array.name in fresh and array.adopt(fresh[array.name]) for array in stored_arrays(pyramid)]
+        if not all(adopted):
             self._open.pop(request, None)  # another version of ndzarr had written it, in another layout
             raise StoreError(f"{entry.store}: was damaged and made again", path=str(entry.store), hint="Read it again")
 
@@ -372,12 +371,13 @@ class Library:
 
     def _make_with(self, batch: Batch, entry: CacheEntry, request: SourceRequest, context: TaskContext) -> None:
         self._begin()
-        entry.make_with(batch, partial(self._write, entry, request, context, batch), context.check)
+        entry.make_with(batch, partial(self._write, entry, request, context=context, batch=batch), context.check)
 
     def _write(
         self,
         entry: CacheEntry,
         request: SourceRequest,
+        overwrite: bool,
         context: TaskContext | None = None,
         batch: Batch | None = None,
     ) -> None:
@@ -388,7 +388,14 @@ class Library:
             with self._image(entry, request).open() as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)
                 write_pyramid(
-                    source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check, batch=batch
+                    source,
+                    entry.store,
+                    self.encoding,
+                    overwrite=overwrite,
+                    origin=entry.origin,
+                    workers=threads,
+                    check=check,
+                    batch=batch,
                 )
         except SourceError as error:
             real = entry.origin["path"]

@@ -206,21 +206,24 @@ class OverviewStore:
 
     def repair(self, damaged: Pyramid, error: DamagedError) -> None:
         """Make the store again, of which reading raised an error, once; raise it if that is not possible."""
-        if self._pyramid is not damaged:
-            return  # another thread was faster
-        if self._repaired:
-            raise error
-        try:
-            self._pyramid = self.entry.make(partial(self._write, self.entry), damaged=version_of(damaged))
-            self._repaired = True
-        except NdzarrError as cause:
-            raise error from cause
+        entry = self.entry
+        with entry.lock():
+            if self._pyramid is not damaged:
+                return  # another thread was faster
+            if self._repaired:
+                raise error
+            try:
+                self._pyramid = entry.make_locked(partial(self._write, entry), damaged=version_of(damaged))
+                self._repaired = True
+            except NdzarrError as cause:
+                raise error from cause
 
-    def _write(self, entry: CacheEntry) -> None:
+    def _write(self, entry: CacheEntry, overwrite: bool) -> None:
         from ndzarr._pyramid.transcode import write_pyramid
 
         number = self.base.power + 1
-        write_pyramid(HalfSource(self.base), entry.store, self.encoding, origin=entry.origin, number=number)
+        source = HalfSource(self.base)
+        write_pyramid(source, entry.store, self.encoding, overwrite=overwrite, origin=entry.origin, number=number)
         self.base.file.check()
 
 

@@ -48,6 +48,8 @@ class Tree:
     """`zarr.Array` by path; the root, if it is an array, by ''."""
     groups: Mapping[str, Mapping[str, Any]]
     """Attributes of groups by path; those of the root by ''."""
+    trouble: tuple[str, ...] = ()
+    """What zarr-python says of nodes that it does not understand."""
 
     @classmethod
     def of(cls, name: str, root: Any) -> Tree:
@@ -57,14 +59,15 @@ class Tree:
         if isinstance(root, zarr.Array):
             return cls(name, {"": root}, {})
         arrays, groups = {}, {"": dict(root.attrs)}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about data types without a specification, of coordinates
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             for path, node in root.members(max_depth=None):
                 if isinstance(node, zarr.Array):
                     arrays[path] = node
                 else:
                     groups[path] = dict(node.attrs)
-        return cls(name, dict(sorted(arrays.items())), dict(sorted(groups.items())))
+        trouble = [str(w.message) for w in said if "not recognized" in str(w.message)]
+        return cls(name, dict(sorted(arrays.items())), dict(sorted(groups.items())), tuple(trouble))
 
     @classmethod
     def around(cls, name: str, array: Any, key: str, group: Any) -> Tree:
@@ -210,6 +213,9 @@ def open_image(
     try:
         if stay is None:
             found = contents(tree)
+            if not found and tree.trouble:
+                what = f"{tree.name}: zarr-python does not understand its arrays ({'; '.join(tree.trouble)})"
+                raise SourceError(what, path=tree.name, hint="Write it again; GDAL with the option COMPRESS=ZSTD")
             chosen = choose(tree.name, list(found), options.variable)
             paths = found[chosen]
             if not paths:

@@ -98,7 +98,7 @@ def open_source(
 
     Zarr stores and groups, and opened pyramids, are read by their native level.
     """
-    far = {"storage_options": storage_options, "remote": remote}
+    far: dict[str, Any] = {"storage_options": storage_options, "remote": remote}
     if not _is_stored(source):
         return open_plain(source, axes=axes, variable=variable, **far, **reading)
     options = _options(axes=axes, variable=variable, **reading)

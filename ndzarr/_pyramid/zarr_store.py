@@ -1,8 +1,7 @@
 """Opening Zarr stores as pyramids.
 
-`open_pyramid` reads one JSON file of a local Zarr v3 store (its consolidated metadata) and makes the arrays of the hot
-path.  All other stores that hold a pyramid or a single array (Zarr v2, OME-Zarr 0.4, remote stores, other codecs) are
-opened through zarr-python.
+`open_pyramid` reads the metadata of a store, which is one JSON file if they are consolidated, and makes the arrays of
+the hot path.  zarr-python reads the arrays that have other codecs, data types or grids of chunks.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
 from ndzarr._remote.urls import is_url, joined
-from ndzarr._store.arrays import ArrayLayout, Stored, ZarrArray, open_array, parse_array, parse_v2_array
+from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
 from ndzarr._store.metadata import (
     SCHEMA,
     check_attributes,
@@ -124,14 +123,17 @@ class _Folder(Protocol):
     def below(self, path: str, cache_bytes: int) -> Pyramid:
         """Open a group in this one."""
 
-    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
-        """Return JSON files by other names; those that do not exist are left out if `optional`."""
-
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
         """Return the metadata of arrays, Zarr v3."""
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        """Return an array by its metadata."""
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        """Return JSON files by other names; those that do not exist are left out if `optional`."""
+
+    def of(self, path: str, layout: ArrayLayout) -> Stored:
+        """Return an array of the hot path."""
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        """Return an array that zarr-python reads."""
 
 
 class _Directory(NamedTuple):
@@ -151,7 +153,7 @@ class _Directory(NamedTuple):
         return open_pyramid(os.path.join(self.name, path), cache_bytes)
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
-        return {path: _node(self.name, path) for path in paths}
+        return self.documents([f"{path}/zarr.json" for path in paths], paths)
 
     def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
         out = {}
@@ -164,14 +166,22 @@ class _Directory(NamedTuple):
                     raise StoreError(message, path=self.name) from error
         return out
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        folder = os.path.join(self.name, path) if path else self.name
-        found = open_array(folder, node, self.version, sealed)
-        return _zarr_array(folder, found, node) if isinstance(found, str) else found
+    def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
+        return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version)
 
-    # until merged
-    def v2(self, path: str, layout: ArrayLayout | str, node: Any) -> Stored:
-        return _zarr_array(os.path.join(self.name, path) if path else self.name, "Zarr v2 store", node)
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        from ndzarr._store.zarr_python import check_names, open_node
+
+        folder = os.path.join(self.name, path) if path else self.name
+        check_names(node, folder)
+        with _asking_zarr(folder):
+            return ZarrArray(_array(open_node(folder), folder), folder, reason)
+
+
+def _stored(folder: _Folder, path: str, node: Any, sealed: bool) -> Stored:
+    """Return an array by its metadata, Zarr v3."""
+    found = parse_array(f"{folder.name}/{path}".rstrip("/"), node, sealed)
+    return folder.through_zarr(path, found, node) if isinstance(found, str) else folder.of(path, found)
 
 
 def _from_metadata(
@@ -194,7 +204,7 @@ def _from_metadata(
         if any(p and p not in nodes for p in wanted):
             nodes = folder.nodes([p for p in wanted if p])
         used = [nodes[p] if p else root for p in wanted]
-        arrays = [folder.array(p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
+        arrays = [_stored(folder, p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
         names = used[0].get("dimension_names")
     return _pyramid(folder, attrs, paths, arrays, names, cache_bytes)
 
@@ -224,9 +234,10 @@ def _is_multiscale(name: str, root: Mapping[str, Any]) -> bool:
         message = f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA})"
         raise StoreError(message, path=name, hint="Upgrade ndzarr")
     ome = attrs.get("ome", attrs)
-    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
-    found = root["node_type"] != "array" and isinstance(multiscales, list) and bool(multiscales)
-    return found and ("axes" in multiscales[0] or "ome" in attrs or "version" in multiscales[0])
+    multiscales: Any = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    if root["node_type"] == "array" or not isinstance(multiscales, list) or not multiscales:
+        return False
+    return "axes" in multiscales[0] or "ome" in attrs or "version" in multiscales[0]
 
 
 def _refuse(name: str, options: Options) -> None:
@@ -278,16 +289,21 @@ def _stored_at(folder: _Folder, path: str) -> Stored:
     name = joined(folder.name, path)
     with interpreting(name):
         if "v3" in found:
-            return folder.array(path, found["v3"], False)
-        layout = parse_v2_array(name, found["v2"])
-        return folder.v2(path, layout, found["v2"])
+            return _stored(folder, path, found["v3"], False)
+        return _stored_v2(folder, path, found["v2"])
+
+
+def _stored_v2(folder: _Folder, path: str, node: Any) -> Stored:
+    """Return an array by its metadata, Zarr v2."""
+    layout = parse_v2_array(f"{folder.name}/{path}".rstrip("/"), node)
+    return folder.through_zarr(path, f"Zarr v2, {layout}", node) if isinstance(layout, str) else folder.of(path, layout)
 
 
 def _not_zarr3(folder: str, cache_bytes: int, options: Options) -> Pyramid:
     if not os.path.lexists(folder):
         raise MissingError(f"{folder}: no such file or directory", path=folder)
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
-        return _through_zarr(folder, cache_bytes, options)
+        return _open_v2(_Directory(folder, (time.monotonic_ns(),)), cache_bytes, options)
     if os.path.isdir(folder):
         message = f"{folder}: a directory without zarr.json is not a Zarr store"
         raise StoreError(message, path=folder, hint="Make one from images with ndzarr.transcode")
@@ -322,7 +338,7 @@ def open_remote(
         # By a range, so that a server that ignores ranges is known before it sends a shard.
         data, info = store.get(file, 0, FIRST_BYTES, exact=False)
     except MissingError:
-        return _open_remote_v2(store, path, cache_bytes, options)
+        return _open_v2(_Bucket(store, path, time.monotonic_ns(), None), cache_bytes, options)
     raw = data.tobytes()
     if info.size > len(raw):
         raw += store.get(file, len(raw), info.size)[0].tobytes()
@@ -382,14 +398,6 @@ class _Bucket(NamedTuple):
             raise StoreError(message, path=error.path) from error
         return out
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        found = parse_array(joined(self.name, path), node, sealed)
-        return self.through_zarr(path, found, node) if isinstance(found, str) else self.of(path, found)
-
-    def v2(self, path: str, layout: ArrayLayout | str, node: Any) -> Stored:
-        """Return an array of Zarr v2 by its layout, or the reason why zarr-python has to read it."""
-        return self.through_zarr(path, f"Zarr v2, {layout}", node) if isinstance(layout, str) else self.of(path, layout)
-
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
         return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version)
@@ -411,9 +419,8 @@ def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int, opti
 _V2_FILES = (".zmetadata", ".zattrs", ".zarray", ".zgroup")
 
 
-def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int, options: Options) -> Pyramid:
+def _open_v2(folder: _Folder, cache_bytes: int, options: Options) -> Pyramid:
     """Open a store of Zarr v2, such as OME-Zarr 0.4."""
-    folder = _Bucket(store, path, time.monotonic_ns(), None)
     found = folder.documents(_V2_FILES, _V2_FILES, optional=True)
     if not found:
         message = f"{folder.name}: there is no Zarr store"
@@ -436,40 +443,9 @@ def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int, options: Op
             if node is None:
                 message = f"{folder.name}: level {p!r} is named in the metadata but missing, so the store is damaged"
                 raise StoreError(message, path=folder.name)
-            layout = parse_v2_array(joined(folder.name, p), node)
-            arrays.append(
-                folder.through_zarr(p, f"Zarr v2, {layout}", node) if isinstance(layout, str) else folder.of(p, layout)
-            )
+            arrays.append(_stored_v2(folder, p, node))
         dims = held.get(f"{paths[0][0]}/.zattrs".lstrip("/"), {}).get("_ARRAY_DIMENSIONS")
     return _pyramid(folder, attrs, paths, arrays, dims, cache_bytes)
-
-
-def _through_zarr(name: str, cache_bytes: int, options: Options) -> Pyramid:
-    import zarr
-
-    from ndzarr._store.zarr_python import open_node
-
-    with _asking_zarr(name):
-        try:
-            node = open_node(name)
-        except (FileNotFoundError, KeyError) as error:
-            raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
-        attrs = dict(node.attrs)
-    root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
-    with interpreting(name):
-        check_attributes(name, attrs)
-        if not _is_multiscale(name, root):
-            return _open_labelled(_Directory(name, (time.monotonic_ns(),)), cache_bytes, options)
-        _refuse(name, options)
-        paths = _level_paths(name, root)
-    wanted = [p for p, _ in paths] + _mask_paths(name, attrs, paths)
-    with _asking_zarr(name):
-        arrays = [_array(node[p] if p else node, f"{name}/{p}") for p in wanted]
-    metadata = arrays[0].metadata
-    dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
-    reason = f"Zarr v{metadata.zarr_format} store"
-    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
-    return _pyramid(_Directory(name, ()), attrs, paths, wrapped, dims, cache_bytes)
 
 
 @contextmanager
@@ -509,22 +485,6 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
     """Return a scale if all of it are numbers above 0, so that levels can be compared by it."""
     numbers = [as_number(v) for v in scale or ()]
     return [n for n in numbers if n] if numbers and all(n is not None and n > 0 for n in numbers) else None
-
-
-def _node(folder: str, path: str) -> Any:
-    try:
-        return parse_json(read_bytes(Path(folder, path, "zarr.json")), folder, f"{path}/zarr.json")
-    except FileNotFoundError as error:
-        message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
-        raise StoreError(message, path=folder) from error
-
-
-def _zarr_array(folder: str, reason: str, node: Any) -> ZarrArray:
-    from ndzarr._store.zarr_python import check_names, open_node
-
-    check_names(node, folder)
-    with _asking_zarr(folder):
-        return ZarrArray(_array(open_node(folder), folder), folder, reason)
 
 
 def _pyramid(

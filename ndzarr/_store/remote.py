@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from math import prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
 from ndzarr._remote.stores import ABSENT, Landed, Range, RemoteStore
 from ndzarr._store import arrays, core
 from ndzarr._store.arrays import ArrayLayout, Fetched
-from ndzarr._store.sharding import MISSING, index_length, parse_index
+from ndzarr._store.sharding import MISSING, parse_index
 from ndzarr.errors import DamagedError
 
 _MOST_ROUNDS = 8
@@ -113,14 +112,11 @@ class RemoteArray:
         return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
 
     def _object(self, position: tuple[int, ...]) -> str:
-        separator = self._layout.separator
-        key = separator.join(map(str, position)) or "0"
-        prefix = self._layout.prefix
-        return f"{self.path}/{prefix}{separator if prefix else ''}{key}".lstrip("/")
+        return f"{self.path}/{self._layout.keys.key(position)}".lstrip("/")
 
     def _source(self, position: tuple[int, ...]) -> Range:
-        length = index_length(prod(self._per_shard))
-        return Range(self._store, self._object(position), -length, optional=True, version=self._version)
+        start, stop = self._layout.index.range
+        return Range(self._store, self._object(position), start, stop, optional=True, version=self._version)
 
     def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
         if landed.info is ABSENT:
@@ -128,7 +124,7 @@ class RemoteArray:
         seal, size = self._layout.seal, landed.info.size
         sealed = None if seal is None else seal.at(position)[0]
         url = self._store.url(self._object(position))
-        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, prod(self._per_shard), sealed)
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, self._layout.index, sealed)
         return ShardIndex(table, landed.info.tag)
 
     def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:

@@ -1,10 +1,10 @@
 """
 Shard files: their index, writing them, and caches of open shards and of decoded chunks.
 
-The Zarr v3 `sharding_indexed` layout with the index at the end
-(https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): encoded chunks back to back, then for every
-chunk of the shard, in C order, two little-endian uint64 (offset, length; all ones where the chunk is missing), then the
-crc32c of that index.
+The Zarr v3 `sharding_indexed` layout (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): encoded
+chunks back to back, then for every chunk of the shard, in C order, two little-endian uint64 (offset, length; all ones
+where the chunk is missing), then the crc32c of that index. Others may put the index first, leave out its checksum, or
+store big-endian numbers (`IndexLayout`).
 """
 
 from __future__ import annotations
@@ -90,28 +90,58 @@ def chunks_sum(chunks: Iterable[bytes]) -> bytes:
     return _crc32c(b"".join(chunk[-_CRC_BYTES:] for chunk in chunks))
 
 
-def index_length(chunks: int) -> int:
-    """Return the bytes at the end of a shard that `parse_index` takes: its index, and the checksum before."""
-    return _CRC_BYTES + chunks * 16 + _CRC_BYTES
+class IndexLayout(NamedTuple):
+    """Where the index of a shard is, and how it is stored; by default as ndzarr writes it."""
+
+    chunks: int
+    """Number of chunks of the shard."""
+    first: bool = False
+    """True if it is at the beginning of the file, else it is at the end."""
+    crc: bool = True
+    """A crc32c of the index follows it."""
+    dtype: str = "<u8"
+
+    @classmethod
+    def parse(cls, chunks: int, location: object, codecs: Sequence[Mapping[str, Any]]) -> IndexLayout | None:
+        """Return the layout that `index_location` and `index_codecs` describe; None if it is none of these."""
+        names = [codec["name"] for codec in codecs]
+        if location not in ("start", "end") or names not in (["bytes", "crc32c"], ["bytes"]):
+            return None
+        endian = (codecs[0].get("configuration") or {}).get("endian")
+        if endian not in ("little", "big"):
+            return None
+        return cls(chunks, location == "start", len(names) > 1, "<u8" if endian == "little" else ">u8")
+
+    @property
+    def length(self) -> int:
+        """Bytes of the index, with its checksum."""
+        return self.chunks * 16 + _CRC_BYTES * self.crc
+
+    @property
+    def range(self) -> tuple[int, int | None]:
+        """First byte, and end, of what `parse_index` takes: the index, and the 4 bytes before one at the end."""
+        return (0, self.length) if self.first else (-_CRC_BYTES - self.length, None)
 
 
-def parse_index(path: str, tail: bytes, size: int, chunks: int, sealed: bytes | None) -> memoryview:
+def parse_index(path: str, found: bytes, size: int, layout: IndexLayout, sealed: bytes | None) -> memoryview:
     """
-    Return offset and length of each chunk of a shard of `size` bytes, one after another, from the end of it.
+    Return offset and length of each chunk of a shard of `size` bytes, one after another.
 
-    Raises `DamagedError` if it is not the index of so many chunks, or not the one whose checksum is `sealed`.
+    `found` are the bytes in the `range` of the layout. Raises `DamagedError` if they are not the index of so many
+    chunks, or not the one whose checksum is `sealed`.
     """
-    before = len(tail) - chunks * 16 - _CRC_BYTES
-    if before < 0:
-        message = f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+    whole = found[len(found) - layout.length :] if len(found) >= layout.length else b""
+    if not whole:
+        message = f"{path}: {size} bytes are too few for a shard of {layout.chunks} chunks; it is truncated"
         raise DamagedError(message, path=path, hint=_AGAIN)
-    index = tail[before:-_CRC_BYTES]
-    if _crc32c(index) != tail[-_CRC_BYTES:]:
+    index = whole[: layout.chunks * 16]
+    if layout.crc and _crc32c(index) != whole[-_CRC_BYTES:]:
         raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
-    if sealed is not None and sealed != _index_sum(tail[:-_CRC_BYTES]):
+    if sealed is not None and sealed != _index_sum(found[:-_CRC_BYTES]):
         message = f"{path}: this shard is not the one that was written here: the metadata state another checksum"
         raise DamagedError(message, path=path, hint=_OTHER)
-    table = np.frombuffer(index, "<u8").reshape(-1, 2)
+    # Native numbers: the compiled core reads the table, too.
+    table = np.frombuffer(index, layout.dtype).astype(np.uint64, copy=False).reshape(-1, 2)
     stored = table[table[:, 0] != MISSING]
     # Each is compared by itself: the sum of two that are damaged may be small again.
     if np.any(stored > size) or np.any(stored[:, 0] + stored[:, 1] > size):
@@ -130,19 +160,17 @@ class Shard:
 
     __slots__ = ("_fd", "_index", "path", "size", "source", "table")
 
-    def __init__(self, path: str, chunks: int, sealed: bytes | None = None) -> None:
-        """Open the file of a shard of so many chunks; `sealed` is the checksum of its index, if the array states it."""
+    def __init__(self, path: str, layout: IndexLayout, sealed: bytes | None = None) -> None:
+        """Open the file of a shard; `sealed` is the checksum of its index, if the array states it."""
         self.path = path
         self._fd = open_descriptor(path)
         self.size = os.fstat(self._fd).st_size
-        length = chunks * 16 + _CRC_BYTES
-        if self.size < length:
-            message = f"{path}: {self.size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+        if self.size < layout.length:
+            message = f"{path}: {self.size} bytes are too few for a shard of {layout.chunks} chunks; it is truncated"
             raise DamagedError(message, path=path, hint=_AGAIN)
-        before = min(_CRC_BYTES, self.size - length)
-        self._index = parse_index(
-            path, self._read(self.size - length - before, length + before), self.size, chunks, sealed
-        )
+        start, stop = layout.range
+        start, stop = max(0, start + self.size) if start < 0 else start, self.size if stop is None else stop
+        self._index = parse_index(path, self._read(start, stop - start), self.size, layout, sealed)
         self.table: np.ndarray[Any, Any] = np.asarray(self._index).view(np.int64).reshape(-1, 2)
         """(chunk, 2): offset and length of each chunk, -1 for those that are not stored."""
         self.source = (self._fd, self.table.ctypes.data)
@@ -256,24 +284,44 @@ SWEEP = 64
 """Shards opened until those of removed stores are looked for: 1 us for each one that is open."""
 
 
+class ChunkKeys(NamedTuple):
+    """The keys of shards, or of chunks that are files of their own, within their array."""
+
+    separator: str = "/"
+    """Between the indices."""
+    prefixed: bool = True
+    """True if keys begin with 'c', as usual in Zarr v3; False as in Zarr v2."""
+
+    def key(self, position: Sequence[int]) -> str:
+        """
+        Return a key by the position in the grid.
+
+        Examples
+        --------
+        >>> ChunkKeys().key((1, 0)), ChunkKeys(".", False).key((1, 0))
+        ('c/1/0', '1.0')
+        """
+        names = [*(("c",) if self.prefixed else ()), *map(str, position)]
+        return self.separator.join(names) or "0"
+
+
 class Folder(NamedTuple):
     """The directory of an array's shards."""
 
     path: str
     version: Hashable
     """Changes when the store is replaced, so that nothing cached outlives it."""
-    separator: str
-    """Between the indices in a shard's name."""
-    chunks: int
+    keys: ChunkKeys
+    layout: IndexLayout
     seal: Seal | None = None
 
     def file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard."""
-        return f"{self.path}/c{self.separator}{self.separator.join(map(str, position))}"
+        return f"{self.path}/{self.keys.key(position)}"
 
     def shard(self, position: tuple[int, ...]) -> Shard:
         """Open a shard."""
-        return Shard(self.file(position), self.chunks, None if self.seal is None else self.seal.at(position)[0])
+        return Shard(self.file(position), self.layout, None if self.seal is None else self.seal.at(position)[0])
 
     def refuse_gone(self) -> None:
         """Raise `DamagedError` if the array's directory is gone; where it exists, missing chunks are fill value."""
