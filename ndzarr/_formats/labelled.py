@@ -17,9 +17,9 @@ import os
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -208,8 +208,11 @@ def place_attributes(groups: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     return out
 
 
-def _attributes(array: DataArray) -> dict[str, Mapping[str, Any]]:
+def _attributes(array: Labelled) -> dict[str, Mapping[str, Any]]:
     return {str(d): array.coords[d].attrs for d in array.dims if d in array.coords}
+
+
+Labelled: TypeAlias = "DataArray | Described"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,7 @@ class Labels:
 
 def read_labels(
     name: str,
-    array: DataArray,
+    array: DataArray | Described,
     options: Options,
     form: str = "xarray",
     blocks: tuple[int, ...] | None = None,
@@ -251,7 +254,7 @@ def read_labels(
         nodata = _nodata(array.attrs) if "nodata" not in array.coords else _nodata_along_c(array, arrangement)
     facts = facts_of(
         name,
-        array.data if blocks is None else array,
+        array if isinstance(array, Described) or blocks is not None else array.data,
         arrangement,
         options,
         dtype=None if packing is None else packing.dtype(array.dtype),
@@ -283,7 +286,7 @@ def _source(labels: Labels, fetch: Fetch) -> ArraySource:
     return ArraySource(labels.facts, labels.arrangement, unpacked)
 
 
-def _pixel_size(array: DataArray, arrangement: Arrangement) -> PixelSize:
+def _pixel_size(array: Labelled, arrangement: Arrangement) -> PixelSize:
     """Return what the attribute says that `Pyramid.to_xarray` sets, times the steps of the coordinates."""
     try:
         found = PixelSize.from_json(json.loads(array.attrs.get("pixel_size", "{}")))
@@ -303,7 +306,7 @@ def _nodata(attributes: Mapping[Any, Any]) -> float | None:
     return None
 
 
-def _nodata_along_c(array: DataArray, arrangement: Arrangement) -> Nodata:
+def _nodata_along_c(array: Labelled, arrangement: Arrangement) -> Nodata:
     """Return the nodata of channels that the coordinate says which `Pyramid.to_xarray` sets; None without one."""
     found = array.coords.get("nodata")
     if "c" not in arrangement.axes or found is None or found.dtype.kind != "f":
@@ -319,13 +322,13 @@ def _blocks(array: DataArray) -> tuple[int, ...]:
     return tuple(array.encoding.get("preferred_chunks", {}).get(d, n) for d, n in array.sizes.items())
 
 
-def _coordinate(array: DataArray, arrangement: Arrangement, axis: str) -> DataArray | None:
+def _coordinate(array: Labelled, arrangement: Arrangement, axis: str) -> Any:
     if axis not in arrangement.axes:
         return None
     return array.coords.get(array.dims[arrangement.axes.index(axis)])
 
 
-def _channels(array: DataArray, arrangement: Arrangement) -> tuple[str, ...] | None:
+def _channels(array: Labelled, arrangement: Arrangement) -> tuple[str, ...] | None:
     found = _coordinate(array, arrangement, "c")
     if found is None or found.dtype.kind not in "UOT":
         return None
@@ -333,7 +336,7 @@ def _channels(array: DataArray, arrangement: Arrangement) -> tuple[str, ...] | N
     return names if len(set(names)) == len(names) and all(names) else None
 
 
-def _times(array: DataArray, arrangement: Arrangement, notes: list[str]) -> tuple[Pixels | None, dict[str, Any]]:
+def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple[Pixels | None, dict[str, Any]]:
     """Return seconds along t, and as metadata the date from which they count, if there is one."""
     found = _coordinate(array, arrangement, "t")
     if found is None:
@@ -358,7 +361,7 @@ def _times(array: DataArray, arrangement: Arrangement, notes: list[str]) -> tupl
     return values * (unit[1] * Quantity(1.0, unit[0]).base), {}
 
 
-def _georeference(array: DataArray, y: Any, x: Any, notes: list[str]) -> dict[str, Any]:
+def _georeference(array: Labelled, y: Any, x: Any, notes: list[str]) -> dict[str, Any]:
     """Return `transform`, and `wkt` or `epsg`, as metadata; empty where nothing says that coordinates are on earth."""
     key = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping"))
     name = str(key or GRID_MAPPING).split(":")[0].strip()
@@ -432,7 +435,7 @@ class _Placed(NamedTuple):
     on_earth: bool
 
     @classmethod
-    def of(cls, array: DataArray, dim: Any) -> _Placed:
+    def of(cls, array: Labelled, dim: Any) -> _Placed:
         """Return what the coordinate of an axis says; nothing if it has none."""
         found = array.coords.get(dim)
         if found is None:
@@ -454,7 +457,7 @@ def _is_degrees(units: str) -> bool:
     return units.lower().startswith(("degrees_", "degree_", "degreen", "degreee", "degreesn", "degreese"))
 
 
-def _spacing(coordinate: DataArray | None) -> tuple[float, float] | None:
+def _spacing(coordinate: Any) -> tuple[float, float] | None:
     """Return (step, border of the first pixel) of evenly spaced centres."""
     if coordinate is None or coordinate.ndim != 1 or coordinate.size < 2 or coordinate.dtype.kind not in "fiu":
         return None
@@ -503,13 +506,23 @@ def dimension_names(node: Any) -> tuple[str, ...]:
     return tuple(map(str, names)) if fits else ()
 
 
-def placeholder(node: Any, attributes: Mapping[str, Any], coords: Mapping[str, Any]) -> DataArray:
-    """Return an array with the shape, type, names and attributes of a `zarr.Array`, and no pixels."""
-    from xarray import DataArray as Made
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What `read_labels` asks of an array, without its pixels."""
 
-    names = dimension_names(node) or [f"dim_{k}" for k in range(node.ndim)]
-    pixels = np.broadcast_to(np.zeros((), np.dtype(node.dtype).newbyteorder("=")), node.shape)
-    return Made(pixels, dict(coords), names, attrs=dict(attributes))
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    attrs: Mapping[str, Any]
+    coords: Mapping[str, Any]
+    """Variables of xarray by name."""
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, node: Any, attributes: Mapping[str, Any], coords: Mapping[str, Any]) -> Described:
+        """Describe a `zarr.Array`."""
+        names = dimension_names(node) or tuple(f"dim_{k}" for k in range(node.ndim))
+        return cls(names, tuple(node.shape), np.dtype(node.dtype), attributes, coords)
 
 
 def open_zarr(array: Any, options: Options, name: str | None = None) -> ArraySource:
@@ -518,7 +531,7 @@ def open_zarr(array: Any, options: Options, name: str | None = None) -> ArraySou
     if not hasattr(array, "chunks"):
         raise SourceError(f"{name}: it is a Zarr {type(array).__name__.lower()}", hint="Pass one of its arrays")
     form = f"Zarr v{array.metadata.zarr_format}"
-    labels = read_labels(name, placeholder(array, array_attributes(array), {}), options, form, tuple(array.chunks))
+    labels = read_labels(name, Described.of(array, array_attributes(array), {}), options, form, tuple(array.chunks))
     return _source(labels, array.__getitem__)
 
 

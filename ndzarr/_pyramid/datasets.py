@@ -18,12 +18,12 @@ from typing import Any
 from ndzarr._formats.base import reason
 from ndzarr._formats.labelled import (
     Candidate,
+    Described,
     array_attributes,
     choose,
     dimension_names,
     is_image,
     place_attributes,
-    placeholder,
     read_labels,
 )
 from ndzarr._formats.options import Options
@@ -33,6 +33,11 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.views import as_view, described_pyramid
 from ndzarr._store.arrays import Stored
 from ndzarr.errors import SourceError, StoreError
+
+
+class AmbiguousError(StoreError):
+    """A store does not say what its pixels are, or which of several images is meant; the caller has to."""
+
 
 LONGEST_LABELS = 1 << 24
 """Most values of a coordinate that are read."""
@@ -223,15 +228,19 @@ def open_image(
         else:
             paths = (stay,)
         native, path = tree.arrays[paths[0]], paths[0]
+        if native.dtype.kind not in "biufc":
+            what = f"{tree.name}: the data type of {path or 'the array'} is {native.dtype}, which is not one of pixels"
+            raise SourceError(what, path=tree.name, key="data_type", hint="Open an array of numbers")
         notes: list[str] = []
         with reading():
             coords = _coordinates(tree, path, notes)
         beside = {} if path == "" else place_attributes([tree.groups[g] for g in reversed(tree.above(path))])
-        image = placeholder(native, {**beside, **array_attributes(native)}, coords)
+        image = Described.of(native, {**beside, **array_attributes(native)}, coords)
         form = f"Zarr v{native.metadata.zarr_format}"
         labels = read_labels(tree.name, image, options, form, _chunks(native), notes)
     except SourceError as error:
-        raise StoreError.like(error, tree.name) from error
+        kind = AmbiguousError if error.key in ("axes", "variable") else StoreError
+        raise kind.like(error, tree.name) from error
     axes = labels.arrangement.axes
     order = [axes.index(d) for d in labels.arrangement.dims if d in axes]
     arrays = [as_view(stored(p), order, labels.packing) for p in paths]

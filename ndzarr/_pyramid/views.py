@@ -56,6 +56,11 @@ def as_view(inner: Stored, order: Sequence[int], packing: Packing | None = None)
     return inner if list(order) == list(range(len(order))) and packing is None else View(inner, order, packing)
 
 
+def stored_array(array: Stored) -> Stored:
+    """Return the array whose bytes are read for another."""
+    return array._inner if isinstance(array, View) else array
+
+
 class SourceArray:
     """A source of pixels as an array, without an axis c of its own if the source has none."""
 

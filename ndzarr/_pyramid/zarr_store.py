@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ndzarr._files import is_store, open_binary, read_bytes, recover
-from ndzarr._formats.labelled import dimension_names
+from ndzarr._formats.labelled import Candidate, dimension_names
 from ndzarr._formats.options import Options
 from ndzarr._formats.registry import recognise
-from ndzarr._pyramid.datasets import Tree, factor, open_image
+from ndzarr._pyramid.datasets import Tree, contents, factor, open_image
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.flight import get_ranges
@@ -280,6 +280,32 @@ def _open_labelled(folder: _Folder, cache_bytes: int, options: Options) -> Pyram
         cache_bytes=cache_bytes,
         stay=stay,
     )
+
+
+def list_images(path: str) -> list[Candidate]:
+    """Return what a Zarr group, by its path or URL, holds that could be opened; [] for what is no group."""
+    _, tree = _tree(path)
+    return list(contents(tree)) if tree.groups else []
+
+
+def list_arrays(path: str) -> list[Stored]:
+    """Return the arrays of numbers of a Zarr array or group, by its path or URL, whatever they mean."""
+    folder, tree = _tree(path)
+    return [_stored_at(folder, p) for p, node in tree.arrays.items() if node.dtype.kind in "biufc"]
+
+
+def _tree(path: str) -> tuple[_Folder, Tree]:
+    folder: _Folder
+    if is_url(path):
+        store, inner = open_url(path.rstrip("/"))
+        folder = _Bucket(store, inner, time.monotonic_ns(), None)
+    else:
+        folder = _Directory(os.path.abspath(path), (time.monotonic_ns(),))
+    with _asking_zarr(folder.name):
+        root = folder.root()
+        if root is None:
+            raise MissingError(f"{folder.name}: there is no Zarr store", path=folder.name, hint="Check the address")
+        return folder, Tree.of(folder.name, root)
 
 
 def _stored_at(folder: _Folder, path: str) -> Stored:
