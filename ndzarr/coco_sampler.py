@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import cache_root, local_path
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -23,6 +22,7 @@ from ndzarr.errors import TargetError
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr._batches.export import Format, ImageKind
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
     from ndzarr._prediction.predict import Model
@@ -44,8 +44,8 @@ class CocoSampler:
         'vidshapes8', or labels of any form that `ndzarr.dataset` reads.  It is looked
         at once: after a change to it, make another sampler.
     workdir
-        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path and
-        `identity`, so datasets may share a directory.
+        Where pyramids are kept; a directory, or a URL such as 's3://bucket/pyramids'; by default the user's cache
+        directory.  Pyramids are keyed by the source's path and `identity`, so datasets may share one.
     preset
         How sources are encoded; see `ndzarr.transcode`.
     transcode
@@ -97,9 +97,8 @@ class CocoSampler:
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
     ) -> None:
-        root = local_path(workdir) if workdir is not None else cache_root()
         library = Library(
-            root,
+            workdir,
             Encoding(preset),
             transcode=transcode,
             identity=identity,
@@ -120,9 +119,9 @@ class CocoSampler:
         return self._source.dset
 
     @property
-    def workdir(self) -> Path:
-        """The directory of the pyramids."""
-        return self._source.library.root
+    def workdir(self) -> Path | str:
+        """The directory of the pyramids, or its URL."""
+        return self._source.library.workdir
 
     @property
     def classes(self) -> CategoryTree | None:
@@ -422,6 +421,89 @@ class CocoSampler:
             overwrite=overwrite,
             storage_options=storage_options,
             remote=remote,
+            keys=keys,
+        )
+
+    def export(
+        self,
+        targets: TargetsLike | Rows,
+        dest: str | os.PathLike[str],
+        format: Format = "yolo",
+        *,
+        image: ImageKind = "png",
+        labels: str | None = None,
+        quality: int = 95,
+        fps: float = 10.0,
+        annot_ids: Sequence[Any] | None = None,
+        visible_thresh: float = 0.0,
+        crowd: Crowd = "keep",
+        shard: int | None = None,
+        scheduler: Any = "threads",
+        workers: int | None = None,
+        progress: bool = False,
+        **keys: Any,
+    ) -> Path:
+        """
+        Write windows as image files with their labels, in the layout that a trainer reads; see docs/export.md.
+
+        A call that was interrupted, or killed, goes on where it was when it is made again.
+
+        Parameters
+        ----------
+        targets
+            As for `load_batch`.  With a column `split`, as `targets.split` makes it, each split has its own directories
+            or files, and windows in none of them are left out; 'validation' becomes 'val'.
+        dest
+            The directory to make: there once it is complete.
+        format
+            'yolo' (with `data.yaml`), 'coco', 'voc', 'imagefolder' (a directory per class: that of the annotation a
+            window was made around, else of all objects in it; 'background' without objects), 'webdataset' (tar files),
+            'mask' (an image of classes or instances beside each).
+        image
+            'png' (8 and 16 bit, up to 4 channels), 'jpeg' (8 bit, 1 or 3 channels), 'tiff' (all types and channels).
+            Each frame of a video's window is a file; for 'imagefolder' and 'webdataset' also 'mp4' and 'gif', which
+            hold all frames of a window (8 bit, 1 or 3 channels).
+        labels
+            For 'yolo' 'boxes' or 'segments', for 'coco' and 'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or
+            'instances'; by default the first.
+        quality
+            Quality of JPEG, from 1 to 100.
+        fps
+            Frames per second of clips.
+        annot_ids, visible_thresh, crowd
+            As for `load_sample`.  Labels are clipped to their window.
+        shard
+            Windows of a part of the work, of 'webdataset' those of a tar file.
+        scheduler, workers, progress
+            As for `extract`.
+        **keys
+            Keys that hold for all targets, such as `channels="r|g|b"`, `scale=0.5` or `dtype="uint8"`.
+
+        Raises
+        ------
+        TargetError
+            A target is not understood, or shows what the format cannot say.
+        OptionError
+            The files cannot hold the pixels, or an option is not understood.
+        ExistsError
+            `dest` exists.
+        """
+        from ndzarr._batches.export import export
+
+        return export(
+            self._source,
+            targets,
+            dest,
+            format=format,
+            image=image,
+            labels=labels,
+            quality=quality,
+            fps=fps,
+            lookup=Lookup(True, annot_ids, visible_thresh, False, crowd),
+            shard=shard,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
             keys=keys,
         )
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import cache_root, local_path
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -41,7 +40,8 @@ class Sampler:
         Name to pyramid, path of a pyramid, or path of an image file, which is transcoded when it is first touched; or a
         sequence of them, whose names are then 0, 1, 2, ...
     workdir
-        Where pyramids of image files are kept; by default the user's cache directory.
+        Where pyramids of image files are kept: a directory, or a URL such as 's3://bucket/pyramids'; by default the
+        user's cache directory.
     preset
         How image files are encoded; see `ndzarr.transcode`.
     transcode
@@ -73,9 +73,8 @@ class Sampler:
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
     ) -> None:
-        root = local_path(workdir) if workdir is not None else cache_root()
         library = Library(
-            root,
+            workdir,
             Encoding(preset),
             transcode=transcode,
             identity=identity,
@@ -99,9 +98,9 @@ class Sampler:
         return self._source.sources
 
     @property
-    def workdir(self) -> Path:
-        """The directory of the pyramids of image files."""
-        return self._source.library.root
+    def workdir(self) -> Path | str:
+        """The directory of the pyramids of image files, or its URL."""
+        return self._source.library.workdir
 
     @property
     def targets(self) -> SourceTargets:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 from ndzarr._indexing.selection import AXES
+from ndzarr._store.destinations import Dest
 from ndzarr._store.validity import Nodata
 from ndzarr._validation import as_integer, check_choice
 from ndzarr.errors import OptionError, SourceError, did_you_mean
@@ -272,8 +272,8 @@ class InPlaceOptions:
     palette: str | None = None
     """One of `PALETTES`; None for what suits `kind`."""
     series: str | int | None = None
-    cache: Path | None = None
-    """Directory for the levels that a large file lacks; the user's cache directory if None."""
+    cache: Dest | None = None
+    """Directory, or place in a bucket, for the levels that a large file lacks; the user's cache directory if None."""
     in_memory: int = 16 << 20
     """Most decoded bytes of the coarsest level of a file whose other levels are made in memory: that takes a tenth of a
     second, and a third of its size."""

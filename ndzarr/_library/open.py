@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from ndzarr._formats.options import InPlaceOptions, Options, make_options
@@ -26,6 +25,7 @@ from ndzarr._remote.files import OpenedFile
 from ndzarr._remote.files import open_file as open_remote
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file, shown
+from ndzarr._store.destinations import Dest
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import as_nodata, same_nodata
 from ndzarr.errors import MissingError, NdzarrError, OptionError, StoreError
@@ -183,13 +183,13 @@ def open_unless_transcoded(
     transcode: str,
     encoding: Encoding,
     max_pixels: int | None,
-    cache: Path,
+    cache: Dest,
     remote: OpenedFile | None = None,
 ) -> Pyramid | None:
     """
     Open a file in place; return None if it is to be transcoded by the policy `transcode`, with this encoding.
 
-    Overviews that the file lacks are kept in the directory `cache`.  `remote` is the file if it is not on a local disk.
+    Overviews that the file lacks are kept below `cache`.  `remote` is the file if it is not on a local disk.
     """
     if transcode == "always":
         return None

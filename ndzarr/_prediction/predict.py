@@ -17,12 +17,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._batches.extract import refuse_foreign
+from ndzarr._batches.jobs import refuse_foreign
 from ndzarr._batches.load import load_batch
 from ndzarr._concurrency import ordered_map
 from ndzarr._executors import checked, results, working
 from ndzarr._indexing.plan import counted
-from ndzarr._prediction.canvas import Canvas, canvas_of_sample
+from ndzarr._prediction.canvas import Canvas, Place, canvas_of_sample
 from ndzarr._prediction.parts import PartsWriter
 from ndzarr._prediction.stitcher import Stitcher
 from ndzarr._progress import progress_bar
@@ -102,19 +102,25 @@ def predict(
                         stitcher.add(row, array)
                     advance(len(group))
             else:
-                for done in _elsewhere(scheduler, workers, batches, stitcher, groups):
+                places = [[canvas.place_of(row, len(names)) for row in group] for group in groups]
+                labels = options.get("kind") == "labels"
+                for done in _elsewhere(scheduler, workers, batches, stitcher, groups, places, labels):
                     advance(done)
     return open_pyramid(stitcher.path)
 
 
 def _scaled_to(canvas: Canvas, row: Mapping[str, Any], found: np.ndarray[Any, Any]) -> Canvas:
     """Return a canvas with as many pixels in a window as the model gives."""
-    _, length = canvas.place_of(row, 1)
-    scales = [have / want for have, want in zip(found.shape[-2:], length[-2:], strict=True)]
-    if abs(scales[0] - scales[1]) > 1e-9:
-        what = f"the model gives {found.shape[-2:]} pixels for windows of {length[-2:]}, another scale along y than x"
+    length = canvas.place_of(row, 1).length[-2:]
+    scales = [have / want for have, want in zip(found.shape[-2:], length, strict=True)]
+    if abs(scales[0] - scales[1]) <= 1e-9:
+        return canvas.scaled(scales[0])
+    # Lengths in whole native pixels may have other proportions than those in pixels of the resolution asked for.
+    scaled = canvas.scaled(float(np.sqrt(scales[0] * scales[1])))
+    if not scaled.place_of(row, 1).fits((*scaled.place_of(row, 1).length[:-2], *found.shape[-2:])):
+        what = f"the model gives {found.shape[-2:]} pixels for windows of {length}, another scale along y than x"
         raise OptionError(what, key="model", hint="Return maps with the proportions of the window")
-    return canvas.scaled(scales[0])
+    return scaled
 
 
 def _aligned(row: Mapping[str, Any], canvas: Canvas) -> Mapping[str, Any]:
@@ -168,8 +174,10 @@ class _Job:
     batches: Batches
     groups: Sequence[Group]
     """The windows of each batch."""
-    places: Sequence[Sequence[tuple[tuple[int, ...], tuple[int, ...]]]]
-    """(start, length) of each window on the canvas."""
+    places: Sequence[Sequence[Place]]
+    """The place of each window on the canvas."""
+    labels: bool
+    """True if classes are predicted."""
 
 
 def _elsewhere(
@@ -178,12 +186,15 @@ def _elsewhere(
     batches: Batches,
     stitcher: Stitcher,
     groups: Sequence[Group],
+    places: Sequence[Sequence[Place]],
+    labels: bool,
 ) -> Iterator[int]:
     """Run one task per batch on workers; those of a worker that is lost are done again."""
     import cloudpickle
 
-    places = [[stitcher.place_of(row) for row in group] for group in groups]
-    (stitcher.work / _JOB).write_bytes(cloudpickle.dumps(_Job(batches, groups, places)))  # models may be lambdas
+    (stitcher.work / _JOB).write_bytes(
+        cloudpickle.dumps(_Job(batches, groups, places, labels))
+    )  # models may be lambdas
     with working(scheduler, workers) as pool:
         yield from results(pool, [partial(_task, os.fspath(stitcher.work), k) for k in range(len(groups))])
 
@@ -192,8 +203,9 @@ def _task(folder: str, number: int) -> int:
     job, write = _job(folder, os.getpid())
     group, places = job.groups[number], job.places[number]
     found = job.batches.predict(job.batches.images(group))
-    for (start, length), array in zip(places, found, strict=True):
-        write.append(start, np.reshape(array, length))
+    for place, array in zip(places, found, strict=True):
+        pixels = np.reshape(array, (*place.length[:-2], *array.shape[-2:]))
+        write.append(place.start, place.fitted(pixels, job.labels))
     return len(group)
 
 

@@ -27,7 +27,7 @@ import xarray
 
 from ndzarr._files import explained, local_path, refuse_existing, replacing, trying
 from ndzarr._formats.base import Facts, Pixels, Region, Source
-from ndzarr._prediction.canvas import Canvas
+from ndzarr._prediction.canvas import Canvas, Place
 from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
@@ -165,7 +165,8 @@ class Stitcher:
 
     def place_of(self, where: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return (start, length) of a sample's or a target's window in pixels of the result, along its axes."""
-        return self._canvas.place_of(where, len(self._channels))
+        place = self._canvas.place_of(where, len(self._channels))
+        return place.start, place.length
 
     def __enter__(self) -> Self:
         return self
@@ -190,12 +191,13 @@ class Stitcher:
             `load_batch` returned.  What lies beyond the image is left out.
         array
             The prediction: numpy or torch, with the axes of `like`, where axes of length 1 may be left out; for a batch
-            with the samples first.  It has the size of the window times `scale`.
+            with the samples first.  It has the size of the window times `scale`.  Where the window begins or ends
+            between pixels of the result, it is interpolated linearly, with kind='labels' by its nearest pixels.
 
         Raises
         ------
         WindowError
-            The array does not fit the window, or the window does not begin and end on pixels of the result.
+            The array does not have the size of the window.
         OptionError
             The array has other axes, channels or a type that the result cannot hold.
         """
@@ -204,12 +206,12 @@ class Stitcher:
                 self.add(where.ndzarr.sample(k), array[k])
             return
         pixels = self._in_order(array)
-        start, length = self.place_of(where)
-        if pixels.shape != length:
-            raise self._misfit(pixels.shape, length, where)
+        place = self._canvas.place_of(where, len(self._channels))
+        if not place.fits(pixels.shape):
+            raise self._misfit(pixels.shape, place, where)
         if self._writer is None or self._writer.pid != os.getpid():
             self._writer = PartsWriter(self.work)
-        part = self._writer.append(start, pixels)
+        part = self._writer.append(place.start, place.fitted(pixels, self._encoding.kind == "labels"))
         self._added[part.content] = part
 
     def close(self) -> Pyramid:
@@ -255,12 +257,13 @@ class Stitcher:
                 file.write_text(json.dumps(about))
         return {}
 
-    def _misfit(self, have: tuple[int, ...], want: tuple[int, ...], where: Any) -> WindowError:
+    def _misfit(self, have: tuple[int, ...], place: Place, where: Any) -> WindowError:
         """Say that an array does not have the size of its window, and how to mend that."""
-        dims = self._canvas.dims
-        k = next(k for k, (a, b) in enumerate(zip(have, want, strict=True)) if a != b)
+        dims, want = self._canvas.dims, (*place.length[:-2], *(n for _, n in place.covered))
+        k = max(range(len(dims)), key=lambda k: abs(have[k] - want[k]))
         what = (
-            f"the array has {have[k]} pixels along {dims[k]}, but its window {want[k]} at scale={self._canvas.scale:g}"
+            f"the array has {have[k]} pixels along {dims[k]}, but its window {want[k]:g} at "
+            f"scale={self._canvas.scale:g}"
         )
         scale = have[k] / want[k] * self._canvas.scale
         hint = f"Pass Stitcher(scale={scale:g}) if the model gives pixels of another size" if dims[k] in "yx" else None
@@ -420,7 +423,7 @@ def _finish(mean: Pixels, out: Pixels) -> None:
     if out.dtype == np.uint8 and mean.flags.c_contiguous:  # seven times as fast as numpy
         out[...] = cv2.convertScaleAbs(mean.reshape(-1, mean.shape[-1])).reshape(mean.shape)
         return
-    if out.dtype.kind in "iu":
+    if out.dtype.kind in "iu" and mean.dtype.kind == "f":  # labels have their type already
         np.rint(mean, out=mean)
     out[...] = mean >= 0.5 if out.dtype.kind == "b" else mean
 

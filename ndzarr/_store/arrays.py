@@ -497,7 +497,7 @@ class ArrayLayout:
     fill: Any
     keys: ChunkKeys
     index: IndexLayout
-    """Of a shard, if there are shards."""
+    """Where the index of a shard stands, and how it is encoded; unused without shards."""
     complete: bool = False
     """True if every shard was written."""
     seal: Seal | None = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
-from ndzarr._remote.stores import ABSENT, Landed, Range, RemoteStore
+from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, Range, RemoteStore
 from ndzarr._store import arrays, core
 from ndzarr._store.arrays import ArrayLayout, Fetched
 from ndzarr._store.sharding import MISSING, parse_index
@@ -44,7 +44,7 @@ class RemoteArray:
 
     __slots__ = (
         "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
-        "fetched_format", "fill", "name", "path", "shape", "sharded",
+        "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
@@ -70,6 +70,8 @@ class RemoteArray:
         self._store, self._layout, self._version = store, layout, version
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
+        self.repair: Callable[[DamagedError], object] | None = None
+        """Makes the store again, if it is a cache; raises the error if it cannot."""
 
     @property
     def decoder(self) -> str:
@@ -81,6 +83,33 @@ class RemoteArray:
     def shards(self) -> tuple[int, ...]:
         """Shape of the part of the array that is in one object."""
         return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
+
+    @property
+    def version(self) -> Hashable:
+        """Changes when the store is replaced."""
+        return self._token
+
+    def holds(self, path: str | None) -> bool:
+        """Return True for the URL of one of the array's objects."""
+        return path is not None and path.startswith(f"{self.name}/")
+
+    def adopt(self, other: RemoteArray) -> bool:
+        """Read the objects of the same array from now on, made again; return False if their layout is another."""
+        same = (self.name, self.shape, self.codec, self._per_shard) == (
+            (other.name, other.shape, other.codec, other._per_shard)
+        )
+        if same:
+            self._layout, self._version, self._token = other._layout, other._version, other._token
+            forget(self.name)
+        return same
+
+    def check_shards(self, objects: Container[str]) -> None:
+        """Raise `DamagedError` for the first shard of a complete array that is not among the objects of its store."""
+        if self._layout.complete:
+            grid = [-(-n // s) for n, s in zip(self.shape, self.shards, strict=True)]
+            for position in arrays.positions(grid):
+                if self._object(position) not in objects:
+                    raise self._missing(position)
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
@@ -101,15 +130,15 @@ class RemoteArray:
         if index is None:
             return None
         if index.table is None:
-            if self._layout.complete:
-                url = self._store.url(self._object(place))
-                message = f"{url}: this shard is missing"
-                raise DamagedError(message, path=url, hint="Transcode the source again")
             return ()
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
         return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
+
+    def _missing(self, position: tuple[int, ...]) -> DamagedError:
+        url = self._store.url(self._object(position))
+        return DamagedError(f"{url}: this shard is missing", path=url, hint="Transcode the source again")
 
     def _object(self, position: tuple[int, ...]) -> str:
         return f"{self.path}/{self._layout.keys.key(position)}".lstrip("/")
@@ -120,6 +149,8 @@ class RemoteArray:
 
     def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
         if landed.info is ABSENT:
+            if self._layout.complete:
+                raise self._missing(position)
             return ShardIndex(None, None)
         seal, size = self._layout.seal, landed.info.size
         sealed = None if seal is None else seal.at(position)[0]
@@ -188,6 +219,12 @@ class _TableCache:
             while self._bytes > self.max_bytes and len(self._held) > 1:
                 self._bytes -= self._held.pop(next(iter(self._held)))[1]
 
+    def forget(self, name: str) -> None:
+        """Forget the tables of an array, or of the array that an object belongs to, by its URL."""
+        with self.lock:
+            for key in [key for key in self._held if _is_of(key, name)]:
+                self._bytes -= self._held.pop(key)[1]
+
     def clear(self) -> None:
         """Forget everything."""
         with self.lock:
@@ -210,6 +247,20 @@ def tables() -> _TableCache:
         found = _TABLES.setdefault(pid, found)
     return found
 
+
+def _is_of(key: Hashable, name: str) -> bool:
+    found: Any = key
+    while isinstance(found, tuple) and found:
+        found = found[0]
+    return isinstance(found, str) and (name == found or name.startswith(f"{found}/"))
+
+
+def forget(url: str) -> None:
+    """Forget what tables say of an array, or of the array that an object belongs to: they are others by now."""
+    tables().forget(url)
+
+
+ON_CHANGE.append(forget)
 
 _ENTRY_BYTES = 512
 """Memory that a table takes besides its bytes."""

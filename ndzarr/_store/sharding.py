@@ -103,7 +103,7 @@ class IndexLayout(NamedTuple):
 
     @classmethod
     def parse(cls, chunks: int, location: object, codecs: Sequence[Mapping[str, Any]]) -> IndexLayout | None:
-        """Return the layout that `index_location` and `index_codecs` describe; None if it is none of these."""
+        """Return the layout that `index_location` and `index_codecs` describe; None for any other."""
         names = [codec["name"] for codec in codecs]
         if location not in ("start", "end") or names not in (["bytes", "crc32c"], ["bytes"]):
             return None

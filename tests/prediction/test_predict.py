@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 
 import ndzarr
 from helpers.arrays import photo
@@ -45,6 +46,26 @@ def test_the_scale_of_the_result_is_that_of_the_model(sampler, original, tmp_pat
     expected = original[:, :348].reshape(75, 4, 87, 4, 3).mean(axis=(1, 3))
     close = np.isclose(np.moveaxis(found.read(), 0, -1)[:, :87], expected, atol=1e-4).all(axis=-1)
     assert close.all()
+
+
+@pytest.mark.parametrize("scheduler", [None, pytest.param("processes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("window", [(64, 64), (64, 95)])
+def test_windows_of_any_resolution_lie_where_they_are(tmp_path, scheduler, window):
+    y, x = np.mgrid[:300, :350]
+    slope = (y * 40 + x * 20).astype(np.uint16)
+    about = {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(tmp_path / "a.ome.tif", slope, ome=True, tile=(64, 64), metadata=about)
+    sampler = ndzarr.Sampler([tmp_path / "a.ome.tif"], tmp_path)
+    options = {"window": window, "overlap": 0.25, "resolution": "0.7 um", "dtype": "float32"}
+    found = sampler.predict(np.asarray, tmp_path / "out.zarr", scheduler=scheduler, **options)
+    assert found.pixel_size.x.value == pytest.approx(0.7, rel=0.002)
+    step = found.pixel_size.x.value / 0.25
+    values = found.read()[0]
+    assert np.isfinite(values).all()
+    y, x = (((np.arange(n) + 0.5) * step - 0.5) for n in values.shape)
+    off = np.abs(values - (y[:, None] * 40 + x * 20))[1:-1, 1:-1]
+    assert off.max() < 60  # a pixel is worth 168
+    assert np.median(off) < 2
 
 
 def test_images_and_videos_of_a_dataset(original, tmp_path):
