@@ -209,7 +209,8 @@ def place_attributes(groups: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
 
 
 def _attributes(array: Labelled) -> dict[str, Mapping[str, Any]]:
-    return {str(d): array.coords[d].attrs for d in array.dims if d in array.coords}
+    coords: Mapping[Any, Any] = array.coords
+    return {str(d): coords[d].attrs for d in array.dims if d in coords}
 
 
 Labelled: TypeAlias = "DataArray | Described"
@@ -238,7 +239,6 @@ def read_labels(
     `blocks` are the lengths, along each axis of the array, of what is decoded together; None if pixels are in memory.
     """
     arrangement = arrange_named(name, array.dims, array.shape, options, _attributes(array))
-    check_pixels(name, array.shape, arrangement, options)
     packing = Packing.of(name, array.dtype, array.attrs)
     notes = list(noted)
     times, origin = _times(array, arrangement, notes)
@@ -325,7 +325,8 @@ def _blocks(array: DataArray) -> tuple[int, ...]:
 def _coordinate(array: Labelled, arrangement: Arrangement, axis: str) -> Any:
     if axis not in arrangement.axes:
         return None
-    return array.coords.get(array.dims[arrangement.axes.index(axis)])
+    coords: Mapping[Any, Any] = array.coords
+    return coords.get(array.dims[arrangement.axes.index(axis)])
 
 
 def _channels(array: Labelled, arrangement: Arrangement) -> tuple[str, ...] | None:
@@ -532,6 +533,7 @@ def open_zarr(array: Any, options: Options, name: str | None = None) -> ArraySou
         raise SourceError(f"{name}: it is a Zarr {type(array).__name__.lower()}", hint="Pass one of its arrays")
     form = f"Zarr v{array.metadata.zarr_format}"
     labels = read_labels(name, Described.of(array, array_attributes(array), {}), options, form, tuple(array.chunks))
+    check_pixels(name, array.shape, labels.arrangement, options)
     return _source(labels, array.__getitem__)
 
 
