@@ -134,7 +134,6 @@ def _options(
     clip = make_clip(start, stop, step, size)
     options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series, variable)
     options.refuse_clip("a Zarr store")
-    options.refuse_series("a Zarr store")
     return options
 
 

@@ -1,0 +1,119 @@
+"""OME-Zarr groups that hold several images: series, plates and labels, and their images as sources."""
+
+import numpy as np
+import pytest
+import zarr
+
+import ndzarr
+from helpers.arrays import random_array
+from helpers.errors import raises
+from ndzarr.errors import OptionError, StoreError
+
+XML = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+<Image ID="Image:0" Name="overview"/><Image ID="Image:1" Name="detail"/></OME>"""
+
+
+def attributes(version, **ome):
+    return {"ome": {"version": "0.5", **ome}} if version == 3 else ome
+
+
+def image(group, path, pixels, version, name="image", **more):
+    """Write an image of two levels with axes c, y, x, its pixels 0.5 by 0.25 um large."""
+    inner = group.create_group(path)
+    datasets = []
+    for k in range(2):
+        level = pixels[:, :: 2**k, :: 2**k]
+        inner.create_array(str(k), shape=level.shape, dtype=level.dtype, chunks=(1, 8, 8))[...] = level
+        steps = [
+            {"type": "scale", "scale": [1, 0.5 * 2**k, 0.25 * 2**k]},
+            {"type": "translation", "translation": [0, 10, 20]},
+        ]
+        datasets.append({"path": str(k), "coordinateTransformations": steps})
+    axes = [{"name": "c", "type": "channel"}, *({"name": d, "type": "space", "unit": "micrometer"} for d in "yx")]
+    multiscales = [{"version": "0.4", "name": name, "axes": axes, "datasets": datasets}]
+    inner.attrs.update(attributes(version, multiscales=multiscales, **more))
+    return inner
+
+
+@pytest.fixture(params=[2, 3])
+def version(request):
+    return request.param
+
+
+@pytest.fixture
+def plate(tmp_path, version):
+    """A plate of two wells with two fields and one, and their pixels by name."""
+    root = zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=version)
+    pixels = {name: random_array((2, 12, 20), "u2", k) for k, name in enumerate(("A/01/0", "A/01/1", "B/03/0"))}
+    wells = [{"path": "A/01", "rowIndex": 0, "columnIndex": 0}, {"path": "B/03", "rowIndex": 1, "columnIndex": 1}]
+    rows, columns = [{"name": "A"}, {"name": "B"}], [{"name": "01"}, {"name": "03"}]
+    root.attrs.update(attributes(version, plate={"rows": rows, "columns": columns, "wells": wells}))
+    for well in wells:
+        fields = [name[-1] for name in pixels if name.startswith(well["path"])]
+        group = root.create_group(well["path"])
+        group.attrs.update(attributes(version, well={"images": [{"path": f, "acquisition": 7} for f in fields]}))
+    for name, array in pixels.items():
+        image(root, name, array, version)
+    return tmp_path / "plate.zarr", pixels
+
+
+def test_the_fields_of_a_plate_are_named_sources(plate):
+    path, pixels = plate
+    sampler = ndzarr.Sampler(path)
+    assert list(sampler.sources) == list(pixels)
+    for name, array in pixels.items():
+        sample = sampler.load_sample(key=name, cx=10, cy=6, width=20, height=12)
+        assert np.array_equal(sample.image, array)
+        assert np.array_equal(ndzarr.open(path, series=name).read(), array)
+    table = sampler.targets.grid((12, 20))
+    assert table["key"].tolist() == list(pixels)
+    assert table["note_row"].tolist() == ["A", "A", "B"]
+    assert table["note_column"].tolist() == ["01", "01", "03"]
+    assert table["note_well"].tolist() == ["A/01", "A/01", "B/03"]
+    assert table["note_field"].tolist() == ["0", "1", "0"]
+    assert set(table["note_acquisition"]) == {7}
+    batch = sampler.load_batch(table)
+    assert np.array_equal(batch.image, np.stack(list(pixels.values())))
+
+
+def test_the_advice_for_a_group_of_several_images_opens_one(plate):
+    path, pixels = plate
+    with raises(StoreError, path=path, key="series") as caught:
+        ndzarr.open(path)
+    advised = caught.value.hint.split("series=")[1].split("'")[1]
+    assert np.array_equal(ndzarr.open(path, series=advised).read(), pixels[advised])
+    assert np.array_equal(ndzarr.open(path / "A" / "01", series=1).read(), pixels["A/01/1"])
+    assert np.array_equal(ndzarr.open(path / "B" / "03").read(), pixels["B/03/0"])
+    with raises(OptionError, path=path, key="series"):
+        ndzarr.open(path, series="C/01/0")
+    with raises(OptionError, path=path / "B" / "03" / "0", key="series"):
+        ndzarr.open(path / "B" / "03" / "0", series=1)
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_series_of_bioformats2raw_are_chosen_by_name_or_number(tmp_path, version, stated):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    root.attrs.update(attributes(version, **{"bioformats2raw.layout": 3}))
+    pixels = [random_array((2, 12, 20), "u2", k) for k in range(2)]
+    for k, array in enumerate(pixels):
+        image(root, str(k), array, version)
+    names = ["0", "1"]
+    if stated:
+        root.create_group("OME").attrs.update(attributes(version, series=["0", "1"]))
+        (tmp_path / "a.zarr" / "OME" / "METADATA.ome.xml").write_text(XML)
+        names = ["overview", "detail"]
+    with raises(StoreError, path=tmp_path / "a.zarr", key="series", match=", ".join(map(repr, names))):
+        ndzarr.open(tmp_path / "a.zarr")
+    for k, name in enumerate(names):
+        assert np.array_equal(ndzarr.open(tmp_path / "a.zarr", series=k).read(), pixels[k])
+        made = ndzarr.transcode(tmp_path / "a.zarr", tmp_path / f"{k}.zarr", series=name)
+        assert np.array_equal(made.read(), pixels[k])
+    assert list(ndzarr.Sampler(tmp_path / "a.zarr").sources) == names
+
+
+def test_a_group_of_one_image_is_that_image(tmp_path, version):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    root.attrs.update(attributes(version, **{"bioformats2raw.layout": 3}))
+    pixels = random_array((2, 12, 20), "u2")
+    image(root, "0", pixels, version)
+    assert np.array_equal(ndzarr.open(tmp_path / "a.zarr").read(), pixels)
