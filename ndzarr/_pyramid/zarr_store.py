@@ -24,6 +24,7 @@ from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_
 from ndzarr._remote.urls import is_url, joined
 from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
 from ndzarr._store.metadata import (
+    INDEXES,
     SCHEMA,
     check_attributes,
     interpreting,
@@ -32,7 +33,7 @@ from ndzarr._store.metadata import (
     path_within,
     scale_of,
 )
-from ndzarr._store.remote import RemoteArray
+from ndzarr._store.remote import Indexes, RemoteArray
 from ndzarr._validation import as_number, is_path, shortened
 from ndzarr.errors import (
     DamagedError,
@@ -242,8 +243,18 @@ def open_remote(
         raw = store.get(file)[0].tobytes()
     root = parse_json(raw, store.url(path))
     version = info.tag if _is_ours(root) else None
-    folder = _Bucket(store, path, time.monotonic_ns() if version is None else version, version)
-    return _from_metadata(folder, root, cache_bytes, changed)
+    folder = _Bucket(store, path, time.monotonic_ns() if version is None else version, version, _indexes_of(root))
+    pyramid = _from_metadata(folder, root, cache_bytes, changed)
+    folder.hold_indexes(pyramid)
+    return pyramid
+
+
+def _indexes_of(root: Any) -> Mapping[str, int]:
+    """Return where the records of the shards of each array begin in the object of all; {} if there is none."""
+    attrs = root.get("attributes") if isinstance(root, Mapping) else None
+    own = attrs.get("ndzarr") if isinstance(attrs, Mapping) else None
+    found = own.get("indexes") if isinstance(own, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 class _Bucket(NamedTuple):
@@ -253,10 +264,25 @@ class _Bucket(NamedTuple):
     path: str
     token: Hashable
     version: str | None
+    indexes: Mapping[str, int] = {}
 
     @property
     def name(self) -> str:
         return self.store.url(self.path)
+
+    def hold_indexes(self, pyramid: Pyramid) -> None:
+        """Fetch the records of all shards, if one request can; parts of more are fetched when they are needed."""
+        arrays = [a for level in pyramid.levels for a in (level.array, level.mask) if isinstance(a, RemoteArray)]
+        total = max((array.records_stop for array in arrays), default=0)
+        if 0 < total <= self.store.settings.cap:
+            path = joined(self.path, INDEXES)
+            try:
+                [landed] = get_ranges([Range(self.store, path, 0, total, version=self.version)])
+            except MissingError as error:
+                message = f"{error.path}: is named in the metadata but missing, so the store is damaged"
+                raise DamagedError(message, path=error.path, hint="Write the store again") from error
+            for array in arrays:
+                array.hold(landed.data)
 
     @property
     def reopen(self) -> Callable[[str, int], Pyramid]:
@@ -280,7 +306,9 @@ class _Bucket(NamedTuple):
 
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
-        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version)
+        known = layout.seal is not None and path in self.indexes  # what records say is checked by the seal
+        indexes = Indexes(joined(self.path, INDEXES), self.indexes[path]) if known else None
+        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version, indexes)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
         """Return an array that zarr-python reads."""

@@ -14,16 +14,17 @@ import os
 import threading
 from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from functools import partial
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
-from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, Range, RemoteStore
+from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, ObjectInfo, Range, RemoteStore
 from ndzarr._store import arrays, core
 from ndzarr._store.arrays import ArrayLayout, Fetched
-from ndzarr._store.sharding import MISSING, parse_index
+from ndzarr._store.sharding import MISSING, Record, parse_index, parse_record
 from ndzarr.errors import DamagedError
 
 _MOST_ROUNDS = 8
@@ -37,13 +38,24 @@ class ShardIndex(NamedTuple):
     """Offset and length of each chunk, one after another."""
     tag: str | None
     """Tag of the shard when its index was read."""
+    ends: bytes | None = None
+    """The last 4 bytes of each chunk, where they are recorded: they tell another version, as a tag does."""
+
+
+class Indexes(NamedTuple):
+    """Where the records of an array's shards are (`_store.metadata.INDEXES`)."""
+
+    path: str
+    """Of the object that holds those of all arrays."""
+    start: int
+    """Byte at which those of the array begin."""
 
 
 class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
+        "_indexes", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
         "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
     )  # fmt: skip
 
@@ -52,13 +64,20 @@ class RemoteArray:
     chunk_format = None
 
     def __init__(
-        self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None
+        self,
+        store: RemoteStore,
+        path: str,
+        layout: ArrayLayout,
+        token: Hashable,
+        version: str | None = None,
+        indexes: Indexes | None = None,
     ) -> None:
         """
         Describe the array at a path of a store; nothing is requested.
 
         `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
-        the cache on the disk; None if nothing in the metadata tells that shards were replaced.
+        the cache on the disk; None if nothing in the metadata tells that shards were replaced.  `indexes` tells where
+        the records of its shards are, if they are in one object.
         """
         self.name = store.url(path)
         self.path = path
@@ -67,7 +86,7 @@ class RemoteArray:
         self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
         self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
-        self._store, self._layout, self._version = store, layout, version
+        self._store, self._layout, self._version, self._indexes = store, layout, version, indexes
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
         self.repair: Callable[[DamagedError], object] | None = None
@@ -100,14 +119,32 @@ class RemoteArray:
         )
         if same:
             self._layout, self._version, self._token = other._layout, other._version, other._token
+            self._indexes = other._indexes
             forget(self.name)
         return same
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of shards along each axis."""
+        return tuple(-(-n // s) for n, s in zip(self.shape, self.shards, strict=True))
+
+    @property
+    def records_stop(self) -> int:
+        """End of the records of its shards in the object that holds those of all arrays; 0 if there is none."""
+        return 0 if self._indexes is None else int(self._source(tuple(n - 1 for n in self.grid)).stop or 0)
+
+    def hold(self, records: Bytes) -> None:
+        """Take the records of all shards from those of all arrays, so that none has to be fetched."""
+        if self._indexes is not None:
+            for position in arrays.positions(self.grid):
+                source = self._source(position)
+                landed = Landed(0, records[source.start : source.stop], ObjectInfo(source.path, records.size, None))
+                tables().put((self._token, position), self._parse(position, landed), landed.data.nbytes + _ENTRY_BYTES)
 
     def check_shards(self, objects: Container[str]) -> None:
         """Raise `DamagedError` for the first shard of a complete array that is not among the objects of its store."""
         if self._layout.complete:
-            grid = [-(-n // s) for n, s in zip(self.shape, self.shards, strict=True)]
-            for position in arrays.positions(grid):
+            for position in arrays.positions(self.grid):
                 if self._object(position) not in objects:
                     raise self._missing(position)
 
@@ -134,7 +171,10 @@ class RemoteArray:
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
-        return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
+        end = None if index.ends is None else index.ends[4 * k : 4 * k + 4]
+        return (
+            Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version, end=end),
+        )
 
     def _missing(self, position: tuple[int, ...]) -> DamagedError:
         url = self._store.url(self._object(position))
@@ -144,6 +184,13 @@ class RemoteArray:
         return f"{self.path}/{self._layout.keys.key(position)}".lstrip("/")
 
     def _source(self, position: tuple[int, ...]) -> Range:
+        if self._indexes is not None:
+            number = 0
+            for i, n in zip(position, self.grid, strict=True):
+                number = number * n + i
+            length = Record.length(prod(self._per_shard))
+            start = self._indexes.start + number * length
+            return Range(self._store, self._indexes.path, start, start + length, version=self._version)
         start, stop = self._layout.index.range
         return Range(self._store, self._object(position), start, stop, optional=True, version=self._version)
 
@@ -153,8 +200,11 @@ class RemoteArray:
                 raise self._missing(position)
             return ShardIndex(None, None)
         seal, size = self._layout.seal, landed.info.size
-        sealed = None if seal is None else seal.at(position)[0]
         url = self._store.url(self._object(position))
+        if self._indexes is not None and seal is not None:
+            table, ends = parse_record(url, landed.data.tobytes(), seal.at(position))
+            return ShardIndex(table, None, ends)
+        sealed = None if seal is None else seal.at(position)[0]
         table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, self._layout.index, sealed)
         return ShardIndex(table, landed.info.tag)
 
