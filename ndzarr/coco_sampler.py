@@ -528,6 +528,8 @@ class CocoSampler:
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid:
         """
@@ -559,6 +561,8 @@ class CocoSampler:
             Number of processes of this machine.
         progress
             Show progress bars.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
         **keys
             Keys of targets that hold for all windows, such as `dtype` or `pad`.
 
@@ -596,6 +600,8 @@ class CocoSampler:
             preset=preset,
             resume=resume,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
         )
 
     def transcode_video(
@@ -608,6 +614,8 @@ class CocoSampler:
         chunks: Mapping[str, int] | None = None,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid:
         """
@@ -617,7 +625,7 @@ class CocoSampler:
         ----------
         vidid
             The video.
-        dest, preset, access, chunks, overwrite, progress
+        dest, preset, access, chunks, overwrite, progress, storage_options, remote
             As for `ndzarr.transcode`.
         **keys
             Keys of a target that say what is read, such as channels, nodata or interpolation.
@@ -639,6 +647,8 @@ class CocoSampler:
             Encoding(preset, chunks=chunks_option(chunks), access=access),
             overwrite=overwrite,
             progress=progress,
+            storage_options=storage_options,
+            remote=remote,
         )
 
 

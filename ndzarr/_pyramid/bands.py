@@ -33,7 +33,7 @@ from ndzarr._formats.sequence import is_sequence
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url
 from ndzarr._store.destinations import Dest, Shared, destination, refuse_existing_at, sharing
@@ -432,18 +432,12 @@ def transcode(
     }
     if scheduler is not None:
         transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
-        return _opened(target, *known)
+        return open_dest(target)
     from ndzarr._formats.registry import open_source
 
     with open_source(source, **reading) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
-    return _opened(target, *known)
-
-
-def _opened(dest: Dest, storage_options: Mapping[str, Any] | None, remote: Remote | None) -> Pyramid:
-    if isinstance(dest, Path):
-        return open_pyramid(dest)
-    return open_pyramid(dest.url, storage_options=storage_options, remote=remote)
+    return open_dest(target)
 
 
 def transcode_on(

@@ -23,6 +23,7 @@ from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
 from ndzarr._remote.urls import is_url, joined
 from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
+from ndzarr._store.destinations import Dest
 from ndzarr._store.metadata import (
     INDEXES,
     SCHEMA,
@@ -90,6 +91,13 @@ def open_pyramid(
         # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
         version = (*version, time.monotonic_ns())
     return _from_metadata(_Directory(folder, version), root, cache_bytes, changed)
+
+
+def open_dest(dest: Dest, changed: Callable[[str], object] = warn_changed) -> Pyramid:
+    """Open a store where it was written."""
+    if isinstance(dest, Path):
+        return open_pyramid(dest, changed=changed)
+    return open_remote(dest.store, dest.path, changed=changed)
 
 
 def _is_ours(root: Any) -> bool:

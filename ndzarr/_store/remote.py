@@ -46,7 +46,7 @@ class Indexes(NamedTuple):
     """Where the records of an array's shards are (`_store.metadata.INDEXES`)."""
 
     path: str
-    """Of the object that holds those of all arrays."""
+    """Path of the object that holds those of all arrays."""
     start: int
     """Byte at which those of the array begin."""
 
