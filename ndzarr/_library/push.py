@@ -13,9 +13,10 @@ from ndzarr._library.keys import is_damaged, stored_arrays
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.settings import Remote
+from ndzarr._store.archive import ArchiveFile, is_archive
 from ndzarr._store.arrays import ChunkArray, positions
 from ndzarr._store.buckets import ROOT, Claim, Place, Uploads, upload_tree
-from ndzarr._store.destinations import destination
+from ndzarr._store.destinations import destination, refuse_existing_at
 from ndzarr._store.metadata import DIGEST, INDEXES, join_records, metadata_digest, parse_json
 from ndzarr.errors import DamagedError, MissingError, OptionError, StoreError
 
@@ -39,7 +40,7 @@ def push(
     Parameters
     ----------
     store
-        Directory of the store.
+        Directory of the store, or an `.ozx`, which becomes one object.
     url
         Where it will be, such as 's3://bucket/a.zarr'; a URL that ends in a slash gets the name of the directory.
     overwrite
@@ -79,6 +80,8 @@ def push(
     if not isinstance(place, Place):
         message = f"url={url!r}: is not the URL of a bucket"
         raise OptionError(message, path=url, key="url", hint="Give a URL such as s3://bucket/a.zarr")
+    if is_archive(folder):
+        return _push_archive(folder, place, overwrite, indexes)
     root = read = _root(folder)
     records = None
     if indexes:
@@ -126,6 +129,18 @@ def _with_indexes(folder: Path, root: bytes) -> tuple[bytes, bytes | None]:
     own["indexes"], joined = join_records(records)
     own[DIGEST] = metadata_digest(node["attributes"], node["consolidated_metadata"]["metadata"])
     return json.dumps(node).encode(), joined
+
+
+def _push_archive(file: Path, place: Place, overwrite: bool, indexes: bool) -> str:
+    """Copy a store in one file, as one object."""
+    if indexes:
+        message = f"{file}: indexes=True is for stores that are directories"
+        raise OptionError(message, path=str(file), key="indexes", hint="Leave it out")
+    archive = ArchiveFile(str(file))
+    refuse_existing_at(place, overwrite)
+    place.patient().put_file(file, create=not overwrite)
+    archive.file.check()
+    return place.url
 
 
 def _root(folder: Path) -> bytes:

@@ -23,6 +23,7 @@ from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
 from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, ObjectInfo, Range, RemoteStore
 from ndzarr._store import arrays, core
+from ndzarr._store.archive import ArchiveObject
 from ndzarr._store.arrays import ArrayLayout, Fetched
 from ndzarr._store.sharding import MISSING, Record, parse_index, parse_record
 from ndzarr.errors import DamagedError
@@ -55,8 +56,8 @@ class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_indexes", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
-        "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
+        "_archive", "_indexes", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype",
+        "engine", "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
@@ -70,14 +71,16 @@ class RemoteArray:
         layout: ArrayLayout,
         token: Hashable,
         version: str | None = None,
+        archive: ArchiveObject | None = None,
         indexes: Indexes | None = None,
     ) -> None:
         """
         Describe the array at a path of a store; nothing is requested.
 
         `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
-        the cache on the disk; None if nothing in the metadata tells that shards were replaced.  `indexes` tells where
-        the records of its shards are, if they are in one object.
+        the cache on the disk; None if nothing in the metadata tells that shards were replaced. If the array is in a
+        zip, that is `archive`, and its path begins the array's. `indexes` tells where the records of its shards are,
+        if they are in one object.
         """
         self.name = store.url(path)
         self.path = path
@@ -86,7 +89,8 @@ class RemoteArray:
         self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
         self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
-        self._store, self._layout, self._version, self._indexes = store, layout, version, indexes
+        self._store, self._layout, self._version = store, layout, version
+        self._archive, self._indexes = archive, indexes
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
         self.repair: Callable[[DamagedError], object] | None = None
@@ -131,15 +135,24 @@ class RemoteArray:
     @property
     def records_stop(self) -> int:
         """End of the records of its shards in the object that holds those of all arrays; 0 if there is none."""
-        return 0 if self._indexes is None else int(self._source(tuple(n - 1 for n in self.grid)).stop or 0)
+        last = tuple(n - 1 for n in self.grid)
+        return 0 if self._indexes is None else self._record(self._indexes, last).stop
 
     def hold(self, records: Bytes) -> None:
         """Take the records of all shards from those of all arrays, so that none has to be fetched."""
         if self._indexes is not None:
             for position in arrays.positions(self.grid):
-                source = self._source(position)
-                landed = Landed(0, records[source.start : source.stop], ObjectInfo(source.path, records.size, None))
-                tables().put((self._token, position), self._parse(position, landed), landed.data.nbytes + _ENTRY_BYTES)
+                landed = Landed(0, records[self._record(self._indexes, position)], _UNKNOWN)
+                index = self._parse(position, 0, 0, landed)
+                tables().put((self._token, position), index, landed.data.nbytes + _ENTRY_BYTES)
+
+    def _record(self, indexes: Indexes, position: tuple[int, ...]) -> slice:
+        """Return where the record of a shard is."""
+        number = 0
+        for i, n in zip(position, self.grid, strict=True):
+            number = number * n + i
+        length = Record.length(prod(self._per_shard))
+        return slice(indexes.start + number * length, indexes.start + (number + 1) * length)
 
     def check_shards(self, objects: Container[str]) -> None:
         """Raise `DamagedError` for the first shard of a complete array that is not among the objects of its store."""
@@ -154,16 +167,26 @@ class RemoteArray:
 
     def where(self, chunk: tuple[int, ...], tables: arrays.Tables) -> tuple[Range, ...] | None:
         """Return where the bytes of a chunk are; None if the index of its shard must be fetched first."""
-        if not self.sharded:
-            return (Range(self._store, self._object(chunk), optional=True),)
         k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
             k = k * n + i % n
             position.append(i // n)
         place = tuple(position)
-        index: ShardIndex | None = tables.look(
-            (self._token, place), partial(self._source, place), partial(self._parse, place)
-        )
+        begin, size = 0, 0
+        if self._archive is not None:
+            member = self._object(place)[len(self._archive.path) + 1 :]
+            found = self._archive.place(member, tables.look) if member in self._archive.members else (0, -1)
+            if found is None:
+                return None
+            begin, size = found
+        if not self.sharded:
+            return () if size < 0 else (self._range(place, begin, begin + size),)
+        if size < 0:
+            if self._layout.complete:
+                raise self._missing(place)
+            return ()
+        source, parse = partial(self._source, place, begin, size), partial(self._parse, place, begin, size)
+        index: ShardIndex | None = tables.look((self._token, place), source, parse)
         if index is None:
             return None
         if index.table is None:
@@ -172,9 +195,17 @@ class RemoteArray:
         if offset == MISSING:
             return ()
         end = None if index.ends is None else index.ends[4 * k : 4 * k + 4]
-        return (
-            Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version, end=end),
-        )
+        return (self._range(place, offset, offset + count, index.tag, end),)
+
+    def _range(
+        self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None, end: bytes | None = None
+    ) -> Range:
+        """Return bytes of a shard, by their offsets in its object; all of them if it is a chunk."""
+        if self._archive is not None:
+            return self._archive.range(start, stop)
+        if not self.sharded:
+            return Range(self._store, self._object(position), optional=True)
+        return Range(self._store, self._object(position), start, stop, tag, version=self._version, end=end)
 
     def _missing(self, position: tuple[int, ...]) -> DamagedError:
         url = self._store.url(self._object(position))
@@ -183,29 +214,30 @@ class RemoteArray:
     def _object(self, position: tuple[int, ...]) -> str:
         return f"{self.path}/{self._layout.keys.key(position)}".lstrip("/")
 
-    def _source(self, position: tuple[int, ...]) -> Range:
+    def _source(self, position: tuple[int, ...], begin: int, size: int) -> Range:
+        """Return where the index of a shard is; `size` is only known of a member of a zip."""
         if self._indexes is not None:
-            number = 0
-            for i, n in zip(position, self.grid, strict=True):
-                number = number * n + i
-            length = Record.length(prod(self._per_shard))
-            start = self._indexes.start + number * length
-            return Range(self._store, self._indexes.path, start, start + length, version=self._version)
+            place = self._record(self._indexes, position)
+            return Range(self._store, self._indexes.path, place.start, place.stop, version=self._version)
         start, stop = self._layout.index.range
+        if self._archive is not None:
+            first = max(0, size + start) if start < 0 else start
+            return self._archive.range(begin + first, begin + min(size, size if stop is None else stop))
         return Range(self._store, self._object(position), start, stop, optional=True, version=self._version)
 
-    def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
+    def _parse(self, position: tuple[int, ...], begin: int, size: int, landed: Landed) -> ShardIndex:
         if landed.info is ABSENT:
             if self._layout.complete:
                 raise self._missing(position)
             return ShardIndex(None, None)
-        seal, size = self._layout.seal, landed.info.size
-        url = self._store.url(self._object(position))
+        url, seal = self._store.url(self._object(position)), self._layout.seal
         if self._indexes is not None and seal is not None:
             table, ends = parse_record(url, landed.data.tobytes(), seal.at(position))
             return ShardIndex(table, None, ends)
+        size = landed.info.size if self._archive is None else size
         sealed = None if seal is None else seal.at(position)[0]
-        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, self._layout.index, sealed)
+        index = self._layout.index
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, index, sealed, begin)
         return ShardIndex(table, landed.info.tag)
 
     def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
@@ -312,6 +344,7 @@ def forget(url: str) -> None:
 
 ON_CHANGE.append(forget)
 
+_UNKNOWN = ObjectInfo("", -1, None)
 _ENTRY_BYTES = 512
 """Memory that a table takes besides its bytes."""
 

@@ -31,6 +31,7 @@ _COMMANDS = {
     "push": "Copy a store to a bucket.",
     "verify": "Check every byte of pyramids.",
     "cache": "List or prune the pyramids that samplers made.",
+    "doctor": "Report what ndzarr runs on, and how fast it reads here.",
     "demo": "Show what ndzarr does, on generated data.",
 }
 
