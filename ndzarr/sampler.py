@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr._prediction.detections import Merge
     from ndzarr._prediction.predict import Model
     from ndzarr._prediction.stitcher import Weights
     from ndzarr.targets.accessor import SourceTargets
@@ -253,6 +254,9 @@ class Sampler:
         weights: Weights = "gaussian",
         kind: str = "intensity",
         nodata: float | None = None,
+        classes: Sequence[str] | Mapping[Any, str] | None = None,
+        merge: Merge = "nms",
+        threshold: float = 0.5,
         preset: str = "fast",
         scheduler: Any = None,
         workers: int | None = None,
@@ -260,7 +264,7 @@ class Sampler:
         overwrite: bool = False,
         progress: bool = False,
         **keys: Any,
-    ) -> Pyramid:
+    ) -> Pyramid | Path:
         """
         Run a model over overlapping windows of a source and stitch what it gives.
 
@@ -270,8 +274,11 @@ class Sampler:
             Takes the images of a batch (sample, c, y, x), of videos and volumes with their further axes, as a numpy
             array, and returns an array (sample, c, y, x) or, of one channel, (sample, y, x).  A module of torch gets a
             tensor of the type of its parameters on their device, without gradients; call its `eval()` before.
+            A detector returns a list with a dictionary per sample, as torchvision's do: `boxes` (left, top, right,
+            bottom), and perhaps `scores`, `labels` and `masks` or `segmentations`; see `ndzarr.DetectionStitcher.add`.
         dest
-            The store to make; see `ndzarr.Stitcher`.
+            The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
+            `.json`, `.kwcoco.json` or `.geojson`.
         key
             Name of the source; may be left out if there is one.
         window, overlap, resolution
@@ -282,6 +289,8 @@ class Sampler:
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
             As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+        classes, merge, threshold
+            As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler
             None runs the model in this process, while the next windows are read.  Or 'processes', a
             `distributed.Client` or the address of a dask scheduler: the model is pickled, and workers need a file
@@ -295,7 +304,8 @@ class Sampler:
 
         Returns
         -------
-        The predictions, with the size of the image times the scale of the model's maps, and its georeference.
+        The predictions, with the size of the image times the scale of the model's maps, and its georeference;
+        or the path of the file of detections.
 
         Raises
         ------
@@ -323,6 +333,9 @@ class Sampler:
             weights=weights,
             kind=kind,
             nodata=nodata,
+            classes=classes,
+            merge=merge,
+            threshold=threshold,
             preset=preset,
             resume=resume,
             overwrite=overwrite,

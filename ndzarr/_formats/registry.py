@@ -72,6 +72,7 @@ _VIDEO = re.compile(
 
 _CONVERT = "convert it to TIFF or PNG first"
 _UNPACK = "unpack it first"
+_ZIPPED = "unpack it first, or ndzarr.open it if it is a zipped Zarr store"
 _BIOFORMATS = "convert it to OME-TIFF or OME-Zarr with bioformats2raw or QuPath first"
 
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
@@ -104,7 +105,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"#\?R(?:ADIANCE|GBE)\n", "a Radiance HDR image", _CONVERT),
     (rb"FUJIFILMCCD-RAW|IIU\0", "a raw image of a camera", "develop it with rawpy and pass the array"),
     (rb"PK\x03\x04\x14\0\0\0.{22}[\w.-]+\.npy", "a NPZ archive", "load it with numpy and pass one of its arrays"),
-    (rb"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (rb"PK\x03\x04", "a ZIP archive", _ZIPPED),
     (rb"\x1f\x8b", "a gzip archive", _UNPACK),
     (rb"BZh|\xfd7zXZ\0|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", _UNPACK),
     (rb"\x80[\x02-\x05].{0,20}[c}\](\x8c\x95]", "a Python pickle", "load it and pass the array"),

@@ -143,7 +143,7 @@ class Builder:
         """Return the id of a category, which is made if it is new."""
         return self.categories.setdefault(name, len(self.categories) + 1)
 
-    def image(self, path: str, **more: Any) -> dict[str, Any]:
+    def image(self, path: str, /, **more: Any) -> dict[str, Any]:
         """Return the dictionary of an image file, which is made if it is new; `more` are its other keys."""
         found = self._gids.get(path)
         if found is None:
@@ -170,7 +170,7 @@ class Builder:
         self.videos.append({"id": number, "name": name, "width": width, "height": height, **more})
         return number
 
-    def add(self, image: Mapping[str, Any], category: str, bbox: Sequence[float], **more: Any) -> dict[str, Any]:
+    def add(self, image: Mapping[str, Any], category: str, bbox: Sequence[float], /, **more: Any) -> dict[str, Any]:
         """Add an annotation; `bbox` is x, y, width, height in pixels."""
         annotation = {
             "id": len(self.annotations) + 1,
@@ -182,7 +182,9 @@ class Builder:
         self.annotations.append(annotation)
         return annotation
 
-    def add_polygon(self, image: Mapping[str, Any], category: str, rings: Sequence[Any], **more: Any) -> dict[str, Any]:
+    def add_polygon(
+        self, image: Mapping[str, Any], category: str, rings: Sequence[Any], /, **more: Any
+    ) -> dict[str, Any]:
         """Add a polygon: its exterior and its interiors, each (n, 2) of x and y in pixels."""
         exterior, *holes = [np.asarray(ring, float).reshape(-1, 2) for ring in rings]
         low, high = exterior.min(axis=0), exterior.max(axis=0)

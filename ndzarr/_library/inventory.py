@@ -235,8 +235,8 @@ def _remove_locks(root: Path) -> None:
 
 
 def size_on_disk(path: str | os.PathLike[str]) -> int:
-    """Return the bytes of all files below a directory; files that vanish meanwhile count as nothing."""
-    total = 0
+    """Return the bytes of a file, or of all below a directory; files that vanish meanwhile count as nothing."""
+    total = os.path.getsize(path) if os.path.isfile(path) else 0
     for folder, _, files in os.walk(path):
         for name in files:
             with suppress(FileNotFoundError, PermissionError):

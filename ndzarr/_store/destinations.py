@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ndzarr._files import (
+    ARCHIVE,
     PARTIAL,
     Batch,
     discard,
@@ -30,14 +31,19 @@ from ndzarr._files import (
     holding,
     is_store,
     lock_of,
+    names_archive,
     publish,
     publishing,
+    publishing_file,
     refuse_existing,
+    refuse_existing_file,
+    scratch,
     trying,
 )
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import open_url
 from ndzarr._remote.urls import is_url
+from ndzarr._store.archive import pack
 from ndzarr._store.buckets import CLAIM, OWN, ROOT, Claim, Place, Uploads, publishing_at, upload_tree
 from ndzarr.errors import ExistsError, MissingError, OptionError, WriteError
 
@@ -111,8 +117,11 @@ def shown_name(dest: Dest) -> str:
 
 def refuse_existing_at(dest: Dest, overwrite: bool) -> None:
     """Raise `ExistsError` if something is there that must not be replaced by a store."""
-    if isinstance(dest, Path):
-        refuse_existing(dest, overwrite)
+    if isinstance(dest, Place) and names_archive(dest.path):
+        if not overwrite:
+            dest.refuse_object()
+    elif isinstance(dest, Path):
+        (refuse_existing_file if names_archive(dest) else refuse_existing)(dest, overwrite)
     else:
         dest.refuse_existing(overwrite)
 
@@ -185,9 +194,21 @@ def writing(dest: Dest, overwrite: bool = False, batch: Batch | None = None) -> 
     """
     Yield a local directory to fill; it becomes the store when the block ends without an error, else nothing is left.
 
-    With a batch, a local store is there when the batch is published.
+    With a batch, a local store is there when the batch is published.  An `.ozx` is packed once all is written.
     """
-    if isinstance(dest, Path):
+    if isinstance(dest, Path) and names_archive(dest):
+        with publishing_file(dest, overwrite) as file, scratch(dest) as root:
+            yield Work(root)
+            pack(root, file)
+    elif isinstance(dest, Place) and names_archive(dest.path):
+        refuse_existing_at(dest, overwrite)
+        with tempfile.TemporaryDirectory(prefix="ndzarr-") as near:
+            root = Path(near, STORE)
+            root.mkdir()
+            yield Work(root)
+            pack(root, Path(near, dest.name))
+            dest.patient().put_file(Path(near, dest.name), create=not overwrite)
+    elif isinstance(dest, Path):
         with publishing(dest, overwrite, batch) as root:
             yield Work(root)
     else:
@@ -252,6 +273,10 @@ class SharedFolder:
     def publish(self, dest: Dest, overwrite: bool) -> None:
         """Make the store that at `dest`."""
         assert isinstance(dest, Path)
+        if names_archive(dest):
+            with publishing_file(dest, overwrite) as file:
+                pack(Path(self.folder) / STORE, file)
+            return
         publish(Path(self.folder) / STORE, dest, overwrite)
 
 
@@ -290,8 +315,11 @@ def sharing(dest: Dest, kind: str, token: str, overwrite: bool) -> AbstractConte
     Lock where many processes write the store `dest`, and yield it.
 
     `kind` and `token` name what is written: the same ones find what an earlier call has done.  It stays if the block
-    ends with an error and some parts are done.
+    ends with an error and some parts are done.  Raises `OptionError` for an `.ozx` in a bucket, and of samples.
     """
+    if names_archive(shown_name(dest)) and (isinstance(dest, Place) or kind != "bands"):
+        message = f"{shown_name(dest)}: an {ARCHIVE} holds one image, and workers write it to a disk they share"
+        raise OptionError(message, path=shown_name(dest), hint="Give a name that ends in .zarr")
     return _shared_folder(dest, kind, token) if isinstance(dest, Path) else _shared_bucket(dest, token, overwrite)
 
 

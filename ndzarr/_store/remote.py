@@ -22,6 +22,7 @@ from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
 from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, Range, RemoteStore
 from ndzarr._store import arrays, core
+from ndzarr._store.archive import ArchiveObject
 from ndzarr._store.arrays import ArrayLayout, Fetched
 from ndzarr._store.sharding import MISSING, parse_index
 from ndzarr.errors import DamagedError
@@ -43,7 +44,7 @@ class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
+        "_archive", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
         "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
     )  # fmt: skip
 
@@ -52,13 +53,20 @@ class RemoteArray:
     chunk_format = None
 
     def __init__(
-        self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None
+        self,
+        store: RemoteStore,
+        path: str,
+        layout: ArrayLayout,
+        token: Hashable,
+        version: str | None = None,
+        archive: ArchiveObject | None = None,
     ) -> None:
         """
         Describe the array at a path of a store; nothing is requested.
 
         `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
-        the cache on the disk; None if nothing in the metadata tells that shards were replaced.
+        the cache on the disk; None if nothing in the metadata tells that shards were replaced. If the array is in a
+        zip, that is `archive`, and its path begins the array's.
         """
         self.name = store.url(path)
         self.path = path
@@ -67,7 +75,7 @@ class RemoteArray:
         self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
         self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
-        self._store, self._layout, self._version = store, layout, version
+        self._store, self._layout, self._version, self._archive = store, layout, version, archive
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
         self.repair: Callable[[DamagedError], object] | None = None
@@ -117,16 +125,26 @@ class RemoteArray:
 
     def where(self, chunk: tuple[int, ...], tables: arrays.Tables) -> tuple[Range, ...] | None:
         """Return where the bytes of a chunk are; None if the index of its shard must be fetched first."""
-        if not self.sharded:
-            return (Range(self._store, self._object(chunk), optional=True),)
         k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
             k = k * n + i % n
             position.append(i // n)
         place = tuple(position)
-        index: ShardIndex | None = tables.look(
-            (self._token, place), partial(self._source, place), partial(self._parse, place)
-        )
+        begin, size = 0, 0
+        if self._archive is not None:
+            member = self._object(place)[len(self._archive.path) + 1 :]
+            found = self._archive.place(member, tables.look) if member in self._archive.members else (0, -1)
+            if found is None:
+                return None
+            begin, size = found
+        if not self.sharded:
+            return () if size < 0 else (self._range(place, begin, begin + size),)
+        if size < 0:
+            if self._layout.complete:
+                raise self._missing(place)
+            return ()
+        source, parse = partial(self._source, place, begin, size), partial(self._parse, place, begin, size)
+        index: ShardIndex | None = tables.look((self._token, place), source, parse)
         if index is None:
             return None
         if index.table is None:
@@ -134,7 +152,15 @@ class RemoteArray:
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
-        return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
+        return (self._range(place, offset, offset + count, index.tag),)
+
+    def _range(self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None) -> Range:
+        """Return bytes of a shard, by their offsets in its object; all of them if it is a chunk."""
+        if self._archive is not None:
+            return self._archive.range(start, stop)
+        if not self.sharded:
+            return Range(self._store, self._object(position), optional=True)
+        return Range(self._store, self._object(position), start, stop, tag, version=self._version)
 
     def _missing(self, position: tuple[int, ...]) -> DamagedError:
         url = self._store.url(self._object(position))
@@ -143,19 +169,24 @@ class RemoteArray:
     def _object(self, position: tuple[int, ...]) -> str:
         return f"{self.path}/{self._layout.keys.key(position)}".lstrip("/")
 
-    def _source(self, position: tuple[int, ...]) -> Range:
+    def _source(self, position: tuple[int, ...], begin: int, size: int) -> Range:
+        """Return where the index of a shard is; `size` is only known of a member of a zip."""
         start, stop = self._layout.index.range
+        if self._archive is not None:
+            first = max(0, size + start) if start < 0 else start
+            return self._archive.range(begin + first, begin + min(size, size if stop is None else stop))
         return Range(self._store, self._object(position), start, stop, optional=True, version=self._version)
 
-    def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
+    def _parse(self, position: tuple[int, ...], begin: int, size: int, landed: Landed) -> ShardIndex:
         if landed.info is ABSENT:
             if self._layout.complete:
                 raise self._missing(position)
             return ShardIndex(None, None)
-        seal, size = self._layout.seal, landed.info.size
+        size = landed.info.size if self._archive is None else size
+        seal = self._layout.seal
         sealed = None if seal is None else seal.at(position)[0]
-        url = self._store.url(self._object(position))
-        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, self._layout.index, sealed)
+        url, index = self._store.url(self._object(position)), self._layout.index
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, index, sealed, begin)
         return ShardIndex(table, landed.info.tag)
 
     def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
