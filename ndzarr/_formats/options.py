@@ -130,9 +130,9 @@ class Options:
             raise OptionError(f"{name}: {what}", hint="Leave them out for this source")
 
     def refuse_series(self, name: str) -> None:
-        """Raise `OptionError` if an image of the file was chosen, which only TIFFs have several of."""
+        """Raise `OptionError` if an image of the file was chosen, which has only one."""
         if self.series not in (None, 0):
-            what = f"series={self.series!r} chooses an image of a TIFF"
+            what = f"series={self.series!r} chooses an image of a file that holds several"
             raise OptionError(f"{name}: {what}", key="series", hint="Leave it out for this source")
 
     def refuse_variable(self, name: str) -> None:
@@ -217,6 +217,21 @@ def _series(series: object) -> str | int | None:
     raise OptionError(
         f"series={series!r}: expected the name of an image of the file, or its number from 0", key="series"
     )
+
+
+def find_series(path: str, names: Sequence[str], wanted: str | int) -> int:
+    """Return the number of an image of a file by its name, of which case does not matter, or by its number."""
+    if isinstance(wanted, int):
+        matches = [wanted] if wanted < len(names) else []
+    else:
+        matches = [k for k, name in enumerate(names) if name == wanted]
+        matches = matches or [k for k, name in enumerate(names) if name.lower() == wanted.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} images have that name" if matches else "the file has no such image"
+    listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:20]))
+    hint = f"Choose one by its number: {listed}"
+    raise OptionError(f"{path}: series={wanted!r}, but {what}", path=path, key="series", hint=hint)
 
 
 def _axes(axes: str) -> str:

@@ -53,14 +53,15 @@ def open(
         single array.  Or an `.ozx` or `.zip` that holds one, not compressed.  Or the URL of either (s3://, gs://,
         az://, https://), which needs the extra `remote`; see docs/remote.md.  Or a TIFF file with tiles (COG,
         OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as far as each
-        window needs it; see docs/videos.md.  Or an object: a Zarr group, array or store (also those of icechunk and
-        kerchunk), or a Dataset, DataTree or DataArray of xarray.
+        window needs it; see docs/videos.md.  Or a slide, a file of a microscope or a volume that an optional package
+        reads; see docs/formats.md.  Or an object: a Zarr group, array or store (also those of icechunk and kerchunk),
+        or a Dataset, DataTree or DataArray of xarray.
     cache_bytes
         Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
     palette
         'colours' (default) or 'indices' for a TIFF with a palette; see `transcode`.
     series
-        Name or number of an image of a TIFF that holds several; see `transcode`.
+        Name or number of an image of a file that holds several; see `transcode`.
     variable
         Name or path of the image of a Zarr group, Dataset or DataTree that holds several; see `transcode`.
     axes
