@@ -315,7 +315,7 @@ def _open_labelled(folder: _Folder, cache_bytes: int, options: Options) -> Pyram
 
 
 def list_images(path: str) -> list[Candidate]:
-    """Return what a Zarr group, by its path or URL, holds that could be opened; [] for what is no group."""
+    """Return what a Zarr group, by its path or URL, holds that could be opened; [] for anything else."""
     _, tree = _tree(path)
     return list(contents(tree)) if tree.groups else []
 
