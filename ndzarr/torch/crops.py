@@ -321,6 +321,25 @@ class CropDataset(Dataset[Tensors]):
         """Return the crops of a batch, read by one plan; torch's DataLoader calls this."""
         return self.transformed(self.batch(indices), len(indices))
 
+    @property
+    def parts(self) -> tuple[CropDataset, ...]:
+        """The dataset itself: the only part, where others are blends."""
+        return (self,)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each part."""
+        return (1.0,)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where the indices of each part begin."""
+        return (0,)
+
+    def read(self, indices: Sequence[int]) -> ReadCrops:
+        """Read crops, without their transforms."""
+        return ReadCrops(((self, self.batch(indices), len(indices)),))
+
     def transformed(self, batch: Tensors, length: int) -> Fetched:
         """Return a batch of so many crops, as `batch` returns it, with the transforms."""
         if self.batch_transform is not None:
@@ -338,6 +357,30 @@ class CropDataset(Dataset[Tensors]):
         chosen = np.array([index(k) % n for k in indices], np.int64)
         loaded = self.sampler.load_batch(self.rows.take(chosen), **self.keys, **self.lookup)
         return self.options.tensors(loaded, chosen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadCrops:
+    """Crops of a batch that were read, before their transforms."""
+
+    parts: tuple[tuple[CropDataset, Tensors, int], ...]
+    """Datasets, what was read of each, and its number of crops."""
+    places: tuple[tuple[int, int], ...] = ()
+    """(part, position within it) of each crop of a blend."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of their images."""
+        return sum(int(batch["image"].nbytes) for _, batch, _ in self.parts)
+
+    def samples(self) -> Sequence[Any]:
+        """Return the crops, transformed, in their order."""
+        fetched = [dataset.transformed(batch, n) for dataset, batch, n in self.parts]
+        return [fetched[part][k] for part, k in self.places] if self.places else fetched[0]
+
+    def collated(self) -> Any:
+        """Return them as a batch."""
+        return collate(self.samples())
 
 
 class LocalityBatches(torch.utils.data.Sampler[list[int]]):
