@@ -79,12 +79,13 @@ class Blend(Dataset[Tensors]):
         wanted = np.array([index(k) % n for k in indices], np.int64)
         whose = np.searchsorted(self.starts, wanted, side="right") - 1
         parts: list[tuple[CropDataset, Tensors, int]] = []
-        places = np.zeros((len(wanted), 2), np.int64)
+        places = np.full((len(wanted), 2), -1, np.int64)  # (part, position within it)
         for source in np.unique(whose).tolist():
             mine = np.flatnonzero(whose == source)
             dataset = self.parts[source]
             batch = dataset.batch((wanted[mine] - self.starts[source]).tolist())
-            batch["source"] = torch.full((len(mine),), source)
-            places[mine] = np.stack([np.full(len(mine), len(parts)), np.arange(len(mine))], axis=1)
-            parts.append((dataset, batch, len(mine)))
-        return ReadCrops(tuple(parts), tuple((part, k) for part, k in places.tolist()))
+            n = len(batch["index"])  # fewer if some failed to load
+            batch["source"] = torch.full((n,), source)
+            places[mine[:n]] = np.stack([np.full(n, len(parts)), np.arange(n)], axis=1)
+            parts.append((dataset, batch, n))
+        return ReadCrops(tuple(parts), tuple((part, k) for part, k in places.tolist() if part >= 0))
