@@ -42,6 +42,9 @@ SLOTS = 16
 _HIDDEN = re.compile(r"\.(.+)\.([0-9a-z]+)(?:_ready|_old)?\.partial")
 """Names of a slot: its destination and its number; earlier versions had random ones."""
 
+ARCHIVE = ".ozx"
+"""A file of this name is a store: a zip of its files (OME-NGFF's RFC-9)."""
+
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """A directory that holds one of these is a Zarr store."""
 
@@ -432,9 +435,16 @@ def _refuse(dest: Path) -> None:
         raise ExistsError(f"{dest}: exists already", path=str(dest), hint=hint)
 
 
+def names_archive(path: str | os.PathLike[str]) -> bool:
+    """Return True for the name of a store in one file."""
+    return os.fspath(path).lower().endswith(ARCHIVE)
+
+
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Return True for a directory with the metadata of a Zarr store, of format 2 or 3."""
-    return any(os.path.exists(os.path.join(path, name)) for name in _STORE_FILES)
+    """Return True for a directory with the metadata of a Zarr store, of format 2 or 3, and for an `.ozx`."""
+    return (names_archive(path) and os.path.isfile(path)) or any(
+        os.path.exists(os.path.join(path, name)) for name in _STORE_FILES
+    )
 
 
 @contextmanager
@@ -757,15 +767,14 @@ def buffer(name: str, count: int) -> Bytes:
     return held[:count]
 
 
-class _Descriptor:
+class OpenFile:
     """An open file, closed when nobody reads from it any more."""
 
     __slots__ = ("fd", "lock")
 
-    def __init__(self, file: FileId) -> None:
+    def __init__(self, path: str) -> None:
         self.lock = threading.Lock()
-        self.fd = open_descriptor(file.path)
-        file.compare(os.fstat(self.fd))
+        self.fd = open_descriptor(path)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "fd"):
@@ -793,11 +802,12 @@ class _Descriptor:
         return len(data)
 
 
-class _Descriptors(dict[FileId, _Descriptor]):
+class _Descriptors(dict[FileId, OpenFile]):
     """Open files, the oldest dropped first; `descriptors[file]` opens one that is not held."""
 
-    def __missing__(self, file: FileId) -> _Descriptor:
-        opened = _Descriptor(file)
+    def __missing__(self, file: FileId) -> OpenFile:
+        opened = OpenFile(file.path)
+        file.compare(os.fstat(opened.fd))
         while len(self) >= open_files_limit(6, MOST_FILES):
             try:
                 del self[next(iter(self))]

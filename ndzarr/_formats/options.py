@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 from ndzarr._indexing.selection import AXES
+from ndzarr._store.destinations import Dest
 from ndzarr._store.validity import Nodata
 from ndzarr._validation import as_integer, check_choice
 from ndzarr.errors import OptionError, SourceError, did_you_mean
@@ -128,9 +128,9 @@ class Options:
             raise OptionError(f"{name}: {what}", hint="Leave them out for this source")
 
     def refuse_series(self, name: str) -> None:
-        """Raise `OptionError` if an image of the file was chosen, which only TIFFs have several of."""
+        """Raise `OptionError` if an image of the file was chosen, which has only one."""
         if self.series not in (None, 0):
-            what = f"series={self.series!r} chooses an image of a TIFF"
+            what = f"series={self.series!r} chooses an image of a file that holds several"
             raise OptionError(f"{name}: {what}", key="series", hint="Leave it out for this source")
 
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
@@ -203,6 +203,21 @@ def _series(series: object) -> str | int | None:
     )
 
 
+def find_series(path: str, names: Sequence[str], wanted: str | int) -> int:
+    """Return the number of an image of a file by its name, of which case does not matter, or by its number."""
+    if isinstance(wanted, int):
+        matches = [wanted] if wanted < len(names) else []
+    else:
+        matches = [k for k, name in enumerate(names) if name == wanted]
+        matches = matches or [k for k, name in enumerate(names) if name.lower() == wanted.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} images have that name" if matches else "the file has no such image"
+    listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:20]))
+    hint = f"Choose one by its number: {listed}"
+    raise OptionError(f"{path}: series={wanted!r}, but {what}", path=path, key="series", hint=hint)
+
+
 def _axes(axes: str) -> str:
     if not isinstance(axes, str):
         raise OptionError(f"axes={axes!r}: expected a string of axis letters such as 'tyxc'", key="axes")
@@ -256,8 +271,8 @@ class InPlaceOptions:
     palette: str | None = None
     """One of `PALETTES`; None for what suits `kind`."""
     series: str | int | None = None
-    cache: Path | None = None
-    """Directory for the levels that a large file lacks; the user's cache directory if None."""
+    cache: Dest | None = None
+    """Directory, or place in a bucket, for the levels that a large file lacks; the user's cache directory if None."""
     in_memory: int = 16 << 20
     """Most decoded bytes of the coarsest level of a file whose other levels are made in memory: that takes a tenth of a
     second, and a third of its size."""

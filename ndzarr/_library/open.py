@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from ndzarr._formats.options import InPlaceOptions
@@ -25,6 +24,7 @@ from ndzarr._remote.files import OpenedFile
 from ndzarr._remote.files import open_file as open_remote
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file, shown
+from ndzarr._store.destinations import Dest
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import as_nodata, same_nodata
 from ndzarr.errors import MissingError, NdzarrError, OptionError, StoreError
@@ -47,15 +47,17 @@ def open(
     ----------
     path
         Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
-        single array.  Or its URL (s3://, gs://, az://, https://), which needs the extra `remote`; see docs/remote.md.
-        Or a TIFF file with tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video,
-        which is decoded as far as each window needs it; see docs/videos.md.
+        single array.  Or an `.ozx` or `.zip` that holds one, not compressed.  Or the URL of either (s3://, gs://,
+        az://, https://), which needs the extra `remote`; see docs/remote.md.  Or a TIFF file with tiles (COG,
+        OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as far as each
+        window needs it; see docs/videos.md.  Or a slide, a file of a microscope or a volume that an optional package
+        reads; see docs/formats.md.
     cache_bytes
         Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
     palette
         'colours' (default) or 'indices' for a TIFF with a palette; see `transcode`.
     series
-        Name or number of an image of a TIFF that holds several; see `transcode`.
+        Name or number of an image of a file that holds several; see `transcode`.
     storage_options
         How a bucket is reached: fsspec's or obstore's names, such as `key` and `secret`, `anon`, `endpoint_url`.
         Credentials that are left out are those of the environment.
@@ -158,13 +160,13 @@ def open_unless_transcoded(
     transcode: str,
     encoding: Encoding,
     max_pixels: int | None,
-    cache: Path,
+    cache: Dest,
     remote: OpenedFile | None = None,
 ) -> Pyramid | None:
     """
     Open a file in place; return None if it is to be transcoded by the policy `transcode`, with this encoding.
 
-    Overviews that the file lacks are kept in the directory `cache`.  `remote` is the file if it is not on a local disk.
+    Overviews that the file lacks are kept below `cache`.  `remote` is the file if it is not on a local disk.
     """
     if transcode == "always":
         return None

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +28,7 @@ from ndzarr._library.keys import CacheEntry, cache_entry, make_root, version_of
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import Decoded, Stored
+from ndzarr._store.destinations import Dest, is_there, shown_name
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
 from ndzarr._store.metadata import LevelShape, mask_levels
 from ndzarr._store.presets import Encoding, Layout, choose_layout
@@ -51,8 +51,8 @@ class Base:
     facts: Facts
     kind: str
     """'intensity' or 'labels'."""
-    cache: Path | None
-    """Directory for stores of overviews; the user's cache directory if None."""
+    cache: Dest | None
+    """Directory, or place in a bucket, for stores of overviews; the user's cache directory if None."""
     in_memory: int
     """Most decoded bytes of the level whose overviews are made in memory."""
     options: tuple[Any, ...]
@@ -176,17 +176,21 @@ class OverviewStore:
         file, base = self.base.file, self.base
         # "levels above" and the order of the inputs must not change: keys of existing stores depend on them.
         inputs = ["levels above", base.power, list(base.array.shape), repr(base.options), base.kind]
-        return cache_entry(base.cache or cache_root(), file, *inputs)
+        return cache_entry(self._root, file, *inputs)
 
     @property
-    def path(self) -> Path:
-        """Directory of the store."""
+    def _root(self) -> Dest:
+        return self.base.cache or cache_root()
+
+    @property
+    def place(self) -> Dest:
+        """Directory of the store, or its place in a bucket."""
         return self.entry.store
 
     @property
     def exists(self) -> bool:
         """True if the store is made."""
-        return self._pyramid is not None or (self.path / "zarr.json").exists()
+        return self._pyramid is not None or is_there(self.place)
 
     @property
     def sound(self) -> bool:
@@ -199,7 +203,7 @@ class OverviewStore:
             entry = self.entry
             pyramid = entry.find()
             if pyramid is None:
-                make_root(entry.store.parent)
+                make_root(self._root)
                 pyramid = entry.make(partial(self._write, entry))
             self._pyramid = pyramid
         return self._pyramid
@@ -265,7 +269,7 @@ class StoredOverview:
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
-        return (str(self.store.path), self._number, self._mask, chunk)
+        return (shown_name(self.store.place), self._number, self._mask, chunk)
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
         """Return the bytes of a chunk; None if the store is not made yet."""

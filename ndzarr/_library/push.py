@@ -12,8 +12,9 @@ from typing import Any
 from ndzarr._library.keys import is_damaged
 from ndzarr._progress import progress_bar
 from ndzarr._remote.settings import Remote
+from ndzarr._store.archive import ArchiveFile, is_archive
 from ndzarr._store.buckets import ROOT, Claim, Place, Uploads, upload_tree
-from ndzarr._store.destinations import destination
+from ndzarr._store.destinations import destination, refuse_existing_at
 from ndzarr._store.metadata import DIGEST, parse_json
 from ndzarr.errors import DamagedError, MissingError, OptionError, StoreError
 
@@ -36,7 +37,7 @@ def push(
     Parameters
     ----------
     store
-        Directory of the store.
+        Directory of the store, or an `.ozx`, which becomes one object.
     url
         Where it will be, such as 's3://bucket/a.zarr'; a URL that ends in a slash gets the name of the directory.
     overwrite
@@ -72,6 +73,8 @@ def push(
     if not isinstance(place, Place):
         message = f"url={url!r}: is not the URL of a bucket"
         raise OptionError(message, path=url, key="url", hint="Give a URL such as s3://bucket/a.zarr")
+    if is_archive(folder):
+        return _push_archive(folder, place, overwrite)
     root = _root(folder)
     files = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}
     facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in sorted(files.items())]
@@ -92,6 +95,15 @@ def push(
             message = f"{folder}: was changed while it was copied"
             raise StoreError(message, path=str(folder), hint="Push it again")
         claim.publish(root)
+    return place.url
+
+
+def _push_archive(file: Path, place: Place, overwrite: bool) -> str:
+    """Copy a store in one file, as one object."""
+    archive = ArchiveFile(str(file))
+    refuse_existing_at(place, overwrite)
+    place.patient().put_file(file, create=not overwrite)
+    archive.file.check()
     return place.url
 
 

@@ -36,6 +36,7 @@ from ndzarr._library.in_place import open_file
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._store.archive import is_archive, read_file
 from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array, positions
 from ndzarr._store.metadata import CHECKSUM, files_sum, interpreting, is_sealed, parse_json
 from ndzarr._store.sharding import chunks_sum
@@ -136,9 +137,10 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
         name = os.path.realpath(name) if is_tiff else os.path.abspath(name)
         file = name if is_tiff else os.path.join(name, "zarr.json")
         # A TIFF that is sound but not tiled, or a directory without metadata, is not damaged: it is something else.
-        if not (isinstance(error, DamagedError) if is_tiff else os.path.exists(file)):
+        whole = is_tiff or is_archive(name)
+        if not (isinstance(error, DamagedError) if whole else os.path.exists(file)):
             raise
-        return Report(name, 0, 0, 0, 0, (Problem(file, None, str(error)),))
+        return Report(name, 0, 0, 0, 0, (Problem(name if whole else file, None, str(error)),))
     total = _Tally(problems=[] if is_tiff else list(_check_metadata(pyramid)))
     arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray | ZarrArray | ChunkArray)]
     masks = [level.mask for level in pyramid.levels if level.mask is not None]
@@ -286,7 +288,7 @@ def _check_file(array: ChunkArray, path: str, position: Position) -> _Tally:
         if any(i * c >= n for i, c, n in zip(chunk, array.chunks, array.shape, strict=True)):
             continue
         try:
-            encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
+            encoded = array.encoded(chunk) if shard is None else shard.encoded(k)
             if encoded is None:
                 tally.empty += 1
                 continue
@@ -355,10 +357,10 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     own = pyramid.attrs.get("ndzarr")
     for what in _disagreements(pyramid, own):
         yield Problem(root, None, what)
-    if not os.path.exists(root):  # Zarr v2, or remote
+    try:
+        node = json.loads(read_file(root))
+    except FileNotFoundError:  # Zarr v2, or remote
         return
-    with open_binary(root) as file:
-        node = json.loads(file.read())
     if (nodes := _nodes(node)) is None:
         yield Problem(root, None, _NO_NODES)
         return
@@ -415,9 +417,8 @@ def _disagreements(pyramid: Multiscale, own: Mapping[str, Any] | None) -> Iterat
 def _check_node(file: str, node: Any) -> Iterator[Problem]:
     """Check that the metadata of a node are those in the consolidated metadata."""
     try:
-        with open_binary(file) as opened:
-            if parse_json(opened.read(), file) != node:
-                yield Problem(file, None, "differs from the consolidated metadata of the root")
+        if parse_json(read_file(file), file) != node:
+            yield Problem(file, None, "differs from the consolidated metadata of the root")
     except FileNotFoundError:
         yield Problem(file, None, "the file is missing")
     except StoreError as error:
@@ -434,8 +435,7 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
                 yield Problem(file, None, f"the metadata state {stated} coordinates for {n} pixels along {d}")
                 continue
             try:
-                with open_binary(file) as opened:
-                    encoded = opened.read()
+                encoded = read_file(file)
                 check_growth("zstd", encoded, min(8 * n + (1 << 20), 1 << 28))
                 raw = bytes(numcodecs.zstd.decompress(encoded))
             except FileNotFoundError:

@@ -329,6 +329,7 @@ def transcode(
         these, or a pattern such as 'frames/*.png', which become one pyramid.
     dest
         Directory of the store to make, or a URL such as 's3://bucket/a.zarr'; by convention its name ends in .zarr.
+        A name that ends in .ozx makes one file (OME-NGFF's RFC-9).
     preset
         'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.
     kind

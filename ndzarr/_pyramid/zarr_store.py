@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ndzarr._concurrency import ordered_map
 from ndzarr._files import open_binary, read_bytes, recover
 from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.levels import Level
@@ -21,7 +22,8 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
-from ndzarr._remote.urls import is_url, joined
+from ndzarr._remote.urls import is_url, joined, names_zip
+from ndzarr._store.archive import ArchiveFile, ArchiveObject, is_archive
 from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
 from ndzarr._store.metadata import (
     SCHEMA,
@@ -43,6 +45,9 @@ from ndzarr.errors import (
     StoreError,
     warn_caller,
 )
+
+if TYPE_CHECKING:
+    from ndzarr._store.zarr_python import RemoteZarrStore
 
 
 def warn_changed(file: str) -> None:
@@ -80,6 +85,8 @@ def open_pyramid(
     except (FileNotFoundError, NotADirectoryError):
         if Path(folder).name and recover(Path(folder)):  # '/' has none
             return open_pyramid(folder, cache_bytes)
+        if is_archive(folder):
+            return _open_archive(folder, cache_bytes, changed)
         return _not_zarr3(folder, cache_bytes)
     except PermissionError as error:
         hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
@@ -126,6 +133,8 @@ class _Directory(NamedTuple):
 
     name: str
     version: tuple[int, ...]
+    archive: ArchiveFile | None = None
+    """The zip at `name`, if it is one."""
     reopen: Callable[[str, int], Pyramid] = open_pyramid
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
@@ -135,7 +144,8 @@ class _Directory(NamedTuple):
         out = {}
         for file, name in zip(files, names, strict=True):
             try:
-                out[name] = parse_json(read_bytes(Path(self.name, file)), self.name, file)
+                data = read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(file)
+                out[name] = parse_json(data, self.name, file)
             except FileNotFoundError as error:
                 if not optional:
                     message = f"{self.name}: {file!r} is named in the metadata but missing, so the store is damaged"
@@ -143,21 +153,34 @@ class _Directory(NamedTuple):
         return out
 
     def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
-        return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version)
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version, self.archive)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
-        from ndzarr._store.zarr_python import check_names, open_node
+        from ndzarr._store.zarr_python import RemoteZarrStore
 
-        folder = os.path.join(self.name, path) if path else self.name
-        check_names(node, folder)
-        with _asking_zarr(folder):
-            return ZarrArray(_array(open_node(folder), folder), folder, reason)
+        store = None
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+            store = RemoteZarrStore(self.archive, path)
+        return _zarr_array(os.path.join(self.name, path) if path else self.name, reason, node, store)
 
 
 def _stored(folder: _Folder, path: str, node: Any, sealed: bool) -> Stored:
     """Return an array by its metadata, Zarr v3."""
     found = parse_array(f"{folder.name}/{path}".rstrip("/"), node, sealed)
     return folder.through_zarr(path, found, node) if isinstance(found, str) else folder.of(path, found)
+
+
+def _open_archive(path: str, cache_bytes: int, changed: Callable[[str], object]) -> Pyramid:
+    """Open a store in a zip, without unpacking it."""
+    archive = ArchiveFile(path)
+    # The file is replaced as a whole, or reading it says that it was changed.
+    folder = _Directory(path, tuple(archive.file[1:]), archive)
+    if "zarr.json" not in archive.members:
+        return _open_v2(folder, cache_bytes)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), path), cache_bytes, changed)
 
 
 def _from_metadata(
@@ -229,6 +252,8 @@ def open_remote(
 
     Metadata that are not consolidated are fetched together, as are the files of Zarr v2.
     """
+    if names_zip(path):
+        return _open_remote_archive(ArchiveObject(store, path), cache_bytes, changed)
     file = joined(path, "zarr.json")
     try:
         # By a range, so that a server that ignores ranges is known before it sends a shard.
@@ -246,6 +271,15 @@ def open_remote(
     return _from_metadata(folder, root, cache_bytes, changed)
 
 
+def _open_remote_archive(archive: ArchiveObject, cache_bytes: int, changed: Callable[[str], object]) -> Pyramid:
+    """Open a store in a zip, with two requests if its metadata are consolidated."""
+    token = time.monotonic_ns() if archive.tag is None else archive.tag
+    folder = _Bucket(archive.store, archive.path, token, archive.tag, archive)
+    if "zarr.json" not in archive.members:
+        return _open_v2(folder, cache_bytes)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), folder.name), cache_bytes, changed)
+
+
 class _Bucket(NamedTuple):
     """A store that is not on a local disk."""
 
@@ -253,6 +287,8 @@ class _Bucket(NamedTuple):
     path: str
     token: Hashable
     version: str | None
+    archive: ArchiveObject | None = None
+    """The zip at `path`, if it is one."""
 
     @property
     def name(self) -> str:
@@ -268,6 +304,14 @@ class _Bucket(NamedTuple):
     def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
         """Return JSON files by other names, fetched together; those that do not exist are left out if `optional`."""
         out = {}
+        if self.archive is not None:
+            there = [(f, n) for f, n in zip(files, names, strict=True) if f in self.archive.members]
+            if not optional and len(there) < len(files):
+                file = next(f for f in files if f not in self.archive.members)
+                message = f"{self.name}/{file}: is named in the metadata but missing, so the store is damaged"
+                raise StoreError(message, path=f"{self.name}/{file}")
+            found = ordered_map(self.archive.read, [f for f, _ in there], len(there) or 1, name="metadata")
+            return {n: parse_json(data, self.name, f) for (f, n), data in zip(there, found, strict=True)}
         try:
             for landed in get_ranges([Range(self.store, joined(self.path, f), optional=optional) for f in files]):
                 if landed.info is not ABSENT:
@@ -280,16 +324,18 @@ class _Bucket(NamedTuple):
 
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
-        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version)
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version, self.archive)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
         """Return an array that zarr-python reads."""
-        from ndzarr._store.zarr_python import RemoteZarrStore, check_names, open_node
+        from ndzarr._store.zarr_python import RemoteZarrStore
 
-        name, inner = self.store.url(joined(self.path, path)), joined(self.path, path)
-        check_names(node, name)
-        with _asking_zarr(name):
-            return ZarrArray(_array(open_node(name, RemoteZarrStore(self.store, inner)), name), name, reason)
+        inner = joined(self.path, path)
+        if self.archive is None:
+            return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.store, inner))
+        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, path))
 
 
 def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> Pyramid:
@@ -374,6 +420,15 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
     """Return a scale if all of it are numbers above 0, so that levels can be compared by it."""
     numbers = [as_number(v) for v in scale or ()]
     return [n for n in numbers if n] if numbers and all(n is not None and n > 0 for n in numbers) else None
+
+
+def _zarr_array(name: str, reason: str, node: Any, store: RemoteZarrStore | None) -> ZarrArray:
+    """Return an array that zarr-python reads, from a directory if no store is given."""
+    from ndzarr._store.zarr_python import check_names, open_node
+
+    check_names(node, name)
+    with _asking_zarr(name):
+        return ZarrArray(_array(open_node(name, store), name), name, reason)
 
 
 def _pyramid(

@@ -176,6 +176,8 @@ class _Flight:
         info = ObjectInfo(first.path, size, tag)
         for i in request.ranges:
             if (known := self._ranges[i].tag) is not None and tag is not None and tag != known:
+                if (cache := _cache_of(self._ranges[i])) is not None:  # what it says of another version of the object
+                    cache.drop(self._ranges[i]._replace(tag=None))
                 raise changed(first.store.url(first.path))
         if request.number is not None:
             yield from self._piece(request, data, info)

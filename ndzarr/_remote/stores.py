@@ -200,6 +200,10 @@ def _ignore(_: Job) -> None:
     pass
 
 
+class RequestError(StoreError):
+    """A request failed for a reason that says nothing about what is stored."""
+
+
 _BACKENDS: dict[tuple[Any, ...], Backend] = {}
 """(process, store) to what makes its requests; those of a parent are never closed in a child."""
 _LOCKS: dict[int, threading.Lock] = {}
@@ -326,21 +330,22 @@ def explained(store: RemoteStore, job: Job) -> NdzarrError:
     kind, said = error.kind, f" ({error.detail})" if error.detail else ""
     writing = job.operation in ("put", "delete")
     if kind == "missing":
-        return MissingError(f"{url}: there is no such object{said}", path=url, hint="Check the address")
+        what = "bucket" if any(code in said for code in ("NoSuchBucket", "ContainerNotFound")) else "object"
+        return MissingError(f"{url}: there is no such {what}{said}", path=url, hint="Check the address")
     if kind == "denied":
         message = f"{url}: access was denied{said}; the credentials tried were {store.tried}"
         hint = "Pass storage_options with valid credentials, or anon=True if it is public"
-        return (WriteError if writing else StoreError)(message, path=url, key="storage_options", hint=hint)
+        return (WriteError if writing else RequestError)(message, path=url, key="storage_options", hint=hint)
     if kind in ("exists", "changed") and writing:
         return ExistsError(f"{url}: exists already, or was changed meanwhile{said}", path=url)
     if kind == "changed":
         return changed(url)
     if kind == "whole":
         message = f"{url}: its server ignores range requests (as `python -m http.server`){_times(job)}"
-        return StoreError(message, path=url, hint="Use a server that answers range requests, or copy the file")
+        return RequestError(message, path=url, hint="Use a server that answers range requests, or copy the file")
     if kind == "region":
         message = f"{url}: the bucket is in another region{said}"
-        return StoreError(
+        return RequestError(
             message, path=url, key="region", hint="Pass storage_options={'region': ...}, or set AWS_REGION"
         )
     if kind == "missing range":
@@ -350,7 +355,7 @@ def explained(store: RemoteStore, job: Job) -> NdzarrError:
         return OptionError(f"{url}: the options are not understood{said}", path=url, key="storage_options")
     what = _FAILURES.get(kind, "the request failed")
     message = f"{url}: {what}{said} for {_range(job)}{_times(job)}"
-    return (WriteError if writing else StoreError)(message, path=url, hint=_HINTS.get(kind))
+    return (WriteError if writing else RequestError)(message, path=url, hint=_HINTS.get(kind))
 
 
 _FAILURES = {

@@ -26,6 +26,7 @@ from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._remote.stores import Landed, Range
 from ndzarr._remote.urls import is_url
 from ndzarr._store import core
+from ndzarr._store.archive import ArchiveFile
 from ndzarr._store.codecs import COMPRESSORS, ChunkCodec, parse_codecs
 from ndzarr._store.core import MISSING, ChunkFormat
 from ndzarr._store.sharding import SHARDS, ChunkKeys, Folder, IndexLayout, Seal, Shard
@@ -212,6 +213,7 @@ class ChunkArray:
         seal: Seal | None = None,
         keys: ChunkKeys = ChunkKeys(),  # noqa: B008 - a tuple
         index: IndexLayout | None = None,
+        archive: ArchiveFile | None = None,
     ) -> None:
         """
         Describe the array in a directory, by its absolute path; nothing is opened.
@@ -219,7 +221,8 @@ class ChunkArray:
         `per_shard` counts the chunks of a shard along each axis, None if chunks are files of their own. `version`
         changes when the store is replaced, so that nothing cached outlives it. In a `complete` array every shard has a
         file; one that is missing was lost. A `seal` tells the shards that were written here from all others. `keys` and
-        `index` are where shards and their indexes are, if not where ndzarr writes them.
+        `index` are where shards and their indexes are, if not where ndzarr writes them. If the directory is in a zip,
+        that is `archive`.
         """
         self.name = name
         self.shape = shape
@@ -234,7 +237,7 @@ class ChunkArray:
         """Makes the store again, if it is a cache; raises the error if it cannot."""
         self._per_shard = per_shard or (1,) * len(shape)
         self.shard_count = prod(self.grid)
-        self._folder = Folder(name, version, keys, index or IndexLayout(prod(self._per_shard)), seal)
+        self._folder = Folder(name, version, keys, index or IndexLayout(prod(self._per_shard)), seal, archive)
 
     @property
     def decoder(self) -> str:
@@ -261,7 +264,7 @@ class ChunkArray:
         """Return the bytes of a chunk; None if it is missing, which means that it is all fill value."""
         if not self.sharded:
             try:
-                return np.fromfile(self._folder.file(chunk), np.uint8)
+                return self._folder.content(chunk)
             except FileNotFoundError:
                 self._folder.refuse_gone()
                 return None
@@ -393,13 +396,12 @@ class ChunkArray:
         """Yield the files in place of shards, and their positions; None for all other files there."""
         keys = self._folder.keys
         start = f"{self.name}/c{keys.separator}" if keys.prefixed else f"{self.name}/"
-        for folder, _, names in os.walk(self.name):
-            for path in (f"{folder}/{name}" for name in names):
-                if path.startswith(start) and path[len(start) :] not in _METADATA:
-                    indices = path[len(start) :].split(keys.separator)
-                    position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
-                    known = len(position) == len(self.grid) and not any(map(ge, position, self.grid))
-                    yield path, position if known and self.shard_file(position) == path else None
+        for path in self._folder.files():
+            if path.startswith(start) and path[len(start) :] not in _METADATA:
+                indices = path[len(start) :].split(keys.separator)
+                position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
+                known = len(position) == len(self.grid) and not any(map(ge, position, self.grid))
+                yield path, position if known and self.shard_file(position) == path else None
 
     def shard_file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard, by its position in the grid of shards."""
@@ -450,7 +452,7 @@ class ZarrArray:
 
     def exists(self, chunk: tuple[int, ...]) -> bool:
         """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
-        if is_url(self.name):
+        if not os.path.isdir(self.name):  # a URL, or within a zip
             return True
         whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
         position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
@@ -497,7 +499,7 @@ class ArrayLayout:
     fill: Any
     keys: ChunkKeys
     index: IndexLayout
-    """Of a shard, if there are shards."""
+    """Where the index of a shard stands, and how it is encoded; unused without shards."""
     complete: bool = False
     """True if every shard was written."""
     seal: Seal | None = None
@@ -513,10 +515,12 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
     return found if isinstance(found, str) else local_array(path, found, version)
 
 
-def local_array(path: str, layout: ArrayLayout, version: Hashable = 0) -> ChunkArray:
-    """Return the array in a directory, of which the layout is known."""
+def local_array(
+    path: str, layout: ArrayLayout, version: Hashable = 0, archive: ArchiveFile | None = None
+) -> ChunkArray:
+    """Return the array in a directory, which may be in a zip, of which the layout is known."""
     form = layout.shape, layout.codec, layout.per_shard, layout.fill
-    return ChunkArray(path, *form, version, layout.complete, layout.seal, layout.keys, layout.index)
+    return ChunkArray(path, *form, version, layout.complete, layout.seal, layout.keys, layout.index, archive)
 
 
 def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) -> ArrayLayout | str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -20,8 +20,9 @@ import numpy as np
 
 from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
-from ndzarr._remote.stores import ABSENT, Landed, Range, RemoteStore
+from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, Range, RemoteStore
 from ndzarr._store import arrays, core
+from ndzarr._store.archive import ArchiveObject
 from ndzarr._store.arrays import ArrayLayout, Fetched
 from ndzarr._store.sharding import MISSING, parse_index
 from ndzarr.errors import DamagedError
@@ -43,8 +44,8 @@ class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
-        "fetched_format", "fill", "name", "path", "shape", "sharded",
+        "_archive", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
+        "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
@@ -52,13 +53,20 @@ class RemoteArray:
     chunk_format = None
 
     def __init__(
-        self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None
+        self,
+        store: RemoteStore,
+        path: str,
+        layout: ArrayLayout,
+        token: Hashable,
+        version: str | None = None,
+        archive: ArchiveObject | None = None,
     ) -> None:
         """
         Describe the array at a path of a store; nothing is requested.
 
         `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
-        the cache on the disk; None if nothing in the metadata tells that shards were replaced.
+        the cache on the disk; None if nothing in the metadata tells that shards were replaced. If the array is in a
+        zip, that is `archive`, and its path begins the array's.
         """
         self.name = store.url(path)
         self.path = path
@@ -67,9 +75,11 @@ class RemoteArray:
         self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
         self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
-        self._store, self._layout, self._version = store, layout, version
+        self._store, self._layout, self._version, self._archive = store, layout, version, archive
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
+        self.repair: Callable[[DamagedError], object] | None = None
+        """Makes the store again, if it is a cache; raises the error if it cannot."""
 
     @property
     def decoder(self) -> str:
@@ -82,49 +92,101 @@ class RemoteArray:
         """Shape of the part of the array that is in one object."""
         return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
 
+    @property
+    def version(self) -> Hashable:
+        """Changes when the store is replaced."""
+        return self._token
+
+    def holds(self, path: str | None) -> bool:
+        """Return True for the URL of one of the array's objects."""
+        return path is not None and path.startswith(f"{self.name}/")
+
+    def adopt(self, other: RemoteArray) -> bool:
+        """Read the objects of the same array from now on, made again; return False if their layout is another."""
+        same = (self.name, self.shape, self.codec, self._per_shard) == (
+            (other.name, other.shape, other.codec, other._per_shard)
+        )
+        if same:
+            self._layout, self._version, self._token = other._layout, other._version, other._token
+            forget(self.name)
+        return same
+
+    def check_shards(self, objects: Container[str]) -> None:
+        """Raise `DamagedError` for the first shard of a complete array that is not among the objects of its store."""
+        if self._layout.complete:
+            grid = [-(-n // s) for n, s in zip(self.shape, self.shards, strict=True)]
+            for position in arrays.positions(grid):
+                if self._object(position) not in objects:
+                    raise self._missing(position)
+
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
         return self._token, chunk
 
     def where(self, chunk: tuple[int, ...], tables: arrays.Tables) -> tuple[Range, ...] | None:
         """Return where the bytes of a chunk are; None if the index of its shard must be fetched first."""
-        if not self.sharded:
-            return (Range(self._store, self._object(chunk), optional=True),)
         k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
             k = k * n + i % n
             position.append(i // n)
         place = tuple(position)
-        index: ShardIndex | None = tables.look(
-            (self._token, place), partial(self._source, place), partial(self._parse, place)
-        )
+        begin, size = 0, 0
+        if self._archive is not None:
+            member = self._object(place)[len(self._archive.path) + 1 :]
+            found = self._archive.place(member, tables.look) if member in self._archive.members else (0, -1)
+            if found is None:
+                return None
+            begin, size = found
+        if not self.sharded:
+            return () if size < 0 else (self._range(place, begin, begin + size),)
+        if size < 0:
+            if self._layout.complete:
+                raise self._missing(place)
+            return ()
+        source, parse = partial(self._source, place, begin, size), partial(self._parse, place, begin, size)
+        index: ShardIndex | None = tables.look((self._token, place), source, parse)
         if index is None:
             return None
         if index.table is None:
-            if self._layout.complete:
-                url = self._store.url(self._object(place))
-                message = f"{url}: this shard is missing"
-                raise DamagedError(message, path=url, hint="Transcode the source again")
             return ()
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
-        return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
+        return (self._range(place, offset, offset + count, index.tag),)
+
+    def _range(self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None) -> Range:
+        """Return bytes of a shard, by their offsets in its object; all of them if it is a chunk."""
+        if self._archive is not None:
+            return self._archive.range(start, stop)
+        if not self.sharded:
+            return Range(self._store, self._object(position), optional=True)
+        return Range(self._store, self._object(position), start, stop, tag, version=self._version)
+
+    def _missing(self, position: tuple[int, ...]) -> DamagedError:
+        url = self._store.url(self._object(position))
+        return DamagedError(f"{url}: this shard is missing", path=url, hint="Transcode the source again")
 
     def _object(self, position: tuple[int, ...]) -> str:
         return f"{self.path}/{self._layout.keys.key(position)}".lstrip("/")
 
-    def _source(self, position: tuple[int, ...]) -> Range:
+    def _source(self, position: tuple[int, ...], begin: int, size: int) -> Range:
+        """Return where the index of a shard is; `size` is only known of a member of a zip."""
         start, stop = self._layout.index.range
+        if self._archive is not None:
+            first = max(0, size + start) if start < 0 else start
+            return self._archive.range(begin + first, begin + min(size, size if stop is None else stop))
         return Range(self._store, self._object(position), start, stop, optional=True, version=self._version)
 
-    def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
+    def _parse(self, position: tuple[int, ...], begin: int, size: int, landed: Landed) -> ShardIndex:
         if landed.info is ABSENT:
+            if self._layout.complete:
+                raise self._missing(position)
             return ShardIndex(None, None)
-        seal, size = self._layout.seal, landed.info.size
+        size = landed.info.size if self._archive is None else size
+        seal = self._layout.seal
         sealed = None if seal is None else seal.at(position)[0]
-        url = self._store.url(self._object(position))
-        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, self._layout.index, sealed)
+        url, index = self._store.url(self._object(position)), self._layout.index
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, index, sealed, begin)
         return ShardIndex(table, landed.info.tag)
 
     def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
@@ -188,6 +250,12 @@ class _TableCache:
             while self._bytes > self.max_bytes and len(self._held) > 1:
                 self._bytes -= self._held.pop(next(iter(self._held)))[1]
 
+    def forget(self, name: str) -> None:
+        """Forget the tables of an array, or of the array that an object belongs to, by its URL."""
+        with self.lock:
+            for key in [key for key in self._held if _is_of(key, name)]:
+                self._bytes -= self._held.pop(key)[1]
+
     def clear(self) -> None:
         """Forget everything."""
         with self.lock:
@@ -210,6 +278,20 @@ def tables() -> _TableCache:
         found = _TABLES.setdefault(pid, found)
     return found
 
+
+def _is_of(key: Hashable, name: str) -> bool:
+    found: Any = key
+    while isinstance(found, tuple) and found:
+        found = found[0]
+    return isinstance(found, str) and (name == found or name.startswith(f"{found}/"))
+
+
+def forget(url: str) -> None:
+    """Forget what tables say of an array, or of the array that an object belongs to: they are others by now."""
+    tables().forget(url)
+
+
+ON_CHANGE.append(forget)
 
 _ENTRY_BYTES = 512
 """Memory that a table takes besides its bytes."""

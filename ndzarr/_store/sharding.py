@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 import numpy as np
 
-from ndzarr._files import close_when_short, flush_soon, open_descriptor, open_files_limit, pread
+from ndzarr._files import DESCRIPTORS, OpenFile, close_when_short, flush_soon, open_files_limit, pread
+from ndzarr._store.archive import ArchiveFile
 from ndzarr.errors import DamagedError
 
 _AGAIN = "Transcode the source again"
@@ -103,7 +104,7 @@ class IndexLayout(NamedTuple):
 
     @classmethod
     def parse(cls, chunks: int, location: object, codecs: Sequence[Mapping[str, Any]]) -> IndexLayout | None:
-        """Return the layout that `index_location` and `index_codecs` describe; None if it is none of these."""
+        """Return the layout that `index_location` and `index_codecs` describe; None for any other."""
         names = [codec["name"] for codec in codecs]
         if location not in ("start", "end") or names not in (["bytes", "crc32c"], ["bytes"]):
             return None
@@ -123,11 +124,14 @@ class IndexLayout(NamedTuple):
         return (0, self.length) if self.first else (-_CRC_BYTES - self.length, None)
 
 
-def parse_index(path: str, found: bytes, size: int, layout: IndexLayout, sealed: bytes | None) -> memoryview:
+def parse_index(
+    path: str, found: bytes, size: int, layout: IndexLayout, sealed: bytes | None, begin: int = 0
+) -> memoryview:
     """
     Return offset and length of each chunk of a shard of `size` bytes, one after another.
 
-    `found` are the bytes in the `range` of the layout. Raises `DamagedError` if they are not the index of so many
+    Offsets count from the beginning of the file, in which the shard begins at `begin`. `found` are the bytes in the
+    `range` of the layout. Raises `DamagedError` if they are not the index of so many
     chunks, or not the one whose checksum is `sealed`.
     """
     whole = found[len(found) - layout.length :] if len(found) >= layout.length else b""
@@ -146,6 +150,9 @@ def parse_index(path: str, found: bytes, size: int, layout: IndexLayout, sealed:
     # Each is compared by itself: the sum of two that are damaged may be small again.
     if np.any(stored > size) or np.any(stored[:, 0] + stored[:, 1] > size):
         raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
+    if begin:
+        table = table.copy()
+        table[table[:, 0] != MISSING, 0] += begin
     # A memoryview gives plain ints on lookup, an array would give numpy scalars.
     return memoryview(table.reshape(-1))  # type: ignore[arg-type]
 
@@ -158,27 +165,36 @@ class Shard:
     map of it would kill the process (SIGBUS).
     """
 
-    __slots__ = ("_fd", "_index", "path", "size", "source", "table")
+    __slots__ = ("_fd", "_file", "_index", "path", "size", "source", "table")
 
-    def __init__(self, path: str, layout: IndexLayout, sealed: bytes | None = None) -> None:
-        """Open the file of a shard; `sealed` is the checksum of its index, if the array states it."""
+    def __init__(
+        self,
+        path: str,
+        layout: IndexLayout,
+        sealed: bytes | None = None,
+        within: tuple[OpenFile, int, int] | None = None,
+    ) -> None:
+        """
+        Open the file of a shard; `sealed` is the checksum of its index, if the array states it.
+
+        If the shard is part of a file, `within` is that, and offset and length of the shard in it.
+        """
         self.path = path
-        self._fd = open_descriptor(path)
-        self.size = os.fstat(self._fd).st_size
+        if within is None:
+            opened = OpenFile(path)
+            within = opened, 0, os.fstat(opened.fd).st_size
+        self._file, begin, self.size = within
+        self._fd = self._file.fd
         if self.size < layout.length:
             message = f"{path}: {self.size} bytes are too few for a shard of {layout.chunks} chunks; it is truncated"
             raise DamagedError(message, path=path, hint=_AGAIN)
         start, stop = layout.range
         start, stop = max(0, start + self.size) if start < 0 else start, self.size if stop is None else stop
-        self._index = parse_index(path, self._read(start, stop - start), self.size, layout, sealed)
+        self._index = parse_index(path, self._read(begin + start, stop - start), self.size, layout, sealed, begin)
         self.table: np.ndarray[Any, Any] = np.asarray(self._index).view(np.int64).reshape(-1, 2)
-        """(chunk, 2): offset and length of each chunk, -1 for those that are not stored."""
+        """(chunk, 2): offset and length of each chunk in the file, -1 for those that are not stored."""
         self.source = (self._fd, self.table.ctypes.data)
         """The open file, and the address of `table`; both for as long as this object lives."""
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
-        if hasattr(self, "_fd"):
-            close(self._fd)
 
     def _read(self, offset: int, count: int) -> bytes:
         """Return bytes of the file; raise `DamagedError` if it ends before them."""
@@ -314,6 +330,8 @@ class Folder(NamedTuple):
     keys: ChunkKeys
     layout: IndexLayout
     seal: Seal | None = None
+    archive: ArchiveFile | None = None
+    """The zip that the directory is in; its path is then the beginning of `path`."""
 
     def file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard."""
@@ -321,11 +339,36 @@ class Folder(NamedTuple):
 
     def shard(self, position: tuple[int, ...]) -> Shard:
         """Open a shard."""
-        return Shard(self.file(position), self.layout, None if self.seal is None else self.seal.at(position)[0])
+        path, sealed = self.file(position), None if self.seal is None else self.seal.at(position)[0]
+        if self.archive is None:
+            return Shard(path, self.layout, sealed)
+        place = self.archive.place(self._inner(path))
+        return Shard(path, self.layout, sealed, (DESCRIPTORS[self.archive.file], *place))
+
+    def content(self, position: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """Return the bytes of a chunk that is a file of its own."""
+        path = self.file(position)
+        if self.archive is None:
+            return np.fromfile(path, np.uint8)
+        return np.frombuffer(self.archive.read(self._inner(path)), np.uint8)
+
+    def files(self) -> Iterator[str]:
+        """Yield the paths of all files below the directory."""
+        if self.archive is not None:
+            inner = self._inner(self.path)
+            start = f"{inner}/" if inner else ""
+            yield from (f"{self.archive.file.path}/{m}" for m in self.archive.members if m.startswith(start))
+            return
+        for folder, _, names in os.walk(self.path):
+            yield from (f"{folder}/{name}" for name in names)
+
+    def _inner(self, path: str) -> str:
+        assert self.archive is not None
+        return path[len(self.archive.file.path) + 1 :]
 
     def refuse_gone(self) -> None:
         """Raise `DamagedError` if the array's directory is gone; where it exists, missing chunks are fill value."""
-        if not os.path.isdir(self.path):
+        if self.archive is None and not os.path.isdir(self.path):
             message = f"{self.path}: is missing: the store is damaged, or was moved or removed since it was opened"
             raise DamagedError(message, path=self.path, hint="Open it where it is now")
 

@@ -31,6 +31,7 @@ from zarr.storage import WrapperStore
 from ndzarr._indexing.plan import check_memory
 from ndzarr._remote.stores import RemoteStore
 from ndzarr._remote.urls import joined
+from ndzarr._store.archive import ArchiveFile, ArchiveObject
 from ndzarr._store.arrays import LONGEST, MOST_AXES
 from ndzarr._store.codecs import JPEG, blosc_size, zstd_size
 from ndzarr._store.metadata import parse_json
@@ -127,9 +128,9 @@ class _Guard(WrapperStore[Any]):
 
 
 class RemoteZarrStore(Store):
-    """A path of a `RemoteStore`, for zarr-python to read from: its requests are those of all others."""
+    """A path of a `RemoteStore`, or in a zip, for zarr-python to read from: its requests are those of all others."""
 
-    def __init__(self, store: RemoteStore, path: str) -> None:
+    def __init__(self, store: RemoteStore | ArchiveFile | ArchiveObject, path: str) -> None:
         super().__init__(read_only=True)
         self._remote, self._path = store, path
 

@@ -23,13 +23,17 @@ from ndzarr.errors import NdzarrError, did_you_mean
 _COMMANDS = {
     "transcode": "Write images as pyramids.",
     "info": "Describe pyramids and image files.",
+    "view": "Show images, annotations and targets in the browser.",
     "crop": "Write a window of a pyramid as an image file.",
     "dataset": "Turn labels of any common form into a kwcoco dataset.",
     "extract": "Write many windows of a dataset to one store.",
+    "predict": "Run a model over an image.",
+    "export": "Write windows as image files with labels, for other trainers.",
     "cog": "Write pyramids as cloud optimized GeoTIFFs, or check such files.",
     "push": "Copy a store to a bucket.",
     "verify": "Check every byte of pyramids.",
     "cache": "List or prune the pyramids that samplers made.",
+    "doctor": "Report what ndzarr runs on, and how fast it reads here.",
     "demo": "Show what ndzarr does, on generated data.",
 }
 

@@ -13,7 +13,8 @@ from ndzarr._remote.cache import FOLDER, DiskCache
 _WORKDIR = click.option(
     "--workdir",
     type=click.Path(file_okay=False),
-    help="Directory of the pyramids; default: $NDZARR_CACHE, else ~/.cache/ndzarr.",
+    metavar="DIR|URL",
+    help="Directory of the pyramids, or its URL; default: $NDZARR_CACHE, else ~/.cache/ndzarr.",
 )
 
 _STATES = """\b
@@ -34,8 +35,9 @@ Examples:
     ndzarr cache list
   Print what would be removed:
     ndzarr cache prune --dry-run
-  Remove it, from a directory of your own:
+  Remove it, from a directory or a bucket of your own:
     ndzarr cache prune --workdir /data/pyramids
+    ndzarr cache prune --workdir s3://bucket/pyramids
   Remove what a loader kept of remote stores there (Remote(cache_dir=...)):
     ndzarr cache prune --workdir /data/chunks --remote 0
 """
@@ -57,10 +59,10 @@ def list_entries(workdir: str | None) -> None:
     for entry in library.entries():
         click.echo(_line(entry))
         total, count = total + entry.nbytes, count + 1
-    click.echo(f"{counted(count, 'pyramid')}, {human_bytes(total)} in {library.root}")
-    if kept := list(DiskCache(str(library.root), 0).objects()):
+    click.echo(f"{counted(count, 'pyramid')}, {human_bytes(total)} in {library.workdir}")
+    if kept := list(DiskCache(str(library.folder), 0).objects()):
         size = human_bytes(sum(held.nbytes for held in kept))
-        click.echo(f"parts of {counted(len(kept), 'remote object')}, {size} in {library.root / FOLDER}")
+        click.echo(f"parts of {counted(len(kept), 'remote object')}, {size} in {library.folder / FOLDER}")
 
 
 @command.command(epilog="\b\nExample:\n  ndzarr cache prune --dry-run")
@@ -74,10 +76,10 @@ def prune(workdir: str | None, dry_run: bool, remote: int | None) -> None:
     for entry in removed:
         click.echo(_line(entry))
     verb = "would free" if dry_run else "freed"
-    click.echo(f"{verb} {human_bytes(sum(entry.nbytes for entry in removed))} in {library.root}")
+    click.echo(f"{verb} {human_bytes(sum(entry.nbytes for entry in removed))} in {library.workdir}")
     if remote is not None:
-        found = DiskCache(str(library.root), 0).prune(remote, dry_run)
-        click.echo(f"{verb} {human_bytes(sum(held.nbytes for held in found))} in {library.root / FOLDER}")
+        found = DiskCache(str(library.folder), 0).prune(remote, dry_run)
+        click.echo(f"{verb} {human_bytes(sum(held.nbytes for held in found))} in {library.folder / FOLDER}")
 
 
 @command.command(epilog="\b\nExample:\n  du -sh $(ndzarr cache path)")

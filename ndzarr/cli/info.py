@@ -24,6 +24,7 @@ from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.urls import is_url, names_file, shown
+from ndzarr._store.archive import is_archive
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import pixel_size_of
@@ -56,7 +57,11 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
                 if is_url(path):
                     facts, title = _remote(path, estimated)
                 else:
-                    facts, title = _pyramid(open_pyramid(path), path) if is_store(path) else _image(path, estimated)
+                    facts, title = (
+                        _pyramid(open_pyramid(path), path)
+                        if is_store(path) or is_archive(path)
+                        else _image(path, estimated)
+                    )
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True
@@ -83,7 +88,7 @@ def _remote(url: str, estimated: bool) -> tuple[dict[str, Any], str]:
 def _pyramid(pyramid: Pyramid, path: str) -> tuple[dict[str, Any], str]:
     """Return the facts that `--json` prints, and a title."""
     array = pyramid.levels[0].array
-    disk = size_on_disk(pyramid.path) if os.path.isdir(pyramid.path) else None
+    disk = size_on_disk(pyramid.path) if os.path.exists(pyramid.path) else None
     raw = prod(pyramid.shape) * pyramid.dtype.itemsize
     facts = {
         "path": pyramid.path,

@@ -1,6 +1,7 @@
 """Help, versions, wrong usage and errors, in this process and from a shell."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from ndzarr._concurrency import available_cpus
+from ndzarr._store import core
 from ndzarr.cli import _COMMANDS
 
 HEAVY = ("xarray", "dask", "zarr", "kwcoco", "cv2", "pandas", "tifffile", "tqdm")
@@ -144,3 +147,16 @@ def test_other_errors_of_the_system_are_defects(run, folder, monkeypatch):
 
 def test_the_states_of_the_cache_are_listed_one_a_line(run):
     assert "\n    stale       the file has changed since\n" in run("cache", "list", "--help").out
+
+
+def test_doctor_reports_the_machine_and_never_the_value_of_a_credential(run, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    found = json.loads(run("doctor", "--json").out)
+    assert found["machine"]["CPUs"].startswith(str(available_cpus()))
+    assert found["compiled core"]["status"] == core.status()
+    assert found["packages"]["numpy"] == np.__version__
+    assert "crops/s" in found["speed"]["together"]
+    assert "AWS_SECRET_ACCESS_KEY" in found["remote"]["environment"]
+    text = run("doctor", "--no-measure").out
+    assert all(title in text for title in found if title != "speed")
+    assert "hush" not in text + json.dumps(found)

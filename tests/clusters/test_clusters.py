@@ -134,7 +134,11 @@ def test_a_cluster_writes_a_bucket(files, cluster, s3, tmp_path):
     table = sampler.targets.grid((100, 100))
     sampler.extract(table, f"{url}/crops.zarr", shard=100, scheduler=cluster, **options)
     sampler.extract(table, tmp_path / "crops.zarr", shard=100)
-    for name, same in (("a.zarr", files / "tall.zarr"), ("crops.zarr", tmp_path / "crops.zarr")):
+    names = ["tall.tif", "small.tif"]
+    for workdir, scheduler in ((tmp_path / "work", "threads"), (f"{url}/work", cluster)):
+        ndzarr.Sampler([files / n for n in names], workdir, transcode="always", **options).prepare(scheduler=scheduler)
+    made = {name: tmp_path / name for name in ("crops.zarr", "work")}
+    for name, same in {"a.zarr": files / "tall.zarr", **made}.items():
         place = destination(f"{url}/{name}", **options)
         assert {n: bytes(place.store.get(place.key(n))[0]) for n in place.present()} == tree(same)
 

@@ -65,6 +65,23 @@ def test_a_bucket_gets_the_bytes_of_a_local_store(bucket, options, local, tmp_pa
         ndzarr.transcode(array, f"{bucket}/same.zarr", **options)
 
 
+def test_a_store_in_one_file_is_one_object_of_a_bucket(bucket, options, tmp_path):
+    array = random_array((3, 300, 200), "u1", 1)
+    url = f"{bucket}/one/a.ozx"
+    made = ndzarr.transcode(array, url, **options)
+    assert same(made.read(), array)
+    assert list(objects(f"{bucket}/one", options)) == ["a.ozx"]
+    with raises(ExistsError, path=url, hint="overwrite=True"):
+        ndzarr.transcode(array, url, **options)
+    own = ndzarr.transcode(array, tmp_path / "b.ozx").path
+    assert ndzarr.push(own, f"{bucket}/one/", **options) == f"{bucket}/one/b.ozx"
+    with raises(ExistsError, path=f"{bucket}/one/b.ozx"):
+        ndzarr.push(own, f"{bucket}/one/", **options)
+    pushed = objects(f"{bucket}/one", options)
+    assert pushed["b.ozx"] == (tmp_path / "b.ozx").read_bytes()
+    assert same(ndzarr.open(f"{bucket}/one/b.ozx", **options).read(), array)
+
+
 def test_a_source_that_fails_leaves_nothing(bucket, options):
     reads = []
 
