@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
     from ndzarr._prediction.detections import Merge
-    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._sampling.named_sources import Named
+    from ndzarr._viewer.server import Viewer
     from ndzarr.categories import CategoryTree
     from ndzarr.targets.accessor import Targets
     from ndzarr.targets.grid import Overlap, WindowDims
@@ -518,6 +520,7 @@ class CocoSampler:
         window: WindowDims = (512, 512),
         overlap: Overlap = 0.25,
         channels: Sequence[str] | None = None,
+        input_channels: str | Sequence[str] | None = None,
         batch_size: int = 8,
         resolution: float | str | None = None,
         weights: Weights = "gaussian",
@@ -556,6 +559,8 @@ class CocoSampler:
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
             Names of the channels that the model gives.
+        input_channels
+            Channels that the model gets, such as 'r|g|b'; all of the image by default.
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
@@ -598,7 +603,7 @@ class CocoSampler:
             window=window,
             overlap=overlap,
             resolution=resolution,
-            keys=keys,
+            keys=keys if input_channels is None else {**keys, "channels": input_channels},
             channels=channels,
             batch_size=batch_size,
             scheduler=scheduler,
@@ -663,6 +668,44 @@ class CocoSampler:
             storage_options=storage_options,
             remote=remote,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """
+        Show the images and videos, and their annotations, on a page in the browser.
+
+        Parameters
+        ----------
+        targets
+            Windows that are drawn over the images, positive and negative ones apart by the column `kind`.
+        beside
+            A pyramid, such as predictions, or the path of an image, that is shown beside the image.
+        port
+            Port of the loopback address; 0 lets the system choose.
+        browser
+            Open the page.
+
+        Returns
+        -------
+        The viewer: `url` is the address of the page, `close()` ends it, `wait()` waits for Ctrl-C.  It ends with this
+        process.  See docs/viewer.md.
+
+        Raises
+        ------
+        TargetError
+            There is no image, or a target is not understood.
+        OptionError
+            The port is taken.
+        """
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)
 
 
 def _dataset(dset: Any, images: Any, format: str) -> Any:

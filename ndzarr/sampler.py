@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
     from ndzarr._prediction.detections import Merge
-    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._viewer.server import Viewer
     from ndzarr.targets.accessor import SourceTargets
     from ndzarr.targets.grid import Overlap, WindowDims
     from ndzarr.targets.table import Rows, TargetsLike
@@ -249,6 +250,7 @@ class Sampler:
         window: WindowDims = (512, 512),
         overlap: Overlap = 0.25,
         channels: Sequence[str] | None = None,
+        input_channels: str | Sequence[str] | None = None,
         batch_size: int = 8,
         resolution: float | str | None = None,
         weights: Weights = "gaussian",
@@ -287,6 +289,8 @@ class Sampler:
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
             Names of the channels that the model gives.
+        input_channels
+            Channels that the model gets, such as 'r|g|b'; all of the image by default.
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
@@ -328,7 +332,7 @@ class Sampler:
             window=window,
             overlap=overlap,
             resolution=resolution,
-            keys=keys,
+            keys=keys if input_channels is None else {**keys, "channels": input_channels},
             channels=channels,
             batch_size=batch_size,
             scheduler=scheduler,
@@ -346,3 +350,16 @@ class Sampler:
             storage_options=storage_options,
             remote=remote,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """Show the sources, and windows of them, on a page in the browser; see `CocoSampler.view`."""
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -28,6 +28,7 @@ from ndzarr._indexing.plan import counted
 from ndzarr._prediction.canvas import Canvas, Place, canvas_of_sample
 from ndzarr._prediction.detections import DetectionStitcher, Merge, format_of
 from ndzarr._prediction.parts import PartsWriter
+from ndzarr._prediction.runtimes import Found, Model, run_model
 from ndzarr._prediction.stitcher import Stitcher
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
@@ -42,10 +43,6 @@ from ndzarr.errors import MissingError, OptionError, TargetError
 from ndzarr.targets.accessor import SourceTargets, Targets
 from ndzarr.targets.table import Rows
 
-Model: TypeAlias = Callable[[Any], Any]
-"""From images (sample, c, y, x) to maps (sample, c, y, x) or (sample, y, x), numpy or torch; or to `Found` of each."""
-Found: TypeAlias = Mapping[str, Any]
-"""Detections of a sample: `boxes`, and perhaps `scores`, `labels`, and `masks` or `segmentations`."""
 Placed: TypeAlias = tuple[np.ndarray[Any, Any], tuple[int, int], Found]
 """Matrix (3, 3) from pixels of a sample to native ones, its (height, width), and what was found in it."""
 Group: TypeAlias = Sequence[Mapping[str, Any]]
@@ -84,7 +81,7 @@ class Batches:
 
     def run(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | list[Found]:
         """Run the model over a batch: maps (sample, ...), or detections of each sample."""
-        found = _run(self.model, images)
+        found = run_model(self.model, images)
         if len(found) != len(images):
             what = f"the model gave {len(found)} predictions for {len(images)} windows"
             raise OptionError(what, key="model", hint="Return an array with the samples first")
@@ -183,34 +180,6 @@ def _names(channels: Sequence[str] | None, found: np.ndarray[Any, Any], canvas: 
     if len(names) != n:
         raise OptionError(f"channels={names!r}: the model gives {n}", key="channels", hint="Name each of them")
     return names
-
-
-def _run(model: Model, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | list[Found]:
-    """Call a model: modules of torch with a tensor on their device and without gradients, others with the array."""
-    if not hasattr(model, "state_dict") or not hasattr(model, "parameters"):
-        return _plain(model(images))
-    import torch
-
-    parameters: Iterator[Any] = model.parameters()
-    weight = next(parameters, None)
-    with torch.inference_mode():
-        given = torch.from_numpy(np.ascontiguousarray(images))
-        if weight is not None:
-            given = given.to(weight.device, weight.dtype)
-        return _plain(model(given))
-
-
-def _plain(found: Any) -> np.ndarray[Any, Any] | list[Found]:
-    """Return what a model gave as an array, or as dictionaries of arrays."""
-    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Mapping):
-        found = found[1]  # of scripted detectors of torchvision: (losses, detections)
-    if isinstance(found, list | tuple) and all(isinstance(one, Mapping) for one in found) and found:
-        return [{key: _array(value) for key, value in one.items()} for one in found]
-    return np.asarray(_array(found))
-
-
-def _array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
 def _detect(

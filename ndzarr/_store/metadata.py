@@ -330,12 +330,12 @@ def _omero(about: Description, windows: Sequence[DisplayWindow]) -> dict[str, An
     """Return how viewers show the channels; https://ngff.openmicroscopy.org/0.5/#omero-md."""
     channels = [
         {"label": name, "color": colour, "active": shown, "window": window._asdict()}
-        for name, (colour, shown), window in zip(about.channels, _colours(about.channels), windows, strict=True)
+        for name, (colour, shown), window in zip(about.channels, display_colours(about.channels), windows, strict=True)
     ]
     return {"channels": channels}
 
 
-def _colours(channels: Sequence[str]) -> list[tuple[str, bool]]:
+def display_colours(channels: Sequence[str]) -> list[tuple[str, bool]]:
     """Return (colour, whether it is shown at first) of each channel, such that those shown add up to a picture."""
     own = [_COLORS.get(name.lower()) for name in channels]
     if set(_COLORS.values()) <= set(own):
