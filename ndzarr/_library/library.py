@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
 from ndzarr._files import Batch, FileId, cache_root, most_writers, settle, signature
+from ndzarr._formats.options import Options
 from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry

@@ -57,7 +57,7 @@ def command(paths: tuple[str, ...], estimated: bool, variable: str | None, axes:
     """
     Describe pyramids and how they are stored, or image files and the pyramids that they would become.
 
-    Of a Zarr group that holds several images, it lists them.
+    If a Zarr group holds several images, it lists them.
     """
     found, failed = [], False
     how = {"variable": variable, "axes": axes}
