@@ -33,6 +33,7 @@ from ndzarr._store.destinations import Dest
 from ndzarr._store.metadata import (
     INDEXES,
     SCHEMA,
+    axes_of,
     check_attributes,
     interpreting,
     is_sealed,
@@ -718,12 +719,12 @@ def _pyramid(
 
 def _dims(attrs: Mapping[str, Any], names: Sequence[str | None] | None, ndim: int) -> tuple[str, ...]:
     ome = attrs.get("ome", attrs)
-    axes = ome["multiscales"][0].get("axes") if isinstance(ome.get("multiscales"), list) else None
+    axes = axes_of(ome["multiscales"][0]) if isinstance(ome.get("multiscales"), list) else []
     if axes:
-        axes = tuple(a if isinstance(a, str) else a["name"] for a in axes)
-        if not all(isinstance(name, str) for name in axes):
+        found = tuple(a if isinstance(a, str) else a["name"] for a in axes)
+        if not all(isinstance(name, str) for name in found):
             raise TypeError("the name of an axis is not text")
-        return axes
+        return found
     if names and None not in names:
         return tuple(str(n) for n in names)
     return tuple("tczyx"[-ndim:]) if ndim <= 5 else tuple(f"d{i}" for i in range(ndim))

@@ -23,7 +23,7 @@ def image(group, path, pixels, version, name="image", **more):
     datasets = []
     for k in range(2):
         level = pixels[:, :: 2**k, :: 2**k]
-        inner.create_array(str(k), shape=level.shape, dtype=level.dtype, chunks=(1, 8, 8))[...] = level
+        inner.create_array(str(k), shape=level.shape, dtype=level.dtype, chunks=(1, 64, 64))[...] = level
         steps = [
             {"type": "scale", "scale": [1, 0.5 * 2**k, 0.25 * 2**k]},
             {"type": "translation", "translation": [0, 10, 20]},
@@ -117,3 +117,58 @@ def test_a_group_of_one_image_is_that_image(tmp_path, version):
     pixels = random_array((2, 12, 20), "u2")
     image(root, "0", pixels, version)
     assert np.array_equal(ndzarr.open(tmp_path / "a.zarr").read(), pixels)
+
+
+def in_0_6(attrs):
+    """Rewrite the attributes of an image in the words of OME-Zarr 0.6."""
+    [image] = attrs["ome"]["multiscales"]
+    axes = image.pop("axes")
+    image["coordinateSystems"] = [{"name": "array", "axes": []}, {"name": "physical", "axes": axes}]
+    for dataset in image["datasets"]:
+        steps = dataset["coordinateTransformations"]
+        sequence = {"type": "sequence", "input": dataset["path"], "output": "physical", "transformations": steps}
+        dataset["coordinateTransformations"] = [sequence]
+    return {"ome": {**attrs["ome"], "version": "0.6"}}
+
+
+@pytest.mark.parametrize("form", ["0.4", "0.5", "0.6", "opened", "remote"])
+def test_images_of_ome_zarr_are_transcoded_with_what_they_say(tmp_path, http, form):
+    version = 2 if form == "0.4" else 3
+    pixels = random_array((2, 140, 270), "u2")
+    window = {"min": 0, "max": 4095, "start": 10, "end": 2000}
+    channels = [{"label": name, "color": colour, "window": window, "active": True}
+                for name, colour in (("DAPI", "0000FF"), ("GFP", "00FF00"))]  # fmt: skip
+    path = http.folder / "a.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=version)
+    group = image(root, "inner", pixels, version, omero={"channels": channels, "rdefs": {"model": "color"}})
+    if form == "0.6":
+        group.attrs.update(in_0_6(dict(group.attrs)))
+    source = f"{http.url}/a.zarr/inner" if form == "remote" else path / "inner"
+    opened = ndzarr.open(source)
+    made = ndzarr.transcode(opened if form == "opened" else source, tmp_path / "made.zarr")
+    for pyramid in (opened, made, ndzarr.transcode(made, tmp_path / "again.zarr")):
+        assert np.array_equal(pyramid.read(), pixels)
+        assert pyramid.channels == ("DAPI", "GFP")
+        assert (pyramid.pixel_size.y.value, pyramid.pixel_size.x.value, pyramid.pixel_size.x.unit) == (
+            *(0.5, 0.25), "micrometer"
+        )  # fmt: skip
+    for attrs in (made.attrs, pyramid.attrs):
+        first, second = (d["coordinateTransformations"] for d in attrs["ome"]["multiscales"][0]["datasets"])
+        assert [step["scale"] for step in (first[0], second[0])] == [[1, 0.5, 0.25], [1, 1, 0.5]]
+        assert [step["translation"] for step in (first[1], second[1])] == [[0, 10, 20], [0, 10.25, 20.125]]
+        assert attrs["ome"]["omero"] == {"channels": channels, "rdefs": {"model": "color"}}
+
+
+def test_labels_are_found_beside_their_image_and_stay_labels(tmp_path, version):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    inner = image(root, "inner", random_array((2, 12, 20), "u2"), version)
+    cells = np.repeat(np.arange(12, dtype="i4")[None, :, None], 20, axis=2)
+    labels = inner.create_group("labels")
+    labels.attrs.update(attributes(version, labels=["cells"]))
+    image(labels, "cells", cells, version, **{"image-label": {"source": {"image": "../../"}}})
+    opened = ndzarr.open(tmp_path / "a.zarr" / "inner" / "labels")
+    made = ndzarr.transcode(tmp_path / "a.zarr" / "inner" / "labels", tmp_path / "made.zarr", series="cells")
+    for pyramid in (opened, made):
+        assert pyramid.kind == "labels"
+        assert np.array_equal(pyramid.read(), cells)
+    assert "image-label" in made.attrs["ome"]
