@@ -49,7 +49,7 @@ def open(
     Parameters
     ----------
     path
-        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
+        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4 to 0.6), a `multiscales` group, or a
         single array.  Or an `.ozx` or `.zip` that holds one, not compressed.  Or the URL of either (s3://, gs://,
         az://, https://), which needs the extra `remote`; see docs/remote.md.  Or a TIFF file with tiles (COG,
         OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as far as each

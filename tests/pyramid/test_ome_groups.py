@@ -172,3 +172,24 @@ def test_labels_are_found_beside_their_image_and_stay_labels(tmp_path, version):
         assert pyramid.kind == "labels"
         assert np.array_equal(pyramid.read(), cells)
     assert "image-label" in made.attrs["ome"]
+
+
+def test_labels_of_ome_zarr_become_annotations_of_its_images(plate, version):
+    path, pixels = plate
+    cells = np.zeros((1, 12, 20), "u2")
+    cells[0, 2:5, 3:9], cells[0, 6:12, 10:11] = 7, 9
+    labels = zarr.open_group(path / "B" / "03" / "0", mode="a", zarr_format=version).create_group("labels")
+    labels.attrs.update(attributes(version, labels=["cells"]))
+    image(labels, "cells", cells, version, **{"image-label": {}})
+    dataset = ndzarr.dataset(path)
+    assert [found["well"] for found in dataset.imgs.values()] == ["A/01", "A/01", "B/03"]
+    assert [(ann["image_id"], ann["track_id"], ann["bbox"]) for ann in dataset.anns.values()] == [
+        (3, 7, [3, 2, 6, 3]),
+        (3, 9, [10, 6, 1, 6]),
+    ]
+    assert dataset.cats[1]["name"] == "cells"
+    sample = ndzarr.CocoSampler(dataset).load_sample({"gid": 3, "cx": 10, "cy": 6, "width": 20, "height": 12})
+    assert np.array_equal(sample.image, pixels["B/03/0"])
+    assert np.array_equal(sample.ndzarr.masks, [cells[0] == 7, cells[0] == 9])
+    named = ndzarr.dataset(path, names={7: "nucleus"})
+    assert [named.cats[ann["category_id"]]["name"] for ann in named.anns.values()] == ["nucleus", "9"]
