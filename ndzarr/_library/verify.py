@@ -34,8 +34,10 @@ from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._library.in_place import open_file
 from ndzarr._progress import progress_bar
+from ndzarr._pyramid.datasets import AmbiguousError
 from ndzarr._pyramid.levels import Multiscale
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.views import stored_array
+from ndzarr._pyramid.zarr_store import list_arrays, open_pyramid
 from ndzarr._store.archive import is_archive, read_file
 from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array, positions
 from ndzarr._store.metadata import CHECKSUM, files_sum, interpreting, is_sealed, parse_json
@@ -134,6 +136,8 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     try:
         pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name, changed=lambda file: None)
     except StoreError as error:
+        if isinstance(error, AmbiguousError):  # bytes can be checked without knowing what they mean
+            return _report(error.path or name, _Tally(), list_arrays(name), progress, threads)
         name = os.path.realpath(name) if is_tiff else os.path.abspath(name)
         file = name if is_tiff else os.path.join(name, "zarr.json")
         # A TIFF that is sound but not tiled, or a directory without metadata, is not damaged: it is something else.
@@ -142,7 +146,8 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
             raise
         return Report(name, 0, 0, 0, 0, (Problem(name if whole else file, None, str(error)),))
     total = _Tally(problems=[] if is_tiff else list(_check_metadata(pyramid)))
-    arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray | ZarrArray | ChunkArray)]
+    native = [stored_array(level.array) for level in pyramid.levels]
+    arrays = [array for array in native if isinstance(array, TiffArray | ZarrArray | ChunkArray)]
     masks = [level.mask for level in pyramid.levels if level.mask is not None]
     return _report(pyramid.path, total, arrays, progress, threads, masks)
 
@@ -365,9 +370,9 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         yield Problem(root, None, _NO_NODES)
         return
     yield from _check_seal(root, node, nodes)
-    for name, node in nodes.items():
-        yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
-    if own is not None:
+    for name, inner in nodes.items():
+        yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), inner)
+    if own is not None and "ndzarr" in (node.get("attributes") or {}):
         yield from _check_coordinates(pyramid, nodes)
 
 

@@ -32,6 +32,7 @@ from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import is_sequence
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._pyramid.sources import open_source
 from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.settings import Remote
@@ -164,8 +165,6 @@ class Image:
 
     def open(self) -> Source:
         """Open the source."""
-        from ndzarr._formats.registry import open_source
-
         return open_source(self.source, **self.reading)
 
     def _open_here(self) -> Source:
@@ -314,6 +313,7 @@ def transcode(
     max_pixels: int | None = None,
     palette: str | None = None,
     series: str | int | None = None,
+    variable: str | None = None,
     scheduler: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
@@ -325,8 +325,9 @@ def transcode(
     ----------
     source
         Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video (anything
-        that FFmpeg decodes; see docs/videos.md) or of a Zarr array; a numpy, dask, xarray or Zarr array; or a list of
-        these, or a pattern such as 'frames/*.png', which become one pyramid.
+        that FFmpeg decodes; see docs/videos.md) or of a Zarr array or group; a numpy, dask or Zarr array; a Dataset,
+        DataTree or array of xarray; a Zarr group or store; an open pyramid, whose native level is taken; or a list of
+        images or arrays, or a pattern such as 'frames/*.png', which become one pyramid.
     dest
         Directory of the store to make, or a URL such as 's3://bucket/a.zarr'; by convention its name ends in .zarr.
         A name that ends in .ozx makes one file (OME-NGFF's RFC-9).
@@ -335,7 +336,8 @@ def transcode(
     kind
         'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
     axes
-        Names of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
+        Names of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.  Without it,
+        two axes without names are y x, and three are y x c if the last has up to 4 pixels, else c y x.
     channels
         Names of the channels, instead of the source's own.  'gray' or 'rgb' converts a video.
     nodata
@@ -374,6 +376,9 @@ def transcode(
     series
         Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
         None means the main one.
+    variable
+        Name or path of the image of a Zarr group, Dataset or DataTree that holds several, such as 'air' or
+        'r10m/b02'; the error that asks for it lists them.
     scheduler
         'processes', a `distributed.Client`, or the address of a dask scheduler: its workers write the store, a huge
         image in bands.  They need to see the file and `dest`.  A call that was interrupted, or killed, goes on where it
@@ -425,13 +430,12 @@ def transcode(
         "size": size,
         "palette": choose_palette(palette, kind),
         "series": series,
+        "variable": variable,
         **({"storage_options": storage_options, "remote": remote} if far else {}),
     }
     if scheduler is not None:
         transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
         return _opened(target, *known)
-    from ndzarr._formats.registry import open_source
-
     with open_source(source, **reading) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
     return _opened(target, *known)

@@ -69,6 +69,7 @@ Examples:
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Expand a palette to colours, or keep class numbers.")
 @click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several; see info.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
@@ -132,7 +133,7 @@ def _write(
     job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool, quiet: bool, **running: Any
 ) -> None:
     """Transcode one image; `running` are the workers, progress and check of the batch."""
-    from ndzarr._formats.registry import open_source
+    from ndzarr._pyramid.sources import open_source
     from ndzarr._pyramid.transcode import identity, write_pyramid
 
     dest = destination(job.dest)
