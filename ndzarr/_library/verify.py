@@ -28,7 +28,7 @@ import numcodecs.zstd
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, ordered_map
-from ndzarr._files import open_binary
+from ndzarr._files import open_binary, read_bytes
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
@@ -40,8 +40,8 @@ from ndzarr._pyramid.views import stored_array
 from ndzarr._pyramid.zarr_store import list_arrays, open_pyramid
 from ndzarr._store.archive import is_archive, read_file
 from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array, positions
-from ndzarr._store.metadata import CHECKSUM, files_sum, interpreting, is_sealed, parse_json
-from ndzarr._store.sharding import chunks_sum
+from ndzarr._store.metadata import CHECKSUM, INDEXES, files_sum, interpreting, is_sealed, parse_json
+from ndzarr._store.sharding import Record, chunks_sum
 from ndzarr._store.zarr_python import check_growth
 from ndzarr.errors import DamagedError, StoreError
 
@@ -374,6 +374,8 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), inner)
     if own is not None and "ndzarr" in (node.get("attributes") or {}):
         yield from _check_coordinates(pyramid, nodes)
+        if "indexes" in own:
+            yield from _check_indexes(pyramid, own["indexes"])
 
 
 def _is_node(node: Any) -> bool:
@@ -428,6 +430,26 @@ def _check_node(file: str, node: Any) -> Iterator[Problem]:
         yield Problem(file, None, "the file is missing")
     except StoreError as error:
         yield Problem(file, None, str(error))
+
+
+def _check_indexes(pyramid: Multiscale, starts: Mapping[str, int]) -> Iterator[Problem]:
+    """Check that the file of the indexes of all shards says of each what its seal says."""
+    file = os.path.join(pyramid.path, INDEXES)
+    try:
+        content = read_bytes(file)
+    except FileNotFoundError:
+        yield Problem(file, None, "the file is missing")
+        return
+    for array in [array for level in pyramid.levels for array in (level.array, level.mask)]:
+        if not isinstance(array, ChunkArray) or array.seal is None:
+            continue
+        length = Record.length(prod(array.per_shard))
+        at = starts.get(Path(os.path.relpath(array.name, pyramid.path)).as_posix(), len(content))
+        for position in positions(array.grid):
+            record = content[at : at + length]
+            if len(record) < length or Record.parse(record).seal != array.seal.at(position):
+                yield Problem(file, None, f"what it says of {array.shard_file(position)} is not what was written")
+            at += length
 
 
 def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterator[Problem]:
