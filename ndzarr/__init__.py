@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ndzarr._labels.dataset import dataset
     from ndzarr._library.push import push
     from ndzarr._library.verify import verify
+    from ndzarr._prediction.detections import DetectionStitcher
     from ndzarr._prediction.stitcher import Stitcher
     from ndzarr._pyramid.bands import transcode
     from ndzarr.coco_sampler import CocoSampler
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CocoSampler",
+    "DetectionStitcher",
     "NdzarrError",
     "Pyramid",
     "ReadPlan",
@@ -46,6 +48,7 @@ _MODULES = ("categories", "errors", "targets", "torch", "toydata")
 
 _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",
+    "DetectionStitcher": "ndzarr._prediction.detections",
     "Sampler": "ndzarr.sampler",
     "Stitcher": "ndzarr._prediction.stitcher",
     "dataset": "ndzarr._labels.dataset",

@@ -23,9 +23,11 @@ from ndzarr.errors import NdzarrError, did_you_mean
 _COMMANDS = {
     "transcode": "Write images as pyramids.",
     "info": "Describe pyramids and image files.",
+    "view": "Show images, annotations and targets in the browser.",
     "crop": "Write a window of a pyramid as an image file.",
     "dataset": "Turn labels of any common form into a kwcoco dataset.",
     "extract": "Write many windows of a dataset to one store.",
+    "predict": "Run a model over an image.",
     "export": "Write windows as image files with labels, for other trainers.",
     "cog": "Write pyramids as cloud optimized GeoTIFFs, or check such files.",
     "push": "Copy a store to a bucket.",

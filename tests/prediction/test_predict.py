@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 
+import kwcoco
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
+from scipy import ndimage
 
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr.errors import OptionError, TargetError
+from ndzarr.errors import ExistsError, OptionError, TargetError
 
 
 def darkness(images):
@@ -141,3 +144,41 @@ def test_a_model_that_gives_too_little_is_an_error(sampler, tmp_path):
     with raises(OptionError, key="channels"):
         sampler.predict(darkness, tmp_path / "out.zarr", channels=["a", "b"])
     assert not os.listdir(tmp_path)
+
+
+def bright(images):
+    """A detector of bright objects, in torchvision's form."""
+    found = []
+    for image in images:
+        inside = image[0] > 100
+        labels, _ = ndimage.label(inside)
+        boxes = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
+        n = len(boxes)
+        masks = np.array([labels == k for k in range(1, n + 1)]).reshape(n, 1, *inside.shape)
+        found.append({"boxes": np.array(boxes, float).reshape(-1, 4), "labels": np.ones(n, int), "masks": masks * 0.9,
+                      "scores": np.full(n, 0.8)})  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("scheduler", [None, pytest.param("processes", marks=pytest.mark.slow)])
+def test_a_detector_gives_each_object_once_in_a_file(tmp_path, scheduler):
+    pixels = np.zeros((300, 400), np.uint8)
+    boxes = [(10, 10, 50, 30), (120, 40, 60, 100), (170, 200, 200, 20), (300, 90, 8, 8)]
+    for x, y, w, h in boxes:
+        pixels[y : y + h, x : x + w] = 200
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = {"images": [{"id": 7, "file_name": str(tmp_path / "a.png"), "width": 400, "height": 300}]}
+    sampler = ndzarr.CocoSampler(content, tmp_path / "work")
+    options = {"window": (128, 128), "overlap": 20, "classes": {1: "lamp"}, "scheduler": scheduler, "dtype": "float32"}
+    path = sampler.predict(bright, tmp_path / "found.kwcoco.json", **options)
+    dset = kwcoco.CocoDataset(path)
+    found = sorted(dset.anns.values(), key=lambda a: a["bbox"])
+    assert [tuple(a["bbox"]) for a in found] == boxes
+    assert [round(a["area"]) for a in found] == [w * h for _, _, w, h in boxes]
+    assert {a["score"] for a in dset.anns.values()} == {0.8}
+    assert [cat["name"] for cat in dset.cats.values()] == ["lamp"]
+    assert dset.imgs[7]["file_name"] == str(tmp_path / "a.png")
+    with raises(ExistsError, path=path):
+        sampler.predict(bright, path, **options)
+    with raises(OptionError, key="model"):
+        sampler.predict(lambda images: bright(images)[:1] * 2, tmp_path / "b.json", **options)
