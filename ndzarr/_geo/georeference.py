@@ -251,7 +251,8 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
     Return the CF attributes of a reference system; None where it is not known.
 
     `spatial_ref` is the code, if there is one: a reader whose database of systems is of another release than pyproj's
-    may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the text, which rioxarray and odc-geo understand, too.
+    may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the text, which
+    rioxarray and odc-geo understand, too.
     """
     try:
         found = crs.pyproj()
