@@ -26,6 +26,9 @@ IS_POINT = 2
 UNITS = {9001: ("metre", 1.0), 9002: ("foot", 0.3048), 9003: ("US survey foot", 12 / 39.37), 9036: ("kilometre", 1e3)}
 """EPSG code of a linear unit to (name, metres)."""
 
+EPSG_IN_TEXT = re.compile(r'(?:ID|AUTHORITY)\["EPSG",\s*"?(\d+)"?\]\s*\]\s*$')
+"""The code of a whole system, at the end of its well-known text."""
+
 Value: TypeAlias = "int | float | str | tuple[float, ...]"
 
 

@@ -28,18 +28,20 @@ import numcodecs.zstd
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, ordered_map
-from ndzarr._files import open_binary
+from ndzarr._files import open_binary, read_bytes
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._library.in_place import open_file
 from ndzarr._progress import progress_bar
+from ndzarr._pyramid.datasets import AmbiguousError
 from ndzarr._pyramid.levels import Multiscale
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.views import stored_array
+from ndzarr._pyramid.zarr_store import list_arrays, open_pyramid
 from ndzarr._store.archive import is_archive, read_file
 from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array, positions
-from ndzarr._store.metadata import CHECKSUM, files_sum, interpreting, is_sealed, parse_json
-from ndzarr._store.sharding import chunks_sum
+from ndzarr._store.metadata import CHECKSUM, INDEXES, files_sum, interpreting, is_sealed, parse_json
+from ndzarr._store.sharding import Record, chunks_sum
 from ndzarr._store.zarr_python import check_growth
 from ndzarr.errors import DamagedError, StoreError
 
@@ -134,6 +136,8 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     try:
         pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name, changed=lambda file: None)
     except StoreError as error:
+        if isinstance(error, AmbiguousError):  # bytes can be checked without knowing what they mean
+            return _report(error.path or name, _Tally(), list_arrays(name), progress, threads)
         name = os.path.realpath(name) if is_tiff else os.path.abspath(name)
         file = name if is_tiff else os.path.join(name, "zarr.json")
         # A TIFF that is sound but not tiled, or a directory without metadata, is not damaged: it is something else.
@@ -142,7 +146,8 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
             raise
         return Report(name, 0, 0, 0, 0, (Problem(name if whole else file, None, str(error)),))
     total = _Tally(problems=[] if is_tiff else list(_check_metadata(pyramid)))
-    arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray | ZarrArray | ChunkArray)]
+    native = [stored_array(level.array) for level in pyramid.levels]
+    arrays = [array for array in native if isinstance(array, TiffArray | ZarrArray | ChunkArray)]
     masks = [level.mask for level in pyramid.levels if level.mask is not None]
     return _report(pyramid.path, total, arrays, progress, threads, masks)
 
@@ -365,10 +370,12 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
         yield Problem(root, None, _NO_NODES)
         return
     yield from _check_seal(root, node, nodes)
-    for name, node in nodes.items():
-        yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
-    if own is not None:
+    for name, inner in nodes.items():
+        yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), inner)
+    if own is not None and "ndzarr" in (node.get("attributes") or {}):
         yield from _check_coordinates(pyramid, nodes)
+        if "indexes" in own:
+            yield from _check_indexes(pyramid, own["indexes"])
 
 
 def _is_node(node: Any) -> bool:
@@ -423,6 +430,26 @@ def _check_node(file: str, node: Any) -> Iterator[Problem]:
         yield Problem(file, None, "the file is missing")
     except StoreError as error:
         yield Problem(file, None, str(error))
+
+
+def _check_indexes(pyramid: Multiscale, starts: Mapping[str, int]) -> Iterator[Problem]:
+    """Check that the file of the indexes of all shards says of each what its seal says."""
+    file = os.path.join(pyramid.path, INDEXES)
+    try:
+        content = read_bytes(file)
+    except FileNotFoundError:
+        yield Problem(file, None, "the file is missing")
+        return
+    for array in [array for level in pyramid.levels for array in (level.array, level.mask)]:
+        if not isinstance(array, ChunkArray) or array.seal is None:
+            continue
+        length = Record.length(prod(array.per_shard))
+        at = starts.get(Path(os.path.relpath(array.name, pyramid.path)).as_posix(), len(content))
+        for position in positions(array.grid):
+            record = content[at : at + length]
+            if len(record) < length or Record.parse(record).seal != array.seal.at(position):
+                yield Problem(file, None, f"what it says of {array.shard_file(position)} is not what was written")
+            at += length
 
 
 def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterator[Problem]:

@@ -45,6 +45,8 @@ Examples:
 @click.option("--level", type=int, help="Level to read as it is stored; x and y count its pixels.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Colours or class numbers of a TIFF with a palette.")
 @click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several; see info.")
+@click.option("--axes", "letters", metavar="LETTERS", help="Axes of an array without names, such as tczyx.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--explain", is_flag=True, help="Print how many chunks and bytes are read.")
 def command(
@@ -55,6 +57,8 @@ def command(
     level: int | None,
     palette: str | None,
     series: str | int | None,
+    variable: str | None,
+    letters: str | None,
     overwrite: bool,
     explain: bool,
     **axes: Any,
@@ -78,7 +82,7 @@ def command(
         target = local_path(dest)
         check_suffix(target)
         refuse_existing_file(target, overwrite)
-    pyramid = open_pyramid(store, palette=palette, series=series)
+    pyramid = open_pyramid(store, palette=palette, series=series, variable=variable, axes=letters)
     window = _window(pyramid, axes)
     _, factor = pixel_window(
         pyramid.georeference, pyramid.pixel_size, pyramid.path, pyramid.sizes, window, 1.0 if scale is None else scale,
