@@ -54,7 +54,7 @@ def test_a_drawing_shows_the_chosen_channels_stretched_one_by_one(sampler):
 
 
 def test_a_drawing_shows_boxes_keypoints_and_the_way_of_a_track(sampler):
-    bare = [np.asarray(p) for p in (sampler.load_sample(vidid=1, with_annots=False).ndzarr.draw(1),)][0]
+    bare = np.asarray(sampler.load_sample(vidid=1, with_annots=False).ndzarr.draw(1))
     drawn = np.asarray(sampler.load_sample(vidid=1).ndzarr.draw(1))
     changed = (bare != drawn).any(-1)
     for t in range(3):
@@ -72,7 +72,7 @@ def test_clips_hold_every_frame(sampler, tmp_path):
     with Image.open(tmp_path / "a.gif") as gif:
         assert (gif.n_frames, gif.size) == (3, (120, 80))
     with av.open(tmp_path / "a.mp4") as mp4:
-        assert len([frame for frame in mp4.decode(video=0)]) == 3
+        assert len(list(mp4.decode(video=0))) == 3
     with raises(ExistsError, path=tmp_path / "a.gif"):
         ndzarr.viz.animate(sample, tmp_path / "a.gif")
     with raises(OptionError, path=tmp_path / "a.avi"):
