@@ -145,8 +145,7 @@ def _is_stored(source: Any) -> bool:
         return not names_file(name) if is_url(name) else is_store(os.path.expanduser(name)) or is_archive(name)
     if isinstance(source, Multiscale):
         return True
-    packages = packages_of(source)
-    return "zarr" in packages and not hasattr(source, "chunks")
+    return bool(packages_of(source) & {"zarr", "fsspec", "obstore"}) and not hasattr(source, "chunks")
 
 
 class PyramidSource(Source):

@@ -223,7 +223,8 @@ class _Fsspec:
 
     def _list(self, prefix: str, data: Any) -> tuple[Any, Any]:
         top = self._root + prefix
-        found = self._fs.find(top, detail=True) if self._fs.exists(top) else {}
+        # References of kerchunk say that their root does not exist.
+        found = self._fs.find(top, detail=True) if not top or self._fs.exists(top) else {}
         return [(name.removeprefix(self._root), int(info.get("size") or 0), None) for name, info in found.items()], None
 
     def _put(self, path: str, mode: Any, part: int, data: Any) -> tuple[Any, Any]:
@@ -260,6 +261,7 @@ class _ZarrStore:
         from zarr.abc.store import RangeByteRequest, SuffixByteRequest
         from zarr.core.buffer import default_buffer_prototype
 
+        await self._store._ensure_open()  # of a zip
         if operation == "list":
             return [(name, -1, None) async for name in self._store.list_prefix(args[0])], None
         if operation not in ("get", "head"):
