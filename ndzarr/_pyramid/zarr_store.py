@@ -28,7 +28,9 @@ from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_
 from ndzarr._remote.urls import is_url, joined, names_zip
 from ndzarr._store.archive import ArchiveFile, ArchiveObject, is_archive
 from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
+from ndzarr._store.destinations import Dest
 from ndzarr._store.metadata import (
+    INDEXES,
     SCHEMA,
     check_attributes,
     interpreting,
@@ -37,7 +39,7 @@ from ndzarr._store.metadata import (
     path_within,
     scale_of,
 )
-from ndzarr._store.remote import RemoteArray
+from ndzarr._store.remote import Indexes, RemoteArray
 from ndzarr._validation import as_number, is_path, shortened
 from ndzarr.errors import (
     DamagedError,
@@ -105,6 +107,13 @@ def open_pyramid(
         # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
         version = (*version, time.monotonic_ns())
     return _from_metadata(_Directory(folder, version), root, cache_bytes, changed, options)
+
+
+def open_dest(dest: Dest, changed: Callable[[str], object] = warn_changed) -> Pyramid:
+    """Open a store where it was written."""
+    if isinstance(dest, Path):
+        return open_pyramid(dest, changed=changed)
+    return open_remote(dest.store, dest.path, changed=changed)
 
 
 def _is_ours(root: Any) -> bool:
@@ -407,8 +416,19 @@ def open_remote(
         raw = store.get(file)[0].tobytes()
     root = parse_json(raw, store.url(path))
     version = info.tag if _is_ours(root) else None
-    folder = _Bucket(store, path, time.monotonic_ns() if version is None else version, version)
-    return _from_metadata(folder, root, cache_bytes, changed, options)
+    token = time.monotonic_ns() if version is None else version
+    folder = _Bucket(store, path, token, version, indexes=_indexes_of(root))
+    pyramid = _from_metadata(folder, root, cache_bytes, changed, options)
+    folder.hold_indexes(pyramid)
+    return pyramid
+
+
+def _indexes_of(root: Any) -> Mapping[str, int]:
+    """Return where the records of the shards of each array begin in the object of all; {} if there is none."""
+    attrs = root.get("attributes") if isinstance(root, Mapping) else None
+    own = attrs.get("ndzarr") if isinstance(attrs, Mapping) else None
+    found = own.get("indexes") if isinstance(own, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _open_remote_archive(
@@ -431,10 +451,26 @@ class _Bucket(NamedTuple):
     version: str | None
     archive: ArchiveObject | None = None
     """The zip at `path`, if it is one."""
+    indexes: Mapping[str, int] = {}
+    """Where the records of the shards of each array begin in the object of all."""
 
     @property
     def name(self) -> str:
         return self.store.url(self.path)
+
+    def hold_indexes(self, pyramid: Pyramid) -> None:
+        """Fetch the records of all shards, if one request can; parts of more are fetched when they are needed."""
+        arrays = [a for level in pyramid.levels for a in (level.array, level.mask) if isinstance(a, RemoteArray)]
+        total = max((array.records_stop for array in arrays), default=0)
+        if 0 < total <= self.store.settings.cap:
+            path = joined(self.path, INDEXES)
+            try:
+                [landed] = get_ranges([Range(self.store, path, 0, total, version=self.version)])
+            except MissingError as error:
+                message = f"{error.path}: is named in the metadata but missing, so the store is damaged"
+                raise DamagedError(message, path=error.path, hint="Write the store again") from error
+            for array in arrays:
+                array.hold(landed.data)
 
     @property
     def reopen(self) -> Callable[..., Pyramid]:
@@ -487,7 +523,10 @@ class _Bucket(NamedTuple):
         """Return an array of the hot path."""
         if self.archive is not None:
             self.archive.refuse_compressed(path)
-        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version, self.archive)
+        known = layout.seal is not None and path in self.indexes  # what records say is checked by the seal
+        indexes = Indexes(joined(self.path, INDEXES), self.indexes[path]) if known else None
+        inner = joined(self.path, path)
+        return RemoteArray(self.store, inner, layout, self.token, self.version, self.archive, indexes)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
         """Return an array that zarr-python reads."""

@@ -55,6 +55,8 @@ class Range(NamedTuple):
     """An object that does not exist raises nothing: its answer is `ABSENT`."""
     version: str | None = None
     """Changes with the object, for the cache on disk, where its tag is not known."""
+    end: bytes | None = None
+    """The last bytes of the range when the object was written: others are damage, or of another version."""
 
 
 ABSENT = ObjectInfo("", 0, None)

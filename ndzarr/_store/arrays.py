@@ -9,7 +9,7 @@ decides; the `engine` of each says which it is and why.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
@@ -392,11 +392,15 @@ class ChunkArray:
             for position in positions(self.grid):
                 self.open_shard(position)
 
-    def files(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-        """Yield the files in place of shards, and their positions; None for all other files there."""
+    def files(self, paths: Iterable[str] | None = None) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        """
+        Yield the files in place of shards, and their positions; None for all other files there.
+
+        `paths` are all files below the array, those on the disk by default.
+        """
         keys = self._folder.keys
         start = f"{self.name}/c{keys.separator}" if keys.prefixed else f"{self.name}/"
-        for path in self._folder.files():
+        for path in self._folder.files() if paths is None else paths:
             if path.startswith(start) and path[len(start) :] not in _METADATA:
                 indices = path[len(start) :].split(keys.separator)
                 position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())

@@ -57,6 +57,7 @@ Examples:
 @click.option(
     "--reduce", type=click.Choice(("yx", "zyx")), default="yx", show_default=True, help="Axes that levels halve."
 )
+@click.option("--indexes", is_flag=True, help="Write one more file, with the indexes of all shards, for buckets.")
 @click.option("--start", type=float, metavar="SECONDS", help="Take the frames of a video from this time on.")
 @click.option("--stop", type=float, metavar="SECONDS", help="Take the frames of a video before this time.")
 @click.option("--step", type=click.IntRange(min=1), metavar="N", default=1, help="Take every N-th frame of a video.")
@@ -90,6 +91,7 @@ def command(
     chunks: dict[str, int] | None,
     access: str,
     reduce: str,
+    indexes: bool,
     stack: str | None,
     **reading: Any,
 ) -> None:
@@ -100,7 +102,7 @@ def command(
     DEST is a directory or ends in a slash; several become DEST/NAME.zarr, or with --stack one store. A batch writes all
     images that it can, lists the others at the end, and then exits with 1.
     """
-    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce, indexes=indexes)
     destination(dest)
     if stack is None:
         wanted = jobs(src, dest, recursive)

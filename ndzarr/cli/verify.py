@@ -19,6 +19,8 @@ Examples:
     ndzarr verify pyramids/*.zarr --quiet || echo damaged
   Check the tiles of a TIFF that is read in place:
     ndzarr verify scene.tif
+  Check a pyramid in a bucket, which is fetched for it:
+    ndzarr verify s3://bucket/huge.zarr
 """
 )
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
