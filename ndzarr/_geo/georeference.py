@@ -39,6 +39,11 @@ class Georeference:
     grid_mapping: Mapping[str, Any] | None = None
     """Attributes of a CF grid mapping, if the store holds them."""
 
+    def __repr__(self) -> str:
+        numbers = None if self.transform is None else ", ".join(f"{v:.12g}" for v in self.transform)
+        place = f"{len(self.gcps)} control points" if numbers is None else f"transform ({numbers})"
+        return f"<Georeference {self.crs.name}, {place}>"
+
     @cached_property
     def matrix(self) -> np.ndarray[Any, Any]:
         """The transform as a 3x3 matrix."""

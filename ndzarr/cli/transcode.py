@@ -69,7 +69,9 @@ Examples:
 @click.option("--recursive", is_flag=True, help="Search the subdirectories of directories.")
 @click.option("--overwrite", is_flag=True, help="Replace stores that exist, once the new ones are complete.")
 @click.option("--skip-existing", is_flag=True, help="Keep stores that exist: resume after an interrupt.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
+@click.option(
+    "-j", "--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU."
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Expand a palette to colours, or keep class numbers.")
 @click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")

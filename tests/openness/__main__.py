@@ -6,6 +6,9 @@ environment of its own, and compares what it finds with what was written.  Envir
 below `--environments DIR`, where the next call finds them; they come from PyPI, from npm (`node` is needed), and GDAL
 from Debian sid (root and `debootstrap`).  neuroglancer needs `chromium`.  Readers whose environment cannot be had are
 left out of the table, and named.  The exit code is 1 if a cell of preset 'fast' or a COG is wrong.
+
+The second table (`--foreign`) is of stores that others write (`foreign.py`), which ndzarr opens and transcodes.  Their
+writers have to be installed beside ndzarr (`FOREIGN`); a store whose writer is missing counts as wrong.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from foreign import table as foreign_table
 from readers import COG_READERS, NODE_PACKAGES, PACKAGES, digest
 
 import ndzarr
@@ -34,6 +38,9 @@ import ndzarr
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "openness.md"
 MARKS = "<!-- openness: begin -->", "<!-- openness: end -->"
+FOREIGN_MARKS = "<!-- foreign: begin -->", "<!-- foreign: end -->"
+FOREIGN = "icechunk kerchunk virtualizarr h5netcdf ngff-zarr zarrs ome-zarr rioxarray odc-geo tensorstore obstore"
+"""What writes the stores of the second table, besides what ndzarr needs itself."""
 CODE, TRANSFORM = 32633, (10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0)
 SECONDS = 90
 """How long a reader may take; neuroglancer says nothing of a codec that it lacks."""
@@ -178,8 +185,16 @@ def main() -> int:
     options.add_argument("--environments", type=Path, help="where the readers are, and stay; else a temporary folder")
     options.add_argument("--readers", nargs="*", default=[*PACKAGES, *NODE_PACKAGES], help="only these")
     options.add_argument("--screenshots", type=Path, help="a folder for what neuroglancer shows")
+    options.add_argument("--foreign", action="store_true", help=f"only the second table; needs {FOREIGN}")
     options.add_argument("--write", action="store_true", help="write the table into docs/openness.md")
     asked = options.parse_args()
+    if asked.foreign:
+        with tempfile.TemporaryDirectory() as work:
+            text, bad = foreign_table(Path(work))
+        print(text)
+        if asked.write:
+            _put(text, FOREIGN_MARKS)
+        return int(bad > 0)
     if asked.screenshots:
         os.environ["SCREENSHOTS"] = str(asked.screenshots.resolve())
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
@@ -207,10 +222,15 @@ def main() -> int:
     text = "\n\n".join(tables)
     print(text)
     if asked.write:
-        page = PAGE.read_text()
-        head, rest = page.split(MARKS[0])
-        PAGE.write_text(f"{head}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        _put(text, MARKS)
     return int(bad > 0)
+
+
+def _put(text: str, marks: tuple[str, str]) -> None:
+    """Write a table into the page, between its marks."""
+    page = PAGE.read_text()
+    head, rest = page.split(marks[0])
+    PAGE.write_text(f"{head}{marks[0]}\n\n{text}\n\n{marks[1]}{rest.split(marks[1])[1]}")
 
 
 if __name__ == "__main__":
