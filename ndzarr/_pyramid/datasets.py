@@ -221,7 +221,7 @@ def open_image(
             found = contents(tree)
             if not found and tree.trouble:
                 what = f"{tree.name}: zarr-python does not understand its arrays ({'; '.join(tree.trouble)})"
-                raise SourceError(what, path=tree.name, hint="Write it again; GDAL with the option COMPRESS=ZSTD")
+                raise SourceError(what, path=tree.name, hint="Write it again")
             chosen = choose(tree.name, list(found), options.variable)
             paths = found[chosen]
             if not paths:

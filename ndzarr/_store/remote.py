@@ -96,6 +96,10 @@ class RemoteArray:
         self.repair: Callable[[DamagedError], object] | None = None
         """Makes the store again, if it is a cache; raises the error if it cannot."""
 
+    def local(self, name: str) -> arrays.ChunkArray:
+        """Return the array as it would be in a directory."""
+        return arrays.local_array(name, self._layout)
+
     @property
     def decoder(self) -> str:
         """What decodes its chunks."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import json
 import lzma
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from ndzarr._indexing.plan import check_memory
 from ndzarr._remote.stores import RemoteStore
 from ndzarr._remote.urls import joined
 from ndzarr._store.archive import ArchiveFile, ArchiveObject
-from ndzarr._store.arrays import LONGEST, MOST_AXES
+from ndzarr._store.arrays import LONGEST, MOST_AXES, complete_codecs
 from ndzarr._store.codecs import JPEG, blosc_size, zstd_size
 from ndzarr._store.metadata import parse_json
 from ndzarr._validation import shortened
@@ -124,6 +125,10 @@ class _Guard(WrapperStore[Any]):
             node = parse_json(found.to_bytes(), self._name, key)
             if not key.endswith(".zattrs"):
                 check_names(node, self._name)
+            if isinstance(node, dict) and node.get("node_type") == "array":
+                whole = {**node, "codecs": complete_codecs(node.get("codecs"))}
+                if whole != node:
+                    return prototype.buffer.from_bytes(json.dumps(whole).encode())  # type: ignore[no-any-return]
         return found
 
 
