@@ -428,7 +428,7 @@ def _omero(about: Description, windows: Sequence[DisplayWindow]) -> dict[str, An
         for name, (colour, shown), window in zip(about.channels, display_colours(about.channels), windows, strict=True)
     ]
     stated = about.source.get(OMERO) or {}
-    if len(stated.get("channels", ())) == len(channels):
+    if stated and len(stated["channels"]) == len(channels):
         channels = [
             own | {key: value for key, value in other.items() if key in own and key != "label"}
             for own, other in zip(channels, stated["channels"], strict=True)
