@@ -19,7 +19,7 @@ from ndzarr.targets.accessor import SourceTargets, Targets
 
 FILE = Path(__file__).with_name("public_names.txt")
 TORCH = ["ndzarr.torch"] if find_spec("torch") else []
-MODULES = ["ndzarr", "ndzarr.categories", "ndzarr.errors", "ndzarr.ndsampler_compat", *TORCH, "ndzarr.toydata"]
+MODULES = ["ndzarr", "ndzarr.adapters", "ndzarr.categories", "ndzarr.errors", "ndzarr.ndsampler_compat", *TORCH, "ndzarr.toydata"]
 ATTRIBUTES = {
     "CocoSampler.targets": Targets,
     "Sampler.targets": SourceTargets,
