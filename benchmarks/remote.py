@@ -217,38 +217,46 @@ def _zarr(urls: Sequence[str], jobs: Sequence[tuple[int, Window]]) -> Callable[[
     return work
 
 
-def training(server: HttpServer, paths: Sequence[Path], side: int, folder: Path, rounds: int) -> Table:
+def training(server: HttpServer, base: str, paths: Sequence[Path], side: int, folder: Path, rounds: int) -> Table:
     """Number 4: a torch loader with two workers, whose reader takes so many milliseconds a batch."""
     import torch
 
     targets = [{"key": k % len(paths), **w} for k, w in enumerate(windows(1600, side))]
     cache = folder / "chunks"
-    remote = ndzarr.Remote(cache_dir=cache)
-    urls = [f"{server.url}/{path.name}" for path in paths]
     torch.set_num_threads(1)
+    kinds = {
+        "local": (None, 0),
+        "remote": (None, 0),
+        "remote, prefetch_bytes=256 MiB": (None, 256 << 20),
+        "remote, first epoch of a cache": (ndzarr.Remote(cache_dir=cache), 0),
+        "remote, second epoch, a new run": (ndzarr.Remote(cache_dir=cache), 0),
+    }
+
+    def epoch(name: str, url: str, step: float) -> float:
+        sources = [str(path) if name == "local" else f"{url}/{path.name}" for path in paths]
+        settings, ahead = kinds[name]
+        crops = ndzarr.torch.CropDataset(ndzarr.Sampler(sources, folder / "work", remote=settings), targets)
+        return _epoch(ndzarr.torch.loader(crops, 32, workers=2, prefetch_bytes=ahead), step)
+
+    asked = {}
+    shutil.rmtree(cache, ignore_errors=True)
+    for name in kinds:
+        with counted(server) as found:
+            epoch(name, server.url, 0)
+        asked[name] = found["requests"]
     rows = []
     for step in (0.0, 0.1):
-        speeds: dict[str, list[float]] = {}
+        speeds: dict[str, list[float]] = {name: [] for name in kinds}
         for _ in range(rounds):
             shutil.rmtree(cache, ignore_errors=True)
-            for name, sources, settings, ahead in (
-                ("local", [str(p) for p in paths], None, 0),
-                ("remote", urls, None, 0),
-                ("remote, prefetch_bytes=256 MiB", urls, None, 256 << 20),
-                ("remote, first epoch of a cache", urls, remote, 0),
-                ("remote, second epoch, a new run", urls, remote, 0),
-            ):
-                sampler = ndzarr.Sampler(sources, folder / "work", remote=settings)
-                crops = ndzarr.torch.CropDataset(sampler, targets)
-                with counted(server) as found:
-                    speed = _epoch(ndzarr.torch.loader(crops, 32, workers=2, prefetch_bytes=ahead), step)
-                speeds.setdefault(name, []).append(speed)
-                speeds.setdefault(f"{name} requests", []).append(found["requests"])
-        base = median(speeds["local"])
-        for name in [name for name in speeds if not name.endswith("requests")]:
-            speed = median(speeds[name])
-            asked = int(speeds[f"{name} requests"][0])
-            rows.append([f"{1000 * step:.0f} ms", name, f"{speed:.0f}", f"{100 * speed / base:.0f}%", str(asked)])
+            for name in kinds:
+                speeds[name].append(epoch(name, base, step))
+        local = median(speeds["local"])
+        for name, found in speeds.items():
+            speed = median(found)
+            rows.append(
+                [f"{1000 * step:.0f} ms", name, f"{speed:.0f}", f"{100 * speed / local:.0f}%", str(asked[name])]
+            )
     return Table(["step", "", "crops/s", "of local", "requests"], rows)
 
 
@@ -327,7 +335,8 @@ def main() -> None:
                     table = crops(server, base, small, 1000, 1024, args.rounds)
                     report.add(Section("1,000 crops of 20 images", table))
             elif number == "4":
-                report.add(Section("Training", training(server, small, 1024, folder, args.rounds)))
+                with quick_server(folder / "nginx", folder, server) as base:
+                    report.add(Section("Training", training(server, base, small, 1024, folder, args.rounds)))
             elif number == "5":
                 report.add(Section("Requests that fail", failing(server, large, args.rounds)))
                 report.add(Section("Memory", memory(server, large)))

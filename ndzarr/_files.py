@@ -431,7 +431,7 @@ def refuse_existing_file(dest: Path, overwrite: bool) -> None:
 
 def _refuse(dest: Path) -> None:
     if os.path.lexists(dest):
-        hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
+        hint = "Choose another destination, or pass overwrite=True"
         raise ExistsError(f"{dest}: exists already", path=str(dest), hint=hint)
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ndzarr._prediction.detections import Merge
     from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._sampling.named_sources import Named
+    from ndzarr._viewer.server import Viewer
     from ndzarr.categories import CategoryTree
     from ndzarr.targets.accessor import Targets
     from ndzarr.targets.grid import Overlap, WindowDims
@@ -533,6 +535,8 @@ class CocoSampler:
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid | Path:
         """
@@ -571,6 +575,8 @@ class CocoSampler:
             Number of processes of this machine.
         progress
             Show progress bars.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
         **keys
             Keys of targets that hold for all windows, such as `dtype` or `pad`.
 
@@ -612,6 +618,8 @@ class CocoSampler:
             preset=preset,
             resume=resume,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
         )
 
     def transcode_video(
@@ -624,6 +632,8 @@ class CocoSampler:
         chunks: Mapping[str, int] | None = None,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid:
         """
@@ -633,7 +643,7 @@ class CocoSampler:
         ----------
         vidid
             The video.
-        dest, preset, access, chunks, overwrite, progress
+        dest, preset, access, chunks, overwrite, progress, storage_options, remote
             As for `ndzarr.transcode`.
         **keys
             Keys of a target that say what is read, such as channels, nodata or interpolation.
@@ -655,7 +665,47 @@ class CocoSampler:
             Encoding(preset, chunks=chunks_option(chunks), access=access),
             overwrite=overwrite,
             progress=progress,
+            storage_options=storage_options,
+            remote=remote,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """
+        Show the images and videos, and their annotations, on a page in the browser.
+
+        Parameters
+        ----------
+        targets
+            Windows that are drawn over the images, positive and negative ones apart by the column `kind`.
+        beside
+            A pyramid, such as predictions, or the path of an image, that is shown beside the image.
+        port
+            Port of the loopback address; 0 lets the system choose.
+        browser
+            Open the page.
+
+        Returns
+        -------
+        The viewer: `url` is the address of the page, `close()` ends it, `wait()` waits for Ctrl-C.  It ends with this
+        process.  See docs/viewer.md.
+
+        Raises
+        ------
+        TargetError
+            There is no image, or a target is not understood.
+        OptionError
+            The port is taken.
+        """
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)
 
 
 def _dataset(dset: Any, images: Any, format: str) -> Any:

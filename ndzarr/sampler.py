@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ndzarr._prediction.detections import Merge
     from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._viewer.server import Viewer
     from ndzarr.targets.accessor import SourceTargets
     from ndzarr.targets.grid import Overlap, WindowDims
     from ndzarr.targets.table import Rows, TargetsLike
@@ -264,6 +265,8 @@ class Sampler:
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid | Path:
         """
@@ -302,6 +305,8 @@ class Sampler:
             Number of processes of this machine.
         progress
             Show progress bars.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
         **keys
             Keys of targets that hold for all windows, such as `dtype` or `pad`.
 
@@ -342,4 +347,19 @@ class Sampler:
             preset=preset,
             resume=resume,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """Show the sources, and windows of them, on a page in the browser; see `CocoSampler.view`."""
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)

@@ -15,7 +15,7 @@ EXAMPLE = re.compile(r"^<!-- example(?:: needs (\w+))? -->\n+```python\n(.*?)^``
 PAGES = [
     page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if EXAMPLE.search(page.read_text())
 ]
-SLOW = {"balance.md", "bulk.md", "torch.md"}
+SLOW = {"balance.md", "bucket.md", "bulk.md", "cluster.md", "detection.md", "slides.md", "torch.md"}
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that draw the demo data

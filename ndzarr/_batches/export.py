@@ -38,7 +38,8 @@ from ndzarr._batches.export_formats import (
 )
 from ndzarr._batches.form import Pending, pending_samples
 from ndzarr._batches.jobs import identities, images_of, refuse_foreign, run_parts
-from ndzarr._executors import Scheduler, checked
+from ndzarr._concurrency import available_cpus
+from ndzarr._executors import LOCAL, Scheduler, checked
 from ndzarr._files import refuse_existing
 from ndzarr._indexing.plan import counted
 from ndzarr._sampling.annotations import Lookup
@@ -245,6 +246,8 @@ def export(
     with sharing(target, "export", told[:12], False) as shared:
         assert isinstance(shared, SharedFolder)
         refuse_foreign(Path(shared.folder))
+        if workers is None and scheduler in LOCAL:
+            workers = available_cpus() + 1  # one waits for the disk
         run_parts(job, shared, "exporting", "fewer workers or smaller windows", scheduler, workers, progress)
         with shared.finishing() as root, TemporaryDirectory(prefix="ndzarr-") as near:
             parts = range(-(-len(rows) // n))

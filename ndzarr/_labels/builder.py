@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES, open_source
 from ndzarr._formats.sequence import natural
 from ndzarr._geo.georeference import Georeference, from_attributes
-from ndzarr.errors import MissingError, SourceError, did_you_mean
+from ndzarr.errors import MissingError, OptionError, SourceError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,22 @@ class Builder:
     def leave_out(self, reason: str) -> None:
         """Count something that is left out."""
         self.left_out[reason] += 1
+
+    def name_keys(self, pattern: str) -> None:
+        """Give images the named groups of a regular expression that their file names match."""
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise OptionError(f"filename_regex={pattern!r}: {error}", key="filename_regex") from error
+        if not compiled.groupindex:
+            hint = "Name groups, such as (?P<date>[0-9]{8})"
+            raise OptionError(f"filename_regex={pattern!r}: no named groups", key="filename_regex", hint=hint)
+        names = {"date": "date_captured", "sensor": "sensor_coarse"}
+        for image in self.images:
+            path = image["file_name"] or image["assets"][0]["file_name"]
+            if (found := compiled.search(os.path.basename(path))) is None:
+                raise SourceError(f"{path}: does not match filename_regex={pattern!r}", path=path, key="filename_regex")
+            image |= {names.get(key, key): value for key, value in found.groupdict().items() if value is not None}
 
     def dataset(self) -> dict[str, Any]:
         """Return the dataset as kwcoco's dictionary."""

@@ -11,6 +11,7 @@ A pixel is the mean of the parts that cover it, weighted by their windows.  The 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
@@ -27,13 +29,15 @@ import cv2
 import numpy as np
 import xarray
 
-from ndzarr._files import explained, local_path, refuse_existing, replacing, trying
+from ndzarr._files import cache_root, explained, replacing, trying
 from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._prediction.canvas import Canvas, Place
 from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import open_dest
+from ndzarr._remote.settings import Remote
+from ndzarr._store.destinations import Dest, destination, refuse_existing_at, shown_name
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import ExistsError, OptionError, WindowError
 
@@ -60,7 +64,7 @@ class Stitcher:
         of a file that `ndzarr.open` opens, or any sample of an image, which stands for the whole image.  The result
         has its size, georeference, pixel size and times.
     dest
-        Directory of the store to make.
+        Directory of the store to make, or a URL such as 's3://bucket/a.zarr'.
     channels
         Names of the channels of the result.
     dtype
@@ -83,6 +87,8 @@ class Stitcher:
         Replace `dest` if it exists, once the result is complete.
     progress
         Show a progress bar while the result is written.
+    storage_options, remote
+        Credentials and settings for the URL `dest`; see `open`.
 
     Raises
     ------
@@ -94,7 +100,8 @@ class Stitcher:
     Notes
     -----
     Leaving the `with` block writes the result, at once or not at all.  If the block raises, what was added stays in the
-    hidden directory `.NAME.stitch` beside `dest` until a stitcher with `resume` takes it up, or one without removes it.
+    hidden directory `.NAME.stitch` beside `dest`, or, if that is a URL, in the user's cache directory, until a stitcher
+    with `resume` takes it up, or one without removes it.
     Disk space for all arrays that are added is needed until then; memory for a band of the result.
     The same arrays give the same bits, in whatever order and by whatever number of processes they were added.
 
@@ -127,6 +134,8 @@ class Stitcher:
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         if not callable(weights) and weights not in _NAMES:
             raise OptionError(f"weights={weights!r}: expected 'gaussian', 'uniform' or a function", key="weights")
@@ -136,16 +145,17 @@ class Stitcher:
         self._weights, self._nodata = weights, nodata
         self._encoding = Encoding(preset, kind)
         self._overwrite, self._progress = overwrite, progress
-        self.path = local_path(dest)
+        self._dest = destination(dest, storage_options, remote)
+        self.path: Path | str = self._dest if isinstance(self._dest, Path) else self._dest.url
         """The destination."""
-        refuse_existing(self.path, overwrite)
-        self.work = self.path.with_name(f".{self.path.name}.stitch")
+        refuse_existing_at(self._dest, overwrite)
+        self.work = _work(self._dest)
         """The directory of what was added."""
         self._writer: PartsWriter | None = None
         self._held = ExitStack()
         if not self._held.enter_context(trying(self.work.with_name(self.work.name + ".lock"))):
             what = f"{self.path}: another process is stitching it"
-            raise ExistsError(what, path=str(self.path), hint="Wait for it, or choose another destination")
+            raise ExistsError(what, path=shown_name(self._dest), hint="Wait for it, or choose another destination")
         try:
             self._added = self._begin(resume)
         except BaseException:
@@ -239,7 +249,7 @@ class Stitcher:
             with self._source(parts) as source:
                 write_pyramid(
                     source,
-                    self.path,
+                    self._dest,
                     self._encoding,
                     overwrite=self._overwrite,
                     progress=self._progress,
@@ -249,7 +259,7 @@ class Stitcher:
             shutil.rmtree(self.work)
         finally:
             self._release()
-        return open_pyramid(self.path)
+        return open_dest(self._dest)
 
     def _begin(self, resume: bool) -> dict[tuple[Any, ...], Part]:
         """Make the work directory, or take up that of an earlier stitcher."""
@@ -263,7 +273,7 @@ class Stitcher:
                 hint = "Pass resume=False to remove them, or choose another destination"
                 raise ExistsError(what, path=str(self.work), hint=hint)
             return {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
-        with explained(self.path):
+        with explained(self.work):
             self.work.mkdir(mode=0o700, parents=True)
             with replacing(stated) as file:
                 file.write_text(json.dumps(about))
@@ -340,6 +350,17 @@ class Stitcher:
 
 Bounds: TypeAlias = tuple[tuple[int, int], ...]
 """(start, stop) along each axis."""
+
+
+def _work(dest: Dest) -> Path:
+    """Return the directory for what is added, the same for each stitcher of a destination on this machine."""
+    if isinstance(dest, Path):
+        return dest.with_name(f".{dest.name}.stitch")
+    digest = hashlib.sha256(dest.url.encode()).hexdigest()[:16]
+    folder = cache_root() / "stitching"
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / f".{dest.name}-{digest}.stitch"
 
 
 class Stitched(Source):

@@ -92,10 +92,10 @@ def box_of_shape(record: Mapping[str, Any], size: Size | None) -> Array | None:
     if _is_empty(given):
         return None
     with understood(record, "keypoints"):
-        return _box_around(_labelled_points(given))
+        return _box_around(labelled_points(given))
 
 
-def _labelled_points(given: Any) -> Array:
+def labelled_points(given: Any) -> Array:
     """Return the keypoints, shape (n, 2), without those that COCO's visibility 0 says are not labelled."""
     if isinstance(given[0], Mapping):
         rows = [(*point["xy"], point.get("visible", 2)) for point in given]

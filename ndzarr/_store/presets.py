@@ -67,6 +67,8 @@ class Encoding:
     """One of `ACCESS`."""
     reduce: str = "yx"
     """The axes that are halved from level to level: 'yx' or 'zyx'."""
+    indexes: bool = False
+    """True for one more file, with the indexes of all shards."""
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
@@ -80,7 +82,8 @@ class Encoding:
 
     def as_json(self) -> dict[str, Any]:
         """Return the form in which a store records it."""
-        return {**asdict(self), "chunks": dict(self.chunks)}
+        found = {**asdict(self), "chunks": dict(self.chunks)}
+        return {key: value for key, value in found.items() if key != "indexes" or value}
 
 
 def choose_layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], encoding: Encoding) -> Layout:

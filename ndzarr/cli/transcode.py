@@ -57,6 +57,7 @@ Examples:
 @click.option(
     "--reduce", type=click.Choice(("yx", "zyx")), default="yx", show_default=True, help="Axes that levels halve."
 )
+@click.option("--indexes", is_flag=True, help="Write one more file, with the indexes of all shards, for buckets.")
 @click.option("--start", type=float, metavar="SECONDS", help="Take the frames of a video from this time on.")
 @click.option("--stop", type=float, metavar="SECONDS", help="Take the frames of a video before this time.")
 @click.option("--step", type=click.IntRange(min=1), metavar="N", default=1, help="Take every N-th frame of a video.")
@@ -65,10 +66,13 @@ Examples:
 @click.option("--recursive", is_flag=True, help="Search the subdirectories of directories.")
 @click.option("--overwrite", is_flag=True, help="Replace stores that exist, once the new ones are complete.")
 @click.option("--skip-existing", is_flag=True, help="Keep stores that exist: resume after an interrupt.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
+@click.option(
+    "-j", "--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU."
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Expand a palette to colours, or keep class numbers.")
 @click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several; see info.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
@@ -89,6 +93,7 @@ def command(
     chunks: dict[str, int] | None,
     access: str,
     reduce: str,
+    indexes: bool,
     stack: str | None,
     **reading: Any,
 ) -> None:
@@ -99,7 +104,7 @@ def command(
     DEST is a directory or ends in a slash; several become DEST/NAME.zarr, or with --stack one store. A batch writes all
     images that it can, lists the others at the end, and then exits with 1.
     """
-    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce, indexes=indexes)
     destination(dest)
     if stack is None:
         wanted = jobs(src, dest, recursive)
@@ -132,7 +137,7 @@ def _write(
     job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool, quiet: bool, **running: Any
 ) -> None:
     """Transcode one image; `running` are the workers, progress and check of the batch."""
-    from ndzarr._formats.registry import open_source
+    from ndzarr._pyramid.sources import open_source
     from ndzarr._pyramid.transcode import identity, write_pyramid
 
     dest = destination(job.dest)

@@ -4,6 +4,9 @@ What readers that are not ours find in our stores and COGs, printed into docs/op
 `python tests/openness` makes small stores of each preset and COGs of each compression, installs each reader from PyPI
 into an environment of its own below a temporary folder (`--python DIR` names one that has them all), and compares what
 it finds with what was written.  The exit code is 1 if a cell of preset 'fast' or a COG is wrong.
+
+The second table is of stores that others write (`foreign.py`), which ndzarr opens and transcodes.  Their writers have
+to be installed beside ndzarr (`FOREIGN`); a store whose writer is missing counts as wrong.
 """
 
 from __future__ import annotations
@@ -21,12 +24,16 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from foreign import table as foreign_table
 from readers import COG_READERS, PACKAGES, digest
 
 import ndzarr
 
 PAGE = Path(__file__).parents[2] / "docs" / "openness.md"
 MARKS = "<!-- openness: begin -->", "<!-- openness: end -->"
+FOREIGN_MARKS = "<!-- foreign: begin -->", "<!-- foreign: end -->"
+FOREIGN = "icechunk kerchunk virtualizarr h5netcdf ngff-zarr zarrs ome-zarr rioxarray odc-geo tensorstore obstore"
+"""What writes the stores of the second table, besides what ndzarr needs itself."""
 CODE, TRANSFORM = 32633, (10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0)
 EXACT = "deflate", "zstd", "lzw", "lerc", "none"
 
@@ -127,8 +134,16 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--python", type=Path, help="a Python that has all readers; else each gets an environment")
     options.add_argument("--readers", nargs="*", default=list(PACKAGES), help="only these")
+    options.add_argument("--foreign", action="store_true", help=f"only the second table; needs {FOREIGN}")
     options.add_argument("--write", action="store_true", help="write the table into docs/openness.md")
     asked = options.parse_args()
+    if asked.foreign:
+        with tempfile.TemporaryDirectory() as work:
+            text, bad = foreign_table(Path(work))
+        print(text)
+        if asked.write:
+            _put(text, FOREIGN_MARKS)
+        return int(bad > 0)
     with tempfile.TemporaryDirectory() as work:
         everything = list(written(Path(work)))
         stores = [m for m in everything if m.path.suffix == ".zarr"]
@@ -148,10 +163,15 @@ def main() -> int:
     text = "\n\n".join(tables)
     print(text)
     if asked.write:
-        page = PAGE.read_text()
-        head, rest = page.split(MARKS[0])
-        PAGE.write_text(f"{head}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        _put(text, MARKS)
     return int(bad > 0)
+
+
+def _put(text: str, marks: tuple[str, str]) -> None:
+    """Write a table into the page, between its marks."""
+    page = PAGE.read_text()
+    head, rest = page.split(marks[0])
+    PAGE.write_text(f"{head}{marks[0]}\n\n{text}\n\n{marks[1]}{rest.split(marks[1])[1]}")
 
 
 if __name__ == "__main__":
