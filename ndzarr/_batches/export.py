@@ -169,6 +169,7 @@ class _Files:
         self._root, self._layout, self._number = part.store, layout, number
         self._tars: dict[str, tarfile.TarFile] = {}
         self._held = ExitStack()
+        self._folders: set[str] = set()
 
     def __enter__(self) -> _Files:
         return self
@@ -186,12 +187,13 @@ class _Files:
         return partial(tar_member, self._tars[split])
 
     def _write(self, name: str, content: bytes) -> None:
-        path = self._root / name
-        try:
-            path.write_bytes(content)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        path = os.path.join(self._root, name)
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+        with open(path, "xb") as file:
+            file.write(content)
 
 
 def export(
