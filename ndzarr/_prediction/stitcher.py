@@ -515,7 +515,7 @@ def _fractions(
     shape: tuple[int, ...],
 ) -> list[Pixels]:
     """
-    Return how far each part but the first moves the running mean of a cell, of all of which it has pixels.
+    Return how far each part but the first moves the running mean of a cell that all parts cover.
 
     `places` holds (length, start of the cell) of each part; on a grid of windows few cells differ.
     """
