@@ -9,10 +9,15 @@ import griffe
 
 
 class ReturnedSentences(griffe.Extension):
-    """Makes a paragraph of each section `Returns`, and of `Yields`."""
+    """Describes the types of sections `Returns` and `Yields`."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Rewrite the docstring of an object."""
-        if obj.docstring is not None:
-            pattern = r"^(Returns|Yields)\n-+\n((?:.+\n?)+)"
-            obj.docstring.value = re.sub(pattern, r"**\1:** \2", obj.docstring.value, flags=re.MULTILINE)
+    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+        """Put the annotation of what a function returns above the sentence."""
+        if func.docstring is not None and func.returns is not None:
+            kind = str(func.returns)
+
+            def described(found: re.Match[str]) -> str:
+                return f"{found[1]}{kind}\n" + "".join(f"    {line}\n" for line in found[2].splitlines())
+
+            pattern = r"^((?:Returns|Yields)\n-+\n)((?:.+\n?)+)"
+            func.docstring.value = re.sub(pattern, described, func.docstring.value, flags=re.MULTILINE)
