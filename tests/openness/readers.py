@@ -1,8 +1,8 @@
-"""Readers that are not ours: what each finds in a store or a COG, as one JSON object.
+"""Readers that are not ours: what each finds in a store or a COG, as JSON.
 
-`python readers.py NAME PATH` runs one of them in an environment that has its `PACKAGES`; `readers.mjs` are those of
-JavaScript. Facts that a reader does not give are left out. Pixels are a digest of each level, so that nothing large is
-passed on.
+`python readers.py NAME PATH...` runs one of them in an environment that has its `PACKAGES`, and prints a line for each
+path; `readers.mjs` are those of JavaScript. Facts that a reader does not give are left out. Pixels are a digest of each
+level, so that nothing large is passed on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -496,6 +497,22 @@ COG_READERS = (
 """Those that read COGs; all others read stores."""
 
 
+SECONDS = 60
+"""How long a reader may take for a store; neuroglancer says nothing of a codec that it lacks."""
+
+
+def _late(*_: Any) -> None:
+    raise TimeoutError(f"no answer within {SECONDS} s")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    print(json.dumps(READERS[sys.argv[1]](Path(sys.argv[2])), default=str))
+    signal.signal(signal.SIGALRM, _late)
+    for name in sys.argv[2:]:
+        signal.alarm(SECONDS)
+        try:
+            answer = READERS[sys.argv[1]](Path(name))
+        except Exception as error:  # whatever a reader raises is what the table says of it
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        signal.alarm(0)
+        print(json.dumps(answer, default=str).replace("\n", " "), flush=True)
