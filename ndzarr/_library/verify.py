@@ -29,7 +29,7 @@ import numcodecs.zstd
 import numpy as np
 
 from ndzarr._concurrency import available_cpus, ordered_map
-from ndzarr._files import open_binary, read_bytes
+from ndzarr._files import open_binary
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
@@ -586,7 +586,7 @@ def _check_indexes(pyramid: Multiscale, starts: Mapping[str, int]) -> Iterator[P
     """Check that the file of the indexes of all shards says of each what its seal says."""
     file = os.path.join(pyramid.path, INDEXES)
     try:
-        content = read_bytes(file)
+        content = read_file(file)
     except FileNotFoundError:
         yield Problem(file, None, "the file is missing")
         return

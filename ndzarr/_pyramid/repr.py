@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndzarr._pyramid.levels import Multiscale, read_window
+from ndzarr._store.arrays import ChunkArray
+from ndzarr._store.codecs import ANYONE
+from ndzarr._store.remote import RemoteArray
 from ndzarr._store.validity import Nodata
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ def text_repr(pyramid: Multiscale) -> str:
     for k, level in enumerate(pyramid.levels):
         shape, chunks = (" x ".join(map(str, lengths)) for lengths in (level.shape, level.chunks))
         lines.append(f"  {f'level {k}':<9}{shape}, in chunks of {chunks}")
+    array = pyramid.levels[0].array
+    if isinstance(array, ChunkArray | RemoteArray) and array.codec.readers != ANYONE:
+        lines.append(f"  {'readers':<9}{array.codec.readers}")
     lines.append(f"  {'path':<9}{pyramid.path}")
     return "\n".join(lines)
 

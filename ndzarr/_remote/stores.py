@@ -290,9 +290,9 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
     if module == "zarr" and kind == "ObjectStore":
         store, bases = store.store, {"obstore"}
     elif module == "zarr" and kind == "FsspecStore":
-        path, store, bases = f"{store.path}/{path}", store.fs, {"fsspec"}
+        path, store, bases = _inside(store.path, path), store.fs, {"fsspec"}
     elif kind == "FSMap" and hasattr(store, "fs"):
-        path, store, bases = f"{store.root}/{path}", store.fs, {"fsspec"}
+        path, store, bases = _inside(store.root, path), store.fs, {"fsspec"}
     if "obstore" in bases:
         return _wrapped("obstore", store, _named(store), settings), path.strip("/")
     if "fsspec" in bases:
@@ -301,6 +301,11 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
         return _wrapped("zarr", store, f"{kind}:/", settings), path.strip("/")
     message = f"store={kind}: expected a store of obstore, a file system of fsspec, or a store of zarr-python"
     raise OptionError(message, key="store")
+
+
+def _inside(root: str, path: str) -> str:
+    """Return a path of a file system; that of a local one begins with a slash."""
+    return "/".join(part for part in (root, path) if part)
 
 
 def _named(store: Any) -> str:
