@@ -535,6 +535,8 @@ class CocoSampler:
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid | Path:
         """
@@ -573,6 +575,8 @@ class CocoSampler:
             Number of processes of this machine.
         progress
             Show progress bars.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
         **keys
             Keys of targets that hold for all windows, such as `dtype` or `pad`.
 
@@ -614,6 +618,8 @@ class CocoSampler:
             preset=preset,
             resume=resume,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
         )
 
     def transcode_video(
@@ -626,6 +632,8 @@ class CocoSampler:
         chunks: Mapping[str, int] | None = None,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid:
         """
@@ -635,7 +643,7 @@ class CocoSampler:
         ----------
         vidid
             The video.
-        dest, preset, access, chunks, overwrite, progress
+        dest, preset, access, chunks, overwrite, progress, storage_options, remote
             As for `ndzarr.transcode`.
         **keys
             Keys of a target that say what is read, such as channels, nodata or interpolation.
@@ -657,6 +665,8 @@ class CocoSampler:
             Encoding(preset, chunks=chunks_option(chunks), access=access),
             overwrite=overwrite,
             progress=progress,
+            storage_options=storage_options,
+            remote=remote,
         )
 
     def view(

@@ -265,6 +265,8 @@ class Sampler:
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid | Path:
         """
@@ -303,6 +305,8 @@ class Sampler:
             Number of processes of this machine.
         progress
             Show progress bars.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
         **keys
             Keys of targets that hold for all windows, such as `dtype` or `pad`.
 
@@ -343,6 +347,8 @@ class Sampler:
             preset=preset,
             resume=resume,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
         )
 
     def view(

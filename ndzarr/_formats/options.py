@@ -109,6 +109,8 @@ class Options:
     """One of `PALETTES`."""
     series: str | int | None = None
     """Name or number of an image of the file; None for the main one."""
+    variable: str | None = None
+    """Name of the image of a dataset; None for the only one."""
 
     def check_pixels(self, name: str, height: int, width: int, *, whole: bool) -> None:
         """Refuse an image that is empty or implausibly large; `whole`: the format has to be decoded as a whole."""
@@ -133,6 +135,12 @@ class Options:
             what = f"series={self.series!r} chooses an image of a file that holds several"
             raise OptionError(f"{name}: {what}", key="series", hint="Leave it out for this source")
 
+    def refuse_variable(self, name: str) -> None:
+        """Raise `OptionError` if an array of a dataset was chosen, which this source is not."""
+        if self.variable is not None:
+            what = f"variable={self.variable!r} chooses an array of a dataset"
+            raise OptionError(f"{name}: {what}", key="variable", hint="Leave it out for this source")
+
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
         """Return the names asked for, or else those found, made unique."""
         if self.channels is None:
@@ -152,6 +160,7 @@ def make_options(
     clip: Clip | None = None,
     palette: str = "colours",
     series: str | int | None = None,
+    variable: str | None = None,
 ) -> Options:
     """Check each option on its own."""
     if max_pixels is not None and max_pixels < 1:
@@ -165,7 +174,14 @@ def make_options(
         clip=clip or Clip(),
         palette=check_choice("palette", palette, PALETTES),
         series=_series(series),
+        variable=_variable(variable),
     )
+
+
+def _variable(variable: object) -> str | None:
+    if variable is not None and (not isinstance(variable, str) or not variable):
+        raise OptionError(f"variable={variable!r}: expected the name of an array", key="variable")
+    return variable
 
 
 def _nodata(nodata: Any) -> Nodata:

@@ -131,6 +131,7 @@ def open_source(
     size: tuple[int, int] | float | None = None,
     palette: str = "colours",
     series: str | int | None = None,
+    variable: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
 ) -> Source:
@@ -163,6 +164,8 @@ def open_source(
         What indices of a palette become: 'colours' (r, g, b) or 'indices' (kept).
     series
         Name or number of the image of a TIFF that holds several; the main one if None.
+    variable
+        Name of the image of a dataset of xarray; the only one if None.
     storage_options, remote
         How a URL is reached; see `ndzarr.open`.
 
@@ -172,7 +175,7 @@ def open_source(
     """
     check_stack(stack)
     clip = make_clip(start, stop, step, size)
-    options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series)
+    options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series, variable)
     if isinstance(source, str | os.PathLike) and is_url(name := os.fsdecode(source)):
         return _open_remote(name, options, storage_options, remote)
     if is_sequence(source):
@@ -185,12 +188,14 @@ def _open(source: Any, options: Options) -> Source:
         return _open_path(os.fspath(source), options)
     options.refuse_clip("an array")
     options.refuse_series("an array")
-    from ndzarr._formats import arrays
+    from ndzarr._formats import arrays, labelled
 
+    packages = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
+    if "xarray" not in packages:
+        options.refuse_variable("an array")
     if isinstance(source, np.ndarray):
         return arrays.open_numpy(source, options)
-    packages = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
-    for package, opener in (("dask", arrays.open_dask), ("xarray", arrays.open_xarray), ("zarr", arrays.open_zarr)):
+    for package, opener in (("dask", arrays.open_dask), ("xarray", labelled.open_xarray), ("zarr", labelled.open_zarr)):
         if package in packages:
             return opener(source, options)
     raise SourceError(
@@ -212,7 +217,7 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         what = f"it cannot be looked at ({reason(error)})"
         raise SourceError(f"{path}: {what}", path=path, hint="Check the path and its permissions") from error
     if stat.S_ISDIR(mode):
-        from ndzarr._formats.arrays import open_zarr_directory
+        from ndzarr._formats.labelled import open_zarr_directory
 
         options.refuse_clip(path)
         options.refuse_series(path)
@@ -280,6 +285,7 @@ def recognise(path: str) -> str:
 def _open_file(path: str, options: Options) -> Source:
     make_room()
     form = recognise(path)
+    options.refuse_variable(path)
     # Each opener imports the libraries of its formats only.
     if form == "video":
         from ndzarr._formats.video.source import open_video

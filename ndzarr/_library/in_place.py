@@ -30,12 +30,11 @@ from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_p
 from ndzarr._library.overviews import Base, make_overviews
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.transcode import describe, identity, whole_range
+from ndzarr._pyramid.transcode import identity
+from ndzarr._pyramid.views import described_pyramid
 from ndzarr._remote.cache import DiskCache
 from ndzarr._remote.files import OpenedFile, RemoteFile, RemotePath, open_again
 from ndzarr._store.arrays import Stored
-from ndzarr._store.metadata import LevelShape, root_attributes
-from ndzarr._store.presets import Encoding
 from ndzarr.errors import DamagedError, DamagedFileWarning, DamagedVideoWarning, SourceError, StoreError, warn_caller
 
 
@@ -276,11 +275,6 @@ def _pyramid(
     `arrays` are (image, mask), `scales` the native pixels per pixel of each along y and x.
     """
     factors = [(*(1,) * (len(facts.dims) - 2), *scale) for scale in scales]
-    shapes = [LevelShape(a.shape, None, f) for (a, _), f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
-    description = describe(facts, Encoding(kind=options.kind), origin)
-    kind = description.encoding.kind
-    limits = whole_range(facts.dtype, facts.metadata.get("bits"))
-    attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
-    attrs["ndzarr"]["encoding"] = {"kind": kind}
-    levels = tuple(Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True))
-    return Pyramid(path, facts.dims, levels, facts.channels, attrs, cache_bytes, reopen)
+    levels = [Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True)]
+    how: dict[str, Any] = {"kind": options.kind, "origin": origin, "cache_bytes": cache_bytes, "reopen": reopen}
+    return described_pyramid(path, facts, levels, **how)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ndzarr._files import Batch, FileId, explained, open_binary
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid, open_remote, warn_changed
+from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.files import RemoteFile
 from ndzarr._remote.stores import RequestError
 from ndzarr._remote.urls import is_url, names_file
@@ -108,7 +108,7 @@ class CacheEntry:
     def find(self) -> Pyramid | None:
         """Return the pyramid, if it is there, its metadata undamaged, and of this source."""
         try:
-            pyramid = _opened(self.store, _refuse_changed)
+            pyramid = open_dest(self.store, _refuse_changed)
         except RequestError:  # which says nothing about the store
             raise
         except (MissingError, StoreError) as error:
@@ -138,7 +138,7 @@ class CacheEntry:
 
         `damaged` is the `version_of` one that was found to be damaged by reading it.
         """
-        return self._make(write, damaged) or _opened(self.store)
+        return self._make(write, damaged) or open_dest(self.store)
 
     def make_with(self, batch: Batch, write: Write, check: Callable[[], None]) -> None:
         """
@@ -186,12 +186,6 @@ class CacheEntry:
         return False
 
 
-def _opened(store: Dest, changed: Callable[[str], object] = warn_changed) -> Pyramid:
-    if isinstance(store, Path):
-        return open_pyramid(store, changed=changed)
-    return open_remote(store.store, store.path, changed=changed)
-
-
 def _refuse_changed(file: str) -> None:
     raise DamagedError(f"{file}: the metadata are not those that were written with the pixels", path=file)
 
@@ -214,7 +208,7 @@ def is_damaged(store: Dest, objects: Collection[str] | None = None) -> bool:
     `objects` are those below a place in a bucket, if they are known.
     """
     try:
-        return _lacks_shards(_opened(store, _refuse_changed), store, objects)
+        return _lacks_shards(open_dest(store, _refuse_changed), store, objects)
     except (PermissionError, RequestError):  # another user's
         return False
     except (MissingError, StoreError):

@@ -32,11 +32,12 @@ from ndzarr._prediction.runtimes import Found, Model, run_model
 from ndzarr._prediction.stitcher import Stitcher
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.named_sources import NamedSource
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.sample import load_sample
+from ndzarr._store.destinations import destination
 from ndzarr._validation import check_count
 from ndzarr.errors import MissingError, OptionError, TargetError
 from ndzarr.targets.accessor import SourceTargets, Targets
@@ -141,7 +142,7 @@ def predict(
                 labels = options.get("kind") == "labels"
                 for done in _elsewhere(scheduler, workers, batches, stitcher, groups, places, labels):
                     advance(done)
-    return open_pyramid(stitcher.path)
+    return open_dest(destination(dest, options.get("storage_options"), options.get("remote")))
 
 
 def _scaled_to(canvas: Canvas, row: Mapping[str, Any], found: np.ndarray[Any, Any]) -> Canvas:

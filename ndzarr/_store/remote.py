@@ -14,17 +14,18 @@ import os
 import threading
 from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from functools import partial
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
-from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, Range, RemoteStore
+from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, ObjectInfo, Range, RemoteStore
 from ndzarr._store import arrays, core
 from ndzarr._store.archive import ArchiveObject
 from ndzarr._store.arrays import ArrayLayout, Fetched
-from ndzarr._store.sharding import MISSING, parse_index
+from ndzarr._store.sharding import MISSING, Record, parse_index, parse_record
 from ndzarr.errors import DamagedError
 
 _MOST_ROUNDS = 8
@@ -38,14 +39,25 @@ class ShardIndex(NamedTuple):
     """Offset and length of each chunk, one after another."""
     tag: str | None
     """Tag of the shard when its index was read."""
+    ends: bytes | None = None
+    """The last 4 bytes of each chunk, where they are recorded: they tell another version, as a tag does."""
+
+
+class Indexes(NamedTuple):
+    """Where the records of an array's shards are (`_store.metadata.INDEXES`)."""
+
+    path: str
+    """Path of the object that holds those of all arrays."""
+    start: int
+    """Byte at which those of the array begin."""
 
 
 class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_archive", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
-        "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
+        "_archive", "_indexes", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype",
+        "engine", "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
@@ -60,13 +72,15 @@ class RemoteArray:
         token: Hashable,
         version: str | None = None,
         archive: ArchiveObject | None = None,
+        indexes: Indexes | None = None,
     ) -> None:
         """
         Describe the array at a path of a store; nothing is requested.
 
         `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
         the cache on the disk; None if nothing in the metadata tells that shards were replaced. If the array is in a
-        zip, that is `archive`, and its path begins the array's.
+        zip, that is `archive`, and its path begins the array's. `indexes` tells where the records of its shards are,
+        if they are in one object.
         """
         self.name = store.url(path)
         self.path = path
@@ -75,11 +89,16 @@ class RemoteArray:
         self.chunks, self.dtype = layout.codec.shape, layout.codec.dtype
         self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
-        self._store, self._layout, self._version, self._archive = store, layout, version, archive
+        self._store, self._layout, self._version = store, layout, version
+        self._archive, self._indexes = archive, indexes
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
         self.repair: Callable[[DamagedError], object] | None = None
         """Makes the store again, if it is a cache; raises the error if it cannot."""
+
+    def local(self, name: str) -> arrays.ChunkArray:
+        """Return the array as it would be in a directory."""
+        return arrays.local_array(name, self._layout)
 
     @property
     def decoder(self) -> str:
@@ -108,14 +127,41 @@ class RemoteArray:
         )
         if same:
             self._layout, self._version, self._token = other._layout, other._version, other._token
+            self._indexes = other._indexes
             forget(self.name)
         return same
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of shards along each axis."""
+        return tuple(-(-n // s) for n, s in zip(self.shape, self.shards, strict=True))
+
+    @property
+    def records_stop(self) -> int:
+        """End of the records of its shards in the object that holds those of all arrays; 0 if there is none."""
+        last = tuple(n - 1 for n in self.grid)
+        return 0 if self._indexes is None else self._record(self._indexes, last).stop
+
+    def hold(self, records: Bytes) -> None:
+        """Take the records of all shards from those of all arrays, so that none has to be fetched."""
+        if self._indexes is not None:
+            for position in arrays.positions(self.grid):
+                landed = Landed(0, records[self._record(self._indexes, position)], _UNKNOWN)
+                index = self._parse(position, 0, 0, landed)
+                tables().put((self._token, position), index, landed.data.nbytes + _ENTRY_BYTES)
+
+    def _record(self, indexes: Indexes, position: tuple[int, ...]) -> slice:
+        """Return where the record of a shard is."""
+        number = 0
+        for i, n in zip(position, self.grid, strict=True):
+            number = number * n + i
+        length = Record.length(prod(self._per_shard))
+        return slice(indexes.start + number * length, indexes.start + (number + 1) * length)
 
     def check_shards(self, objects: Container[str]) -> None:
         """Raise `DamagedError` for the first shard of a complete array that is not among the objects of its store."""
         if self._layout.complete:
-            grid = [-(-n // s) for n, s in zip(self.shape, self.shards, strict=True)]
-            for position in arrays.positions(grid):
+            for position in arrays.positions(self.grid):
                 if self._object(position) not in objects:
                     raise self._missing(position)
 
@@ -152,15 +198,19 @@ class RemoteArray:
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
-        return (self._range(place, offset, offset + count, index.tag),)
+        end = None if index.ends is None else index.ends[4 * k : 4 * k + 4]
+        return (self._range(place, offset, offset + count, index.tag, end),)
 
-    def _range(self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None) -> Range:
+    def _range(
+        self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None, end: bytes | None = None
+    ) -> Range:
         """Return bytes of a shard, by their offsets in its object; all of them if it is a chunk."""
         if self._archive is not None:
             return self._archive.range(start, stop)
         if not self.sharded:
-            return Range(self._store, self._object(position), optional=True)
-        return Range(self._store, self._object(position), start, stop, tag, version=self._version)
+            session = self._token if self._version is None else None
+            return Range(self._store, self._object(position), optional=True, session=session)
+        return Range(self._store, self._object(position), start, stop, tag, version=self._version, end=end)
 
     def _missing(self, position: tuple[int, ...]) -> DamagedError:
         url = self._store.url(self._object(position))
@@ -171,6 +221,9 @@ class RemoteArray:
 
     def _source(self, position: tuple[int, ...], begin: int, size: int) -> Range:
         """Return where the index of a shard is; `size` is only known of a member of a zip."""
+        if self._indexes is not None:
+            place = self._record(self._indexes, position)
+            return Range(self._store, self._indexes.path, place.start, place.stop, version=self._version)
         start, stop = self._layout.index.range
         if self._archive is not None:
             first = max(0, size + start) if start < 0 else start
@@ -182,10 +235,13 @@ class RemoteArray:
             if self._layout.complete:
                 raise self._missing(position)
             return ShardIndex(None, None)
+        url, seal = self._store.url(self._object(position)), self._layout.seal
+        if self._indexes is not None and seal is not None:
+            table, ends = parse_record(url, landed.data.tobytes(), seal.at(position))
+            return ShardIndex(table, None, ends)
         size = landed.info.size if self._archive is None else size
-        seal = self._layout.seal
         sealed = None if seal is None else seal.at(position)[0]
-        url, index = self._store.url(self._object(position)), self._layout.index
+        index = self._layout.index
         table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, index, sealed, begin)
         return ShardIndex(table, landed.info.tag)
 
@@ -293,6 +349,7 @@ def forget(url: str) -> None:
 
 ON_CHANGE.append(forget)
 
+_UNKNOWN = ObjectInfo("", -1, None)
 _ENTRY_BYTES = 512
 """Memory that a table takes besides its bytes."""
 

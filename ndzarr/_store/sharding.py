@@ -62,8 +62,8 @@ class Seal(NamedTuple):
 
     @classmethod
     def of(cls, shards: Mapping[tuple[int, ...], bytes], grid: tuple[int, ...]) -> Seal:
-        """Return the seal of shards that were written: what `ShardWriter.finish` returned, by position."""
-        return cls(grid, b"".join(shards[position] for position in np.ndindex(grid)))
+        """Return the seal of shards that were written, by the record and the position of each."""
+        return cls(grid, b"".join(seal_of(shards[position]) for position in np.ndindex(grid)))
 
     def __str__(self) -> str:
         return base64.b64encode(self.sums).decode()
@@ -157,6 +157,68 @@ def parse_index(
     return memoryview(table.reshape(-1))  # type: ignore[arg-type]
 
 
+_SIZE_BYTES = 8
+
+
+class Record(NamedTuple):
+    """
+    What can be known of a shard that ndzarr wrote without its pixels.
+
+    As bytes, it is its size (uint64, little-endian), its last bytes (4 and the index, zeros for 4 that are not there),
+    and the last 4 bytes of each chunk in C order, zeros for missing ones.
+    """
+
+    size: int
+    tail: bytes
+    """What `parse_index` takes."""
+    ends: bytes
+    """The last 4 bytes of each chunk, its checksum."""
+
+    @staticmethod
+    def length(chunks: int) -> int:
+        """Return the bytes of the record of a shard of so many chunks."""
+        return _SIZE_BYTES + _CRC_BYTES + IndexLayout(chunks).length + _CRC_BYTES * chunks
+
+    @classmethod
+    def parse(cls, record: bytes) -> Record:
+        """Return a record from its bytes."""
+        chunks = (len(record) - cls.length(0)) // (cls.length(1) - cls.length(0))
+        index, size = IndexLayout(chunks).length, int.from_bytes(record[:_SIZE_BYTES], "little")
+        middle = _SIZE_BYTES + _CRC_BYTES + index
+        return cls(size, record[_SIZE_BYTES + _CRC_BYTES * (size == index) : middle], record[middle:])
+
+    def __bytes__(self) -> bytes:
+        index = IndexLayout(len(self.ends) // _CRC_BYTES).length
+        return self.size.to_bytes(_SIZE_BYTES, "little") + self.tail.rjust(_CRC_BYTES + index, b"\0") + self.ends
+
+    @property
+    def seal(self) -> tuple[bytes, bytes]:
+        """What a `Seal` says of the shard."""
+        index = IndexLayout(len(self.ends) // _CRC_BYTES).length
+        offsets = np.frombuffer(self.tail[-index:-_CRC_BYTES], "<u8")[::2]
+        stored = np.frombuffer(self.ends, "<u4")[offsets != MISSING]
+        return _index_sum(self.tail[:-_CRC_BYTES]), _crc32c(stored.tobytes())
+
+
+def seal_of(record: bytes) -> bytes:
+    """Return what a `Seal` says of a shard."""
+    return b"".join(Record.parse(record).seal)
+
+
+def parse_record(path: str, record: bytes, sealed: tuple[bytes, bytes]) -> tuple[memoryview, bytes]:
+    """
+    Return what `parse_index` does, and the last 4 bytes of each chunk, from the record of a shard.
+
+    Raises `DamagedError` if it is not the record of the shard that a `Seal` tells.
+    """
+    found = Record.parse(record)
+    table = parse_index(path, found.tail, found.size, IndexLayout(len(found.ends) // _CRC_BYTES), sealed[0])
+    if found.seal != sealed:
+        message = f"{path}: what is recorded of this shard is not what was written: the metadata state another checksum"
+        raise DamagedError(message, path=path, hint=_OTHER)
+    return table, found.ends
+
+
 class Shard:
     """
     An open shard file, its index checked; reading needs no file position and no lock.
@@ -231,6 +293,15 @@ class Shard:
         n = self._index[2 * k + 1]
         return 0 if n == MISSING else n
 
+    def record(self) -> Record:
+        """Return the record of a shard that ndzarr wrote."""
+        ends = [
+            self._read(offset + n - _CRC_BYTES, _CRC_BYTES) if n >= _CRC_BYTES else bytes(_CRC_BYTES)
+            for offset, n in self.table.tolist()
+        ]
+        length = min(_CRC_BYTES + IndexLayout(len(ends)).length, self.size)
+        return Record(self.size, self._read(self.size - length, length), b"".join(ends))
+
     @property
     def unlinked(self) -> bool:
         """True if the file has no name any more: its store was replaced or removed."""
@@ -240,6 +311,10 @@ class Shard:
     def index_bytes(self) -> int:
         """Memory that the parsed index takes."""
         return self._index.nbytes
+
+
+_BUFFER = 256 << 10
+"""Bytes that are gathered before they are written: each write gives up Python's lock, and waits for it again."""
 
 
 class ShardWriter:
@@ -260,7 +335,7 @@ class ShardWriter:
         self._offset = 0
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 - closed by finish or close
+        self._file: BinaryIO = open(path, "wb", _BUFFER)  # noqa: SIM115 - closed by finish or close
 
     def close(self) -> None:
         """Close the file as it is."""
@@ -270,7 +345,9 @@ class ShardWriter:
         """Append a chunk at a position within the shard, None if it is all fill value; return True for the last."""
         if encoded is not None:
             self._file.write(encoded)
-            k = int(np.ravel_multi_index(tuple(chunk), self._shape))
+            k = 0
+            for i, n in zip(chunk, self._shape, strict=True):
+                k = k * n + i
             self._index[k] = self._offset, len(encoded)
             self._ends[k] = encoded[-_CRC_BYTES:]
             self._offset += len(encoded)
@@ -283,15 +360,16 @@ class ShardWriter:
         return self._left == 0
 
     def finish(self) -> bytes:
-        """Append the index and close the file; return what a `Seal` says of the shard."""
+        """Append the index and close the file; return the `Record` of the shard."""
         index = self._index.tobytes()
-        last = list(self._ends.values())[-1:]  # in the order of the file
-        chunks = chunks_sum(self._ends[k] for k in sorted(self._ends))
+        index += _crc32c(index)
+        last = b"".join(list(self._ends.values())[-1:])  # in the order of the file
+        ends = b"".join(self._ends.get(k, bytes(_CRC_BYTES)) for k in range(len(self._index)))
         with self._file as file:
-            file.write(index + _crc32c(index))
+            file.write(index)
             file.flush()
             flush_soon(file.fileno())
-        return _index_sum(b"".join(last) + index) + chunks
+        return bytes(Record(self._offset + len(index), last + index, ends))
 
 
 _ENTRY_BYTES = 512

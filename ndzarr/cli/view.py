@@ -17,6 +17,7 @@ from ndzarr.errors import OptionError
 
 if TYPE_CHECKING:
     from ndzarr._sampling.named_sources import Named
+    from ndzarr._viewer.server import Viewer
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
 
@@ -75,6 +76,11 @@ def command(
         if beside is not None:
             options["beside"] = _source(beside)
         viewer = _sampler(paths, targets, space, workdir, allow, options, quiet).view(**options)
+    show(viewer, quiet)
+
+
+def show(viewer: Viewer, quiet: bool) -> None:
+    """Print the address of the page, and serve it until Ctrl-C."""
     with viewer:
         click.echo(viewer.url)
         if not quiet:
@@ -106,9 +112,13 @@ def _sampler(
         return sampler
     from ndzarr.coco_sampler import CocoSampler
 
+    tables = [path for path in paths if os.path.splitext(path)[1].lower() in READERS and not path.endswith(".json")]
+    if tables:
+        hint = "Name its dataset, and draw the table with --targets"
+        raise OptionError(f"{tables[0]} is a table of windows, not of images", path=tables[0], hint=hint)
     if len(paths) > 1:
         other = next(path for path in paths if not _is_image(path))
-        hint = "Draw tables with --targets" if os.path.splitext(other)[1].lower() in READERS else "Show one dataset"
+        hint = "Show one dataset"
         raise OptionError(f"{other} is not an image, so it cannot be shown with others", path=other, hint=hint)
     table = None if targets is None else read_windows(targets)
     dataset = CocoSampler(paths[0], workdir, allow=allow)

@@ -76,7 +76,9 @@ def test_a_dataset_is_shown_with_the_windows_of_a_table_or_a_grid(served, folder
 def test_what_cannot_be_shown_together_is_an_error(run, folder, picture):
     picture("a.png")
     assert "--targets" in run("view", "a.png", "--targets", "grid:10", code=1).err
-    assert "Draw tables with --targets" in run("view", "a.png", "t.csv", code=1).err
+    assert "draw the table with --targets" in run("view", "t.csv", code=1).err
+    assert "draw the table with --targets" in run("view", "a.png", "t.parquet", code=1).err
+    assert "Show one dataset" in run("view", "a.png", "d.json", code=1).err
     assert "missing.zarr" in run("view", "missing.zarr", code=1).err
 
 

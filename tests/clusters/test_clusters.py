@@ -59,7 +59,7 @@ def test_bands_give_the_bytes_of_one_process(image, chunk, preset, nodata):
     axes, array = image
     if preset == "jpeg":
         axes, array = "cyx", random_array((3, *array.shape[-2:]), "u1")
-    encoding = Encoding(preset, chunks=(("y", chunk), ("x", 5)), shard=16)
+    encoding = Encoding(preset, chunks=(("y", chunk), ("x", 5)), shard=16, indexes=True)
     with tempfile.TemporaryDirectory() as folder:
         file, whole, bands = (Path(folder, name) for name in ("a.npy", "whole.zarr", "bands.zarr"))
         np.save(file, array)

@@ -1,6 +1,7 @@
 """Arrays of other writers: whichever way ndzarr takes, the pixels are those that zarr-python and tensorstore read."""
 
 import gzip
+import pickle
 import tempfile
 import warnings
 
@@ -19,7 +20,7 @@ from helpers.arrays import DTYPES, random_array, same
 from helpers.errors import raises
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import read_with_tensorstore, read_with_zarr
-from ndzarr.errors import DamagedError, MissingError, StoreError
+from ndzarr.errors import DamagedError, MissingError, OptionError, SourceError, StoreError
 
 HOT, SLOW = "local files", "zarr-python"
 
@@ -51,7 +52,7 @@ def fill_values(dtype):
 @st.composite
 def layouts(draw):
     """(shape, chunks, shards or None)."""
-    shape = tuple(draw(st.lists(st.integers(1, 14), min_size=1, max_size=5)))
+    shape = tuple(draw(st.lists(st.integers(1, 14), min_size=2, max_size=5)))
     chunks = tuple(draw(st.integers(1, n + 2)) for n in shape)
     shards = tuple(c * draw(st.integers(1, 3)) for c in chunks) if draw(st.booleans()) else None
     return shape, chunks, shards
@@ -74,7 +75,7 @@ def cut(array, window):
 
 def check(data, path, array, engine):
     """Open, compare whole and in windows, and see which way it was read."""
-    pyramid = ndzarr.open(path)
+    pyramid = ndzarr.open(path, axes="tczyx"[-array.ndim :])
     assert pyramid.levels[0].array.engine.startswith(engine)
     assert same(pyramid.read(), array)
     named = [dict(zip(pyramid.dims, data.draw(windows(array.shape)), strict=True)) for _ in range(4)]
@@ -318,13 +319,42 @@ def test_windows_are_not_read_from_levels_that_also_shrink_another_axis(tmp_path
     assert pyramid.to_xarray(1).shape == (10, 32, 32)
 
 
-def test_arrays_without_names_get_them_from_the_end_of_t_c_z_y_x(tmp_path):
-    for ndim, dims in ((1, "x"), (2, "yx"), (3, "zyx"), (4, "czyx"), (5, "tczyx")):
-        zarr.create_array(tmp_path / str(ndim), shape=(2,) * ndim, dtype="u1")
-        assert ndzarr.open(tmp_path / str(ndim)).dims == tuple(dims)
+@pytest.mark.parametrize(
+    ("shape", "axes", "dims", "order"),
+    [
+        ((4, 5), None, "yx", (0, 1)),
+        ((4, 5, 3), None, "cyx", (2, 0, 1)),
+        ((4, 5, 6), None, "cyx", (0, 1, 2)),
+        ((4, 5, 6), "tyx", "tyx", (0, 1, 2)),
+        ((4, 5, 6, 2), "xyzt", "tzyx", (3, 2, 1, 0)),
+    ],
+)
+def test_arrays_without_names_get_them_by_the_same_rule_as_when_transcoded(tmp_path, shape, axes, dims, order):
+    written = zarr.create_array(tmp_path / "a", shape=shape, chunks=(2,) * len(shape), dtype="u2")
+    written[...] = array = random_array(shape, "u2")
+    pyramid = ndzarr.open(tmp_path / "a", axes=axes)
+    want = array.transpose(order)
+    assert pyramid.dims == tuple(dims)
+    assert same(pyramid.read(), want)
+    assert same(pyramid.read(y=[3, 1, 1], x=slice(1, None, 2)), want[..., [3, 1, 1], 1::2])
+    assert same(pickle.loads(pickle.dumps(pyramid)).read(), want)
+    made = ndzarr.transcode(tmp_path / "a", tmp_path / "b.zarr", axes=axes)
+    assert same(made.read().squeeze(), want.squeeze())
+
+
+def test_more_than_three_axes_without_names_have_to_be_named_to_open_and_to_transcode(tmp_path):
+    zarr.create_array(tmp_path / "a", shape=(2, 3, 4, 5), dtype="u1")
+    with raises(StoreError, path=tmp_path / "a", key="axes", hint="axes='tcyx'"):
+        ndzarr.open(tmp_path / "a")
+    with raises(SourceError, path=tmp_path / "a", key="axes", hint="axes='tcyx'"):
+        ndzarr.transcode(tmp_path / "a", tmp_path / "b.zarr")
+    with raises(OptionError, key="axes"):
+        ndzarr.open(tmp_path / "a", axes="yx")
+
+
+def test_names_of_latitudes_and_longitudes_are_y_and_x(tmp_path):
     named = zarr.create_array(tmp_path / "named", shape=(2, 3), dtype="u1", dimension_names=("lat", "lon"))
-    assert ndzarr.open(tmp_path / "named").dims == ("lat", "lon")
-    assert same(ndzarr.open(tmp_path / "named").read(lon=slice(1, 3)), named[:, 1:])
+    assert same(ndzarr.open(tmp_path / "named").read(x=slice(1, 3)), named[:, 1:])
 
 
 def test_chunks_that_another_writer_changed_in_place_are_seen_when_opened_again(tmp_path):
@@ -406,10 +436,10 @@ def test_what_is_no_store_is_refused_with_what_to_do(tmp_path):
     with raises(StoreError, path=tmp_path / "photo.png", hint="ndzarr.transcode('photo.png'"):
         ndzarr.open(tmp_path / "photo.png")
     zarr.create_array(tmp_path / "scalar", shape=(), dtype="u1")
-    with raises(StoreError, path=tmp_path / "scalar", match="without axes"):
+    with raises(StoreError, path=tmp_path / "scalar", match="two axes of an image"):
         ndzarr.open(tmp_path / "scalar")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         zarr.open_group(tmp_path / "group", mode="w").create_array("a", shape=(2,), dtype="u1")
-    with raises(StoreError, path=tmp_path / "group", hint="Open one of its arrays by its path"):
+    with raises(StoreError, path=tmp_path / "group", hint="Pass the path of a group"):
         ndzarr.open(tmp_path / "group")

@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const STILL = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const COLORS = { positive: "#5fd38d", negative: "#ff8a5c", ignored: "#9aa3ad", target: "#7cc4ff" };
 const near = (value) => Math.abs(value - Math.round(value)) < 1e-3;
+const shorter = (value) => Number(value.toPrecision(6));
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 const panes = [];
@@ -554,14 +555,16 @@ function listChannels() {
     const set = (which, value) => {
       if (!Number.isFinite(value)) return;
       channel[which] = value;
-      for (const input of inputs[which]) if (Number(input.value) !== value) input.value = value;
+      const [range, number] = inputs[which];
+      if (Number(range.value) !== value) range.value = value;
+      if (document.activeElement !== number) number.value = shorter(value);
       paint(plot, channel);
       redraw(pane);
     };
     for (const [which, word] of [["low", "Black"], ["high", "White"]]) {
       const common = { min: channel.minimum, max: channel.maximum, step: whole ? 1 : "any", value: channel[which] };
       const range = make("input", { type: "range", ...common, step, value: channel[which], ariaLabel: `${word} point of ${title}` });
-      const number = make("input", { type: "number", step: common.step, value: +channel[which].toPrecision(6), ariaLabel: `${word} point of ${title}, value` });
+      const number = make("input", { type: "number", step: common.step, value: shorter(channel[which]), ariaLabel: `${word} point of ${title}, value` });
       range.addEventListener("input", () => set(which, Number(range.value)));
       number.addEventListener("change", () => set(which, number.valueAsNumber));
       inputs[which].push(range, number);
