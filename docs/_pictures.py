@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 import ndzarr
 import ndzarr.toydata
+import ndzarr.viz
 
 FOLDER = Path(__file__).parent / "pictures"
 EDGE, GAP = 320, 10
@@ -44,6 +45,11 @@ def main() -> None:
         sampler = ndzarr.CocoSampler(dataset, workdir=Path(folder, "work"))
         overview(sampler).save(FOLDER / "overview.webp", quality=80)
         sample = sampler.load_sample({"gid": 1, "cx": 200, "cy": 200, "width": 256, "height": 256})
+        around = sampler.targets.positives((96, 96), seed=1)
+        batch = sampler.load_batch(around[:12], channels="r|g|b", dtype="uint16")
+        batch.ndzarr.draw(columns=6, scale=2).save(FOLDER / "sheet.webp", quality=80)
+        table = sampler.targets.grid((128, 128))
+        ndzarr.viz.draw_targets(sampler, table[table.gid == 1]).save(FOLDER / "targets.webp", quality=80)
         sample.ndzarr.draw(scale=2.5).convert("RGB").save(FOLDER / "sample.webp", quality=80)
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -314,9 +315,11 @@ _FLUSH_ALL = 16
 
 def flush(paths: Iterable[Path]) -> None:
     """Wait until files and directories of one file system, with all that is in them, are on the disk."""
-    found = [path for top in paths for path in _tree(top)]
+    each = (path for top in paths for path in _tree(top))
+    found = list(islice(each, _FLUSH_ALL))
     if len(found) >= _FLUSH_ALL and _flush_file_system(found[0]):
         return
+    found += each
     if len(found) < _FLUSHERS:
         for path in found:
             flush_one(path)
@@ -431,7 +434,7 @@ def refuse_existing_file(dest: Path, overwrite: bool) -> None:
 
 def _refuse(dest: Path) -> None:
     if os.path.lexists(dest):
-        hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
+        hint = "Choose another destination, or pass overwrite=True"
         raise ExistsError(f"{dest}: exists already", path=str(dest), hint=hint)
 
 

@@ -38,7 +38,8 @@ from ndzarr._batches.export_formats import (
 )
 from ndzarr._batches.form import Pending, pending_samples
 from ndzarr._batches.jobs import identities, images_of, refuse_foreign, run_parts
-from ndzarr._executors import Scheduler, checked
+from ndzarr._concurrency import available_cpus
+from ndzarr._executors import LOCAL, Scheduler, checked
 from ndzarr._files import refuse_existing
 from ndzarr._indexing.plan import counted
 from ndzarr._sampling.annotations import Lookup
@@ -168,6 +169,7 @@ class _Files:
         self._root, self._layout, self._number = part.store, layout, number
         self._tars: dict[str, tarfile.TarFile] = {}
         self._held = ExitStack()
+        self._folders: set[str] = set()
 
     def __enter__(self) -> _Files:
         return self
@@ -185,12 +187,13 @@ class _Files:
         return partial(tar_member, self._tars[split])
 
     def _write(self, name: str, content: bytes) -> None:
-        path = self._root / name
-        try:
-            path.write_bytes(content)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        path = os.path.join(self._root, name)
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+        with open(path, "xb") as file:
+            file.write(content)
 
 
 def export(
@@ -245,6 +248,8 @@ def export(
     with sharing(target, "export", told[:12], False) as shared:
         assert isinstance(shared, SharedFolder)
         refuse_foreign(Path(shared.folder))
+        if workers is None and scheduler in LOCAL:
+            workers = available_cpus() + 1  # one waits for the disk
         run_parts(job, shared, "exporting", "fewer workers or smaller windows", scheduler, workers, progress)
         with shared.finishing() as root, TemporaryDirectory(prefix="ndzarr-") as near:
             parts = range(-(-len(rows) // n))

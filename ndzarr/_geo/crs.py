@@ -144,6 +144,9 @@ class Crs:
     keys: GeoKeys | None = None
     """GeoTIFF keys, as read from a file."""
 
+    def __repr__(self) -> str:
+        return f"<Crs {self.name}>"
+
     @property
     def defined(self) -> bool:
         """True if a code, text or keys are known."""
@@ -180,7 +183,8 @@ class Crs:
     @property
     def name(self) -> str:
         """A short name for messages."""
-        return self.code or (self.keys.text(CITATION) if self.keys else "") or (self.wkt or "none")[:60]
+        named = re.match(r'\w+\["([^"]+)"', self.wkt or "")
+        return self.code or (self.keys.text(CITATION) if self.keys else "") or (named[1] if named else "none")
 
     def text(self) -> str | None:
         """Return well-known text, version 2; None if pyproj is missing or does not understand the system."""

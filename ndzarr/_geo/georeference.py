@@ -39,6 +39,11 @@ class Georeference:
     grid_mapping: Mapping[str, Any] | None = None
     """Attributes of a CF grid mapping, if the store holds them."""
 
+    def __repr__(self) -> str:
+        numbers = None if self.transform is None else ", ".join(f"{v:.12g}" for v in self.transform)
+        place = f"{len(self.gcps)} control points" if numbers is None else f"transform ({numbers})"
+        return f"<Georeference {self.crs.name}, {place}>"
+
     @cached_property
     def matrix(self) -> np.ndarray[Any, Any]:
         """The transform as a 3x3 matrix."""
@@ -250,7 +255,9 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
     """
     Return the CF attributes of a reference system; None where it is not known.
 
-    Without pyproj they are the code or the text, which rioxarray and odc-geo understand, too.
+    `spatial_ref` is the code, if there is one: a reader whose database of systems is of another release than pyproj's
+    may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the text, which
+    rioxarray and odc-geo understand, too.
     """
     try:
         found = crs.pyproj()
@@ -263,7 +270,7 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
         warnings.simplefilter("ignore", UserWarning)  # about what CF has no attribute for; `crs_wkt` has it all
         attributes = found.to_cf()
     cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in attributes.items()}
-    return {**cf, "spatial_ref": cf["crs_wkt"]}
+    return {**cf, "spatial_ref": (crs.whole if crs.wkt is None else None) or cf["crs_wkt"]}
 
 
 def earth_centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -315,6 +315,7 @@ def transcode(
     series: str | int | None = None,
     variable: str | None = None,
     indexes: bool = False,
+    ome_version: str = "0.5",
     scheduler: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
@@ -333,7 +334,9 @@ def transcode(
         Directory of the store to make, or a URL such as 's3://bucket/a.zarr'; by convention its name ends in .zarr.
         A name that ends in .ozx makes one file (OME-NGFF's RFC-9).
     preset
-        'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.
+        'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.  Every reader
+        of Zarr v3 reads 'fast', and 'compact' but for pictures of 8 bits; the pyramid's repr says so where it is not
+        everyone, and docs/openness.md which ones.
     kind
         'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
     axes
@@ -383,6 +386,8 @@ def transcode(
     indexes
         Write one more file, with the indexes of all shards, for stores that are read over the network: opening takes
         two requests then, and reading whatever window, of any level, one round trip; see docs/remote.md.
+    ome_version
+        Version of the OME-Zarr metadata: '0.5', or '0.6' (coordinate systems), which is a draft that few readers know.
     scheduler
         'processes', a `distributed.Client`, or the address of a dask scheduler: its workers write the store, a huge
         image in bands.  They need to see the file and `dest`.  A call that was interrupted, or killed, goes on where it
@@ -416,7 +421,8 @@ def transcode(
     Levels of intensities are means of 2 x 2 real pixels, weighted by alpha and rounded.  Levels of labels are the most
     frequent value.  Masks of the source (GDAL's internal ones and `.msk` files) become an array `mask` in each level.
     """
-    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce, indexes=indexes)
+    how: Any = {"access": access, "reduce": reduce, "indexes": indexes, "ome_version": ome_version}
+    encoding = Encoding(preset, kind, chunks_option(chunks), **how)
     far = isinstance(source, str) and is_url(source)
     known = (None, None) if far and not is_url(dest) else (storage_options, remote)
     target = destination(dest, *known)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ndzarr._files import is_store
+from ndzarr._formats import registry
 from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options, make_clip, make_options
-from ndzarr._formats.registry import open_source as open_plain
 from ndzarr._geo.pixel_size import NOT_KNOWN
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._pyramid.levels import Level, Multiscale
@@ -101,7 +101,7 @@ def open_source(
     """
     far: dict[str, Any] = {"storage_options": storage_options, "remote": remote}
     if not _is_stored(source):
-        return open_plain(source, axes=axes, variable=variable, **far, **reading)
+        return registry.open_source(source, axes=axes, variable=variable, **far, **reading)
     options = _options(axes=axes, variable=variable, **reading)
     try:
         if is_object(source):
@@ -145,8 +145,7 @@ def _is_stored(source: Any) -> bool:
         return not names_file(name) if is_url(name) else is_store(os.path.expanduser(name)) or is_archive(name)
     if isinstance(source, Multiscale):
         return True
-    packages = packages_of(source)
-    return "zarr" in packages and not hasattr(source, "chunks")
+    return bool(packages_of(source) & {"zarr", "fsspec", "obstore"}) and not hasattr(source, "chunks")
 
 
 class PyramidSource(Source):

@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -55,6 +55,11 @@ class Range(NamedTuple):
     """An object that does not exist raises nothing: its answer is `ABSENT`."""
     version: str | None = None
     """Changes with the object, for the cache on disk, where its tag is not known."""
+    session: Hashable = None
+    """
+    Something that an object of unknown version is read within, if not None.  Where there is a cache on the disk, it is
+    asked for once, and counts as unchanged from then on.
+    """
     end: bytes | None = None
     """The last bytes of the range when the object was written: others are damage, or of another version."""
 
@@ -285,9 +290,9 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
     if module == "zarr" and kind == "ObjectStore":
         store, bases = store.store, {"obstore"}
     elif module == "zarr" and kind == "FsspecStore":
-        path, store, bases = f"{store.path}/{path}", store.fs, {"fsspec"}
+        path, store, bases = _inside(store.path, path), store.fs, {"fsspec"}
     elif kind == "FSMap" and hasattr(store, "fs"):
-        path, store, bases = f"{store.root}/{path}", store.fs, {"fsspec"}
+        path, store, bases = _inside(store.root, path), store.fs, {"fsspec"}
     if "obstore" in bases:
         return _wrapped("obstore", store, _named(store), settings), path.strip("/")
     if "fsspec" in bases:
@@ -296,6 +301,11 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
         return _wrapped("zarr", store, f"{kind}:/", settings), path.strip("/")
     message = f"store={kind}: expected a store of obstore, a file system of fsspec, or a store of zarr-python"
     raise OptionError(message, key="store")
+
+
+def _inside(root: str, path: str) -> str:
+    """Return a path of a file system; that of a local one begins with a slash."""
+    return "/".join(part for part in (root, path) if part)
 
 
 def _named(store: Any) -> str:

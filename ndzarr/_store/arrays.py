@@ -9,7 +9,7 @@ decides; the `engine` of each says which it is and why.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
@@ -392,11 +392,15 @@ class ChunkArray:
             for position in positions(self.grid):
                 self.open_shard(position)
 
-    def files(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-        """Yield the files in place of shards, and their positions; None for all other files there."""
+    def files(self, paths: Iterable[str] | None = None) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        """
+        Yield the files in place of shards, and their positions; None for all other files there.
+
+        `paths` are all files below the array, those on the disk by default.
+        """
         keys = self._folder.keys
         start = f"{self.name}/c{keys.separator}" if keys.prefixed else f"{self.name}/"
-        for path in self._folder.files():
+        for path in self._folder.files() if paths is None else paths:
             if path.startswith(start) and path[len(start) :] not in _METADATA:
                 indices = path[len(start) :].split(keys.separator)
                 position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
@@ -544,7 +548,7 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
     if prod(shape) >= 1 << 63:
         raise StoreError(f"{path}: shape={shape} is that of no image", path=path, key="shape", hint=_DAMAGED)
     outer = _lengths(path, "chunk_shape", grid["configuration"]["chunk_shape"], 1, len(shape))
-    codecs = [_named(c) for c in metadata["codecs"]]
+    codecs = [_named(c) for c in complete_codecs(metadata.get("codecs"))]
     per_shard: tuple[int, ...] | None = None
     chunks, index = outer, IndexLayout(1)
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
@@ -580,6 +584,23 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
         seal = Seal.parse(attributes[SEAL], tuple(-(-n // s) for n, s in zip(shape, outer, strict=True)))
     where = ChunkKeys(separator, keys["name"] == "default")
     return ArrayLayout(shape, codec, per_shard, fill, where, index, complete, seal)
+
+
+_OF_BYTES = ("gzip", "zstd", "blosc", "crc32c")
+
+
+def complete_codecs(codecs: Any) -> list[Any]:
+    """
+    Return the codecs of an array of Zarr v3 with the one that makes bytes of pixels, which GDAL before 3.11 leaves out.
+
+    GDAL then writes little-endian pixels.
+    """
+    found = [] if codecs is None else list(codecs)
+    names = [_named(c)["name"] for c in found]
+    first = next((k for k, name in enumerate(names) if name != "transpose"), len(names))
+    if all(name in _OF_BYTES for name in names[first:]):
+        found.insert(first, {"name": "bytes", "configuration": {"endian": "little"}})
+    return found
 
 
 def parse_v2_array(path: str, metadata: Mapping[str, Any]) -> ArrayLayout | str:

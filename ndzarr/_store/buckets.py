@@ -113,7 +113,7 @@ class Place(NamedTuple):
 
 
 def _exists(url: str) -> OccupiedError:
-    hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
+    hint = "Choose another destination, or pass overwrite=True"
     return OccupiedError(f"{url}: exists already", path=url, hint=hint)
 
 

@@ -212,7 +212,11 @@ def root_attributes(
     method, method_name = ("mode", "mode") if about.encoding.kind == "labels" else ("mean", "average")
     size = _with_georeference(about.pixel_size, from_attributes({"ndzarr": {"source": about.source}}), complete)
     out: dict[str, Any] = {
-        "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method, size)], **_shown(about, windows)},
+        "ome": {
+            "version": about.encoding.ome_version,
+            "multiscales": [_ome(about, levels, method, size)],
+            **_shown(about, windows),
+        },
         "zarr_conventions": [_MULTISCALES],
         "multiscales": {"layout": _multiscales(levels, method_name), "resampling_method": method_name},
         "ndzarr": {
@@ -266,7 +270,36 @@ def _ome(about: Description, levels: Sequence[LevelShape], method: str, size: Pi
     name = os.path.basename(about.source.get("name", "image"))  # what viewers call the layer
     reduced = " ".join(d for d in about.dims if d in about.encoding.reduce)
     how = {"description": f"each level is the {method} of 2 pixels along {reduced}", "method": "ndzarr.transcode"}
-    return {"name": name, "axes": axes, "datasets": datasets, "type": method, "metadata": how}
+    image = {"name": name, "axes": axes, "datasets": datasets, "type": method, "metadata": how}
+    return image if about.encoding.ome_version == "0.5" else _with_systems(image)
+
+
+INTRINSIC = "intrinsic"
+"""The coordinate system of an image of OME-Zarr 0.6."""
+
+
+def _with_systems(image: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return an image of OME-Zarr 0.5 as one of 0.6: its axes are those of a coordinate system, which each level leads to.
+
+    https://ngff.openmicroscopy.org/rfc/5/index.html, as of the specification's 0.6rc0.
+    """
+    datasets = [
+        {
+            "path": dataset["path"],
+            _TRANSFORMS: [
+                {
+                    "type": "sequence",
+                    "input": {"path": dataset["path"]},
+                    "output": {"name": INTRINSIC},
+                    "transformations": dataset[_TRANSFORMS],
+                }
+            ],
+        }
+        for dataset in image["datasets"]
+    ]
+    own = {key: value for key, value in image.items() if key not in ("axes", "datasets")}
+    return {**own, "coordinateSystems": [{"name": INTRINSIC, "axes": image["axes"]}], "datasets": datasets}
 
 
 def regular_times(times: Sequence[float] | None) -> tuple[float, float] | None:

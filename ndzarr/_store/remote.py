@@ -96,6 +96,10 @@ class RemoteArray:
         self.repair: Callable[[DamagedError], object] | None = None
         """Makes the store again, if it is a cache; raises the error if it cannot."""
 
+    def local(self, name: str) -> arrays.ChunkArray:
+        """Return the array as it would be in a directory."""
+        return arrays.local_array(name, self._layout)
+
     @property
     def decoder(self) -> str:
         """What decodes its chunks."""
@@ -204,7 +208,8 @@ class RemoteArray:
         if self._archive is not None:
             return self._archive.range(start, stop)
         if not self.sharded:
-            return Range(self._store, self._object(position), optional=True)
+            session = self._token if self._version is None else None
+            return Range(self._store, self._object(position), optional=True, session=session)
         return Range(self._store, self._object(position), start, stop, tag, version=self._version, end=end)
 
     def _missing(self, position: tuple[int, ...]) -> DamagedError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 
 from ndzarr._files import cache_root
@@ -16,6 +19,8 @@ _WORKDIR = click.option(
     metavar="DIR|URL",
     help="Directory of the pyramids, or its URL; default: $NDZARR_CACHE, else ~/.cache/ndzarr.",
 )
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _STATES = """\b
 States:
@@ -52,9 +57,13 @@ def command() -> None:
 
 @command.command("list", epilog=_STATES + "\n\n\b\nExample:\n  ndzarr cache list --workdir /data/pyramids")
 @_WORKDIR
-def list_entries(workdir: str | None) -> None:
+@_JSON
+def list_entries(workdir: str | None, as_json: bool) -> None:
     """List all pyramids: state, size, name and the file each was made from."""
     library = Library(workdir)
+    if as_json:
+        click.echo(json.dumps([_fields(entry) for entry in library.entries()], indent=2))
+        return
     total = count = 0
     for entry in library.entries():
         click.echo(_line(entry))
@@ -69,10 +78,16 @@ def list_entries(workdir: str | None) -> None:
 @_WORKDIR
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @click.option("--remote", type=click.IntRange(0), help="Keep at most so many bytes of remote objects.")
-def prune(workdir: str | None, dry_run: bool, remote: int | None) -> None:
+@_JSON
+def prune(workdir: str | None, dry_run: bool, remote: int | None, as_json: bool) -> None:
     """Remove pyramids that are never used again: stale, orphaned, damaged and partial ones (see `list`)."""
     library = Library(workdir)
     removed = library.prune(dry_run)
+    if as_json:
+        dropped = [] if remote is None else DiskCache(str(library.folder), 0).prune(remote, dry_run)
+        nbytes = sum(held.nbytes for held in dropped)
+        click.echo(json.dumps({"pyramids": list(map(_fields, removed)), "remote_bytes": nbytes}, indent=2))
+        return
     for entry in removed:
         click.echo(_line(entry))
     verb = "would free" if dry_run else "freed"
@@ -86,6 +101,10 @@ def prune(workdir: str | None, dry_run: bool, remote: int | None) -> None:
 def path() -> None:
     """Print the default directory of pyramids."""
     click.echo(cache_root())
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {"state": entry.state, "bytes": entry.nbytes, "store": str(entry.store), "source": entry.source}
 
 
 def _line(entry: Entry) -> str:

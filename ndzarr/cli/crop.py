@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -49,6 +51,7 @@ Examples:
 @click.option("--axes", "letters", metavar="LETTERS", help="Axes of an array without names, such as tczyx.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--explain", is_flag=True, help="Print how many chunks and bytes are read.")
+@click.option("--json", "as_json", is_flag=True, help="With --explain: print JSON.")
 def command(
     store: str,
     dest: str | None,
@@ -61,6 +64,7 @@ def command(
     letters: str | None,
     overwrite: bool,
     explain: bool,
+    as_json: bool,
     **axes: Any,
 ) -> None:
     """
@@ -91,7 +95,8 @@ def command(
     crops = [make_crop(pyramid, window, factor)] if level is None else []
     if explain:
         plan = plan_crops(crops) if level is None else pyramid.plan([window], level)
-        click.echo(plan.explain())
+        found = plan.explain()
+        click.echo(json.dumps(asdict(found), indent=2) if as_json else found)
     if dest is None:
         return
     if level is None:

@@ -56,7 +56,7 @@ Examples:
               help="How far names of files in DATASET may lead; bundle: not out of its directory.")  # fmt: skip
 @click.option("--scheduler", default="processes", show_default=True, metavar="threads|processes|ADDRESS",
               help="Where to run; ADDRESS is that of a dask scheduler.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(min=1), metavar="N",
+@click.option("-j", "--workers", type=click.IntRange(min=1), metavar="N",
               help="Number of threads or processes; default: one per CPU.")  # fmt: skip
 @click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Windows per part, or per tar file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")

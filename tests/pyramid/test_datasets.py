@@ -151,3 +151,41 @@ def test_objects_of_others_are_refused(tmp_path):
         ndzarr.open(object())
     with raises(OptionError, key="variable"):
         ndzarr.transcode(np.zeros((4, 5)), tmp_path / "a.zarr", variable="a")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_dataset_on_a_web_server_needs_consolidated_metadata_or_the_path_of_an_array(http, zarr_format):
+    weather().to_zarr(http.folder / "a.zarr", zarr_format=zarr_format, encoding={"air": PACKED}, consolidated=True)
+    weather().to_zarr(http.folder / "b.zarr", zarr_format=zarr_format, encoding={"air": PACKED}, consolidated=False)
+    want = xr.open_zarr(http.folder / "a.zarr", chunks=None)["air"]
+    with raises(StoreError, hint="consolidate_metadata"):
+        ndzarr.open(f"{http.url}/b.zarr")
+    for url in (f"{http.url}/a.zarr", f"{http.url}/a.zarr/air", f"{http.url}/b.zarr/air"):
+        pyramid = ndzarr.open(url)
+        check(pyramid, want)
+        assert pyramid.times == (0, 86400, 4 * 86400)
+        assert pyramid.georeference.crs.code == "EPSG:4326"
+
+
+def test_flags_are_labels_and_what_axes_are_may_be_said_by_coordinates(tmp_path):
+    values = np.arange(12, dtype="u1").reshape(3, 4)
+    north, east = ("n", [3.0, 2, 1], {"axis": "Y"}), ("e", [1.0, 2, 3, 4], {"standard_name": "projection_x_coordinate"})
+    scl = xr.DataArray(values, {"n": north, "e": east}, ("n", "e"), "scl", {"flag_values": [0, 1]})
+    scl.to_dataset().to_zarr(tmp_path / "a.zarr")
+    for given in (tmp_path / "a.zarr", scl):
+        pyramid = ndzarr.open(given)
+        assert (pyramid.kind, pyramid.dims) == ("labels", ("y", "x"))
+    assert ndzarr.transcode(scl, tmp_path / "b.zarr").kind == "labels"
+
+
+def test_a_level_that_is_packed_in_another_way_is_left_out_and_a_note_says_so(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    for k in range(3):
+        pixels = np.full((32 >> k, 32 >> k), 100, "i2")
+        made = group.create_array(f"{k}/a", data=pixels, dimension_names=["y", "x"])
+        made.attrs["scale_factor"] = 0.5 if k == 2 else 0.25
+    group.attrs["multiscales"] = {"layout": [{"asset": str(k)} for k in range(3)]}
+    pyramid = ndzarr.open(tmp_path / "a.zarr")
+    assert len(pyramid.levels) == 2
+    assert (pyramid.read(1) == 25).all()
+    assert any("1 levels are not used" in note for note in pyramid.notes)
