@@ -9,19 +9,23 @@ import numpy as np
 import pandas
 import shapely
 import torch
-from geopandas import GeoDataFrame
-from torchgeo.datasets import GeoDataset
 
 from ndzarr.coco_sampler import CocoSampler
 from ndzarr.errors import OptionError, TargetError
 from ndzarr.sampler import Sampler
 from ndzarr.torch.crops import CropDataset
 
+try:
+    from geopandas import GeoDataFrame
+    from torchgeo.datasets import GeoDataset
+except ImportError:  # the module can be imported and documented; making a `GeoCrops` says what is missing
+    GeoDataset = GeoDataFrame = None
+
 COLUMNS = ["left", "top", "step_x", "step_y"]
 """Columns of the index that place pixels: the coordinates of the first corner, and the size of a pixel."""
 
 
-class GeoCrops(GeoDataset):
+class GeoCrops(GeoDataset or object):  # type: ignore[misc]
     """
     Georeferenced images of a sampler as a `torchgeo.datasets.GeoDataset`.
 
@@ -63,6 +67,8 @@ class GeoCrops(GeoDataset):
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         **options: Any,
     ) -> None:
+        if GeoDataset is None:
+            raise OptionError("GeoCrops needs torchgeo", hint="Run pip install 'torchgeo>=0.8'")
         self.sampler, self.transforms, self.options = sampler, transforms, options
         if options.get("format", "dict") != "dict" or options.get("masks") == "instance":
             raise OptionError("format: torchgeo takes dictionaries with one mask", key="format")
@@ -131,7 +137,8 @@ def _placed(sampler: CocoSampler | Sampler, target: dict[str, Any]) -> tuple[str
     return str(found.attrs.get("crs_wkt", "")), (a, e, c, f), (height, width)
 
 
-def _index(ids: list[Any], places: list[Any], dates: list[Any]) -> GeoDataFrame:
+def _index(ids: list[Any], places: list[Any], dates: list[Any]) -> Any:
+    """Return a GeoDataFrame with a row for each image, by its dates."""
     if not ids:
         raise TargetError("the sampler has no images", key="gid")
     for i, (text, _, _) in zip(ids, places, strict=True):
