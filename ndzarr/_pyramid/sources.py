@@ -189,7 +189,8 @@ def _facts(pyramid: Pyramid, options: Options) -> Facts:
     shape = tuple(sizes[d] for d in dims)
     chunks = dict(zip(pyramid.dims, pyramid.levels[0].chunks, strict=True))
     stated = pyramid.attrs.get("ndzarr", {}).get("source") or {}
-    place = {} if pyramid.georeference is None else pyramid.georeference.metadata()
+    placed = pyramid.georeference is not None and not {"transform", "gcps"} & stated.keys()
+    place = pyramid.georeference.metadata() if pyramid.georeference is not None and placed else {}
     known = {k: v for k, v in stated.items() if k not in _OF_FILES}
     facts = Facts(
         name=pyramid.path,
