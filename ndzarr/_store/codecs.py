@@ -25,7 +25,7 @@ import imagecodecs
 import numcodecs.zstd
 import numpy as np
 
-from ndzarr._store.core import KINDS, ChunkFormat
+from ndzarr._store.core import ChunkFormat
 from ndzarr.errors import DamagedError
 
 _COMPRESSORS = ("blosc", "zstd")
@@ -81,11 +81,20 @@ class ChunkCodec:
 
     def chunk_format(self, fill: Any) -> ChunkFormat | None:
         """Return how the compiled core decodes such chunks; None if it cannot."""
+        predictor = "horizontal" if self.delta else "none"
+        row: tuple[int, int] | None = (prod(self.shape), 1) if self.delta else None
+        if self.compressor == "jpeg":
+            *_, width, samples = self.stored_shape if self.order is not None else (*self.shape, 1)
+            if samples not in (1, 3):
+                return None
+            row = width * samples, samples
+        colour = row is not None and row[1] == 3
+        # A checksum, where there is one, covers what the core does not decode.
+        early = self.compressor == "jpeg" and self.crc
         kind = self.compressor or "raw"
-        delta = (prod(self.shape), 1) if self.delta else None
-        if kind not in KINDS:
-            return None
-        return ChunkFormat(kind, self.shape, self.dtype, self.order, self.crc, fill, delta)
+        return ChunkFormat(
+            kind, self.shape, self.dtype, self.order, self.crc, fill, row, predictor, early=early, ycbcr=colour
+        )
 
     def scratch(self) -> np.ndarray[Any, Any]:
         """Return a new buffer to decode into, with axes in the stored order."""

@@ -10,8 +10,11 @@ The compiled core: all chunks of a plan are decoded by one call, outside Python'
 The decoders are those of libraries that are installed anyway: their functions are looked up in the extension modules
 of imagecodecs, google-crc32c and numcodecs, and in the libraries that these bring along. That needs no foreign header
 and no second copy of a decoder, and gives the same bytes as the Python way, which calls the same functions. Names and
-signatures are those of the libraries' public C interfaces (blosc.h, zstd.h, libdeflate.h, crc32c.h), which have not
-changed for years. A codec whose functions are not found is decoded the Python way.
+signatures are those of the libraries' public C interfaces (blosc.h, zstd.h, libdeflate.h, crc32c.h, tiffio.h), which
+have not changed for years. A codec whose functions are not found is decoded the Python way.
+
+LZW and JPEG are decoded by libtiff, which takes the bytes of a tile from memory (`TIFFReadFromUserBuffer`): libjpeg's
+own interface is structures, whose layout only its headers tell.
 
 The core is optional: without it, with `NDZARR_CORE=0`, and for chunks that it reports, the Python way is taken, with
 the same result. That also raises the errors: the core only says which chunks are damaged.
@@ -51,20 +54,33 @@ enabled = os.environ.get(SWITCH) != "0"
 THREAD_BYTES = 96 << 10
 """Decoded bytes per thread, below which waking another thread costs more than it saves."""
 
-KINDS = ("raw", "blosc", "zstd", "zlib")
+KINDS = ("raw", "blosc", "zstd", "zlib", "lzw", "jpeg")
 """Codecs, by their numbers in `_core.c`."""
 
-_FUNCTIONS = {
-    "crc32c_value": ("google_crc32c._crc32c", "google_crc32c/extra-dll/crc32c.dll"),
-    "blosc_decompress_ctx": ("imagecodecs._blosc", "numcodecs.blosc"),
-    "ZSTD_createDCtx": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
-    "ZSTD_decompressDCtx": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
-    "libdeflate_alloc_decompressor": ("imagecodecs._deflate",),
-    "libdeflate_zlib_decompress": ("imagecodecs._deflate",),
+PREDICTORS = ("none", "horizontal", "floating")
+"""What was done to the numbers of each row before they were encoded, by numbers in `_core.c` (TIFF, tag 317)."""
+
+_ZSTD = ("ZSTD_createDCtx", "ZSTD_decompressDCtx", "ZSTD_initDStream", "ZSTD_decompressStream")
+_DEFLATE = ("libdeflate_alloc_decompressor", "libdeflate_zlib_decompress")
+_TIFF = (
+    *("TIFFOpenOptionsAlloc", "TIFFOpenOptionsFree"),
+    *("TIFFOpenOptionsSetErrorHandlerExtR", "TIFFOpenOptionsSetWarningHandlerExtR"),
+    *("TIFFClientOpenExt", "TIFFSetField", "TIFFReadFromUserBuffer", "TIFFClose"),
+)
+_LIBRARIES = {
+    ("crc32c_value",): ("google_crc32c._crc32c", "google_crc32c/extra-dll/crc32c.dll"),
+    ("blosc_decompress_ctx",): ("imagecodecs._blosc", "numcodecs.blosc"),
+    _ZSTD: ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
+    _DEFLATE: ("imagecodecs._deflate",),
+    _TIFF: ("imagecodecs._tiff",),
 }
-"""Functions that the core calls, and the modules and files to look for them in."""
-_NEEDS = {"raw": (), "blosc": ("blosc_decompress_ctx",), "zstd": ("ZSTD_",), "zlib": ("libdeflate_",)}
-"""Beginnings of the names of the functions that a codec needs."""
+"""
+Functions that the core calls, in its order, and the modules and files to look for them in.
+
+Those of one library are taken from one place: they share structures.
+"""
+_NEEDS = {"blosc": "blosc_decompress_ctx", "zstd": _ZSTD[0], "zlib": _DEFLATE[0], "lzw": _TIFF[0], "jpeg": _TIFF[0]}
+"""A function of the library that a codec needs."""
 
 MISSING = (-1, 0, -1)
 """Source, offset and length of a chunk that is not stored."""
@@ -87,8 +103,18 @@ class ChunkFormat:
     """A crc32c of the bytes follows them."""
     fill: Any = 0
     """Value of the pixels of chunks that are not stored."""
-    delta: tuple[int, int] | None = None
-    """Pixels are differences: (numbers in a row, distance of the neighbours in it); None if they are not."""
+    row: tuple[int, int] | None = None
+    """Numbers in a row and in a pixel of the decoded bytes; None if nothing that follows needs to know."""
+    predictor: str = "none"
+    """One of `PREDICTORS`; undone within rows, from pixel to pixel."""
+    swapped: bool = False
+    """Numbers are in the byte order that is not this machine's."""
+    early: bool = False
+    """What follows the last row wanted need not be decoded: nothing at its end tells whether a chunk is damaged."""
+    ycbcr: bool = False
+    """A JPEG's three components become r, g, b; else all are kept as they are."""
+    tables: bytes = b""
+    """What precedes each JPEG."""
 
     @cached_property
     def nbytes(self) -> int:
@@ -98,18 +124,19 @@ class ChunkFormat:
     @cached_property
     def known(self) -> bool:
         """True if the core is there and can decode such chunks."""
-        found = functions()
-        needed = _NEEDS[self.kind] + ("crc32c_",) * self.crc
-        missing = {name for name in _FUNCTIONS if not found.get(name)}
-        item = self.dtype.itemsize
+        found, item = functions(), self.dtype.itemsize
+        needed = [_NEEDS[self.kind]] if self.kind in _NEEDS else []
+        if self.crc:
+            needed.append("crc32c_value")
         return (
             bool(found)
-            and not any(name.startswith(start) for name in missing for start in needed)
+            and all(found[name] for name in needed)
             and item in (1, 2, 4, 8, 16)
-            and not (self.delta and item > 8)
+            and not (self.predictor != "none" and item > 8)
+            and not (self.kind == "jpeg" and not _one_libjpeg())
         )
 
-    def row(self, axes: int) -> bytes:
+    def table_row(self, axes: int) -> bytes:
         """Return the row of `formats` in a plan of so many axes, of which the array has the last ones."""
         return self._row if axes == len(self.shape) else self._make_row(axes)
 
@@ -124,11 +151,14 @@ class ChunkFormat:
         for axis in reversed(order):
             strides[axis] = step
             step *= self.shape[axis]
-        row, lag = self.delta or (0, 0)
+        row, lag = self.row or (0, 0)
+        swap = (item // 2 if self.dtype.kind == "c" else item) if self.swapped and item > 1 else 0
         pixel = np.asarray(self.fill, self.dtype).tobytes().ljust(16, b"\0")
         fill = np.frombuffer(pixel, np.int64).tolist()
         more = axes - len(self.shape)
-        head = [KINDS.index(self.kind), self.crc, self.delta is not None, lag, row, item, *fill]
+        tables = np.frombuffer(self.tables, np.uint8).ctypes.data if self.tables else 0
+        head = [KINDS.index(self.kind), self.crc, PREDICTORS.index(self.predictor), lag, row, item, *fill]
+        head += swap, self.early, self.ycbcr, tables, len(self.tables)
         return array("q", [*map(int, head), *[1] * more, *self.shape, *[0] * more, *strides]).tobytes()
 
 
@@ -169,7 +199,7 @@ class FlatPlan:
         """
         core = _module()
         assert core is not None, "ChunkFormat.known is False"
-        formats = b"".join([format.row(self.axes) for format in self.formats])
+        formats = b"".join([format.table_row(self.axes) for format in self.formats])
         number = memoryview(self.chunks).nbytes // 48  # type: ignore[arg-type]
         size = sum([format.nbytes for format in self.formats]) // len(self.formats) * number
         most = available_cpus() if threads is None else threads
@@ -229,9 +259,18 @@ def _module() -> ModuleType | Any | None:
 
 @lru_cache(maxsize=1)
 def _functions() -> dict[str, int]:
-    return {
-        name: next(filter(None, (_address(name, place) for place in places)), 0) for name, places in _FUNCTIONS.items()
-    }
+    found: dict[str, int] = {}
+    for names, places in _LIBRARIES.items():
+        every = ([_address(name, place) for name in names] for place in places)
+        found |= zip(names, next(filter(all, every), [0] * len(names)), strict=True)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _one_libjpeg() -> bool:
+    """Return True if libtiff decodes JPEG with the library that the Python way calls, so that pixels are the same."""
+    first, second = (_address("jpeg_read_scanlines", place) for place in ("imagecodecs._tiff", "imagecodecs._jpeg8"))
+    return first == second != 0
 
 
 def _address(name: str, place: str) -> int:
