@@ -201,8 +201,8 @@ static const int64_t *part_of(const plan_t *plan, int64_t k) { return plan->part
 typedef struct {
     void *tiff;
     uint8_t *head;
-    size_t size;
-    int complaints; /* errors and warnings */
+    size_t size, at; /* at: which byte of it libtiff reads next */
+    int complaints;  /* errors and warnings */
 } picture_t;
 
 /* What a thread needs to decode: buffers that grow, and contexts of libraries. */
@@ -339,17 +339,28 @@ static int complain(void *tiff, void *picture, const char *module, const char *f
     return 1; /* nobody else hears of it */
 }
 
-static int64_t no_transfer(void *picture, void *at, int64_t count) {
-    (void)picture;
-    (void)at;
-    (void)count;
-    return 0; /* the file is mapped */
+static int64_t read_head(void *of, void *to, int64_t count) {
+    picture_t *picture = of;
+    size_t left = picture->at < picture->size ? picture->size - picture->at : 0;
+    size_t done = count < 0 ? 0 : (size_t)count < left ? (size_t)count : left;
+    if (done)
+        memcpy(to, picture->head + picture->at, done);
+    picture->at += done;
+    return (int64_t)done;
 }
 
-static uint64_t no_seek(void *picture, uint64_t offset, int whence) {
+static int64_t write_nothing(void *picture, void *from, int64_t count) {
     (void)picture;
-    (void)whence;
-    return offset;
+    (void)from;
+    (void)count;
+    return 0;
+}
+
+static uint64_t seek_head(void *of, uint64_t offset, int whence) {
+    picture_t *picture = of;
+    uint64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? picture->at : picture->size;
+    picture->at = (size_t)(from + offset);
+    return picture->at;
 }
 
 static int no_close(void *picture) {
@@ -358,18 +369,6 @@ static int no_close(void *picture) {
 }
 
 static uint64_t head_size(void *picture) { return ((picture_t *)picture)->size; }
-
-static int map_head(void *picture, void **base, uint64_t *size) {
-    *base = ((picture_t *)picture)->head;
-    *size = ((picture_t *)picture)->size;
-    return 1;
-}
-
-static void unmap_head(void *picture, void *base, uint64_t size) {
-    (void)picture;
-    (void)base;
-    (void)size;
-}
 
 static void put(uint8_t *at, int bytes, uint32_t value) {
     for (int k = 0; k < bytes; k++)
@@ -423,10 +422,11 @@ static int open_picture(picture_t *picture, int in_colour) {
     if (options == NULL)
         return 0;
     picture->complaints = 0;
+    picture->at = 0;
     library.TIFFOpenOptionsSetErrorHandlerExtR(options, complain, picture);
     library.TIFFOpenOptionsSetWarningHandlerExtR(options, complain, picture);
-    picture->tiff = library.TIFFClientOpenExt("tile", "r", picture, no_transfer, no_transfer, no_seek, no_close, head_size,
-                                              map_head, unmap_head, options);
+    picture->tiff = library.TIFFClientOpenExt("tile", "rm", picture, read_head, write_nothing, seek_head, no_close,
+                                              head_size, NULL, NULL, options);
     library.TIFFOpenOptionsFree(options);
     return picture->tiff != NULL && (!in_colour || library.TIFFSetField(picture->tiff, JPEG_COLOUR_MODE, 1));
 }
