@@ -420,6 +420,47 @@ _LZW_START = 8 + 2 + 9 * 12 + 4
 """Bytes of the header."""
 
 
+def _refuse_bad_lzw(data: Pixels, size: int) -> None:
+    """
+    Raise `SegmentError` for LZW that kills imagecodecs' decoder: one whose table begins with a code that is not a byte.
+
+    That decoder (2026.5.10) looks such a code up in a table without entries.  What libtiff decodes to `size` bytes is
+    sound; all else is looked through, code by code.
+    """
+    try:
+        _lzw(data, np.empty(size, np.uint8))
+    except Exception:  # each codec has errors of its own
+        if not _begins_with_bytes(data.tobytes()):
+            raise SegmentError("its LZW codes are damaged") from None
+
+
+def _begins_with_bytes(data: bytes) -> bool:
+    """Return True if the first code after each clear code (256) of LZW is a byte, or its end (257)."""
+    old = data[:1] == b"\0"  # the bits of each byte from the lowest on, and longer codes one code later
+    held = count = entries = 0
+    width, begins = 9, False
+    for byte in data:
+        held = held | byte << count if old else (held << 8 | byte) & 0xFFFFFF
+        count += 8
+        if count < width:  # the shortest code is longer than a byte
+            continue
+        count -= width
+        code = (held if old else held >> count) & (1 << width) - 1
+        held = held >> width if old else held
+        if code == 257:
+            return True
+        if code == 256:
+            width, entries, begins = 9, 258, True
+        elif begins:
+            if code > 255:
+                return False
+            begins = False
+        else:
+            entries += 1
+            width = max(9, min(12, (entries + (not old)).bit_length()))
+    return True
+
+
 def _zstd_beginning(data: Pixels, out: Pixels) -> Pixels:
     """Decompress as much of a Zstandard frame as fits the output."""
     decompressor = getattr(_LOCAL, "decompressor", None)
@@ -536,6 +577,8 @@ class Decoder:
         """
         extra = {"jpegtables": jpeg_tables, "jpegheader": self.jpeg_header} if self.takes_tables else {}
         encoded = data.tobytes()
+        if self.form.compression == "lzw":
+            _refuse_bad_lzw(data, out.nbytes)
         try:
             pixels = self.decode(encoded, number, **extra)[0]
         except Exception as error:  # each codec has errors of its own
@@ -632,15 +675,9 @@ def _is_usual_jpeg(page: Page, form: FrameFormat) -> bool:
     if form.shape[4] == 1:
         known = page.planar == _APART or page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     else:
-        known = form.shape[4] == 3 and (page.photometric == _YCBCR or (page.photometric == _RGB and not page.jfif))
-    return (
-        known
-        and form.dtype == np.uint8
-        and page.bits == 8
-        and page.predictor == 1
-        and page.jpeg_header is None
-        and not page.extra_samples
-    )
+        colours = page.photometric == _YCBCR or (page.photometric == _RGB and not page.jfif)
+        known = form.shape[4] == 3 and colours and not page.extra_samples
+    return known and form.dtype == np.uint8 and page.bits == 8 and page.predictor == 1 and page.jpeg_header is None
 
 
 def _decode_function(page: Page) -> Decode:
