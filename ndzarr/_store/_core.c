@@ -235,7 +235,7 @@ static uint8_t *buffer(scratch_t *scratch, int which, size_t size) {
 typedef int (*complaint_t)(void *, void *, const char *, const char *, va_list);
 typedef int64_t (*transfer_t)(void *, void *, int64_t);
 
-/* Functions of other libraries, in the order of `FUNCTIONS` in core.py. */
+/* Functions of other libraries, in the order of `_FUNCTIONS` in core.py. */
 static struct {
     uint32_t (*crc32c_value)(const uint8_t *, size_t);
     int (*blosc_decompress_ctx)(const void *, void *, size_t, int);
@@ -532,7 +532,7 @@ static const uint8_t *decode_jpeg(scratch_t *scratch, const int64_t *format, con
 
 /* ------------------------------------------------------------------------------------------------- all of them */
 
-/* In the order of `Kind` in core.py. */
+/* In the order of `KINDS` in core.py. */
 static const decoder_t DECODERS[] = {decode_raw, decode_blosc, decode_zstd, decode_zlib, decode_lzw, decode_jpeg};
 #define KINDS ((int64_t)(sizeof(DECODERS) / sizeof(DECODERS[0])))
 enum { RAW, BLOSC, ZSTD, ZLIB, LZW_STRIP, JPEG };
@@ -1405,7 +1405,7 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of the libraries' functions, 0 for those not found.");
+PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of libraries' functions; 0 leaves one as it is.");
 
 static PyObject *bind(PyObject *module, PyObject *addresses) {
     (void)module;
@@ -1422,7 +1422,9 @@ static PyObject *bind(PyObject *module, PyObject *addresses) {
         if (PyErr_Occurred())
             return NULL;
     }
-    memcpy(&library, found, sizeof(library));
+    for (Py_ssize_t k = 0; k < count; k++) /* threads may be calling those that they know */
+        if (found[k])
+            memcpy((char *)&library + (size_t)k * sizeof(found[k]), found + k, sizeof(found[k]));
     Py_RETURN_NONE;
 }
 

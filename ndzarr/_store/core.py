@@ -60,27 +60,28 @@ KINDS = ("raw", "blosc", "zstd", "zlib", "lzw", "jpeg")
 PREDICTORS = ("none", "horizontal", "floating")
 """What was done to the numbers of each row before they were encoded, by numbers in `_core.c` (TIFF, tag 317)."""
 
-_ZSTD = ("ZSTD_createDCtx", "ZSTD_decompressDCtx", "ZSTD_initDStream", "ZSTD_decompressStream")
-_DEFLATE = ("libdeflate_alloc_decompressor", "libdeflate_zlib_decompress")
-_TIFF = (
-    *("TIFFOpenOptionsAlloc", "TIFFOpenOptionsFree"),
-    *("TIFFOpenOptionsSetErrorHandlerExtR", "TIFFOpenOptionsSetWarningHandlerExtR"),
-    *("TIFFClientOpenExt", "TIFFSetField", "TIFFReadFromUserBuffer", "TIFFClose"),
-)
-_LIBRARIES = {
-    ("crc32c_value",): ("google_crc32c._crc32c", "google_crc32c/extra-dll/crc32c.dll"),
-    ("blosc_decompress_ctx",): ("imagecodecs._blosc", "numcodecs.blosc"),
-    _ZSTD: ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
-    _DEFLATE: ("imagecodecs._deflate",),
-    _TIFF: ("imagecodecs._tiff",),
+_FUNCTIONS = {
+    "crc32c": ("crc32c_value",),
+    "blosc": ("blosc_decompress_ctx",),
+    "zstd": ("ZSTD_createDCtx", "ZSTD_decompressDCtx", "ZSTD_initDStream", "ZSTD_decompressStream"),
+    "libdeflate": ("libdeflate_alloc_decompressor", "libdeflate_zlib_decompress"),
+    "libtiff": (
+        *("TIFFOpenOptionsAlloc", "TIFFOpenOptionsFree"),
+        *("TIFFOpenOptionsSetErrorHandlerExtR", "TIFFOpenOptionsSetWarningHandlerExtR"),
+        *("TIFFClientOpenExt", "TIFFSetField", "TIFFReadFromUserBuffer", "TIFFClose"),
+    ),
 }
-"""
-Functions that the core calls, in its order, and the modules and files to look for them in.
-
-Those of one library are taken from one place: they share structures.
-"""
-_NEEDS = {"blosc": "blosc_decompress_ctx", "zstd": _ZSTD[0], "zlib": _DEFLATE[0], "lzw": _TIFF[0], "jpeg": _TIFF[0]}
-"""A function of the library that a codec needs."""
+"""Functions of each library that the core calls, in its order."""
+_PLACES = {
+    "crc32c": ("google_crc32c._crc32c", "google_crc32c/extra-dll/crc32c.dll"),
+    "blosc": ("imagecodecs._blosc", "numcodecs.blosc"),
+    "zstd": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
+    "libdeflate": ("imagecodecs._deflate",),
+    "libtiff": ("imagecodecs._tiff",),
+}
+"""Modules and files to look for a library in; all of its functions are taken from one, since they share structures."""
+_NEEDS = {"blosc": "blosc", "zstd": "zstd", "zlib": "libdeflate", "lzw": "libtiff", "jpeg": "libtiff"}
+"""The library that a codec needs."""
 
 MISSING = (-1, 0, -1)
 """Source, offset and length of a chunk that is not stored."""
@@ -124,13 +125,13 @@ class ChunkFormat:
     @cached_property
     def known(self) -> bool:
         """True if the core is there and can decode such chunks."""
-        found, item = functions(), self.dtype.itemsize
+        item = self.dtype.itemsize
         needed = [_NEEDS[self.kind]] if self.kind in _NEEDS else []
         if self.crc:
-            needed.append("crc32c_value")
+            needed.append("crc32c")
         return (
-            bool(found)
-            and all(found[name] for name in needed)
+            is_built()
+            and all(map(_bind, needed))
             and item in (1, 2, 4, 8, 16)
             and not (self.predictor != "none" and item > 8)
             and not (self.kind == "jpeg" and not _one_libjpeg())
@@ -227,9 +228,9 @@ def cut(axes: int, windows: Sequence[int], arrays: Sequence[int], shards: Sequen
     return found
 
 
-def functions() -> dict[str, int]:
-    """Return the addresses of the functions that the core calls, 0 for those not found; empty without the core."""
-    return _functions() if _module() is not None else {}
+def is_built() -> bool:
+    """Return True if the core is there, whether it is switched on or not."""
+    return _module() is not None
 
 
 def status() -> str:
@@ -245,7 +246,7 @@ def status() -> str:
 
 @lru_cache(maxsize=1)
 def _module() -> ModuleType | Any | None:
-    """Return the extension module with its functions bound; None if it was not built, or of another source."""
+    """Return the extension module; None if it was not built, or of another source."""
     if find_spec("ndzarr._store._core") is None:
         return None
     core = import_module("ndzarr._store._core")
@@ -253,17 +254,19 @@ def _module() -> ModuleType | Any | None:
     if source.is_file() and core.source_crc not in (0, zlib.crc32(source.read_bytes()) & 0x7FFFFFFF):
         warn_caller("the compiled core is of another source and is not used: install ndzarr again", RuntimeWarning)
         return None
-    core.bind(list(_functions().values()))
     return core
 
 
-@lru_cache(maxsize=1)
-def _functions() -> dict[str, int]:
-    found: dict[str, int] = {}
-    for names, places in _LIBRARIES.items():
-        every = ([_address(name, place) for name in names] for place in places)
-        found |= zip(names, next(filter(all, every), [0] * len(names)), strict=True)
-    return found
+@lru_cache(maxsize=16)
+def _bind(library: str) -> bool:
+    """Find a library and give its functions to the core; return False if it is nowhere."""
+    core = _module()
+    assert core is not None, "is_built() is False"
+    tried = ([_address(name, place) for name in _FUNCTIONS[library]] for place in _PLACES[library])
+    found = next(filter(all, tried), None)
+    if found is not None:
+        core.bind([a for name in _FUNCTIONS for a in (found if name == library else [0] * len(_FUNCTIONS[name]))])
+    return found is not None
 
 
 @lru_cache(maxsize=1)

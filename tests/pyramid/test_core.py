@@ -29,7 +29,7 @@ from ndzarr._store.read import execute
 from ndzarr._store.sharding import INDEX_CODECS, SHARDS, ShardWriter
 from ndzarr.errors import DamagedError
 
-built = pytest.mark.skipif(not core.functions(), reason="the compiled core was not built here")
+built = pytest.mark.skipif(not core.is_built(), reason="the compiled core was not built here")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from ndzarr._store import core
 from ndzarr._store.core import FlatPlan
 from ndzarr.errors import DamagedError
 
-pytestmark = pytest.mark.skipif(not core.functions(), reason="the compiled core was not built here")
+pytestmark = pytest.mark.skipif(not core.is_built(), reason="the compiled core was not built here")
 
 SIZE = 75, 91
 DTYPES = "u1", "u2", "u4", "u8", "i1", "i2", "f2", "f4", "f8", "c8"
