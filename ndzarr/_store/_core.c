@@ -585,8 +585,11 @@ UNDO_DELTA(undo_delta_8_any, uint8_t)
         enum { STEP = 16 / (LAG) * (LAG), LAST = STEP - (LAG) };                                                       \
         __m128i before = _mm_setzero_si128(), mask = _mm_srli_si128(_mm_set1_epi8(-1), 16 - (LAG));                    \
         size_t bytes = count * sizeof(type), i = 0;                                                                    \
+        __m128i x, next = bytes < 16 ? before : _mm_loadu_si128((const __m128i *)in);                                  \
         for (; i + 16 <= bytes; i += STEP) {                                                                           \
-            __m128i x = _mm_loadu_si128((const __m128i *)(in + i));                                                    \
+            x = next;                                                                                                  \
+            if (i + STEP + 16 <= bytes) /* before its first byte may be stored to, which it would wait for */          \
+                next = _mm_loadu_si128((const __m128i *)(in + i + STEP));                                              \
             __m128i spare = _mm_andnot_si128(_mm_srli_si128(_mm_set1_epi8(-1), 16 - STEP), x);                         \
             x = add(x, _mm_slli_si128(x, (LAG)));                                                                      \
             if ((LAG) < 8)                                                                                             \
