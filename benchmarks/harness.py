@@ -268,12 +268,37 @@ class Report:
         if data:
             data.write_text(json.dumps(asdict(self), indent=1))
         if page:
-            begin, end = (f"<!-- benchmarks.{name}: {where} -->" for where in ("begin", "end"))
-            old = page.read_text() if page.exists() else ""
-            if begin not in old:
-                old = f"{old.rstrip()}\n\n{begin}\n{end}\n".lstrip()
-            head, _, rest = old.partition(begin)
-            page.write_text(f"{head}{begin}\n\n{self}\n\n{end}{rest.partition(end)[2]}")
+            put(page, name, str(self))
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Put a text between the markers `name` of a page, which get a place at its end if there are none."""
+    begin, end = (f"<!-- benchmarks.{name}: {where} -->" for where in ("begin", "end"))
+    old = page.read_text() if page.exists() else ""
+    if begin not in old:
+        old = f"{old.rstrip()}\n\n{begin}\n{end}\n".lstrip()
+    head, _, rest = old.partition(begin)
+    page.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
+
+
+def bars(title: str, values: Sequence[tuple[str, float, float]], path: Path, first: str) -> None:
+    """Draw (name, value, end of the whisker) as horizontal bars, those of `first` in another colour, as an SVG."""
+    left, width, height = 270, 420, 26
+    scale = width / max(max(value, end) for _, value, end in values)
+    parts = [f'<text x="{left}" y="24" font-weight="600">{title}</text>']
+    for k, (name, value, end) in enumerate(values):
+        y, x = 40 + k * height, left + value * scale
+        colour = "#0d9488" if name.startswith(first) else "#94a3b8"
+        parts += [
+            f'<text x="{left - 10}" y="{y + 15}" text-anchor="end">{name}</text>',
+            f'<rect x="{left}" y="{y + 3}" width="{value * scale:.1f}" height="{height - 8}" rx="2" fill="{colour}"/>',
+            f'<path d="M{x:.1f} {y + 12}H{left + end * scale:.1f}" stroke="#475569"/>',
+            f'<text x="{left + max(value, end) * scale + 8:.1f}" y="{y + 15}">{number(value)}</text>',
+        ]
+    style = 'font-family="ui-sans-serif,system-ui,sans-serif" font-size="13" fill="#334155"'
+    box = f'viewBox="0 0 {left + width + 60} {len(values) * height + 52}"'
+    ground = '<rect width="100%" height="100%" rx="6" fill="#f8fafc"/>'
+    path.write_text("\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {box} {style}>', ground, *parts, "</svg>\n"]))
 
 
 def left_out(missing: Sequence[str]) -> list[str]:

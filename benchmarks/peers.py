@@ -4,6 +4,7 @@
     python -m benchmarks.peers --quick                    # a small image, once: to see that it works
     python -m benchmarks.peers --only crops,many          # of crops, labels, many, scale, growth, transcode, import
     python -m benchmarks.peers --dir data --out docs/benchmarks.md --json peers.json
+    python -m benchmarks.peers --out docs/benchmarks.md --readme README.md  # its table, and the plots in docs/pictures
 
 It makes a photograph-like image, writes it in every format, checks that every reader gives the same pixels, lets them
 take turns, and prints a table per item and one of all targets. Missing peers are left out by name.
@@ -12,10 +13,12 @@ take turns, and prints a table per item and one of all targets. Missing peers ar
 from __future__ import annotations
 
 import random
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,17 +26,20 @@ import numpy as np
 import ndzarr
 from benchmarks.data import SPOT, Data, Window, disk_bytes, spots, ten_each, windows
 from benchmarks.harness import (
+    ROOT,
     Line,
     Race,
     Report,
     Section,
     Table,
+    bars,
     chosen,
     fresh,
     left_out,
     milliseconds,
     number,
     options,
+    put,
     race,
     timed,
     workspace,
@@ -334,6 +340,39 @@ def starting(data: Data, settings: Settings) -> Section:
     )
 
 
+def summary(report: Report, page: Path) -> None:
+    """Put the measurements that matter most into a page, and plot them beside the documentation's pictures."""
+    single, together, writing = (
+        next(s.table.rows for s in report.sections if s.title.startswith(f"{n}.")) for n in (1, 3, 6)
+    )
+    shown = [row for row in single if row[0] not in ("np.load(mmap)", "bare loop")]
+    ours = {row[0]: float(row[1]) for row in single}["ndzarr"]
+    header = (f"crops of {EDGE} x {EDGE}, one at a time", "median ms", "95% ms", "/ ndzarr", "MB on disk")
+    table = Table(header, [(row[0], row[1], row[2], f"{float(row[1]) / ours:.1f}", row[7]) for row in shown])
+    day = time.strftime("%Y-%m-%d", time.gmtime(report.started))
+    about = f"{day}, {report.machine}. {report.settings}."
+    put(page, "summary", f"{about}\n\n{table}")
+    pictures = ROOT / "docs" / "pictures"
+    bars(
+        f"Milliseconds a crop of {EDGE} x {EDGE}, one at a time (line: 95%)",
+        [(row[0], float(row[1]), float(row[2])) for row in shown],
+        pictures / "crops.svg",
+        "ndzarr",
+    )
+    bars(
+        "Milliseconds a crop, 1,000 in one go",
+        [(row[0].replace("read_many", "ndzarr, read_many"), float(row[2]), float(row[2])) for row in together],
+        pictures / "many.svg",
+        "ndzarr",
+    )
+    bars(
+        "Seconds to write the image with all levels",
+        [(row[0], float(row[1]), float(row[1])) for row in writing if "alone" not in row[0]],
+        pictures / "writing.svg",
+        "ndzarr",
+    )
+
+
 ITEMS: dict[str, Callable[[Data, Settings], Section]] = {
     "crops": crops,
     "labels": labelled,
@@ -358,6 +397,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dir=(None, "keep the data here, and use what is there"),
         json=(None, "write the numbers here, too"),
         out=(None, "put the tables between the markers of this page"),
+        readme=(None, "put a summary between the markers of this page, and plots into docs/pictures"),
     )  # fmt: skip
     if args.quick:
         args.size, args.crops, args.rounds = 2048, 40, 1
@@ -369,6 +409,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             spent = timed(lambda name=name: report.add(ITEMS[name](data, settings)))
             print(f"{name}: {spent:.0f} s\n", flush=True)
     report.write("peers", args.out, args.json)
+    if args.readme:
+        summary(report, args.readme)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fast random access to small windows of large images and videos.
 
-Public are the names of `__all__` and the modules `categories`, `errors`, `targets`, `torch` (needs PyTorch) and
-`toydata`.  What needs heavier packages is imported when it is first used, so that `import ndzarr` stays light.
+Public are the names of `__all__` and the modules `categories`, `errors`, `targets`, `torch` (needs PyTorch), `toydata`
+and `viz`.  What needs heavier packages is imported when it is first used, so that `import ndzarr` stays light.
 `ndzarr.cli` and `ndzarr.ndsampler_compat` are imported by name.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ndzarr._labels.dataset import dataset
     from ndzarr._library.push import push
     from ndzarr._library.verify import verify
+    from ndzarr._prediction.detections import DetectionStitcher
     from ndzarr._prediction.stitcher import Stitcher
     from ndzarr._pyramid.bands import transcode
     from ndzarr.coco_sampler import CocoSampler
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CocoSampler",
+    "DetectionStitcher",
     "NdzarrError",
     "Pyramid",
     "ReadPlan",
@@ -42,10 +44,11 @@ __all__ = [
     "verify",
 ]
 
-_MODULES = ("categories", "errors", "targets", "torch", "toydata")
+_MODULES = ("categories", "errors", "targets", "torch", "toydata", "viz")
 
 _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",
+    "DetectionStitcher": "ndzarr._prediction.detections",
     "Sampler": "ndzarr.sampler",
     "Stitcher": "ndzarr._prediction.stitcher",
     "dataset": "ndzarr._labels.dataset",

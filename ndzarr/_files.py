@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -41,6 +42,9 @@ SLOTS = 16
 
 _HIDDEN = re.compile(r"\.(.+)\.([0-9a-z]+)(?:_ready|_old)?\.partial")
 """Names of a slot: its destination and its number; earlier versions had random ones."""
+
+ARCHIVE = ".ozx"
+"""A file of this name is a store: a zip of its files (OME-NGFF's RFC-9)."""
 
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """A directory that holds one of these is a Zarr store."""
@@ -311,9 +315,11 @@ _FLUSH_ALL = 16
 
 def flush(paths: Iterable[Path]) -> None:
     """Wait until files and directories of one file system, with all that is in them, are on the disk."""
-    found = [path for top in paths for path in _tree(top)]
+    each = (path for top in paths for path in _tree(top))
+    found = list(islice(each, _FLUSH_ALL))
     if len(found) >= _FLUSH_ALL and _flush_file_system(found[0]):
         return
+    found += each
     if len(found) < _FLUSHERS:
         for path in found:
             flush_one(path)
@@ -428,13 +434,20 @@ def refuse_existing_file(dest: Path, overwrite: bool) -> None:
 
 def _refuse(dest: Path) -> None:
     if os.path.lexists(dest):
-        hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
+        hint = "Choose another destination, or pass overwrite=True"
         raise ExistsError(f"{dest}: exists already", path=str(dest), hint=hint)
 
 
+def names_archive(path: str | os.PathLike[str]) -> bool:
+    """Return True for the name of a store in one file."""
+    return os.fspath(path).lower().endswith(ARCHIVE)
+
+
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Return True for a directory with the metadata of a Zarr store, of format 2 or 3."""
-    return any(os.path.exists(os.path.join(path, name)) for name in _STORE_FILES)
+    """Return True for a directory with the metadata of a Zarr store, of format 2 or 3, and for an `.ozx`."""
+    return (names_archive(path) and os.path.isfile(path)) or any(
+        os.path.exists(os.path.join(path, name)) for name in _STORE_FILES
+    )
 
 
 @contextmanager
@@ -773,10 +786,9 @@ class OpenFile:
 
     __slots__ = ("fd", "lock")
 
-    def __init__(self, file: FileId) -> None:
+    def __init__(self, path: str) -> None:
         self.lock = threading.Lock()
-        self.fd = open_descriptor(file.path)
-        file.compare(os.fstat(self.fd))
+        self.fd = open_descriptor(path)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
         if hasattr(self, "fd"):
@@ -808,7 +820,8 @@ class _Descriptors(dict[FileId, OpenFile]):
     """Open files, the oldest dropped first; `descriptors[file]` opens one that is not held."""
 
     def __missing__(self, file: FileId) -> OpenFile:
-        opened = OpenFile(file)
+        opened = OpenFile(file.path)
+        file.compare(os.fstat(opened.fd))
         while len(self) >= open_files_limit(6, MOST_FILES):
             try:
                 del self[next(iter(self))]

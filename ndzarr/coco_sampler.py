@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import cache_root, local_path
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -23,10 +22,14 @@ from ndzarr.errors import TargetError
 if TYPE_CHECKING:
     import xarray
 
+    from ndzarr._batches.export import Format, ImageKind
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
-    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.detections import Merge
+    from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._sampling.named_sources import Named
+    from ndzarr._viewer.server import Viewer
     from ndzarr.categories import CategoryTree
     from ndzarr.targets.accessor import Targets
     from ndzarr.targets.grid import Overlap, WindowDims
@@ -44,8 +47,8 @@ class CocoSampler:
         'vidshapes8', or labels of any form that `ndzarr.dataset` reads.  It is looked
         at once: after a change to it, make another sampler.
     workdir
-        Where pyramids are kept; by default the user's cache directory.  Pyramids are keyed by the source's path and
-        `identity`, so datasets may share a directory.
+        Where pyramids are kept; a directory, or a URL such as 's3://bucket/pyramids'; by default the user's cache
+        directory.  Pyramids are keyed by the source's path and `identity`, so datasets may share one.
     preset
         How sources are encoded; see `ndzarr.transcode`.
     transcode
@@ -97,9 +100,8 @@ class CocoSampler:
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
     ) -> None:
-        root = local_path(workdir) if workdir is not None else cache_root()
         library = Library(
-            root,
+            workdir,
             Encoding(preset),
             transcode=transcode,
             identity=identity,
@@ -120,9 +122,9 @@ class CocoSampler:
         return self._source.dset
 
     @property
-    def workdir(self) -> Path:
-        """The directory of the pyramids."""
-        return self._source.library.root
+    def workdir(self) -> Path | str:
+        """The directory of the pyramids, or its URL."""
+        return self._source.library.workdir
 
     @property
     def classes(self) -> CategoryTree | None:
@@ -425,6 +427,89 @@ class CocoSampler:
             keys=keys,
         )
 
+    def export(
+        self,
+        targets: TargetsLike | Rows,
+        dest: str | os.PathLike[str],
+        format: Format = "yolo",
+        *,
+        image: ImageKind = "png",
+        labels: str | None = None,
+        quality: int = 95,
+        fps: float = 10.0,
+        annot_ids: Sequence[Any] | None = None,
+        visible_thresh: float = 0.0,
+        crowd: Crowd = "keep",
+        shard: int | None = None,
+        scheduler: Any = "threads",
+        workers: int | None = None,
+        progress: bool = False,
+        **keys: Any,
+    ) -> Path:
+        """
+        Write windows as image files with their labels, in the layout that a trainer reads; see docs/export.md.
+
+        A call that was interrupted, or killed, goes on where it was when it is made again.
+
+        Parameters
+        ----------
+        targets
+            As for `load_batch`.  With a column `split`, as `targets.split` makes it, each split has its own directories
+            or files, and windows in none of them are left out; 'validation' becomes 'val'.
+        dest
+            The directory to make: there once it is complete.
+        format
+            'yolo' (with `data.yaml`), 'coco', 'voc', 'imagefolder' (a directory per class: that of the annotation a
+            window was made around, else of all objects in it; 'background' without objects), 'webdataset' (tar files),
+            'mask' (an image of classes or instances beside each).
+        image
+            'png' (8 and 16 bit, up to 4 channels), 'jpeg' (8 bit, 1 or 3 channels), 'tiff' (all types and channels).
+            Each frame of a video's window is a file; for 'imagefolder' and 'webdataset' also 'mp4' and 'gif', which
+            hold all frames of a window (8 bit, 1 or 3 channels).
+        labels
+            For 'yolo' 'boxes' or 'segments', for 'coco' and 'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or
+            'instances'; by default the first.
+        quality
+            Quality of JPEG, from 1 to 100.
+        fps
+            Frames per second of clips.
+        annot_ids, visible_thresh, crowd
+            As for `load_sample`.  Labels are clipped to their window.
+        shard
+            Windows of a part of the work, of 'webdataset' those of a tar file.
+        scheduler, workers, progress
+            As for `extract`.
+        **keys
+            Keys that hold for all targets, such as `channels="r|g|b"`, `scale=0.5` or `dtype="uint8"`.
+
+        Raises
+        ------
+        TargetError
+            A target is not understood, or shows what the format cannot say.
+        OptionError
+            The files cannot hold the pixels, or an option is not understood.
+        ExistsError
+            `dest` exists.
+        """
+        from ndzarr._batches.export import export
+
+        return export(
+            self._source,
+            targets,
+            dest,
+            format=format,
+            image=image,
+            labels=labels,
+            quality=quality,
+            fps=fps,
+            lookup=Lookup(True, annot_ids, visible_thresh, False, crowd),
+            shard=shard,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
+            keys=keys,
+        )
+
     def predict(
         self,
         model: Model,
@@ -435,19 +520,25 @@ class CocoSampler:
         window: WindowDims = (512, 512),
         overlap: Overlap = 0.25,
         channels: Sequence[str] | None = None,
+        input_channels: str | Sequence[str] | None = None,
         batch_size: int = 8,
         resolution: float | str | None = None,
         weights: Weights = "gaussian",
         kind: str = "intensity",
         nodata: float | None = None,
+        classes: Sequence[str] | Mapping[Any, str] | None = None,
+        merge: Merge = "nms",
+        threshold: float = 0.5,
         preset: str = "fast",
         scheduler: Any = None,
         workers: int | None = None,
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
-    ) -> Pyramid:
+    ) -> Pyramid | Path:
         """
         Run a model over overlapping windows of an image or a video and stitch what it gives.
 
@@ -457,18 +548,25 @@ class CocoSampler:
             Takes the images of a batch (sample, c, y, x), of videos and volumes with their further axes, as a numpy
             array, and returns an array (sample, c, y, x) or, of one channel, (sample, y, x).  A module of torch gets a
             tensor of the type of its parameters on their device, without gradients; call its `eval()` before.
+            A detector returns a list with a dictionary per sample, as torchvision's do: `boxes` (left, top, right,
+            bottom), and perhaps `scores`, `labels` and `masks` or `segmentations`; see `ndzarr.DetectionStitcher.add`.
         dest
-            The store to make; see `ndzarr.Stitcher`.
+            The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
+            `.json`, `.kwcoco.json` or `.geojson`.
         gid, vidid
             The image or video; may be left out if the dataset has one image alone.
         window, overlap, resolution
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
             Names of the channels that the model gives.
+        input_channels
+            Channels that the model gets, such as 'r|g|b'; all of the image by default.
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
             As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+        classes, merge, threshold
+            As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler
             None runs the model in this process, while the next windows are read.  Or 'processes', a
             `distributed.Client` or the address of a dask scheduler: the model is pickled, and workers need a file
@@ -477,12 +575,15 @@ class CocoSampler:
             Number of processes of this machine.
         progress
             Show progress bars.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
         **keys
             Keys of targets that hold for all windows, such as `dtype` or `pad`.
 
         Returns
         -------
-        The predictions, with the size of the image times the scale of the model's maps, and its georeference.
+        The predictions, with the size of the image times the scale of the model's maps, and its georeference;
+        or the path of the file of detections.
 
         Raises
         ------
@@ -502,7 +603,7 @@ class CocoSampler:
             window=window,
             overlap=overlap,
             resolution=resolution,
-            keys=keys,
+            keys=keys if input_channels is None else {**keys, "channels": input_channels},
             channels=channels,
             batch_size=batch_size,
             scheduler=scheduler,
@@ -511,9 +612,14 @@ class CocoSampler:
             weights=weights,
             kind=kind,
             nodata=nodata,
+            classes=classes,
+            merge=merge,
+            threshold=threshold,
             preset=preset,
             resume=resume,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
         )
 
     def transcode_video(
@@ -526,6 +632,8 @@ class CocoSampler:
         chunks: Mapping[str, int] | None = None,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
     ) -> Pyramid:
         """
@@ -535,7 +643,7 @@ class CocoSampler:
         ----------
         vidid
             The video.
-        dest, preset, access, chunks, overwrite, progress
+        dest, preset, access, chunks, overwrite, progress, storage_options, remote
             As for `ndzarr.transcode`.
         **keys
             Keys of a target that say what is read, such as channels, nodata or interpolation.
@@ -557,7 +665,47 @@ class CocoSampler:
             Encoding(preset, chunks=chunks_option(chunks), access=access),
             overwrite=overwrite,
             progress=progress,
+            storage_options=storage_options,
+            remote=remote,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """
+        Show the images and videos, and their annotations, on a page in the browser.
+
+        Parameters
+        ----------
+        targets
+            Windows that are drawn over the images, positive and negative ones apart by the column `kind`.
+        beside
+            A pyramid, such as predictions, or the path of an image, that is shown beside the image.
+        port
+            Port of the loopback address; 0 lets the system choose.
+        browser
+            Open the page.
+
+        Returns
+        -------
+        The viewer: `url` is the address of the page, `close()` ends it, `wait()` waits for Ctrl-C.  It ends with this
+        process.  See docs/viewer.md.
+
+        Raises
+        ------
+        TargetError
+            There is no image, or a target is not understood.
+        OptionError
+            The port is taken.
+        """
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)
 
 
 def _dataset(dset: Any, images: Any, format: str) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndzarr._files import cache_root, local_path
 from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
 
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
-    from ndzarr._prediction.predict import Model
+    from ndzarr._prediction.detections import Merge
+    from ndzarr._prediction.runtimes import Model
     from ndzarr._prediction.stitcher import Weights
+    from ndzarr._viewer.server import Viewer
     from ndzarr.targets.accessor import SourceTargets
     from ndzarr.targets.grid import Overlap, WindowDims
     from ndzarr.targets.table import Rows, TargetsLike
@@ -41,7 +42,8 @@ class Sampler:
         Name to pyramid, path of a pyramid, or path of an image file, which is transcoded when it is first touched; or a
         sequence of them, whose names are then 0, 1, 2, ...
     workdir
-        Where pyramids of image files are kept; by default the user's cache directory.
+        Where pyramids of image files are kept: a directory, or a URL such as 's3://bucket/pyramids'; by default the
+        user's cache directory.
     preset
         How image files are encoded; see `ndzarr.transcode`.
     transcode
@@ -73,9 +75,8 @@ class Sampler:
         storage_options: Mapping[str, Any] | None = None,
         remote: Remote | None = None,
     ) -> None:
-        root = local_path(workdir) if workdir is not None else cache_root()
         library = Library(
-            root,
+            workdir,
             Encoding(preset),
             transcode=transcode,
             identity=identity,
@@ -99,9 +100,9 @@ class Sampler:
         return self._source.sources
 
     @property
-    def workdir(self) -> Path:
-        """The directory of the pyramids of image files."""
-        return self._source.library.root
+    def workdir(self) -> Path | str:
+        """The directory of the pyramids of image files, or its URL."""
+        return self._source.library.workdir
 
     @property
     def targets(self) -> SourceTargets:
@@ -249,19 +250,25 @@ class Sampler:
         window: WindowDims = (512, 512),
         overlap: Overlap = 0.25,
         channels: Sequence[str] | None = None,
+        input_channels: str | Sequence[str] | None = None,
         batch_size: int = 8,
         resolution: float | str | None = None,
         weights: Weights = "gaussian",
         kind: str = "intensity",
         nodata: float | None = None,
+        classes: Sequence[str] | Mapping[Any, str] | None = None,
+        merge: Merge = "nms",
+        threshold: float = 0.5,
         preset: str = "fast",
         scheduler: Any = None,
         workers: int | None = None,
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
         **keys: Any,
-    ) -> Pyramid:
+    ) -> Pyramid | Path:
         """
         Run a model over overlapping windows of a source and stitch what it gives.
 
@@ -271,18 +278,25 @@ class Sampler:
             Takes the images of a batch (sample, c, y, x), of videos and volumes with their further axes, as a numpy
             array, and returns an array (sample, c, y, x) or, of one channel, (sample, y, x).  A module of torch gets a
             tensor of the type of its parameters on their device, without gradients; call its `eval()` before.
+            A detector returns a list with a dictionary per sample, as torchvision's do: `boxes` (left, top, right,
+            bottom), and perhaps `scores`, `labels` and `masks` or `segmentations`; see `ndzarr.DetectionStitcher.add`.
         dest
-            The store to make; see `ndzarr.Stitcher`.
+            The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
+            `.json`, `.kwcoco.json` or `.geojson`.
         key
             Name of the source; may be left out if there is one.
         window, overlap, resolution
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
             Names of the channels that the model gives.
+        input_channels
+            Channels that the model gets, such as 'r|g|b'; all of the image by default.
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
             As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+        classes, merge, threshold
+            As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler
             None runs the model in this process, while the next windows are read.  Or 'processes', a
             `distributed.Client` or the address of a dask scheduler: the model is pickled, and workers need a file
@@ -291,12 +305,15 @@ class Sampler:
             Number of processes of this machine.
         progress
             Show progress bars.
+        storage_options, remote
+            Credentials and settings for the URL `dest`; see `open`.
         **keys
             Keys of targets that hold for all windows, such as `dtype` or `pad`.
 
         Returns
         -------
-        The predictions, with the size of the image times the scale of the model's maps, and its georeference.
+        The predictions, with the size of the image times the scale of the model's maps, and its georeference;
+        or the path of the file of detections.
 
         Raises
         ------
@@ -315,7 +332,7 @@ class Sampler:
             window=window,
             overlap=overlap,
             resolution=resolution,
-            keys=keys,
+            keys=keys if input_channels is None else {**keys, "channels": input_channels},
             channels=channels,
             batch_size=batch_size,
             scheduler=scheduler,
@@ -324,7 +341,25 @@ class Sampler:
             weights=weights,
             kind=kind,
             nodata=nodata,
+            classes=classes,
+            merge=merge,
+            threshold=threshold,
             preset=preset,
             resume=resume,
             overwrite=overwrite,
+            storage_options=storage_options,
+            remote=remote,
         )
+
+    def view(
+        self,
+        targets: TargetsLike | None = None,
+        *,
+        beside: Named | None = None,
+        port: int = 0,
+        browser: bool = True,
+    ) -> Viewer:
+        """Show the sources, and windows of them, on a page in the browser; see `CocoSampler.view`."""
+        from ndzarr._viewer.server import view
+
+        return view(self._source, targets, beside, port, browser)

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections import defaultdict
-from math import ceil
+from math import ceil, inf
 
 import pytest
 from hypothesis import settings
@@ -13,7 +13,7 @@ from hypothesis import settings
 from helpers import servers
 from helpers.http_server import HttpServer, Served
 from helpers.hypothesis_settings import SHARE, examples
-from ndzarr._remote import engine
+from ndzarr._remote.engine import engine
 
 plain = examples(100)  # without a deadline: what else this machine does is no fault of the code
 settings.register_profile("ci", plain, derandomize=True, print_blob=True)
@@ -70,13 +70,13 @@ def http_process(tmp_path_factory):
 
 
 @pytest.fixture
-def http(http_process, tmp_path_factory, monkeypatch):
+def http(http_process, tmp_path_factory):
     """
     A server of an empty folder, without latency and faults; see `helpers.http_server`.
 
     Requests are not sent again because they are late, since tests count them.
     """
-    monkeypatch.setattr(engine, "LEAST_PATIENCE", 60)
+    patience, engine().least_patience = engine().least_patience, inf
     folder = tmp_path_factory.mktemp("files")
     http_process.settings()
     link = http_process.folder / folder.name
@@ -84,6 +84,7 @@ def http(http_process, tmp_path_factory, monkeypatch):
     yield Served(http_process, f"{http_process.url}/{folder.name}", folder)
     http_process.settings()
     link.unlink()
+    engine().least_patience = patience
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.compile(r"^<!-- example(?:: needs (\w+))? -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
-    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if EXAMPLE.search(page.read_text())
+    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if EXAMPLE.search(page.read_text())
 ]
-SLOW = {"balance.md", "bulk.md", "torch.md"}
+SLOW = {"balance.md", "bucket.md", "bulk.md", "cluster.md", "detection.md", "slides.md", "torch.md"}
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that draw the demo data
@@ -50,3 +50,10 @@ def test_every_key_of_a_target_is_documented():
     }
     for key in {*KEYS, *ALIASES, *NOTES} - of_pyramids - hidden:
         assert key in words, key
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    import ndzarr
+
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    assert [name for name in ndzarr.__all__ if f"::: ndzarr.{name}\n" not in pages and name != "NdzarrError"] == []

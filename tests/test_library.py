@@ -534,6 +534,34 @@ def test_threads_that_meet_the_same_damage_make_the_store_once(library, tmp_path
     assert len(caught) == 1
 
 
+def test_a_cached_store_that_vanished_since_it_was_opened_is_made_again(library, tmp_path):
+    pixels = save(tmp_path / "a.npy")
+    pyramid = library.pyramid(tmp_path / "a.npy")
+    shutil.rmtree(pyramid.path)
+    SHARDS.clear()
+    assert same(pyramid, pixels)
+    assert ndzarr.verify(pyramid.path).ok
+
+
+def test_a_damaged_store_is_never_absent_while_it_is_made_again(library, tmp_path, slow):
+    pixels = save(tmp_path / "a.npy")
+    store = Path(library.pyramid(tmp_path / "a.npy").path)
+    flipped(store / "0/image/c/0/0/0")
+    SHARDS.clear()
+    pyramid = Library(library.root).pyramid(tmp_path / "a.npy")
+    slow(0.2)
+
+    def is_never_absent():
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(same, pyramid, pixels)
+            while not read.done():
+                assert store.exists()
+            return read.result()
+
+    with pytest.warns(DamagedStoreWarning):
+        assert is_never_absent()
+
+
 def test_a_damaged_store_whose_source_is_gone_is_an_error(library, tmp_path):
     save(tmp_path / "a.npy")
     pyramid = library.pyramid(tmp_path / "a.npy")

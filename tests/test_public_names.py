@@ -19,7 +19,8 @@ from ndzarr.targets.accessor import SourceTargets, Targets
 
 FILE = Path(__file__).with_name("public_names.txt")
 TORCH = ["ndzarr.torch"] if find_spec("torch") else []
-MODULES = ["ndzarr", "ndzarr.categories", "ndzarr.errors", "ndzarr.ndsampler_compat", *TORCH, "ndzarr.toydata"]
+PLAIN = ("categories", "errors", "ndsampler_compat", "toydata", "viz")
+MODULES = ["ndzarr", *sorted([f"ndzarr.{name}" for name in PLAIN] + TORCH)]
 ATTRIBUTES = {
     "CocoSampler.targets": Targets,
     "Sampler.targets": SourceTargets,

@@ -8,15 +8,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import pickle
 import shutil
-import stat
-import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -28,21 +24,18 @@ import numpy as np
 from ndzarr._batches.columnar import copies
 from ndzarr._batches.extract_store import Layout, consolidate, layout, survey
 from ndzarr._batches.form import Array, Form, check_sizes, checked_mask, pending_samples, read_promised
+from ndzarr._batches.jobs import identities, images_of, refuse_foreign, run_parts
 from ndzarr._batches.load import ALONG, Columns, annotation_columns, sample_columns, window_annotations, window_columns
 from ndzarr._concurrency import available_cpus, ordered_map
-from ndzarr._executors import Job as Steps
-from ndzarr._executors import Scheduler, checked, run_jobs, working
-from ndzarr._files import replacing
+from ndzarr._executors import Scheduler, checked
 from ndzarr._indexing.plan import counted, human_bytes
-from ndzarr._progress import progress_bar
 from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.compose import Mask
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.scene import same_unit
-from ndzarr._store.destinations import Shared, SharedBucket, SharedFolder, destination, refuse_existing_at, sharing
+from ndzarr._store.destinations import Shared, SharedFolder, destination, refuse_existing_at, sharing
 from ndzarr._validation import check_choice
-from ndzarr.errors import MissingError, WriteError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
 
@@ -52,7 +45,6 @@ if TYPE_CHECKING:
 
 Order: TypeAlias = Literal["input", "locality"]
 ORDERS = ("input", "locality")
-JOB = "job.pickle"
 COLUMNS = "columns.npz"
 """The columns of the samples of a part."""
 READERS = 8
@@ -73,6 +65,27 @@ class Job:
     form: Form
     mask_dims: tuple[str, ...] | None
     layout: Layout
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of all shards."""
+        return len(self.rows)
+
+    @property
+    def per_part(self) -> int:
+        """Samples of a shard."""
+        return self.layout.samples
+
+    def announcement(self, todo: int, workers: int) -> str:
+        """Return what is shown before `todo` shards are written."""
+        layout, shape = self.layout, " x ".join(map(str, self.form.shape))
+        memory = f"{human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
+        done = f", {layout.shards - todo} of them done already" if todo < layout.shards else ""
+        return (
+            f"extracting {counted(len(self.rows), 'sample')} of {shape} {self.form.dtype} "
+            f"into {counted(layout.shards, 'shard')}{done}; memory: "
+            f"{counted(workers, 'worker')} x {memory}"
+        )
 
     def do(self, shared: Shared, number: int) -> int:
         """Write a shard and the columns of its samples; returns how many samples it has."""
@@ -140,36 +153,6 @@ def _load(path: Path) -> tuple[Columns, dict[str, bytes]]:
         return {key.split()[0]: (tuple(key.split()[1:]), stored[key]) for key in names}, sums
 
 
-def refuse_foreign(folder: Path) -> None:
-    """
-    Raise `WriteError` if somebody else may write to the directory of an extraction.
-
-    Loading a pickle runs what it says, so that whoever may replace the job's might run anything.
-    """
-    if os.name != "posix":
-        return
-    found = os.lstat(folder)
-    if found.st_uid not in (os.geteuid(), 0) or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
-        message = f"{folder}: others may write to this directory, in which an extraction is prepared"
-        raise WriteError(message, path=str(folder), hint="Remove it, or extract to another directory")
-
-
-def write_job(shared: Shared, job: Job) -> str:
-    """Write a job to where its parts come together; return its digest."""
-    content = pickle.dumps(job)
-    if isinstance(shared, SharedFolder):
-        with replacing(Path(shared.folder) / JOB) as work:
-            work.write_bytes(content)
-    elif isinstance(shared, SharedBucket):
-        shared.put(JOB, content)
-    _JOBS[shared] = job
-    return hashlib.sha256(content).hexdigest()
-
-
-_JOBS: dict[Shared, Job] = {}
-"""Jobs that this process itself began: its threads need no copy."""
-
-
 @lru_cache(maxsize=1)
 def _readers(process: int) -> threading.Semaphore:
     """Return the semaphore of the threads of a process that may read at a time."""
@@ -178,55 +161,8 @@ def _readers(process: int) -> threading.Semaphore:
     return threading.BoundedSemaphore(max(1, available_cpus() // 2))
 
 
-@lru_cache(maxsize=1)
-def _stored(shared: Shared, digest: str) -> Job:
-    """Return the job of a digest; raise `WriteError` if somebody replaced it."""
-    if isinstance(shared, SharedFolder):
-        refuse_foreign(Path(shared.folder))
-        content = (Path(shared.folder) / JOB).read_bytes()
-    else:
-        assert isinstance(shared, SharedBucket)
-        content = shared.get(JOB)
-    if hashlib.sha256(content).hexdigest() != digest:
-        message = f"{shown(shared)}: the job of this extraction was replaced"
-        raise WriteError(message, path=shown(shared), hint="Run the same call again")
-    job: Job = pickle.loads(content)
-    return job
-
-
-def run_part(shared: Shared, digest: str, number: int) -> int:
-    """The task: do a shard of the job; returns how many samples it has."""
-    job = _JOBS.get(shared)
-    if job is None:
-        try:
-            job = _stored(shared, digest)
-        except FileNotFoundError:
-            raise MissingError(
-                f"{shown(shared)}: this worker does not see the destination of the extraction",
-                path=shown(shared),
-                hint="Give all workers a file system in common with the process that called extract",
-            ) from None
-    return job.do(shared, number)
-
-
-def shown(shared: Shared) -> str:
-    """Return where parts come together, for messages."""
-    return shared.folder if isinstance(shared, SharedFolder) else str(getattr(shared, "url", shared))
-
-
 _VERSION = 3
 """Version of the directory of an extraction; what another version began is not continued."""
-
-
-def identities(files: Iterator[str]) -> list[tuple[str, int, int]]:
-    """Path, size and time of modification of files (of a store, its metadata); without those that are not there."""
-    out = []
-    for path in dict.fromkeys(files):
-        name = os.path.join(path, "zarr.json") if os.path.isdir(path) else path
-        if os.path.exists(name):
-            status = os.stat(name)
-            out.append((path, status.st_size, status.st_mtime_ns))
-    return out
 
 
 def extract(
@@ -257,7 +193,7 @@ def extract(
     refuse_existing_at(target, overwrite)
     rows = Rows(targets)
     content = list(rows) if rows.frame is None else rows.frame
-    files = identities(source.files(_images(rows)))
+    files = identities(source.files(images_of(rows)))
     told = tokenize(_VERSION, source, files, content, dict(keys), astuple(lookup), sizes, order, preset, shard)[:12]
     with sharing(target, "extract", told, overwrite) as shared:
         if isinstance(shared, SharedFolder):
@@ -268,52 +204,12 @@ def extract(
         if order == "locality":
             rows = rows.take(positions) if rows.frame is None else Rows(rows.frame.iloc[positions])
         job = Job(source, rows, positions, dict(keys), lookup, found.form, found.mask_dims, arrays)
-        digest = write_job(shared, job)
-        try:
-            _do(job, shared, digest, scheduler, workers, progress)
-        finally:
-            _JOBS.pop(shared, None)
+        run_parts(job, shared, "extracting", "fewer workers or a smaller shard=", scheduler, workers, progress)
         with shared.finishing() as store:
             columns, sums = job.columns(shared)
             _finish(job, store, columns, sums)
         shared.publish(target, overwrite)
     return target if isinstance(target, Path) else target.url
-
-
-def _images(rows: Rows) -> list[Any] | None:
-    """Images that a table names; None if only resolving its rows would tell."""
-    if rows.frame is None or "gid" not in rows.frame or rows.frame["gid"].isna().any():
-        return None
-    return list(rows.frame["gid"].unique().tolist())
-
-
-def _do(job: Job, shared: Shared, digest: str, scheduler: Scheduler, workers: int | None, progress: bool) -> None:
-    there = shared.done()
-    todo = [k for k in range(job.layout.shards) if str(k) not in there]
-    if not todo:
-        return
-    n, total = job.layout.samples, len(job.rows)
-    with working(scheduler, workers, "fewer workers or a smaller shard=") as pool:
-        if progress:
-            print(_announcement(job, len(todo), min(pool.workers, len(todo))), file=sys.stderr, flush=True)
-        before = total - sum(min(n, total - k * n) for k in todo)
-        with progress_bar(total, "extracting", "sample", progress, before) as advance:
-            for error in run_jobs(pool, [_parts(shared, digest, todo)], advance).values():
-                raise error
-
-
-def _parts(shared: Shared, digest: str, todo: Sequence[int]) -> Steps:
-    yield [partial(run_part, shared, digest, k) for k in todo]
-
-
-def _announcement(job: Job, todo: int, workers: int) -> str:
-    layout, shape = job.layout, " x ".join(map(str, job.form.shape))
-    done = f", {layout.shards - todo} of them done already" if todo < layout.shards else ""
-    return (
-        f"extracting {counted(len(job.rows), 'sample')} of {shape} {job.form.dtype} "
-        f"into {counted(layout.shards, 'shard')}{done}; memory: "
-        f"{counted(workers, 'worker')} x {human_bytes(layout.task_bytes)} = {human_bytes(workers * layout.task_bytes)}"
-    )
 
 
 def _finish(job: Job, root: Path, columns: Mapping[str, Any], sums: Mapping[str, Sequence[bytes]]) -> None:

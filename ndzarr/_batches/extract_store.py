@@ -28,7 +28,7 @@ from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import CHECKSUM, DIGEST, files_sum, metadata_digest, sharded_array
 from ndzarr._store.presets import CHUNK, SHARD, Encoding, choose_codec
 from ndzarr._store.presets import Layout as ArrayLayout
-from ndzarr._store.sharding import Seal, ShardWriter
+from ndzarr._store.sharding import Seal, ShardWriter, seal_of
 from ndzarr._validation import check_count
 from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
@@ -96,7 +96,7 @@ class ShardedArray:
                 for position in product(*grid):
                     done = writer.add((k, *position), self._encode(sample, position))
             assert done
-            return writer.finish()
+            return seal_of(writer.finish())
         finally:
             writer.close()
 

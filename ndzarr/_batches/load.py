@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray
@@ -42,6 +42,9 @@ from ndzarr._sampling.scene import same_unit
 from ndzarr.errors import TargetError
 from ndzarr.targets.table import Rows
 from ndzarr.targets.table import TargetsLike as Targets
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def load_batch(
@@ -192,6 +195,42 @@ class BatchAccessor:
             own_mask = mask_dims, np.ascontiguousarray(valid.transpose(*mask_dims).values)
         return to_dataset(known.known, known.labels, image, own_mask)
 
+    def draw(
+        self,
+        columns: int | None = None,
+        scale: float | None = None,
+        channels: Sequence[str | int] | None = None,
+        stretch: tuple[float, float] | None = None,
+    ) -> Image:
+        """
+        A contact sheet: the picture of each sample, in rows; see `sample.ndzarr.draw`.
+
+        Parameters
+        ----------
+        columns
+            Pictures in a row; as many as make the sheet about as wide as high if left out.
+        scale, channels, stretch
+            As for a sample.
+        """
+        from ndzarr._sampling.draw import sheet
+
+        samples = [self.sample(i) for i in range(len(self))]
+        pictures = [s.ndzarr.draw(scale, channels, stretch) for s in samples]
+        if not pictures:
+            raise TargetError("an empty batch has no picture", key="targets")
+        return sheet(pictures, columns)
+
+    def _repr_html_(self) -> str:
+        """Show the contact sheet of the first samples in a notebook."""
+        from ndzarr._pyramid.repr import html_image
+        from ndzarr._sampling.draw import sheet
+
+        few = [self.sample(i).ndzarr.draw(1) for i in range(min(len(self), SHOWN))]
+        return f"{len(self)} samples<br>{html_image(sheet(few))}" if few else "no samples"
+
+
+SHOWN = 16
+"""Samples that a notebook shows of a batch."""
 
 ALONG = {"t": "time", "z": "native_z", "y": "native_y", "x": "native_x"}
 """Axis to the coordinate (sample, axis) that says what a sample alone says under the axis' own name."""

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 from ndzarr._indexing.selection import AXES
+from ndzarr._store.destinations import Dest
 from ndzarr._store.validity import Nodata
 from ndzarr._validation import as_integer, check_choice
 from ndzarr.errors import OptionError, SourceError, did_you_mean
@@ -109,6 +109,8 @@ class Options:
     """One of `PALETTES`."""
     series: str | int | None = None
     """Name or number of an image of the file; None for the main one."""
+    variable: str | None = None
+    """Name of the image of a dataset; None for the only one."""
 
     def check_pixels(self, name: str, height: int, width: int, *, whole: bool) -> None:
         """Refuse an image that is empty or implausibly large; `whole`: the format has to be decoded as a whole."""
@@ -128,10 +130,16 @@ class Options:
             raise OptionError(f"{name}: {what}", hint="Leave them out for this source")
 
     def refuse_series(self, name: str) -> None:
-        """Raise `OptionError` if an image of the file was chosen, which only TIFFs have several of."""
+        """Raise `OptionError` if an image of the file was chosen, which has only one."""
         if self.series not in (None, 0):
-            what = f"series={self.series!r} chooses an image of a TIFF"
+            what = f"series={self.series!r} chooses an image of a file that holds several"
             raise OptionError(f"{name}: {what}", key="series", hint="Leave it out for this source")
+
+    def refuse_variable(self, name: str) -> None:
+        """Raise `OptionError` if an array of a dataset was chosen, which this source is not."""
+        if self.variable is not None:
+            what = f"variable={self.variable!r} chooses an array of a dataset"
+            raise OptionError(f"{name}: {what}", key="variable", hint="Leave it out for this source")
 
     def name_channels(self, name: str, found: Sequence[str]) -> tuple[str, ...]:
         """Return the names asked for, or else those found, made unique."""
@@ -152,6 +160,7 @@ def make_options(
     clip: Clip | None = None,
     palette: str = "colours",
     series: str | int | None = None,
+    variable: str | None = None,
 ) -> Options:
     """Check each option on its own."""
     if max_pixels is not None and max_pixels < 1:
@@ -165,7 +174,14 @@ def make_options(
         clip=clip or Clip(),
         palette=check_choice("palette", palette, PALETTES),
         series=_series(series),
+        variable=_variable(variable),
     )
+
+
+def _variable(variable: object) -> str | None:
+    if variable is not None and (not isinstance(variable, str) or not variable):
+        raise OptionError(f"variable={variable!r}: expected the name of an array", key="variable")
+    return variable
 
 
 def _nodata(nodata: Any) -> Nodata:
@@ -201,6 +217,21 @@ def _series(series: object) -> str | int | None:
     raise OptionError(
         f"series={series!r}: expected the name of an image of the file, or its number from 0", key="series"
     )
+
+
+def find_series(path: str, names: Sequence[str], wanted: str | int) -> int:
+    """Return the number of an image of a file by its name, of which case does not matter, or by its number."""
+    if isinstance(wanted, int):
+        matches = [wanted] if wanted < len(names) else []
+    else:
+        matches = [k for k, name in enumerate(names) if name == wanted]
+        matches = matches or [k for k, name in enumerate(names) if name.lower() == wanted.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} images have that name" if matches else "the file has no such image"
+    listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:20]))
+    hint = f"Choose one by its number: {listed}"
+    raise OptionError(f"{path}: series={wanted!r}, but {what}", path=path, key="series", hint=hint)
 
 
 def _axes(axes: str) -> str:
@@ -256,8 +287,8 @@ class InPlaceOptions:
     palette: str | None = None
     """One of `PALETTES`; None for what suits `kind`."""
     series: str | int | None = None
-    cache: Path | None = None
-    """Directory for the levels that a large file lacks; the user's cache directory if None."""
+    cache: Dest | None = None
+    """Directory, or place in a bucket, for the levels that a large file lacks; the user's cache directory if None."""
     in_memory: int = 16 << 20
     """Most decoded bytes of the coarsest level of a file whose other levels are made in memory: that takes a tenth of a
     second, and a third of its size."""

@@ -22,6 +22,7 @@ import numpy as np
 from ndzarr._files import MASK_SUFFIX, make_room, open_binary
 from ndzarr._formats.base import Source, reason
 from ndzarr._formats.options import Options, make_clip, make_options
+from ndzarr._formats.readers import READERS, open_reader
 from ndzarr._formats.sequence import check_stack, is_sequence, open_sequence
 from ndzarr._formats.sidecars import BESIDE, copy_world_file
 from ndzarr._remote.files import download, open_file
@@ -34,7 +35,7 @@ HEAD = 4096
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".svs", ".scn", ".ndpi", ".bif", ".webp", ".bmp"),
-    *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl", ".npy"),
+    *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jxl", ".npy", ".czi", ".mrxs", ".nd2", ".nii"),
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2ts"),
     *(".mts", ".flv", ".wmv", ".3gp", ".ogv", ".mxf", ".y4m"),
 )
@@ -50,6 +51,10 @@ _READABLE: tuple[tuple[bytes, str], ...] = (
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (rb"\x93NUMPY", "NPY"),
+    (rb"ZISRAWFILE", "CZI"),
+    (rb"\xda\xce\xbe\x0a", "ND2"),
+    (rb".{344}n(?:\+1|i1)\0|.{4}n(?:\+2|i2)\0\r\n", "NIfTI"),
+    (rb".{128}DICM", "DICOM"),
 )
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -72,6 +77,7 @@ _VIDEO = re.compile(
 
 _CONVERT = "convert it to TIFF or PNG first"
 _UNPACK = "unpack it first"
+_ZIPPED = "unpack it first, or ndzarr.open it if it is a zipped Zarr store"
 _BIOFORMATS = "convert it to OME-TIFF or OME-Zarr with bioformats2raw or QuPath first"
 
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
@@ -83,16 +89,12 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"GRIB", "a GRIB file", "open a variable of it with xarray and pass that"),
     (rb"%PDF-", "a PDF document", "render its pages as PNG first"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document", "render its pages as PNG first"),
-    (rb"ZISRAWFILE", "a CZI image of ZEISS", "read it with czifile or pylibCZIrw and pass the array"),
-    (rb"\xda\xce\xbe\x0a", "an ND2 image of Nikon", "read it with nd2 and pass the array (nd2.ND2File(...).to_dask())"),
     (rb"\x70\0\0\0.{4}\x2a", "a LIF image of Leica", "read it with liffile or readlif and pass the array"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an OLE document such as OIB, ZVI or FlashPix", _BIOFORMATS),
-    (rb".{344}n(?:\+1|i1)\0|.{4}n(?:\+2|i2)\0\r\n", "a NIfTI image", "read it with nibabel and pass the array"),
     (rb"8BPS", "a Photoshop document", _CONVERT),
     (rb"\x76\x2f\x31\x01", "an OpenEXR image", _CONVERT),
     (rb"II\xbc", "a JPEG XR image", _CONVERT),
     (rb"SIMPLE  =", "a FITS image", "read it with astropy and pass the array"),
-    (rb".{128}DICM", "a DICOM image", "read it with pydicom and pass the array"),
     (rb"NITF", "a NITF image", _CONVERT),
     (rb"\0\0\x01\0[^\0]\0", "a Windows icon", _CONVERT),
     (rb"P[1-7]\s", "a netpbm image", _CONVERT),
@@ -104,7 +106,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"#\?R(?:ADIANCE|GBE)\n", "a Radiance HDR image", _CONVERT),
     (rb"FUJIFILMCCD-RAW|IIU\0", "a raw image of a camera", "develop it with rawpy and pass the array"),
     (rb"PK\x03\x04\x14\0\0\0.{22}[\w.-]+\.npy", "a NPZ archive", "load it with numpy and pass one of its arrays"),
-    (rb"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (rb"PK\x03\x04", "a ZIP archive", _ZIPPED),
     (rb"\x1f\x8b", "a gzip archive", _UNPACK),
     (rb"BZh|\xfd7zXZ\0|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", _UNPACK),
     (rb"\x80[\x02-\x05].{0,20}[c}\](\x8c\x95]", "a Python pickle", "load it and pass the array"),
@@ -129,6 +131,7 @@ def open_source(
     size: tuple[int, int] | float | None = None,
     palette: str = "colours",
     series: str | int | None = None,
+    variable: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
 ) -> Source:
@@ -161,6 +164,8 @@ def open_source(
         What indices of a palette become: 'colours' (r, g, b) or 'indices' (kept).
     series
         Name or number of the image of a TIFF that holds several; the main one if None.
+    variable
+        Name of the image of a dataset of xarray; the only one if None.
     storage_options, remote
         How a URL is reached; see `ndzarr.open`.
 
@@ -170,7 +175,7 @@ def open_source(
     """
     check_stack(stack)
     clip = make_clip(start, stop, step, size)
-    options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series)
+    options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series, variable)
     if isinstance(source, str | os.PathLike) and is_url(name := os.fsdecode(source)):
         return _open_remote(name, options, storage_options, remote)
     if is_sequence(source):
@@ -183,12 +188,14 @@ def _open(source: Any, options: Options) -> Source:
         return _open_path(os.fspath(source), options)
     options.refuse_clip("an array")
     options.refuse_series("an array")
-    from ndzarr._formats import arrays
+    from ndzarr._formats import arrays, labelled
 
+    packages = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
+    if "xarray" not in packages:
+        options.refuse_variable("an array")
     if isinstance(source, np.ndarray):
         return arrays.open_numpy(source, options)
-    packages = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
-    for package, opener in (("dask", arrays.open_dask), ("xarray", arrays.open_xarray), ("zarr", arrays.open_zarr)):
+    for package, opener in (("dask", arrays.open_dask), ("xarray", labelled.open_xarray), ("zarr", labelled.open_zarr)):
         if package in packages:
             return opener(source, options)
     raise SourceError(
@@ -210,7 +217,7 @@ def _open_path(given: str | bytes, options: Options) -> Source:
         what = f"it cannot be looked at ({reason(error)})"
         raise SourceError(f"{path}: {what}", path=path, hint="Check the path and its permissions") from error
     if stat.S_ISDIR(mode):
-        from ndzarr._formats.arrays import open_zarr_directory
+        from ndzarr._formats.labelled import open_zarr_directory
 
         options.refuse_clip(path)
         options.refuse_series(path)
@@ -278,6 +285,7 @@ def recognise(path: str) -> str:
 def _open_file(path: str, options: Options) -> Source:
     make_room()
     form = recognise(path)
+    options.refuse_variable(path)
     # Each opener imports the libraries of its formats only.
     if form == "video":
         from ndzarr._formats.video.source import open_video
@@ -289,6 +297,8 @@ def _open_file(path: str, options: Options) -> Source:
         from ndzarr._formats.tiff.open import open_tiff
 
         return open_tiff(path, options)
+    if form in READERS:
+        return open_reader(path, form, options)
     options.refuse_series(path)
     if form == "NPY":
         from ndzarr._formats.arrays import open_npy
@@ -327,17 +337,14 @@ def sniff(name: str, head: bytes) -> str:
 
     Returns
     -------
-    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video.
+    One of PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, JPEG XL, NPY, video, or a key of `readers.READERS`.
     """
     if not head:
         raise SourceError(f"{name}: the file is empty", hint="Fetch or write it again")
     if name.lower().endswith(".mrxs"):  # a preview in JPEG; the slide is in the folder beside it
-        raise SourceError(f"{name}: it is a MIRAX slide (MRXS), which is not read", hint=f"To use it, {_BIOFORMATS}")
+        return "MIRAX"
     if name.lower().endswith(".nii.gz"):
-        raise SourceError(
-            f"{name}: it is a compressed NIfTI image, not an image that can be read",
-            hint="To use it, read it with nibabel and pass the array",
-        )
+        return "NIfTI"
     for pattern, form in _READABLE:
         if re.match(pattern, head, re.DOTALL):
             return form
@@ -351,13 +358,21 @@ def sniff(name: str, head: bytes) -> str:
 
 
 def file_kind(path: str) -> str | None:
-    """Return 'TIFF' or 'video' for a file that may be read in place; None for stores, other and missing files."""
+    """
+    Return the format of a file that may be read in place; None for stores, other and missing files.
+
+    It is 'TIFF', 'video' or a key of `readers.READERS`.
+    """
     head = b""
     with suppress(OSError, ValueError):  # whoever opens the file complains
         if os.path.isfile(path):  # reading a pipe would wait
             with open_binary(path) as file:
                 head = file.read(HEAD)
-    return kind_of(head)
+    try:
+        form = sniff(path, head)
+    except SourceError:
+        form = None
+    return form if form in READERS else kind_of(head)
 
 
 def kind_of(head: bytes) -> str | None:

@@ -26,6 +26,9 @@ IS_POINT = 2
 UNITS = {9001: ("metre", 1.0), 9002: ("foot", 0.3048), 9003: ("US survey foot", 12 / 39.37), 9036: ("kilometre", 1e3)}
 """EPSG code of a linear unit to (name, metres)."""
 
+EPSG_IN_TEXT = re.compile(r'(?:ID|AUTHORITY)\["EPSG",\s*"?(\d+)"?\]\s*\]\s*$')
+"""The code of a whole system, at the end of its well-known text."""
+
 Value: TypeAlias = "int | float | str | tuple[float, ...]"
 
 
@@ -141,6 +144,9 @@ class Crs:
     keys: GeoKeys | None = None
     """GeoTIFF keys, as read from a file."""
 
+    def __repr__(self) -> str:
+        return f"<Crs {self.name}>"
+
     @property
     def defined(self) -> bool:
         """True if a code, text or keys are known."""
@@ -177,7 +183,8 @@ class Crs:
     @property
     def name(self) -> str:
         """A short name for messages."""
-        return self.code or (self.keys.text(CITATION) if self.keys else "") or (self.wkt or "none")[:60]
+        named = re.match(r'\w+\["([^"]+)"', self.wkt or "")
+        return self.code or (self.keys.text(CITATION) if self.keys else "") or (named[1] if named else "none")
 
     def text(self) -> str | None:
         """Return well-known text, version 2; None if pyproj is missing or does not understand the system."""

@@ -7,6 +7,7 @@ grid mapping.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._geo.crs import Crs, GeoKeys
+from ndzarr._geo.crs import EPSG_IN_TEXT, Crs, GeoKeys
+from ndzarr._validation import as_number
 
 Transform: TypeAlias = "tuple[float, float, float, float, float, float]"
 _PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
@@ -36,6 +38,11 @@ class Georeference:
     """Ground control points (column, row, level, x, y, z), if the source has no transform."""
     grid_mapping: Mapping[str, Any] | None = None
     """Attributes of a CF grid mapping, if the store holds them."""
+
+    def __repr__(self) -> str:
+        numbers = None if self.transform is None else ", ".join(f"{v:.12g}" for v in self.transform)
+        place = f"{len(self.gcps)} control points" if numbers is None else f"transform ({numbers})"
+        return f"<Georeference {self.crs.name}, {place}>"
 
     @cached_property
     def matrix(self) -> np.ndarray[Any, Any]:
@@ -121,6 +128,42 @@ def from_attributes(attrs: Mapping[str, Any]) -> Georeference | None:
         a, b, c, d, e, f = found
         found = [a, b, c - (a + b) / 2, d, e, f - (d + e) / 2]
     return Georeference(_crs(attrs, {}), tuple(float(v) for v in found))  # type: ignore[arg-type]
+
+
+def stated_place(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what the attributes of an array say of its place, as metadata of a source: `transform`, `epsg`, `wkt`.
+
+    They are GDAL's `_CRS` (https://gdal.org/en/stable/drivers/raster/zarr.html), those of the conventions `spatial` and
+    `proj`, and `proj:epsg` and `proj:transform` of STAC.
+    """
+    out: dict[str, Any] = {}
+    gdal = attrs.get("_CRS")
+    said: Mapping[str, Any] = gdal if isinstance(gdal, Mapping) else {}
+    text = said.get("wkt") or attrs.get("proj:wkt2")
+    url = re.fullmatch(r"https?://www\.opengis\.net/def/crs/EPSG/[^/]+/(\d+)", str(said.get("url")))
+    code = url or re.fullmatch(r"EPSG:(\d+)", str(attrs.get("proj:code")), re.IGNORECASE)
+    if code or isinstance(attrs.get("proj:epsg"), int):
+        out["epsg"] = int(code.group(1)) if code else attrs["proj:epsg"]
+    elif (identity := _projjson_id(said.get("projjson") or attrs.get("proj:projjson"))) is not None:
+        out["epsg"] = identity
+    if isinstance(text, str):
+        out["wkt"] = text
+        if "epsg" not in out and (code := EPSG_IN_TEXT.search(text)):
+            out["epsg"] = int(code.group(1))
+    found = attrs.get("spatial:transform", attrs.get("proj:transform"))
+    numbers = [as_number(v) for v in found] if isinstance(found, list) else []
+    if len(numbers) in (6, 9) and attrs.get("spatial:transform_type", "affine") == "affine" and None not in numbers:
+        a, b, c, d, e, f = (float(v or 0) for v in numbers[:6])
+        centred = attrs.get("spatial:registration") == "node"
+        out["transform"] = [a, b, c - (a + b) / 2 * centred, d, e, f - (d + e) / 2 * centred]
+    return out
+
+
+def _projjson_id(found: Any) -> int | None:
+    identity = found.get("id") if isinstance(found, Mapping) else None
+    code = identity.get("code") if isinstance(identity, Mapping) and identity.get("authority") == "EPSG" else None
+    return int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdigit()) else None
 
 
 def _crs(attrs: Mapping[str, Any], source: Mapping[str, Any]) -> Crs:
@@ -212,7 +255,9 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
     """
     Return the CF attributes of a reference system; None where it is not known.
 
-    Without pyproj they are the code or the text, which rioxarray and odc-geo understand, too.
+    `spatial_ref` is the code, if there is one: a reader whose database of systems is of another release than pyproj's
+    may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the text, which
+    rioxarray and odc-geo understand, too.
     """
     try:
         found = crs.pyproj()
@@ -225,7 +270,7 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
         warnings.simplefilter("ignore", UserWarning)  # about what CF has no attribute for; `crs_wkt` has it all
         attributes = found.to_cf()
     cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in attributes.items()}
-    return {**cf, "spatial_ref": cf["crs_wkt"]}
+    return {**cf, "spatial_ref": (crs.whole if crs.wkt is None else None) or cf["crs_wkt"]}
 
 
 def earth_centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

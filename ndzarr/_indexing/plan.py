@@ -102,6 +102,11 @@ class ReadPlan:
         how = f"; decoded by {' and '.join(sorted(decoders))}" if decoders else ""
         return f"<ReadPlan: {', '.join(counted(len(some), noun) for noun, some in numbers.items())}{how}>"
 
+    def _repr_html_(self) -> str:
+        from ndzarr._indexing.plan_drawing import plan_html
+
+        return plan_html(self, str(self.explain()))
+
 
 def _decoder(array: Chunked) -> str | None:
     """Return what decodes the chunks of an array, "compiled core" or "Python"; None if its engine does it all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES, open_source
 from ndzarr._formats.sequence import natural
 from ndzarr._geo.georeference import Georeference, from_attributes
-from ndzarr.errors import MissingError, SourceError, did_you_mean
+from ndzarr.errors import MissingError, OptionError, SourceError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Builder:
         """Return the id of a category, which is made if it is new."""
         return self.categories.setdefault(name, len(self.categories) + 1)
 
-    def image(self, path: str, **more: Any) -> dict[str, Any]:
+    def image(self, path: str, /, **more: Any) -> dict[str, Any]:
         """Return the dictionary of an image file, which is made if it is new; `more` are its other keys."""
         found = self._gids.get(path)
         if found is None:
@@ -170,7 +171,7 @@ class Builder:
         self.videos.append({"id": number, "name": name, "width": width, "height": height, **more})
         return number
 
-    def add(self, image: Mapping[str, Any], category: str, bbox: Sequence[float], **more: Any) -> dict[str, Any]:
+    def add(self, image: Mapping[str, Any], category: str, bbox: Sequence[float], /, **more: Any) -> dict[str, Any]:
         """Add an annotation; `bbox` is x, y, width, height in pixels."""
         annotation = {
             "id": len(self.annotations) + 1,
@@ -182,7 +183,9 @@ class Builder:
         self.annotations.append(annotation)
         return annotation
 
-    def add_polygon(self, image: Mapping[str, Any], category: str, rings: Sequence[Any], **more: Any) -> dict[str, Any]:
+    def add_polygon(
+        self, image: Mapping[str, Any], category: str, rings: Sequence[Any], /, **more: Any
+    ) -> dict[str, Any]:
         """Add a polygon: its exterior and its interiors, each (n, 2) of x and y in pixels."""
         exterior, *holes = [np.asarray(ring, float).reshape(-1, 2) for ring in rings]
         low, high = exterior.min(axis=0), exterior.max(axis=0)
@@ -194,6 +197,22 @@ class Builder:
     def leave_out(self, reason: str) -> None:
         """Count something that is left out."""
         self.left_out[reason] += 1
+
+    def name_keys(self, pattern: str) -> None:
+        """Give images the named groups of a regular expression that their file names match."""
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise OptionError(f"filename_regex={pattern!r}: {error}", key="filename_regex") from error
+        if not compiled.groupindex:
+            hint = "Name groups, such as (?P<date>[0-9]{8})"
+            raise OptionError(f"filename_regex={pattern!r}: no named groups", key="filename_regex", hint=hint)
+        names = {"date": "date_captured", "sensor": "sensor_coarse"}
+        for image in self.images:
+            path = image["file_name"] or image["assets"][0]["file_name"]
+            if (found := compiled.search(os.path.basename(path))) is None:
+                raise SourceError(f"{path}: does not match filename_regex={pattern!r}", path=path, key="filename_regex")
+            image |= {names.get(key, key): value for key, value in found.groupdict().items() if value is not None}
 
     def dataset(self) -> dict[str, Any]:
         """Return the dataset as kwcoco's dictionary."""

@@ -33,6 +33,7 @@ def dataset(
     category: str | None = None,
     names: Mapping[int, str] | Sequence[str] | None = None,
     series: bool = False,
+    filename_regex: str | None = None,
 ) -> Any:
     """
     Make a kwcoco dataset of labels in any common form.
@@ -55,6 +56,10 @@ def dataset(
         Value of masks to name of the class.
     series
         Make a video of images that overlap, by their georeferences and dates.
+    filename_regex
+        Regular expression for the file names of images, which a match anywhere satisfies.  Its named groups become keys
+        of the images: `date` the date (any form that dateutil reads, such as 20240501), `sensor` the sensor, others
+        keys of that name.  The name is that of torchgeo.
 
     Returns
     -------
@@ -95,6 +100,8 @@ def dataset(
     _read(builder, path.absolute(), images, format, category, names)
     if not builder.images:
         raise SourceError(f"{path}: no images were found", path=str(path), key="images", hint="Pass images=")
+    if filename_regex is not None:
+        builder.name_keys(filename_regex)
     if series:
         make_videos(builder)
     import kwcoco

@@ -53,8 +53,12 @@ def read_yolo(builder: Builder, labels: Path, images: Any) -> None:
     parts = _yolo_splits(about, root) if images is None else {None: list_images(images, root)}
     points = _points_of(labels, about)
     folders = [path for path in (root, root / "labels") if path.is_dir()]
+    seen: set[str] = set()
     for split, paths in parts.items():
         for path in paths:
+            if path in seen:  # small datasets name the same images for training and validation
+                continue
+            seen.add(path)
             image = builder.image(path, **({} if split is None else {"split": split}))
             if (file := _labels_of(path, folders)) is not None:
                 _yolo_file(builder, image, file, names, points)

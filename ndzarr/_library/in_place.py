@@ -18,6 +18,7 @@ from typing import Any
 from ndzarr._files import MASK_SUFFIX, FileId, settle
 from ndzarr._formats.base import Facts, Source
 from ndzarr._formats.options import InPlaceOptions, Options, choose_palette, make_options
+from ndzarr._formats.readers import READERS, level_arrays, open_reader
 from ndzarr._formats.registry import file_kind, kind_of
 from ndzarr._formats.sidecars import BESIDE, OVERVIEWS_SUFFIX, sidecar_states
 from ndzarr._formats.tiff.array import TiffArray
@@ -29,12 +30,11 @@ from ndzarr._formats.tiff.series import Image, ParsedTiff, find_levels, not_in_p
 from ndzarr._library.overviews import Base, make_overviews
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.transcode import describe, identity, whole_range
+from ndzarr._pyramid.transcode import identity
+from ndzarr._pyramid.views import described_pyramid
 from ndzarr._remote.cache import DiskCache
 from ndzarr._remote.files import OpenedFile, RemoteFile, RemotePath, open_again
 from ndzarr._store.arrays import Stored
-from ndzarr._store.metadata import LevelShape, root_attributes
-from ndzarr._store.presets import Encoding
 from ndzarr.errors import DamagedError, DamagedFileWarning, DamagedVideoWarning, SourceError, StoreError, warn_caller
 
 
@@ -44,7 +44,8 @@ def open_file(path: str, cache_bytes: int = 0, options: InPlaceOptions | None = 
 
     `cache_bytes` is the budget for decoded tiles kept between reads; frames of videos have a budget of their own.
     """
-    opener = open_video if file_kind(path) == "video" else open_tiff
+    kind = file_kind(path)
+    opener = open_video if kind == "video" else open_tiff if kind == "TIFF" else open_with_reader
     return opener(path, cache_bytes, options or InPlaceOptions())
 
 
@@ -128,7 +129,8 @@ def open_tiff(
     else:
         reopen = partial(_reopen_remote, file=opened.file, options=options, kept=opened.kept)
     arrays = [*zip(native, veils, strict=True), *overviews]
-    return _pyramid(path, facts, arrays, powers, origin, options, cache_bytes, reopen)
+    scales = [(2**k, 2**k) for k in powers]
+    return _pyramid(path, facts, arrays, scales, origin, options, cache_bytes, reopen)
 
 
 def _tags(opened: OpenedFile) -> list[Any]:
@@ -214,7 +216,30 @@ def open_video(
     reopen: partial[Pyramid] = partial(open_video, options=options, warn=False)
     if opened is not None:
         reopen = partial(_reopen_remote, file=opened.file, options=options, kept=opened.kept)
-    return _pyramid(path, source, [(array, None)], [0], origin, options, cache_bytes, reopen)
+    return _pyramid(path, source, [(array, None)], [(1, 1)], origin, options, cache_bytes, reopen)
+
+
+def open_with_reader(path: str, cache_bytes: int, options: InPlaceOptions) -> Pyramid:
+    """Open a file that an optional package reads; see `open_file`."""
+    checked, path = _check_options(options), os.path.realpath(path)
+    form = file_kind(path)
+    if form is None or form not in READERS:
+        raise not_in_place(path, "its format has changed")
+    origin = identity(path)
+    try:
+        source = open_reader(path, form, checked)
+    except SourceError as error:
+        raise StoreError.like(error, path) from error
+    arrays = level_arrays(source, form, checked)
+    factors = [tuple(map(_ratio, source.sizes[0], size)) for size in source.sizes]
+    reopen: partial[Pyramid] = partial(open_with_reader, options=options)
+    return _pyramid(path, source, [(a, None) for a in arrays], factors, origin, options, cache_bytes, reopen)
+
+
+def _ratio(native: int, length: int) -> float:
+    """Return native pixels per pixel: a whole number, if the rest is that of rounding a length."""
+    whole = max(1, round(native / length))
+    return float(whole) if length in (native // whole, -(-native // whole)) else native / length
 
 
 def _warn(source: Facts | Source, warn: bool, category: type[DamagedFileWarning]) -> None:
@@ -238,19 +263,18 @@ def _pyramid(
     path: str,
     facts: Facts | Source,
     arrays: Sequence[tuple[Stored, Stored | None]],
-    powers: Sequence[int],
+    scales: Sequence[tuple[float, ...]],
     origin: Mapping[str, Any],
     options: InPlaceOptions,
     cache_bytes: int,
     reopen: partial[Pyramid],
 ) -> Pyramid:
-    """Return the pyramid of a file, with the attributes that a store of it would have; `arrays` are (image, mask)."""
-    factors = [tuple(2**k if d in "yx" and k else 1 for d in facts.dims) for k in powers]
-    shapes = [LevelShape(a.shape, None, f) for (a, _), f in zip(arrays, factors, strict=True)]  # type: ignore[arg-type]
-    description = describe(facts, Encoding(kind=options.kind), origin)
-    kind = description.encoding.kind
-    limits = whole_range(facts.dtype, facts.metadata.get("bits"))
-    attrs = root_attributes(description, shapes, [limits] * len(facts.channels))
-    attrs["ndzarr"]["encoding"] = {"kind": kind}
-    levels = tuple(Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True))
-    return Pyramid(path, facts.dims, levels, facts.channels, attrs, cache_bytes, reopen)
+    """
+    Return the pyramid of a file, with the attributes that a store of it would have.
+
+    `arrays` are (image, mask), `scales` the native pixels per pixel of each along y and x.
+    """
+    factors = [(*(1,) * (len(facts.dims) - 2), *scale) for scale in scales]
+    levels = [Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True)]
+    how: dict[str, Any] = {"kind": options.kind, "origin": origin, "cache_bytes": cache_bytes, "reopen": reopen}
+    return described_pyramid(path, facts, levels, **how)

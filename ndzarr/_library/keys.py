@@ -1,8 +1,8 @@
 """Cache keys: the store that belongs to a source, its name and its identity.
 
 A *key* is a digest of everything that the pixels of a store depend on.  It is part of the store's name,
-`STEM-KEY.zarr`, and of its metadata, so that a store is known by both.  The first process to take the lock of a key
-makes the store; the others wait for it.
+`STEM-KEY.zarr`, and of its metadata, so that a store is known by both.  The first process to take the lock of a key, or
+to claim its place in a bucket, makes the store; the others wait for it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ndzarr._files import Batch, FileId, discard, explained, holding, lock_of, open_binary
+from ndzarr._files import Batch, FileId, explained, open_binary
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.files import RemoteFile
+from ndzarr._remote.stores import RequestError
 from ndzarr._remote.urls import is_url, names_file
+from ndzarr._store.archive import is_archive
 from ndzarr._store.arrays import ChunkArray
+from ndzarr._store.buckets import OccupiedError
+from ndzarr._store.destinations import Dest, child, discard_at, is_left, is_there, locking, shown_name
 from ndzarr._store.metadata import SCHEMA
+from ndzarr._store.remote import RemoteArray
 from ndzarr._validation import is_path
 from ndzarr.errors import (
     DamagedError,
@@ -76,8 +81,8 @@ def _hashed(value: float | None) -> float | None:
 
 
 def is_opened_in_place(path: str) -> bool:
-    """Return True for directories, and URLs that can only name a store, which are never transcoded."""
-    return not names_file(path) if is_url(path) else os.path.isdir(path)
+    """Return True for directories, zips, and URLs that can only name a store, which are never transcoded."""
+    return not names_file(path) if is_url(path) else os.path.isdir(path) or is_archive(path)
 
 
 def source_record(attrs: object) -> Mapping[str, Any] | None:
@@ -88,18 +93,24 @@ def source_record(attrs: object) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
+Write = Callable[[bool], None]
+"""Writes the store of an entry; replaces the one that is there if the argument is true."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
     """The store of a source, made or still to be made."""
 
-    store: Path
+    store: Dest
     origin: dict[str, Any]
     """What a new store records of its source: path, size, mtime_ns, inode, key, and digest if that is its identity."""
 
     def find(self) -> Pyramid | None:
         """Return the pyramid, if it is there, its metadata undamaged, and of this source."""
         try:
-            pyramid = open_pyramid(self.store, changed=_refuse_changed)
+            pyramid = open_dest(self.store, _refuse_changed)
+        except RequestError:  # which says nothing about the store
+            raise
         except (MissingError, StoreError) as error:
             if isinstance(error.__cause__, PermissionError):  # another user's, which is not damaged
                 raise
@@ -110,18 +121,26 @@ class CacheEntry:
     def sound(self) -> Pyramid | None:
         """Return what `find` does, if no shard is missing, cut or zeroed."""
         pyramid = self.find()
-        return None if pyramid is None or _lacks_shards(pyramid) else pyramid
+        return None if pyramid is None or _lacks_shards(pyramid, self.store) else pyramid
 
-    def make(self, write: Callable[[], None], damaged: object = None) -> Pyramid:
+    def make(self, write: Write) -> Pyramid:
+        """Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced."""
+        with self.lock():
+            return self.make_locked(write)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return a context in which no other thread or process makes the store."""
+        return locking(self.store)
+
+    def make_locked(self, write: Write, damaged: object = None) -> Pyramid:
         """
-        Return the pyramid, made by `write` unless another process makes it first.  A damaged one is replaced.
+        Make the store within `lock`, as `make` does.
 
         `damaged` is the `version_of` one that was found to be damaged by reading it.
         """
-        with holding(lock_of(self.store)):
-            return self._make(write, damaged) or open_pyramid(self.store)
+        return self._make(write, damaged) or open_dest(self.store)
 
-    def make_with(self, batch: Batch, write: Callable[[], None], check: Callable[[], None]) -> None:
+    def make_with(self, batch: Batch, write: Write, check: Callable[[], None]) -> None:
         """
         Make the store, to be published with a batch, unless another process makes it first.
 
@@ -133,30 +152,48 @@ class CacheEntry:
             check()
 
         with ExitStack() as held:
-            held.enter_context(holding(lock_of(self.store), waiting))
-            if self._make(write) is None:
+            held.enter_context(locking(self.store, waiting))
+            if self._make(write, check=waiting) is None:
                 batch.hold(held.pop_all())  # others wait until it is there
         batch.publish_if_due()
 
-    def _make(self, write: Callable[[], None], damaged: object = None) -> Pyramid | None:
-        pyramid = self.sound()
-        if pyramid is not None and version_of(pyramid) != damaged:
-            return pyramid
-        if os.path.lexists(self.store):
-            warn_caller(f"{self.store}: this cached store is damaged, so it is made again", DamagedStoreWarning)
-            discard(self.store)
-        write()
-        return None
+    def _make(self, write: Write, damaged: object = None, check: Callable[[], None] | None = None) -> Pyramid | None:
+        while True:
+            pyramid = self.sound()
+            if pyramid is not None and version_of(pyramid) != damaged:
+                return pyramid
+            left = is_left(self.store)
+            if left:
+                message = f"{shown_name(self.store)}: this cached store is damaged, so it is made again"
+                warn_caller(message, DamagedStoreWarning)
+            try:
+                write(left and self.make_way())
+                return None
+            except OccupiedError:  # another process has claimed its place in the bucket, and makes it
+                if check is not None:
+                    check()
+
+    def make_way(self) -> bool:
+        """
+        Remove what is not a store; return True if a store is left, which the new one is to replace.
+
+        They are swapped: others who read the old one never find the place empty.  In a bucket, they do.
+        """
+        if is_there(self.store):
+            return True
+        if is_left(self.store):
+            discard_at(self.store)
+        return False
 
 
 def _refuse_changed(file: str) -> None:
     raise DamagedError(f"{file}: the metadata are not those that were written with the pixels", path=file)
 
 
-def stored_arrays(pyramid: Multiscale) -> list[ChunkArray]:
-    """Return the arrays of a local store: levels and masks."""
+def stored_arrays(pyramid: Multiscale) -> list[ChunkArray | RemoteArray]:
+    """Return the arrays of a store that ndzarr wrote: levels and masks."""
     arrays = [array for level in pyramid.levels for array in (level.array, level.mask)]
-    return [array for array in arrays if isinstance(array, ChunkArray)]
+    return [array for array in arrays if isinstance(array, ChunkArray | RemoteArray)]
 
 
 def version_of(pyramid: Multiscale) -> object:
@@ -164,21 +201,33 @@ def version_of(pyramid: Multiscale) -> object:
     return [array.version for array in stored_arrays(pyramid)]
 
 
-def is_damaged(store: Path) -> bool:
-    """Return True if a store's metadata are damaged, or a shard is missing, cut or zeroed."""
+def is_damaged(store: Dest, objects: Collection[str] | None = None) -> bool:
+    """
+    Return True if a store's metadata are damaged, or a shard is missing, cut or zeroed.
+
+    `objects` are those below a place in a bucket, if they are known.
+    """
     try:
-        return _lacks_shards(open_pyramid(store, changed=_refuse_changed))
-    except PermissionError:  # another user's
+        return _lacks_shards(open_dest(store, _refuse_changed), store, objects)
+    except (PermissionError, RequestError):  # another user's
         return False
     except (MissingError, StoreError):
         return True
 
 
-def _lacks_shards(pyramid: Multiscale) -> bool:
-    """Return True if a shard is missing, cut or zeroed.  The bytes of chunks are not looked at."""
+def _lacks_shards(pyramid: Multiscale, store: Dest, objects: Collection[str] | None = None) -> bool:
+    """
+    Return True if a shard is missing, cut or zeroed.  The bytes of chunks are not looked at.
+
+    Listing the objects of a bucket is enough: each is whole.
+    """
+    there = set() if isinstance(store, Path) else {store.key(name) for name in objects or store.present()}
     try:
         for array in stored_arrays(pyramid):
-            array.check_shards()
+            if isinstance(array, ChunkArray):
+                array.check_shards()
+            else:
+                array.check_shards(there)
     except DamagedError:
         return True
     return False
@@ -188,9 +237,9 @@ IDENTITIES = ("stat", "content")
 """What tells that a file is still the same: its size, time of modification and inode, or a digest of its content."""
 
 
-def cache_entry(root: Path, file: FileId | RemoteFile, *inputs: Any, identity: str = "stat") -> CacheEntry:
+def cache_entry(root: Dest, file: FileId | RemoteFile, *inputs: Any, identity: str = "stat") -> CacheEntry:
     """
-    Return the cache entry, in the directory `root`, of a source, whose path is absolute with links resolved.
+    Return the cache entry, below `root`, of a source, whose path is absolute with links resolved.
 
     `inputs` are JSON values, everything else that the pixels of the store depend on; they are hashed into the key.
     """
@@ -200,7 +249,7 @@ def cache_entry(root: Path, file: FileId | RemoteFile, *inputs: Any, identity: s
     known = {name: origin[name] for name in identified_by(origin)}
     key = hashlib.sha256(json.dumps([SCHEMA, known, *inputs], sort_keys=True).encode()).hexdigest()[:16]
     stem = re.sub(r"[^\w.-]", "_", Path(file.path).stem, flags=re.ASCII)[:64]
-    return CacheEntry(root / f"{stem}-{key}.zarr", {**origin, "key": key})
+    return CacheEntry(child(root, f"{stem}-{key}.zarr"), {**origin, "key": key})
 
 
 def identified_by(origin: Mapping[str, Any]) -> tuple[str, ...]:
@@ -231,8 +280,10 @@ def is_unchanged(origin: Mapping[str, Any]) -> bool:
     return "digest" in origin and digest_of(origin["path"]) == origin["digest"]
 
 
-def make_root(root: Path) -> None:
-    """Make the directory of stores."""
+def make_root(root: Dest) -> None:
+    """Make the directory of stores; a bucket needs none."""
+    if not isinstance(root, Path):
+        return
     try:
         with explained(root):
             root.mkdir(parents=True, exist_ok=True)

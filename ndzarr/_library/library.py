@@ -1,4 +1,4 @@
-"""Libraries: cache directories of pyramids, one per source and way of reading it.
+"""Libraries: cache directories, or places in buckets, of pyramids, one per source and way of reading it.
 
 The key of a store (`_library.keys`) is made of the file's absolute path with links resolved, its size and time of
 modification, the `SourceRequest` and the encoding.  Links are resolved, because a link may come to point to another
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
-from ndzarr._files import Batch, FileId, cache_root, discard, holding, lock_of, most_writers, settle, signature
+from ndzarr._files import Batch, FileId, cache_root, most_writers, settle, signature
 from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
@@ -45,7 +45,11 @@ from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.files import OpenedFile, changes, library_cache, look_up
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file
+from ndzarr._store.arrays import ChunkArray
+from ndzarr._store.buckets import Place
+from ndzarr._store.destinations import Dest, folder_at, shown_name
 from ndzarr._store.presets import Encoding
+from ndzarr._store.remote import RemoteArray
 from ndzarr._validation import check_choice
 from ndzarr.errors import DamagedError, MissingError, NdzarrError, SourceError, StoreError
 
@@ -67,7 +71,7 @@ class Library:
 
     def __init__(
         self,
-        root: str | os.PathLike[str] | None = None,
+        root: str | os.PathLike[str] | Dest | None = None,
         encoding: Encoding | None = None,
         max_pixels: int | None = None,
         max_open: int = MAX_OPEN,
@@ -77,7 +81,8 @@ class Library:
         remote: Remote | None = None,
     ) -> None:
         """
-        Name a directory, which is made when something is written to it; the user's cache directory if None.
+        Name a directory, which is made when something is written to it; the user's cache directory if None.  A URL such
+        as 's3://bucket/prefix' is a place in a bucket: stores are written there, and read from there.
 
         Stores have this encoding; images of more than `max_pixels` are refused; `max_open` pyramids are kept open.
         `transcode` 'auto' transcodes all files but those that are efficiently tiled, 'always' all, 'never' none; see
@@ -85,7 +90,12 @@ class Library:
         modification and inode; 'content', a digest of its bytes.  `storage_options` and `remote` are those of
         `ndzarr.open`, for URLs.
         """
-        self.root = Path(os.path.abspath(cache_root() if root is None else root))
+        if isinstance(root, Place):
+            self.root: Dest = root
+        elif root is not None and is_url(root):
+            self.root = folder_at(root, storage_options, remote)
+        else:
+            self.root = Path(os.path.abspath(cache_root() if root is None else root))
         self.encoding = encoding or Encoding()
         self.max_pixels = max_pixels
         self.max_open = max_open
@@ -94,15 +104,25 @@ class Library:
         self.storage_options = storage_options
         self.remote = remote
         self._open: OrderedDict[SourceRequest, tuple[tuple[int, ...], Pyramid]] = OrderedDict()
-        self._repaired: set[Path] = set()
+        self._repaired: set[Dest] = set()
         self._begun = False
 
     def __repr__(self) -> str:
-        return f"<ndzarr Library {str(self.root)!r}, preset {self.encoding.preset!r}>"
+        return f"<ndzarr Library {shown_name(self.root)!r}, preset {self.encoding.preset!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = self.root, self.encoding, self.max_pixels, self.max_open, self.transcode, self.identity
         return type(self), (*given, self.storage_options, self.remote)
+
+    @property
+    def workdir(self) -> Path | str:
+        """The directory of the stores, or the URL of their place, without secrets."""
+        return self.root if isinstance(self.root, Path) else self.root.url
+
+    @property
+    def folder(self) -> Path:
+        """The local directory for what is kept of remote files: the user's cache directory if the library is remote."""
+        return self.root if isinstance(self.root, Path) else cache_root()
 
     def pyramid(
         self,
@@ -130,8 +150,8 @@ class Library:
             seen = signature(request.path)
         except OSError:
             return self._resolve(request)  # reports what is wrong
-        if not seen:  # a URL
-            seen = (changes(),)
+        if not seen or not isinstance(self.root, Path):  # the file or the store is remote
+            seen = (*seen, changes())
         held = self._open.get(request)
         if held is not None and held[0] == seen:
             with suppress(KeyError):  # another thread dropped it
@@ -149,8 +169,9 @@ class Library:
         return open_pyramid(path, storage_options=self.storage_options, remote=self.remote)
 
     def open_together(self, requests: Iterable[SourceRequest]) -> None:
-        """Open the URLs among some sources, several at a time: each waits for requests."""
-        missing = [r for r in dict.fromkeys(requests) if is_url(r.path) and r not in self._open]
+        """Open the sources of which the file or the store is remote, several at a time: each waits for requests."""
+        remote = not isinstance(self.root, Path)
+        missing = [r for r in dict.fromkeys(requests) if (remote or is_url(r.path)) and r not in self._open]
         if len(missing) > 1:
             self.look_up(request.path for request in missing)
             for _ in ordered_map(self.find, missing, min(_TOGETHER, len(missing)), name="open"):
@@ -175,17 +196,15 @@ class Library:
         checked(scheduler, workers)
         requests = [as_source_request(*(item if isinstance(item, tuple) else (item,))) for item in sources]
         self.look_up(request.path for request in requests)
-        tasks: dict[Path, tuple[SourceRequest, Callable[[TaskContext], Any]]] = {}
+        tasks: dict[Dest, tuple[SourceRequest, Callable[[TaskContext], Any]]] = {}
         batch = Batch()
         failures = []
-        for request in dict.fromkeys(requests):
-            try:
-                store, make = self._missing(request, batch)
-            except (SourceError, MissingError, StoreError) as error:
-                failures.append(Failure(request.path, error))
-            else:
-                if make is not None:
-                    tasks[store] = request, make
+        together = 1 if isinstance(self.root, Path) else _TOGETHER  # each waits for requests
+        for request, found in ordered_map(partial(self._missing, batch), dict.fromkeys(requests), together):
+            if isinstance(found, NdzarrError):
+                failures.append(Failure(request.path, found))
+            elif found is not None:
+                tasks[found[0]] = request, found[1]
         local = scheduler == "threads"
         with progress_bar(len(tasks) if local else 0, "transcoding", "source", progress) as advance:
             if local:
@@ -205,7 +224,7 @@ class Library:
         self,
         scheduler: Scheduler,
         workers: int | None,
-        missing: Mapping[Path, SourceRequest],
+        missing: Mapping[Dest, SourceRequest],
         advance: Callable[..., None],
     ) -> list[Failure]:
         """Make stores by the workers of a scheduler; return the sources that could not be used."""
@@ -217,7 +236,7 @@ class Library:
             failed = run_jobs(pool, made, lambda _: advance(), lambda tasks: advance(0, more=tasks))
         return [Failure(request.path, failed[i]) for i, request in enumerate(missing.values()) if i in failed]
 
-    def _making(self, request: SourceRequest, store: Path) -> Job:
+    def _making(self, request: SourceRequest, store: Dest) -> Job:
         """Make the store of a request by workers."""
         from ndzarr._pyramid.bands import refuse_elsewhere
         from ndzarr._pyramid.transcode import warn_of_trouble
@@ -226,14 +245,14 @@ class Library:
         if steps:
             entry = self._entry(request, self._find_remote(request))
             image = self._image(entry, request)
-            with image.shared(entry.store, steps) as shared:
+            with entry.lock():
+                replaced = entry.sound() is None and entry.make_way()
+            with image.shared(entry.store, steps, replaced) as shared:
                 yield from image.bands(steps, shared)
                 [trouble] = yield [partial(image.finish, steps, shared)]
-                with holding(lock_of(entry.store)):
+                with entry.lock():
                     if entry.sound() is None:
-                        if os.path.lexists(entry.store):
-                            discard(entry.store)
-                        shared.publish(entry.store, overwrite=False)
+                        shared.publish(entry.store, overwrite=entry.make_way())
         refuse_elsewhere(store)
         warn_of_trouble(request.path, trouble)
 
@@ -246,7 +265,7 @@ class Library:
         from ndzarr._pyramid.bands import refuse_unseen, stages
         from ndzarr._pyramid.transcode import Making
 
-        for path in (str(self.root), request.path):
+        for path in (shown_name(self.root), request.path):
             if not is_url(path):
                 refuse_unseen(path)
         remote = self._find_remote(request)
@@ -262,28 +281,39 @@ class Library:
             trouble = list(source.trouble)
         if steps:
             return steps, []
-        entry.make(partial(self._write, entry, request, TaskContext(Event(), threads=1)))
+        entry.make(partial(self._write, entry, request, context=TaskContext(Event(), threads=1)))
         return [], trouble
 
     def look_up(self, paths: Iterable[str]) -> None:
         """Fetch and keep the beginnings of all files among URLs that are not kept yet, in one flight of requests."""
         urls = list(dict.fromkeys(path for path in paths if is_url(path) and names_file(path)))
-        cache = library_cache(self.root)
+        cache = library_cache(self.folder)
         if urls and cache is not None:
             look_up(urls, BESIDE, cache, self.storage_options, self.remote)
 
-    def _missing(self, request: SourceRequest, batch: Batch) -> tuple[Path, Callable[[TaskContext], Any] | None]:
-        """Return (store of a request, function that makes it); None if the store exists or is not needed."""
-        remote = self._find_remote(request)
-        if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
-            return self.root, None
-        if (pyramid := self._open_file(request, remote)) is not None:
-            overviews = overview_store(pyramid)
-            if overviews is None or overviews.sound:
-                return self.root, None
-            return overviews.path, lambda context: overviews.make()
-        entry = self._entry(request, remote)
-        return entry.store, None if entry.sound() is not None else partial(self._make_with, batch, entry, request)
+    def _missing(
+        self, batch: Batch, request: SourceRequest
+    ) -> tuple[SourceRequest, tuple[Dest, Callable[[TaskContext], Any]] | NdzarrError | None]:
+        """
+        Return a request, and the store that it lacks with the function that makes it.
+
+        Instead of these None if the store exists or is not needed, or the error if the source cannot be used.
+        """
+        try:
+            remote = self._find_remote(request)
+            if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
+                return request, None
+            if (pyramid := self._open_file(request, remote)) is not None:
+                overviews = overview_store(pyramid)
+                if overviews is None or overviews.sound:
+                    return request, None
+                return request, (overviews.place, lambda context: overviews.make())
+            entry = self._entry(request, remote)
+            if entry.sound() is not None:
+                return request, None
+            return request, (entry.store, partial(self._make_with, batch, entry, request))
+        except (SourceError, MissingError, StoreError) as error:
+            return request, error
 
     def entries(self) -> Iterator[Entry]:
         """Yield all stores that libraries made in the directory, by name."""
@@ -318,26 +348,28 @@ class Library:
 
         A store is made again once: if the disk damages the new one too, that is an error.
         """
-        seen = version_of(pyramid)  # before the next line: another thread may be about to have made it
-        if entry.store in self._repaired:
-            return
-        try:
-            if self._entry(request, self._find_remote(request)).store != entry.store:
-                raise SourceError(f"{request.path}: was changed since", path=request.path)
-            made = entry.make(partial(self._write, entry, request), damaged=seen)
-        except NdzarrError as cause:
-            raise error from cause
-        self._repaired.add(entry.store)
-        fresh = {array.name: array for array in stored_arrays(made)}
-        if not all(array.name in fresh and array.adopt(fresh[array.name]) for array in stored_arrays(pyramid)):
+        with entry.lock():  # other threads read again once this one has adopted what it made
+            if entry.store in self._repaired:
+                return
+            try:
+                if self._entry(request, self._find_remote(request)).store != entry.store:
+                    raise SourceError(f"{request.path}: was changed since", path=request.path)
+                made = entry.make_locked(partial(self._write, entry, request), damaged=version_of(pyramid))
+            except NdzarrError as cause:
+                raise error from cause
+            self._repaired.add(entry.store)
+            fresh = {array.name: array for array in stored_arrays(made)}
+            adopted = [_adopt(array, fresh.get(array.name)) for array in stored_arrays(pyramid)]
+        if not all(adopted):
             self._open.pop(request, None)  # another version of ndzarr had written it, in another layout
-            raise StoreError(f"{entry.store}: was damaged and made again", path=str(entry.store), hint="Read it again")
+            name = shown_name(entry.store)
+            raise StoreError(f"{name}: was damaged and made again", path=name, hint="Read it again")
 
     def _find_remote(self, request: SourceRequest) -> OpenedFile | None:
         """Return the file that a URL names; None for a local one, and for a URL that may be a store."""
         if not is_url(request.path):
             return None
-        return find_remote(request.path, self.storage_options, self.remote, library_cache(self.root))
+        return find_remote(request.path, self.storage_options, self.remote, library_cache(self.folder))
 
     def _open_file(self, request: SourceRequest, remote: OpenedFile | None = None) -> Pyramid | None:
         return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root, remote)
@@ -372,12 +404,13 @@ class Library:
 
     def _make_with(self, batch: Batch, entry: CacheEntry, request: SourceRequest, context: TaskContext) -> None:
         self._begin()
-        entry.make_with(batch, partial(self._write, entry, request, context, batch), context.check)
+        entry.make_with(batch, partial(self._write, entry, request, context=context, batch=batch), context.check)
 
     def _write(
         self,
         entry: CacheEntry,
         request: SourceRequest,
+        overwrite: bool,
         context: TaskContext | None = None,
         batch: Batch | None = None,
     ) -> None:
@@ -388,7 +421,14 @@ class Library:
             with self._image(entry, request).open() as source:
                 check, threads = (None, None) if context is None else (context.check, context.threads)
                 write_pyramid(
-                    source, entry.store, self.encoding, origin=entry.origin, workers=threads, check=check, batch=batch
+                    source,
+                    entry.store,
+                    self.encoding,
+                    overwrite=overwrite,
+                    origin=entry.origin,
+                    workers=threads,
+                    check=check,
+                    batch=batch,
                 )
         except SourceError as error:
             real = entry.origin["path"]
@@ -406,3 +446,10 @@ class Library:
         reading |= {"storage_options": self.storage_options, "remote": self.remote}
         real = request.path if is_url(request.path) else entry.origin["path"]
         return Image(real, reading, self.encoding, entry.origin)
+
+
+def _adopt(array: ChunkArray | RemoteArray, made: ChunkArray | RemoteArray | None) -> bool:
+    """Let an open array read what was made again; return False if that has another layout."""
+    if isinstance(array, ChunkArray):
+        return isinstance(made, ChunkArray) and array.adopt(made)
+    return isinstance(made, RemoteArray) and array.adopt(made)

@@ -10,32 +10,35 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any
 
-from ndzarr._formats.options import InPlaceOptions
+from ndzarr._formats.options import InPlaceOptions, Options, make_options
 from ndzarr._formats.registry import file_kind, kind_of
 from ndzarr._formats.sidecars import BESIDE
 from ndzarr._library.keys import SourceRequest
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.sources import open_object
+from ndzarr._pyramid.zarr_store import PLAIN, open_pyramid
 from ndzarr._remote.cache import DiskCache
 from ndzarr._remote.files import OpenedFile
 from ndzarr._remote.files import open_file as open_remote
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file, shown
+from ndzarr._store.destinations import Dest
 from ndzarr._store.presets import Encoding
 from ndzarr._store.validity import as_nodata, same_nodata
 from ndzarr.errors import MissingError, NdzarrError, OptionError, StoreError
 
 
 def open(
-    path: str | os.PathLike[str],
+    path: Any,
     cache_bytes: int = 0,
     *,
     palette: str | None = None,
     series: str | int | None = None,
+    variable: str | None = None,
+    axes: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
     store: Any = None,
@@ -47,15 +50,23 @@ def open(
     ----------
     path
         Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
-        single array.  Or its URL (s3://, gs://, az://, https://), which needs the extra `remote`; see docs/remote.md.
-        Or a TIFF file with tiles (COG, OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video,
-        which is decoded as far as each window needs it; see docs/videos.md.
+        single array.  Or an `.ozx` or `.zip` that holds one, not compressed.  Or the URL of either (s3://, gs://,
+        az://, https://), which needs the extra `remote`; see docs/remote.md.  Or a TIFF file with tiles (COG,
+        OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as far as each
+        window needs it; see docs/videos.md.  Or a slide, a file of a microscope or a volume that an optional package
+        reads; see docs/formats.md.  Or an object: a Zarr group, array or store (also those of icechunk and kerchunk),
+        or a Dataset, DataTree or DataArray of xarray.
     cache_bytes
         Budget for decoded chunks that are kept between reads, in bytes; 0 keeps none.
     palette
         'colours' (default) or 'indices' for a TIFF with a palette; see `transcode`.
     series
-        Name or number of an image of a TIFF that holds several; see `transcode`.
+        Name or number of an image of a file that holds several; see `transcode`.
+    variable
+        Name or path of the image of a Zarr group, Dataset or DataTree that holds several; see `transcode`.
+    axes
+        One letter of 't c z y x' per axis of the data, in its order, such as 'tyxc'; needed for arrays of more than 3
+        axes without names, by the rule of `transcode`.
     storage_options
         How a bucket is reached: fsspec's or obstore's names, such as `key` and `secret`, `anon`, `endpoint_url`.
         Credentials that are left out are those of the environment.
@@ -97,23 +108,39 @@ def open(
     >>> ndzarr.open(path).levels[0]
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
+    options = make_options(axes, None, None, True, None, variable=variable)
+    if not isinstance(path, str | os.PathLike):
+        _refuse_options("an object", palette=palette, series=series)
+        return open_object(path, cache_bytes, options, remote)
     name = os.fspath(path)
+    if variable is None and axes is None:
+        options = PLAIN
     remotely = store is not None or is_url(name)
     if remotely and (opened := find_remote(name, storage_options, remote, store=store)) is not None:
         from ndzarr._library.in_place import open_remote_file
 
-        return open_remote_file(opened, cache_bytes, InPlaceOptions(palette=palette, series=series))
+        return open_remote_file(opened, cache_bytes, _of_file(opened.file.path, palette, series, options))
     if store is None and not is_url(name) and file_kind(name) is not None:
         from ndzarr._library.in_place import open_file
 
-        return open_file(name, cache_bytes, InPlaceOptions(palette=palette, series=series))
-    for option, value in (("palette", palette), ("series", series)):
+        return open_file(name, cache_bytes, _of_file(name, palette, series, options))
+    _refuse_options(shown(name), palette=palette, series=series)
+    far: dict[str, Any] = {"storage_options": storage_options, "remote": remote, "store": store}
+    return open_pyramid(path, cache_bytes, options=options, **far)
+
+
+def _of_file(name: str, palette: str | None, series: str | int | None, options: Options) -> InPlaceOptions:
+    options.refuse_variable(name)
+    return InPlaceOptions(palette=palette, series=series, axes=options.axes)
+
+
+def _refuse_options(name: str, **given: object) -> None:
+    for option, value in given.items():
         if value is not None:
-            message = f"{shown(name)}: {option}={value!r} is for TIFFs that are read in place, and this is none"
+            message = f"{name}: {option}={value!r} is for TIFFs that are read in place, and this is none"
             raise OptionError(
-                message, path=shown(name), key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
+                message, path=name, key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
             )
-    return open_pyramid(path, cache_bytes, storage_options=storage_options, remote=remote, store=store)
 
 
 def find_remote(
@@ -158,13 +185,13 @@ def open_unless_transcoded(
     transcode: str,
     encoding: Encoding,
     max_pixels: int | None,
-    cache: Path,
+    cache: Dest,
     remote: OpenedFile | None = None,
 ) -> Pyramid | None:
     """
     Open a file in place; return None if it is to be transcoded by the policy `transcode`, with this encoding.
 
-    Overviews that the file lacks are kept in the directory `cache`.  `remote` is the file if it is not on a local disk.
+    Overviews that the file lacks are kept below `cache`.  `remote` is the file if it is not on a local disk.
     """
     if transcode == "always":
         return None

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +28,7 @@ from ndzarr._library.keys import CacheEntry, cache_entry, make_root, version_of
 from ndzarr._pyramid.levels import Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._store.arrays import Decoded, Stored
+from ndzarr._store.destinations import Dest, is_there, shown_name
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
 from ndzarr._store.metadata import LevelShape, mask_levels
 from ndzarr._store.presets import Encoding, Layout, choose_layout
@@ -51,8 +51,8 @@ class Base:
     facts: Facts
     kind: str
     """'intensity' or 'labels'."""
-    cache: Path | None
-    """Directory for stores of overviews; the user's cache directory if None."""
+    cache: Dest | None
+    """Directory, or place in a bucket, for stores of overviews; the user's cache directory if None."""
     in_memory: int
     """Most decoded bytes of the level whose overviews are made in memory."""
     options: tuple[Any, ...]
@@ -176,17 +176,21 @@ class OverviewStore:
         file, base = self.base.file, self.base
         # "levels above" and the order of the inputs must not change: keys of existing stores depend on them.
         inputs = ["levels above", base.power, list(base.array.shape), repr(base.options), base.kind]
-        return cache_entry(base.cache or cache_root(), file, *inputs)
+        return cache_entry(self._root, file, *inputs)
 
     @property
-    def path(self) -> Path:
-        """Directory of the store."""
+    def _root(self) -> Dest:
+        return self.base.cache or cache_root()
+
+    @property
+    def place(self) -> Dest:
+        """Directory of the store, or its place in a bucket."""
         return self.entry.store
 
     @property
     def exists(self) -> bool:
         """True if the store is made."""
-        return self._pyramid is not None or (self.path / "zarr.json").exists()
+        return self._pyramid is not None or is_there(self.place)
 
     @property
     def sound(self) -> bool:
@@ -199,28 +203,31 @@ class OverviewStore:
             entry = self.entry
             pyramid = entry.find()
             if pyramid is None:
-                make_root(entry.store.parent)
+                make_root(self._root)
                 pyramid = entry.make(partial(self._write, entry))
             self._pyramid = pyramid
         return self._pyramid
 
     def repair(self, damaged: Pyramid, error: DamagedError) -> None:
         """Make the store again, of which reading raised an error, once; raise it if that is not possible."""
-        if self._pyramid is not damaged:
-            return  # another thread was faster
-        if self._repaired:
-            raise error
-        try:
-            self._pyramid = self.entry.make(partial(self._write, self.entry), damaged=version_of(damaged))
-            self._repaired = True
-        except NdzarrError as cause:
-            raise error from cause
+        entry = self.entry
+        with entry.lock():
+            if self._pyramid is not damaged:
+                return  # another thread was faster
+            if self._repaired:
+                raise error
+            try:
+                self._pyramid = entry.make_locked(partial(self._write, entry), damaged=version_of(damaged))
+                self._repaired = True
+            except NdzarrError as cause:
+                raise error from cause
 
-    def _write(self, entry: CacheEntry) -> None:
+    def _write(self, entry: CacheEntry, overwrite: bool) -> None:
         from ndzarr._pyramid.transcode import write_pyramid
 
         number = self.base.power + 1
-        write_pyramid(HalfSource(self.base), entry.store, self.encoding, origin=entry.origin, number=number)
+        source = HalfSource(self.base)
+        write_pyramid(source, entry.store, self.encoding, overwrite=overwrite, origin=entry.origin, number=number)
         self.base.file.check()
 
 
@@ -262,7 +269,7 @@ class StoredOverview:
 
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
-        return (str(self.store.path), self._number, self._mask, chunk)
+        return (shown_name(self.store.place), self._number, self._mask, chunk)
 
     def encoded_size(self, chunk: tuple[int, ...]) -> int | None:
         """Return the bytes of a chunk; None if the store is not made yet."""

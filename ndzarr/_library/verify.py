@@ -16,11 +16,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, product
 from math import ceil, floor, prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import google_crc32c
@@ -32,15 +33,25 @@ from ndzarr._files import open_binary
 from ndzarr._formats.registry import file_kind
 from ndzarr._formats.tiff.array import TiffArray
 from ndzarr._indexing.plan import human_bytes
-from ndzarr._library.in_place import open_file
+from ndzarr._library.in_place import open_file, open_remote_file
+from ndzarr._library.open import find_remote
 from ndzarr._progress import progress_bar
+from ndzarr._pyramid.datasets import AmbiguousError
 from ndzarr._pyramid.levels import Multiscale
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.views import stored_array
+from ndzarr._pyramid.zarr_store import list_arrays, open_pyramid, open_remote
+from ndzarr._remote.flight import get_ranges
+from ndzarr._remote.settings import Remote
+from ndzarr._remote.stores import ABSENT, Range, open_url
+from ndzarr._remote.urls import is_url, names_zip, shown
+from ndzarr._store.archive import is_archive, read_file
 from ndzarr._store.arrays import COMPLETE, SEAL, ChunkArray, Stored, ZarrArray, open_array, positions
-from ndzarr._store.metadata import CHECKSUM, files_sum, interpreting, is_sealed, parse_json
-from ndzarr._store.sharding import chunks_sum
+from ndzarr._store.buckets import ROOT, Place
+from ndzarr._store.metadata import CHECKSUM, INDEXES, files_sum, interpreting, is_sealed, parse_json
+from ndzarr._store.remote import RemoteArray, fetch
+from ndzarr._store.sharding import Record, chunks_sum
 from ndzarr._store.zarr_python import check_growth
-from ndzarr.errors import DamagedError, StoreError
+from ndzarr.errors import DamagedError, MissingError, StoreError
 
 Position: TypeAlias = tuple[int, ...]
 
@@ -92,18 +103,28 @@ class Report:
         return "\n  ".join([f"{self.path}: {n} problem{'s' * (n > 1)} ({counts})", *map(str, self.problems)])
 
 
-def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | None = None) -> Report:
+def verify(
+    path: str | os.PathLike[str],
+    progress: bool = False,
+    threads: int | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> Report:
     """
     Check every byte of a store, or every tile of a TIFF.
 
     Parameters
     ----------
     path
-        A store or a TIFF with tiles, as `ndzarr.open` takes it, or extracted samples.
+        A store or a TIFF with tiles, as `ndzarr.open` takes it, or extracted samples.  What is behind a URL is fetched
+        piece by piece; zips and extracted samples are verified on a disk only.
     progress
         Show a bar, once the check takes longer than a second.
     threads
-        Number of threads that decode; the number of CPUs if None.
+        Number of threads that decode; the number of CPUs if None, and at least 8 for a URL.
+    storage_options, remote
+        Credentials and settings for URLs; see `open`.
 
     Returns
     -------
@@ -125,24 +146,133 @@ def verify(path: str | os.PathLike[str], progress: bool = False, threads: int | 
     (True, 2, 5, 8)
     """
     name = os.fspath(path)
-    is_tiff = "://" not in name and file_kind(name) == "TIFF"
-    if "://" not in name and (node := _extraction(name)) is not None:
+    if is_url(name):
+        return _verify_remote(name, progress, threads or max(_FETCHING, available_cpus()), storage_options, remote)
+    is_tiff = file_kind(name) == "TIFF"
+    if (node := _extraction(name)) is not None:
         name = os.path.abspath(name)
         found, problems = _open_extraction(name, node)
         return _report(name, _Tally(problems=problems), found, progress, threads)
     try:
         pyramid: Multiscale = open_file(name) if is_tiff else open_pyramid(name, changed=lambda file: None)
     except StoreError as error:
+        if isinstance(error, AmbiguousError):  # bytes can be checked without knowing what they mean
+            return _report(error.path or name, _Tally(), list_arrays(name), progress, threads)
         name = os.path.realpath(name) if is_tiff else os.path.abspath(name)
         file = name if is_tiff else os.path.join(name, "zarr.json")
         # A TIFF that is sound but not tiled, or a directory without metadata, is not damaged: it is something else.
-        if not (isinstance(error, DamagedError) if is_tiff else os.path.exists(file)):
+        whole = is_tiff or is_archive(name)
+        if not (isinstance(error, DamagedError) if whole else os.path.exists(file)):
             raise
-        return Report(name, 0, 0, 0, 0, (Problem(file, None, str(error)),))
+        return Report(name, 0, 0, 0, 0, (Problem(name if whole else file, None, str(error)),))
     total = _Tally(problems=[] if is_tiff else list(_check_metadata(pyramid)))
-    arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray | ZarrArray | ChunkArray)]
+    native = [stored_array(level.array) for level in pyramid.levels]
+    arrays = [array for array in native if isinstance(array, TiffArray | ZarrArray | ChunkArray)]
     masks = [level.mask for level in pyramid.levels if level.mask is not None]
     return _report(pyramid.path, total, arrays, progress, threads, masks)
+
+
+_FETCHING = 8
+"""Shards, or rows of tiles, that are fetched at a time."""
+
+
+def _verify_remote(
+    url: str, progress: bool, threads: int, storage_options: Mapping[str, Any] | None, remote: Remote | None
+) -> Report:
+    """Check a store, or a TIFF with tiles, on a web server or in a bucket; see `verify`."""
+    name = shown(url)
+    try:
+        if (opened := find_remote(url, storage_options, remote)) is not None:
+            pyramid = open_remote_file(opened)
+            arrays = [level.array for level in pyramid.levels if isinstance(level.array, TiffArray)]
+            masks = [level.mask for level in pyramid.levels if isinstance(level.mask, TiffArray)]
+            if not arrays:
+                hint = "Decode it with FFmpeg, or transcode it and verify the store"
+                raise StoreError(f"{name}: only TIFFs with tiles, and stores, are verified", path=name, hint=hint)
+            return _report(name, _Tally(), arrays, progress, threads, masks)
+        place = Place(*open_url(url.rstrip("/"), storage_options, remote))
+        if names_zip(place.path):
+            message = f"{name}: a store in one file is verified on a disk only"
+            raise StoreError(message, path=name, hint="Copy it to a disk, and verify the copy")
+        pyramid = open_remote(place.store, place.path, changed=lambda file: None)
+    except DamagedError as error:
+        return Report(name, 0, 0, 0, 0, (Problem(error.path or name, None, str(error)),))
+    with TemporaryDirectory(prefix="ndzarr-") as folder:
+        return _verify_store(place, pyramid, folder, progress, threads)
+
+
+def _verify_store(place: Place, pyramid: Multiscale, folder: str, progress: bool, threads: int) -> Report:
+    """Check a remote store, of which the metadata, and each shard while it is checked, are in a local directory."""
+    far = [array for level in pyramid.levels for array in (level.array, level.mask) if array is not None]
+    nodes = _fetch_metadata(place, Path(folder))
+    checked: Multiscale = open_pyramid(folder, changed=lambda file: None) if nodes else pyramid
+    listed = None if place.store.kind == "http" else list(place.present())
+    found, checks = list(_check_metadata(checked)), list[Callable[[], _Tally]]()
+    for array in far:
+        checks += _far_checks(place, array, folder, listed) if isinstance(array, RemoteArray) else _checks(array)
+    report = _finished(place.url, _Tally(problems=found), checks, len(pyramid.levels), progress, threads)
+    problems = [
+        Problem(p.file.replace(folder, place.url), p.chunk, p.what.replace(folder, place.url)) for p in report.problems
+    ]
+    return replace(report, problems=tuple(problems))
+
+
+def _fetch_metadata(place: Place, folder: Path) -> bool:
+    """Fetch the metadata of a store, its coordinates and its indexes; return False if they are not consolidated."""
+    try:
+        raw = bytes(place.store.get(place.key(ROOT))[0])
+    except MissingError:  # Zarr v2
+        return False
+    (folder / ROOT).write_bytes(raw)
+    root = parse_json(raw, place.url)
+    if _extraction(str(folder)) is not None:
+        message = f"{place.url}: extracted samples are verified on a disk only"
+        raise StoreError(message, path=place.url, hint="Copy them to a disk, and verify the copy")
+    if not (nodes := _nodes(root)):
+        return False
+    files = [f"{name}/{ROOT}" for name in nodes] + [INDEXES]
+    files += [f"{name}/c/0" for name, node in nodes.items() if CHECKSUM in node.get("attributes", {})]
+    for landed in get_ranges([Range(place.store, place.key(file), optional=True) for file in files]):
+        if landed.info is not ABSENT:
+            path = folder / files[landed.number]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(landed.data.data)
+    return True
+
+
+def _far_checks(
+    place: Place, remote: RemoteArray, folder: str, listed: Sequence[str] | None
+) -> Iterator[Callable[[], _Tally]]:
+    """Yield functions that fetch and check one shard each; `listed` are all objects of the store, if it tells."""
+    array = remote.local(f"{folder}/{remote.path[len(place.path) :].strip('/')}".rstrip("/"))
+    if listed is None:
+        number = prod(array.grid)
+        if number > _MISSING_CHUNKS * (_count_files(place.url) + _FEW_FILES):
+            what = f"its metadata state {number:,} shards, too many to be asked for one by one"
+            yield lambda: _Tally(problems=[Problem(array.name, None, what)])
+            return
+        found: Mapping[str, Position | None] = {array.shard_file(p): p for p in positions(array.grid)}
+    else:
+        found = dict(array.files([f"{folder}/{name}" for name in listed]))
+        yield partial(_check_listing, array, found)
+    for path, position in found.items():
+        if position is not None:
+            yield partial(_check_far, place, array, folder, path, position)
+
+
+def _check_far(place: Place, array: ChunkArray, folder: str, path: str, position: Position) -> _Tally:
+    """Fetch one shard, or one chunk that is an object of its own, and check it."""
+    try:
+        data = place.store.get(place.key(os.path.relpath(path, folder).replace(os.sep, "/")))[0]
+    except MissingError:
+        missing = Problem(path, None, "the file is missing; transcode the source again")
+        return _Tally(problems=[missing]) if array.complete else _Tally(empty=1)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    Path(path).write_bytes(data.data)
+    try:
+        return _check_file(array, path, position)
+    finally:
+        os.unlink(path)
 
 
 def _report(
@@ -155,12 +285,24 @@ def _report(
 ) -> Report:
     """Check the chunks of arrays, and return that together with what was found before."""
     checks = [check for array in (*arrays, *masks) for check in _checks(array)]
+    return _finished(path, total, checks, len(arrays), progress, threads)
+
+
+def _finished(
+    path: str,
+    total: _Tally,
+    checks: Sequence[Callable[[], _Tally]],
+    levels: int,
+    progress: bool,
+    threads: int | None,
+) -> Report:
+    """Run checks, and return what they found together with what was found before."""
     with progress_bar(len(checks), "verifying", "part", progress) as advance:
         for tally in ordered_map(lambda check: check(), checks, threads or available_cpus(), name="verify"):
             total.add(tally)
             advance()
     total.problems.sort(key=lambda p: (p.file, p.chunk or (), p.what))
-    return Report(path, len(arrays), total.chunks, total.empty, total.nbytes, tuple(total.problems))
+    return Report(path, levels, total.chunks, total.empty, total.nbytes, tuple(total.problems))
 
 
 def _extraction(folder: str) -> Mapping[str, Any] | None:
@@ -286,7 +428,7 @@ def _check_file(array: ChunkArray, path: str, position: Position) -> _Tally:
         if any(i * c >= n for i, c, n in zip(chunk, array.chunks, array.shape, strict=True)):
             continue
         try:
-            encoded = np.fromfile(path, np.uint8) if shard is None else shard.encoded(k)
+            encoded = array.encoded(chunk) if shard is None else shard.encoded(k)
             if encoded is None:
                 tally.empty += 1
                 continue
@@ -312,15 +454,30 @@ def _where(path: str, chunk: Position) -> tuple[str, str]:
 
 def _check_tiles(array: TiffArray, row: Position) -> _Tally:
     scratch, tally = array.codec.scratch(), _Tally()
-    for x in range(array.segments[-1]):
-        chunk = (*row, x)
+    chunks = [(*row, x) for x in range(array.segments[-1])]
+    if array.remote:
+        try:
+            for number, encoded in fetch([(array, chunk) for chunk in chunks]):
+                size = 0 if encoded is None else sum(piece.size for piece in encoded)
+                tally.add(_Tally(size > 0, size == 0, size))
+                if encoded is not None:
+                    decode = partial(array.decode_fetched, encoded=encoded, out=scratch)
+                    _check_tile(array, chunks[number], decode, tally)
+        except DamagedError as error:  # of the tables
+            tally.problems.append(Problem(array.files[0].path, None, str(error)))
+        return tally
+    for chunk in chunks:
         size = array.encoded_size(chunk)
         tally.add(_Tally(size > 0, size == 0, size))
-        try:
-            array.decode(chunk, scratch)
-        except DamagedError as error:
-            tally.problems.append(Problem(array.files[0].path, chunk, str(error)))
+        _check_tile(array, chunk, partial(array.decode, out=scratch), tally)
     return tally
+
+
+def _check_tile(array: TiffArray, chunk: Position, decode: Callable[[Position], object], tally: _Tally) -> None:
+    try:
+        decode(chunk)
+    except DamagedError as error:
+        tally.problems.append(Problem(array.files[0].path, chunk, str(error)))
 
 
 def _check_through_zarr(array: ZarrArray, chunk: Position) -> _Tally:
@@ -355,18 +512,20 @@ def _check_metadata(pyramid: Multiscale) -> Iterator[Problem]:
     own = pyramid.attrs.get("ndzarr")
     for what in _disagreements(pyramid, own):
         yield Problem(root, None, what)
-    if not os.path.exists(root):  # Zarr v2, or remote
+    try:
+        node = json.loads(read_file(root))
+    except FileNotFoundError:  # Zarr v2, or remote
         return
-    with open_binary(root) as file:
-        node = json.loads(file.read())
     if (nodes := _nodes(node)) is None:
         yield Problem(root, None, _NO_NODES)
         return
     yield from _check_seal(root, node, nodes)
-    for name, node in nodes.items():
-        yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), node)
-    if own is not None:
+    for name, inner in nodes.items():
+        yield from _check_node(os.path.join(pyramid.path, name, "zarr.json"), inner)
+    if own is not None and "ndzarr" in (node.get("attributes") or {}):
         yield from _check_coordinates(pyramid, nodes)
+        if "indexes" in own:
+            yield from _check_indexes(pyramid, own["indexes"])
 
 
 def _is_node(node: Any) -> bool:
@@ -415,13 +574,32 @@ def _disagreements(pyramid: Multiscale, own: Mapping[str, Any] | None) -> Iterat
 def _check_node(file: str, node: Any) -> Iterator[Problem]:
     """Check that the metadata of a node are those in the consolidated metadata."""
     try:
-        with open_binary(file) as opened:
-            if parse_json(opened.read(), file) != node:
-                yield Problem(file, None, "differs from the consolidated metadata of the root")
+        if parse_json(read_file(file), file) != node:
+            yield Problem(file, None, "differs from the consolidated metadata of the root")
     except FileNotFoundError:
         yield Problem(file, None, "the file is missing")
     except StoreError as error:
         yield Problem(file, None, str(error))
+
+
+def _check_indexes(pyramid: Multiscale, starts: Mapping[str, int]) -> Iterator[Problem]:
+    """Check that the file of the indexes of all shards says of each what its seal says."""
+    file = os.path.join(pyramid.path, INDEXES)
+    try:
+        content = read_file(file)
+    except FileNotFoundError:
+        yield Problem(file, None, "the file is missing")
+        return
+    for array in [array for level in pyramid.levels for array in (level.array, level.mask)]:
+        if not isinstance(array, ChunkArray) or array.seal is None:
+            continue
+        length = Record.length(prod(array.per_shard))
+        at = starts.get(Path(os.path.relpath(array.name, pyramid.path)).as_posix(), len(content))
+        for position in positions(array.grid):
+            record = content[at : at + length]
+            if len(record) < length or Record.parse(record).seal != array.seal.at(position):
+                yield Problem(file, None, f"what it says of {array.shard_file(position)} is not what was written")
+            at += length
 
 
 def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterator[Problem]:
@@ -434,8 +612,7 @@ def _check_coordinates(pyramid: Multiscale, nodes: Mapping[str, Any]) -> Iterato
                 yield Problem(file, None, f"the metadata state {stated} coordinates for {n} pixels along {d}")
                 continue
             try:
-                with open_binary(file) as opened:
-                    encoded = opened.read()
+                encoded = read_file(file)
                 check_growth("zstd", encoded, min(8 * n + (1 << 20), 1 << 28))
                 raw = bytes(numcodecs.zstd.decompress(encoded))
             except FileNotFoundError:

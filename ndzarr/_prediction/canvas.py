@@ -26,6 +26,51 @@ _SLACK = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the array of a window lies on a canvas, along the axes of the canvas."""
+
+    start: tuple[int, ...]
+    """First pixel; may lie before the canvas."""
+    length: tuple[int, ...]
+    """Pixels; may reach beyond the canvas."""
+    covered: tuple[tuple[float, float], tuple[float, float]]
+    """(start, length) along y and x as they are, in pixels of the canvas, which the window may cut."""
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Return True for an array with as many pixels as the window has on the canvas, to less than a pixel."""
+        near = all(abs(m - n) < 1 - _SLACK for m, (_, n) in zip(shape[-2:], self.covered, strict=True))
+        return near and tuple(shape[:-2]) == self.length[:-2]
+
+    def fitted(self, pixels: np.ndarray[Any, Any], nearest: bool) -> np.ndarray[Any, Any]:
+        """
+        Return an array with the pixels of the canvas: as it is, or interpolated where the window cuts pixels.
+
+        Interpolation is linear between centres of pixels; `nearest` takes the nearest one.
+        """
+        for axis, start, (first, n) in zip((-2, -1), self.start[-2:], self.covered, strict=True):
+            m, length = pixels.shape[axis], self.length[axis]
+            if m == length and abs(first - start) <= _SLACK * max(1.0, abs(first)):
+                continue
+            # Centres of pixels of the canvas, in pixels of the array.
+            at = np.clip((start + np.arange(length) + 0.5 - first) * (m / n) - 0.5, 0, m - 1)
+            pixels = _interpolated(pixels, axis, at, nearest or pixels.dtype.kind == "b")
+        return pixels
+
+
+def _interpolated(pixels: np.ndarray[Any, Any], axis: int, at: np.ndarray[Any, Any], nearest: bool) -> Any:
+    """Return the values of an array at positions along an axis, in its type."""
+    if nearest:
+        return np.take(pixels, np.floor(at + 0.5).astype(np.intp), axis)
+    low = np.floor(at).astype(np.intp)
+    high = np.minimum(low + 1, pixels.shape[axis] - 1)
+    wide = np.result_type(np.float32, pixels.dtype)
+    weight = (at - low).astype(wide)[(..., None) if axis == -2 else ...]
+    first = np.take(pixels, low, axis).astype(wide)
+    found = first + (np.take(pixels, high, axis) - first) * weight
+    return (np.rint(found) if pixels.dtype.kind in "iu" else found).astype(pixels.dtype)
+
+
+@dataclass(frozen=True, slots=True)
 class Canvas:
     """A space of pixels, without values."""
 
@@ -108,9 +153,11 @@ class Canvas:
         """What two canvases have in common if parts of one fit the other; as JSON."""
         return {"dims": list(self.dims), "sizes": dict(self.sizes), "scale": self.scale}
 
-    def place_of(self, where: Any, channels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def place_of(self, where: Any, channels: int) -> Place:
         """
-        Return (start, length) of a window in pixels of the canvas, along `dims`; it may lie beyond the canvas.
+        Return the place of a window; it may lie beyond the canvas.
+
+        A window that cuts pixels has those whose centres it holds, and the last of the image if it ends there.
 
         `where` is a sample, or a target whose window is in native pixels.
         """
@@ -121,18 +168,20 @@ class Canvas:
         else:
             what = f"where={type(where).__name__}: expected a sample or a target, such as dict(y=slice(0, 256), ...)"
             raise TargetError(what, key="where")
-        start, length = {"c": 0}, {"c": channels}
+        start, length, cut = {"c": 0}, {"c": channels}, []
         for d in self.dims:
             if d in "yx":
                 first, n = corner[d] * self.scale, covered[d] * self.scale
-                start[d], length[d] = round(first), round(n)
-                if abs(first - start[d]) > _SLACK * max(1.0, abs(first)) or abs(n - length[d]) > _SLACK * max(1.0, n):
-                    what = f"{d} from {corner[d]:g}, {covered[d]:g} native pixels, is not whole at scale={self.scale:g}"
-                    hint = "Choose windows that begin and end on pixels of the result, or another scale"
-                    raise WindowError(what, key=d, window=where, hint=hint)
+                slack = 0.5 + _SLACK * max(1.0, abs(first), n)
+                start[d], stop = int(np.ceil(first - slack)), int(np.ceil(first + n - slack))
+                if corner[d] + covered[d] == self.native["yx".index(d)]:
+                    stop = max(stop, self.sizes[d])
+                length[d] = max(1, stop - start[d])
+                cut.append((first, n))
             elif d != "c":
                 start[d], length[d] = int(corner.get(d, 0)), int(covered.get(d, self.sizes[d]))
-        return tuple(start[d] for d in self.dims), tuple(length[d] for d in self.dims)
+        along_y, along_x = cut
+        return Place(tuple(start[d] for d in self.dims), tuple(length[d] for d in self.dims), (along_y, along_x))
 
     def _window_of_target(self, where: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
         given = parse(where)

@@ -11,6 +11,7 @@ A pixel is the mean of the parts that cover it, weighted by their windows.  The 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
+from math import prod
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
@@ -25,13 +29,15 @@ import cv2
 import numpy as np
 import xarray
 
-from ndzarr._files import explained, local_path, refuse_existing, replacing, trying
+from ndzarr._files import cache_root, explained, replacing, trying
 from ndzarr._formats.base import Facts, Pixels, Region, Source
-from ndzarr._prediction.canvas import Canvas
+from ndzarr._prediction.canvas import Canvas, Place
 from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import open_dest
+from ndzarr._remote.settings import Remote
+from ndzarr._store.destinations import Dest, destination, refuse_existing_at, shown_name
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import ExistsError, OptionError, WindowError
 
@@ -39,8 +45,12 @@ Weights: TypeAlias = Literal["gaussian", "uniform"] | Callable[[tuple[int, ...]]
 SIGMAS = 8
 """Standard deviations of a Gaussian window across it, as in nnU-Net and MONAI."""
 _NAMES = {"gaussian", "uniform"}
+_BAND_BYTES = 4 << 20
+"""Bytes of pixels that are blended before they are encoded: while one band is encoded, the next is blended."""
 _STRIP = 64
-"""Rows that are blended at a time, so that the part of a window among them stays in a processor's cache."""
+"""Rows that are blended at a time where parts lie anywhere, so that those of a window stay in a processor's cache."""
+_TALL = 256
+"""Most rows that are blended at a time."""
 
 
 class Stitcher:
@@ -54,7 +64,7 @@ class Stitcher:
         of a file that `ndzarr.open` opens, or any sample of an image, which stands for the whole image.  The result
         has its size, georeference, pixel size and times.
     dest
-        Directory of the store to make.
+        Directory of the store to make, or a URL such as 's3://bucket/a.zarr'.
     channels
         Names of the channels of the result.
     dtype
@@ -77,6 +87,8 @@ class Stitcher:
         Replace `dest` if it exists, once the result is complete.
     progress
         Show a progress bar while the result is written.
+    storage_options, remote
+        Credentials and settings for the URL `dest`; see `open`.
 
     Raises
     ------
@@ -88,7 +100,8 @@ class Stitcher:
     Notes
     -----
     Leaving the `with` block writes the result, at once or not at all.  If the block raises, what was added stays in the
-    hidden directory `.NAME.stitch` beside `dest` until a stitcher with `resume` takes it up, or one without removes it.
+    hidden directory `.NAME.stitch` beside `dest`, or, if that is a URL, in the user's cache directory, until a stitcher
+    with `resume` takes it up, or one without removes it.
     Disk space for all arrays that are added is needed until then; memory for a band of the result.
     The same arrays give the same bits, in whatever order and by whatever number of processes they were added.
 
@@ -121,6 +134,8 @@ class Stitcher:
         resume: bool = True,
         overwrite: bool = False,
         progress: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         if not callable(weights) and weights not in _NAMES:
             raise OptionError(f"weights={weights!r}: expected 'gaussian', 'uniform' or a function", key="weights")
@@ -130,16 +145,17 @@ class Stitcher:
         self._weights, self._nodata = weights, nodata
         self._encoding = Encoding(preset, kind)
         self._overwrite, self._progress = overwrite, progress
-        self.path = local_path(dest)
+        self._dest = destination(dest, storage_options, remote)
+        self.path: Path | str = self._dest if isinstance(self._dest, Path) else self._dest.url
         """The destination."""
-        refuse_existing(self.path, overwrite)
-        self.work = self.path.with_name(f".{self.path.name}.stitch")
+        refuse_existing_at(self._dest, overwrite)
+        self.work = _work(self._dest)
         """The directory of what was added."""
         self._writer: PartsWriter | None = None
         self._held = ExitStack()
         if not self._held.enter_context(trying(self.work.with_name(self.work.name + ".lock"))):
             what = f"{self.path}: another process is stitching it"
-            raise ExistsError(what, path=str(self.path), hint="Wait for it, or choose another destination")
+            raise ExistsError(what, path=shown_name(self._dest), hint="Wait for it, or choose another destination")
         try:
             self._added = self._begin(resume)
         except BaseException:
@@ -165,7 +181,8 @@ class Stitcher:
 
     def place_of(self, where: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return (start, length) of a sample's or a target's window in pixels of the result, along its axes."""
-        return self._canvas.place_of(where, len(self._channels))
+        place = self._canvas.place_of(where, len(self._channels))
+        return place.start, place.length
 
     def __enter__(self) -> Self:
         return self
@@ -190,12 +207,13 @@ class Stitcher:
             `load_batch` returned.  What lies beyond the image is left out.
         array
             The prediction: numpy or torch, with the axes of `like`, where axes of length 1 may be left out; for a batch
-            with the samples first.  It has the size of the window times `scale`.
+            with the samples first.  It has the size of the window times `scale`.  Where the window begins or ends
+            between pixels of the result, it is interpolated linearly, with kind='labels' by its nearest pixels.
 
         Raises
         ------
         WindowError
-            The array does not fit the window, or the window does not begin and end on pixels of the result.
+            The array does not have the size of the window.
         OptionError
             The array has other axes, channels or a type that the result cannot hold.
         """
@@ -204,12 +222,12 @@ class Stitcher:
                 self.add(where.ndzarr.sample(k), array[k])
             return
         pixels = self._in_order(array)
-        start, length = self.place_of(where)
-        if pixels.shape != length:
-            raise self._misfit(pixels.shape, length, where)
+        place = self._canvas.place_of(where, len(self._channels))
+        if not place.fits(pixels.shape):
+            raise self._misfit(pixels.shape, place, where)
         if self._writer is None or self._writer.pid != os.getpid():
             self._writer = PartsWriter(self.work)
-        part = self._writer.append(start, pixels)
+        part = self._writer.append(place.start, place.fitted(pixels, self._encoding.kind == "labels"))
         self._added[part.content] = part
 
     def close(self) -> Pyramid:
@@ -230,12 +248,18 @@ class Stitcher:
                 raise OptionError(f"{self.path}: nothing was added", path=str(self.path), hint="Call add first")
             with self._source(parts) as source:
                 write_pyramid(
-                    source, self.path, self._encoding, overwrite=self._overwrite, progress=self._progress, origin={}
+                    source,
+                    self._dest,
+                    self._encoding,
+                    overwrite=self._overwrite,
+                    progress=self._progress,
+                    origin={},
+                    band_bytes=_BAND_BYTES,
                 )
             shutil.rmtree(self.work)
         finally:
             self._release()
-        return open_pyramid(self.path)
+        return open_dest(self._dest)
 
     def _begin(self, resume: bool) -> dict[tuple[Any, ...], Part]:
         """Make the work directory, or take up that of an earlier stitcher."""
@@ -249,18 +273,19 @@ class Stitcher:
                 hint = "Pass resume=False to remove them, or choose another destination"
                 raise ExistsError(what, path=str(self.work), hint=hint)
             return {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
-        with explained(self.path):
+        with explained(self.work):
             self.work.mkdir(mode=0o700, parents=True)
             with replacing(stated) as file:
                 file.write_text(json.dumps(about))
         return {}
 
-    def _misfit(self, have: tuple[int, ...], want: tuple[int, ...], where: Any) -> WindowError:
+    def _misfit(self, have: tuple[int, ...], place: Place, where: Any) -> WindowError:
         """Say that an array does not have the size of its window, and how to mend that."""
-        dims = self._canvas.dims
-        k = next(k for k, (a, b) in enumerate(zip(have, want, strict=True)) if a != b)
+        dims, want = self._canvas.dims, (*place.length[:-2], *(n for _, n in place.covered))
+        k = max(range(len(dims)), key=lambda k: abs(have[k] - want[k]))
         what = (
-            f"the array has {have[k]} pixels along {dims[k]}, but its window {want[k]} at scale={self._canvas.scale:g}"
+            f"the array has {have[k]} pixels along {dims[k]}, but its window {want[k]:g} at "
+            f"scale={self._canvas.scale:g}"
         )
         scale = have[k] / want[k] * self._canvas.scale
         hint = f"Pass Stitcher(scale={scale:g}) if the model gives pixels of another size" if dims[k] in "yx" else None
@@ -323,6 +348,21 @@ class Stitcher:
         self._held.close()
 
 
+Bounds: TypeAlias = tuple[tuple[int, int], ...]
+"""(start, stop) along each axis."""
+
+
+def _work(dest: Dest) -> Path:
+    """Return the directory for what is added, the same for each stitcher of a destination on this machine."""
+    if isinstance(dest, Path):
+        return dest.with_name(f".{dest.name}.stitch")
+    digest = hashlib.sha256(dest.url.encode()).hexdigest()[:16]
+    folder = cache_root() / "stitching"
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / f".{dest.name}-{digest}.stitch"
+
+
 class Stitched(Source):
     """The image that parts make together."""
 
@@ -351,61 +391,142 @@ class Stitched(Source):
         self._maps.clear()
         self._last.cache_clear()
 
-    def _blend(self, bounds: tuple[tuple[int, int], ...]) -> tuple[Pixels, Pixels]:
+    def _blend(self, bounds: Bounds) -> tuple[Pixels, Pixels]:
         """Return the pixels of a region, and where any part covers them, without c."""
         c, shape = self._c, [b - a for a, b in bounds]
         out, covered = np.empty(shape, self.dtype), np.empty(shape[:c] + shape[c + 1 :], bool)
-        for row in range(0, shape[-2], _STRIP):
-            strip = slice(row, min(row + _STRIP, shape[-2]))
+        for first, last in pairwise(self._rows(bounds)):
+            strip = slice(first - bounds[-2][0], last - bounds[-2][0])
             low, high = np.array(bounds).T
-            low[-2], high[-2] = low[-2] + strip.start, low[-2] + strip.stop
+            low[-2], high[-2] = first, last
             self._blend_strip(low, high, out[..., strip, :], covered[..., strip, :])
         return out, covered
 
+    def _rows(self, bounds: Bounds) -> list[int]:
+        """Return where strips of a band begin and end: where parts do, so that each has all rows of a strip or none."""
+        low, high = np.array(bounds).T
+        touched = ((self._start < high) & (self._stop > low)).all(axis=1)
+        edges = _edges(self._start[touched, -2], self._stop[touched, -2], low[-2], high[-2])
+        if len(edges) > 2 + 2 * (high[-2] - low[-2]) // _STRIP:  # parts that lie anywhere
+            return [*range(low[-2], high[-2], _STRIP), int(high[-2])]
+        return [row for a, b in pairwise(edges) for row in range(a, b, _TALL)] + edges[-1:]
+
     def _blend_strip(self, low: Pixels, high: Pixels, out: Pixels, covered: Pixels) -> None:
         """Blend the pixels from `low` to `high`."""
-        c = self._c
-        total = self._zeros("total", covered.shape, np.dtype(np.float32))
-        mean = self._zeros("mean", out.shape, out.dtype if self._labels else self._precise)
-        take = _choose if self._labels else _average
-        for k in np.flatnonzero(((self._start < high) & (self._stop > low)).all(axis=1)).tolist():
-            part, start = self._parts[k], self._start[k]
-            first, last = np.maximum(start, low), np.minimum(self._stop[k], high)
-            here = tuple(map(slice, first - low, last - low))
-            there = tuple(map(slice, first - start, last - start))
-            weight = _window(self._window, self.dims, part.length)
-            flat_here, flat_there = here[:c] + here[c + 1 :], there[:c] + there[c + 1 :]
-            take(mean[here], total[flat_here], part.pixels(self._maps)[there], weight[flat_there], c)
-        _finish(mean, out)
-        if self.masked:
-            np.greater(total, 0, out=covered)
-        elif self.nodata is not None:
-            value = np.asarray(self.nodata).astype(out.dtype)
-            np.copyto(out, value, where=np.broadcast_to(np.expand_dims(total == 0, c), out.shape))
+        touched = np.flatnonzero(((self._start < high) & (self._stop > low)).all(axis=1))
+        start, stop = self._start[touched], self._stop[touched]
+        if not ((start[:, :-1] <= low[:-1]) & (stop[:, :-1] >= high[:-1])).all():
+            self._blend_any(touched.tolist(), low, high, out, covered)
+            return
+        # Parts lie side by side: between two of their borders the same ones have all pixels.
+        before = [slice(a, b) for a, b in zip(low[:-1].tolist(), high[:-1].tolist(), strict=True)]
+        edges = _edges(start[:, -1], stop[:, -1], low[-1], high[-1])
+        for left, right in pairwise(edges):
+            own = touched[(start[:, -1] < right) & (stop[:, -1] > left)].tolist()
+            columns = slice(left - edges[0], right - edges[0])
+            self._blend_cell(own, [*before, slice(left, right)], out[..., columns], covered[..., columns])
 
-    def _zeros(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:
-        """Return an array of zeros that is used again and again: new pages of memory took most of the time."""
-        kept = self._buffers.get(name)
-        if kept is None or kept.shape != shape:
-            kept = self._buffers[name] = np.empty(shape, dtype)
-        kept[...] = 0
-        return kept
+    def _blend_cell(self, own: list[int], cell: Sequence[slice], out: Pixels, covered: Pixels) -> None:
+        """Blend a cell of which each part has all pixels."""
+        c = self._c
+        covered[...] = bool(own)
+        if not own:
+            out[...] = 0 if self.nodata is None else np.asarray(self.nodata).astype(out.dtype)
+            return
+        if len(own) == 1:  # no arithmetic
+            out[...] = self._of(own[0], cell)
+            return
+        mean = self._buffer("mean", out.shape, out.dtype if self._labels else self._precise)
+        mean[...] = self._of(own[0], cell)
+        if self._labels:
+            total = self._buffer("total", covered.shape, np.dtype(np.float32))
+            total[...] = self._weight(own[0], cell)
+            for k in own[1:]:
+                _choose(mean, total, self._of(k, cell), self._weight(k, cell), c)
+        else:
+            step = self._buffer("step", out.shape, self._precise)
+            parts = [self._parts[k] for k in own]
+            places = tuple(
+                [(p.length, tuple([s.start - a for s, a in zip(cell, p.start, strict=True)])) for p in parts]
+            )
+            for k, fraction in zip(own[1:], _fractions(self._window, self.dims, places, out.shape), strict=True):
+                np.subtract(self._of(k, cell), mean, out=step, dtype=self._precise)
+                step *= fraction
+                mean += step
+        _finish(mean, out)
+
+    def _blend_any(self, own: list[int], low: Pixels, high: Pixels, out: Pixels, covered: Pixels) -> None:
+        """Blend the pixels from `low` to `high`, of which each part has some."""
+        c = self._c
+        total = self._buffer("total", covered.shape, np.dtype(np.float32))
+        mean = self._buffer("mean", out.shape, out.dtype if self._labels else self._precise)
+        total[...], mean[...] = 0, 0
+        take = _choose if self._labels else _average
+        for k in own:
+            first, last = np.maximum(self._start[k], low), np.minimum(self._stop[k], high)
+            cell = [slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+            here = tuple(map(slice, first - low, last - low))
+            take(mean[here], total[here[:c] + here[c + 1 :]], self._of(k, cell), self._weight(k, cell), c)
+        _finish(mean, out)
+        np.greater(total, 0, out=covered)
+        if self.nodata is not None:
+            value = np.asarray(self.nodata).astype(out.dtype)
+            np.copyto(out, value, where=np.broadcast_to(np.expand_dims(~covered, c), out.shape))
+
+    def _of(self, k: int, cell: Sequence[slice]) -> Pixels:
+        """Return the pixels of a part in a cell of the canvas, which it has all of."""
+        return self._parts[k].pixels(self._maps)[self._within(k, cell)]
+
+    def _weight(self, k: int, cell: Sequence[slice]) -> Pixels:
+        """Return the weights of a part in a cell, without c."""
+        place = self._within(k, cell)
+        return _window(self._window, self.dims, self._parts[k].length)[place[: self._c] + place[self._c + 1 :]]
+
+    def _within(self, k: int, cell: Sequence[slice]) -> tuple[slice, ...]:
+        start = self._parts[k].start
+        return tuple([slice(s.start - a, s.stop - a) for s, a in zip(cell, start, strict=True)])
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:
+        """Return memory that is used again and again: new pages of memory took most of the time."""
+        kept, n = self._buffers.get(name), prod(shape)
+        if kept is None or kept.size < n or kept.dtype != dtype:
+            kept = self._buffers[name] = np.empty(n, dtype)
+        return kept[:n].reshape(shape)
+
+
+def _edges(start: Pixels, stop: Pixels, low: int, high: int) -> list[int]:
+    """Return the borders of intervals between two limits, and these, ascending."""
+    return sorted({int(low), int(high), *np.clip(start, low, high).tolist(), *np.clip(stop, low, high).tolist()})
 
 
 def _average(mean: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:
     """Take pixels into a running mean, in place; `total` and `weight` have no axis c."""
-    columns = np.flatnonzero(total.any(axis=tuple(range(total.ndim - 1))))
-    first, last = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
-    for bare in (slice(0, first), slice(last, None)):  # most of a window is covered by no other: no arithmetic
-        mean[..., bare], total[..., bare] = pixels[..., bare], weight[..., bare]
-    if first == last:
-        return
-    mean, total = mean[..., first:last], total[..., first:last]
-    pixels, weight = pixels[..., first:last], weight[..., first:last]
     total += weight
     step = np.subtract(pixels, mean, dtype=mean.dtype)
     step *= np.expand_dims(weight / total, c)
     mean += step
+
+
+@lru_cache(maxsize=64)
+def _fractions(
+    weights: Weights,
+    dims: tuple[str, ...],
+    places: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...],
+    shape: tuple[int, ...],
+) -> list[Pixels]:
+    """
+    Return how far each part but the first moves the running mean of a cell that all parts cover.
+
+    `places` holds (length, start of the cell) of each part; on a grid of windows few cells differ.
+    """
+    c = dims.index("c")
+    cells = [tuple([slice(a, a + n) for a, n in zip(start, shape, strict=True)]) for _, start in places]
+    own = [_window(weights, dims, p[0])[cell[:c] + cell[c + 1 :]] for p, cell in zip(places, cells, strict=True)]
+    total, out = own[0].copy(), []
+    for weight in own[1:]:
+        total += weight
+        out.append(np.expand_dims(weight / total, c))
+    return out
 
 
 def _choose(best: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:
@@ -420,7 +541,7 @@ def _finish(mean: Pixels, out: Pixels) -> None:
     if out.dtype == np.uint8 and mean.flags.c_contiguous:  # seven times as fast as numpy
         out[...] = cv2.convertScaleAbs(mean.reshape(-1, mean.shape[-1])).reshape(mean.shape)
         return
-    if out.dtype.kind in "iu":
+    if out.dtype.kind in "iu" and mean.dtype.kind == "f":  # labels have their type already
         np.rint(mean, out=mean)
     out[...] = mean >= 0.5 if out.dtype.kind == "b" else mean
 

@@ -32,20 +32,21 @@ from ndzarr._formats.options import choose_palette
 from ndzarr._formats.sequence import is_sequence
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
+from ndzarr._pyramid.sources import open_source
 from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url
 from ndzarr._store.destinations import Dest, Shared, destination, refuse_existing_at, sharing
+from ndzarr._store.metadata import Position, Records
 from ndzarr._store.presets import Encoding, chunks_option
-from ndzarr._store.writer import Position, Sums, seals_of
 from ndzarr.errors import MissingError, OptionError
 
 LEVELS = 2
 """Levels that a stage writes: the rows that it leaves to the next one are then a sixteenth of its own."""
 MOST_AT_ONCE = 4
 """Bands of up to so many are not worth tasks of their own."""
-SUMS = "sums.json"
+RECORDS = "records.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +165,6 @@ class Image:
 
     def open(self) -> Source:
         """Open the source."""
-        from ndzarr._formats.registry import open_source
-
         return open_source(self.source, **self.reading)
 
     def _open_here(self) -> Source:
@@ -204,7 +203,7 @@ class Image:
                 rests = _rest_files(part.root, making, stage, rows) if number + 1 < len(steps) else []
                 image, mask = [*rests, None, None][:2]
                 try:
-                    sums = write_rows(
+                    records = write_rows(
                         pixels,
                         part.store,
                         making,
@@ -218,20 +217,20 @@ class Image:
                 finally:
                     for rest in rests:
                         rest.close()
-                (part.root / SUMS).write_text(json.dumps(_as_json(sums)))
+                (part.root / RECORDS).write_text(json.dumps(_as_json(records)))
 
     def finish(self, steps: Sequence[Stage], shared: Shared) -> list[str]:
         """Write the metadata once all bands are there; return what of a damaged source was left out."""
         with self._open_here() as source:
             making = Making.of(source, self.encoding)
-            sums: Sums = {path: {} for path in making.arrays}
+            records: Records = {path: {} for path in making.arrays}
             with tempfile.TemporaryDirectory(prefix="ndzarr-") as near:
                 for name in [stage.name(band) for stage in steps for band in range(stage.bands)]:
-                    for path, own in _from_json(shared.read(name, SUMS, Path(near)).read_text()).items():
-                        sums[path] |= own
+                    for path, own in _from_json(shared.read(name, RECORDS, Path(near)).read_text()).items():
+                        records[path] |= own
             with shared.finishing() as store:
                 shared.bring(str(len(making.levels) - 1), store)  # the metadata say what viewers show of it
-                finish(source, store, making, seals_of(sums, making.arrays), self.origin)
+                finish(source, store, making, records, self.origin)
             return list(source.trouble)
 
     def token(self, steps: Sequence[Stage]) -> str:
@@ -255,11 +254,11 @@ def _rest_files(root: Path, making: Making, stage: Stage, rows: slice) -> list[_
     return out
 
 
-def _as_json(sums: Sums) -> dict[str, dict[str, str]]:
-    return {path: {"/".join(map(str, at)): s.hex() for at, s in own.items()} for path, own in sums.items()}
+def _as_json(records: Records) -> dict[str, dict[str, str]]:
+    return {path: {"/".join(map(str, at)): s.hex() for at, s in own.items()} for path, own in records.items()}
 
 
-def _from_json(text: str) -> Sums:
+def _from_json(text: str) -> Records:
     found = json.loads(text)
     return {
         path: {tuple(map(int, at.split("/"))): bytes.fromhex(s) for at, s in own.items()} for path, own in found.items()
@@ -314,6 +313,9 @@ def transcode(
     max_pixels: int | None = None,
     palette: str | None = None,
     series: str | int | None = None,
+    variable: str | None = None,
+    indexes: bool = False,
+    ome_version: str = "0.5",
     scheduler: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
@@ -325,16 +327,21 @@ def transcode(
     ----------
     source
         Path of an image (PNG, JPEG, TIFF, OME-TIFF, WebP, BMP, GIF, JPEG 2000, JPEG XL, NPY), of a video (anything
-        that FFmpeg decodes; see docs/videos.md) or of a Zarr array; a numpy, dask, xarray or Zarr array; or a list of
-        these, or a pattern such as 'frames/*.png', which become one pyramid.
+        that FFmpeg decodes; see docs/videos.md) or of a Zarr array or group; a numpy, dask or Zarr array; a Dataset,
+        DataTree or array of xarray; a Zarr group or store; an open pyramid, whose native level is taken; or a list of
+        images or arrays, or a pattern such as 'frames/*.png', which become one pyramid.
     dest
         Directory of the store to make, or a URL such as 's3://bucket/a.zarr'; by convention its name ends in .zarr.
+        A name that ends in .ozx makes one file (OME-NGFF's RFC-9).
     preset
-        'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.
+        'fast' (lossless), 'compact' (lossless, smaller, slower) or 'jpeg' (lossy); see docs/layouts.md.  Every reader
+        of Zarr v3 reads 'fast', and 'compact' but for pictures of 8 bits; the pyramid's repr says so where it is not
+        everyone, and docs/openness.md which ones.
     kind
         'intensity', or 'labels' for class maps and masks, whose levels must not mix values.
     axes
-        Names of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.
+        Names of the source's axes, such as 'tyxc'; needed for arrays of more than 3 axes without names.  Without it,
+        two axes without names are y x, and three are y x c if the last has up to 4 pixels, else c y x.
     channels
         Names of the channels, instead of the source's own.  'gray' or 'rgb' converts a video.
     nodata
@@ -373,6 +380,14 @@ def transcode(
     series
         Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
         None means the main one.
+    variable
+        Name or path of the image of a Zarr group, Dataset or DataTree that holds several, such as 'air' or
+        'r10m/b02'; the error that asks for it lists them.
+    indexes
+        Write one more file, with the indexes of all shards, for stores that are read over the network: opening takes
+        two requests then, and reading whatever window, of any level, one round trip; see docs/remote.md.
+    ome_version
+        Version of the OME-Zarr metadata: '0.5', or '0.6' (coordinate systems), which is a draft that few readers know.
     scheduler
         'processes', a `distributed.Client`, or the address of a dask scheduler: its workers write the store, a huge
         image in bands.  They need to see the file and `dest`.  A call that was interrupted, or killed, goes on where it
@@ -406,7 +421,8 @@ def transcode(
     Levels of intensities are means of 2 x 2 real pixels, weighted by alpha and rounded.  Levels of labels are the most
     frequent value.  Masks of the source (GDAL's internal ones and `.msk` files) become an array `mask` in each level.
     """
-    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    how: Any = {"access": access, "reduce": reduce, "indexes": indexes, "ome_version": ome_version}
+    encoding = Encoding(preset, kind, chunks_option(chunks), **how)
     far = isinstance(source, str) and is_url(source)
     known = (None, None) if far and not is_url(dest) else (storage_options, remote)
     target = destination(dest, *known)
@@ -424,22 +440,15 @@ def transcode(
         "size": size,
         "palette": choose_palette(palette, kind),
         "series": series,
+        "variable": variable,
         **({"storage_options": storage_options, "remote": remote} if far else {}),
     }
     if scheduler is not None:
         transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
-        return _opened(target, *known)
-    from ndzarr._formats.registry import open_source
-
+        return open_dest(target)
     with open_source(source, **reading) as opened:
         write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
-    return _opened(target, *known)
-
-
-def _opened(dest: Dest, storage_options: Mapping[str, Any] | None, remote: Remote | None) -> Pyramid:
-    if isinstance(dest, Path):
-        return open_pyramid(dest)
-    return open_pyramid(dest.url, storage_options=storage_options, remote=remote)
+    return open_dest(target)
 
 
 def transcode_on(

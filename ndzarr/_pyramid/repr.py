@@ -7,12 +7,18 @@ import html as escaping
 import io
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ndzarr._pyramid.levels import Multiscale, read_window
+from ndzarr._store.arrays import ChunkArray
+from ndzarr._store.codecs import ANYONE
+from ndzarr._store.remote import RemoteArray
 from ndzarr._store.validity import Nodata
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 THUMBNAIL = 192
 """Longest side of the thumbnail in a notebook, in pixels."""
@@ -36,6 +42,9 @@ def text_repr(pyramid: Multiscale) -> str:
     for k, level in enumerate(pyramid.levels):
         shape, chunks = (" x ".join(map(str, lengths)) for lengths in (level.shape, level.chunks))
         lines.append(f"  {f'level {k}':<9}{shape}, in chunks of {chunks}")
+    array = pyramid.levels[0].array
+    if isinstance(array, ChunkArray | RemoteArray) and array.codec.readers != ANYONE:
+        lines.append(f"  {'readers':<9}{array.codec.readers}")
     lines.append(f"  {'path':<9}{pyramid.path}")
     return "\n".join(lines)
 
@@ -61,10 +70,15 @@ def html_repr(pyramid: Multiscale) -> str:
 def _picture(pyramid: Multiscale) -> str:
     if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
         return ""
-    from PIL import Image
+    from PIL import Image as images
 
+    return html_image(images.fromarray(thumbnail(pyramid)))
+
+
+def html_image(picture: Image) -> str:
+    """Return an image of Pillow as an element of a page."""
     buffer = io.BytesIO()
-    Image.fromarray(thumbnail(pyramid)).save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     png = base64.b64encode(buffer.getvalue()).decode()
     return f"<img style='image-rendering:pixelated' src='data:image/png;base64,{png}'>"
 
@@ -82,21 +96,38 @@ def thumbnail(pyramid: Multiscale) -> np.ndarray[Any, Any]:
     return displayable(pixels.reshape(-1, *pixels.shape[-2:]), pyramid.kind)
 
 
-def displayable(pixels: np.ndarray[Any, Any], kind: str = "intensity") -> np.ndarray[Any, Any]:
+def displayable(
+    pixels: np.ndarray[Any, Any], kind: str = "intensity", stretch: tuple[float, float] | None = None
+) -> np.ndarray[Any, Any]:
     """
     Return pixels with axes (c, y, x) as an image for the screen: uint8 with axes (y, x, rgb).
 
     The first three channels are shown, or the first one in grey.  uint8 stays as it is; other types are stretched
-    between their 1st and 99th percentile.
+    between their 1st and 99th percentile.  `stretch` sets these percentiles, of each channel on its own, for all types.
     """
-    shown = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
-    if shown.dtype != np.uint8 or kind == "labels":
-        real = (np.abs(shown) if shown.dtype.kind == "c" else shown).astype(np.float64)
-        finite = real[np.isfinite(real)]
-        if not finite.size:
-            finite = np.zeros(1)
-        low, high = (finite.min(), finite.max()) if kind == "labels" else np.percentile(finite, (1, 99))
-        with np.errstate(over="ignore"):  # the range may exceed float64
-            part = (np.clip(np.nan_to_num(real, nan=low), low, high) - low) / max(high - low, 1e-300)
-        shown = np.rint(part * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(shown, 0, -1))
+    shown: np.ndarray[Any, Any] = displayable_frames(pixels[None], stretch, kind)[0]
+    return shown
+
+
+def displayable_frames(
+    frames: np.ndarray[Any, Any], stretch: tuple[float, float] | None = None, kind: str = "intensity"
+) -> np.ndarray[Any, Any]:
+    """Return frames (t, c, y, x) for the screen, (t, y, x, rgb), all stretched alike; see `displayable`."""
+    shown = frames[:, :3] if frames.shape[1] >= 3 else np.repeat(frames[:, :1], 3, axis=1)
+    if stretch is not None and kind != "labels":
+        parts = [_stretched(shown[:, k], stretch) for k in range(3)]
+        shown = np.stack(parts, 1)
+    elif shown.dtype != np.uint8 or kind == "labels":
+        shown = _stretched(shown, (0, 100) if kind == "labels" else (1, 99))
+    return np.ascontiguousarray(np.moveaxis(shown, 1, -1))
+
+
+def _stretched(pixels: np.ndarray[Any, Any], percentiles: tuple[float, float]) -> np.ndarray[Any, Any]:
+    """Return pixels as uint8, from the lower percentile of the finite ones (0) to the upper one (255)."""
+    real = (np.abs(pixels) if pixels.dtype.kind == "c" else pixels).astype(np.float64)
+    finite = real[np.isfinite(real)]
+    low, high = np.percentile(finite if finite.size else np.zeros(1), percentiles)
+    with np.errstate(over="ignore"):  # the range may exceed float64
+        part = (np.clip(np.nan_to_num(real, nan=low), low, high) - low) / max(high - low, 1e-300)
+    shown: np.ndarray[Any, Any] = np.rint(part * 255).astype(np.uint8)
+    return shown

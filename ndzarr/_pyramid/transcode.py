@@ -32,12 +32,19 @@ from ndzarr._progress import progress_bar
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.destinations import Dest, writing
 from ndzarr._store.downsample import Reducer, halve_mask, reducer
-from ndzarr._store.metadata import MASK, Description, DisplayWindow, LevelShape, mask_levels, write_metadata
+from ndzarr._store.metadata import (
+    MASK,
+    Description,
+    DisplayWindow,
+    LevelShape,
+    Records,
+    mask_levels,
+    write_metadata,
+)
 from ndzarr._store.presets import PRESETS, Encoding, choose_layout
 from ndzarr._store.read import execute
-from ndzarr._store.sharding import Seal
 from ndzarr._store.validity import Validity, fill_value
-from ndzarr._store.writer import PyramidWriter, Rest, Sums, halve, is_blank, seals_of
+from ndzarr._store.writer import PyramidWriter, Rest, halve, is_blank
 from ndzarr.errors import DamagedFileWarning, DamagedVideoWarning, OptionError, SourceError, warn_caller
 
 BAND_BYTES = 16 << 20
@@ -100,11 +107,11 @@ def write_pyramid(
 
         if stream is not None:
             writer_of = partial(PyramidWriter, work, reduce=making.reduce, workers=workers, written=written)
-            levels, seals = write_stream(stream, making.encoding, writer_of, advance, band_bytes)
+            levels, records = write_stream(stream, making.encoding, writer_of, advance, band_bytes)
             making = replace(making, levels=levels)
         else:
             count = 1 if making.volume else len(making.levels)
-            sums = write_rows(
+            records = write_rows(
                 source,
                 work,
                 making,
@@ -114,19 +121,18 @@ def write_pyramid(
                 band_bytes=band_bytes,
                 written=_stays if making.volume else written,
             )
-            seals = seals_of(sums, making.arrays)
         if making.volume:
-            seals |= making.halve(source, work, workers, advance)
-        finish(source, work, making, seals, origin)
+            records |= making.halve(source, work, workers, advance)
+        finish(source, work, making, records, origin)
     warn_of_trouble(source.name, source.trouble, video=stream is not None)
 
 
-def finish(source: Source, work: Path, making: Making, seals: Mapping[str, Seal], origin: Mapping[str, Any]) -> None:
+def finish(source: Source, work: Path, making: Making, records: Records, origin: Mapping[str, Any]) -> None:
     """Write the metadata of a store whose shards are written, unless the source was changed meanwhile."""
     _refuse_changed(source, origin)
     about = describe(source, making.encoding, origin)
     windows = display_windows(work, about, making.levels, making.masks)
-    write_metadata(work, about, making.levels, windows, seals, making.masks)
+    write_metadata(work, about, making.levels, windows, records, making.masks)
 
 
 def warn_of_trouble(name: str, trouble: Sequence[str], video: bool = False) -> None:
@@ -172,15 +178,13 @@ class Making:
         image = {f"{k}/image": level for k, level in enumerate(self.levels)}
         return image | {f"{k}/{MASK}": level for k, level in enumerate(self.masks)}
 
-    def halve(
-        self, source: Source, work: Path, workers: int | None, advance: Callable[[int], object]
-    ) -> dict[str, Seal]:
+    def halve(self, source: Source, work: Path, workers: int | None, advance: Callable[[int], object]) -> Records:
         """Make all levels of a volume but the first, which is stored."""
-        seals: dict[str, Seal] = {}
+        records: Records = {}
         if self.masks:
-            seals |= halve(work, self.masks, self.reduce_mask, workers, lambda rows: None, MASK)
+            records |= halve(work, self.masks, self.reduce_mask, workers, lambda rows: None, MASK)
         whole = source.dims.index("c") if source.validity.by_channel else None
-        return seals | halve(work, self.levels, self.reduce, workers, advance, masks=self.masks, whole=whole)
+        return records | halve(work, self.levels, self.reduce, workers, advance, masks=self.masks, whole=whole)
 
 
 def write_rows(
@@ -196,9 +200,9 @@ def write_rows(
     advance: Callable[[int], object] = lambda rows: None,
     band_bytes: int = BAND_BYTES,
     written: Callable[[Path], object] = _stays,
-) -> Sums:
+) -> Records:
     """
-    Write `count` levels, from number `first` on, of rows of a source; return the checksums of their shards.
+    Write `count` levels, from number `first` on, of rows of a source; return the records of their shards.
 
     The pixels of the source are those of level `first`.  `rows` are whole rows of shards of each of these levels; all
     rows by default.  `rests` take the rows of the next level, and of its mask.  `written` is called with each shard.
@@ -224,7 +228,7 @@ def write_rows(
         writer.finish()
         if veil is not None:
             veil.finish()
-        return writer.sums | ({} if veil is None else veil.sums)
+        return writer.records | ({} if veil is None else veil.records)
 
 
 def row_count(source: Source, halved: Sequence[LevelShape]) -> int | None:
@@ -409,9 +413,9 @@ def write_stream(
     writer_of: Callable[[list[LevelShape]], PyramidWriter],
     progress: Callable[[int], object],
     band_bytes: int,
-) -> tuple[list[LevelShape], dict[str, Seal]]:
+) -> tuple[list[LevelShape], Records]:
     """
-    Write all frames of a stream; return the levels that were written, and their seals.
+    Write all frames of a stream; return the levels that were written, and the records of their shards.
 
     `writer_of` returns the writer of given levels.  At least one chunk and `band_bytes` of frames are gathered before
     they are encoded.  `progress` is told the number of rows written.
@@ -437,7 +441,7 @@ def write_stream(
             progress(prod(block.shape[:-1]))
             block, following = following, next(blocks, None)
         out.finish()
-        return out.levels, out.seals
+        return out.levels, out.records
 
 
 WINDOWS = 24

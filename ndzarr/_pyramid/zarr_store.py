@@ -1,8 +1,7 @@
 """Opening Zarr stores as pyramids.
 
-`open_pyramid` reads one JSON file of a local Zarr v3 store (its consolidated metadata) and makes the arrays of the hot
-path.  All other stores that hold a pyramid or a single array (Zarr v2, OME-Zarr 0.4, remote stores, other codecs) are
-opened through zarr-python.
+`open_pyramid` reads the metadata of a store, which is one JSON file if they are consolidated, and makes the arrays of
+the hot path.  zarr-python reads the arrays that have other codecs, data types or grids of chunks.
 """
 
 from __future__ import annotations
@@ -13,18 +12,25 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ndzarr._files import open_binary, read_bytes, recover
+from ndzarr._concurrency import ordered_map
+from ndzarr._files import is_store, open_binary, read_bytes, recover
+from ndzarr._formats.labelled import Candidate, dimension_names
+from ndzarr._formats.options import Options
 from ndzarr._formats.registry import recognise
+from ndzarr._pyramid.datasets import Tree, contents, factor, open_image
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
-from ndzarr._remote.urls import is_url, joined
-from ndzarr._store.arrays import ArrayLayout, Stored, ZarrArray, open_array, parse_array, parse_v2_array
+from ndzarr._remote.urls import is_url, joined, names_zip
+from ndzarr._store.archive import ArchiveFile, ArchiveObject, is_archive
+from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
+from ndzarr._store.destinations import Dest
 from ndzarr._store.metadata import (
+    INDEXES,
     SCHEMA,
     check_attributes,
     interpreting,
@@ -33,17 +39,24 @@ from ndzarr._store.metadata import (
     path_within,
     scale_of,
 )
-from ndzarr._store.remote import RemoteArray
+from ndzarr._store.remote import Indexes, RemoteArray
 from ndzarr._validation import as_number, is_path, shortened
 from ndzarr.errors import (
     DamagedError,
     DamagedStoreWarning,
     MissingError,
     NdzarrError,
+    OptionError,
     SourceError,
     StoreError,
     warn_caller,
 )
+
+if TYPE_CHECKING:
+    from ndzarr._store.zarr_python import RemoteZarrStore
+
+PLAIN = Options()
+"""No options."""
 
 
 def warn_changed(file: str) -> None:
@@ -60,17 +73,19 @@ def open_pyramid(
     storage_options: Mapping[str, Any] | None = None,
     remote: Remote | None = None,
     store: Any = None,
+    options: Options = PLAIN,
 ) -> Pyramid:
     """
     Open a Zarr store; see `ndzarr.open` for the parameters.
 
     `changed` is called with the path of metadata that were changed since ndzarr wrote them, but do not disagree.
+    `options` has `axes` and `variable`.
     """
     name = os.fspath(path)
     if store is not None:
-        return open_remote(*open_object(store, name, remote), cache_bytes, changed)
+        return open_remote(*open_object(store, name, remote), cache_bytes, changed, options)
     if is_url(name):
-        return open_remote(*open_url(name.rstrip("/"), storage_options, remote), cache_bytes, changed)
+        return open_remote(*open_url(name.rstrip("/"), storage_options, remote), cache_bytes, changed, options)
     if not is_path(name):
         raise StoreError(f"{name!r} is not a path", path=name, hint="Pass the name of a directory")
     folder = os.path.abspath(name)
@@ -80,8 +95,10 @@ def open_pyramid(
             root = parse_json(file.read(), folder)
     except (FileNotFoundError, NotADirectoryError):
         if Path(folder).name and recover(Path(folder)):  # '/' has none
-            return open_pyramid(folder, cache_bytes)
-        return _not_zarr3(folder, cache_bytes)
+            return open_pyramid(folder, cache_bytes, options=options)
+        if is_archive(folder):
+            return _open_archive(folder, cache_bytes, changed, options)
+        return _not_zarr3(folder, cache_bytes, options)
     except PermissionError as error:
         hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
         raise StoreError(f"{folder}: may not be read by this user", path=folder, hint=hint) from error
@@ -89,7 +106,14 @@ def open_pyramid(
     if not _is_ours(root):
         # Other writers change chunks and leave the metadata as they are: shards mapped earlier may be stale.
         version = (*version, time.monotonic_ns())
-    return _from_metadata(_Directory(folder, version), root, cache_bytes, changed)
+    return _from_metadata(_Directory(folder, version), root, cache_bytes, changed, options)
+
+
+def open_dest(dest: Dest, changed: Callable[[str], object] = warn_changed) -> Pyramid:
+    """Open a store where it was written."""
+    if isinstance(dest, Path):
+        return open_pyramid(dest, changed=changed)
+    return open_remote(dest.store, dest.path, changed=changed)
 
 
 def _is_ours(root: Any) -> bool:
@@ -106,14 +130,26 @@ class _Folder(Protocol):
         """Path or URL of the store."""
 
     @property
-    def reopen(self) -> Callable[[str, int], Pyramid]:
-        """Opens the store in another process, by its name and `cache_bytes`."""
+    def reopen(self) -> Callable[..., Pyramid]:
+        """Opens the store in another process, by its name, `cache_bytes` and the keyword `options`."""
+
+    def root(self, above: bool = False) -> Any:
+        """Return the group or array, or the group that holds it, as zarr-python opens it; None if there is none."""
+
+    def below(self, path: str, cache_bytes: int) -> Pyramid:
+        """Open a group in this one."""
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
         """Return the metadata of arrays, Zarr v3."""
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        """Return an array by its metadata."""
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        """Return JSON files by other names; those that do not exist are left out if `optional`."""
+
+    def of(self, path: str, layout: ArrayLayout) -> Stored:
+        """Return an array of the hot path."""
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        """Return an array that zarr-python reads."""
 
 
 class _Directory(NamedTuple):
@@ -121,24 +157,84 @@ class _Directory(NamedTuple):
 
     name: str
     version: tuple[int, ...]
-    reopen: Callable[[str, int], Pyramid] = open_pyramid
+    archive: ArchiveFile | None = None
+    """The zip at `name`, if it is one."""
+    reopen: Callable[..., Pyramid] = open_pyramid
+
+    def root(self, above: bool = False) -> Any:
+        from ndzarr._store.zarr_python import RemoteZarrStore, open_node
+
+        if self.archive is not None:
+            return None if above else open_node(self.name, RemoteZarrStore(self.archive, ""))
+        path = os.path.dirname(self.name) if above else self.name
+        return open_node(path) if is_store(path) else None
+
+    def below(self, path: str, cache_bytes: int) -> Pyramid:
+        _refuse_inside(self.archive, self.name, path)
+        return open_pyramid(os.path.join(self.name, path), cache_bytes)
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
-        return {path: _node(self.name, path) for path in paths}
+        return self.documents([f"{path}/zarr.json" for path in paths], paths)
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        folder = os.path.join(self.name, path) if path else self.name
-        found = open_array(folder, node, self.version, sealed)
-        return _zarr_array(folder, found, node) if isinstance(found, str) else found
+    def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
+        out = {}
+        for file, name in zip(files, names, strict=True):
+            try:
+                data = read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(file)
+                out[name] = parse_json(data, self.name, file)
+            except FileNotFoundError as error:
+                if not optional:
+                    message = f"{self.name}: {file!r} is named in the metadata but missing, so the store is damaged"
+                    raise StoreError(message, path=self.name) from error
+        return out
+
+    def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version, self.archive)
+
+    def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
+        from ndzarr._store.zarr_python import RemoteZarrStore
+
+        store = None
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+            store = RemoteZarrStore(self.archive, path)
+        return _zarr_array(os.path.join(self.name, path) if path else self.name, reason, node, store)
+
+
+def _stored(folder: _Folder, path: str, node: Any, sealed: bool) -> Stored:
+    """Return an array by its metadata, Zarr v3."""
+    found = parse_array(f"{folder.name}/{path}".rstrip("/"), node, sealed)
+    return folder.through_zarr(path, found, node) if isinstance(found, str) else folder.of(path, found)
+
+
+def _refuse_inside(archive: object, name: str, path: str) -> None:
+    if archive is not None:
+        message = f"{name}: {path!r} is an image in a zip that holds others, too"
+        raise StoreError(message, path=name, key="variable", hint="Unpack the zip, and open the image by its path")
+
+
+def _open_archive(path: str, cache_bytes: int, changed: Callable[[str], object], options: Options) -> Pyramid:
+    """Open a store in a zip, without unpacking it."""
+    archive = ArchiveFile(path)
+    # The file is replaced as a whole, or reading it says that it was changed.
+    folder = _Directory(path, tuple(archive.file[1:]), archive)
+    if "zarr.json" not in archive.members:
+        return _open_v2(folder, cache_bytes, options)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), path), cache_bytes, changed, options)
 
 
 def _from_metadata(
-    folder: _Folder, root: Mapping[str, Any], cache_bytes: int, changed: Callable[[str], object]
+    folder: _Folder, root: Mapping[str, Any], cache_bytes: int, changed: Callable[[str], object], options: Options
 ) -> Pyramid:
     name = folder.name
     with interpreting(name):
         attrs = root.get("attributes", {})
         check_attributes(name, attrs)
+        if not _is_multiscale(name, root):
+            return _open_labelled(folder, cache_bytes, options)
+        _refuse(name, options)
         nodes: dict[str, Any] = (root.get("consolidated_metadata") or {}).get("metadata") or {}
         paths = _level_paths(name, root)
         wanted = [p for p, _ in paths] + _mask_paths(name, attrs, paths)
@@ -149,7 +245,7 @@ def _from_metadata(
         if any(p and p not in nodes for p in wanted):
             nodes = folder.nodes([p for p in wanted if p])
         used = [nodes[p] if p else root for p in wanted]
-        arrays = [folder.array(p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
+        arrays = [_stored(folder, p, node, bool(sealed)) for p, node in zip(wanted, used, strict=True)]
         names = used[0].get("dimension_names")
     return _pyramid(folder, attrs, paths, arrays, names, cache_bytes)
 
@@ -171,11 +267,111 @@ def _mask_paths(folder: str, attrs: Mapping[str, Any], paths: Sequence[tuple[str
     return [path_within(folder, f"{path.rpartition('/')[0]}/{name}".lstrip("/")) for path, _ in paths]
 
 
-def _not_zarr3(folder: str, cache_bytes: int) -> Pyramid:
+def _is_multiscale(name: str, root: Mapping[str, Any]) -> bool:
+    """Return True for a group whose levels OME-Zarr's metadata name: arrays, or groups that xarray's pyramids have."""
+    attrs = root.get("attributes", {})
+    schema = attrs.get("ndzarr", {}).get("schema", SCHEMA)
+    if schema > SCHEMA:
+        message = f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA})"
+        raise StoreError(message, path=name, hint="Upgrade ndzarr")
+    ome = attrs.get("ome", attrs)
+    multiscales: Any = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    if root["node_type"] == "array" or not isinstance(multiscales, list) or not multiscales:
+        return False
+    return "axes" in multiscales[0] or "ome" in attrs or "version" in multiscales[0]
+
+
+def _refuse(name: str, options: Options) -> None:
+    """Raise `OptionError` for options of arrays without names, and of groups that hold several."""
+    for key in ("variable", "axes"):
+        value = getattr(options, key)
+        if value is not None:
+            message = f"{name}: {key}={value!r} is for arrays and datasets, and this is an OME-Zarr image"
+            raise OptionError(message, path=name, key=key, hint="Leave it out, or open one of its arrays by its path")
+
+
+def _open_labelled(folder: _Folder, cache_bytes: int, options: Options) -> Pyramid:
+    """Open an array, or an image of a group that is not one of OME-Zarr."""
+    from zarr import Array
+
+    with _asking_zarr(folder.name):
+        root = folder.root()
+        if root is None:
+            raise MissingError(f"{folder.name}: there is no Zarr store", path=folder.name, hint="Check the address")
+        around = folder.root(above=True) if isinstance(root, Array) and dimension_names(root) else None
+        if around is None or isinstance(around, Array):
+            tree, stay = Tree.of(folder.name, root), "" if isinstance(root, Array) else None
+        else:
+            stay = os.path.basename(folder.name)
+            tree = Tree.around(folder.name, root, stay, around)
+    if isinstance(root, Array) and options.variable is not None:
+        message = f"{folder.name}: variable={options.variable!r} chooses from a group, and this is an array"
+        raise OptionError(message, path=folder.name, key="variable", hint="Leave it out")
+
+    def stored(path: str) -> Stored:
+        return _stored_at(folder, "" if isinstance(root, Array) else path)
+
+    return open_image(
+        tree,
+        options,
+        stored,
+        partial(folder.below, cache_bytes=cache_bytes),
+        partial(_asking_zarr, folder.name),
+        reopen=partial(folder.reopen, options=options),
+        cache_bytes=cache_bytes,
+        stay=stay,
+    )
+
+
+def list_images(path: str) -> list[Candidate]:
+    """Return what a Zarr group, by its path or URL, holds that could be opened; [] for anything else."""
+    _, tree = _tree(path)
+    return list(contents(tree)) if tree.groups else []
+
+
+def list_arrays(path: str) -> list[Stored]:
+    """Return the arrays of numbers of a Zarr array or group, by its path or URL, whatever they mean."""
+    folder, tree = _tree(path)
+    return [_stored_at(folder, p) for p, node in tree.arrays.items() if node.dtype.kind in "biufc"]
+
+
+def _tree(path: str) -> tuple[_Folder, Tree]:
+    folder: _Folder
+    if is_url(path):
+        store, inner = open_url(path.rstrip("/"))
+        folder = _Bucket(store, inner, time.monotonic_ns(), None)
+    else:
+        archive = ArchiveFile(os.path.abspath(path)) if is_archive(path) else None
+        folder = _Directory(os.path.abspath(path), (time.monotonic_ns(),), archive)
+    with _asking_zarr(folder.name):
+        root = folder.root()
+        if root is None:
+            raise MissingError(f"{folder.name}: there is no Zarr store", path=folder.name, hint="Check the address")
+        return folder, Tree.of(folder.name, root)
+
+
+def _stored_at(folder: _Folder, path: str) -> Stored:
+    """Return an array, Zarr v2 or v3, by its path."""
+    files = [f"{path}/{name}".lstrip("/") for name in ("zarr.json", ".zarray")]
+    found = folder.documents(files, ("v3", "v2"), optional=True)
+    name = joined(folder.name, path)
+    with interpreting(name):
+        if "v3" in found:
+            return _stored(folder, path, found["v3"], False)
+        return _stored_v2(folder, path, found["v2"])
+
+
+def _stored_v2(folder: _Folder, path: str, node: Any) -> Stored:
+    """Return an array by its metadata, Zarr v2."""
+    layout = parse_v2_array(f"{folder.name}/{path}".rstrip("/"), node)
+    return folder.through_zarr(path, f"Zarr v2, {layout}", node) if isinstance(layout, str) else folder.of(path, layout)
+
+
+def _not_zarr3(folder: str, cache_bytes: int, options: Options) -> Pyramid:
     if not os.path.lexists(folder):
         raise MissingError(f"{folder}: no such file or directory", path=folder)
     if any(os.path.exists(os.path.join(folder, f)) for f in (".zgroup", ".zarray", ".zattrs")):
-        return _through_zarr(folder, cache_bytes)
+        return _open_v2(_Directory(folder, (time.monotonic_ns(),)), cache_bytes, options)
     if os.path.isdir(folder):
         message = f"{folder}: a directory without zarr.json is not a Zarr store"
         raise StoreError(message, path=folder, hint="Make one from images with ndzarr.transcode")
@@ -194,19 +390,25 @@ FIRST_BYTES = 128 << 10
 
 
 def open_remote(
-    store: RemoteStore, path: str, cache_bytes: int = 0, changed: Callable[[str], object] = warn_changed
+    store: RemoteStore,
+    path: str,
+    cache_bytes: int = 0,
+    changed: Callable[[str], object] = warn_changed,
+    options: Options = PLAIN,
 ) -> Pyramid:
     """
     Open a Zarr store in a bucket or on a web server, with one request if ndzarr wrote it.
 
     Metadata that are not consolidated are fetched together, as are the files of Zarr v2.
     """
+    if names_zip(path):
+        return _open_remote_archive(ArchiveObject(store, path), cache_bytes, changed, options)
     file = joined(path, "zarr.json")
     try:
         # By a range, so that a server that ignores ranges is known before it sends a shard.
         data, info = store.get(file, 0, FIRST_BYTES, exact=False)
     except MissingError:
-        return _open_remote_v2(store, path, cache_bytes)
+        return _open_v2(_Bucket(store, path, time.monotonic_ns(), None), cache_bytes, options)
     raw = data.tobytes()
     if info.size > len(raw):
         raw += store.get(file, len(raw), info.size)[0].tobytes()
@@ -214,8 +416,30 @@ def open_remote(
         raw = store.get(file)[0].tobytes()
     root = parse_json(raw, store.url(path))
     version = info.tag if _is_ours(root) else None
-    folder = _Bucket(store, path, time.monotonic_ns() if version is None else version, version)
-    return _from_metadata(folder, root, cache_bytes, changed)
+    token = time.monotonic_ns() if version is None else version
+    folder = _Bucket(store, path, token, version, indexes=_indexes_of(root))
+    pyramid = _from_metadata(folder, root, cache_bytes, changed, options)
+    folder.hold_indexes(pyramid)
+    return pyramid
+
+
+def _indexes_of(root: Any) -> Mapping[str, int]:
+    """Return where the records of the shards of each array begin in the object of all; {} if there is none."""
+    attrs = root.get("attributes") if isinstance(root, Mapping) else None
+    own = attrs.get("ndzarr") if isinstance(attrs, Mapping) else None
+    found = own.get("indexes") if isinstance(own, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _open_remote_archive(
+    archive: ArchiveObject, cache_bytes: int, changed: Callable[[str], object], options: Options
+) -> Pyramid:
+    """Open a store in a zip, with two requests if its metadata are consolidated."""
+    token = time.monotonic_ns() if archive.tag is None else archive.tag
+    folder = _Bucket(archive.store, archive.path, token, archive.tag, archive)
+    if "zarr.json" not in archive.members:
+        return _open_v2(folder, cache_bytes, options)
+    return _from_metadata(folder, parse_json(archive.read("zarr.json"), folder.name), cache_bytes, changed, options)
 
 
 class _Bucket(NamedTuple):
@@ -225,14 +449,51 @@ class _Bucket(NamedTuple):
     path: str
     token: Hashable
     version: str | None
+    archive: ArchiveObject | None = None
+    """The zip at `path`, if it is one."""
+    indexes: Mapping[str, int] = {}
+    """Where the records of the shards of each array begin in the object of all."""
 
     @property
     def name(self) -> str:
         return self.store.url(self.path)
 
+    def hold_indexes(self, pyramid: Pyramid) -> None:
+        """Fetch the records of all shards, if one request can; parts of more are fetched when they are needed."""
+        arrays = [a for level in pyramid.levels for a in (level.array, level.mask) if isinstance(a, RemoteArray)]
+        total = max((array.records_stop for array in arrays), default=0)
+        if 0 < total <= self.store.settings.cap:
+            path = joined(self.path, INDEXES)
+            try:
+                [landed] = get_ranges([Range(self.store, path, 0, total, version=self.version)])
+            except MissingError as error:
+                message = f"{error.path}: is named in the metadata but missing, so the store is damaged"
+                raise DamagedError(message, path=error.path, hint="Write the store again") from error
+            for array in arrays:
+                array.hold(landed.data)
+
     @property
-    def reopen(self) -> Callable[[str, int], Pyramid]:
+    def reopen(self) -> Callable[..., Pyramid]:
         return partial(_reopen_remote, self.store, self.path)
+
+    def root(self, above: bool = False) -> Any:
+        from zarr.errors import GroupNotFoundError
+
+        from ndzarr._store.zarr_python import RemoteZarrStore, open_node
+
+        if self.archive is not None:
+            return None if above else open_node(self.name, RemoteZarrStore(self.archive, ""))
+        path = self.path.rpartition("/")[0] if above else self.path
+        if above and not self.path:
+            return None
+        try:
+            return open_node(self.store.url(path), RemoteZarrStore(self.store, path))
+        except (FileNotFoundError, KeyError, GroupNotFoundError):
+            return None
+
+    def below(self, path: str, cache_bytes: int) -> Pyramid:
+        _refuse_inside(self.archive, self.name, path)
+        return open_remote(self.store, joined(self.path, path), cache_bytes)
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
         return self.documents([f"{path}/zarr.json" for path in paths], paths)
@@ -240,6 +501,14 @@ class _Bucket(NamedTuple):
     def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
         """Return JSON files by other names, fetched together; those that do not exist are left out if `optional`."""
         out = {}
+        if self.archive is not None:
+            there = [(f, n) for f, n in zip(files, names, strict=True) if f in self.archive.members]
+            if not optional and len(there) < len(files):
+                file = next(f for f in files if f not in self.archive.members)
+                message = f"{self.name}/{file}: is named in the metadata but missing, so the store is damaged"
+                raise StoreError(message, path=f"{self.name}/{file}")
+            found = ordered_map(self.archive.read, [f for f, _ in there], len(there) or 1, name="metadata")
+            return {n: parse_json(data, self.name, f) for (f, n), data in zip(there, found, strict=True)}
         try:
             for landed in get_ranges([Range(self.store, joined(self.path, f), optional=optional) for f in files]):
                 if landed.info is not ABSENT:
@@ -250,34 +519,34 @@ class _Bucket(NamedTuple):
             raise StoreError(message, path=error.path) from error
         return out
 
-    def array(self, path: str, node: Any, sealed: bool) -> Stored:
-        found = parse_array(joined(self.name, path), node, sealed)
-        return self.through_zarr(path, found, node) if isinstance(found, str) else self.of(path, found)
-
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
-        return RemoteArray(self.store, joined(self.path, path), layout, self.token, self.version)
+        if self.archive is not None:
+            self.archive.refuse_compressed(path)
+        known = layout.seal is not None and path in self.indexes  # what records say is checked by the seal
+        indexes = Indexes(joined(self.path, INDEXES), self.indexes[path]) if known else None
+        inner = joined(self.path, path)
+        return RemoteArray(self.store, inner, layout, self.token, self.version, self.archive, indexes)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
         """Return an array that zarr-python reads."""
-        from ndzarr._store.zarr_python import RemoteZarrStore, check_names, open_node
+        from ndzarr._store.zarr_python import RemoteZarrStore
 
-        name, inner = self.store.url(joined(self.path, path)), joined(self.path, path)
-        check_names(node, name)
-        with _asking_zarr(name):
-            return ZarrArray(_array(open_node(name, RemoteZarrStore(self.store, inner)), name), name, reason)
+        inner = joined(self.path, path)
+        if self.archive is None:
+            return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.store, inner))
+        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, path))
 
 
-def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int) -> Pyramid:
-    return open_remote(store, path, cache_bytes)
+def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int, options: Options = PLAIN) -> Pyramid:
+    return open_remote(store, path, cache_bytes, options=options)
 
 
 _V2_FILES = (".zmetadata", ".zattrs", ".zarray", ".zgroup")
 
 
-def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
+def _open_v2(folder: _Folder, cache_bytes: int, options: Options) -> Pyramid:
     """Open a store of Zarr v2, such as OME-Zarr 0.4."""
-    folder = _Bucket(store, path, time.monotonic_ns(), None)
     found = folder.documents(_V2_FILES, _V2_FILES, optional=True)
     if not found:
         message = f"{folder.name}: there is no Zarr store"
@@ -286,7 +555,11 @@ def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
         held: dict[str, Any] = {**found.get(".zmetadata", {}).get("metadata", {}), **found}
         attrs = held.get(".zattrs", {})
         check_attributes(folder.name, attrs)
-        paths = _level_paths(folder.name, {"node_type": "array" if ".zarray" in held else "group", "attributes": attrs})
+        root = {"node_type": "array" if ".zarray" in held else "group", "attributes": attrs}
+        if not _is_multiscale(folder.name, root):
+            return _open_labelled(folder, cache_bytes, options)
+        _refuse(folder.name, options)
+        paths = _level_paths(folder.name, root)
         names = [f"{p}/{file}".lstrip("/") for p, _ in paths for file in (".zarray", ".zattrs")]
         missing = [name for name in names if name not in held]
         held |= folder.documents(missing, missing, optional=True) if ".zmetadata" not in held else {}
@@ -296,37 +569,9 @@ def _open_remote_v2(store: RemoteStore, path: str, cache_bytes: int) -> Pyramid:
             if node is None:
                 message = f"{folder.name}: level {p!r} is named in the metadata but missing, so the store is damaged"
                 raise StoreError(message, path=folder.name)
-            layout = parse_v2_array(joined(folder.name, p), node)
-            arrays.append(
-                folder.through_zarr(p, f"Zarr v2, {layout}", node) if isinstance(layout, str) else folder.of(p, layout)
-            )
+            arrays.append(_stored_v2(folder, p, node))
         dims = held.get(f"{paths[0][0]}/.zattrs".lstrip("/"), {}).get("_ARRAY_DIMENSIONS")
     return _pyramid(folder, attrs, paths, arrays, dims, cache_bytes)
-
-
-def _through_zarr(name: str, cache_bytes: int) -> Pyramid:
-    import zarr
-
-    from ndzarr._store.zarr_python import open_node
-
-    with _asking_zarr(name):
-        try:
-            node = open_node(name)
-        except (FileNotFoundError, KeyError) as error:
-            raise MissingError(f"{name}: there is no Zarr store", path=name, hint="Check the address") from error
-        attrs = dict(node.attrs)
-    root = {"node_type": "array" if isinstance(node, zarr.Array) else "group", "attributes": attrs}
-    with interpreting(name):
-        check_attributes(name, attrs)
-        paths = _level_paths(name, root)
-    wanted = [p for p, _ in paths] + _mask_paths(name, attrs, paths)
-    with _asking_zarr(name):
-        arrays = [_array(node[p] if p else node, f"{name}/{p}") for p in wanted]
-    metadata = arrays[0].metadata
-    dims = getattr(metadata, "dimension_names", None) or arrays[0].attrs.get("_ARRAY_DIMENSIONS")
-    reason = f"Zarr v{metadata.zarr_format} store"
-    wrapped = [ZarrArray(a, f"{name}/{p}", reason) for a, p in zip(arrays, wanted, strict=True)]
-    return _pyramid(_Directory(name, ()), attrs, paths, wrapped, dims, cache_bytes)
 
 
 @contextmanager
@@ -353,23 +598,13 @@ def _array(node: Any, name: str) -> Any:
 
 
 def _level_paths(name: str, root: Mapping[str, Any]) -> list[tuple[str, list[float] | None]]:
-    """Return (path of the array, its `scale` transformation) of each level; the path is '' for the root itself."""
-    if root["node_type"] == "array":
-        return [("", None)]
+    """Return (path of the array, its `scale` transformation) of each level."""
     attrs = root.get("attributes", {})
-    schema = attrs.get("ndzarr", {}).get("schema", SCHEMA)
-    if schema > SCHEMA:
-        message = f"{name}: written by a later ndzarr (schema {schema}, this one knows {SCHEMA})"
-        raise StoreError(message, path=name, hint="Upgrade ndzarr")
-    ome = attrs.get("ome", attrs)
-    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
-    if isinstance(multiscales, list) and multiscales:
-        return [
-            (path_within(name, d["path"]), _usable(scale_of(d.get("coordinateTransformations"))))
-            for d in multiscales[0]["datasets"]
-        ]
-    message = f"{name}: a Zarr group without OME-Zarr `multiscales`"
-    raise StoreError(message, path=name, hint="Open one of its arrays by its path, or transcode that")
+    multiscales = attrs.get("ome", attrs)["multiscales"]
+    return [
+        (path_within(name, d["path"]), _usable(scale_of(d.get("coordinateTransformations"))))
+        for d in multiscales[0]["datasets"]
+    ]
 
 
 def _usable(scale: list[Any] | None) -> list[float] | None:
@@ -378,20 +613,13 @@ def _usable(scale: list[Any] | None) -> list[float] | None:
     return [n for n in numbers if n] if numbers and all(n is not None and n > 0 for n in numbers) else None
 
 
-def _node(folder: str, path: str) -> Any:
-    try:
-        return parse_json(read_bytes(Path(folder, path, "zarr.json")), folder, f"{path}/zarr.json")
-    except FileNotFoundError as error:
-        message = f"{folder}: level {path!r} is named in the metadata but missing, so the store is damaged"
-        raise StoreError(message, path=folder) from error
-
-
-def _zarr_array(folder: str, reason: str, node: Any) -> ZarrArray:
+def _zarr_array(name: str, reason: str, node: Any, store: RemoteZarrStore | None) -> ZarrArray:
+    """Return an array that zarr-python reads, from a directory if no store is given."""
     from ndzarr._store.zarr_python import check_names, open_node
 
-    check_names(node, folder)
-    with _asking_zarr(folder):
-        return ZarrArray(_array(open_node(folder), folder), folder, reason)
+    check_names(node, name)
+    with _asking_zarr(name):
+        return ZarrArray(_array(open_node(name, store), name), name, reason)
 
 
 def _pyramid(
@@ -422,7 +650,7 @@ def _pyramid(
                     raise ValueError(f"scale={scale} for the axes {' '.join(dims)}")
                 factors = (s / b for s, b in zip(scale, base, strict=True))
             else:
-                factors = (_factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
+                factors = (factor(n, m) for n, m in zip(arrays[0].shape, array.shape, strict=True))
             levels.append(Level(array, tuple(factors), mask))
         channels = _channels(attrs, dims, arrays[0].shape)
         nodata = attrs.get("ndzarr", {}).get("nodata")
@@ -430,13 +658,6 @@ def _pyramid(
             message = f"{name}: nodata={shortened(nodata)} for {len(channels)} channels"
             raise StoreError(message, path=name, key="nodata", hint="Fetch or write the store again")
     return Pyramid(name, dims, tuple(levels), channels, attrs, cache_bytes, folder.reopen)
-
-
-def _factor(native: int, length: int) -> float:
-    """Return native pixels per pixel, derived from lengths: a whole number if they allow for one."""
-    ratio = native / max(1, length)
-    whole = max(1, round(ratio))
-    return float(whole) if length in (native // whole, -(-native // whole)) else ratio
 
 
 def _dims(attrs: Mapping[str, Any], names: Sequence[str | None] | None, ndim: int) -> tuple[str, ...]:

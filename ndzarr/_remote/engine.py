@@ -32,8 +32,8 @@ _TICK = 0.025
 """Seconds between looks at how long requests have been under way."""
 _FIRST_PATIENCE = 2.0
 """Seconds after which a request is sent again, before it is known how long others take."""
-LEAST_PATIENCE = 0.25
-"""Seconds before which no request is late."""
+_LEAST_PATIENCE = 0.25
+"""Seconds before which no request is late, by default."""
 _SAMPLES = 8
 """Requests after which the time that others take is known."""
 _GROWTH = 1.4
@@ -99,9 +99,7 @@ class _Times:
     @property
     def patience(self) -> float:
         """Seconds after which a request is late."""
-        if self.count < _SAMPLES:
-            return _FIRST_PATIENCE
-        return max(LEAST_PATIENCE, 2 * (self.mean + 4 * self.spread))
+        return _FIRST_PATIENCE if self.count < _SAMPLES else 2 * (self.mean + 4 * self.spread)
 
 
 class Engine:
@@ -115,6 +113,8 @@ class Engine:
         self._watching = False
         self.sent = 0
         """Requests sent, repetitions included."""
+        self.least_patience = _LEAST_PATIENCE
+        """Seconds before which no request is late; infinite where none is to be sent again because it is."""
         self._thread = threading.Thread(target=self._loop.run_forever, name="ndzarr-remote", daemon=True)
         self._thread.start()
         atexit.register(self._stop, os.getpid())
@@ -240,7 +240,9 @@ class Engine:
 
     def _patience(self, job: Job) -> float:
         """Return the seconds after which a request is late; what writes is never sent twice at a time."""
-        return self._times.setdefault(job.host, _Times()).patience if job.operation in ("get", "head") else inf
+        if job.operation not in ("get", "head"):
+            return inf
+        return max(self.least_patience, self._times.setdefault(job.host, _Times()).patience)
 
 
 def engine() -> Engine:

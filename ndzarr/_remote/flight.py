@@ -23,6 +23,7 @@ from ndzarr._remote.cache import DiskCache, disk_cache
 from ndzarr._remote.engine import Job, engine
 from ndzarr._remote.relay import Failed
 from ndzarr._remote.stores import ABSENT, Landed, ObjectInfo, Range, changed, explained
+from ndzarr.errors import DamagedError, MissingError
 
 LEAST_CAP = 256 << 10
 """Bytes of a request that reads of few bytes are merged up to, if they could use more connections."""
@@ -149,7 +150,9 @@ class _Flight:
             if isinstance(job.error, Failed) and job.error.kind == "missing" and first.optional:
                 yield from (Landed(i, _NOTHING, ABSENT) for i in request.ranges)
             elif job.error is not None:
-                raise explained(first.store, job)
+                error = explained(first.store, job)
+                known = isinstance(error, MissingError) and first.end is not None  # that it was written
+                raise DamagedError.like(error) if known else error
             else:
                 yield from self._parts(request, job)
 
@@ -176,6 +179,7 @@ class _Flight:
         info = ObjectInfo(first.path, size, tag)
         for i in request.ranges:
             if (known := self._ranges[i].tag) is not None and tag is not None and tag != known:
+                _forget(self._ranges[i])
                 raise changed(first.store.url(first.path))
         if request.number is not None:
             yield from self._piece(request, data, info)
@@ -184,8 +188,7 @@ class _Flight:
             r = self._ranges[i]
             whole = r.start is None or r.start < 0 or r.stop is None
             found = data if whole else data[int(r.start or 0) - begin : int(r.stop or 0) - begin]
-            self._keep(r, found, info)
-            yield Landed(i, found, info)
+            yield self._whole(i, found, info)
 
     def _piece(self, request: Request, data: Bytes, info: ObjectInfo) -> Iterator[Landed]:
         i = request.ranges[0]
@@ -198,16 +201,27 @@ class _Flight:
         self._pieces[i] = whole, left
         if not left:
             del self._pieces[i]
-            self._keep(r, whole, info)
-            yield Landed(i, whole, info)
+            yield self._whole(i, whole, info)
 
-    def _keep(self, r: Range, data: Bytes, info: ObjectInfo) -> None:
+    def _whole(self, number: int, data: Bytes, info: ObjectInfo) -> Landed:
+        """Check and keep a range."""
+        r = self._ranges[number]
+        if r.end is not None and data[-len(r.end) :].tobytes() != r.end:
+            _forget(r)
+            raise DamagedError.like(changed(r.store.url(r.path)))
         if (cache := _cache_of(r)) is not None:
             cache.put(r, data, info)
+        return Landed(number, data, info)
 
     def cancel(self) -> None:
         if self._flying:
             engine().cancel(self._flying)
+
+
+def _forget(r: Range) -> None:
+    """Drop what is kept of an object by the version of its store: it is another object now."""
+    if (cache := _cache_of(r)) is not None:
+        cache.drop(r._replace(tag=None))
 
 
 def _cache_of(r: Range) -> DiskCache | None:

@@ -55,6 +55,8 @@ class Range(NamedTuple):
     """An object that does not exist raises nothing: its answer is `ABSENT`."""
     version: str | None = None
     """Changes with the object, for the cache on disk, where its tag is not known."""
+    end: bytes | None = None
+    """The last bytes of the range when the object was written: others are damage, or of another version."""
 
 
 ABSENT = ObjectInfo("", 0, None)
@@ -200,6 +202,10 @@ def _ignore(_: Job) -> None:
     pass
 
 
+class RequestError(StoreError):
+    """A request failed for a reason that says nothing about what is stored."""
+
+
 _BACKENDS: dict[tuple[Any, ...], Backend] = {}
 """(process, store) to what makes its requests; those of a parent are never closed in a child."""
 _LOCKS: dict[int, threading.Lock] = {}
@@ -279,9 +285,9 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
     if module == "zarr" and kind == "ObjectStore":
         store, bases = store.store, {"obstore"}
     elif module == "zarr" and kind == "FsspecStore":
-        path, store, bases = f"{store.path}/{path}", store.fs, {"fsspec"}
+        path, store, bases = _inside(store.path, path), store.fs, {"fsspec"}
     elif kind == "FSMap" and hasattr(store, "fs"):
-        path, store, bases = f"{store.root}/{path}", store.fs, {"fsspec"}
+        path, store, bases = _inside(store.root, path), store.fs, {"fsspec"}
     if "obstore" in bases:
         return _wrapped("obstore", store, _named(store), settings), path.strip("/")
     if "fsspec" in bases:
@@ -290,6 +296,11 @@ def open_object(store: Any, path: str = "", remote: Remote | None = None) -> tup
         return _wrapped("zarr", store, f"{kind}:/", settings), path.strip("/")
     message = f"store={kind}: expected a store of obstore, a file system of fsspec, or a store of zarr-python"
     raise OptionError(message, key="store")
+
+
+def _inside(root: str, path: str) -> str:
+    """Return a path of a file system; that of a local one begins with a slash."""
+    return "/".join(part for part in (root, path) if part)
 
 
 def _named(store: Any) -> str:
@@ -326,21 +337,22 @@ def explained(store: RemoteStore, job: Job) -> NdzarrError:
     kind, said = error.kind, f" ({error.detail})" if error.detail else ""
     writing = job.operation in ("put", "delete")
     if kind == "missing":
-        return MissingError(f"{url}: there is no such object{said}", path=url, hint="Check the address")
+        what = "bucket" if any(code in said for code in ("NoSuchBucket", "ContainerNotFound")) else "object"
+        return MissingError(f"{url}: there is no such {what}{said}", path=url, hint="Check the address")
     if kind == "denied":
         message = f"{url}: access was denied{said}; the credentials tried were {store.tried}"
         hint = "Pass storage_options with valid credentials, or anon=True if it is public"
-        return (WriteError if writing else StoreError)(message, path=url, key="storage_options", hint=hint)
+        return (WriteError if writing else RequestError)(message, path=url, key="storage_options", hint=hint)
     if kind in ("exists", "changed") and writing:
         return ExistsError(f"{url}: exists already, or was changed meanwhile{said}", path=url)
     if kind == "changed":
         return changed(url)
     if kind == "whole":
         message = f"{url}: its server ignores range requests (as `python -m http.server`){_times(job)}"
-        return StoreError(message, path=url, hint="Use a server that answers range requests, or copy the file")
+        return RequestError(message, path=url, hint="Use a server that answers range requests, or copy the file")
     if kind == "region":
         message = f"{url}: the bucket is in another region{said}"
-        return StoreError(
+        return RequestError(
             message, path=url, key="region", hint="Pass storage_options={'region': ...}, or set AWS_REGION"
         )
     if kind == "missing range":
@@ -350,7 +362,7 @@ def explained(store: RemoteStore, job: Job) -> NdzarrError:
         return OptionError(f"{url}: the options are not understood{said}", path=url, key="storage_options")
     what = _FAILURES.get(kind, "the request failed")
     message = f"{url}: {what}{said} for {_range(job)}{_times(job)}"
-    return (WriteError if writing else StoreError)(message, path=url, hint=_HINTS.get(kind))
+    return (WriteError if writing else RequestError)(message, path=url, hint=_HINTS.get(kind))
 
 
 _FAILURES = {

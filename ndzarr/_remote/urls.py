@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from ndzarr._files import ARCHIVE
 from ndzarr.errors import StoreError
 
 _SCHEMES = {
@@ -43,15 +44,22 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def names_zip(path: str | os.PathLike[str]) -> bool:
+    """Return True if a path or URL ends in the suffix of a store in one file: `.ozx`, or `.zip`."""
+    return shown(os.fspath(path)).lower().endswith((ARCHIVE, ".zip"))
+
+
 def names_file(url: str) -> bool:
     """
-    Return True if a URL may name a file: its last part has an extension, and no part ends in `.zarr`.
+    Return True if a URL may name an image: its last part has an extension, and no part that of a store.
 
     Examples
     --------
     >>> names_file("s3://bucket/a.tif"), names_file("s3://bucket/a.zarr/0"), names_file("s3://bucket/a")
     (True, False, False)
     """
+    if names_zip(url):
+        return False
     parts = shown(url).partition("://")[2].rstrip("/").split("/")[1:]
     return bool(parts and os.path.splitext(parts[-1])[1]) and not any(p.lower().endswith(".zarr") for p in parts)
 

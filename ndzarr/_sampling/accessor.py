@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ class SampleAccessor:
         self._sample = sample
 
     @property
-    def _context(self) -> Context:
+    def context(self) -> Context:
+        """Where the sample comes from; for ndzarr itself."""
         context = self._sample.encoding.get("ndzarr")
         if context is None:
             raise TargetError(
@@ -37,12 +39,12 @@ class SampleAccessor:
     @property
     def target(self) -> dict[str, Any]:
         """The target, with the window that it was resolved to: of all that was loaded, also where it was cut since."""
-        return self._context.target
+        return self.context.target
 
     @property
     def transform(self) -> np.ndarray[Any, Any]:
         """3x3, maps continuous sample pixels (x, y, 1) to native pixels of the sampled space, also after slicing."""
-        context = self._context
+        context = self.context
         cut = cut_of(self._sample, context)
         return context.scene.transform if cut.is_whole(context) else context.scene.transform @ cut.to_loaded
 
@@ -54,7 +56,7 @@ class SampleAccessor:
         They are not clipped to the window.  `data['aids']` holds the annotation ids.  After slicing they are those of
         the frames that are left, in pixels of what is left; the column `bbox` stays in pixels of what was loaded.
         """
-        context = self._context
+        context = self.context
         return detections(context, cut_of(self._sample, context))
 
     @property
@@ -64,7 +66,7 @@ class SampleAccessor:
 
         They are those inside its segmentation or oriented box, else inside its box, as pycocotools counts them.
         """
-        context = self._context
+        context = self.context
         return masks(context, context.scene.n)
 
     def to_ndsampler(self) -> dict[str, Any]:
@@ -79,20 +81,47 @@ class SampleAccessor:
         TargetError
             The sample was cut since it was loaded.
         """
-        return to_ndsampler(self._sample, self._context)
+        return to_ndsampler(self._sample, self.context)
 
-    def draw(self, scale: float | None = None) -> Image:
+    def draw(
+        self,
+        scale: float | None = None,
+        channels: Sequence[str | int] | None = None,
+        stretch: tuple[float, float] | None = None,
+    ) -> Image:
         """
         A picture of the sample and its annotations, frames side by side.
+
+        It shows boxes, outlines, keypoints and names, and the ways of tracks.  Padding is hatched.
 
         Parameters
         ----------
         scale
             Enlargement; chosen so that small samples can be seen if left out.
+        channels
+            Names or numbers of one channel, or of three for red, green and blue; the first ones if left out.
+        stretch
+            Percentiles that become black and white, of each channel on its own, such as (2, 98).  By default uint8
+            stays as it is, and other types are stretched from 1 to 99.
+
+        Returns
+        -------
+        An RGB image of Pillow.
+
+        Raises
+        ------
+        TargetError
+            There are no such channels, or no pixels.
         """
         from ndzarr._sampling.draw import draw
 
-        return draw(self._sample, self._context, scale)
+        return draw(self._sample, self.context, scale, channels, stretch)
+
+    def _repr_html_(self) -> str:
+        """Show the picture in a notebook."""
+        from ndzarr._pyramid.repr import html_image
+
+        return html_image(self.draw())
 
 
 @xarray.register_dataset_accessor("ndzarr")  # type: ignore[untyped-decorator]

@@ -357,7 +357,7 @@ class CocoSource:
         return f"<kwcoco dataset {self.summary}>"
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return type(self).__name__, self.hashid, os.fspath(self.library.root)
+        return type(self).__name__, self.hashid, str(self.library.workdir)
 
     @property
     def summary(self) -> str:

@@ -73,7 +73,7 @@ class NamedSource:
         from dask.base import normalize_token
 
         sources = {str(k): v if isinstance(v, Pyramid) else os.fspath(v) for k, v in self.sources.items()}
-        return type(self).__name__, normalize_token(sources), os.fspath(self.library.root)
+        return type(self).__name__, normalize_token(sources), str(self.library.workdir)
 
     def open(self, key: Any) -> Pyramid:
         """

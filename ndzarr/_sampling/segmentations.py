@@ -92,10 +92,10 @@ def box_of_shape(record: Mapping[str, Any], size: Size | None) -> Array | None:
     if _is_empty(given):
         return None
     with understood(record, "keypoints"):
-        return _box_around(_labelled_points(given))
+        return _box_around(labelled_points(given))
 
 
-def _labelled_points(given: Any) -> Array:
+def labelled_points(given: Any) -> Array:
     """Return the keypoints, shape (n, 2), without those that COCO's visibility 0 says are not labelled."""
     if isinstance(given[0], Mapping):
         rows = [(*point["xy"], point.get("visible", 2)) for point in given]
@@ -196,6 +196,15 @@ class Polygons:
         """Return the outline of x, y, width, height."""
         x, y, width, height = box.tolist()
         return cls(((np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)]),),))
+
+    @classmethod
+    def of_geometry(cls, geometry: shapely.Geometry) -> Polygons | None:
+        """Return the polygons of shapely's geometry; None if it has no area."""
+        import shapely
+
+        parts = [one for one in shapely.get_parts(shapely.get_parts(geometry)).tolist() if one.geom_type == "Polygon"]
+        rings = [[np.asarray(r.coords)[:-1] for r in (one.exterior, *one.interiors)] for one in parts if one.area]
+        return cls(tuple([tuple(part) for part in rings])) if rings else None
 
     @property
     def box(self) -> Array | None:
@@ -395,6 +404,18 @@ class Runs:
     ends: Array
     """Pixels up to the end of each run; shape (run,)."""
 
+    @classmethod
+    def of(cls, mask: Array) -> Runs:
+        """Return a mask (y, x) as run lengths."""
+        flat = np.concatenate(([False], mask.ravel(order="F").astype(bool)))
+        height, width = mask.shape
+        return cls(height, width, np.append(np.flatnonzero(flat[1:] != flat[:-1]), mask.size))
+
+    @property
+    def counts(self) -> list[int]:
+        """The lengths of runs, outside and inside in turn: COCO's `counts`."""
+        return [int(n) for n in np.diff(self.ends, prepend=0)]
+
     @cached_property
     def _columns(self) -> Array:
         """The parts of columns inside: (column, first row, row behind the last); shape (3, part)."""
@@ -436,13 +457,7 @@ class Runs:
 
     def to_polygons(self) -> Polygons:
         """Return the outlines of the pixels inside."""
-        geometry = self.geometry
-        parts = [one for one in getattr(geometry, "geoms", [geometry]) if not one.is_empty]
-        return Polygons(
-            tuple([
-                tuple([np.asarray(ring.coords)[:-1] for ring in (one.exterior, *one.interiors)]) for one in parts
-            ])
-        )  # fmt: skip
+        return Polygons.of_geometry(self.geometry) or Polygons(())
 
     @property
     def geometry(self) -> shapely.Geometry:

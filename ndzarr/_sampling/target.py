@@ -340,7 +340,7 @@ KEYS = (
 """All keys that mean something to a sampler."""
 
 NOTES = (
-    "category_id", "category_ids", "annot_ids", "n_annots", "kind", "coverage", "valid_fraction", "quality",
+    "category_id", "category_ids", "track_id", "annot_ids", "n_annots", "kind", "coverage", "valid_fraction", "quality",
     "probability", "group", "split", "label", "weight", "tag", "space_dims", "data_dims", "annot_idx",
     "img_width", "img_height", "aids",
     "as_xarray", "optimize", "legacy_target", "legacy_annots", "verbose_ndsample",

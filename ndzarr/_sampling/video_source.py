@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._files import local_path, refuse_existing
 from ndzarr._formats.base import Facts, Pixels, Region, Source
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import open_dest
+from ndzarr._remote.settings import Remote
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.sample import load_sample
+from ndzarr._store.destinations import destination, refuse_existing_at
 from ndzarr._store.presets import Encoding
 from ndzarr.errors import TargetError, did_you_mean
 
@@ -39,13 +40,15 @@ def transcode_video(
     *,
     overwrite: bool,
     progress: bool,
+    storage_options: Mapping[str, Any] | None,
+    remote: Remote | None,
 ) -> Pyramid:
     """Write a video as one pyramid; see `CocoSampler.transcode_video`."""
-    path = local_path(dest)
-    refuse_existing(path, overwrite)
+    target = destination(dest, storage_options, remote)
+    refuse_existing_at(target, overwrite)
     with SampledVideo(source, vidid, keys) as video:
-        write_pyramid(video, path, encoding, overwrite=overwrite, progress=progress)
-    return open_pyramid(path)
+        write_pyramid(video, target, encoding, overwrite=overwrite, progress=progress)
+    return open_dest(target)
 
 
 class SampledVideo(Source):

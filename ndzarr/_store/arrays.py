@@ -1,16 +1,16 @@
 """
 Stored arrays, and the way to read each.
 
-`ChunkArray` is the hot path: a local Zarr v3 array with a regular chunk grid, sharded or not, whose codec chain
-`ChunkCodec` knows. `ZarrArray` is every other array: zarr-python reads it, with the same result. `open_array` decides;
-the `engine` of each says which it is and why.
+`ChunkArray` is the hot path: a local array of Zarr v2 or v3 with a regular chunk grid, sharded or not, whose chain of
+codecs `ChunkCodec` knows. `ZarrArray` is every other array: zarr-python reads it, with the same result. `parse_array`
+decides; the `engine` of each says which it is and why.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
 from operator import ge
@@ -26,9 +26,10 @@ from ndzarr._indexing.selection import Selection, lengths
 from ndzarr._remote.stores import Landed, Range
 from ndzarr._remote.urls import is_url
 from ndzarr._store import core
-from ndzarr._store.codecs import ChunkCodec, parse_codecs
+from ndzarr._store.archive import ArchiveFile
+from ndzarr._store.codecs import COMPRESSORS, ChunkCodec, parse_codecs
 from ndzarr._store.core import MISSING, ChunkFormat
-from ndzarr._store.sharding import SHARDS, Folder, Seal, Shard
+from ndzarr._store.sharding import SHARDS, ChunkKeys, Folder, IndexLayout, Seal, Shard
 from ndzarr._validation import shortened
 from ndzarr.errors import DamagedError, NdzarrError, StoreError
 
@@ -218,18 +219,21 @@ class ChunkArray:
         codec: ChunkCodec,
         per_shard: tuple[int, ...] | None,
         fill: Any,
-        separator: str = "/",
         version: Hashable = 0,
         complete: bool = False,
         seal: Seal | None = None,
+        keys: ChunkKeys = ChunkKeys(),  # noqa: B008 - a tuple
+        index: IndexLayout | None = None,
+        archive: ArchiveFile | None = None,
     ) -> None:
         """
         Describe the array in a directory, by its absolute path; nothing is opened.
 
-        `per_shard` counts the chunks of a shard along each axis, None if chunks are files of their own; `separator`
-        stands between the indices in a chunk's key. `version` changes when the store is replaced, so that nothing
-        cached outlives it. In a `complete` array every shard has a file; one that is missing was lost. A `seal` tells
-        the shards that were written here from all others.
+        `per_shard` counts the chunks of a shard along each axis, None if chunks are files of their own. `version`
+        changes when the store is replaced, so that nothing cached outlives it. In a `complete` array every shard has a
+        file; one that is missing was lost. A `seal` tells the shards that were written here from all others. `keys` and
+        `index` are where shards and their indexes are, if not where ndzarr writes them. If the directory is in a zip,
+        that is `archive`.
         """
         self.name = name
         self.shape = shape
@@ -244,7 +248,7 @@ class ChunkArray:
         """Makes the store again, if it is a cache; raises the error if it cannot."""
         self._per_shard = per_shard or (1,) * len(shape)
         self.shard_count = prod(self.grid)
-        self._folder = Folder(name, version, separator, prod(self._per_shard), seal)
+        self._folder = Folder(name, version, keys, index or IndexLayout(prod(self._per_shard)), seal, archive)
 
     @property
     def decoder(self) -> str:
@@ -271,7 +275,7 @@ class ChunkArray:
         """Return the bytes of a chunk; None if it is missing, which means that it is all fill value."""
         if not self.sharded:
             try:
-                return np.fromfile(self._folder.file(chunk), np.uint8)
+                return self._folder.content(chunk)
             except FileNotFoundError:
                 self._folder.refuse_gone()
                 return None
@@ -377,8 +381,8 @@ class ChunkArray:
         return self._folder.version
 
     def holds(self, path: str | None) -> bool:
-        """Return True for the path of one of the array's files."""
-        return path is not None and path.startswith(f"{self.name}/")
+        """Return True for the path of the array's directory, or of one of its files."""
+        return path is not None and f"{path}/".startswith(f"{self.name}/")
 
     def adopt(self, other: ChunkArray) -> bool:
         """Read the files of the same array from now on, made again; return False if their layout is another."""
@@ -402,16 +406,20 @@ class ChunkArray:
             for position in positions(self.grid):
                 self.open_shard(position)
 
-    def files(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-        """Yield the files in place of shards, and their positions; None for all other files there."""
-        start = f"{self.name}/c{self._folder.separator}"
-        for folder, _, names in os.walk(self.name):
-            for path in (f"{folder}/{name}" for name in names):
-                if path.startswith(start):
-                    indices = path[len(start) :].split(self._folder.separator)
-                    position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
-                    known = len(position) == len(self.grid) and not any(map(ge, position, self.grid))
-                    yield path, position if known and self.shard_file(position) == path else None
+    def files(self, paths: Iterable[str] | None = None) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        """
+        Yield the files in place of shards, and their positions; None for all other files there.
+
+        `paths` are all files below the array, those on the disk by default.
+        """
+        keys = self._folder.keys
+        start = f"{self.name}/c{keys.separator}" if keys.prefixed else f"{self.name}/"
+        for path in self._folder.files() if paths is None else paths:
+            if path.startswith(start) and path[len(start) :] not in _METADATA:
+                indices = path[len(start) :].split(keys.separator)
+                position = tuple(int(i) for i in indices if i.isascii() and i.isdigit())
+                known = len(position) == len(self.grid) and not any(map(ge, position, self.grid))
+                yield path, position if known and self.shard_file(position) == path else None
 
     def shard_file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard, by its position in the grid of shards."""
@@ -462,7 +470,7 @@ class ZarrArray:
 
     def exists(self, chunk: tuple[int, ...]) -> bool:
         """Return False if a chunk, or the shard that holds it, has no file; True if only reading would tell."""
-        if is_url(self.name):
+        if not os.path.isdir(self.name):  # a URL, or within a zip
             return True
         whole = getattr(self._zarr, "shards", None) or self._zarr.chunks
         position = tuple(i * c // n for i, c, n in zip(chunk, self.chunks, whole, strict=True))
@@ -507,13 +515,12 @@ class ArrayLayout:
     per_shard: tuple[int, ...] | None
     """Chunks of a shard along each axis, None if chunks are objects of their own."""
     fill: Any
-    separator: str
-    """Between the indices in the key of a chunk or shard."""
+    keys: ChunkKeys
+    index: IndexLayout
+    """Where the index of a shard stands, and how it is encoded; unused without shards."""
     complete: bool = False
     """True if every shard was written."""
     seal: Seal | None = None
-    prefix: str = "c"
-    """What the key of a chunk or shard begins with; empty in Zarr v2."""
 
 
 def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, sealed: bool = False) -> ChunkArray | str:
@@ -523,19 +530,15 @@ def open_array(path: str, metadata: Mapping[str, Any], version: Hashable = 0, se
     `sealed` metadata are as ndzarr wrote them, so that what they say of the shards is true.
     """
     found = parse_array(path, metadata, sealed)
-    if isinstance(found, str):
-        return found
-    return ChunkArray(
-        path,
-        found.shape,
-        found.codec,
-        found.per_shard,
-        found.fill,
-        found.separator,
-        version,
-        found.complete,
-        found.seal,
-    )
+    return found if isinstance(found, str) else local_array(path, found, version)
+
+
+def local_array(
+    path: str, layout: ArrayLayout, version: Hashable = 0, archive: ArchiveFile | None = None
+) -> ChunkArray:
+    """Return the array in a directory, which may be in a zip, of which the layout is known."""
+    form = layout.shape, layout.codec, layout.per_shard, layout.fill
+    return ChunkArray(path, *form, version, layout.complete, layout.seal, layout.keys, layout.index, archive)
 
 
 def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) -> ArrayLayout | str:
@@ -552,26 +555,29 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
     dtype = np.dtype(_DTYPES[name])
     if metadata.get("storage_transformers"):
         return "storage transformers"
-    key = _named(metadata.get("chunk_key_encoding", "default"))
-    if key["name"] != "default":
-        return f"chunk keys {key['name']!r}"
+    keys = _named(metadata.get("chunk_key_encoding", "default"))
+    if keys["name"] not in _SEPARATORS:
+        return f"chunk keys {keys['name']!r}"
     shape = _lengths(path, "shape", metadata["shape"], 0)
     if prod(shape) >= 1 << 63:
         raise StoreError(f"{path}: shape={shape} is that of no image", path=path, key="shape", hint=_DAMAGED)
     outer = _lengths(path, "chunk_shape", grid["configuration"]["chunk_shape"], 1, len(shape))
-    codecs = [_named(c) for c in metadata["codecs"]]
+    codecs = [_named(c) for c in complete_codecs(metadata.get("codecs"))]
     per_shard: tuple[int, ...] | None = None
-    chunks = outer
+    chunks, index = outer, IndexLayout(1)
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
         config = codecs[0]["configuration"]
-        usual = _is_usual_index([_named(c) for c in config["index_codecs"]])
-        if config.get("index_location", "end") != "end" or not usual:
-            return "shard index"
         chunks, codecs = (
             _lengths(path, "chunk_shape", config["chunk_shape"], 1, len(shape)),
             [_named(c) for c in config["codecs"]],
         )
         per_shard = tuple(n // k for n, k in zip(outer, chunks, strict=True))
+        found = IndexLayout.parse(
+            prod(per_shard), config.get("index_location", "end"), [_named(c) for c in config["index_codecs"]]
+        )
+        if found is None:
+            return "shard index"
+        index = found
         if any(n % k for n, k in zip(outer, chunks, strict=True)):
             message = f"{path}: its metadata state shards of {outer}, which are not whole chunks of {chunks}"
             raise StoreError(message, path=path, key="chunk_shape", hint=_DAMAGED)
@@ -582,7 +588,7 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
         return f"codecs {' '.join(c['name'] for c in codecs)}"
     if codec.order is not None and sorted(codec.order) != list(range(len(shape))):
         raise StoreError(f"{path}: order={codec.order} is not one of its axes", path=path, key="order", hint=_DAMAGED)
-    separator = (key.get("configuration") or {}).get("separator", "/")
+    separator = (keys.get("configuration") or {}).get("separator", _SEPARATORS[keys["name"]])
     if separator not in ("/", "."):
         raise StoreError(f"{path}: separator={shortened(separator)}", path=path, key="separator", hint=_DAMAGED)
     attributes = metadata.get("attributes") or {}
@@ -590,41 +596,73 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
     fill, seal = _fill(metadata["fill_value"], dtype), None
     if sealed and complete and SEAL in attributes:
         seal = Seal.parse(attributes[SEAL], tuple(-(-n // s) for n, s in zip(shape, outer, strict=True)))
-    return ArrayLayout(shape, codec, per_shard, fill, separator, complete, seal)
+    where = ChunkKeys(separator, keys["name"] == "default")
+    return ArrayLayout(shape, codec, per_shard, fill, where, index, complete, seal)
+
+
+_OF_BYTES = ("gzip", "zstd", "blosc", "crc32c")
+
+
+def complete_codecs(codecs: Any) -> list[Any]:
+    """
+    Return the codecs of an array of Zarr v3 with the one that makes bytes of pixels, which GDAL before 3.11 leaves out.
+
+    GDAL then writes little-endian pixels.
+    """
+    found = [] if codecs is None else list(codecs)
+    names = [_named(c)["name"] for c in found]
+    first = next((k for k, name in enumerate(names) if name != "transpose"), len(names))
+    if all(name in _OF_BYTES for name in names[first:]):
+        found.insert(first, {"name": "bytes", "configuration": {"endian": "little"}})
+    return found
 
 
 def parse_v2_array(path: str, metadata: Mapping[str, Any]) -> ArrayLayout | str:
     """Return the layout that a `.zarray` of Zarr v2 describes, or the reason why zarr-python has to read the array."""
-    if metadata.get("order") != "C":
-        return "order of axes"
-    if metadata.get("filters"):
-        return "filters"
-    named = metadata["dtype"]
+    order, shape, named = metadata.get("order"), metadata["shape"], metadata["dtype"]
+    if order not in ("C", "F"):
+        return f"order of axes {shortened(order)}"
     if not isinstance(named, str) or named[:1] not in "<|>" or named[1:] not in _V2_NAMES:
         return f"data type {shortened(named)}"
+    codecs: list[Any] = []
+    if order == "F":
+        codecs.append({"name": "transpose", "configuration": {"order": list(range(len(shape)))[::-1]}})
+    native = np.dtype(named).newbyteorder("=").str
+    for codec in metadata.get("filters") or ():
+        # The filter sees the bytes as they are stored, so it has to know them by the same type.
+        if codec["id"] != "delta" or {np.dtype(codec[k]) for k in ("dtype", "astype") if k in codec} != {
+            np.dtype(named)
+        }:
+            return f"filters {' '.join(str(c.get('id')) for c in metadata['filters'])}"
+        codecs.append({"name": "numcodecs.delta", "configuration": {"dtype": native}})
+    codecs.append({"name": "bytes", "configuration": {"endian": "big" if named[0] == ">" else "little"}})
     compressor = metadata.get("compressor")
-    codecs: list[Any] = [{"name": "bytes", "configuration": {"endian": "big" if named[0] == ">" else "little"}}]
     if compressor is not None:
-        if compressor.get("id") not in ("blosc", "zstd"):
-            return f"codec {compressor.get('id')}"
-        config = {"cname": compressor.get("cname"), "clevel": compressor.get("clevel"), "shuffle": "noshuffle"}
-        codecs.append({"name": compressor["id"], "configuration": config})
+        if compressor["id"] not in COMPRESSORS:
+            return f"codec {shortened(compressor['id'])}"
+        config = {"cname": compressor.get("cname"), "shuffle": "noshuffle"} if compressor["id"] == "blosc" else {}
+        level = {"clevel": compressor.get("clevel"), "level": compressor.get("level", 0)}
+        codecs.append({"name": compressor["id"], "configuration": config | level})
     fill = metadata.get("fill_value")
     as_v3 = {
         "node_type": "array",
-        "shape": metadata["shape"],
+        "shape": shape,
         "data_type": _V2_NAMES[named[1:]],
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": metadata["chunks"]}},
+        "chunk_key_encoding": {
+            "name": "v2",
+            "configuration": {"separator": metadata.get("dimension_separator", ".")},
+        },
         "fill_value": 0 if fill is None else fill,
         "codecs": codecs,
     }
-    found = parse_array(path, as_v3)
-    separator = metadata.get("dimension_separator", ".")
-    if separator not in ("/", "."):
-        raise StoreError(f"{path}: separator={shortened(separator)}", path=path, key="separator", hint=_DAMAGED)
-    return found if isinstance(found, str) else replace(found, separator=separator, prefix="")
+    return parse_array(path, as_v3)
 
 
+_METADATA = ("zarr.json", ".zarray", ".zattrs")
+"""Files of an array that are not chunks."""
+_SEPARATORS = {"default": "/", "v2": "."}
+"""Ways in which chunks are named to what stands between their indices, if the metadata do not say."""
 _DAMAGED = "Fetch or write the store again"
 
 LONGEST = 1 << 53
@@ -644,12 +682,6 @@ def _lengths(path: str, key: str, value: Any, least: int, number: int | None = N
 def _named(codec: Any) -> Mapping[str, Any]:
     """Zarr v3.1 lets a codec without options be just its name."""
     return {"name": codec} if isinstance(codec, str) else codec
-
-
-def _is_usual_index(codecs: Sequence[Mapping[str, Any]]) -> bool:
-    if [c["name"] for c in codecs] != ["bytes", "crc32c"]:
-        return False
-    return bool((codecs[0].get("configuration") or {}).get("endian") == "little")
 
 
 _DTYPES = {

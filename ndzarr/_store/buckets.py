@@ -112,9 +112,13 @@ class Place(NamedTuple):
         self.store.delete([self.key(name) for name in names])
 
 
-def _exists(url: str) -> ExistsError:
-    hint = "Choose another destination, or overwrite it (overwrite=True, --overwrite)"
-    return ExistsError(f"{url}: exists already", path=url, hint=hint)
+def _exists(url: str) -> OccupiedError:
+    hint = "Choose another destination, or pass overwrite=True"
+    return OccupiedError(f"{url}: exists already", path=url, hint=hint)
+
+
+class OccupiedError(ExistsError):
+    """Another process writes the store now, or has just written it."""
 
 
 class Uploads:
@@ -160,6 +164,8 @@ class Claim:
     what: str
     """What is written: a claim of the same is gone on with."""
     overwrite: bool = False
+    whatever: bool = False
+    """Remove also what does not look like a store: its name says that it is one."""
     present: dict[str, int] = field(default_factory=dict, init=False)
     """Objects of an earlier writer of the same, and their sizes."""
     sign_seconds: float = SIGN_SECONDS
@@ -180,9 +186,12 @@ class Claim:
         try:
             found = place.present()
             found.pop(CLAIM, None)
+            if ROOT in found and not self.overwrite:  # written since then
+                before = None
+                raise _exists(place.url)
             kept = before is not None and before.get("what") == self.what and before.get("clean") and ROOT not in found
             if found and not kept:
-                if before is None and ROOT not in found:
+                if before is None and ROOT not in found and not self.whatever:
                     message = f"{place.url}: holds objects that are not those of a store, so it is not overwritten"
                     raise ExistsError(message, path=place.url, hint="Remove them, or choose another destination")
                 place.remove([ROOT])  # readers see no store from here on
@@ -295,7 +304,7 @@ class Claim:
                 return None
             if not _is_dead(found) and self._signs(info.tag):
                 url = self.place.url
-                raise ExistsError(f"{url}: another process is writing it now", path=url, hint="Wait for it")
+                raise OccupiedError(f"{url}: another process is writing it now", path=url, hint="Wait for it")
             try:
                 self._tag = store.put(key, self._content(False, self._me), tag=info.tag)
                 return found
@@ -303,16 +312,29 @@ class Claim:
                 continue
 
     def _signs(self, tag: str | None) -> bool:
-        """Return True if the writer that holds the claim gives a sign of life."""
-        deadline = time.monotonic() + self.patience
-        while time.monotonic() < deadline:
-            time.sleep(min(1.0, self.patience / 10))
-            try:
-                if self.place.store.head(self.place.key(CLAIM)).tag != tag:
-                    return True
-            except MissingError:
+        return _signs(self.place, tag, self.patience)
+
+
+def _signs(place: Place, tag: str | None, patience: float) -> bool:
+    """Return True if the writer that holds a claim gives a sign of life."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, patience / 10))
+        try:
+            if place.store.head(place.key(CLAIM)).tag != tag:
                 return True
+        except MissingError:
+            return True
+    return False
+
+
+def is_being_written(place: Place) -> bool:
+    """Return True if the store at a place is claimed by a writer that is alive; it may take `PATIENCE` to know."""
+    try:
+        data, info = place.store.get(place.key(CLAIM))
+    except MissingError:
         return False
+    return not _is_dead(_parsed(data)) and _signs(place, info.tag, PATIENCE)
 
 
 def _parsed(data: Any) -> dict[str, Any]:

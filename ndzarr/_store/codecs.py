@@ -4,8 +4,11 @@ How a chunk of pixels becomes bytes, and back.
 A `ChunkCodec` is one of the short codec chains that the hot path knows. It is parsed from, and printed to, the `codecs`
 of Zarr v3 metadata (https://zarr-specs.readthedocs.io/en/latest/v3/core/):
 
-    [transpose] -> [numcodecs.delta] -> bytes -> [blosc | zstd] -> [crc32c]
+    [transpose] -> [numcodecs.delta] -> bytes -> [blosc | zstd | gzip | zlib] -> [crc32c]
     [transpose] -> imagecodecs_jpeg -> [crc32c]
+
+Compressors may have the names of numcodecs, too ('numcodecs.zlib'). An array of Zarr v2 has the same chains, with order
+F as the transpose of all axes (`_store.arrays.parse_v2_array`).
 
 Decoding goes straight into the caller's buffer. `parse_codecs` returns None for any other chain: zarr-python reads
 those.
@@ -13,8 +16,11 @@ those.
 
 from __future__ import annotations
 
+import gzip
+import io
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -25,10 +31,11 @@ import imagecodecs
 import numcodecs.zstd
 import numpy as np
 
-from ndzarr._store.core import ChunkFormat
+from ndzarr._store.core import KINDS, ChunkFormat
 from ndzarr.errors import DamagedError
 
-_COMPRESSORS = ("blosc", "zstd")
+COMPRESSORS = ("blosc", "zstd", "gzip", "zlib")
+"""Codecs of Zarr v3, and of numcodecs, that make bytes fewer."""
 _CRC_BYTES = 4
 _CRC_RESIDUE = 0x48674BC7
 """The crc32c of any bytes followed by their own crc32c."""
@@ -42,11 +49,11 @@ class ChunkCodec:
     """Shape of a chunk, in the order of the array's axes."""
     dtype: np.dtype[Any]
     """Native dtype of the pixels."""
-    compressor: Literal["blosc", "zstd", "jpeg"] | None = None
+    compressor: Literal["blosc", "zstd", "gzip", "zlib", "jpeg"] | None = None
     cname: str = "lz4"
     """Blosc's inner compressor."""
     level: int = 5
-    """Compression level of blosc or zstd, quality of JPEG."""
+    """Compression level, or the quality of JPEG."""
     shuffle: str = "bitshuffle"
     """Blosc's filter: 'noshuffle', 'shuffle' or 'bitshuffle'."""
     delta: bool = False
@@ -55,6 +62,8 @@ class ChunkCodec:
     """Axis order in which pixels are stored (the `transpose` codec), None for the array's own."""
     crc: bool = True
     """A crc32c behind the compressed bytes, checked at every decode."""
+    swapped: bool = False
+    """Pixels are stored in the order of bytes that this machine does not have."""
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -71,7 +80,7 @@ class ChunkCodec:
     @property
     def threaded_bytes(self) -> int:
         """Decoded bytes of a chunk from which on two threads gain by decoding outside Python's lock."""
-        slow = self.compressor in ("zstd", "jpeg") or self.cname == "zstd" or self.delta
+        slow = self.compressor in ("zstd", "gzip", "zlib", "jpeg") or self.cname == "zstd" or self.delta
         return 128 << 10 if slow else 512 << 10
 
     @property
@@ -81,19 +90,27 @@ class ChunkCodec:
 
     def chunk_format(self, fill: Any) -> ChunkFormat | None:
         """Return how the compiled core decodes such chunks; None if it cannot."""
-        predictor = "horizontal" if self.delta else "none"
-        row: tuple[int, int] | None = (prod(self.shape), 1) if self.delta else None
-        if self.compressor == "jpeg":
+        kind = self.compressor or "raw"
+        if kind not in KINDS:
+            return None
+        row: tuple[int, int] | None = (prod(self.shape), 1) if self.delta or self.swapped else None
+        if kind == "jpeg":
             *_, width, samples = self.stored_shape if self.order is not None else (*self.shape, 1)
             if samples not in (1, 3):
                 return None
             row = width * samples, samples
-        colour = row is not None and row[1] == 3
-        # A checksum, where there is one, covers what the core does not decode.
-        early = self.compressor == "jpeg" and self.crc
-        kind = self.compressor or "raw"
         return ChunkFormat(
-            kind, self.shape, self.dtype, self.order, self.crc, fill, row, predictor, early=early, ycbcr=colour
+            kind,
+            self.shape,
+            self.dtype,
+            self.order,
+            self.crc,
+            fill,
+            row,
+            predictor="horizontal" if self.delta else "none",
+            swapped=self.swapped,
+            early=kind == "jpeg" and self.crc,  # the checksum covers what the core does not decode
+            ycbcr=kind == "jpeg" and row is not None and row[1] == 3,
         )
 
     def scratch(self) -> np.ndarray[Any, Any]:
@@ -147,11 +164,18 @@ class ChunkCodec:
             else:  # the frame does not say its size, or a wrong one; what does not fit the buffer is refused
                 room = target.reshape(-1).view(np.uint8)
                 _expect(len(imagecodecs.zstd_decode(encoded, out=room)), out.nbytes)  # type: ignore[arg-type]
+        elif self.compressor == "zlib":
+            # libdeflate, three times as fast as zlib.
+            _expect(len(imagecodecs.deflate_decode(encoded, out=target.reshape(-1).view(np.uint8))), out.nbytes)  # type: ignore[arg-type]
+        elif self.compressor == "gzip":
+            _gunzip(encoded, target.reshape(-1).view(np.uint8))
         elif self.compressor == "jpeg":
             imagecodecs.jpeg8_decode(encoded, out=self._picture(out))  # type: ignore[arg-type]
         else:
             _expect(encoded.size, out.nbytes)
             target.reshape(-1)[:] = encoded.view(self.dtype)
+        if self.swapped:
+            target.byteswap(inplace=True)
         if self.delta:
             _undo_delta(target.reshape(-1), out.reshape(-1))
 
@@ -165,6 +189,8 @@ class ChunkCodec:
         stored = np.ascontiguousarray(chunk if self.order is None else chunk.transpose(self.order))
         if self.delta:
             stored = _delta(stored.reshape(-1))
+        if self.swapped:
+            stored = stored.byteswap()
         if self.compressor == "blosc":
             body = imagecodecs.blosc_encode(
                 stored,  # type: ignore[arg-type]
@@ -177,6 +203,8 @@ class ChunkCodec:
             )
         elif self.compressor == "zstd":
             body = _zstd(stored, self.level)
+        elif self.compressor in ("gzip", "zlib"):
+            body = zlib.compress(stored.data, self.level, wbits=31 if self.compressor == "gzip" else 15)
         elif self.compressor == "jpeg":
             body = imagecodecs.jpeg8_encode(self._picture(stored), level=self.level)
         else:
@@ -194,12 +222,15 @@ class ChunkCodec:
         if self.compressor == "jpeg":
             chain.append({"name": JPEG, "configuration": {"level": self.level}})
         else:
-            chain.append(BYTES if self.dtype.itemsize == 1 else LITTLE_ENDIAN)
+            chain.append(BYTES if self.dtype.itemsize == 1 else BIG_ENDIAN if self.swapped else LITTLE_ENDIAN)
         if self.compressor == "blosc":
             config = {"typesize": self.dtype.itemsize, "cname": self.cname, "clevel": self.level}
             chain.append({"name": "blosc", "configuration": {**config, "shuffle": self.shuffle, "blocksize": 0}})
         elif self.compressor == "zstd":
             chain.append({"name": "zstd", "configuration": {"level": self.level, "checksum": False}})
+        elif self.compressor in ("gzip", "zlib"):
+            name = "gzip" if self.compressor == "gzip" else "numcodecs.zlib"
+            chain.append({"name": name, "configuration": {"level": self.level}})
         if self.crc:
             chain.append({"name": "crc32c"})
         return chain
@@ -210,6 +241,7 @@ JPEG = "imagecodecs_jpeg"
 """Name of the codec in `imagecodecs.zarr`, and of ours in `jpeg_codec`."""
 BYTES: dict[str, Any] = {"name": "bytes"}
 LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+BIG_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "big"}}
 
 
 def parse_codecs(
@@ -221,15 +253,17 @@ def parse_codecs(
     if chain and chain[-1]["name"] == "crc32c":
         chain.pop()
         options["crc"] = True
-    if chain and chain[-1]["name"] in _COMPRESSORS:
+    if chain and chain[-1]["name"].removeprefix(_NUMCODECS) in COMPRESSORS:
         options |= _compressor(chain.pop())
     if chain and chain[-1]["name"] == JPEG:
         config = chain.pop().get("configuration") or {}
         if dtype != np.uint8 or set(config) - {"level"}:
             return None
         options |= {"compressor": "jpeg", "level": config.get("level", 90)}
-    elif not chain or not _is_native_bytes(chain.pop(), dtype):
+    elif not chain or chain[-1]["name"] != "bytes":
         return None
+    else:
+        options["swapped"] = _is_swapped(chain.pop(), dtype)
     if chain and chain[-1]["name"] == "numcodecs.delta":
         config = chain.pop().get("configuration", {})
         if dtype.kind not in "iu" or np.dtype(config["dtype"]) != dtype or config.get("astype", dtype.str) != dtype.str:
@@ -241,19 +275,20 @@ def parse_codecs(
 
 
 def _compressor(codec: Mapping[str, Any]) -> dict[str, Any]:
-    config = codec.get("configuration", {})
-    if codec["name"] == "zstd":
-        return {"compressor": "zstd", "level": config.get("level", 0)}
-    return {"compressor": "blosc", "cname": config["cname"], "level": config["clevel"], "shuffle": config["shuffle"]}
+    config, name = codec.get("configuration", {}), codec["name"].removeprefix(_NUMCODECS)
+    if name != "blosc":
+        return {"compressor": name, "level": config.get("level", 0)}
+    return {"compressor": name, "cname": config["cname"], "level": config["clevel"], "shuffle": config["shuffle"]}
 
 
-def _is_native_bytes(codec: Mapping[str, Any], dtype: np.dtype[Any]) -> bool:
-    if codec["name"] != "bytes":
-        return False
+def _is_swapped(codec: Mapping[str, Any], dtype: np.dtype[Any]) -> bool:
+    """Return True if the `bytes` codec stores another order of bytes than the machine's."""
     endian = (codec.get("configuration") or {}).get("endian", "little")
-    return dtype.itemsize == 1 or np.dtype(dtype).newbyteorder("<" if endian == "little" else ">") == dtype
+    return dtype.itemsize > 1 and np.dtype(dtype).newbyteorder("<" if endian == "little" else ">") != dtype
 
 
+_NUMCODECS = "numcodecs."
+"""What the name of a codec of numcodecs begins with in Zarr v3."""
 _BLOSC_HEADER = struct.Struct("<III")
 """Decoded size, block size, encoded size: at byte 4 of a Blosc chunk."""
 _AGAIN = "Transcode the source again"
@@ -274,6 +309,21 @@ def zstd_size(encoded: np.ndarray[Any, Any]) -> int:
     n = (whole, 2, 4, 8)[flags >> 6]
     start = 6 - whole + (0, 1, 2, 4)[flags & 3]
     return int.from_bytes(head[start : start + n], "little") + 256 * (n == 2) if n else -1
+
+
+def _gunzip(encoded: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+    """Decode gzip (RFC 1952) to exactly fill the bytes `out`."""
+    # What the last member decodes to, modulo 2**32, is at the end: if it is all, there is only that member.
+    if int.from_bytes(encoded[-4:].tobytes(), "little") == out.nbytes:
+        _expect(len(imagecodecs.gzip_decode(encoded, out=out)), out.nbytes)  # type: ignore[arg-type]
+        return
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(encoded.tobytes())) as file:
+            found = file.read(out.nbytes + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    _expect(len(found), out.nbytes)
+    out[:] = np.frombuffer(found, np.uint8)
 
 
 def _expect(found: int, wanted: int) -> None:

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -20,11 +21,30 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from ndzarr._files import PARTIAL, Batch, explained, flush, publish, publishing, refuse_existing, trying
+from ndzarr._files import (
+    ARCHIVE,
+    PARTIAL,
+    Batch,
+    discard,
+    explained,
+    flush,
+    holding,
+    is_store,
+    lock_of,
+    names_archive,
+    publish,
+    publishing,
+    publishing_file,
+    refuse_existing,
+    refuse_existing_file,
+    scratch,
+    trying,
+)
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import open_url
 from ndzarr._remote.urls import is_url
-from ndzarr._store.buckets import OWN, ROOT, Claim, Place, Uploads, publishing_at, upload_tree
+from ndzarr._store.archive import pack
+from ndzarr._store.buckets import CLAIM, OWN, ROOT, Claim, Place, Uploads, publishing_at, upload_tree
 from ndzarr.errors import ExistsError, MissingError, OptionError, WriteError
 
 STORE = "store"
@@ -68,15 +88,26 @@ def destination(
                 message = f"{os.fspath(dest)}: {key}= is for URLs, and this is a path"
                 raise OptionError(message, path=os.fspath(dest), key=key, hint="Leave it out")
         return Path(os.path.abspath(dest))
-    place = Place(*open_url(dest, storage_options, remote))
-    if not place.path or place.store.kind == "http":
-        message = f"{place.url}: a store is written below a bucket, and this is a {_kind(place)}"
+    place = folder_at(dest, storage_options, remote)
+    if not place.path:
+        message = f"{place.url}: a store is written below a bucket, and this is a bucket as a whole"
         raise OptionError(message, path=place.url, hint="Give a URL such as s3://bucket/a.zarr")
     return place
 
 
-def _kind(place: Place) -> str:
-    return "web server" if place.store.kind == "http" else "bucket as a whole"
+def folder_at(
+    url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None, remote: Remote | None = None
+) -> Place:
+    """
+    Return where the URL of a place for many stores leads to; nothing is requested.
+
+    Raises `OptionError` for a web server, which takes no objects.
+    """
+    place = Place(*open_url(url, storage_options, remote))
+    if place.store.kind == "http":
+        message = f"{place.url}: a store is written below a bucket, and this is a web server"
+        raise OptionError(message, path=place.url, hint="Give a URL such as s3://bucket/a.zarr")
+    return place
 
 
 def shown_name(dest: Dest) -> str:
@@ -86,10 +117,69 @@ def shown_name(dest: Dest) -> str:
 
 def refuse_existing_at(dest: Dest, overwrite: bool) -> None:
     """Raise `ExistsError` if something is there that must not be replaced by a store."""
-    if isinstance(dest, Path):
-        refuse_existing(dest, overwrite)
+    if isinstance(dest, Place) and names_archive(dest.path):
+        if not overwrite:
+            dest.refuse_object()
+    elif isinstance(dest, Path):
+        (refuse_existing_file if names_archive(dest) else refuse_existing)(dest, overwrite)
     else:
         dest.refuse_existing(overwrite)
+
+
+def child(folder: Dest, name: str) -> Dest:
+    """Return the destination of a store in a directory or a place of stores."""
+    return folder / name if isinstance(folder, Path) else folder.below(name)
+
+
+def is_there(dest: Dest) -> bool:
+    """Return True if there is a store."""
+    return is_store(dest) if isinstance(dest, Path) else dest.store.exists(dest.key(ROOT))
+
+
+_LOCKS: dict[tuple[int, str], threading.Lock] = {}
+"""Process and URL to the lock of its threads."""
+
+
+@contextmanager
+def locking(dest: Dest, check: Callable[[], None] | None = None) -> Iterator[None]:
+    """
+    Wait until nobody else makes a store, and hold its lock; `check` is called now and then, and may raise.
+
+    A bucket has no locks between processes: who writes there claims the place, and others get an `OccupiedError`.
+    """
+    if isinstance(dest, Path):
+        with holding(lock_of(dest), check):
+            yield
+        return
+    lock = _LOCKS.setdefault((os.getpid(), dest.url), threading.Lock())
+    while not lock.acquire(timeout=-1 if check is None else _CHECK_SECONDS):
+        if check is not None:
+            check()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+_CHECK_SECONDS = 1.0
+"""Seconds between looks at whether waiting still makes sense."""
+
+
+def is_left(dest: Dest) -> bool:
+    """Return True if there is a store, or a part of one, that nobody has begun to write."""
+    if isinstance(dest, Path):
+        return os.path.lexists(dest)
+    found = dest.present()
+    return ROOT in found or (bool(found) and CLAIM not in found)
+
+
+def discard_at(dest: Dest) -> None:
+    """Remove a store, or what is left of it; raise `OccupiedError` if a bucket gets it just now."""
+    if isinstance(dest, Path):
+        discard(dest)
+        return
+    with Claim(dest, secrets.token_hex(8), overwrite=True, whatever=True) as claim:
+        claim.clear()
 
 
 def size_of(dest: Dest) -> int:
@@ -104,9 +194,21 @@ def writing(dest: Dest, overwrite: bool = False, batch: Batch | None = None) -> 
     """
     Yield a local directory to fill; it becomes the store when the block ends without an error, else nothing is left.
 
-    With a batch, a local store is there when the batch is published.
+    With a batch, a local store is there when the batch is published.  An `.ozx` is packed once all is written.
     """
-    if isinstance(dest, Path):
+    if isinstance(dest, Path) and names_archive(dest):
+        with publishing_file(dest, overwrite) as file, scratch(dest) as root:
+            yield Work(root)
+            pack(root, file)
+    elif isinstance(dest, Place) and names_archive(dest.path):
+        refuse_existing_at(dest, overwrite)
+        with tempfile.TemporaryDirectory(prefix="ndzarr-") as near:
+            root = Path(near, STORE)
+            root.mkdir()
+            yield Work(root)
+            pack(root, Path(near, dest.name))
+            dest.patient().put_file(Path(near, dest.name), create=not overwrite)
+    elif isinstance(dest, Path):
         with publishing(dest, overwrite, batch) as root:
             yield Work(root)
     else:
@@ -171,7 +273,15 @@ class SharedFolder:
     def publish(self, dest: Dest, overwrite: bool) -> None:
         """Make the store that at `dest`."""
         assert isinstance(dest, Path)
+        if names_archive(dest):
+            with publishing_file(dest, overwrite) as file:
+                pack(Path(self.folder) / STORE, file)
+            return
         publish(Path(self.folder) / STORE, dest, overwrite)
+
+
+_BEGUN = "begun"
+"""File of a part that is being written."""
 
 
 @contextmanager
@@ -187,9 +297,11 @@ def _part(folder: Path, name: str) -> Iterator[Work]:
     try:
         work.mkdir()
         (work / STORE).mkdir()
+        (work / _BEGUN).touch()
         yield Work(work)
         flush([work])
         try:
+            (work / _BEGUN).unlink()  # else it was taken away meanwhile, and what is there is only what came after that
             os.rename(work, parts / name)
         except OSError:
             if not (parts / name).exists():  # else another worker was faster: it wrote the same
@@ -203,8 +315,11 @@ def sharing(dest: Dest, kind: str, token: str, overwrite: bool) -> AbstractConte
     Lock where many processes write the store `dest`, and yield it.
 
     `kind` and `token` name what is written: the same ones find what an earlier call has done.  It stays if the block
-    ends with an error and some parts are done.
+    ends with an error and some parts are done.  Raises `OptionError` for an `.ozx` in a bucket, and of samples.
     """
+    if names_archive(shown_name(dest)) and (isinstance(dest, Place) or kind != "bands"):
+        message = f"{shown_name(dest)}: an {ARCHIVE} holds one image, and workers write it to a disk they share"
+        raise OptionError(message, path=shown_name(dest), hint="Give a name that ends in .zarr")
     return _shared_folder(dest, kind, token) if isinstance(dest, Path) else _shared_bucket(dest, token, overwrite)
 
 
@@ -228,8 +343,11 @@ def _shared_folder(dest: Path, kind: str, token: str) -> Iterator[Shared]:
             folder.chmod(0o700)
         for name in (PARTS, STORE):
             (folder / name).mkdir(exist_ok=True)
-        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed
-            shutil.rmtree(left, ignore_errors=True)
+        for left in (folder / PARTS).glob(f".*{PARTIAL}"):  # by workers that were killed, or whose caller was
+            gone = folder / left.name
+            with suppress(FileNotFoundError):  # such a worker may make it a part at this moment: one of both succeeds
+                os.rename(left, gone)
+            shutil.rmtree(gone, ignore_errors=True)
         try:
             yield SharedFolder(str(folder))
         except BaseException:

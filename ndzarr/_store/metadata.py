@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import google_crc32c
 import numcodecs.zstd
@@ -134,6 +134,7 @@ _OWN: dict[str, Callable[[Any], bool]] = {
     "nodata": lambda value: all(_is_nodata(v) for v in (value if isinstance(value, list) else [value])),
     "times": lambda value: isinstance(value, list) and all(map(_is_number, value)),
     "mask": lambda value: isinstance(value, str),
+    "indexes": lambda value: isinstance(value, Mapping) and all(type(n) is int and n >= 0 for n in value.values()),
     **dict.fromkeys(("encoding", "source", "grid_mapping", "pixel_size"), lambda value: isinstance(value, Mapping)),
 }
 """Whether a value of the `ndzarr` attribute is one that `root_attributes` writes."""
@@ -211,7 +212,11 @@ def root_attributes(
     method, method_name = ("mode", "mode") if about.encoding.kind == "labels" else ("mean", "average")
     size = _with_georeference(about.pixel_size, from_attributes({"ndzarr": {"source": about.source}}), complete)
     out: dict[str, Any] = {
-        "ome": {"version": "0.5", "multiscales": [_ome(about, levels, method, size)], **_shown(about, windows)},
+        "ome": {
+            "version": about.encoding.ome_version,
+            "multiscales": [_ome(about, levels, method, size)],
+            **_shown(about, windows),
+        },
         "zarr_conventions": [_MULTISCALES],
         "multiscales": {"layout": _multiscales(levels, method_name), "resampling_method": method_name},
         "ndzarr": {
@@ -265,7 +270,36 @@ def _ome(about: Description, levels: Sequence[LevelShape], method: str, size: Pi
     name = os.path.basename(about.source.get("name", "image"))  # what viewers call the layer
     reduced = " ".join(d for d in about.dims if d in about.encoding.reduce)
     how = {"description": f"each level is the {method} of 2 pixels along {reduced}", "method": "ndzarr.transcode"}
-    return {"name": name, "axes": axes, "datasets": datasets, "type": method, "metadata": how}
+    image = {"name": name, "axes": axes, "datasets": datasets, "type": method, "metadata": how}
+    return image if about.encoding.ome_version == "0.5" else _with_systems(image)
+
+
+INTRINSIC = "intrinsic"
+"""The coordinate system of an image of OME-Zarr 0.6."""
+
+
+def _with_systems(image: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return an image of OME-Zarr 0.5 as one of 0.6: its axes are those of a coordinate system, which each level leads to.
+
+    https://ngff.openmicroscopy.org/rfc/5/index.html, as of the specification's 0.6rc0.
+    """
+    datasets = [
+        {
+            "path": dataset["path"],
+            _TRANSFORMS: [
+                {
+                    "type": "sequence",
+                    "input": {"path": dataset["path"]},
+                    "output": {"name": INTRINSIC},
+                    "transformations": dataset[_TRANSFORMS],
+                }
+            ],
+        }
+        for dataset in image["datasets"]
+    ]
+    own = {key: value for key, value in image.items() if key not in ("axes", "datasets")}
+    return {**own, "coordinateSystems": [{"name": INTRINSIC, "axes": image["axes"]}], "datasets": datasets}
 
 
 def regular_times(times: Sequence[float] | None) -> tuple[float, float] | None:
@@ -329,12 +363,12 @@ def _omero(about: Description, windows: Sequence[DisplayWindow]) -> dict[str, An
     """Return how viewers show the channels; https://ngff.openmicroscopy.org/0.5/#omero-md."""
     channels = [
         {"label": name, "color": colour, "active": shown, "window": window._asdict()}
-        for name, (colour, shown), window in zip(about.channels, _colours(about.channels), windows, strict=True)
+        for name, (colour, shown), window in zip(about.channels, display_colours(about.channels), windows, strict=True)
     ]
     return {"channels": channels}
 
 
-def _colours(channels: Sequence[str]) -> list[tuple[str, bool]]:
+def display_colours(channels: Sequence[str]) -> list[tuple[str, bool]]:
     """Return (colour, whether it is shown at first) of each channel, such that those shown add up to a picture."""
     own = [_COLORS.get(name.lower()) for name in channels]
     if set(_COLORS.values()) <= set(own):
@@ -371,13 +405,13 @@ def write_metadata(
     about: Description,
     levels: Sequence[LevelShape],
     windows: Sequence[DisplayWindow],
-    seals: Mapping[str, Seal],
+    records: Records,
     masks: Sequence[LevelShape] = (),
 ) -> None:
     """
     Write every `zarr.json` and the coordinates of a store whose chunks are there.
 
-    `masks` are levels of a mask; `seals` has the seal of each array by its path, such as '0/image'.
+    `masks` are levels of a mask; `records` are those of all shards.
     """
     nodes: dict[str, Any] = {}
     attributes = root_attributes(about, levels, windows, complete=True)
@@ -400,8 +434,14 @@ def write_metadata(
             image["attributes"] |= level_conventions(place, size, transform)
         for name, values in coordinates(about, level, place).items():
             nodes[f"{k}/{name}"] = _write_coordinate(root / str(k) / name, name, values)
-    for path, seal in seals.items():
-        nodes[path]["attributes"][SEAL] = str(seal)
+    arrays = {f"{k}/image": level for k, level in enumerate(levels)}
+    arrays |= {f"{k}/{MASK}": level for k, level in enumerate(masks)}
+    for path, level in arrays.items():
+        grid = tuple(-(-n // s) for n, s in zip(level.shape, level.layout.shards, strict=True))
+        nodes[path]["attributes"][SEAL] = str(Seal.of(records[path], grid))
+    if about.encoding.indexes:
+        attributes["ndzarr"]["indexes"], joined = join_records(records)
+        (root / INDEXES).write_bytes(joined)
     for path, node in nodes.items():
         (root / path).mkdir(parents=True, exist_ok=True)
         (root / path / "zarr.json").write_text(json.dumps(node))
@@ -414,6 +454,28 @@ def write_metadata(
         "consolidated_metadata": consolidated,
     }
     (root / "zarr.json").write_text(json.dumps(root_node))
+
+
+Position: TypeAlias = tuple[int, ...]
+Records: TypeAlias = dict[str, dict[Position, bytes]]
+"""The `Record` of each shard, by the path of the array and the position of the shard."""
+
+INDEXES = "0/image/indexes"
+"""
+File of the records of all shards, if the attribute `ndzarr.indexes` states where those of each array begin in it.
+
+Readers that list a store look for nothing in an array, so that the file disturbs none of them.
+"""
+
+
+def join_records(records: Records) -> tuple[dict[str, int], bytes]:
+    """Return where the records of each array begin, and all records: those of an array in C order of its shards."""
+    starts, parts, at = {}, list[bytes](), 0
+    for path in sorted(records):
+        starts[path] = at
+        parts += [records[path][position] for position in sorted(records[path])]
+        at += sum(map(len, records[path].values()))
+    return starts, b"".join(parts)
 
 
 DIGEST = "digest"

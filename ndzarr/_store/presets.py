@@ -51,6 +51,10 @@ class Layout:
         return tuple(c * n for c, n in zip(self.chunks, self.per_shard, strict=True))
 
 
+OME_VERSIONS = ("0.5", "0.6")
+"""Versions of OME-Zarr in which metadata are written; 0.6 is a draft."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """The options of a user; the same encoding of the same source gives the same store."""
@@ -67,12 +71,17 @@ class Encoding:
     """One of `ACCESS`."""
     reduce: str = "yx"
     """The axes that are halved from level to level: 'yx' or 'zyx'."""
+    indexes: bool = False
+    """True for one more file, with the indexes of all shards."""
+    ome_version: str = OME_VERSIONS[0]
+    """One of `OME_VERSIONS`."""
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
         check_choice("kind", self.kind, KINDS)
         check_choice("access", self.access, tuple(ACCESS))
         check_choice("reduce", self.reduce, ("yx", "zyx"))
+        check_choice("ome_version", self.ome_version, OME_VERSIONS)
         for axis, n in self.chunks:
             if axis not in "tczyx" or n < 1:
                 wanted = "expected lengths of at least 1 for axes among t c z y x"
@@ -80,7 +89,9 @@ class Encoding:
 
     def as_json(self) -> dict[str, Any]:
         """Return the form in which a store records it."""
-        return {**asdict(self), "chunks": dict(self.chunks)}
+        found = {**asdict(self), "chunks": dict(self.chunks)}
+        usual = {"indexes": False, "ome_version": OME_VERSIONS[0]}
+        return {key: value for key, value in found.items() if key not in usual or value != usual[key]}
 
 
 def choose_layout(dims: Sequence[str], shape: Sequence[int], dtype: np.dtype[Any], encoding: Encoding) -> Layout:

@@ -35,7 +35,7 @@ from ndzarr._indexing.tables import part_table
 from ndzarr._store import core
 from ndzarr._store.arrays import ChunkArray, Decoded, Fetched, Stored
 from ndzarr._store.core import FlatPlan
-from ndzarr._store.remote import fetch_or_wait
+from ndzarr._store.remote import RemoteArray, fetch_or_wait
 from ndzarr._store.sharding import ChunkCache
 from ndzarr.errors import DamagedError
 
@@ -62,7 +62,7 @@ def execute(
     Read all windows of a plan into `out` (arrays or views of the plan's shapes; new ones by default).
 
     `cache` holds decoded chunks between calls. At most `threads` threads decode, by default as many as there are CPUs.
-    Damaged stores that can be made again are (`ChunkArray.repair`), once per call.
+    Damaged stores that can be made again are (`ChunkArray.repair`, `RemoteArray.repair`), once per call.
     """
     if out is None:
         check_memory(plan.wanted_bytes, hint="Ask for smaller windows, or for fewer at a time")
@@ -73,7 +73,8 @@ def execute(
         try:
             return _execute(plan, out, cache, threads)
         except DamagedError as error:
-            repair = next((a.repair for a in plan.arrays if isinstance(a, ChunkArray) and a.holds(error.path)), None)
+            stored = (a for a in plan.arrays if isinstance(a, ChunkArray | RemoteArray))
+            repair = next((a.repair for a in stored if a.holds(error.path)), None)
             if repair is None or repair in tried:
                 raise
             tried.append(repair)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from functools import partial
 from math import prod
 from typing import Any, Literal, NamedTuple
@@ -21,10 +21,11 @@ import numpy as np
 
 from ndzarr._files import Bytes
 from ndzarr._remote.flight import get_ranges, get_ranges_or_wait
-from ndzarr._remote.stores import ABSENT, Landed, Range, RemoteStore
+from ndzarr._remote.stores import ABSENT, ON_CHANGE, Landed, ObjectInfo, Range, RemoteStore
 from ndzarr._store import arrays, core
+from ndzarr._store.archive import ArchiveObject
 from ndzarr._store.arrays import ArrayLayout, Fetched
-from ndzarr._store.sharding import MISSING, index_length, parse_index
+from ndzarr._store.sharding import MISSING, Record, parse_index, parse_record
 from ndzarr.errors import DamagedError
 
 _MOST_ROUNDS = 8
@@ -38,14 +39,25 @@ class ShardIndex(NamedTuple):
     """Offset and length of each chunk, one after another."""
     tag: str | None
     """Tag of the shard when its index was read."""
+    ends: bytes | None = None
+    """The last 4 bytes of each chunk, where they are recorded: they tell another version, as a tag does."""
+
+
+class Indexes(NamedTuple):
+    """Where the records of an array's shards are (`_store.metadata.INDEXES`)."""
+
+    path: str
+    """Path of the object that holds those of all arrays."""
+    start: int
+    """Byte at which those of the array begin."""
 
 
 class RemoteArray:
     """A Zarr array whose chunks are fetched and decoded without zarr-python."""
 
     __slots__ = (
-        "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype", "engine",
-        "fetched_format", "fill", "name", "path", "shape", "sharded",
+        "_archive", "_indexes", "_layout", "_per_shard", "_store", "_token", "_version", "chunks", "codec", "dtype",
+        "engine", "fetched_format", "fill", "name", "path", "repair", "shape", "sharded",
     )  # fmt: skip
 
     chunked: Literal[True] = True
@@ -53,13 +65,22 @@ class RemoteArray:
     chunk_format = None
 
     def __init__(
-        self, store: RemoteStore, path: str, layout: ArrayLayout, token: Hashable, version: str | None = None
+        self,
+        store: RemoteStore,
+        path: str,
+        layout: ArrayLayout,
+        token: Hashable,
+        version: str | None = None,
+        archive: ArchiveObject | None = None,
+        indexes: Indexes | None = None,
     ) -> None:
         """
         Describe the array at a path of a store; nothing is requested.
 
         `token` changes when the array is replaced, so that nothing kept in memory outlives it. So does `version`, for
-        the cache on the disk; None if nothing in the metadata tells that shards were replaced.
+        the cache on the disk; None if nothing in the metadata tells that shards were replaced. If the array is in a
+        zip, that is `archive`, and its path begins the array's. `indexes` tells where the records of its shards are,
+        if they are in one object.
         """
         self.name = store.url(path)
         self.path = path
@@ -69,8 +90,15 @@ class RemoteArray:
         self.fetched_format = layout.codec.chunk_format(layout.fill)
         self.sharded = layout.per_shard is not None
         self._store, self._layout, self._version = store, layout, version
+        self._archive, self._indexes = archive, indexes
         self._per_shard = layout.per_shard or (1,) * len(layout.shape)
         self._token = (self.name, store.identity, token)
+        self.repair: Callable[[DamagedError], object] | None = None
+        """Makes the store again, if it is a cache; raises the error if it cannot."""
+
+    def local(self, name: str) -> arrays.ChunkArray:
+        """Return the array as it would be in a directory."""
+        return arrays.local_array(name, self._layout)
 
     @property
     def decoder(self) -> str:
@@ -83,52 +111,137 @@ class RemoteArray:
         """Shape of the part of the array that is in one object."""
         return tuple(c * n for c, n in zip(self.chunks, self._per_shard, strict=True))
 
+    @property
+    def version(self) -> Hashable:
+        """Changes when the store is replaced."""
+        return self._token
+
+    def holds(self, path: str | None) -> bool:
+        """Return True for the URL of one of the array's objects."""
+        return path is not None and path.startswith(f"{self.name}/")
+
+    def adopt(self, other: RemoteArray) -> bool:
+        """Read the objects of the same array from now on, made again; return False if their layout is another."""
+        same = (self.name, self.shape, self.codec, self._per_shard) == (
+            (other.name, other.shape, other.codec, other._per_shard)
+        )
+        if same:
+            self._layout, self._version, self._token = other._layout, other._version, other._token
+            self._indexes = other._indexes
+            forget(self.name)
+        return same
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of shards along each axis."""
+        return tuple(-(-n // s) for n, s in zip(self.shape, self.shards, strict=True))
+
+    @property
+    def records_stop(self) -> int:
+        """End of the records of its shards in the object that holds those of all arrays; 0 if there is none."""
+        last = tuple(n - 1 for n in self.grid)
+        return 0 if self._indexes is None else self._record(self._indexes, last).stop
+
+    def hold(self, records: Bytes) -> None:
+        """Take the records of all shards from those of all arrays, so that none has to be fetched."""
+        if self._indexes is not None:
+            for position in arrays.positions(self.grid):
+                landed = Landed(0, records[self._record(self._indexes, position)], _UNKNOWN)
+                index = self._parse(position, 0, 0, landed)
+                tables().put((self._token, position), index, landed.data.nbytes + _ENTRY_BYTES)
+
+    def _record(self, indexes: Indexes, position: tuple[int, ...]) -> slice:
+        """Return where the record of a shard is."""
+        number = 0
+        for i, n in zip(position, self.grid, strict=True):
+            number = number * n + i
+        length = Record.length(prod(self._per_shard))
+        return slice(indexes.start + number * length, indexes.start + (number + 1) * length)
+
+    def check_shards(self, objects: Container[str]) -> None:
+        """Raise `DamagedError` for the first shard of a complete array that is not among the objects of its store."""
+        if self._layout.complete:
+            for position in arrays.positions(self.grid):
+                if self._object(position) not in objects:
+                    raise self._missing(position)
+
     def key(self, chunk: tuple[int, ...]) -> tuple[Any, ...]:
         """Return what identifies a chunk in caches."""
         return self._token, chunk
 
     def where(self, chunk: tuple[int, ...], tables: arrays.Tables) -> tuple[Range, ...] | None:
         """Return where the bytes of a chunk are; None if the index of its shard must be fetched first."""
-        if not self.sharded:
-            return (Range(self._store, self._object(chunk), optional=True),)
         k, position = 0, []
         for i, n in zip(chunk, self._per_shard, strict=True):
             k = k * n + i % n
             position.append(i // n)
         place = tuple(position)
-        index: ShardIndex | None = tables.look(
-            (self._token, place), partial(self._source, place), partial(self._parse, place)
-        )
+        begin, size = 0, 0
+        if self._archive is not None:
+            member = self._object(place)[len(self._archive.path) + 1 :]
+            found = self._archive.place(member, tables.look) if member in self._archive.members else (0, -1)
+            if found is None:
+                return None
+            begin, size = found
+        if not self.sharded:
+            return () if size < 0 else (self._range(place, begin, begin + size),)
+        if size < 0:
+            if self._layout.complete:
+                raise self._missing(place)
+            return ()
+        source, parse = partial(self._source, place, begin, size), partial(self._parse, place, begin, size)
+        index: ShardIndex | None = tables.look((self._token, place), source, parse)
         if index is None:
             return None
         if index.table is None:
-            if self._layout.complete:
-                url = self._store.url(self._object(place))
-                message = f"{url}: this shard is missing"
-                raise DamagedError(message, path=url, hint="Transcode the source again")
             return ()
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
-        return (Range(self._store, self._object(place), offset, offset + count, index.tag, version=self._version),)
+        end = None if index.ends is None else index.ends[4 * k : 4 * k + 4]
+        return (self._range(place, offset, offset + count, index.tag, end),)
+
+    def _range(
+        self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None, end: bytes | None = None
+    ) -> Range:
+        """Return bytes of a shard, by their offsets in its object; all of them if it is a chunk."""
+        if self._archive is not None:
+            return self._archive.range(start, stop)
+        if not self.sharded:
+            return Range(self._store, self._object(position), optional=True)
+        return Range(self._store, self._object(position), start, stop, tag, version=self._version, end=end)
+
+    def _missing(self, position: tuple[int, ...]) -> DamagedError:
+        url = self._store.url(self._object(position))
+        return DamagedError(f"{url}: this shard is missing", path=url, hint="Transcode the source again")
 
     def _object(self, position: tuple[int, ...]) -> str:
-        separator = self._layout.separator
-        key = separator.join(map(str, position)) or "0"
-        prefix = self._layout.prefix
-        return f"{self.path}/{prefix}{separator if prefix else ''}{key}".lstrip("/")
+        return f"{self.path}/{self._layout.keys.key(position)}".lstrip("/")
 
-    def _source(self, position: tuple[int, ...]) -> Range:
-        length = index_length(prod(self._per_shard))
-        return Range(self._store, self._object(position), -length, optional=True, version=self._version)
+    def _source(self, position: tuple[int, ...], begin: int, size: int) -> Range:
+        """Return where the index of a shard is; `size` is only known of a member of a zip."""
+        if self._indexes is not None:
+            place = self._record(self._indexes, position)
+            return Range(self._store, self._indexes.path, place.start, place.stop, version=self._version)
+        start, stop = self._layout.index.range
+        if self._archive is not None:
+            first = max(0, size + start) if start < 0 else start
+            return self._archive.range(begin + first, begin + min(size, size if stop is None else stop))
+        return Range(self._store, self._object(position), start, stop, optional=True, version=self._version)
 
-    def _parse(self, position: tuple[int, ...], landed: Landed) -> ShardIndex:
+    def _parse(self, position: tuple[int, ...], begin: int, size: int, landed: Landed) -> ShardIndex:
         if landed.info is ABSENT:
+            if self._layout.complete:
+                raise self._missing(position)
             return ShardIndex(None, None)
-        seal, size = self._layout.seal, landed.info.size
+        url, seal = self._store.url(self._object(position)), self._layout.seal
+        if self._indexes is not None and seal is not None:
+            table, ends = parse_record(url, landed.data.tobytes(), seal.at(position))
+            return ShardIndex(table, None, ends)
+        size = landed.info.size if self._archive is None else size
         sealed = None if seal is None else seal.at(position)[0]
-        url = self._store.url(self._object(position))
-        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, prod(self._per_shard), sealed)
+        index = self._layout.index
+        table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, index, sealed, begin)
         return ShardIndex(table, landed.info.tag)
 
     def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
@@ -192,6 +305,12 @@ class _TableCache:
             while self._bytes > self.max_bytes and len(self._held) > 1:
                 self._bytes -= self._held.pop(next(iter(self._held)))[1]
 
+    def forget(self, name: str) -> None:
+        """Forget the tables of an array, or of the array that an object belongs to, by its URL."""
+        with self.lock:
+            for key in [key for key in self._held if _is_of(key, name)]:
+                self._bytes -= self._held.pop(key)[1]
+
     def clear(self) -> None:
         """Forget everything."""
         with self.lock:
@@ -215,6 +334,21 @@ def tables() -> _TableCache:
     return found
 
 
+def _is_of(key: Hashable, name: str) -> bool:
+    found: Any = key
+    while isinstance(found, tuple) and found:
+        found = found[0]
+    return isinstance(found, str) and (name == found or name.startswith(f"{found}/"))
+
+
+def forget(url: str) -> None:
+    """Forget what tables say of an array, or of the array that an object belongs to: they are others by now."""
+    tables().forget(url)
+
+
+ON_CHANGE.append(forget)
+
+_UNKNOWN = ObjectInfo("", -1, None)
 _ENTRY_BYTES = 512
 """Memory that a table takes besides its bytes."""
 

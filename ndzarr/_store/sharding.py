@@ -1,17 +1,17 @@
 """
 Shard files: their index, writing them, and caches of open shards and of decoded chunks.
 
-The Zarr v3 `sharding_indexed` layout with the index at the end
-(https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): encoded chunks back to back, then for every
-chunk of the shard, in C order, two little-endian uint64 (offset, length; all ones where the chunk is missing), then the
-crc32c of that index.
+The Zarr v3 `sharding_indexed` layout (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): encoded
+chunks back to back, then for every chunk of the shard, in C order, two little-endian uint64 (offset, length; all ones
+where the chunk is missing), then the crc32c of that index. Others may put the index first, leave out its checksum, or
+store big-endian numbers (`IndexLayout`).
 """
 
 from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 import numpy as np
 
-from ndzarr._files import close_when_short, flush_soon, open_descriptor, open_files_limit, pread
+from ndzarr._files import DESCRIPTORS, OpenFile, close_when_short, flush_soon, open_files_limit, pread
+from ndzarr._store.archive import ArchiveFile
 from ndzarr.errors import DamagedError
 
 _AGAIN = "Transcode the source again"
@@ -61,8 +62,8 @@ class Seal(NamedTuple):
 
     @classmethod
     def of(cls, shards: Mapping[tuple[int, ...], bytes], grid: tuple[int, ...]) -> Seal:
-        """Return the seal of shards that were written: what `ShardWriter.finish` returned, by position."""
-        return cls(grid, b"".join(shards[position] for position in np.ndindex(grid)))
+        """Return the seal of shards that were written, by the record and the position of each."""
+        return cls(grid, b"".join(seal_of(shards[position]) for position in np.ndindex(grid)))
 
     def __str__(self) -> str:
         return base64.b64encode(self.sums).decode()
@@ -90,34 +91,132 @@ def chunks_sum(chunks: Iterable[bytes]) -> bytes:
     return _crc32c(b"".join(chunk[-_CRC_BYTES:] for chunk in chunks))
 
 
-def index_length(chunks: int) -> int:
-    """Return the bytes at the end of a shard that `parse_index` takes: its index, and the checksum before."""
-    return _CRC_BYTES + chunks * 16 + _CRC_BYTES
+class IndexLayout(NamedTuple):
+    """Where the index of a shard is, and how it is stored; by default as ndzarr writes it."""
+
+    chunks: int
+    """Number of chunks of the shard."""
+    first: bool = False
+    """True if it is at the beginning of the file, else it is at the end."""
+    crc: bool = True
+    """A crc32c of the index follows it."""
+    dtype: str = "<u8"
+
+    @classmethod
+    def parse(cls, chunks: int, location: object, codecs: Sequence[Mapping[str, Any]]) -> IndexLayout | None:
+        """Return the layout that `index_location` and `index_codecs` describe; None for any other."""
+        names = [codec["name"] for codec in codecs]
+        if location not in ("start", "end") or names not in (["bytes", "crc32c"], ["bytes"]):
+            return None
+        endian = (codecs[0].get("configuration") or {}).get("endian")
+        if endian not in ("little", "big"):
+            return None
+        return cls(chunks, location == "start", len(names) > 1, "<u8" if endian == "little" else ">u8")
+
+    @property
+    def length(self) -> int:
+        """Bytes of the index, with its checksum."""
+        return self.chunks * 16 + _CRC_BYTES * self.crc
+
+    @property
+    def range(self) -> tuple[int, int | None]:
+        """First byte, and end, of what `parse_index` takes: the index, and the 4 bytes before one at the end."""
+        return (0, self.length) if self.first else (-_CRC_BYTES - self.length, None)
 
 
-def parse_index(path: str, tail: bytes, size: int, chunks: int, sealed: bytes | None) -> memoryview:
+def parse_index(
+    path: str, found: bytes, size: int, layout: IndexLayout, sealed: bytes | None, begin: int = 0
+) -> memoryview:
     """
-    Return offset and length of each chunk of a shard of `size` bytes, one after another, from the end of it.
+    Return offset and length of each chunk of a shard of `size` bytes, one after another.
 
-    Raises `DamagedError` if it is not the index of so many chunks, or not the one whose checksum is `sealed`.
+    Offsets count from the beginning of the file, in which the shard begins at `begin`. `found` are the bytes in the
+    `range` of the layout. Raises `DamagedError` if they are not the index of so many
+    chunks, or not the one whose checksum is `sealed`.
     """
-    before = len(tail) - chunks * 16 - _CRC_BYTES
-    if before < 0:
-        message = f"{path}: {size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+    whole = found[len(found) - layout.length :] if len(found) >= layout.length else b""
+    if not whole:
+        message = f"{path}: {size} bytes are too few for a shard of {layout.chunks} chunks; it is truncated"
         raise DamagedError(message, path=path, hint=_AGAIN)
-    index = tail[before:-_CRC_BYTES]
-    if _crc32c(index) != tail[-_CRC_BYTES:]:
+    index = whole[: layout.chunks * 16]
+    if layout.crc and _crc32c(index) != whole[-_CRC_BYTES:]:
         raise DamagedError(f"{path}: the checksum of the shard index does not match", path=path, hint=_AGAIN)
-    if sealed is not None and sealed != _index_sum(tail[:-_CRC_BYTES]):
+    if sealed is not None and sealed != _index_sum(found[:-_CRC_BYTES]):
         message = f"{path}: this shard is not the one that was written here: the metadata state another checksum"
         raise DamagedError(message, path=path, hint=_OTHER)
-    table = np.frombuffer(index, "<u8").reshape(-1, 2)
+    # Native numbers: the compiled core reads the table, too.
+    table = np.frombuffer(index, layout.dtype).astype(np.uint64, copy=False).reshape(-1, 2)
     stored = table[table[:, 0] != MISSING]
     # Each is compared by itself: the sum of two that are damaged may be small again.
     if np.any(stored > size) or np.any(stored[:, 0] + stored[:, 1] > size):
         raise DamagedError(f"{path}: the shard index points behind the end of the file", path=path, hint=_AGAIN)
+    if begin:
+        table = table.copy()
+        table[table[:, 0] != MISSING, 0] += begin
     # A memoryview gives plain ints on lookup, an array would give numpy scalars.
     return memoryview(table.reshape(-1))  # type: ignore[arg-type]
+
+
+_SIZE_BYTES = 8
+
+
+class Record(NamedTuple):
+    """
+    What can be known of a shard that ndzarr wrote without its pixels.
+
+    As bytes, it is its size (uint64, little-endian), its last bytes (4 and the index, zeros for 4 that are not there),
+    and the last 4 bytes of each chunk in C order, zeros for missing ones.
+    """
+
+    size: int
+    tail: bytes
+    """What `parse_index` takes."""
+    ends: bytes
+    """The last 4 bytes of each chunk, its checksum."""
+
+    @staticmethod
+    def length(chunks: int) -> int:
+        """Return the bytes of the record of a shard of so many chunks."""
+        return _SIZE_BYTES + _CRC_BYTES + IndexLayout(chunks).length + _CRC_BYTES * chunks
+
+    @classmethod
+    def parse(cls, record: bytes) -> Record:
+        """Return a record from its bytes."""
+        chunks = (len(record) - cls.length(0)) // (cls.length(1) - cls.length(0))
+        index, size = IndexLayout(chunks).length, int.from_bytes(record[:_SIZE_BYTES], "little")
+        middle = _SIZE_BYTES + _CRC_BYTES + index
+        return cls(size, record[_SIZE_BYTES + _CRC_BYTES * (size == index) : middle], record[middle:])
+
+    def __bytes__(self) -> bytes:
+        index = IndexLayout(len(self.ends) // _CRC_BYTES).length
+        return self.size.to_bytes(_SIZE_BYTES, "little") + self.tail.rjust(_CRC_BYTES + index, b"\0") + self.ends
+
+    @property
+    def seal(self) -> tuple[bytes, bytes]:
+        """What a `Seal` says of the shard."""
+        index = IndexLayout(len(self.ends) // _CRC_BYTES).length
+        offsets = np.frombuffer(self.tail[-index:-_CRC_BYTES], "<u8")[::2]
+        stored = np.frombuffer(self.ends, "<u4")[offsets != MISSING]
+        return _index_sum(self.tail[:-_CRC_BYTES]), _crc32c(stored.tobytes())
+
+
+def seal_of(record: bytes) -> bytes:
+    """Return what a `Seal` says of a shard."""
+    return b"".join(Record.parse(record).seal)
+
+
+def parse_record(path: str, record: bytes, sealed: tuple[bytes, bytes]) -> tuple[memoryview, bytes]:
+    """
+    Return what `parse_index` does, and the last 4 bytes of each chunk, from the record of a shard.
+
+    Raises `DamagedError` if it is not the record of the shard that a `Seal` tells.
+    """
+    found = Record.parse(record)
+    table = parse_index(path, found.tail, found.size, IndexLayout(len(found.ends) // _CRC_BYTES), sealed[0])
+    if found.seal != sealed:
+        message = f"{path}: what is recorded of this shard is not what was written: the metadata state another checksum"
+        raise DamagedError(message, path=path, hint=_OTHER)
+    return table, found.ends
 
 
 class Shard:
@@ -128,29 +227,36 @@ class Shard:
     map of it would kill the process (SIGBUS).
     """
 
-    __slots__ = ("_fd", "_index", "path", "size", "source", "table")
+    __slots__ = ("_fd", "_file", "_index", "path", "size", "source", "table")
 
-    def __init__(self, path: str, chunks: int, sealed: bytes | None = None) -> None:
-        """Open the file of a shard of so many chunks; `sealed` is the checksum of its index, if the array states it."""
+    def __init__(
+        self,
+        path: str,
+        layout: IndexLayout,
+        sealed: bytes | None = None,
+        within: tuple[OpenFile, int, int] | None = None,
+    ) -> None:
+        """
+        Open the file of a shard; `sealed` is the checksum of its index, if the array states it.
+
+        If the shard is part of a file, `within` is that, and offset and length of the shard in it.
+        """
         self.path = path
-        self._fd = open_descriptor(path)
-        self.size = os.fstat(self._fd).st_size
-        length = chunks * 16 + _CRC_BYTES
-        if self.size < length:
-            message = f"{path}: {self.size} bytes are too few for a shard of {chunks} chunks; it is truncated"
+        if within is None:
+            opened = OpenFile(path)
+            within = opened, 0, os.fstat(opened.fd).st_size
+        self._file, begin, self.size = within
+        self._fd = self._file.fd
+        if self.size < layout.length:
+            message = f"{path}: {self.size} bytes are too few for a shard of {layout.chunks} chunks; it is truncated"
             raise DamagedError(message, path=path, hint=_AGAIN)
-        before = min(_CRC_BYTES, self.size - length)
-        self._index = parse_index(
-            path, self._read(self.size - length - before, length + before), self.size, chunks, sealed
-        )
+        start, stop = layout.range
+        start, stop = max(0, start + self.size) if start < 0 else start, self.size if stop is None else stop
+        self._index = parse_index(path, self._read(begin + start, stop - start), self.size, layout, sealed, begin)
         self.table: np.ndarray[Any, Any] = np.asarray(self._index).view(np.int64).reshape(-1, 2)
-        """(chunk, 2): offset and length of each chunk, -1 for those that are not stored."""
+        """(chunk, 2): offset and length of each chunk in the file, -1 for those that are not stored."""
         self.source = (self._fd, self.table.ctypes.data)
         """The open file, and the address of `table`; both for as long as this object lives."""
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` is gone when the interpreter ends
-        if hasattr(self, "_fd"):
-            close(self._fd)
 
     def _read(self, offset: int, count: int) -> bytes:
         """Return bytes of the file; raise `DamagedError` if it ends before them."""
@@ -187,6 +293,15 @@ class Shard:
         n = self._index[2 * k + 1]
         return 0 if n == MISSING else n
 
+    def record(self) -> Record:
+        """Return the record of a shard that ndzarr wrote."""
+        ends = [
+            self._read(offset + n - _CRC_BYTES, _CRC_BYTES) if n >= _CRC_BYTES else bytes(_CRC_BYTES)
+            for offset, n in self.table.tolist()
+        ]
+        length = min(_CRC_BYTES + IndexLayout(len(ends)).length, self.size)
+        return Record(self.size, self._read(self.size - length, length), b"".join(ends))
+
     @property
     def unlinked(self) -> bool:
         """True if the file has no name any more: its store was replaced or removed."""
@@ -196,6 +311,10 @@ class Shard:
     def index_bytes(self) -> int:
         """Memory that the parsed index takes."""
         return self._index.nbytes
+
+
+_BUFFER = 256 << 10
+"""Bytes that are gathered before they are written: each write gives up Python's lock, and waits for it again."""
 
 
 class ShardWriter:
@@ -216,7 +335,7 @@ class ShardWriter:
         self._offset = 0
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 - closed by finish or close
+        self._file: BinaryIO = open(path, "wb", _BUFFER)  # noqa: SIM115 - closed by finish or close
 
     def close(self) -> None:
         """Close the file as it is."""
@@ -226,7 +345,9 @@ class ShardWriter:
         """Append a chunk at a position within the shard, None if it is all fill value; return True for the last."""
         if encoded is not None:
             self._file.write(encoded)
-            k = int(np.ravel_multi_index(tuple(chunk), self._shape))
+            k = 0
+            for i, n in zip(chunk, self._shape, strict=True):
+                k = k * n + i
             self._index[k] = self._offset, len(encoded)
             self._ends[k] = encoded[-_CRC_BYTES:]
             self._offset += len(encoded)
@@ -239,15 +360,16 @@ class ShardWriter:
         return self._left == 0
 
     def finish(self) -> bytes:
-        """Append the index and close the file; return what a `Seal` says of the shard."""
+        """Append the index and close the file; return the `Record` of the shard."""
         index = self._index.tobytes()
-        last = list(self._ends.values())[-1:]  # in the order of the file
-        chunks = chunks_sum(self._ends[k] for k in sorted(self._ends))
+        index += _crc32c(index)
+        last = b"".join(list(self._ends.values())[-1:])  # in the order of the file
+        ends = b"".join(self._ends.get(k, bytes(_CRC_BYTES)) for k in range(len(self._index)))
         with self._file as file:
-            file.write(index + _crc32c(index))
+            file.write(index)
             file.flush()
             flush_soon(file.fileno())
-        return _index_sum(b"".join(last) + index) + chunks
+        return bytes(Record(self._offset + len(index), last + index, ends))
 
 
 _ENTRY_BYTES = 512
@@ -256,28 +378,75 @@ SWEEP = 64
 """Shards opened until those of removed stores are looked for: 1 us for each one that is open."""
 
 
+class ChunkKeys(NamedTuple):
+    """The keys of shards, or of chunks that are files of their own, within their array."""
+
+    separator: str = "/"
+    """Between the indices."""
+    prefixed: bool = True
+    """True if keys begin with 'c', as usual in Zarr v3; False as in Zarr v2."""
+
+    def key(self, position: Sequence[int]) -> str:
+        """
+        Return a key by the position in the grid.
+
+        Examples
+        --------
+        >>> ChunkKeys().key((1, 0)), ChunkKeys(".", False).key((1, 0))
+        ('c/1/0', '1.0')
+        """
+        names = [*(("c",) if self.prefixed else ()), *map(str, position)]
+        return self.separator.join(names) or "0"
+
+
 class Folder(NamedTuple):
     """The directory of an array's shards."""
 
     path: str
     version: Hashable
     """Changes when the store is replaced, so that nothing cached outlives it."""
-    separator: str
-    """Between the indices in a shard's name."""
-    chunks: int
+    keys: ChunkKeys
+    layout: IndexLayout
     seal: Seal | None = None
+    archive: ArchiveFile | None = None
+    """The zip that the directory is in; its path is then the beginning of `path`."""
 
     def file(self, position: tuple[int, ...]) -> str:
         """Return the path of a shard."""
-        return f"{self.path}/c{self.separator}{self.separator.join(map(str, position))}"
+        return f"{self.path}/{self.keys.key(position)}"
 
     def shard(self, position: tuple[int, ...]) -> Shard:
         """Open a shard."""
-        return Shard(self.file(position), self.chunks, None if self.seal is None else self.seal.at(position)[0])
+        path, sealed = self.file(position), None if self.seal is None else self.seal.at(position)[0]
+        if self.archive is None:
+            return Shard(path, self.layout, sealed)
+        place = self.archive.place(self._inner(path))
+        return Shard(path, self.layout, sealed, (DESCRIPTORS[self.archive.file], *place))
+
+    def content(self, position: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """Return the bytes of a chunk that is a file of its own."""
+        path = self.file(position)
+        if self.archive is None:
+            return np.fromfile(path, np.uint8)
+        return np.frombuffer(self.archive.read(self._inner(path)), np.uint8)
+
+    def files(self) -> Iterator[str]:
+        """Yield the paths of all files below the directory."""
+        if self.archive is not None:
+            inner = self._inner(self.path)
+            start = f"{inner}/" if inner else ""
+            yield from (f"{self.archive.file.path}/{m}" for m in self.archive.members if m.startswith(start))
+            return
+        for folder, _, names in os.walk(self.path):
+            yield from (f"{folder}/{name}" for name in names)
+
+    def _inner(self, path: str) -> str:
+        assert self.archive is not None
+        return path[len(self.archive.file.path) + 1 :]
 
     def refuse_gone(self) -> None:
         """Raise `DamagedError` if the array's directory is gone; where it exists, missing chunks are fill value."""
-        if not os.path.isdir(self.path):
+        if self.archive is None and not os.path.isdir(self.path):
             message = f"{self.path}: is missing: the store is damaged, or was moved or removed since it was opened"
             raise DamagedError(message, path=self.path, hint="Open it where it is now")
 

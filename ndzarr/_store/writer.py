@@ -15,7 +15,7 @@ of the last level go on to whoever makes the next one (`Rest`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from math import prod
@@ -29,20 +29,15 @@ from ndzarr._concurrency import OrderedQueue, available_cpus
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.downsample import Reducer, halve_mask
-from ndzarr._store.metadata import MASK, LevelShape
+from ndzarr._store.metadata import MASK, LevelShape, Position, Records
 from ndzarr._store.read import execute
-from ndzarr._store.sharding import Seal, ShardWriter
+from ndzarr._store.sharding import ShardWriter
 from ndzarr.errors import SourceError
 
-Position: TypeAlias = tuple[int, ...]
 Encoded: TypeAlias = list[tuple[Position, bytes | None]]
 
 CHUNKS_PER_TASK = 16
 """Enough for a task to be worth its overhead, few enough to keep all threads busy."""
-
-
-Sums: TypeAlias = dict[str, dict[Position, bytes]]
-"""What a `Seal` says of each shard that was written, by the path of the array and the position of the shard."""
 
 
 class Rest(Protocol):
@@ -123,14 +118,9 @@ class PyramidWriter:
         return [level.shape for level in self._chain]
 
     @property
-    def seals(self) -> dict[str, Seal]:
-        """What the metadata must say of the shards, by the path of each array, once all are written."""
-        return seals_of(self.sums, dict(zip(self.sums, self.levels, strict=True)))
-
-    @property
-    def sums(self) -> Sums:
-        """What the seals are made of, once all rows are written."""
-        return {level.path: level.sums for level in self._chain}
+    def records(self) -> Records:
+        """What is known of the shards, once all rows are written."""
+        return {level.path: level.records for level in self._chain}
 
     def finish(self) -> None:
         """Write what is under way; raise what an encoder raised, and `SourceError` if rows are missing."""
@@ -140,16 +130,6 @@ class PyramidWriter:
     def submit(self, level: LevelWriter, chunks: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
         """Queue chunks of a level for encoding; append earlier ones that are encoded to their shards."""
         _store(self._queue.submit(level.encode, chunks, start, rows))
-
-
-def seals_of(sums: Sums, levels: Mapping[str, LevelShape]) -> dict[str, Seal]:
-    """Return the seals of arrays of which all shards are written; `levels` by the path of each."""
-    out = {}
-    for path, shards in sums.items():
-        level = levels[path]
-        grid = (-(-n // s) for n, s in zip(level.shape, level.layout.shards, strict=True))
-        out[path] = Seal.of(shards, tuple(grid))
-    return out
 
 
 def _store(results: Iterable[tuple[LevelWriter, Encoded]]) -> None:
@@ -182,7 +162,7 @@ class LevelWriter:
         self._written = written
         self._rows: dict[Position, tuple[int, list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]] = {}
         self._shards: dict[Position, ShardWriter] = {}
-        self.sums: dict[Position, bytes] = {}
+        self.records: dict[Position, bytes] = {}
         self._left = self._chunks()
 
     def check(self, block: Position, rows: np.ndarray[Any, Any]) -> None:
@@ -268,7 +248,7 @@ class LevelWriter:
 
     def _finish(self, shard: Position) -> None:
         file = self._shards.pop(shard)
-        self.sums[shard] = file.finish()
+        self.records[shard] = file.finish()
         self._written(file.path)
 
     @property
@@ -340,15 +320,15 @@ def halve(
     name: str = "image",
     masks: Sequence[LevelShape] = (),
     whole: int | None = None,
-) -> dict[str, Seal]:
+) -> Records:
     """
-    Make all levels of a volume but the first, whose chunks exist; axes end in z y x.  Return the seals of the levels.
+    Make all levels of a volume but the first, whose chunks exist; axes end in z y x.  Return the records of the shards.
 
     `reduce` is a `reducer` for volumes; `advance` is called with the number of rows of a finer level that were read.
     `masks` are the levels of the mask, which exist, if the image has one.  `whole` is an axis that is never cut.
     """
     c = len(levels[0].shape) - len(masks[0].shape) if masks else 0
-    seals: dict[str, Seal] = {}
+    records: Records = {}
     version = object()  # another store may have been written at this path, whose shards may be cached
     for k, (finer, coarser) in enumerate(pairwise(levels), 1):
         array = _finer(root, k, name, finer, version)
@@ -363,8 +343,8 @@ def halve(
                     writer.write(block, reduce(pixels, k, mask))
                 advance(prod(pixels.shape[:-1]))
             writer.finish()
-            seals |= writer.seals
-    return seals
+            records |= writer.records
+    return records
 
 
 def _finer(root: Path, number: int, name: str, level: LevelShape, version: Hashable) -> ChunkArray:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import json
 import lzma
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Self
@@ -31,7 +32,8 @@ from zarr.storage import WrapperStore
 from ndzarr._indexing.plan import check_memory
 from ndzarr._remote.stores import RemoteStore
 from ndzarr._remote.urls import joined
-from ndzarr._store.arrays import LONGEST, MOST_AXES
+from ndzarr._store.archive import ArchiveFile, ArchiveObject
+from ndzarr._store.arrays import LONGEST, MOST_AXES, complete_codecs
 from ndzarr._store.codecs import JPEG, blosc_size, zstd_size
 from ndzarr._store.metadata import parse_json
 from ndzarr._validation import shortened
@@ -76,11 +78,15 @@ def open_node(path: str, store: RemoteZarrStore | None = None) -> Any:
     return zarr.open(_Guard(store or LocalStore(path, read_only=True), path), mode="r")
 
 
-def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """Return an array whose chunks are refused if they would grow far beyond their size."""
+def bounded(array: zarr.Array[Any], labels: bool = False) -> zarr.Array[Any]:
+    """
+    Return an array whose chunks are refused if they would grow far beyond their size.
+
+    Arrays of `labels` may hold text and dates, others only numbers.
+    """
     import zarr
 
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in "biufc" and not labels:
         raise StoreError(f"{array.store_path}: its data type is {array.dtype}, which is not one of pixels", hint=_HINT)
     try:
         chunks = array.chunks
@@ -123,15 +129,20 @@ class _Guard(WrapperStore[Any]):
             node = parse_json(found.to_bytes(), self._name, key)
             if not key.endswith(".zattrs"):
                 check_names(node, self._name)
+            if isinstance(node, dict) and node.get("node_type") == "array":
+                whole = {**node, "codecs": complete_codecs(node.get("codecs"))}
+                if whole != node:
+                    return prototype.buffer.from_bytes(json.dumps(whole).encode())  # type: ignore[no-any-return]
         return found
 
 
 class RemoteZarrStore(Store):
-    """A path of a `RemoteStore`, for zarr-python to read from: its requests are those of all others."""
+    """A path of a `RemoteStore`, or in a zip, for zarr-python to read from: its requests are those of all others."""
 
-    def __init__(self, store: RemoteStore, path: str) -> None:
+    def __init__(self, store: RemoteStore | ArchiveFile | ArchiveObject, path: str) -> None:
         super().__init__(read_only=True)
         self._remote, self._path = store, path
+        self._listed: Sequence[str] | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemoteZarrStore) and (self._remote, self._path) == (other._remote, other._path)
@@ -147,7 +158,8 @@ class RemoteZarrStore(Store):
     async def exists(self, key: str) -> bool:
         return await self._remote.get_async(joined(self._path, key)) is not None
 
-    supports_writes = supports_deletes = supports_listing = supports_partial_writes = False
+    supports_writes = supports_deletes = supports_partial_writes = False
+    supports_listing = True
 
     async def set(self, key: str, value: Buffer) -> None:
         raise NotImplementedError
@@ -159,13 +171,39 @@ class RemoteZarrStore(Store):
         raise NotImplementedError
 
     def list(self) -> AsyncIterator[str]:
-        raise NotImplementedError
+        return self.list_prefix("")
 
-    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        raise NotImplementedError
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for name in await self._names(prefix):
+            yield name
 
-    def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        raise NotImplementedError
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        inside = f"{prefix.rstrip('/')}/".lstrip("/")
+        for name in dict.fromkeys(n.removeprefix(inside).partition("/")[0] for n in await self._names(inside)):
+            yield name
+
+    async def _names(self, prefix: str) -> Sequence[str]:
+        """Return the keys that begin with a prefix; a bucket is listed once."""
+        if self._listed is None:
+            inner = f"{self._path}/".lstrip("/")
+            if hasattr(self._remote, "list"):
+                found = [info.path for info in await asyncio.to_thread(self._list, inner)]
+            else:
+                found = [name for name in self._remote.members if name.startswith(inner)]
+            self._listed = [name.removeprefix(inner) for name in found]
+        return [name for name in self._listed if name.startswith(prefix)]
+
+    def _list(self, prefix: str) -> Any:
+        """Return the objects of a bucket; web servers, which cannot be listed, answer with none or an error."""
+        name, why = self._remote.url(self._path), ""  # type: ignore[union-attr]  # not of a zip
+        try:
+            if found := self._remote.list(prefix):  # type: ignore[union-attr]
+                return found
+        except StoreError as error:
+            why = f" ({error})"
+        message = f"{name}: it has no consolidated metadata, and cannot be listed{why}"
+        hint = "Open one of its arrays by its path, or consolidate its metadata (zarr.consolidate_metadata)"
+        raise StoreError(message, path=name, hint=hint)
 
 
 def _bounds(byte_range: Any) -> tuple[int | None, int | None]:

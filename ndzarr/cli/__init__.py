@@ -9,6 +9,7 @@ interrupt 130. Any other exception is a defect and shows its traceback.
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,13 +24,17 @@ from ndzarr.errors import NdzarrError, did_you_mean
 _COMMANDS = {
     "transcode": "Write images as pyramids.",
     "info": "Describe pyramids and image files.",
+    "view": "Show images, annotations and targets in the browser.",
     "crop": "Write a window of a pyramid as an image file.",
     "dataset": "Turn labels of any common form into a kwcoco dataset.",
     "extract": "Write many windows of a dataset to one store.",
+    "predict": "Run a model over an image.",
+    "export": "Write windows as image files with labels, for other trainers.",
     "cog": "Write pyramids as cloud optimized GeoTIFFs, or check such files.",
     "push": "Copy a store to a bucket.",
     "verify": "Check every byte of pyramids.",
     "cache": "List or prune the pyramids that samplers made.",
+    "doctor": "Report what ndzarr runs on, and how fast it reads here.",
     "demo": "Show what ndzarr does, on generated data.",
 }
 
@@ -61,6 +66,9 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if ctx.params["verbose"]:
+            with _terminable():
+                return super().invoke(ctx)
         try:
             with _terminable():
                 return super().invoke(ctx)
@@ -68,12 +76,27 @@ class _Commands(click.Group):
             click.echo("Interrupted; what was not complete was removed.", err=True)
             ctx.exit(130)
         except NdzarrError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(_in_options(" ".join(str(error).split()), self, ctx)) from error
         except OSError as error:
             if error.errno not in _DISK_ERRORS:
                 raise
             where = "" if error.filename is None else f"{error.filename}: "
             raise click.ClickException(f"{where}{error.strerror}") from error
+
+
+def _in_options(message: str, group: click.Group, ctx: click.Context) -> str:
+    """Say arguments of Python as options of the command, where it has them: `overwrite=True` is `--overwrite`."""
+    command = group.get_command(ctx, ctx.invoked_subcommand or "")
+    known = {option.name: option for option in (command.params if command else ()) if isinstance(option, click.Option)}
+
+    def spoken(found: re.Match[str]) -> str:
+        option = known.get(found[1])
+        if option is None:
+            return found[0]
+        value = found[2].strip("'\"")
+        return option.opts[-1] + ("" if option.is_flag or not value else f" {value}")
+
+    return re.sub(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|[\w.:/-]*)", spoken, message)
 
 
 @contextmanager
@@ -100,6 +123,7 @@ Examples:
   ndzarr crop huge.zarr --x 4000:4512 --y 1000:1512 -o crop.png
 """,
 )
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error, for a report of a fault.")
 @click.version_option(package_name="ndzarr", message="%(prog)s %(version)s")
-def main() -> None:
+def main(verbose: bool) -> None:
     """Fast random access to small windows of large images and videos."""

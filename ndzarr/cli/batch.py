@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import click
 
@@ -131,25 +132,35 @@ def _task(job: Job, write: Write) -> Task:
 
 
 class Report(Protocol):
-    """What a check of a file found; printed by `str`."""
+    """What a check of a file found: a dataclass, printed by `str`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def ok(self) -> bool:
         """True if nothing is wrong."""
 
 
-def print_reports(paths: Sequence[str], check: Callable[[str], Report], quiet: bool) -> None:
+def print_reports(paths: Sequence[str], check: Callable[[str], Report], quiet: bool, as_json: bool = False) -> None:
     """Check files and print what was found, if `quiet` only what is wrong; exit with 1 if anything is."""
     ok = True
+    found: list[dict[str, Any]] = []
     for path in paths:
         try:
             report = check(path)
         except NdzarrError as error:
-            click.echo(f"Error: {error}", err=True)
+            if as_json:
+                found.append({"path": path, "ok": False, "error": str(error)})
+            else:
+                click.echo(f"Error: {error}", err=True)
             ok = False
             continue
         ok &= report.ok
-        if not (quiet and report.ok):
+        if as_json:
+            found.append({"ok": report.ok, **asdict(report)})
+        elif not (quiet and report.ok):
             click.echo(report)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, default=str))
     if not ok:
         sys.exit(1)

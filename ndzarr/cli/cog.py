@@ -75,8 +75,11 @@ Examples:
 @click.option("--z", type=int, metavar="N", help="Plane to export, where there are several.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist, once the new ones are complete.")
 @click.option("--skip-existing", is_flag=True, help="Keep files that exist: resume after an interrupt.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
+@click.option(
+    "-j", "--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("--json", "as_json", is_flag=True, help="With --validate: print JSON.")
 def command(
     stores: tuple[str, ...],
     dest: str | None,
@@ -87,6 +90,7 @@ def command(
     skip_existing: bool,
     workers: int | None,
     quiet: bool,
+    as_json: bool,
     bigtiff: str,
     mask: str,
     **options: Any,
@@ -108,7 +112,7 @@ def command(
 
         if images or dest is not None:
             raise click.UsageError("--validate checks files that exist; leave out --from-image and -o")
-        print_reports(stores, validate_cog, quiet)
+        print_reports(stores, validate_cog, quiet, as_json)
         return
     if dest is None:
         raise click.UsageError("say what to write with -o")

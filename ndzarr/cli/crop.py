@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -45,8 +47,11 @@ Examples:
 @click.option("--level", type=int, help="Level to read as it is stored; x and y count its pixels.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Colours or class numbers of a TIFF with a palette.")
 @click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several; see info.")
+@click.option("--axes", "letters", metavar="LETTERS", help="Axes of an array without names, such as tczyx.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--explain", is_flag=True, help="Print how many chunks and bytes are read.")
+@click.option("--json", "as_json", is_flag=True, help="With --explain: print JSON.")
 def command(
     store: str,
     dest: str | None,
@@ -55,8 +60,11 @@ def command(
     level: int | None,
     palette: str | None,
     series: str | int | None,
+    variable: str | None,
+    letters: str | None,
     overwrite: bool,
     explain: bool,
+    as_json: bool,
     **axes: Any,
 ) -> None:
     """
@@ -78,7 +86,7 @@ def command(
         target = local_path(dest)
         check_suffix(target)
         refuse_existing_file(target, overwrite)
-    pyramid = open_pyramid(store, palette=palette, series=series)
+    pyramid = open_pyramid(store, palette=palette, series=series, variable=variable, axes=letters)
     window = _window(pyramid, axes)
     _, factor = pixel_window(
         pyramid.georeference, pyramid.pixel_size, pyramid.path, pyramid.sizes, window, 1.0 if scale is None else scale,
@@ -87,7 +95,8 @@ def command(
     crops = [make_crop(pyramid, window, factor)] if level is None else []
     if explain:
         plan = plan_crops(crops) if level is None else pyramid.plan([window], level)
-        click.echo(plan.explain())
+        found = plan.explain()
+        click.echo(json.dumps(asdict(found), indent=2) if as_json else found)
     if dest is None:
         return
     if level is None:

@@ -28,10 +28,20 @@ Examples:
 @click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True, help="Format of the labels.")
 @click.option("--category", metavar="NAME", help="Property of features that names their category.")
 @click.option("--series", is_flag=True, help="Make a video of images that overlap.")
+@click.option(
+    "--filename-regex", metavar="REGEX", help="Named groups become keys of images: (?P<sensor>..)_(?P<date>[0-9]{8})"
+)
 @click.option("-o", "--output", "dest", required=True, metavar="FILE", help="JSON file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 def command(
-    labels: str, images: Sequence[str], format: str, category: str | None, series: bool, dest: str, overwrite: bool
+    labels: str,
+    images: Sequence[str],
+    format: str,
+    category: str | None,
+    series: bool,
+    filename_regex: str | None,
+    dest: str,
+    overwrite: bool,
 ) -> None:
     """
     Turn labels into a kwcoco dataset.
@@ -39,7 +49,9 @@ def command(
     LABELS is a file or directory: COCO, YOLO, Pascal VOC, DOTA, MOT, GeoJSON, GeoPackage, GeoParquet, QuPath, masks, a
     directory per class, or STAC items.
     """
-    made = make_dataset(labels, list(images) or None, format, category=category, series=series)
+    made = make_dataset(
+        labels, list(images) or None, format, category=category, series=series, filename_regex=filename_regex
+    )
     target = local_path(dest)
     with publishing_file(target, overwrite) as work:
         work.write_text(made.dumps(), "utf-8")

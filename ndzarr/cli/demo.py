@@ -22,6 +22,8 @@ _EPILOG = """\b
 Examples:
   Run the whole tour in ./ndzarr-demo:
     ndzarr demo
+  Run it, and show the photographs in the browser at the end:
+    ndzarr demo --view
   Write only a dataset, toys/video.kwcoco.json and its frames:
     ndzarr demo --data video -o toys
   Write a huge image, which takes 12 bytes of memory per pixel:
@@ -41,8 +43,11 @@ KINDS = ("images", "multispectral", "video", "huge")
 @click.option("-n", "n", type=click.IntRange(1), help="With --data: number of images, or of frames.")
 @click.option("--size", metavar="HxW", help="With --data: height and width of the largest image, in pixels.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="With --data: seed; each gives other data.")
+@click.option("--view", "viewed", is_flag=True, help="At the end, show the photographs in the browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only where the results are.")
-def command(directory: Path | None, kind: str | None, n: int | None, size: str | None, seed: int, quiet: bool) -> None:
+def command(
+    directory: Path | None, kind: str | None, n: int | None, size: str | None, seed: int, viewed: bool, quiet: bool
+) -> None:
     """
     Make a small dataset, transcode it, load samples, draw them, and time random windows.
 
@@ -58,7 +63,12 @@ def command(directory: Path | None, kind: str | None, n: int | None, size: str |
     options: dict[str, Any] = {"-n": n, "--size": size, "--seed": seed}
     if given := [name for name, value in options.items() if value]:
         raise click.UsageError(f"{given[0]} needs --data, which says what to write")
-    run(directory, quiet)
+    photos = run(directory, quiet)
+    if viewed:
+        from ndzarr.cli.view import show
+        from ndzarr.coco_sampler import CocoSampler
+
+        show(CocoSampler(photos, workdir=photos.parent / "pyramids").view(), quiet)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -92,8 +102,12 @@ class Panel:
     """x0, y0, x1, y1 in the large image, marked in the first panel."""
 
 
-def run(directory: Path | None = None, quiet: bool = False) -> None:
-    """Run the demo in a directory (default: ./ndzarr-demo), whose data are reused; `quiet` prints only the results."""
+def run(directory: Path | None = None, quiet: bool = False) -> Path:
+    """
+    Run the demo in a directory (default: ./ndzarr-demo), whose data are reused; return the dataset of photographs.
+
+    `quiet` prints only the results.
+    """
     from ndzarr._files import publishing_file
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.toydata.dataset import write_demo
@@ -123,6 +137,7 @@ def run(directory: Path | None = None, quiet: bool = False) -> None:
     say(f"Done in {time.perf_counter() - begin:.0f} s.\n")
     print(f"Picture   {sheet}\nDatasets  {photos}\n          {film}\nPyramids  {root / 'pyramids'}")
     say(_next(photos, root))
+    return photos
 
 
 def _next(dataset: Path, root: Path) -> str:
@@ -130,6 +145,7 @@ def _next(dataset: Path, root: Path) -> str:
 Next, in a shell:
   ndzarr info {dataset.parent / "images" / "harbour.jpg"}
   ndzarr crop {root / "pyramids"}/harbour-*.zarr -o crop.png --x 0:1024 --y 0:1024 --scale 0.5
+  ndzarr view {dataset} --workdir {root / "pyramids"}
 or in Python:
   import ndzarr
   sampler = ndzarr.CocoSampler("{dataset}", workdir="{root / "pyramids"}")

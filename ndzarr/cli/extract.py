@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ndzarr._store.presets import PRESETS
-from ndzarr.errors import MissingError, SourceError
-
-if TYPE_CHECKING:
-    import pandas
-
-    from ndzarr.coco_sampler import CocoSampler
-
-READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
-"""Suffixes of tables to the functions of pandas that read them."""
+from ndzarr.cli.windows import choose_windows, read_windows
 
 
 @click.command(
@@ -60,7 +49,7 @@ Examples:
               help="How far names of files in DATASET may lead; bundle: not out of its directory.")  # fmt: skip
 @click.option("--scheduler", default="processes", show_default=True, metavar="threads|processes|ADDRESS",
               help="Where to run; ADDRESS is that of a dask scheduler.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(min=1), metavar="N",
+@click.option("-j", "--workers", type=click.IntRange(min=1), metavar="N",
               help="Number of threads or processes; default: one per CPU.")  # fmt: skip
 @click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Samples per shard; default: about 32 MB.")
 @click.option("--overwrite", is_flag=True, help="Replace STORE if it exists, once the new one is complete.")
@@ -93,10 +82,10 @@ def command(
 
     place = destination(dest)
     refuse_existing_at(place, overwrite)
-    table = _read(targets) if Path(targets).suffix.lower() in READERS else None
+    table = read_windows(targets)
     sampler = CocoSampler(dataset, workdir, allow=allow)
     if table is None:
-        table = _chosen(sampler, targets, space)
+        table = choose_windows(sampler, targets, space)
     keys: dict[str, Any] = {
         name: v for name, v in (("channels", channels), ("scale", scale), ("dtype", dtype)) if v is not None
     }
@@ -117,40 +106,3 @@ def command(
         sys.exit(130)
     if not quiet:
         click.echo(f"wrote {dest} ({counted(len(table), 'sample')}), {human_bytes(size_of(place))}")
-
-
-def _read(path: str) -> pandas.DataFrame:
-    import pandas
-
-    if not os.path.exists(path):
-        raise MissingError(f"{path}: no such table", path=path)
-    reader = getattr(pandas, READERS[Path(path).suffix.lower()])
-    try:
-        return reader(path)
-    except ImportError as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"{path}: pandas needs a package to read it: {reason}", path=path) from error
-    except (ValueError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{path} is not a table that pandas reads ({reason})", path=path) from error
-
-
-def _chosen(sampler: CocoSampler, text: str, space: str) -> pandas.DataFrame:
-    """Return the table for `grid:256` or `positives`."""
-    name, _, size = text.partition(":")
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?(?:\+(\d+))?", size)
-    if name not in ("grid", "positives") or (size and not found) or (name == "grid" and not size):
-        known = ", ".join(READERS)
-        raise click.BadParameter(
-            f"{text!r}: expected a table ({known}), grid:256, grid:256x512, grid:256+32, positives or positives:224",
-            param_hint="--targets",
-        )
-    options: dict[str, Any] = {"space": space}
-    if found:
-        height, width, overlap = (None if g is None else int(g) for g in found.groups())
-        assert height is not None
-        options["window_dims"] = (height, width or height)
-        if overlap:
-            options["overlap"] = overlap
-    make = sampler.targets.grid if name == "grid" else sampler.targets.positives
-    return make(**options)

@@ -22,8 +22,9 @@ from ndzarr._library.keys import is_unchanged
 from ndzarr._library.open import open as open_in_place
 from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import list_images
 from ndzarr._remote.urls import is_url, names_file, shown
+from ndzarr._store.archive import is_archive
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import pixel_size_of
@@ -40,23 +41,34 @@ Examples:
     ndzarr info photo.jpg scene.tif
   Estimate how much disk each preset would take:
     ndzarr info --estimate scans/*.tif
+  List the images of a Zarr group, and describe one of them:
+    ndzarr info product.zarr
+    ndzarr info product.zarr --variable measurements/reflectance/r10m/b02
   Print the sizes of all axes by a program:
     ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
 """
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--estimate", "estimated", is_flag=True, help="Estimate the size of a pyramid under each preset.")
+@click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several.")
+@click.option("--axes", metavar="LETTERS", help="Axes of an array without names, such as tczyx.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one per path.")
-def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
-    """Describe pyramids and how they are stored, or image files and the pyramids that they would become."""
+def command(paths: tuple[str, ...], estimated: bool, variable: str | None, axes: str | None, as_json: bool) -> None:
+    """
+    Describe pyramids and how they are stored, or image files and the pyramids that they would become.
+
+    If a Zarr group holds several images, it lists them.
+    """
     found, failed = [], False
+    how = {"variable": variable, "axes": axes}
     for path in paths:
         try:
             with plain_warnings():
                 if is_url(path):
-                    facts, title = _remote(path, estimated)
+                    facts, title = _remote(path, estimated, how)
                 else:
-                    facts, title = _pyramid(open_pyramid(path), path) if is_store(path) else _image(path, estimated)
+                    stored = is_store(path) or is_archive(path)
+                    facts, title = _store(path, how) if stored else _image(path, estimated)
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True
@@ -71,19 +83,31 @@ def command(paths: tuple[str, ...], estimated: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _remote(url: str, estimated: bool) -> tuple[dict[str, Any], str]:
+def _remote(url: str, estimated: bool, how: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    if not names_file(url):
+        return _store(url, how)
     try:
-        return _pyramid(open_in_place(url), url)
+        return _pyramid(open_in_place(url, **how), url)
     except StoreError:
-        if not names_file(url):
+        return _image(url, estimated)
+
+
+def _store(path: str, how: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Describe a store, or list the images of a group that holds several."""
+    try:
+        return _pyramid(open_in_place(path, **how), path)
+    except StoreError as error:
+        if error.key != "variable" or how["variable"] is not None:
             raise
-    return _image(url, estimated)
+    images = list_images(path)
+    told = [{**i._asdict(), "dims": list(i.dims), "shape": list(i.shape), "text": str(i)} for i in images]
+    return {"path": path, "images": told}, f"Group {shown(path)} of {len(images)} images"
 
 
 def _pyramid(pyramid: Pyramid, path: str) -> tuple[dict[str, Any], str]:
     """Return the facts that `--json` prints, and a title."""
     array = pyramid.levels[0].array
-    disk = size_on_disk(pyramid.path) if os.path.isdir(pyramid.path) else None
+    disk = size_on_disk(pyramid.path) if os.path.exists(pyramid.path) else None
     raw = prod(pyramid.shape) * pyramid.dtype.itemsize
     facts = {
         "path": pyramid.path,
@@ -120,7 +144,7 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
 
 
 def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
-    from ndzarr._formats.registry import open_source
+    from ndzarr._pyramid.sources import open_source
 
     with open_source(path) as source:
         sizes = dict(zip(source.dims, source.shape, strict=True))
@@ -210,6 +234,8 @@ def _json_number(value: float | None) -> float | str | None:
 
 def _text(facts: dict[str, Any]) -> str:
     """Return the facts as lines for a person."""
+    if "images" in facts:
+        return "\n".join(f"  {image['text']}" for image in facts["images"])
     disk, ratio = facts["disk_bytes"], facts.get("ratio")
     on_disk = None if disk is None else human_bytes(disk) + (f", all levels; ratio {ratio:.2f}" if ratio else "")
     rows = [

@@ -19,8 +19,9 @@ Examples:
 @click.argument("store")
 @click.argument("url")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there; it is absent meanwhile.")
+@click.option("--indexes", is_flag=True, help="Write one more object, with the indexes of all shards of a pyramid.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(store: str, url: str, overwrite: bool, quiet: bool) -> None:
+def command(store: str, url: str, overwrite: bool, indexes: bool, quiet: bool) -> None:
     """
     Copy a store to a bucket.
 
@@ -30,6 +31,6 @@ def command(store: str, url: str, overwrite: bool, quiet: bool) -> None:
     """
     from ndzarr._library.push import push
 
-    done = push(store, url, overwrite=overwrite, progress=not quiet and sys.stderr.isatty())
+    done = push(store, url, overwrite=overwrite, indexes=indexes, progress=not quiet and sys.stderr.isatty())
     if not quiet:
         click.echo(f"wrote {done}")

@@ -11,7 +11,7 @@ import click
 from ndzarr._executors import Job as Steps
 from ndzarr._formats.options import PALETTES, choose_palette
 from ndzarr._store.destinations import destination, refuse_existing_at, shown_name
-from ndzarr._store.presets import ACCESS, KINDS, PRESETS, Encoding, chunks_option
+from ndzarr._store.presets import ACCESS, KINDS, OME_VERSIONS, PRESETS, Encoding, chunks_option
 from ndzarr.cli.batch import Job, run_jobs, run_jobs_on
 from ndzarr.cli.options import lengths, names, plain_warnings, series, size, tell_notes, tell_readers
 from ndzarr.cli.sources import jobs, stacked
@@ -57,6 +57,10 @@ Examples:
 @click.option(
     "--reduce", type=click.Choice(("yx", "zyx")), default="yx", show_default=True, help="Axes that levels halve."
 )
+@click.option("--indexes", is_flag=True, help="Write one more file, with the indexes of all shards, for buckets.")
+@click.option(
+    "--ome-version", type=click.Choice(OME_VERSIONS), default="0.5", show_default=True, help="OME-Zarr of the metadata."
+)
 @click.option("--start", type=float, metavar="SECONDS", help="Take the frames of a video from this time on.")
 @click.option("--stop", type=float, metavar="SECONDS", help="Take the frames of a video before this time.")
 @click.option("--step", type=click.IntRange(min=1), metavar="N", default=1, help="Take every N-th frame of a video.")
@@ -65,10 +69,13 @@ Examples:
 @click.option("--recursive", is_flag=True, help="Search the subdirectories of directories.")
 @click.option("--overwrite", is_flag=True, help="Replace stores that exist, once the new ones are complete.")
 @click.option("--skip-existing", is_flag=True, help="Keep stores that exist: resume after an interrupt.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
+@click.option(
+    "-j", "--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU."
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Expand a palette to colours, or keep class numbers.")
 @click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several; see info.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
@@ -89,6 +96,8 @@ def command(
     chunks: dict[str, int] | None,
     access: str,
     reduce: str,
+    indexes: bool,
+    ome_version: str,
     stack: str | None,
     **reading: Any,
 ) -> None:
@@ -99,7 +108,8 @@ def command(
     DEST is a directory or ends in a slash; several become DEST/NAME.zarr, or with --stack one store. A batch writes all
     images that it can, lists the others at the end, and then exits with 1.
     """
-    encoding = Encoding(preset, kind, chunks_option(chunks), access=access, reduce=reduce)
+    asked: dict[str, Any] = {"access": access, "reduce": reduce, "indexes": indexes, "ome_version": ome_version}
+    encoding = Encoding(preset, kind, chunks_option(chunks), **asked)
     destination(dest)
     if stack is None:
         wanted = jobs(src, dest, recursive)
@@ -132,7 +142,7 @@ def _write(
     job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool, quiet: bool, **running: Any
 ) -> None:
     """Transcode one image; `running` are the workers, progress and check of the batch."""
-    from ndzarr._formats.registry import open_source
+    from ndzarr._pyramid.sources import open_source
     from ndzarr._pyramid.transcode import identity, write_pyramid
 
     dest = destination(job.dest)

@@ -19,12 +19,17 @@ Examples:
     ndzarr verify pyramids/*.zarr --quiet || echo damaged
   Check the tiles of a TIFF that is read in place:
     ndzarr verify scene.tif
+  Check a pyramid in a bucket, which is fetched for it:
+    ndzarr verify s3://bucket/huge.zarr
 """
 )
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU.")
+@click.option(
+    "-j", "--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads; default: one per CPU."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
-def command(stores: tuple[str, ...], workers: int | None, quiet: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(stores: tuple[str, ...], workers: int | None, quiet: bool, as_json: bool) -> None:
     """
     Check every byte of pyramids.
 
@@ -35,4 +40,4 @@ def command(stores: tuple[str, ...], workers: int | None, quiet: bool) -> None:
     from ndzarr._library.verify import verify
 
     check = partial(verify, progress=not quiet and sys.stderr.isatty(), threads=workers)
-    print_reports(stores, check, quiet)
+    print_reports(stores, check, quiet, as_json)

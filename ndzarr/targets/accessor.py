@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ndzarr.targets import balance, grid, negatives, overlaps, positives, splits, statistics, time_sampling, valid
+from ndzarr.targets import (
+    balance,
+    grid,
+    negatives,
+    overlaps,
+    positives,
+    query,
+    splits,
+    statistics,
+    time_sampling,
+    tracks,
+    valid,
+)
 from ndzarr.targets.attributes import NEGATIVE
 from ndzarr.targets.physical import WindowSizes
 from ndzarr.targets.valid import MAX_PIXELS
@@ -29,7 +41,7 @@ if TYPE_CHECKING:
     from ndzarr.targets.statistics import Statistics
     from ndzarr.targets.table import Rows, TargetsLike
     from ndzarr.targets.time_sampling import Kernel, Main
-    from ndzarr.targets.valid import Channels, Judge
+    from ndzarr.targets.valid import Channels, Judge, MaskLike, ObservedDims
 
 
 class Targets:
@@ -216,6 +228,7 @@ class Targets:
         criterion: str = "window",
         space: str = "image",
         time_dims: int | None = None,
+        resolution: float | str | None = None,
         avoid: Names | None = None,
         seed: int | np.random.Generator | None = 0,
         ids: Iterable[Hashable] | None = None,
@@ -231,14 +244,17 @@ class Targets:
         n
             Number of rows, exactly.
         window_dims
-            (height, width) in pixels of the space; 'like_annotations' draws sizes from those of the annotations' boxes,
-            'square' the squares around these (sizes without a free window are drawn again).
+            (height, width) as pixels of the space or lengths such as '100 um', or one length for both;
+            'like_annotations' draws sizes from those of the annotations' boxes, 'square' the squares around these
+            (sizes without a free window are drawn again).
         max_overlap
             Largest fraction that a window may share with any one annotation's box; 0 for none at all.
         criterion
             The fraction's whole: 'window' its area, 'annotation' the box's, 'iou' their union's.
         space, time_dims
             'image', or 'video' with that many frames (all by default); none may have an annotation there.
+        resolution
+            As for `grid`.
         avoid
             Categories that windows avoid, by name or id; all by default.
         seed, ids
@@ -254,8 +270,101 @@ class Targets:
             There is no such window (the message says how many windows fit, and where), or an option is not understood.
         """
         limit = negatives.OverlapLimit(max_overlap, criterion)
-        spaces = self._context.spaces(space, ids)
-        return negatives.negatives(self._context, n, window_dims, spaces, limit, time_dims, avoid, seed)
+        sizes = WindowSizes(self.source, self._context.spaces(space, ids), resolution)
+        return negatives.negatives(self._context, n, window_dims, sizes, limit, time_dims, avoid, seed)
+
+    def tracks(
+        self,
+        window_dims: PositiveDims = None,
+        *,
+        context: float = 1.0,
+        time_dims: int | None = None,
+        time_overlap: float = 0,
+        resolution: float | str | None = None,
+        keep_borders: bool | str = "pad",
+        classes_of_interest: Names | None = None,
+        negative_classes: Names = NEGATIVE,
+        crowd: Crowd = "keep",
+        ids: Iterable[Hashable] | None = None,
+    ) -> pandas.DataFrame:
+        """
+        Follow the tracks of videos: a window around each track from its first to its last frame, or around each clip.
+
+        Parameters
+        ----------
+        window_dims, context
+            As for `positives`, around all boxes that the track has in the frames of the window.
+        time_dims, time_overlap
+            Frames of a clip, and the overlap of neighbours as frames or a fraction; the last clip ends with the track,
+            and clips in which the track has no box are left out.  By default a track is one window.
+        resolution, keep_borders, classes_of_interest, negative_classes, crowd
+            As for `positives`.
+        ids
+            Videos; all by default.
+
+        Returns
+        -------
+        Columns as for `grid`, and `track_id` and `category_id`; sorted by video, track and frame.
+
+        Raises
+        ------
+        TargetError, OptionError
+            No annotation is in a track, or an option is not understood.
+
+        Examples
+        --------
+        >>> import ndzarr
+        >>> frames = [
+        ...     {"id": t, "file_name": f"{t}.png", "width": 90, "height": 60, "video_id": 1, "frame_index": t}
+        ...     for t in range(1, 5)
+        ... ]
+        >>> boxes = [
+        ...     {"id": t, "image_id": t, "category_id": 1, "track_id": 7, "bbox": [10 * t, 20, 10, 10]}
+        ...     for t in (2, 3, 4)
+        ... ]
+        >>> dset = {"images": frames, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
+        >>> dset |= {"videos": [{"id": 1, "name": "v", "width": 90, "height": 60}]}
+        >>> table = ndzarr.CocoSampler(dset).targets.tracks(context=1.5)
+        >>> table[["track_id", "time_start", "time_stop", "cx", "cy", "width", "height"]].values.tolist()
+        [[7.0, 1.0, 4.0, 34.5, 24.5, 45.0, 15.0]]
+        """
+        borders = grid.parse_borders(keep_borders)
+        placement = positives.Placement(window_dims, context, 0.0, time_dims, borders)
+        sizes = WindowSizes(self.source, self._context.spaces("video", ids), resolution)
+        classes = classes_of_interest, negative_classes
+        return tracks.tracks(self._context, sizes, placement, time_overlap, *classes, crowd)
+
+    def query(self, expression: str, space: str = "image") -> list[Any]:
+        """
+        Return the ids of the images or videos for which a condition is true.
+
+        Parameters
+        ----------
+        expression
+            A condition as for `pandas.DataFrame.query`.  It may name any key of the dataset's dictionaries that holds
+            text or a number; of images also `gid`, `vidid`, `date` (of `date_captured`), `sensor` (of
+            `sensor_coarse`), `n_annots` and keys of their video as `video_name` and so on; of videos `vidid`,
+            `n_frames`, and the dates `start` and `stop` of the first and last frame.
+        space
+            'image' or 'video'.
+
+        Raises
+        ------
+        TargetError
+            The expression is not a condition, or names something that there is not.
+
+        Examples
+        --------
+        >>> import ndzarr
+        >>> images = [
+        ...     {"id": 1, "file_name": "a.png", "sensor_coarse": "S2", "date_captured": "2021-05-01"},
+        ...     {"id": 2, "file_name": "b.png", "sensor_coarse": "L8", "date_captured": "2021-06-01"},
+        ... ]
+        >>> targets = ndzarr.CocoSampler({"images": images}).targets
+        >>> targets.query("sensor == 'L8' and date > '2021-05-15'")
+        [2]
+        """
+        return query.query(self.source, expression, space)
 
     def overlaps(self, table: TargetsLike | Rows) -> pandas.DataFrame:
         """
@@ -364,6 +473,8 @@ class Targets:
         kernel: Kernel | None = None,
         span: Kernel | None = None,
         main: Main = None,
+        start: Any = None,
+        stop: Any = None,
         include: Iterable[Hashable] | None = None,
         exclude: Iterable[Hashable] = (),
         always: Iterable[Hashable] = (),
@@ -386,8 +497,9 @@ class Targets:
             Frames of each row; a kernel has its own number.
         method
             'contiguous': frames that follow each other; 'strided': every `step`-th; 'kernel': the nearest to moments
-            around a main frame; 'spread': as evenly as possible over `span`; 'around': the nearest to a main frame.  By
-            default it follows from the other arguments.
+            around a main frame; 'spread': as evenly as possible over `span`; 'around': the nearest to a main frame;
+            'all': every frame, in one row for each window.  By default it follows from the other arguments: 'all'
+            without any.
         step, overlap
             For 'contiguous' and 'strided': frames from one to the next, and frames that neighbouring rows share.
         kernel
@@ -398,6 +510,9 @@ class Targets:
             'each', 'first', 'middle', 'last' or 'random' frame of a video, or image ids.  By default the image of rows
             that have one; else 'each' for methods that need a main frame, and none for the others: 'contiguous' and
             'strided' slide along the video.
+        start, stop
+            Take frames from one date on, and before another: '2021-05' is the first moment of that month, so that
+            start='2021-05', stop='2021-09' are May to August.  Text, datetime or numpy.datetime64, in UTC.
         include, exclude, always
             Image ids: take no others; never take these; take these in every row of their video.
         min_quality
@@ -429,7 +544,7 @@ class Targets:
         """
         sampling = time_sampling.TimeSampling.parse(method, n, step, overlap, kernel, span)
         quality = time_sampling.Quality.parse(min_quality, quality_channels, good, max_pixels)
-        lists = time_sampling.FrameLists.parse(self.source, include, exclude, always)
+        lists = time_sampling.FrameLists.parse(self.source, include, exclude, always, start, stop)
         return time_sampling.times(self._context, table, sampling, main, lists, quality, seed, progress)
 
     def valid_fraction(
@@ -438,6 +553,8 @@ class Targets:
         max_pixels: int | None = MAX_PIXELS,
         channels: Channels = None,
         progress: bool = True,
+        *,
+        mask: MaskLike = None,
     ) -> np.ndarray[Any, Any]:
         """
         Measure the fraction of each window that is real data: inside the image, not nodata, not NaN.
@@ -452,6 +569,10 @@ class Targets:
             Channels that must all be real; by default those that the row asks for, else all of the image.
         progress
             Show a bar if it takes longer than a second.
+        mask
+            What windows may show, such as tissue: only pixels where it is True count.  A function that takes the image
+            at that level, (c, y, x) in `channels`, and returns a mask (y, x).  Or image ids to label images, which are
+            not 0 there: arrays (y, x), pyramids or paths of files, which cover their image with pixels of any size.
 
         Returns
         -------
@@ -462,7 +583,7 @@ class Targets:
         TargetError
             A row is not a target of this dataset.
         """
-        return valid.valid_fraction(self.source, table, max_pixels, channels, progress)
+        return valid.valid_fraction(self.source, table, max_pixels, channels, mask, progress)
 
     def valid(
         self,
@@ -471,9 +592,11 @@ class Targets:
         max_pixels: int | None = MAX_PIXELS,
         channels: Channels = None,
         progress: bool = True,
+        *,
+        mask: MaskLike = None,
     ) -> pandas.DataFrame:
         """
-        Keep the windows that hold enough real data.
+        Keep the windows that hold enough real data, or enough of what a mask shows.
 
         Parameters
         ----------
@@ -481,7 +604,7 @@ class Targets:
             Targets.
         min_fraction
             Least fraction, from 0 (keep all) to 1.
-        max_pixels, channels, progress
+        max_pixels, channels, progress, mask
             As for `valid_fraction`.
 
         Returns
@@ -493,32 +616,38 @@ class Targets:
         TargetError
             A row is not a target of this dataset, or the fraction is not from 0 to 1.
         """
-        return valid.valid(self.source, table, min_fraction, max_pixels, channels, progress)
+        return valid.valid(self.source, table, min_fraction, max_pixels, channels, mask, progress)
 
     def observed(
         self,
         n: int,
-        window_dims: tuple[int, int],
+        window_dims: ObservedDims,
         min_fraction: float = 0.9,
         channels: Channels = None,
         seed: int | np.random.Generator | None = 0,
         progress: bool = True,
+        *,
+        resolution: float | str | None = None,
+        mask: MaskLike = None,
     ) -> pandas.DataFrame:
         """
-        Draw windows that hold enough real data, from all images.
+        Draw windows that hold enough real data, or enough of what a mask shows, from all images.
 
         Parameters
         ----------
         n
             Number of windows; none is drawn a second time before all others.
         window_dims
-            (height, width) in pixels of the image; windows lie wholly in their image.
+            (height, width) as pixels of the image or lengths such as '100 um', or one length for both; windows lie
+            wholly in their image.
         min_fraction
             Least fraction of real data, from 0 to 1.
         channels
             Channels that must all be real; all of the image by default.
         seed, progress
             As for `positives` and `valid_fraction`.
+        resolution, mask
+            As for `grid` and `valid_fraction`.
 
         Returns
         -------
@@ -529,7 +658,7 @@ class Targets:
         TargetError
             No image has such a window.
         """
-        return valid.observed(self.source, n, window_dims, min_fraction, channels, seed, progress)
+        return valid.observed(self.source, n, window_dims, resolution, min_fraction, channels, mask, seed, progress)
 
     def split(
         self,

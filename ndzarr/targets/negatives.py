@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ndzarr._concurrency import memory_limit
+from ndzarr._geo.pixel_size import is_physical
 from ndzarr._sampling.target import SIZE_SLACK, parse_window_dims
 from ndzarr._validation import check_choice, check_fraction, check_target_count
 from ndzarr.errors import TargetError, did_you_mean
 from ndzarr.targets.overlaps import CRITERIA, BoxIndex, TargetContext, fraction, windows_table
+from ndzarr.targets.physical import WindowSizes
 from ndzarr.targets.windows import Array, Boxes, Spaces, Windows, ramps
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 SIZES = ("like_annotations", "square")
 """`window_dims` by name: the sizes of annotations' boxes, or the squares around these."""
 
-NegativeDims: TypeAlias = "str | tuple[int, int]"  # (height, width), or one of `SIZES`
+NegativeDims: TypeAlias = "str | tuple[int | str, int | str]"
+"""(height, width) as pixels or lengths, one length for both, or one of `SIZES`."""
 ROUNDS = (1, 1, 2, 4, 8, 16, 32, 64)  # proposals for each window that is still missing, per round of rejection sampling
 IN_VAIN = 1000  # rejection sampling ends when a round of so many proposals finds nothing
 REDRAWS = 20  # draws from the free positions: a window that is exactly at the limit may miss it by a rounding error
@@ -72,13 +75,14 @@ def negatives(
     context: TargetContext,
     n: int,
     window_dims: NegativeDims,
-    spaces: Spaces,
+    sizes_of: WindowSizes,
     limit: OverlapLimit,
     time_dims: int | None,
     avoid: Names | None,
     seed: int | Generator | None,
 ) -> pandas.DataFrame:
     """Return n windows that keep to the limit; see `Targets.negatives`."""
+    spaces = sizes_of.spaces
     spaces.refuse_time(time_dims)
     n = check_target_count("n", n, least=0)
     duration = None if time_dims is None else check_target_count("time_dims", time_dims)
@@ -87,13 +91,14 @@ def negatives(
     if avoid is not None:
         category = context.source.annotations.category_id[every.boxes.row]
         index = BoxIndex(spaces, every.boxes.take(context.categories.among(category, "avoid", avoid)))
-    sizes, choices = _sizes(window_dims, every.boxes)
+    dims = _parse_dims(window_dims)
+    sizes, choices = _sizes(dims, every.boxes, sizes_of)
     proposals = Proposals(spaces, sizes, duration)
     free = FreePositions(proposals, index.boxes, limit)
     windows = _draw(n, choices, index, free, np.random.default_rng(seed))
     if windows is None:
         raise _no_room(window_dims, proposals, limit)
-    return windows_table(context, spaces, windows, "negative")
+    return windows_table(context, spaces, windows, "negative", sizes_of.output_dims(windows, dims))
 
 
 def _refuse_absurd(spaces: Spaces) -> None:
@@ -108,24 +113,33 @@ def _refuse_absurd(spaces: Spaces) -> None:
         )
 
 
-def _sizes(window_dims: NegativeDims, boxes: Boxes) -> tuple[Array, Array]:
-    """Return the different sizes, shape (size, 2), and positions to draw from, each as often as it shall count."""
-    if not isinstance(window_dims, str):
-        dims = parse_window_dims(window_dims)
-        if dims is None:
-            message = f"window_dims=None: expected (height, width) or one of {', '.join(SIZES)}"
-            raise TargetError(message, key="window_dims")
-        return np.array([[check_target_count("window_dims", n) for n in dims]], np.int64), np.zeros(1, np.int64)
-    if window_dims not in SIZES:
+def _parse_dims(window_dims: Any) -> Any:
+    """Return (height, width), lengths as `Quantity`, or one of `SIZES`."""
+    named = isinstance(window_dims, str) and not is_physical(window_dims)
+    dims = window_dims if named else parse_window_dims(window_dims)
+    if dims is None or (named and dims not in SIZES):
         known = did_you_mean(window_dims, SIZES)
-        raise TargetError(f"window_dims={window_dims!r}: expected (height, width){known}", key="window_dims")
+        expected = f"expected (height, width), one length for both, or one of {', '.join(SIZES)}{known}"
+        raise TargetError(f"window_dims={window_dims!r}: {expected}", key="window_dims")
+    return dims
+
+
+def _sizes(dims: Any, boxes: Boxes, sizes_of: WindowSizes) -> tuple[Array, Array]:
+    """
+    Return the different sizes, and positions to draw from, each as often as it shall count.
+
+    Sizes have shape (size, 1, 2), or, where a length is another number of pixels in each space, (1, space, 2).
+    """
+    if isinstance(dims, tuple):
+        height, width = (np.atleast_1d(sizes_of.pixels(a, "window_dims", n)) for a, n in zip("yx", dims, strict=True))
+        return np.stack(np.broadcast_arrays(height, width), axis=-1)[None], np.zeros(1, np.int64)
     if not len(boxes):
-        message = f"window_dims={window_dims!r}: no annotations to take a size from"
+        message = f"window_dims={dims!r}: no annotations to take a size from"
         raise TargetError(message, key="window_dims", hint="Give (height, width)")
     whole = np.ceil(np.stack([boxes.y1 - boxes.y0, boxes.x1 - boxes.x0], axis=1) - SIZE_SLACK).astype(np.int64)
     sizes, choices = np.unique(np.maximum(whole, 1), axis=0, return_inverse=True)
     squares = np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1)
-    return (squares if window_dims == "square" else sizes), choices.reshape(-1)
+    return (squares if dims == "square" else sizes)[:, None], choices.reshape(-1)
 
 
 def _draw(n: int, choices: Array, index: BoxIndex, free: FreePositions, rng: Generator) -> Windows | None:
@@ -171,7 +185,7 @@ def _by_search(
     """Fill in the starts of missing windows from all free positions; return those whose size has none."""
     full, proposals = [missing[:0]], free.proposals
     wanted = np.unique(size[missing])
-    for one in wanted[np.argsort(proposals.sizes[wanted].prod(axis=1), kind="stable")].tolist():
+    for one in wanted[np.argsort(proposals.sizes[wanted, 0].prod(axis=1), kind="stable")].tolist():
         mine = missing[size[missing] == one]
         positions = free.of_size(one)
         for _ in range(REDRAWS if positions.total else 0):
@@ -216,25 +230,39 @@ class Proposals:
     """All windows of some sizes that lie wholly in spaces."""
 
     spaces: Spaces
-    sizes: Array  # (height, width) of each size; shape (size, 2)
+    sizes: Array  # (height, width) of each size; shape (size, 1, 2), or (1, space, 2) where it differs by space
     duration: int | None  # frames; None for all
 
     def time_starts(self, lengths: Array) -> Array:
         """Return with how many frames a window may begin, in spaces of so many frames."""
         return np.ones_like(lengths) if self.duration is None else np.maximum(lengths - self.duration + 1, 0)
 
+    def size_in(self, size: int | Array, space: int | Array) -> Array:
+        """Return (height, width) of a size in a space, or of many in many; shape (..., 2)."""
+        return np.asarray(self.sizes[size, np.minimum(space, self.sizes.shape[1] - 1)])
+
+    @property
+    def extents(self) -> tuple[Array, Array]:
+        """The different extents of spaces; if sizes differ by space, with the (height, width) of a window there."""
+        if self.sizes.shape[1] == 1:
+            return self.spaces.extents
+        spaces = self.spaces
+        stated = np.stack([spaces.lengths, spaces.height, spaces.width, *self.sizes[0].T])
+        different, which = np.unique(stated, axis=1, return_inverse=True)
+        return different, which.reshape(-1)
+
     def draw(self, size: Array, rng: Generator) -> tuple[Windows, Array]:
         """Draw a window of each of the sizes, given by position; also return False where none fits into any space."""
-        kinds, of_kind = self.spaces.extents
+        kinds, of_kind = self.extents
         members, count = np.argsort(of_kind, kind="stable"), np.bincount(of_kind, minlength=kinds.shape[1])
         first = np.cumsum(count) - count
         starts, fits = np.zeros((4, len(size)), np.int64), np.zeros(len(size), bool)
         step = max(1, CELLS_AT_ONCE // kinds.shape[1])
         for begin in range(0, len(self.sizes), step):
-            height, width = self.sizes[begin : begin + step].T
+            stated = self.sizes[begin : begin + step, 0].T[..., None]  # (height, width), shape (2, size, 1)
+            height, width = stated if len(kinds) == 3 else kinds[3:, None]
             # Starts along y and x, and windows in one space: shape (size, kind of extent).
-            rows = np.maximum(kinds[1] - height[:, None] + 1, 0)
-            columns = np.maximum(kinds[2] - width[:, None] + 1, 0)
+            rows, columns = np.maximum(kinds[1] - height + 1, 0), np.maximum(kinds[2] - width + 1, 0)
             each = self.time_starts(kinds[0]) * rows * columns
             # All windows are numbered through: by size, kind of extent, space, t, y, x.
             ends = np.cumsum(each * count).reshape(each.shape)
@@ -255,12 +283,12 @@ class Proposals:
         """Return windows of those sizes at (space, t, y, x), shape (4, window)."""
         space, t, y, x = starts
         duration = self.spaces.lengths[space] if self.duration is None else np.full(len(space), self.duration)
-        height, width = self.sizes[size].T
+        height, width = self.size_in(size, space).T
         return Windows(space, t, t + duration, np.ones_like(t), y, y + height, x, x + width)
 
     def count(self, size: int) -> Array:
         """Return the number of windows of a size in each space; shape (space,)."""
-        height, width = self.sizes[size]
+        height, width = self.sizes[size].T
         rows, columns = self.spaces.height - height + 1, self.spaces.width - width + 1
         return np.asarray(self.time_starts(self.spaces.lengths) * np.maximum(rows, 0) * np.maximum(columns, 0))
 
@@ -318,7 +346,7 @@ class PositionsOfSize:
     """
 
     def __init__(self, free: FreePositions, size: Array, planes: Array) -> None:
-        self._free, self._size = free, (int(size[0]), int(size[1]))
+        self._free, self._sizes = free, size  # (1 or space, 2)
         self.parts: list[tuple[int, Array]] = []
         counts = []
         for plane, edges in self._cut(planes):
@@ -353,20 +381,25 @@ class PositionsOfSize:
             out[:, mine] = *self._free.planes[:, plane, None].repeat(len(mine), axis=1), edges[strip] + down, x
         return out
 
+    def _size(self, plane: int) -> tuple[int, int]:
+        """Return (height, width) of a window in the space of a plane."""
+        height, width = self._sizes[min(int(self._free.planes[0, plane]), len(self._sizes) - 1)].tolist()
+        return height, width
+
     def _cut(self, planes: Array) -> Iterator[tuple[int, Array]]:
         """Yield planes and edges of strips of rows with the same free columns: single rows if area may be shared."""
         spaces = self._free.proposals.spaces
         for plane in planes.tolist():
-            space = self._free.planes[0, plane]
-            rows = int(spaces.height[space]) - self._size[0] + 1
-            columns = int(spaces.width[space]) - self._size[1] + 1
+            space, size = self._free.planes[0, plane], self._size(plane)
+            rows = int(spaces.height[space]) - size[0] + 1
+            columns = int(spaces.width[space]) - size[1] + 1
             if rows < 1 or columns < 1:
                 continue
             boxes = self._boxes(plane)
             if self._free.limit.most > 0 and len(boxes):
                 edges = np.arange(rows + 1)
             else:
-                edges = np.unique(np.r_[0, rows, np.clip(self._reach(boxes), 0, rows).reshape(-1)])
+                edges = np.unique(np.r_[0, rows, np.clip(_reach(boxes, size[0]), 0, rows).reshape(-1)])
             step = max(1, self._free.cells_at_once // (columns + 1))
             for start in range(0, len(edges) - 1, step):
                 yield plane, edges[start : start + step + 1]
@@ -375,16 +408,12 @@ class PositionsOfSize:
         boxes, begin = self._free.boxes_of_planes
         return boxes.take(slice(int(begin[plane]), int(begin[plane + 1])))
 
-    def _reach(self, boxes: Boxes) -> Array:
-        """Return half-open intervals of the rows from which a window reaches each box; shape (2, box)."""
-        return np.stack([np.floor(boxes.y0) - self._size[0] + 1, np.ceil(boxes.y1)]).astype(np.int64)
-
     def _mask(self, plane: int, edges: Array) -> Array:
         """Return True where windows may start; shape (strip, column)."""
-        boxes, size = self._boxes(plane), self._size
+        boxes, size = self._boxes(plane), self._size(plane)
         columns = int(self._free.proposals.spaces.width[self._free.planes[0, plane]]) - size[1] + 1
         strips = len(edges) - 1
-        first, last = np.searchsorted(edges, np.clip(self._reach(boxes), edges[0], edges[-1]))
+        first, last = np.searchsorted(edges, np.clip(_reach(boxes, size[0]), edges[0], edges[-1]))
         strip = np.repeat(first, last - first) + ramps(last - first)  # one entry per box and strip that reaches it
         boxes = boxes.take(np.repeat(np.arange(len(boxes)), last - first))
         low, high = _forbidden(edges[strip], size, boxes, self._free.limit.area(size[0] * size[1], boxes))
@@ -394,6 +423,11 @@ class PositionsOfSize:
         ends = [np.bincount(base + edge[some], minlength=strips * (columns + 1)) for edge in (low, high)]
         depth = np.cumsum(ends[0] - ends[1]).reshape(strips, columns + 1)  # boxes that forbid each start
         return np.asarray(depth[:, :columns] == 0)
+
+
+def _reach(boxes: Boxes, height: int) -> Array:
+    """Return half-open intervals of the rows from which a window of that height reaches each box; shape (2, box)."""
+    return np.stack([np.floor(boxes.y0) - height + 1, np.ceil(boxes.y1)]).astype(np.int64)
 
 
 def _forbidden(y: Array, size: tuple[int, int], boxes: Boxes, area: Array) -> tuple[Array, Array]:

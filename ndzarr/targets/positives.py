@@ -139,15 +139,15 @@ def around(
 ) -> tuple[Windows, Array]:
     """Return a window around each box, and the position of the box of each: windows at borders may be left out."""
     height, width = placement.sizes(boxes, fixed)
-    y0 = _start(boxes.y0, boxes.y1, height, placement.jitter, rng)
-    x0 = _start(boxes.x0, boxes.x1, width, placement.jitter, rng)
+    y0 = start_around(boxes.y0, boxes.y1, height, placement.jitter, rng)
+    x0 = start_around(boxes.x0, boxes.x1, width, placement.jitter, rng)
     duration = placement.durations(boxes.space, spaces)
     t0 = np.zeros_like(duration) if placement.time_dims is None else boxes.frame - duration // 2
     windows = Windows(boxes.space, t0, t0 + duration, np.ones_like(t0), y0, y0 + height, x0, x0 + width)
-    return _within(windows, spaces, placement.borders)
+    return within_spaces(windows, spaces, placement.borders)
 
 
-def _start(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Generator) -> Array:
+def start_around(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Generator) -> Array:
     """Return where windows of n pixels start: centred, or moved while the smaller of box and window stays inside."""
     room = np.abs(n - (high - low)) / 2
     moved = (low + high) / 2 - n / 2 + jitter * room * rng.uniform(-1, 1, len(low))
@@ -157,7 +157,7 @@ def _start(low: Array, high: Array, n: Array, jitter: float, rng: np.random.Gene
     return np.asarray(np.where(first <= last, np.clip(start, first, last), start).astype(np.int64))
 
 
-def _within(windows: Windows, spaces: Spaces, borders: str) -> tuple[Windows, Array]:
+def within_spaces(windows: Windows, spaces: Spaces, borders: str) -> tuple[Windows, Array]:
     """Apply `borders` to windows; return them and their former positions."""
     if borders == "pad":
         return windows, np.arange(len(windows))
@@ -230,7 +230,7 @@ def covering(
     if per_image is not None:
         best = np.lexsort((np.arange(len(order)), -gain[order], windows.space[order]))
         order = order[np.sort(best[_rank(windows.space[order][best]) < per_image])]
-    return _within(windows.take(order), spaces, placement.borders)[0]
+    return within_spaces(windows.take(order), spaces, placement.borders)[0]
 
 
 def _parts(

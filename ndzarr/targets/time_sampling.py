@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ndzarr._sampling.protocols import SampleSource
 
 
-METHODS = ("contiguous", "strided", "kernel", "spread", "around")  # methods of choosing frames
+METHODS = ("all", "contiguous", "strided", "kernel", "spread", "around")  # methods of choosing frames
 MAINS = ("each", "first", "middle", "last", "random")  # names of main frames, instead of image ids
 Main: TypeAlias = "str | Hashable | Iterable[Hashable] | None"  # one of `MAINS`, or image ids
 AT_ONCE = 1 << 21  # pairs of rows and frames that are compared together
@@ -110,6 +110,32 @@ def _offset(part: Any, name: str, kernel: Any) -> tuple[float, bool]:
     return float(match.group(1)) * UNITS[unit], False
 
 
+Moment: TypeAlias = "np.datetime64 | None"
+
+
+def parse_date(name: str, value: Any) -> Moment:
+    """
+    Return a moment in UTC from a date in any form that pandas takes: '2021-05' is the first moment of that month.
+
+    Examples
+    --------
+    >>> parse_date("start", "2021-05"), parse_date("stop", "2021-05-03T12:00+02:00")
+    (np.datetime64('2021-05-01T00:00:00.000000'), np.datetime64('2021-05-03T10:00:00.000000'))
+    """
+    import pandas
+
+    if value is None:
+        return None
+    try:
+        moment = pandas.Timestamp(value)
+        if isinstance(value, bool | int | float) or moment is pandas.NaT:
+            raise ValueError("not a date")
+    except (ValueError, TypeError) as error:
+        raise TargetError(f"{name}={value!r}: expected a date, such as '2021-05' or '2021-05-03'", key=name) from error
+    plain = moment if moment.tzinfo is None else moment.tz_convert(None)
+    return np.datetime64(plain.to_datetime64(), "us")
+
+
 def frame_times(source: SampleSource, vidid: Any) -> Array | None:
     """
     Return when each frame of a video was taken, in seconds after the first one; None if that is not known.
@@ -137,7 +163,7 @@ class TimeSampling:
     """How frames are chosen; see `Targets.times`."""
 
     method: str  # one of `METHODS`
-    n: int  # frames of each row
+    n: int  # frames of each row; 0 for all that are allowed
     step: int = 1  # frames from one to the next, for 'contiguous' and 'strided'
     overlap: int = 0  # frames that neighbouring rows share, for 'contiguous' and 'strided'
     kernel: Offsets | None = None  # offsets from the main frame
@@ -166,6 +192,7 @@ class TimeSampling:
         """Check what was asked for."""
         if method is None:
             method = "kernel" if kernel is not None else "spread" if span is not None else "contiguous"
+            method = "all" if method == "contiguous" and n is step is None and not overlap else method
             method = "strided" if method == "contiguous" and (step or 1) > 1 else method
         check_choice("method", method, METHODS, TargetError)
         own = {
@@ -188,6 +215,10 @@ class TimeSampling:
                 message = f"n={n}: the kernel has {len(found.values)} offsets"
                 raise TargetError(message, key="n", hint="Leave n out")
             n = len(found.values)
+        if method == "all":
+            if n is not None:
+                raise TargetError(f"n={n!r} means nothing to method='all'", key="n", hint="Leave n out")
+            return cls(method, 0)
         step = (2 if method == "strided" else 1) if step is None else step
         numbers = all(isinstance(value, Integral) for value in (n, step, overlap))
         if not numbers or n is None or n < 1 or step < 1 or not 0 <= overlap < n:
@@ -302,6 +333,8 @@ def times(
 ) -> pandas.DataFrame:
     """Choose frames for windows of videos; see `Targets.times`."""
     source = context.source
+    if main is not None and sampling.method == "all":
+        raise TargetError(f"main={main!r} means nothing to method='all'", key="main")
     if main is not None and not isinstance(main, str):
         lists.known("main", main)
     windows = _windows(source, targets)
@@ -363,13 +396,33 @@ class FrameLists:
     include: Set[Any] | None  # no others are taken; None for no such limit
     exclude: Set[Any]  # never taken
     always: Set[Any]  # in every row of their video
+    between: tuple[Moment, Moment] = (None, None)  # the first moment, and that after the last; None for no such limit
 
     @classmethod
-    def parse(cls, source: SampleSource, include: Any, exclude: Any, always: Any) -> FrameLists:
-        """Check lists of image ids."""
+    def parse(
+        cls, source: SampleSource, include: Any, exclude: Any, always: Any, start: Any = None, stop: Any = None
+    ) -> FrameLists:
+        """Check lists of image ids, and dates."""
         bare = cls(source.dset.index.imgs.keys(), None, frozenset(), frozenset())
         taken = None if include is None else bare.known("include", include)
-        return cls(bare.images, taken, bare.known("exclude", exclude), bare.known("always", always))
+        between = parse_date("start", start), parse_date("stop", stop)
+        if None not in between and between[0] >= between[1]:  # type: ignore[operator]
+            raise TargetError(f"start={start!r}, stop={stop!r}: expected start before stop", key="stop")
+        return cls(bare.images, taken, bare.known("exclude", exclude), bare.known("always", always), between)
+
+    def allowed(self, source: SampleSource, gids: Sequence[Any]) -> Array:
+        """Return True for images that may be taken; shape (image,)."""
+        found = [(self.include is None or g in self.include) and g not in self.exclude for g in gids]
+        start, stop = self.between
+        if start is None and stop is None:
+            return np.array(found, bool)
+        times = [source.frame(gid).time for gid in gids]
+        if None in times:
+            message = f"start and stop: image {gids[times.index(None)]!r} has no date"
+            raise TargetError(message, key="start" if start is not None else "stop", hint="Give it date_captured")
+        dates = np.array(times, "datetime64[us]")
+        inside = np.ones(len(gids), bool) if start is None else dates >= start
+        return np.asarray(found & inside & (True if stop is None else dates < stop))
 
     def known(self, name: str, gids: Any) -> frozenset[Any]:
         """Return image ids, or raise `TargetError` if there is no such image."""
@@ -406,12 +459,13 @@ class FramePicker:
         gids = self.source.dataset.video_frames(vidid)
         named = np.empty(len(gids), object)
         named[:] = gids
-        include, exclude = self.lists.include, self.lists.exclude
-        allowed = np.array([(include is None or g in include) and g not in exclude for g in gids], bool)
+        allowed = self.lists.allowed(self.source, gids)
         nothing = PickedFrames(rows[:0], np.empty((0, self.sampling.n), np.int64), rows[:0], None, named)
         if not allowed.any() or not len(rows):
             return nothing
         always = [k for k, g in enumerate(gids) if g in self.lists.always]
+        if self.sampling.method == "all":
+            return self._all(named, windows, rows, allowed, always)
         if len(always) > self.sampling.n:
             message = f"always: {len(always)} frames of vidid={vidid!r} are to be in every row of {self.sampling.n}"
             raise TargetError(message, key="always")
@@ -437,6 +491,20 @@ class FramePicker:
             frames = nearest(moments, wanted, allowed, own, always, quality[entry], self._least)
         least = None if quality is None else _least(quality[entry], frames)
         return PickedFrames(rows[entry], frames, main, least, named)
+
+    def _all(
+        self, gids: Array, windows: VideoWindows, rows: Array, allowed: Array, always: Sequence[int]
+    ) -> PickedFrames:
+        """Return all frames that are allowed, and show enough of each window; rows without any are left out."""
+        kept = np.broadcast_to(allowed, (len(rows), len(gids))).copy()
+        quality = self._quality(gids.tolist(), windows, rows)
+        if quality is not None:
+            kept &= quality >= self._least
+        kept[:, always] = True
+        some = np.flatnonzero(kept.any(axis=1))
+        frames = np.where(kept, np.arange(len(gids)), -1)[some]
+        least = None if quality is None else _least(quality[some], frames)
+        return PickedFrames(rows[some], frames, np.full(len(some), -1), least, gids)
 
     @property
     def _least(self) -> float:

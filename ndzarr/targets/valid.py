@@ -1,10 +1,11 @@
-"""Fraction of a window that is real data, and windows that hold enough of it.
+"""Fraction of a window that is real data, or shown by a mask, and windows that hold enough of it.
 
 1. The mask of an image is read once, from the finest level that has at most `max_pixels` pixels: False outside the
    assets, where a value marks missing data, and at NaN.  Images that can have neither are not read at all.
 2. Its summed-area table (Crow, "Summed-area tables for texture mapping", 1984) answers any number of windows with four
    look-ups each, linear between the pixels of the level.
-3. A window of several frames has the mean of its frames; what lies outside the image, or pads in time, is not real.
+3. A mask of one's own, such as tissue, is made of the same pixels by a function, or is a label image of any size.
+4. A window of several frames has the mean of its frames; what lies outside the image, or pads in time, is not real.
 
 A pixel of a coarser level counts as real if one of the native pixels below it is: borders of missing regions are known
 to within a pixel of that level, and single missing pixels are overlooked.  With `max_pixels=None`, or images that are
@@ -13,22 +14,27 @@ not larger, fractions are exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ndzarr._indexing.affine import warp_boxes
+from ndzarr._indexing.affine import IDENTITY, warp_boxes
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.crops import Sampling
+from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.compose import SampleRequest, compose, is_uncertain, mask_by_geometry, read
 from ndzarr._sampling.resolve import resolve
+from ndzarr._sampling.scene import Asset
 from ndzarr._sampling.target import SIZE_SLACK, parse, parse_window_dims
 from ndzarr._validation import check_fraction, check_target_count
 from ndzarr.errors import OptionError, TargetError
+from ndzarr.targets.physical import WindowSizes
 from ndzarr.targets.table import Rows, TargetsLike, as_table
-from ndzarr.targets.windows import Array, WindowColumns, Windows, present_in, spaces_of, window_columns
+from ndzarr.targets.windows import Array, WindowColumns, Windows, present_in, space_size, spaces_of, window_columns
 
 if TYPE_CHECKING:
     import pandas
@@ -43,20 +49,32 @@ Channels: TypeAlias = "str | Sequence[str] | None"  # a channel code or names; N
 Judge: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 """Pixels of a quality band to True where they are good."""
 
+ObservedDims: TypeAlias = "str | tuple[int | str, int | str]"
+"""(height, width) as pixels or lengths, or one length for both."""
+
+MaskLike: TypeAlias = "Judge | Mapping[Any, Any] | None"
+"""A function from an image of a coarse level (c, y, x) to True where a window may show it, shape (y, x); or image id to
+a label image, which is not 0 there: an array (y, x), a pyramid, or the path of a file."""
+
 
 def valid_fraction(
-    source: SampleSource, targets: TargetsLike | Rows, max_pixels: int | None, channels: Channels, progress: bool
+    source: SampleSource,
+    targets: TargetsLike | Rows,
+    max_pixels: int | None,
+    channels: Channels,
+    mask: MaskLike,
+    progress: bool,
 ) -> Array:
     """Return the fraction of each window that is real data; see `Targets.valid_fraction`."""
     table = as_table(targets)
-    found = window_columns(table, source)
-    what, code = [Observable(channels, None, max_pixels)], np.zeros(len(found.row), np.int64)
+    found, shown = window_columns(table, source), Shown.parse(mask)
+    what, code = [Observable(channels, None, max_pixels, shown)], np.zeros(len(found.row), np.int64)
     given = present_in(table, "channels")
     if channels is None and given.any():
         wanted = [c if there else None for c, there in zip(table["channels"].tolist(), given.tolist(), strict=True)]
         names = {repr(c): c for c in wanted}
         positions = {name: k for k, name in enumerate(names)}
-        what = [Observable(c, None, max_pixels) for c in names.values()]
+        what = [Observable(c, None, max_pixels, shown) for c in names.values()]
         code = np.array([positions[repr(c)] for c in wanted], np.int64)[found.row]
     fractions = _entry_fractions(source, found, what, code, progress)
     number = np.bincount(found.row, minlength=len(found))
@@ -69,12 +87,13 @@ def valid(
     min_fraction: float,
     max_pixels: int | None,
     channels: Channels,
+    mask: MaskLike,
     progress: bool,
 ) -> pandas.DataFrame:
     """Return the windows that hold enough real data; see `Targets.valid`."""
     min_fraction = check_fraction("min_fraction", min_fraction)
     table = as_table(targets)
-    fractions = valid_fraction(source, table, max_pixels, channels, progress)
+    fractions = valid_fraction(source, table, max_pixels, channels, mask, progress)
     table = table.assign(valid_fraction=fractions)
     return table[fractions >= min_fraction].reset_index(drop=True)
 
@@ -83,15 +102,17 @@ def with_data(source: SampleSource, table: pandas.DataFrame, valid_only: bool | 
     """Return the windows with any data (`valid_only=True`), or with at least that fraction of it; all for False."""
     if valid_only is False:
         return table
-    return valid(source, table, 1e-9 if valid_only is True else valid_only, MAX_PIXELS, None, True)
+    return valid(source, table, 1e-9 if valid_only is True else valid_only, MAX_PIXELS, None, None, True)
 
 
 def observed(
     source: SampleSource,
     n: int,
-    window_dims: tuple[int, int],
+    window_dims: ObservedDims,
+    resolution: Any,
     min_fraction: float,
     channels: Channels,
+    mask: MaskLike,
     seed: int | np.random.Generator | None,
     progress: bool,
 ) -> pandas.DataFrame:
@@ -102,29 +123,37 @@ def observed(
     dims = parse_window_dims(window_dims)
     if not isinstance(dims, tuple):
         raise TargetError(f"window_dims={window_dims!r}: expected (height, width)", key="window_dims")
-    height, width = (check_target_count("window_dims", length) for length in dims)
     spaces = spaces_of(source, "image")
+    sizes = WindowSizes(source, spaces, resolution)
+    heights, widths = (
+        np.broadcast_to(sizes.pixels(axis, "window_dims", length), len(spaces))
+        for axis, length in zip("yx", dims, strict=True)
+    )
+    what = Observable(channels, None, MAX_POSITIONS, Shown.parse(mask))
     parts = [(np.empty(0, np.int64),) * 3 + (np.empty(0),)]
     with progress_bar(len(spaces), "valid regions", "image", progress) as advance:
         for k in range(len(spaces)):
+            height, width = int(heights[k]), int(widths[k])
             rows, columns = int(spaces.height[k]) - height, int(spaces.width[k]) - width
             if rows >= 0 and columns >= 0:
-                mask = observe(source, spaces.frames[k][0], False, Observable(channels, None, MAX_POSITIONS))
+                real = observe(source, spaces.frames[k][0], False, what)
                 step = max(1, int(np.ceil(np.sqrt(spaces.height[k] * spaces.width[k] / MAX_POSITIONS))))
                 y, x = (np.unique(np.r_[0 : last + 1 : step, last]) for last in (rows, columns))  # the border included
                 y0, x0 = (v.ravel() for v in np.meshgrid(y, x, indexing="ij"))
-                found = mask.fraction(np.stack([y0, y0 + height], 1), np.stack([x0, x0 + width], 1))
+                found = real.fraction(np.stack([y0, y0 + height], 1), np.stack([x0, x0 + width], 1))
                 keep = np.flatnonzero(found >= min_fraction)
                 parts.append((np.full(len(keep), k), y0[keep], x0[keep], found[keep]))
             advance()
     image, y0, x0, fraction = (np.concatenate(c) for c in zip(*parts, strict=True))
     if not len(image) and n:
-        message = f"min_fraction={min_fraction:g}: no image has a window of {height} x {width} with as much real data"
+        size = " x ".join(map(str, dims))
+        message = f"min_fraction={min_fraction:g}: no image has a window of {size} with as much real data"
         raise TargetError(message, key="min_fraction", hint="Ask for less")
     chosen = _draw(len(image), n, seed)
     image, y0, x0, zero = image[chosen], y0[chosen], x0[chosen], np.zeros(n, np.int64)
-    windows = Windows(image, zero, zero + 1, zero + 1, y0, y0 + height, x0, x0 + width)
-    return pandas.DataFrame(windows.target_columns(spaces) | {"valid_fraction": fraction[chosen]})
+    windows = Windows(image, zero, zero + 1, zero + 1, y0, y0 + heights[image], x0, x0 + widths[image])
+    cells = windows.target_columns(spaces) | sizes.output_dims(windows, dims)
+    return pandas.DataFrame(cells | {"valid_fraction": fraction[chosen]})
 
 
 def _draw(total: int, n: int, seed: int | np.random.Generator | None) -> Array:
@@ -186,6 +215,69 @@ class Observable:
     channels: Channels = None  # channels that must all be real
     good: Judge | None = None  # tells good values of those channels, if they are a quality band
     max_pixels: int | None = MAX_PIXELS  # most pixels of the level that is read; None reads native pixels
+    shown: Shown | None = None  # a mask of one's own, which has to be True as well
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A mask of one's own: what windows may show."""
+
+    judge: Judge | None  # of the pixels (c, y, x) of a level
+    labels: Mapping[Any, Any] | None  # image id to label image
+
+    @classmethod
+    def parse(cls, mask: MaskLike) -> Shown | None:
+        """Check what was asked for."""
+        if mask is None:
+            return None
+        if isinstance(mask, Mapping):
+            return cls(None, mask)
+        if not callable(mask):
+            expected = "expected a function of an image (c, y, x), or image ids to label images"  # type: ignore[unreachable]
+            raise OptionError(f"mask={mask!r}: {expected}", key="mask")
+        return cls(mask, None)
+
+    def judged(self, image: Array) -> Array | None:
+        """Return True where the function says so; shape (y, x), None if there is none."""
+        if self.judge is None:
+            return None
+        found = np.asarray(self.judge(image))
+        if found.shape not in (image.shape, image.shape[-2:]):
+            message = f"mask: expected shape {image.shape[-2:]} for an image of shape {image.shape}, got {found.shape}"
+            raise OptionError(message, key="mask")
+        return _everywhere(found.astype(bool))
+
+    def labelled(self, source: SampleSource, gid: Any, at: Array, max_pixels: int | None) -> Array | None:
+        """Return True where the label image is not 0, at (x, y) in image space, shape (2, y, x); None without one."""
+        if self.labels is None:
+            return None
+        if gid not in self.labels:
+            message = f"mask has no label image for image {gid!r}"
+            raise TargetError(message, key="mask", hint="Give one for each image, or choose images with ids")
+        labels = _label_image(source, self.labels[gid], max_pixels)
+        height, width = space_size(source, "image", gid)
+        x, y = (
+            np.floor(position * (n / extent)).astype(np.int64)
+            for position, n, extent in zip(at, labels.shape[::-1], (width, height), strict=True)
+        )
+        inside = (x >= 0) & (y >= 0) & (x < labels.shape[1]) & (y < labels.shape[0])
+        return np.asarray(labels[np.where(inside, y, 0), np.where(inside, x, 0)] & inside)
+
+
+def _label_image(source: SampleSource, labels: Any, max_pixels: int | None) -> Array:
+    """Return True where a label image is not 0; shape (y, x)."""
+    if isinstance(labels, str | os.PathLike):
+        labels = source.open_asset(Asset(os.fspath(labels), None, IDENTITY, None))
+    if isinstance(labels, Pyramid):
+        level = 0
+        if labels.kind == "labels" and max_pixels is not None:  # others have means, which are no labels
+            sizes = [prod(one.shape[-2:]) for one in labels.levels]
+            level = next((k for k, n in enumerate(sizes) if n <= max_pixels), len(sizes) - 1)
+        labels = labels.read(level=level)
+    found = np.asarray(labels) != 0
+    if found.ndim < 2:
+        raise OptionError(f"mask: a label image has axes y and x, not shape {found.shape}", key="mask")
+    return np.asarray(found.any(axis=tuple(range(found.ndim - 2))))
 
 
 def observe(source: SampleSource, gid: Any, video: bool, what: Observable) -> Mask:
@@ -208,7 +300,16 @@ def observe(source: SampleSource, gid: Any, video: bool, what: Observable) -> Ma
     if what.good is not None and any(p.crop.pyramid.kind != "labels" for p in request.pieces):
         # A mean of codes is not a code: native pixels are read.
         request = compose(replace(scene, sampling=Sampling("nearest", False)), source)
-    return Mask.of(_real(request, what), (bottom - top, right - left), factor, (top, left))
+    real = _real(request, what)
+    if what.shown is not None:
+        y, x = (np.arange(n) + 0.5 for n in (height // factor, width // factor))
+        at = np.stack(np.meshgrid(left + x * factor, top + y * factor))  # centres of pixels of the level: (2, y, x)
+        if video:
+            back = np.linalg.inv(source.frame(gid).to_video)
+            at = np.tensordot(back[:2, :2], at, 1) + back[:2, 2, None, None]
+        labelled = what.shown.labelled(source, gid, at, what.max_pixels)
+        real = _both(real, labelled)
+    return Mask.of(real, (bottom - top, right - left), factor, (top, left))
 
 
 def _extent(source: SampleSource, gid: Any, video: bool) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -231,18 +332,25 @@ def _extent(source: SampleSource, gid: Any, video: bool) -> tuple[tuple[int, int
 
 
 def _real(request: SampleRequest, what: Observable) -> Array | None:
-    if what.good is None and not is_uncertain(request):
+    judged = None
+    if what.good is None and (what.shown is None or what.shown.judge is None) and not is_uncertain(request):
         mask, good = mask_by_geometry(request), None
     else:
         [(image, mask)] = read([request])
         image = image[0] if request.scene.video else image
+        judged = None if what.shown is None else what.shown.judged(image)
         good = None if what.good is None else np.asarray(what.good(image), bool)
         if good is not None and good.shape != image.shape:
             raise OptionError(f"good: expected a mask of shape {image.shape}, got {good.shape}", key="good")
     valid = None if mask is None else _everywhere(mask[1])
-    if good is not None:
-        valid = _everywhere(good) if valid is None else valid & _everywhere(good)
-    return valid
+    return _both(_both(valid, None if good is None else _everywhere(good)), judged)
+
+
+def _both(one: Array | None, other: Array | None) -> Array | None:
+    """Return where both are True; None stands for a mask that is True everywhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return np.asarray(one & other)
 
 
 def _everywhere(mask: Array) -> Array:

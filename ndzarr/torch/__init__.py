@@ -5,7 +5,21 @@ Crops for training with PyTorch.
 and resumes. `collate` makes batches of images, boxes and masks.
 """
 
+from ndzarr.torch.blend import Blend
 from ndzarr.torch.crops import CropDataset, LocalityBatches, collate
+from ndzarr.torch.formats import per_box
 from ndzarr.torch.loader import CropStream, Loader, loader
+from ndzarr.torch.pixels import Normalisation, Screening
 
-__all__ = ["CropDataset", "CropStream", "Loader", "LocalityBatches", "collate", "loader"]
+__all__ = [
+    "Blend",
+    "CropDataset",
+    "CropStream",
+    "Loader",
+    "LocalityBatches",
+    "Normalisation",
+    "Screening",
+    "collate",
+    "loader",
+    "per_box",
+]

@@ -7,6 +7,7 @@ decoded once, straight into the batch's tensor.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
@@ -20,9 +21,12 @@ from ndzarr._concurrency import share_cpus
 from ndzarr._sampling.annotations import CROWD, OWN_COLUMNS, Crowd, Lookup
 from ndzarr._sampling.target import parse
 from ndzarr._validation import check_choice, check_count
-from ndzarr.errors import OptionError
+from ndzarr.errors import NdzarrError, OptionError, SourceError
+from ndzarr.targets.statistics import Statistics
 from ndzarr.targets.table import Rows, TargetsLike
+from ndzarr.torch.formats import OF_BOXES, OF_MASKS, Detection, Format, Yolo, check_format, collated_yolo, finisher
 from ndzarr.torch.order import groups, shuffled
+from ndzarr.torch.pixels import ANY, Normalisation, Screening
 
 if TYPE_CHECKING:
     import xarray
@@ -39,6 +43,18 @@ Transform: TypeAlias = Callable[[Tensors], Tensors]
 
 Masks: TypeAlias = Literal["semantic", "instance"]
 MASKS = ("semantic", "instance")
+RASTERS = ("ignore", "weight")
+RASTER_NAMES = {"ignore": "ignore_mask", "weight": "weight_map"}
+"""Raster to the tensor that holds it."""
+OnError: TypeAlias = Literal["raise", "skip", "replace"]
+ON_ERROR = ("raise", "skip", "replace")
+"""What becomes of crops that fail to load."""
+FAILURES = (NdzarrError, OSError)
+"""What it means to fail; wrong options are errors of the program and always raised."""
+MOST_REPLACED = 10
+"""Crops that are tried in place of one that failed."""
+MOST_WORKERS = 1024
+"""Workers whose failures are counted apart."""
 RAGGED = ("boxes", "labels", "track_ids", "frames", "masks", "iscrowd", "ignore", "area", "score", "weight")
 """Names of lists with one tensor per sample; of 'masks' where they are those of instances."""
 COLUMN = "annot_"
@@ -58,6 +74,10 @@ class TensorOptions:
     """Category ids to labels."""
     crowd: str = "keep"
     """One of `annotations.CROWD`."""
+    rasters: tuple[str, ...] = ()
+    """Any of `RASTERS`."""
+    ignored: frozenset[Any] = frozenset()
+    """Categories whose annotations are regions to ignore."""
 
     def __post_init__(self) -> None:
         if self.dtype is not None and not isinstance(self.dtype, torch.dtype):
@@ -65,6 +85,8 @@ class TensorOptions:
         if self.masks is not None:
             check_choice("masks", self.masks, MASKS)
         check_choice("crowd", self.crowd, CROWD)
+        for name in self.rasters:
+            check_choice("rasters", name, RASTERS)
 
     def tensors(self, batch: xarray.Dataset, index: np.ndarray[Any, Any]) -> Tensors:
         """
@@ -91,6 +113,8 @@ class TensorOptions:
         masks
             'semantic': (sample, y, x) or (sample, t, y, x) of labels + 1, 0 where there is no annotation, -100 in
             regions to ignore. 'instance': a list with one tensor (n, y, x) per sample.
+        ignore_mask, weight_map
+            (sample, y, x) or (sample, t, y, x): True in regions to ignore; and what pixels count, float32.
         """
         image = torch.from_numpy(_writable(batch["image"].values))
         out: Tensors = {"image": image if self.dtype is None else image.to(self.dtype)}
@@ -100,8 +124,8 @@ class TensorOptions:
         out["transform"] = torch.from_numpy(_writable(batch["transform"].values))
         if self.annotations and "annot_sample" in batch:
             out |= self._annotations(batch)
-        if self.masks is not None:
-            out["masks"] = self._masks(batch)
+        if self.masks is not None or self.rasters:
+            out |= self._maps(batch)
         return out
 
     def _annotations(self, batch: xarray.Dataset) -> Tensors:
@@ -123,25 +147,41 @@ class TensorOptions:
                 columns[own] = column.values
         return {name: [_tensor(part) for part in np.split(column, stops)] for name, column in columns.items()}
 
-    def _masks(self, batch: xarray.Dataset) -> Any:
+    def _maps(self, batch: xarray.Dataset) -> Tensors:
+        """Return masks, and rasters, of the pixels of annotations."""
         dims, image = batch["image"].dims, batch["image"].shape
         shape = tuple(n for d, n in zip(dims, image, strict=True) if d in ("t", "y", "x"))
         instances = batch.ndzarr.masks(shape[-2:])
-        if self.masks == "instance":
-            return [torch.from_numpy(one) for one in instances]
-        values = np.array([self.labels.get(category, -1) + 1 for category in batch["category_id"].values.tolist()])
-        beneath = np.zeros(len(values), bool)
-        if self.crowd == "ignore" and "ignore" in batch:
-            beneath = batch["ignore"].values.astype(bool)
-            values[beneath] = IGNORED
+        if self.masks == "instance" and not self.rasters:
+            return {"masks": [torch.from_numpy(one) for one in instances]}
+        categories = batch["category_id"].values.tolist()
+        values = np.array([self.labels.get(category, -1) + 1 for category in categories])
+        stated = batch["ignore"].values.astype(bool) if "ignore" in batch else np.zeros(len(values), bool)
+        beneath = stated & (self.crowd == "ignore")
+        values[beneath] = IGNORED
+        ignored = stated | np.array([category in self.ignored for category in categories], bool)
+        weights = batch["weight"].values.astype(np.float32) if "weight" in batch else np.ones(len(values), np.float32)
+        weights = np.where(ignored, 0, np.where(np.isnan(weights), 1, weights))
         frames, stops = batch["frame"].values, np.searchsorted(batch["annot_sample"].values, np.arange(image[0] + 1))
-        classes = np.zeros((image[0], *(shape if len(shape) == 3 else (1, *shape))), np.int64)
+        whole = (image[0], *(shape if len(shape) == 3 else (1, *shape)))
+        classes, regions = np.zeros(whole, np.int64), np.zeros(whole, bool)
+        importance, kept = np.ones(whole, np.float32), []
         for k, masks in enumerate(instances):
+            kept.append(torch.from_numpy(masks))
             mine = np.arange(stops[k], stops[k + 1])
             # What is known lies on top of what is to be ignored.
             for i in mine[np.argsort(~beneath[mine], kind="stable")].tolist():
-                np.copyto(classes[k, frames[i]], values[i], where=masks[i - stops[k]])
-        return torch.from_numpy(classes.reshape(image[0], *shape))
+                pixels = masks[i - stops[k]]
+                np.copyto(classes[k, frames[i]], values[i], where=pixels)
+                np.copyto(importance[k, frames[i]], weights[i], where=pixels)
+                regions[k, frames[i]] |= pixels & ignored[i]
+        out: Tensors = {} if self.masks is None else {"masks": kept if self.masks == "instance" else classes}
+        out |= {RASTER_NAMES["ignore"]: regions} if "ignore" in self.rasters else {}
+        out |= {RASTER_NAMES["weight"]: importance} if "weight" in self.rasters else {}
+        return {
+            name: value if isinstance(value, list) else torch.from_numpy(value.reshape(image[0], *shape))
+            for name, value in out.items()
+        }
 
 
 IGNORED = -100
@@ -176,13 +216,14 @@ class Fetched(Sequence[Tensors]):
         return sample if self.transform is None else self.transform(sample)
 
 
-def collate(samples: Sequence[Tensors]) -> Tensors:
+def collate(samples: Sequence[Any]) -> Any:
     """
     Collate samples to a batch: the `collate_fn` of a DataLoader.
 
     Tensors of one shape are stacked; boxes, labels and masks of instances, which differ in number, become lists with
-    one tensor per sample. Samples that a transform made something else than dictionaries, such as pairs, go to torch's
-    `default_collate`.
+    one tensor per sample. Crops in the formats 'coco' and 'instance' become a list of images and one of targets, those
+    in 'yolo' a batch of ultralytics. Samples that a transform made something else than dictionaries, such as pairs, go
+    to torch's `default_collate`.
 
     Raises
     ------
@@ -191,7 +232,11 @@ def collate(samples: Sequence[Tensors]) -> Tensors:
     """
     if isinstance(samples, Fetched) and samples.transform is None:
         return samples.batch
-    items = list(samples)
+    items: list[Any] = list(samples)
+    if all(isinstance(item, Detection) for item in items):
+        return [item.image for item in items], [item.target for item in items]
+    if all(isinstance(item, Yolo) for item in items):
+        return collated_yolo(items)
     if not all(isinstance(item, dict) for item in items):
         joined: Tensors = default_collate(items)
         return joined
@@ -241,7 +286,7 @@ class CropDataset(Dataset[Tensors]):
     masks
         'semantic' or 'instance': add maps of the pixels of segmentations, or of boxes where an annotation has none.
     visible_thresh, clip
-        As for `CocoSampler.load_sample`.
+        As for `CocoSampler.load_sample`.  The formats 'coco', 'yolo' and 'instance' clip by default.
     crowd
         What becomes of annotations whose `iscrowd` is 1: 'keep' takes them as all others, 'drop' leaves them out,
         'ignore' sets their `ignore` to 1, and semantic maps to -100, where no other annotation is.
@@ -251,6 +296,23 @@ class CropDataset(Dataset[Tensors]):
         Takes the tensors of one sample (no sample axis) and returns them, changed.
     batch_transform
         The same for a whole batch, which is quicker.
+    format
+        What a crop is: 'dict', a dictionary of tensors; 'tv_tensors', the same with torchvision's tv_tensors; a pair
+        'semantic' of image and class map; a pair of image and target for torchvision's detection models, 'coco', with
+        masks 'instance'; 'yolo', ultralytics' dictionary.  It is made after the transform, which gets tv_tensors for
+        all formats but 'dict' if torchvision is installed.
+    rasters
+        Further maps of annotations: 'ignore', True in regions to ignore (annotations whose `ignore` is 1, and those of
+        the category 'ignore'), as `ignore_mask`; 'weight', what a pixel counts (the `weight` of the annotation that
+        lies there, 0 in regions to ignore, else 1), as `weight_map`.
+    normalise
+        `Statistics`, or a `Normalisation` by sensor, robust or clipped: images become floats, and missing pixels 0.
+    screening
+        Which pixels and frames do not count; see `Screening`.
+    on_error
+        What becomes of a crop that fails to load, since a file is missing or damaged or its frames show too little:
+        'raise' the error; 'skip' it, so that the batch is smaller; 'replace' it by another one, drawn by its index.
+        `failures` counts them.
 
     Raises
     ------
@@ -279,12 +341,27 @@ class CropDataset(Dataset[Tensors]):
         annotations: bool = True,
         masks: Masks | None = None,
         visible_thresh: float = 0.0,
-        clip: bool = False,
+        clip: bool | None = None,
         crowd: Crowd = "keep",
         labels: Mapping[Any, int] | None = None,
-        transform: Transform | None = None,
+        transform: Callable[[Tensors], Any] | None = None,
         batch_transform: Transform | None = None,
+        format: Format = "dict",
+        rasters: Sequence[str] = (),
+        normalise: Normalisation | Statistics | None = None,
+        screening: Screening | None = None,
+        on_error: OnError = "raise",
     ) -> None:
+        check_format(format)
+        check_choice("on_error", on_error, ON_ERROR)
+        if (needed := OF_MASKS.get(format)) is not None:
+            if masks not in (None, needed):
+                message = f"masks={masks!r} do not make format={format!r}"
+                raise OptionError(message, key="masks", hint=f"Leave masks out, or give {needed!r}")
+            masks = needed  # type: ignore[assignment]
+        annotations = annotations or format in OF_BOXES
+        clip = format in OF_BOXES if clip is None else clip
+        rasters = tuple([rasters] if isinstance(rasters, str) else rasters)
         self.sampler = sampler
         self.rows = Rows(targets)
         self.keys = dict(keys or {})
@@ -296,16 +373,24 @@ class CropDataset(Dataset[Tensors]):
         self.batch_transform = batch_transform
         dset = getattr(sampler, "dset", None)
         categories = [] if dset is None else list(dset.index.cats)
-        if masks is not None and not categories:
-            raise OptionError(f"masks={masks!r} needs a dataset with categories; this sampler has none", key="masks")
+        for key, wanted in (("masks", masks), ("rasters", rasters or None), ("format", _of_annotations(format))):
+            if wanted is not None and not categories:
+                raise OptionError(f"{key}={wanted!r} needs a dataset with categories; this sampler has none", key=key)
         counted = {c: k for k, c in enumerate(categories)} if labels is None else dict(labels)
-        self.options = TensorOptions(dtype, masks, annotations, counted, crowd)
+        names = {} if dset is None else {c: str(record.get("name")) for c, record in dset.index.cats.items()}
+        ignored = frozenset(c for c, name in names.items() if name.lower() == IGNORE)
+        self.options = TensorOptions(dtype, masks, annotations, counted, crowd, rasters, ignored)
+        self.format: Format = format
+        self.normalise = Normalisation(normalise) if isinstance(normalise, Statistics) else normalise
+        self.screening, self.on_error = screening, on_error
+        # Shared memory: one count for each worker, and one for this process.
+        self._failed = torch.zeros(MOST_WORKERS + 1, dtype=torch.int64).share_memory_() if on_error != "raise" else None
         self.lookup: dict[str, Any] = {"visible_thresh": visible_thresh, "clip": clip, "crowd": crowd}
         Lookup(**self.lookup)  # checks them
         if dset is None:
             self.lookup = {}
         else:
-            self.keys["with_annots"] = annotations or masks is not None
+            self.keys["with_annots"] = annotations or masks is not None or bool(rasters)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -319,13 +404,34 @@ class CropDataset(Dataset[Tensors]):
 
     def __getitems__(self, indices: Sequence[int]) -> Fetched:
         """Return the crops of a batch, read by one plan; torch's DataLoader calls this."""
-        return self.transformed(self.batch(indices), len(indices))
+        batch = self.batch(indices)
+        return self.transformed(batch, len(batch["index"]))
+
+    @property
+    def parts(self) -> tuple[CropDataset, ...]:
+        """The dataset itself: the only part, where others are blends."""
+        return (self,)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each part."""
+        return (1.0,)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where the indices of each part begin."""
+        return (0,)
+
+    def read(self, indices: Sequence[int]) -> ReadCrops:
+        """Read crops, without their transforms."""
+        batch = self.batch(indices)
+        return ReadCrops(((self, batch, len(batch["index"])),))
 
     def transformed(self, batch: Tensors, length: int) -> Fetched:
         """Return a batch of so many crops, as `batch` returns it, with the transforms."""
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
-        return Fetched(batch, length, self.transform)
+        return Fetched(batch, length, finisher(self.format, self.transform))
 
     def batch(self, indices: Sequence[int]) -> Tensors:
         """Return the tensors of crops, before any transform; see `TensorOptions.tensors`. -1 is the last crop."""
@@ -336,8 +442,156 @@ class CropDataset(Dataset[Tensors]):
         if (worker := torch.utils.data.get_worker_info()) is not None:
             share_cpus(worker.num_workers)
         chosen = np.array([index(k) % n for k in indices], np.int64)
+        try:
+            return self._tensors(chosen)
+        except FAILURES as error:
+            if self._failed is None or isinstance(error, OptionError):
+                raise
+        return self._tensors(self._without_failures(chosen))
+
+    @property
+    def failures(self) -> int:
+        """Number of times that a crop failed to load and was left out or replaced, in all workers."""
+        return 0 if self._failed is None else int(self._failed.sum())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._failed is not None:
+            self._failed.share_memory_()
+
+    def _without_failures(self, chosen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return those that load, or others in place of those that do not."""
+        assert self._failed is not None
+        worker = torch.utils.data.get_worker_info()
+        kept, tries = [], MOST_REPLACED + 1 if self.on_error == "replace" else 1
+        last: BaseException | None = None
+        for k in chosen.tolist():
+            for attempt in range(tries):
+                one = k if not attempt else int(np.random.default_rng((k, attempt)).integers(len(self)))
+                try:
+                    self._tensors(np.array([one]))
+                except FAILURES as error:
+                    if isinstance(error, OptionError):
+                        raise
+                    last = error
+                    self._failed[MOST_WORKERS if worker is None else worker.id % MOST_WORKERS] += 1
+                    warnings.warn(f"crop {one} fails to load: {error}", UserWarning, stacklevel=3)
+                else:
+                    kept.append(one)
+                    break
+        if not kept or (self.on_error == "replace" and len(kept) < len(chosen)):
+            message = (
+                f"on_error={self.on_error!r}: crops {chosen.tolist()} fail to load, and so do those in place of them"
+            )
+            raise SourceError(message, key="on_error") from last
+        return np.array(kept, np.int64)
+
+    def _tensors(self, chosen: np.ndarray[Any, Any]) -> Tensors:
         loaded = self.sampler.load_batch(self.rows.take(chosen), **self.keys, **self.lookup)
-        return self.options.tensors(loaded, chosen)
+        if self.screening is not None:
+            loaded = self._screened(loaded, chosen)
+        out = self.options.tensors(loaded, chosen)
+        if self.normalise is not None:
+            image = self.normalise.apply(
+                torch.from_numpy(_writable(loaded["image"].values)), loaded, self._sensors(loaded)
+            )
+            out["image"] = image if self.options.dtype is None else image.to(self.options.dtype)
+        return out
+
+    def _sensors(self, loaded: xarray.Dataset) -> np.ndarray[Any, Any]:
+        """Return the sensor of each image, of videos of each frame; shape (sample,) or (sample, t)."""
+        dset = getattr(self.sampler, "dset", None)
+        if dset is None:
+            return np.full(loaded.sizes["sample"], ANY)
+        gids = loaded["gid"].values
+        known = {g: dset.index.imgs[g].get("sensor_coarse") or ANY for g in set(gids.ravel().tolist()) if g != -1}
+        rows = []
+        for row in gids.reshape(len(gids), -1).tolist():
+            first = next(known[g] for g in row if g in known)
+            rows.append([known.get(g, first) for g in row])  # frames that pad are as the first
+        return np.array(rows).reshape(gids.shape)
+
+    def _screened(self, loaded: xarray.Dataset, chosen: np.ndarray[Any, Any]) -> xarray.Dataset:
+        """Return a batch without pixels that do not count, frames that show too little replaced."""
+        assert self.screening is not None
+        dims, tried = loaded["image"].dims, [set[Any]() for _ in chosen]
+        for attempt in range(self.screening.tries + 1):
+            image, valid = self.screening.apply(loaded)
+            bad = self.screening.too_little(valid, dims)
+            gids = loaded["gid"].values.reshape(len(chosen), -1) if "gid" in loaded.coords else np.zeros_like(bad, int)
+            bad &= gids != -1  # frames that pad show nothing, and are meant to
+            if not bad.any():
+                break
+            targets = loaded.ndzarr.targets
+            for k in np.flatnonzero(bad.any(axis=1)).tolist():
+                worse = gids[k][bad[k]].tolist()
+                tried[k].update(worse)
+                other = None
+                if "t" in dims and attempt < self.screening.tries:
+                    other = self._other_frames(gids[k].tolist(), worse, tried[k])
+                if other is None:
+                    message = (
+                        f"crop {chosen[k]}: image {worse[0]!r} shows less than min_valid={self.screening.min_valid:g}"
+                    )
+                    raise SourceError(message, key="min_valid", hint="Use on_error='skip' or 'replace'")
+                targets[k] = {key: v for key, v in targets[k].items() if key not in OF_FRAMES} | {"gids": other}
+            loaded = self.sampler.load_batch(targets, **self.keys, **self.lookup)
+        c = dims.index("c")
+        if (valid == valid.take([0], c)).all():
+            return loaded.assign(image=(dims, image), valid=([d for d in dims if d != "c"], valid.take(0, c)))
+        return loaded.assign(image=(dims, image), valid=(dims, valid))
+
+    def _other_frames(self, gids: list[Any], worse: list[Any], tried: set[Any]) -> list[Any] | None:
+        """Return the frames of a crop, some replaced by the nearest ones of their video; None if there are none."""
+        index = self.sampler.dset.index  # type: ignore[union-attr]
+        video = index.imgs[worse[0]].get("video_id")
+        frames = [] if video is None else list(index.vidid_to_gids[video])
+        place = {gid: k for k, gid in enumerate(frames)}
+        mine = [gid for gid in gids if gid in place]
+        for gid in worse:
+            free = [other for other in frames if other not in mine and other not in tried]
+            if not free:
+                return None
+            mine[mine.index(gid)] = min(free, key=lambda other: (abs(place[other] - place[gid]), place[other]))
+        return sorted(mine, key=place.__getitem__)
+
+
+OF_FRAMES = (
+    "gid", "image_id", "gids", "image_ids", "aid", "annot_id", "time_slice", "time_start", "time_stop", "time_step",
+    "slices",
+)  # fmt: skip
+"""Keys of targets that name frames, besides the video."""
+IGNORE = "ignore"
+"""Name of the category whose annotations are regions to ignore."""
+
+
+def _of_annotations(format: str) -> str | None:
+    """Return a format that needs annotations; None for others."""
+    return format if format not in ("dict", "tv_tensors") else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadCrops:
+    """Crops of a batch that were read, before their transforms."""
+
+    parts: tuple[tuple[CropDataset, Tensors, int], ...]
+    """Datasets, what was read of each, and its number of crops."""
+    places: tuple[tuple[int, int], ...] = ()
+    """(part, position within it) of each crop of a blend."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of their images."""
+        return sum(int(batch["image"].nbytes) for _, batch, _ in self.parts)
+
+    def samples(self) -> Sequence[Any]:
+        """Return the crops, transformed, in their order."""
+        fetched = [dataset.transformed(batch, n) for dataset, batch, n in self.parts]
+        return [fetched[part][k] for part, k in self.places] if self.places else fetched[0]
+
+    def collated(self) -> Any:
+        """Return them as a batch."""
+        return collate(self.samples())
 
 
 class LocalityBatches(torch.utils.data.Sampler[list[int]]):

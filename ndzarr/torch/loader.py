@@ -20,8 +20,9 @@ from ndzarr._concurrency import ordered_map
 from ndzarr._executors import WorkerError
 from ndzarr._validation import check_choice, check_count
 from ndzarr.errors import OptionError, did_you_mean
-from ndzarr.torch.crops import CropDataset, Tensors, collate
-from ndzarr.torch.order import groups, shuffled
+from ndzarr.torch.blend import Blend
+from ndzarr.torch.crops import CropDataset, ReadCrops, Tensors
+from ndzarr.torch.order import apportioned, groups, interleaved, passes
 
 
 class CropStream(IterableDataset[Tensors]):
@@ -31,7 +32,7 @@ class CropStream(IterableDataset[Tensors]):
     Parameters
     ----------
     crops
-        The crops to stream.
+        The crops to stream, a `CropDataset` or a `Blend` of several.
     batch_size
         Crops of a batch.
     shuffle
@@ -44,6 +45,9 @@ class CropStream(IterableDataset[Tensors]):
         Number of positions over which the order is mixed further.
     drop_last
         Leave out a last batch that is not full.
+    epoch_size
+        Crops of an epoch; by default as many as there are.  Epochs follow one another through passes over all crops,
+        each in an order of its own: no crop comes twice before all others have come once.
     prefetch_bytes
         Bytes of batches that each worker reads ahead, several at a time: for images in buckets, so that requests for
         the next batches are under way meanwhile.  Transforms are called in the order of the batches all the same.
@@ -60,7 +64,7 @@ class CropStream(IterableDataset[Tensors]):
 
     def __init__(
         self,
-        crops: CropDataset,
+        crops: CropDataset | Blend,
         batch_size: int,
         *,
         shuffle: bool = True,
@@ -68,6 +72,7 @@ class CropStream(IterableDataset[Tensors]):
         together: int = 16,
         buffer: int = 1024,
         drop_last: bool = False,
+        epoch_size: int | None = None,
         prefetch_bytes: int = 0,
         rank: int | None = None,
         world: int | None = None,
@@ -77,11 +82,12 @@ class CropStream(IterableDataset[Tensors]):
         self.seed, self.drop_last = check_count("seed", seed, 0), drop_last
         self.together, self.buffer = check_count("together", together), check_count("buffer", buffer, 0)
         self.rank, self.world = _place(rank, world)
-        self._group = groups(crops.rows) if shuffle else None
+        self._groups = [groups(part.rows) if shuffle else len(part) for part in crops.parts]
+        self.epoch_size = len(crops) if epoch_size is None else check_count("epoch_size", epoch_size)
         # Shared memory: workers that live on see the epoch that is set here.
         self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()
         if len(crops) and self.world > 1 and not self.batches:
-            found = f"batch_size={batch_size}: {len(crops)} crops are fewer batches than the {self.world} ranks"
+            found = f"batch_size={batch_size}: {self.epoch_size} crops are fewer batches than the {self.world} ranks"
             raise OptionError(f"{found}, and all get equally many", key="batch_size", hint="Make batches smaller")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -94,57 +100,71 @@ class CropStream(IterableDataset[Tensors]):
         return int(self._begin[0])
 
     @property
-    def first(self) -> int:
-        """Number of batches of this rank that the next iteration skips."""
+    def start(self) -> int:
+        """Number of crops, of all ranks together, that the next iteration skips."""
         return int(self._begin[1])
 
-    def begin(self, epoch: int, batch: int = 0) -> None:
-        """Begin the next iteration with this batch of this epoch."""
-        self._begin[0], self._begin[1] = check_count("epoch", epoch, 0), check_count("batch", batch, 0)
+    def begin(self, epoch: int, start: int = 0) -> None:
+        """Begin the next iteration with this epoch, after so many crops of it."""
+        self._begin[0], self._begin[1] = check_count("epoch", epoch, 0), check_count("start", start, 0)
 
     @property
     def depends_on(self) -> dict[str, int]:
         """Everything that decides the order of crops, besides the epoch."""
-        given = {name: getattr(self, name) for name in ("seed", "batch_size", "world", "shuffle", "together", "buffer")}
-        groups = 0 if self._group is None else crc32(self._group.tobytes())
-        return {**given, "targets": len(self.crops), "groups": groups}
+        given = {name: getattr(self, name) for name in ("seed", "shuffle", "together", "buffer", "epoch_size")}
+        groups = b"".join(np.asarray(group).tobytes() for group in self._groups)
+        weights = np.array(self.crops.weights, float).tobytes()
+        return {**given, "targets": len(self.crops), "groups": crc32(groups), "weights": crc32(weights)}
 
     @property
     def batches(self) -> int:
         """Number of batches of a whole epoch of this rank."""
-        n = len(self.crops)
+        return self.batches_from(0)
+
+    def batches_from(self, start: int) -> int:
+        """Return the number of batches of this rank that are left of an epoch after so many crops of all ranks."""
+        n = self.epoch_size - start if len(self.crops) else 0
         every = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
-        return every // self.world
+        return max(0, every) // self.world
 
     def __len__(self) -> int:
-        return max(0, self.batches - self.first)
+        return self.batches_from(self.start)
 
     def order(self, epoch: int) -> np.ndarray[Any, Any]:
         """Return the indices of the targets in the order of an epoch, over all ranks; shape (n,)."""
-        if self._group is None:
-            return np.arange(len(self.crops))
-        return shuffled(self._group, self.seed, epoch, self.together, self.buffer)
+        counts = apportioned(self.epoch_size, self.crops.weights) if len(self._groups) > 1 else [self.epoch_size]
+        parts = [
+            passes(group, self.seed, epoch * n, n, self.together, self.buffer)
+            for group, n in zip(self._groups, counts, strict=True)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        whose = interleaved(counts, np.random.default_rng((self.seed, epoch)) if self.shuffle else None)
+        out = np.empty(len(whose), np.int64)
+        for k, (part, first) in enumerate(zip(parts, self.crops.starts, strict=True)):
+            out[whose == k] = part + first
+        return out
 
     def __iter__(self) -> Iterator[Tensors]:
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         order = self.order(self.epoch)
         places = [
-            (k * self.world + self.rank) * self.batch_size for k in range(self.first + number, self.batches, workers)
+            self.start + (k * self.world + self.rank) * self.batch_size for k in range(number, len(self), workers)
         ]
-        for batch in self._read([order[place : place + self.batch_size].tolist() for place in places]):
-            yield collate(self.crops.transformed(batch, len(batch["index"])))
+        for read in self._read([order[place : place + self.batch_size].tolist() for place in places]):
+            yield read.collated()
 
-    def _read(self, batches: list[list[int]]) -> Iterator[Tensors]:
+    def _read(self, batches: list[list[int]]) -> Iterator[ReadCrops]:
         """Yield batches without their transforms; the first tells how many of them may be read ahead."""
         now = batches[:1] if self.prefetch_bytes else batches
         ahead = 1
         for indices in now:
-            batch = self.crops.batch(indices)
-            ahead = min(max(1, self.prefetch_bytes // max(1, batch["image"].nbytes)), _MOST_AHEAD)
-            yield batch
+            read = self.crops.read(indices)
+            ahead = min(max(1, self.prefetch_bytes // max(1, read.nbytes)), _MOST_AHEAD)
+            yield read
         # One worker of `ordered_map` would be the calling thread, which reads nothing ahead.
-        yield from ordered_map(self.crops.batch, batches[len(now) :], max(2, ahead), ahead, name="prefetch")
+        yield from ordered_map(self.crops.read, batches[len(now) :], max(2, ahead), ahead, name="prefetch")
 
 
 _MOST_AHEAD = 8
@@ -166,7 +186,7 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
 
 STARTS = ("fork", "spawn", "forkserver")
 """Ways to start workers."""
-_STREAM = ("shuffle", "seed", "together", "buffer", "drop_last", "prefetch_bytes", "rank", "world")
+_STREAM = ("shuffle", "seed", "together", "buffer", "drop_last", "epoch_size", "prefetch_bytes", "rank", "world")
 """Options of `CropStream`."""
 _DECIDED = ("sampler", "batch_sampler", "collate_fn", "dataset", "num_workers", "in_order", "batch_size")
 """Options of DataLoader that `loader` sets itself."""
@@ -179,29 +199,29 @@ class Loader:
     Iterates over one epoch of a `CropStream` after the other; made by `loader`.
 
     `state_dict` may be taken between any two batches. `load_state_dict` makes the next iteration go on there, with any
-    number of workers.
+    number of workers and ranks, and any size of batches.
     """
 
     def __init__(self, stream: CropStream, workers: int, **options: Any) -> None:
         self.stream = stream
         self._loader: DataLoader[Tensors] = DataLoader(stream, batch_size=None, num_workers=workers, **options)
-        self._next = (stream.epoch, stream.first)  # epoch and number of the next batch
+        self._next = (stream.epoch, stream.start)  # epoch, and crops of it that all ranks have had
         self._chosen: tuple[int, int] | None = self._next  # where the next iteration begins, if that was chosen
         self._running: object = None  # token of the iteration that is under way
 
     def __len__(self) -> int:
         """Return the number of batches of the iteration that is under way, else of the next."""
-        first = self.stream.first if self._running is not None else self._start()[1]
-        return max(0, self.stream.batches - first)
+        return self.stream.batches_from(self.stream.start if self._running is not None else self._start()[1])
 
     def __iter__(self) -> Iterator[Tensors]:
         self._running = running = object()
-        self._next = epoch, first = self._start()
+        self._next = epoch, start = self._start()
         self._chosen = None
-        self.stream.begin(epoch, first)
+        self.stream.begin(epoch, start)
+        total, each = len(self.stream), self.stream.batch_size * self.stream.world
         try:
-            for taken, batch in enumerate(_explained(self._loader), first + 1):
-                self._next = (epoch, taken) if taken < self.stream.batches else (epoch + 1, 0)
+            for taken, batch in enumerate(_explained(self._loader), 1):
+                self._next = (epoch, start + taken * each) if taken < total else (epoch + 1, 0)
                 yield batch
                 if self._running is not running:
                     raise OptionError("another iteration over this loader has begun", hint="Make a loader for each")
@@ -212,17 +232,21 @@ class Loader:
 
     def _start(self) -> tuple[int, int]:
         """Return where the next iteration begins: at the next epoch after one left early, unless it was chosen."""
-        epoch, batch = self._next
-        return self._chosen or (epoch + (batch > 0), 0)
+        epoch, crop = self._next
+        return self._chosen or (epoch + (crop > 0), 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Begin the next iteration with this epoch; otherwise epochs follow one another."""
         self._chosen = (check_count("epoch", epoch, 0), 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position of the next batch, and everything that the order of crops depends on."""
-        epoch, batch = self._next if self._running is not None or self._chosen is None else self._chosen
-        return {"epoch": epoch, "batch": batch, **self.stream.depends_on}
+        """
+        Return the epoch, the number of crops of it that all ranks together have had, and what their order depends on.
+
+        It is the same on all ranks that have had equally many batches.
+        """
+        epoch, crop = self._next if self._running is not None or self._chosen is None else self._chosen
+        return {"epoch": epoch, "crop": crop, **self.stream.depends_on}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """
@@ -231,19 +255,19 @@ class Loader:
         Raises
         ------
         OptionError
-            The order would differ: another seed, batch size, number of ranks, targets or way to shuffle.
+            The order would differ: another seed, length of epochs, way to shuffle, or other targets.
         """
         for name, ours in self.state_dict().items():
             if name not in state:
                 raise OptionError(f"the state has no {name!r}: it is not the state of such a loader", key=name)
-            if name not in ("epoch", "batch") and state[name] != ours:
+            if name not in ("epoch", "crop") and state[name] != ours:
                 found = f"the state was taken with {name}={state[name]}, but this loader has {name}={ours}"
                 raise OptionError(f"{found}; the order of crops would differ", key=name)
-        epoch, batch = check_count("epoch", state["epoch"], 0), check_count("batch", state["batch"], 0)
-        if batch > self.stream.batches:
-            most = self.stream.batches
-            raise OptionError(f"the state was taken after batch {batch}, but an epoch has {most}", key="batch")
-        self._chosen = (epoch, batch)
+        epoch, crop = check_count("epoch", state["epoch"], 0), check_count("crop", state["crop"], 0)
+        if crop > self.stream.epoch_size:
+            most = self.stream.epoch_size
+            raise OptionError(f"the state was taken after crop {crop}, but an epoch has {most}", key="crop")
+        self._chosen = (epoch, crop)
 
 
 def _explained(batches: Iterable[Tensors]) -> Iterator[Tensors]:
@@ -259,7 +283,7 @@ def _explained(batches: Iterable[Tensors]) -> Iterator[Tensors]:
 
 
 def loader(
-    crops: CropDataset, batch_size: int, *, workers: int = 0, start_method: str | None = None, **options: Any
+    crops: CropDataset | Blend, batch_size: int, *, workers: int = 0, start_method: str | None = None, **options: Any
 ) -> Loader:
     """
     Load shuffled batches of crops with worker processes.
@@ -267,7 +291,7 @@ def loader(
     Parameters
     ----------
     crops
-        The crops to load.
+        The crops to load, a `CropDataset` or a `Blend` of several.
     batch_size
         Crops of a batch.
     workers
@@ -275,8 +299,8 @@ def loader(
     start_method
         'fork', 'spawn' or 'forkserver'; the system's own by default.
     **options
-        Options of `CropStream` (shuffle, seed, together, buffer, drop_last, prefetch_bytes, rank, world) and of torch's
-        DataLoader (pin_memory, prefetch_factor, persistent_workers, ...).
+        Options of `CropStream` (shuffle, seed, together, buffer, drop_last, epoch_size, prefetch_bytes, rank, world)
+        and of torch's DataLoader (pin_memory, prefetch_factor, persistent_workers, ...).
 
     Raises
     ------

@@ -12,7 +12,7 @@ The order depends on seed and epoch alone, never on who reads it. It is the two-
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -104,6 +104,63 @@ def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
     out = np.empty(len(values), object)
     out[:] = values
     return out
+
+
+def passes(
+    group: np.ndarray[Any, Any] | int, seed: int, start: int, size: int, together: int = 16, buffer: int = 1024
+) -> np.ndarray[Any, Any]:
+    """
+    Return `size` targets, from position `start` on, of an endless sequence of passes over all targets.
+
+    Each pass is `shuffled` by its number.  `group` may be the number of targets, which then keep their order.
+
+    Examples
+    --------
+    >>> passes(3, 0, 2, 5)
+    array([2, 0, 1, 2, 0])
+    """
+    n = group if isinstance(group, int) else len(group)
+    if not n:
+        return np.empty(0, np.int64)
+    parts, (number, skipped) = [np.empty(0, np.int64)], divmod(start, n)
+    while size > 0:
+        whole = np.arange(n) if isinstance(group, int) else shuffled(group, seed, number, together, buffer)
+        parts.append(whole[skipped : skipped + size])
+        size, number, skipped = size - len(parts[-1]), number + 1, 0
+    return np.concatenate(parts)
+
+
+def interleaved(counts: Sequence[int], rng: np.random.Generator | None) -> np.ndarray[Any, Any]:
+    """
+    Return a sequence of as many of each number as it counts, evenly mixed; shape (sum of counts,).
+
+    Examples
+    --------
+    >>> interleaved([4, 2], None)
+    array([0, 1, 0, 0, 1, 0])
+    """
+    number = np.repeat(np.arange(len(counts)), counts)
+    k = np.concatenate([np.arange(n) for n in counts])
+    within = 0.5 if rng is None else rng.random(len(k))
+    place = (k + within) / np.repeat(counts, counts)
+    return number[np.argsort(place, kind="stable")]
+
+
+def apportioned(total: int, weights: Sequence[float]) -> list[int]:
+    """
+    Return whole numbers with a sum, in proportion to weights, by largest remainders.
+
+    Examples
+    --------
+    >>> apportioned(10, [1, 1, 1])
+    [4, 3, 3]
+    """
+    exact = np.asarray(weights, float) / np.sum(weights) * total
+    counts = np.floor(exact).astype(np.int64)
+    most = np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]
+    counts[most] += 1
+    found: list[int] = counts.tolist()
+    return found
 
 
 def shuffled(

@@ -22,8 +22,9 @@ import zarr
 
 import ndzarr
 from helpers.errors import raises
-from ndzarr._batches.extract import Job, run_part
+from ndzarr._batches.extract import Job
 from ndzarr._batches.extract_store import ShardedArray
+from ndzarr._batches.jobs import run_part
 from ndzarr._executors import WorkerError
 from ndzarr._store.destinations import SharedFolder
 from ndzarr.errors import ExistsError, MissingError, OptionError, StoreError, TargetError, WriteError
@@ -171,7 +172,7 @@ def test_each_chunk_is_decoded_once_per_shard(mixed, table, tmp_path, monkeypatc
 
 SCRIPT = """
 import sys, time, pandas, ndzarr
-from ndzarr._batches.extract import Job, run_part
+from ndzarr._batches.extract import Job
 real = Job.do
 def slow(self, folder, number):
     if number == 5:
@@ -456,9 +457,9 @@ def cluster():
 def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table, tmp_path, cluster, monkeypatch):
     dest = tmp_path / "crops.zarr"
     victim = next(iter(cluster.run(os.getpid).values()))
-    import ndzarr._batches.extract as extraction
+    import ndzarr._batches.jobs as jobs
 
-    real = extraction.run_part
+    real = jobs.run_part
     flag = tmp_path / "killed"
 
     def deadly(folder, digest, number, real=real, flag=flag, victim=victim):
@@ -467,7 +468,7 @@ def test_it_runs_on_a_cluster_and_survives_a_worker_that_is_killed(mixed, table,
             os.kill(victim, signal.SIGKILL)
         return real(folder, digest, number)
 
-    monkeypatch.setattr(extraction, "run_part", deadly)
+    monkeypatch.setattr(jobs, "run_part", deadly)
     mixed.extract(table, dest, shard=2, scheduler=cluster)
     assert flag.exists()
     check(dest, mixed, table)
@@ -500,16 +501,16 @@ def test_an_address_where_nothing_answers_is_an_error_that_names_it(mixed, table
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_an_error_that_says_so(mixed, table, tmp_path, cluster, monkeypatch):
-    import ndzarr._batches.extract as extraction
+    import ndzarr._batches.jobs as jobs
 
-    real, caller = extraction.run_part, os.getpid()
+    real, caller = jobs.run_part, os.getpid()
 
     def deadly(folder, digest, number, real=real, caller=caller):
         if number == 2 and os.getpid() != caller:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(folder, digest, number)
 
-    monkeypatch.setattr(extraction, "run_part", deadly)
+    monkeypatch.setattr(jobs, "run_part", deadly)
     monkeypatch.setattr(cluster.cluster.scheduler, "allowed_failures", 1)
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "5s"}),  # else who connects to a dead one waits 30 s

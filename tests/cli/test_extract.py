@@ -139,3 +139,15 @@ Job.do = do
     (folder / "sitecustomize.py").unlink()
     assert "3 of them done already" in run(*args).err
     np.testing.assert_array_equal(opened().image, dataset.load_batch(dataset.targets.grid((50, 50))).image)
+
+
+def test_windows_are_exported_for_another_trainer(run, dataset, folder):
+    args = ["export", "data.kwcoco.json", "--targets", "grid:100", "--workdir", "work", *THREADS]
+    result = run(*args, "--split", "0.5,0.5", "--image", "jpeg", "--visible", "0.5", "-o", "tiles")
+    assert result.out == "wrote tiles (18 windows, 38 files)\n"
+    found = ndzarr.dataset("tiles")
+    assert {image["split"] for image in found.imgs.values()} == {"train", "val"}
+    assert [cat["name"] for cat in found.cats.values()] == ["boat"]
+    assert len(found.anns) >= 3
+    assert "already" in run(*args, "-o", "tiles", code=1).err or "exists" in run(*args, "-o", "tiles", code=1).err
+    assert "0.8,0.1,0.1" in run(*args, "--split", "half", "-o", "other", code=1).err

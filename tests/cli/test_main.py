@@ -1,6 +1,7 @@
 """Help, versions, wrong usage and errors, in this process and from a shell."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,10 @@ import sys
 import numpy as np
 import pytest
 
+from ndzarr._concurrency import available_cpus
+from ndzarr._store import core
 from ndzarr.cli import _COMMANDS
+from ndzarr.errors import ExistsError
 
 HEAVY = ("xarray", "dask", "zarr", "kwcoco", "cv2", "pandas", "tifffile", "tqdm")
 
@@ -92,10 +96,8 @@ def test_errors_are_one_line_on_stderr(run, folder):
 @pytest.mark.slow
 def test_a_defect_shows_its_traceback(shell, folder):
     (folder / "sitecustomize.py").write_text(
-        "import ndzarr._pyramid.zarr_store as o\no.open_pyramid = lambda path: 1 / 0\n"
+        "import ndzarr.cli.info as info\ninfo.command.callback = lambda **_: 1 / 0\n"
     )
-    (folder / "a.zarr").mkdir()
-    (folder / "a.zarr/zarr.json").write_text("{}")
     process = shell("info", "a.zarr")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -144,3 +146,58 @@ def test_other_errors_of_the_system_are_defects(run, folder, monkeypatch):
 
 def test_the_states_of_the_cache_are_listed_one_a_line(run):
     assert "\n    stale       the file has changed since\n" in run("cache", "list", "--help").out
+
+
+def test_doctor_reports_the_machine_and_never_the_value_of_a_credential(run, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    found = json.loads(run("doctor", "--json").out)
+    assert found["machine"]["CPUs"].startswith(str(available_cpus()))
+    assert found["compiled core"]["status"] == core.status()
+    assert found["packages"]["numpy"] == np.__version__
+    assert "crops/s" in found["speed"]["together"]
+    assert "AWS_SECRET_ACCESS_KEY" in found["remote"]["environment"]
+    text = run("doctor", "--no-measure").out
+    assert all(title in text for title in found if title != "speed")
+    assert "hush" not in text + json.dumps(found)
+
+
+def test_what_reports_also_reports_json(run, picture):
+    picture("a.png")
+    run("transcode", "a.png", "-o", "a.zarr", "-j", 1)
+    run("cog", "a.zarr", "-o", "a.tif")
+    [verified] = json.loads(run("verify", "a.zarr", "--json").out)
+    assert verified["ok"]
+    assert verified["levels"] == 2
+    [checked] = json.loads(run("cog", "--validate", "a.tif", "--json").out)
+    assert checked["ok"]
+    assert checked["errors"] == []
+    plan = json.loads(run("crop", "a.zarr", "--x", "0:10", "--explain", "--json").out)
+    assert plan["chunks"] == 3
+    assert json.loads(run("cache", "list", "--workdir", ".", "--json").out) is not None
+    assert json.loads(run("cache", "prune", "--workdir", "empty", "--json").out) == {"pyramids": [], "remote_bytes": 0}
+    [missing] = json.loads(run("verify", "b.zarr", "--json", code=1).out)
+    assert not missing["ok"]
+    assert "b.zarr" in missing["error"]
+
+
+def test_errors_advise_options_of_the_command(run, picture):
+    picture("a.png")
+    run("transcode", "a.png", "-o", "a.zarr")
+    assert "pass --overwrite" in run("transcode", "a.png", "-o", "a.zarr", code=1).err
+    with pytest.raises(ExistsError):  # the traceback of an error, if asked for
+        run("-v", "transcode", "a.png", "-o", "a.zarr", code=1)
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell, shell_name):
+    def complete(words, last):
+        env = {"_NDZARR_COMPLETE": f"{shell_name}_complete", "COMP_WORDS": f"{words}{last}", "COMP_CWORD": "1"}
+        if words.count(" ") > 1:
+            env["COMP_CWORD"] = "2"
+        if shell_name == "fish":
+            env["COMP_CWORD"] = last
+        process = shell(env=env)
+        return process.communicate()[0]
+
+    assert "transcode" in complete("ndzarr ", "tr")
+    assert "--overwrite" in complete("ndzarr transcode ", "--over")

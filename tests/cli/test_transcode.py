@@ -64,9 +64,12 @@ def test_it_is_told_who_reads_a_store_that_not_everyone_reads(run, folder, pictu
     assert "zarr-python" in run("transcode", "a.png", "-o", "a.zarr", "--preset", "compact").err
     assert "imagecodecs" in run("transcode", "a.png", "-o", "b.zarr", "--preset", "jpeg").err
     assert "read by     ndzarr and zarr-python" in run("info", "a.zarr").out
+    assert "readers  ndzarr and zarr-python" in repr(ndzarr.open("a.zarr"))
+    assert "ndzarr and zarr-python" in ndzarr.open("a.zarr")._repr_html_()
     np.save("deep.npy", np.arange(900, dtype="u2").reshape(30, 30))
     assert run("transcode", "deep.npy", "-o", "c.zarr", "--preset", "compact").err == ""
     assert "every implementation" in run("info", "c.zarr").out
+    assert "readers" not in repr(ndzarr.open("c.zarr"))
 
 
 def test_many_images_become_the_frames_of_one_store(run, folder, picture):

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from helpers.subprocesses import environment
 from ndzarr._executors import run_jobs, working
 from ndzarr._pyramid.bands import Image, transcoding
 from ndzarr._pyramid.transcode import identity, write_pyramid
-from ndzarr._store.destinations import destination
+from ndzarr._store.destinations import SharedFolder, destination, sharing
 from ndzarr._store.presets import Encoding
 from ndzarr.cli import main
 from ndzarr.errors import MissingError, OptionError, SourceError
@@ -58,7 +59,7 @@ def test_bands_give_the_bytes_of_one_process(image, chunk, preset, nodata):
     axes, array = image
     if preset == "jpeg":
         axes, array = "cyx", random_array((3, *array.shape[-2:]), "u1")
-    encoding = Encoding(preset, chunks=(("y", chunk), ("x", 5)), shard=16)
+    encoding = Encoding(preset, chunks=(("y", chunk), ("x", 5)), shard=16, indexes=True)
     with tempfile.TemporaryDirectory() as folder:
         file, whole, bands = (Path(folder, name) for name in ("a.npy", "whole.zarr", "bands.zarr"))
         np.save(file, array)
@@ -133,7 +134,11 @@ def test_a_cluster_writes_a_bucket(files, cluster, s3, tmp_path):
     table = sampler.targets.grid((100, 100))
     sampler.extract(table, f"{url}/crops.zarr", shard=100, scheduler=cluster, **options)
     sampler.extract(table, tmp_path / "crops.zarr", shard=100)
-    for name, same in (("a.zarr", files / "tall.zarr"), ("crops.zarr", tmp_path / "crops.zarr")):
+    names = ["tall.tif", "small.tif"]
+    for workdir, scheduler in ((tmp_path / "work", "threads"), (f"{url}/work", cluster)):
+        ndzarr.Sampler([files / n for n in names], workdir, transcode="always", **options).prepare(scheduler=scheduler)
+    made = {name: tmp_path / name for name in ("crops.zarr", "work")}
+    for name, same in {"a.zarr": files / "tall.zarr", **made}.items():
         place = destination(f"{url}/{name}", **options)
         assert {n: bytes(place.store.get(place.key(n))[0]) for n in place.present()} == tree(same)
 
@@ -186,6 +191,25 @@ def test_arrays_and_other_schedulers_are_refused(tmp_path):
         ndzarr.transcode(np.zeros((9, 9), "u1"), tmp_path / "a.zarr", scheduler="processes")
     with raises(OptionError, key="scheduler", match="thread"):
         ndzarr.transcode("a.tif", tmp_path / "a.zarr", scheduler="thread")
+
+
+def test_a_worker_of_a_killed_caller_gives_a_whole_part_or_none(tmp_path):
+    dest = tmp_path / "a.zarr"
+    with suppress(KeyboardInterrupt), sharing(dest, "bands", "token", False) as first:
+        with first.part("done"):
+            pass
+        raise KeyboardInterrupt  # the caller is killed, its worker goes on
+    late = SharedFolder(first.folder).part("late")
+    work = late.__enter__()
+    (work.root / "image").write_bytes(b"rows")
+    with sharing(dest, "bands", "token", False) as second:
+        assert second.done() == {"done"}
+        with pytest.raises(OSError, match="late"):
+            late.__exit__(None, None, None)
+        assert second.done() == {"done"}
+        with second.part("late") as again:
+            (again.root / "image").write_bytes(b"rows")
+        assert second.read("late", "image", tmp_path).read_bytes() == b"rows"
 
 
 @pytest.mark.slow

@@ -333,3 +333,17 @@ def test_a_shape_of_keypoints_that_is_not_understood_is_named(yolo, shape):
         file.write(f"kpt_shape: {shape}\n")
     with raises(SourceError, path=yolo):
         ndzarr.dataset(yolo)
+
+
+def test_file_names_give_images_their_date_sensor_and_other_keys(tmp_path):
+    for name in ("S2_20240501_a.png", "L8_20240511_b.png"):
+        PIL.Image.fromarray(np.zeros((8, 9, 3), "u1")).save(tmp_path / name)
+    pattern = r"(?P<sensor>\w+?)_(?P<date>\d{8})_(?P<tile>\w)"
+    dset = ndzarr.dataset(tmp_path, format="images", filename_regex=pattern)
+    found = {(i["sensor_coarse"], i["date_captured"], i["tile"]) for i in dset.images().objs}
+    assert found == {("S2", "20240501", "a"), ("L8", "20240511", "b")}
+    with raises(SourceError, key="filename_regex", match="20240511_b"):
+        ndzarr.dataset(tmp_path, format="images", filename_regex=r"(?P<sensor>S2)")
+    for wrong in ("(", r"\d{8}"):
+        with raises(OptionError, key="filename_regex"):
+            ndzarr.dataset(tmp_path, format="images", filename_regex=wrong)

@@ -135,6 +135,20 @@ def test_heights_and_shifts_are_part_of_the_reference_system_as_for_gdal(geotiff
     assert pyr.attrs.get("proj:code") in (None, f"EPSG:{wanted.to_epsg()}")
 
 
+@pytest.mark.parametrize("code", [3067, 4258, 5514, 27700, 31467])
+def test_gdal_finds_the_code_of_a_system_whatever_its_database_calls_it(geotiff, tmp_path, code):
+    pytest.importorskip("pyproj")
+    path = geotiff(crs=f"EPSG:{code}", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 46e5), height=20, width=30)
+    with rasterio.open(path) as file:
+        wanted = file.crs
+    pyr = ndzarr.transcode(path, tmp_path / "a.zarr")
+    written = pyr.attrs["ndzarr"]["grid_mapping"] | pyr.window(scale=0.5)["spatial_ref"].attrs
+    # rioxarray reads it so.
+    assert CRS.from_user_input(written["spatial_ref"]).to_epsg() == wanted.to_epsg()
+    if wanted.to_epsg() == code:
+        assert pyr.attrs["proj:code"] == f"EPSG:{code}"
+
+
 def test_a_geocentric_system_is_not_taken_for_degrees():
     pytest.importorskip("pyproj")
     keys = GeoKeys((1, 1, 0, 2, 1024, 0, 1, 3, 2048, 0, 1, 32767))

@@ -459,6 +459,19 @@ def test_positives_have_physical_sizes_in_every_image(slides, cover):
     assert table.annot_ids.tolist() == [(1,), (2,)]
 
 
+def test_negatives_have_physical_sizes_in_every_image(slides):
+    table = slides.targets.negatives(300, ("20 um", "50 um"), resolution="0.5 um")
+    assert set(table.groupby("gid")[["height", "width"]].value_counts().index) == {(1, 80, 200), (2, 40, 100)}
+    assert set(table.output_dims) == {(40, 100)}
+    assert (table.n_annots == 0).all()
+    # Every window is as likely as any other: 321 x 401 of the first image, 361 x 501 of the second, less what is taken.
+    assert 0.3 < (table.gid == 1).mean() < 0.55
+    full = slides.targets.negatives(20, (200, 200), resolution="0.5 um")
+    assert set(zip(full.gid, full.width, strict=True)) == {(2, 200)}  # 400 x 400 of the first hold its annotation
+    like = slides.targets.negatives(20, "like_annotations", resolution="1 um")
+    assert set(zip(like.gid, like.output_dims, strict=True)) == {(1, (2, 5)), (2, (5, 10))}
+
+
 def test_windows_around_boxes_may_have_a_resolution(slides):
     table = slides.targets.positives(context=2, resolution="1 um")
     assert table.output_dims.tolist() == [(5, 10), (10, 20)]

@@ -128,17 +128,33 @@ def azurite(program: str, folder: Path) -> Iterator[Azure]:
         yield Azure(url)
 
 
+NGINX_ECHO = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
+"""The module of nginx that waits (Debian: libnginx-mod-http-echo)."""
+
+
 @contextmanager
-def nginx(program: str, folder: Path, served: Path) -> Iterator[str]:
-    """Run nginx for the files of a folder, and yield its URL; its own files are in `folder`."""
+def nginx(
+    program: str, folder: Path, served: Path, latency: float = 0.0, bandwidth: float | None = None
+) -> Iterator[str]:
+    """
+    Run nginx for the files of a folder, and yield its URL; its own files are in `folder`.
+
+    It answers after `latency` seconds, which needs `NGINX_ECHO`, and sends `bandwidth` bytes a second and connection.
+    """
     port = _free_port()
+    module = f"load_module {NGINX_ECHO};" if latency else ""
+    wait = f"echo_sleep {latency}; echo_exec @file;" if latency else "try_files $uri =404;"
+    rate = f"limit_rate {bandwidth:.0f};" if bandwidth else ""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     Path(folder, "nginx.conf").write_text(f"""
+        {module}
         daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
         events {{ worker_connections 512; }}
-        http {{ access_log off; {temporary}
-                server {{ listen 127.0.0.1:{port}; root {served}; }} }}
+        http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000; {temporary}
+                server {{ listen 127.0.0.1:{port}; root {served};
+                          location / {{ {wait} }}
+                          location @file {{ {rate} }} }} }}
     """)
     with _running([program, "-p", str(folder), "-c", f"{folder}/nginx.conf"], folder, port) as url:
         yield url

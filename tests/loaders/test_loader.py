@@ -19,7 +19,7 @@ from helpers.errors import raises  # noqa: E402
 from helpers.torch_processes import train  # noqa: E402
 from ndzarr._executors import WorkerError  # noqa: E402
 from ndzarr.errors import OptionError  # noqa: E402
-from ndzarr.torch import CropDataset, CropStream, loader  # noqa: E402
+from ndzarr.torch import Blend, CropDataset, CropStream, collate, loader  # noqa: E402
 
 
 def indices(batches):
@@ -75,15 +75,15 @@ def test_an_epoch_that_was_left_is_followed_by_the_next_whole_one(crops, workers
         assert batch["index"].tolist() == epochs[0][number]
         if number == 2:
             break
-    assert batches.state_dict()["batch"] == 3  # the rest of the epoch is there for who asks for it
+    assert batches.state_dict()["crop"] == 24  # the rest of the epoch is there for who asks for it
     assert len(batches) == 13
     assert indices(batches) == epochs[1]  # nothing that was prefetched comes late
     next(iter(batches))
     batches.set_epoch(0)
-    assert batches.state_dict()["batch"] == 0
+    assert batches.state_dict()["crop"] == 0
     assert indices(batches) == epochs[0]
     state = batches.state_dict()
-    assert (state["epoch"], state["batch"]) == (1, 0)
+    assert (state["epoch"], state["crop"]) == (1, 0)
 
 
 def test_an_epoch_that_is_chosen_meanwhile_comes_next(crops):
@@ -113,7 +113,7 @@ def test_the_last_batch_can_be_resumed(crops, workers):
     batches = loader(crops, 8, seed=5)
     whole = indices(batches)
     resumed = loader(crops, 8, seed=5, workers=workers)
-    resumed.load_state_dict(loader(crops, 8, seed=5).state_dict() | {"batch": 12})
+    resumed.load_state_dict(loader(crops, 8, seed=5).state_dict() | {"crop": 96})
     assert len(resumed) == 1
     assert indices(resumed) == whole[12:]
 
@@ -151,7 +151,7 @@ def test_a_pass_that_failed_in_a_worker_can_be_begun_again(sampler, table):
     again = loader(picky, 8, seed=5, workers=2)
     again.load_state_dict(state)
     rest = indices(again)
-    assert rest == indices(loader(picky, 8, seed=5))[state["batch"] :]
+    assert rest == indices(loader(picky, 8, seed=5))[state["crop"] // 8 :]
     assert sorted(chain(*indices(again))) == list(range(101))
 
 
@@ -194,16 +194,83 @@ def test_a_state_of_another_order_is_refused(crops, table):
     ):
         with raises(OptionError, key=key):
             loader(other, 8, **{"seed": 1, **options}).load_state_dict(state)
-    with raises(OptionError, key="batch"):
+    with raises(OptionError, key="crop"):
         loader(crops, 8, seed=1).load_state_dict({"epoch": 3})
 
 
-def test_the_seed_and_the_size_of_a_state_count(crops):
+def test_the_seed_and_the_length_of_epochs_of_a_state_count(crops):
     state = loader(crops, 8, seed=1).state_dict()
     with raises(OptionError, key="seed", match="seed=1"):
         loader(crops, 8, seed=2).load_state_dict(state)
-    with raises(OptionError, key="batch_size", match="batch_size=8"):
-        loader(crops, 9, seed=1).load_state_dict(state)
+    with raises(OptionError, key="epoch_size", match="epoch_size=101"):
+        loader(crops, 8, seed=1, epoch_size=50).load_state_dict(state)
+
+
+@pytest.mark.parametrize(("world", "size", "workers"), [(1, 12, 0), (1, 24, 2), (3, 4, 0), (4, 5, 1)])
+def test_an_epoch_goes_on_with_other_ranks_workers_and_batch_sizes(crops, world, size, workers):
+    order = list(chain(*indices(loader(crops, 101, seed=1))))
+    pair = [loader(crops, 6, seed=1, rank=r, world=2) for r in (0, 1)]
+    running = [iter(one) for one in pair]
+    for _ in range(3):
+        for one in running:
+            next(one)
+    state = pair[0].state_dict()
+    assert state == pair[1].state_dict()
+    assert state["crop"] == 36
+    rest = [loader(crops, size, seed=1, rank=r, world=world, workers=workers) for r in range(world)]
+    for one in rest:
+        one.load_state_dict(state)
+    parts = [indices(one) for one in rest]
+    found = list(chain(*(batch for row in zip(*parts, strict=True) for batch in row)))
+    assert found == order[36 : 36 + len(found)]
+    assert len(found) > 65 - world * size
+    assert [len(one) for one in rest] == [len(loader(crops, size, rank=0, world=world))] * world  # then whole epochs
+
+
+def test_epochs_have_the_length_that_is_asked_for(crops):
+    short = loader(crops, 8, seed=1, epoch_size=40)
+    seen = [list(chain(*indices(short))) for _ in range(5)]
+    assert [len(epoch) for epoch in seen] == [40] * 5
+    whole = loader(crops, 101, seed=1)
+    passes = [list(chain(*indices(whole))) for _ in range(2)]
+    assert list(chain(*seen)) == list(chain(*passes))[:200]  # nothing twice before all others once
+    long = loader(crops, 50, seed=1, epoch_size=150, workers=1)
+    assert list(chain(*indices(long))) == list(chain(*passes))[:150]
+    kept = loader(crops, 50, shuffle=False, epoch_size=60)
+    assert indices(kept) == [[*range(50)], [*range(50, 60)]]
+    assert indices(kept) == [[*range(60, 101), *range(9)], [*range(9, 19)]]
+    with raises(OptionError, key="epoch_size"):
+        loader(crops, 8, epoch_size=0)
+
+
+def test_datasets_are_blended_by_weight(crops, sampler):
+    few = CropDataset(sampler, [{"gid": 1, "cx": 90, "cy": y, "width": 48, "height": 32} for y in range(50, 60)])
+    blend = Blend([crops, few], weights=[3, 1])
+    assert len(blend) == 111
+    assert torch.equal(blend[105]["image"], few[4]["image"])
+    assert torch.equal(blend[-1]["image"], few[9]["image"])
+    batches = loader(blend, 20, seed=3, epoch_size=80)
+    for epoch in range(3):
+        found = [(s, i) for b in batches for s, i in zip(b["source"].tolist(), b["index"].tolist(), strict=True)]
+        mine = [i for s, i in found if s == 1]
+        assert len(found) == 80
+        assert sorted(mine) == sorted([*range(10)] * 2)  # 20 of 10 crops: each twice
+        assert 12 < sum(1 for s, _ in found[:40] if s == 0) / 40 * 20 < 18  # mixed all along
+        if not epoch:
+            first = found
+    again = loader(blend, 20, seed=3, epoch_size=80, workers=2)
+    assert [(s, i) for b in again for s, i in zip(b["source"].tolist(), b["index"].tolist(), strict=True)] == first
+    batch = next(iter(torch.utils.data.DataLoader(blend, 6, sampler=[0, 110, 1, 109, 5, 101], collate_fn=collate)))
+    assert batch["source"].tolist() == [0, 1, 0, 1, 0, 1]
+    assert batch["index"].tolist() == [0, 9, 1, 8, 5, 0]
+    assert torch.equal(batch["image"][3], few[8]["image"])
+    with raises(OptionError, key="weights"):
+        loader(Blend([crops, few]), 20, seed=3, epoch_size=80).load_state_dict(again.state_dict())
+    for key, wrong in (("parts", ([],)), ("weights", ([crops], [1, 2])), ("weights", ([crops], [0]))):
+        with raises(OptionError, key=key):
+            Blend(*wrong)
+    with pytest.raises(IndexError):
+        blend[111]
 
 
 def test_the_end_of_an_epoch_resumes_with_the_next(crops):
@@ -266,9 +333,9 @@ def test_options_that_would_break_the_order_are_refused(crops):
         with raises(OptionError, key="epoch"):
             loader(crops, 8).set_epoch(wrong)
     state = loader(crops, 8).state_dict()
-    for wrong, fact in ((-1, "batch=-1"), (14, "batch 14, but an epoch has 13")):
-        with raises(OptionError, key="batch", match=fact):
-            loader(crops, 8).load_state_dict({**state, "batch": wrong})
+    for wrong, fact in ((-1, "crop=-1"), (102, "crop 102, but an epoch has 101")):
+        with raises(OptionError, key="crop", match=fact):
+            loader(crops, 8).load_state_dict({**state, "crop": wrong})
 
 
 def test_an_error_in_a_worker_names_what_was_wrong(sampler):

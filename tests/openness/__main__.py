@@ -1,33 +1,49 @@
 """
 What readers that are not ours find in our stores and COGs, printed into docs/openness.md.
 
-`python tests/openness` makes small stores of each preset and COGs of each compression, installs each reader from PyPI
-into an environment of its own below a temporary folder (`--python DIR` names one that has them all), and compares what
-it finds with what was written.  The exit code is 1 if a cell of preset 'fast' or a COG is wrong.
+`python tests/openness` makes small stores of each preset and COGs of each compression, installs each reader into an
+environment of its own, and compares what it finds with what was written.  Environments are below a temporary folder, or
+below `--environments DIR`, where the next call finds them; they come from PyPI, from npm (`node` is needed), and GDAL
+from Debian sid (root and `debootstrap`).  neuroglancer needs `chromium`.  Readers whose environment cannot be had are
+left out of the table, and named.  The exit code is 1 if a cell of preset 'fast' or a COG is wrong.
+
+The second table (`--foreign`) is of stores that others write (`foreign.py`), which ndzarr opens and transcodes.  Their
+writers have to be installed beside ndzarr (`FOREIGN`); a store whose writer is missing counts as wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
 import rasterio
-from readers import COG_READERS, PACKAGES, digest
+from foreign import table as foreign_table
+from readers import COG_READERS, NODE_PACKAGES, PACKAGES, digest
 
 import ndzarr
 
-PAGE = Path(__file__).parents[2] / "docs" / "openness.md"
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "openness.md"
 MARKS = "<!-- openness: begin -->", "<!-- openness: end -->"
+FOREIGN_MARKS = "<!-- foreign: begin -->", "<!-- foreign: end -->"
+FOREIGN = "icechunk kerchunk virtualizarr h5netcdf ngff-zarr zarrs ome-zarr rioxarray odc-geo tensorstore obstore"
+"""What writes the stores of the second table, besides what ndzarr needs itself."""
 CODE, TRANSFORM = 32633, (10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0)
+SECONDS = 90
+"""How long a reader may take; neuroglancer says nothing of a codec that it lacks."""
 EXACT = "deflate", "zstd", "lzw", "lerc", "none"
 
 
@@ -64,10 +80,10 @@ def written(folder: Path) -> Iterator[Written]:
             nodata=kept.pop("nodata", None), **how,
         ) as file:  # fmt: skip
             file.write(pixels)
-        for preset in ("fast", "compact", "jpeg"):
-            if preset == "jpeg" and name != "rgb":
-                continue
-            pyr = ndzarr.transcode(source, folder / f"{name}-{preset}.zarr", preset=preset, **kept)
+        forms = [("fast", ".zarr"), ("compact", ".zarr")]
+        forms += [("fast", ".ozx"), ("jpeg", ".zarr")] if name == "rgb" else []
+        for preset, suffix in forms:
+            pyr = ndzarr.transcode(source, folder / f"{name}-{preset}{suffix}", preset=preset, **kept)
             scale = [[1.0, 10.0 * 2**k, 10.0 * 2**k] for k in range(len(pyr.levels))]
             facts = {
                 "pixels": [digest(pyr.read(k)) for k in range(len(pyr.levels))],
@@ -79,9 +95,14 @@ def written(folder: Path) -> Iterator[Written]:
                 "epsg": CODE,
                 "transform": list(TRANSFORM),
                 "nodata": pyr.nodata,
+                "fill": pyr.nodata or 0,
+                "first": digest(pixels[0]),
+                "layer": "labels" if pyr.kind == "labels" else "image",
+                "levels": len(pyr.levels),
                 "valid": True,
             }
-            yield Written(f"{name}, {preset}", Path(pyr.path), facts, preset != "jpeg")
+            column = f"{name}, {preset}" + (", .ozx" if suffix == ".ozx" else "")
+            yield Written(column, Path(pyr.path), facts, preset != "jpeg")
         if name == "rgb":
             pyr = ndzarr.open(folder / "rgb-fast.zarr")
             for compression in (*EXACT, "jpeg", "webp"):
@@ -91,15 +112,30 @@ def written(folder: Path) -> Iterator[Written]:
                 yield Written(f"COG, {compression}", path, found | place, compression in EXACT)
 
 
-def cell(python: Path, reader: str, made: Written) -> str:
+def cell(command: Sequence[str | Path], reader: str, made: Written) -> str:
     """Return what a reader finds right, or why it finds nothing."""
-    script = Path(__file__).with_name("readers.py")
-    done = subprocess.run([python, script, reader, made.path], capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason"]
-        print(f"{reader}, {made.column}: {reason[0]}", file=sys.stderr)
+    path = made.path
+    if command[0] == "chroot":
+        inside = Path(command[1], "tmp", path.name)
+        shutil.copytree(path, inside) if path.is_dir() else shutil.copyfile(path, inside)
+        path = Path("/tmp", path.name)
+    ask = [*command, reader, path]
+    # In a session of its own, so that a browser that waits for ever goes with its reader.
+    with subprocess.Popen(
+        ask, stdout=PIPE, stderr=PIPE, text=True, cwd=made.path.parent, start_new_session=True
+    ) as job:
+        try:
+            output, errors = job.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(job.pid, signal.SIGKILL)
+            output, errors = "", f"no answer within {SECONDS} s"
+    if command[0] == "chroot":
+        shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+    if job.returncode:
+        reason = errors.strip().splitlines()[-1:] or ["no reason"]
+        print(f"{reader}, {made.column}: {reason[0][:300]}", file=sys.stderr)
         return "-"
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(output.splitlines()[-1])
     told = [k for k in found if k in made.facts and (made.exact or not k.startswith("pixels"))]
     wrong = [k for k in told if not _equal(found[k], made.facts[k])]
     for key in wrong:
@@ -113,33 +149,71 @@ def _equal(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-def environment(folder: Path, reader: str) -> Path:
-    """Return the Python of a new environment that has a reader."""
+def environment(folder: Path, reader: str) -> list[str | Path]:
+    """Return the command that runs a reader in an environment that has it, which is made unless it is there."""
+    if reader.startswith("GDAL"):
+        return gdal_environment(folder / "GDAL")
     where = folder / re.sub(r"\W", "-", reader)
-    subprocess.run([sys.executable, "-m", "venv", where], check=True)
+    if reader in NODE_PACKAGES:
+        if not where.exists():
+            subprocess.run(["npm", "install", "--silent", "--prefix", where, *NODE_PACKAGES[reader]], check=True)
+        return ["node", shutil.copy(HERE / "readers.mjs", where)]
     python = where / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "numpy", *PACKAGES[reader]], check=True)
-    return python
+    if not where.exists():
+        made = [sys.executable, "-m", "venv", where], [python, "-m", "pip", "install", "-q", "numpy", *PACKAGES[reader]]
+        if shutil.which("uv"):
+            made = ["uv", "venv", "-q", where], ["uv", "pip", "install", "-q", "--python", python, *made[1][5:]]
+        for command in made:
+            subprocess.run(command, check=True)
+    return [python, HERE / "readers.py"]
+
+
+def gdal_environment(folder: Path) -> list[str | Path]:
+    """Return the command for a Debian sid, whose GDAL has the Zarr driver that PyPI's wheel lacks."""
+    if not (folder / "usr/bin/gdalinfo").exists():
+        mirror = "http://deb.debian.org/debian"
+        subprocess.run(["debootstrap", "--variant=minbase", "sid", folder, mirror], check=True, stdout=sys.stderr)
+        install = ["chroot", folder, "apt-get", "install", "-y", "-q", "--no-install-recommends"]
+        subprocess.run([*install, "python3-gdal", "gdal-bin"], check=True, stdout=sys.stderr)
+    shutil.copy(HERE / "readers.py", folder / "tmp")
+    return ["chroot", folder, "python3", "/tmp/readers.py"]
 
 
 def main() -> int:
     """Run everything; return 1 if something that must be right is wrong."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--python", type=Path, help="a Python that has all readers; else each gets an environment")
-    options.add_argument("--readers", nargs="*", default=list(PACKAGES), help="only these")
+    options.add_argument("--environments", type=Path, help="where the readers are, and stay; else a temporary folder")
+    options.add_argument("--readers", nargs="*", default=[*PACKAGES, *NODE_PACKAGES], help="only these")
+    options.add_argument("--screenshots", type=Path, help="a folder for what neuroglancer shows")
+    options.add_argument("--foreign", action="store_true", help=f"only the second table; needs {FOREIGN}")
     options.add_argument("--write", action="store_true", help="write the table into docs/openness.md")
     asked = options.parse_args()
-    with tempfile.TemporaryDirectory() as work:
+    if asked.foreign:
+        with tempfile.TemporaryDirectory() as work:
+            text, bad = foreign_table(Path(work))
+        print(text)
+        if asked.write:
+            _put(text, FOREIGN_MARKS)
+        return int(bad > 0)
+    if asked.screenshots:
+        os.environ["SCREENSHOTS"] = str(asked.screenshots.resolve())
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
+        environments = (asked.environments or Path(work, "environments")).resolve()
+        environments.mkdir(exist_ok=True)
         everything = list(written(Path(work)))
-        stores = [m for m in everything if m.path.suffix == ".zarr"]
+        stores = [m for m in everything if m.path.suffix != ".tif"]
         cogs = [m for m in everything if m.path.suffix == ".tif"]
         tables, bad = [], 0
         for columns, wanted in ((stores, False), (cogs, True)):
             lines = ["| reader | " + " | ".join(m.column for m in columns) + " |", "| --- |" + " --- |" * len(columns)]
             for reader in asked.readers:
                 if (reader in COG_READERS) == wanted:
-                    python = asked.python or environment(Path(work), reader)
-                    cells = [cell(python, reader, m) for m in columns]
+                    try:
+                        command = environment(environments, reader)
+                    except (OSError, subprocess.CalledProcessError) as error:
+                        print(f"{reader}: left out ({error})", file=sys.stderr)
+                        continue
+                    cells = [cell(command, reader, m) for m in columns]
                     for found, made in zip(cells, columns, strict=True):  # a reader may lack the codec of a COG
                         bad += found != "yes" if made.column.endswith("fast") else found.startswith("wrong")
                     lines.append(f"| {reader} | " + " | ".join(cells) + " |")
@@ -148,10 +222,15 @@ def main() -> int:
     text = "\n\n".join(tables)
     print(text)
     if asked.write:
-        page = PAGE.read_text()
-        head, rest = page.split(MARKS[0])
-        PAGE.write_text(f"{head}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        _put(text, MARKS)
     return int(bad > 0)
+
+
+def _put(text: str, marks: tuple[str, str]) -> None:
+    """Write a table into the page, between its marks."""
+    page = PAGE.read_text()
+    head, rest = page.split(marks[0])
+    PAGE.write_text(f"{head}{marks[0]}\n\n{text}\n\n{marks[1]}{rest.split(marks[1])[1]}")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,38 @@
 """Readers that are not ours: what each finds in a store or a COG, as one JSON object.
 
-`python readers.py NAME PATH` runs one of them in an environment that has its `PACKAGES`. Facts that a reader does not
-give are left out. Pixels are a digest of each level, so that nothing large is passed on.
+`python readers.py NAME PATH` runs one of them in an environment that has its `PACKAGES`; `readers.mjs` are those of
+JavaScript. Facts that a reader does not give are left out. Pixels are a digest of each level, so that nothing large is
+passed on.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import json
+import os
+import re
+import subprocess
 import sys
+import tempfile
+import threading
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+# NumPy is imported by those that need it: GDAL's own environment has none.
 
 Facts = dict[str, Any]
 """`pixels`: digests of the levels; `axes`; `scale` and `translation` of each level; `channels`; `nodata`; `epsg`;
-`transform` of the native level, in affine order."""
+`transform` of the native level, in affine order; `fill`: the fill value of the array."""
 
 PACKAGES = {
     "zarr-python": ["zarr"],
+    "zarr-python 3.1": ["zarr==3.1.*"],
     "zarrs": ["zarr", "zarrs"],
     "tensorstore": ["tensorstore"],
     "xarray": ["xarray", "zarr"],
@@ -36,25 +47,52 @@ PACKAGES = {
     "bioio": ["bioio", "bioio-ome-zarr"],
     "napari-ome-zarr": ["napari-ome-zarr"],
     "zarr-cm": ["zarr-cm"],
+    "geozarr-toolkit": ["geozarr-toolkit"],
+    "neuroglancer": ["neuroglancer", "pillow"],
+    "GDAL": [],
     "rasterio": ["rasterio"],
     "tifffile": ["tifffile", "imagecodecs"],
     "async-tiff": ["async-tiff", "obstore"],
     "rio-tiler (COG)": ["rio-tiler"],
     "openslide": ["openslide-python", "openslide-bin"],
+    "GDAL (COG)": [],
 }
-"""What to install for each."""
+"""What to install for each, from PyPI."""
+
+NODE_PACKAGES = {
+    "zarrita": ["zarrita"],
+    "geotiff.js": ["geotiff"],
+    "@cogeotiff/core": ["@cogeotiff/core", "@chunkd/source-file"],
+}
+"""What to install for each of `readers.mjs`, from npm."""
 
 
 def digest(pixels: Any) -> str:
-    """Return a digest of pixels (c, y, x), native byte order."""
-    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).hexdigest()
+    """Return a digest of pixels (c, y, x), or of their bytes, little-endian."""
+    if not isinstance(pixels, bytes | bytearray):
+        import numpy as np
+
+        pixels = np.ascontiguousarray(pixels).tobytes()
+    return hashlib.sha256(pixels).hexdigest()[:16]
+
+
+def _root(path: Path) -> Any:
+    """Return the metadata of the root of a store, which may be an `.ozx`."""
+    if path.suffix == ".ozx":
+        with zipfile.ZipFile(path) as file:
+            return json.loads(file.read("zarr.json"))
+    return json.loads((path / "zarr.json").read_text())
 
 
 def _levels(path: Path) -> list[str]:
-    return [
-        d["path"]
-        for d in json.loads((path / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]["datasets"]
-    ]
+    return [d["path"] for d in _root(path)["attributes"]["ome"]["multiscales"][0]["datasets"]]
+
+
+def _store(path: Path) -> Any:
+    """Return what zarr-python opens."""
+    from zarr.storage import ZipStore
+
+    return ZipStore(path, read_only=True) if path.suffix == ".ozx" else path
 
 
 def _transforms(multiscale: Any) -> Facts:
@@ -66,7 +104,7 @@ def _transforms(multiscale: Any) -> Facts:
 def zarr_python(path: Path) -> Facts:
     import zarr
 
-    group = zarr.open_group(path, mode="r")
+    group = zarr.open_group(_store(path), mode="r")
     arrays = [group[p] for p in _levels(path)]
     return {
         "pixels": [digest(a[...]) for a in arrays],
@@ -74,6 +112,9 @@ def zarr_python(path: Path) -> Facts:
         "channels": list(group["0/c"][:]),
         "fill": float(arrays[0].fill_value),
     }
+
+
+zarr_python_31 = zarr_python
 
 
 def zarrs(path: Path) -> Facts:
@@ -87,8 +128,10 @@ def zarrs(path: Path) -> Facts:
 def tensorstore(path: Path) -> Facts:
     import tensorstore as ts
 
+    base = {"driver": "file", "path": str(path)}
+    inside = {"driver": "zip", "base": base} if path.suffix == ".ozx" else {"driver": "file", "path": f"{path}/"}
     found = [
-        ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / p)}}).result()
+        ts.open({"driver": "zarr3", "kvstore": inside | {"path": f"{inside.get('path', '')}{p}/"}}).result()
         for p in _levels(path)
     ]
     return {
@@ -101,7 +144,7 @@ def tensorstore(path: Path) -> Facts:
 def xarray(path: Path) -> Facts:
     import xarray as xr
 
-    with xr.open_datatree(path, engine="zarr", chunks=None) as tree:
+    with xr.open_datatree(_store(path), engine="zarr", chunks=None) as tree:
         levels = [tree[k]["image"] for k in sorted(tree.children, key=int)]
         return {
             "pixels": [digest(a.values) for a in levels],
@@ -112,13 +155,17 @@ def xarray(path: Path) -> Facts:
 
 def dask(path: Path) -> Facts:
     import dask.array
+    import zarr
 
-    return {"pixels": [digest(dask.array.from_zarr(str(path / p)).compute()) for p in _levels(path)]}
+    group = zarr.open_group(_store(path), mode="r")
+    return {"pixels": [digest(dask.array.from_zarr(group[p]).compute()) for p in _levels(path)]}
 
 
 def _level(path: Path) -> Any:
     import xarray as xr
 
+    if path.suffix == ".ozx":
+        return xr.open_zarr(_store(path), group="0", consolidated=False, chunks=None)["image"]
     return xr.open_zarr(path / "0", consolidated=False, chunks=None)["image"]
 
 
@@ -155,6 +202,12 @@ def rio_tiler(path: Path) -> Facts:
         return {"pixels0": digest(part.data), "epsg": reader.crs.to_epsg(), "transform": list(reader.transform)[:6]}
 
 
+def _computed(pixels: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(pixels)
+
+
 def ome_zarr(path: Path) -> Facts:
     from ome_zarr.io import parse_url
     from ome_zarr.reader import Reader
@@ -162,7 +215,7 @@ def ome_zarr(path: Path) -> Facts:
     [node] = list(Reader(parse_url(str(path)))())
     steps = [{s["type"]: s[s["type"]] for s in d} for d in node.metadata["coordinateTransformations"]]
     return {
-        "pixels": [digest(np.asarray(d)) for d in node.data],
+        "pixels": [digest(d) for d in map(_computed, node.data)],
         "axes": [a["name"] for a in node.metadata["axes"]],
         "scale": [s["scale"] for s in steps],
         "translation": [s["translation"] for s in steps],
@@ -175,7 +228,7 @@ def ngff_zarr(path: Path) -> Facts:
     images = from_ngff_zarr(path, validate=True).images
     dims = images[0].dims
     return {
-        "pixels": [digest(np.asarray(i.data)) for i in images],
+        "pixels": [digest(_computed(i.data)) for i in images],
         "axes": list(dims),
         "scale": [[i.scale.get(d, 1.0) for d in dims] for i in images],
         "translation": [[i.translation.get(d, 0.0) for d in dims] for i in images],
@@ -214,7 +267,7 @@ def napari_ome_zarr(path: Path) -> Facts:
     layers = napari_get_reader(str(path))(str(path))
     data = layers[0][0]
     data = data if isinstance(data, list) else [data]
-    return {"pixels": [digest(np.asarray(d)) for d in data], "layer": layers[0][2]}
+    return {"pixels": [digest(_computed(d)) for d in data], "layer": layers[0][2]}
 
 
 def zarr_cm(path: Path) -> Facts:
@@ -228,6 +281,147 @@ def zarr_cm(path: Path) -> Facts:
             if module is not None and any(k.startswith(name) for k in attrs):
                 module.validate(module.extract(attrs)[1])
     return {"valid": True}
+
+
+def geozarr_toolkit(path: Path) -> Facts:
+    from geozarr_toolkit import detect_conventions, validate_attrs
+
+    found = set()
+    for file in (path, *(path / p for p in _levels(path))):
+        attrs = json.loads((file / "zarr.json").read_text())["attributes"]
+        found |= set(detect_conventions(attrs))
+        wrong = {name: errors for name, errors in validate_attrs(attrs).items() if errors}
+        assert not wrong, wrong
+    assert found, "no convention is detected"
+    return {"valid": True}
+
+
+def gdal(path: Path) -> Facts:
+    from osgeo import gdal
+
+    gdal.UseExceptions()
+    place = f"/vsizip/{{{path}}}" if path.suffix == ".ozx" else path
+    levels = [gdal.Open(f'ZARR:"{place}":/{p}') for p in _levels(path)]
+    first = levels[0]
+    c, a, b, f, d, e = first.GetGeoTransform()
+    fills = {first.GetRasterBand(k + 1).GetNoDataValue() for k in range(first.RasterCount)}
+    assert len(fills) == 1, fills
+    return {
+        "pixels": [digest(level.ReadRaster()) for level in levels],
+        "epsg": int(first.GetSpatialRef().GetAuthorityCode(None)),
+        "transform": [a, b, c, d, e, f],
+        "fill": fills.pop(),  # it takes that for nodata
+        "levels": 1 + first.GetRasterBand(1).GetOverviewCount(),
+    }
+
+
+def gdal_cog(path: Path) -> Facts:
+    from osgeo import gdal
+
+    gdal.UseExceptions()
+    file = gdal.Open(str(path))
+    c, a, b, f, d, e = file.GetGeoTransform()
+    return {
+        "pixels0": digest(file.ReadRaster()),
+        "epsg": int(file.GetSpatialRef().GetAuthorityCode(None)),
+        "transform": [a, b, c, d, e, f],
+        "nodata": file.GetRasterBand(1).GetNoDataValue(),
+        "levels": 1 + file.GetRasterBand(1).GetOverviewCount(),
+        "size": [file.RasterXSize, file.RasterYSize],
+    }
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    """Files for a page of another origin, and ranges of them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def end_headers(self) -> None:
+        for header in ("Origin", "Headers"):
+            self.send_header(f"Access-Control-Allow-{header}", "*")
+        self.send_header("Access-Control-Expose-Headers", "*")
+        super().end_headers()
+
+    def do_OPTIONS(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        file = Path(self.translate_path(self.path))
+        if not file.is_file():
+            self.send_error(404)
+            return
+        data = file.read_bytes()
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        start, stop = 0, len(data)
+        if wanted and wanted[1]:
+            start, stop = int(wanted[1]), min(stop, int(wanted[2]) + 1) if wanted[2] else stop
+        elif wanted:
+            start = max(0, stop - int(wanted[2]))
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+        self.send_header("Content-Length", str(stop - start))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data[start:stop])
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@contextmanager
+def _chromium(url: str) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        browser = subprocess.Popen(["chromium", *options, f"--user-data-dir={profile}", url], **quiet)
+        try:
+            yield
+        finally:
+            browser.terminate()
+            browser.wait()
+
+
+def neuroglancer(path: Path) -> Facts:
+    """Take a screenshot of the first channel, grey, at a pixel of the screen for each of the store."""
+    import neuroglancer as ng
+
+    ome = _root(path)["attributes"]["ome"]
+    y, x = _shape(path)[-2:]
+    ng.set_server_bind_address("127.0.0.1")
+    with _served(path.parent) as url:
+        viewer = ng.Viewer()
+        source = f"{url}/{path.name}|zip:|zarr3:" if path.suffix == ".ozx" else f"zarr3://{url}/{path.name}/"
+        steps = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][-2:]
+        with viewer.txn() as state:
+            state.dimensions = ng.CoordinateSpace(names=["x", "y"], units="m", scales=steps[::-1])
+            state.position = [(x - 1) / 2, (y - 1) / 2]
+            state.cross_section_scale = 1
+            shader = "void main() { emitGrayscale(toNormalized(getDataValue())); }"
+            state.layers["image"] = ng.ImageLayer(source=source, local_position=[0], shader=shader)
+            state.layout, state.show_axis_lines, state.show_scale_bar = "xy", False, False
+            state.show_default_annotations = False
+        with _chromium(viewer.get_viewer_url()):
+            shot = viewer.screenshot(size=[x, y]).screenshot
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder, f"{path.name}.png").write_bytes(shot.image)
+    return {"first": digest(shot.image_pixels[..., 0])}
+
+
+def _shape(path: Path) -> list[int]:
+    return list(_root(path)["consolidated_metadata"]["metadata"][_levels(path)[0]]["shape"])
 
 
 def rasterio(path: Path) -> Facts:
@@ -250,7 +444,7 @@ def tifffile(path: Path) -> Facts:
         levels = tif.series[0].levels
         pixels = levels[0].asarray()
         return {
-            "pixels0": digest(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)),
+            "pixels0": digest(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)),
             "levels": len(levels),
         }
 
@@ -266,7 +460,7 @@ def async_tiff(path: Path) -> Facts:
         first = tif.ifds[0]
         tile = await tif.fetch_tile(0, 0, 0)
         decoded = await tile.decode()
-        assert np.asarray(decoded).size
+        assert _computed(decoded).size
         images = [i for i in tif.ifds if not (i.new_subfile_type or 0) & 4]
         return {"levels": len(images), "size": [first.image_width, first.image_height]}
 
@@ -293,9 +487,12 @@ def openslide(path: Path) -> Facts:
 
 
 READERS: dict[str, Callable[[Path], Facts]] = {
-    name: globals()[name.replace(" (COG)", "_cog").replace("-", "_")] for name in PACKAGES
+    name: globals()[re.sub(r"\W+", "_", name.replace(".", "").replace(" (COG)", "_cog")).lower()] for name in PACKAGES
 }
-COG_READERS = ("rasterio", "tifffile", "async-tiff", "rio-tiler (COG)", "openslide")
+COG_READERS = (
+    *("rasterio", "tifffile", "async-tiff", "rio-tiler (COG)", "openslide", "GDAL (COG)"),
+    *("geotiff.js", "@cogeotiff/core"),
+)
 """Those that read COGs; all others read stores."""
 
 

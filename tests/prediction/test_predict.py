@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 
+import kwcoco
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
+from scipy import ndimage
 
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr.errors import OptionError, TargetError
+from ndzarr.errors import ExistsError, OptionError, TargetError
 
 
 def darkness(images):
@@ -45,6 +49,26 @@ def test_the_scale_of_the_result_is_that_of_the_model(sampler, original, tmp_pat
     expected = original[:, :348].reshape(75, 4, 87, 4, 3).mean(axis=(1, 3))
     close = np.isclose(np.moveaxis(found.read(), 0, -1)[:, :87], expected, atol=1e-4).all(axis=-1)
     assert close.all()
+
+
+@pytest.mark.parametrize("scheduler", [None, pytest.param("processes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("window", [(64, 64), (64, 95)])
+def test_windows_of_any_resolution_lie_where_they_are(tmp_path, scheduler, window):
+    y, x = np.mgrid[:300, :350]
+    slope = (y * 40 + x * 20).astype(np.uint16)
+    about = {"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(tmp_path / "a.ome.tif", slope, ome=True, tile=(64, 64), metadata=about)
+    sampler = ndzarr.Sampler([tmp_path / "a.ome.tif"], tmp_path)
+    options = {"window": window, "overlap": 0.25, "resolution": "0.7 um", "dtype": "float32"}
+    found = sampler.predict(np.asarray, tmp_path / "out.zarr", scheduler=scheduler, **options)
+    assert found.pixel_size.x.value == pytest.approx(0.7, rel=0.002)
+    step = found.pixel_size.x.value / 0.25
+    values = found.read()[0]
+    assert np.isfinite(values).all()
+    y, x = (((np.arange(n) + 0.5) * step - 0.5) for n in values.shape)
+    off = np.abs(values - (y[:, None] * 40 + x * 20))[1:-1, 1:-1]
+    assert off.max() < 60  # a pixel is worth 168
+    assert np.median(off) < 2
 
 
 def test_images_and_videos_of_a_dataset(original, tmp_path):
@@ -120,3 +144,41 @@ def test_a_model_that_gives_too_little_is_an_error(sampler, tmp_path):
     with raises(OptionError, key="channels"):
         sampler.predict(darkness, tmp_path / "out.zarr", channels=["a", "b"])
     assert not os.listdir(tmp_path)
+
+
+def bright(images):
+    """A detector of bright objects, in torchvision's form."""
+    found = []
+    for image in images:
+        inside = image[0] > 100
+        labels, _ = ndimage.label(inside)
+        boxes = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
+        n = len(boxes)
+        masks = np.array([labels == k for k in range(1, n + 1)]).reshape(n, 1, *inside.shape)
+        found.append({"boxes": np.array(boxes, float).reshape(-1, 4), "labels": np.ones(n, int), "masks": masks * 0.9,
+                      "scores": np.full(n, 0.8)})  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("scheduler", [None, pytest.param("processes", marks=pytest.mark.slow)])
+def test_a_detector_gives_each_object_once_in_a_file(tmp_path, scheduler):
+    pixels = np.zeros((300, 400), np.uint8)
+    boxes = [(10, 10, 50, 30), (120, 40, 60, 100), (170, 200, 200, 20), (300, 90, 8, 8)]
+    for x, y, w, h in boxes:
+        pixels[y : y + h, x : x + w] = 200
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = {"images": [{"id": 7, "file_name": str(tmp_path / "a.png"), "width": 400, "height": 300}]}
+    sampler = ndzarr.CocoSampler(content, tmp_path / "work")
+    options = {"window": (128, 128), "overlap": 20, "classes": {1: "lamp"}, "scheduler": scheduler, "dtype": "float32"}
+    path = sampler.predict(bright, tmp_path / "found.kwcoco.json", **options)
+    dset = kwcoco.CocoDataset(path)
+    found = sorted(dset.anns.values(), key=lambda a: a["bbox"])
+    assert [tuple(a["bbox"]) for a in found] == boxes
+    assert [round(a["area"]) for a in found] == [w * h for _, _, w, h in boxes]
+    assert {a["score"] for a in dset.anns.values()} == {0.8}
+    assert [cat["name"] for cat in dset.cats.values()] == ["lamp"]
+    assert dset.imgs[7]["file_name"] == str(tmp_path / "a.png")
+    with raises(ExistsError, path=path):
+        sampler.predict(bright, path, **options)
+    with raises(OptionError, key="model"):
+        sampler.predict(lambda images: bright(images)[:1] * 2, tmp_path / "b.json", **options)

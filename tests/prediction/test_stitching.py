@@ -242,9 +242,22 @@ def test_what_does_not_fit_is_an_error(image, tmp_path, where, array, error, key
         stitcher.add(where, array)
 
 
-def test_a_window_between_pixels_of_the_result_is_an_error(image, tmp_path):
-    with pytest.raises(WindowError), ndzarr.Stitcher(image, tmp_path / "out.zarr", scale=0.5) as stitcher:
-        stitcher.add(window(1, 0, 10, 10), np.zeros((5, 5)))
+@pytest.mark.parametrize("kind", ["intensity", "labels"])
+def test_windows_between_pixels_of_the_result_lie_where_they_are(image, tmp_path, kind):
+    plane = np.add.outer(3.0 * np.arange(30) + 1, np.arange(40.0))  # of the result: linear, so that it interpolates
+    with ndzarr.Stitcher(image, tmp_path / "out.zarr", scale=1 / 3, weights="uniform", kind=kind) as stitcher:
+        for y in (0, 20, 44, 60):
+            for x in (0, 31, 59, 90):
+                values = np.add.outer(3 * (y / 3 + np.arange(10)) + 1, x / 3 + np.arange(10.0))
+                if kind == "labels":
+                    values = np.floor(values).astype("i4")
+                stitcher.add(window(y, x, 30, 30), values)
+    found = ndzarr.open(tmp_path / "out.zarr").read()[0]
+    off = np.abs(found - plane)
+    assert off.max() < (3 if kind == "labels" else 2)  # at the border of a window there is nothing to interpolate with
+    assert np.median(off) < (2.5 if kind == "labels" else 1e-4)
+    with raises(WindowError, key="x", hint="scale=0.4"), ndzarr.Stitcher(image, tmp_path / "b.zarr", scale=1 / 3) as s:
+        s.add(window(1, 0, 29, 30), np.zeros((10, 12)))
 
 
 def test_nothing_added_is_an_error(image, tmp_path):

@@ -17,7 +17,7 @@ from helpers.arrays import random_array, same
 from helpers.pyramids import make
 from helpers.subprocesses import environment
 from ndzarr._files import open_files_limit
-from ndzarr._store.sharding import SHARDS, ChunkCache, Folder, Shard, ShardCache
+from ndzarr._store.sharding import SHARDS, ChunkCache, ChunkKeys, Folder, IndexLayout, Shard, ShardCache
 
 SMALL = {"chunks": {"y": 32, "x": 32}, "shard": 64}
 
@@ -102,7 +102,7 @@ def shard_file(folder, name, chunks=2):
 
 
 def test_the_cache_of_shards_keeps_to_both_budgets_and_drops_the_oldest(tmp_path):
-    folder = Folder(str(tmp_path), 0, "/", 2)
+    folder = Folder(str(tmp_path), 0, ChunkKeys(), IndexLayout(2))
     paths = [shard_file(tmp_path, str(k)) for k in range(6)]
     held = ShardCache(max_files=3)
     for k in range(len(paths)):
@@ -118,7 +118,7 @@ def test_the_cache_of_shards_keeps_to_both_budgets_and_drops_the_oldest(tmp_path
 
 def test_a_shard_that_was_dropped_stays_readable_for_whoever_holds_it(tmp_path):
     held = ShardCache(max_files=1)
-    folder = Folder(str(tmp_path), 0, "/", 2)
+    folder = Folder(str(tmp_path), 0, ChunkKeys(), IndexLayout(2))
     paths = [shard_file(tmp_path, name) for name in ("0", "1")]
     first = held[folder, (0,)]
     encoded = first.encoded(1)

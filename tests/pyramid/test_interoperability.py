@@ -11,9 +11,11 @@ import zarr
 
 import ndzarr
 from helpers.arrays import random_array, same
+from helpers.errors import raises
 from helpers.metadata_schemas import validate_multiscales, validate_ome
 from helpers.pyramids import make, read_with_tensorstore, read_with_zarr
 from ndzarr._geo.pixel_size import PixelSize, Quantity
+from ndzarr.errors import OptionError
 
 CASES = {
     "rgb": (("c", "y", "x"), (3, 700, 530), "u1", {"channels": ("red", "green", "blue")}),
@@ -207,3 +209,27 @@ def test_viewers_call_an_image_by_its_name_and_not_by_its_whole_path(tmp_path):
     np.save(tmp_path / "scan.npy", np.zeros((9, 9), np.uint8))
     pyramid = ndzarr.transcode(tmp_path / "scan.npy", tmp_path / "a.zarr")
     assert pyramid.attrs["ome"]["multiscales"][0]["name"] == "scan.npy"
+
+
+def test_metadata_of_ome_zarr_06_say_what_those_of_05_say(tmp_path):
+    """The rules of the draft (0.6rc0): one transformation a level, from its path to the system that states the axes."""
+    volume = np.zeros((2, 40, 300, 200), "u2")
+    known = {"axes": "czyx", "reduce": "zyx"}
+    old = ndzarr.transcode(volume, tmp_path / "old.zarr", **known).attrs["ome"]
+    new = ndzarr.transcode(volume, tmp_path / "new.zarr", **known, ome_version="0.6")
+    ome = new.attrs["ome"]
+    assert (old["version"], ome["version"]) == ("0.5", "0.6")
+    [before], [image] = old["multiscales"], ome["multiscales"]
+    [system] = image["coordinateSystems"]
+    assert system["axes"] == before["axes"]
+    assert "axes" not in image
+    for level, dataset in zip(before["datasets"], image["datasets"], strict=True):
+        [step] = dataset["coordinateTransformations"]
+        assert (step["input"], step["output"]) == ({"path": dataset["path"]}, {"name": system["name"]})
+        assert (step["type"], step["transformations"]) == ("sequence", level["coordinateTransformations"])
+    again = ndzarr.open(new.path)
+    assert again.dims == ("c", "z", "y", "x")
+    assert [level.factors for level in again.levels] == [(1, f, f, f) for f in (1, 2)]
+    assert ndzarr.verify(new.path).ok
+    with raises(OptionError, key="ome_version"):
+        ndzarr.transcode(volume, tmp_path / "a.zarr", axes="czyx", ome_version="0.7")

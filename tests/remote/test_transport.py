@@ -16,7 +16,7 @@ import pytest
 import ndzarr
 from helpers.errors import raises
 from helpers.http_server import Fault
-from ndzarr._remote import engine
+from ndzarr._remote.engine import engine
 from ndzarr._remote.flight import get_ranges, planned
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import Range, open_url
@@ -79,8 +79,8 @@ def test_a_server_that_does_not_answer_is_given_up(http, file):
     assert time.monotonic() - began < 5
 
 
-def test_a_request_that_stalls_is_sent_again_without_waiting_for_its_end(http, file, monkeypatch):
-    monkeypatch.setattr(engine, "LEAST_PATIENCE", 0.25)
+def test_a_request_that_stalls_is_sent_again_without_waiting_for_its_end(http, file):
+    engine().least_patience = 0.25
     store, path = open_url(f"{http.url}/a%20b+%C3%BC.bin", remote=Remote(timeout=60))
     ranges = some(store, path)
     check(ranges)  # now it is known how long requests take

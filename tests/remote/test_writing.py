@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from helpers.arrays import random_array, same
 from helpers.errors import raises
 from helpers.pyramids import ArraySource
 from helpers.subprocesses import environment
+from helpers.video_clips import encode
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._store.buckets import Claim
 from ndzarr._store.destinations import destination
@@ -63,6 +65,23 @@ def test_a_bucket_gets_the_bytes_of_a_local_store(bucket, options, local, tmp_pa
     assert objects(f"{bucket}/same.zarr", options) == tree(local)
     with raises(ExistsError, path=f"{bucket}/same.zarr", hint="overwrite=True"):
         ndzarr.transcode(array, f"{bucket}/same.zarr", **options)
+
+
+def test_a_store_in_one_file_is_one_object_of_a_bucket(bucket, options, tmp_path):
+    array = random_array((3, 300, 200), "u1", 1)
+    url = f"{bucket}/one/a.ozx"
+    made = ndzarr.transcode(array, url, **options)
+    assert same(made.read(), array)
+    assert list(objects(f"{bucket}/one", options)) == ["a.ozx"]
+    with raises(ExistsError, path=url, hint="overwrite=True"):
+        ndzarr.transcode(array, url, **options)
+    own = ndzarr.transcode(array, tmp_path / "b.ozx").path
+    assert ndzarr.push(own, f"{bucket}/one/", **options) == f"{bucket}/one/b.ozx"
+    with raises(ExistsError, path=f"{bucket}/one/b.ozx"):
+        ndzarr.push(own, f"{bucket}/one/", **options)
+    pushed = objects(f"{bucket}/one", options)
+    assert pushed["b.ozx"] == (tmp_path / "b.ozx").read_bytes()
+    assert same(ndzarr.open(f"{bucket}/one/b.ozx", **options).read(), array)
 
 
 def test_a_source_that_fails_leaves_nothing(bucket, options):
@@ -243,6 +262,38 @@ def test_commands_write_to_buckets(s3, bucket, options, local, tmp_path, monkeyp
         assert done.exit_code == 0, done.output
     assert same(ndzarr.open(f"{bucket}/many/b.zarr", **options).read()[0], np.load(images[1]))
     assert objects(f"{bucket}/cli/a.zarr", options) == tree(local)
+
+
+def test_videos_and_predictions_are_written_to_buckets(bucket, options, tmp_path, monkeypatch):
+    monkeypatch.setenv("NDZARR_CACHE", str(tmp_path / "cache"))
+    encode(tmp_path / "clip.mp4", n=6)
+    image = ndzarr.transcode(random_array((60, 90), "u1", 3), tmp_path / "image.zarr")
+    sampler = ndzarr.Sampler({"a": image})
+
+    def halved(images):
+        return images[:, 0] * np.float32(0.5)
+
+    def broken(images):
+        calls.append(1)
+        if len(calls) > 2:
+            raise SourceError("torn")
+        return halved(images)
+
+    calls = []
+    predict = partial(sampler.predict, window=(32, 32), batch_size=1)
+    with pytest.raises(SourceError, match="torn"):
+        predict(broken, f"{bucket}/predicted.zarr", **options)
+    assert not objects(f"{bucket}/predicted.zarr", options)
+    made = predict(halved, f"{bucket}/predicted.zarr", **options)
+    assert made.path == f"{bucket}/predicted.zarr"
+    predict(halved, tmp_path / "predicted.zarr")
+    ndzarr.transcode(tmp_path / "clip.mp4", f"{bucket}/clip.zarr", **options)
+    ndzarr.transcode(tmp_path / "clip.mp4", tmp_path / "clip.zarr")
+    for name in ("predicted.zarr", "clip.zarr"):
+        assert objects(f"{bucket}/{name}", options) == tree(tmp_path / name)
+    assert not [*(tmp_path / "cache").rglob("*.stitch")]
+    with raises(ExistsError, path=f"{bucket}/predicted.zarr"):
+        ndzarr.Stitcher(image, f"{bucket}/predicted.zarr", **options)
 
 
 def test_what_cannot_be_written_is_said(bucket, options, local, tmp_path):

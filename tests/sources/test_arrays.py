@@ -238,9 +238,16 @@ class TestXarray:
             assert source.band == 250
             assert source.read({"t": slice(1, 2), "y": slice(0, 250)}).shape == (1, 1, 250, 1000)
 
-    def test_a_dataset_is_not_an_array(self):
-        with raises(SourceError, hint="Pass one of its variables"):
-            open_source(xr.Dataset({"a": (("y", "x"), np.zeros((5, 6)))}))
+    def test_the_image_of_a_dataset_is_taken_and_one_of_several_is_chosen(self, rng, read_all):
+        heights, angles = rng.random((2, 5, 6))
+        dataset = xr.Dataset({"heights": (("y", "x"), heights), "bounds": (("y", "nv"), np.zeros((5, 2)))})
+        assert np.array_equal(read_all(dataset)[0], heights)
+        dataset["angles"] = (("y", "x"), angles)
+        with raises(SourceError, key="variable", hint="variable='heights'", match=r"'angles' \(y: 5, x: 6\) float64"):
+            open_source(dataset)
+        assert np.array_equal(read_all(dataset, variable="angles")[0], angles)
+        with raises(OptionError, key="variable", match="'heights'"):
+            open_source(dataset, variable="height")
 
 
 class TestZarr:

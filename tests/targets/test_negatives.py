@@ -102,22 +102,26 @@ def test_sizes_are_exact():  # ndsampler's defect 20: 64 x 64 sometimes gave 65 
     st.sampled_from([0.0, 0.3, 1.0]),
     st.sampled_from(CRITERIA),
     st.sampled_from([3, 1 << 22]),
+    st.booleans(),
 )
-def test_free_positions_are_exactly_what_a_search_of_all_windows_finds(boxes, sizes, duration, most, criterion, cells):
+def test_free_positions_are_exactly_what_a_search_of_all_windows_finds(
+    boxes, sizes, duration, most, criterion, cells, by_space
+):
     source = targets(films([(20, 14), (9, 30)], [4, 2], boxes, WARPS[:2])).source
     spaces = spaces_of(source, "video")
     index = BoxIndex(spaces, boxes_of(source, spaces))
-    proposals = Proposals(spaces, np.array(sorted(sizes, key=np.prod)), duration)
+    stated = np.array(sorted(sizes, key=np.prod))[:, None]  # (size, 1, 2), or one size that differs by space
+    proposals = Proposals(spaces, stated[[0, -1]].reshape(1, 2, 2) if by_space else stated, duration)
     free = FreePositions(proposals, index.boxes, OverlapLimit(most, criterion), cells)
     rng = np.random.default_rng(0)
-    for k, (height, width) in enumerate(proposals.sizes.tolist()):
+    for k, size in enumerate(proposals.sizes.tolist()):
         positions = free.of_size(k)
         every = [
             (s, t, y, x)
             for s in range(2)
             for t in range(1 if duration is None else (4, 2)[s] - duration + 1)
-            for y in range((20, 9)[s] - height + 1)
-            for x in range((14, 30)[s] - width + 1)
+            for y in range((20, 9)[s] - size[s * by_space][0] + 1)
+            for x in range((14, 30)[s] - size[s * by_space][1] + 1)
         ]
         windows = proposals.windows(np.full(len(every), k), np.array(every, int).reshape(-1, 4).T)
         pairs = index.touching(windows)

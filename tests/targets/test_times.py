@@ -61,6 +61,39 @@ def of(table, vidid=1):
     return table[table.vidid == vidid].gids.tolist()
 
 
+def test_dates_limit_the_frames(sampler):
+    first = pd.DataFrame({"vidid": [1, 2]})
+    table = sampler.targets.times(first, start="2020-02", stop=np.datetime64("2020-04-01"))
+    assert of(table) == [[3, 4, 5, 6]]  # every 16 days from 1 January on: 2 and 18 February, 5 and 21 March
+    assert of(table, 2) == [[102, 103]]  # 10 February, 21 March
+    assert of(sampler.targets.times(first, start="2021-03")) == [[28, 29, 30]]
+    assert of(sampler.targets.times(first, stop="2020-01-17"))[0] == [1]  # the day of the second
+    assert of(sampler.targets.times(first, stop="2020-01-17T02:00+01:00"))[0] == [1, 2]
+    assert len(sampler.targets.times(first, start="2022")) == 0
+    assert of(sampler.targets.times(first, n=2, start="2020-02", stop="2020-04")) == [[3, 4], [5, 6]]
+    around = sampler.targets.times(first, kernel="-1f,0", start="2020-02", stop="2020-04", main="each")
+    assert {g for gids in of(around) for g in gids} == {3, 4, 5, 6}
+    assert sampler.load_sample(table.iloc[0]).sizes["t"] == 4
+
+
+def test_all_frames_are_taken_unless_they_show_too_little(sampler):
+    assert of(sampler.targets.times()) == [list(range(1, 31))]
+    left = pd.DataFrame({"vidid": [1], "cx": [8.0], "cy": [16.0], "width": [12], "height": [20]})
+    table = sampler.targets.times(left, min_quality=0.5, exclude=[1], always=[5])
+    assert of(table) == [[g for g in range(2, 31) if g not in (12, 13)]]
+    assert table.quality.tolist() == [0.0]  # that of frame 5, which is always taken
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({"start": "May"}, "start"), ({"stop": 2021}, "stop"), ({"start": "2021", "stop": "2020"}, "stop"),
+     ({"method": "all", "n": 3}, "n"), ({"start": "2020"}, "start")],
+)  # fmt: skip
+def test_dates_that_are_not_understood_or_missing_are_named(sampler, options, key):
+    with raises(TargetError, key=key):
+        sampler.targets.times(**options)  # the last: frames of the third video have no dates
+
+
 def test_contiguous_frames_slide_along_the_video(sampler):
     table = sampler.targets.times(n=8)
     assert of(table) == [list(range(a, a + 8)) for a in (1, 9, 17, 23)]  # the last one ends with the video
@@ -251,7 +284,8 @@ def test_what_does_not_fit_is_refused(sampler):
         ("vidid", {"kernel": "-1d,0", "main": [203]}),
         ("method", {"n": 3, "method": "strode"}),
         ("step", {"n": 3, "method": "around", "step": 2}),
-        ("n", {}),
+        ("n", {"method": "spread"}),
+        ("main", {"main": "first"}),
         ("n", {"kernel": "-1d,0,1d", "n": 4}),
         ("kernel", {"method": "kernel"}),
         ("n", {"n": 3, "overlap": 3}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +110,79 @@ def test_the_threshold_is_kept_and_explained(sampler):
     assert len(sampler.targets.valid(table, 0.0)) == 200
     with raises(TargetError, key="min_fraction"):
         sampler.targets.valid(table, 60)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """A slide of 0.5 µm pixels with two pieces of tissue on glass, and the same of 1 µm; (sampler, tissue (y, x))."""
+    folder = tmp_path_factory.mktemp("slide")
+    y, x = np.mgrid[:384, :512]
+    tissue = ((y - 120) ** 2 + (x - 150) ** 2 < 90**2) | ((y - 250) ** 2 + (x - 400) ** 2 < 70**2)
+    pixels = np.full((384, 512, 3), 235, np.uint8)
+    pixels[tissue] = 180, 60, 140
+    images = []
+    for gid, size in ((1, 0.5), (2, 1.0)):
+        path = folder / f"{gid}.ome.tif"
+        about = {"axes": "YXS", "PhysicalSizeX": size, "PhysicalSizeY": size}
+        tifffile.imwrite(path, pixels, ome=True, tile=(128, 128), photometric="rgb", metadata=about)
+        images.append({"id": gid, "file_name": str(path), "width": 512, "height": 384, "channels": "r|g|b"})
+    return ndzarr.CocoSampler({"images": images}, folder / "work"), tissue
+
+
+def saturated(image):
+    """True where a colour image (c, y, x) is more saturated than by Otsu's threshold."""
+    saturation = image.max(axis=0) - image.min(axis=0)
+    threshold, _ = cv2.threshold(saturation, 0, 255, cv2.THRESH_OTSU)
+    return saturation > threshold
+
+
+def test_a_mask_decides_where_windows_are(slide):
+    sampler, tissue = slide
+    table = sampler.targets.grid((64, 64), overlap=0.5)
+    y, x = ((table[c] - 32).astype(int) for c in ("cy", "cx"))
+    exact = np.array([tissue[a : a + 64, b : b + 64].mean() for a, b in zip(y, x, strict=True)])
+    assert sampler.targets.valid_fraction(table, mask=saturated) == pytest.approx(exact)
+    coarse = sampler.targets.valid_fraction(table, 384 * 512 // 16, mask=saturated)
+    assert 0 < np.abs(coarse - exact).max() < 0.1
+    labels = {1: tissue[::4, ::4] * 7, 2: tissue.astype("u1")}  # of any size, as arrays, files or pyramids
+    by_labels = sampler.targets.valid_fraction(table, mask=labels)
+    assert by_labels[table.gid == 2] == pytest.approx(exact[table.gid == 2])
+    assert np.abs(by_labels - exact).max() < 0.1
+    kept = sampler.targets.valid(table, 0.5, mask=saturated)
+    assert len(kept) == (exact >= 0.5).sum()
+
+
+def test_label_images_are_files_too_and_lie_in_the_space_of_a_video(slide, tmp_path):
+    sampler, tissue = slide
+    tifffile.imwrite(tmp_path / "tissue.tif", tissue.astype("u1"))
+    files = {1: tmp_path / "tissue.tif", 2: ndzarr.transcode(tissue.astype("u1"), tmp_path / "t.zarr", kind="labels")}
+    table = windows(40, gid=np.tile([1, 2], 20))
+    expected = sampler.targets.valid_fraction(table, mask=dict.fromkeys((1, 2), tissue))
+    assert sampler.targets.valid_fraction(table, mask=files) == pytest.approx(expected)
+    images = [{**sampler.dset.index.imgs[1], "video_id": 1, "frame_index": 0, "warp_img_to_vid": {"scale": 0.5}}]
+    film = ndzarr.CocoSampler(
+        {"images": images, "videos": [{"id": 1, "name": "v", "width": 256, "height": 192}]}, tmp_path
+    )
+    mine = table[table.gid == 1]
+    halved = mine[["cx", "cy", "width", "height"]].apply(np.rint).astype(int) * 2
+    whole = sampler.targets.valid_fraction(halved.assign(gid=1), mask={1: tissue})
+    inside = film.targets.valid_fraction((halved // 2).assign(vidid=1), mask={1: tissue})
+    assert np.abs(inside - whole).max() < 0.1
+
+
+def test_windows_of_a_physical_size_are_drawn_in_a_mask(slide):
+    sampler, tissue = slide
+    table = sampler.targets.observed(40, "32 um", 0.8, mask=saturated, resolution="1 um")
+    assert table.groupby("gid").width.unique().map(list).to_dict() == {1: [64], 2: [32]}
+    assert set(table.output_dims) == {(32, 32)}
+    assert (sampler.targets.valid_fraction(table, mask={1: tissue, 2: tissue}) >= 0.75).all()
+    assert sampler.load_batch(table).image.shape == (40, 3, 32, 32)
+
+
+@pytest.mark.parametrize("wrong", [1, "tissue", {1: np.zeros(3)}, lambda image: image[:, 0], {2: np.zeros((3, 3))}])
+def test_masks_that_are_none_are_named(slide, wrong):
+    with raises(ndzarr.NdzarrError, key="mask"):
+        slide[0].targets.valid([{"gid": 1}], mask=wrong)
 
 
 def test_rows_may_ask_for_channels(tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import ndzarr
+from ndzarr._viewer.server import Viewer
 from ndzarr.cli import demo as demo_command
 from ndzarr.cli import main
 from ndzarr.cli.demo import run
@@ -25,8 +27,15 @@ def demo(*words, cwd):
 def test_the_tour_leaves_a_picture_and_datasets_to_play_with(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo_command, "SIZE", (1440, 1400))  # `.ci/run` takes the tour as it is
-    main(["demo"], standalone_mode=False)
+    shown = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    monkeypatch.setattr(
+        Viewer, "wait", lambda viewer: shown.append(urllib.request.urlopen(viewer.url + "items").read())
+    )
+    main(["demo", "--view"], standalone_mode=False)
     out = capsys.readouterr().out
+    assert shown[0] in out
+    assert b"harbour" in shown[1]
     for said in ("1. Writing", "4. Timing", "ms  load_sample", "Next, in a shell:"):
         assert said in out
     root = tmp_path / "ndzarr-demo"

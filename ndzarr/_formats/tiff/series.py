@@ -17,7 +17,7 @@ import numpy as np
 
 from ndzarr._formats.base import Facts, Pixels, in_order
 from ndzarr._formats.colour import describe_profile
-from ndzarr._formats.options import Options
+from ndzarr._formats.options import Options, find_series
 from ndzarr._formats.orientation import Orientation, choose_orientation, describe_orientation
 from ndzarr._formats.sidecars import NOT_TOGETHER, TOGETHER, Sidecar, read_sidecar
 from ndzarr._formats.tiff.colour import Conversion, conversion
@@ -330,7 +330,7 @@ def _listed(found: Sequence[Series]) -> list[dict[str, Any]]:
 def _chosen_series(path: str, found: Sequence[Series], wanted: str | int | None) -> tuple[Series, list[str]]:
     """The series to read, and notes about those that are not read."""
     if wanted is not None:
-        return found[_series_number(path, found, wanted)], []
+        return found[find_series(path, [s.name for s in found], wanted)], []
     whole = [s for s in found if not s.page.subfile_type & (REDUCED | MASK)]
     main = whole[0] if whole else found[0]
     others = [f"{k} {s.name}".strip() for k, s in enumerate(found) if s is not main and s in whole]
@@ -345,22 +345,6 @@ def _chosen_series(path: str, found: Sequence[Series], wanted: str | int | None)
 
 _NAMED = 5
 """Images of a file that a note names."""
-
-
-def _series_number(path: str, found: Sequence[Series], wanted: str | int) -> int:
-    """Number of a series by its name, of which case does not matter, or by its number."""
-    names = [s.name for s in found]
-    listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:20]))
-    if isinstance(wanted, int):
-        matches = [wanted] if wanted < len(found) else []
-    else:
-        matches = [k for k, name in enumerate(names) if name == wanted]
-        matches = matches or [k for k, name in enumerate(names) if name.lower() == wanted.lower()]
-    if len(matches) == 1:
-        return matches[0]
-    what = f"{len(matches)} images have that name" if matches else "the file has no such image"
-    hint = f"Choose one by its number: {listed}"
-    raise OptionError(f"{path}: series={wanted!r}, but {what}", path=path, key="series", hint=hint)
 
 
 def _check_regular(path: str, form: FrameFormat, layout: Layout) -> None:

@@ -1,0 +1,1 @@
+"""The viewer: images, annotations and targets on a page in the browser."""

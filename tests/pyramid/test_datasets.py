@@ -1,0 +1,191 @@
+"""Datasets of xarray, on a disk and as objects: what xarray reads of them is what ndzarr reads."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import ndzarr
+from helpers.errors import raises
+from ndzarr.errors import OptionError, SourceError, StoreError
+
+TIMES = np.array(["2024-01-01", "2024-01-02", "2024-01-05"], "M8[ns]")
+PACKED = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 5.0, "_FillValue": -32768}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", UserWarning)
+        yield
+
+
+def weather(y="lat", x="lon", north_up=False, **units):
+    """A dataset of three days, with a missing pixel."""
+    air = np.random.default_rng(0).random((3, 30, 44)).astype("f4") * 100
+    air[1, 3, 4] = np.nan
+    rows = np.linspace(-10, 4.5, 30)
+    coords = {"time": TIMES, y: (y, rows[::-1] if north_up else rows, units), x: (x, np.linspace(0, 21.5, 44), units)}
+    return xr.Dataset({"air": (("time", y, x), air)}, coords)
+
+
+def check(pyramid, want):
+    """The pixels, whole and in a window, are those of a DataArray whose last axes are y and x."""
+    values = want.values
+    assert pyramid.dtype == values.dtype
+    assert np.array_equal(pyramid.read(), values, equal_nan=True)
+    assert np.array_equal(pyramid.read(y=[5, 5, 2], x=slice(3, 30, 4)), values[..., [5, 5, 2], 3:30:4], equal_nan=True)
+    again = pickle.loads(pickle.dumps(pyramid))
+    assert np.array_equal(again.read(y=slice(2, 4)), values[..., 2:4, :], equal_nan=True)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("packing", [{}, PACKED], ids=["plain", "packed"])
+def test_a_dataset_is_read_as_xarray_reads_it_by_path_and_by_object(tmp_path, zarr_format, packing):
+    dataset = weather()
+    dataset.to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format, encoding={"air": packing})
+    memory = zarr.storage.MemoryStore()
+    dataset.to_zarr(memory, zarr_format=zarr_format, encoding={"air": packing})
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    opened = xr.open_zarr(tmp_path / "a.zarr")
+    objects = (tmp_path / "a.zarr", tmp_path / "a.zarr" / "air", group, group["air"], group.store, memory)
+    for given in (*objects, opened, opened["air"], opened.load()):
+        pyramid = ndzarr.open(given)
+        check(pyramid, opened["air"])
+        assert pyramid.dims == ("t", "y", "x")
+        assert pyramid.times == (0, 86400, 4 * 86400)
+        assert pyramid.georeference.crs.code == "EPSG:4326"
+        assert np.allclose(pyramid.georeference.transform, (0.5, 0, -0.25, 0, 0.5, -10.25)), "rows go north"
+    assert isinstance(pyramid.window(y=slice(-2, 5), scale=0.5), xr.DataArray)
+
+
+def test_a_packed_pixel_that_is_missing_is_not_counted_and_stays_so_when_transcoded(tmp_path):
+    weather().to_zarr(tmp_path / "a.zarr", encoding={"air": PACKED})
+    want = xr.open_zarr(tmp_path / "a.zarr", chunks=None)["air"]
+    for source in (tmp_path / "a.zarr", ndzarr.open(tmp_path / "a.zarr"), want):
+        made = ndzarr.transcode(source, tmp_path / "b.zarr", overwrite=True)
+        assert np.array_equal(made.read()[:, 0], want.values, equal_nan=True)
+        assert made.georeference.transform == ndzarr.open(tmp_path / "a.zarr").georeference.transform
+        assert made.times == (0, 86400, 4 * 86400)
+    window = ndzarr.open(tmp_path / "a.zarr").window(t=slice(1, 2), y=slice(2, 4), x=slice(4, 6), scale=0.5)
+    four = want.values[1, 2:4, 4:6]
+    assert np.isnan(four).sum() == 1
+    assert np.allclose(window.values, np.nanmean(four))
+
+
+def test_an_integer_without_scale_keeps_its_type_and_its_fill_value_is_nodata(tmp_path):
+    values = np.arange(30 * 44, dtype="i2").reshape(30, 44)
+    array = xr.DataArray(values, dims=("y", "x"), name="a", attrs={"_FillValue": np.int16(-1)})
+    array.to_dataset().to_zarr(tmp_path / "a.zarr")
+    for given in (tmp_path / "a.zarr", array):
+        pyramid = ndzarr.open(given)
+        assert (pyramid.dtype, pyramid.nodata) == (np.int16, -1)
+        assert pyramid.georeference is None
+    array.attrs["missing_value"] = np.int16(7)
+    assert np.isnan(ndzarr.open(array).read()[0, 7]), "two values of missing data become NaN"
+    array.attrs["scale_factor"] = "a tenth"
+    with raises(SourceError, key="scale_factor"):
+        ndzarr.open(array)
+
+
+@pytest.mark.parametrize("north_up", [True, False])
+def test_coordinates_of_a_grid_mapping_place_the_pixels(tmp_path, north_up):
+    dataset = weather("Northings", "col", north_up)
+    mapping = {"grid_mapping_name": "latitude_longitude", "crs_wkt": "EPSG:32633"}
+    dataset = dataset.assign_coords(crs=((), 0, mapping))
+    dataset["Northings"].attrs["axis"] = "Y"
+    dataset["air"].attrs["grid_mapping"] = "crs"
+    dataset.to_zarr(tmp_path / "a.zarr")
+    pyramid = ndzarr.open(tmp_path / "a.zarr")
+    place = pyramid.georeference
+    assert place.crs.code == "EPSG:32633"
+    labelled = pyramid.to_xarray()
+    assert np.allclose(labelled["y"], dataset["Northings"])
+    assert np.allclose(labelled["x"], dataset["col"])
+    left, bottom, right, top = 1.0, -5.0, 4.0, -2.0
+    inside = pyramid.window(bounds=(left, bottom, right, top))
+    low, high = sorted(float(v) for v in inside["y"][[0, -1]])
+    assert low - 0.25 <= bottom < top <= high + 0.25
+    want = dataset["air"].sel(Northings=inside["y"].values, col=inside["x"].values, method="nearest")
+    assert np.array_equal(inside.values, want.values, equal_nan=True)
+
+
+def test_uneven_coordinates_place_nothing_and_a_note_says_so(tmp_path):
+    dataset = weather()
+    dataset = dataset.assign_coords(lat=np.cumsum(np.arange(30.0)))
+    dataset.to_zarr(tmp_path / "a.zarr")
+    pyramid = ndzarr.open(tmp_path / "a.zarr")
+    assert pyramid.georeference is None
+    assert any("lat are not evenly spaced" in note for note in pyramid.notes)
+
+
+def test_one_of_several_variables_is_chosen_and_all_are_named(tmp_path):
+    dataset = weather()
+    dataset["sea"] = dataset["air"].isel(time=0) + 1
+    tree = xr.DataTree.from_dict({"/": None, "/r10m": dataset, "/r20m": dataset.isel(lat=slice(10))})
+    tree.to_zarr(tmp_path / "a.zarr")
+    for given, error in (
+        (tmp_path / "a.zarr", StoreError),
+        (tree, SourceError),
+        (tmp_path / "a.zarr" / "r10m", StoreError),
+    ):
+        with raises(error, key="variable", match=r"air' \(time: 3, lat: 30, lon: 44\) float32"):
+            ndzarr.open(given)
+    with raises(SourceError, key="variable", match="r20m/sea"):
+        ndzarr.transcode(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    for given in (tmp_path / "a.zarr", tree):
+        pyramid = ndzarr.open(given, variable="r20m/sea")
+        assert np.array_equal(pyramid.read(), dataset["sea"][:10], equal_nan=True)
+        assert np.array_equal(pickle.loads(pickle.dumps(pyramid)).read(), dataset["sea"][:10], equal_nan=True)
+        with raises(OptionError, key="variable", match="r10m/air"):
+            ndzarr.open(given, variable="r20m/ear")
+    made = ndzarr.transcode(tmp_path / "a.zarr", tmp_path / "b.zarr", variable="r10m/sea")
+    assert np.array_equal(made.read()[0], dataset["sea"], equal_nan=True)
+
+
+def test_objects_of_others_are_refused(tmp_path):
+    with raises(OptionError, match="store of zarr-python"):
+        ndzarr.open(object())
+    with raises(OptionError, key="variable"):
+        ndzarr.transcode(np.zeros((4, 5)), tmp_path / "a.zarr", variable="a")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_dataset_on_a_web_server_needs_consolidated_metadata_or_the_path_of_an_array(http, zarr_format):
+    weather().to_zarr(http.folder / "a.zarr", zarr_format=zarr_format, encoding={"air": PACKED}, consolidated=True)
+    weather().to_zarr(http.folder / "b.zarr", zarr_format=zarr_format, encoding={"air": PACKED}, consolidated=False)
+    want = xr.open_zarr(http.folder / "a.zarr", chunks=None)["air"]
+    with raises(StoreError, hint="consolidate_metadata"):
+        ndzarr.open(f"{http.url}/b.zarr")
+    for url in (f"{http.url}/a.zarr", f"{http.url}/a.zarr/air", f"{http.url}/b.zarr/air"):
+        pyramid = ndzarr.open(url)
+        check(pyramid, want)
+        assert pyramid.times == (0, 86400, 4 * 86400)
+        assert pyramid.georeference.crs.code == "EPSG:4326"
+
+
+def test_flags_are_labels_and_what_axes_are_may_be_said_by_coordinates(tmp_path):
+    values = np.arange(12, dtype="u1").reshape(3, 4)
+    north, east = ("n", [3.0, 2, 1], {"axis": "Y"}), ("e", [1.0, 2, 3, 4], {"standard_name": "projection_x_coordinate"})
+    scl = xr.DataArray(values, {"n": north, "e": east}, ("n", "e"), "scl", {"flag_values": [0, 1]})
+    scl.to_dataset().to_zarr(tmp_path / "a.zarr")
+    for given in (tmp_path / "a.zarr", scl):
+        pyramid = ndzarr.open(given)
+        assert (pyramid.kind, pyramid.dims) == ("labels", ("y", "x"))
+    assert ndzarr.transcode(scl, tmp_path / "b.zarr").kind == "labels"
+
+
+def test_a_level_that_is_packed_in_another_way_is_left_out_and_a_note_says_so(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    for k in range(3):
+        pixels = np.full((32 >> k, 32 >> k), 100, "i2")
+        made = group.create_array(f"{k}/a", data=pixels, dimension_names=["y", "x"])
+        made.attrs["scale_factor"] = 0.5 if k == 2 else 0.25
+    group.attrs["multiscales"] = {"layout": [{"asset": str(k)} for k in range(3)]}
+    pyramid = ndzarr.open(tmp_path / "a.zarr")
+    assert len(pyramid.levels) == 2
+    assert (pyramid.read(1) == 25).all()
+    assert any("1 levels are not used" in note for note in pyramid.notes)
