@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -38,7 +38,8 @@ from ndzarr._batches.export_formats import (
 )
 from ndzarr._batches.form import Pending, pending_samples
 from ndzarr._batches.jobs import identities, images_of, refuse_foreign, run_parts
-from ndzarr._executors import Scheduler, checked
+from ndzarr._concurrency import available_cpus
+from ndzarr._executors import LOCAL, Scheduler, checked
 from ndzarr._files import refuse_existing
 from ndzarr._indexing.plan import counted
 from ndzarr._sampling.annotations import Lookup
@@ -135,7 +136,7 @@ class Job:
         own = self._own_category(sample)
         (y0, y1), (x0, x1) = scene.y, scene.x
         window = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
-        first = scene.frames[0]
+        first = next((frame for frame in scene.frames if frame.gid is not None), scene.frames[0])
         base = f"{safe_name(first.name or str(first.gid))}_{self.numbers[k]:06d}"
         crop = partial(Crop, split=self.splits[k], number=self.numbers[k], size=scene.n, own=own)
         if self.encoder.clips and "t" not in request.dims:
@@ -168,6 +169,7 @@ class _Files:
         self._root, self._layout, self._number = part.store, layout, number
         self._tars: dict[str, tarfile.TarFile] = {}
         self._held = ExitStack()
+        self._folders: set[str] = set()
 
     def __enter__(self) -> _Files:
         return self
@@ -185,12 +187,13 @@ class _Files:
         return partial(tar_member, self._tars[split])
 
     def _write(self, name: str, content: bytes) -> None:
-        path = self._root / name
-        try:
-            path.write_bytes(content)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        path = os.path.join(self._root, name)
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+        with open(path, "xb") as file:
+            file.write(content)
 
 
 def export(
@@ -232,6 +235,8 @@ def export(
     # Few enough for all workers to have some, and for little to be done again after a kill.
     n = min(256, max(16, -(-len(rows) // 8))) if shard is None else check_count("shard", shard)
     names = {c["id"]: str(c["name"]) for c in source.dset.dataset.get("categories") or ()}
+    if format == "imagefolder":
+        _check_folders(names.values())
     layout = kind(Classes(names), labels_of(kind, format, labels), encoder.suffix)
     if isinstance(layout, WebDatasetLayout):
         layout = replace(layout, shards=_shards(splits, n))
@@ -245,6 +250,8 @@ def export(
     with sharing(target, "export", told[:12], False) as shared:
         assert isinstance(shared, SharedFolder)
         refuse_foreign(Path(shared.folder))
+        if workers is None and scheduler in LOCAL:
+            workers = available_cpus() + 1  # one waits for the disk
         run_parts(job, shared, "exporting", "fewer workers or smaller windows", scheduler, workers, progress)
         with shared.finishing() as root, TemporaryDirectory(prefix="ndzarr-") as near:
             parts = range(-(-len(rows) // n))
@@ -280,6 +287,15 @@ def _shards(splits: Sequence[str], n: int) -> dict[tuple[str, int], int]:
         if (split, k // n) not in found:
             found[split, k // n] = count[split] = count.get(split, -1) + 1
     return found
+
+
+def _check_folders(names: Iterable[str]) -> None:
+    """Raise `OptionError` if two classes would have one directory."""
+    taken: dict[str, str] = {}
+    for name in names:
+        if (other := taken.setdefault(safe_name(name).lower(), name)) != name:
+            what = f"format='imagefolder': the classes {other!r} and {name!r} would have one directory"
+            raise OptionError(what, key="format", hint="Rename one, or pass format='webdataset'")
 
 
 def _check_first(job: Job) -> None:

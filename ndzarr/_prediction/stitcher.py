@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -43,8 +45,12 @@ Weights: TypeAlias = Literal["gaussian", "uniform"] | Callable[[tuple[int, ...]]
 SIGMAS = 8
 """Standard deviations of a Gaussian window across it, as in nnU-Net and MONAI."""
 _NAMES = {"gaussian", "uniform"}
+_BAND_BYTES = 4 << 20
+"""Bytes of pixels that are blended before they are encoded: while one band is encoded, the next is blended."""
 _STRIP = 64
-"""Rows that are blended at a time, so that the part of a window among them stays in a processor's cache."""
+"""Rows that are blended at a time where parts lie anywhere, so that those of a window stay in a processor's cache."""
+_TALL = 256
+"""Most rows that are blended at a time."""
 
 
 class Stitcher:
@@ -242,7 +248,13 @@ class Stitcher:
                 raise OptionError(f"{self.path}: nothing was added", path=str(self.path), hint="Call add first")
             with self._source(parts) as source:
                 write_pyramid(
-                    source, self._dest, self._encoding, overwrite=self._overwrite, progress=self._progress, origin={}
+                    source,
+                    self._dest,
+                    self._encoding,
+                    overwrite=self._overwrite,
+                    progress=self._progress,
+                    origin={},
+                    band_bytes=_BAND_BYTES,
                 )
             shutil.rmtree(self.work)
         finally:
@@ -336,6 +348,10 @@ class Stitcher:
         self._held.close()
 
 
+Bounds: TypeAlias = tuple[tuple[int, int], ...]
+"""(start, stop) along each axis."""
+
+
 def _work(dest: Dest) -> Path:
     """Return the directory for what is added, the same for each stitcher of a destination on this machine."""
     if isinstance(dest, Path):
@@ -375,61 +391,142 @@ class Stitched(Source):
         self._maps.clear()
         self._last.cache_clear()
 
-    def _blend(self, bounds: tuple[tuple[int, int], ...]) -> tuple[Pixels, Pixels]:
+    def _blend(self, bounds: Bounds) -> tuple[Pixels, Pixels]:
         """Return the pixels of a region, and where any part covers them, without c."""
         c, shape = self._c, [b - a for a, b in bounds]
         out, covered = np.empty(shape, self.dtype), np.empty(shape[:c] + shape[c + 1 :], bool)
-        for row in range(0, shape[-2], _STRIP):
-            strip = slice(row, min(row + _STRIP, shape[-2]))
+        for first, last in pairwise(self._rows(bounds)):
+            strip = slice(first - bounds[-2][0], last - bounds[-2][0])
             low, high = np.array(bounds).T
-            low[-2], high[-2] = low[-2] + strip.start, low[-2] + strip.stop
+            low[-2], high[-2] = first, last
             self._blend_strip(low, high, out[..., strip, :], covered[..., strip, :])
         return out, covered
 
+    def _rows(self, bounds: Bounds) -> list[int]:
+        """Return where strips of a band begin and end: where parts do, so that each has all rows of a strip or none."""
+        low, high = np.array(bounds).T
+        touched = ((self._start < high) & (self._stop > low)).all(axis=1)
+        edges = _edges(self._start[touched, -2], self._stop[touched, -2], low[-2], high[-2])
+        if len(edges) > 2 + 2 * (high[-2] - low[-2]) // _STRIP:  # parts that lie anywhere
+            return [*range(low[-2], high[-2], _STRIP), int(high[-2])]
+        return [row for a, b in pairwise(edges) for row in range(a, b, _TALL)] + edges[-1:]
+
     def _blend_strip(self, low: Pixels, high: Pixels, out: Pixels, covered: Pixels) -> None:
         """Blend the pixels from `low` to `high`."""
-        c = self._c
-        total = self._zeros("total", covered.shape, np.dtype(np.float32))
-        mean = self._zeros("mean", out.shape, out.dtype if self._labels else self._precise)
-        take = _choose if self._labels else _average
-        for k in np.flatnonzero(((self._start < high) & (self._stop > low)).all(axis=1)).tolist():
-            part, start = self._parts[k], self._start[k]
-            first, last = np.maximum(start, low), np.minimum(self._stop[k], high)
-            here = tuple(map(slice, first - low, last - low))
-            there = tuple(map(slice, first - start, last - start))
-            weight = _window(self._window, self.dims, part.length)
-            flat_here, flat_there = here[:c] + here[c + 1 :], there[:c] + there[c + 1 :]
-            take(mean[here], total[flat_here], part.pixels(self._maps)[there], weight[flat_there], c)
-        _finish(mean, out)
-        if self.masked:
-            np.greater(total, 0, out=covered)
-        elif self.nodata is not None:
-            value = np.asarray(self.nodata).astype(out.dtype)
-            np.copyto(out, value, where=np.broadcast_to(np.expand_dims(total == 0, c), out.shape))
+        touched = np.flatnonzero(((self._start < high) & (self._stop > low)).all(axis=1))
+        start, stop = self._start[touched], self._stop[touched]
+        if not ((start[:, :-1] <= low[:-1]) & (stop[:, :-1] >= high[:-1])).all():
+            self._blend_any(touched.tolist(), low, high, out, covered)
+            return
+        # Parts lie side by side: between two of their borders the same ones have all pixels.
+        before = [slice(a, b) for a, b in zip(low[:-1].tolist(), high[:-1].tolist(), strict=True)]
+        edges = _edges(start[:, -1], stop[:, -1], low[-1], high[-1])
+        for left, right in pairwise(edges):
+            own = touched[(start[:, -1] < right) & (stop[:, -1] > left)].tolist()
+            columns = slice(left - edges[0], right - edges[0])
+            self._blend_cell(own, [*before, slice(left, right)], out[..., columns], covered[..., columns])
 
-    def _zeros(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:
-        """Return an array of zeros that is used again and again: new pages of memory took most of the time."""
-        kept = self._buffers.get(name)
-        if kept is None or kept.shape != shape:
-            kept = self._buffers[name] = np.empty(shape, dtype)
-        kept[...] = 0
-        return kept
+    def _blend_cell(self, own: list[int], cell: Sequence[slice], out: Pixels, covered: Pixels) -> None:
+        """Blend a cell of which each part has all pixels."""
+        c = self._c
+        covered[...] = bool(own)
+        if not own:
+            out[...] = 0 if self.nodata is None else np.asarray(self.nodata).astype(out.dtype)
+            return
+        if len(own) == 1:  # no arithmetic
+            out[...] = self._of(own[0], cell)
+            return
+        mean = self._buffer("mean", out.shape, out.dtype if self._labels else self._precise)
+        mean[...] = self._of(own[0], cell)
+        if self._labels:
+            total = self._buffer("total", covered.shape, np.dtype(np.float32))
+            total[...] = self._weight(own[0], cell)
+            for k in own[1:]:
+                _choose(mean, total, self._of(k, cell), self._weight(k, cell), c)
+        else:
+            step = self._buffer("step", out.shape, self._precise)
+            parts = [self._parts[k] for k in own]
+            places = tuple(
+                [(p.length, tuple([s.start - a for s, a in zip(cell, p.start, strict=True)])) for p in parts]
+            )
+            for k, fraction in zip(own[1:], _fractions(self._window, self.dims, places, out.shape), strict=True):
+                np.subtract(self._of(k, cell), mean, out=step, dtype=self._precise)
+                step *= fraction
+                mean += step
+        _finish(mean, out)
+
+    def _blend_any(self, own: list[int], low: Pixels, high: Pixels, out: Pixels, covered: Pixels) -> None:
+        """Blend the pixels from `low` to `high`, of which each part has some."""
+        c = self._c
+        total = self._buffer("total", covered.shape, np.dtype(np.float32))
+        mean = self._buffer("mean", out.shape, out.dtype if self._labels else self._precise)
+        total[...], mean[...] = 0, 0
+        take = _choose if self._labels else _average
+        for k in own:
+            first, last = np.maximum(self._start[k], low), np.minimum(self._stop[k], high)
+            cell = [slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+            here = tuple(map(slice, first - low, last - low))
+            take(mean[here], total[here[:c] + here[c + 1 :]], self._of(k, cell), self._weight(k, cell), c)
+        _finish(mean, out)
+        np.greater(total, 0, out=covered)
+        if self.nodata is not None:
+            value = np.asarray(self.nodata).astype(out.dtype)
+            np.copyto(out, value, where=np.broadcast_to(np.expand_dims(~covered, c), out.shape))
+
+    def _of(self, k: int, cell: Sequence[slice]) -> Pixels:
+        """Return the pixels of a part in a cell of the canvas, which it has all of."""
+        return self._parts[k].pixels(self._maps)[self._within(k, cell)]
+
+    def _weight(self, k: int, cell: Sequence[slice]) -> Pixels:
+        """Return the weights of a part in a cell, without c."""
+        place = self._within(k, cell)
+        return _window(self._window, self.dims, self._parts[k].length)[place[: self._c] + place[self._c + 1 :]]
+
+    def _within(self, k: int, cell: Sequence[slice]) -> tuple[slice, ...]:
+        start = self._parts[k].start
+        return tuple([slice(s.start - a, s.stop - a) for s, a in zip(cell, start, strict=True)])
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:
+        """Return memory that is used again and again: new pages of memory took most of the time."""
+        kept, n = self._buffers.get(name), prod(shape)
+        if kept is None or kept.size < n or kept.dtype != dtype:
+            kept = self._buffers[name] = np.empty(n, dtype)
+        return kept[:n].reshape(shape)
+
+
+def _edges(start: Pixels, stop: Pixels, low: int, high: int) -> list[int]:
+    """Return the borders of intervals between two limits, and these, ascending."""
+    return sorted({int(low), int(high), *np.clip(start, low, high).tolist(), *np.clip(stop, low, high).tolist()})
 
 
 def _average(mean: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:
     """Take pixels into a running mean, in place; `total` and `weight` have no axis c."""
-    columns = np.flatnonzero(total.any(axis=tuple(range(total.ndim - 1))))
-    first, last = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
-    for bare in (slice(0, first), slice(last, None)):  # most of a window is covered by no other: no arithmetic
-        mean[..., bare], total[..., bare] = pixels[..., bare], weight[..., bare]
-    if first == last:
-        return
-    mean, total = mean[..., first:last], total[..., first:last]
-    pixels, weight = pixels[..., first:last], weight[..., first:last]
     total += weight
     step = np.subtract(pixels, mean, dtype=mean.dtype)
     step *= np.expand_dims(weight / total, c)
     mean += step
+
+
+@lru_cache(maxsize=64)
+def _fractions(
+    weights: Weights,
+    dims: tuple[str, ...],
+    places: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...],
+    shape: tuple[int, ...],
+) -> list[Pixels]:
+    """
+    Return how far each part but the first moves the running mean of a cell that all parts cover.
+
+    `places` holds (length, start of the cell) of each part; on a grid of windows few cells differ.
+    """
+    c = dims.index("c")
+    cells = [tuple([slice(a, a + n) for a, n in zip(start, shape, strict=True)]) for _, start in places]
+    own = [_window(weights, dims, p[0])[cell[:c] + cell[c + 1 :]] for p, cell in zip(places, cells, strict=True)]
+    total, out = own[0].copy(), []
+    for weight in own[1:]:
+        total += weight
+        out.append(np.expand_dims(weight / total, c))
+    return out
 
 
 def _choose(best: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:

@@ -12,17 +12,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ndzarr._formats.base import reason
 from ndzarr._formats.labelled import (
     Candidate,
     Described,
+    Packing,
     array_attributes,
     choose,
     dimension_names,
     is_image,
+    missing_values,
     place_attributes,
     read_labels,
 )
@@ -244,7 +246,13 @@ def open_image(
         raise kind.like(error, tree.name) from error
     axes = labels.arrangement.axes
     order = [axes.index(d) for d in labels.arrangement.dims if d in axes]
-    arrays = [as_view(stored(p), order, labels.packing) for p in paths]
+    kept = [p for p in paths if _packed_alike(tree.name, native, tree.arrays[p])]
+    if len(kept) < len(paths):
+        what = f"{len(paths) - len(kept)} levels are not used: their values are packed in another way"
+        facts = labels.facts
+        told = (*facts.metadata.get("notes", ()), what)
+        labels = replace(labels, facts=replace(facts, metadata={**facts.metadata, "notes": list(told)}))
+    arrays = [as_view(stored(p), order, labels.packing) for p in kept]
     size = arrays[0].shape
     levels = [Level(a, tuple(factor(n, m) for n, m in zip(size, a.shape, strict=True))) for a in arrays]
     said = {**tree.groups.get("", {}), **({} if path else dict(native.attrs))}
@@ -253,6 +261,14 @@ def open_image(
     return described_pyramid(
         tree.name, labels.facts, levels, reopen=reopen, cache_bytes=cache_bytes, beside=said, origin=origin
     )
+
+
+def _packed_alike(name: str, native: Any, level: Any) -> bool:
+    """Return True if the values of two arrays are packed, and marked as missing, in the same way."""
+    told = [array_attributes(node) for node in (native, level)]
+    one, other = (Packing.of(name, node.dtype, t) for node, t in zip((native, level), told, strict=True))
+    missing = [missing_values(t, node.dtype) for node, t in zip((native, level), told, strict=True)]
+    return one == other and native.dtype == level.dtype and repr(missing[0]) == repr(missing[1])
 
 
 def _chunks(node: Any) -> tuple[int, ...]:
@@ -293,8 +309,10 @@ def _decoded(name: str, node: Any, notes: list[str]) -> Any:
     from xarray import Variable
     from xarray.conventions import decode_cf_variable
 
+    from ndzarr._store.zarr_python import bounded
+
     attributes = {k: v for k, v in node.attrs.items() if k not in ("_ARRAY_DIMENSIONS", "_FillValue")}
-    raw = Variable((name,), node[...], attributes)
+    raw = Variable((name,), bounded(node, labels=True)[...], attributes)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about dates that only cftime can hold

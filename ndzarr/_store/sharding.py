@@ -313,6 +313,10 @@ class Shard:
         return self._index.nbytes
 
 
+_BUFFER = 256 << 10
+"""Bytes that are gathered before they are written: each write gives up Python's lock, and waits for it again."""
+
+
 class ShardWriter:
     """
     Writes one shard file: chunks are appended in any order, the index follows the last one.
@@ -331,7 +335,7 @@ class ShardWriter:
         self._offset = 0
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 - closed by finish or close
+        self._file: BinaryIO = open(path, "wb", _BUFFER)  # noqa: SIM115 - closed by finish or close
 
     def close(self) -> None:
         """Close the file as it is."""
@@ -341,7 +345,9 @@ class ShardWriter:
         """Append a chunk at a position within the shard, None if it is all fill value; return True for the last."""
         if encoded is not None:
             self._file.write(encoded)
-            k = int(np.ravel_multi_index(tuple(chunk), self._shape))
+            k = 0
+            for i, n in zip(chunk, self._shape, strict=True):
+                k = k * n + i
             self._index[k] = self._offset, len(encoded)
             self._ends[k] = encoded[-_CRC_BYTES:]
             self._offset += len(encoded)

@@ -78,11 +78,15 @@ def open_node(path: str, store: RemoteZarrStore | None = None) -> Any:
     return zarr.open(_Guard(store or LocalStore(path, read_only=True), path), mode="r")
 
 
-def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """Return an array whose chunks are refused if they would grow far beyond their size."""
+def bounded(array: zarr.Array[Any], labels: bool = False) -> zarr.Array[Any]:
+    """
+    Return an array whose chunks are refused if they would grow far beyond their size.
+
+    Arrays of `labels` may hold text and dates, others only numbers.
+    """
     import zarr
 
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in "biufc" and not labels:
         raise StoreError(f"{array.store_path}: its data type is {array.dtype}, which is not one of pixels", hint=_HINT)
     try:
         chunks = array.chunks
@@ -183,11 +187,23 @@ class RemoteZarrStore(Store):
         if self._listed is None:
             inner = f"{self._path}/".lstrip("/")
             if hasattr(self._remote, "list"):
-                found = [info.path for info in await asyncio.to_thread(self._remote.list, inner)]
+                found = [info.path for info in await asyncio.to_thread(self._list, inner)]
             else:
                 found = [name for name in self._remote.members if name.startswith(inner)]
             self._listed = [name.removeprefix(inner) for name in found]
         return [name for name in self._listed if name.startswith(prefix)]
+
+    def _list(self, prefix: str) -> Any:
+        """Return the objects of a bucket; web servers, which cannot be listed, answer with none or an error."""
+        name, why = self._remote.url(self._path), ""  # type: ignore[union-attr]  # not of a zip
+        try:
+            if found := self._remote.list(prefix):  # type: ignore[union-attr]
+                return found
+        except StoreError as error:
+            why = f" ({error})"
+        message = f"{name}: it has no consolidated metadata, and cannot be listed{why}"
+        hint = "Open one of its arrays by its path, or consolidate its metadata (zarr.consolidate_metadata)"
+        raise StoreError(message, path=name, hint=hint)
 
 
 def _bounds(byte_range: Any) -> tuple[int | None, int | None]:

@@ -1,14 +1,14 @@
-// Readers of JavaScript: what each finds in a store or a COG, as one JSON object; see readers.py.
+// Readers of JavaScript: what each finds in a store or a COG, as JSON; see readers.py.
 
 import { createHash } from "node:crypto";
 import { pathToFileURL } from "node:url";
 
-const [name, path] = process.argv.slice(2);
+const [name, ...paths] = process.argv.slice(2);
 
 const digest = (data) =>
   createHash("sha256").update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)).digest("hex").slice(0, 16);
 
-async function zarrita() {
+async function zarrita(path) {
   const zarr = await import("zarrita");
   let store;
   if (path.endsWith(".ozx")) {
@@ -30,7 +30,7 @@ async function zarrita() {
   return { pixels, axes, channels: group.attrs.ome.omero?.channels.map((c) => c.label) };
 }
 
-async function geotiff() {
+async function geotiff(path) {
   const { fromFile } = await import("geotiff");
   const file = await fromFile(path);
   const image = await file.getImage(0);
@@ -51,7 +51,7 @@ async function geotiff() {
   };
 }
 
-async function cogeotiff() {
+async function cogeotiff(path) {
   const { Tiff } = await import("@cogeotiff/core");
   const { SourceFile } = await import("@chunkd/source-file");
   const file = await Tiff.create(new SourceFile(pathToFileURL(path)));
@@ -65,4 +65,7 @@ async function cogeotiff() {
 }
 
 const readers = { zarrita, "geotiff.js": geotiff, "@cogeotiff/core": cogeotiff };
-console.log(JSON.stringify(await readers[name]()));
+for (const path of paths) {
+  const answer = await readers[name](path).catch((error) => ({ error: `${error.name}: ${error.message}` }));
+  console.log(JSON.stringify(answer));
+}

@@ -1,8 +1,8 @@
-"""Readers that are not ours: what each finds in a store or a COG, as one JSON object.
+"""Readers that are not ours: what each finds in a store or a COG, as JSON.
 
-`python readers.py NAME PATH` runs one of them in an environment that has its `PACKAGES`; `readers.mjs` are those of
-JavaScript. Facts that a reader does not give are left out. Pixels are a digest of each level, so that nothing large is
-passed on.
+`python readers.py NAME PATH...` runs one of them in an environment that has its `PACKAGES`, and prints a line for each
+path; `readers.mjs` are those of JavaScript. Facts that a reader does not give are left out. Pixels are a digest of each
+level, so that nothing large is passed on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -413,6 +414,7 @@ def neuroglancer(path: Path) -> Facts:
             state.layers["image"] = ng.ImageLayer(source=source, local_position=[0], shader=shader)
             state.layout, state.show_axis_lines, state.show_scale_bar = "xy", False, False
             state.show_default_annotations = False
+        signal.alarm(60)  # it says nothing of a codec that it lacks
         with _chromium(viewer.get_viewer_url()):
             shot = viewer.screenshot(size=[x, y]).screenshot
     if folder := os.environ.get("SCREENSHOTS"):
@@ -496,6 +498,22 @@ COG_READERS = (
 """Those that read COGs; all others read stores."""
 
 
+SECONDS = 300
+"""How long a reader may take for a store."""
+
+
+def _late(*_: Any) -> None:
+    raise TimeoutError("no answer in time")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    print(json.dumps(READERS[sys.argv[1]](Path(sys.argv[2])), default=str))
+    signal.signal(signal.SIGALRM, _late)
+    for name in sys.argv[2:]:
+        signal.alarm(SECONDS)
+        try:
+            answer = READERS[sys.argv[1]](Path(name))
+        except Exception as error:  # whatever a reader raises is what the table says of it
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        signal.alarm(0)
+        print(json.dumps(answer, default=str).replace("\n", " "), flush=True)
