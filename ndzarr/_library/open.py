@@ -108,13 +108,13 @@ def open(
     >>> ndzarr.open(path).levels[0]
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
-    options = make_options(axes, None, None, True, None, variable=variable)
+    options = PLAIN
+    if axes is not None or variable is not None:
+        options = make_options(axes, None, None, True, None, variable=variable)
     if not isinstance(path, str | os.PathLike):
         _refuse_options("an object", palette=palette, series=series)
         return open_object(path, cache_bytes, options, remote)
     name = os.fspath(path)
-    if variable is None and axes is None:
-        options = PLAIN
     remotely = store is not None or is_url(name)
     if remotely and (opened := find_remote(name, storage_options, remote, store=store)) is not None:
         from ndzarr._library.in_place import open_remote_file

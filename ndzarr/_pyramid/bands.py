@@ -423,7 +423,9 @@ def transcode(
     """
     how: Any = {"access": access, "reduce": reduce, "indexes": indexes, "ome_version": ome_version}
     encoding = Encoding(preset, kind, chunks_option(chunks), **how)
-    far = isinstance(source, str) and is_url(source)
+    far = any(
+        isinstance(one, str) and is_url(one) for one in (source if isinstance(source, list | tuple) else [source])
+    )
     known = (None, None) if far and not is_url(dest) else (storage_options, remote)
     target = destination(dest, *known)
     refuse_existing_at(target, overwrite)
