@@ -27,7 +27,7 @@ Examples:
     ndzarr crop huge.zarr --x 0:4096 --y 0:4096 --scale 0.25 --c red,nir -o crop.npy
   Read from a COG, or another tiled TIFF, in place:
     ndzarr crop scene.tif --x 4000:4512 --y 1000:1512 -o crop.png
-  Read a slide at half a micrometre a pixel:
+  Read a slide at half a micrometre per pixel:
     ndzarr crop slide.ome.tif --resolution 0.5um -o crop.png
   Print what reading would cost:
     ndzarr crop huge.zarr --x 4000:4512 --y 1000:1512 --explain

@@ -44,7 +44,7 @@ Examples:
   List the images of a Zarr group, and describe one of them:
     ndzarr info product.zarr
     ndzarr info product.zarr --variable measurements/reflectance/r10m/b02
-  Print the sizes of all axes by a program:
+  Print the sizes of all axes with jq:
     ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
 """
 )

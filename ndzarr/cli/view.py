@@ -68,8 +68,8 @@ def command(
     """
     Show images, annotations and targets on a page in the browser.
 
-    The page is served on this machine's loopback address until Ctrl-C, and only to who knows its address. Files that
-    are not efficiently tiled are transcoded first.
+    The page is served on this machine's loopback address until Ctrl-C, and only to those who know its address. Files
+    that are not efficiently tiled are transcoded first.
     """
     options: dict[str, Any] = {"port": port, "browser": browser}
     with plain_warnings():
