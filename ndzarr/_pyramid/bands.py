@@ -378,7 +378,8 @@ def transcode(
         'colours' turns indices of a palette into r, g, b; 'indices' keeps them, as class maps need it: the store is
         then one of labels, and its attributes hold the colours.  None means 'indices' for labels, else 'colours'.
     series
-        Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
+        Name or number of the image of a file or OME-Zarr group that holds several, such as "label" of a slide or
+        "B/03/0" of a plate; `ndzarr info` lists those of a TIFF.
         None means the main one.
     variable
         Name or path of the image of a Zarr group, Dataset or DataTree that holds several, such as 'air' or

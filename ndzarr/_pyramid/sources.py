@@ -28,6 +28,7 @@ from ndzarr._pyramid.zarr_store import PLAIN, open_pyramid
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.archive import is_archive
+from ndzarr._store.metadata import ome_record
 from ndzarr._store.read import execute
 from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError
 
@@ -138,7 +139,6 @@ def _options(
     clip = make_clip(start, stop, step, size)
     options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series, variable)
     options.refuse_clip("a Zarr store")
-    options.refuse_series("a Zarr store")
     return options
 
 
@@ -205,7 +205,7 @@ def _facts(pyramid: Pyramid, options: Options) -> Facts:
         times=None if pyramid.times is None else np.asarray(pyramid.times),
         pixel_size=NOT_KNOWN if pyramid.pixel_size is None else replace(pyramid.pixel_size),
         classes=pyramid.kind == "labels",
-        metadata={"format": "pyramid", **known, **place},
+        metadata={"format": "pyramid", **ome_record(pyramid.attrs), **known, **place},
     )
     options.check_pixels(pyramid.path, *shape[-2:], whole=False)
     return facts.settle(options)
